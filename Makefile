@@ -1,0 +1,41 @@
+PYTHON ?= python3
+BIN := .venv/bin
+export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
+
+.PHONY: demo test test-all lint benchmarks clean
+
+demo: .venv/core
+	$(BIN)/bayesdl demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+# everything, the long checks and the tutorials too
+test-all: lint
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+benchmarks: .venv/test
+	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.uci
+
+.venv/bin/python:
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'bayesdl needs Python 3.11 or later: make PYTHON=python3.11 ...')"
+	$(PYTHON) -m venv .venv
+
+.venv/core: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+.venv/test: .venv/core
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,torch,parquet]"
+	touch $@
+
+clean:
+	rm -rf .venv .jax_cache demo build dist
