@@ -1,0 +1,1 @@
+"""Conjugate and Gaussian process answers."""

@@ -1,0 +1,140 @@
+"""Gaussian process regression in closed form.
+
+With K the kernel matrix of the training inputs, k the covariances with a new input and S = K + sigma^2 I,
+
+    f(x) | y ~ N(k' S^-1 y, k(x, x) - k' S^-1 k),    log p(y) = -y' S^-1 y / 2 - log |S| / 2 - n log(2 pi) / 2
+
+(Rasmussen and Williams 2006, equations 2.25, 2.26 and 2.30). The solver is tinygp's, in double precision.
+Hyperparameters maximise log p(y) (type-II maximum likelihood) or the posterior, or are sampled by NUTS.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+
+from inference.engine import AbstractEngine, choice, positive
+from inference.keys import named
+from inference.mcmc.hmc import NUTS
+from inference.minimise import minimise
+from inference.problem import Problem, ProblemError
+from inference.progress import AbstractProgress, Silent
+from inference.result import AbstractResult, Conditional, Draws, Predictor
+from inference.structure import GaussianProcessRegression
+
+MAX_STEPS = 1000
+JITTER = 1e-9  # repeated rows give a singular covariance
+LARGEST = 10_000  # the Cholesky factor of this many rows takes 800 MB
+
+
+@dataclasses.dataclass(frozen=True)
+class ExactGP(AbstractEngine):
+    """Exact Gaussian process regression.
+
+    Attributes:
+        hyperparameters: "ml" maximises the marginal likelihood, "map" the posterior density in unconstrained space,
+            "sample" draws from the posterior with NUTS. Hyperparameters given as numbers stay fixed in each case.
+        num_restarts: searches for the maximum, each from a draw of the prior.
+        sampler: the NUTS settings of "sample".
+
+    Example:
+        >>> ExactGP(hyperparameters="sample").num_restarts
+        3
+    """
+
+    hyperparameters: str = "ml"
+    num_restarts: int = 3
+    sampler: NUTS = NUTS(num_warmup=500, num_samples=500, num_chains=2)
+
+    def __post_init__(self) -> None:
+        choice(self, "hyperparameters", ("ml", "map", "sample"))
+        positive(self, "num_restarts")
+
+    def supports(self, problem: Problem) -> str | None:
+        if not isinstance(problem.structure, GaussianProcessRegression):
+            return "it needs a Gaussian process with normal noise (bdl.GP)"
+        rows = problem.args[0].shape[0]
+        if rows > LARGEST:
+            return f"{rows} rows need a dense {rows} x {rows} matrix; the limit is {LARGEST}"
+        return None
+
+    def infer(self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()) -> AbstractResult:
+        if self.hyperparameters == "sample" and problem.latents:
+            return self.sampler.infer(problem, key=key, progress=progress)
+        started = time.perf_counter()
+        with jax.enable_x64(True):
+            values, converged = self.maximise(problem, key, progress) if problem.latents else ({}, True)
+            X, y = (jnp.asarray(arg) for arg in problem.args)
+            evidence = float(problem.structure_as(GaussianProcessRegression).gaussian_process(values, X).log_probability(y))
+        info = {
+            "log_evidence": evidence,
+            "converged": converged,
+            "answer": "exact for these hyperparameters; their uncertainty is not in it",
+            "hyperparameters": {name: np.asarray(value).tolist() for name, value in values.items()},
+            "seconds": time.perf_counter() - started,
+        }
+        return self.predictor(problem, values, info)
+
+    def restore(self, problem: Problem, arrays: dict, info: dict) -> AbstractResult:
+        if any(name.startswith("samples/") for name in arrays):
+            return Draws.from_arrays(arrays, info)
+        return self.predictor(problem, arrays, info)
+
+    def maximise(self, problem: Problem, key: jax.Array, progress: AbstractProgress) -> tuple[dict[str, np.ndarray], bool]:
+        """The hyperparameters with the highest objective over all restarts, and whether that search converged."""
+        density, regression = problem.log_density(), problem.structure_as(GaussianProcessRegression)
+        sites = tuple(problem.latents)
+
+        def objective(u: jax.Array) -> jax.Array:
+            if self.hyperparameters == "map":
+                return -density(u)
+            values = density.constrain(u)
+            return -regression.gaussian_process(values, problem.args[0]).log_probability(problem.args[1])
+
+        compiled = jax.jit(jax.value_and_grad(objective))
+        best, lowest, converged = None, np.inf, False
+        progress.start(self.num_restarts, "hyperparameters")
+        try:
+            for restart in range(self.num_restarts):
+                u, done = minimise(compiled, density.start(named(key, f"restart {restart}")), MAX_STEPS)
+                value = float(compiled(u)[0])
+                progress.advance(1, best=f"{-min(value, lowest):.5g}")
+                if value < lowest:
+                    best, lowest, converged = u, value, done
+        finally:
+            progress.close()
+        if best is None:
+            raise ProblemError("No hyperparameters with a finite marginal likelihood were found: give tighter priors.")
+        values = density.constrain(jnp.asarray(best))
+        return {site: np.asarray(values[site]) for site in sites}, converged
+
+    def predictor(self, problem: Problem, values: dict, info: dict) -> Predictor:
+        X, y = problem.args
+        regression = problem.structure_as(GaussianProcessRegression)
+
+        def predict(params: dict, X_new: Any, joint: bool = False) -> Conditional:
+            return condition(regression, params, X, y, X_new, joint)
+
+        return Predictor(values, predict, info)
+
+
+def condition(
+    structure: GaussianProcessRegression, values: dict, X: Any, y: Any, X_new: Any, joint: bool = False
+) -> Conditional:
+    """The law of new targets given the training data and hyperparameters: of each row by itself, or of all jointly."""
+    X, X_new = jnp.asarray(X), jnp.asarray(X_new)
+    process = structure.gaussian_process(values, X)
+    whitened = process.solver.solve_triangular(jnp.asarray(y))  # L^-1 y with L L' = K + sigma^2 I
+    projected = process.solver.solve_triangular(process.kernel(X, X_new))
+    variance = jnp.maximum(process.kernel(X_new) - jnp.sum(projected**2, axis=0), 0.0)
+    noise = structure.noise_variance(values)
+    if joint:
+        covariance = process.kernel(X_new, X_new) - projected.T @ projected + (noise + JITTER) * jnp.eye(len(X_new))
+        return Conditional(dist.MultivariateNormal(projected.T @ whitened, covariance), variance)
+    return Conditional(dist.Normal(projected.T @ whitened, jnp.sqrt(variance + noise)), variance)

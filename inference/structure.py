@@ -1,0 +1,47 @@
+"""What a problem may offer beyond its program, for engines that can exploit it.
+
+A structure is a small frozen object made by the model. An engine that needs one states so in `supports`.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+
+class AbstractStructure(abc.ABC):  # noqa: B024
+    """Base of all structures; engines look for the final classes below by `isinstance`."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LayeredNetwork(AbstractStructure):
+    """A program whose likelihood sees the weights only through a network f(x; w).
+
+    Attributes:
+        weights: names of the sites that hold weights and biases.
+        linearized: given values w0 of all latent sites, the same program with the network replaced by
+            f(x; w0) + J(x; w0) (w - w0).
+        pyro_program: makes the same program in Pyro, taking torch tensors; None where it cannot be written so.
+    """
+
+    weights: tuple[str, ...]
+    linearized: Callable[[dict], Callable]
+    pyro_program: Callable[[], Callable] | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GaussianProcessRegression(AbstractStructure):
+    """y = f(X) + noise with f ~ GP(0, k); the latent sites are hyperparameters.
+
+    Attributes:
+        gaussian_process: maps (hyperparameters, X) to the tinygp process of the noisy targets.
+        noise_variance: maps hyperparameters to the variance of the noise.
+        torch_parts: makes (GPyTorch kernel, functions giving its learned hyperparameters by site, sigma to start from,
+            whether sigma is learned).
+    """
+
+    gaussian_process: Callable[[dict, Any], Any]
+    noise_variance: Callable[[dict], Any]
+    torch_parts: Callable[[], tuple]

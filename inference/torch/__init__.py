@@ -1,0 +1,1 @@
+"""Engines that run on torch (Pyro, GPyTorch); never imported by the JAX side."""

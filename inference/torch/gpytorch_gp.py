@@ -1,0 +1,249 @@
+"""Gaussian process regression by GPyTorch: exact, or with inducing points for many rows.
+
+"exact" maximises the marginal likelihood log p(y) over the hyperparameters by L-BFGS, with dense Cholesky factors
+(Rasmussen and Williams 2006, equations 2.25, 2.26 and 2.30). "svgp" maximises over minibatches, with m inducing
+variables u = f(Z), the bound
+
+    log p(y) >= sum_i E_q(f_i)[log p(y_i | f_i)] - KL(q(u) || p(u))
+
+(Hensman, Fusi and Lawrence 2013, arXiv:1309.6835): Adam for Z and the hyperparameters, natural gradients for q(u)
+(Salimbeni, Eleftheriadis and Hensman 2018, arXiv:1803.09151), both step sizes falling to zero along a cosine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import scipy.cluster.vq
+
+from inference.engine import AbstractEngine, UnsupportedError, choice, positive
+from inference.exact.gp import LARGEST
+from inference.keys import named
+from inference.minimise import minimise
+from inference.problem import Problem, ProblemError
+from inference.progress import AbstractProgress, Silent
+from inference.result import Conditional, Predictor
+from inference.structure import GaussianProcessRegression
+from inference.torch.install import load, missing
+
+BLOCK = 50
+NATURAL_STEP = 0.3
+CLUSTERED = 20_000  # rows that k-means looks at
+INDUCING = "variational_strategy.inducing_points"
+
+
+@dataclasses.dataclass(frozen=True)
+class GPyTorchGP(AbstractEngine):
+    """Gaussian process regression by GPyTorch.
+
+    Attributes:
+        method: "exact" or "svgp".
+        num_steps: steps of Adam, or at most so many of L-BFGS per search.
+        num_restarts: searches of "exact", the first from the prior median, the others scattered around it.
+        learning_rate: first step size of Adam ("svgp").
+        num_inducing: inducing points ("svgp"), at most one per different row.
+        batch_size: rows of a minibatch ("svgp").
+
+    Example:
+        >>> GPyTorchGP(method="svgp", num_inducing=100).batch_size
+        512
+    """
+
+    method: str = "exact"
+    num_steps: int = 2000
+    num_restarts: int = 3
+    learning_rate: float = 0.02
+    num_inducing: int = 256
+    batch_size: int = 512
+
+    def __post_init__(self) -> None:
+        choice(self, "method", ("exact", "svgp"))
+        positive(self, "num_steps", "num_restarts", "learning_rate", "num_inducing", "batch_size")
+
+    def supports(self, problem: Problem) -> str | None:
+        if not isinstance(problem.structure, GaussianProcessRegression):
+            return "it needs a Gaussian process with normal noise (bdl.GP)"
+        rows = problem.args[0].shape[0]
+        if self.method == "exact" and rows > LARGEST:
+            return f"{rows} rows need a dense {rows} x {rows} matrix; the limit is {LARGEST}, use method='svgp'"
+        reason = missing("torch", "gpytorch")
+        if reason is None:
+            try:
+                parts(problem)
+            except UnsupportedError as error:
+                reason = str(error)
+        return reason
+
+    def infer(self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()) -> Predictor:
+        from inference.torch import gp_models
+
+        started = time.perf_counter()
+        rng = np.random.default_rng(int(jax.random.bits(named(key, "numpy"))))
+        inducing = spread(problem.args[0], self.num_inducing, rng) if self.method == "svgp" else None
+        model, sites = gp_models.make(parts(problem), problem.args, inducing)
+        with gp_models.seeded(int(jax.random.bits(named(key, "torch")))), gp_models.cholesky():
+            try:
+                facts = self.fit_exact(model, rng, progress) if inducing is None else self.fit_sparse(model, problem, progress)
+            finally:
+                progress.close()
+        info = facts | {
+            "hyperparameters": {site: np.asarray(value()).tolist() for site, value in sites.items()},
+            "seconds": time.perf_counter() - started,
+        }
+        return self.predictor(problem, {k: v.numpy().copy() for k, v in model.state_dict().items()}, info)
+
+    def restore(self, problem: Problem, arrays: dict, info: dict) -> Predictor:
+        return self.predictor(problem, arrays, info)
+
+    def predictor(self, problem: Problem, params: dict[str, np.ndarray], info: dict) -> Predictor:
+        return Predictor(params, Predict(problem), info, traceable=False)
+
+    def fit_exact(self, model: Any, rng: np.random.Generator, progress: AbstractProgress) -> dict:
+        """Type-II maximum likelihood; leaves the best hyperparameters in the model."""
+        torch = load("torch")
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        objective = evidence_and_gradient(model, parameters)
+        start = np.concatenate([p.detach().numpy().ravel() for p in parameters]) if parameters else np.zeros(0)
+        searches = self.num_restarts if parameters else 1
+        best, lowest, converged = start, math.inf, False
+        progress.start(searches, "hyperparameters")
+        for search in range(searches):
+            u = start + rng.normal(size=start.shape) * (search > 0)
+            u, done = minimise(objective, u, self.num_steps) if parameters else (u, True)
+            value = objective(u)[0]
+            if value < lowest:
+                best, lowest, converged = u, value, done
+            progress.advance(1, best=f"{-lowest:.5g}")
+        if not math.isfinite(lowest):
+            raise ProblemError("No hyperparameters with a finite marginal likelihood were found: give tighter priors.")
+        if parameters:
+            torch.nn.utils.vector_to_parameters(torch.tensor(best), parameters)
+        answer = "exact for these hyperparameters; their uncertainty is not in it"
+        return {"log_evidence": -lowest, "converged": converged, "answer": answer}
+
+    def fit_sparse(self, model: Any, problem: Problem, progress: AbstractProgress) -> dict:
+        """Stochastic variational inference."""
+        from inference.torch.gp_models import double, gpytorch, torch
+
+        X, y = map(double, problem.args)
+        objective = gpytorch.mlls.VariationalELBO(model.likelihood, model, num_data=len(y))
+        learned = [p for p in model.hyperparameters() if p.requires_grad]
+        optimisers = [
+            torch.optim.Adam(learned, lr=self.learning_rate),
+            gpytorch.optim.NGD(model.variational_parameters(), num_data=len(y), lr=NATURAL_STEP),
+        ]
+        schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.num_steps) for optimiser in optimisers]
+        model.train()
+        progress.start(self.num_steps, "SVGP")
+        batches = minibatches(len(y), self.batch_size)
+        for step in range(1, self.num_steps + 1):
+            rows = next(batches)
+            model.zero_grad()
+            loss = -objective(model(X[rows]), y[rows])
+            loss.backward()
+            for mover in (*optimisers, *schedules):
+                mover.step()
+            if step % BLOCK == 0 or step == self.num_steps:
+                progress.advance((step - 1) % BLOCK + 1, elbo=f"{-len(y) * loss.item():.5g}")
+        elbo = bound(model, X, y, self.batch_size)
+        if not math.isfinite(elbo):
+            raise ProblemError(f"SVGP diverged: the ELBO is {elbo}. Lower learning_rate (now {self.learning_rate}).")
+        answer = "an approximation with inducing points: judge it by post.score on held-out data"
+        return {"elbo": elbo, "answer": answer}
+
+
+class Predict:
+    """Predictions of a model whose parameters stand in a dictionary; the model last loaded is kept with its factors."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.params: dict | None = None
+        self.model: Any = None
+
+    def __call__(self, params: dict[str, np.ndarray], X_new: Any) -> Conditional:
+        """The law of y at new inputs, and the variance of f."""
+        from inference.torch import gp_models
+
+        if params is not self.params:
+            self.model, _ = gp_models.make(parts(self.problem), self.problem.args, params.get(INDUCING))
+            self.model.load_state_dict({name: gp_models.torch.tensor(value) for name, value in params.items()})
+            self.model.eval()
+            self.params = params
+        mean, variance = gp_models.latent_moments(self.model, X_new)
+        std = np.sqrt(variance + gp_models.noise_variance(self.model.likelihood))
+        return Conditional(dist.Normal(jnp.asarray(mean), jnp.asarray(std)), jnp.asarray(variance))
+
+
+def parts(problem: Problem) -> tuple:
+    """Kernel, sites and noise in GPyTorch's terms."""
+    assert isinstance(problem.structure, GaussianProcessRegression)  # by `supports`
+    return problem.structure.torch_parts()
+
+
+def evidence_and_gradient(model: Any, parameters: list) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+    """-log p(y) and its gradient as a function of the flat unconstrained hyperparameters."""
+    from linear_operator.utils.errors import NanError, NotPSDError
+
+    from inference.torch.gp_models import gpytorch, torch
+
+    objective = gpytorch.mlls.ExactMarginalLogLikelihood(model.likelihood, model)
+    model.train()
+    (X,), y = model.train_inputs, model.train_targets
+
+    def evaluate(u: np.ndarray) -> tuple[float, np.ndarray]:
+        if parameters:
+            torch.nn.utils.vector_to_parameters(torch.tensor(u), parameters)
+        model.zero_grad()
+        try:
+            value = -objective(model(X), y) * len(y)
+        except (NanError, NotPSDError):  # too extreme a step of the line search
+            return math.inf, np.zeros_like(u)
+        if not parameters:
+            return value.item(), u
+        value.backward()
+        return value.item(), np.concatenate([p.grad.numpy().ravel() for p in parameters])
+
+    return evaluate
+
+
+def spread(X: Any, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Inducing inputs: centres of k-means on the different rows of X, shape (at most count, p)."""
+    rows = np.unique(np.asarray(X, np.float64), axis=0)
+    if len(rows) > CLUSTERED:
+        rows = rows[rng.choice(len(rows), CLUSTERED, replace=False)]
+    if len(rows) <= count:
+        return rows
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "One of the clusters is empty", UserWarning)  # its centre stays where it was
+        return scipy.cluster.vq.kmeans2(rows, count, iter=10, minit="points", rng=rng)[0]
+
+
+def minibatches(num_rows: int, size: int) -> Iterator[Any]:
+    """Row indices, each pass over the data in a new order; the rest of a pass that fills no batch is left out."""
+    import torch
+
+    if size >= num_rows:
+        while True:
+            yield slice(None)
+    while True:
+        yield from torch.randperm(num_rows)[: num_rows // size * size].split(size)
+
+
+def bound(model: Any, X: Any, y: Any, size: int) -> float:
+    """The bound on log p(y) over all rows."""
+    import torch
+
+    model.eval()
+    with torch.no_grad():
+        chunks = zip(X.split(size), y.split(size), strict=True)
+        fit = sum(model.likelihood.expected_log_prob(part, model(rows)).sum().item() for rows, part in chunks)
+        return fit - model.variational_strategy.kl_divergence().item()

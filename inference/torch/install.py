@@ -1,0 +1,36 @@
+"""Loading torch and what stands on it, only when an engine needs it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import warnings
+from typing import Any
+
+HINT = 'pip install "bayesdl[torch]"'
+
+
+def missing(*modules: str) -> str | None:
+    """The reason why an engine that needs these modules cannot run, or None where all are installed.
+
+    Example:
+        >>> missing("math", "no_such_module")
+        'no_such_module is not installed: pip install "bayesdl[torch]"'
+    """
+    absent = [name for name in modules if importlib.util.find_spec(name) is None]
+    return f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed: {HINT}" if absent else None
+
+
+def load(module: str) -> Any:
+    """Imports a module, without the deprecation warnings that these libraries cause in each other at import.
+
+    Raises:
+        ImportError: where it is not installed, saying what to install.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)
+            return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f"{module} cannot be imported ({error}): {HINT}.") from error

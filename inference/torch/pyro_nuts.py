@@ -1,0 +1,171 @@
+"""The No-U-Turn Sampler by Pyro, on the same program written in Pyro's words.
+
+It samples what `inference.mcmc.hmc.NUTS` samples, with another library's program, densities, gradients and sampler: a
+check of one by the other, and a way to carry on in torch. The algorithm is that of Hoffman and Gelman (2014,
+arXiv:1111.4246) with multinomial sampling (Betancourt 2017, arXiv:1701.02434), in double precision; Pyro follows the
+trajectories in Python, so it is many times slower.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from inference.engine import AbstractEngine, needs_gradients, positive
+from inference.keys import named
+from inference.problem import Problem, finding_a_start
+from inference.progress import AbstractProgress, Silent
+from inference.result import Draws
+from inference.structure import LayeredNetwork
+from inference.torch.install import load, missing
+
+BLOCK = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class PyroNUTS(AbstractEngine):
+    """The No-U-Turn Sampler by Pyro; chains run one after another.
+
+    Attributes:
+        num_warmup: adaptation steps per chain, not kept.
+        num_samples: draws kept per chain.
+        num_chains: independent chains; R-hat needs at least two to say much.
+        target_accept: acceptance probability aimed at by the step size; raise it when draws diverge.
+        max_tree_depth: a trajectory has at most 2 ** max_tree_depth leapfrog steps.
+        compiled: whether torch traces the log density once and then runs it without Python, some four times faster.
+
+    Example:
+        >>> PyroNUTS(num_warmup=200, num_samples=200).max_tree_depth
+        10
+    """
+
+    num_warmup: int = 500
+    num_samples: int = 500
+    num_chains: int = 2
+    target_accept: float = 0.8
+    max_tree_depth: int = 10
+    compiled: bool = True
+
+    def __post_init__(self) -> None:
+        positive(self, "num_warmup", "num_samples", "num_chains", "max_tree_depth")
+        if not 0 < self.target_accept < 1:
+            raise ValueError(f"{type(self).__name__}(target_accept={self.target_accept}): expected a number in (0, 1).")
+
+    def supports(self, problem: Problem) -> str | None:
+        structure = problem.structure
+        if not isinstance(structure, LayeredNetwork) or structure.pyro_program is None:
+            return "it needs a model that can be written in Pyro (bdl.BNN without network=...)"
+        return needs_gradients(problem) or missing("torch", "pyro")
+
+    def infer(self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()) -> Draws:
+        load("pyro.infer")
+        structure = problem.structure
+        assert isinstance(structure, LayeredNetwork) and structure.pyro_program is not None  # by `supports`
+        started = time.perf_counter()
+        program, data = structure.pyro_program(), as_tensors(problem)
+        progress.start(self.num_chains * (self.num_warmup + self.num_samples), f"{self.num_chains} chains by Pyro")
+        chains = []
+        try:
+            for chain in range(self.num_chains):
+                seed = int(jax.random.bits(named(key, f"chain {chain}")))
+                chains.append(isolated(seed, lambda: self.run_chain(problem, program, data, progress)))
+        finally:
+            progress.close()
+        samples, stats, step_sizes = zip(*chains, strict=True)
+        info = {"seconds": time.perf_counter() - started, "step_size": list(step_sizes)}
+        return Draws(stack(samples), stack(stats), info)
+
+    def restore(self, problem: Problem, arrays: dict, info: dict) -> Draws:
+        return Draws.from_arrays(arrays, info)
+
+    def run_chain(self, problem: Problem, program: Callable, data: tuple, progress: AbstractProgress) -> tuple:
+        """One chain: samples by site, statistics, both with a leading axis of draws, and the step size."""
+        from pyro.infer import MCMC, NUTS
+
+        kernel = NUTS(
+            program,
+            target_accept_prob=self.target_accept,
+            max_tree_depth=self.max_tree_depth,
+            jit_compile=self.compiled,
+            ignore_jit_warnings=True,
+        )
+        watch = Watch(progress)
+        mcmc = MCMC(kernel, self.num_samples, self.num_warmup, hook_fn=watch, disable_progbar=True)
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", r"`torch\.jit", DeprecationWarning)  # it is Pyro that uses it
+                mcmc.run(*data)
+        except ValueError as error:
+            if "valid initial params" not in str(error):
+                raise
+            with finding_a_start(problem):
+                raise RuntimeError(str(error)) from error
+        watch.flush()
+        draws = {site: value.detach() for site, value in mcmc.get_samples().items()}
+        diverging = np.isin(np.arange(self.num_samples), mcmc.diagnostics()["divergences"]["chain 0"])
+        stats = {"diverging": diverging, "lp": np.array(watch.log_densities)}
+        return with_deterministic(program, data, draws, problem), stats, watch.step_size
+
+
+class Watch:
+    """Called by Pyro after each transition: reports progress in blocks and notes the log density."""
+
+    def __init__(self, progress: AbstractProgress) -> None:
+        self.progress = progress
+        self.waiting, self.stage, self.step_size = 0, "", float("nan")
+        self.log_densities: list[float] = []
+
+    def __call__(self, kernel: Any, position: dict, stage: str, i: int) -> None:
+        self.waiting, self.stage, self.step_size = self.waiting + 1, stage, float(kernel.step_size)
+        if stage.lower().startswith("sample"):
+            self.log_densities.append(-kernel.potential_fn(position).item())
+        if self.waiting == BLOCK:
+            self.flush()
+
+    def flush(self) -> None:
+        self.progress.advance(self.waiting, stage=self.stage)
+        self.waiting = 0
+
+
+def isolated(seed: int, function: Callable[[], tuple]) -> tuple:
+    """Runs a function with its own random numbers and parameter store; torch's and Pyro's are as before in the end."""
+    import pyro
+    import torch
+
+    with torch.random.fork_rng(devices=[]), pyro.get_param_store().scope():
+        torch.default_generator.manual_seed(seed)
+        return function()
+
+
+def as_tensors(problem: Problem) -> tuple:
+    """The data as float64 tensors, class labels too (Pyro's discrete laws take them)."""
+    import torch
+
+    return tuple(torch.tensor(np.asarray(arg), dtype=torch.float64) for arg in problem.args)
+
+
+def with_deterministic(program: Callable, data: tuple, draws: dict[str, Any], problem: Problem) -> dict[str, np.ndarray]:
+    """The draws and the deterministic sites they imply, as float32 arrays in the order of the program."""
+    poutine = load("pyro.poutine")
+    names = [name for name, site in problem.trace.items() if site["type"] == "deterministic"]
+    samples = {name: draws[name].numpy().astype(np.float32) for name in problem.latents}
+    if not names:
+        return samples
+    values: dict[str, list] = {name: [] for name in names}
+    for i in range(len(next(iter(draws.values())))):
+        conditioned = poutine.condition(program, data={name: value[i] for name, value in draws.items()})
+        nodes = poutine.trace(conditioned).get_trace(*data).nodes
+        for name in names:
+            values[name].append(nodes[name]["value"].numpy())
+    return samples | {name: np.stack(rows).astype(np.float32) for name, rows in values.items()}
+
+
+def stack(chains: tuple[dict[str, np.ndarray], ...]) -> dict[str, np.ndarray]:
+    """Arrays of all chains, with a leading axis of chains."""
+    return {name: np.stack([chain[name] for chain in chains]) for name in chains[0]}
