@@ -1,0 +1,64 @@
+"""Probabilistic programming and Bayesian deep learning: one model, interchangeable inference engines.
+
+post = bayesdl.fit(bayesdl.BNN(), X, y, engine=bayesdl.NUTS())
+pred = post.predict(X_new)
+"""
+
+import importlib
+
+import inference
+
+if not getattr(inference, "__bayesdl__", False):
+    raise ImportError(
+        f"bayesdl needs its own package `inference` and found another one at {inference.__file__}. "
+        "Another distribution installs a package of that name: uninstall it (`pip uninstall inference`) and reinstall bayesdl."
+    )
+
+from bayesdl import kernels, priors
+from bayesdl.bnn.spec import BNN
+from bayesdl.bundle import BundleError, load
+from bayesdl.cells import DataError, ModelError
+from bayesdl.engines import HMC, NUTS, VI, ExactGP, GPyTorchGP, Laplace, PyroNUTS, UnsupportedError
+from bayesdl.fitting import fit
+from bayesdl.gp import GP
+from bayesdl.likelihoods import Bernoulli, Categorical, NegativeBinomial, Normal, Poisson, StudentT
+from bayesdl.model import Program
+from bayesdl.posterior import Posterior
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """`bayesdl.plots` and `bayesdl.sklearn` are imported when they are first used."""
+    if name in ("plots", "sklearn"):
+        return importlib.import_module(f"bayesdl.{name}")
+    raise AttributeError(f"module 'bayesdl' has no attribute {name!r}")
+
+
+__all__ = [
+    "BNN",
+    "GP",
+    "HMC",
+    "NUTS",
+    "VI",
+    "Bernoulli",
+    "BundleError",
+    "Categorical",
+    "DataError",
+    "ExactGP",
+    "GPyTorchGP",
+    "Laplace",
+    "ModelError",
+    "NegativeBinomial",
+    "Normal",
+    "Poisson",
+    "Posterior",
+    "Program",
+    "PyroNUTS",
+    "StudentT",
+    "UnsupportedError",
+    "fit",
+    "kernels",
+    "load",
+    "priors",
+]

@@ -1,0 +1,1 @@
+"""Bayesian neural networks: the networks and the spec."""

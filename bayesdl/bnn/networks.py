@@ -1,0 +1,104 @@
+"""Networks f(x; w) as plain functions of their weights.
+
+A network lists its arrays of weights as leaves, and maps a dictionary of them and rows X to outputs.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import itertools
+import math
+from typing import Any
+
+import jax
+
+from bayesdl.language import NUMPYRO, Language
+from bayesdl.priors import Leaf
+
+ACTIVATIONS = tuple(NUMPYRO.activations)
+SCALINGS = ("ntk", "standard")
+
+
+class AbstractNetwork(abc.ABC):
+    """A function f(x; w) with named weights."""
+
+    @abc.abstractmethod
+    def leaves(self, num_inputs: int, num_outputs: int) -> tuple[Leaf, ...]:
+        """The arrays of weights."""
+
+    @abc.abstractmethod
+    def apply(self, weights: dict[str, Any], X: Any, lang: Language) -> Any:
+        """Outputs, shape (rows, num_outputs)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MLP(AbstractNetwork):
+    """A multilayer perceptron; with NTK scaling each layer is W h / sqrt(fan_in) + b, otherwise W h + b."""
+
+    hidden: tuple[int, ...] = (50,)
+    activation: str = "tanh"
+    scaling: str = "ntk"
+
+    def __post_init__(self) -> None:
+        if any(not isinstance(width, int) or width < 1 for width in self.hidden):
+            raise ValueError(f"hidden={self.hidden!r}: expected a tuple of positive integers, e.g. (50,) or (50, 50).")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation={self.activation!r}: expected one of {', '.join(map(repr, ACTIVATIONS))}.")
+        if self.scaling not in SCALINGS:
+            raise ValueError(f"scaling={self.scaling!r}: expected 'ntk' or 'standard'.")
+
+    def leaves(self, num_inputs: int, num_outputs: int) -> tuple[Leaf, ...]:
+        widths = (num_inputs, *self.hidden, num_outputs)
+        leaves = []
+        for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
+            leaves.append(Leaf(f"layer{layer}.weight", (fan_out, fan_in), fan_in, layer, False))
+            leaves.append(Leaf(f"layer{layer}.bias", (fan_out,), fan_in, layer, True))
+        return tuple(leaves)
+
+    def apply(self, weights: dict[str, Any], X: Any, lang: Language) -> Any:
+        activate, depth = lang.activations[self.activation], len(self.hidden)
+        h = X
+        for layer in range(depth + 1):
+            weight, bias = weights[f"layer{layer}.weight"], weights[f"layer{layer}.bias"]
+            gain = 1.0 / math.sqrt(weight.shape[-1]) if self.scaling == "ntk" else 1.0
+            h = (h @ weight.T) * gain + bias[None, :]
+            h = activate(h) if layer < depth else h
+        return h
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EquinoxNetwork(AbstractNetwork):
+    """Any Equinox module that maps one row to an output; every floating-point array in it is a weight."""
+
+    module: Any
+
+    def _arrays(self) -> tuple[list[tuple[str, Any]], Any, Any]:
+        import equinox as eqx
+
+        weights, rest = eqx.partition(self.module, eqx.is_inexact_array)
+        paths, structure = jax.tree_util.tree_flatten_with_path(weights)
+        named = [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in paths]
+        return named, structure, rest
+
+    def leaves(self, num_inputs: int, num_outputs: int) -> tuple[Leaf, ...]:
+        named, _, _ = self._arrays()
+        owners = list(dict.fromkeys(name.rpartition(".")[0] for name, _ in named))
+        return tuple(
+            Leaf(
+                name,
+                tuple(leaf.shape),
+                max(1, leaf.size // leaf.shape[0]) if leaf.ndim > 1 else 1,
+                owners.index(name.rpartition(".")[0]),
+                leaf.ndim < 2 or name.endswith("bias"),
+            )
+            for name, leaf in named
+        )
+
+    def apply(self, weights: dict[str, Any], X: Any, lang: Language) -> Any:
+        import equinox as eqx
+
+        named, structure, rest = self._arrays()
+        module = eqx.combine(jax.tree.unflatten(structure, [weights[name] for name, _ in named]), rest)
+        outputs = jax.vmap(module)(X)
+        return outputs.reshape(X.shape[0], -1)

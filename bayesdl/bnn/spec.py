@@ -1,0 +1,159 @@
+"""The Bayesian neural network: a prior over weights, a network, a likelihood.
+
+w ~ p(w),    f = f(x; w),    y ~ p(y | f)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from bayesdl import likelihoods, priors
+from bayesdl.bnn.networks import MLP, AbstractNetwork, EquinoxNetwork
+from bayesdl.cells import ModelError
+from bayesdl.data import TableFrame
+from bayesdl.language import NUMPYRO, Language
+from bayesdl.model import AbstractTableModel
+from inference.problem import Problem
+from inference.structure import LayeredNetwork
+
+
+@dataclasses.dataclass(frozen=True)
+class BNN(AbstractTableModel):
+    """A Bayesian neural network (MacKay 1992; Neal 1996).
+
+    Args:
+        hidden: widths of the hidden layers; () is a linear model.
+        activation: "tanh", "relu", "gelu", "silu" or "sine".
+        prior: over the weights, from `bayesdl.priors`.
+        likelihood: of the targets.
+        scaling: "ntk" divides each layer's sum by sqrt(fan_in), "standard" does not.
+        network: an Equinox module mapping one row to the outputs, used instead of `hidden`, `activation` and `scaling`,
+            which are refused beside it. Its layers are not scaled, so `priors.Gaussian(fan_in=True)` is the usual prior.
+        standardize: whether inputs (and real targets) are standardised with the training data's mean and sd;
+            predictions and log densities are given in the original units. Latent sites refer to standardised data.
+
+    Example:
+        >>> model = BNN(hidden=(20,), activation="relu", prior=priors.Laplace())
+        >>> model.hidden
+        (20,)
+    """
+
+    hidden: tuple[int, ...] = (50,)
+    activation: str = "tanh"
+    prior: priors.AbstractPrior = priors.Gaussian()
+    likelihood: likelihoods.AbstractLikelihood = likelihoods.Normal()
+    scaling: str = "ntk"
+    network: Any = None
+    standardize: bool = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.hidden, int):
+            raise ValueError(f"BNN(hidden={self.hidden}): expected a tuple of widths, e.g. ({self.hidden},).")
+        for name, kind in (("likelihood", likelihoods.AbstractLikelihood), ("prior", priors.AbstractPrior)):
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(f"BNN({name}={getattr(self, name)!r}): expected an object, e.g. {getattr(BNN, name)!r}.")
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        if self.network is not None:
+            self._refuse_settings_beside_network()
+        _ = self.net  # validates the settings
+
+    def _refuse_settings_beside_network(self) -> None:
+        defaults = {f.name: f.default for f in dataclasses.fields(self) if f.name in ("hidden", "activation", "scaling")}
+        for name, default in defaults.items():
+            if getattr(self, name) != default:
+                raise ValueError(
+                    f"BNN({name}={getattr(self, name)!r}, network=...): expected no {name} beside a network, which has its "
+                    f"own. Leave out {name}, or network."
+                )
+
+    @property
+    def net(self) -> AbstractNetwork:
+        """The network as a function of its weights."""
+        if self.network is None:
+            return MLP(self.hidden, self.activation, self.scaling)
+        return EquinoxNetwork(self.network)
+
+    def with_prior(self, prior: priors.AbstractPrior) -> BNN:
+        """The same network and likelihood under another prior."""
+        return dataclasses.replace(self, prior=prior)
+
+    def program(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        num_targets: int = 1,
+        unit: tuple[float, ...] = (1.0,),
+        lang: Language = NUMPYRO,
+        around: dict | None = None,
+    ) -> None:
+        """The NumPyro (or Pyro) program.
+
+        Args:
+            X: rows, shape (n, p).
+            y: targets, shape (n,) or (n, num_targets), or None to draw them.
+            num_targets: target columns, or classes.
+            unit: what real targets were divided by, so that a fixed noise scale keeps its meaning.
+            lang: the modelling language.
+            around: values of the sites around which the network is replaced by its linearisation.
+        """
+        likelihood, net = self.likelihood.in_units(unit), self.net
+        num_inputs = int(X.shape[-1])  # torch's tracer gives sizes as tensors
+        leaves = net.leaves(num_inputs, likelihood.num_outputs(num_targets))
+        weights = {leaf.name: self.prior.draw(leaf, lang) for leaf in leaves}
+        parameters = likelihood.parameters(num_targets, lang)
+        with lang.plate("rows", X.shape[0]) as rows:
+            if len(rows) < X.shape[0]:  # a minibatch; only NumPyro's engines ask for one
+                X, y = jnp.asarray(X)[rows], None if y is None else jnp.asarray(y)[rows]
+            f = net.apply(weights, X, lang) if around is None else linearized(net, weights, around, X)
+            lang.sample("y", likelihood.law(f, parameters, lang), obs=y)
+
+    def posed(self, frame: TableFrame, args: tuple, kwargs: dict) -> Problem:
+        num_outputs = self.likelihood.num_outputs(frame.target.num_targets)
+        leaves = self.net.leaves(len(frame.columns.scale), num_outputs)
+        self.prior.check(1 + max(leaf.layer for leaf in leaves))
+        weights = {leaf.name: jnp.zeros(leaf.shape) for leaf in leaves}
+        shape = jax.eval_shape(lambda X: self.net.apply(weights, X, NUMPYRO), args[0]).shape
+        if shape[1] != num_outputs:
+            raise ModelError(
+                f"The network has {shape[1]} outputs, expected {num_outputs} for {self.likelihood} and this target."
+            )
+        return super().posed(frame, args, kwargs)
+
+    def structure(self, frame: TableFrame) -> LayeredNetwork:
+        settings = {"num_targets": frame.target.num_targets, "unit": frame.target.scale}
+        leaves = self.net.leaves(len(frame.columns.scale), self.likelihood.num_outputs(frame.target.num_targets))
+
+        def linear(around: dict) -> Any:
+            return functools.partial(self.program, around=around, **settings)
+
+        def pyro_program() -> Any:
+            from bayesdl.interop.pyro import PYRO
+
+            return functools.partial(self.program, lang=PYRO, **settings)
+
+        return LayeredNetwork(
+            weights=tuple(self.prior.weight_site(leaf) for leaf in leaves),
+            linearized=linear,
+            pyro_program=pyro_program if self.network is None else None,
+        )
+
+    def identified(self, site: str) -> bool:
+        """Weights beside hidden units are not identified: units can be permuted and mirrored. All other sites are."""
+        linear = not self.hidden and self.network is None
+        hierarchical = isinstance(self.prior, priors.Hierarchical | priors.Horseshoe)
+        scale_of_a_layer = hierarchical and site.endswith((".scale", ".variance", ".global"))
+        return linear or scale_of_a_layer or site in ("sigma", "df", "concentration")
+
+
+def linearized(net: AbstractNetwork, weights: dict, around: dict, X: Any) -> Any:
+    """f(x; w0) + J(x; w0) (w - w0), w0 taken from `around`."""
+    start = {name: jnp.asarray(around[name], dtype=weights[name].dtype) for name in weights}
+    step = {name: weights[name] - start[name] for name in weights}
+    outputs, change = jax.jvp(lambda w: net.apply(w, X, NUMPYRO), (start,), (step,))
+    return outputs + change

@@ -1,0 +1,80 @@
+"""Cells of data as finite numbers in double precision, and the errors of data and models that cannot be used.
+
+All arithmetic on data is NumPy's in double precision, before anything is rounded to the precision of the engine.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+
+class DataError(ValueError):
+    """The data cannot be used as they are; the message says what to do."""
+
+
+class ModelError(ValueError):
+    """The model cannot be used as asked; the message says what to do."""
+
+
+def is_frame(X: Any) -> bool:
+    """Whether X is a pandas DataFrame; pandas is not imported for it."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(X, pandas.DataFrame)
+
+
+def is_number(column: Any) -> bool:
+    return np.dtype(getattr(column, "dtype", object)).kind in "iufb" if not is_extension(column) else numeric_extension(column)
+
+
+def is_extension(column: Any) -> bool:
+    """Whether a pandas column has a dtype of pandas' own (categories, strings, nullable numbers, zoned dates)."""
+    return not isinstance(getattr(column, "dtype", None), np.dtype)
+
+
+def numeric_extension(column: Any) -> bool:
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    return is_numeric_dtype(column.dtype) or is_bool_dtype(column.dtype)
+
+
+def numbers(name: str, column: Any) -> np.ndarray:
+    """A column as finite doubles.
+
+    Raises:
+        DataError: naming the first row that is not a finite number.
+    """
+    try:
+        plain_column = column.to_numpy(dtype=float, na_value=np.nan) if is_extension(column) else column
+        values = np.asarray(plain_column, dtype=np.float64)
+    except (TypeError, ValueError):
+        for row, value in enumerate(column):
+            try:
+                float(value)
+            except (TypeError, ValueError):
+                raise DataError(
+                    f"Column '{name}', row {row} is not a number: got {value!r}. Give numbers, or a DataFrame whose text "
+                    "columns are categories."
+                ) from None
+        raise
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        raise DataError(
+            f"Column '{name}', row {bad[0]} is {spelled(values[bad[0]])} ({bad.size} such cells in the column): NaN and "
+            "infinity cannot be used, fill them in or drop the rows."
+        )
+    return values
+
+
+def spelled(value: Any) -> str:
+    return "NaN" if np.isnan(value) else "infinity"
+
+
+def finite_array(values: Any) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float64)
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        raise DataError(f"X is NaN or infinite at index {tuple(map(int, bad[0]))}: fill it in or drop the row.")
+    return values

@@ -1,0 +1,1 @@
+"""Checks of a fit: convergence, and scores on held-out data."""

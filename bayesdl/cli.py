@@ -1,0 +1,211 @@
+"""The command line `bayesdl`: fit, predict, check, summary, engines, demo.
+
+This file holds the parser, what is set before JAX starts, and how errors are told: one line on stderr and exit code 2.
+What the commands do stands in `bayesdl.commands`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+ENGINES = ("auto", "nuts", "hmc", "vi", "laplace", "exact-gp", "gpytorch", "pyro")
+LIKELIHOODS = ("normal", "student-t", "bernoulli", "categorical", "poisson", "negative-binomial")
+MAX_DEVICES = 4  # as many as a default run has chains
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells errors in one line, in the words of every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"bayesdl: error: {message} (see `{self.prog} --help`)\n")
+
+
+class Formatter(argparse.HelpFormatter):
+    """The same help from every version of Python: `-o, --out FILE`, one width of columns."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        return f"{', '.join(action.option_strings)} {self._format_args(action, self._get_default_metavar_for_optional(action))}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit code: 0, 1 for a fit not to be trusted, 2 for an error, 130 for Ctrl-C."""
+    try:
+        options = parser().parse_args(argv)
+    except SystemExit as stop:  # of --help, --version and errors of usage
+        return int(stop.code or 0)
+    try:
+        return run(options)
+    except KeyboardInterrupt:
+        print("bayesdl: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # whoever read our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs a command; what the user can cure is told in one line."""
+    prepare_jax()
+    from bayesdl import commands
+
+    try:
+        with short_warnings():
+            code = getattr(commands, options.command)(options)
+        sys.stdout.flush()
+        return code
+    except commands.USER_ERRORS as error:
+        print(f"bayesdl: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def prepare_jax() -> None:
+    """A device per core, so that chains run side by side, and a cache of compiled programs; the user's choices come first."""
+    flag = "--xla_force_host_platform_device_count"
+    flags = os.environ.get("XLA_FLAGS", "")
+    if flag not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {flag}={min(cores(), MAX_DEVICES)}".strip()
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bayesdl" / "jax"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    if os.access(cache, os.W_OK):
+        import jax
+
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def short_warnings() -> Iterator[None]:
+    """Shows warnings as one line each."""
+
+    def show(message: Any, *_: Any, **__: Any) -> None:
+        print(f"bayesdl: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    from bayesdl import __version__
+
+    top = Parser(
+        prog="bayesdl",
+        usage="bayesdl COMMAND ...",
+        description="Bayesian models of tables: fit, predict with intervals, and check what can be trusted.",
+        epilog="`bayesdl COMMAND --help` tells more. Exit codes: 0 done, 1 a fit not to be trusted (check), 2 an error.",
+        formatter_class=Formatter,
+    )
+    top.add_argument("--version", action="version", version=f"bayesdl {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser, prog="bayesdl")
+
+    def command(name: str, usage: str, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name,
+            usage=f"bayesdl {name} {usage}",
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            formatter_class=Formatter,
+        )
+        added.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+        return added
+
+    add_fit(command("fit", "DATA --target COLUMN -o FILE [options]", "fit a model to a table and save the posterior"))
+    add_predict(command("predict", "BUNDLE DATA [-o FILE] [options]", "predict new rows, with intervals or probabilities"))
+    add_check(command("check", "BUNDLE [--data FILE]", "say whether a fit can be trusted, and score it on held-out rows"))
+    summary = command("summary", "BUNDLE", "print a table of the parameters: means, sds, intervals, ESS, R-hat")
+    summary.add_argument("bundle", metavar="BUNDLE", type=Path, help="written by `bayesdl fit`")
+    command("engines", "", "print which engine runs which model, and why not")
+    demo = command("demo", "[--out FOLDER]", "fit two networks to real data next to classical methods, in a minute or two")
+    demo.add_argument("--out", metavar="FOLDER", type=Path, default=Path("demo"), help="where to write results (default: demo)")
+    return top
+
+
+def add_fit(added: argparse.ArgumentParser) -> None:
+    added.add_argument("data", metavar="DATA", type=Path, help="CSV or Parquet; a header line names the columns")
+    added.add_argument("--target", metavar="COLUMN", required=True, help="what to predict; all other columns are inputs")
+    added.add_argument("-o", "--out", metavar="FILE", type=Path, required=True, help="the saved posterior, e.g. run.bdl")
+    added.add_argument(
+        "--model",
+        choices=("bnn", "gp", "linear"),
+        default="bnn",
+        metavar="NAME",
+        help="bnn (a neural network), gp (a Gaussian process), linear (default: bnn)",
+    )
+    added.add_argument(
+        "--engine", choices=ENGINES, default="auto", metavar="NAME", help=f"{', '.join(ENGINES)} (default: auto)"
+    )
+    added.add_argument(
+        "--likelihood",
+        choices=LIKELIHOODS,
+        metavar="NAME",
+        help=f"{', '.join(LIKELIHOODS)} (default: from the target: numbers normal, labels bernoulli or categorical)",
+    )
+    added.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        dest="settings",
+        help="a setting of engine, model, likelihood, prior or kernel, e.g. num_samples=500, model.hidden=50,50, "
+        "prior=horseshoe; repeat for more, and a wrong key lists the possible ones",
+    )
+    added.add_argument("--seed", metavar="N", type=seed, default=0, help="of all randomness (default: 0)")
+    added.add_argument(
+        "--holdout",
+        metavar="FRACTION",
+        type=float,
+        default=0.2,
+        help="share of rows held out at random, scored, and written next to FILE for `check`; 0 for none (default: 0.2)",
+    )
+
+
+def seed(text: str) -> int:
+    """A seed as JAX and NumPy take it."""
+    if not text.isdecimal() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 0 to {2**31 - 1}")
+    return int(text)
+
+
+def add_predict(added: argparse.ArgumentParser) -> None:
+    added.add_argument("bundle", metavar="BUNDLE", type=Path, help="written by `bayesdl fit`")
+    added.add_argument("data", metavar="DATA", type=Path, help="CSV or Parquet with the columns of the training data")
+    added.add_argument("-o", "--out", metavar="FILE", type=Path, help="CSV, or Parquet by its ending (default: CSV on stdout)")
+    added.add_argument("--level", metavar="P", type=float, default=0.9, help="probability of the intervals (default: 0.9)")
+
+
+def add_check(added: argparse.ArgumentParser) -> None:
+    added.add_argument("bundle", metavar="BUNDLE", type=Path, help="written by `bayesdl fit`")
+    added.add_argument(
+        "--data",
+        metavar="FILE",
+        type=Path,
+        help="rows to score (default: those that `fit` held out, where they lie beside BUNDLE)",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""The engines, and the choice among them by model and size of the data."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+
+from inference.engine import AbstractEngine, UnsupportedError
+from inference.exact.gp import ExactGP
+from inference.mcmc.hmc import HMC, NUTS
+from inference.problem import Problem
+from inference.structure import GaussianProcessRegression, LayeredNetwork
+from inference.torch.gpytorch_gp import GPyTorchGP
+from inference.torch.pyro_nuts import PyroNUTS
+from inference.vi.autoguide import VI
+from inference.vi.laplace import Laplace
+
+ENGINES: tuple[type[AbstractEngine], ...] = (NUTS, HMC, VI, Laplace, ExactGP, GPyTorchGP, PyroNUTS)
+
+EXACT_ROWS = 3000  # a Cholesky factor of this size takes about a second on two cores
+NUTS_WORK = 3_000_000  # rows times latent dimensions; a default NUTS run then takes some minutes on two cores
+
+
+def choose(problem: Problem) -> tuple[AbstractEngine, str]:
+    """The engine for a problem and, in words, why."""
+    rows = max((shape[0] for shape in problem.data_shapes if shape), default=0)
+    size = sum(math.prod(shape) for shape in problem.latents.values())
+    if isinstance(problem.structure, GaussianProcessRegression):
+        if rows <= EXACT_ROWS:
+            return ExactGP(), f"a Gaussian process with {rows} rows has a closed form"
+        if importlib.util.find_spec("gpytorch"):
+            return GPyTorchGP(method="svgp"), f"{rows} rows are too many for a closed form"
+        return ExactGP(), f"{rows} rows are many; install bayesdl[torch] for a sparse Gaussian process"
+    if rows * size <= NUTS_WORK:
+        start = "prior" if isinstance(problem.structure, LayeredNetwork) else "uniform"
+        return NUTS(start=start), f"{rows} rows and {size} latent dimensions are few enough for MCMC"
+    return VI(), f"{rows} rows and {size} latent dimensions are many for MCMC"
+
+
+def alternatives(problem: Problem) -> list[str]:
+    """Names of the engines that can run this problem."""
+    return [engine.__name__ for engine in ENGINES if engine().supports(problem) is None]
+
+
+def require(engine: AbstractEngine, problem: Problem) -> None:
+    """Refuses an engine that cannot run the problem.
+
+    Raises:
+        UnsupportedError: with the reason and the engines that can.
+    """
+    reason = engine.supports(problem)
+    if reason is not None:
+        able = ", ".join(alternatives(problem)) or "none"
+        raise UnsupportedError(f"{type(engine).__name__} cannot run this model: {reason}. Engines that can: {able}.")

@@ -1,0 +1,97 @@
+"""The Gaussian process: a prior over functions, observed with normal noise.
+
+    f ~ GP(0, k),    y = f(x) + e,    e ~ N(0, sigma^2)
+
+The program has f integrated out, so its latent sites are the hyperparameters:
+log p(y) = -y' (K + sigma^2 I)^-1 y / 2 - log |K + sigma^2 I| / 2 - n log(2 pi) / 2 (Rasmussen and Williams 2006, 2.30).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpyro
+import numpyro.distributions as dist
+
+from bayesdl import kernels
+from bayesdl.cells import DataError, ModelError
+from bayesdl.data import TableFrame
+from bayesdl.language import NUMPYRO
+from bayesdl.likelihoods import Normal
+from bayesdl.model import AbstractTableModel
+from inference.exact.gp import condition
+from inference.problem import Problem
+from inference.result import Conditional
+from inference.structure import GaussianProcessRegression
+
+JITTER = 1e-8  # relative to the unit variance of standardised targets
+
+
+@dataclasses.dataclass(frozen=True)
+class GP(AbstractTableModel):
+    """Gaussian process regression.
+
+    Args:
+        kernel: from `bayesdl.kernels`, or a tinygp kernel with fixed hyperparameters.
+        likelihood: `Normal()`; its scale is sigma.
+        standardize: whether inputs and targets are standardised with the training data's mean and sd.
+
+    Example:
+        >>> GP(kernels.Matern52(lengthscale=1.0), likelihood=Normal(scale=0.1)).kernel.lengthscale
+        1.0
+    """
+
+    kernel: Any = kernels.RBF(ard=True)
+    likelihood: Any = Normal()
+    standardize: bool = True
+    double_precision = True
+    rows_covary = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kernel", kernels.as_kernel(self.kernel))
+        if not isinstance(self.likelihood, Normal) or self.likelihood.scale == "heteroscedastic":
+            raise ModelError(
+                f"GP takes likelihood=bdl.Normal() with one scale, got {self.likelihood}: use bdl.BNN for other likelihoods."
+            )
+
+    def frame(self, X: Any, y: Any) -> TableFrame:
+        frame = super().frame(X, y)
+        if frame.target.num_targets > 1:
+            raise DataError(f"GP takes one target column, y has {frame.target.num_targets}: fit one GP per column, or a BNN.")
+        return frame
+
+    def program(self, X: Any, y: Any = None, *, num_targets: int = 1, unit: tuple = (1.0,)) -> None:
+        """The NumPyro program with f integrated out."""
+        kernel = self.kernel.build(kernels.sample, "kernel.", X.shape[-1])
+        sigma = self.likelihood.in_units(unit).parameters(1, NUMPYRO)
+        lower = process(kernel, sigma, X).solver.scale_tril
+        numpyro.sample("y", dist.MultivariateNormal(0.0, scale_tril=lower), obs=y)
+
+    def structure(self, frame: TableFrame) -> GaussianProcessRegression:
+        likelihood = self.likelihood.in_units(frame.target.scale)
+
+        def noise_scale(values: dict) -> Any:
+            return values.get("sigma", likelihood.fixed_scale)
+
+        def gaussian_process(values: dict, X: Any) -> Any:
+            kernel = self.kernel.build(lambda site, value, *_: values.get(site, value), "kernel.", X.shape[-1])
+            return process(kernel, noise_scale(values), X)
+
+        def parts() -> tuple:
+            from bayesdl.interop.gpytorch import torch_parts
+
+            return torch_parts(self.kernel, likelihood.scale, len(frame.columns.scale))
+
+        return GaussianProcessRegression(gaussian_process, lambda values: noise_scale(values) ** 2, parts)
+
+    def conditional(self, problem: Problem, latents: dict, key: Any, X: Any, joint: bool = False) -> Conditional:
+        X_train, y_train = problem.args
+        return condition(problem.structure_as(GaussianProcessRegression), latents, X_train, y_train, X, joint)
+
+
+def process(kernel: Any, sigma: Any, X: Any) -> Any:
+    """The tinygp process of the noisy targets."""
+    import tinygp
+
+    return tinygp.GaussianProcess(kernel, X, diag=sigma**2 + JITTER)

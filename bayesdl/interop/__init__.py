@@ -1,0 +1,1 @@
+"""Bridges to torch: the only place where `bayesdl` touches it. Nothing here is imported unless it is used."""

@@ -1,0 +1,272 @@
+"""What every model is: a spec of plain data that reads data, writes a NumPyro program and predicts from draws.
+
+Data flow one way: data -> frame (what the data look like) -> problem (program and arrays) -> engine -> result.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro import handlers
+from numpyro.distributions import Distribution
+
+from bayesdl.cells import DataError, ModelError
+from bayesdl.columns import Columns
+from bayesdl.data import TableFrame, same_rows
+from bayesdl.likelihoods import AbstractLikelihood, Bernoulli
+from bayesdl.target import Target
+from inference.problem import Problem
+from inference.result import Conditional
+
+
+class AbstractModel(abc.ABC):
+    """A model spec. Final classes are frozen dataclasses of plain data."""
+
+    double_precision = False  # whether the model's arithmetic needs 64 bits (Cholesky factors do)
+
+    @abc.abstractmethod
+    def frame(self, *data: Any, **named: Any) -> Any:
+        """Learns what the data look like.
+
+        Raises:
+            DataError: where they cannot be used.
+        """
+
+    @abc.abstractmethod
+    def problem(self, frame: Any, *data: Any, **named: Any) -> Problem:
+        """The program with the data, as engines take it."""
+
+    @abc.abstractmethod
+    def posed(self, frame: Any, args: tuple, kwargs: dict) -> Problem:
+        """The problem with arguments that are already as the program takes them."""
+
+    @abc.abstractmethod
+    def inputs(self, frame: Any, *data: Any, **named: Any) -> tuple[tuple, dict]:
+        """Arguments of the program for predicting new data; observations left out."""
+
+    @abc.abstractmethod
+    def training_inputs(self, problem: Problem) -> tuple[tuple, dict]:
+        """The arguments for predicting at the training data."""
+
+    @abc.abstractmethod
+    def target(self, frame: Any, problem: Problem) -> Target:
+        """What is predicted, in the user's units."""
+
+    @abc.abstractmethod
+    def conditional(self, problem: Problem, latents: dict, key: jax.Array, *args: Any, **kwargs: Any) -> Conditional:
+        """The law of new data given one draw of the latent sites; `key` draws what the program needs besides."""
+
+    @abc.abstractmethod
+    def split(self, problem: Problem, *data: Any, **named: Any) -> tuple[tuple, dict, Any]:
+        """Data as given to `fit`, parted into inputs (args, kwargs) and the target to be predicted."""
+
+    rows_are_independent = False  # whether predictions may be made in chunks of rows
+
+    rows_covary = False  # whether rows depend on each other given the latent sites; `conditional` then takes joint=True
+
+    def identified(self, site: str) -> bool:
+        """Whether the data can pin down this site, so that chains must agree on it."""
+        return True
+
+    def _repr_html_(self) -> str:
+        from bayesdl.report import model_html
+
+        return model_html(self)
+
+
+def law_of(program: Callable, site: str, latents: dict, key: jax.Array, args: tuple, kwargs: Mapping) -> Distribution:
+    """The distribution of an unobserved site of a program given the latent sites; other unobserved sites are drawn."""
+    conditioned = handlers.substitute(handlers.seed(program, key), data=latents)
+    return handlers.trace(conditioned).get_trace(*args, **kwargs)[site]["fn"]
+
+
+class AbstractTableModel(AbstractModel):
+    """Models of a table of rows X and targets y, whose program is `program(X, y)` with the site "y"."""
+
+    likelihood: AbstractLikelihood
+    standardize: bool
+    rows_are_independent = True
+
+    @abc.abstractmethod
+    def program(self, X: Any, y: Any = None, *, num_targets: int = 1, unit: tuple = (1.0,)) -> None:
+        """The NumPyro program on standardised data."""
+
+    @abc.abstractmethod
+    def structure(self, frame: TableFrame) -> Any:
+        """What the problem offers to special engines."""
+
+    def frame(self, X: Any, y: Any = None) -> TableFrame:
+        if y is None or isinstance(y, str):
+            raise DataError(f"The target is missing: got y={y!r}, expected bdl.fit(model, X, y) with an array or column y.")
+        same_rows(X, y)
+        columns = Columns.learn(X, self.standardize)
+        two_classes = isinstance(self.likelihood, Bernoulli)
+        return TableFrame(columns, Target.learn(y, self.likelihood.kind, self.standardize, two_classes))
+
+    def problem(self, frame: TableFrame, X: Any, y: Any) -> Problem:
+        same_rows(X, y)
+        return self.posed(frame, (frame.columns.read(X), frame.target.read(y)), {})
+
+    def posed(self, frame: TableFrame, args: tuple, kwargs: dict) -> Problem:
+        settings = {"num_targets": frame.target.num_targets, "unit": frame.target.scale}
+        return Problem(functools.partial(self.program, **settings), args, structure=self.structure(frame))
+
+    def inputs(self, frame: TableFrame, X: Any) -> tuple[tuple, dict]:
+        return (frame.columns.read(X),), {}
+
+    def training_inputs(self, problem: Problem) -> tuple[tuple, dict]:
+        return (problem.args[0],), {}
+
+    def target(self, frame: TableFrame, problem: Problem) -> Target:
+        return frame.target
+
+    def conditional(self, problem: Problem, latents: dict, key: jax.Array, X: Any) -> Conditional:
+        law = law_of(problem.program, "y", latents, key, (X,), {})
+        return Conditional(law, jnp.zeros(X.shape[0]))
+
+    def split(self, problem: Problem, X: Any, y: Any) -> tuple[tuple, dict, Any]:
+        return (X,), {}, y
+
+
+@dataclasses.dataclass(frozen=True)
+class ProgramFrame:
+    """What is remembered of a program's data: the names of its observed sites."""
+
+    observed: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Program(AbstractModel):
+    """Any NumPyro program as a model; `bayesdl.fit` also takes the bare function.
+
+    Arguments whose default is None and which are given in `fit` count as observations: predictions leave them out.
+    `scipy.sparse` arguments reach the program as `jax.experimental.sparse.BCOO`, never densified.
+
+    Args:
+        function: the program.
+        site: the observed site to predict; needed where there are several.
+
+    Example:
+        >>> import numpyro, numpyro.distributions as dist
+        >>> def coin(n, y=None):
+        ...     p = numpyro.sample("p", dist.Beta(1, 1))
+        ...     numpyro.sample("y", dist.Binomial(n, p), obs=y)
+        >>> Program(coin).function.__name__
+        'coin'
+    """
+
+    function: Callable
+    site: str | None = None
+
+    def frame(self, *data: Any, **named: Any) -> ProgramFrame:
+        return ProgramFrame(self.problem(ProgramFrame(()), *data, **named).observed)
+
+    def problem(self, frame: ProgramFrame, *data: Any, **named: Any) -> Problem:
+        return self.posed(frame, *self.inputs(frame, *data, **named))
+
+    def posed(self, frame: ProgramFrame, args: tuple, kwargs: dict) -> Problem:
+        args = tuple(as_argument(value) for value in args)
+        return Problem(self.function, args, {name: as_argument(value) for name, value in kwargs.items()})
+
+    def inputs(self, frame: ProgramFrame, *data: Any, **named: Any) -> tuple[tuple, dict]:
+        try:
+            inspect.signature(self.function).bind(*data, **named)
+        except TypeError as error:
+            raise ModelError(
+                f"The arguments do not fit {self.function.__name__}{inspect.signature(self.function)}: {error}."
+            ) from None
+        return tuple(as_argument(value) for value in data), {name: as_argument(value) for name, value in named.items()}
+
+    def training_inputs(self, problem: Problem) -> tuple[tuple, dict]:
+        """The training arguments less those whose default is None."""
+        parameters, optional = list(inspect.signature(self.function).parameters), observations(self.function)
+        args = tuple(value for name, value in zip(parameters, problem.args, strict=False) if name not in optional)
+        return args, {name: value for name, value in problem.kwargs.items() if name not in optional}
+
+    def predicted_site(self, problem: Problem) -> str:
+        """The observed site to predict.
+
+        Raises:
+            ModelError: where there is none, or more than one and none is chosen.
+        """
+        observed = problem.observed
+        if self.site is not None and self.site in problem.trace:
+            return self.site
+        if len(observed) == 1 and self.site is None:
+            return observed[0]
+        raise ModelError(
+            f"The program observes sites {list(observed)}, and one must be predicted: "
+            f"got site={self.site!r}, expected bdl.Program(function, site=...) with one of them."
+        )
+
+    def target(self, frame: ProgramFrame, problem: Problem) -> Target:
+        site = self.predicted_site(problem)
+        law = problem.trace[site]["fn"]
+        kinds = {"BernoulliProbs": 2, "BernoulliLogits": 2, "CategoricalProbs": None, "CategoricalLogits": None}
+        name = type(getattr(law, "base_dist", law)).__name__
+        if name in kinds and len(law.shape()) == 1:
+            size = kinds[name] or law.probs.shape[-1]
+            return Target((site,), "class", True, tuple(range(size)), (0.0,), (1.0,))
+        kind = "count" if law.support.is_discrete else "real"
+        return Target((site,), kind, True, None, (0.0,), (1.0,))
+
+    def split(self, problem: Problem, *data: Any, **named: Any) -> tuple[tuple, dict, Any]:
+        site = self.predicted_site(problem)
+        given = dict(zip(inspect.signature(self.function).parameters, data, strict=False)) | named
+        inputs = {name: value for name, value in given.items() if name not in observations(self.function)}
+        held_out = [value for name, value in given.items() if name not in inputs]
+        target = given[site] if site in given and site not in inputs else held_out[0] if len(held_out) == 1 else None
+        if target is None:
+            raise ModelError(
+                f"Which of {list(given)} is the target of site '{site}' cannot be told: score takes the data as fit does, "
+                "with the observation in an argument whose default is None, named like the site where there are several."
+            )
+        return (), inputs, target
+
+    def conditional(self, problem: Problem, latents: dict, key: jax.Array, *args: Any, **kwargs: Any) -> Conditional:
+        law = law_of(problem.program, self.predicted_site(problem), latents, key, args, kwargs)
+        return Conditional(law, jnp.zeros(law.batch_shape))
+
+
+def observations(function: Callable) -> set[str]:
+    """The arguments of a program whose default is None: those count as observations."""
+    return {p.name for p in inspect.signature(function).parameters.values() if p.default is None}
+
+
+def as_argument(value: Any) -> Any:
+    """Numeric arrays and tables as JAX arrays, sparse matrices as BCOO, anything else as it is."""
+    if hasattr(value, "tocsr"):
+        from jax.experimental.sparse import BCOO
+
+        return BCOO.from_scipy_sparse(value.tocsr())
+    array = np.asarray(value) if isinstance(value, np.ndarray | list) or hasattr(value, "__array__") else None
+    if array is None or array.dtype.kind in "iufb":
+        return value if array is None else jnp.asarray(array)
+    if array.dtype.kind in "OUS":
+        raise DataError(
+            f"A program cannot compute with text: got {array.ravel()[:1].tolist()}..., give numbers, e.g. category codes."
+        )
+    return value
+
+
+def as_model(model: Any) -> AbstractModel:
+    """A model as it is; a bare NumPyro function as a `Program`.
+
+    Raises:
+        ModelError: for anything else.
+    """
+    if isinstance(model, AbstractModel):
+        return model
+    if inspect.isclass(model):
+        raise ModelError(f"Expected a model, got the class {model.__name__}: make one, e.g. bdl.{model.__name__}().")
+    if callable(model):
+        return Program(model)
+    raise ModelError(f"Expected a model such as bdl.BNN(), bdl.GP() or a NumPyro function, got {type(model).__name__}.")

@@ -1,0 +1,222 @@
+"""What a fit gives back: one kind of posterior, whatever the model and the engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from bayesdl.model import AbstractModel
+from bayesdl.precision import is_double, precision_of
+from bayesdl.prediction import AbstractPrediction, ClassPrediction, Prediction
+from bayesdl.stream import Stream
+from inference.engine import AbstractEngine
+from inference.keys import named as named_key
+from inference.problem import Problem
+from inference.result import AbstractResult, Approximation, Conditional, Draws, Predictor
+from inference.structure import LayeredNetwork
+
+APPROXIMATION_DRAWS = 1000
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Posterior:
+    """The posterior of a model given data.
+
+    Attributes:
+        model: the spec.
+        frame: what the training data looked like.
+        problem: the program with the training data.
+        engine: that computed it.
+        raw: the engine's own result.
+        seed: of the fit; predictions derive theirs from it.
+    """
+
+    model: AbstractModel
+    frame: Any
+    problem: Problem
+    engine: AbstractEngine
+    raw: AbstractResult
+    seed: int
+
+    @functools.cached_property
+    def samples(self) -> dict[str, np.ndarray]:
+        """Draws of all sites, shape (chain, draw, *site shape); empty for a predictor.
+
+        An approximation gives one chain of independent draws.
+        """
+        if isinstance(self.raw, Draws):
+            return self.raw.samples
+        if isinstance(self.raw, Approximation):
+            with precision_of(self.model):
+                key = named_key(jax.random.key(self.seed), "posterior draws")
+                drawn = self.raw.sample(key, APPROXIMATION_DRAWS)
+                return {name: np.asarray(value)[None] for name, value in drawn.items()}
+        return {}
+
+    def sample(self, num_samples: int, seed: int = 0) -> dict[str, np.ndarray]:
+        """Draws of all sites, shape (num_samples, *site shape): fresh ones from an approximation, else resampled ones."""
+        key = jax.random.key(seed)
+        if isinstance(self.raw, Approximation):
+            with precision_of(self.model):
+                return jax.tree.map(np.asarray, self.raw.sample(key, num_samples))
+        flat = self._flat(self.samples)
+        total = len(next(iter(flat.values()), ()))
+        index = np.asarray(jax.random.choice(key, total, (num_samples,), replace=num_samples > total)) if total else []
+        return {name: value[index] for name, value in flat.items()}
+
+    def predict(
+        self, *data: Any, batch_size: int = 1024, seed: int | None = None, double: bool = False, **named: Any
+    ) -> AbstractPrediction:
+        """The predictive distribution at new data.
+
+        Args:
+            *data: X for `BNN` and `GP`; for a NumPyro function its arguments without the observations. With none given,
+                the training data.
+            batch_size: rows computed at once; memory grows with it, results do not depend on it.
+            seed: of simulated targets; by default that of the fit.
+            double: whether to compute in double precision, whatever JAX is set to.
+            **named: keyword arguments of a NumPyro function.
+
+        Raises:
+            DataError: where the new data do not fit the training data.
+        """
+        args, kwargs = (
+            self.model.inputs(self.frame, *data, **named) if data or named else self.model.training_inputs(self.problem)
+        )
+        target = self.model.target(self.frame, self.problem)
+        num_rows = len(args[0]) if self.model.rows_are_independent else None
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"predict(batch_size={batch_size!r}): expected a whole number of at least 1.")
+        stream = Stream(
+            self.conditional,
+            self.latent_draws,
+            self.seed if seed is None else seed,
+            args,
+            kwargs,
+            num_rows,
+            batch_size,
+            double or is_double(self.model),
+            self.traceable,
+            self.joint,
+        )
+        kind = ClassPrediction if target.kind == "class" else Prediction
+        return kind(stream, target, self.seed if seed is None else seed)
+
+    def score(self, *data: Any, **named: Any) -> Any:
+        """Scores of the predictions for held-out data: RMSE, NLL, CRPS, coverage; or accuracy, NLL, Brier, ECE.
+
+        Args:
+            *data: as in `fit`: X and y, or the arguments of a NumPyro function.
+            **named: keyword arguments of a NumPyro function.
+        """
+        from bayesdl.checks.scores import score
+
+        args, kwargs, target = self.model.split(self.problem, *data, **named)
+        return score(self.predict(*args, **kwargs), target)
+
+    def diagnose(self) -> Any:
+        """What can be trusted: convergence of parameters and of function values, sampler trouble, a verdict in words."""
+        from bayesdl.checks.convergence import diagnose
+
+        return diagnose(self)
+
+    def summary(self, sites: list[str] | None = None) -> Any:
+        """A table of posterior means, sds, intervals, ESS and R-hat.
+
+        Args:
+            sites: which ones; by default those that the data can identify.
+        """
+        from bayesdl.arviz_bridge import summary
+
+        return summary(self, sites)
+
+    def to_datatree(self) -> Any:
+        """An xarray DataTree by the ArviZ conventions: posterior, sample_stats, observed_data, constant_data."""
+        from bayesdl.arviz_bridge import to_datatree
+
+        return to_datatree(self)
+
+    def to_arviz(self) -> Any:
+        """What the installed ArviZ plots: InferenceData before ArviZ 1.0, a DataTree from then on."""
+        from bayesdl.arviz_bridge import to_arviz
+
+        return to_arviz(self)
+
+    def to_pandas(self) -> Any:
+        """The draws as a DataFrame: a row per draw, a column per scalar."""
+        from bayesdl.arviz_bridge import to_pandas
+
+        return to_pandas(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Saves everything needed to predict; see `bayesdl.load`."""
+        from bayesdl.bundle import save
+
+        return save(self, path)
+
+    def function_values(self, max_rows: int = 100) -> np.ndarray | None:
+        """E[y | x, z] at up to `max_rows` training rows for each draw, shape (chain, draw, rows * targets), model's units."""
+        from bayesdl.checks.convergence import function_values
+
+        return function_values(self, max_rows)
+
+    def __repr__(self) -> str:
+        return f"Posterior({self.title()})"
+
+    def title(self) -> str:
+        """Model, engine, and the number of draws."""
+        title = f"{type(self.model).__name__} by {type(self.engine).__name__}"
+        if not isinstance(self.raw, Draws):
+            return title
+        chains, draws = next(iter(self.raw.samples.values())).shape[:2]
+        return f"{title}, {chains} chains x {draws} draws"
+
+    def _repr_html_(self) -> str:
+        from bayesdl.report import posterior_html
+
+        return posterior_html(self)
+
+    @functools.cached_property
+    def conditional(self) -> Callable[..., Conditional]:
+        """Maps (one draw of the latent sites, key, *new data) to the law of new data."""
+        raw, problem = self.raw, self.problem
+        if isinstance(raw, Predictor):
+            return PredictorLaw(raw)
+        if isinstance(raw, Approximation) and raw.expansion is not None:
+            problem = dataclasses.replace(problem, program=problem.structure_as(LayeredNetwork).linearized(raw.expansion))
+        return functools.partial(self.model.conditional, problem)
+
+    @property
+    def traceable(self) -> bool:
+        """Whether `conditional` is a JAX function."""
+        return not isinstance(self.raw, Predictor) or self.raw.traceable
+
+    @functools.cached_property
+    def joint(self) -> Callable[..., Conditional] | None:
+        """As `conditional`, with the law of all rows together; None where rows are independent given a draw."""
+        return functools.partial(self.conditional, joint=True) if self.model.rows_covary and self.traceable else None
+
+    @functools.cached_property
+    def latent_draws(self) -> dict[str, np.ndarray]:
+        """All draws of the latent sites in one axis, deterministic sites left out."""
+        return {name: value for name, value in self._flat(self.samples).items() if name in self.problem.latents}
+
+    @staticmethod
+    def _flat(samples: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: value.reshape((-1, *value.shape[2:])) for name, value in samples.items()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PredictorLaw:
+    """The conditional of a predictor: there are no draws to condition on."""
+
+    predictor: Predictor
+
+    def __call__(self, _: dict, key: Any, *args: Any, **how: bool) -> Conditional:
+        return self.predictor.predict(self.predictor.params, *args, **how)

@@ -1,0 +1,201 @@
+"""Weight priors p(w): one small class each, used as `BNN(prior=...)`.
+
+A prior draws each array of weights (a `Leaf`) as NumPyro sites. Shapes and scales refer to the arrays as the network
+holds them: with NTK scaling a layer computes W x / sqrt(fan_in) + b, so a unit scale is the usual choice.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from typing import Any
+
+from bayesdl.cells import ModelError
+from bayesdl.language import Language
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """One array of weights of a network.
+
+    Attributes:
+        name: of its site, e.g. "layer0.weight".
+        shape: (fan_out, fan_in, ...) for weights.
+        fan_in: inputs summed by one unit.
+        layer: number of the layer, from 0.
+        is_bias: whether it is added rather than multiplied.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    fan_in: int
+    layer: int
+    is_bias: bool
+
+
+class AbstractPrior(abc.ABC):
+    """A distribution over the weights of a network."""
+
+    @abc.abstractmethod
+    def draw(self, leaf: Leaf, lang: Language) -> Any:
+        """Draws one array of weights inside a program."""
+
+    def check(self, num_layers: int) -> None:  # noqa: B027 (a prior without this method fits every network)
+        """Refuses a network with this number of layers where the prior does not fit it.
+
+        Raises:
+            ModelError: saying what would fit.
+        """
+
+    def weight_site(self, leaf: Leaf) -> str:
+        """The latent site in which the weights are linear given all other sites."""
+        return leaf.name
+
+
+def positive(prior: AbstractPrior, *names: str) -> None:
+    """Refuses settings that are not positive numbers, or tuples of them."""
+    for name in names:
+        value = getattr(prior, name)
+        for entry in value if isinstance(value, tuple) else (value,):
+            if not (isinstance(entry, int | float) and 0 < entry < math.inf):
+                raise ValueError(f"{type(prior).__name__}({name}={value!r}): expected positive numbers.")
+
+
+def iid(law: Any, leaf: Leaf) -> Any:
+    return law.expand(leaf.shape).to_event(len(leaf.shape))
+
+
+@dataclasses.dataclass(frozen=True)
+class Gaussian(AbstractPrior):
+    """w ~ N(0, s^2), with s one number, one per layer, or divided by sqrt(fan_in).
+
+    Args:
+        scale: s of weights and biases; a tuple gives one per layer.
+        fan_in: divide the scale of weights (not of biases) by sqrt(fan_in); for networks with standard scaling.
+
+    Example:
+        >>> Gaussian((2.0, 1.0)).scale
+        (2.0, 1.0)
+    """
+
+    scale: float | tuple[float, ...] = 1.0
+    fan_in: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.scale, list):
+            object.__setattr__(self, "scale", tuple(self.scale))
+        positive(self, "scale")
+
+    def check(self, num_layers: int) -> None:
+        if isinstance(self.scale, tuple) and len(self.scale) != num_layers:
+            raise ModelError(
+                f"Gaussian(scale={self.scale}) gives {len(self.scale)} scales and the network has {num_layers} layers; "
+                "give one scale per layer, the output layer included."
+            )
+
+    def draw(self, leaf: Leaf, lang: Language) -> Any:
+        scale = self.scale[leaf.layer] if isinstance(self.scale, tuple) else self.scale
+        if self.fan_in and not leaf.is_bias:
+            scale = scale / math.sqrt(leaf.fan_in)
+        return lang.sample(leaf.name, iid(lang.dist.Normal(0.0, scale), leaf))
+
+
+@dataclasses.dataclass(frozen=True)
+class Laplace(AbstractPrior):
+    """w ~ Laplace(0, b), density exp(-|w| / b) / (2 b): sharper at zero and heavier in the tails than a normal.
+
+    Example:
+        >>> Laplace(scale=0.7).scale
+        0.7
+    """
+
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        positive(self, "scale")
+
+    def draw(self, leaf: Leaf, lang: Language) -> Any:
+        return lang.sample(leaf.name, iid(lang.dist.Laplace(0.0, self.scale), leaf))
+
+
+@dataclasses.dataclass(frozen=True)
+class StudentT(AbstractPrior):
+    """w ~ t_df(0, s): heavy tails (Fortuin et al. 2021, arXiv:2102.06571).
+
+    Example:
+        >>> StudentT(df=3.0).df
+        3.0
+    """
+
+    df: float = 4.0
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        positive(self, "df", "scale")
+
+    def draw(self, leaf: Leaf, lang: Language) -> Any:
+        return lang.sample(leaf.name, iid(lang.dist.StudentT(self.df, 0.0, self.scale), leaf))
+
+
+@dataclasses.dataclass(frozen=True)
+class Horseshoe(AbstractPrior):
+    """w = tau lambda z, z ~ N(0, 1), lambda ~ C+(0, 1) per weight, tau ~ C+(0, global_scale) per layer; biases N(0, 1).
+
+    Most weights are shrunk to zero and a few are left free (Carvalho, Polson and Scott 2010). Written non-centred.
+
+    Example:
+        >>> Horseshoe(global_scale=0.1).global_scale
+        0.1
+    """
+
+    global_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        positive(self, "global_scale")
+
+    def draw(self, leaf: Leaf, lang: Language) -> Any:
+        if leaf.is_bias:
+            return lang.sample(leaf.name, iid(lang.dist.Normal(0.0, 1.0), leaf))
+        tau = lang.sample(f"{leaf.name}.global", lang.dist.HalfCauchy(self.global_scale))
+        local = lang.sample(f"{leaf.name}.local", iid(lang.dist.HalfCauchy(1.0), leaf))
+        raw = lang.sample(f"{leaf.name}.raw", iid(lang.dist.Normal(0.0, 1.0), leaf))
+        return lang.deterministic(leaf.name, tau * local * raw)
+
+    def weight_site(self, leaf: Leaf) -> str:
+        return leaf.name if leaf.is_bias else f"{leaf.name}.raw"
+
+
+@dataclasses.dataclass(frozen=True)
+class Hierarchical(AbstractPrior):
+    """w = s z, z ~ N(0, 1), with one unknown scale s for the weights and one for the biases of each layer.
+
+    Args:
+        family: "half_normal", s ~ N+(0, scale^2), or "inverse_gamma", s^2 ~ InvGamma(concentration, rate).
+
+    Example:
+        >>> Hierarchical("inverse_gamma", concentration=2.0).concentration
+        2.0
+    """
+
+    family: str = "half_normal"
+    scale: float = 1.0
+    concentration: float = 1.0
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        positive(self, "scale", "concentration", "rate")
+        if self.family not in ("half_normal", "inverse_gamma"):
+            raise ValueError(f"Hierarchical(family={self.family!r}): expected 'half_normal' or 'inverse_gamma'.")
+
+    def draw(self, leaf: Leaf, lang: Language) -> Any:
+        if self.family == "half_normal":
+            scale = lang.sample(f"{leaf.name}.scale", lang.dist.HalfNormal(self.scale))
+        else:
+            variance = lang.sample(f"{leaf.name}.variance", lang.dist.InverseGamma(self.concentration, self.rate))
+            scale = variance**0.5
+        raw = lang.sample(f"{leaf.name}.raw", iid(lang.dist.Normal(0.0, 1.0), leaf))
+        return lang.deterministic(leaf.name, scale * raw)
+
+    def weight_site(self, leaf: Leaf) -> str:
+        return f"{leaf.name}.raw"

@@ -1,0 +1,187 @@
+"""scikit-learn estimators: any spec and any engine behind `fit` and `predict`.
+
+They clone, pickle, and work in pipelines, cross-validation and grid searches over `model` and `engine`. Names and shapes
+are scikit-learn's; the posterior with everything else is `posterior_`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+
+from bayesdl.bnn.spec import BNN
+from bayesdl.bundle import load
+from bayesdl.cells import is_frame
+from bayesdl.fitting import fit
+from bayesdl.gp import GP
+from bayesdl.likelihoods import Bernoulli, Categorical
+from bayesdl.prediction import AbstractPrediction, ClassPrediction, Prediction
+
+
+class AbstractEstimator(BaseEstimator):
+    """What regressor and classifier share. Settings are stored untouched, as scikit-learn asks.
+
+    Attributes:
+        posterior_: the `bayesdl` posterior.
+        n_features_in_: number of columns of X.
+        feature_names_in_: their names, where X was a DataFrame with text names.
+    """
+
+    def __init__(self, model: Any = None, engine: Any = "auto", seed: Any = 0, progress: Any = False) -> None:
+        self.model = model
+        self.engine = engine
+        self.seed = seed
+        self.progress = progress
+
+    def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
+        """Targets simulated from the predictive distribution, shape (rows, n_samples) or (rows, targets, n_samples).
+
+        Args:
+            X: new rows.
+            n_samples: simulated targets per row; each has its own draw of the function, shared by all rows.
+            random_state: None, a seed or a NumPy RandomState.
+        """
+        random = check_random_state(random_state)
+        prediction = self._predict(X, seed=int(random.randint(2**31 - 1)))
+        return np.moveaxis(prediction.sample(n_samples), 0, -1)
+
+    def _fit(self, model: Any, X: Any, y: Any) -> None:
+        self.posterior_ = fit(model, X, y, engine=self.engine, seed=self.seed, progress=self.progress)
+
+    def _training_data(self, X: Any, y: Any) -> tuple[Any, Any]:
+        """X and y after scikit-learn's checks; y keeps its names, and has one dimension where it must."""
+        if y is None:
+            validate_data(self, X, None, skip_check_array=True)  # type: ignore[arg-type]  # raises: a target is required
+        X = self._validated(X, reset=True)
+        y = y if hasattr(y, "iloc") else np.asarray(y)
+        return X, y if y.ndim < 2 or self.__sklearn_tags__().target_tags.multi_output else column_or_1d(y, warn=True)
+
+    def _validated(self, X: Any, reset: bool) -> Any:
+        """X after scikit-learn's checks; of a DataFrame only the names, as `bayesdl.columns` takes text columns too."""
+        return validate_data(self, X, reset=reset, skip_check_array=is_frame(X))
+
+    def _predict(self, X: Any, seed: int | None = None) -> AbstractPrediction:
+        check_is_fitted(self)
+        X = self._validated(X, reset=False)
+        return self.posterior_.predict(X, seed=seed, double=True)  # scikit-learn compares predictions to 1e-7
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: Any = super().__getstate__()
+        state = dict(state)
+        if "posterior_" in state:  # compiled functions cannot be pickled, so the posterior goes as the bytes of its bundle
+            with tempfile.TemporaryDirectory() as folder:
+                path = state["posterior_"].save(Path(folder) / "posterior.bdl")
+                state["posterior_"] = path.read_bytes()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if isinstance(state.get("posterior_"), bytes):
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "posterior.bdl"
+                path.write_bytes(state["posterior_"])
+                self.posterior_ = load(path, self.model)
+
+
+class BayesRegressor(RegressorMixin, AbstractEstimator):
+    """Regression by any model of numbers and any engine.
+
+    Args:
+        model: a spec such as `bayesdl.BNN()` or `bayesdl.GP()`; None is `BNN()`.
+        engine: an engine, or "auto".
+        seed: of all randomness in `fit`.
+        progress: whether to show a progress bar.
+
+    Example:
+        >>> import bayesdl as bdl
+        >>> X = np.linspace(-1, 1, 20)[:, None]
+        >>> model = BayesRegressor(bdl.BNN(hidden=()), engine=bdl.Laplace()).fit(X, 2 * X[:, 0] + np.sin(9 * X[:, 0]))
+        >>> mean, std = model.predict(X[:3], return_std=True)
+        >>> mean.shape, std.shape
+        ((3,), (3,))
+    """
+
+    def fit(self, X: Any, y: Any) -> BayesRegressor:
+        """Fits the model.
+
+        Args:
+            X: shape (rows, columns) or a DataFrame.
+            y: shape (rows,) or (rows, targets).
+
+        Raises:
+            ValueError: for data that cannot be used, or a model of classes.
+        """
+        model = BNN() if self.model is None else self.model
+        if getattr(getattr(model, "likelihood", None), "kind", "real") == "class":
+            raise ValueError(f"BayesRegressor predicts numbers and {model.likelihood} classes: use BayesClassifier.")
+        self._fit(model, *self._training_data(X, y))
+        return self
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """The predictive mean and, with `return_std`, the predictive standard deviation, in the units of y."""
+        prediction = self._predict(X)
+        assert isinstance(prediction, Prediction)
+        return (prediction.mean, prediction.std) if return_std else prediction.mean
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = not isinstance(self.model, GP)
+        return tags
+
+
+class BayesClassifier(ClassifierMixin, AbstractEstimator):
+    """Classification by any model of classes and any engine.
+
+    Args:
+        model: a spec; None is `BNN(likelihood=Bernoulli())` for two classes and `BNN(likelihood=Categorical())` for more.
+        engine: an engine, or "auto".
+        seed: of all randomness in `fit`.
+        progress: whether to show a progress bar.
+
+    Attributes:
+        classes_: the sorted labels.
+
+    Example:
+        >>> import bayesdl as bdl
+        >>> X = np.linspace(-1, 1, 20)[:, None]
+        >>> model = BayesClassifier(bdl.BNN(hidden=(), likelihood=bdl.Bernoulli()), engine=bdl.Laplace())
+        >>> model.fit(X, np.where(X[:, 0] > 0, "up", "down")).predict([[-0.9], [0.9]]).tolist()
+        ['down', 'up']
+    """
+
+    def fit(self, X: Any, y: Any) -> BayesClassifier:
+        """Fits the model.
+
+        Args:
+            X: shape (rows, columns) or a DataFrame.
+            y: labels, shape (rows,).
+
+        Raises:
+            ValueError: for data that cannot be used, or a model of numbers.
+        """
+        X, y = self._training_data(X, y)
+        model = self.model
+        if model is None:
+            model = BNN(likelihood=Bernoulli() if len(np.unique(np.asarray(y))) == 2 else Categorical())
+        if getattr(getattr(model, "likelihood", None), "kind", "class") != "class":
+            raise ValueError(f"BayesClassifier predicts classes and {model.likelihood} numbers: use BayesRegressor.")
+        self._fit(model, X, y)
+        self.classes_ = np.unique(np.asarray(y))
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable label per row."""
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """P(y = class | x, data), shape (rows, classes), in the order of `classes_`."""
+        prediction = self._predict(X)
+        assert isinstance(prediction, ClassPrediction)
+        return prediction.probs

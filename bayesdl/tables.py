@@ -1,0 +1,163 @@
+"""Tables in files, as the command line reads and writes them: CSV, or Parquet by the ending `.parquet`.
+
+Files are written beside their final place and renamed, so that no half-written file is left.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PARQUET = (".parquet", ".pq")
+
+
+class UsageError(ValueError):
+    """The command line was used in a way that cannot work; the message says what to do."""
+
+
+def is_parquet(path: Path) -> bool:
+    return path.suffix.lower() in PARQUET
+
+
+def read_table(path: Path) -> Any:
+    """A DataFrame from a CSV or Parquet file.
+
+    Raises:
+        UsageError: for a file that is absent, empty, or not a table.
+    """
+    import pandas as pd
+
+    if not path.is_file():
+        raise UsageError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: expected a CSV or Parquet file.")
+    require_parquet(path)
+    kind = "Parquet" if is_parquet(path) else "CSV"
+    try:
+        table = pd.read_parquet(path) if is_parquet(path) else pd.read_csv(path)
+    except pd.errors.EmptyDataError:
+        raise UsageError(f"{path} is empty: expected a header line and rows.") from None
+    except (ValueError, OSError) as error:  # pandas' and pyarrow's errors of a malformed file are ValueErrors
+        raise UsageError(f"{path} cannot be read as {kind}: {error}") from None
+    if not len(table):
+        raise UsageError(f"{path} has no rows: got the columns {list(table.columns)[:10]} alone.")
+    return table
+
+
+def write_table(table: Any, path: Path) -> None:
+    """Writes a DataFrame as CSV or Parquet."""
+    require_parquet(path)
+    if is_parquet(path):
+        replace(path, lambda beside: table.to_parquet(beside, index=False))
+    else:
+        replace(path, lambda beside: table.to_csv(beside, index=False))
+
+
+def require_parquet(path: Path) -> None:
+    """Refuses Parquet where no reader is installed.
+
+    Raises:
+        UsageError: saying how to install one.
+    """
+    if is_parquet(path):
+        try:
+            import pyarrow  # noqa: F401  # pyright: ignore
+        except ImportError:
+            raise UsageError(f'{path} is Parquet, which needs pyarrow: pip install "bayesdl[parquet]".') from None
+
+
+def replace(path: Path, write: Callable[[Path], Any]) -> None:
+    """Lets `write` fill a file beside `path` and renames it.
+
+    Raises:
+        UsageError: where that cannot be done.
+    """
+    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        write(beside)
+        os.replace(beside, path)
+    except OSError as error:
+        raise UsageError(f"Cannot write {path}: {error.strerror or error}.") from None
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def check_writable(path: Path, *inputs: Path) -> None:
+    """Refuses a path that cannot be written, before any work is done for it.
+
+    Args:
+        path: of the file to write.
+        *inputs: files that it must not overwrite.
+
+    Raises:
+        UsageError: saying why.
+    """
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise UsageError(f"Cannot write {path}: it is a folder.")
+    if not folder.is_dir():
+        raise UsageError(f"Cannot write {path}: there is no folder {folder}.")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"Cannot write {path}: the folder {folder} is not writable.")
+    if path.resolve() in [source.resolve() for source in inputs]:
+        raise UsageError(f"Cannot write {path}: it is the input.")
+
+
+def inputs_and_target(table: Any, name: str, path: Path) -> tuple[Any, Any]:
+    """X as a DataFrame and y as a Series.
+
+    Raises:
+        UsageError: where the target column is missing.
+    """
+    if name not in table.columns:
+        raise UsageError(f"{path} has no column {name!r} for the target: got {list(table.columns)[:20]}.")
+    return table.drop(columns=name), table[name]
+
+
+def hold_out(table: Any, fraction: float, seed: int, labels: str | None) -> np.ndarray:
+    """Which rows to hold out, drawn at random, shape (rows,).
+
+    Rows whose text or class label no other row would carry stay in training.
+
+    Args:
+        table: the data.
+        fraction: of the rows; 0 holds out none.
+        seed: of the draw.
+        labels: the target column where it holds class labels.
+
+    Raises:
+        UsageError: for a fraction outside [0, 1).
+    """
+    if not 0 <= fraction < 1:
+        raise UsageError(f"--holdout {fraction:g}: expected a fraction of the rows, 0 <= fraction < 1.")
+    rows = len(table)
+    held = np.zeros(rows, dtype=bool)
+    count = min(max(1, round(fraction * rows)), rows - 2) if fraction else 0
+    if count <= 0:
+        return held
+    held[np.random.default_rng(seed).permutation(rows)[:count]] = True
+    texts = [name for name in table.columns if table[name].dtype.kind not in "iufb"]
+    for name in dict.fromkeys([*texts, *([labels] if labels else [])]):
+        held &= table[name].isin(table[name][~held].unique()).to_numpy()
+    return held
+
+
+def to_json(value: Any) -> str:
+    """One JSON object; numbers that are not finite become null."""
+    return json.dumps(jsonable(value), allow_nan=False)
+
+
+def jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): jsonable(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(entry) for entry in value]
+    if isinstance(value, np.generic):
+        return jsonable(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
