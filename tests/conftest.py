@@ -1,0 +1,32 @@
+"""Set-up of all tests: two host devices, a compilation cache, strict rank promotion."""
+
+import os
+
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(os.path.dirname(__file__), "..", ".jax_cache"))
+
+import jax
+import matplotlib
+import pytest
+
+matplotlib.use("Agg")
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def reference():
+    """Reads reference data, or skips the test where they are absent."""
+    from benchmarks import reference_data
+
+    class Reader:
+        def __getattr__(self, name):
+            def read(*args):
+                try:
+                    return getattr(reference_data, name)(*args)
+                except reference_data.MissingData as error:
+                    pytest.skip(str(error))
+
+            return read
+
+    return Reader()

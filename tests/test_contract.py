@@ -1,0 +1,147 @@
+"""The contract: every engine that supports a toy problem runs it, repeats itself, saves itself and refuses the rest."""
+
+import jax
+import numpy as np
+import pytest
+from toys import CASES, rows
+
+import bayesdl as bdl
+from bayesdl.engines import ENGINES
+from bayesdl.model import as_model
+from inference.problem import ProblemError
+from inference.result import Approximation, Draws, Predictor
+
+FAST = {
+    "NUTS": dict(num_warmup=60, num_samples=40, num_chains=2),
+    "HMC": dict(num_warmup=60, num_samples=40, num_chains=2, num_steps=8),
+    "VI": dict(num_steps=400),
+    "PyroNUTS": dict(num_warmup=15, num_samples=10, num_chains=1, max_tree_depth=4),
+}
+ALL = [(engine, case) for engine in ENGINES for case in CASES]
+MODELS = CASES | {"process": (bdl.GP(), rows)}
+SPECS = ("rows", "process")  # the others are NumPyro functions
+NUTS = bdl.NUTS(num_warmup=30, num_samples=20, num_chains=2)
+ROUND_TRIPS = {
+    "rows-NUTS": NUTS,
+    "rows-VI": bdl.VI(num_steps=200),
+    "rows-Laplace": bdl.Laplace(),
+    "entries-NUTS": NUTS,
+    "entries-VI": bdl.VI(guide="low-rank", num_steps=200),
+    "sparse-NUTS": NUTS,
+    "sparse-VI": bdl.VI(num_steps=200),
+    "process-ExactGP": bdl.ExactGP(),
+}
+
+
+def pose(case):
+    model, make = MODELS[case]
+    data = make()
+    named = {} if case in SPECS else {"y": data[-1]}
+    data = data if case in SPECS else data[:-1]
+    spec = as_model(model)
+    return model, data, named, spec.problem(spec.frame(*data, **named), *data, **named)
+
+
+def engine_of(cls):
+    return cls(**FAST.get(cls.__name__, {}))
+
+
+@pytest.mark.parametrize(("cls", "case"), ALL, ids=lambda v: v if isinstance(v, str) else v.__name__)
+def test_runs_or_says_why_not(cls, case):
+    model, data, named, problem = pose(case)
+    engine = engine_of(cls)
+    reason = engine.supports(problem)
+    if reason is not None:
+        with pytest.raises(bdl.UnsupportedError, match=f"{cls.__name__} cannot run this model: .*Engines that can: .*NUTS"):
+            bdl.fit(model, *data, **named, engine=engine, progress=False)
+        return
+    post = bdl.fit(model, *data, **named, engine=engine, progress=False, seed=3)
+    assert isinstance(post.raw, Draws | Approximation | Predictor)
+    again = bdl.fit(model, *data, **named, engine=engine, progress=False, seed=3)
+    other = bdl.fit(model, *data, **named, engine=engine, progress=False, seed=4)
+    for name, value in post.samples.items():
+        np.testing.assert_array_equal(value, again.samples[name])
+    if post.samples:
+        latent = next(iter(problem.latents))
+        assert not np.array_equal(post.samples[latent], other.samples[latent])
+        assert all(np.isfinite(value).all() for value in post.samples.values())
+        assert set(problem.latents) <= set(post.samples)
+    prediction = post.predict()
+    centre = prediction.probs if case == "sparse" else prediction.mean
+    assert len(centre) == data[0].shape[0]
+    assert np.isfinite(centre).all()
+
+
+@pytest.mark.parametrize("name", ROUND_TRIPS)
+def test_bundle_round_trip(name, tmp_path):
+    case, engine = name.split("-")[0], ROUND_TRIPS[name]
+    model, data, named, _ = pose(case)
+    post = bdl.fit(model, *data, **named, engine=engine, progress=False)
+    back = bdl.load(post.save(tmp_path / "fit.bdl"), model=None if case in SPECS else model)
+    assert back.engine == engine
+    for part in (lambda p: p.raw.arrays(), lambda p: p.samples):
+        before, after = part(post), part(back)
+        assert set(before) == set(after)
+        for key, value in before.items():
+            np.testing.assert_array_equal(value, after[key], err_msg=key)
+    y = data[-1] if case in SPECS else named["y"]
+    np.testing.assert_array_equal(post.predict().log_prob(y), back.predict().log_prob(y))
+
+
+@pytest.mark.parametrize("case", ["rows", "entries"])
+def test_minibatches_are_unbiased(case):
+    """The mean of the rescaled log density over 4,000 random batches of 5 rows is that of all rows: Monte Carlo, z < 4."""
+    _, _, _, problem = pose(case)
+    density = problem.log_density()
+    u = density.ravel({k: 0.3 * np.ones_like(v) for k, v in density.unravel(density.start(jax.random.key(0))).items()})
+    batched = problem.minibatch(5)
+    draws = 4000
+    from numpyro import handlers
+    from numpyro.infer.util import potential_energy
+
+    def one(key):
+        return -potential_energy(handlers.seed(batched.program, key), batched.args, dict(batched.kwargs), density.unravel(u))
+
+    values = np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(1), draws)))
+    standard_error = values.std() / np.sqrt(draws)
+    assert abs(values.mean() - density(u)) < 4 * standard_error
+    assert values.std() > 0
+
+
+def test_minibatches_refused_without_a_plate():
+    def no_plate(x, y=None):
+        import numpyro
+        import numpyro.distributions as dist
+
+        numpyro.sample("y", dist.Normal(numpyro.sample("m", dist.Normal(0, 1)), 1).expand([len(x)]).to_event(1), obs=y)
+
+    with pytest.raises(ProblemError, match="in two lines"):
+        bdl.fit(no_plate, np.zeros(5), y=np.zeros(5), engine=bdl.VI(batch_size=2), progress=False)
+
+
+def test_no_recompilation_between_blocks():
+    """The program is traced a fixed number of times, however many draws are taken."""
+    import numpyro
+    import numpyro.distributions as dist
+
+    traces = 0
+
+    def program(y):
+        nonlocal traces
+        traces += 1
+        numpyro.sample("y", dist.Normal(numpyro.sample("m", dist.Normal(0, 1)), 1).expand([len(y)]).to_event(1), obs=y)
+
+    counts = []
+    for num_samples in (60, 600):
+        traces = 0
+        bdl.fit(program, np.zeros(5), engine=bdl.NUTS(60, num_samples, 2), progress=False)
+        counts.append(traces)
+    assert counts[0] == counts[1]
+
+
+def test_settings_are_plain_data():
+    from bayesdl.spec import from_data, to_data
+
+    for cls in ENGINES:
+        engine = engine_of(cls)
+        assert from_data(to_data(engine)) == engine

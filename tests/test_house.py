@@ -1,0 +1,142 @@
+"""The house rules: what is imported, what is public, how long files are, and that examples run."""
+
+import doctest
+import importlib
+import inspect
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bayesdl as bdl
+import inference
+
+ROOT = Path(__file__).resolve().parents[1]
+LAZY = ("torch", "pyro", "gpytorch", "arviz", "arviz_base", "arviz_stats", "pandas", "matplotlib", "sklearn", "xarray")
+
+
+def modules():
+    for package in (bdl, inference):
+        yield package.__name__
+        for info in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+            yield info.name
+
+
+def run(code, **env):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=os.environ | env, check=False
+    )
+
+
+def test_import_loads_nothing_heavy():
+    out = run(f"import sys, bayesdl; print([m for m in {LAZY!r} if m in sys.modules])")
+    assert out.stdout.strip() == "[]", out.stdout + out.stderr
+
+
+def test_import_makes_no_arrays_and_changes_no_settings():
+    code = (
+        "import jax; before = dict(jax.config.values); import bayesdl; assert dict(jax.config.values) == before;"
+        "from jax._src import xla_bridge; assert not xla_bridge._backends, 'a backend was started'"
+    )
+    out = run(code)
+    assert out.returncode == 0, out.stderr
+
+
+def test_a_foreign_inference_package_is_refused(tmp_path):
+    (tmp_path / "inference.py").write_text("")
+    out = run(f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import bayesdl")
+    assert "pip uninstall inference" in out.stderr
+
+
+def test_public_names():
+    """A change here is a change for users: put it into CHANGELOG.md."""
+    golden = (ROOT / "tests" / "golden" / "public_names.txt").read_text().split()
+    namespaces = {"bayesdl": bdl, "bayesdl.priors": bdl.priors, "bayesdl.kernels": bdl.kernels}
+    names = []
+    for prefix, module in namespaces.items():
+        public = getattr(module, "__all__", None) or [
+            n
+            for n, v in vars(module).items()
+            if inspect.isclass(v) and v.__module__ == module.__name__ and not n.startswith(("Abstract", "_"))
+        ]
+        names += [f"{prefix}.{name}" for name in public]
+    assert sorted(names) == sorted(golden)
+
+
+def test_public_things_are_documented():
+    for name in bdl.__all__:
+        value = getattr(bdl, name)
+        assert inspect.getdoc(value), name
+        if inspect.isclass(value) and not issubclass(value, Exception) and name != "Posterior":
+            assert ">>>" in inspect.getdoc(value), f"{name} has no example"
+
+
+def test_classes_are_abstract_or_final():
+    for name in modules():
+        for label, cls in vars(importlib.import_module(name)).items():
+            if inspect.isclass(cls) and cls.__module__ == name:
+                for base in cls.__bases__:
+                    if base.__module__.startswith(("bayesdl", "inference")):
+                        assert base.__name__.startswith("Abstract"), f"{name}.{label} inherits from {base.__name__}"
+
+
+def test_files_are_short():
+    for folder in ("bayesdl", "inference"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert len(path.read_text().splitlines()) <= 600, path
+
+
+def test_no_pickle_anywhere():
+    for folder in ("bayesdl", "inference"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert not re.search(
+                r"\b(pickle|cloudpickle|joblib)\b.*\b(load|dump)|import pickle|allow_pickle=True", path.read_text()
+            ), path
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_examples_in_docstrings(name):
+    module = importlib.import_module(name)
+    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    assert result.failed == 0
+
+
+def test_shapes_are_checked_while_testing():
+    """Canary: if these stop raising, annotations are no longer checked at run time."""
+    from bayesdl.checks.scores import expected_calibration_error
+    from inference.vi.laplace import inverse_root
+
+    with pytest.raises(Exception, match=r"[Tt]ype-check error"):
+        expected_calibration_error(np.zeros(3), np.zeros(4, bool))
+    with pytest.raises(Exception, match=r"[Tt]ype-check error"):
+        inverse_root(np.zeros((3, 4)))
+
+
+def readme_blocks():
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+
+
+def test_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert readme_blocks()
+    namespace = {}
+    for block in readme_blocks():
+        exec(compile(block, "README.md", "exec"), namespace)
+
+
+def test_readme_table_is_made_by_the_code():
+    from bayesdl.matrix import markdown
+
+    assert markdown() in (ROOT / "README.md").read_text()
+
+
+def test_the_project_speaks_of_itself_only():
+    tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=True).stdout.split()
+    for path in tracked:
+        if path.endswith((".py", ".md", ".toml", ".txt", "Makefile")):
+            assert not re.search(r"(^|[^A-Za-z0-9])/(work|farm)/", (ROOT / path).read_text()), path
