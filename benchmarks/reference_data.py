@@ -1,0 +1,36 @@
+"""Where reference data for benchmarks and tests are found; the project works without them.
+
+The folder is `BAYESDL_DATA` where set, otherwise `shared/data` beside the checkout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+
+class MissingData(FileNotFoundError):
+    """The reference data are not on this machine."""
+
+
+def find(name: str) -> Path:
+    """The path of a reference file."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    path = Path(os.environ.get("BAYESDL_DATA", default)) / name
+    if not path.exists():
+        raise MissingData(f"reference data {name} are not here: set BAYESDL_DATA to their folder")
+    return path
+
+
+def uci(name: str) -> dict[str, np.ndarray]:
+    """A UCI regression set: X, y, test (split x row), mc_dropout_rmse and mc_dropout_ll per split."""
+    with np.load(find(f"uci/{name}.npz")) as archive:
+        return dict(archive)
+
+
+def posteriordb(name: str) -> dict:
+    """Data and reference moments of a posteriordb posterior."""
+    return json.loads(find(f"posteriordb/{name}.json").read_text())

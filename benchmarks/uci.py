@@ -1,0 +1,107 @@
+"""UCI regression: RMSE and mean test log-likelihood of BNN by NUTS, VI and Laplace, and GP, next to MC dropout.
+
+The peer is the tuned one-layer dropout network of Gal and Ghahramani (2016, arXiv:1506.02142), whose figures per split
+come with the data. Models run at their default settings (`bdl.BNN()`: 50 tanh units, unit normal weights with NTK
+scaling, learned noise; `bdl.GP()`: RBF with a length scale per input, type-II maximum likelihood); NUTS draws fewer
+than by default to fit the time.
+
+    python -m benchmarks.uci [--datasets boston energy wine] [--splits 20] [--engines gp laplace vi nuts]
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+
+import argparse
+import json
+import time
+import warnings
+
+import jax
+import numpy as np
+
+import bayesdl as bdl
+from benchmarks.reference_data import uci
+from benchmarks.report import RESULTS, write
+
+ENGINES = {
+    "gp": (bdl.GP(), bdl.ExactGP()),
+    "laplace": (bdl.BNN(), bdl.Laplace()),
+    "vi": (bdl.BNN(), bdl.VI()),
+    "nuts": (bdl.BNN(), bdl.NUTS(num_warmup=300, num_samples=300, num_chains=2, start="prior")),
+}
+
+
+def one_split(data: dict, split: int, name: str) -> dict:
+    model, engine = ENGINES[name]
+    test = data["test"][split]
+    started = time.process_time()
+    post = bdl.fit(model, data["X"][~test], data["y"][~test], engine=engine, progress=False, seed=split)
+    scores = post.score(data["X"][test], data["y"][test])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        facts = post.diagnose().facts if name == "nuts" else {}
+    return {
+        "split": split,
+        "rmse": scores["rmse"],
+        "ll": -scores["nll"],
+        "crps": scores["crps"],
+        "coverage_90": scores["coverage_90"],
+        "cpu_s": time.process_time() - started,
+        **facts,
+    }
+
+
+def table(results: dict) -> None:
+    """Per dataset: mean and standard error over splits, and on how many splits the peer is beaten."""
+    print(f"{'':<8}{'engine':<12}{'splits':>6}{'RMSE':>16}{'log-lik.':>18}{'beats peer':>12}{'coverage 90':>13}{'CPU s':>8}")
+    for dataset, engines in results.items():
+        peer = uci(dataset)
+        for name, rows in engines.items():
+            splits = [row["split"] for row in rows]
+            rmse, ll = (np.array([row[k] for row in rows]) for k in ("rmse", "ll"))
+            wins = int((ll > peer["mc_dropout_ll"][splits]).sum())
+            error = [v.std(ddof=1) / np.sqrt(len(v)) if len(v) > 1 else np.nan for v in (rmse, ll)]
+            cover, cpu = (np.mean([row[k] for row in rows]) for k in ("coverage_90", "cpu_s"))
+            print(
+                f"{dataset:<8}{name:<12}{len(rows):>6}{rmse.mean():>9.3f} ±{error[0]:>5.3f}{ll.mean():>11.3f} ±{error[1]:>5.3f}"
+                f"{f'{wins}/{len(rows)}':>12}{cover:>13.3f}{cpu:>8.1f}"
+            )
+        print(
+            f"{dataset:<8}{'mc dropout':<12}{len(peer['test']):>6}{peer['mc_dropout_rmse'].mean():>9.3f}       "
+            f"{peer['mc_dropout_ll'].mean():>11.3f}"
+        )
+
+
+def stored() -> dict:
+    """What earlier runs wrote: engines and datasets may be run one by one."""
+    path = RESULTS / "uci.json"
+    return json.loads(path.read_text())["results"] if path.exists() else {}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--datasets", nargs="+", default=["boston", "energy", "wine"])
+    parser.add_argument("--splits", type=int, default=20)
+    parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
+    options = parser.parse_args()
+    results: dict = {}
+    for name in options.engines:
+        for dataset in options.datasets:
+            data = uci(dataset)
+            rows = []
+            for split in range(min(options.splits, len(data["test"]))):
+                rows.append(one_split(data, split, name))
+                print(dataset, name, {k: round(v, 3) for k, v in rows[-1].items()}, flush=True)
+                jax.clear_caches()
+            results = stored()
+            results.setdefault(dataset, {})[name] = rows
+            settings = {key: [str(model), str(engine)] for key, (model, engine) in ENGINES.items()}
+            write("uci", {"settings": settings, "results": results})
+    table(results)
+
+
+if __name__ == "__main__":
+    main()
