@@ -175,7 +175,7 @@ def test_settings_reach_their_parts():
         ("num_samples=many", "expected a whole number"),
         ("num_samples=2.5", "expected a whole number"),
         ("dense_mass=2", "expected true or false"),
-        ("num_samples=-3", "expected a positive number"),
+        ("num_samples=-3", "expected a whole number of at least 1"),
         ("activation=step", "expected one of 'tanh'"),
         ("prior=spike", "expected one of gaussian"),
         ("hidden=wide", "expected numbers with commas"),

@@ -34,7 +34,6 @@ def test_script_ends_in_checks_of_what_it_claims(script):
     assert last.count("assert ") >= 5
 
 
-@pytest.mark.slow
 @EACH
 def test_notebook_runs(script, monkeypatch):
     nbclient = pytest.importorskip("nbclient")

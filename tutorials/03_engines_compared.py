@@ -142,7 +142,7 @@ for name, verdict in verdicts.items():
 # When $q$ can be right, it is, and $\hat k$ says so. A network without hidden layers is Bayesian linear regression:
 
 # %%
-engine = bdl.VI(guide="full-rank", num_steps=2000, num_particles=10)
+engine = bdl.VI(guide="full-rank", num_particles=10)
 straight = bdl.fit(bdl.BNN(hidden=()), x[:, None], y, engine=engine, seed=0, progress=False)
 straight_verdict = straight.diagnose()
 straight_verdict
