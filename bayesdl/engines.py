@@ -9,7 +9,7 @@ from inference.engine import AbstractEngine, UnsupportedError
 from inference.exact.gp import ExactGP
 from inference.mcmc.hmc import HMC, NUTS
 from inference.problem import Problem
-from inference.structure import GaussianProcessRegression, LayeredNetwork
+from inference.structure import AbstractGaussianProcessRegression, LayeredNetwork
 from inference.torch.gpytorch_gp import GPyTorchGP
 from inference.torch.pyro_nuts import PyroNUTS
 from inference.vi.autoguide import VI
@@ -25,7 +25,7 @@ def choose(problem: Problem) -> tuple[AbstractEngine, str]:
     """The engine for a problem and, in words, why."""
     rows = max((shape[0] for shape in problem.data_shapes if shape), default=0)
     size = sum(math.prod(shape) for shape in problem.latents.values())
-    if isinstance(problem.structure, GaussianProcessRegression):
+    if isinstance(problem.structure, AbstractGaussianProcessRegression):
         if rows <= EXACT_ROWS:
             return ExactGP(), f"a Gaussian process with {rows} rows has a closed form"
         if importlib.util.find_spec("gpytorch"):

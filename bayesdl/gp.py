@@ -20,10 +20,9 @@ from bayesdl.data import TableFrame
 from bayesdl.language import NUMPYRO
 from bayesdl.likelihoods import Normal
 from bayesdl.model import AbstractTableModel
-from inference.exact.gp import condition
+from inference.exact.gp import GPLaw
 from inference.problem import Problem
-from inference.result import Conditional
-from inference.structure import GaussianProcessRegression
+from inference.structure import AbstractGaussianProcessRegression
 
 JITTER = 1e-8  # relative to the unit variance of standardised targets
 
@@ -61,33 +60,43 @@ class GP(AbstractTableModel):
             raise DataError(f"GP takes one target column, y has {frame.target.num_targets}: fit one GP per column, or a BNN.")
         return frame
 
-    def program(self, X: Any, y: Any = None, *, num_targets: int = 1, unit: tuple = (1.0,)) -> None:
+    def program(self, X: Any, y: Any = None, *, num_targets: int = 1) -> None:
         """The NumPyro program with f integrated out."""
         kernel = self.kernel.build(kernels.sample, "kernel.", X.shape[-1])
-        sigma = self.likelihood.in_units(unit).parameters(1, NUMPYRO)
+        sigma = self.likelihood.parameters(1, NUMPYRO)
         lower = process(kernel, sigma, X).solver.scale_tril
         numpyro.sample("y", dist.MultivariateNormal(0.0, scale_tril=lower), obs=y)
 
-    def structure(self, frame: TableFrame) -> GaussianProcessRegression:
-        likelihood = self.likelihood.in_units(frame.target.scale)
+    def structure(self, frame: TableFrame) -> Regression:
+        return Regression(self.kernel, self.likelihood, len(frame.columns.scale))
 
-        def noise_scale(values: dict) -> Any:
-            return values.get("sigma", likelihood.fixed_scale)
+    def law(self, problem: Problem, around: dict | None = None) -> GPLaw:
+        return GPLaw(problem.structure_as(Regression), *problem.args)
 
-        def gaussian_process(values: dict, X: Any) -> Any:
-            kernel = self.kernel.build(lambda site, value, *_: values.get(site, value), "kernel.", X.shape[-1])
-            return process(kernel, noise_scale(values), X)
 
-        def parts() -> tuple:
-            from bayesdl.interop.gpytorch import torch_parts
+@dataclasses.dataclass(frozen=True)
+class Regression(AbstractGaussianProcessRegression):
+    """What the engines for Gaussian processes need."""
 
-            return torch_parts(self.kernel, likelihood.scale, len(frame.columns.scale))
+    kernel: kernels.AbstractKernel
+    likelihood: Normal
+    num_inputs: int
 
-        return GaussianProcessRegression(gaussian_process, lambda values: noise_scale(values) ** 2, parts)
+    def gaussian_process(self, values: dict, X: Any) -> Any:
+        kernel = self.kernel.build(lambda site, value, *_: values.get(site, value), "kernel.", X.shape[-1])
+        return process(kernel, self.noise_scale(values), X)
 
-    def conditional(self, problem: Problem, latents: dict, key: Any, X: Any, joint: bool = False) -> Conditional:
-        X_train, y_train = problem.args
-        return condition(problem.structure_as(GaussianProcessRegression), latents, X_train, y_train, X, joint)
+    def noise_scale(self, values: dict) -> Any:
+        """Sigma: drawn, or fixed."""
+        return values.get("sigma", self.likelihood.fixed_scale)
+
+    def noise_variance(self, values: dict) -> Any:
+        return self.noise_scale(values) ** 2
+
+    def torch_parts(self) -> tuple:
+        from bayesdl.interop.gpytorch import torch_parts
+
+        return torch_parts(self.kernel, self.likelihood.scale, self.num_inputs)
 
 
 def process(kernel: Any, sigma: Any, X: Any) -> Any:

@@ -278,7 +278,7 @@ class Product(AbstractKernel):
 class TinyGP(AbstractKernel):
     """A kernel made with tinygp, its hyperparameters fixed as given."""
 
-    kernel: Any
+    kernel: Any = dataclasses.field(hash=False)  # it holds arrays
 
     def build(self, draw: Draw, prefix: str, num_inputs: int) -> Any:
         return self.kernel

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,7 +23,7 @@ from bayesdl.data import TableFrame, same_rows
 from bayesdl.likelihoods import AbstractLikelihood, Bernoulli
 from bayesdl.target import Target
 from inference.problem import Problem
-from inference.result import Conditional
+from inference.result import AbstractLaw, Conditional
 
 
 class AbstractModel(abc.ABC):
@@ -61,8 +60,13 @@ class AbstractModel(abc.ABC):
         """What is predicted, in the user's units."""
 
     @abc.abstractmethod
-    def conditional(self, problem: Problem, latents: dict, key: jax.Array, *args: Any, **kwargs: Any) -> Conditional:
-        """The law of new data given one draw of the latent sites; `key` draws what the program needs besides."""
+    def law(self, problem: Problem, around: dict | None = None) -> AbstractLaw:
+        """The law of new data given one draw of the latent sites; its key draws what the program needs besides.
+
+        Args:
+            problem: with the training data.
+            around: values of the latent sites around which the network is linearised, where there is one.
+        """
 
     @abc.abstractmethod
     def split(self, problem: Problem, *data: Any, **named: Any) -> tuple[tuple, dict, Any]:
@@ -70,7 +74,7 @@ class AbstractModel(abc.ABC):
 
     rows_are_independent = False  # whether predictions may be made in chunks of rows
 
-    rows_covary = False  # whether rows depend on each other given the latent sites; `conditional` then takes joint=True
+    rows_covary = False  # whether rows depend on each other given the latent sites; the law then takes joint=True
 
     def identified(self, site: str) -> bool:
         """Whether the data can pin down this site, so that chains must agree on it."""
@@ -96,8 +100,8 @@ class AbstractTableModel(AbstractModel):
     rows_are_independent = True
 
     @abc.abstractmethod
-    def program(self, X: Any, y: Any = None, *, num_targets: int = 1, unit: tuple = (1.0,)) -> None:
-        """The NumPyro program on standardised data."""
+    def program(self, X: Any, y: Any = None, *, num_targets: int = 1) -> None:
+        """The NumPyro program on standardised data, scales of the likelihood being in standardised units."""
 
     @abc.abstractmethod
     def structure(self, frame: TableFrame) -> Any:
@@ -116,8 +120,12 @@ class AbstractTableModel(AbstractModel):
         return self.posed(frame, (frame.columns.read(X), frame.target.read(y)), {})
 
     def posed(self, frame: TableFrame, args: tuple, kwargs: dict) -> Problem:
-        settings = {"num_targets": frame.target.num_targets, "unit": frame.target.scale}
-        return Problem(functools.partial(self.program, **settings), args, structure=self.structure(frame))
+        standardised: Any = dataclasses.replace(self, likelihood=self.likelihood.in_units(frame.target.scale))  # pyright: ignore
+        return Problem(standardised.bound(frame), args, structure=standardised.structure(frame))
+
+    def bound(self, frame: TableFrame) -> TableProgram:
+        """The program for targets like these."""
+        return TableProgram(self, frame.target.num_targets)
 
     def inputs(self, frame: TableFrame, X: Any) -> tuple[tuple, dict]:
         return (frame.columns.read(X),), {}
@@ -128,12 +136,35 @@ class AbstractTableModel(AbstractModel):
     def target(self, frame: TableFrame, problem: Problem) -> Target:
         return frame.target
 
-    def conditional(self, problem: Problem, latents: dict, key: jax.Array, X: Any) -> Conditional:
-        law = law_of(problem.program, "y", latents, key, (X,), {})
-        return Conditional(law, jnp.zeros(X.shape[0]))
+    def law(self, problem: Problem, around: dict | None = None) -> AbstractLaw:
+        return RowLaw(problem.program, {} if around is None else {"around": around})
 
     def split(self, problem: Problem, X: Any, y: Any) -> tuple[tuple, dict, Any]:
         return (X,), {}, y
+
+
+@dataclasses.dataclass(frozen=True)
+class TableProgram:
+    """The program of a table model for so many targets; equal models give equal programs."""
+
+    model: AbstractTableModel
+    num_targets: int
+
+    def __call__(self, X: Any, y: Any = None, **settings: Any) -> None:
+        self.model.program(X, y, num_targets=self.num_targets, **settings)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class RowLaw(AbstractLaw):
+    """The law of new rows of a table, independent given the latent sites."""
+
+    program: Callable = dataclasses.field(metadata={"static": True})
+    settings: dict
+
+    def __call__(self, latents: dict, key: Any, X: Any) -> Conditional:
+        law = law_of(self.program, "y", latents, key, (X,), self.settings)
+        return Conditional(law, jnp.zeros(X.shape[0]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,8 +262,20 @@ class Program(AbstractModel):
             )
         return (), inputs, target
 
-    def conditional(self, problem: Problem, latents: dict, key: jax.Array, *args: Any, **kwargs: Any) -> Conditional:
-        law = law_of(problem.program, self.predicted_site(problem), latents, key, args, kwargs)
+    def law(self, problem: Problem, around: dict | None = None) -> AbstractLaw:
+        return SiteLaw(problem.program, self.predicted_site(problem))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class SiteLaw(AbstractLaw):
+    """The law of one site of a program."""
+
+    program: Callable = dataclasses.field(metadata={"static": True})
+    site: str = dataclasses.field(metadata={"static": True})
+
+    def __call__(self, latents: dict, key: Any, *args: Any, **kwargs: Any) -> Conditional:
+        law = law_of(self.program, self.site, latents, key, args, kwargs)
         return Conditional(law, jnp.zeros(law.batch_shape))
 
 

@@ -18,8 +18,7 @@ from bayesdl.stream import Stream
 from inference.engine import AbstractEngine
 from inference.keys import named as named_key
 from inference.problem import Problem
-from inference.result import AbstractResult, Approximation, Conditional, Draws, Predictor
-from inference.structure import LayeredNetwork
+from inference.result import AbstractLaw, AbstractResult, Approximation, Conditional, Draws, Predictor
 
 APPROXIMATION_DRAWS = 1000
 
@@ -94,7 +93,7 @@ class Posterior:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"predict(batch_size={batch_size!r}): expected a whole number of at least 1.")
         stream = Stream(
-            self.conditional,
+            self.law,
             self.latent_draws,
             self.seed if seed is None else seed,
             args,
@@ -103,7 +102,7 @@ class Posterior:
             batch_size,
             double or is_double(self.model),
             self.traceable,
-            self.joint,
+            self.model.rows_covary and self.traceable,
         )
         kind = ClassPrediction if target.kind == "class" else Prediction
         return kind(stream, target, self.seed if seed is None else seed)
@@ -183,24 +182,16 @@ class Posterior:
         return posterior_html(self)
 
     @functools.cached_property
-    def conditional(self) -> Callable[..., Conditional]:
+    def law(self) -> Callable[..., Conditional]:
         """Maps (one draw of the latent sites, key, *new data) to the law of new data."""
-        raw, problem = self.raw, self.problem
-        if isinstance(raw, Predictor):
-            return PredictorLaw(raw)
-        if isinstance(raw, Approximation) and raw.expansion is not None:
-            problem = dataclasses.replace(problem, program=problem.structure_as(LayeredNetwork).linearized(raw.expansion))
-        return functools.partial(self.model.conditional, problem)
+        if isinstance(self.raw, Predictor):
+            return PredictorLaw(self.raw.predict, self.raw.params)
+        return self.model.law(self.problem, self.raw.expansion if isinstance(self.raw, Approximation) else None)
 
     @property
     def traceable(self) -> bool:
         """Whether `conditional` is a JAX function."""
         return not isinstance(self.raw, Predictor) or self.raw.traceable
-
-    @functools.cached_property
-    def joint(self) -> Callable[..., Conditional] | None:
-        """As `conditional`, with the law of all rows together; None where rows are independent given a draw."""
-        return functools.partial(self.conditional, joint=True) if self.model.rows_covary and self.traceable else None
 
     @functools.cached_property
     def latent_draws(self) -> dict[str, np.ndarray]:
@@ -212,11 +203,13 @@ class Posterior:
         return {name: value.reshape((-1, *value.shape[2:])) for name, value in samples.items()}
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
-class PredictorLaw:
-    """The conditional of a predictor: there are no draws to condition on."""
+class PredictorLaw(AbstractLaw):
+    """The law of a predictor: its parameters stand in the place of a draw."""
 
-    predictor: Predictor
+    predict: Any
+    params: dict
 
-    def __call__(self, _: dict, key: Any, *args: Any, **how: bool) -> Conditional:
-        return self.predictor.predict(self.predictor.params, *args, **how)
+    def __call__(self, latents: dict, key: Any, *args: Any, **kwargs: Any) -> Conditional:
+        return self.predict(self.params, key, *args, **kwargs)

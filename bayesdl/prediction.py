@@ -131,8 +131,7 @@ class Prediction(AbstractPrediction):
         rows are drawn one by one.)
         """
         check_count(num_samples)
-        jointly = self.stream.joint is not None
-        values = self.stream.functions(num_samples) if jointly else self._simulated(num_samples)
+        values = self.stream.functions(num_samples) if self.stream.covary else self._simulated(num_samples)
         return self._in_units(values.astype(np.float64))
 
     def marginal_samples(self, num_samples: int = 1000) -> np.ndarray:

@@ -30,18 +30,18 @@ class Stream:
     """Evaluates statistics of the mixture over draws, chunk by chunk of rows.
 
     Attributes:
-        conditional: maps (one draw, key, *args) to a `Conditional`.
+        law: maps (one draw, key, *args) to a `Conditional`.
         draws: by site, leading axis over draws; empty where there are no latent draws.
         seed: of what programs draw besides, and of simulated targets.
         args, kwargs: the new data.
         num_rows: rows of every array in args, or None where rows cannot be told apart.
         batch_size: rows of a chunk.
         double: whether to compute in double precision.
-        traceable: whether `conditional` is a JAX function.
-        joint: as `conditional`, with the law of all rows together; None where rows are independent given a draw.
+        traceable: whether `law` is a JAX function.
+        covary: whether rows vary together given a draw.
     """
 
-    conditional: Callable[..., Conditional]
+    law: Callable[..., Conditional]
     draws: dict[str, Any]
     seed: int
     args: tuple
@@ -50,7 +50,7 @@ class Stream:
     batch_size: int
     double: bool
     traceable: bool = True
-    joint: Callable[..., Conditional] | None = None
+    covary: bool = False
 
     def map(self, statistic: Callable, given: Any = None, rowwise: bool = True, axis: int = 0) -> Any:
         """`statistic(laws, given)` for each chunk of rows, put together.
@@ -90,14 +90,14 @@ class Stream:
             total = len(next(iter(self.draws.values()), ()))
             index = np.asarray(jax.random.permutation(key, total))[np.arange(num_samples) % total] if total else []
             chosen = {name: value[index] for name, value in self.draws.items()}
-            return np.asarray(simulate_jointly(self.joint, static, chosen, jax.random.split(key, num_samples), arrays))
+            return np.asarray(simulate_jointly(static, self.law, chosen, jax.random.split(key, num_samples), arrays))
 
     def run(self, statistic: Callable, args: tuple, given: Any) -> Any:
         """The statistic of one chunk."""
         if self.traceable:
             arrays, static = split_static((args, self.kwargs))
-            return evaluate(self.conditional, statistic, static, self.draws, self.seed, arrays, given)
-        laws = jax.tree.map(lambda leaf: leaf[None], self.conditional({}, None, *args, **self.kwargs))
+            return evaluate(statistic, static, self.law, self.draws, self.seed, arrays, given)
+        laws = jax.tree.map(lambda leaf: leaf[None], self.law({}, None, *args, **self.kwargs))
         return statistic(laws, None if given is None else jnp.asarray(given))
 
 
@@ -121,21 +121,21 @@ def join_static(arrays: list, static: Any) -> Any:
     return jax.tree.unflatten(structure, [next(given) if array else next(others) for array in is_array])
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def evaluate(conditional: Callable, statistic: Callable, static: Any, draws: dict, seed: Any, arrays: list, given: Any) -> Any:
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def evaluate(statistic: Callable, static: Any, law: Any, draws: dict, seed: Any, arrays: list, given: Any) -> Any:
     args, kwargs = join_static(arrays, static)
     if draws:
         keys = jax.random.split(jax.random.key(seed), len(jax.tree.leaves(draws)[0]))
-        laws = jax.lax.map(lambda z: conditional(z[0], z[1], *args, **kwargs), (draws, keys), batch_size=DRAWS_AT_ONCE)
+        laws = jax.lax.map(lambda z: law(z[0], z[1], *args, **kwargs), (draws, keys), batch_size=DRAWS_AT_ONCE)
     else:
-        laws = jax.tree.map(lambda leaf: leaf[None], conditional({}, jax.random.key(seed), *args, **kwargs))
+        laws = jax.tree.map(lambda leaf: leaf[None], law({}, jax.random.key(seed), *args, **kwargs))
     return statistic(laws, given)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def simulate_jointly(joint: Callable, static: Any, draws: dict, keys: jax.Array, arrays: list) -> Any:
+@functools.partial(jax.jit, static_argnums=0)
+def simulate_jointly(static: Any, law: Any, draws: dict, keys: jax.Array, arrays: list) -> Any:
     args, kwargs = join_static(arrays, static)
-    return jax.lax.map(lambda z: joint(z[0], z[1], *args, **kwargs).law.sample(z[1]), (draws, keys))
+    return jax.lax.map(lambda z: law(z[0], z[1], *args, joint=True, **kwargs).law.sample(z[1]), (draws, keys))
 
 
 # Statistics: functions of (laws, given), where `laws` is a Conditional whose leaves have a leading axis of draws.
@@ -151,6 +151,16 @@ def moments(laws: Conditional, _: Any) -> tuple:
     variances = over_draws(lambda law: law.variance, laws.law)
     known = over_draws(lambda e, v: e.reshape(e.shape + (1,) * (v.ndim - e.ndim)) * jnp.ones_like(v), laws.epistemic, variances)
     return means.mean(0), (variances - known).mean(0), means.var(0) + known.mean(0)
+
+
+def means(laws: Conditional, _: Any) -> jax.Array:
+    """E[y | z] for each draw."""
+    return over_draws(lambda law: law.mean, laws.law)
+
+
+def probabilities(laws: Conditional, _: Any) -> jax.Array:
+    """Class probabilities for each draw."""
+    return over_draws(lambda law: law.probs, laws.law)
 
 
 def log_density(laws: Conditional, y: Any) -> Float[Array, "*rows"]:

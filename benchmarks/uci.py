@@ -6,6 +6,8 @@ scaling, learned noise; `bdl.GP()`: RBF with a length scale per input, type-II m
 than by default to fit the time.
 
     python -m benchmarks.uci [--datasets boston energy wine] [--splits 20] [--engines gp laplace vi nuts]
+
+Splits that benchmarks/results/uci.json already has are kept; remove the file to begin anew.
 """
 
 from __future__ import annotations
@@ -87,19 +89,20 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=20)
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
     options = parser.parse_args()
-    results: dict = {}
+    settings = {key: [str(model), str(engine)] for key, (model, engine) in ENGINES.items()}
+    results = stored()
     for name in options.engines:
         for dataset in options.datasets:
             data = uci(dataset)
-            rows = []
             for split in range(min(options.splits, len(data["test"]))):
+                results = stored()
+                rows = results.setdefault(dataset, {}).setdefault(name, [])
+                if split in [row["split"] for row in rows]:
+                    continue
                 rows.append(one_split(data, split, name))
                 print(dataset, name, {k: round(v, 3) for k, v in rows[-1].items()}, flush=True)
+                write("uci", {"settings": settings, "results": results})
                 jax.clear_caches()
-            results = stored()
-            results.setdefault(dataset, {})[name] = rows
-            settings = {key: [str(model), str(engine)] for key, (model, engine) in ENGINES.items()}
-            write("uci", {"settings": settings, "results": results})
     table(results)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,6 +24,18 @@ class Conditional(NamedTuple):
 
     law: Distribution
     epistemic: jax.Array
+
+
+class AbstractLaw(abc.ABC):
+    """Maps (one draw of the latent sites, key, *new data) to the `Conditional` of new data.
+
+    Final classes are pytrees (`jax.tree_util.register_dataclass`): arrays are their leaves, and the rest is static and
+    compares by value. So a law goes into compiled functions as an argument, and equal programs share what was compiled.
+    """
+
+    @abc.abstractmethod
+    def __call__(self, latents: dict, key: Any, *args: Any, **kwargs: Any) -> Conditional:
+        """The conditional of new data; laws of rows that vary together also take `joint=True`."""
 
 
 class AbstractResult(abc.ABC):
@@ -89,16 +102,28 @@ class Approximation(AbstractResult):
 
     def sample(self, key: jax.Array, num_samples: int) -> dict[str, jax.Array]:
         """Draws from q, shape (num_samples, *site shape)."""
-        return _many(self.draw, num_samples)(jax.random.split(key, num_samples), self.params)
+        return self._many_draws(jax.random.split(key, num_samples), self.params)
 
     def log_weights(self, key: jax.Array, num_samples: int) -> jax.Array:
         """Log p(y, z) - log q(z) at draws z ~ q, shape (num_samples,); their mean is the ELBO."""
-        return _many(self.log_weight, num_samples)(jax.random.split(key, num_samples), self.params)
+        return self._many_weights(jax.random.split(key, num_samples), self.params)
+
+    @functools.cached_property
+    def _many_draws(self) -> Callable:
+        return many(self.draw)
+
+    @functools.cached_property
+    def _many_weights(self) -> Callable:
+        return many(self.log_weight)
 
 
-def _many(function: Callable, num_samples: int) -> Callable:
-    batch = min(num_samples, 64)  # bounds the memory of large programs
-    return jax.jit(lambda keys, params: jax.lax.map(lambda key: function(key, params), keys, batch_size=batch))
+def many(function: Callable) -> Callable:
+    """The function of one key over many, in batches that bound the memory of large programs."""
+
+    def mapped(keys: jax.Array, params: dict) -> Any:
+        return jax.lax.map(lambda key: function(key, params), keys, batch_size=min(len(keys), 64))
+
+    return jax.jit(mapped)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -107,7 +132,7 @@ class Predictor(AbstractResult):
 
     Attributes:
         params: everything the prediction needs, by name.
-        predict: maps (params, *new data) to a `Conditional`.
+        predict: maps (params, key, *new data) to a `Conditional`; a law where it is a JAX function.
         info: facts about the fit as plain data (log evidence, ...).
         traceable: whether `predict` is a JAX function; otherwise it takes and gives NumPy arrays.
     """

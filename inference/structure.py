@@ -12,7 +12,7 @@ from typing import Any
 
 
 class AbstractStructure(abc.ABC):  # noqa: B024
-    """Base of all structures; engines look for the final classes below by `isinstance`."""
+    """Base of all structures; engines look for the classes below by `isinstance`."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,17 +31,17 @@ class LayeredNetwork(AbstractStructure):
     pyro_program: Callable[[], Callable] | None
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class GaussianProcessRegression(AbstractStructure):
-    """y = f(X) + noise with f ~ GP(0, k); the latent sites are hyperparameters.
+class AbstractGaussianProcessRegression(AbstractStructure):
+    """y = f(X) + noise with f ~ GP(0, k); the latent sites are hyperparameters. Final classes compare by value."""
 
-    Attributes:
-        gaussian_process: maps (hyperparameters, X) to the tinygp process of the noisy targets.
-        noise_variance: maps hyperparameters to the variance of the noise.
-        torch_parts: makes (GPyTorch kernel, functions giving its learned hyperparameters by site, sigma to start from,
-            whether sigma is learned).
-    """
+    @abc.abstractmethod
+    def gaussian_process(self, values: dict, X: Any) -> Any:
+        """The tinygp process of the noisy targets, given hyperparameters."""
 
-    gaussian_process: Callable[[dict, Any], Any]
-    noise_variance: Callable[[dict], Any]
-    torch_parts: Callable[[], tuple]
+    @abc.abstractmethod
+    def noise_variance(self, values: dict) -> Any:
+        """The variance of the noise, given hyperparameters."""
+
+    @abc.abstractmethod
+    def torch_parts(self) -> tuple:
+        """GPyTorch kernel, functions giving its learned hyperparameters by site, sigma to start from, whether it is learned."""

@@ -1,10 +1,14 @@
 """Predictive mixtures against SciPy: moments, densities, quantiles, samples, units, chunks."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from scipy import optimize, special, stats
 
 import bayesdl as bdl
+from bayesdl import stream
 from bayesdl.checks.scores import crps, expected_calibration_error
 
 rng = np.random.default_rng(0)
@@ -197,3 +201,34 @@ def test_class_predictions_say_what_to_ask_instead_of_a_mean():
     post = bdl.fit(bdl.BNN((), likelihood=bdl.Bernoulli()), X, F > 0, engine=bdl.Laplace(), progress=False)
     with pytest.raises(AttributeError, match="use probs"):
         _ = post.predict(X).mean
+
+
+@pytest.mark.parametrize(
+    ("model", "engine"),
+    [
+        (bdl.BNN(hidden=(3,)), bdl.VI(num_steps=20)),
+        (bdl.BNN(hidden=(3,)), bdl.Laplace()),
+        (bdl.GP(), bdl.ExactGP(num_restarts=1)),
+    ],
+    ids=["BNN by VI", "BNN by Laplace", "GP"],
+)
+def test_equal_specs_share_what_was_compiled(model, engine):
+    """Cross-validation and grids predict from many fits of one model: only the first may compile."""
+
+    def compiled_after(seed):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(20, 2))
+        prediction = bdl.fit(model, X, 3 * X[:, 0] + rng.normal(size=20), engine=engine, progress=False).predict(X)
+        _ = prediction.mean, prediction.interval(), prediction.log_prob(X[:, 0])
+        return stream.evaluate._cache_size()
+
+    assert compiled_after(0) == compiled_after(1)
+
+
+def test_what_was_compiled_keeps_no_posterior_alive():
+    post = bdl.fit(bdl.BNN(hidden=(3,)), X_NEW, X_NEW[:, 0], engine=bdl.VI(num_steps=20), progress=False)
+    _ = post.predict().mean
+    alive = weakref.ref(post)
+    del post
+    gc.collect()
+    assert alive() is None

@@ -48,7 +48,7 @@ class BNN(AbstractTableModel):
     prior: priors.AbstractPrior = priors.Gaussian()
     likelihood: likelihoods.AbstractLikelihood = likelihoods.Normal()
     scaling: str = "ntk"
-    network: Any = None
+    network: Any = dataclasses.field(default=None, hash=False)  # it holds arrays
     standardize: bool = True
 
     def __post_init__(self) -> None:
@@ -88,7 +88,6 @@ class BNN(AbstractTableModel):
         y: Any = None,
         *,
         num_targets: int = 1,
-        unit: tuple[float, ...] = (1.0,),
         lang: Language = NUMPYRO,
         around: dict | None = None,
     ) -> None:
@@ -98,11 +97,10 @@ class BNN(AbstractTableModel):
             X: rows, shape (n, p).
             y: targets, shape (n,) or (n, num_targets), or None to draw them.
             num_targets: target columns, or classes.
-            unit: what real targets were divided by, so that a fixed noise scale keeps its meaning.
             lang: the modelling language.
             around: values of the sites around which the network is replaced by its linearisation.
         """
-        likelihood, net = self.likelihood.in_units(unit), self.net
+        likelihood, net = self.likelihood, self.net
         num_inputs = int(X.shape[-1])  # torch's tracer gives sizes as tensors
         leaves = net.leaves(num_inputs, likelihood.num_outputs(num_targets))
         weights = {leaf.name: self.prior.draw(leaf, lang) for leaf in leaves}
@@ -126,16 +124,16 @@ class BNN(AbstractTableModel):
         return super().posed(frame, args, kwargs)
 
     def structure(self, frame: TableFrame) -> LayeredNetwork:
-        settings = {"num_targets": frame.target.num_targets, "unit": frame.target.scale}
+        program = self.bound(frame)
         leaves = self.net.leaves(len(frame.columns.scale), self.likelihood.num_outputs(frame.target.num_targets))
 
         def linear(around: dict) -> Any:
-            return functools.partial(self.program, around=around, **settings)
+            return functools.partial(program, around=around)
 
         def pyro_program() -> Any:
             from bayesdl.interop.pyro import PYRO
 
-            return functools.partial(self.program, lang=PYRO, **settings)
+            return functools.partial(program, lang=PYRO)
 
         return LayeredNetwork(
             weights=tuple(self.prior.weight_site(leaf) for leaf in leaves),

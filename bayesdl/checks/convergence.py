@@ -9,7 +9,6 @@ fraction BFMI (Betancourt 2016, arXiv:1604.00695). For an approximation: the Par
 from __future__ import annotations
 
 import dataclasses
-import functools
 import html
 import warnings
 from typing import Any
@@ -18,7 +17,8 @@ import jax
 import numpy as np
 
 from bayesdl.posterior import Posterior
-from bayesdl.precision import precision_of
+from bayesdl.precision import is_double, precision_of
+from bayesdl.stream import Stream, means, probabilities
 from inference.keys import named
 from inference.result import Approximation, Draws
 
@@ -209,17 +209,11 @@ def function_values(posterior: Posterior, max_rows: int) -> np.ndarray | None:
         rows = np.linspace(0, len(args[0]) - 1, min(max_rows, len(args[0]))).astype(int)
         args = tuple(np.asarray(arg)[rows] for arg in args)
     chains, length = next(iter(posterior.samples.values())).shape[:2]
-    conditional = posterior.conditional
     is_class = posterior.model.target(posterior.frame, posterior.problem).kind == "class"
-
-    def means(draw: dict) -> jax.Array:
-        law: Any = conditional(draw, jax.random.key(0), *args, **kwargs).law
-        return (law.probs if is_class else law.mean).ravel()[:1000]
-
     with precision_of(posterior.model):
+        laws = Stream(posterior.law, posterior.latent_draws, 0, args, kwargs, None, 1, is_double(posterior.model))
         try:
-            run = jax.jit(functools.partial(jax.lax.map, means, batch_size=32))
-            values = np.asarray(run(posterior.latent_draws))
+            values = laws.map(probabilities if is_class else means)
         except NotImplementedError:
             return None
-    return values.reshape(chains, length, -1)
+    return values.reshape(chains, length, -1)[..., :1000]

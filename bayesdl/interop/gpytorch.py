@@ -57,7 +57,7 @@ def render_with_sites(kernel: AbstractKernel, num_inputs: int) -> tuple[Any, Sit
 
 
 def torch_parts(kernel: AbstractKernel, scale: Any, num_inputs: int) -> tuple[Any, Sites, float, bool]:
-    """What `GaussianProcessRegression.torch_parts` gives: kernel, sites, sigma, and whether sigma is learned.
+    """What `AbstractGaussianProcessRegression.torch_parts` gives: kernel, sites, sigma, and whether sigma is learned.
 
     Args:
         kernel: from `bayesdl.kernels`.

@@ -25,8 +25,8 @@ from inference.mcmc.hmc import NUTS
 from inference.minimise import minimise
 from inference.problem import Problem, ProblemError
 from inference.progress import AbstractProgress, Silent
-from inference.result import AbstractResult, Conditional, Draws, Predictor
-from inference.structure import GaussianProcessRegression
+from inference.result import AbstractLaw, AbstractResult, Conditional, Draws, Predictor
+from inference.structure import AbstractGaussianProcessRegression
 
 MAX_STEPS = 1000
 JITTER = 1e-9  # repeated rows give a singular covariance
@@ -57,7 +57,7 @@ class ExactGP(AbstractEngine):
         positive(self, "num_restarts")
 
     def supports(self, problem: Problem) -> str | None:
-        if not isinstance(problem.structure, GaussianProcessRegression):
+        if not isinstance(problem.structure, AbstractGaussianProcessRegression):
             return "it needs a Gaussian process with normal noise (bdl.GP)"
         rows = problem.args[0].shape[0]
         if rows > LARGEST:
@@ -71,7 +71,8 @@ class ExactGP(AbstractEngine):
         with jax.enable_x64(True):
             values, converged = self.maximise(problem, key, progress) if problem.latents else ({}, True)
             X, y = (jnp.asarray(arg) for arg in problem.args)
-            evidence = float(problem.structure_as(GaussianProcessRegression).gaussian_process(values, X).log_probability(y))
+            regression = problem.structure_as(AbstractGaussianProcessRegression)
+            evidence = float(regression.gaussian_process(values, X).log_probability(y))
         info = {
             "log_evidence": evidence,
             "converged": converged,
@@ -88,7 +89,7 @@ class ExactGP(AbstractEngine):
 
     def maximise(self, problem: Problem, key: jax.Array, progress: AbstractProgress) -> tuple[dict[str, np.ndarray], bool]:
         """The hyperparameters with the highest objective over all restarts, and whether that search converged."""
-        density, regression = problem.log_density(), problem.structure_as(GaussianProcessRegression)
+        density, regression = problem.log_density(), problem.structure_as(AbstractGaussianProcessRegression)
         sites = tuple(problem.latents)
 
         def objective(u: jax.Array) -> jax.Array:
@@ -115,17 +116,24 @@ class ExactGP(AbstractEngine):
         return {site: np.asarray(values[site]) for site in sites}, converged
 
     def predictor(self, problem: Problem, values: dict, info: dict) -> Predictor:
-        X, y = problem.args
-        regression = problem.structure_as(GaussianProcessRegression)
+        return Predictor(values, GPLaw(problem.structure_as(AbstractGaussianProcessRegression), *problem.args), info)
 
-        def predict(params: dict, X_new: Any, joint: bool = False) -> Conditional:
-            return condition(regression, params, X, y, X_new, joint)
 
-        return Predictor(values, predict, info)
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class GPLaw(AbstractLaw):
+    """The law of new targets given hyperparameters and the training data (X, y)."""
+
+    regression: AbstractGaussianProcessRegression = dataclasses.field(metadata={"static": True})
+    X: Any
+    y: Any
+
+    def __call__(self, values: dict, key: Any, X_new: Any, joint: bool = False) -> Conditional:
+        return condition(self.regression, values, self.X, self.y, X_new, joint)
 
 
 def condition(
-    structure: GaussianProcessRegression, values: dict, X: Any, y: Any, X_new: Any, joint: bool = False
+    structure: AbstractGaussianProcessRegression, values: dict, X: Any, y: Any, X_new: Any, joint: bool = False
 ) -> Conditional:
     """The law of new targets given the training data and hyperparameters: of each row by itself, or of all jointly."""
     X, X_new = jnp.asarray(X), jnp.asarray(X_new)

@@ -47,7 +47,7 @@ def make(parts: tuple, data: tuple, inducing: np.ndarray | None) -> tuple[Any, d
     """A model, and functions giving its learned hyperparameters by site.
 
     Args:
-        parts: what `GaussianProcessRegression.torch_parts` gave.
+        parts: what `AbstractGaussianProcessRegression.torch_parts` gave.
         data: X, shape (n, p), and y, shape (n,).
         inducing: inducing inputs, shape (m, p), or None for the exact model.
     """

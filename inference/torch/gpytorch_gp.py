@@ -32,7 +32,7 @@ from inference.minimise import minimise
 from inference.problem import Problem, ProblemError
 from inference.progress import AbstractProgress, Silent
 from inference.result import Conditional, Predictor
-from inference.structure import GaussianProcessRegression
+from inference.structure import AbstractGaussianProcessRegression
 from inference.torch.install import load, missing
 
 BLOCK = 50
@@ -70,7 +70,7 @@ class GPyTorchGP(AbstractEngine):
         positive(self, "num_steps", "num_restarts", "learning_rate", "num_inducing", "batch_size")
 
     def supports(self, problem: Problem) -> str | None:
-        if not isinstance(problem.structure, GaussianProcessRegression):
+        if not isinstance(problem.structure, AbstractGaussianProcessRegression):
             return "it needs a Gaussian process with normal noise (bdl.GP)"
         rows = problem.args[0].shape[0]
         if self.method == "exact" and rows > LARGEST:
@@ -169,7 +169,7 @@ class Predict:
         self.params: dict | None = None
         self.model: Any = None
 
-    def __call__(self, params: dict[str, np.ndarray], X_new: Any) -> Conditional:
+    def __call__(self, params: dict[str, np.ndarray], _: Any, X_new: Any) -> Conditional:
         """The law of y at new inputs, and the variance of f."""
         from inference.torch import gp_models
 
@@ -185,7 +185,7 @@ class Predict:
 
 def parts(problem: Problem) -> tuple:
     """Kernel, sites and noise in GPyTorch's terms."""
-    assert isinstance(problem.structure, GaussianProcessRegression)  # by `supports`
+    assert isinstance(problem.structure, AbstractGaussianProcessRegression)  # by `supports`
     return problem.structure.torch_parts()
 
 
