@@ -10,7 +10,7 @@ demo: .venv/core
 test: lint
 	$(BIN)/python -m pytest
 
-# everything, the long checks and the tutorials too
+# everything, the checks marked slow too
 test-all: lint
 	$(BIN)/python -m pytest -m "slow or not slow"
 
