@@ -18,12 +18,28 @@ from bayesdl import kernels, priors
 from bayesdl.bnn.spec import BNN
 from bayesdl.bundle import BundleError, load
 from bayesdl.cells import DataError, ModelError
-from bayesdl.engines import HMC, NUTS, VI, ExactGP, GPyTorchGP, Laplace, PyroNUTS, UnsupportedError
+from bayesdl.checks.loo import compare
+from bayesdl.checks.prior import prior_predictive
+from bayesdl.engines import (
+    HMC,
+    MCLMC,
+    NUTS,
+    SGHMC,
+    SGLD,
+    VI,
+    CyclicalSGMCMC,
+    ExactGP,
+    GPyTorchGP,
+    Laplace,
+    PyroNUTS,
+    UnsupportedError,
+)
 from bayesdl.fitting import fit
 from bayesdl.gp import GP
 from bayesdl.likelihoods import Bernoulli, Categorical, NegativeBinomial, Normal, Poisson, StudentT
 from bayesdl.model import Program
 from bayesdl.posterior import Posterior
+from inference.checkpoint import CheckpointError
 
 __version__ = "0.1.0"
 
@@ -39,11 +55,16 @@ __all__ = [
     "BNN",
     "GP",
     "HMC",
+    "MCLMC",
     "NUTS",
+    "SGHMC",
+    "SGLD",
     "VI",
     "Bernoulli",
     "BundleError",
     "Categorical",
+    "CheckpointError",
+    "CyclicalSGMCMC",
     "DataError",
     "ExactGP",
     "GPyTorchGP",
@@ -57,8 +78,10 @@ __all__ = [
     "PyroNUTS",
     "StudentT",
     "UnsupportedError",
+    "compare",
     "fit",
     "kernels",
     "load",
+    "prior_predictive",
     "priors",
 ]

@@ -41,7 +41,8 @@ def save(posterior: Posterior, path: str | Path) -> Path:
     """
     path = Path(path)
     draws = isinstance(posterior.raw, Draws)
-    arrays = {} if draws else {f"result/{k}": v for k, v in posterior.raw.arrays().items()}
+    in_netcdf = ("samples/", "stats/") if draws else ()
+    arrays = {f"result/{k}": v for k, v in posterior.raw.arrays().items() if not k.startswith(in_netcdf)}
     leaves, layout = pack((posterior.problem.args, dict(posterior.problem.kwargs)))
     arrays |= {f"data/{i}": leaf for i, leaf in enumerate(leaves)}
     arrays = {name: np.asarray(value, order="C") for name, value in arrays.items()}
@@ -102,7 +103,7 @@ def load(path: str | Path, model: Any = None) -> Posterior:
     problem = spec_model.posed(frame, args, kwargs)
     stored = {k.removeprefix("result/"): v for k, v in arrays.items() if k.startswith("result/")}
     if manifest["draws"]:
-        stored = from_netcdf(netcdf_bytes)
+        stored |= from_netcdf(netcdf_bytes)
     with precision_of(spec_model):
         result = engine.restore(problem, stored, manifest["info"])
     return Posterior(spec_model, frame, problem, engine, result, manifest["seed"])

@@ -8,6 +8,8 @@ import math
 from inference.engine import AbstractEngine, UnsupportedError
 from inference.exact.gp import ExactGP
 from inference.mcmc.hmc import HMC, NUTS
+from inference.mcmc.mclmc import MCLMC
+from inference.mcmc.sgmcmc import SGHMC, SGLD, CyclicalSGMCMC
 from inference.problem import Problem
 from inference.structure import AbstractGaussianProcessRegression, LayeredNetwork
 from inference.torch.gpytorch_gp import GPyTorchGP
@@ -15,7 +17,10 @@ from inference.torch.pyro_nuts import PyroNUTS
 from inference.vi.autoguide import VI
 from inference.vi.laplace import Laplace
 
-ENGINES: tuple[type[AbstractEngine], ...] = (NUTS, HMC, VI, Laplace, ExactGP, GPyTorchGP, PyroNUTS)
+ENGINES: tuple[type[AbstractEngine], ...] = (
+    *(NUTS, HMC, MCLMC, SGLD, SGHMC, CyclicalSGMCMC),
+    *(VI, Laplace, ExactGP, GPyTorchGP, PyroNUTS),
+)
 
 EXACT_ROWS = 3000  # a Cholesky factor of this size takes about a second on two cores
 NUTS_WORK = 3_000_000  # rows times latent dimensions; a default NUTS run then takes some minutes on two cores

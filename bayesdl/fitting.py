@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import jax
 
-from bayesdl.engines import choose, require
+from bayesdl.engines import ENGINES, UnsupportedError, choose, require
 from bayesdl.model import as_model
 from bayesdl.posterior import Posterior
 from bayesdl.precision import precision_of
+from inference.checkpoint import Checkpoint
 from inference.engine import AbstractEngine
-from inference.progress import AbstractProgress, Bar, Silent
+from inference.progress import as_progress
 
 log = logging.getLogger("bayesdl")
 
@@ -23,6 +25,8 @@ def fit(
     engine: Any = "auto",
     seed: int = 0,
     progress: Any = True,
+    checkpoint: str | Path | None = None,
+    every: int = 1000,
     **named: Any,
 ) -> Posterior:
     """Fits a model to data: p(z | y), by any engine that can run the model.
@@ -33,6 +37,9 @@ def fit(
         engine: an engine such as `NUTS()`, or "auto", which says what it chose and why.
         seed: of all randomness; the same seed gives the same posterior on the same machine.
         progress: whether to show a progress bar, or an `AbstractProgress` that shows it.
+        checkpoint: a folder that keeps the run, for engines that draw samples: killed at any moment, the same call goes on
+            where it was and ends with the same draws; a finished run is read from there, and its draws stay on disk.
+        every: draws between two saved states of a checkpoint.
         **named: keyword arguments of a NumPyro function, observations such as y=... included.
 
     Returns:
@@ -41,6 +48,7 @@ def fit(
     Raises:
         DataError: where the data cannot be used.
         UnsupportedError: where the engine cannot run the model; it names those that can.
+        CheckpointError: where the checkpoint is of another run or cannot be written.
 
     Example:
         >>> import numpy as np
@@ -61,10 +69,12 @@ def fit(
     if not isinstance(engine, AbstractEngine):
         raise TypeError(f"engine={engine!r}: expected an engine such as bdl.NUTS(), or 'auto'.")
     require(engine, problem)
-    if not isinstance(progress, AbstractProgress):
-        progress = Bar() if progress else Silent()
+    kept = {} if checkpoint is None else {"checkpoint": Checkpoint(Path(checkpoint), every)}
+    if kept and not engine.can_checkpoint:
+        able = ", ".join(cls.__name__ for cls in ENGINES if cls.can_checkpoint)
+        raise UnsupportedError(f"{type(engine).__name__} cannot keep a checkpoint; leave it out, or use one of: {able}.")
     with precision_of(spec):
-        result = engine.infer(problem, key=jax.random.key(seed), progress=progress)
+        result = engine.infer(problem, key=jax.random.key(seed), progress=as_progress(progress), **kept)
     return Posterior(spec, frame, problem, engine, result, seed)
 
 

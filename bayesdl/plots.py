@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from bayesdl.axes import ABOVE, BLUE, GREY, abscissa, axes_for, columns_of
+from bayesdl.checks.pictures import predictive_check as predictive_check
+from bayesdl.checks.pictures import prior_predictive as prior_predictive
 from bayesdl.checks.scores import calibration_curve
 from bayesdl.posterior import Posterior
 from bayesdl.prediction import AbstractPrediction, ClassPrediction, Prediction
 from bayesdl.target import real_targets
 from inference.result import Draws
 
-BLUE, GREY = "#2166ac", "#888888"
-ABOVE: dict[str, Any] = {"frameon": False, "fontsize": "small", "ncols": 4}
-ABOVE |= {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
 NUM_BINS = 10
 MAX_PANELS = 12
 FUNCTION = "E[y | x]"  # the name under which values of the function stand in for weights
@@ -46,12 +46,12 @@ def prediction(prediction: Prediction, x: Any = None, ax: Any = None, y: Any = N
     """
     if isinstance(prediction, ClassPrediction):
         return class_prediction(prediction, x, ax)
-    bands = {level: _columns(prediction.interval(level), skip=1) for level in (0.9, 0.5)}
-    means = _columns(prediction.mean)
-    targets = None if y is None else _columns(real_targets(y)[0])
-    axes = _axes(ax, means.shape[1])
+    bands = {level: columns_of(prediction.interval(level), skip=1) for level in (0.9, 0.5)}
+    means = columns_of(prediction.mean)
+    targets = None if y is None else columns_of(real_targets(y)[0])
+    axes = axes_for(ax, means.shape[1])
     for j, panel in enumerate(axes):
-        where, order, label, step = _abscissa(x, means[:, j])
+        where, order, label, step = abscissa(x, means[:, j])
         for level, (low, high) in bands.items():
             shade = 0.18 if level == 0.9 else 0.35
             name = f"{100 * level:.0f} % interval"
@@ -82,12 +82,12 @@ def class_prediction(prediction: ClassPrediction, x: Any = None, ax: Any = None)
     """
     import matplotlib
 
-    (panel,) = _axes(ax, 1)
+    (panel,) = axes_for(ax, 1)
     probs = prediction.probs
     best = probs.argmax(1)
     # confident rows of the first class first, confident rows of the last class last
     towards = probs[:, -1] if probs.shape[1] == 2 else best + np.where(best == 0, 1 - probs[:, 0], probs.max(1))
-    where, order, label, step = _abscissa(x, towards)
+    where, order, label, step = abscissa(x, towards)
     if x is None:
         label = "rows, sorted by class and probability"
     edges = np.concatenate([np.zeros((len(probs), 1)), probs.cumsum(1)], axis=1)[order]
@@ -121,7 +121,7 @@ def calibration(prediction: AbstractPrediction, y: Any, ax: Any = None) -> Any:
         >>> calibration(post.predict(), np.sin(3 * x)).get_xlabel()
         'predicted probability'
     """
-    (panel,) = _axes(ax, 1)
+    (panel,) = axes_for(ax, 1)
     panel.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--", label="calibrated")
     if isinstance(prediction, ClassPrediction):
         _reliability(prediction, y, panel)
@@ -291,37 +291,6 @@ def _grid(panels: int) -> np.ndarray:
     for panel in axes.ravel()[panels:]:
         panel.remove()
     return axes.ravel()[:panels]
-
-
-def _axes(ax: Any, panels: int) -> np.ndarray:
-    """The axes given, or new ones side by side."""
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(1, panels, figsize=(0.8 + 5.2 * panels, 4), layout="constrained")
-    axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
-    if len(axes) != panels:
-        raise ValueError(f"ax: got {len(axes)} axes, expected {panels}, one per target column.")
-    return axes
-
-
-def _columns(values: np.ndarray, skip: int = 0) -> np.ndarray:
-    """Shape (..., rows, targets): one target and one row get an axis."""
-    values = np.asarray(values)
-    values = values.reshape(*values.shape, *(1,) * (skip + 1 - values.ndim))
-    return values[..., None] if values.ndim == skip + 1 else values
-
-
-def _abscissa(x: Any, key: np.ndarray) -> tuple[np.ndarray, np.ndarray, str, Any]:
-    """Where to draw, the order of the rows, the label, and how bands go from row to row."""
-    if x is None:
-        return np.arange(len(key)), np.argsort(key, kind="stable"), "rows, sorted by predicted mean", "mid"
-    values = np.asarray(x, dtype=np.float64)
-    if values.size != len(key):
-        raise ValueError(f"x has shape {values.shape}, expected ({len(key)},): one number per predicted row.")
-    order = np.argsort(values.ravel(), kind="stable")
-    columns = getattr(x, "columns", [None])
-    return values.ravel()[order], order, str(getattr(x, "name", None) or columns[0] or "x"), None
 
 
 def _target_name(prediction: Prediction, j: int) -> str:

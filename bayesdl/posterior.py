@@ -15,9 +15,11 @@ from bayesdl.model import AbstractModel
 from bayesdl.precision import is_double, precision_of
 from bayesdl.prediction import AbstractPrediction, ClassPrediction, Prediction
 from bayesdl.stream import Stream
-from inference.engine import AbstractEngine
+from inference.engine import AbstractEngine, UnsupportedError
 from inference.keys import named as named_key
+from inference.mcmc.engine import AbstractMCMC
 from inference.problem import Problem
+from inference.progress import as_progress
 from inference.result import AbstractLaw, AbstractResult, Approximation, Conditional, Draws, Predictor
 
 APPROXIMATION_DRAWS = 1000
@@ -135,11 +137,49 @@ class Posterior:
 
         return summary(self, sites)
 
-    def to_datatree(self) -> Any:
-        """An xarray DataTree by the ArviZ conventions: posterior, sample_stats, observed_data, constant_data."""
+    def check_predictive(self, statistics: Any = None, num_samples: int = 1000, seed: int | None = None) -> Any:
+        """Whether the model makes data like the training data: statistics of replicated data sets against the observed.
+
+        Args:
+            statistics: names such as "sd" or "99%", functions of a target array, a list of these, or functions by name.
+            num_samples: replicated data sets.
+            seed: by default that of the fit.
+        """
+        from bayesdl.checks.predictive import check_predictive
+
+        return check_predictive(self, statistics, num_samples, seed)
+
+    def loo(self) -> Any:
+        """Leave-one-out cross-validation from this one fit (PSIS-LOO): elpd, and whether it can be trusted."""
+        from bayesdl.checks.loo import loo
+
+        return loo(self)
+
+    def sensitivity(self, sites: Any = None, priors: Any = None) -> Any:
+        """How much the posterior depends on the prior and on the likelihood, by power scaling.
+
+        Args:
+            sites: which parameters; by default those that the data identify.
+            priors: the sites whose priors are scaled; by default all, in a hierarchical model better the top-level ones.
+        """
+        from bayesdl.checks.sensitivity import sensitivity
+
+        return sensitivity(self, sites, priors)
+
+    def to_datatree(self, log_likelihood: bool = False, log_prior: bool = False, posterior_predictive: bool = False) -> Any:
+        """An xarray DataTree by the ArviZ conventions: posterior, sample_stats, observed_data, constant_data.
+
+        Targets are in the units of y, classes as their indices.
+
+        Args:
+            log_likelihood: whether to add log p(y_i | z), a row of data an entry; for a Gaussian process log p(y_i | y_-i, z),
+                which leave-one-out needs and which does not sum to log p(y | z).
+            log_prior: whether to add the log density of each latent site, summed over its entries.
+            posterior_predictive: whether to add a replicated data set for each draw.
+        """
         from bayesdl.arviz_bridge import to_datatree
 
-        return to_datatree(self)
+        return to_datatree(self, log_likelihood, log_prior, posterior_predictive)
 
     def to_arviz(self) -> Any:
         """What the installed ArviZ plots: InferenceData before ArviZ 1.0, a DataTree from then on."""
@@ -152,6 +192,20 @@ class Posterior:
         from bayesdl.arviz_bridge import to_pandas
 
         return to_pandas(self)
+
+    def extend(self, num_samples: int, progress: Any = True) -> Posterior:
+        """The same posterior with `num_samples` more draws per chain; the chains go on where they were, after `load` too.
+
+        Raises:
+            UnsupportedError: for an engine that does not draw samples, or draws that hold no state.
+        """
+        if not (isinstance(self.engine, AbstractMCMC) and isinstance(self.raw, Draws)):
+            raise UnsupportedError(f"{type(self.engine).__name__} has no chains to continue; fit again with other settings.")
+        if not isinstance(num_samples, int) or num_samples < 1:
+            raise ValueError(f"extend(num_samples={num_samples!r}): expected a whole number of at least 1.")
+        with precision_of(self.model):
+            result = self.engine.extend(self.problem, self.raw, num_samples, as_progress(progress))
+        return dataclasses.replace(self, raw=result)
 
     def save(self, path: str | Path) -> Path:
         """Saves everything needed to predict; see `bayesdl.load`."""

@@ -55,12 +55,18 @@ class AbstractPrediction(abc.ABC):
     def _repr_html_(self) -> str:
         return f"<p>{self!r}</p>" + self.to_pandas().head(10)._repr_html_()
 
-    def _simulated(self, num_samples: int) -> np.ndarray:
+    def replicates(self) -> np.ndarray:
+        """One simulated data set for each posterior draw, in their order, in the units of y; classes as their indices."""
+        num_draws = len(next(iter(self.stream.draws.values())))
+        simulated = self.stream.functions if self.stream.covary else self._simulated
+        return self.target.in_units(simulated(num_draws, shuffle=False))
+
+    def _simulated(self, num_samples: int, shuffle: bool = True) -> np.ndarray:
         """Simulated targets in the model's units; each row follows its own law, rows share the draw behind them."""
         rows = np.arange(self.stream.num_rows or 1)
         seeds = np.stack([np.full(len(rows), self.seed), rows], axis=1).astype(np.int32)
         fixed = dataclasses.replace(self.stream, batch_size=CHUNK)  # so that samples do not depend on the batch size asked for
-        return fixed.map(stream.simulator(num_samples), seeds, axis=1)
+        return fixed.map(stream.simulator(num_samples, shuffle), seeds, axis=1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -168,8 +174,7 @@ class Prediction(AbstractPrediction):
         return self.target.scale[0] if len(self.target.scale) == 1 else np.array(self.target.scale)
 
     def _in_units(self, values: np.ndarray) -> np.ndarray:
-        shift = self.target.shift[0] if len(self.target.shift) == 1 else np.array(self.target.shift)
-        return np.asarray(shift + values * self._unit)
+        return self.target.in_units(values)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

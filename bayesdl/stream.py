@@ -74,8 +74,12 @@ class Stream:
                 parts.append(jax.tree.map(lambda leaf, kept=kept: np.take(np.asarray(leaf), kept, axis), out))
             return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis), *parts)
 
-    def functions(self, num_samples: int) -> np.ndarray:
+    def functions(self, num_samples: int, shuffle: bool = True) -> np.ndarray:
         """Simulated targets whose rows vary together, shape (num_samples, rows): each follows one function.
+
+        Args:
+            num_samples: functions to draw.
+            shuffle: whether the posterior draws behind them come in random order, or in their own.
 
         Raises:
             ValueError: for more rows than a dense covariance can hold.
@@ -88,7 +92,8 @@ class Stream:
         with jax.enable_x64(self.double):
             key = jax.random.key(self.seed)
             total = len(next(iter(self.draws.values()), ()))
-            index = np.asarray(jax.random.permutation(key, total))[np.arange(num_samples) % total] if total else []
+            order = np.asarray(jax.random.permutation(key, total)) if shuffle else np.arange(total)
+            index = order[np.arange(num_samples) % total] if total else []
             chosen = {name: value[index] for name, value in self.draws.items()}
             return np.asarray(simulate_jointly(static, self.law, chosen, jax.random.split(key, num_samples), arrays))
 
@@ -229,15 +234,16 @@ def entropy(probs: Float[Array, "*rows classes"]) -> Float[Array, "*rows"]:
 
 
 @functools.cache
-def simulator(num_samples: int) -> Callable:
+def simulator(num_samples: int, shuffle: bool = True) -> Callable:
     """A statistic that simulates targets, shape (num_samples, rows, ...); the draws behind them are the same in every row.
 
-    It is given one or more rows (seed, number of the row).
+    They come in random order, or in their own. The statistic is given one or more rows (seed, number of the row).
     """
 
     def simulate(laws: Conditional, seeds: jax.Array) -> jax.Array:
         key = jax.random.key(seeds[0, 0])  # the same for every chunk of rows
-        order = jax.random.permutation(key, jax.tree.leaves(laws)[0].shape[0])
+        total = jax.tree.leaves(laws)[0].shape[0]
+        order = jax.random.permutation(key, total) if shuffle else jnp.arange(total)
         index = order[jnp.arange(num_samples) % len(order)]
         chosen = jax.tree.map(lambda leaf: leaf[index], laws.law)
         keys = jax.random.split(jax.random.fold_in(key, seeds[0, 1]), num_samples)

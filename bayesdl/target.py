@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesdl.cells import DataError, is_frame, numbers
+from bayesdl.cells import DataError, is_frame, numbers, rectangular
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,10 +72,16 @@ class Target:
         values = (values - np.array(self.shift)) / np.array(self.scale)
         return values[:, 0] if values.shape[1] == 1 else values
 
+    def in_units(self, values: np.ndarray) -> np.ndarray:
+        """Numbers that the program sees, shape (...) or (..., targets), in the units of y; class indices as they are."""
+        one = len(self.scale) == 1
+        shift, scale = (self.shift[0], self.scale[0]) if one else (np.array(self.shift), np.array(self.scale))
+        return np.asarray(values) if self.classes is not None else np.asarray(shift + np.asarray(values) * scale)
+
 
 def plain(y: Any) -> np.ndarray:
     """Y as an array, with one column dropped to one dimension."""
-    array = np.asarray(y)
+    array = rectangular("y", y)
     if array.ndim == 0 or array.size == 0:
         raise DataError(f"y is empty: got shape {array.shape}, expected one target per row.")
     return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
@@ -104,22 +110,41 @@ def check_counts(values: np.ndarray) -> None:
         )
 
 
-def class_labels(y: Any, two_classes: bool) -> tuple:
-    """The sorted class labels as plain Python values."""
+def labels(y: Any) -> np.ndarray:
+    """Class labels, shape (rows,), none of them missing."""
     array = plain(y)
+    if array.dtype.kind in "US" and isinstance(y, list | tuple):  # NumPy made texts of the numbers among them
+        array = plain(np.array(y, dtype=object))
     if array.ndim != 1:
         raise DataError(f"Class labels must be one column: y has shape {array.shape}.")
     if array.dtype.kind == "f":
         numbers("y", array)
-        if np.any(array != np.round(array)):
-            raise DataError(
-                f"Unknown label type: y holds real numbers (e.g. {array[array != np.round(array)][0]:g}), and a class "
-                "likelihood needs labels. Use likelihood=bdl.Normal() for regression."
-            )
-    missing = [row for row, value in enumerate(array) if value is None or value != value]
+    missing = [row for row, value in enumerate(array) if is_missing(value)]
     if missing:
         raise DataError(f"y has no label in row {missing[0]}: drop the row.")
-    classes = np.unique(array)
+    return array
+
+
+def is_missing(label: Any) -> bool:
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # pandas' NA does not compare
+        return True
+
+
+def class_labels(y: Any, two_classes: bool) -> tuple:
+    """The sorted class labels as plain Python values."""
+    array = labels(y)
+    if array.dtype.kind == "f" and np.any(array != np.round(array)):
+        raise DataError(
+            f"Unknown label type: y holds real numbers (e.g. {array[array != np.round(array)][0]:g}), and a class "
+            "likelihood needs labels. Use likelihood=bdl.Normal() for regression."
+        )
+    try:
+        classes = np.unique(array)
+    except TypeError:
+        kinds = " and ".join(sorted({type(value).__name__ for value in array.tolist()}))
+        raise DataError(f"y mixes labels of types {kinds}, which have no order: make them all text, or all numbers.") from None
     if len(classes) < 2:
         raise DataError(f"y has one class, {classes[0]!r}: got 1 class, expected at least 2.")
     if two_classes and len(classes) > 2:
@@ -132,9 +157,9 @@ def class_labels(y: Any, two_classes: bool) -> tuple:
 
 
 def class_indices(y: Any, classes: tuple | None) -> np.ndarray:
-    known = np.array(classes)
-    array = plain(y)
-    unseen = [value for value in np.unique(array).tolist() if value not in set(known.tolist())]
+    known, array = np.array(classes), labels(y)
+    seen = set(known.tolist())
+    unseen = [value for value in array.tolist() if value not in seen]
     if unseen:
         raise DataError(f"y has the unseen class {unseen[0]!r}: expected one of {list(known.tolist())[:10]}.")
     return np.searchsorted(known, array).astype(np.int32)

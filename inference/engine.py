@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from typing import Any, ClassVar
 
 import jax
 
@@ -18,7 +19,13 @@ class UnsupportedError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class AbstractEngine(abc.ABC):
-    """An algorithm with its settings, a frozen dataclass of plain data so that it can be saved as JSON."""
+    """An algorithm with its settings, a frozen dataclass of plain data so that it can be saved as JSON.
+
+    Attributes:
+        can_checkpoint: whether `infer` also takes `checkpoint=`, a `Checkpoint` that lets an interrupted run go on.
+    """
+
+    can_checkpoint: ClassVar[bool] = False
 
     @abc.abstractmethod
     def supports(self, problem: Problem) -> str | None:
@@ -31,6 +38,10 @@ class AbstractEngine(abc.ABC):
     @abc.abstractmethod
     def restore(self, problem: Problem, arrays: dict, info: dict) -> AbstractResult:
         """Rebuilds a result of this engine from what its `arrays()` and `info` gave."""
+
+    def as_data(self) -> dict[str, Any]:
+        """Name and settings as JSON data."""
+        return {"name": type(self).__name__, **dataclasses.asdict(self)}
 
 
 def needs_gradients(problem: Problem) -> str | None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+SMALL = 1e-5  # a gradient beside the value, or beside 1, at which rounding may have ended the search
+
 
 def minimise(value_and_grad: Callable, u: np.ndarray, max_steps: int, *fixed: Any) -> tuple[np.ndarray, bool]:
     """The minimum over u, and whether the search converged.
@@ -25,4 +27,13 @@ def minimise(value_and_grad: Callable, u: np.ndarray, max_steps: int, *fixed: An
 
     options = {"maxiter": max_steps, "maxfun": 2 * max_steps, "maxcor": 20}
     found = scipy.optimize.minimize(evaluate, u, jac=True, method="L-BFGS-B", options=options)
-    return found.x, found.nit < max_steps  # SciPy also calls a line search that meets rounding a failure
+    return found.x, at_minimum(found)
+
+
+def at_minimum(found: Any) -> bool:
+    """Whether a search ended in a minimum: SciPy says so, or the gradient is small beside the value.
+
+    SciPy calls it a failure when the line search can no longer lower the value for rounding, as it happens in a minimum.
+    """
+    small = SMALL * max(1.0, abs(found.fun))
+    return bool(np.isfinite(found.fun) and (found.success or np.max(np.abs(found.jac), initial=0.0) < small))

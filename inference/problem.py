@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -54,7 +56,7 @@ class LogDensity:
         program = handlers.substitute(handlers.seed(problem.program, key), substitute_fn=init_to_sample)
         sites = handlers.trace(program).get_trace(*problem.args, **problem.kwargs)
         values = {name: sites[name]["value"] for name in problem.latents}
-        return unconstrain_fn(problem.program, problem.args, dict(problem.kwargs), values)
+        return problem.unconstrained(values)
 
     def ravel(self, sites: Mapping[str, ArrayLike]) -> jax.Array:
         """The inverse of `unravel`."""
@@ -62,8 +64,7 @@ class LogDensity:
 
     def __call__(self, u: ArrayLike) -> jax.Array:
         """Log density(u), a scalar."""
-        problem = self.problem
-        return -jnp.asarray(potential_energy(problem.program, problem.args, dict(problem.kwargs), self.unravel(jnp.asarray(u))))
+        return self.problem.log_density_at(self.unravel(jnp.asarray(u)))
 
     def constrain(self, u: ArrayLike) -> dict[str, jax.Array]:
         """The program's sites at u, deterministic ones included."""
@@ -175,6 +176,60 @@ class Problem:
         sites = handlers.trace(program).get_trace(*self.args, **self.kwargs)
         return {name: site["value"] for name, site in sites.items() if site["type"] in ("sample", "deterministic")}
 
+    def observing(self, values: Mapping[str, ArrayLike]) -> Problem:
+        """The same problem with other values at its observed sites."""
+        return dataclasses.replace(self, program=handlers.condition(self.program, data=dict(values)))
+
+    def fingerprint(self) -> tuple[str, str]:
+        """Hashes of the data, and of the model: the operations of its log density and their result at one point."""
+        density = self.log_density()
+        digest = hashlib.sha256()
+        for leaf in jax.tree.leaves((self.args, dict(self.kwargs))):
+            digest.update(
+                repr((leaf.dtype, leaf.shape)).encode() + np.asarray(leaf).tobytes() if is_array(leaf) else repr(leaf).encode()
+            )
+        u = density.ravel(density.prior_draw(jax.random.key(0)))
+        operations = re.sub(r"0x[0-9a-f]+", "", str(jax.make_jaxpr(density.__call__)(u)))
+        model = hashlib.sha256(f"{operations} {float(density(u)):.4g}".encode())
+        return digest.hexdigest(), model.hexdigest()
+
+    @property
+    def data_plate(self) -> tuple[str, int]:
+        """Name and size of the one plate that holds the data.
+
+        Raises:
+            ProblemError: where there is not exactly one.
+        """
+        if len(self.plates) != 1:
+            raise ProblemError(
+                f"Minibatches need one plate over the data, and this program has {len(self.plates)}. "
+                "Wrap the observed site in two lines: `with numpyro.plate('rows', n) as idx:` and take `x[idx]`, `y[idx]`."
+            )
+        ((name, total),) = self.plates.items()
+        return name, total
+
+    def batch_log_density(self, size: int) -> Callable[[jax.Array, jax.Array], jax.Array]:
+        """Maps (u, rows), rows being `size` numbers of rows, to the log density with the likelihood of those rows rescaled.
+
+        Its mean over random rows is `log_density()(u)`. Whether the program takes its rows is checked by `minibatch`.
+        """
+        name, total = self.data_plate
+
+        def density(u: jax.Array, rows: jax.Array) -> jax.Array:
+            program = Subsampled(self.program, name, size, rows) if size < total else self.program
+            return dataclasses.replace(self, program=program).log_density_at(unravel(u))
+
+        unravel = self.log_density().unravel
+        return density
+
+    def unconstrained(self, sites: Mapping[str, Any]) -> dict[str, Any]:
+        """Unconstrained values of the latent sites."""
+        return unconstrain_fn(self.program, self.args, dict(self.kwargs), dict(sites))
+
+    def log_density_at(self, sites: Mapping[str, Any]) -> jax.Array:
+        """The log density at unconstrained values of the sites."""
+        return -jnp.asarray(potential_energy(self.program, self.args, dict(self.kwargs), dict(sites)))
+
     def minibatch(self, size: int) -> Problem:
         """The same problem, each run seeing a random subset of its rows with the likelihood rescaled to stay unbiased.
 
@@ -183,12 +238,7 @@ class Problem:
         Raises:
             ProblemError: where the program has not exactly one plate over its data, or the size does not fit.
         """
-        if len(self.plates) != 1:
-            raise ProblemError(
-                f"Minibatches need one plate over the data, and this program has {len(self.plates)}. "
-                "Wrap the observed site in two lines: `with numpyro.plate('rows', n) as idx:` and take `x[idx]`, `y[idx]`."
-            )
-        ((name, total),) = self.plates.items()
+        name, total = self.data_plate
         if not 0 < size <= total:
             raise ProblemError(f"Batch size {size} is outside 1..{total}, the rows of plate '{name}'.")
         batched = dataclasses.replace(self, program=Subsampled(self.program, name, size))
@@ -218,16 +268,31 @@ class Problem:
 
 
 class Subsampled(Messenger):
-    """Makes one plate of a program draw a random subset of its indices."""
+    """Makes one plate of a program draw a random subset of its indices, or take those given."""
 
-    def __init__(self, program: Program, plate: str, size: int) -> None:
+    def __init__(self, program: Program, plate: str, size: int, rows: jax.Array | None = None) -> None:
         super().__init__(program)
-        self.plate, self.size = plate, size
+        self.plate, self.size, self.rows = plate, size, rows
 
     def process_message(self, msg: dict) -> None:
         if msg["type"] == "plate" and msg["name"] == self.plate and self.size < msg["args"][0]:
-            msg["args"] = (msg["args"][0], self.size)
-            msg["value"] = None
+            self.total = msg["args"][0]
+            msg["args"] = (self.total, self.size)
+            msg["value"] = self.rows
+        if msg["type"] == "sample" and msg["is_observed"] and self.rows is not None:
+            self.take_rows(msg, self.rows)
+
+    def take_rows(self, msg: dict, rows: jax.Array) -> None:
+        """Takes the batch's rows of values that `Problem.observing` gives, as those are of all rows."""
+        dims = [frame.dim for frame in msg["cond_indep_stack"] if frame.name == self.plate]
+        if dims:
+            axis = jnp.ndim(msg["value"]) + dims[0] - len(msg["fn"].event_shape)
+            if msg["value"].shape[axis] == self.total != msg["fn"].shape()[axis]:
+                msg["value"] = jnp.take(msg["value"], rows, axis)
+
+
+def is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray | jax.Array)
 
 
 @contextlib.contextmanager

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import abc
+import sys
 from typing import Any
 
 
 class AbstractProgress(abc.ABC):
     """Receives steps done; engines call it once per compiled block, never once per step."""
+
+    @abc.abstractmethod
+    def note(self, message: str) -> None:
+        """One line that stays."""
 
     @abc.abstractmethod
     def start(self, total: int, label: str) -> None:
@@ -25,6 +30,9 @@ class AbstractProgress(abc.ABC):
 class Silent(AbstractProgress):
     """Shows nothing."""
 
+    def note(self, message: str) -> None:
+        pass
+
     def start(self, total: int, label: str) -> None:
         pass
 
@@ -40,6 +48,11 @@ class Bar(AbstractProgress):
 
     _bar: Any = None
 
+    def note(self, message: str) -> None:
+        from tqdm.auto import tqdm
+
+        tqdm.write(message, file=sys.stderr)
+
     def start(self, total: int, label: str) -> None:
         from tqdm.auto import tqdm
 
@@ -52,3 +65,10 @@ class Bar(AbstractProgress):
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def as_progress(progress: Any) -> AbstractProgress:
+    """True shows a bar, False nothing; anything else shows itself."""
+    if isinstance(progress, AbstractProgress):
+        return progress
+    return Bar() if progress else Silent()

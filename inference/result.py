@@ -56,14 +56,22 @@ class Draws(AbstractResult):
         samples: by site, shape (chain, draw, *site shape); deterministic sites included.
         stats: sampler statistics, shape (chain, draw).
         info: facts about the run as plain data (step size, seconds, ...).
+        state: of the chains after the last draw, for going on; empty where the engine cannot.
     """
 
     samples: dict[str, np.ndarray]
     stats: dict[str, np.ndarray]
     info: dict[str, Any] = dataclasses.field(default_factory=dict)
+    state: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @property
+    def length(self) -> int:
+        """Draws per chain."""
+        return next(iter(self.samples.values())).shape[1]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        return {f"samples/{k}": v for k, v in self.samples.items()} | {f"stats/{k}": v for k, v in self.stats.items()}
+        parts = {"samples": self.samples, "stats": self.stats, "state": self.state}
+        return {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], info: dict[str, Any]) -> Draws:
@@ -72,7 +80,7 @@ class Draws(AbstractResult):
         def part(prefix: str) -> dict[str, np.ndarray]:
             return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
-        return cls(part("samples/"), part("stats/"), info)
+        return cls(part("samples/"), part("stats/"), info, part("state/"))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

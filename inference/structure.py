@@ -20,13 +20,16 @@ class LayeredNetwork(AbstractStructure):
     """A program whose likelihood sees the weights only through a network f(x; w).
 
     Attributes:
-        weights: names of the sites that hold weights and biases.
+        weights: for each latent site of weights or biases the site in which the network sees them: the same one, or one
+            that is the latent site times a scale.
+        scale_per_site: whether each site of weights is normal given all other sites, with one scale for all its entries.
         linearized: given values w0 of all latent sites, the same program with the network replaced by
             f(x; w0) + J(x; w0) (w - w0).
         pyro_program: makes the same program in Pyro, taking torch tensors; None where it cannot be written so.
     """
 
-    weights: tuple[str, ...]
+    weights: dict[str, str]
+    scale_per_site: bool
     linearized: Callable[[dict], Callable]
     pyro_program: Callable[[], Callable] | None
 

@@ -1,1 +1,1 @@
-"""Checks of a fit: convergence, and scores on held-out data."""
+"""Checks of a model and of a fit: convergence, scores, predictive checks, leave-one-out, sensitivity, prior draws."""

@@ -92,7 +92,12 @@ def diagnose_draws(posterior: Posterior, draws: Draws) -> Diagnosis:
     worst = np.array(list(identified.values()))
     rhat, ess = float(np.nanmax(worst[:, 0])), float(np.nanmin(worst[:, 1:]))
     facts = {"rhat (worst)": rhat, "ess (smallest)": ess} | sampler_facts(draws)
-    verdict = not_finite(draws) + convergence_findings(rhat, ess, chains) + sampler_findings(facts, chains * length)
+    verdict = (
+        cut_short(draws)
+        + not_finite(draws)
+        + convergence_findings(rhat, ess, chains)
+        + sampler_findings(facts, chains * length)
+    )
     ok = not verdict
     if len(identified) < len(rows):
         note = "Weights are not identified (units can be permuted and mirrored), so their R-hat is not held against the fit."
@@ -116,6 +121,13 @@ def site_statistics(values: np.ndarray) -> tuple[float, float, float]:
     rhat = array_stats.rhat(flat, **axes)
     bulk, tail = array_stats.ess(flat, **axes), array_stats.ess(flat, method="tail", prob=0.9, **axes)
     return float(np.max(rhat)), float(np.min(bulk)), float(np.min(tail))
+
+
+def cut_short(draws: Draws) -> list[str]:
+    """A finding for a run that was interrupted."""
+    if "interrupted" not in draws.info:
+        return []
+    return [f"The run was interrupted after {draws.info['interrupted']}: fit again, or go on from its checkpoint."]
 
 
 def not_finite(draws: Draws) -> list[str]:

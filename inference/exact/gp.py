@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
-from inference.engine import AbstractEngine, choice, positive
+from inference.engine import AbstractEngine, choice, positive_integers
 from inference.keys import named
 from inference.mcmc.hmc import NUTS
 from inference.minimise import minimise
@@ -54,7 +54,7 @@ class ExactGP(AbstractEngine):
 
     def __post_init__(self) -> None:
         choice(self, "hyperparameters", ("ml", "map", "sample"))
-        positive(self, "num_restarts")
+        positive_integers(self, "num_restarts")
 
     def supports(self, problem: Problem) -> str | None:
         if not isinstance(problem.structure, AbstractGaussianProcessRegression):

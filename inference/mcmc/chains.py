@@ -1,147 +1,217 @@
-"""Running Markov chains: one compiled block of steps, mapped over chains and devices.
+"""Running Markov chains: one compiled block of draws, mapped over chains and devices.
 
-The block holds up to `BLOCK` transitions in a `fori_loop` whose length is an argument, so that warm-up, sampling and
-remainders share one compilation, and progress is reported between blocks with nothing in Python per step.
-On one device the draws are those of `numpyro.infer.MCMC` with the same key, to the bit; more devices round differently.
+The block makes up to `length` draws in a `fori_loop` whose bounds are arguments, so that warm-up, sampling and remainders
+share one compilation, and progress is reported between blocks with nothing in Python per step. Draws leave the device
+block by block, into memory or onto disk. However a run is cut into blocks, stopped and continued, its draws are the same to
+the bit; another number of devices rounds differently.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
-from numpyro.infer.mcmc import MCMCKernel
 
-from inference.problem import Problem, finding_a_start
+from inference.checkpoint import Checkpoint, Folder
+from inference.mcmc.layout import Layout, choose_layout, freeze, over_chains, place, thaw, to_host
+from inference.mcmc.sampler import AbstractSampler
+from inference.problem import ProblemError
 from inference.progress import AbstractProgress
 from inference.result import Draws
 
-BLOCK = 50
-CHAIN_METHODS = ("auto", "sequential", "vectorized", "parallel")
+if TYPE_CHECKING:
+    from inference.mcmc.engine import AbstractMCMC
 
-
-def choose_layout(chain_method: str, num_chains: int) -> tuple[int, bool]:
-    """The number of devices to spread chains over, and whether to vectorise the chains of one device."""
-    devices = jax.local_device_count()
-    if chain_method == "parallel":
-        return num_chains, False
-    spread = max(d for d in range(1, min(devices, num_chains) + 1) if num_chains % d == 0)
-    vectorised = chain_method == "vectorized" or (chain_method == "auto" and jax.default_backend() != "cpu")
-    return (1 if chain_method == "sequential" else spread), vectorised
-
-
-def lacks_devices(chain_method: str, num_chains: int) -> str | None:
-    """The reason why chains cannot be laid out as asked, or None."""
-    devices = jax.local_device_count()
-    if chain_method != "parallel" or devices >= num_chains:
-        return None
-    return (
-        f"chain_method='parallel' needs a device per chain, got num_chains={num_chains} and {devices} device(s); use "
-        "chain_method='auto', fewer chains, or call numpyro.set_host_device_count first"
-    )
-
-
-def make_block(kernel: MCMCKernel, problem: Problem, num_devices: int, vectorised: bool) -> Any:
-    """Compiles `(states, n, thinning) -> (states, kept positions, kept statistics)` for n <= BLOCK kept steps."""
-    args, kwargs = problem.args, dict(problem.kwargs)
-
-    def one_chain(state: Any, n: jax.Array, thinning: jax.Array) -> Any:
-        kept = jax.tree.map(lambda leaf: jnp.zeros((BLOCK, *leaf.shape), leaf.dtype), keep(state))
-
-        def step(i: jax.Array, carry: Any) -> Any:
-            state, kept = carry
-            state = jax.lax.fori_loop(0, thinning, lambda _, s: kernel.sample(s, args, kwargs), state)
-            return state, jax.tree.map(lambda buffer, value: buffer.at[i].set(value), kept, keep(state))
-
-        return jax.lax.fori_loop(0, n, step, (state, kept))
-
-    def one_device(states: Any, n: jax.Array, thinning: jax.Array) -> Any:
-        if vectorised:
-            return jax.vmap(lambda state: one_chain(state, n, thinning))(states)
-        return jax.lax.map(lambda state: one_chain(state, n, thinning), states)
-
-    mesh = Mesh(np.array(jax.local_devices()[:num_devices]), ("chain",))
-    chains, same = PartitionSpec("chain"), PartitionSpec()
-    sharded = jax.shard_map(one_device, mesh=mesh, in_specs=(chains, same, same), out_specs=chains, check_vma=False)
-    return jax.jit(sharded)
-
-
-def keep(state: Any) -> tuple[Any, dict[str, jax.Array]]:
-    """What is recorded of a kernel's state: its position, and statistics under the names that ArviZ uses."""
-    stats = {
-        "acceptance_rate": state.accept_prob,
-        "diverging": state.diverging,
-        "energy": state.energy,
-        "lp": -state.potential_energy,
-        "n_steps": state.num_steps,
-    }
-    return state.z, stats
+SHORTEST, LONGEST = 50, 1000  # draws of a block
+BLOCK_BYTES = 32_000_000
 
 
 def run_chains(
-    kernel: MCMCKernel,
-    problem: Problem,
+    engine: AbstractMCMC,
+    sampler: AbstractSampler,
     *,
-    num_chains: int,
-    num_warmup: int,
-    num_samples: int,
-    thinning: int,
-    chain_method: str,
     key: jax.Array,
     progress: AbstractProgress,
-    settings: dict[str, Any],
+    checkpoint: Checkpoint | None,
 ) -> Draws:
-    """Runs warm-up and sampling and returns the draws in the program's own space; `settings` are noted in their `info`.
+    """Runs warm-up and sampling and gives the draws in the program's own space.
+
+    Interrupted (Ctrl-C) it gives the draws made so far, where there are any.
 
     Raises:
         ProblemError: where a chain finds no starting point with a finite log density.
+        CheckpointError: where the checkpoint belongs to another run or cannot be written.
     """
-    num_devices, vectorised = choose_layout(chain_method, num_chains)
-    started = time.perf_counter()
-    keys = jax.random.split(key, num_chains) if num_chains > 1 else key[None]
-    with finding_a_start(problem):
-        starts = [kernel.init(k, num_warmup, None, problem.args, dict(problem.kwargs)) for k in keys]
-    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
-    block = make_block(kernel, problem, num_devices, vectorised)
+    keys = jax.random.split(key, engine.num_chains) if engine.num_chains > 1 else key[None]
+    run = Run(engine, sampler, jax.eval_shape(jax.vmap(sampler.init), keys), engine.num_samples)
+    folder = open_folder(checkpoint, run, key) if checkpoint else None
+    saved = folder.load() if folder else None
+    if saved:
+        states, done = thaw(saved[0], run.structure, run.layout), saved[1]
+    else:
+        states, done = place(sampler.start(keys), run.layout), -sampler.num_warmup
+    return run.draws(states, done, progress, folder, checkpoint.every if checkpoint else None)
 
-    progress.start(num_warmup + num_samples, f"{num_chains} chains on {num_devices} device(s)")
-    try:
-        states, _ = run_stage(block, states, num_warmup, 1, progress, "warm-up")
-        states, blocks = run_stage(block, states, num_samples, thinning, progress, "sampling")
-    finally:
-        progress.close()
-    positions, stats = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *blocks)
-    facts = {
-        "devices": num_devices,
-        "vectorized": vectorised,
-        "seconds": time.perf_counter() - started,
-        "step_size": [float(s) for s in np.atleast_1d(states.adapt_state.step_size)],
+
+def continue_chains(
+    engine: AbstractMCMC, sampler: AbstractSampler, draws: Draws, num_samples: int, progress: AbstractProgress
+) -> Draws:
+    """The draws and `num_samples` more, from the state they hold."""
+    keys = jax.random.split(jax.random.key(0), engine.num_chains)
+    run = Run(engine, sampler, jax.eval_shape(jax.vmap(sampler.init), keys), num_samples, offset=draws.length)
+    more = run.draws(thaw(draws.state, run.structure, run.layout), draws.length, progress, None, None)
+    joined = {
+        part: {name: np.concatenate([old[name], new[name]], axis=1) for name in new}
+        for part, old, new in (("samples", draws.samples, more.samples), ("stats", draws.stats, more.stats))
     }
-    return Draws(constrain(kernel, problem, positions), stats, facts | settings)
+    info = draws.info | more.info | {"seconds": draws.info["seconds"] + more.info["seconds"]}
+    return Draws(joined["samples"], joined["stats"], info, more.state)
 
 
-def run_stage(block: Any, states: Any, total: int, thinning: int, progress: AbstractProgress, stage: str) -> Any:
-    """Runs `total` kept steps in blocks; what is kept leaves the device block by block."""
-    blocks, divergences = [], 0
-    for done in range(0, total, BLOCK):
-        n = min(BLOCK, total - done)
-        states, kept = block(states, n, thinning)
-        kept = jax.tree.map(lambda leaf, n=n: np.asarray(leaf)[:, :n], kept)
-        divergences += int(kept[1]["diverging"].sum())
-        progress.advance(n, stage=stage, divergences=divergences)
-        if stage == "sampling":
-            blocks.append(kept)
-    return states, blocks
+class Run:
+    """Draws number offset, ..., offset + num_samples - 1 of the chains of an engine, after warm-up where that is still to do.
+
+    Args:
+        engine: the settings.
+        sampler: the chain.
+        structure: shapes of the states of all chains.
+        num_samples: draws to keep.
+        offset: number of the first one.
+    """
+
+    def __init__(
+        self, engine: AbstractMCMC, sampler: AbstractSampler, structure: Any, num_samples: int, offset: int = 0
+    ) -> None:
+        self.engine, self.sampler, self.structure = engine, sampler, structure
+        self.offset, self.num_samples = offset, num_samples
+        self.layout: Layout = choose_layout(engine.chain_method, engine.num_chains, sampler.light)
+        self.recorded = jax.eval_shape(jax.vmap(sampler.record), structure)
+        self.length = block_length(self.recorded, sampler.num_warmup + num_samples)
+        self.block = make_block(sampler, self.layout, self.length)
+        self.constrain = jax.jit(lambda z: jax.lax.map(sampler.constrain, z, batch_size=64))
+
+    def shapes(self) -> dict[str, Any]:
+        """Shape and dtype of all that is kept, by name."""
+        one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.recorded[0])
+        sites = {f"samples/{k}": v for k, v in jax.eval_shape(self.sampler.constrain, one).items()}
+        stats = {f"stats/{k}": jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for k, v in self.recorded[1].items()}
+        front = (self.engine.num_chains, self.num_samples)
+        return {k: jax.ShapeDtypeStruct((*front, *v.shape), v.dtype) for k, v in (sites | stats).items()}
+
+    def draws(self, states: Any, done: int, progress: AbstractProgress, folder: Folder | None, every: int | None) -> Draws:
+        """Makes all draws from number `done` on, into memory or into the folder."""
+        started, end = time.perf_counter(), self.offset + self.num_samples
+        kept = {} if folder else {name: np.empty(a.shape, a.dtype) for name, a in self.shapes().items()}
+        progress.note(self.layout.describe(self.engine.num_chains))
+        progress.start(end - done, type(self.engine).__name__)
+        at, saved, interrupted, divergences = (states, done), done, False, 0  # `at` changes in one piece, whenever Ctrl-C comes
+        try:
+            while at[1] < end:
+                states, done = at
+                stop = min(done + self.length, 0 if done < 0 else end)
+                states, block = self.advance(states, done, stop)
+                if done >= 0 and folder:
+                    folder.write(done, block)
+                elif done >= 0:
+                    for name, values in block.items():
+                        kept[name][:, done - self.offset : stop - self.offset] = values
+                at = (states, stop)
+                if folder and every and (stop - saved >= every or stop == end):
+                    folder.save(freeze(states), stop)
+                    saved = stop
+                divergences += int(block.get("stats/diverging", np.zeros(1)).sum())
+                progress.advance(stop - done, stage="warm-up" if done < 0 else "sampling", divergences=divergences)
+        except KeyboardInterrupt:
+            if at[1] <= self.offset:
+                raise
+            interrupted = True
+            if folder:
+                folder.save(freeze(at[0]), at[1])
+        finally:
+            progress.close()
+            kept = folder.close() if folder else kept
+        return self.result(kept, *at, interrupted, time.perf_counter() - started)
+
+    def advance(self, states: Any, first: int, stop: int) -> tuple[Any, dict[str, np.ndarray]]:
+        """Draws first, ..., stop - 1; what is kept of them, by name, in the program's own space."""
+        states, (positions, stats) = self.block(states, first, stop - first)
+        count = stop - first
+        block = {f"stats/{k}": v[:, :count] for k, v in to_host(stats).items()}
+        if first < 0:
+            return states, block
+        positions = to_host(positions)
+        flat = jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), positions)
+        for name, values in self.constrain(flat).items():
+            block[f"samples/{name}"] = np.asarray(values).reshape((-1, self.length, *values.shape[1:]))[:, :count]
+        return states, block
+
+    def result(self, kept: dict, states: Any, done: int, interrupted: bool, seconds: float) -> Draws:
+        if not interrupted:
+            problem_of_chains(self.engine, kept)
+        facts = {
+            "devices": self.layout.num_devices,
+            "vectorized": self.layout.vectorized,
+            "layout": self.layout.describe(self.engine.num_chains),
+            "seconds": seconds,
+            **self.sampler.facts(states),
+            **self.engine.noted(),
+        }
+        if interrupted:
+            facts["interrupted"] = f"{done} of {self.offset + self.num_samples} draws"
+            kept = {name: values[:, : done - self.offset] for name, values in kept.items()}
+        return Draws.from_arrays(kept | {f"state/{k}": v for k, v in freeze(states).items()}, facts)
 
 
-def constrain(kernel: MCMCKernel, problem: Problem, positions: Any) -> dict[str, np.ndarray]:
-    """Maps unconstrained positions (chain, draw, ...) to the program's sites, deterministic ones included."""
-    one = kernel.postprocess_fn(problem.args, dict(problem.kwargs))
-    shape = jax.tree.leaves(positions)[0].shape[:2]
-    flat = jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), positions)
-    sites = jax.jit(lambda z: jax.lax.map(one, z, batch_size=64))(flat)
-    return {name: np.asarray(value).reshape((*shape, *value.shape[1:])) for name, value in sites.items()}
+def make_block(sampler: AbstractSampler, layout: Layout, length: int) -> Any:
+    """Compiles `(states, j, n) -> (states, (positions, statistics))`, n <= length draws from number j on."""
+
+    def one_chain(state: Any, j: jax.Array, n: jax.Array) -> Any:
+        kept = jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), sampler.record(state))
+
+        def draw(k: jax.Array, carry: Any) -> Any:
+            state, kept = carry
+            first, stop = sampler.steps_before(j + k), sampler.steps_before(j + k + 1)
+            state = jax.lax.fori_loop(first, stop, sampler.step, state)
+            return state, jax.tree.map(lambda buffer, value: buffer.at[k].set(value), kept, sampler.record(state))
+
+        return jax.lax.fori_loop(0, n, draw, (state, kept))
+
+    return over_chains(one_chain, layout)
+
+
+def block_length(recorded: Any, total: int) -> int:
+    """Draws of a block: a fiftieth of the run, within bounds of number and memory."""
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(recorded))
+    return max(1, min(max(SHORTEST, min(total // 50, LONGEST)), BLOCK_BYTES // size))
+
+
+def open_folder(checkpoint: Checkpoint, run: Run, key: jax.Array) -> Folder:
+    """The folder of a run, made or found."""
+    if jax.process_count() > 1:
+        raise ProblemError("A run of several processes cannot keep a checkpoint; leave out checkpoint, or use one process.")
+    data, model = run.sampler.problem.fingerprint()
+    identity = {
+        "engine": run.engine.as_data(),
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "data": data,
+        "model": model,
+        "precision": "double" if jax.config.jax_enable_x64 else "single",  # pyright: ignore[reportAttributeAccessIssue]
+    }
+    return Folder(checkpoint.path, identity, run.shapes())
+
+
+def problem_of_chains(engine: AbstractMCMC, kept: dict) -> None:
+    """Refuses draws that are all NaN: nothing can be said from them.
+
+    Raises:
+        ProblemError: naming the cure.
+    """
+    lp = kept.get("stats/lp")
+    if lp is not None and lp.size and not np.isfinite(lp[:, -1]).any():
+        raise ProblemError(
+            f"{type(engine).__name__} diverged in every chain: the log density is not finite at the end. Lower step_size, or "
+            "start nearer to the posterior."
+        )

@@ -10,79 +10,93 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from typing import Any
 
 import jax
+import numpy as np
 import numpyro.infer
 from numpyro.infer.initialization import init_to_sample, init_to_uniform
 from numpyro.infer.mcmc import MCMCKernel
 
-from inference.engine import AbstractEngine, choice, needs_gradients, positive, positive_integers
-from inference.mcmc.chains import CHAIN_METHODS, lacks_devices, run_chains
-from inference.problem import Problem
-from inference.progress import AbstractProgress, Silent
-from inference.result import Draws
+from inference.engine import choice, positive, positive_integers
+from inference.mcmc.engine import AbstractMCMC
+from inference.mcmc.sampler import AbstractSampler
+from inference.mcmc.starts import pathfinder
+from inference.problem import Problem, finding_a_start
 
-STARTS = {"uniform": init_to_uniform, "prior": init_to_sample}
+STARTS = {"uniform": init_to_uniform, "prior": init_to_sample, "pathfinder": init_to_sample}
 
 
 @dataclasses.dataclass(frozen=True)
-class AbstractHamiltonian(AbstractEngine):
-    """Settings shared by NUTS and HMC; names are NumPyro's, but `num_samples` counts the draws kept after thinning.
+class AbstractHamiltonian(AbstractMCMC):
+    """Settings shared by NUTS and HMC, besides those of `AbstractMCMC`.
 
     Attributes:
-        num_warmup: adaptation steps per chain, not kept.
-        num_samples: draws kept per chain.
-        num_chains: independent chains; R-hat needs at least two to say much.
         target_accept: acceptance probability aimed at by the step size; raise it when draws diverge.
         dense_mass: whether M is dense instead of diagonal.
-        thinning: keep every so-manieth draw.
-        chain_method: "auto", "sequential", "vectorized" or "parallel".
-        start: "uniform" starts at U(-2, 2) in unconstrained space, "prior" at a draw from the prior.
+        start: "uniform" starts at U(-2, 2) in unconstrained space, "prior" at a draw from the prior, "pathfinder" at a draw
+            from a normal approximation found on the way from there to a mode (Zhang et al. 2022, arXiv:2108.03782).
     """
 
-    num_warmup: int = 1000
-    num_samples: int = 1000
-    num_chains: int = 4
     target_accept: float = 0.8
     dense_mass: bool = False
-    thinning: int = 1
-    chain_method: str = "auto"
     start: str = "uniform"
 
     def __post_init__(self) -> None:
-        positive_integers(self, "num_warmup", "num_samples", "num_chains", "thinning")
-        choice(self, "chain_method", CHAIN_METHODS)
+        super().__post_init__()
         choice(self, "start", tuple(STARTS))
         if not 0 < self.target_accept < 1:
             raise ValueError(f"{type(self).__name__}(target_accept={self.target_accept}): expected a number in (0, 1).")
-
-    def noted(self) -> dict:
-        """Settings that diagnoses need."""
-        return {}
 
     @abc.abstractmethod
     def kernel(self, problem: Problem) -> MCMCKernel:
         """NumPyro's kernel with these settings."""
 
-    def supports(self, problem: Problem) -> str | None:
-        return needs_gradients(problem) or lacks_devices(self.chain_method, self.num_chains)
+    def sampler(self, problem: Problem) -> NumPyroSampler:
+        return NumPyroSampler(self.kernel(problem), problem, self.num_warmup, self.thinning, self.start == "pathfinder")
 
-    def infer(self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()) -> Draws:
-        return run_chains(
-            self.kernel(problem),
-            problem,
-            num_chains=self.num_chains,
-            num_warmup=self.num_warmup,
-            num_samples=self.num_samples,
-            thinning=self.thinning,
-            chain_method=self.chain_method,
-            key=key,
-            progress=progress,
-            settings=self.noted(),
-        )
 
-    def restore(self, problem: Problem, arrays: dict, info: dict) -> Draws:
-        return Draws.from_arrays(arrays, info)
+class NumPyroSampler(AbstractSampler):
+    """A chain of one of NumPyro's kernels."""
+
+    def __init__(self, kernel: MCMCKernel, problem: Problem, num_warmup: int, thinning: int, pathfinder: bool) -> None:
+        super().__init__(problem, num_warmup, thinning)
+        self.kernel, self.pathfinder = kernel, pathfinder
+        self.data = (problem.args, dict(problem.kwargs))
+
+    def init(self, key: jax.Array) -> Any:
+        near = None
+        if self.pathfinder:
+            density = self.problem.log_density()
+            near = density.unravel(pathfinder(density, key))
+        return self.kernel.init(key, self.num_warmup, near, *self.data)  # pyright: ignore[reportArgumentType]
+
+    def start(self, keys: jax.Array) -> Any:
+        """NumPyro's search for a start, compiled; there it cannot say that none is good, so that is looked at here."""
+        with finding_a_start(self.problem):
+            states = super().start(keys)
+            if not np.isfinite(states.potential_energy).all():
+                raise RuntimeError("no start is good")
+        return states
+
+    def step(self, i: jax.Array, state: Any) -> Any:
+        return self.kernel.sample(state, *self.data)
+
+    def record(self, state: Any) -> tuple[Any, dict[str, jax.Array]]:
+        stats = {
+            "acceptance_rate": state.accept_prob,
+            "diverging": state.diverging,
+            "energy": state.energy,
+            "lp": -state.potential_energy,
+            "n_steps": state.num_steps,
+        }
+        return state.z, stats
+
+    def constrain(self, position: Any) -> dict[str, jax.Array]:
+        return self.kernel.postprocess_fn(*self.data)(position)
+
+    def facts(self, states: Any) -> dict[str, Any]:
+        return {"step_size": [float(s) for s in np.atleast_1d(states.adapt_state.step_size)]}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ import numpy as np
 import numpyro.distributions as dist
 import scipy.cluster.vq
 
-from inference.engine import AbstractEngine, UnsupportedError, choice, positive
+from inference.engine import AbstractEngine, UnsupportedError, choice, positive, positive_integers
 from inference.exact.gp import LARGEST
 from inference.keys import named
 from inference.minimise import minimise
@@ -67,7 +67,8 @@ class GPyTorchGP(AbstractEngine):
 
     def __post_init__(self) -> None:
         choice(self, "method", ("exact", "svgp"))
-        positive(self, "num_steps", "num_restarts", "learning_rate", "num_inducing", "batch_size")
+        positive(self, "learning_rate")
+        positive_integers(self, "num_steps", "num_restarts", "num_inducing", "batch_size")
 
     def supports(self, problem: Problem) -> str | None:
         if not isinstance(problem.structure, AbstractGaussianProcessRegression):

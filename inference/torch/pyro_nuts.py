@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from inference.engine import AbstractEngine, needs_gradients, positive
+from inference.engine import AbstractEngine, needs_gradients, positive_integers
 from inference.keys import named
 from inference.problem import Problem, finding_a_start
 from inference.progress import AbstractProgress, Silent
@@ -53,7 +53,7 @@ class PyroNUTS(AbstractEngine):
     compiled: bool = True
 
     def __post_init__(self) -> None:
-        positive(self, "num_warmup", "num_samples", "num_chains", "max_tree_depth")
+        positive_integers(self, "num_warmup", "num_samples", "num_chains", "max_tree_depth")
         if not 0 < self.target_accept < 1:
             raise ValueError(f"{type(self).__name__}(target_accept={self.target_accept}): expected a number in (0, 1).")
 

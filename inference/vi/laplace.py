@@ -5,7 +5,8 @@ For a program that offers `LayeredNetwork` the curvature is the generalised Gaus
     A = J' Lambda J + P,    J = df/dw,  Lambda = -d^2 log p(y | f) / df^2,  P = -d^2 log p(w) / dw^2,
 
 which is the Hessian of the program with its network linearised at the mode, and predictions use that linearised
-network (Immer, Korzepa and Bauer 2021, arXiv:2008.08400). All other latent sites h (noise, prior scales) are found by
+network (Immer, Korzepa and Bauer 2021, arXiv:2008.08400). The weights must be normal given all other sites: a heavy tail or
+a kink at zero has no curvature that describes it. All other latent sites h (noise, prior scales) are found by
 expectation maximisation of the Laplace evidence: E-step q(w) = N(w*, A^-1), M-step h = argmax E_q[log p(y, w, h)]. The
 curvature of that evidence gives the precision of h; w and h are independent in the approximation.
 For any other program it is the textbook approximation at the joint mode (MacKay 1992). Runs in double precision.
@@ -13,6 +14,7 @@ For any other program it is the textbook approximation at the joint mode (MacKay
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -65,6 +67,8 @@ class Laplace(AbstractEngine):
         size = sum(int(np.prod(shape)) for shape in problem.latents.values())
         if size > LARGEST:
             return f"{size} latent dimensions need a dense matrix of that size; the limit is {LARGEST}"
+        if isinstance(problem.structure, LayeredNetwork) and not problem.structure.scale_per_site:
+            return "it needs weights that are normal with one scale per layer (bdl.priors.Gaussian or Hierarchical)"
         return needs_gradients(problem)
 
     def infer(self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()) -> Approximation:
@@ -99,7 +103,7 @@ class Laplace(AbstractEngine):
 
     def network_fit(self, problem: Problem, u: np.ndarray, key: jax.Array, progress: AbstractProgress) -> tuple:
         """Mode, Gauss-Newton precision of the weights, and expectation maximisation for the rest."""
-        weights = weight_mask(problem.log_density(), u.size, problem.structure_as(LayeredNetwork))
+        weights, u = weight_mask(problem, u), u * np.asarray(WeightDensity(problem).scale(u))
         noise = np.asarray(jax.random.normal(named(key, "draws"), (self.num_draws, int(weights.sum()))))
         model = LinearisedModel(problem, weights, noise)
         w, h, converged = u[weights], u[~weights], not (~weights).any()
@@ -114,7 +118,7 @@ class Laplace(AbstractEngine):
             converged = bool(np.max(np.abs(old - h)) < self.tolerance)  # then once more the mode of w for this h
             progress.advance(1, change=f"{np.max(np.abs(old - h)):.2g}")
         root_w, _ = model.posterior_of_w(w, h, expansion)
-        roots = [root_w] + ([inverse_root(model.evidence_hessian(w, h, expansion))] if h.size else [])
+        roots = [root_w] + ([model.root_of_h(w, h, expansion)] if h.size else [])
         import scipy.linalg
 
         order = np.argsort(np.r_[np.flatnonzero(weights), np.flatnonzero(~weights)])
@@ -125,7 +129,7 @@ class Laplace(AbstractEngine):
         if expansion is not None:
             program = problem.structure_as(LayeredNetwork).linearized(expansion)
             problem = dataclasses.replace(problem, program=program)
-        density = problem.log_density()
+        density = problem.log_density() if expansion is None else WeightDensity(problem)
         return Approximation(
             params,
             draw=functools.partial(draw, density),
@@ -134,6 +138,37 @@ class Laplace(AbstractEngine):
             expansion=expansion,
             info=info,
         )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WeightDensity:
+    """The log density of (w, h), with w the weights as the network sees them and h all other sites.
+
+    Where the latent site is z with w = s z and the scale s among h, data that determine w leave z and s to compensate each
+    other, while w hardly depends on s. So log p(y, w, h) = log p(y, z = w / s, h) - sum log s is the nearer to normal.
+    """
+
+    problem: Problem
+
+    def scale(self, u: ArrayLike) -> jax.Array:
+        """For each entry of the flat vector the s by which the network's weight is the latent one; 1 for all of h."""
+        density, weights = self.problem.log_density(), self.problem.structure_as(LayeredNetwork).weights
+        sites = density.unravel(jnp.asarray(u))
+        ones = {name: jnp.ones_like(value) for name, value in sites.items()}
+        scaled = {name: seen for name, seen in weights.items() if seen != name}
+        if scaled:
+            at_one = density.constrain(density.ravel(sites | {name: ones[name] for name in scaled}))
+            ones |= {name: at_one[seen] for name, seen in scaled.items()}
+        return density.ravel(ones)
+
+    def __call__(self, u: ArrayLike) -> jax.Array:
+        """Log p(y, w, h), u being w and unconstrained h."""
+        scale = self.scale(u)
+        return self.problem.log_density()(u / scale) - jnp.log(scale).sum()
+
+    def constrain(self, u: ArrayLike) -> dict[str, jax.Array]:
+        """The program's sites at u."""
+        return self.problem.log_density().constrain(u / self.scale(u))
 
 
 class LinearisedModel:
@@ -150,16 +185,16 @@ class LinearisedModel:
         self.mode_of_h = jax.jit(jax.value_and_grad(self.expected))
         self.gradient_in_w = jax.jit(jax.grad(self.linear))
         self.curvature = compiled_hessian(self.linear)
-        self.constrain = jax.jit(lambda w, h: problem.log_density().constrain(self.join(w, h)))
+        self.constrain = jax.jit(lambda w, h: WeightDensity(problem).constrain(self.join(w, h)))
 
     def true(self, w: ArrayLike, h: ArrayLike, data: tuple) -> jax.Array:
         """-log p(y, w, h)."""
-        return -dataclasses.replace(self.problem, args=data).log_density()(self.join(w, h))
+        return -WeightDensity(dataclasses.replace(self.problem, args=data))(self.join(w, h))
 
     def linear(self, w: ArrayLike, h: ArrayLike, expansion: dict, data: tuple) -> jax.Array:
         """The same with the network linearised."""
         posed = dataclasses.replace(self.problem, program=self.layers.linearized(expansion), args=data)
-        return -posed.log_density()(self.join(w, h))
+        return -WeightDensity(posed)(self.join(w, h))
 
     def expected(self, h: ArrayLike, draws: ArrayLike, expansion: dict, data: tuple) -> jax.Array:
         """-E_q[log p(y, w, h)] over draws of w."""
@@ -175,15 +210,23 @@ class LinearisedModel:
         gradient = np.asarray(self.gradient_in_w(w, h, expansion, self.problem.args))
         return root, w - root @ (root.T @ gradient) + self.noise @ root.T
 
+    def root_of_h(self, w: np.ndarray, h: np.ndarray, expansion: dict) -> np.ndarray:
+        """R with R R' the covariance of h: from the evidence, or from the curvature at fixed q, which is too sure of h.
+
+        The second is for more than `MANY` sites h, and where the evidence has not the curvature of a maximum.
+        """
+        if h.size <= MANY:
+            with contextlib.suppress(ProblemError):
+                return inverse_root(self.evidence_hessian(w, h, expansion))
+        _, draws = self.posterior_of_w(w, h, expansion)
+        return inverse_root(compiled_hessian(self.expected)(h, draws, expansion, self.problem.args))
+
     def evidence_hessian(self, w: np.ndarray, h: np.ndarray, expansion: dict) -> np.ndarray:
         """Minus the Hessian in h of the Laplace evidence, by central differences of its gradient.
 
         By Fisher's identity the gradient at h is that of E_q[log p(y, w, h)] under q = p(w | y, h), so how q moves with
-        h is in it. Beyond `MANY` sites h the curvature at fixed q is used, which is too sure of h.
+        h is in it.
         """
-        if h.size > MANY:
-            _, draws = self.posterior_of_w(w, h, expansion)
-            return compiled_hessian(self.expected)(h, draws, expansion, self.problem.args)
 
         def gradient(h: np.ndarray) -> np.ndarray:
             _, draws = self.posterior_of_w(w, h, expansion)
@@ -204,13 +247,11 @@ def merge(i: np.ndarray, j: np.ndarray, w: ArrayLike, h: ArrayLike) -> jax.Array
     return jnp.zeros(len(i) + len(j)).at[i].set(w).at[j].set(h)
 
 
-def weight_mask(density: LogDensity, size: int, structure: LayeredNetwork) -> Bool[np.ndarray, "size"]:
+def weight_mask(problem: Problem, u: Float[np.ndarray, "size"]) -> Bool[np.ndarray, "size"]:
     """Which entries of the flat vector belong to weights."""
-    sites = density.unravel(jnp.arange(float(size)))
-    mask = np.zeros(size, bool)
-    for name in structure.weights:
-        mask[np.asarray(sites[name]).ravel().astype(int)] = True
-    return mask
+    density, weights = problem.log_density(), problem.structure_as(LayeredNetwork).weights
+    sites = density.unravel(jnp.asarray(u))
+    return np.asarray(density.ravel({name: jnp.full_like(value, name in weights) for name, value in sites.items()}), bool)
 
 
 def compiled_hessian(function: Callable) -> Callable[..., np.ndarray]:
@@ -248,13 +289,13 @@ def inverse_root(precision: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"
     return scipy.linalg.solve_triangular(lower, np.eye(len(lower)), lower=True).T
 
 
-def draw(density: LogDensity, key: jax.Array, params: dict) -> dict[str, Any]:
+def draw(density: LogDensity | WeightDensity, key: jax.Array, params: dict) -> dict[str, Any]:
     """One draw of the program's sites."""
     noise = jax.random.normal(key, params["loc"].shape)
     return density.constrain(params["loc"] + params["covariance_root"] @ noise)
 
 
-def log_weight(density: LogDensity, key: jax.Array, params: dict) -> jax.Array:
+def log_weight(density: LogDensity | WeightDensity, key: jax.Array, params: dict) -> jax.Array:
     """Log p(y, z) - log q(z) at one draw; for networks p is the linearised program."""
     noise = jax.random.normal(key, params["loc"].shape)
     u = params["loc"] + params["covariance_root"] @ noise

@@ -1,0 +1,195 @@
+"""Log densities of a program's sites at posterior draws: what leave-one-out and power scaling are made of.
+
+    log p(y | z) = sum over rows of log p(y_i | z),    log p(z) = sum over latent sites of log p(z_s | z before s)
+
+Densities are those that the program states, on the space of each site (no log-determinants). Targets count in the units
+of y: where the model sees (y - m) / s, the log density of a row loses log s for each of its targets.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.linalg import solve_triangular
+from jaxtyping import Float
+from numpyro import handlers
+from numpyro.distributions import Independent, MultivariateNormal, Unit
+
+from bayesdl.data import TableFrame
+from bayesdl.posterior import Posterior
+from bayesdl.precision import is_double, precision_of
+from bayesdl.stream import DRAWS_AT_ONCE, Stream, join_static, split_static, take
+from inference.result import Approximation, Conditional, Draws
+
+BLOCK = 1024  # rows whose log densities are held at once
+
+
+def need_draws(posterior: Posterior, purpose: str) -> None:
+    """Refuses a posterior without draws of the exact posterior.
+
+    Args:
+        posterior: of any engine.
+        purpose: what the draws are for, as the subject of a sentence.
+
+    Raises:
+        ValueError: for an approximation or a predictor.
+    """
+    if isinstance(posterior.raw, Draws):
+        return
+    if isinstance(posterior.raw, Approximation):
+        raise ValueError(
+            f"{posterior!r} is an approximation: {purpose} reweights draws of the posterior itself. Fit with bdl.NUTS(), "
+            "or judge this fit by post.diagnose() and by post.score on held-out data."
+        )
+    raise ValueError(
+        f"{posterior!r} has no draws of parameters, which {purpose} reweights. Fit with bdl.NUTS(), a GP also with "
+        "bdl.ExactGP(hyperparameters='sample'), or judge this fit by post.score on held-out data."
+    )
+
+
+def log_prior(posterior: Posterior) -> dict[str, Float[np.ndarray, "chain draw"]]:
+    """Log p(z_s | z before s) for each latent site, summed over its entries."""
+    return of_program(prior_terms, posterior)
+
+
+def log_likelihood(posterior: Posterior) -> dict[str, Float[np.ndarray, "chain draw"]]:
+    """Log p(y | z) for each observed site, summed over its rows; constants of the units left out."""
+    if not separable(posterior):
+        return of_program(data_terms, posterior)
+    return {"y": np.sum([block.sum(-1) for block in blocks(posterior)["y"]], axis=0)}
+
+
+def blocks(posterior: Posterior) -> dict[str, Iterator[Float[np.ndarray, "chain draw *rows"]]]:
+    """Log p(y_i | z) for each observed site in the units of y, rows in blocks where memory can be bounded so.
+
+    Where rows vary together given z (one multivariate normal, such as a Gaussian process with f integrated out) it is
+    log p(y_i | y_-i, z), from which leave-one-out starts; the sum over rows is then not log p(y | z).
+    """
+    if separable(posterior):
+        return {"y": row_blocks(posterior)}
+    unit = log_unit(posterior)
+    return {name: iter([values - unit]) for name, values in of_program(row_terms, posterior).items()}
+
+
+def pointwise(posterior: Posterior) -> dict[str, Float[np.ndarray, "chain draw *rows"]]:
+    """The blocks of each observed site put together."""
+    return {name: np.concatenate(list(parts), axis=2) for name, parts in blocks(posterior).items()}
+
+
+def observed(posterior: Posterior) -> dict[str, np.ndarray]:
+    """The values of the observed sites in the units of y; classes as their indices."""
+    if isinstance(posterior.frame, TableFrame):
+        return {"y": posterior.frame.target.in_units(posterior.problem.args[1])}
+    first = {name: value[:1] for name, value in posterior.latent_draws.items()}
+    return {name: value[0] for name, value in at_draws_of(data_values, posterior, first).items()}
+
+
+def separable(posterior: Posterior) -> bool:
+    """Whether each row of a table has a law of its own given a draw."""
+    return posterior.model.rows_are_independent and not posterior.model.rows_covary
+
+
+def log_unit(posterior: Posterior) -> float:
+    """What a row's log density loses when y is given in its own units."""
+    return float(np.log(posterior.frame.target.scale).sum()) if isinstance(posterior.frame, TableFrame) else 0.0
+
+
+def row_blocks(posterior: Posterior) -> Iterator[Float[np.ndarray, "chain draw rows"]]:
+    X, y = posterior.problem.args
+    size, unit, shape = min(BLOCK, len(X)), log_unit(posterior), draws_shape(posterior)
+    for start in range(0, len(X), size):
+        args = (take(X, start, size),)
+        laws = Stream(posterior.law, posterior.latent_draws, 0, args, {}, None, size, is_double(posterior.model))
+        values = laws.map(log_densities, take(y, start, size))[:, : len(X) - start]
+        yield values.reshape(*shape, -1).astype(np.float64) - unit
+
+
+def log_densities(laws: Conditional, y: Any) -> jax.Array:
+    """Log p(y_i | z) for each draw, shape (draws, rows)."""
+    return jax.vmap(lambda law: law.log_prob(y))(laws.law)
+
+
+def draws_shape(posterior: Posterior) -> tuple[int, int]:
+    chains, draws = next(iter(posterior.samples.values())).shape[:2]
+    return chains, draws
+
+
+def of_program(function: Callable, posterior: Posterior) -> dict[str, np.ndarray]:
+    """A function of the program's sites at all draws, shape (chain, draw, ...)."""
+    values, shape = at_draws_of(function, posterior, posterior.latent_draws), draws_shape(posterior)
+    return {name: value.reshape(*shape, *value.shape[1:]).astype(np.float64) for name, value in values.items()}
+
+
+def at_draws_of(function: Callable, posterior: Posterior, draws: dict) -> dict[str, np.ndarray]:
+    problem = posterior.problem
+    arrays, static = split_static((tuple(problem.args), dict(problem.kwargs)))
+    at_once = 1 if posterior.model.rows_covary else DRAWS_AT_ONCE  # a matrix of rows for each draw
+    with precision_of(posterior.model):
+        return jax.tree.map(np.asarray, at_draws(function, problem.program, static, at_once, draws, arrays))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def at_draws(function: Callable, program: Callable, static: Any, at_once: int, draws: dict, arrays: list) -> dict:
+    """`function(sites)` of the program with its data, for each draw of the latent sites."""
+    args, kwargs = join_static(arrays, static)
+
+    def one(latents: dict) -> dict:
+        seeded = handlers.seed(program, jax.random.key(0))  # nothing is left to draw, but programs may ask for keys
+        return function(handlers.trace(handlers.substitute(seeded, data=latents)).get_trace(*args, **kwargs))
+
+    return jax.lax.map(one, draws, batch_size=at_once)
+
+
+# Functions of a trace: sites by name, with values and distributions.
+
+
+def prior_terms(sites: dict) -> dict:
+    return {name: total(site) for name, site in sites.items() if site["type"] == "sample" and not site["is_observed"]}
+
+
+def data_terms(sites: dict) -> dict:
+    return {name: total(site) for name, site in sites.items() if is_data(site)}
+
+
+def row_terms(sites: dict) -> dict:
+    return {name: by_row(site["fn"], site["value"]) for name, site in sites.items() if is_data(site)}
+
+
+def data_values(sites: dict) -> dict:
+    return {name: jnp.asarray(site["value"]) for name, site in sites.items() if is_data(site)}
+
+
+def is_data(site: dict) -> bool:
+    """Whether a site is observed and not a factor."""
+    return site["type"] == "sample" and site["is_observed"] and not isinstance(site["fn"], Unit)
+
+
+def total(site: dict) -> jax.Array:
+    """The site's term of the log joint density."""
+    terms = jnp.asarray(site["fn"].log_prob(site["value"]))
+    return jnp.sum(terms if site["scale"] is None else site["scale"] * terms)
+
+
+def by_row(law: Any, y: Any) -> jax.Array:
+    """Log p(y_i | z) per row, or log p(y_i | y_-i, z) where one multivariate normal holds all rows."""
+    while isinstance(law, Independent) and not law.batch_shape:  # one event of independent entries: each is a row
+        law = law.base_dist
+    if isinstance(law, MultivariateNormal) and not law.batch_shape:
+        return left_out(jnp.broadcast_to(law.loc, y.shape), law.scale_tril, y)
+    return jnp.asarray(law.log_prob(y))
+
+
+def left_out(mean: Float[Any, "rows"], lower: Float[Any, "rows rows"], y: Float[Any, "rows"]) -> Float[Any, "rows"]:
+    """Log p(y_i | y_-i) for y ~ N(mean, C) with C = lower lower'.
+
+    With g = C^-1 (y - mean) and c = diag C^-1 it is the log density of N(y_i - g_i / c_i, 1 / c_i) at y_i
+    (Sundararajan and Keerthi 2001; Bürkner, Gabry and Vehtari 2021, arXiv:1810.10559).
+    """
+    root = solve_triangular(lower, jnp.eye(len(y), dtype=lower.dtype), lower=True)
+    c, g = jnp.sum(root**2, axis=0), root.T @ (root @ (y - mean))
+    return 0.5 * (jnp.log(c) - jnp.log(2 * jnp.pi) - g**2 / c)

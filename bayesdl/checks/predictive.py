@@ -1,0 +1,143 @@
+"""Posterior predictive checks: whether the model makes data like those it was fitted to.
+
+A replicated data set y_rep has the rows of the observed one. All its rows follow one draw z of the posterior,
+
+    z ~ p(z | y),    y_rep ~ p(y | z),    p = P(T(y_rep) >= T(y) | y)
+
+for a statistic T (Rubin 1984; Gelman, Meng and Stern 1996). As the data have been used twice, p stays nearer to 1/2 than
+a uniform variable would: an extreme p speaks against the model, a middling one says little (Bayarri and Berger 2000).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+from typing import Any
+
+import numpy as np
+from jaxtyping import Real, Shaped
+
+from bayesdl.checks.densities import observed
+from bayesdl.checks.statistics import Statistic, chosen, summarised
+from bayesdl.posterior import Posterior
+from bayesdl.target import Target
+from inference.result import Predictor
+
+EXTREME = 0.05
+KEPT = 200  # replicated data sets kept for pictures
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class PredictiveCheck:
+    """Observed statistics against those of replicated data sets.
+
+    Attributes:
+        ok: whether no statistic is extreme (two-sided p at least 0.05).
+        verdict: one sentence per finding.
+        table: a row per statistic: observed, mean and 90 % interval of the replications, p = P(T(y_rep) >= T(y)).
+        target: what was predicted.
+        observed: the data, shape (rows, ...), in the units of y; labels of classes.
+        replicated: some replicated data sets, shape (sets, rows, ...).
+    """
+
+    ok: bool
+    verdict: tuple[str, ...]
+    table: Any
+    target: Target
+    observed: Shaped[np.ndarray, "*y"]
+    replicated: Shaped[np.ndarray, "sets *y"]
+
+    def plot(self, ax: Any = None) -> Any:
+        """Observed against replicated data; see `bayesdl.plots.predictive_check`."""
+        from bayesdl import plots
+
+        return plots.predictive_check(self, ax)
+
+    def __repr__(self) -> str:
+        lines = [f"- {line}" for line in self.verdict]
+        return "\n".join([self.table.to_string(float_format="{:.4g}".format), *lines])
+
+    def _repr_html_(self) -> str:
+        items = "".join(f"<li>{html.escape(line)}</li>" for line in self.verdict)
+        return self.table.to_html(float_format="{:.4g}".format) + f"<ul>{items}</ul>"
+
+
+def check_predictive(
+    posterior: Posterior, statistics: Any = None, num_samples: int = 1000, seed: int | None = None
+) -> PredictiveCheck:
+    """Compares statistics of the training data with those of replicated data sets.
+
+    Args:
+        posterior: with draws, or an approximation, whose draws are taken as they are.
+        statistics: names, functions of a target array, a list of these, or functions by name. By default mean, sd, min,
+            max and the 5, 50 and 95 % quantiles; of counts also the share of zeros; of classes the share of each. Any
+            percentage is the name of a quantile.
+        num_samples: replicated data sets; beyond the number of draws, draws are used again.
+        seed: by default that of the fit.
+
+    Raises:
+        ValueError: for unknown statistics, or a posterior that cannot replicate whole data sets.
+
+    Example:
+        >>> import bayesdl as bdl
+        >>> x = np.linspace(-1, 1, 30)
+        >>> post = bdl.fit(bdl.BNN(hidden=()), x[:, None], x + np.sin(40 * x), engine=bdl.Laplace(), progress=False)
+        >>> check_predictive(post, ["sd", "99%", np.ptp]).table.index.tolist()
+        ['sd', '99%', 'ptp']
+    """
+    prediction = posterior.predict(seed=seed)
+    if isinstance(posterior.raw, Predictor) and not prediction.stream.covary:
+        raise ValueError(
+            f"{posterior!r} predicts rows one by one, and a check needs data sets whose rows follow one draw: "
+            "fit with bdl.NUTS(), a GP also with bdl.ExactGP()."
+        )
+    target = prediction.target
+    functions = chosen(statistics, target)
+    y = observed_targets(posterior)
+    replicated = prediction.sample(num_samples)
+    table = compared(functions, y, replicated)
+    verdict = findings(table, num_samples)
+    return PredictiveCheck(not verdict, tuple(verdict or [fine(table)]), table, target, y, replicated[:KEPT])
+
+
+def observed_targets(posterior: Posterior) -> np.ndarray:
+    """The training targets in the units of y, labels where they are classes."""
+    target = posterior.model.target(posterior.frame, posterior.problem)
+    values = observed(posterior)
+    y = next(iter(values.values())) if len(values) == 1 else values[target.names[0]]
+    return y if target.classes is None else np.array(target.classes)[y.astype(int)]
+
+
+def compared(functions: dict[str, Statistic], y: np.ndarray, replicated: Shaped[np.ndarray, "sets *y"]) -> Any:
+    """The table of a `PredictiveCheck`."""
+    import pandas as pd
+
+    actual = np.array([function(y[None])[0] for function in functions.values()], dtype=np.float64)
+    values = np.stack([function(replicated) for function in functions.values()], axis=1).astype(np.float64)
+    mean, low, high = summarised(values)
+    parts = {"observed": actual, "mean": mean, "5%": low, "95%": high}
+    shares = {"p": (values >= actual).mean(0), "p two-sided": two_sided(values, actual)}
+    return pd.DataFrame(parts | shares, index=pd.Index(functions, name="statistic"))
+
+
+def two_sided(values: Real[np.ndarray, "sets statistics"], actual: Real[np.ndarray, "statistics"]) -> np.ndarray:
+    """2 min(P(T >= t), P(T <= t)), at most 1: values tied with the observed one count on both sides."""
+    return np.minimum(1.0, 2 * np.minimum((values >= actual).mean(0), (values <= actual).mean(0)))
+
+
+def findings(table: Any, num_samples: int) -> list[str]:
+    """A sentence for each extreme statistic."""
+    found = []
+    for name, row in table[~(table["p two-sided"] >= EXTREME)].iterrows():
+        side, share = ("above", row["p"]) if row["p"] < 0.5 else ("below", row["p two-sided"] / 2)
+        reached = f"{100 * share:.2g} %" if share > 0 else f"none of {num_samples}"
+        spoken = f"{name} quantile" if str(name).endswith("%") else name
+        found.append(
+            f"The observed {spoken} is {row['observed']:.4g}, {side} what the model makes: {row['5%']:.4g} to "
+            f"{row['95%']:.4g} in 90 % of replicated data sets, and {reached} go as far."
+        )
+    return found
+
+
+def fine(table: Any) -> str:
+    return f"No statistic is extreme: the smallest two-sided p is {table['p two-sided'].min():.2g}."

@@ -1,0 +1,197 @@
+"""Prior predictive draws: what the model believes before it sees targets.
+
+    z ~ p(z),    f = E[y | x, z],    y ~ p(y | x, z)
+
+A Gaussian process has f ~ GP(0, k) and y = f + e. Models of tables standardise, so that the units of y (and the classes)
+come from the training data: the draws are those of the model that `fit` would condition on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Shaped
+from numpyro import handlers
+from numpyro.distributions import Unit
+
+from bayesdl.cells import DataError, ModelError
+from bayesdl.checks.statistics import chosen, summarised
+from bayesdl.model import AbstractModel, AbstractTableModel, Program, as_model, observations
+from bayesdl.precision import precision_of
+from bayesdl.stream import DRAWS_AT_ONCE, LARGEST, join_static, split_static, two_columns
+from bayesdl.target import Target
+from inference.keys import named as named_key
+from inference.problem import Problem
+from inference.structure import AbstractGaussianProcessRegression
+
+JITTER = 1e-8  # relative to the mean variance of the process
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class PriorPredictive:
+    """Data sets drawn before any data were seen.
+
+    Attributes:
+        y: targets, shape (num_samples, rows, ...), in the units of y; labels of classes.
+        function: E[y | x, z] of each draw, of classes their probabilities (num_samples, rows, classes); None where the
+            law has no mean.
+        target: what is drawn.
+        x: the input column where there is one, otherwise None.
+        x_name: its name.
+    """
+
+    y: Shaped[np.ndarray, "samples *y"]
+    function: np.ndarray | None
+    target: Target
+    x: np.ndarray | None = None
+    x_name: str = "x"
+
+    @property
+    def table(self) -> Any:
+        """Mean and central 90 % interval over data sets of the usual statistics."""
+        import pandas as pd
+
+        functions = chosen(None, self.target)
+        values = np.stack([function(self.y) for function in functions.values()], axis=1).astype(np.float64)
+        parts = dict(zip(("mean", "5%", "95%"), summarised(values), strict=True))
+        return pd.DataFrame(parts, index=pd.Index(functions, name="statistic"))
+
+    def plot(self, x: Any = None, ax: Any = None) -> Any:
+        """Bands and functions against x, or densities; see `bayesdl.plots.prior_predictive`."""
+        from bayesdl import plots
+
+        return plots.prior_predictive(self, x, ax)
+
+    def __repr__(self) -> str:
+        return f"{self._title()}\n{self.table.to_string(float_format='{:.4g}'.format)}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self._title()}</p>" + self.table.to_html(float_format="{:.4g}".format)
+
+    def _title(self) -> str:
+        return f"{len(self.y)} data sets of {', '.join(self.target.names)} drawn from the prior"
+
+
+def prior_predictive(model: Any, *data: Any, num_samples: int = 1000, seed: int = 0, **named: Any) -> PriorPredictive:
+    """Draws functions and targets from the prior, at the rows of the data.
+
+    Args:
+        model: `BNN`, `GP`, or any NumPyro function.
+        *data: as in `fit`: X and y, of which y gives the units and the classes only; for a function its arguments, with
+            or without the observations.
+        num_samples: data sets to draw.
+        seed: of all randomness.
+        **named: keyword arguments of a NumPyro function.
+
+    Raises:
+        DataError: where the data cannot be used, or y is missing.
+        ModelError: for an improper prior, or a program with factors.
+
+    Example:
+        >>> import numpy as np, bayesdl as bdl
+        >>> X = np.linspace(-1, 1, 20)[:, None]
+        >>> prior = prior_predictive(bdl.GP(), X, 5 + X[:, 0], num_samples=100)
+        >>> prior.y.shape, prior.function.shape
+        ((100, 20), (100, 20))
+    """
+    if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
+        raise ValueError(f"prior_predictive(num_samples={num_samples!r}): expected a whole number of at least 1.")
+    spec = as_model(model)
+    if isinstance(spec, AbstractTableModel) and len(data) < 2 and "y" not in named:
+        raise DataError("y is missing: its units and classes belong to the model. Use bdl.prior_predictive(model, X, y).")
+    frame = spec.frame(*data, **named)
+    problem = spec.problem(frame, *data, **named)
+    spec = told_site(spec, problem)
+    refuse_unnormalised(problem)
+    target = spec.target(frame, problem)
+    site = target.names[0] if isinstance(spec, Program) else "y"
+    with precision_of(spec):
+        key = named_key(jax.random.key(seed), "prior predictive")
+        y, function = simulate(problem, site, target.kind == "class", jax.random.split(key, num_samples))
+    y = np.array(target.classes)[y.astype(int)] if target.classes is not None else target.in_units(y.astype(np.float64))
+    function = None if function is None else target.in_units(function.astype(np.float64))
+    x, x_name = (None, "x") if isinstance(spec, Program) else single_column(frame, problem)
+    return PriorPredictive(y, function, target, x, x_name)
+
+
+def told_site(spec: AbstractModel, problem: Problem) -> AbstractModel:
+    """A program with its site to predict where no observations were given: the one that an argument would observe."""
+    if not isinstance(spec, Program) or spec.site is not None or problem.observed:
+        return spec
+    candidates = [name for name in problem.latents if name in observations(spec.function)]
+    if len(candidates) != 1:
+        raise ModelError(
+            f"Which of the sites {list(problem.latents)} is the target cannot be told: give the observations as in bdl.fit, "
+            "or say bdl.Program(function, site=...)."
+        )
+    return dataclasses.replace(spec, site=candidates[0])
+
+
+def refuse_unnormalised(problem: Problem) -> None:
+    """Refuses programs whose prior cannot be drawn from."""
+    for name, site in problem.trace.items():
+        if site["type"] != "sample":
+            continue
+        if isinstance(site["fn"], Unit):
+            raise ModelError(f"The factor {name!r} leaves the prior unnormalised, so nothing can be drawn from it.")
+        law = site["fn"]
+        while hasattr(law, "base_dist"):
+            law = law.base_dist
+        if type(law).__name__ == "ImproperUniform":
+            raise ModelError(f"Site {name!r} has an improper prior, from which nothing can be drawn: give it a proper one.")
+
+
+def single_column(frame: Any, problem: Problem) -> tuple[np.ndarray | None, str]:
+    """The input in its own units, where it is one column."""
+    columns, X = frame.columns, np.asarray(problem.args[0])
+    if X.ndim != 2 or X.shape[1] != 1:
+        return None, "x"
+    return columns.shift[0] + X[:, 0] * columns.scale[0], columns.names[0] if columns.named else "x"
+
+
+def simulate(problem: Problem, site: str, is_class: bool, keys: jax.Array) -> tuple[np.ndarray, np.ndarray | None]:
+    """Targets and functions as the program sees them, a draw per key."""
+    structure = problem.structure
+    process = structure if isinstance(structure, AbstractGaussianProcessRegression) else None
+    if process is not None and len(problem.args[0]) > LARGEST:
+        raise DataError(f"A process needs a covariance of all rows: got {len(problem.args[0])} rows, at most {LARGEST}.")
+    arrays, static = split_static((tuple(problem.args), dict(problem.kwargs)))
+    return jax.tree.map(np.asarray, many(problem.program, process, site, is_class, static, arrays, keys))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def many(program: Callable, process: Any, site: str, is_class: bool, static: Any, arrays: list, keys: jax.Array) -> tuple:
+    args, kwargs = join_static(arrays, static)
+    problem = Problem(program, args, kwargs)
+    if process is not None:  # one matrix of rows at a time
+        return jax.lax.map(lambda key: process_draw(problem, process, key), keys)
+    return jax.lax.map(lambda key: program_draw(problem, site, is_class, key), keys, batch_size=DRAWS_AT_ONCE)
+
+
+def program_draw(problem: Problem, site: str, is_class: bool, key: jax.Array) -> tuple:
+    """A draw of the site and, of the same run, its mean or class probabilities."""
+    program = handlers.uncondition(handlers.seed(problem.program, key))
+    drawn = handlers.trace(program).get_trace(*problem.args, **problem.kwargs)[site]
+    try:
+        return drawn["value"], two_columns(drawn["fn"].probs) if is_class else drawn["fn"].mean
+    except NotImplementedError:  # a law without a mean
+        return drawn["value"], None
+
+
+def process_draw(problem: Problem, process: AbstractGaussianProcessRegression, key: jax.Array) -> tuple:
+    """Targets and the function behind them, which the program has integrated out."""
+    values = problem.prior_sample(named_key(key, "hyperparameters"))
+    X = jnp.asarray(problem.args[0])
+    kernel = process.gaussian_process(values, X).kernel
+    covariance = kernel(X, X)
+    jitter = JITTER * jnp.trace(covariance) / len(X)
+    lower = jnp.linalg.cholesky(covariance + jitter * jnp.eye(len(X)))
+    f = lower @ jax.random.normal(named_key(key, "function"), (len(X),))
+    noise = jax.random.normal(named_key(key, "noise"), (len(X),))
+    return f + jnp.sqrt(process.noise_variance(values)) * noise, f

@@ -1,0 +1,125 @@
+"""Sensitivity of the posterior to the prior and to the likelihood, by power scaling.
+
+    p_a(z | y) proportional to p(z)^a p(y | z),    and likewise with p(y | z)^a
+
+For a = 0.99 and 1.01 the draws are reweighted by p(z)^(a - 1), the weights Pareto-smoothed. The sensitivity of a parameter
+is the cumulative Jensen-Shannon distance between its old and its new marginal per log2 a (Kallioinen et al. 2024,
+arXiv:2107.14054), computed by arviz-stats. At 0.05 and above it counts: to the prior alone, the prior is strong or the
+data are weak; to both, prior and data may be in conflict.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+from typing import Any
+
+from numpyro.distributions import Unit
+
+from bayesdl.checks.densities import log_likelihood, log_prior, need_draws
+from bayesdl.posterior import Posterior
+
+THRESHOLD = 0.05
+FUNCTION = "E[y | x]"
+FUNCTION_ROWS = 3
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Sensitivity:
+    """How much prior and likelihood move each parameter.
+
+    Attributes:
+        ok: whether no parameter is flagged.
+        verdict: one sentence per finding.
+        table: arviz-stats': per parameter its sensitivity to prior and likelihood, and a diagnosis.
+    """
+
+    ok: bool
+    verdict: tuple[str, ...]
+    table: Any
+
+    def __repr__(self) -> str:
+        return "\n".join([self.table.to_string(float_format="{:.3f}".format), *(f"- {line}" for line in self.verdict)])
+
+    def _repr_html_(self) -> str:
+        items = "".join(f"<li>{html.escape(line)}</li>" for line in self.verdict)
+        return self.table.to_html(float_format="{:.3f}".format) + f"<ul>{items}</ul>"
+
+
+def sensitivity(posterior: Posterior, sites: Any = None, priors: Any = None) -> Sensitivity:
+    """How sensitive parameters are to scaling the prior and the likelihood.
+
+    Args:
+        posterior: with draws.
+        sites: which parameters; by default those that the data identify, and where there are others (weights of a
+            network) the function values E[y | x] at three training rows for them.
+        priors: the sites whose priors are scaled, together; by default all latent sites. In a hierarchical model give the
+            top-level ones: scaling p(theta | tau) and p(tau) together mixes two questions.
+
+    Raises:
+        ValueError: for an approximation or a predictor, unknown sites, or a program without observed sites.
+
+    Example:
+        >>> import numpyro, numpyro.distributions as dist, numpy as np, bayesdl as bdl
+        >>> def program(y=None):
+        ...     mu = numpyro.sample("mu", dist.Normal(0, 1))
+        ...     with numpyro.plate("rows", 10):
+        ...         numpyro.sample("y", dist.Normal(mu, 1), obs=y)
+        >>> engine = bdl.NUTS(num_warmup=200, num_samples=500, num_chains=2)
+        >>> post = bdl.fit(program, y=np.linspace(5, 7, 10), engine=engine, progress=False)
+        >>> sensitivity(post).table["diagnosis"].tolist()  # the prior says 0 and the data say 6
+        ['potential prior-data conflict']
+    """
+    from bayesdl.arviz_bridge import psense
+
+    need_draws(posterior, "power scaling")
+    if not posterior.problem.observed:
+        raise ValueError("The program observes nothing, so there is no likelihood to scale: give the observations in bdl.fit.")
+    scaled = known(priors, "prior", posterior.problem.latents) or list(posterior.problem.latents)
+    terms = log_prior(posterior)
+    table = psense(parameters(posterior, sites), {site: terms[site] for site in scaled}, log_likelihood(posterior), THRESHOLD)
+    flagged = findings(table)
+    return Sensitivity(not flagged, tuple((flagged or [fine(table)]) + factors(posterior)), table)
+
+
+def parameters(posterior: Posterior, sites: Any) -> dict[str, Any]:
+    """Draws of the parameters, shape (chain, draw, ...)."""
+    samples = posterior.samples
+    if chosen := known(sites, "site", samples):
+        return {site: samples[site] for site in chosen}
+    identified = {site: values for site, values in samples.items() if posterior.model.identified(site)}
+    values = posterior.function_values(FUNCTION_ROWS) if len(identified) < len(samples) else None
+    return (identified if values is None else identified | {FUNCTION: values}) or samples
+
+
+def known(names: Any, kind: str, among: Any) -> list[str]:
+    """The names as a list, empty for None."""
+    chosen: list[str] = [names] if isinstance(names, str) else list(names or [])
+    unknown = [name for name in chosen if name not in among]
+    if unknown:
+        raise ValueError(f"No {kind} {unknown[0]!r}: expected some of {list(among)}.")
+    return chosen
+
+
+def findings(table: Any) -> list[str]:
+    """A sentence for each flagged parameter."""
+    found = []
+    for name, row in table[table["diagnosis"].str.startswith("potential")].iterrows():
+        numbers = f"prior {row['prior']:.2f}, likelihood {row['likelihood']:.2f}"
+        if "conflict" in row["diagnosis"]:
+            found.append(f"{name}: prior and data both move it and may be in conflict ({numbers}): check what the prior says.")
+        else:
+            found.append(f"{name}: the prior decides and the data say little ({numbers}): say so, or gather more data.")
+    return found
+
+
+def fine(table: Any) -> str:
+    worst = table["prior"].max()
+    return f"No parameter is sensitive to the prior: the largest sensitivity is {worst:.3f}, below {THRESHOLD}."
+
+
+def factors(posterior: Posterior) -> list[str]:
+    """A note on terms that are neither prior nor likelihood."""
+    trace = posterior.problem.trace
+    names = [name for name, site in trace.items() if site["type"] == "sample" and isinstance(site["fn"], Unit)]
+    return [f"The factor {names[0]!r} is scaled neither as prior nor as likelihood."] if names else []

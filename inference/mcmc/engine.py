@@ -1,0 +1,79 @@
+"""What every engine of Markov chains shares: settings of the run, and running it."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import ClassVar
+
+import jax
+
+from inference.checkpoint import Checkpoint
+from inference.engine import AbstractEngine, UnsupportedError, choice, needs_gradients, positive_integers
+from inference.mcmc.chains import continue_chains, run_chains
+from inference.mcmc.layout import CHAIN_METHODS, lacks_devices
+from inference.mcmc.sampler import AbstractSampler
+from inference.problem import Problem
+from inference.progress import AbstractProgress, Silent
+from inference.result import Draws
+
+
+@dataclasses.dataclass(frozen=True)
+class AbstractMCMC(AbstractEngine):
+    """Settings shared by all samplers; names are NumPyro's, but `num_samples` counts the draws kept after thinning.
+
+    Attributes:
+        num_warmup: adaptation steps per chain, not kept.
+        num_samples: draws kept per chain.
+        num_chains: independent chains; R-hat needs at least two to say much.
+        thinning: keep every so-manieth draw.
+        chain_method: "auto", "sequential", "vectorized" or "parallel".
+    """
+
+    can_checkpoint: ClassVar[bool] = True
+
+    num_warmup: int = 1000
+    num_samples: int = 1000
+    num_chains: int = 4
+    thinning: int = 1
+    chain_method: str = "auto"
+
+    def __post_init__(self) -> None:
+        positive_integers(self, "num_warmup", "num_samples", "num_chains", "thinning")
+        choice(self, "chain_method", CHAIN_METHODS)
+
+    @abc.abstractmethod
+    def sampler(self, problem: Problem) -> AbstractSampler:
+        """The chain of a problem with these settings."""
+
+    def noted(self) -> dict:
+        """Settings that diagnoses need."""
+        return {}
+
+    def supports(self, problem: Problem) -> str | None:
+        return needs_gradients(problem) or lacks_devices(self.chain_method, self.num_chains)
+
+    def infer(
+        self,
+        problem: Problem,
+        *,
+        key: jax.Array,
+        progress: AbstractProgress = Silent(),
+        checkpoint: Checkpoint | None = None,
+    ) -> Draws:
+        return run_chains(self, self.sampler(problem), key=key, progress=progress, checkpoint=checkpoint)
+
+    def extend(self, problem: Problem, draws: Draws, num_samples: int, progress: AbstractProgress = Silent()) -> Draws:
+        """The draws with `num_samples` more per chain, as if the run had been asked for them at once.
+
+        Raises:
+            UnsupportedError: where the draws hold no state to go on from.
+        """
+        if not draws.state:
+            raise UnsupportedError(
+                "These draws hold no state to continue from (they were saved by an older version, or interrupted): fit again."
+            )
+        return continue_chains(self, self.sampler(problem), draws, num_samples, progress)
+
+    def restore(self, problem: Problem, arrays: dict, info: dict) -> Draws:
+        return Draws.from_arrays(arrays, info)

@@ -1,0 +1,193 @@
+"""Langevin dynamics that see a minibatch of rows per step.
+
+With U(u) = -log density(u), a diagonal metric m, friction gamma and q = sqrt(m) u, underdamped Langevin dynamics
+
+    dq = p dt,    dp = -grad U / sqrt(m) dt - gamma p dt + sqrt(2 gamma) dW
+
+are split into a kick by the gradient, half a drift, friction with noise, half a drift (Leimkuhler and Matthews 2013,
+arXiv:1203.5428): with exact gradients the positions of a normal posterior have no bias at any stable step size h, and
+others one of order h^2.
+
+A gradient from a minibatch brings noise n of covariance V that would heat the momentum. The difference of the gradients
+of the two halves of the batch, halved, is a fresh draw e with the same covariance, whatever it is, and uncorrelated with n.
+So before the kick the momentum is damped along e,
+
+    p <- p - k e (e'p),    2 k - k^2 |e|^2 = h^2    =>    E[(I - k e e') (I - k e e')' + h^2 n n'] = I :
+
+friction and noise balance in every direction and at every u, with no estimate of V and nothing subtracted from the
+injected noise (published samplers subtract an estimate from each coordinate and clamp what becomes negative). There is
+such a k while h |e| <= 1: warm-up shortens the steps where h |e| would be larger than `MOST_NOISE` on average, and the
+share of draws at which it was larger than 1 all the same is reported.
+
+References: Chen, Fox and Guestrin (2014), arXiv:1402.4102. Control variates: Baker et al. (2019), arXiv:1706.05439.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from inference.keys import named
+from inference.mcmc.sampler import AbstractSampler
+from inference.mcmc.starts import STARTS, mode
+from inference.problem import Problem
+
+if TYPE_CHECKING:
+    from inference.mcmc.sgmcmc import AbstractSGMCMC
+
+MOST_NOISE = 0.5  # of h |e|, root mean square
+MEMORY = 20.0  # steps that averages look back on the way to the posterior; from half of warm-up on they forget nothing
+LONG_STEPS, LONGEST_STEP = 10.0, 0.1  # warm-up begins with steps so much longer, but no longer than the latter
+SHRINKAGE = 50.0  # steps after which the metric believes its averages as much as their mean over coordinates
+
+
+class State(NamedTuple):
+    """One chain. All vectors are over flat unconstrained space, shape (d,).
+
+    Attributes:
+        u: position.
+        p: momentum in the metric's coordinates.
+        key: of the chain; the key of step i is derived from it.
+        curvature: running average of (z * H z)^2 with random signs z: squared norms of the rows of the Hessian H.
+        noise: running average of the diagonal of V.
+        metric: m.
+        shortened: factor by which warm-up shortened the steps because of `MOST_NOISE`; 1 where it did not.
+        anchor: where the gradient of all rows was last taken, and that gradient (control variates only).
+        temperature: (p'e)^2 / |e|^2 for the noise e of the last gradient; 1 on average where momentum is thermal.
+        noise_ratio: h^2 |e|^2 of the last step.
+        lp: estimate of the log density at the last gradient.
+    """
+
+    u: jax.Array
+    p: jax.Array
+    key: jax.Array
+    curvature: jax.Array
+    noise: jax.Array
+    metric: jax.Array
+    shortened: jax.Array
+    anchor: tuple[jax.Array, jax.Array]
+    temperature: jax.Array
+    noise_ratio: jax.Array
+    lp: jax.Array
+
+
+class LangevinSampler(AbstractSampler):
+    """A chain of any of the engines of `sgmcmc.py`, on flat unconstrained space."""
+
+    light = True
+
+    def __init__(self, engine: AbstractSGMCMC, problem: Problem) -> None:
+        super().__init__(problem, engine.num_warmup, engine.thinning)
+        self.engine, self.full = engine, problem.log_density()
+        self.total, self.half = 1, 1
+        if engine.batch_size is not None:
+            self.total = problem.data_plate[1]
+            self.half = min(engine.batch_size, self.total) // 2
+            self.estimate = problem.batch_log_density(self.half)
+
+    def init(self, key: jax.Array) -> State:
+        u = self.begin(named(key, "start"))
+        nothing, zero = jnp.zeros_like(u), jnp.zeros((), u.dtype)
+        p = jax.random.normal(named(key, "momentum"), u.shape, u.dtype)
+        anchor = (u, jax.grad(self.full.__call__)(u)) if self.engine.control_variates else (nothing[:0], nothing[:0])
+        return State(u, p, named(key, "steps"), nothing, nothing, nothing + 1, zero + 1, anchor, zero, zero, zero)
+
+    def steps_before(self, j: Any) -> Any:
+        return self.engine.steps_before(j)
+
+    def begin(self, key: jax.Array) -> jax.Array:
+        """Where the chain starts."""
+        if self.engine.start != "mode":
+            return STARTS[self.engine.start](self.full, key)
+        return mode(self.full, key, lambda u, key: self.estimates(u, self.draw_rows(key))[1].mean(0))
+
+    def draw_rows(self, key: jax.Array) -> jax.Array:
+        """Row numbers of the two halves of a batch."""
+        return jax.random.randint(key, (2, self.half), 0, self.total)
+
+    def step(self, i: jax.Array, state: State) -> State:
+        rows_key, noise_key, sign_key = jax.random.split(jax.random.fold_in(state.key, i), 3)
+        rows = self.draw_rows(rows_key)
+        state = self.renew_anchor(i, state)
+        lp, g, e = self.gradient(rows, state)
+        h, temperature = self.schedule(i)
+        a = self.engine.damping(jnp.asarray(h, state.u.dtype))
+        state = jax.lax.cond(i < self.num_warmup, self.adapt, lambda _, state, *rest: state, i, state, e, rows, sign_key)
+
+        root = jnp.sqrt(state.metric)
+        towards, ratio, p = self.damp(state.p, e / root, h, temperature)
+        p = p + h * g / root
+        q = h / 2 * p
+        p = a * p + jnp.sqrt(temperature * (1 - a**2)) * jax.random.normal(noise_key, p.shape, p.dtype)
+        q = q + h / 2 * p
+        return state._replace(u=state.u + q / root, p=p, temperature=towards, noise_ratio=ratio, lp=lp)
+
+    def damp(self, p: jax.Array, e: jax.Array, h: Any, temperature: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """The momentum's temperature along fresh noise e, h^2 |e|^2, and the momentum damped along e to balance the noise."""
+        if self.engine.batch_size is None:
+            return jnp.mean(p**2), jnp.zeros_like(p[0]), p
+        size, along = jnp.maximum(jnp.sum(e**2), 1e-30), jnp.sum(e * p)  # at an anchor there is no noise
+        ratio = h**2 * size / jnp.maximum(temperature, 1e-10)
+        share = jnp.where(temperature > 0, 1 - jnp.sqrt(jnp.maximum(1 - ratio, 0.0)), 0.0)
+        return along**2 / size, ratio, p - share * along / size * e
+
+    def schedule(self, i: jax.Array) -> tuple[Any, Any]:
+        """Step size and temperature of step i; the first half of warm-up shortens long steps, so that chains arrive."""
+        h, temperature = self.engine.schedule(i)
+        longest = jnp.maximum(1.0, jnp.minimum(LONG_STEPS, LONGEST_STEP / h))
+        return h * longest ** jnp.maximum(0.0, 1 - 2 * i / self.num_warmup), temperature
+
+    def estimates(self, u: jax.Array, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Log density and gradient, shapes (2,) and (2, d): of the two halves of a batch, or of all rows twice the same."""
+        if self.engine.batch_size is None:
+            lp, g = jax.value_and_grad(self.full.__call__)(u)
+            return lp[None], g[None]
+        return jax.vmap(jax.value_and_grad(self.estimate), (None, 0))(u, rows)
+
+    def gradient(self, rows: jax.Array, state: State) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Estimates of the log density and of its gradient, and half the difference of the halves' gradients: its noise."""
+        lp, g = self.estimates(state.u, rows)
+        if self.engine.control_variates:
+            where, known = state.anchor
+            g = g - self.estimates(where, rows)[1] + known[None]
+        return lp.mean(), g.mean(0), (g[0] - g[-1]) / 2
+
+    def adapt(self, i: jax.Array, state: State, e: jax.Array, rows: jax.Array, key: jax.Array) -> State:
+        """Updates the averages and the metric; a larger metric is a shorter step."""
+        since = jnp.maximum(i - self.num_warmup // 2, 0)  # steps since the chain should have arrived
+        rate = jnp.where(since > 0, 1 / (since + MEMORY), 1 / (jnp.minimum(i, MEMORY) + 1))
+        signs = jax.random.rademacher(key, state.u.shape, state.u.dtype)
+        _, product = jax.jvp(lambda u: self.estimates(u, rows)[1].mean(0), (state.u,), (signs,))
+        curvature = state.curvature + rate * (product**2 - state.curvature)
+        noise = state.noise + rate * (e**2 - state.noise)
+        metric = jnp.maximum(jnp.sqrt(curvature), 1e-10)
+        belief = i / (i + SHRINKAGE)
+        metric = jnp.exp(belief * jnp.log(metric) + (1 - belief) * jnp.log(metric).mean())
+        h, _ = self.engine.schedule(jnp.asarray(self.num_warmup - 1))
+        longer = h**2 * jnp.sum(noise / metric) / (MOST_NOISE**2 * self.engine.temperature)
+        shortened = jnp.minimum(1.0, longer**-0.5)
+        return state._replace(curvature=curvature, noise=noise, metric=metric / shortened**2, shortened=shortened)
+
+    def renew_anchor(self, i: jax.Array, state: State) -> State:
+        """Takes the gradient of all rows where the chain is, every so many steps."""
+        if not self.engine.control_variates:
+            return state
+
+        def renew(state: State) -> State:
+            return state._replace(anchor=(state.u, jax.grad(self.full.__call__)(state.u)))
+
+        return jax.lax.cond(i % self.engine.renew_every == 0, renew, lambda state: state, state)
+
+    def record(self, state: State) -> tuple[Any, dict[str, jax.Array]]:
+        finite = jnp.isfinite(state.lp) & jnp.isfinite(state.u).all()
+        stats = {"lp": state.lp, "diverging": ~finite, "noise_temperature": state.temperature, "noise_ratio": state.noise_ratio}
+        return state.u, stats
+
+    def constrain(self, position: Any) -> dict[str, jax.Array]:
+        return self.full.constrain(position)
+
+    def facts(self, states: State) -> dict[str, Any]:
+        return {"shortened": np.asarray(states.shortened).tolist()}

@@ -1,0 +1,61 @@
+"""What every sampler is to the runner: a Markov chain as functions of its state.
+
+The runner (`chains.py`) compiles these functions, maps them over chains and devices, and repeats them in blocks.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from inference.problem import Problem
+
+
+class AbstractSampler(abc.ABC):
+    """One chain of a problem.
+
+    Draws are numbered: those of warm-up, which are not kept, by j = -num_warmup, ..., -1, one step each; the kept ones
+    by j = 0, 1, ..., with `thinning` steps each. Steps are numbered from 0, warm-up included, and the number i of a step
+    is the same for all chains, so that schedules cost nothing.
+
+    Attributes:
+        problem: what is sampled.
+        num_warmup: steps whose draws are not kept.
+        thinning: steps per kept draw.
+    """
+
+    light = False  # whether steps are so cheap and so equal that chains are vectorised on a processor too
+
+    def __init__(self, problem: Problem, num_warmup: int, thinning: int) -> None:
+        self.problem, self.num_warmup, self.thinning = problem, num_warmup, thinning
+
+    @abc.abstractmethod
+    def init(self, key: jax.Array) -> Any:
+        """The state of one chain before its first step; a JAX function."""
+
+    @abc.abstractmethod
+    def step(self, i: jax.Array, state: Any) -> Any:
+        """Step number i; a JAX function."""
+
+    @abc.abstractmethod
+    def record(self, state: Any) -> tuple[Any, dict[str, jax.Array]]:
+        """What is kept of a state: the position, and statistics under the names that ArviZ uses."""
+
+    @abc.abstractmethod
+    def constrain(self, position: Any) -> dict[str, jax.Array]:
+        """The program's sites at a position, deterministic ones included; a JAX function."""
+
+    def start(self, keys: jax.Array) -> Any:
+        """The states of all chains before their first step, leading axis over chains."""
+        return jax.jit(lambda keys: jax.lax.map(self.init, keys))(keys)
+
+    def steps_before(self, j: Any) -> Any:
+        """The number of steps made before draw j is worked on."""
+        return self.num_warmup + jnp.where(j < 0, j, self.thinning * j)
+
+    def facts(self, states: Any) -> dict[str, Any]:
+        """What is worth noting of the final states, as plain data."""
+        return {}

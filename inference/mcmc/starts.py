@@ -1,0 +1,62 @@
+"""Where chains start: at a draw from the prior, at a mode, or near one.
+
+Starts are drawn for each chain by itself, so that chains that started apart and agree say something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from inference.keys import named
+from inference.problem import LogDensity
+
+Gradient = Callable[[jax.Array, jax.Array], jax.Array]
+
+OPTIMISER_STEPS = 2000
+LEARNING_RATE = 0.01
+
+
+def prior(density: LogDensity, key: jax.Array) -> jax.Array:
+    """A draw from the prior, shape (d,)."""
+    return density.ravel(density.prior_draw(key))
+
+
+def mode(density: LogDensity, key: jax.Array, gradient: Gradient | None = None) -> jax.Array:
+    """Where Adam ends from a draw from the prior; the chains' starts are then a deep ensemble (arXiv:1612.01474).
+
+    Args:
+        density: of the posterior.
+        key: of the draw, and of the gradients.
+        gradient: maps (u, key) to an estimate of the log density's gradient; the exact one where None.
+    """
+    import optax
+
+    adam = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, OPTIMISER_STEPS))
+
+    def step(carry: tuple, key: jax.Array) -> tuple:
+        u, state = carry
+        ascent = jax.grad(density.__call__)(u) if gradient is None else gradient(u, key)
+        updates, state = adam.update(-ascent, state)
+        return (u + updates, state), None
+
+    start = prior(density, named(key, "prior"))
+    (u, _), _ = jax.lax.scan(step, (start, adam.init(start)), jax.random.split(key, OPTIMISER_STEPS))
+    return u
+
+
+def pathfinder(density: LogDensity, key: jax.Array) -> jax.Array:
+    """A draw from Pathfinder's normal approximation, found on the way of L-BFGS from a draw from the prior to a mode.
+
+    Zhang et al. (2022), arXiv:2108.03782; the draw from the prior itself where L-BFGS fails.
+    """
+    from inference.mcmc.blackjax_adapter import pathfinder_draw
+
+    start = prior(density, key)
+    found = pathfinder_draw(density, start, jax.random.fold_in(key, 1))
+    return jnp.where(jnp.isfinite(found).all(), found, start)
+
+
+STARTS = {"prior": prior, "mode": mode, "pathfinder": pathfinder}

@@ -1,0 +1,54 @@
+"""A run with a checkpoint as a program of its own, for the tests that kill it.
+
+    python tests/long_run.py ENGINE FOLDER OUT     prints a line per block of draws, then writes the draws to OUT
+
+FOLDER "-" keeps no checkpoint.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+
+import jax
+import numpy as np
+from toys import entries, tensor_program
+
+import bayesdl as bdl
+from inference.progress import AbstractProgress
+
+ENGINES = {
+    "nuts": bdl.NUTS(500, 1000, 2),
+    "sghmc": bdl.SGHMC(1000, 1000, 2, thinning=20, control_variates=True),
+    "mclmc": bdl.MCLMC(500, 2000, 2),
+}
+
+
+class Lines(AbstractProgress):
+    """A line per block."""
+
+    def note(self, message):
+        pass
+
+    def start(self, total, label):
+        pass
+
+    def advance(self, steps, **facts):
+        print("block", facts["stage"], flush=True)
+
+    def close(self):
+        pass
+
+
+def main(engine, folder, out):
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    i, j, y = entries()
+    kept = {} if folder == "-" else {"checkpoint": folder, "every": 40}
+    post = bdl.fit(tensor_program, i, j, y=y, engine=ENGINES[engine], progress=Lines(), **kept)
+    np.savez(out, **post.raw.arrays())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
