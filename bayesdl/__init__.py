@@ -18,6 +18,7 @@ from bayesdl import kernels, priors
 from bayesdl.bnn.spec import BNN
 from bayesdl.bundle import BundleError, load
 from bayesdl.cells import DataError, ModelError
+from bayesdl.checks.calibration import sbc
 from bayesdl.checks.loo import compare
 from bayesdl.checks.prior import prior_predictive
 from bayesdl.engines import (
@@ -84,4 +85,5 @@ __all__ = [
     "load",
     "prior_predictive",
     "priors",
+    "sbc",
 ]

@@ -9,11 +9,12 @@ from typing import Any
 import jax
 
 from bayesdl.engines import ENGINES, UnsupportedError, choose, require
-from bayesdl.model import as_model
+from bayesdl.model import AbstractModel, as_model
 from bayesdl.posterior import Posterior
 from bayesdl.precision import precision_of
 from inference.checkpoint import Checkpoint
 from inference.engine import AbstractEngine
+from inference.problem import Problem
 from inference.progress import as_progress
 
 log = logging.getLogger("bayesdl")
@@ -73,9 +74,16 @@ def fit(
     if kept and not engine.can_checkpoint:
         able = ", ".join(cls.__name__ for cls in ENGINES if cls.can_checkpoint)
         raise UnsupportedError(f"{type(engine).__name__} cannot keep a checkpoint; leave it out, or use one of: {able}.")
-    with precision_of(spec):
+    return infer(spec, frame, problem, engine, seed, progress, **kept)
+
+
+def infer(
+    model: AbstractModel, frame: Any, problem: Problem, engine: AbstractEngine, seed: int, progress: Any, **kept: Any
+) -> Posterior:
+    """The posterior of a problem that has been posed and an engine that can run it."""
+    with precision_of(model):
         result = engine.infer(problem, key=jax.random.key(seed), progress=as_progress(progress), **kept)
-    return Posterior(spec, frame, problem, engine, result, seed)
+    return Posterior(model, frame, problem, engine, result, seed)
 
 
 def tell(message: str) -> None:

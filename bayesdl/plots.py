@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bayesdl.axes import ABOVE, BLUE, GREY, abscissa, axes_for, columns_of
+from bayesdl.checks.pictures import calibration_ranks as calibration_ranks
 from bayesdl.checks.pictures import predictive_check as predictive_check
 from bayesdl.checks.pictures import prior_predictive as prior_predictive
 from bayesdl.checks.scores import calibration_curve

@@ -207,6 +207,16 @@ class Posterior:
             result = self.engine.extend(self.problem, self.raw, num_samples, as_progress(progress))
         return dataclasses.replace(self, raw=result)
 
+    def step_halving(self, progress: Any = True) -> Any:
+        """What the step size does to the answer of a sampler without an accept step: one more run with half of it.
+
+        Raises:
+            UnsupportedError: for an engine whose step size has no bias.
+        """
+        from bayesdl.checks.halving import step_halving
+
+        return step_halving(self, progress)
+
     def save(self, path: str | Path) -> Path:
         """Saves everything needed to predict; see `bayesdl.load`."""
         from bayesdl.bundle import save

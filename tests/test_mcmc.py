@@ -1,5 +1,10 @@
 """The chain runner: layouts, blocks and remainders."""
 
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -66,3 +71,23 @@ def test_layouts_agree_in_distribution(chain_method):
         a, b = value(one).astype(float), value(two).astype(float)
         errors = np.hypot(*(array_stats.mcse(s, chain_axis=0, draw_axis=1) for s in (a, b)))
         assert np.all(np.abs(a.mean((0, 1)) - b.mean((0, 1))) < 4 * errors), name
+
+
+def test_several_hosts_give_the_draws_of_one(tmp_path):
+    """Two processes over loopback, a chain each, against one process with both chains: every process gives all draws."""
+    script = Path(__file__).with_name("several_hosts.py")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def start(number, count):
+        return subprocess.Popen(
+            [sys.executable, script, str(port), str(number), str(count), tmp_path / f"{number}-{count}.npz"]
+        )
+
+    processes = [start(0, 1), start(0, 2), start(1, 2)]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0, 0]
+    one, *two = (np.load(tmp_path / f"{name}.npz") for name in ("0-1", "0-2", "1-2"))
+    for name in one.files:
+        for part in two:
+            np.testing.assert_array_equal(one[name], part[name], err_msg=name)

@@ -27,6 +27,8 @@ ESS_PER_CHAIN = 100
 BFMI_LIMIT = 0.3
 SATURATED_LIMIT = 0.1
 PARETO_LIMIT = 0.7
+HEAT_LIMIT = 0.1  # of the momentum's temperature along gradient noise above 1
+CLAMPED_LIMIT = 0.05
 PARETO_DRAWS = 1000
 
 
@@ -148,7 +150,39 @@ def sampler_facts(draws: Draws) -> dict[str, float]:
         facts["leapfrog steps (mean)"] = float(draws.stats["n_steps"].mean())
         if "max_tree_depth" in draws.info:
             facts["saturated trees"] = float((draws.stats["n_steps"] >= 2 ** draws.info["max_tree_depth"] - 1).mean())
+    return facts | stochastic_facts(draws)
+
+
+def stochastic_facts(draws: Draws) -> dict[str, float]:
+    """Of samplers with minibatches; see `inference/mcmc/langevin.py`."""
+    if "noise_temperature" not in draws.stats:
+        return {}
+    facts = {"momentum temperature": float(draws.stats["noise_temperature"].mean())}
+    if draws.info["stochastic"]:
+        ratio = draws.stats["noise_ratio"]
+        facts |= {"noise ratio (mean)": float(ratio.mean()), "clamp fraction": float((ratio > 1).mean())}
+        facts["step size shortened to"] = min(draws.info["shortened"])
+    if draws.info["temperature"] != 1:
+        facts["posterior temperature"] = draws.info["temperature"]
     return facts
+
+
+def stochastic_findings(facts: dict[str, float]) -> list[str]:
+    findings, asked = [], facts.get("posterior temperature", 1.0)
+    heat = facts.get("momentum temperature", asked) / asked - 1
+    cure = "lower step_size, raise batch_size, or use control_variates=True"
+    if heat > HEAT_LIMIT:
+        findings.append(
+            f"The momentum is {100 * heat:.0f} % too hot where gradient noise acts: the noise of minibatches, or steps that are "
+            f"too long, widen the posterior there; {cure}."
+        )
+    if facts.get("clamp fraction", 0) > CLAMPED_LIMIT:
+        findings.append(
+            f"At {100 * facts['clamp fraction']:.0f} % of the draws gradient noise was larger than friction can balance; {cure}."
+        )
+    if asked != 1:
+        findings.append(f"Draws are of p(z | y)^(1/{asked:g}), as temperature={asked:g} was asked for, not of the posterior.")
+    return findings
 
 
 def convergence_findings(rhat: float, ess: float, chains: int) -> list[str]:
@@ -182,7 +216,7 @@ def sampler_findings(facts: dict[str, float], total: int) -> list[str]:
             f"The energy fraction BFMI is {facts['bfmi (smallest)']:.2f}, below {BFMI_LIMIT}: tails are explored slowly; "
             "reparametrise, or raise num_warmup."
         )
-    return findings
+    return findings + stochastic_findings(facts)
 
 
 def diagnose_approximation(posterior: Posterior, approximation: Approximation) -> Diagnosis:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Real, Shaped
 
-from bayesdl.axes import ABOVE, BLUE, abscissa, axes_for, columns_of
+from bayesdl.axes import ABOVE, BLUE, GREY, abscissa, axes_for, columns_of
+from bayesdl.checks.calibration import Calibration, transform
 from bayesdl.checks.predictive import PredictiveCheck
 from bayesdl.checks.prior import PriorPredictive
 from bayesdl.target import Target
@@ -149,3 +150,42 @@ def draw_density(panel: Any, values: np.ndarray, limits: tuple[float, float], **
     density = density * len(inside) / len(values)
     panel.plot(grid, density, **style)
     return float(density.max())
+
+
+def calibration_ranks(result: Calibration, names: list[str] | None = None, ax: Any = None) -> Any:
+    """How the ranks of simulation-based calibration differ from uniform ones: their distribution function less the diagonal.
+
+    A line that leaves the band, which holds all of a uniform one with 95 % probability, says how the posterior is wrong: above
+    zero it lies too high, below too low; first above and then below it is too narrow, the other way round too wide.
+
+    Args:
+        result: from `bdl.sbc`.
+        names: of quantities; by default the six with the smallest p-values.
+        ax: matplotlib axes.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> from bayesdl.checks.calibration import judge
+        >>> rng = np.random.default_rng(0)
+        >>> result = judge({"z": rng.normal(size=(50, 1))}, {"z": rng.normal(size=(50, 30))}, rng)
+        >>> calibration_ranks(result).get_ylabel()
+        'share of ranks below, less p'
+    """
+    from arviz_stats.ecdf_utils import ecdf_pit
+
+    shown = names or sorted(result.p_values, key=lambda name: result.p_values[name])[:6]
+    unknown = [name for name in shown if name not in result.ranks]
+    if unknown:
+        raise ValueError(f"No quantity {unknown[0]!r}: expected some of {list(result.ranks)}.")
+    (axes,) = axes_for(ax, 1)
+    for name in shown:
+        u = transform(result.ranks[name], result.num_draws, np.random.default_rng(0))
+        x, ecdf, low, high = ecdf_pit(u, 0.95, 1000)
+        axes.plot(x, ecdf - x, lw=1, label=f"{name}  p = {result.p_values[name]:.2g}")
+    axes.fill_between(x, low - x, high - x, color=BLUE, alpha=0.15, lw=0, label="95 % band")
+    axes.axhline(0, color=GREY, lw=0.5)
+    axes.set(xlabel="rank / draws, p", ylabel="share of ranks below, less p")
+    axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    return axes

@@ -39,7 +39,8 @@ def pathfinder_draw(density: Callable, start: jax.Array, key: jax.Array) -> jax.
     from blackjax.vi import pathfinder
 
     search, draw = jax.random.split(key)
-    state, _ = pathfinder.approximate(search, density, start, num_samples=PATHFINDER_DRAWS, maxiter=100)
+    with jax.numpy_rank_promotion("allow"):  # BlackJAX relies on it here
+        state, _ = pathfinder.approximate(search, density, start, num_samples=PATHFINDER_DRAWS, maxiter=100)
     drawn: Any = pathfinder.sample(draw, state)
     return drawn[0]
 

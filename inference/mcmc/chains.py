@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from inference.checkpoint import Checkpoint, Folder
-from inference.mcmc.layout import Layout, choose_layout, freeze, over_chains, place, thaw, to_host
+from inference.mcmc.layout import Layout, choose_layout, freeze, over_chains, place, thaw, to_host, without_keys
 from inference.mcmc.sampler import AbstractSampler
 from inference.problem import ProblemError
 from inference.progress import AbstractProgress
@@ -156,7 +156,7 @@ class Run:
             "vectorized": self.layout.vectorized,
             "layout": self.layout.describe(self.engine.num_chains),
             "seconds": seconds,
-            **self.sampler.facts(states),
+            **self.sampler.facts(to_host(without_keys(states))),
             **self.engine.noted(),
         }
         if interrupted:

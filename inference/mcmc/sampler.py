@@ -57,5 +57,5 @@ class AbstractSampler(abc.ABC):
         return self.num_warmup + jnp.where(j < 0, j, self.thinning * j)
 
     def facts(self, states: Any) -> dict[str, Any]:
-        """What is worth noting of the final states, as plain data."""
+        """What is worth noting of the final states (NumPy arrays, random keys as their data), as plain data."""
         return {}

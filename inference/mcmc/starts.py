@@ -17,6 +17,7 @@ Gradient = Callable[[jax.Array, jax.Array], jax.Array]
 
 OPTIMISER_STEPS = 2000
 LEARNING_RATE = 0.01
+CANDIDATES = 10
 
 
 def prior(density: LogDensity, key: jax.Array) -> jax.Array:
@@ -48,15 +49,19 @@ def mode(density: LogDensity, key: jax.Array, gradient: Gradient | None = None) 
 
 
 def pathfinder(density: LogDensity, key: jax.Array) -> jax.Array:
-    """A draw from Pathfinder's normal approximation, found on the way of L-BFGS from a draw from the prior to a mode.
+    """A draw from Pathfinder's normal approximation, found on the way of L-BFGS from near U(-2, 2) to a mode.
 
-    Zhang et al. (2022), arXiv:2108.03782; the draw from the prior itself where L-BFGS fails.
+    L-BFGS begins at the most probable of `CANDIDATES` draws from U(-2, 2), and the chain begins there where it fails.
+    Zhang et al. (2022), arXiv:2108.03782.
     """
     from inference.mcmc.blackjax_adapter import pathfinder_draw
 
-    start = prior(density, key)
-    found = pathfinder_draw(density, start, jax.random.fold_in(key, 1))
-    return jnp.where(jnp.isfinite(found).all(), found, start)
+    shape = jax.eval_shape(lambda key: prior(density, key), key)
+    candidates = jax.random.uniform(named(key, "uniform"), (CANDIDATES, *shape.shape), shape.dtype, -2.0, 2.0)
+    start = candidates[jnp.argmax(jnp.nan_to_num(jax.vmap(density)(candidates), nan=-jnp.inf))]
+    found = pathfinder_draw(density, start, named(key, "pathfinder"))
+    better = jnp.isfinite(found).all() & (density(found) > density(start))
+    return jnp.where(better, found, start)
 
 
 STARTS = {"prior": prior, "mode": mode, "pathfinder": pathfinder}
