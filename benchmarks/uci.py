@@ -57,8 +57,11 @@ def one_split(data: dict, split: int, name: str) -> dict:
 
 
 def table(results: dict) -> None:
-    """Per dataset: mean and standard error over splits, and on how many splits the peer is beaten."""
-    print(f"{'':<8}{'engine':<12}{'splits':>6}{'RMSE':>16}{'log-lik.':>18}{'beats peer':>12}{'coverage 90':>13}{'CPU s':>8}")
+    """Per dataset: mean and standard error over splits, how often the peer is beaten, and the worst of the diagnoses."""
+    print(
+        f"{'':<8}{'engine':<12}{'splits':>6}{'RMSE':>16}{'log-lik.':>18}{'beats peer':>12}{'coverage 90':>13}{'CPU s':>8}"
+        f"{'worst R-hat':>13}{'smallest ESS':>14}"
+    )
     for dataset, engines in results.items():
         peer = uci(dataset)
         for name, rows in engines.items():
@@ -69,12 +72,18 @@ def table(results: dict) -> None:
             cover, cpu = (np.mean([row[k] for row in rows]) for k in ("coverage_90", "cpu_s"))
             print(
                 f"{dataset:<8}{name:<12}{len(rows):>6}{rmse.mean():>9.3f} ±{error[0]:>5.3f}{ll.mean():>11.3f} ±{error[1]:>5.3f}"
-                f"{f'{wins}/{len(rows)}':>12}{cover:>13.3f}{cpu:>8.1f}"
+                f"{f'{wins}/{len(rows)}':>12}{cover:>13.3f}{cpu:>8.1f}{worst(rows)}"
             )
         print(
             f"{dataset:<8}{'mc dropout':<12}{len(peer['test']):>6}{peer['mc_dropout_rmse'].mean():>9.3f}       "
             f"{peer['mc_dropout_ll'].mean():>11.3f}"
         )
+
+
+def worst(rows: list[dict]) -> str:
+    """The worst R-hat and the smallest effective sample size over the splits, where they are stored."""
+    rhats, sizes = ([row[key] for row in rows if key in row] for key in ("rhat (worst)", "ess (smallest)"))
+    return f"{max(rhats):>13.3f}{min(sizes):>14.0f}" if rhats else ""
 
 
 def stored() -> dict:

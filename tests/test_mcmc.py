@@ -74,7 +74,7 @@ def test_layouts_agree_in_distribution(chain_method):
 
 
 def test_several_hosts_give_the_draws_of_one(tmp_path):
-    """Two processes over loopback, a chain each, against one process with both chains: every process gives all draws."""
+    """Two processes over loopback against one, with two devices and two chains in all: every process gives all draws."""
     script = Path(__file__).with_name("several_hosts.py")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

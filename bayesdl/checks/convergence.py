@@ -249,7 +249,9 @@ def diagnose_predictor(posterior: Posterior) -> Diagnosis:
 
 
 def function_values(posterior: Posterior, max_rows: int) -> np.ndarray | None:
-    """E[y | x, z] at training rows for each draw, shape (chain, draw, values); None where a law has no mean."""
+    """E[y | x, z] at training rows for each draw, shape (chain, draw, values); None without a mean or data."""
+    if not posterior.problem.observed:
+        return None
     args, kwargs = posterior.model.training_inputs(posterior.problem)
     if posterior.model.rows_are_independent:
         rows = np.linspace(0, len(args[0]) - 1, min(max_rows, len(args[0]))).astype(int)

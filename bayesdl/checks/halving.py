@@ -62,7 +62,9 @@ def step_halving(posterior: Posterior, progress: Any = True) -> StepHalving:
 
     engine = posterior.engine
     if not isinstance(engine, AbstractSGMCMC):
-        raise UnsupportedError(f"{type(engine).__name__} has no step size to halve; step halving is for SGLD, SGHMC and the like.")
+        raise UnsupportedError(
+            f"{type(engine).__name__} has no step size to halve; step halving is for SGLD, SGHMC and the like."
+        )
     halved = dataclasses.replace(
         engine, step_size=engine.step_size / 2, thinning=2 * engine.thinning, num_warmup=2 * engine.num_warmup
     )

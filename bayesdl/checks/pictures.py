@@ -180,10 +180,11 @@ def calibration_ranks(result: Calibration, names: list[str] | None = None, ax: A
     if unknown:
         raise ValueError(f"No quantity {unknown[0]!r}: expected some of {list(result.ranks)}.")
     (axes,) = axes_for(ax, 1)
-    for name in shown:
-        u = transform(result.ranks[name], result.num_draws, np.random.default_rng(0))
-        x, ecdf, low, high = ecdf_pit(u, 0.95, 1000)
+    curves = {name: transform(result.ranks[name], result.num_draws, np.random.default_rng(0)) for name in shown}
+    for name, u in curves.items():
+        x, ecdf, _, _ = ecdf_pit(u, 0.95, 1000)
         axes.plot(x, ecdf - x, lw=1, label=f"{name}  p = {result.p_values[name]:.2g}")
+    x, _, low, high = ecdf_pit(curves[shown[0]], 0.95, 1000)
     axes.fill_between(x, low - x, high - x, color=BLUE, alpha=0.15, lw=0, label="95 % band")
     axes.axhline(0, color=GREY, lw=0.5)
     axes.set(xlabel="rank / draws, p", ylabel="share of ranks below, less p")

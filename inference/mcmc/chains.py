@@ -17,7 +17,7 @@ import numpy as np
 
 from inference.checkpoint import Checkpoint, Folder
 from inference.mcmc.layout import Layout, choose_layout, freeze, over_chains, place, thaw, to_host, without_keys
-from inference.mcmc.sampler import AbstractSampler
+from inference.mcmc.sampler import AbstractSampler, strongly_typed
 from inference.problem import ProblemError
 from inference.progress import AbstractProgress
 from inference.result import Draws
@@ -177,7 +177,8 @@ def make_block(sampler: AbstractSampler, layout: Layout, length: int) -> Any:
             state = jax.lax.fori_loop(first, stop, sampler.step, state)
             return state, jax.tree.map(lambda buffer, value: buffer.at[k].set(value), kept, sampler.record(state))
 
-        return jax.lax.fori_loop(0, n, draw, (state, kept))
+        state, kept = jax.lax.fori_loop(0, n, draw, (state, kept))
+        return strongly_typed(state), kept
 
     return over_chains(one_chain, layout)
 

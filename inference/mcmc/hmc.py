@@ -13,18 +13,19 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro.infer
-from numpyro.infer.initialization import init_to_sample, init_to_uniform
 from numpyro.infer.mcmc import MCMCKernel
 
 from inference.engine import choice, positive, positive_integers
+from inference.keys import named
 from inference.mcmc.engine import AbstractMCMC
 from inference.mcmc.sampler import AbstractSampler
-from inference.mcmc.starts import pathfinder
-from inference.problem import Problem, finding_a_start
+from inference.mcmc.starts import STARTS
+from inference.problem import Problem, ProblemError, no_start_message
 
-STARTS = {"uniform": init_to_uniform, "prior": init_to_sample, "pathfinder": init_to_sample}
+ATTEMPTS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +35,9 @@ class AbstractHamiltonian(AbstractMCMC):
     Attributes:
         target_accept: acceptance probability aimed at by the step size; raise it when draws diverge.
         dense_mass: whether M is dense instead of diagonal.
-        start: "uniform" starts at U(-2, 2) in unconstrained space, "prior" at a draw from the prior, "pathfinder" at a draw
-            from a normal approximation found on the way from there to a mode (Zhang et al. 2022, arXiv:2108.03782).
+        start: "uniform" starts at U(-2, 2) in unconstrained space, "prior" at a draw from the prior, "mode" where Adam ends
+            from there, "pathfinder" at a draw from a normal approximation found on the way from near U(-2, 2) to a mode
+            (Zhang et al. 2022, arXiv:2108.03782).
     """
 
     target_accept: float = 0.8
@@ -53,31 +55,33 @@ class AbstractHamiltonian(AbstractMCMC):
         """NumPyro's kernel with these settings."""
 
     def sampler(self, problem: Problem) -> NumPyroSampler:
-        return NumPyroSampler(self.kernel(problem), problem, self.num_warmup, self.thinning, self.start == "pathfinder")
+        return NumPyroSampler(self.kernel(problem), problem, self.num_warmup, self.thinning, self.start)
 
 
 class NumPyroSampler(AbstractSampler):
     """A chain of one of NumPyro's kernels."""
 
-    def __init__(self, kernel: MCMCKernel, problem: Problem, num_warmup: int, thinning: int, pathfinder: bool) -> None:
+    def __init__(self, kernel: MCMCKernel, problem: Problem, num_warmup: int, thinning: int, where: str) -> None:
         super().__init__(problem, num_warmup, thinning)
-        self.kernel, self.pathfinder = kernel, pathfinder
+        self.kernel, self.where = kernel, where
         self.data = (problem.args, dict(problem.kwargs))
 
     def init(self, key: jax.Array) -> Any:
-        near = None
-        if self.pathfinder:
-            density = self.problem.log_density()
-            near = density.unravel(pathfinder(density, key))
+        density = self.problem.log_density()
+        near = density.unravel(STARTS[self.where](density, named(key, "start")))
         return self.kernel.init(key, self.num_warmup, near, *self.data)  # pyright: ignore[reportArgumentType]
 
     def start(self, keys: jax.Array) -> Any:
-        """NumPyro's search for a start, compiled; there it cannot say that none is good, so that is looked at here."""
-        with finding_a_start(self.problem):
-            states = super().start(keys)
-            if not np.isfinite(states.potential_energy).all():
-                raise RuntimeError("no start is good")
-        return states
+        """Chains whose start has no finite density are started again, elsewhere."""
+        begin = self.compiled_start()
+        states = begin(keys)
+        for attempt in range(1, ATTEMPTS):
+            bad = ~np.isfinite(states.potential_energy)
+            if not bad.any():
+                return states
+            again = begin(jax.vmap(lambda key, attempt=attempt: jax.random.fold_in(key, attempt))(keys))
+            states = jax.tree.map(lambda new, old: jnp.where(over(bad, new), new, old), again, states)
+        raise ProblemError(no_start_message(self.problem))
 
     def step(self, i: jax.Array, state: Any) -> Any:
         return self.kernel.sample(state, *self.data)
@@ -97,6 +101,11 @@ class NumPyroSampler(AbstractSampler):
 
     def facts(self, states: Any) -> dict[str, Any]:
         return {"step_size": [float(s) for s in np.atleast_1d(states.adapt_state.step_size)]}
+
+
+def over(mask: np.ndarray, like: jax.Array) -> np.ndarray:
+    """A mask over chains, shaped to broadcast."""
+    return mask.reshape(-1, *(1,) * (like.ndim - 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +135,6 @@ class NUTS(AbstractHamiltonian):
             target_accept_prob=self.target_accept,
             dense_mass=self.dense_mass,
             max_tree_depth=self.max_tree_depth,
-            init_strategy=STARTS[self.start],
         )
 
 
@@ -158,5 +166,4 @@ class HMC(AbstractHamiltonian):
             dense_mass=self.dense_mass,
             trajectory_length=None if self.num_steps else self.trajectory_length,  # pyright: ignore[reportArgumentType]
             num_steps=self.num_steps,
-            init_strategy=STARTS[self.start],
         )

@@ -6,6 +6,7 @@ The runner (`chains.py`) compiles these functions, maps them over chains and dev
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -50,7 +51,11 @@ class AbstractSampler(abc.ABC):
 
     def start(self, keys: jax.Array) -> Any:
         """The states of all chains before their first step, leading axis over chains."""
-        return jax.jit(lambda keys: jax.lax.map(self.init, keys))(keys)
+        return self.compiled_start()(keys)
+
+    def compiled_start(self) -> Callable[[jax.Array], Any]:
+        """`init` over chains."""
+        return jax.jit(lambda keys: strongly_typed(jax.lax.map(self.init, keys)))
 
     def steps_before(self, j: Any) -> Any:
         """The number of steps made before draw j is worked on."""
@@ -59,3 +64,12 @@ class AbstractSampler(abc.ABC):
     def facts(self, states: Any) -> dict[str, Any]:
         """What is worth noting of the final states (NumPy arrays, random keys as their data), as plain data."""
         return {}
+
+
+def strongly_typed(state: Any) -> Any:
+    """The same values without weak types, so that a block's states fit the next block and it is not compiled twice."""
+
+    def one(leaf: jax.Array) -> jax.Array:
+        return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(leaf, leaf.dtype)
+
+    return jax.tree.map(one, state)

@@ -25,6 +25,12 @@ def prior(density: LogDensity, key: jax.Array) -> jax.Array:
     return density.ravel(density.prior_draw(key))
 
 
+def uniform(density: LogDensity, key: jax.Array) -> jax.Array:
+    """U(-2, 2) in every unconstrained dimension, as Stan and NumPyro start."""
+    shape = jax.eval_shape(lambda key: prior(density, key), key)
+    return jax.random.uniform(named(key, "uniform"), shape.shape, shape.dtype, -2.0, 2.0)
+
+
 def mode(density: LogDensity, key: jax.Array, gradient: Gradient | None = None) -> jax.Array:
     """Where Adam ends from a draw from the prior; the chains' starts are then a deep ensemble (arXiv:1612.01474).
 
@@ -56,12 +62,11 @@ def pathfinder(density: LogDensity, key: jax.Array) -> jax.Array:
     """
     from inference.mcmc.blackjax_adapter import pathfinder_draw
 
-    shape = jax.eval_shape(lambda key: prior(density, key), key)
-    candidates = jax.random.uniform(named(key, "uniform"), (CANDIDATES, *shape.shape), shape.dtype, -2.0, 2.0)
+    candidates = jax.vmap(lambda key: uniform(density, key))(jax.random.split(named(key, "candidates"), CANDIDATES))
     start = candidates[jnp.argmax(jnp.nan_to_num(jax.vmap(density)(candidates), nan=-jnp.inf))]
     found = pathfinder_draw(density, start, named(key, "pathfinder"))
     better = jnp.isfinite(found).all() & (density(found) > density(start))
     return jnp.where(better, found, start)
 
 
-STARTS = {"prior": prior, "mode": mode, "pathfinder": pathfinder}
+STARTS = {"uniform": uniform, "prior": prior, "mode": mode, "pathfinder": pathfinder}

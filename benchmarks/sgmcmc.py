@@ -1,0 +1,177 @@
+"""What a draw costs: SGHMC per step, and NUTS and HMC per effective draw next to NumPyro and BlackJAX.
+
+Steps: a tanh network 13-100-1 on 455 rows, four chains, 32 rows per step, on one thread, CPU time per chain-step after
+compilation; the published torch code of SGHMC takes 2.2 to 3.3 ms per step of one chain of this network.
+
+Draws: effective draws (the smallest bulk ESS over all scalars) per CPU second, of linear regression on 13 inputs, by `bayesdl.fit`, by NumPyro's two chain methods and by BlackJAX's window adaptation, in one process on
+two devices, each after clearing all compiled programs; once with compilation counted, and once without, from a second
+call that finds everything compiled.
+
+    python -m benchmarks.sgmcmc [--repeats 3]
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+
+import argparse
+import statistics
+import time
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+from arviz_stats.base import array_stats
+from numpyro.infer import HMC, MCMC, NUTS
+
+import bayesdl as bdl
+from benchmarks.report import write
+from inference.mcmc.chains import Run, make_block
+from inference.mcmc.layout import Layout, place
+from inference.progress import Silent
+
+WARMUP, DRAWS, CHAINS = 500, 500, 4
+PUBLISHED_MS = (2.2, 3.3)
+
+
+def data() -> tuple[np.ndarray, np.ndarray]:
+    """455 rows of 13 correlated inputs and a smooth function of them."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(455, 13)) @ (np.eye(13) + 0.3 * rng.normal(size=(13, 13)))
+    return X, np.tanh(X[:, 0]) + 0.5 * X[:, 1] + 0.3 * rng.normal(size=455)
+
+
+def posed(model: Any) -> Any:
+    X, y = data()
+    return model.problem(model.frame(X, y), X, y)
+
+
+def step_cost(repeats: int) -> dict[str, float]:
+    """CPU milliseconds per chain-step on one thread: the median of blocks of 50 draws of 50 steps."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    problem = posed(bdl.BNN(hidden=(100,), likelihood=bdl.Normal(scale=0.3)))
+    engine, layout = bdl.SGHMC(batch_size=32), Layout(1, True)
+    sampler = engine.sampler(problem)
+    states = place(sampler.start(jax.random.split(jax.random.key(0), CHAINS)), layout)
+    block = make_block(sampler, layout, 50)
+    states, _ = jax.block_until_ready(block(states, 0, 50))
+    costs = []
+    for _ in range(max(repeats, 5)):
+        started = time.process_time()
+        states, _ = jax.block_until_ready(block(states, 0, 50))
+        costs.append(1000 * (time.process_time() - started) / (CHAINS * 50 * engine.thinning))
+    return {"ms_per_chain_step": statistics.median(costs), "least": min(costs), "most": max(costs)}
+
+
+def smallest_ess(samples: dict[str, np.ndarray]) -> float:
+    """Over all scalars of all sites."""
+    return min(
+        float(np.min(array_stats.ess(np.asarray(v, float).reshape(*v.shape[:2], -1), chain_axis=0, draw_axis=1)))
+        for v in samples.values()
+    )
+
+
+def peers(problem: Any, engine: Any) -> dict[str, Any]:
+    """Functions of a seed that give samples by site, shape (chain, draw, ...)."""
+    settings = {"num_warmup": WARMUP, "num_samples": DRAWS, "num_chains": CHAINS}
+    nuts = isinstance(engine, bdl.NUTS)
+
+    def kernel() -> Any:
+        return NUTS(problem.program) if nuts else HMC(problem.program, num_steps=engine.num_steps, trajectory_length=None)
+
+    def ours() -> Any:
+        sampler = engine.sampler(problem)
+        start = sampler.compiled_start()
+        made = Run(engine, sampler, jax.eval_shape(jax.vmap(sampler.init), jax.random.split(jax.random.key(0), CHAINS)), DRAWS)
+
+        def run(seed: int) -> Any:
+            states = place(start(jax.random.split(jax.random.key(seed), CHAINS)), made.layout)
+            return made.draws(states, -WARMUP, Silent(), None, None).samples
+
+        return run
+
+    def numpyro(method: str) -> Any:
+        mcmc = MCMC(kernel(), chain_method=method, progress_bar=False, **settings)
+
+        def run(seed: int) -> Any:
+            mcmc.run(jax.random.key(seed), *problem.args)
+            return jax.tree.map(np.asarray, mcmc.get_samples(group_by_chain=True))
+
+        return run
+
+    def blackjax() -> Any:
+        import blackjax
+
+        density = problem.log_density()
+
+        def chain(key: jax.Array) -> Any:
+            start, warm, run = jax.random.split(key, 3)
+            extra = {} if nuts else {"num_integration_steps": engine.num_steps}
+            algorithm = blackjax.nuts if nuts else blackjax.hmc
+            adapted, _ = blackjax.window_adaptation(algorithm, density, **extra).run(
+                warm, jax.random.uniform(start, density.ravel(density.prior_draw(start)).shape, minval=-2, maxval=2), WARMUP
+            )
+            step = algorithm(density, **adapted.parameters).step
+            _, states = jax.lax.scan(lambda s, k: (step(k, s)[0],) * 2, adapted.state, jax.random.split(run, DRAWS))
+            return jax.lax.map(density.constrain, states.position)
+
+        chains = jax.jit(jax.vmap(chain))
+        return lambda seed: jax.tree.map(np.asarray, chains(jax.random.split(jax.random.key(seed), CHAINS)))
+
+    return {
+        "bayesdl": ours,
+        "numpyro parallel": lambda: numpyro("parallel"),
+        "numpyro vectorized": lambda: numpyro("vectorized"),
+        "blackjax": blackjax,
+    }
+
+
+def efficiency(problem: Any, engine: Any, repeats: int) -> dict[str, dict[str, float]]:
+    """Effective draws per CPU second by peer: the median over interleaved repeats."""
+    rows: dict[str, list[tuple[float, float]]] = {}
+    for repeat in range(repeats):
+        for name, make in peers(problem, engine).items():
+            jax.clear_caches()
+            started = time.process_time()
+            run = make()
+            first = run(2 * repeat)
+            middle = time.process_time()
+            second = run(2 * repeat + 1)
+            end = time.process_time()
+            rows.setdefault(name, []).append((smallest_ess(first) / (middle - started), smallest_ess(second) / (end - middle)))
+    return {
+        name: {
+            "ess_per_cpu_s_with_compilation": statistics.median(a for a, _ in values),
+            "ess_per_cpu_s": statistics.median(b for _, b in values),
+        }
+        for name, values in rows.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    repeats = parser.parse_args().repeats
+    warnings.simplefilter("ignore")
+    settings = {"num_warmup": WARMUP, "num_samples": DRAWS, "num_chains": CHAINS}
+    linear = posed(bdl.BNN(hidden=()))
+    results: dict[str, Any] = {}
+    for label, problem, engine in (
+        ("NUTS, linear regression", linear, bdl.NUTS(**settings)),
+        ("HMC, linear regression", linear, bdl.HMC(num_steps=10, **settings)),
+    ):
+        results[label] = efficiency(problem, engine, repeats)
+        ours = results[label]["bayesdl"]
+        for name, row in results[label].items():
+            ratios = {key: ours[key] / row[key] for key in row}
+            print(f"{label:<28}{name:<22}" + "".join(f"{row[k]:>10.1f} ({ratios[k]:.2f}x)" for k in row), flush=True)
+    results["SGHMC step"] = step_cost(repeats) | {"published_ms": PUBLISHED_MS}
+    print("SGHMC, ms of CPU per chain-step:", results["SGHMC step"])
+    write("sgmcmc", {"settings": settings, "results": results})
+
+
+if __name__ == "__main__":
+    main()
