@@ -6,11 +6,15 @@ training data. The training data are stored too, as processes and continued runs
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import io
 import json
 import os
 import platform
+import re
+import urllib.parse
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
@@ -23,9 +27,11 @@ from bayesdl import spec
 from bayesdl.model import AbstractModel, Program, as_model
 from bayesdl.posterior import Posterior
 from bayesdl.precision import precision_of
+from inference.problem import Problem
 from inference.result import Draws
 
 SCHEMA = 1
+KEYS = ("schema", "model", "engine", "frame", "info", "seed", "layout", "draws", "data_hash", "versions")
 LIBRARIES = ("bayesdl", "jax", "numpyro", "numpy")
 
 
@@ -37,7 +43,7 @@ def save(posterior: Posterior, path: str | Path) -> Path:
     """Writes a bundle beside its final place and renames it, so that no half-written file is left.
 
     Raises:
-        BundleError: where the path cannot be written.
+        BundleError: where the path cannot be written, or the file could not hold everything.
     """
     path = Path(path)
     draws = isinstance(posterior.raw, Draws)
@@ -56,6 +62,7 @@ def save(posterior: Posterior, path: str | Path) -> Path:
         "seed": posterior.seed,
         "layout": layout,
         "draws": draws,
+        "sites": sites(posterior.problem),
         "data_hash": hash_arrays(leaves),
         "versions": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
     }
@@ -74,7 +81,8 @@ def save(posterior: Posterior, path: str | Path) -> Path:
             f"Cannot write {path}: {error.strerror or error}. Choose a folder that exists and can be written."
         ) from None
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a name that is too long, which the error above tells
+            beside.unlink(missing_ok=True)
     return path
 
 
@@ -87,7 +95,7 @@ def load(path: str | Path, model: Any = None) -> Posterior:
             is not stored.
 
     Raises:
-        BundleError: for a file that is not a bundle, is damaged, or is of a newer schema.
+        BundleError: for a file that is not a bundle, is damaged, is of a newer schema, or holds the fit of another model.
     """
     path = Path(path)
     manifest, arrays, netcdf_bytes = read(path)
@@ -100,7 +108,7 @@ def load(path: str | Path, model: Any = None) -> Posterior:
     if hash_arrays(leaves) != manifest["data_hash"]:
         raise BundleError(f"{path} is damaged: its data do not match their hash. Save it again.")
     args, kwargs = unpack(leaves, manifest["layout"])
-    problem = spec_model.posed(frame, args, kwargs)
+    problem = pose(spec_model, frame, args, kwargs, manifest, path)
     stored = {k.removeprefix("result/"): v for k, v in arrays.items() if k.startswith("result/")}
     if manifest["draws"]:
         stored |= from_netcdf(netcdf_bytes)
@@ -113,7 +121,7 @@ def read(path: Path) -> tuple[dict, dict, bytes]:
     """Manifest, arrays and netCDF bytes of a bundle, checked."""
     from safetensors.numpy import load as from_safetensors
 
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike `Path.is_file` it takes names that are too long
         raise BundleError(f"{path} does not exist: expected a file written by post.save(...).")
     try:
         with zipfile.ZipFile(path) as archive:
@@ -125,6 +133,9 @@ def read(path: Path) -> tuple[dict, dict, bytes]:
                     f"{path} has schema {manifest['schema']} and this bayesdl reads up to {SCHEMA}: upgrade bayesdl "
                     f"(it was written by version {manifest['versions']['bayesdl']})."
                 )
+            missing = [key for key in KEYS if key not in manifest]
+            if missing:
+                raise BundleError(f"{path} is damaged: its manifest lacks {missing[0]!r}. Save it again.")
             arrays = from_safetensors(archive.read("arrays.safetensors"))
             return manifest, arrays, archive.read("posterior.nc") if manifest["draws"] else b""
     except BundleError:
@@ -145,7 +156,8 @@ def model_data(model: AbstractModel) -> Any:
 
 
 def the_model(data: Any, model: Any, path: Path) -> AbstractModel:
-    if model is not None:
+    """The model that was fitted: the stored one, or where it is code the given one."""
+    if "code" in data and model is not None:
         return as_model(model)
     if "code" in data:
         raise BundleError(
@@ -153,9 +165,35 @@ def the_model(data: Any, model: Any, path: Path) -> AbstractModel:
             f"bdl.load({str(path)!r}, model=...), giving the same function or spec."
         )
     try:
-        return spec.from_data(data)
+        stored = spec.from_data(data)
     except (spec.SpecError, TypeError, ValueError) as error:
         raise BundleError(f"{path} holds a model that this version cannot read: {error}") from None
+    if model is not None and model_data(as_model(model)) != model_data(stored):
+        raise BundleError(f"{path} holds the fit of {stored!r}, not of model={model!r}: leave out model, or fit that one.")
+    return stored
+
+
+def pose(model: AbstractModel, frame: Any, args: tuple, kwargs: dict, manifest: dict, path: Path) -> Problem:
+    """The problem with the stored data; code that was given must have the sites that were fitted."""
+    if "code" not in manifest["model"]:
+        return model.posed(frame, args, kwargs)
+    cure = f"give the function or spec {manifest['model']['code']} that was fitted."
+    try:
+        problem = model.posed(frame, args, kwargs)
+        found = sites(problem)
+    except Exception as error:  # code that does not fit may fail in any way
+        raise BundleError(f"The model given fails on the data in {path} ({type(error).__name__}: {error}): {cure}") from error
+    stored = manifest.get("sites", found)
+    for name in stored | found:
+        if stored.get(name) != found.get(name):
+            got, expected = (f"of shape {s[name]}" if name in s else "absent" for s in (found, stored))
+            raise BundleError(f"In the model given site {name!r} is {got}, and in {path} it is {expected}: {cure}")
+    return problem
+
+
+def sites(problem: Problem) -> dict[str, list[int]]:
+    """Shapes of the latent and the observed sites by name."""
+    return {name: list(np.shape(problem.trace[name]["value"])) for name in (*problem.latents, *problem.observed)}
 
 
 def pack(tree: Any) -> tuple[list[np.ndarray], Any]:
@@ -207,9 +245,18 @@ def hash_arrays(leaves: list[np.ndarray]) -> str:
 
 
 def netcdf(posterior: Posterior) -> bytes:
-    """Draws and statistics as netCDF, groups named as ArviZ does."""
+    """Draws and statistics as netCDF, groups named as ArviZ does.
+
+    Raises:
+        BundleError: where it cannot hold all sites.
+    """
+    assert isinstance(posterior.raw, Draws)
     buffer = io.BytesIO()
-    tree = posterior.to_datatree()
+    samples = {escaped(name): values for name, values in posterior.raw.samples.items()}
+    tree = dataclasses.replace(posterior, raw=dataclasses.replace(posterior.raw, samples=samples)).to_datatree()
+    lost = [urllib.parse.unquote(name) for name in samples if name not in tree["posterior"].data_vars]
+    if lost:
+        raise BundleError(f"The draws of site {lost[0]!r} cannot be stored under this name: rename the site.")
     tree.filter(lambda node: node.name in (None, "posterior", "sample_stats")).to_netcdf(buffer, engine="h5netcdf")
     return buffer.getvalue()
 
@@ -218,5 +265,13 @@ def from_netcdf(data: bytes) -> dict[str, np.ndarray]:
     import xarray as xr
 
     tree = xr.open_datatree(io.BytesIO(data), engine="h5netcdf")
-    groups = {"samples": "posterior", "stats": "sample_stats"}
-    return {f"{prefix}/{k}": v.values for prefix, group in groups.items() for k, v in tree[group].data_vars.items()}
+    samples = {f"samples/{urllib.parse.unquote(str(k))}": v.values for k, v in tree["posterior"].data_vars.items()}
+    return samples | {f"stats/{k}": v.values for k, v in tree["sample_stats"].data_vars.items()}
+
+
+def escaped(site: str) -> str:
+    """The name of a site as netCDF can hold it, by URL's escapes: no slash, and not the name of an axis."""
+    name = site.replace("%", "%25").replace("/", "%2F")
+    if not re.fullmatch(r"chain|draw|.*_dim_\d+", name):
+        return name
+    return "".join(f"%{byte:02X}" for byte in name[0].encode()) + name[1:]

@@ -19,6 +19,18 @@ class ModelError(ValueError):
     """The model cannot be used as asked; the message says what to do."""
 
 
+def rectangular(name: str, values: Any) -> np.ndarray:
+    """Values as an array.
+
+    Raises:
+        DataError: for nested lists of different lengths.
+    """
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise DataError(f"{name} is ragged: got rows of different lengths, expected as many entries in every row.") from None
+
+
 def is_frame(X: Any) -> bool:
     """Whether X is a pandas DataFrame; pandas is not imported for it."""
     pandas = sys.modules.get("pandas")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesdl.cells import DataError, finite_array, is_frame, is_number, numbers
+from bayesdl.cells import DataError, finite_array, is_frame, is_number, numbers, rectangular
 
 # 2024-01-31, 31/1/2024, 1.31.24, each with or without a time after it
 DATE = r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}))(?:[T ]\d{1,2}:\d{2}.*)?"
@@ -108,15 +108,16 @@ class Columns:
 def split(X: Any) -> dict[str, Any]:
     """The columns of a DataFrame or array by name."""
     if is_frame(X):
-        if X.columns.duplicated().any():
-            raise DataError(f"X has two columns named {X.columns[X.columns.duplicated()][0]!r}: rename one.")
+        names = X.columns.map(str)
+        if names.has_duplicates:
+            raise DataError(f"X has two columns named {names[names.duplicated()][0]!r} (names are read as text): rename one.")
         return {str(name): X[name] for name in X.columns}
     if hasattr(X, "tocsr"):
         raise DataError(
             "X is a sparse matrix: got scipy.sparse, and a table of dense rows is expected. Use X.toarray() where it "
             "fits in memory, or write the model as a NumPyro program, which gets sparse rows as a jax BCOO matrix."
         )
-    array = np.asarray(X)
+    array = rectangular("X", X)
     if np.iscomplexobj(array):
         raise DataError("Complex data not supported: X has complex numbers; give real and imaginary part as columns.")
     if array.ndim < 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from argparse import Namespace
@@ -105,7 +106,7 @@ def predict(options: Namespace) -> int:
 def check(options: Namespace) -> int:
     """Diagnoses a saved fit, and scores it on rows that it has not seen; 1 where it is not to be trusted."""
     posterior = bundle.load(options.bundle)
-    data = options.data or next((path for path in holdout_files(options.bundle) if path.is_file()), None)
+    data = options.data or next((path for path in holdout_files(options.bundle) if os.path.isfile(path)), None)
     scores = None
     if data:
         X, y = inputs_and_target(read_table(data), posterior.frame.target.names[0], data)
@@ -145,7 +146,7 @@ def demo(options: Namespace) -> int:
 
 def holdout_files(path: Path) -> list[Path]:
     """Where the held-out rows of a bundle may lie: as CSV, or as Parquet where the data were."""
-    return [path.with_name(path.stem + ending) for ending in HOLDOUTS]
+    return [path.with_name(path.name + ending) for ending in HOLDOUTS]
 
 
 def quiet_diagnosis(posterior: Posterior) -> Diagnosis:

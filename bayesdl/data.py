@@ -8,9 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import numpy as np
-
-from bayesdl.cells import DataError
+from bayesdl.cells import DataError, rectangular
 from bayesdl.columns import Columns
 from bayesdl.target import Target
 
@@ -23,8 +21,20 @@ class TableFrame:
     target: Target
 
 
+def num_rows(name: str, values: Any) -> int:
+    """The length of an array, a table, a sparse matrix or nested lists.
+
+    Raises:
+        DataError: for what has no rows.
+    """
+    shape = values.shape if hasattr(values, "shape") else rectangular(name, values).shape
+    if not shape:
+        raise DataError(f"{name} has no rows: got {name}={values!r}, expected an array or DataFrame with a row per sample.")
+    return shape[0]
+
+
 def same_rows(X: Any, y: Any) -> None:
     """Refuses X and y of different lengths."""
-    rows, targets = np.shape(X)[0], np.shape(y)[0] if np.ndim(y) else 0
+    rows, targets = num_rows("X", X), num_rows("y", y)
     if rows != targets:
         raise DataError(f"Found input variables with inconsistent numbers of samples: X has {rows} rows and y has {targets}.")

@@ -54,7 +54,7 @@ class GP(AbstractTableModel):
                 f"GP takes likelihood=bdl.Normal() with one scale, got {self.likelihood}: use bdl.BNN for other likelihoods."
             )
 
-    def frame(self, X: Any, y: Any) -> TableFrame:
+    def frame(self, X: Any = None, y: Any = None) -> TableFrame:
         frame = super().frame(X, y)
         if frame.target.num_targets > 1:
             raise DataError(f"GP takes one target column, y has {frame.target.num_targets}: fit one GP per column, or a BNN.")

@@ -20,6 +20,7 @@ class Language(NamedTuple):
     Attributes:
         dist: the module of distributions.
         dist_from: turns a NumPyro distribution with constant parameters into one of this language.
+        shifted: maps (law of a positive x, number) to the law of x + number.
     """
 
     sample: Any
@@ -27,11 +28,18 @@ class Language(NamedTuple):
     plate: Any
     dist: Any
     dist_from: Any
+    shifted: Any
     negative_binomial: Any
     exp: Any
     log: Any
     softplus: Any
     activations: dict[str, Any]
+
+
+def shifted(law: Any, by: float) -> Any:
+    """The law of x + by for a positive x."""
+    transform = numpyro.distributions.transforms.AffineTransform(by, 1.0, domain=law.support)
+    return numpyro.distributions.TransformedDistribution(law, transform)
 
 
 def negative_binomial(concentration: Any, logits: Any) -> Any:
@@ -45,6 +53,7 @@ NUMPYRO = Language(
     plate=numpyro.plate,
     dist=numpyro.distributions,
     dist_from=lambda law: law,
+    shifted=shifted,
     negative_binomial=negative_binomial,
     exp=jnp.exp,
     log=jnp.log,

@@ -145,7 +145,7 @@ class StudentT(AbstractLikelihood):
     """y ~ t_df(f, scale): robust against outliers.
 
     Args:
-        df: degrees of freedom; None learns them with prior Gamma(2, 0.1).
+        df: degrees of freedom; None learns them with prior 2 + Gamma(2, 0.1), so that mean and variance of y exist.
         scale: as for `Normal`, without "heteroscedastic".
 
     Example:
@@ -162,7 +162,7 @@ class StudentT(AbstractLikelihood):
         check_scale(self, "scale", per_target=True)
 
     def parameters(self, num_targets: int, lang: Language) -> Any:
-        df = draw_positive("df", self.df, 1, lang, lang.dist.Gamma(2.0, 0.1))
+        df = draw_positive("df", self.df, 1, lang, lang.shifted(lang.dist.Gamma(2.0, 0.1), 2.0))
         return df, draw_positive("sigma", self.scale, num_targets, lang, lang.dist.HalfNormal(1.0))
 
     def law(self, f: Any, parameters: Any, lang: Language) -> Any:

@@ -10,6 +10,7 @@ from bayesdl.bnn.spec import BNN
 from bayesdl.engines import ENGINES
 from bayesdl.gp import GP
 from bayesdl.model import Program
+from bayesdl.priors import Horseshoe
 
 
 def support() -> dict[str, dict[str, str | None]]:
@@ -35,18 +36,21 @@ def toy_problems() -> dict[str, Any]:
         "any NumPyro program": (Program(line), (X[:, 0],), {"y": y}),
         "BNN": (BNN(hidden=(3,)), (X, y), {}),
         "BNN with an Equinox network": (BNN(network=network), (X, y), {}),
+        "BNN with a heavy-tailed prior": (BNN(hidden=(3,), prior=Horseshoe()), (X, y), {}),
         "GP": (GP(), (X, y), {}),
     }
     return {name: model.problem(model.frame(*data, **kw), *data, **kw) for name, (model, data, kw) in cases.items()}
 
 
 def line(x: Any, y: Any = None) -> None:
-    """A straight line through points with normal noise."""
+    """A straight line through points with normal noise, its rows in a plate."""
     import numpyro
     import numpyro.distributions as dist
 
     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
-    numpyro.sample("y", dist.Normal(slope * x, 1.0), obs=y)
+    intercept = numpyro.sample("intercept", dist.Normal(0.0, 1.0))
+    with numpyro.plate("rows", len(x)) as rows:
+        numpyro.sample("y", dist.Normal(intercept + slope * x[rows], 1.0), obs=None if y is None else y[rows])
 
 
 def markdown(table: dict[str, dict[str, str | None]] | None = None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
 from numpyro.distributions import Distribution
+from numpyro.infer.initialization import init_to_sample
 
-from bayesdl.cells import DataError, ModelError
+from bayesdl.cells import DataError, ModelError, rectangular
 from bayesdl.columns import Columns
 from bayesdl.data import TableFrame, same_rows
 from bayesdl.likelihoods import AbstractLikelihood, Bernoulli
@@ -107,7 +109,9 @@ class AbstractTableModel(AbstractModel):
     def structure(self, frame: TableFrame) -> Any:
         """What the problem offers to special engines."""
 
-    def frame(self, X: Any, y: Any = None) -> TableFrame:
+    def frame(self, X: Any = None, y: Any = None) -> TableFrame:
+        if X is None:
+            raise DataError("The inputs are missing: got X=None, expected bdl.fit(model, X, y) with an array or DataFrame X.")
         if y is None or isinstance(y, str):
             raise DataError(f"The target is missing: got y={y!r}, expected bdl.fit(model, X, y) with an array or column y.")
         same_rows(X, y)
@@ -178,7 +182,8 @@ class ProgramFrame:
 class Program(AbstractModel):
     """Any NumPyro program as a model; `bayesdl.fit` also takes the bare function.
 
-    Arguments whose default is None and which are given in `fit` count as observations: predictions leave them out.
+    An argument whose default is None is an observation, which predictions leave out, where an observed site has its name or
+    its value (shape and content); any other argument is an input of predictions too, such as a covariate `offset=None`.
     `scipy.sparse` arguments reach the program as `jax.experimental.sparse.BCOO`, never densified.
 
     Args:
@@ -208,19 +213,40 @@ class Program(AbstractModel):
         return Problem(self.function, args, {name: as_argument(value) for name, value in kwargs.items()})
 
     def inputs(self, frame: ProgramFrame, *data: Any, **named: Any) -> tuple[tuple, dict]:
-        try:
-            inspect.signature(self.function).bind(*data, **named)
-        except TypeError as error:
-            raise ModelError(
-                f"The arguments do not fit {self.function.__name__}{inspect.signature(self.function)}: {error}."
-            ) from None
+        self.bound(data, named)
         return tuple(as_argument(value) for value in data), {name: as_argument(value) for name, value in named.items()}
 
+    def bound(self, args: tuple, kwargs: Mapping) -> inspect.BoundArguments:
+        """Arguments by the names of the function's parameters.
+
+        Raises:
+            ModelError: where they do not fit.
+        """
+        signature = inspect.signature(self.function)
+        try:
+            return signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise ModelError(f"The arguments do not fit {self.function.__name__}{signature}: {error}.") from None
+
     def training_inputs(self, problem: Problem) -> tuple[tuple, dict]:
-        """The training arguments less those whose default is None."""
-        parameters, optional = list(inspect.signature(self.function).parameters), observations(self.function)
-        args = tuple(value for name, value in zip(parameters, problem.args, strict=False) if name not in optional)
-        return args, {name: value for name, value in problem.kwargs.items() if name not in optional}
+        """The training arguments less the observations."""
+        given = self.bound(problem.args, problem.kwargs)
+        for name in self.observed_at(problem):
+            del given.arguments[name]
+        return given.args, given.kwargs
+
+    def observed_at(self, problem: Problem) -> dict[str, str]:
+        """The arguments that are observations, each with its site: that of its name, otherwise one of its value."""
+        given = self.bound(problem.args, problem.kwargs).arguments
+        optional = [name for name in given if name in observations(self.function) and given[name] is not None]
+        found = {name: name for name in optional if name in problem.observed}
+        sites = [site for site in problem.observed if site not in found]
+        if sites and len(found) < len(optional):
+            values = values_at(problem, sites)
+            for name in optional:
+                same = [site for site in sites if same_value(given[name], values[site])]
+                found |= {name: same[0]} if name not in found and same else {}
+        return found
 
     def predicted_site(self, problem: Problem) -> str:
         """The observed site to predict.
@@ -250,17 +276,15 @@ class Program(AbstractModel):
         return Target((site,), kind, True, None, (0.0,), (1.0,))
 
     def split(self, problem: Problem, *data: Any, **named: Any) -> tuple[tuple, dict, Any]:
-        site = self.predicted_site(problem)
-        given = dict(zip(inspect.signature(self.function).parameters, data, strict=False)) | named
-        inputs = {name: value for name, value in given.items() if name not in observations(self.function)}
-        held_out = [value for name, value in given.items() if name not in inputs]
-        target = given[site] if site in given and site not in inputs else held_out[0] if len(held_out) == 1 else None
-        if target is None:
+        site, given = self.predicted_site(problem), self.bound(data, named)
+        names = list(given.arguments)
+        held_out = {at: given.arguments.pop(name) for name, at in self.observed_at(problem).items() if name in names}
+        if held_out.get(site) is None:
             raise ModelError(
-                f"Which of {list(given)} is the target of site '{site}' cannot be told: score takes the data as fit does, "
-                "with the observation in an argument whose default is None, named like the site where there are several."
+                f"Which of {names} is the target of site '{site}' cannot be told: score takes the data as fit does, "
+                "with the observation in an argument whose default is None and which has the name of the site."
             )
-        return (), inputs, target
+        return given.args, given.kwargs, held_out[site]
 
     def law(self, problem: Problem, around: dict | None = None) -> AbstractLaw:
         return SiteLaw(problem.program, self.predicted_site(problem))
@@ -280,8 +304,26 @@ class SiteLaw(AbstractLaw):
 
 
 def observations(function: Callable) -> set[str]:
-    """The arguments of a program whose default is None: those count as observations."""
+    """The arguments of a program whose default is None: those that may be observations."""
     return {p.name for p in inspect.signature(function).parameters.values() if p.default is None}
+
+
+def values_at(problem: Problem, sites: list[str]) -> dict[str, Any]:
+    """The values of observed sites, from one run of the program."""
+    seeded = handlers.seed(problem.program, jax.random.key(0))
+    program = handlers.substitute(seeded, substitute_fn=init_to_sample)  # improper priors have no sampler
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trace = handlers.trace(program).get_trace(*problem.args, **problem.kwargs)
+    return {site: trace[site]["value"] for site in sites}
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Whether these are one object, or numbers or arrays of the same shape and content."""
+    if one is other:
+        return True
+    numeric = all(isinstance(value, np.ndarray | jax.Array | int | float) for value in (one, other))
+    return numeric and np.shape(one) == np.shape(other) and np.array_equal(one, other, equal_nan=True)
 
 
 def as_argument(value: Any) -> Any:
@@ -290,7 +332,7 @@ def as_argument(value: Any) -> Any:
         from jax.experimental.sparse import BCOO
 
         return BCOO.from_scipy_sparse(value.tocsr())
-    array = np.asarray(value) if isinstance(value, np.ndarray | list) or hasattr(value, "__array__") else None
+    array = rectangular("An argument", value) if isinstance(value, np.ndarray | list) or hasattr(value, "__array__") else None
     if array is None or array.dtype.kind in "iufb":
         return value if array is None else jnp.asarray(array)
     if array.dtype.kind in "OUS":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from bayesdl.cells import ModelError
 from bayesdl.language import Language
@@ -35,7 +35,13 @@ class Leaf:
 
 
 class AbstractPrior(abc.ABC):
-    """A distribution over the weights of a network."""
+    """A distribution over the weights of a network.
+
+    Attributes:
+        scale_per_leaf: whether the weights of a leaf are normal with one scale, which is fixed or a site.
+    """
+
+    scale_per_leaf: ClassVar[bool] = False
 
     @abc.abstractmethod
     def draw(self, leaf: Leaf, lang: Language) -> Any:
@@ -81,6 +87,7 @@ class Gaussian(AbstractPrior):
 
     scale: float | tuple[float, ...] = 1.0
     fan_in: bool = False
+    scale_per_leaf: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if isinstance(self.scale, list):
@@ -182,6 +189,7 @@ class Hierarchical(AbstractPrior):
     scale: float = 1.0
     concentration: float = 1.0
     rate: float = 1.0
+    scale_per_leaf: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive(self, "scale", "concentration", "rate")

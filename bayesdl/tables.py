@@ -5,6 +5,7 @@ Files are written beside their final place and renamed, so that no half-written 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -33,8 +34,10 @@ def read_table(path: Path) -> Any:
     """
     import pandas as pd
 
-    if not path.is_file():
-        raise UsageError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: expected a CSV or Parquet file.")
+    if not os.path.isfile(path):  # unlike `Path.is_file` it takes names that are too long
+        raise UsageError(
+            f"{path} {'is a folder' if os.path.isdir(path) else 'does not exist'}: expected a CSV or Parquet file."
+        )
     require_parquet(path)
     kind = "Parquet" if is_parquet(path) else "CSV"
     try:
@@ -83,7 +86,8 @@ def replace(path: Path, write: Callable[[Path], Any]) -> None:
     except OSError as error:
         raise UsageError(f"Cannot write {path}: {error.strerror or error}.") from None
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a name that is too long, which the error above tells
+            beside.unlink(missing_ok=True)
 
 
 def check_writable(path: Path, *inputs: Path) -> None:
@@ -97,6 +101,12 @@ def check_writable(path: Path, *inputs: Path) -> None:
         UsageError: saying why.
     """
     folder = path.absolute().parent
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # told below where the folder is missing
+    except OSError as error:
+        raise UsageError(f"Cannot write {path}: {error.strerror}.") from None
     if path.is_dir():
         raise UsageError(f"Cannot write {path}: it is a folder.")
     if not folder.is_dir():

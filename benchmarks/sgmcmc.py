@@ -3,9 +3,10 @@
 Steps: a tanh network 13-100-1 on 455 rows, four chains, 32 rows per step, on one thread, CPU time per chain-step after
 compilation; the published torch code of SGHMC takes 2.2 to 3.3 ms per step of one chain of this network.
 
-Draws: effective draws (the smallest bulk ESS over all scalars) per CPU second, of linear regression on 13 inputs, by `bayesdl.fit`, by NumPyro's two chain methods and by BlackJAX's window adaptation, in one process on
-two devices, each after clearing all compiled programs; once with compilation counted, and once without, from a second
-call that finds everything compiled.
+Draws: effective draws (the smallest bulk ESS over all scalars) per CPU second, of linear regression on 13 inputs, by
+bayesdl's runner, by NumPyro's two chain methods and by BlackJAX's window adaptation, in one process on two devices, each
+after clearing all compiled programs; once with compilation counted, and once without, from a second call that finds
+everything compiled.
 
     python -m benchmarks.sgmcmc [--repeats 3]
 """

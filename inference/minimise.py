@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-SMALL = 1e-5  # a gradient beside the value, or beside 1, at which rounding may have ended the search
+SMALL = 1e-3  # of a gradient, relative to the root of the value: curvature mostly grows with the value
 
 
 def minimise(value_and_grad: Callable, u: np.ndarray, max_steps: int, *fixed: Any) -> tuple[np.ndarray, bool]:
@@ -31,9 +31,9 @@ def minimise(value_and_grad: Callable, u: np.ndarray, max_steps: int, *fixed: An
 
 
 def at_minimum(found: Any) -> bool:
-    """Whether a search ended in a minimum: SciPy says so, or the gradient is small beside the value.
+    """Whether a search ended in a minimum: SciPy says so, or the gradient is small for a value of this size.
 
-    SciPy calls it a failure when the line search can no longer lower the value for rounding, as it happens in a minimum.
+    SciPy calls it a failure when rounding keeps the line search from lowering the value, as it happens close to a minimum.
     """
-    small = SMALL * max(1.0, abs(found.fun))
+    small = SMALL * np.sqrt(max(1.0, abs(found.fun)))
     return bool(np.isfinite(found.fun) and (found.success or np.max(np.abs(found.jac), initial=0.0) < small))

@@ -17,6 +17,7 @@ Y = X[:, 0] + 0.1 * rng.normal(size=12)
 FRAME = pd.DataFrame(X, columns=["age", "height", "weight"]).assign(colour=["red", "blue", "green"] * 4)
 FAST = bdl.Laplace(num_rounds=1)
 LINEAR = bdl.BNN(hidden=())
+CATEGORICAL = bdl.BNN((), likelihood=bdl.Categorical())
 
 
 def with_cell(array, index, value):
@@ -51,12 +52,25 @@ FIT_ERRORS = {
         "'id' holds 36 different texts",
     ),
     "same name twice": (dict(X=pd.DataFrame(X, columns=["a", "b", "a"])), "two columns named 'a'"),
+    "same name as text": (dict(X=pd.DataFrame(X, columns=[0, "0", 1])), "two columns named '0'"),
+    "no inputs": (dict(X=None), "inputs are missing: got X=None"),
+    "a single number": (dict(X=3.0), "X has no rows: got X=3.0"),
+    "ragged inputs": (dict(X=[[1.0, 2.0], [3.0]]), "X is ragged"),
+    "ragged targets": (dict(y=[[1.0, 2.0], [3.0]]), "y is ragged"),
+    "a single target": (dict(y=1.0), "y has no rows: got y=1.0"),
     "negative counts": (dict(model=bdl.BNN((), likelihood=bdl.Poisson()), y=np.arange(12) - 3), "row 0 is -3"),
     "fractional counts": (dict(model=bdl.BNN((), likelihood=bdl.NegativeBinomial()), y=np.arange(12) / 2), "row 1 is 0.5"),
     "three classes for Bernoulli": (dict(model=bdl.BNN((), likelihood=bdl.Bernoulli()), y=np.arange(12) % 3), "Categorical"),
     "one class": (dict(model=bdl.BNN((), likelihood=bdl.Bernoulli()), y=np.zeros(12, int)), "one class"),
     "real labels": (dict(model=bdl.BNN((), likelihood=bdl.Categorical()), y=Y), "Unknown label type"),
     "missing label": (dict(model=bdl.BNN((), likelihood=bdl.Categorical()), y=np.array(["a", "b", None] * 4, object)), "row 2"),
+    "labels of two types": (
+        dict(model=CATEGORICAL, y=np.array([1, "a", 2] * 4, object)),
+        "y mixes labels of types int and str",
+    ),
+    "labels of two types in a list": (dict(model=CATEGORICAL, y=[1, "a", 2] * 4), "y mixes labels of types int and str"),
+    "missing label in a list": (dict(model=CATEGORICAL, y=["a", "b", None] * 4), "y has no label in row 2"),
+    "NA label": (dict(model=CATEGORICAL, y=pd.Series(["a", pd.NA, "b"] * 4, dtype="string")), "y has no label in row 1"),
     "text target": (dict(y=np.array(["a", "b"] * 6)), "'y', row 0 is not a number"),
     "two targets for a GP": (dict(model=bdl.GP(), y=np.c_[Y, Y], engine=bdl.ExactGP()), "one target column"),
     "GP with counts": (
@@ -100,6 +114,25 @@ def test_fit_refuses(name):
     assert len(str(caught.value)) < 400
 
 
+def test_no_data_at_all():
+    for model in (bdl.BNN(), bdl.GP()):
+        with pytest.raises(bdl.DataError, match="inputs are missing"):
+            bdl.fit(model)
+        with pytest.raises(bdl.DataError, match="target is missing"):
+            bdl.fit(model, X)
+
+
+def test_labels_to_score_are_checked():
+    post = fit(CATEGORICAL, y=np.array(["a", "b", "c"] * 4))
+    for y, message in [
+        ([1, "a", "b"], "unseen class 1"),
+        (["a", None, "b"], "y has no label in row 1"),
+        (pd.Series(["a", pd.NA, "b"], dtype="string"), "y has no label in row 1"),
+    ]:
+        with pytest.raises(bdl.DataError, match=message):
+            post.score(X[:3], y)
+
+
 def test_tiny_units_are_not_constant():
     """Lengths in metres of things as small as atoms, and targets too."""
     np.testing.assert_allclose(fit(X=1e-15 * X, y=1e-15 * Y).predict(1e-15 * X).mean, 1e-15 * fit().predict(X).mean, rtol=1e-3)
@@ -129,6 +162,7 @@ SETTINGS = {
     "not a kernel": lambda: bdl.GP(kernel=3),
     "likelihood of a GP": lambda: bdl.GP(likelihood=bdl.Poisson()),
     "unknown hyperparameters": lambda: bdl.ExactGP("mle"),
+    "restarts that are no number": lambda: bdl.ExactGP(num_restarts=True),
 }
 
 
@@ -165,6 +199,12 @@ def test_columns_are_taken_by_name(post):
     """Columns in another order, with one more than needed, give the same prediction."""
     shuffled = FRAME[["colour", "weight", "age", "height"]].assign(extra=1.0)
     np.testing.assert_array_equal(post.predict(FRAME).mean, post.predict(shuffled).mean)
+
+
+def test_ragged_rows_to_predict_are_refused(post):
+    for data in ([[1.0, 2.0, 3.0, "red"], [1.0]], None):
+        with pytest.raises(bdl.DataError, match=r"X is ragged|Expected 2D array"):
+            post.predict(data)
 
 
 def test_prediction_refuses(post):
@@ -233,6 +273,57 @@ def test_a_function_is_asked_for(tmp_path):
     with pytest.raises(bdl.BundleError, match=r"coin.*model=\.\.\."):
         bdl.load(saved)
     assert bdl.load(saved, model=coin).samples["p"].shape == (1, 20)
+
+
+def test_a_bundle_is_of_the_model_that_was_fitted(post, tmp_path):
+    saved = post.save(tmp_path / "fit.bdl")
+    assert bdl.load(saved, model=LINEAR).model == LINEAR
+    for other in (bdl.BNN(hidden=(3,)), bdl.GP(), lambda x, y=None: None):
+        with pytest.raises(bdl.BundleError, match=r"holds the fit of BNN.*leave out model"):
+            bdl.load(saved, model=other)
+
+
+def test_a_function_that_does_not_fit_the_draws_is_refused(tmp_path):
+    import numpyro
+    import numpyro.distributions as dist
+
+    def line(x, y=None, slope="slope", shape=(), site="y", power=1):
+        w = numpyro.sample(slope, dist.Normal(0, 1).expand(shape).to_event(len(shape)))
+        numpyro.sample(site, dist.Normal(w.sum() * x**power, 1).to_event(1), obs=y)
+
+    x = np.arange(4.0)
+    for engine in (bdl.NUTS(20, 20, 1), bdl.Laplace()):
+        saved = bdl.fit(line, x, y=x, engine=engine, progress=False).save(tmp_path / "line.bdl")
+        assert set(bdl.load(saved, model=line).samples) == {"slope"}
+        for other, message in [
+            (lambda x, y=None: line(x, y, slope="w"), "site 'slope' is absent, and in .* it is of shape"),
+            (lambda x, y=None: line(x, y, shape=(2,)), r"site 'slope' is of shape \[2\], and in .* it is of shape \[\]"),
+            (lambda x, y=None: line(x, y, site="t"), "site 'y' is absent"),
+            (lambda z, y=None: line(z[:, 0], y), "fails on the data"),
+            (bdl.GP(), "fails on the data"),
+        ]:
+            with pytest.raises(bdl.BundleError, match=f"(?s){message}.*give the function or spec line that was fitted"):
+                bdl.load(saved, model=other)
+
+
+def test_sites_of_any_name_are_saved(tmp_path):
+    """Names that netCDF takes for paths, axes or escapes come back as they were."""
+    import numpyro
+    import numpyro.distributions as dist
+    from numpyro.handlers import scope
+
+    names = ("draw", "chain", "x", "x_dim_0", "a%2Fb", "é_dim_0")
+
+    def program(y=None):
+        inner = scope(lambda: numpyro.sample("b", dist.Normal(0, 1)), "a")()
+        values = [numpyro.sample(name, dist.Normal(0, 1).expand([2]).to_event(1)) for name in names]
+        numpyro.sample("y", dist.Normal(inner + sum(values).sum(), 1), obs=y)
+
+    post = bdl.fit(program, y=1.0, engine=bdl.NUTS(20, 20, 2), progress=False)
+    back = bdl.load(post.save(tmp_path / "fit.bdl"), model=program)
+    assert set(back.samples) == {"a/b", *names}
+    for name, values in post.samples.items():
+        np.testing.assert_array_equal(values, back.samples[name])
 
 
 def test_a_prior_that_cannot_be_rebuilt_is_asked_for(tmp_path):
@@ -321,6 +412,47 @@ def test_draws_that_are_not_finite_are_not_trusted():
     broken = dataclasses.replace(post, raw=Draws(samples, post.raw.stats, post.raw.info))
     with pytest.warns(UserWarning, match="Site 'sigma' has draws that are NaN"):
         assert not broken.diagnose().ok
+
+
+def test_a_covariate_whose_default_is_none_is_an_input():
+    """Its values reach predictions at the training data, and score takes it beside the observation."""
+    import numpyro
+    import numpyro.distributions as dist
+
+    def named(x, y=None, offset=None):
+        mean = numpyro.sample("m", dist.Normal(0, 1)) * x + (0.0 if offset is None else offset)
+        with numpyro.plate("rows", len(x)) as rows:
+            numpyro.sample("y", dist.Normal(mean, 0.1), obs=None if y is None else y[rows])
+
+    def unnamed(x, target=None, offset=None):
+        named(x, target, offset)
+
+    x, offset = np.linspace(-1, 1, 8), np.full(8, 100.0)
+    for program in (named, unnamed):
+        post = bdl.fit(program, x, 2 * x + offset, offset, engine=bdl.NUTS(50, 50, 1), progress=False)
+        np.testing.assert_allclose(post.predict().mean, 2 * x + offset, atol=0.5)
+        np.testing.assert_allclose(post.predict(x, offset=-offset).mean, 2 * x - offset, atol=0.5)
+        np.testing.assert_allclose(post.predict(x).mean, 2 * x, atol=0.5)
+        assert post.score(x, 2 * x - offset, -offset)["rmse"] < 0.5
+        with pytest.raises(bdl.ModelError, match="target of site 'y' cannot be told"):
+            post.score(x, offset=offset)
+
+
+def test_the_target_of_two_observed_sites_is_told_by_value():
+    import numpyro
+    import numpyro.distributions as dist
+
+    def program(first=None, second=None):
+        m = numpyro.sample("m", dist.Normal(0, 1))
+        with numpyro.plate("rows", 3):
+            numpyro.sample("a", dist.Normal(m, 1), obs=first)
+            numpyro.sample("b", dist.Normal(m + 50, 1), obs=second)
+
+    first, second = np.zeros(3), np.full(3, 50.0)
+    for site, other in (("a", first), ("b", second)):
+        post = bdl.fit(bdl.Program(program, site), first, second, engine=bdl.NUTS(50, 50, 1), progress=False)
+        assert post.predict().mean.shape == (3,)
+        assert post.score(first, second)["rmse"] == pytest.approx(np.sqrt(np.mean((post.predict().mean - other) ** 2)))
 
 
 def test_sites_that_are_drawn_while_predicting_differ_between_draws():

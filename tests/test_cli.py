@@ -111,15 +111,22 @@ def test_fit_says_what_it_chose_and_scores(folder, fit_output):
     assert "ExactGP" in fit_output and "because a Gaussian process with 48 rows has a closed form" in fit_output
     assert "because the target 'target' holds numbers" in fit_output
     assert "held-out scores (12 rows)" in fit_output and "rmse" in fit_output
-    held, table = pd.read_csv(folder / "gp.holdout.csv"), pd.read_csv(folder / "diabetes.csv")
+    held, table = pd.read_csv(folder / "gp.bdl.holdout.csv"), pd.read_csv(folder / "diabetes.csv")
     assert len(held.merge(table, how="inner")) == len(held) == 12
 
 
 def test_fit_without_holding_out_removes_stale_held_out_rows(folder, capsys):
-    (folder / "all.holdout.csv").write_text("of an earlier fit")
+    (folder / "all.bdl.holdout.csv").write_text("of an earlier fit")
     result = answer(capsys, "fit", folder / "diabetes.csv", "--target", "target", *GP, "--holdout", 0, "-o", folder / "all.bdl")
     assert result["rows"] == {"training": 60, "held out": 0}
-    assert result["scores"] is None and not (folder / "all.holdout.csv").exists()
+    assert result["scores"] is None and not (folder / "all.bdl.holdout.csv").exists()
+
+
+def test_names_with_dots_keep_their_own_held_out_rows(folder, tmp_path, capsys):
+    arguments = [folder / "diabetes.csv", "--target", "target", *GP]
+    files = [answer(capsys, "fit", *arguments, "-o", tmp_path / name)["holdout"] for name in ("run.v1", "run.v2")]
+    assert [Path(file).name for file in files] == ["run.v1.holdout.csv", "run.v2.holdout.csv"]
+    assert answer(capsys, "check", tmp_path / "run.v1")["data"] == files[0]
 
 
 def test_classes_become_a_categorical(classifier, folder, capsys):
@@ -209,7 +216,7 @@ def test_predict_to_stdout_csv_and_parquet(fitted, folder, capsys):
 
 def test_check_scores_held_out_rows_and_its_exit_code(fitted, classifier, folder, capsys):
     found = answer(capsys, "check", fitted)
-    assert found["diagnosis"]["ok"] and found["data"].endswith("gp.holdout.csv")
+    assert found["diagnosis"]["ok"] and found["data"].endswith("gp.bdl.holdout.csv")
     other = answer(capsys, "check", fitted, "--data", folder / "diabetes.csv")
     assert other["scores"]["rmse"] != found["scores"]["rmse"]
     assert cli.main(["check", str(fitted)]) == 0
@@ -316,6 +323,27 @@ def test_bundles_that_cannot_be_used(fitted, folder, tmp_path, capsys):
         assert words in refused(capsys, "predict", path, folder / "diabetes.csv")
 
 
+@pytest.mark.parametrize("key", ["engine", "frame", "layout", "draws"])
+def test_a_manifest_that_lacks_a_key(key, fitted, tmp_path, capsys):
+    with zipfile.ZipFile(fitted) as old, zipfile.ZipFile(tmp_path / "lacking.bdl", "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "manifest.json":
+                content = json.dumps({k: v for k, v in json.loads(content).items() if k != key})
+            new.writestr(name, content)
+    assert f"its manifest lacks '{key}'" in refused(capsys, "check", tmp_path / "lacking.bdl")
+
+
+def test_names_that_are_too_long(fitted, folder, tmp_path, capsys):
+    data, long = folder / "diabetes.csv", tmp_path / ("x" * 300)
+    for out in (long, tmp_path / ("x" * 250)):  # the held-out rows have a longer name than the bundle
+        assert "File name too long" in refused(capsys, "fit", data, "--target", "target", *GP, "-o", out)
+        assert "File name too long" in refused(capsys, "predict", fitted, data, "-o", out)
+    assert "does not exist" in refused(capsys, "check", long)
+    assert "does not exist" in refused(capsys, "predict", fitted, long)
+    assert not any(tmp_path.iterdir())
+
+
 def test_outputs_that_cannot_be_written(fitted, folder, tmp_path, capsys):
     data = folder / "diabetes.csv"
     for out, words in [(tmp_path / "no" / "x.bdl", "no folder"), (tmp_path, "is a folder"), (data, "is the input")]:
@@ -363,6 +391,14 @@ def test_an_engine_that_cannot_run_the_model(folder, capsys):
         capsys, "fit", folder / "diabetes.csv", "--target", "target", "--engine", "exact-gp", "-o", folder / "y.bdl"
     )
     assert "ExactGP cannot run this model" in error and "NUTS" in error
+
+
+def test_length_scales_that_do_not_fit_the_inputs(tmp_path, capsys):
+    pytest.importorskip("gpytorch")
+    pd.DataFrame({"a": range(9), "b": np.arange(9) % 4, "y": np.arange(9) % 5}).to_csv(tmp_path / "d.csv", index=False)
+    for engine in ("exact-gp", "gpytorch"):
+        arguments = ["--target", "y", "--model", "gp", "--engine", engine, "--set", "lengthscale=1,2,3", "-o", tmp_path / "x"]
+        assert "3 length scales and the model has 2 inputs" in refused(capsys, "fit", tmp_path / "d.csv", *arguments)
 
 
 def test_interrupt(monkeypatch, capsys):

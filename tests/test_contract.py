@@ -14,11 +14,17 @@ from inference.result import Approximation, Draws, Predictor
 FAST = {
     "NUTS": dict(num_warmup=60, num_samples=40, num_chains=2),
     "HMC": dict(num_warmup=60, num_samples=40, num_chains=2, num_steps=8),
+    "MCLMC": dict(num_warmup=200, num_samples=40, num_chains=2),
+    "SGLD": dict(num_warmup=100, num_samples=40, num_chains=2, thinning=2),
+    "SGHMC": dict(num_warmup=100, num_samples=40, num_chains=2, thinning=2),
+    "CyclicalSGMCMC": dict(num_warmup=100, num_samples=40, num_chains=2, thinning=2, num_cycles=4),
     "VI": dict(num_steps=400),
     "PyroNUTS": dict(num_warmup=15, num_samples=10, num_chains=1, max_tree_depth=4),
+    "ExactGP": dict(num_restarts=1),
+    "GPyTorchGP": dict(num_restarts=1),
 }
-ALL = [(engine, case) for engine in ENGINES for case in CASES]
 MODELS = CASES | {"process": (bdl.GP(), rows)}
+ALL = [(engine, case) for engine in ENGINES for case in MODELS]
 SPECS = ("rows", "process")  # the others are NumPyro functions
 NUTS = bdl.NUTS(num_warmup=30, num_samples=20, num_chains=2)
 ROUND_TRIPS = {
@@ -59,17 +65,18 @@ def test_runs_or_says_why_not(cls, case):
     assert isinstance(post.raw, Draws | Approximation | Predictor)
     again = bdl.fit(model, *data, **named, engine=engine, progress=False, seed=3)
     other = bdl.fit(model, *data, **named, engine=engine, progress=False, seed=4)
-    for name, value in post.samples.items():
-        np.testing.assert_array_equal(value, again.samples[name])
+    for part in (lambda fit: fit.samples, lambda fit: fit.raw.arrays()):
+        for name, value in part(post).items():
+            np.testing.assert_array_equal(value, part(again)[name], err_msg=name)
     if post.samples:
         latent = next(iter(problem.latents))
         assert not np.array_equal(post.samples[latent], other.samples[latent])
         assert all(np.isfinite(value).all() for value in post.samples.values())
         assert set(problem.latents) <= set(post.samples)
-    prediction = post.predict()
-    centre = prediction.probs if case == "sparse" else prediction.mean
+    centre, same = (fit.predict().probs if case == "sparse" else fit.predict().mean for fit in (post, again))
     assert len(centre) == data[0].shape[0]
     assert np.isfinite(centre).all()
+    np.testing.assert_array_equal(centre, same)
 
 
 @pytest.mark.parametrize("name", ROUND_TRIPS)

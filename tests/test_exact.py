@@ -14,6 +14,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process import kernels as sk
 
 import bayesdl as bdl
+from inference.minimise import minimise
 
 
 def linear_data(n=40, p=3, seed=0):
@@ -96,6 +97,35 @@ def test_full_rank_vi_finds_a_normal_posterior(linear):
     assert np.all(np.abs(draws.mean(0) - mean) < 0.1 * sd)
     np.testing.assert_allclose(draws.std(0), sd, rtol=0.1)
     assert post.diagnose().facts["pareto k"] < 0.7
+
+
+RATES = np.arange(1, 4)
+
+
+def bowl(u, noise=0.0):
+    """A convex function with its minimum at 1, its value rounded as it were."""
+    value = 1e4 + np.sum(np.cosh(RATES * (u - 1))) + noise * np.sin(1e9 * u.sum())
+    return value, RATES * np.sinh(RATES * (u - 1))
+
+
+SEARCHES = {
+    "a minimum": (bowl, 100, True),
+    "a minimum in rounding": (lambda u: bowl(u, 1e-5), 100, True),  # SciPy: "ABNORMAL"
+    "not a number": (lambda u: (np.nan, np.full_like(u, np.nan)), 100, False),
+    "infinite with no slope": (lambda u: (np.inf, np.zeros_like(u)), 100, False),
+    "a gradient of the wrong sign": (lambda u: (bowl(u)[0], -bowl(u)[1]), 100, False),
+    "too few steps": (bowl, 2, False),
+}
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")  # of SciPy's line search
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_says_whether_it_found_a_minimum(name):
+    function, max_steps, expected = SEARCHES[name]
+    u, converged = minimise(function, np.array([-3.0, 0.5, 2.0]), max_steps)
+    assert converged == expected
+    if expected:
+        np.testing.assert_allclose(u, 1.0, atol=0.1)
 
 
 def gp_data(n=30, seed=0):
@@ -197,6 +227,59 @@ def test_laplace_knows_how_unsure_the_noise_is():
     assert laplace.raw.info["converged"]
     assert abs(ours.mean() - theirs.mean()) < 0.3 * theirs.std()
     assert ours.std() == pytest.approx(theirs.std(), rel=0.15)
+
+
+HIERARCHICAL = [bdl.priors.Hierarchical(), bdl.priors.Hierarchical("inverse_gamma")]
+
+
+def mixture_over_scales(prior, X, y, sigma, X_new):
+    """Predictive mean and epistemic sd of a linear model, the scales of weights and biases summed out on a grid."""
+    design, new = np.c_[X, np.ones(len(X))], np.c_[X_new, np.ones(len(X_new))]
+    if prior.family == "half_normal":
+        grid = np.exp(np.linspace(-7, 3, 81))
+        log_p = stats.halfnorm.logpdf(grid) + np.log(grid)
+    else:
+        grid = np.exp(np.linspace(-3, 5, 81))
+        log_p = stats.invgamma.logpdf(grid**2, 1) + 2 * np.log(grid)
+    parts = []
+    for i, weight in enumerate(grid):
+        for j, bias in enumerate(grid):
+            precision = design.T @ design / sigma**2 + np.diag(np.r_[[weight**-2] * X.shape[1], bias**-2])
+            mean = np.linalg.solve(precision, design.T @ y) / sigma**2
+            evidence = mean @ design.T @ y / sigma**2 / 2 - np.linalg.slogdet(precision)[1] / 2
+            evidence += log_p[i] + log_p[j] - X.shape[1] * np.log(weight) - np.log(bias)
+            parts.append((evidence, new @ mean, np.einsum("ij,ji->i", new, np.linalg.solve(precision, new.T))))
+    evidence, means, variances = map(np.array, zip(*parts, strict=True))
+    p = np.exp(evidence - evidence.max())
+    p /= p.sum()
+    return p @ means, np.sqrt(p @ variances + p @ means**2 - (p @ means) ** 2)
+
+
+@pytest.mark.parametrize("prior", HIERARCHICAL, ids=lambda prior: prior.family)
+def test_laplace_with_unknown_prior_scales(linear, prior):
+    """Normal approximations of the scales, not Monte Carlo, limit it: sds within 15 %, means within a third of one."""
+    X, y, X_new, _ = linear
+    post = bdl.fit(dataclasses.replace(LINEAR, prior=prior), X, y, engine=bdl.Laplace(), progress=False)
+    mean, sd = mixture_over_scales(prior, X, y, 0.3, X_new)
+    prediction = post.predict(X_new)
+    assert post.raw.info["converged"]
+    np.testing.assert_allclose(prediction.epistemic, sd, rtol=0.15)
+    assert np.all(np.abs(prediction.mean - mean) < sd / 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prior", HIERARCHICAL, ids=lambda prior: prior.family)
+def test_laplace_of_a_network_with_unknown_prior_scales(prior):
+    """A network is not linear: predictive sds at the training inputs agree with NUTS to 25 % on average."""
+    X, y = linear_data(60)
+    y = y + np.sin(2 * X[:, 0])
+    model = bdl.BNN(hidden=(5,), prior=prior)
+    laplace, nuts = (
+        bdl.fit(model, X, y, engine=engine, progress=False).predict(X) for engine in (bdl.Laplace(), bdl.NUTS(500, 500, 2))
+    )
+    ratio = laplace.epistemic / nuts.epistemic
+    assert 1 / 1.25 < np.exp(np.log(ratio).mean()) < 1.25
+    np.testing.assert_allclose(laplace.std, nuts.std, rtol=0.25)
 
 
 @pytest.mark.parametrize("engine", [bdl.ExactGP(), bdl.NUTS(100, 50, 1)], ids=["exact", "nuts"])

@@ -163,3 +163,23 @@ def test_equinox_module_of_the_wrong_width_is_refused():
     module = eqx.nn.MLP(2, 3, 4, 1, key=jax.random.key(0))
     with pytest.raises(bdl.ModelError, match="3 outputs, expected 1"):
         bdl.fit(bdl.BNN(network=module), np.random.default_rng(0).normal(size=(9, 2)), np.arange(9.0), progress=False)
+
+
+@pytest.mark.parametrize("name", ["laplace", "student", "horseshoe"])
+def test_laplace_refuses_priors_without_a_normal_shape(name):
+    """A kink or a heavy tail has no curvature that describes it, and a scale per weight is too many for its search."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(12, 2))
+    with pytest.raises(bdl.UnsupportedError, match=r"normal with one scale per layer.*Engines that can: NUTS"):
+        bdl.fit(bdl.BNN((), prior=PRIORS[name]), X, X[:, 0], engine=bdl.Laplace(), progress=False)
+
+
+def test_degrees_of_freedom_leave_a_finite_variance():
+    """Noise of 2.5 degrees of freedom: every draw of df is above 2, where mean and variance of y exist."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 1))
+    y = X[:, 0] + 0.3 * rng.standard_t(2.5, size=40)
+    post = bdl.fit(bdl.BNN((), likelihood=bdl.StudentT()), X, y, engine=bdl.NUTS(200, 300, 2), progress=False)
+    prediction = post.predict(X)
+    assert post.samples["df"].min() > 2
+    assert np.isfinite(prediction.mean).all() and np.isfinite(prediction.std).all()

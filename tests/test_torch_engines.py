@@ -9,6 +9,7 @@ import numpyro.distributions as dist
 import pytest
 from arviz_stats.base import array_stats
 from numpyro.infer.util import log_density
+from scipy import stats
 
 import bayesdl as bdl
 from bayesdl import kernels, likelihoods, priors
@@ -96,6 +97,15 @@ def both_log_densities(problem):
 def test_log_density_is_numpyros(prior, likelihood):
     ours, theirs = both_log_densities(bnn_problem(bdl.BNN(hidden=(3,), prior=prior, likelihood=likelihood)))
     assert theirs == pytest.approx(ours, rel=1e-5)
+
+
+def test_shifted_laws_know_their_support():
+    """df = 2 + Gamma(2, 0.1): so Pyro's sampler, too, moves on (2, infinity)."""
+    poutine = install.load("pyro").poutine
+    problem = bnn_problem(bdl.BNN(hidden=(), likelihood=likelihoods.StudentT()))
+    law = poutine.trace(problem.structure.pyro_program()).get_trace(*map(torch.tensor, problem.args)).nodes["df"]["fn"]
+    assert law.support.lower_bound == 2
+    assert law.log_prob(torch.tensor(5.0)).item() == pytest.approx(stats.gamma.logpdf(3.0, 2, scale=10), rel=1e-6)
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu", "gelu", "silu", "sine"])
@@ -302,6 +312,17 @@ def test_svgp_learns_hyperparameters():
     ours, theirs = (bdl.fit(model, X, y, engine=e, progress=False) for e in (bdl.ExactGP(num_restarts=1), engine))
     assert 0 < ours.raw.info["log_evidence"] - theirs.raw.info["elbo"] < 1
     assert theirs.raw.info["hyperparameters"]["sigma"] == pytest.approx(ours.raw.info["hyperparameters"]["sigma"], rel=0.05)
+    assert theirs.diagnose().ok
+
+
+@pytest.mark.parametrize("num_steps", [1, 10, 100])
+def test_svgp_says_that_it_was_stopped_early(num_steps):
+    """The bound is still 20 to 120 nats below what 800 steps reach, though the falling step size has flattened its end."""
+    X, y = wave(300)
+    engine = bdl.GPyTorchGP("svgp", num_inducing=5, num_steps=num_steps)
+    post = bdl.fit(bdl.GP(kernels.RBF()), X, y, engine=engine, progress=False)
+    with pytest.warns(UserWarning, match="did not converge"):
+        assert not post.diagnose().ok
 
 
 FITS = {
@@ -381,8 +402,11 @@ def test_missing_torch_says_what_to_install(monkeypatch):
     [
         lambda: bdl.GPyTorchGP("sparse"),
         lambda: bdl.GPyTorchGP(num_steps=0),
+        lambda: bdl.GPyTorchGP(num_inducing=True),
+        lambda: bdl.GPyTorchGP(num_restarts=True),
         lambda: bdl.GPyTorchGP(learning_rate=-1.0),
         lambda: bdl.PyroNUTS(num_samples=0),
+        lambda: bdl.PyroNUTS(num_chains=True),
         lambda: bdl.PyroNUTS(target_accept=1.0),
         lambda: bdl.PyroNUTS(max_tree_depth=0),
     ],

@@ -136,7 +136,8 @@ class BNN(AbstractTableModel):
             return functools.partial(program, lang=PYRO)
 
         return LayeredNetwork(
-            weights=tuple(self.prior.weight_site(leaf) for leaf in leaves),
+            weights={self.prior.weight_site(leaf): leaf.name for leaf in leaves},
+            scale_per_site=self.prior.scale_per_leaf,
             linearized=linear,
             pyro_program=pyro_program if self.network is None else None,
         )

@@ -13,6 +13,7 @@ Bürkner and Vehtari 2022, arXiv:2103.10522).
 from __future__ import annotations
 
 import dataclasses
+import functools
 import html
 import warnings
 from collections.abc import Callable
@@ -87,7 +88,7 @@ class Calibration:
 def sbc(
     model: Any,
     *data: Any,
-    engine: AbstractMCMC = NUTS(num_warmup=300, num_samples=60, thinning=5),
+    engine: Any = NUTS(num_warmup=300, num_samples=60, thinning=5),
     num_simulations: int = 200,
     seed: int = 0,
     progress: Any = True,
@@ -189,9 +190,15 @@ def transform(ranks: Int[np.ndarray, "n"], num_draws: int, rng: np.random.Genera
 
 def uniformity(ranks: Int[np.ndarray, "n"], num_draws: int, rng: np.random.Generator) -> float:
     """The p-value of uniform ranks by the smallest pointwise binomial tail of their distribution function."""
-    null = np.array([smallest_tail(rng.uniform(size=len(ranks))) for _ in range(NULL_SIMULATIONS)])
     found = smallest_tail(transform(ranks, num_draws, rng))
-    return float((1 + np.sum(null <= found)) / (1 + NULL_SIMULATIONS))
+    return float((1 + np.sum(tails_of_uniform(len(ranks)) <= found)) / (1 + NULL_SIMULATIONS))
+
+
+@functools.cache
+def tails_of_uniform(n: int) -> Float[np.ndarray, "simulations"]:
+    """`smallest_tail` of n uniform numbers, many times."""
+    rng = np.random.default_rng(0)
+    return np.array([smallest_tail(rng.uniform(size=n)) for _ in range(NULL_SIMULATIONS)])
 
 
 def smallest_tail(u: Float[np.ndarray, "n"]) -> float:

@@ -173,12 +173,12 @@ def stochastic_findings(facts: dict[str, float]) -> list[str]:
     cure = "lower step_size, raise batch_size, or use control_variates=True"
     if heat > HEAT_LIMIT:
         findings.append(
-            f"The momentum is {100 * heat:.0f} % too hot where gradient noise acts: the noise of minibatches, or steps that are "
-            f"too long, widen the posterior there; {cure}."
+            f"The momentum is {100 * heat:.0f} % too hot where gradient noise acts: the noise of minibatches, or too long "
+            f"steps, widen the posterior there; {cure}."
         )
     if facts.get("clamp fraction", 0) > CLAMPED_LIMIT:
         findings.append(
-            f"At {100 * facts['clamp fraction']:.0f} % of the draws gradient noise was larger than friction can balance; {cure}."
+            f"At {100 * facts['clamp fraction']:.0f} % of the draws gradient noise was more than friction can balance; {cure}."
         )
     if asked != 1:
         findings.append(f"Draws are of p(z | y)^(1/{asked:g}), as temperature={asked:g} was asked for, not of the posterior.")

@@ -84,8 +84,8 @@ def compared(step_sizes: tuple[float, float], one: np.ndarray, two: np.ndarray) 
     mean_errors = [array_stats.mcse(v, **axes) for v in (one, two)]
     sd_errors = [array_stats.mcse(v, method="sd", **axes) / sd for v, sd in zip((one, two), sds, strict=True)]
     shift = np.abs(means[1] - means[0])
-    mean_z = float(np.max(shift / np.hypot(*mean_errors)))
+    mean_z = float(np.max(shift / np.hypot(mean_errors[0], mean_errors[1])))
     log_ratio = np.log(sds[1] / sds[0])
-    sd_z = float(np.median(log_ratio) / np.median(np.hypot(*sd_errors)))
+    sd_z = float(np.median(log_ratio) / np.median(np.hypot(sd_errors[0], sd_errors[1])))
     ok = mean_z < LIMIT and abs(sd_z) < LIMIT
     return StepHalving(step_sizes, float(np.exp(np.median(log_ratio))), float(np.max(shift / sds[0])), sd_z, mean_z, ok)

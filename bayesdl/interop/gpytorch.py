@@ -23,7 +23,7 @@ import numpy as np
 import numpyro.distributions as dist
 
 from bayesdl import kernels
-from bayesdl.kernels import AbstractKernel, lengthscale_prior, scale_prior
+from bayesdl.kernels import AbstractKernel, check_length, lengthscale_prior, scale_prior
 from inference.engine import UnsupportedError
 from inference.torch.install import load
 
@@ -40,7 +40,7 @@ def render(kernel: AbstractKernel, num_inputs: int) -> Any:
 
     Raises:
         UnsupportedError: for a kernel made with tinygp.
-        ValueError: where the length scales are not one or one per input.
+        ModelError: where the length scales are not one or one per input.
 
     Example:
         >>> render(kernels.Linear(variance=2.0), num_inputs=1).variance.item()
@@ -104,11 +104,10 @@ class Renderer:
     def stationary(self, kernel: kernels.AbstractStationary, prefix: str) -> Any:
         from gpytorch.kernels import MaternKernel, RBFKernel
 
+        check_length(kernel, self.num_inputs)
         per_input = isinstance(kernel.lengthscale, tuple) or (kernel.ard and not isinstance(kernel.lengthscale, int | float))
         options = {"ard_num_dims": self.num_inputs if per_input else None, "lengthscale_constraint": positive()}
         unit = RBFKernel(**options) if isinstance(kernel, kernels.RBF) else MaternKernel(nu=MATERN[type(kernel)], **options)
-        if isinstance(kernel.lengthscale, tuple) and len(kernel.lengthscale) != self.num_inputs:
-            raise ValueError(f"{kernel} has {len(kernel.lengthscale)} length scales, expected one or {self.num_inputs}.")
         shape = (self.num_inputs,) if kernel.ard else ()
         self.place(unit, "lengthscale", f"{prefix}lengthscale", kernel.lengthscale, lengthscale_prior(self.num_inputs), shape)
         return self.scaled(unit, kernel.variance, prefix)

@@ -1,8 +1,9 @@
 """The modelling language in Pyro's words, so that the text of a prior, a network or a likelihood is also a Pyro program.
 
-NumPyro and Pyro name their distributions and their parameters alike, with two exceptions that are settled here: the
-negative binomial, and the type of numbers. Every parameter becomes a float64 tensor, whatever torch's default type is,
-so that both programs have the same log density to rounding (Phan, Pradhan and Jankowiak 2019, arXiv:1912.11554).
+NumPyro and Pyro name their distributions and their parameters alike, with three exceptions that are settled here: the
+negative binomial, laws that are shifted, and the type of numbers. Every parameter becomes a float64 tensor, whatever
+torch's default type is, so that both programs have the same log density to rounding (Phan, Pradhan and Jankowiak 2019,
+arXiv:1912.11554).
 """
 
 from __future__ import annotations
@@ -65,6 +66,24 @@ def dist_from(law: Any) -> Any:
         ) from None
 
 
+class Shift(distributions.transforms.AffineTransform):
+    """x + loc for a positive x; torch's own transform forgets that the result is above loc."""
+
+    domain = distributions.constraints.positive
+
+    @property
+    def codomain(self) -> Any:
+        return distributions.constraints.greater_than(self.loc)
+
+    def with_cache(self, cache_size: int = 1) -> Shift:
+        return Shift(self.loc, self.scale, cache_size=cache_size)
+
+
+def shifted(law: Any, by: float) -> Any:
+    """The law of x + by for a positive x."""
+    return distributions.TransformedDistribution(law, [Shift(tensor(by), 1.0)])
+
+
 def negative_binomial(concentration: Any, logits: Any) -> Any:
     """NB with mean concentration * exp(logits)."""
     return DISTRIBUTIONS.NegativeBinomial(total_count=concentration, logits=logits)
@@ -76,6 +95,7 @@ PYRO = Language(
     plate=pyro.plate,
     dist=DISTRIBUTIONS,
     dist_from=dist_from,
+    shifted=shifted,
     negative_binomial=negative_binomial,
     exp=lambda x: torch.exp(tensor(x)),
     log=lambda x: torch.log(tensor(x)),

@@ -76,11 +76,10 @@ class NumPyroSampler(AbstractSampler):
         begin = self.compiled_start()
         states = begin(keys)
         for attempt in range(1, ATTEMPTS):
-            bad = ~np.isfinite(states.potential_energy)
-            if not bad.any():
+            good = np.isfinite(states.potential_energy)
+            if good.all():
                 return states
-            again = begin(jax.vmap(lambda key, attempt=attempt: jax.random.fold_in(key, attempt))(keys))
-            states = jax.tree.map(lambda new, old: jnp.where(over(bad, new), new, old), again, states)
+            states = replaced(states, begin(jax.vmap(jax.random.fold_in, (0, None))(keys, attempt)), good)
         raise ProblemError(no_start_message(self.problem))
 
     def step(self, i: jax.Array, state: Any) -> Any:
@@ -103,9 +102,13 @@ class NumPyroSampler(AbstractSampler):
         return {"step_size": [float(s) for s in np.atleast_1d(states.adapt_state.step_size)]}
 
 
-def over(mask: np.ndarray, like: jax.Array) -> np.ndarray:
-    """A mask over chains, shaped to broadcast."""
-    return mask.reshape(-1, *(1,) * (like.ndim - 1))
+def replaced(states: Any, others: Any, good: np.ndarray) -> Any:
+    """States of all chains, those that are not good replaced by the others."""
+
+    def one(old: jax.Array, new: jax.Array) -> jax.Array:
+        return jnp.where(good.reshape(-1, *(1,) * (old.ndim - 1)), old, new)
+
+    return jax.tree.map(one, states, others)
 
 
 @dataclasses.dataclass(frozen=True)

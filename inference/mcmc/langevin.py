@@ -132,7 +132,9 @@ class LangevinSampler(AbstractSampler):
         size, along = jnp.maximum(jnp.sum(e**2), 1e-30), jnp.sum(e * p)  # at an anchor there is no noise
         ratio = h**2 * size / jnp.maximum(temperature, 1e-10)
         share = jnp.where(temperature > 0, 1 - jnp.sqrt(jnp.maximum(1 - ratio, 0.0)), 0.0)
-        return along**2 / size, ratio, p - share * along / size * e
+        # differences to an anchor lie along the way that the momentum took, so with control variates it is hotter along them
+        towards = jnp.mean(p**2) if self.engine.control_variates else along**2 / size
+        return towards, ratio, p - share * along / size * e
 
     def schedule(self, i: jax.Array) -> tuple[Any, Any]:
         """Step size and temperature of step i; the first half of warm-up shortens long steps, so that chains arrive."""

@@ -38,6 +38,7 @@ from inference.torch.install import load, missing
 BLOCK = 50
 NATURAL_STEP = 0.3
 CLUSTERED = 20_000  # rows that k-means looks at
+SLOPE = 0.01  # nats per row that the bound may still gain for each unit on the hyperparameters' logarithmic scale
 INDUCING = "variational_strategy.inducing_points"
 
 
@@ -146,7 +147,11 @@ class GPyTorchGP(AbstractEngine):
         model.train()
         progress.start(self.num_steps, "SVGP")
         batches = minibatches(len(y), self.batch_size)
+        halfway, half = -math.inf, self.num_steps // 2
         for step in range(1, self.num_steps + 1):
+            if step == half + 1:
+                halfway = bound(model, X, y, self.batch_size)
+                model.train()
             rows = next(batches)
             model.zero_grad()
             loss = -objective(model(X[rows]), y[rows])
@@ -159,7 +164,13 @@ class GPyTorchGP(AbstractEngine):
         if not math.isfinite(elbo):
             raise ProblemError(f"SVGP diverged: the ELBO is {elbo}. Lower learning_rate (now {self.learning_rate}).")
         answer = "an approximation with inducing points: judge it by post.score on held-out data"
-        return {"elbo": elbo, "answer": answer}
+        converged = (elbo - halfway) / self.path(half) <= max(1.0, SLOPE * len(y))
+        return {"elbo": elbo, "converged": converged, "answer": answer}
+
+    def path(self, start: int) -> float:
+        """How far Adam can move a hyperparameter on its logarithmic scale from this step to the last."""
+        cosines = np.cos(np.pi * np.arange(start, self.num_steps) / self.num_steps)
+        return self.learning_rate * float(np.sum(1 + cosines)) / 2
 
 
 class Predict:
