@@ -122,7 +122,9 @@ class Run:
                 if folder and every and (stop - saved >= every or stop == end):
                     folder.save(freeze(states), stop)
                     saved = stop
-                divergences += int(block.get("stats/diverging", np.zeros(1)).sum())
+                divergences += (
+                    0 if done < 0 else int(block.get("stats/diverging", np.zeros(1)).sum())
+                )  # adaptation's do not count
                 progress.advance(stop - done, stage="warm-up" if done < 0 else "sampling", divergences=divergences)
         except KeyboardInterrupt:
             if at[1] <= self.offset:
