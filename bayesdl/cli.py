@@ -16,7 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-ENGINES = ("auto", "nuts", "hmc", "vi", "laplace", "exact-gp", "gpytorch", "pyro")
+ENGINES = (
+    *("auto", "nuts", "hmc", "mclmc", "sgld", "sghmc", "cyclical-sgmcmc"),
+    *("vi", "laplace", "exact-gp", "gpytorch", "pyro"),
+)
 LIKELIHOODS = ("normal", "student-t", "bernoulli", "categorical", "poisson", "negative-binomial")
 MAX_DEVICES = 4  # as many as a default run has chains
 

@@ -26,7 +26,7 @@ LIKELIHOODS = {
     "poisson": likelihoods.Poisson,
     "negative-binomial": likelihoods.NegativeBinomial,
 }
-ENGINE_NAMES = {"ExactGP": "exact-gp", "GPyTorchGP": "gpytorch", "PyroNUTS": "pyro"}
+ENGINE_NAMES = {"CyclicalSGMCMC": "cyclical-sgmcmc", "ExactGP": "exact-gp", "GPyTorchGP": "gpytorch", "PyroNUTS": "pyro"}
 ENGINE_BY_NAME = {ENGINE_NAMES.get(cls.__name__, cls.__name__.lower()): cls for cls in ENGINES}
 
 TYPES = {
