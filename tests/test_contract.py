@@ -24,7 +24,12 @@ FAST = {
     "GPyTorchGP": dict(num_restarts=1),
 }
 MODELS = CASES | {"process": (bdl.GP(), rows)}
-ALL = [(engine, case) for engine in ENGINES for case in MODELS]
+COSTLY = ("MCLMC", "SGLD", "CyclicalSGMCMC")  # they share their machinery with SGHMC, or compile for long
+ALL = [
+    pytest.param(engine, case, marks=[pytest.mark.slow] if engine.__name__ in COSTLY and case != "rows" else [])
+    for engine in ENGINES
+    for case in MODELS
+]
 SPECS = ("rows", "process")  # the others are NumPyro functions
 NUTS = bdl.NUTS(num_warmup=30, num_samples=20, num_chains=2)
 ROUND_TRIPS = {

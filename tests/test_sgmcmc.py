@@ -56,7 +56,10 @@ UNBIASED = {
 }
 
 
-@pytest.mark.parametrize("name", UNBIASED)
+SLOWER = ("SGLD, all rows", "MCLMC, adjusted")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOWER else []) for n in UNBIASED])
 def test_no_bias_that_monte_carlo_can_see(name):
     """Gradients without noise, or nearly: positions of a normal posterior have no bias (z < 4)."""
     post, mean_z, sd_z, _, _ = against_exact(UNBIASED[name], *simulated())
@@ -236,6 +239,7 @@ def test_boston_network_against_hmc(reference):
     assert shift.mean() < 0.15
 
 
+@pytest.mark.slow
 def test_several_rows_and_devices_change_nothing_in_distribution():
     assert jax.device_count() == 2
     X, y = simulated()
