@@ -355,6 +355,9 @@ def test_progress_adds_up():
         def advance(self, steps, **facts):
             self.done += steps
 
+        def note(self, message):
+            pass
+
         def close(self):
             pass
 
