@@ -45,8 +45,19 @@ class AbstractPrediction(abc.ABC):
         values = self.stream.map(stream.log_density, self._read(y))
         return values.astype(np.float64) - np.log(self.target.scale).sum()
 
+    def check_rows(self, y: Any) -> None:
+        """Refuses targets that are not one per predicted row.
+
+        Raises:
+            ValueError: with both numbers.
+        """
+        rows = self.stream.num_rows
+        if rows is not None and len(y) != rows:
+            raise ValueError(f"y has {len(y)} targets for {rows} predicted rows.")
+
     def _read(self, y: Any) -> np.ndarray:
         """Targets as the model sees them; those of a program as they are."""
+        self.check_rows(y)
         return np.asarray(y) if self.stream.num_rows is None else self.target.read(y)
 
     def __repr__(self) -> str:

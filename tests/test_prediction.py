@@ -232,3 +232,11 @@ def test_what_was_compiled_keeps_no_posterior_alive():
     del post
     gc.collect()
     assert alive() is None
+
+
+def test_targets_for_other_rows_are_refused():
+    X = np.linspace(-1, 1, 30)[:, None]
+    post = bdl.fit(bdl.BNN(hidden=()), X, X[:, 0] + np.sin(40 * X[:, 0]), engine=bdl.Laplace(), progress=False)
+    for ask in (post.predict(X).log_prob, post.predict(X).cdf, lambda y: post.score(X, y)):
+        with pytest.raises(ValueError, match="y has 3 targets for 30 predicted rows"):
+            ask(np.zeros(3))

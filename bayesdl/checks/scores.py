@@ -37,9 +37,7 @@ def score(prediction: AbstractPrediction, y: Any) -> Scores:
     Raises:
         ValueError: where y does not have a target per predicted row.
     """
-    rows = prediction.stream.num_rows
-    if rows is not None and len(y) != rows:
-        raise ValueError(f"y has {len(y)} targets for {rows} predicted rows.")
+    prediction.check_rows(y)
     if isinstance(prediction, ClassPrediction):
         return class_scores(prediction, y)
     assert isinstance(prediction, Prediction)
