@@ -57,7 +57,7 @@ def line(x, y=None):
 
 
 settings = bdl.NUTS(num_warmup=500, num_samples=500, num_chains=4, chain_method="vectorized")
-post = bdl.fit(line, x, y=y, engine=settings, seed=0, progress=False)
+post = bdl.fit(line, x, y=y, engine=settings, seed=1, progress=False)
 post.summary().round(3)
 
 # %% [markdown]
