@@ -86,7 +86,7 @@ def peers(problem: Any, engine: Any) -> dict[str, Any]:
     def ours() -> Any:
         sampler = engine.sampler(problem)
         start = sampler.compiled_start()
-        made = Run(engine, sampler, jax.eval_shape(jax.vmap(sampler.init), jax.random.split(jax.random.key(0), CHAINS)), DRAWS)
+        made = Run(engine, sampler, DRAWS)
 
         def run(seed: int) -> Any:
             states = place(start(jax.random.split(jax.random.key(seed), CHAINS)), made.layout)

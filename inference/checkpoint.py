@@ -67,7 +67,7 @@ class Folder:
         self.path = path
         if not path.exists():
             self.create(identity, layout)
-        self.refuse_another_run(identity, layout)
+        self.refuse_another_run(identity)
         import h5py
 
         self.file: Any = h5py.File(path / "draws.h5", "r+")
@@ -89,7 +89,7 @@ class Folder:
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 
-    def refuse_another_run(self, identity: dict[str, Any], layout: dict[str, Any]) -> None:
+    def refuse_another_run(self, identity: dict[str, Any]) -> None:
         cure = "Give another path, or remove the folder to begin anew."
         try:
             stored = json.loads((self.path / "manifest.json").read_text())

@@ -9,10 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 import numpyro
-import numpyro.distributions as dist
 import pytest
 from toys import entries, tensor_program
 
@@ -142,14 +140,9 @@ def test_extend_refused():
 
 
 def other_program(i, j, y=None):
-    """The same sites and shapes with another prior."""
-    a = numpyro.sample("a", dist.Normal(0, 2).expand([3]).to_event(1))
-    b = numpyro.sample("b", dist.Normal(0, 1).expand([3]).to_event(1))
-    sigma = numpyro.sample("sigma", dist.HalfNormal(0.5))
-    with numpyro.plate("entries", len(i)) as index:
-        basis = [jnp.stack([jnp.ones(len(index)), x[index], x[index] ** 2], axis=-1) for x in (i, j)]
-        mean = (basis[0] @ a) * (basis[1] @ b)
-        numpyro.sample("y", dist.Normal(mean, sigma), obs=None if y is None else y[index])
+    """The same sites and shapes with another density."""
+    with numpyro.handlers.scale(scale=0.5):
+        tensor_program(i, j, y)
 
 
 def test_another_run_is_refused(tmp_path):

@@ -57,7 +57,12 @@ def tuned_mclmc(density: Callable, start: jax.Array, key: jax.Array, num_warmup:
         tune,
         density,
     )
-    return Microcanonical(chain, tuned, run, jnp.ones(()), jnp.zeros((), bool), jnp.zeros(()), jnp.ones((), int))
+    return before_first_step(chain, tuned, run)
+
+
+def before_first_step(chain: Any, tuned: Any, key: jax.Array) -> Microcanonical:
+    """The state of a tuned chain."""
+    return Microcanonical(chain, tuned, key, jnp.ones(()), jnp.zeros((), bool), jnp.zeros(()), jnp.ones((), int))
 
 
 def step_mclmc(density: Callable, state: Microcanonical) -> Microcanonical:
@@ -88,7 +93,7 @@ def tuned_adjusted_mclmc(
     chain, tuned, _ = blackjax.adjusted_mclmc_find_L_and_step_size(
         adjusted_kernel(), density, num_warmup * 5, dynamic.init(start, density, begin), tune, target_accept
     )
-    return Microcanonical(chain, tuned, run, jnp.ones(()), jnp.zeros((), bool), jnp.zeros(()), jnp.ones((), int))
+    return before_first_step(chain, tuned, run)
 
 
 def step_adjusted_mclmc(density: Callable, state: Microcanonical) -> Microcanonical:

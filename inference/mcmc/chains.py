@@ -46,7 +46,7 @@ def run_chains(
         CheckpointError: where the checkpoint belongs to another run or cannot be written.
     """
     keys = jax.random.split(key, engine.num_chains) if engine.num_chains > 1 else key[None]
-    run = Run(engine, sampler, jax.eval_shape(jax.vmap(sampler.init), keys), engine.num_samples)
+    run = Run(engine, sampler, engine.num_samples)
     folder = open_folder(checkpoint, run, key) if checkpoint else None
     saved = folder.load() if folder else None
     if saved:
@@ -60,8 +60,7 @@ def continue_chains(
     engine: AbstractMCMC, sampler: AbstractSampler, draws: Draws, num_samples: int, progress: AbstractProgress
 ) -> Draws:
     """The draws and `num_samples` more, from the state they hold."""
-    keys = jax.random.split(jax.random.key(0), engine.num_chains)
-    run = Run(engine, sampler, jax.eval_shape(jax.vmap(sampler.init), keys), num_samples, offset=draws.length)
+    run = Run(engine, sampler, num_samples, offset=draws.length)
     more = run.draws(thaw(draws.state, run.structure, run.layout), draws.length, progress, None, None)
     joined = {
         part: {name: np.concatenate([old[name], new[name]], axis=1) for name in new}
@@ -77,18 +76,17 @@ class Run:
     Args:
         engine: the settings.
         sampler: the chain.
-        structure: shapes of the states of all chains.
         num_samples: draws to keep.
         offset: number of the first one.
     """
 
-    def __init__(
-        self, engine: AbstractMCMC, sampler: AbstractSampler, structure: Any, num_samples: int, offset: int = 0
-    ) -> None:
-        self.engine, self.sampler, self.structure = engine, sampler, structure
+    def __init__(self, engine: AbstractMCMC, sampler: AbstractSampler, num_samples: int, offset: int = 0) -> None:
+        self.engine, self.sampler = engine, sampler
         self.offset, self.num_samples = offset, num_samples
+        keys = jax.random.split(jax.random.key(0), engine.num_chains)
+        self.structure = jax.eval_shape(jax.vmap(sampler.init), keys)  # shapes of the states of all chains
         self.layout: Layout = choose_layout(engine.chain_method, engine.num_chains, sampler.light)
-        self.recorded = jax.eval_shape(jax.vmap(sampler.record), structure)
+        self.recorded = jax.eval_shape(jax.vmap(sampler.record), self.structure)
         self.length = block_length(self.recorded, sampler.num_warmup + num_samples)
         self.block = make_block(sampler, self.layout, self.length)
         self.constrain = jax.jit(lambda z: jax.lax.map(sampler.constrain, z, batch_size=64))
@@ -122,9 +120,8 @@ class Run:
                 if folder and every and (stop - saved >= every or stop == end):
                     folder.save(freeze(states), stop)
                     saved = stop
-                divergences += (
-                    0 if done < 0 else int(block.get("stats/diverging", np.zeros(1)).sum())
-                )  # adaptation's do not count
+                if done >= 0:  # those of adaptation do not count
+                    divergences += int(block["stats/diverging"].sum())
                 progress.advance(stop - done, stage="warm-up" if done < 0 else "sampling", divergences=divergences)
         except KeyboardInterrupt:
             if at[1] <= self.offset:

@@ -59,11 +59,16 @@ class AbstractSampler(abc.ABC):
 
     def steps_before(self, j: Any) -> Any:
         """The number of steps made before draw j is worked on."""
-        return self.num_warmup + jnp.where(j < 0, j, self.thinning * j)
+        return evenly(j, self.num_warmup, self.thinning)
 
     def facts(self, states: Any) -> dict[str, Any]:
         """What is worth noting of the final states (NumPy arrays, random keys as their data), as plain data."""
         return {}
+
+
+def evenly(j: Any, num_warmup: int, thinning: int) -> Any:
+    """Steps before draw j where every kept draw has as many."""
+    return num_warmup + jnp.where(j < 0, j, thinning * j)
 
 
 def strongly_typed(state: Any) -> Any:

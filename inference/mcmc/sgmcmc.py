@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from inference.engine import choice, positive, positive_integers
 from inference.mcmc.engine import AbstractMCMC
 from inference.mcmc.langevin import LangevinSampler
+from inference.mcmc.sampler import evenly
 from inference.mcmc.starts import STARTS
 from inference.problem import Problem, ProblemError
 
@@ -75,7 +76,7 @@ class AbstractSGMCMC(AbstractMCMC):
 
     def steps_before(self, j: Any) -> Any:
         """See `AbstractSampler.steps_before`."""
-        return self.num_warmup + jnp.where(j < 0, j, self.thinning * j)
+        return evenly(j, self.num_warmup, self.thinning)
 
     @abc.abstractmethod
     def damping(self, h: jax.Array) -> jax.Array:
