@@ -7,12 +7,17 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
 from arviz_stats.base import array_stats
 from toys import entries, tensor_program
 
 import bayesdl as bdl
-from inference.mcmc.layout import Layout, choose_layout, lacks_devices
+from bayesdl.model import as_model
+from inference.mcmc.chains import Run
+from inference.mcmc.layout import Layout, choose_layout, lacks_devices, place
+from inference.progress import Silent
 
 
 def test_steps_are_numpyros():
@@ -91,3 +96,32 @@ def test_several_hosts_give_the_draws_of_one(tmp_path):
     for name in one.files:
         for part in two:
             np.testing.assert_array_equal(one[name], part[name], err_msg=name)
+
+
+@pytest.mark.slow
+def test_nuts_over_many_seeds():
+    """Means of a conjugate line at 200 seeds, in Monte Carlo standard errors, are a standard normal sample."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, 30)
+    y = 1 + 2 * x + 0.5 * rng.normal(size=30)
+
+    def line(x, y=None):
+        w = numpyro.sample("w", dist.Normal(0, 2).expand([2]).to_event(1))
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("y", dist.Normal(w[0] + w[1] * x, 0.5), obs=y)
+
+    X = np.c_[np.ones(30), x]
+    mean = np.linalg.solve(X.T @ X / 0.25 + np.eye(2) / 4, X.T @ y / 0.25)
+    model = as_model(line)
+    engine = bdl.NUTS(500, 500, 4, chain_method="vectorized")
+    sampler = engine.sampler(model.problem(model.frame(x, y=y), x, y=y))
+    start, run = sampler.compiled_start(), Run(engine, sampler, 500)
+
+    def z(seed):
+        states = place(start(jax.random.split(jax.random.key(seed), 4)), run.layout)
+        w = run.draws(states, -500, Silent(), None, None).samples["w"].astype(float)
+        return (w.mean((0, 1)) - mean) / array_stats.mcse(w, chain_axis=0, draw_axis=1)
+
+    scores = np.concatenate([z(seed) for seed in range(200)])
+    assert abs(scores.mean()) < 4 / np.sqrt(scores.size)
+    assert abs(scores.std() - 1) < 4 / np.sqrt(2 * scores.size)
