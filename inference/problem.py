@@ -100,12 +100,18 @@ class Problem:
         args: positional arguments of the program; array leaves are the data.
         kwargs: keyword arguments of the program.
         structure: what special engines may exploit, or None.
+
+    Plates that ask for a `subsample_size` are given all their rows: whether a step sees a batch is the engine's to decide.
     """
 
     program: Program
     args: tuple = ()
     kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     structure: AbstractStructure | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.program, WholePlates | Subsampled):
+            object.__setattr__(self, "program", WholePlates(self.program))
 
     def structure_as(self, kind: type[S]) -> S:
         """The structure, as the kind that an engine asked for in `supports`.
@@ -265,6 +271,31 @@ class Problem:
             if site["value"].shape[axis] != size:
                 rows = site["value"].shape[axis]
                 raise ProblemError(f"Site '{name}' has {rows} rows in a minibatch of {size}; {cure}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class WholePlates:
+    """A program whose plates have all their rows, whatever `subsample_size` they ask for."""
+
+    program: Program
+
+    @property
+    def __wrapped__(self) -> Program:
+        """For `inspect.signature`."""
+        return self.program
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with AllRows():
+            return self.program(*args, **kwargs)
+
+
+class AllRows(Messenger):
+    """See `WholePlates`."""
+
+    def process_message(self, msg: dict) -> None:
+        if msg["type"] == "plate" and msg["value"] is None:
+            size = msg["args"][0]
+            msg["args"], msg["value"] = (size, size), jnp.arange(size)
 
 
 class Subsampled(Messenger):

@@ -1,6 +1,7 @@
 """The contract: every engine that supports a toy problem runs it, repeats itself, saves itself and refuses the rest."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from toys import CASES, rows
@@ -8,7 +9,7 @@ from toys import CASES, rows
 import bayesdl as bdl
 from bayesdl.engines import ENGINES
 from bayesdl.model import as_model
-from inference.problem import ProblemError
+from inference.problem import Problem, ProblemError
 from inference.result import Approximation, Draws, Predictor
 
 FAST = {
@@ -118,6 +119,43 @@ def test_minibatches_are_unbiased(case):
     standard_error = values.std() / np.sqrt(draws)
     assert abs(values.mean() - density(u)) < 4 * standard_error
     assert values.std() > 0
+
+
+@pytest.mark.parametrize("size", [None, 8])
+def test_plates_with_a_subsample_size(size):
+    """The engine decides how many rows a step sees: all of them give the program's log density, and batches its mean."""
+    import numpyro
+    import numpyro.distributions as dist
+
+    def program(x, y):
+        m = numpyro.sample("m", dist.Normal(0, 1))
+        with numpyro.plate("rows", len(x), subsample_size=size) as idx:
+            numpyro.sample("y", dist.Normal(m * x[idx], 1), obs=y[idx])
+
+    x = np.linspace(-1, 1, 20)
+    problem = Problem(program, (jnp.asarray(x), jnp.asarray(2 * x)))
+    exact = -0.5 * (0.3**2 + ((2 - 0.3) ** 2 * x**2).sum()) - 21 / 2 * np.log(2 * np.pi)
+    np.testing.assert_allclose(problem.log_density()(np.array([0.3])), exact, rtol=1e-5)
+    assert all(engine.supports(problem) is None for engine in (bdl.NUTS(), bdl.SGHMC(), bdl.SGHMC(batch_size=8), bdl.VI()))
+    batches = problem.batch_log_density(4)(jnp.array([0.3]), jnp.arange(4))
+    same = -0.5 * (0.3**2 + 5 * ((2 - 0.3) ** 2 * x[:4] ** 2).sum()) - 21 / 2 * np.log(2 * np.pi)
+    np.testing.assert_allclose(batches, same, rtol=1e-5)
+
+
+def test_minibatches_of_few_rows():
+    """A step sees half of a batch twice, and no more rows than there are."""
+    import numpyro
+    import numpyro.distributions as dist
+
+    def ignores_the_index(y):
+        m = numpyro.sample("m", dist.Normal(0, 1))
+        with numpyro.plate("rows", len(y)):
+            numpyro.sample("y", dist.Normal(m, 1), obs=y)
+
+    few = Problem(ignores_the_index, (np.zeros(20),))
+    assert "20 rows in a minibatch of 10" in bdl.SGHMC(batch_size=32).supports(few)
+    one = Problem(ignores_the_index, (np.zeros(1),))
+    assert "has 1 row, which cannot be halved" in bdl.SGHMC().supports(one)
 
 
 def test_minibatches_refused_without_a_plate():

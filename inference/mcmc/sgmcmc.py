@@ -64,12 +64,17 @@ class AbstractSGMCMC(AbstractMCMC):
         return {"temperature": self.temperature, "stochastic": self.batch_size is not None}
 
     def supports(self, problem: Problem) -> str | None:
-        if super().supports(problem) is None and self.batch_size is not None:
-            try:
-                problem.minibatch(min(self.batch_size, problem.data_plate[1]))
-            except ProblemError as error:
-                return str(error).rstrip(".")
-        return super().supports(problem)
+        reason = super().supports(problem)
+        if reason or self.batch_size is None:
+            return reason
+        try:
+            name, total = problem.data_plate
+            if total < 2:
+                return f"plate '{name}' has {total} row, which cannot be halved; use batch_size=None"
+            problem.minibatch(min(self.batch_size, total) // 2)  # a step sees two of these
+        except ProblemError as error:
+            return str(error).rstrip(".")
+        return None
 
     def sampler(self, problem: Problem) -> LangevinSampler:
         return LangevinSampler(self, problem)
