@@ -4,6 +4,7 @@ Where an exact posterior is known, its independent draws are put in the place of
 """
 
 import dataclasses
+import re
 
 import numpy as np
 import numpyro
@@ -14,7 +15,7 @@ from scipy import integrate, special, stats
 
 import bayesdl as bdl
 from bayesdl.checks import densities
-from bayesdl.checks.convergence import TrustWarning
+from bayesdl.checks.convergence import TrustWarning, convergence_findings, sampler_findings, site_statistics
 from bayesdl.checks.loo import estimated
 from bayesdl.model import as_model
 from inference.result import Draws
@@ -297,6 +298,18 @@ class TestLeaveOneOut:
             result = mean_draws(y, 0.0, 10.0).loo()
         assert not result.ok
         assert result.pareto_k[9] > result.threshold == pytest.approx(0.7)
+
+    def test_refuses_draws_of_another_posterior(self):
+        post = pose(mean_program, 3, 0.0, 1.0, y=np.zeros(3))
+        heated = dataclasses.replace(post, raw=dataclasses.replace(post.raw, info={"temperature": 0.1}))
+        broken = pose(
+            mean_program, 3, 0.0, 1.0, y=np.zeros(3), draws={"mu": np.where(np.arange(50) == 7, np.nan, np.ones((2, 50)))}
+        )
+        for check in (bdl.Posterior.loo, bdl.Posterior.sensitivity):
+            with pytest.raises(ValueError, match=r"temperature=0.1 was asked for.* fit with temperature=1"):
+                check(heated)
+            with pytest.raises(ValueError, match="Site 'mu' has draws that are NaN or infinite"):
+                check(broken)
 
     def test_refuses_what_has_no_draws(self, closed_form):
         with pytest.raises(ValueError, match=r"is an approximation: leave-one-out reweights.*bdl.NUTS\(\)"):
@@ -587,3 +600,35 @@ class TestPictures:
         two = bdl.prior_predictive(LINEAR, X, np.c_[Y, Y], num_samples=60).plot(X[:, 0])
         assert len(two) == 2
         assert len(bdl.prior_predictive(LINEAR, X, Y, num_samples=60).plot().lines) == 51
+
+
+class TestDiagnosis:
+    @pytest.mark.parametrize(
+        "engine",
+        [bdl.NUTS(), bdl.HMC(), bdl.MCLMC(adjusted=True), bdl.MCLMC(), bdl.SGLD(), bdl.SGHMC(), bdl.CyclicalSGMCMC()],
+        ids=repr,
+    )
+    def test_cures_of_divergences_are_settings_of_the_engine(self, engine):
+        (finding,) = sampler_findings({"divergences": 3.0}, 100, engine)
+        named = {"target_accept", "num_warmup", "step_size", "adjusted"} & set(re.findall(r"\w+", finding))
+        assert named and named <= {field.name for field in dataclasses.fields(engine)}
+        adapted_to = isinstance(engine, bdl.MCLMC) and not engine.adjusted
+        assert not (adapted_to and "target_accept" in named)
+
+    def test_cures_of_noise_have_an_effect(self):
+        """Where warm-up shortened the steps, a step_size above what it left changes nothing; nor does asking for what is on."""
+        facts = {"momentum temperature": 1.5, "step size shortened to": 0.25}
+        (finding,) = sampler_findings(facts, 100, bdl.SGHMC(step_size=0.04, control_variates=True))
+        assert "lower step_size below 0.01 " in finding and "raise batch_size" in finding
+        assert "control_variates" not in finding
+        (finding,) = sampler_findings({"momentum temperature": 1.5}, 100, bdl.SGHMC(batch_size=None))
+        assert finding.endswith("; lower step_size.")
+
+    def test_chains_in_different_modes_are_not_told_to_run_longer_only(self):
+        (network,), (other,) = (convergence_findings(1.5, 1000.0, 4, has_modes=modes) for modes in (True, False))
+        assert "different modes" in network and "post.score" in network
+        assert "modes" not in other
+
+    def test_constants_have_no_statistics(self):
+        """The mean of 0.1 over draws is not 0.1 to the bit."""
+        assert np.isnan(site_statistics(np.full((4, 101, 2), 0.1))).all()

@@ -6,14 +6,14 @@ the sites that data can identify, the means of some rows where there is a table,
 errors that no single parameter shows (Modrak et al. 2023, arXiv:2211.02383).
 
 Uniformity is judged by the distribution function of the ranks: with u_i = (rank_i + U_i) / (L + 1), U_i uniform, the
-smallest two-sided binomial tail probability over all points is compared with simulations under uniformity (Säilynoja,
-Bürkner and Vehtari 2022, arXiv:2103.10522).
+statistic is the smallest two-sided binomial tail probability over the points j / n (Säilynoja, Bürkner and Vehtari 2022,
+arXiv:2103.10522). Its p-value is exact, however small: it is the probability that the counts of n uniform numbers leave
+the band of all counts with a larger tail.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import html
 import warnings
 from collections.abc import Callable
@@ -23,6 +23,8 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from bayesdl.cells import DataError
+from bayesdl.checks.proper import refuse_unnormalised
 from bayesdl.engines import require
 from bayesdl.model import AbstractModel, AbstractTableModel, as_model
 from bayesdl.precision import precision_of
@@ -35,7 +37,6 @@ from inference.problem import Problem
 from inference.progress import as_progress
 
 LEVEL = 0.01  # of the test over all quantities
-NULL_SIMULATIONS = 2000
 ROWS = 3  # of a table whose means are quantities
 LEAST_EFFICIENCY = 0.5  # effective draws per draw below which ranks are not to be believed
 
@@ -49,35 +50,75 @@ class Calibration:
     """Ranks of the truth among posterior draws.
 
     Attributes:
-        ranks: by quantity, shape (simulations,), from 0 to num_draws.
+        ranks: by quantity, shape (simulations,), from 0 to num_draws; simulations that are not finite are left out.
         num_draws: L.
         p_values: of uniformity, by quantity.
         efficiency: effective draws per draw, the median over simulations and the worst quantity.
-        ok: whether no p-value is below `LEVEL` divided by the number of quantities, and draws are independent enough.
+        bad_truths: simulations left out because the drawn parameters or data, or their log density, are NaN or infinite.
+        bad_chains: simulations left out because the chain's draws, or their log density, are NaN or infinite.
+        divergences: share of all draws that diverged.
     """
 
     ranks: dict[str, np.ndarray]
     num_draws: int
     p_values: dict[str, float]
     efficiency: float
-    ok: bool
+    bad_truths: int = 0
+    bad_chains: int = 0
+    divergences: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether ranks can be believed and no p-value is below `LEVEL` divided by the number of quantities."""
+        return not self.findings
 
     @property
     def verdict(self) -> str:
-        """One sentence."""
-        limit = LEVEL / len(self.p_values)
-        bad = [name for name, p in self.p_values.items() if p < limit]
+        """What speaks against the engine, or that nothing does."""
+        return " ".join(self.findings) or f"Calibrated as far as {self.kept} simulations can tell: all ranks look uniform."
+
+    @property
+    def kept(self) -> int:
+        """Simulations that ranks are of."""
+        return len(next(iter(self.ranks.values())))
+
+    @property
+    def findings(self) -> list[str]:
+        """A sentence for each reason why the engine is not found calibrated."""
+        if self.bad_truths or self.bad_chains:
+            return self.not_finite()
+        if np.isnan(self.efficiency):
+            return [
+                f"Ranks cannot be believed: {self.num_draws} draws are too few to tell whether they depend; raise num_samples."
+            ]
         if self.efficiency < LEAST_EFFICIENCY:
-            return (
+            return [
                 f"Ranks cannot be believed: {self.efficiency:.2f} effective draws per draw, expected at least "
                 f"{LEAST_EFFICIENCY}; raise thinning, or num_warmup where chains do not mix."
+            ]
+        limit = LEVEL / len(self.p_values)
+        bad = [name for name, p in self.p_values.items() if not p >= limit]
+        return [f"NOT calibrated: the ranks of {', '.join(bad)} are not uniform (p below {limit:.2g})."] if bad else []
+
+    def not_finite(self) -> list[str]:
+        """Sentences on the simulations left out, without which the others say little."""
+        total, found = self.kept + self.bad_truths + self.bad_chains, []
+        if self.bad_truths:
+            found.append(
+                f"Ranks cannot be believed: {self.bad_truths} of {total} simulations, or their log density, are NaN or "
+                "infinite; give priors whose data can be computed (see bdl.prior_predictive)."
             )
-        if bad:
-            return f"NOT calibrated: the ranks of {', '.join(bad)} are not uniform (p below {limit:.2g})."
-        return f"Calibrated as far as {len(next(iter(self.ranks.values())))} simulations can tell: all ranks look uniform."
+        if self.bad_chains:
+            found.append(
+                f"Ranks cannot be believed: draws of {self.bad_chains} of {total} chains, or their log density, are NaN or "
+                "infinite; shorten the engine's steps, or give it another start."
+            )
+        return found
 
     def __repr__(self) -> str:
         rows = [f"  {name:<28}p = {p:.3g}" for name, p in self.p_values.items()]
+        if self.divergences:
+            rows.append(f"  {100 * self.divergences:.2g} % of the draws diverged")
         return "\n".join([self.verdict, *rows])
 
     def _repr_html_(self) -> str:
@@ -110,6 +151,8 @@ def sbc(
 
     Raises:
         UnsupportedError: for an engine that does not draw samples.
+        ModelError: for an improper prior, or a program with factors, as neither can be simulated from.
+        DataError: where nothing is observed.
 
     Example:
         >>> import numpyro, numpyro.distributions as dist
@@ -128,16 +171,19 @@ def sbc(
     with precision_of(spec):
         frame = spec.frame(*data, **named_data)
         problem = spec.problem(frame, *data, **named_data)
-        require(engine, problem)
+        require(dataclasses.replace(engine, num_chains=jax.device_count()), problem)  # chains are as many as data sets
+        refuse_unnormalised(problem)
+        if not problem.observed:
+            raise DataError("Nothing is observed, so there are no data to simulate: give observations as in bdl.fit.")
         key = jax.random.key(seed)
         truth = jax.jit(jax.vmap(problem.prior_sample))(jax.random.split(named(key, "truth"), num_simulations))
         observed = {name: truth[name] for name in problem.observed}
-        draws = infer_many(engine, problem, observed, named(key, "chains"), as_progress(progress))
+        draws, diverging = infer_many(engine, problem, observed, named(key, "chains"), as_progress(progress))
         latents = {name: np.asarray(truth[name])[:, None] for name in problem.latents}
         drawn = {name: draws[name] for name in problem.latents}
         measure = quantities(spec, problem)
         true, found = (flat(jax.tree.map(np.asarray, measure(values, observed))) for values in (latents, drawn))
-    result = judge(true, found, np.random.default_rng(seed))
+    result = judge(true, found, np.random.default_rng(seed), float(diverging.mean()))
     if not result.ok:
         warnings.warn(result.verdict, CalibrationWarning, stacklevel=2)
     return result
@@ -170,17 +216,35 @@ def flat(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return scalars
 
 
-def judge(true: dict[str, np.ndarray], found: dict[str, np.ndarray], rng: np.random.Generator) -> Calibration:
-    """Ranks, their p-values and the efficiency of the draws."""
+def judge(
+    true: dict[str, np.ndarray], found: dict[str, np.ndarray], rng: np.random.Generator, divergences: float = 0.0
+) -> Calibration:
+    """Ranks, their p-values and the efficiency of the draws, over the simulations in which all numbers are finite."""
+    right, drawn = finite(true), finite(found)
+    keep = right & drawn
+    num_draws = next(iter(found.values())).shape[1]
+    ranks = {name: ranked(true[name][keep], found[name][keep], rng) for name in true}
+    p_values = {name: uniformity(rank, num_draws, rng) for name, rank in ranks.items()}
+    efficiency = min(efficiency_of(rows[keep]) for rows in found.values()) if keep.any() else np.nan
+    return Calibration(ranks, num_draws, p_values, efficiency, int(np.sum(~right)), int(np.sum(right & ~drawn)), divergences)
+
+
+def finite(values: dict[str, np.ndarray]) -> np.ndarray:
+    """Whether all quantities of a simulation are finite, shape (simulations,)."""
+    return np.all([np.isfinite(rows).all(axis=1) for rows in values.values()], axis=0)
+
+
+def ranked(true: np.ndarray, found: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Ranks of true, shape (n, 1), among found, shape (n, draws); ties are broken at random, so that they stay uniform."""
+    below, ties = np.sum(found < true, axis=1), np.sum(found == true, axis=1)
+    return below + rng.integers(0, ties + 1)
+
+
+def efficiency_of(rows: np.ndarray) -> float:
+    """Effective draws per draw of chains, shape (n, draws): the median over chains."""
     from arviz_stats.base.array import array_stats
 
-    ranks = {name: np.sum(found[name] < true[name], axis=1) for name in true}
-    num_draws = next(iter(found.values())).shape[1]
-    p_values = {name: uniformity(rank, num_draws, rng) for name, rank in ranks.items()}
-    effective = [np.median([array_stats.ess(row[None], chain_axis=0, draw_axis=1) for row in rows]) for rows in found.values()]
-    efficiency = float(min(effective) / num_draws)
-    ok = efficiency >= LEAST_EFFICIENCY and min(p_values.values()) >= LEVEL / len(p_values)
-    return Calibration(ranks, num_draws, p_values, efficiency, ok)
+    return float(np.median([array_stats.ess(row[None], chain_axis=0, draw_axis=1) for row in rows]) / rows.shape[1])
 
 
 def transform(ranks: Int[np.ndarray, "n"], num_draws: int, rng: np.random.Generator) -> Float[np.ndarray, "n"]:
@@ -189,23 +253,57 @@ def transform(ranks: Int[np.ndarray, "n"], num_draws: int, rng: np.random.Genera
 
 
 def uniformity(ranks: Int[np.ndarray, "n"], num_draws: int, rng: np.random.Generator) -> float:
-    """The p-value of uniform ranks by the smallest pointwise binomial tail of their distribution function."""
-    found = smallest_tail(transform(ranks, num_draws, rng))
-    return float((1 + np.sum(tails_of_uniform(len(ranks)) <= found)) / (1 + NULL_SIMULATIONS))
-
-
-@functools.cache
-def tails_of_uniform(n: int) -> Float[np.ndarray, "simulations"]:
-    """`smallest_tail` of n uniform numbers, many times."""
-    rng = np.random.default_rng(0)
-    return np.array([smallest_tail(rng.uniform(size=n)) for _ in range(NULL_SIMULATIONS)])
+    """The exact p-value of uniform ranks by the smallest pointwise binomial tail of their distribution function."""
+    if len(ranks) < 2:  # which says nothing
+        return 1.0
+    return leaves_band(*band(smallest_tail(transform(ranks, num_draws, rng)), len(ranks)))
 
 
 def smallest_tail(u: Float[np.ndarray, "n"]) -> float:
-    """Min over points x of 2 min(P(K <= k), P(K >= k)), k the number of u below x and K ~ Binomial(n, x)."""
-    from scipy.special import bdtr, bdtrc
+    """Min over points x of min(P(K <= k), P(K >= k)), k the number of u below x and K ~ Binomial(n, x)."""
+    from scipy.special import bdtr
 
     n = len(u)
     x = np.arange(1, n) / n
     k = np.searchsorted(np.sort(u), x)
-    return float(2 * np.minimum(bdtr(k, n, x), bdtrc(k - 1, n, x)).min())
+    return float(np.minimum(bdtr(k, n, x), bdtr(n - k, n, x[::-1])).min())  # P(K >= k) is that of n - K, with 1 - x
+
+
+def band(tail: float, n: int) -> tuple[Int[np.ndarray, "points"], Int[np.ndarray, "points"]]:
+    """Smallest and largest counts at the points j / n whose tails are both larger than `tail`."""
+    from scipy.special import bdtr
+    from scipy.stats import binom
+
+    x, tail = np.arange(1, n) / n, tail * (1 + 1e-9)  # equal tails differ by rounding
+    low = binom.ppf(tail, n, x).astype(int)
+    low += bdtr(low, n, x) <= tail
+    return low, n - low[::-1]
+
+
+def leaves_band(low: Int[np.ndarray, "points"], high: Int[np.ndarray, "points"]) -> float:
+    """The probability that the number of n uniform numbers below j / n is outside low[j - 1], ..., high[j - 1] for some j.
+
+    Given their sum n, independent Poisson(1) numbers are the counts of n uniform numbers in n equal cells. So the
+    distribution of the counts still inside is carried from point to point, and what leaves is added up: sums of positive
+    numbers, exact for small probabilities too.
+    """
+    from scipy.special import gammaln, xlogy
+
+    def poisson(k: np.ndarray, mean: int) -> np.ndarray:
+        return np.exp(xlogy(k, mean) - mean - gammaln(k + 1))
+
+    n = len(low) + 1
+    k = np.arange(n + 1)
+    cell = poisson(k, 1)
+    cell = cell[: np.count_nonzero(cell)]  # the rest is below the smallest number
+    inside, first, left = np.ones(1), 0, 0.0  # probabilities of the counts first, first + 1, ...
+    for j in range(1, n):
+        reached = np.convolve(inside, cell)[: n + 1 - first]
+        counts = k[first : first + len(reached)]
+        outside = (counts < low[j - 1]) | (counts > high[j - 1])
+        left += np.sum(reached[outside] * poisson(n - counts[outside], n - j))
+        inside = reached[~outside]
+        if not len(inside):
+            break
+        first = counts[~outside][0]
+    return float(min(left / poisson(k[-1:], n)[0], 1.0))

@@ -19,7 +19,10 @@ import numpy as np
 from bayesdl.posterior import Posterior
 from bayesdl.precision import is_double, precision_of
 from bayesdl.stream import Stream, means, probabilities
+from inference.engine import AbstractEngine
 from inference.keys import named
+from inference.mcmc.mclmc import MCLMC
+from inference.mcmc.sgmcmc import AbstractSGMCMC
 from inference.result import Approximation, Draws
 
 RHAT_LIMIT = 1.01
@@ -97,8 +100,8 @@ def diagnose_draws(posterior: Posterior, draws: Draws) -> Diagnosis:
     verdict = (
         cut_short(draws)
         + not_finite(draws)
-        + convergence_findings(rhat, ess, chains)
-        + sampler_findings(facts, chains * length)
+        + convergence_findings(rhat, ess, chains, has_modes=len(identified) < len(rows))
+        + sampler_findings(facts, chains * length, posterior.engine)
     )
     ok = not verdict
     if len(identified) < len(rows):
@@ -116,7 +119,7 @@ def site_statistics(values: np.ndarray) -> tuple[float, float, float]:
     flat = np.asarray(values, dtype=np.float64).reshape(*values.shape[:2], -1)
     if not np.isfinite(flat).all():
         return np.inf, 0.0, 0.0
-    flat = flat[..., flat.std((0, 1)) > 0]  # a constant has neither R-hat nor ESS
+    flat = flat[..., np.ptp(flat, axis=(0, 1)) > 0]  # a constant has neither R-hat nor ESS
     if not flat.shape[-1] or flat.shape[1] < 4:
         return np.nan, np.nan, np.nan
     axes: dict[str, Any] = {"chain_axis": 0, "draw_axis": 1}
@@ -167,10 +170,10 @@ def stochastic_facts(draws: Draws) -> dict[str, float]:
     return facts
 
 
-def stochastic_findings(facts: dict[str, float]) -> list[str]:
+def stochastic_findings(facts: dict[str, float], engine: AbstractEngine) -> list[str]:
     findings, asked = [], facts.get("posterior temperature", 1.0)
     heat = facts.get("momentum temperature", asked) / asked - 1
-    cure = "lower step_size, raise batch_size, or use control_variates=True"
+    cure = noise_cure(facts, engine)
     if heat > HEAT_LIMIT:
         findings.append(
             f"The momentum is {100 * heat:.0f} % too hot where gradient noise acts: the noise of minibatches, or too long "
@@ -185,12 +188,43 @@ def stochastic_findings(facts: dict[str, float]) -> list[str]:
     return findings
 
 
-def convergence_findings(rhat: float, ess: float, chains: int) -> list[str]:
+def shorter_steps(facts: dict[str, float], engine: AbstractEngine) -> str:
+    """The cure of steps that are too long; where warm-up shortened them, a value that is shorter still."""
+    factor = facts.get("step size shortened to", 1.0)
+    if isinstance(engine, AbstractSGMCMC) and factor < 1:
+        return f"lower step_size below {engine.step_size * factor:.2g} (to which warm-up shortened it)"
+    return "lower step_size"
+
+
+def noise_cure(facts: dict[str, float], engine: AbstractEngine) -> str:
+    """What to do about gradient noise, of what is not done yet."""
+    cures = [shorter_steps(facts, engine)]
+    if isinstance(engine, AbstractSGMCMC) and engine.batch_size is not None:
+        cures += ["raise batch_size"] + ([] if engine.control_variates else ["use control_variates=True"])
+    return ", or ".join(cures)
+
+
+def divergence_cure(facts: dict[str, float], engine: AbstractEngine) -> str:
+    """What to do about draws that diverged, in settings that the engine has."""
+    if isinstance(engine, AbstractSGMCMC):
+        return f"{shorter_steps(facts, engine)}, or reparametrise"
+    if isinstance(engine, MCLMC) and not engine.adjusted:
+        return "raise num_warmup, which tunes its steps, or use adjusted=True"
+    return "raise target_accept towards 0.99, or reparametrise"
+
+
+def convergence_findings(rhat: float, ess: float, chains: int, has_modes: bool = False) -> list[str]:
+    """Findings on R-hat and ESS; `has_modes` says that the posterior has copies of modes, as those of networks."""
     findings = []
+    cure = "raise num_warmup and num_samples"
+    if has_modes:
+        cure += (
+            ", unless they sit in different modes, which longer chains do not join: then judge by post.score on held-out data"
+        )
     if chains < 2:
         findings.append("There is one chain, so R-hat can miss a chain that is stuck: use num_chains=4.")
     if not rhat <= RHAT_LIMIT:
-        findings.append(f"R-hat is {rhat:.3f}, above {RHAT_LIMIT}: the chains disagree; raise num_warmup and num_samples.")
+        findings.append(f"R-hat is {rhat:.3f}, above {RHAT_LIMIT}: the chains disagree; {cure}.")
     if not ess >= ESS_PER_CHAIN * chains:
         findings.append(
             f"The smallest effective sample size is {ess:.0f}, below {ESS_PER_CHAIN * chains} ({ESS_PER_CHAIN} per chain): "
@@ -199,12 +233,12 @@ def convergence_findings(rhat: float, ess: float, chains: int) -> list[str]:
     return findings
 
 
-def sampler_findings(facts: dict[str, float], total: int) -> list[str]:
+def sampler_findings(facts: dict[str, float], total: int, engine: AbstractEngine) -> list[str]:
     findings = []
     if facts.get("divergences", 0) > 0:
         findings.append(
-            f"{facts['divergences']:.0f} of {total} draws diverged: the sampler misses part of the posterior; raise "
-            "target_accept towards 0.99, or reparametrise."
+            f"{facts['divergences']:.0f} of {total} draws diverged: the sampler misses part of the posterior; "
+            f"{divergence_cure(facts, engine)}."
         )
     if facts.get("saturated trees", 0) > SATURATED_LIMIT:
         findings.append(
@@ -216,7 +250,7 @@ def sampler_findings(facts: dict[str, float], total: int) -> list[str]:
             f"The energy fraction BFMI is {facts['bfmi (smallest)']:.2f}, below {BFMI_LIMIT}: tails are explored slowly; "
             "reparametrise, or raise num_warmup."
         )
-    return findings + stochastic_findings(facts)
+    return findings + stochastic_findings(facts, engine)
 
 
 def diagnose_approximation(posterior: Posterior, approximation: Approximation) -> Diagnosis:

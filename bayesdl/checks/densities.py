@@ -37,9 +37,10 @@ def need_draws(posterior: Posterior, purpose: str) -> None:
         purpose: what the draws are for, as the subject of a sentence.
 
     Raises:
-        ValueError: for an approximation or a predictor.
+        ValueError: for an approximation or a predictor, draws at another temperature, or draws that are not finite.
     """
     if isinstance(posterior.raw, Draws):
+        need_the_posterior(posterior, posterior.raw, purpose)
         return
     if isinstance(posterior.raw, Approximation):
         raise ValueError(
@@ -50,6 +51,22 @@ def need_draws(posterior: Posterior, purpose: str) -> None:
         f"{posterior!r} has no draws of parameters, which {purpose} reweights. Fit with bdl.NUTS(), a GP also with "
         "bdl.ExactGP(hyperparameters='sample'), or judge this fit by post.score on held-out data."
     )
+
+
+def need_the_posterior(posterior: Posterior, draws: Draws, purpose: str) -> None:
+    """Refuses draws that are not of p(z | y)."""
+    temperature = draws.info.get("temperature", 1)
+    if temperature != 1:
+        raise ValueError(
+            f"Draws are of p(z | y)^(1/{temperature:g}), as temperature={temperature:g} was asked for, and {purpose} reweights "
+            "draws of the posterior itself: fit with temperature=1."
+        )
+    for name in posterior.problem.latents:
+        if not np.isfinite(draws.samples[name]).all():
+            raise ValueError(
+                f"Site '{name}' has draws that are NaN or infinite, which {purpose} cannot reweight: see post.diagnose(), and "
+                "fit again."
+            )
 
 
 def log_prior(posterior: Posterior) -> dict[str, Float[np.ndarray, "chain draw"]]:

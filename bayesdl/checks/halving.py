@@ -3,6 +3,9 @@
 Such samplers have a bias that vanishes with the step size. A second run with half the step size and twice the steps per
 draw, so that both cover the same time, shows it: where the two agree within Monte Carlo error the bias is too small to be
 seen, and otherwise the difference is most of it.
+
+Warm-up shortens steps that are too long for the noise of minibatches (`inference/mcmc/langevin.py`), to a length that does
+not depend on the step size that was asked for. So it is the shortened step that is halved.
 """
 
 from __future__ import annotations
@@ -13,10 +16,12 @@ from typing import Any
 import numpy as np
 
 from bayesdl.posterior import Posterior
-from inference.engine import UnsupportedError
+from inference.engine import AbstractEngine, UnsupportedError
+from inference.mcmc.mclmc import MCLMC
 from inference.mcmc.sgmcmc import AbstractSGMCMC
 
-LIMIT = 4.0  # standard errors
+LEVEL = 0.01  # of the test over all means and sds
+LEAST_DRAWS = 4  # per chain, for a Monte Carlo error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +29,12 @@ class StepHalving:
     """What changes when the step size is halved, over the function values E[y | x, z] at training rows.
 
     Attributes:
-        step_sizes: of the two runs.
-        sd_ratio: sd at the half step size over sd at the whole one, the median over values.
+        step_sizes: of the two runs, as warm-up left them, the shortest over chains.
+        sd_ratio: sd at the half step size over sd at the whole one, of the value with the largest `sd_z`.
         mean_shift: largest difference of means, in posterior sds.
-        sd_z: the median log ratio of sds in its standard errors.
+        sd_z: the log ratio of sds in its standard errors where that is largest, with its sign.
         mean_z: the largest difference of means in its standard errors.
+        limit: what |z| exceeds somewhere with probability `LEVEL` where there is no bias, at most.
         ok: whether both are within Monte Carlo error.
     """
 
@@ -37,6 +43,7 @@ class StepHalving:
     mean_shift: float
     sd_z: float
     mean_z: float
+    limit: float
     ok: bool
 
     def __repr__(self) -> str:
@@ -44,48 +51,103 @@ class StepHalving:
         head = (
             "no bias of the step size can be seen"
             if self.ok
-            else f"the step size biases the answer: lower step_size below {whole:g}"
+            else f"the step size biases the answer: lower step_size below {whole:.2g}"
         )
         return (
-            f"{head}\n  step size {whole:g} -> {half:g}: sd ratio {self.sd_ratio:.3f} (z = {self.sd_z:.1f}), "
-            f"largest shift of a mean {self.mean_shift:.2f} sd (z = {self.mean_z:.1f})"
+            f"{head}\n  step size {whole:.2g} -> {half:.2g}: the sd that changes most by a factor {self.sd_ratio:.3f} "
+            f"(z = {self.sd_z:.1f}), largest shift of a mean {self.mean_shift:.2f} sd (z = {self.mean_z:.1f}); "
+            f"chance gives z up to {self.limit:.1f}"
         )
 
 
 def step_halving(posterior: Posterior, progress: Any = True) -> StepHalving:
-    """Runs the posterior's sampler once more with half its step size and compares the function values.
+    """Runs the posterior's sampler once more with half the step size that it had and compares the function values.
 
     Raises:
-        UnsupportedError: for an engine whose step size has no bias, or a model without function values.
+        UnsupportedError: for an engine whose step size has no bias or is not its own to set, or a model without function
+            values that vary.
+        ValueError: for draws that are NaN or infinite.
     """
     from bayesdl.fitting import infer
 
     engine = posterior.engine
     if not isinstance(engine, AbstractSGMCMC):
-        raise UnsupportedError(
-            f"{type(engine).__name__} has no step size to halve; step halving is for SGLD, SGHMC and the like."
+        raise UnsupportedError(refusal(engine))
+    one = usable_values(posterior)  # before the second run, so that nobody waits for a refusal
+    half = halved(engine, posterior.raw.info["shortened"])
+    again = infer(posterior.model, posterior.frame, posterior.problem, half, posterior.seed + 1, progress)
+    step_sizes = tuple(e.step_size * min(p.raw.info["shortened"]) for e, p in ((engine, posterior), (half, again)))
+    return compared(step_sizes, one, usable_values(again))
+
+
+def refusal(engine: AbstractEngine) -> str:
+    """Why an engine's step size cannot be halved."""
+    name = type(engine).__name__
+    if isinstance(engine, MCLMC) and not engine.adjusted:
+        return (
+            f"{name}(adjusted=False) tunes its step size itself, so there is none to halve; its answer has a bias of the step "
+            "size all the same: compare with bdl.MCLMC(adjusted=True), which has none."
         )
-    halved = dataclasses.replace(
-        engine, step_size=engine.step_size / 2, thinning=2 * engine.thinning, num_warmup=2 * engine.num_warmup
-    )
-    again = infer(posterior.model, posterior.frame, posterior.problem, halved, posterior.seed + 1, progress)
-    one, two = posterior.function_values(), again.function_values()
-    if one is None or two is None:
+    return f"{name} has no step size to halve that biases its answer; step halving is for SGLD, SGHMC and the like."
+
+
+def halved(engine: AbstractSGMCMC, shortened: list[float]) -> AbstractSGMCMC:
+    """The engine of the second run.
+
+    Args:
+        engine: of the first run.
+        shortened: factors by which its warm-up shortened the steps, by chain.
+    """
+    step_size = engine.step_size * min(shortened) / 2
+    return dataclasses.replace(engine, step_size=step_size, thinning=2 * engine.thinning, num_warmup=2 * engine.num_warmup)
+
+
+def usable_values(posterior: Posterior) -> np.ndarray:
+    """Function values in double precision, shape (chain, draw, values)."""
+    values = posterior.function_values()
+    if values is None:
         raise UnsupportedError("This model has no function values E[y | x, z] to compare.")
-    return compared((engine.step_size, halved.step_size), one.astype(np.float64), two.astype(np.float64))
+    values = values.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("Function values are NaN or infinite, so there is nothing to compare: see post.diagnose().")
+    if values.shape[1] < LEAST_DRAWS:
+        raise ValueError(f"There are {values.shape[1]} draws per chain, expected at least {LEAST_DRAWS}: raise num_samples.")
+    if constant(values).all():
+        raise UnsupportedError(
+            "The function values E[y | x, z] of this model do not depend on z, so there is nothing to compare."
+        )
+    return values
+
+
+def constant(values: np.ndarray) -> np.ndarray:
+    """Which values are the same in all draws."""
+    return np.ptp(values, axis=(0, 1)) == 0
 
 
 def compared(step_sizes: tuple[float, float], one: np.ndarray, two: np.ndarray) -> StepHalving:
-    """Compares draws of shape (chain, draw, values)."""
+    """Compares draws of shape (chain, draw, values).
+
+    Values that are constant in a run are left out, as they have no Monte Carlo error there. The error of an sd is that of the
+    mean of squared deviations, whose draws depend on each other in another way than those of the values.
+    """
     from arviz_stats.base.array import array_stats
+    from scipy.stats import norm
 
     axes: dict[str, Any] = {"chain_axis": 0, "draw_axis": 1}
+    vary = ~(constant(one) | constant(two))
+    if not vary.any():
+        raise UnsupportedError("No function value E[y | x, z] varies in both runs, so there is nothing to compare.")
+    one, two = one[..., vary], two[..., vary]
     means, sds = [v.mean((0, 1)) for v in (one, two)], [v.std((0, 1)) for v in (one, two)]
     mean_errors = [array_stats.mcse(v, **axes) for v in (one, two)]
-    sd_errors = [array_stats.mcse(v, method="sd", **axes) / sd for v, sd in zip((one, two), sds, strict=True)]
+    squares = [(v - mean) ** 2 for v, mean in zip((one, two), means, strict=True)]
+    sd_errors = [array_stats.mcse(v, **axes) / (2 * sd**2) for v, sd in zip(squares, sds, strict=True)]
     shift = np.abs(means[1] - means[0])
     mean_z = float(np.max(shift / np.hypot(mean_errors[0], mean_errors[1])))
     log_ratio = np.log(sds[1] / sds[0])
-    sd_z = float(np.median(log_ratio) / np.median(np.hypot(sd_errors[0], sd_errors[1])))
-    ok = mean_z < LIMIT and abs(sd_z) < LIMIT
-    return StepHalving(step_sizes, float(np.exp(np.median(log_ratio))), float(np.max(shift / sds[0])), sd_z, mean_z, ok)
+    z = log_ratio / np.hypot(sd_errors[0], sd_errors[1])
+    worst = np.argmax(np.abs(z))
+    limit = float(norm.isf(LEVEL / 2 / (2 * len(z))))  # two sides; as many means as sds
+    ok = bool(mean_z < limit and abs(z[worst]) < limit)
+    ratio, mean_shift = float(np.exp(log_ratio[worst])), float(np.max(shift / sds[0]))
+    return StepHalving(step_sizes, ratio, mean_shift, float(z[worst]), mean_z, limit, ok)

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Shaped
 from numpyro import handlers
-from numpyro.distributions import Unit
 
 from bayesdl.cells import DataError, ModelError
+from bayesdl.checks.proper import refuse_unnormalised
 from bayesdl.checks.statistics import chosen, summarised
 from bayesdl.model import AbstractModel, AbstractTableModel, Program, as_model, observations
 from bayesdl.precision import precision_of
@@ -131,20 +131,6 @@ def told_site(spec: AbstractModel, problem: Problem) -> AbstractModel:
             "or say bdl.Program(function, site=...)."
         )
     return dataclasses.replace(spec, site=candidates[0])
-
-
-def refuse_unnormalised(problem: Problem) -> None:
-    """Refuses programs whose prior cannot be drawn from."""
-    for name, site in problem.trace.items():
-        if site["type"] != "sample":
-            continue
-        if isinstance(site["fn"], Unit):
-            raise ModelError(f"The factor {name!r} leaves the prior unnormalised, so nothing can be drawn from it.")
-        law = site["fn"]
-        while hasattr(law, "base_dist"):
-            law = law.base_dist
-        if type(law).__name__ == "ImproperUniform":
-            raise ModelError(f"Site {name!r} has an improper prior, from which nothing can be drawn: give it a proper one.")
 
 
 def single_column(frame: Any, problem: Problem) -> tuple[np.ndarray | None, str]:
