@@ -14,7 +14,7 @@ if not getattr(inference, "__bayesdl__", False):
         "Another distribution installs a package of that name: uninstall it (`pip uninstall inference`) and reinstall bayesdl."
     )
 
-from bayesdl import kernels, priors
+from bayesdl import kernels, priors, vi
 from bayesdl.bnn.spec import BNN
 from bayesdl.bundle import BundleError, load
 from bayesdl.cells import DataError, ModelError
@@ -86,4 +86,5 @@ __all__ = [
     "prior_predictive",
     "priors",
     "sbc",
+    "vi",
 ]

@@ -27,6 +27,7 @@ from bayesdl import spec
 from bayesdl.model import AbstractModel, Program, as_model
 from bayesdl.posterior import Posterior
 from bayesdl.precision import precision_of
+from inference.engine import AbstractEngine
 from inference.problem import Problem
 from inference.result import Draws
 
@@ -56,7 +57,7 @@ def save(posterior: Posterior, path: str | Path) -> Path:
         "format": "bayesdl",
         "schema": SCHEMA,
         "model": model_data(posterior.model),
-        "engine": spec.to_data(posterior.engine),
+        "engine": engine_data(posterior.engine),
         "frame": spec.to_data(posterior.frame),
         "info": posterior.raw.info,
         "seed": posterior.seed,
@@ -86,13 +87,14 @@ def save(posterior: Posterior, path: str | Path) -> Path:
     return path
 
 
-def load(path: str | Path, model: Any = None) -> Posterior:
+def load(path: str | Path, model: Any = None, engine: Any = None) -> Posterior:
     """Loads a saved posterior; it predicts the same numbers as the one that was saved.
 
     Args:
         path: of the bundle.
         model: the NumPyro function, or the spec with an Equinox network or a tinygp kernel, that was fitted: such code
             is not stored.
+        engine: the engine that fitted, where it holds code: a guide or an objective of your own.
 
     Raises:
         BundleError: for a file that is not a bundle, is damaged, is of a newer schema, or holds the fit of another model.
@@ -101,7 +103,7 @@ def load(path: str | Path, model: Any = None) -> Posterior:
     manifest, arrays, netcdf_bytes = read(path)
     spec_model = the_model(manifest["model"], model, path)
     try:
-        engine, frame = spec.from_data(manifest["engine"]), spec.from_data(manifest["frame"])
+        engine, frame = the_engine(manifest["engine"], engine, path), spec.from_data(manifest["frame"])
     except (spec.SpecError, TypeError, ValueError) as error:
         raise BundleError(f"{path} holds a spec that this version cannot read: {error}") from None
     leaves = [arrays[f"data/{i}"] for i in range(sum(name.startswith("data/") for name in arrays))]
@@ -153,6 +155,27 @@ def model_data(model: AbstractModel) -> Any:
     except spec.SpecError as error:
         name = model.function.__name__ if isinstance(model, Program) else type(model).__name__
         return {"code": name, "why": str(error)}
+
+
+def engine_data(engine: AbstractEngine) -> Any:
+    """The engine as data, or a note of the code that will be asked for."""
+    try:
+        return spec.to_data(engine)
+    except spec.SpecError as error:
+        return {"code": type(engine).__name__, "why": str(error)}
+
+
+def the_engine(data: Any, engine: Any, path: Path) -> AbstractEngine:
+    """The engine that fitted: the stored one, or where it holds code the given one."""
+    if "code" not in data:
+        return spec.from_data(data)
+    if type(engine).__name__ != data["code"]:
+        got = "none" if engine is None else repr(engine)
+        raise BundleError(
+            f"{path} was fitted with an engine that holds code ({data['code']}): load it with "
+            f"bdl.load({str(path)!r}, ..., engine=...), giving the same engine; got {got}."
+        )
+    return engine
 
 
 def the_model(data: Any, model: Any, path: Path) -> AbstractModel:

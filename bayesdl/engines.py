@@ -14,7 +14,7 @@ from inference.problem import Problem
 from inference.structure import AbstractGaussianProcessRegression, LayeredNetwork
 from inference.torch.gpytorch_gp import GPyTorchGP
 from inference.torch.pyro_nuts import PyroNUTS
-from inference.vi.autoguide import VI
+from inference.vi.engine import VI
 from inference.vi.laplace import Laplace
 
 ENGINES: tuple[type[AbstractEngine], ...] = (

@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 import numpyro.distributions as dist
 
+from inference.vi.estimators import MVD, Enum, Implicit, Reinforce, Reparam
+from inference.vi.objectives import OBJECTIVES
+
 
 class SpecError(ValueError):
     """A spec that cannot be written as data."""
@@ -30,6 +33,7 @@ def registry() -> dict[str, type]:
     modules = specs | {"data": data, "columns": columns, "target": target}
     found: dict[str, type] = {"BNN": BNN, "GP": GP, "ProgramFrame": model.ProgramFrame}
     found |= {f"engines.{engine.__name__}": engine for engine in ENGINES}
+    found |= {f"vi.{cls.__name__}": cls for cls in (Reparam, Implicit, Reinforce, Enum, MVD)}
     for prefix, module in modules.items():
         for name, value in vars(module).items():
             if (
@@ -60,6 +64,11 @@ def to_data(value: Any) -> Any:
         return {"class": names[type(value)], **fields}
     if isinstance(value, dist.Distribution):
         return distribution_data(value)
+    if isinstance(value, dict):
+        return {"by name": {name: to_data(entry) for name, entry in value.items()}}
+    function = getattr(value, "func", value)
+    if function in OBJECTIVES.values() and not getattr(value, "args", ()):
+        return {"vi objective": function.__name__, "settings": to_data(dict(getattr(value, "keywords", {})))}
     raise SpecError(f"{type(value).__name__} is code, not data, and cannot be stored in a file.")
 
 
@@ -97,6 +106,13 @@ def from_data(data: Any) -> Any:
         return tuple(from_data(entry) for entry in data)
     if not isinstance(data, dict):
         return data
+    if "by name" in data:
+        return {name: from_data(entry) for name, entry in data["by name"].items()}
+    if "vi objective" in data:
+        if data["vi objective"] not in OBJECTIVES:
+            raise SpecError(f"Unknown objective {data['vi objective']!r}.")
+        objective, settings = OBJECTIVES[data["vi objective"]], from_data(data["settings"])
+        return functools.partial(objective, **settings) if settings else objective
     fields = {name: from_data(entry) for name, entry in data.items() if name not in ("class", "distribution")}
     if "distribution" in data:
         if data["distribution"] not in dist.__all__:

@@ -1,0 +1,176 @@
+"""Distributions made from programs: some sites integrated out, or a posterior approximated by weighted draws.
+
+Their densities are estimates, w, with the two contracts that make objectives right (pseudo-marginal methods):
+
+    density(x) = log w  with  E[w] = q(x);      sim() = (x, log w)  with  E[1 / w | x] = 1 / q(x).
+
+References: Andrieu and Roberts (2009); Becker et al. (2024), PLDI; Sobolev and Vetrov (2019), arXiv:1905.11327.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+from jax.scipy.special import logsumexp
+
+from inference.problem import ProblemError, Program
+from inference.vi.expectation import Pass, current
+from inference.vi.handles import AbstractHandle, Handle, Lanes, Values, as_handle, detached, lanes_of, mismatch, total
+
+
+def marginal(program: Any, keep: Sequence[str], reverse: Program | None = None, N: int = 1) -> Marginal:
+    """The distribution of some sites of a program, its other sites u integrated out by importance sampling.
+
+    With r(u | x) the reverse kernel, density(x) is log (1/N) sum_i q(u_i, x) / r(u_i | x) over u_i ~ r, and sim() has one of
+    the u_i replaced by the u that x was drawn with.
+
+    Args:
+        program: a NumPyro program, or the handle of one.
+        keep: names of the sites x.
+        reverse: a NumPyro program that draws u; it is called with the dictionary of x and then the program's arguments.
+            None for the program's own draws of u given x in the place of what it would draw.
+        N: how many u.
+
+    Raises:
+        ProblemError: for what is not a program, no site, or an impossible N.
+    """
+    handle = as_handle(program)
+    if not isinstance(handle, Handle):
+        raise ProblemError(f"marginal({type(handle).__name__}): expected a NumPyro program or the handle of one.")
+    if isinstance(keep, str) or not keep:
+        raise ProblemError(f"marginal(keep={keep!r}): expected the names of the sites to keep, e.g. keep=['x', 'y'].")
+    lanes_of(N)
+    return Marginal(handle.program, tuple(keep), reverse, N)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Marginal(AbstractHandle):
+    """See `marginal`."""
+
+    program: Program
+    keep: tuple[str, ...]
+    reverse: Program | None
+    N: int
+
+    def draw(self, now: Pass, label: str, lanes: Lanes, group: str | None, detached: bool = False) -> tuple[dict, jax.Array]:
+        outcome = now.run(self.program, label, lanes=lanes, group=group, detached=detached)
+        absent = set(self.keep) - set(outcome.values)
+        if absent:
+            raise ProblemError(
+                f"marginal(keep={list(self.keep)}): the program has no latent site {sorted(absent)[0]!r}, only "
+                f"{sorted(outcome.values)}."
+            )
+        x = {name: outcome.values[name] for name in self.keep}
+        u = {name: value for name, value in outcome.values.items() if name not in self.keep}
+        if self.reverse is None:
+            own = total({n: v for n, v in outcome.log_probs.items() if n not in u}, lanes)
+        else:
+            back = now.run(self.reverse, f"{label} retained", given=u, lanes=lanes, inputs=(x,))
+            own = total(outcome.log_probs, lanes) - total(back.log_probs, lanes)
+        if self.N == 1:
+            return x, own
+        others = self.weights(now, f"{label} others", x, lanes, self.N - 1, group, detached)
+        return x, logsumexp(jnp.concatenate([own[..., None], others], -1), -1) - math.log(self.N)
+
+    def evaluate(self, now: Pass, label: str, values: Values, lanes: Lanes, fixed: bool = False) -> jax.Array:
+        unknown, missing = set(values) - set(self.keep) - now.auxiliary, set(self.keep) - set(values)
+        if unknown or missing:
+            raise ProblemError(mismatch(missing, unknown))
+        x = {name: values[name] for name in self.keep}
+        weights = self.weights(now, label, x, lanes, self.N, None, False, fixed)
+        return logsumexp(weights, -1) - math.log(self.N)
+
+    def weights(
+        self, now: Pass, label: str, x: Values, lanes: Lanes, N: int, group: str | None, detached: bool, fixed: bool = False
+    ) -> jax.Array:
+        """Log q(u_i, x) / r(u_i | x) of N fresh u, shape (*lanes, N)."""
+        inner = (*lanes, N)
+        x = {name: repeated(value, lanes, N) for name, value in x.items()}
+        how: dict[str, Any] = {"lanes": inner, "detached": detached, "fixed": fixed}
+        if self.reverse is None:
+            outcome = now.run(self.program, label, given=x, group=group, **how)
+            return total({n: v for n, v in outcome.log_probs.items() if n not in outcome.values or n in x}, inner)
+        back = now.run(self.reverse, f"{label} reverse", inputs=(x,), group=group, **how)
+        outcome = now.run(self.program, label, given=x | back.values, **how)
+        missing = set(outcome.values) - set(outcome.given)
+        unknown = set(back.values) - set(outcome.given)
+        if missing or unknown:
+            raise ProblemError(f"marginal(reverse=...) must draw the sites left out. {mismatch(missing, unknown)}")
+        return total(outcome.log_probs, inner) - total(back.log_probs, inner)
+
+
+def normalize(p: AbstractHandle, proposal: AbstractHandle, K: int, detach: bool = True) -> Normalized:
+    """The posterior of p, approximated by resampling one of K draws of a proposal by its importance weight.
+
+    Args:
+        p: handle of the model, whose density with the data is normalised.
+        proposal: handle that draws the latent sites of p.
+        K: draws.
+        detach: whether the draws and weights carry no gradient, as reweighted wake-sleep wants.
+    """
+    lanes_of(K)
+    return Normalized(as_handle(p), as_handle(proposal), K, detach)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Normalized(AbstractHandle):
+    """See `normalize`."""
+
+    p: AbstractHandle
+    proposal: AbstractHandle
+    K: int
+    detach: bool
+
+    def particles(self) -> tuple[Values, jax.Array]:
+        """The K draws, leading axis over draws, and their log weights log p(z) - log q(z), shape (K,)."""
+        now = current()
+        values, log_w, _ = self.weighted(now, now.next(), (), self.K)
+        return values, log_w
+
+    def weighted(
+        self, now: Pass, label: str, lanes: Lanes, many: int, group: str | None = None
+    ) -> tuple[dict, jax.Array, jax.Array]:
+        """Draws, log weights and log densities under p, leading axes over lanes and draws."""
+        inner = (*lanes, many)
+        values, log_q = self.proposal.draw(now, f"{label} proposal", inner, group, self.detach)
+        log_p = self.p.evaluate(now, f"{label} target", values, inner)
+        return values, detached(log_p - log_q, self.detach), log_p
+
+    def draw(self, now: Pass, label: str, lanes: Lanes, group: str | None, detached: bool = False) -> tuple[dict, jax.Array]:
+        values, log_w, log_p = self.weighted(now, label, lanes, self.K, group)
+        outcome = now.run(
+            resampled, f"{label} choice", lanes=lanes, inputs=(log_w,), group=group, detached=self.detach or detached
+        )
+        index = outcome.values["index"][..., None]
+
+        def take(leaf: jax.Array) -> jax.Array:
+            events = index.reshape(*index.shape, *(1,) * (leaf.ndim - index.ndim))
+            return jnp.take_along_axis(leaf, events, len(lanes)).squeeze(len(lanes))
+
+        return jax.tree.map(take, values), take(log_p) - (logsumexp(log_w, -1) - math.log(self.K))
+
+    def evaluate(self, now: Pass, label: str, values: Values, lanes: Lanes, fixed: bool = False) -> jax.Array:
+        log_p = self.p.evaluate(now, f"{label} given", values, lanes, fixed)
+        log_w = (log_p - self.proposal.evaluate(now, f"{label} given proposal", values, lanes, fixed))[..., None]
+        if self.K > 1:
+            _, others, _ = self.weighted(now, f"{label} others", lanes, self.K - 1)
+            log_w = jnp.concatenate([log_w, others], -1)
+        return log_p - (logsumexp(log_w, -1) - math.log(self.K))
+
+
+def resampled(log_w: jax.Array, *args: Any, **kwargs: Any) -> None:
+    """Draws which of the particles is taken."""
+    numpyro.sample("index", dist.CategoricalLogits(log_w))
+
+
+def repeated(value: jax.Array, lanes: Lanes, N: int) -> jax.Array:
+    """The value with an axis of N copies after the lanes."""
+    shape = jnp.shape(value)
+    return jnp.broadcast_to(jnp.expand_dims(value, len(lanes)), (*lanes, N, *shape[len(lanes) :]))

@@ -1,0 +1,321 @@
+"""Variational inference: the guide q(z; phi) that maximises the expectation of an objective, by default the ELBO
+
+    E_q[log p(y, z) - log q(z)] = log p(y) - KL(q || p(. | y)) <= log p(y).
+
+Objectives are functions, guides are NumPyro programs, gradient estimators belong to sample sites; see `expectation.py`.
+References: Kucukelbir et al. (2017), arXiv:1603.00788; Becker et al. (2024), PLDI.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro import handlers
+from numpyro.distributions import biject_to, constraints
+
+from inference.engine import AbstractEngine, choice, needs_gradients, positive, positive_integers
+from inference.keys import named
+from inference.problem import Problem, ProblemError, Subsampled
+from inference.progress import AbstractProgress, Silent
+from inference.result import Approximation
+from inference.vi.estimators import AbstractEstimator
+from inference.vi.expectation import Expectation
+from inference.vi.guides import GUIDES, autoguide_of, laplace_start
+from inference.vi.handles import AbstractHandle, Handle, as_handle
+from inference.vi.objectives import OBJECTIVES, elbo
+
+BLOCKS = 50
+AVERAGE_RATE = 0.1  # of the moving averages that are baselines
+BOUNDS = ("elbo", "iwelbo", "dreg", "renyi", "thermodynamic")  # a smaller value at the end means divergence
+
+
+@dataclasses.dataclass(frozen=True)
+class VI(AbstractEngine):
+    """Variational inference (Kucukelbir et al. 2017, arXiv:1603.00788; Becker et al. 2024).
+
+    Attributes:
+        guide: "mean-field", "low-rank", "full-rank", "flow" or "laplace"; or a NumPyro program, called with the data, that
+            draws the latent sites; or a `bayesdl.vi.marginal` of one.
+        objective: to be maximised: the name of one in `bayesdl.vi`, or a function of (p, q).
+        steps: optimiser steps.
+        optimizer: an optax optimiser, or None for Adam.
+        learning_rate: Adam's at the start; it decays to zero along a cosine. Not used where an optimizer is given.
+        num_particles: independent estimates of the objective per step.
+        batch_size: rows per step, or None for all of them; the program needs a plate over its data.
+        estimators: gradient estimators by site name; see `bayesdl.vi`.
+        patience: stops when the objective, averaged over a fiftieth of the steps, has had no new best for so many steps;
+            None never stops early.
+        rank: of the low-rank guide, or None for the square root of the dimension.
+        initial_scale: standard deviation of q at the start, of normal guides.
+
+    Example:
+        >>> VI(guide="full-rank").steps
+        10000
+    """
+
+    guide: Any = "mean-field"
+    objective: Any = "elbo"
+    steps: int = 10_000
+    optimizer: Any = None
+    learning_rate: float = 0.01
+    num_particles: int = 1
+    batch_size: int | None = None
+    estimators: Any = None
+    patience: int | None = None
+    rank: int | None = None
+    initial_scale: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not callable(self.guide) and not isinstance(self.guide, AbstractHandle):
+            choice(self, "guide", tuple(GUIDES))
+        if not callable(self.objective):
+            choice(self, "objective", tuple(OBJECTIVES))
+        if self.optimizer is not None and not hasattr(self.optimizer, "update"):
+            raise ValueError(f"VI(optimizer={self.optimizer!r}): expected an optax optimiser such as optax.adam(1e-2).")
+        estimators = {} if self.estimators is None else self.estimators
+        if not isinstance(estimators, Mapping) or not all(isinstance(e, AbstractEstimator) for e in estimators.values()):
+            raise ValueError(f"VI(estimators={self.estimators!r}): expected estimators by site name, e.g. {{'z': vi.MVD()}}.")
+        positive(self, "learning_rate", "initial_scale")
+        positive_integers(self, "steps", "num_particles")
+        positive_integers(self, "batch_size", "rank", "patience", optional=True)
+
+    def supports(self, problem: Problem) -> str | None:
+        if not isinstance(self.guide, str):
+            return None if problem.latents else "the program has no latent site to infer"
+        size = sum(int(np.prod(shape)) for shape in problem.latents.values())
+        if self.guide == "flow" and size == 1:
+            return "an autoregressive flow needs two latent dimensions; use guide='full-rank'"
+        return needs_gradients(problem)
+
+    @property
+    def function(self) -> Callable:
+        """The objective as a function of (p, q)."""
+        return OBJECTIVES[self.objective] if isinstance(self.objective, str) else self.objective
+
+    def infer(self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()) -> Approximation:
+        started = time.perf_counter()
+        expectation = self.expectation(problem, named(key, "start"))
+        sites = expectation.sites(named(key, "parameters"), *problem.args, **problem.kwargs)
+        values = {name: site["value"] for name, site in sites.items()}
+        if self.guide == "laplace":
+            values |= laplace_start(problem, named(key, "laplace"))
+        if not values:
+            raise ProblemError("The guide has no numpyro.param statement, so there is nothing to optimise.")
+        params, history, stopped = self.optimise(problem, expectation, Space(sites), values, key, progress)
+        self.refuse_divergence(history)
+        info = {"seconds": time.perf_counter() - started, "stopped": stopped, "objective": named_objective(self.function)}
+        return self.approximation(problem, expectation, params, -history, info)
+
+    def restore(self, problem: Problem, arrays: dict, info: dict) -> Approximation:
+        expectation = self.expectation(problem, jax.random.key(0))
+        params = {k.removeprefix("params/"): v for k, v in arrays.items() if k.startswith("params/")}
+        return self.approximation(problem, expectation, params, arrays["losses"], info)
+
+    def expectation(self, problem: Problem, key: jax.Array) -> Expectation:
+        """Of the objective, for this problem and guide."""
+        guide = self.guide
+        if isinstance(guide, str):
+            guide = autoguide_of(guide, problem, key, self.rank, self.initial_scale)
+        return Expectation(
+            self.function, Handle(problem.program), as_handle(guide), dict(self.estimators or {}), self.num_particles
+        )
+
+    def optimise(
+        self, problem: Problem, expectation: Expectation, space: Space, values: dict, key: jax.Array, progress: AbstractProgress
+    ) -> tuple[dict, np.ndarray, int]:
+        """The optimiser in compiled blocks of steps; gives parameters, the objective along the way, and the steps made."""
+        import optax
+
+        optimizer = optimizer_of(self, values)
+        data = (problem.args, dict(problem.kwargs))
+        rows = batches(problem, self.batch_size)
+        size = -(-self.steps // BLOCKS)
+
+        def loss(u: Any, i: jax.Array, key: jax.Array) -> jax.Array:
+            seen = rows(expectation, named(key, "rows"))
+            return -seen.at_step(i, named(key, "draws"), space.constrain(u), *data)
+
+        def step(j: jax.Array, carry: tuple) -> tuple:
+            u, state, first, values = carry
+            i = first + j
+            value, gradient = jax.value_and_grad(loss)(u, i, jax.random.fold_in(named(key, "steps"), i))
+            updates, state = optimizer.update(gradient, state, u)
+            return optax.apply_updates(u, updates), state, first, values.at[j].set(-value)
+
+        @jax.jit
+        def block(u: Any, state: Any, first: jax.Array, count: jax.Array) -> tuple:
+            return jax.lax.fori_loop(0, count, step, (u, state, first, jnp.zeros(size)))
+
+        u = space.unconstrain(values)
+        state, history, best, made = optimizer.init(u), [], (-np.inf, 0), 0
+        progress.start(self.steps, "VI")
+        try:
+            for done in range(0, self.steps, size):
+                count = min(size, self.steps - done)
+                u, state, _, found = block(u, state, jnp.asarray(done), jnp.asarray(count))
+                history.append(np.asarray(found)[:count])
+                mean, made = float(history[-1].mean()), done + count
+                progress.advance(count, objective=f"{mean:.4g}")
+                best = max(best, (mean, made))
+                if self.patience is not None and made - best[1] >= self.patience:
+                    break
+        finally:
+            progress.close()
+        return flattened(space.constrain(u)), np.concatenate(history), made
+
+    def refuse_divergence(self, history: np.ndarray) -> None:
+        """Refuses an objective that is not finite at the end, or a bound that became worse.
+
+        Raises:
+            ProblemError: with the cure.
+        """
+        ends = max(1, len(history) // 20)
+        first, last = history[:ends].mean(), history[-ends:].mean()
+        bound = named_objective(self.function).partition("(")[0] in BOUNDS
+        if not np.isfinite(last) or (bound and last < first):
+            what = "ELBO" if self.function is OBJECTIVES["elbo"] else "objective"
+            rate = f" (now {self.learning_rate})" if self.optimizer is None else ""
+            raise ProblemError(
+                f"VI diverged: the {what} went from {first:.4g} to {last:.4g} in {len(history)} steps. Lower learning_rate"
+                f"{rate}, raise num_particles (now {self.num_particles}), or use guide='mean-field'."
+            )
+
+    def approximation(
+        self, problem: Problem, expectation: Expectation, params: dict, losses: np.ndarray, info: dict
+    ) -> Approximation:
+        return Approximation(
+            params,
+            draw=functools.partial(draw, problem, expectation),
+            log_weight=functools.partial(log_weight, problem, expectation),
+            losses=losses,
+            info=info,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """The parameters' own space and the unconstrained one in which they are optimised.
+
+    Attributes:
+        sites: the `numpyro.param` sites.
+    """
+
+    sites: dict[str, dict]
+
+    def moved(self, values: Mapping[str, Any], back: bool) -> dict[str, Any]:
+        found = dict(values)
+        for name, site in self.sites.items():
+            constraint = site["kwargs"].get("constraint", constraints.real)
+            if constraint is not constraints.real:
+                transform = biject_to(constraint)
+                found[name] = transform.inv(found[name]) if back else transform(found[name])
+        return found
+
+    def constrain(self, u: Mapping[str, Any]) -> dict[str, Any]:
+        return self.moved(u, back=False)
+
+    def unconstrain(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return jax.tree.map(floating, self.moved(values, back=True))
+
+
+def floating(leaf: Any) -> jax.Array:
+    """As an array that an optimiser can update: strongly typed, so that blocks are compiled once."""
+    leaf = jnp.asarray(leaf)
+    return jax.lax.convert_element_type(leaf, jnp.result_type(leaf.dtype, jnp.zeros(()).dtype))
+
+
+def optimizer_of(engine: VI, values: Mapping[str, Any]) -> Any:
+    """Of the parameters; moving averages that are baselines have their own."""
+    import optax
+
+    main = engine.optimizer
+    if main is None:
+        main = optax.adam(optax.cosine_decay_schedule(engine.learning_rate, engine.steps))
+    labels = {name: "average" if name.startswith("baseline/") else "main" for name in values}
+    if "average" not in labels.values():
+        return main
+    return optax.partition({"main": main, "average": optax.sgd(AVERAGE_RATE)}, labels)
+
+
+def batches(problem: Problem, batch_size: int | None) -> Callable[[Expectation, jax.Array], Expectation]:
+    """Maps an expectation and a key to the expectation on random rows, the same ones for model and guide.
+
+    Raises:
+        ProblemError: where the program has not one plate over its data, or does not take its rows by it.
+    """
+    if batch_size is None:
+        return lambda expectation, key: expectation
+    problem.minibatch(batch_size)
+    name, total = problem.data_plate
+
+    def seen(expectation: Expectation, key: jax.Array) -> Expectation:
+        rows = jax.random.randint(key, (batch_size,), 0, total)
+
+        def on_rows(handle: Any) -> Any:
+            return dataclasses.replace(handle, program=Subsampled(handle.program, name, batch_size, rows))
+
+        return dataclasses.replace(expectation, p=on_rows(expectation.p), q=on_rows(expectation.q))
+
+    return seen if batch_size < total else lambda expectation, key: expectation
+
+
+def flattened(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Parameters as arrays by name; the leaves of nested ones have numbered names."""
+    flat: dict[str, np.ndarray] = {}
+    for name, value in params.items():
+        leaves = jax.tree.leaves(value)
+        single = len(leaves) == 1 and leaves[0] is value
+        flat |= {name if single else f"{name}#{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
+    return flat
+
+
+def nested(flat: Mapping[str, Any], sites: Mapping[str, dict]) -> dict[str, Any]:
+    """The inverse of `flattened`, given the sites that tell the structure."""
+    params: dict[str, Any] = {}
+    for name, site in sites.items():
+        if name in flat:
+            params[name] = flat[name]
+        else:
+            structure = jax.tree.structure(site["value"])
+            params[name] = jax.tree.unflatten(structure, [flat[f"{name}#{i}"] for i in range(structure.num_leaves)])
+    return params
+
+
+def structured(expectation: Expectation, problem: Problem, flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as the programs take them."""
+    if not any("#" in name for name in flat):
+        return dict(flat)
+    return nested(flat, expectation.sites(jax.random.key(0), *problem.args, **problem.kwargs))
+
+
+def draw(problem: Problem, expectation: Expectation, key: jax.Array, params: dict) -> dict[str, jax.Array]:
+    """One draw of the program's latent and deterministic sites from the guide."""
+    once = dataclasses.replace(expectation, objective=lambda p, q: q.sim()[0])
+    z = once.raw(key, structured(expectation, problem, params), problem.args, dict(problem.kwargs))
+    program = handlers.substitute(handlers.seed(problem.program, key), data=z)
+    trace = handlers.trace(program).get_trace(*problem.args, **problem.kwargs)
+    return {
+        name: jnp.asarray(site["value"])
+        for name, site in trace.items()
+        if site["type"] == "deterministic" or (site["type"] == "sample" and not site["is_observed"])
+    }
+
+
+def log_weight(problem: Problem, expectation: Expectation, key: jax.Array, params: dict) -> jax.Array:
+    """Log p(y, z) - log q(z) at one draw z ~ q."""
+    once = dataclasses.replace(expectation, objective=elbo)
+    return once.raw(key, structured(expectation, problem, params), problem.args, dict(problem.kwargs))
+
+
+def named_objective(function: Any) -> str:
+    """An objective in words: its name and settings."""
+    settings = ", ".join(f"{k}={v}" for k, v in getattr(function, "keywords", {}).items())
+    name = getattr(getattr(function, "func", function), "__name__", type(function).__name__)
+    return f"{name}({settings})" if settings else name

@@ -1,0 +1,117 @@
+"""Variational objectives, to be maximised: functions of a model p and a guide q, as a user would write them.
+
+Each takes the handles and its own settings; give settings with `functools.partial(iwelbo, K=5)`, or call the function with
+settings only, `iwelbo(K=5)`. What an expectation makes of them has an unbiased value and an unbiased gradient.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient as sg
+from jax.nn import softmax
+from jax.scipy.special import logsumexp
+
+from inference.vi.constructs import normalize
+from inference.vi.expectation import step
+from inference.vi.handles import AbstractHandle
+
+Objective = Callable[..., jax.Array]
+OBJECTIVES: dict[str, Objective] = {}
+
+
+def shipped(function: Objective) -> Objective:
+    """Enters an objective into `OBJECTIVES`, and lets it be called with settings only."""
+    names = list(inspect.signature(function).parameters)[2:]
+
+    @functools.wraps(function)
+    def either(*args: Any, **settings: Any) -> Any:
+        if args and isinstance(args[0], AbstractHandle):
+            return function(*args, **settings)
+        return functools.partial(either, **dict(zip(names, args, strict=False)), **settings)
+
+    OBJECTIVES[function.__name__] = either
+    return either
+
+
+@shipped
+def elbo(p: Any, q: Any) -> jax.Array:
+    """E_q[log p(y, z) - log q(z)] = log p(y) - KL(q || p(. | y))."""
+    z, log_q = q.sim()
+    return p.density(z) - log_q
+
+
+@shipped
+def tempered_elbo(p: Any, q: Any, beta: Any = 1.0, power: Any = 1.0) -> jax.Array:
+    """E_q[power log p(y | z) - beta log q(z) / p(z)]; beta and power are numbers or schedules of the optimiser's step.
+
+    beta = 1 and power = 1 is the ELBO. With beta < 1 the optimum is the posterior under the likelihood to the power 1 / beta.
+    """
+    z, log_q = q.sim()
+    prior, likelihood = p.parts(z)
+    return scheduled(power) * likelihood + scheduled(beta) * (prior - log_q)
+
+
+@shipped
+def iwelbo(p: Any, q: Any, K: int = 8) -> jax.Array:
+    """E[log (1/K) sum_k p(y, z_k) / q(z_k)], a bound that grows to log p(y) with K (Burda et al. 2016, arXiv:1509.00519)."""
+    z, log_q = q.sim(K)
+    return logsumexp(p.density(z, K) - log_q) - jnp.log(K)
+
+
+@shipped
+def dreg(p: Any, q: Any, K: int = 8) -> jax.Array:
+    """`iwelbo` with the doubly reparametrised gradient (Tucker et al. 2019, arXiv:1810.04152); every site by `Reparam`."""
+    z, log_q = q.sim(K, pathwise=True)
+    log_w = p.density(z, K) - log_q
+    share = sg(softmax(log_w))
+    through_z = p.density(z, K, fixed=True) - q.density(z, K, fixed=True)
+    through_p = p.density(sg(z), K)
+    surrogate = share**2 @ through_z + share @ through_p
+    return sg(logsumexp(log_w) - jnp.log(K)) + surrogate - sg(surrogate)
+
+
+@shipped
+def renyi(p: Any, q: Any, alpha: float = 0.5, K: int = 8) -> jax.Array:
+    """E[log (1/K) sum_k w_k^(1 - alpha)] / (1 - alpha), w = p / q, alpha != 1 (Li and Turner 2016, arXiv:1602.02311)."""
+    z, log_q = q.sim(K)
+    return (logsumexp((1 - alpha) * (p.density(z, K) - log_q)) - jnp.log(K)) / (1 - alpha)
+
+
+@shipped
+def wake_phi(p: Any, q: Any, K: int = 8) -> jax.Array:
+    """Reweighted wake-sleep's update of the guide, -KL(p(. | y) || q) up to a constant (Bornschein 2015, arXiv:1406.2751)."""
+    z, log_w = normalize(p, q, K).particles()
+    return softmax(log_w) @ q.density(z, K)
+
+
+@shipped
+def wake_theta(p: Any, q: Any, K: int = 8) -> jax.Array:
+    """The model's update of reweighted wake-sleep: E[log p(y, z)] under the posterior."""
+    z, log_w = normalize(p, q, K).particles()
+    return softmax(log_w) @ p.density(z, K)
+
+
+@shipped
+def symmetric_kl(p: Any, q: Any, K: int = 8) -> jax.Array:
+    """-KL(q || p(. | y)) - KL(p(. | y) || q) up to a constant."""
+    return elbo(p, q) + wake_phi(p, q, K)
+
+
+@shipped
+def thermodynamic(p: Any, q: Any, K: int = 8, partitions: int = 4) -> jax.Array:
+    """The thermodynamic bound: the left sum of E_beta[log w] over beta in [0, 1] (Masrani et al. 2019, arXiv:1907.00031)."""
+    z, log_q = q.sim(K)
+    log_w = p.density(z, K) - log_q
+    beta = jnp.arange(partitions) / partitions
+    return (softmax(beta[:, None] * log_w[None], -1) @ log_w).mean()
+
+
+def scheduled(value: Any) -> Any:
+    """A number, or the value of a schedule at the optimiser's step."""
+    return value(step()) if callable(value) else value

@@ -1,0 +1,244 @@
+"""Running a NumPyro program so that it can be run again with some of its draws replaced.
+
+Every latent site has a random key derived from its name. So when one site is overridden all others keep their draws to
+the bit, and running a program again with an override *is* the continuation of the program from that site on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+from numpyro import handlers
+from numpyro.infer.util import compute_log_probs
+from numpyro.primitives import Messenger
+
+from inference.keys import named
+from inference.problem import Program
+from inference.vi.estimators import AbstractEstimator, EstimatorError, Reinforce, Reparam, default, smooth, stripped
+
+Chooser = Callable[[dict, bool], AbstractEstimator]
+
+
+class Keyed(Messenger):
+    """Gives each latent site its own key, by name, and the draw that its estimator asks for.
+
+    Args:
+        program: what is run.
+        key: of the sites.
+        shared: of the plates, so that a guide and a model take the same rows.
+        choose: maps (site, whether it is inside control flow) to the estimator.
+        inside: whether this is the body of a NumPyro `scan` or `cond`.
+    """
+
+    def __init__(self, program: Program | None, key: jax.Array, shared: jax.Array, choose: Chooser, inside: bool = False):
+        super().__init__(program)
+        self.key, self.shared, self.choose, self.inside = key, shared, choose, inside
+        self.unnamed = 0
+        self.chosen: dict[str, AbstractEstimator] = {}
+
+    def process_message(self, msg: dict) -> None:
+        if msg["type"] == "sample":
+            msg["fn"] = smooth(msg["fn"])
+        if msg["type"] == "plate":
+            msg["kwargs"]["rng_key"] = named(self.shared, msg["name"])
+        elif msg["type"] in ("prng_key", "control_flow") and msg["kwargs"]["rng_key"] is None:
+            self.unnamed += 1
+            msg["kwargs"]["rng_key"] = named(self.key, f"{msg['type']} {self.unnamed}")
+            if msg["type"] == "control_flow":
+                msg["args"] = tuple(self.entered(part) if callable(part) else part for part in msg["args"])
+        elif msg["type"] == "sample" and not msg["is_observed"] and msg["value"] is None:
+            self.draw(msg)
+        elif msg["type"] == "param" and self.inside:
+            raise EstimatorError(
+                f"Parameter '{msg['name']}' is inside scan or cond, where NumPyro does not learn it: move its numpyro.param "
+                "statement before the loop."
+            )
+
+    def draw(self, msg: dict) -> None:
+        key, estimator = named(self.key, msg["name"]), self.choose(msg, self.inside)
+        if self.inside and not (estimator.local or isinstance(estimator, Reinforce)):
+            raise EstimatorError(
+                f"Site '{msg['name']}' is inside scan or cond, where {type(estimator).__name__} cannot run the rest of the "
+                "program again: give it infer={'estimator': Reinforce()} or Reparam(), or write the loop in Python."
+            )
+        self.chosen[msg["name"]] = estimator
+        if type(estimator) is Reparam:
+            msg["kwargs"]["rng_key"] = key  # NumPyro draws, and keeps what a flow needs for its density
+        else:
+            msg["value"] = estimator.draw(msg["fn"], key)
+
+    def entered(self, body: Callable) -> Callable:
+        """The body of control flow, its sites drawn by the same rules."""
+
+        def run(*args: Any) -> Any:
+            key = numpyro.prng_key()
+            assert key is not None
+            inner = Keyed(None, key, self.shared, self.choose, inside=True)
+            with inner:
+                result = body(*args)
+            self.chosen.update(inner.chosen)
+            return result
+
+        return run
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Site:
+    """One latent site of one run whose gradient does not pass through its value.
+
+    Attributes:
+        id: of the draw and the site; overrides are given by it.
+        estimator: of its gradient.
+        value: drawn, shape (*lanes, *site shape).
+        extras: what the estimator prepared, leading axes over lanes.
+        lanes: shape of the copies of the program that were run side by side.
+        event_dim: trailing dimensions of one element.
+        group: of draws that `sim(K)` made side by side, or None.
+    """
+
+    id: str
+    estimator: AbstractEstimator
+    value: jax.Array
+    extras: dict[str, jax.Array]
+    lanes: tuple[int, ...]
+    event_dim: int
+    group: str | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outcome:
+    """A run of a program, leading axes over lanes.
+
+    Attributes:
+        values: of the latent sites.
+        log_probs: of all sites, summed over their elements.
+        given: names of the latent sites whose values were given.
+        auxiliary: names of the sites marked `is_auxiliary`.
+        sites: whose gradient does not pass through their values.
+        sticking: names of the sites with `Reparam(stick=True)`.
+    """
+
+    values: dict[str, jax.Array]
+    log_probs: dict[str, jax.Array]
+    given: tuple[str, ...]
+    auxiliary: tuple[str, ...]
+    sites: tuple[Site, ...]
+    sticking: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Call:
+    """How a program is to be run: with which arguments, parameters and estimators.
+
+    Attributes:
+        args, kwargs: of the program.
+        params: values of its `numpyro.param` sites.
+        estimators: by site name, before those that sites name themselves.
+        key, shared: see `Keyed`.
+    """
+
+    args: tuple
+    kwargs: dict[str, Any]
+    params: dict[str, Any]
+    estimators: Mapping[str, AbstractEstimator]
+    key: jax.Array
+    shared: jax.Array
+
+
+def run(
+    program: Program,
+    call: Call,
+    label: str,
+    given: Mapping[str, Any],
+    overrides: Mapping[str, jax.Array],
+    lanes: tuple[int, ...] = (),
+    inputs: tuple = (),
+    group: str | None = None,
+) -> Outcome:
+    """Runs a program once in each lane.
+
+    Args:
+        program: called with `inputs` and then the arguments of the call.
+        call: arguments, parameters, keys.
+        label: of this draw; its keys and the ids of its sites are derived from it.
+        given: values of latent sites, leading axes over lanes.
+        overrides: the same for sites that would be drawn, by site name.
+        lanes: shape of the copies of the program.
+        inputs: first arguments of the program, leading axes over lanes.
+        group: see `Site`.
+    """
+    key, found = named(call.key, label), {}
+
+    def one(key: jax.Array, given: dict, overrides: dict, inputs: tuple) -> tuple:
+        keyed = Keyed(substituted(program, given | overrides), key, call.shared, chooser(call.estimators, lanes))
+        log_probs, trace = compute_log_probs(keyed, (*inputs, *call.args), call.kwargs, call.params)
+        latents = {n: s for n, s in trace.items() if s["type"] == "sample" and not s["is_observed"]}
+        estimators = {n: choose_again(keyed, n, site) for n, site in latents.items() if n not in given}
+        open_sites = {n: e for n, e in estimators.items() if not e.local}
+        extras = {n: e.prepare(latents[n]["fn"], latents[n]["value"], named(key, n)) for n, e in open_sites.items()}
+        found.update(latents=latents, estimators=estimators, open=open_sites)
+        return {n: jnp.asarray(site["value"]) for n, site in latents.items()}, log_probs, extras
+
+    for _ in lanes:
+        one = jax.vmap(one)
+    keys = jax.random.split(key, lanes) if lanes else key
+    values, log_probs, extras = one(keys, dict(given), dict(overrides), inputs)
+    laws = {n: site["fn"] for n, site in found["latents"].items()}
+    sites = tuple(
+        Site(f"{label}/{n}", e, values[n], extras[n], lanes, event_dim(laws[n]), group) for n, e in found["open"].items()
+    )
+    auxiliary = tuple(n for n, site in found["latents"].items() if site["infer"].get("is_auxiliary"))
+    sticking = tuple(n for n, e in found["estimators"].items() if isinstance(e, Reparam) and e.stick)
+    return Outcome(values, log_probs, tuple(n for n in laws if n in given), auxiliary, sites, sticking)
+
+
+def choose_again(keyed: Keyed, name: str, site: dict) -> AbstractEstimator:
+    """The estimator of a site that was drawn, or of one that was overridden."""
+    return keyed.chosen[name] if name in keyed.chosen else keyed.choose(site, False)
+
+
+def substituted(program: Program, values: Mapping[str, Any]) -> Program:
+    """The program with values at its latent sites; what a guide computes from an auxiliary site is computed, not given."""
+    has_auxiliary = False
+
+    def value(site: dict) -> Any:
+        nonlocal has_auxiliary
+        if site["type"] != "sample" or site["is_observed"] or site["name"] not in values:
+            return None
+        has_auxiliary |= site["infer"].get("is_auxiliary", False)
+        return None if has_auxiliary and isinstance(site["fn"], dist.Delta) else values[site["name"]]
+
+    return handlers.substitute(program, substitute_fn=value) if values else program
+
+
+def event_dim(law: dist.Distribution) -> int:
+    """Trailing dimensions of one element of a site."""
+    return len(stripped(law).event_shape)
+
+
+def chooser(estimators: Mapping[str, AbstractEstimator], lanes: tuple[int, ...]) -> Chooser:
+    """Maps a site to its estimator: named by the caller, by the site, or the default."""
+    runs = math.prod(lanes)
+
+    def choose(site: dict, inside: bool) -> AbstractEstimator:
+        law = site["fn"]
+        asked = estimators.get(site["name"], site["infer"].get("estimator"))
+        if asked is None and inside:
+            return Reparam() if law.has_rsample else Reinforce()
+        if asked is None:
+            return default(law, runs)
+        if not isinstance(asked, AbstractEstimator):
+            raise EstimatorError(f"Site '{site['name']}' has estimator {asked!r}: expected one such as Reparam() or MVD().")
+        reason = asked.refusal(law, runs)
+        if reason:
+            raise EstimatorError(f"Site '{site['name']}' cannot have {type(asked).__name__}(): {reason}.")
+        return asked
+
+    return choose
