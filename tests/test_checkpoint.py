@@ -134,7 +134,7 @@ def test_extend_continues_after_load_too(engine, tmp_path):
 def test_extend_refused():
     i, j, y = entries()
     with pytest.raises(bdl.UnsupportedError, match="VI has no chains to continue"):
-        bdl.fit(tensor_program, i, j, y=y, engine=bdl.VI(num_steps=50), progress=False).extend(10)
+        bdl.fit(tensor_program, i, j, y=y, engine=bdl.VI(steps=50), progress=False).extend(10)
     with pytest.raises(ValueError, match="at least 1"):
         fit().extend(0)
 
@@ -173,7 +173,7 @@ def test_bad_checkpoints_are_refused(tmp_path):
     with pytest.raises(ValueError, match="every=0"):
         fit(checkpoint=tmp_path / "run", every=0)
     with pytest.raises(bdl.UnsupportedError, match="VI cannot keep a checkpoint"):
-        fit(bdl.VI(num_steps=50), checkpoint=tmp_path / "run")
+        fit(bdl.VI(steps=50), checkpoint=tmp_path / "run")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
 
 

@@ -19,7 +19,7 @@ FAST = {
     "SGLD": dict(num_warmup=100, num_samples=40, num_chains=2, thinning=2),
     "SGHMC": dict(num_warmup=100, num_samples=40, num_chains=2, thinning=2),
     "CyclicalSGMCMC": dict(num_warmup=100, num_samples=40, num_chains=2, thinning=2, num_cycles=4),
-    "VI": dict(num_steps=400),
+    "VI": dict(steps=400),
     "PyroNUTS": dict(num_warmup=15, num_samples=10, num_chains=1, max_tree_depth=4),
     "ExactGP": dict(num_restarts=1),
     "GPyTorchGP": dict(num_restarts=1),
@@ -27,7 +27,7 @@ FAST = {
 MODELS = CASES | {"process": (bdl.GP(), rows)}
 COSTLY = ("MCLMC", "SGLD", "CyclicalSGMCMC")  # they share their machinery with SGHMC, or compile for long
 ALL = [
-    pytest.param(engine, case, marks=[pytest.mark.slow] if engine.__name__ in COSTLY and case != "rows" else [])
+    pytest.param(engine, case, marks=[pytest.mark.slow] if engine.__name__ in COSTLY else [])
     for engine in ENGINES
     for case in MODELS
 ]
@@ -35,12 +35,12 @@ SPECS = ("rows", "process")  # the others are NumPyro functions
 NUTS = bdl.NUTS(num_warmup=30, num_samples=20, num_chains=2)
 ROUND_TRIPS = {
     "rows-NUTS": NUTS,
-    "rows-VI": bdl.VI(num_steps=200),
+    "rows-VI": bdl.VI(steps=200),
     "rows-Laplace": bdl.Laplace(),
     "entries-NUTS": NUTS,
-    "entries-VI": bdl.VI(guide="low-rank", num_steps=200),
+    "entries-VI": bdl.VI(guide="low-rank", steps=200),
     "sparse-NUTS": NUTS,
-    "sparse-VI": bdl.VI(num_steps=200),
+    "sparse-VI": bdl.VI(steps=200),
     "process-ExactGP": bdl.ExactGP(),
 }
 

@@ -88,7 +88,7 @@ def test_linear_regression_by_mcmc(linear, engine):
 
 def test_full_rank_vi_finds_a_normal_posterior(linear):
     X, y, _, (mean, covariance, *_) = linear
-    engine = bdl.VI(guide="full-rank", num_steps=5000, num_particles=4)
+    engine = bdl.VI(guide="full-rank", steps=5000, num_particles=4)
     post = bdl.fit(LINEAR, X, y, engine=engine, progress=False)
     draws = flat_weights(post.sample(20_000))
     sd = np.sqrt(np.diag(covariance))

@@ -56,7 +56,7 @@ def test_a_foreign_inference_package_is_refused(tmp_path):
 def test_public_names():
     """A change here is a change for users: put it into CHANGELOG.md."""
     golden = (ROOT / "tests" / "golden" / "public_names.txt").read_text().split()
-    namespaces = {"bayesdl": bdl, "bayesdl.priors": bdl.priors, "bayesdl.kernels": bdl.kernels}
+    namespaces = {"bayesdl": bdl, "bayesdl.priors": bdl.priors, "bayesdl.kernels": bdl.kernels, "bayesdl.vi": bdl.vi}
     names = []
     for prefix, module in namespaces.items():
         public = getattr(module, "__all__", None) or [

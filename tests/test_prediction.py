@@ -206,7 +206,7 @@ def test_class_predictions_say_what_to_ask_instead_of_a_mean():
 @pytest.mark.parametrize(
     ("model", "engine"),
     [
-        (bdl.BNN(hidden=(3,)), bdl.VI(num_steps=20)),
+        pytest.param(bdl.BNN(hidden=(3,)), bdl.VI(steps=20), marks=pytest.mark.slow),
         (bdl.BNN(hidden=(3,)), bdl.Laplace()),
         (bdl.GP(), bdl.ExactGP(num_restarts=1)),
     ],
@@ -226,7 +226,7 @@ def test_equal_specs_share_what_was_compiled(model, engine):
 
 
 def test_what_was_compiled_keeps_no_posterior_alive():
-    post = bdl.fit(bdl.BNN(hidden=(3,)), X_NEW, X_NEW[:, 0], engine=bdl.VI(num_steps=20), progress=False)
+    post = bdl.fit(bdl.BNN(hidden=(3,)), X_NEW, X_NEW[:, 0], engine=bdl.VI(steps=20), progress=False)
     _ = post.predict().mean
     alive = weakref.ref(post)
     del post

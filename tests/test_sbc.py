@@ -74,6 +74,7 @@ def test_a_broken_sampler_is_caught():
     assert min(result.p_values.values()) < 0.001
 
 
+@pytest.mark.slow
 def test_draws_that_depend_on_each_other_are_not_believed():
     engine = bdl.HMC(300, 60, num_steps=1, trajectory_length=0.05)
     with pytest.warns(UserWarning, match="cannot be believed"):

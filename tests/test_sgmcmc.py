@@ -71,7 +71,9 @@ def test_no_bias_that_monte_carlo_can_see(name):
 
 
 @pytest.mark.parametrize(
-    "engine", [bdl.SGHMC(1500, 1000, 4, 30), bdl.SGLD(2000, 1000, 4, 60, step_size=0.15)], ids=["SGHMC", "SGLD"]
+    "engine",
+    [bdl.SGHMC(1500, 1000, 4, 30), pytest.param(bdl.SGLD(2000, 1000, 4, 60, step_size=0.15), marks=pytest.mark.slow)],
+    ids=["SGHMC", "SGLD"],
 )
 def test_minibatches_of_32_rows(engine):
     """Ten per cent in sd is what is asked of minibatches; friction along fresh noise keeps the momentum thermal."""
@@ -94,6 +96,7 @@ def test_without_the_friction_the_momentum_is_too_hot_and_diagnose_says_so(monke
         assert not post.diagnose().ok
 
 
+@pytest.mark.slow
 def test_cycles_keep_draws_of_their_second_part():
     engine = bdl.CyclicalSGMCMC(1000, 400, 4, 20, num_cycles=4, control_variates=True)
     assert [int(engine.steps_before(j)) for j in (-1, 0, 1, 100, 101)] == [999, 1000, 1000 + 2020, 5000, 5000 + 2020]
@@ -116,6 +119,7 @@ def test_temperature_is_that_of_the_posterior_and_is_reported():
         assert post.diagnose().facts["posterior temperature"] == 4
 
 
+@pytest.mark.slow
 def test_step_halving_finds_nothing_where_there_is_no_bias():
     X, y = simulated()
     engine = bdl.SGHMC(500, 1500, 4, 10, batch_size=None, step_size=0.3)
@@ -124,6 +128,7 @@ def test_step_halving_finds_nothing_where_there_is_no_bias():
     assert report.step_sizes == (0.3, 0.15)
 
 
+@pytest.mark.slow
 def test_step_halving_sees_a_bias(monkeypatch):
     """Gradient noise without the friction that balances it widens the posterior in proportion to the step size."""
     from inference.mcmc.langevin import LangevinSampler
@@ -291,7 +296,9 @@ def test_one_dimension_is_too_few_for_mclmc():
 
 
 @pytest.mark.parametrize(
-    "engine", [bdl.NUTS(300, 300, 4, start="pathfinder"), bdl.MCLMC(1000, 1000, 4)], ids=["Pathfinder", "MCLMC"]
+    "engine",
+    [bdl.NUTS(300, 300, 4, start="pathfinder"), pytest.param(bdl.MCLMC(1000, 1000, 4), marks=pytest.mark.slow)],
+    ids=["Pathfinder", "MCLMC"],
 )
 def test_blackjax(engine):
     """Unadjusted MCLMC is tuned to a bias that is small beside the posterior's sd, not beside Monte Carlo error."""

@@ -163,7 +163,7 @@ def test_data_frames_keep_names_and_categories():
 
 @pytest.mark.parametrize("classes, expected", [(2, bdl.Bernoulli), (3, bdl.Categorical)])
 def test_default_model_follows_the_number_of_classes(classes, expected):
-    estimator = BayesClassifier(engine=bdl.VI(num_steps=20)).fit(X, np.arange(40) % classes)
+    estimator = BayesClassifier(engine=bdl.VI(steps=20)).fit(X, np.arange(40) % classes)
     assert isinstance(estimator.posterior_.model.likelihood, expected)
 
 
@@ -197,8 +197,9 @@ def test_pipeline_cross_validation_and_grid_search():
     assert cross_val_score(pipeline, X, Y, cv=2).min() > 0.8
 
 
+@pytest.mark.slow
 def test_grid_search_over_models_and_engines():
-    grid = [{"engine": [ENGINE]}, {"model": [LINEAR.with_prior(bdl.priors.Laplace())], "engine": [bdl.VI(num_steps=20)]}]
+    grid = [{"engine": [ENGINE]}, {"model": [LINEAR.with_prior(bdl.priors.Laplace())], "engine": [bdl.VI(steps=20)]}]
     search = GridSearchCV(clone(REGRESSOR), grid, cv=2).fit(X, Y)
     assert len(search.cv_results_["params"]) == 2
     assert search.best_score_ > 0.8

@@ -178,6 +178,7 @@ def test_linear_posterior_is_numpyros():
         assert value.dtype == np.float32
 
 
+@pytest.mark.slow
 def test_network_posterior_is_numpyros():
     model = bdl.BNN(hidden=(2,), likelihood=bdl.Normal(0.5))
     assert_same_means(model, *wave(12), bdl.NUTS(500, 2000, 2), bdl.PyroNUTS(150, 200, 2))

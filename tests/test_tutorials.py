@@ -8,6 +8,7 @@ jupytext = pytest.importorskip("jupytext")
 
 TUTORIALS = Path(__file__).parent.parent / "tutorials"
 SCRIPTS = sorted(TUTORIALS.glob("*.py"))
+QUICK = ("01", "06")  # the others take minutes on a busy machine
 EACH = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 
 
@@ -34,7 +35,9 @@ def test_script_ends_in_checks_of_what_it_claims(script):
     assert last.count("assert ") >= 5
 
 
-@EACH
+@pytest.mark.parametrize(
+    "script", [pytest.param(s, id=s.stem, marks=[] if s.stem[:2] in QUICK else [pytest.mark.slow]) for s in SCRIPTS]
+)
 def test_notebook_runs(script, monkeypatch):
     nbclient = pytest.importorskip("nbclient")
     monkeypatch.setenv("MPLBACKEND", "Agg")

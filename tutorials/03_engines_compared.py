@@ -63,8 +63,8 @@ grid = np.linspace(-3, 3, 200)
 network = bdl.BNN(hidden=(10,), prior=bdl.priors.Gaussian((4.0, 1.0)))
 fits = {
     "NUTS": (network, bdl.NUTS(num_warmup=300, num_samples=300, num_chains=2, start="prior", chain_method="vectorized")),
-    "VI, mean-field": (network, bdl.VI(guide="mean-field", num_steps=3000)),
-    "VI, full-rank": (network, bdl.VI(guide="full-rank", num_steps=3000)),
+    "VI, mean-field": (network, bdl.VI(guide="mean-field", steps=3000)),
+    "VI, full-rank": (network, bdl.VI(guide="full-rank", steps=3000)),
     "Laplace": (network, bdl.Laplace()),
     "exact GP": (bdl.GP(bdl.kernels.RBF()), bdl.ExactGP()),
 }
