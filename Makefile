@@ -8,11 +8,11 @@ demo: .venv/core
 	$(BIN)/bayesdl demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # everything, the checks marked slow too
 test-all: lint
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
 
 lint: .venv/test
 	$(BIN)/ruff check .
