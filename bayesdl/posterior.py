@@ -196,8 +196,11 @@ class Posterior:
     def extend(self, num_samples: int, progress: Any = True) -> Posterior:
         """The same posterior with `num_samples` more draws per chain; the chains go on where they were, after `load` too.
 
+        An interrupted run is completed by it. `CyclicalSGMCMC` goes on with whole cycles, of the length that they had.
+
         Raises:
             UnsupportedError: for an engine that does not draw samples, or draws that hold no state.
+            ValueError: for a number of draws below 1, or one that would cut a cycle.
         """
         if not (isinstance(self.engine, AbstractMCMC) and isinstance(self.raw, Draws)):
             raise UnsupportedError(f"{type(self.engine).__name__} has no chains to continue; fit again with other settings.")

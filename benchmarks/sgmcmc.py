@@ -85,11 +85,11 @@ def peers(problem: Any, engine: Any) -> dict[str, Any]:
 
     def ours() -> Any:
         sampler = engine.sampler(problem)
-        start = sampler.compiled_start()
         made = Run(engine, sampler, DRAWS)
+        start = sampler.compiled_start(made.layout)
 
         def run(seed: int) -> Any:
-            states = place(start(jax.random.split(jax.random.key(seed), CHAINS)), made.layout)
+            states = start(place(jax.random.split(jax.random.key(seed), CHAINS), made.layout))
             return made.draws(states, -WARMUP, Silent(), None, None).samples
 
         return run

@@ -5,29 +5,36 @@
     state.safetensors    the chains' state after so many draws; it is what commits them
 
 Draws are written first and the state is renamed into its place after them, so a run that is killed at any moment goes on
-from the last state and writes the draws after it again. The space is reserved at the start: a disk that is too full is
-refused before anything is computed.
+from the last state and writes the draws after it again. Both are forced onto the disk in that order, so that this holds
+for a machine that fails too. The space is reserved at the start: a disk that is too full is refused before anything is
+computed. The open draws.h5 is locked, which keeps other processes out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
+import glob
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-SCHEMA = 1
+SCHEMA = 2
 MEANING = {
+    "versions": "the versions of libraries",
     "engine": "the engine or its settings",
     "key": "the seed",
     "data": "the data",
-    "model": "the model",
+    "model": "the model or data in it",
     "precision": "the precision of JAX",
 }
+ANEW = "Give another path, or remove the folder to begin anew."
 
 
 class CheckpointError(ValueError):
@@ -52,35 +59,52 @@ class Checkpoint:
 
 
 class Folder:
-    """The folder of one run, opened.
+    """The folder of one run, open until its `with` block ends.
 
     Args:
-        path: of the folder.
+        path: of the folder; one that does not exist or is empty begins a new run.
         identity: what identifies the run, as plain data.
         layout: shape and dtype of every dataset, by name.
 
     Raises:
-        CheckpointError: where the folder belongs to another run, is no checkpoint, or cannot be written.
+        CheckpointError: where the folder belongs to another run, is no checkpoint, is damaged, is in use by another process,
+            or cannot be written.
     """
 
     def __init__(self, path: Path, identity: dict[str, Any], layout: dict[str, Any]) -> None:
         self.path = path
-        if not path.exists():
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
             self.create(identity, layout)
         self.refuse_another_run(identity)
-        import h5py
+        self.file = self.open(layout)
+        sweep(path, ".state.")
 
-        self.file: Any = h5py.File(path / "draws.h5", "r+")
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        """Closes the file. On a failing disk that may fail too, and would hide the error that says so."""
+        try:
+            self.file.close()
+        except Exception as error:  # h5py raises RuntimeError
+            if failure[0] is None:
+                raise CheckpointError(f"Cannot write draws into {self.path}: {reason(error)}.") from None
 
     def create(self, identity: dict[str, Any], layout: dict[str, Any]) -> None:
         """Makes the folder beside its place and renames it, so that there is none without a manifest."""
         beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
+            sweep(self.path.parent, f".{self.path.name}.")
             beside.mkdir(parents=True)
             lay_out(beside / "draws.h5", layout)
             (beside / "manifest.json").write_text(json.dumps({"schema": SCHEMA, **identity}, indent=1))
+            for path in (beside / "draws.h5", beside / "manifest.json", beside):
+                force_to_disk(path)
             os.rename(beside, self.path)
+            force_to_disk(self.path.parent)
         except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and (self.path / "manifest.json").exists():
+                return  # another process made it meanwhile
             size = sum(np.dtype(a.dtype).itemsize * int(np.prod(a.shape)) for a in layout.values())
             raise CheckpointError(
                 f"Cannot make the checkpoint {self.path}: {error.strerror or error}. It needs {size / 1e6:.1f} MB; choose a "
@@ -90,20 +114,36 @@ class Folder:
             shutil.rmtree(beside, ignore_errors=True)
 
     def refuse_another_run(self, identity: dict[str, Any]) -> None:
-        cure = "Give another path, or remove the folder to begin anew."
         try:
             stored = json.loads((self.path / "manifest.json").read_text())
             schema = stored["schema"]
         except (OSError, ValueError, KeyError, TypeError):
-            raise CheckpointError(f"{self.path} is not a checkpoint (it has no manifest that can be read). {cure}") from None
-        if schema > SCHEMA:
-            raise CheckpointError(f"{self.path} has schema {schema}, and this version reads up to {SCHEMA}. {cure}")
+            raise CheckpointError(f"{self.path} is not a checkpoint (it has no manifest that can be read). {ANEW}") from None
+        if schema != SCHEMA:
+            raise CheckpointError(f"{self.path} has schema {schema}, and this version reads {SCHEMA}. {ANEW}")
         for part, meaning in MEANING.items():
             ours = json.loads(json.dumps(identity[part]))
             if stored.get(part) != ours:
                 raise CheckpointError(
-                    f"The checkpoint {self.path} is of another run: {meaning} changed{told(stored.get(part), ours)}. {cure}"
+                    f"The checkpoint {self.path} is of another run: {meaning} changed{told(stored.get(part), ours)}. "
+                    f"{cure(part, stored.get(part), ours)}{ANEW}"
                 )
+
+    def open(self, layout: dict[str, Any]) -> Any:
+        """The file of draws, locked."""
+        import h5py
+
+        path = self.path / "draws.h5"
+        try:
+            file: Any = h5py.File(path, "r+")
+        except BlockingIOError:
+            raise CheckpointError(f"{self.path} is in use by another process. Wait for it, or give another path.") from None
+        except OSError as error:
+            raise CheckpointError(f"The checkpoint {self.path} is damaged ({path.name}: {reason(error)}). {ANEW}") from None
+        if {name: file[name].shape for name in names_of(file)} != {name: array.shape for name, array in layout.items()}:
+            file.close()
+            raise CheckpointError(f"The checkpoint {self.path} is damaged ({path.name} has other datasets). {ANEW}")
+        return file
 
     def save(self, state: dict[str, np.ndarray], draws: int) -> None:
         """Commits the draws written so far, with the state after them.
@@ -115,43 +155,101 @@ class Folder:
 
         beside = self.path / f".state.{os.getpid()}"
         try:
-            self.file.flush()
+            os.fsync(self.file.id.get_vfd_handle())
             save_file(state | {"draws": np.asarray(draws)}, beside)
+            force_to_disk(beside)
             os.replace(beside, self.path / "state.safetensors")
+            force_to_disk(self.path)
         except Exception as error:  # safetensors raises its own error for a failed write
-            beside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
             raise CheckpointError(
-                f"Cannot save the state in {self.path}: {error}. Free some space and call again: the run goes on from its "
-                "last saved state."
+                f"Cannot save the state in {self.path}: {reason(error)}. Free some space and call again: the run goes on "
+                "from its last saved state."
             ) from None
 
     def load(self) -> tuple[dict[str, np.ndarray], int] | None:
-        """The last state and the number of draws before it, or None where none was saved yet."""
+        """The last state and the number of draws before it, or None where none was saved yet.
+
+        Raises:
+            CheckpointError: where the file is damaged.
+        """
         from safetensors.numpy import load_file
 
         path = self.path / "state.safetensors"
         if not path.exists():
             return None
-        state = load_file(path)
-        return state, int(state.pop("draws"))
+        try:
+            state = load_file(path)
+            return state, int(state.pop("draws"))
+        except Exception as error:  # safetensors raises its own error
+            raise CheckpointError(f"The checkpoint {self.path} is damaged ({path.name}: {error}). {ANEW}") from None
 
     def write(self, start: int, block: dict[str, np.ndarray]) -> None:
-        """Writes draws from number `start` on.
+        """Writes draws from number `start` on, past HDF5: it keeps what it could not write, and crashes when it ends.
 
         Raises:
             CheckpointError: where they cannot be written.
         """
+        number = self.file.id.get_vfd_handle()
         try:
             for name, values in block.items():
-                self.file[name][:, start : start + values.shape[1]] = values
+                dataset = self.file[name]
+                for chain, rows in enumerate(values.astype(dataset.dtype)):
+                    where = (chain * dataset.shape[1] + start) * (rows.nbytes // len(rows))
+                    write_all(number, rows.tobytes(), (dataset.id.get_offset() or 0) + where)
         except OSError as error:
-            raise CheckpointError(f"Cannot write draws into {self.path}: {error.strerror or error}.") from None
+            raise CheckpointError(
+                f"Cannot write draws into {self.path}: {reason(error)}. Free some space and call again: the run goes "
+                "on from its last saved state."
+            ) from None
 
-    def close(self) -> dict[str, np.ndarray]:
-        """Closes the file and gives its datasets, mapped into memory rather than read."""
-        mapped = {name: map_dataset(self.path / "draws.h5", self.file[name]) for name in names_of(self.file)}
-        self.file.close()
-        return mapped
+    def mapped(self) -> dict[str, np.ndarray]:
+        """The datasets, mapped into memory rather than read."""
+        return {name: map_dataset(self.path / "draws.h5", self.file[name]) for name in names_of(self.file)}
+
+
+def write_all(number: int, data: bytes, where: int) -> None:
+    """Writes into an open file, however many pieces it takes."""
+    while data:
+        count = os.pwrite(number, data, where)
+        data, where = data[count:], where + count
+
+
+def sweep(folder: Path, prefix: str) -> None:
+    """Removes what killed processes left in a folder: names that are the prefix and the number of a process.
+
+    This process has made none yet, so one with its own number is of an earlier process.
+    """
+    for path in folder.glob(f"{glob.escape(prefix)}*"):
+        number = path.name.removeprefix(prefix)
+        if number.isdecimal() and (int(number) == os.getpid() or not is_running(int(number))):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process with this number on this machine."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
+
+
+def force_to_disk(path: Path) -> None:
+    """Returns after a file or the entries of a folder have reached the disk."""
+    if os.name == "nt":  # it forces nothing that is open for reading
+        return
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # file systems without a way to force entries
+            raise
+    finally:
+        os.close(number)
 
 
 def lay_out(path: Path, layout: dict[str, Any]) -> None:
@@ -188,6 +286,21 @@ def map_dataset(path: Path, dataset: Any) -> np.ndarray:
     dtype = np.dtype(np.uint8) if dataset.dtype == bool else dataset.dtype
     mapped = np.memmap(path, dtype, mode="r", offset=dataset.id.get_offset(), shape=dataset.shape)
     return mapped.view(bool) if dataset.dtype == bool else mapped
+
+
+def cure(part: str, old: Any, new: Any) -> str:
+    """What else helps against a change, besides beginning anew."""
+    if part == "versions":
+        return "Install those again to go on with it. "
+    if part != "engine" or not isinstance(old, dict) or old | {"num_samples": new["num_samples"]} != new:
+        return ""
+    return f"To add draws, fit with num_samples={old['num_samples']} and call post.extend on what it gives. "
+
+
+def reason(error: Exception) -> str:
+    """What an error says, in one line; HDF5 wraps the system's words into a paragraph."""
+    system = re.search(r"error message = '([^']*)'", str(error))
+    return system[1] if system else " ".join(str(error).split())
 
 
 def told(old: Any, new: Any) -> str:

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from numpyro import handlers
@@ -187,16 +188,22 @@ class Problem:
         return dataclasses.replace(self, program=handlers.condition(self.program, data=dict(values)))
 
     def fingerprint(self) -> tuple[str, str]:
-        """Hashes of the data, and of the model: the operations of its log density and their result at one point."""
+        """Hashes of the data, and of the model: the operations of its log density and the constants in them.
+
+        Data that the program closes over instead of taking them as arguments are such constants.
+        """
         density = self.log_density()
         digest = hashlib.sha256()
         for leaf in jax.tree.leaves((self.args, dict(self.kwargs))):
             digest.update(
                 repr((leaf.dtype, leaf.shape)).encode() + np.asarray(leaf).tobytes() if is_array(leaf) else repr(leaf).encode()
             )
-        u = density.ravel(density.prior_draw(jax.random.key(0)))
-        operations = re.sub(r"0x[0-9a-f]+", "", str(jax.make_jaxpr(density.__call__)(u)))
-        model = hashlib.sha256(f"{operations} {float(density(u)):.4g}".encode())
+        u = jax.eval_shape(lambda key: density.ravel(density.prior_draw(key)), jax.random.key(0))
+        traced = jax.make_jaxpr(density.__call__)(u)
+        model = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", str(traced)).encode())
+        for value in constants(traced):  # the text leaves arrays out
+            value = jax.random.key_data(value) if jnp.issubdtype(value.dtype, jax.dtypes.prng_key) else value
+            model.update(repr((value.dtype, value.shape)).encode() + np.asarray(value).tobytes())
         return digest.hexdigest(), model.hexdigest()
 
     @property
@@ -320,6 +327,24 @@ class Subsampled(Messenger):
             axis = jnp.ndim(msg["value"]) + dims[0] - len(msg["fn"].event_shape)
             if msg["value"].shape[axis] == self.total != msg["fn"].shape()[axis]:
                 msg["value"] = jnp.take(msg["value"], rows, axis)
+
+
+def constants(traced: Any) -> Iterator[Any]:
+    """The arrays in a traced function, those in its inner functions included."""
+    if isinstance(traced, ClosedJaxpr):
+        yield from filter(is_numeric, traced.consts)
+        traced = traced.jaxpr
+    for equation in traced.eqns:
+        yield from (v.val for v in equation.invars if isinstance(v, Literal) and is_numeric(v.val))
+        for value in jax.tree.leaves(equation.params):
+            if isinstance(value, ClosedJaxpr | Jaxpr):
+                yield from constants(value)
+            elif is_array(value):
+                yield value
+
+
+def is_numeric(value: Any) -> bool:
+    return hasattr(value, "dtype") and hasattr(value, "shape")
 
 
 def is_array(value: Any) -> bool:

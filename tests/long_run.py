@@ -1,11 +1,13 @@
 """A run with a checkpoint as a program of its own, for the tests that kill it.
 
-    python tests/long_run.py ENGINE FOLDER OUT     prints a line per block of draws, then writes the draws to OUT
+    python tests/long_run.py ENGINE FOLDER OUT [LIMIT]     prints "start", the stage of each block of draws, and "end"
+                                                           when the draws have been written to OUT
 
-FOLDER "-" keeps no checkpoint.
+FOLDER "-" keeps no checkpoint. From the first block of sampling on no file can be written beyond LIMIT bytes.
 """
 
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -14,7 +16,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
 import jax
 import numpy as np
-from toys import entries, tensor_program
+from toys import entries, product_program
 
 import bayesdl as bdl
 from inference.progress import AbstractProgress
@@ -29,6 +31,9 @@ ENGINES = {
 class Lines(AbstractProgress):
     """A line per block."""
 
+    def __init__(self, limit):
+        self.limit = limit
+
     def note(self, message):
         pass
 
@@ -36,18 +41,22 @@ class Lines(AbstractProgress):
         pass
 
     def advance(self, steps, **facts):
-        print("block", facts["stage"], flush=True)
+        print(facts["stage"], flush=True)
+        if self.limit and facts["stage"] == "sampling":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(self.limit), resource.RLIM_INFINITY))
 
     def close(self):
         pass
 
 
-def main(engine, folder, out):
+def main(engine, folder, out, limit=None):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     i, j, y = entries()
     kept = {} if folder == "-" else {"checkpoint": folder, "every": 40}
-    post = bdl.fit(tensor_program, i, j, y=y, engine=ENGINES[engine], progress=Lines(), **kept)
+    print("start", flush=True)
+    post = bdl.fit(product_program, i, j, y=y, engine=ENGINES[engine], progress=Lines(limit), **kept)
     np.savez(out, **post.raw.arrays())
+    print("end", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,17 +6,21 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
 from arviz_stats.base import array_stats
-from toys import entries, tensor_program
+from jax.extend.core import ClosedJaxpr
+from toys import entries, product_program, tensor_program
 
 import bayesdl as bdl
 from bayesdl.model import as_model
-from inference.mcmc.chains import Run
-from inference.mcmc.layout import Layout, choose_layout, lacks_devices, place
+from inference.mcmc.chains import BLOCK_BYTES, Run, make_block, problem_of_chains
+from inference.mcmc.layout import Layout, choose_layout, is_key, lacks_devices, place
+from inference.mcmc.sampler import AbstractSampler
+from inference.problem import Problem, ProblemError
 from inference.progress import Silent
 
 
@@ -29,7 +33,7 @@ def test_steps_are_numpyros():
     engine = bdl.NUTS(num_warmup=4, num_samples=4, num_chains=2, chain_method="sequential")
     post = bdl.fit(tensor_program, i, j, y=y, engine=engine, seed=5, progress=False)
     sampler = engine.sampler(post.problem)
-    states = sampler.start(jax.random.split(jax.random.key(5), 2))
+    states = sampler.start(jax.random.split(jax.random.key(5), 2), Layout(1, False))
     drawn = []
     for number in range(8):
         states = jax.vmap(lambda state: sampler.kernel.sample(state, post.problem.args, dict(post.problem.kwargs)))(states)
@@ -41,11 +45,13 @@ def test_steps_are_numpyros():
 def test_blocks_change_nothing(engine, monkeypatch):
     """However a run is cut into blocks, its draws are the same to the bit."""
     i, j, y = entries()
-    one = bdl.fit(tensor_program, i, j, y=y, engine=engine, progress=False)
+    one = bdl.fit(product_program, i, j, y=y, engine=engine, progress=False).raw.arrays()
     monkeypatch.setattr("inference.mcmc.chains.SHORTEST", 7)
-    two = bdl.fit(tensor_program, i, j, y=y, engine=engine, progress=False)
-    np.testing.assert_array_equal(one.samples["a"], two.samples["a"])
-    assert one.samples["a"].shape == (2, 57, 3)
+    two = bdl.fit(product_program, i, j, y=y, engine=engine, progress=False).raw.arrays()
+    assert set(one) == set(two)
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, two[name], err_msg=name)
+    assert one["samples/f"].shape == (2, 57, 60, 2)
 
 
 def test_thinning_keeps_every_third_draw():
@@ -53,6 +59,97 @@ def test_thinning_keeps_every_third_draw():
     full = bdl.fit(tensor_program, i, j, y=y, engine=bdl.NUTS(30, 30, 1), progress=False)
     thin = bdl.fit(tensor_program, i, j, y=y, engine=bdl.NUTS(30, 10, 1, thinning=3), progress=False)
     np.testing.assert_array_equal(full.samples["a"][:, 2::3], thin.samples["a"])
+
+
+class Counting(AbstractSampler):
+    """A chain whose state is the number of its steps; every fifth diverges."""
+
+    def init(self, key):
+        return jnp.zeros((), int)
+
+    def step(self, i, state):
+        return i + 1
+
+    def record(self, state):
+        return state, {"diverging": state % 5 == 0, "lp": -state}
+
+    def constrain(self, position):
+        return {"count": position}
+
+
+def test_divergences_between_draws_are_seen():
+    """Draw k comes after steps 3 k + 1, 3 k + 2 and 3 k + 3."""
+    block = make_block(Counting(Problem(tensor_program), 0, thinning=3), Layout(1, False), 10)
+    _, (position, stats) = block(jnp.zeros(1, int), 0, 10)
+    np.testing.assert_array_equal(position[0], 3 * np.arange(1, 11))
+    np.testing.assert_array_equal(stats["lp"][0], -position[0])
+    expected = [any(step % 5 == 0 for step in (3 * k + 1, 3 * k + 2, 3 * k + 3)) for k in range(10)]
+    np.testing.assert_array_equal(stats["diverging"][0], expected)
+
+
+def problem_of(program):
+    i, j, y = map(jnp.asarray, entries())
+    return Problem(program, (i, j), {"y": y})
+
+
+def test_microcanonical_chains_tune_for_as_long_as_asked_and_record_what_they_know():
+    """Steps are counted in what is traced: they are the iterations of its loops over random keys."""
+    expected = {"diverging", "lp"}
+    for adjusted, kept in ((False, {"energy_error"}), (True, {"acceptance_rate", "n_steps"})):
+        sampler = bdl.MCLMC(300, adjusted=adjusted).sampler(problem_of(tensor_program))
+        assert scanned(jax.make_jaxpr(sampler.init)(jax.random.key(0))) == 300
+        state = jax.eval_shape(sampler.init, jax.random.key(0))
+        assert set(jax.eval_shape(sampler.record, state)[1]) == expected | kept
+
+
+def scanned(traced):
+    """Iterations of the outermost loops over random keys in a traced function."""
+    total = 0
+    for equation in traced.jaxpr.eqns:
+        if equation.primitive.name == "scan":
+            total += equation.params["length"] * any(is_key(var.aval) for var in equation.invars)
+        else:
+            total += sum(scanned(inner) for inner in equation.params.values() if isinstance(inner, ClosedJaxpr))
+    return total
+
+
+def test_chains_start_where_they_are_laid_out_and_start_again_elsewhere():
+    """About half of all starts are refused; nothing is compiled twice by where the states lie."""
+
+    def positive_only(i, j, y=None):
+        a = numpyro.sample("a", dist.Normal(0, 1))
+        numpyro.factor("positive", jnp.where(a > 0, 0.0, -jnp.inf))
+
+    for chain_method in ("auto", "vectorized"):
+        engine = bdl.NUTS(20, 20, 8, chain_method=chain_method)
+        run = Run(engine, engine.sampler(problem_of(positive_only)), 20)
+        states = run.start(jax.random.key(0))
+        assert states.potential_energy.sharding.num_devices == 2
+        assert np.isfinite(states.potential_energy).all()
+        assert len(set(np.asarray(states.z["a"]).tolist())) == 8
+    states, _ = run.advance(states, -20, 0)
+    run.advance(states, 0, 20)
+    assert run.block._cache_size() == 1
+
+
+def test_blocks_are_short_where_much_is_kept():
+    """A deterministic site of 1e5 entries, 4 chains: 1.6 MB a draw."""
+
+    def large(i, j, y=None):
+        a = numpyro.sample("a", dist.Normal(0, 1))
+        numpyro.deterministic("large", a * jnp.ones(100_000))
+
+    engine = bdl.NUTS(1000, 1000, 4)
+    run = Run(engine, engine.sampler(problem_of(large)), 1000)
+    assert run.length == BLOCK_BYTES // (4 * 100_000 * 4) - 1  # the site itself takes a little
+
+
+def test_cures_of_divergence_are_those_of_the_engine():
+    kept = {"stats/lp": np.full((2, 10), np.nan)}
+    with pytest.raises(ProblemError, match=r"SGHMC diverged in every chain.*Lower step_size, or start nearer"):
+        problem_of_chains(bdl.SGHMC(), kept)
+    with pytest.raises(ProblemError, match=r"MCLMC diverged in every chain.*end\. Start nearer"):
+        problem_of_chains(bdl.MCLMC(), kept)
 
 
 def test_layouts():
@@ -115,10 +212,11 @@ def test_nuts_over_many_seeds():
     model = as_model(line)
     engine = bdl.NUTS(500, 500, 4, chain_method="vectorized")
     sampler = engine.sampler(model.problem(model.frame(x, y=y), x, y=y))
-    start, run = sampler.compiled_start(), Run(engine, sampler, 500)
+    run = Run(engine, sampler, 500)
+    start = sampler.compiled_start(run.layout)
 
     def z(seed):
-        states = place(start(jax.random.split(jax.random.key(seed), 4)), run.layout)
+        states = start(place(jax.random.split(jax.random.key(seed), 4), run.layout))
         w = run.draws(states, -500, Silent(), None, None).samples["w"].astype(float)
         return (w.mean((0, 1)) - mean) / array_stats.mcse(w, chain_axis=0, draw_axis=1)
 

@@ -42,6 +42,16 @@ def tensor_program(i, j, y=None):
         numpyro.sample("y", dist.Normal(mean, sigma), obs=None if y is None else y[index])
 
 
+def product_program(i, j, y=None):
+    """y = f_1 f_2 + noise, with a site of positive values, and a product of matrices as a deterministic site."""
+    w = numpyro.sample("w", dist.Normal(0, 1).expand([3, 2]).to_event(2))
+    sigma = numpyro.sample("sigma", dist.HalfNormal(0.5))
+    f = numpyro.deterministic("f", jnp.stack([jnp.ones(len(i)), jnp.asarray(i), jnp.asarray(j)], axis=-1) @ w)
+    with numpyro.plate("entries", len(i)) as index:
+        mean = f[index, 0] * f[index, 1]
+        numpyro.sample("y", dist.Normal(mean, sigma), obs=None if y is None else y[index])
+
+
 def sparse_program(X, y=None):
     """Logistic regression on sparse rows."""
     w = numpyro.sample("w", dist.Normal(0, 1).expand([X.shape[1]]).to_event(1))

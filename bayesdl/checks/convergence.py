@@ -132,7 +132,7 @@ def cut_short(draws: Draws) -> list[str]:
     """A finding for a run that was interrupted."""
     if "interrupted" not in draws.info:
         return []
-    return [f"The run was interrupted after {draws.info['interrupted']}: fit again, or go on from its checkpoint."]
+    return [f"The run was interrupted after {draws.info['interrupted']}: go on with post.extend, or from its checkpoint."]
 
 
 def not_finite(draws: Draws) -> list[str]:

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 PATHFINDER_DRAWS = 20  # per step of L-BFGS, for choosing the step with the largest ELBO
-TUNING_STAGES = 3  # of equal length
+# BlackJAX tunes in stages of a tenth of the steps that it is told: unadjusted 3 and a third of them, adjusted 3
+TENTHS, TENTHS_ADJUSTED = 10 / 3, 3
 
 
 class Microcanonical(NamedTuple):
@@ -19,10 +20,10 @@ class Microcanonical(NamedTuple):
         chain: BlackJAX's state.
         tuned: momentum decoherence length L, step size and the diagonal of the inverse mass matrix.
         key: for the next step.
-        accept: acceptance probability of the last step.
+        accept: acceptance probability of the last step; adjusted chains only.
         diverging: whether the last step was not finite and was undone.
-        energy: its energy error.
-        num_steps: its leapfrog steps.
+        energy_error: its energy error; unadjusted chains only.
+        num_steps: its leapfrog steps; adjusted chains only.
     """
 
     chain: Any
@@ -30,7 +31,7 @@ class Microcanonical(NamedTuple):
     key: jax.Array
     accept: jax.Array
     diverging: jax.Array
-    energy: jax.Array
+    energy_error: jax.Array
     num_steps: jax.Array
 
 
@@ -52,7 +53,7 @@ def tuned_mclmc(density: Callable, start: jax.Array, key: jax.Array, num_warmup:
     begin, tune, run = jax.random.split(key, 3)
     chain, tuned, _ = blackjax.mclmc_find_L_and_step_size(
         blackjax.mclmc.build_kernel(),
-        num_warmup * 10 // TUNING_STAGES,
+        round(num_warmup * 10 / TENTHS),
         blackjax.mclmc.init(start, density, begin),
         tune,
         density,
@@ -72,7 +73,7 @@ def step_mclmc(density: Callable, state: Microcanonical) -> Microcanonical:
     key, now = jax.random.split(state.key)
     L, step_size, metric = state.tuned
     chain, info = blackjax.mclmc.build_kernel()(now, state.chain, density, metric, L, step_size)
-    return state._replace(chain=chain, key=key, diverging=~info.nonans, energy=info.energy_change)
+    return state._replace(chain=chain, key=key, diverging=~info.nonans, energy_error=info.energy_change)
 
 
 def adjusted_kernel() -> Callable:
@@ -91,7 +92,12 @@ def tuned_adjusted_mclmc(
 
     begin, tune, run = jax.random.split(key, 3)
     chain, tuned, _ = blackjax.adjusted_mclmc_find_L_and_step_size(
-        adjusted_kernel(), density, num_warmup * 5, dynamic.init(start, density, begin), tune, target_accept
+        adjusted_kernel(),
+        density,
+        round(num_warmup * 10 / TENTHS_ADJUSTED),
+        dynamic.init(start, density, begin),
+        tune,
+        target_accept,
     )
     return before_first_step(chain, tuned, run)
 
@@ -108,6 +114,5 @@ def step_adjusted_mclmc(density: Callable, state: Microcanonical) -> Microcanoni
         key=key,
         accept=info.acceptance_rate,
         diverging=info.is_divergent,
-        energy=info.energy,
         num_steps=info.num_integration_steps,
     )

@@ -8,6 +8,7 @@ the bit; another number of devices rounds differently.
 
 from __future__ import annotations
 
+import importlib.metadata
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from inference.checkpoint import Checkpoint, Folder
-from inference.mcmc.layout import Layout, choose_layout, freeze, over_chains, place, thaw, to_host, without_keys
+from inference.mcmc.layout import Layout, choose_layout, freeze, over_chains, thaw, to_host, without_keys
 from inference.mcmc.sampler import AbstractSampler, strongly_typed
 from inference.problem import ProblemError
 from inference.progress import AbstractProgress
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 SHORTEST, LONGEST = 50, 1000  # draws of a block
 BLOCK_BYTES = 32_000_000
+LIBRARIES = ("jax", "numpyro", "blackjax")  # whose versions change draws
 
 
 def run_chains(
@@ -45,15 +47,17 @@ def run_chains(
         ProblemError: where a chain finds no starting point with a finite log density.
         CheckpointError: where the checkpoint belongs to another run or cannot be written.
     """
-    keys = jax.random.split(key, engine.num_chains) if engine.num_chains > 1 else key[None]
     run = Run(engine, sampler, engine.num_samples)
-    folder = open_folder(checkpoint, run, key) if checkpoint else None
-    saved = folder.load() if folder else None
-    if saved:
-        states, done = thaw(saved[0], run.structure, run.layout), saved[1]
-    else:
-        states, done = place(sampler.start(keys), run.layout), -sampler.num_warmup
-    return run.draws(states, done, progress, folder, checkpoint.every if checkpoint else None)
+    if checkpoint is None:
+        return run.draws(run.start(key), -sampler.num_warmup, progress, None, None)
+    with open_folder(checkpoint, run, key) as folder:
+        saved = folder.load()
+        if saved:
+            states, done = thaw(saved[0], run.structure, run.layout), saved[1]
+        else:
+            states, done = run.start(key), -sampler.num_warmup
+            folder.save(freeze(states), done)  # a start can be long: MCLMC tunes in it, and SGHMC looks for a mode
+        return run.draws(states, done, progress, folder, checkpoint.every)
 
 
 def continue_chains(
@@ -67,7 +71,21 @@ def continue_chains(
         for part, old, new in (("samples", draws.samples, more.samples), ("stats", draws.stats, more.stats))
     }
     info = draws.info | more.info | {"seconds": draws.info["seconds"] + more.info["seconds"]}
+    made, wanted = draws.length + more.length, max(asked_for(draws.info), asked_for(more.info))
+    info.pop("interrupted", None)
+    if made < wanted:
+        info["interrupted"] = interruption(made, wanted)
     return Draws(joined["samples"], joined["stats"], info, more.state)
+
+
+def interruption(made: int, wanted: int) -> str:
+    """What `info["interrupted"]` says."""
+    return f"{made} of {wanted} draws"
+
+
+def asked_for(info: dict[str, Any]) -> int:
+    """The draws that an interrupted run was to make; 0 for another one."""
+    return int(info["interrupted"].split()[2]) if "interrupted" in info else 0
 
 
 class Run:
@@ -87,17 +105,20 @@ class Run:
         self.structure = jax.eval_shape(jax.vmap(sampler.init), keys)  # shapes of the states of all chains
         self.layout: Layout = choose_layout(engine.chain_method, engine.num_chains, sampler.light)
         self.recorded = jax.eval_shape(jax.vmap(sampler.record), self.structure)
-        self.length = block_length(self.recorded, sampler.num_warmup + num_samples)
+        self.kept = shapes_of_a_draw(sampler, self.recorded)
+        self.length = block_length((self.recorded[0], [self.kept] * engine.num_chains), sampler.num_warmup + num_samples)
         self.block = make_block(sampler, self.layout, self.length)
-        self.constrain = jax.jit(lambda z: jax.lax.map(sampler.constrain, z, batch_size=64))
+        self.constrain = jax.jit(lambda z: jax.lax.map(jax.vmap(sampler.constrain), z))  # leading axes (draw, chain)
+
+    def start(self, key: jax.Array) -> Any:
+        """The states of all chains before their first step."""
+        chains = self.engine.num_chains
+        return self.sampler.start(jax.random.split(key, chains) if chains > 1 else key[None], self.layout)
 
     def shapes(self) -> dict[str, Any]:
         """Shape and dtype of all that is kept, by name."""
-        one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.recorded[0])
-        sites = {f"samples/{k}": v for k, v in jax.eval_shape(self.sampler.constrain, one).items()}
-        stats = {f"stats/{k}": jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for k, v in self.recorded[1].items()}
         front = (self.engine.num_chains, self.num_samples)
-        return {k: jax.ShapeDtypeStruct((*front, *v.shape), v.dtype) for k, v in (sites | stats).items()}
+        return {k: jax.ShapeDtypeStruct((*front, *v.shape), v.dtype) for k, v in self.kept.items()}
 
     def draws(self, states: Any, done: int, progress: AbstractProgress, folder: Folder | None, every: int | None) -> Draws:
         """Makes all draws from number `done` on, into memory or into the folder."""
@@ -131,7 +152,7 @@ class Run:
                 folder.save(freeze(at[0]), at[1])
         finally:
             progress.close()
-            kept = folder.close() if folder else kept
+        kept = folder.mapped() if folder else kept
         return self.result(kept, *at, interrupted, time.perf_counter() - started)
 
     def advance(self, states: Any, first: int, stop: int) -> tuple[Any, dict[str, np.ndarray]]:
@@ -141,10 +162,10 @@ class Run:
         block = {f"stats/{k}": v[:, :count] for k, v in to_host(stats).items()}
         if first < 0:
             return states, block
-        positions = to_host(positions)
-        flat = jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), positions)
-        for name, values in self.constrain(flat).items():
-            block[f"samples/{name}"] = np.asarray(values).reshape((-1, self.length, *values.shape[1:]))[:, :count]
+        # one draw after another: in a batch, rounding would depend on where in the block a draw stands
+        by_draw = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), to_host(positions))
+        for name, values in self.constrain(by_draw).items():
+            block[f"samples/{name}"] = np.asarray(values).swapaxes(0, 1)[:, :count]
         return states, block
 
     def result(self, kept: dict, states: Any, done: int, interrupted: bool, seconds: float) -> Draws:
@@ -159,7 +180,7 @@ class Run:
             **self.engine.noted(),
         }
         if interrupted:
-            facts["interrupted"] = f"{done} of {self.offset + self.num_samples} draws"
+            facts["interrupted"] = interruption(done, self.offset + self.num_samples)
             kept = {name: values[:, : done - self.offset] for name, values in kept.items()}
         return Draws.from_arrays(kept | {f"state/{k}": v for k, v in freeze(states).items()}, facts)
 
@@ -167,14 +188,20 @@ class Run:
 def make_block(sampler: AbstractSampler, layout: Layout, length: int) -> Any:
     """Compiles `(states, j, n) -> (states, (positions, statistics))`, n <= length draws from number j on."""
 
+    def step(i: jax.Array, carry: Any) -> Any:
+        state = sampler.step(i, carry[0])
+        return state, carry[1] | sampler.record(state)[1]["diverging"]  # thinning must not hide the steps between draws
+
     def one_chain(state: Any, j: jax.Array, n: jax.Array) -> Any:
         kept = jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), sampler.record(state))
 
         def draw(k: jax.Array, carry: Any) -> Any:
             state, kept = carry
             first, stop = sampler.steps_before(j + k), sampler.steps_before(j + k + 1)
-            state = jax.lax.fori_loop(first, stop, sampler.step, state)
-            return state, jax.tree.map(lambda buffer, value: buffer.at[k].set(value), kept, sampler.record(state))
+            state, diverged = jax.lax.fori_loop(first, stop, step, (state, jnp.zeros((), bool)))
+            position, stats = sampler.record(state)
+            made = position, stats | {"diverging": diverged}
+            return state, jax.tree.map(lambda buffer, value: buffer.at[k].set(value), kept, made)
 
         state, kept = jax.lax.fori_loop(0, n, draw, (state, kept))
         return strongly_typed(state), kept
@@ -182,9 +209,16 @@ def make_block(sampler: AbstractSampler, layout: Layout, length: int) -> Any:
     return over_chains(one_chain, layout)
 
 
-def block_length(recorded: Any, total: int) -> int:
-    """Draws of a block: a fiftieth of the run, within bounds of number and memory."""
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(recorded))
+def shapes_of_a_draw(sampler: AbstractSampler, recorded: Any) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shape and dtype of what one chain keeps of a draw, by name, given what is recorded of all chains."""
+    position, stats = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), recorded)
+    sites = jax.eval_shape(sampler.constrain, position)
+    return {f"samples/{k}": v for k, v in sites.items()} | {f"stats/{k}": v for k, v in stats.items()}
+
+
+def block_length(kept: Any, total: int) -> int:
+    """Draws of a block: a fiftieth of the run, within bounds of number and memory, given shapes of what a draw takes."""
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
     return max(1, min(max(SHORTEST, min(total // 50, LONGEST)), BLOCK_BYTES // size))
 
 
@@ -196,6 +230,7 @@ def open_folder(checkpoint: Checkpoint, run: Run, key: jax.Array) -> Folder:
     identity = {
         "engine": run.engine.as_data(),
         "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "data": data,
         "model": model,
         "precision": "double" if jax.config.jax_enable_x64 else "single",  # pyright: ignore[reportAttributeAccessIssue]
@@ -204,14 +239,15 @@ def open_folder(checkpoint: Checkpoint, run: Run, key: jax.Array) -> Folder:
 
 
 def problem_of_chains(engine: AbstractMCMC, kept: dict) -> None:
-    """Refuses draws that are all NaN: nothing can be said from them.
+    """Refuses a run whose chains all end where the log density is not finite: nothing can be said from it.
 
     Raises:
         ProblemError: naming the cure.
     """
     lp = kept.get("stats/lp")
     if lp is not None and lp.size and not np.isfinite(lp[:, -1]).any():
+        cure = "Lower step_size, or start" if "step_size" in engine.as_data() else "Start"
         raise ProblemError(
-            f"{type(engine).__name__} diverged in every chain: the log density is not finite at the end. Lower step_size, or "
-            "start nearer to the posterior."
+            f"{type(engine).__name__} diverged in every chain: the log density is not finite at the end. {cure} nearer to the "
+            "posterior (start='mode' or 'pathfinder')."
         )

@@ -46,6 +46,11 @@ class AbstractMCMC(AbstractEngine):
     def sampler(self, problem: Problem) -> AbstractSampler:
         """The chain of a problem with these settings."""
 
+    @property
+    def draws_per_cycle(self) -> int:
+        """Draws that belong together: a run ends after a multiple of them."""
+        return 1
+
     def noted(self) -> dict:
         """Settings that diagnoses need."""
         return {}
@@ -64,14 +69,21 @@ class AbstractMCMC(AbstractEngine):
         return run_chains(self, self.sampler(problem), key=key, progress=progress, checkpoint=checkpoint)
 
     def extend(self, problem: Problem, draws: Draws, num_samples: int, progress: AbstractProgress = Silent()) -> Draws:
-        """The draws with `num_samples` more per chain, as if the run had been asked for them at once.
+        """The draws with `num_samples` more per chain, to the bit those that the chains would have made next.
+
+        Cycles go on with their length, so more draws are more cycles.
 
         Raises:
             UnsupportedError: where the draws hold no state to go on from.
+            ValueError: where the last cycle would be cut.
         """
         if not draws.state:
-            raise UnsupportedError(
-                "These draws hold no state to continue from (they were saved by an older version, or interrupted): fit again."
+            raise UnsupportedError("These draws hold no state to go on from (an older version saved them): fit again.")
+        cut = (draws.length + num_samples) % self.draws_per_cycle
+        if cut:
+            raise ValueError(
+                f"extend(num_samples={num_samples}): {type(self).__name__} has cycles of {self.draws_per_cycle} draws, and the "
+                f"last one would be cut; give {num_samples - cut + self.draws_per_cycle}."
             )
         return continue_chains(self, self.sampler(problem), draws, num_samples, progress)
 

@@ -21,6 +21,7 @@ from numpyro.infer.mcmc import MCMCKernel
 from inference.engine import choice, positive, positive_integers
 from inference.keys import named
 from inference.mcmc.engine import AbstractMCMC
+from inference.mcmc.layout import Layout, over_chains, place, to_host
 from inference.mcmc.sampler import AbstractSampler
 from inference.mcmc.starts import STARTS
 from inference.problem import Problem, ProblemError, no_start_message
@@ -71,15 +72,16 @@ class NumPyroSampler(AbstractSampler):
         near = density.unravel(STARTS[self.where](density, named(key, "start")))
         return self.kernel.init(key, self.num_warmup, near, *self.data)  # pyright: ignore[reportArgumentType]
 
-    def start(self, keys: jax.Array) -> Any:
+    def start(self, keys: jax.Array, layout: Layout) -> Any:
         """Chains whose start has no finite density are started again, elsewhere."""
-        begin = self.compiled_start()
-        states = begin(keys)
+        begin, replaced = self.compiled_start(layout), over_chains(chosen, layout)
+        states = begin(place(keys, layout))
         for attempt in range(1, ATTEMPTS):
-            good = np.isfinite(states.potential_energy)
+            good = np.isfinite(to_host(states.potential_energy))
             if good.all():
                 return states
-            states = replaced(states, begin(jax.vmap(jax.random.fold_in, (0, None))(keys, attempt)), good)
+            others = begin(place(jax.vmap(jax.random.fold_in, (0, None))(keys, attempt), layout))
+            states = replaced((place(good, layout), states, others))
         raise ProblemError(no_start_message(self.problem))
 
     def step(self, i: jax.Array, state: Any) -> Any:
@@ -102,13 +104,10 @@ class NumPyroSampler(AbstractSampler):
         return {"step_size": [float(s) for s in np.atleast_1d(states.adapt_state.step_size)]}
 
 
-def replaced(states: Any, others: Any, good: np.ndarray) -> Any:
-    """States of all chains, those that are not good replaced by the others."""
-
-    def one(old: jax.Array, new: jax.Array) -> jax.Array:
-        return jnp.where(good.reshape(-1, *(1,) * (old.ndim - 1)), old, new)
-
-    return jax.tree.map(one, states, others)
+def chosen(given: tuple[jax.Array, Any, Any]) -> Any:
+    """Of (whether the first is good, one state, another one) the good one."""
+    good, one, other = given
+    return jax.tree.map(lambda a, b: jnp.where(good, a, b), one, other)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,7 +29,8 @@ from inference.problem import Problem
 class MCLMC(AbstractMCMC):
     """Microcanonical Langevin Monte Carlo (Robnik et al. 2023, arXiv:2212.08549).
 
-    `num_warmup` counts the steps of tuning; they come before the first draw and are made in one piece.
+    `num_warmup` counts the steps of tuning (where adjusted, trajectories); they come before the first draw and are made in
+    one piece.
 
     Attributes:
         adjusted: whether trajectories are accepted or rejected, which removes the bias of the step size.
@@ -83,10 +84,10 @@ class MicrocanonicalSampler(AbstractSampler):
         return (step_adjusted_mclmc if self.engine.adjusted else step_mclmc)(self.density, state)
 
     def record(self, state: Any) -> tuple[Any, dict[str, jax.Array]]:
-        stats = {"diverging": state.diverging, "lp": state.chain.logdensity, "energy_error": state.energy}
-        if self.engine.adjusted:
-            stats |= {"acceptance_rate": state.accept, "n_steps": state.num_steps}
-        return state.chain.position, stats
+        stats = {"diverging": state.diverging, "lp": state.chain.logdensity}
+        if self.engine.adjusted:  # BlackJAX gives no energy error of a trajectory, but what it does to acceptance
+            return state.chain.position, stats | {"acceptance_rate": state.accept, "n_steps": state.num_steps}
+        return state.chain.position, stats | {"energy_error": state.energy_error}
 
     def constrain(self, position: Any) -> dict[str, jax.Array]:
         return self.density.constrain(position)

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from inference.mcmc.layout import Layout, over_chains, place
 from inference.problem import Problem
 
 
@@ -43,19 +44,23 @@ class AbstractSampler(abc.ABC):
 
     @abc.abstractmethod
     def record(self, state: Any) -> tuple[Any, dict[str, jax.Array]]:
-        """What is kept of a state: the position, and statistics under the names that ArviZ uses."""
+        """What is kept of a state: the position, and statistics under the names that ArviZ uses.
+
+        Statistics are those of the last step, but "diverging", which all samplers give, becomes whether any step of the
+        draw diverged.
+        """
 
     @abc.abstractmethod
     def constrain(self, position: Any) -> dict[str, jax.Array]:
         """The program's sites at a position, deterministic ones included; a JAX function."""
 
-    def start(self, keys: jax.Array) -> Any:
-        """The states of all chains before their first step, leading axis over chains."""
-        return self.compiled_start()(keys)
+    def start(self, keys: jax.Array, layout: Layout) -> Any:
+        """The states of all chains before their first step, leading axis over chains, where the layout wants them."""
+        return self.compiled_start(layout)(place(keys, layout))
 
-    def compiled_start(self) -> Callable[[jax.Array], Any]:
-        """`init` over chains."""
-        return jax.jit(lambda keys: strongly_typed(jax.lax.map(self.init, keys)))
+    def compiled_start(self, layout: Layout) -> Callable[[jax.Array], Any]:
+        """`init` over chains: tuning that is part of it runs side by side or spread over devices, as the draws will."""
+        return over_chains(lambda key: strongly_typed(self.init(key)), layout)
 
     def steps_before(self, j: Any) -> Any:
         """The number of steps made before draw j is worked on."""
