@@ -56,7 +56,9 @@ def reverse(kept):
     numpyro.sample("u", dist.Normal(0.5 * kept["x"], 1.2))
 
 
-@pytest.mark.parametrize(("kernel", "N"), [(None, 1), (None, 5), (reverse, 1), (reverse, 5)], ids=str)
+@pytest.mark.parametrize(
+    ("kernel", "N"), [(None, 1), (None, 5), (reverse, 1), (reverse, 5)], ids=["prior-1", "prior-5", "own-1", "own-5"]
+)
 def test_marginal_contracts(kernel, N):
     """E[w] = q(x) at x = 1, which is 0.1614; E[g(x) / w] = 1 over x ~ q, for a density g; within 3 standard errors."""
     q = marginal(pair, keep=["x"], reverse=kernel, N=N)

@@ -1,0 +1,173 @@
+"""What programmability costs: one gradient step of a variational autoencoder next to hand-written JAX and NumPyro's SVI.
+
+The network is 784-200-20 and back, data are random binary vectors, the objective is the mean over a batch. Costs are CPU
+seconds of interleaved calls, as ratios; compile time is that of tracing and compiling the gradient from nothing.
+
+    python -m benchmarks.vi [--rounds 40]
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jax.scipy.special import logsumexp
+from numpyro.infer import Trace_ELBO
+
+from bayesdl.vi import elbo, expectation, iwelbo
+from benchmarks.report import write
+
+PIXELS, HIDDEN, LATENT, BATCH = 784, 200, 20, 256
+
+
+def starting() -> dict[str, jax.Array]:
+    """Parameters by name."""
+    shapes = {"e1": (PIXELS, HIDDEN), "e2": (HIDDEN, 2 * LATENT), "d1": (LATENT, HIDDEN), "d2": (HIDDEN, PIXELS)}
+    keys = jax.random.split(jax.random.key(0), len(shapes))
+    weights = {n: jax.random.normal(k, s) / np.sqrt(s[0]) for (n, s), k in zip(shapes.items(), keys, strict=True)}
+    return weights | {f"{n} bias": jnp.zeros(s[1]) for n, s in shapes.items()}
+
+
+START = starting()
+
+
+def dense(get: Callable, name: str, x: jax.Array) -> jax.Array:
+    return x @ get(name) + get(f"{name} bias")
+
+
+def encode(get: Callable, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    out = dense(get, "e2", jnp.tanh(dense(get, "e1", x)))
+    return out[..., :LATENT], jnp.exp(out[..., LATENT:] / 2)
+
+
+def decode(get: Callable, z: jax.Array) -> jax.Array:
+    return dense(get, "d2", jnp.tanh(dense(get, "d1", z)))
+
+
+def param(name: str) -> Any:
+    return numpyro.param(name, START[name])
+
+
+def model(x: jax.Array) -> None:
+    """Of one image."""
+    z = numpyro.sample("z", dist.Normal(jnp.zeros(LATENT), 1.0).to_event(1))
+    numpyro.sample("x", dist.Bernoulli(logits=decode(param, z)).to_event(1), obs=x)
+
+
+def guide(x: jax.Array) -> None:
+    """Of one image."""
+    loc, scale = encode(param, x)
+    numpyro.sample("z", dist.Normal(loc, scale).to_event(1))
+
+
+def batch_model(X: jax.Array) -> None:
+    """Of a batch, as NumPyro's users write it."""
+    with numpyro.plate("rows", len(X)):
+        z = numpyro.sample("z", dist.Normal(jnp.zeros(LATENT), 1.0).to_event(1))
+        numpyro.sample("x", dist.Bernoulli(logits=decode(param, z)).to_event(1), obs=X)
+
+
+def batch_guide(X: jax.Array) -> None:
+    loc, scale = encode(param, X)
+    with numpyro.plate("rows", len(X)):
+        numpyro.sample("z", dist.Normal(loc, scale).to_event(1))
+
+
+def by_hand(params: dict, key: jax.Array, X: jax.Array, K: int | None) -> jax.Array:
+    """The mean bound over the rows, written out."""
+
+    def log_weight(noise: jax.Array, loc: jax.Array, scale: jax.Array, x: jax.Array) -> jax.Array:
+        z = loc + scale * noise
+        logits = decode(params.__getitem__, z)
+        likelihood = jnp.sum(x * logits - jax.nn.softplus(logits), -1)
+        prior = -0.5 * jnp.sum(z**2 - noise**2, -1) + jnp.sum(jnp.log(scale), -1)
+        return likelihood + prior
+
+    loc, scale = encode(params.__getitem__, X)
+    noise = jax.random.normal(key, (K or 1, *loc.shape))
+    log_w = jax.vmap(log_weight, (0, None, None, None))(noise, loc, scale, X)
+    return log_w[0].mean() if K is None else (logsumexp(log_w, 0) - jnp.log(K)).mean()
+
+
+def peers(K: int | None) -> dict[str, Callable]:
+    """Gradients as functions of (params, key, X)."""
+    E = expectation(elbo if K is None else iwelbo(K), model, guide)
+    functions: dict[str, Callable] = {
+        "bayesdl": lambda params, key, X: E.rows(key, params, X),
+        "by hand": functools.partial(by_hand, K=K),
+    }
+    if K is None:
+        loss = Trace_ELBO()
+        functions["numpyro"] = lambda params, key, X: -loss.loss(key, params, batch_model, batch_guide, X) / len(X)
+    return {name: jax.grad(function) for name, function in functions.items()}
+
+
+def compile_seconds(gradient: Callable, *args: Any) -> tuple[float, Any]:
+    """CPU seconds to trace and compile, and what was compiled."""
+    jax.clear_caches()
+    started = time.process_time()
+    compiled = jax.jit(gradient).lower(*args).compile()
+    return time.process_time() - started, compiled
+
+
+def costs(K: int | None, rounds: int) -> dict[str, dict[str, float]]:
+    """By peer: median CPU milliseconds a call in interleaved rounds, and compile seconds (the least of three)."""
+    X = jnp.asarray(np.random.default_rng(0).integers(0, 2, (BATCH, PIXELS)), float)
+    key = jax.random.key(1)
+    compiled, seconds, calls = {}, {}, {}
+    for name, gradient in peers(K).items():
+        runs = [compile_seconds(gradient, START, key, X) for _ in range(3)]
+        seconds[name], compiled[name] = min(run[0] for run in runs), runs[-1][1]
+        calls[name] = []
+    for _ in range(rounds):
+        for name, function in compiled.items():
+            started = time.process_time()
+            for _ in range(5):
+                jax.block_until_ready(function(START, key, X))
+            calls[name].append((time.process_time() - started) / 5)
+    rows = {name: {"ms": 1000 * statistics.median(values), "compile_s": seconds[name]} for name, values in calls.items()}
+    for row in rows.values():
+        row |= {f"bayesdl_ratio_{key}": rows["bayesdl"][key] / row[key] for key in ("ms", "compile_s")}
+    return rows
+
+
+def per_row_gradients(rounds: int) -> float:
+    """How many times as long gradients of each row take as the gradient of the mean."""
+    E = expectation(elbo, model, guide)
+    X = jnp.asarray(np.random.default_rng(0).integers(0, 2, (64, PIXELS)), float)
+    keys = jax.random.split(jax.random.key(1), 64)
+    mean = jax.jit(jax.grad(lambda params: E.rows(jax.random.key(1), params, X)))
+    each = jax.jit(lambda params: jax.vmap(jax.grad(lambda p, k, x: E(k, p, x)), (None, 0, 0))(params, keys, X))
+    times: dict[str, list[float]] = {"mean": [], "each": []}
+    for name, function in (("mean", mean), ("each", each)) * rounds:
+        started = time.process_time()
+        jax.block_until_ready(function(START))
+        times[name].append(time.process_time() - started)
+    return statistics.median(times["each"][1:]) / statistics.median(times["mean"][1:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=40)
+    rounds = parser.parse_args().rounds
+    results: dict[str, Any] = {}
+    for label, K in (("ELBO", None), ("IWELBO(5)", 5)):
+        results[label] = costs(K, rounds)
+        for name, row in results[label].items():
+            print(f"{label:<12}{name:<10}" + "".join(f"{key} {value:8.3f}   " for key, value in row.items()), flush=True)
+    results["per_row_ratio"] = per_row_gradients(5)
+    print(f"gradients of each row take {results['per_row_ratio']:.0f} times as long as the mean's")
+    write("vi", {"batch": BATCH, "results": results})
+
+
+if __name__ == "__main__":
+    main()
