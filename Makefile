@@ -23,6 +23,8 @@ lint: .venv/test
 benchmarks: .venv/test
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.uci
+	$(BIN)/python -m benchmarks.sgmcmc
+	$(BIN)/python -m benchmarks.vi
 
 .venv/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'bayesdl needs Python 3.11 or later: make PYTHON=python3.11 ...')"

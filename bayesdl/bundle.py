@@ -28,7 +28,7 @@ from bayesdl.model import AbstractModel, Program, as_model
 from bayesdl.posterior import Posterior
 from bayesdl.precision import precision_of
 from inference.engine import AbstractEngine
-from inference.problem import Problem
+from inference.problem import Problem, ProblemError
 from inference.result import Draws
 
 SCHEMA = 1
@@ -114,8 +114,11 @@ def load(path: str | Path, model: Any = None, engine: Any = None) -> Posterior:
     stored = {k.removeprefix("result/"): v for k, v in arrays.items() if k.startswith("result/")}
     if manifest["draws"]:
         stored |= from_netcdf(netcdf_bytes)
-    with precision_of(spec_model):
-        result = engine.restore(problem, stored, manifest["info"])
+    try:
+        with precision_of(spec_model):
+            result = engine.restore(problem, stored, manifest["info"])
+    except ProblemError as error:
+        raise BundleError(f"{path} does not fit the engine given: {error}") from error
     return Posterior(spec_model, frame, problem, engine, result, manifest["seed"])
 
 

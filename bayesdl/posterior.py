@@ -18,7 +18,7 @@ from bayesdl.stream import Stream
 from inference.engine import AbstractEngine, UnsupportedError
 from inference.keys import named as named_key
 from inference.mcmc.engine import AbstractMCMC
-from inference.problem import Problem
+from inference.problem import Problem, WithParameters
 from inference.progress import as_progress
 from inference.result import AbstractLaw, AbstractResult, Approximation, Conditional, Draws, Predictor
 
@@ -253,7 +253,12 @@ class Posterior:
         """Maps (one draw of the latent sites, key, *new data) to the law of new data."""
         if isinstance(self.raw, Predictor):
             return PredictorLaw(self.raw.predict, self.raw.params)
-        return self.model.law(self.problem, self.raw.expansion if isinstance(self.raw, Approximation) else None)
+        if not isinstance(self.raw, Approximation):
+            return self.model.law(self.problem)
+        learned, problem = self.raw.learned, self.problem
+        if learned:
+            problem = dataclasses.replace(problem, program=WithParameters(problem.program, learned))
+        return self.model.law(problem, self.raw.expansion)
 
     @property
     def traceable(self) -> bool:

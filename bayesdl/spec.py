@@ -67,7 +67,7 @@ def to_data(value: Any) -> Any:
     if isinstance(value, dict):
         return {"by name": {name: to_data(entry) for name, entry in value.items()}}
     function = getattr(value, "func", value)
-    if function in OBJECTIVES.values() and not getattr(value, "args", ()):
+    if callable(function) and function in OBJECTIVES.values() and not getattr(value, "args", ()):
         return {"vi objective": function.__name__, "settings": to_data(dict(getattr(value, "keywords", {})))}
     raise SpecError(f"{type(value).__name__} is code, not data, and cannot be stored in a file.")
 

@@ -1,7 +1,8 @@
 """What programmability costs: one gradient step of a variational autoencoder next to hand-written JAX and NumPyro's SVI.
 
 The network is 784-200-20 and back, data are random binary vectors, the objective is the mean over a batch. Costs are CPU
-seconds of interleaved calls, as ratios; compile time is that of tracing and compiling the gradient from nothing.
+seconds of interleaved calls, as ratios; compile time is that of tracing and compiling the gradient from nothing. Besides,
+what exact enumeration of a chain of flips takes to compile.
 
     python -m benchmarks.vi [--rounds 40]
 """
@@ -23,7 +24,7 @@ import numpyro.distributions as dist
 from jax.scipy.special import logsumexp
 from numpyro.infer import Trace_ELBO
 
-from bayesdl.vi import elbo, expectation, iwelbo
+from bayesdl.vi import Enum, elbo, expectation, iwelbo
 from benchmarks.report import write
 
 PIXELS, HIDDEN, LATENT, BATCH = 784, 200, 20, 256
@@ -155,6 +156,23 @@ def per_row_gradients(rounds: int) -> float:
     return statistics.median(times["each"][1:]) / statistics.median(times["mean"][1:])
 
 
+def enumeration(sites: int) -> dict[str, float]:
+    """Equations, and CPU seconds to trace and compile, of the exact gradient through so many flips in a chain."""
+
+    def chain() -> None:
+        u = 0.0
+        for i in range(sites):
+            u = numpyro.sample(f"z{i}", dist.Bernoulli(logits=numpyro.param("phi", 0.3) + 0.1 * u))
+
+    def squared(p: Any, q: Any) -> jax.Array:
+        return sum(q.sim()[0].values()) ** 2.0
+
+    E = expectation(squared, lambda: None, chain, estimators={f"z{i}": Enum() for i in range(sites)})
+    gradient = jax.grad(lambda phi: E(jax.random.key(0), {"phi": phi}))
+    seconds, _ = compile_seconds(gradient, 0.3)
+    return {"equations": len(jax.make_jaxpr(gradient)(0.3).eqns), "compile_s": seconds}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=40)
@@ -166,6 +184,8 @@ def main() -> None:
             print(f"{label:<12}{name:<10}" + "".join(f"{key} {value:8.3f}   " for key, value in row.items()), flush=True)
     results["per_row_ratio"] = per_row_gradients(5)
     print(f"gradients of each row take {results['per_row_ratio']:.0f} times as long as the mean's")
+    results["enumeration"] = {str(sites): enumeration(sites) for sites in (2, 4, 6, 8)}
+    print("enumerated flips:", results["enumeration"])
     write("vi", {"batch": BATCH, "results": results})
 
 

@@ -296,6 +296,18 @@ class WholePlates:
             return self.program(*args, **kwargs)
 
 
+class WithParameters(Messenger):
+    """A program with values at its `numpyro.param` sites, and at no other site of the same name."""
+
+    def __init__(self, program: Program, params: Mapping[str, Any]) -> None:
+        super().__init__(program)
+        self.params = params
+
+    def process_message(self, msg: dict) -> None:
+        if msg["type"] == "param" and msg["name"] in self.params:
+            msg["value"] = self.params[msg["name"]]
+
+
 class AllRows(Messenger):
     """See `WholePlates`."""
 

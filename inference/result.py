@@ -93,6 +93,7 @@ class Approximation(AbstractResult):
         log_weight: maps (key, params) to log p(y, z) - log q(z) at one draw z ~ q.
         losses: the objective along the optimisation, shape (steps,).
         expansion: values of the latent sites around which the network is linearised, or None.
+        learned: values of the model's own `numpyro.param` sites, by name.
         info: facts about the run as plain data.
     """
 
@@ -101,6 +102,7 @@ class Approximation(AbstractResult):
     log_weight: Callable[[jax.Array, dict], jax.Array]
     losses: np.ndarray
     expansion: dict[str, np.ndarray] | None = None
+    learned: dict[str, Any] = dataclasses.field(default_factory=dict)
     info: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ import numpyro
 import numpyro.distributions as dist
 import optax
 import pytest
+from jax.scipy.special import logsumexp
 from numpyro.infer import SVI, Predictive, RenyiELBO, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
@@ -21,6 +22,7 @@ from bayesdl.vi import (
     Reparam,
     add_cost,
     check_unbiased,
+    dreg,
     elbo,
     expectation,
     iwelbo,
@@ -86,10 +88,10 @@ def test_normalised_densities_keep_the_same_contracts():
 
     def mass(p, q):
         x = jnp.linspace(-6.0, 6.0, 61)
-        return jnp.exp(normalize(p, q, 4).density({"x": x}, 61)).sum() * 0.2
+        return jnp.exp(normalize(p, q, 4, detach=False).density({"x": x}, 61)).sum() * 0.2
 
     def inverse(p, q):
-        x, log_w = normalize(p, q, 4).sim()
+        x, log_w = normalize(p, q, 4, detach=False).sim()
         return jnp.exp(dist.Normal(0.5, 0.4).log_prob(x["x"]) - log_w)
 
     for objective in (mass, inverse):
@@ -364,6 +366,24 @@ def test_numpyros_losses_are_biased_with_a_discrete_guide_and_these_are_not():
         np.testing.assert_allclose(report.oracle["phi"], expected, atol=1e-5)
 
 
+def test_masks_leave_scores_whole():
+    """A masked site is drawn all the same, so its score must be there."""
+
+    def guide():
+        with numpyro.handlers.mask(mask=jnp.array([True, False])), numpyro.plate("two", 2):
+            numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("phi", jnp.array([0.3, -0.4]))))
+
+    report = check_unbiased(count, lambda: None, guide, estimators={"z": Reinforce(1.0)}, num_samples=5000)
+    assert report.ok and (np.abs(report.oracle["phi"]) > 0.1).all()
+
+
+def test_settings_that_would_be_wrong_are_refused():
+    with pytest.raises(ValueError, match="its mean over batches is another objective"):
+        bdl.VI(objective=iwelbo(5), batch_size=10)
+    with pytest.raises(EstimatorError, match=r"no site 'zz' is drawn, only \['z'\]"):
+        expectation(count, lambda: None, flips(3), estimators={"zz": MVD()})(KEY, {"phi": jnp.zeros(3)})
+
+
 def test_check_unbiased_sees_a_bias():
     def guide():
         numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("phi", 0.4)))
@@ -379,6 +399,155 @@ def test_check_unbiased_sees_a_bias():
     assert check_unbiased(biased, lambda: None, guide, oracle="finite differences", estimators={"z": MVD()}).ok
     report = check_unbiased(truly_biased, lambda: None, guide, oracle="finite differences", estimators={"z": MVD()})
     assert not report.ok and "BIASED" in repr(report)
+
+
+# what a reading of the code found -------------------------------------------------------------------------------------
+
+
+def flip(*data):
+    return numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("phi", 0.3)))
+
+
+def test_draws_can_be_sliced_and_turned():
+    """Whatever is made of the draws of sim(K), leave-one-out stays unbiased."""
+
+    def sliced(p, q):
+        z, _ = q.sim(3)
+        half = jax.tree.map(lambda value: value[::-1][:2], z)
+        return logsumexp(p.density(half, 2) + z["z"][0])
+
+    def model():
+        z = numpyro.sample("z", dist.Bernoulli(0.3))
+        numpyro.sample("y", dist.Normal(2.0 * z, 1.0), obs=1.5)
+
+    report = check_unbiased(sliced, model, flip, estimators={"z": Reinforce("loo")})
+    assert report.ok and report.method == "enumeration"
+
+
+def test_a_parameter_may_have_the_name_of_a_site():
+    def model():
+        z = numpyro.sample("z", dist.Normal(0.0, 1.0))
+        sigma = numpyro.deterministic("sigma", jnp.exp(z))
+        numpyro.sample("y", dist.Normal(0.0, sigma), obs=0.7)
+
+    def guide():
+        numpyro.sample("z", dist.Normal(numpyro.param("loc", 0.1), numpyro.param("sigma", 0.05)))
+
+    def hand(key):
+        z = 0.1 + 0.05 * jax.random.normal(key)
+        log_p = dist.Normal(0, 1).log_prob(z) + dist.Normal(0, jnp.exp(z)).log_prob(0.7)
+        return log_p - dist.Normal(0.1, 0.05).log_prob(z)
+
+    E = expectation(elbo, model, guide)
+    ours, theirs = many(lambda key: E(key, {"loc": 0.1, "sigma": 0.05})), many(hand)
+    assert abs(ours.mean() - theirs.mean()) < 4 * np.hypot(ours.std(), theirs.std()) / np.sqrt(len(ours))
+
+
+def test_a_models_own_parameters_are_in_its_predictions(tmp_path):
+    def model(y=None):
+        theta = numpyro.param("theta", 0.0)
+        z = numpyro.sample("z", dist.Normal(0.0, 1.0))
+        mu = numpyro.deterministic("mu", theta + 0.1 * z)
+        with numpyro.plate("rows", 20):
+            numpyro.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+    y = 5 + np.random.default_rng(0).normal(size=20)
+    post = bdl.fit(model, y=y, engine=bdl.VI(steps=1500, learning_rate=0.05), progress=False)
+    assert abs(post.sample(1000)["mu"].mean() - y.mean()) < 0.1
+    np.testing.assert_allclose(post.predict().mean, y.mean(), atol=0.1)
+    back = bdl.load(post.save(tmp_path / "fit.bdl"), model=model)
+    np.testing.assert_array_equal(back.predict().mean, post.predict().mean)
+
+
+def test_uniform_and_repeated_sites():
+    def uniform():
+        numpyro.sample("z", dist.Uniform(0.0, numpyro.param("a", 1.5)))
+
+    E = expectation(lambda p, q: 3.0 * q.sim()[0]["z"], lambda: None, uniform, estimators={"z": Reinforce(0.5)})
+    with pytest.raises(EstimatorError, match="support of Uniform depends on parameters"):
+        jax.grad(lambda a: E(KEY, {"a": a}))(1.5)
+
+    def repeated():
+        numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("phi", 0.3)), sample_shape=(3,))
+
+    report = check_unbiased(count, lambda: None, repeated, estimators={"z": Reinforce(2.0)})
+    assert report.ok
+    p = 1 / (1 + np.exp(-0.3))
+    np.testing.assert_allclose(report.oracle["phi"], p * (1 - p) * (3 + 12 * p), rtol=1e-4)  # of 3 p (1 - p) + 9 p^2
+
+
+def test_check_unbiased_knows_what_it_cannot_enumerate():
+    def normal():
+        numpyro.sample(
+            "z", dist.Normal(numpyro.param("m", 0.2), numpyro.param("s", 0.15, constraint=dist.constraints.positive))
+        )
+
+    def jump(p, q):
+        return jnp.where(q.sim()[0]["z"] > 0, 1.0, 0.0)
+
+    report = check_unbiased(jump, lambda: None, normal)
+    assert not report.ok and report.method == "finite differences"
+    assert check_unbiased(lambda p, q: q.sim()[0]["z"] ** 2, lambda: None, normal).ok
+
+    def scoped():
+        with numpyro.handlers.scope(prefix="a"):
+            flip()
+
+    report = check_unbiased(
+        lambda p, q: 2.0 * q.sim()[0]["a/z"], lambda: None, scoped, estimators={"a/z": Reinforce("average")}
+    )
+    assert report.ok and report.method == "enumeration" and set(report.z) == {"a/phi"}
+
+
+def auxiliary(*data):
+    u = numpyro.sample("u", dist.Normal(0.0, 1.0), infer={"is_auxiliary": True})
+    numpyro.sample("m", dist.Normal(u, 1.0))
+
+
+WRONG = {
+    "vmap of sim": (lambda p, q: jax.vmap(lambda i: q.sim()[0]["z"] * 1.0)(jnp.arange(3)).sum(), flip, r"inside jax\.jit"),
+    "cost in a program": (lambda p, q: q.sim()[0]["z"] * 1.0, lambda y: add_cost(3.0 * flip()), "not for the programs"),
+    "missing site": (lambda p, q: p.density({}), lambda y: None, "site 'm' has no value"),
+    "auxiliary site": (elbo, auxiliary, "the program has no latent site 'u'"),
+    "dreg of a marginal": (dreg(2), marginal(auxiliary, keep=["m"]), "needs an exact density"),
+    "renyi of one": (renyi(1.0), lambda y: None, "the limit is the ELBO"),
+    "half a gradient": (lambda p, q: normalize(p, q, 3).sim()[1], normal_guide, "particles"),
+    "other reverse": (
+        elbo,
+        marginal(auxiliary, keep=["m"], reverse=lambda kept, y: numpyro.sample("v", dist.Normal(0.0, 1.0))),
+        "it draws \\['v'\\], expected the sites left out, \\['u'\\]",
+    ),
+    "unknown parameter": (elbo, normal_guide, r"Parameter 'scale' has no value; got values of \['mm'\]"),
+    "shared parameter": (lambda p, q: q.sim()[0]["z"] * 1.0, flip, "is a baseline's and a program's"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_would_be_silently_wrong_is_refused(name):
+    objective, guide, message = WRONG[name]
+    estimators = {"z": Reinforce(lambda y: numpyro.param("phi", 0.0))} if name == "shared parameter" else {}
+    E = expectation(objective, mean_of_five, guide, estimators=estimators)
+    with pytest.raises((ProblemError, EstimatorError, ValueError), match=message):
+        E(KEY, {"mm": 0.0} if name == "unknown parameter" else E.init(KEY, jnp.asarray(Y)), jnp.asarray(Y))
+
+
+def test_another_guide_is_refused_on_loading(tmp_path):
+    path = bdl.fit(mean_of_five, Y, engine=bdl.VI(guide=normal_guide, steps=100), progress=False).save(tmp_path / "fit.bdl")
+
+    def other(y):
+        numpyro.sample("m", dist.Normal(numpyro.param("mu", -50.0), 1.0))
+
+    with pytest.raises(bdl.BundleError, match="give the guide that was fitted"):
+        bdl.load(path, model=mean_of_five, engine=bdl.VI(guide=other))
+
+
+def test_engine_settings_that_do_not_go_together():
+    with pytest.raises(ValueError, match="an objective with a schedule changes by itself"):
+        bdl.VI(objective=tempered_elbo(beta=optax.linear_schedule(0.0, 1.0, 10)), patience=5)
+    with pytest.raises(ValueError, match="expected a program, or a marginal of one"):
+        bdl.VI(guide=normalize(normal_guide, normal_guide, 3))
+    with pytest.warns(UserWarning, match="is linear in the log likelihood"):
+        bdl.VI(objective=lambda p, q: elbo(p, q), batch_size=3)
 
 
 # the noisy cone ------------------------------------------------------------------------------------------------------

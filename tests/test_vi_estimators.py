@@ -230,10 +230,18 @@ LAWS = {
         lambda p: p["b"] * jnp.exp(sum(jax.scipy.special.gammaln(jnp.array([1 + 2 / p["a"], p["b"]])))
                                    - jax.scipy.special.gammaln(1 + 2 / p["a"] + p["b"])),
     ),
+    "mixture": (  # which has no differentiable sampler, so that the derivative is that of its distribution function
+        lambda p: dist.MixtureSameFamily(
+            dist.Categorical(probs=jnp.array([0.3, 0.7])), dist.Normal(jnp.stack([p["a"], p["b"]]), jnp.array([0.5, 1.0]))
+        ),
+        {"a": -1.0, "b": 2.0},
+        (Implicit(), Reinforce(None)),
+        lambda p: 0.3 * (p["a"] ** 2 + 0.25) + 0.7 * (p["b"] ** 2 + 1.0),
+    ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("law", costly(LAWS, ["poisson"]))
+@pytest.mark.parametrize("law", costly(LAWS, ["poisson", "mixture"]))
 def test_other_laws(law):
     """The second moment of laws that have a closed form."""
     make, params, estimators, moment = LAWS[law]

@@ -267,11 +267,14 @@ def diagnose_approximation(posterior: Posterior, approximation: Approximation) -
     if not approximation.info.get("converged", True):
         note = "The search for the mode did not converge: raise max_steps and num_rounds."
         return Diagnosis(False, (note,), facts)
+    objective = approximation.info.get("objective", "elbo")
+    note = () if objective == "elbo" else (f"The objective was {objective}, not the ELBO.",)
     if k <= PARETO_LIMIT:
-        return Diagnosis(True, (f"Pareto k is {k:.2f}: the approximation is close to the posterior of {program}.",), facts)
+        close = f"Pareto k is {k:.2f}: the approximation is close to the posterior of {program}."
+        return Diagnosis(True, (close, *note), facts)
     verdict = [f"Pareto k is {k:.2f}, above {PARETO_LIMIT}: the approximation is not close to the posterior of {program}."]
     verdict.append("Predictions may still be useful: judge them by post.score on held-out data, or fit with bdl.NUTS().")
-    return Diagnosis(False, tuple(verdict), facts)
+    return Diagnosis(False, (*verdict, *note), facts)
 
 
 def diagnose_predictor(posterior: Posterior) -> Diagnosis:

@@ -15,6 +15,7 @@ from inference.keys import named
 from inference.problem import ProblemError
 from inference.vi.estimators import AbstractEstimator, Enum, EstimatorError
 from inference.vi.expectation import Expectation, expectation
+from inference.vi.space import Space
 
 LIMIT = 4.0
 STEP = 0.1  # of finite differences, extrapolated from this and twice this to an error of fourth order
@@ -27,7 +28,7 @@ class UnbiasedReport:
 
     Attributes:
         ok: whether every |z| is below 4.
-        z: (mean gradient - oracle) / standard error by parameter, each of the parameter's shape.
+        z: (mean gradient - oracle) / standard error by parameter, in unconstrained space; of baselines none.
         gradient: the mean gradient by parameter.
         oracle: what it should be.
         method: "enumeration" or "finite differences".
@@ -87,10 +88,17 @@ def check_unbiased(
         raise ProblemError(f"check_unbiased(oracle={oracle!r}): expected 'auto', 'enumeration' or 'finite differences'.")
     key = jax.random.key(seed)
     E = expectation(objective, model, guide, estimators=estimators)
-    given = E.init(named(key, "parameters"), *args) if params is None else dict(params)
-    at = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), given)
-    mean, error = moments(lambda k: jax.grad(lambda p: E(k, p, *args))(at), named(key, "gradient"), num_samples)
-    method, (expected, doubt) = the_oracle(E, at, args, oracle, named(key, "oracle"), num_samples)
+    sites = E.sites(named(key, "parameters"), *args)
+    space = Space({name: site for name, site in sites.items() if not site.get("baseline")})
+    given = {name: site["value"] for name, site in sites.items()} | dict(params or {})
+    fixed = {name: value for name, value in given.items() if name not in space.sites}
+    at = space.unconstrain({name: given[name] for name in space.sites})
+
+    def value(E: Expectation, key: jax.Array, u: Any) -> jax.Array:
+        return E(key, {**fixed, **space.constrain(u)}, *args)
+
+    mean, error = moments(lambda k: jax.grad(lambda u: value(E, k, u))(at), named(key, "gradient"), num_samples)
+    method, (expected, doubt) = the_oracle(E, value, at, args, fixed, space, oracle, named(key, "oracle"), num_samples)
     tiny = 1e-6 * (1 + np.abs(expected))  # rounding, where nothing is random
     z = (mean - expected) / np.maximum(np.hypot(error, doubt), tiny)
     unravel = ravel_pytree(at)[1]
@@ -110,33 +118,34 @@ def moments(function: Callable, key: jax.Array, num_samples: int) -> tuple[np.nd
 
 
 def the_oracle(
-    E: Expectation, params: dict, args: tuple, asked: str, key: jax.Array, num_samples: int
+    E: Expectation, value: Callable, at: dict, args: tuple, fixed: dict, space: Space, asked: str, key: jax.Array, num: int
 ) -> tuple[str, tuple[np.ndarray, np.ndarray]]:
     """Method, and the gradient and its standard error by it."""
-    if asked != "finite differences":
-        names = {site.id.rpartition("/")[2] for site in E.run(E.call(key, params, args, {}), 0)[0].sites}
+    now = E.run(E.call(key, {**fixed, **space.constrain(at)}, args, {}), 0)[0]
+    names = {site.id.partition("/")[2] for site in now.sites}
+    local = now.drawn - names
+    if asked == "enumeration" and local:
+        raise ProblemError(f"Enumeration is not possible: site {sorted(local)[0]!r} has a gradient through its value.")
+    if asked != "finite differences" and not local:
         exact = dataclasses.replace(E, estimators=dict.fromkeys(names, Enum()))
         try:
-            return "enumeration", moments(lambda k: jax.grad(lambda p: exact(k, p, *args))(params), key, num_samples)
+            return "enumeration", moments(lambda k: jax.grad(lambda u: value(exact, k, u))(at), key, num)
         except EstimatorError as error:
             if asked == "enumeration":
                 raise ProblemError(f"Enumeration is not possible: {error}") from error
-    return "finite differences", differences(E, params, args, key, num_samples)
+    return "finite differences", differences(lambda k, u: value(E, k, u), at, key, num)
 
 
-def differences(E: Expectation, params: dict, args: tuple, key: jax.Array, num_samples: int) -> tuple[np.ndarray, np.ndarray]:
+def differences(value: Callable, at: dict, key: jax.Array, num_samples: int) -> tuple[np.ndarray, np.ndarray]:
     """The gradient by central differences of the value with common random numbers, extrapolated in the step."""
-    flat, unravel = ravel_pytree(params)
+    flat, unravel = ravel_pytree(at)
     if len(flat) > MOST_PARAMETERS:
         raise ProblemError(f"Finite differences in {len(flat)} parameters are too many, above {MOST_PARAMETERS}.")
     axes = jnp.eye(len(flat))
 
-    def value(key: jax.Array, u: jax.Array) -> jax.Array:
-        return E(key, unravel(u), *args)
-
     def one(key: jax.Array) -> jax.Array:
         def central(axis: jax.Array, step: float) -> jax.Array:
-            return (value(key, flat + step * axis) - value(key, flat - step * axis)) / (2 * step)
+            return (value(key, unravel(flat + step * axis)) - value(key, unravel(flat - step * axis))) / (2 * step)
 
         return jax.vmap(lambda axis: (4 * central(axis, STEP) - central(axis, 2 * STEP)) / 3)(axes)
 

@@ -73,6 +73,7 @@ class Marginal(AbstractHandle):
             own = total({n: v for n, v in outcome.log_probs.items() if n not in u}, lanes)
         else:
             back = now.run(self.reverse, f"{label} retained", given=u, lanes=lanes, inputs=(x,))
+            refuse_other_sites(set(u), set(back.values))
             own = total(outcome.log_probs, lanes) - total(back.log_probs, lanes)
         if self.N == 1:
             return x, own
@@ -99,21 +100,29 @@ class Marginal(AbstractHandle):
             return total({n: v for n, v in outcome.log_probs.items() if n not in outcome.values or n in x}, inner)
         back = now.run(self.reverse, f"{label} reverse", inputs=(x,), group=group, **how)
         outcome = now.run(self.program, label, given=x | back.values, **how)
-        missing = set(outcome.values) - set(outcome.given)
-        unknown = set(back.values) - set(outcome.given)
-        if missing or unknown:
-            raise ProblemError(f"marginal(reverse=...) must draw the sites left out. {mismatch(missing, unknown)}")
+        refuse_other_sites(set(outcome.values) - set(x), set(back.values))
         return total(outcome.log_probs, inner) - total(back.log_probs, inner)
 
 
-def normalize(p: AbstractHandle, proposal: AbstractHandle, K: int, detach: bool = True) -> Normalized:
+def refuse_other_sites(left_out: set[str], drawn: set[str]) -> None:
+    """Refuses a reverse kernel that does not draw the sites that are integrated out.
+
+    Raises:
+        ProblemError: naming both.
+    """
+    if left_out != drawn:
+        raise ProblemError(f"marginal(reverse=...): it draws {sorted(drawn)}, expected the sites left out, {sorted(left_out)}.")
+
+
+def normalize(p: Any, proposal: Any, K: int, detach: bool = True) -> Normalized:
     """The posterior of p, approximated by resampling one of K draws of a proposal by its importance weight.
 
     Args:
-        p: handle of the model, whose density with the data is normalised.
-        proposal: handle that draws the latent sites of p.
+        p: handle of the model (or its program), whose density with the data is normalised.
+        proposal: handle or program that draws the latent sites of p.
         K: draws.
-        detach: whether the draws and weights carry no gradient, as reweighted wake-sleep wants.
+        detach: whether the draws and weights carry no gradient, as reweighted wake-sleep wants of `particles`; to draw from
+            it or take its density in an objective needs detach=False.
     """
     lanes_of(K)
     return Normalized(as_handle(p), as_handle(proposal), K, detach)
@@ -143,11 +152,19 @@ class Normalized(AbstractHandle):
         log_p = self.p.evaluate(now, f"{label} target", values, inner)
         return values, detached(log_p - log_q, self.detach), log_p
 
+    def refuse_detached(self) -> None:
+        """Refuses a term of an objective that would have half its gradient.
+
+        Raises:
+            ProblemError: naming the cure.
+        """
+        if self.detach:
+            raise ProblemError("normalize(..., detach=True) gives particles() only; draw from it with detach=False.")
+
     def draw(self, now: Pass, label: str, lanes: Lanes, group: str | None, detached: bool = False) -> tuple[dict, jax.Array]:
+        self.refuse_detached()
         values, log_w, log_p = self.weighted(now, label, lanes, self.K, group)
-        outcome = now.run(
-            resampled, f"{label} choice", lanes=lanes, inputs=(log_w,), group=group, detached=self.detach or detached
-        )
+        outcome = now.run(resampled, f"{label} choice", lanes=lanes, inputs=(log_w,), group=group, detached=detached)
         index = outcome.values["index"][..., None]
 
         def take(leaf: jax.Array) -> jax.Array:
@@ -157,6 +174,7 @@ class Normalized(AbstractHandle):
         return jax.tree.map(take, values), take(log_p) - (logsumexp(log_w, -1) - math.log(self.K))
 
     def evaluate(self, now: Pass, label: str, values: Values, lanes: Lanes, fixed: bool = False) -> jax.Array:
+        self.refuse_detached()
         log_p = self.p.evaluate(now, f"{label} given", values, lanes, fixed)
         log_w = (log_p - self.proposal.evaluate(now, f"{label} given proposal", values, lanes, fixed))[..., None]
         if self.K > 1:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,21 +19,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
-from numpyro.distributions import biject_to, constraints
 
 from inference.engine import AbstractEngine, choice, needs_gradients, positive, positive_integers
 from inference.keys import named
-from inference.problem import Problem, ProblemError, Subsampled
+from inference.problem import Problem, ProblemError, Program, Subsampled, WholePlates, WithParameters
 from inference.progress import AbstractProgress, Silent
 from inference.result import Approximation
+from inference.vi.constructs import Marginal
 from inference.vi.estimators import AbstractEstimator
 from inference.vi.expectation import Expectation
 from inference.vi.guides import GUIDES, autoguide_of, laplace_start
 from inference.vi.handles import AbstractHandle, Handle, as_handle
 from inference.vi.objectives import OBJECTIVES, elbo
+from inference.vi.space import Space
 
 BLOCKS = 50
 AVERAGE_RATE = 0.1  # of the moving averages that are baselines
+LINEAR = ("elbo", "tempered_elbo")  # in the log likelihood of the data, so that batches leave their mean alone
 BOUNDS = ("elbo", "iwelbo", "dreg", "renyi", "thermodynamic")  # a smaller value at the end means divergence
 
 
@@ -48,7 +51,8 @@ class VI(AbstractEngine):
         optimizer: an optax optimiser, or None for Adam.
         learning_rate: Adam's at the start; it decays to zero along a cosine. Not used where an optimizer is given.
         num_particles: independent estimates of the objective per step.
-        batch_size: rows per step, or None for all of them; the program needs a plate over its data.
+        batch_size: rows per step, or None for all of them; the program needs a plate over its data, and the objective must be
+            linear in their log likelihood.
         estimators: gradient estimators by site name; see `bayesdl.vi`.
         patience: stops when the objective, averaged over a fiftieth of the steps, has had no new best for so many steps;
             None never stops early.
@@ -73,6 +77,8 @@ class VI(AbstractEngine):
     initial_scale: float = 0.05
 
     def __post_init__(self) -> None:
+        if isinstance(self.guide, AbstractHandle) and not isinstance(self.guide, Handle | Marginal):
+            raise ValueError(f"VI(guide={type(self.guide).__name__}): expected a program, or a marginal of one.")
         if not callable(self.guide) and not isinstance(self.guide, AbstractHandle):
             choice(self, "guide", tuple(GUIDES))
         if not callable(self.objective):
@@ -82,6 +88,21 @@ class VI(AbstractEngine):
         estimators = {} if self.estimators is None else self.estimators
         if not isinstance(estimators, Mapping) or not all(isinstance(e, AbstractEstimator) for e in estimators.values()):
             raise ValueError(f"VI(estimators={self.estimators!r}): expected estimators by site name, e.g. {{'z': vi.MVD()}}.")
+        scheduled = any(callable(value) for value in getattr(self.function, "keywords", {}).values())
+        if self.patience is not None and scheduled:
+            raise ValueError("VI(patience=...): an objective with a schedule changes by itself; leave patience out.")
+        name = named_objective(self.function).partition("(")[0]
+        if self.batch_size is not None and name not in OBJECTIVES:
+            warnings.warn(
+                f"VI(batch_size={self.batch_size}) is right only if the objective '{name}' is linear in the log likelihood, as "
+                "the ELBO is.",
+                stacklevel=3,
+            )
+        if self.batch_size is not None and name in OBJECTIVES and name not in LINEAR:
+            raise ValueError(
+                f"VI(objective={name}, batch_size={self.batch_size}): its mean over batches is another objective; use all "
+                "rows, or elbo."
+            )
         positive(self, "learning_rate", "initial_scale")
         positive_integers(self, "steps", "num_particles")
         positive_integers(self, "batch_size", "rank", "patience", optional=True)
@@ -116,16 +137,20 @@ class VI(AbstractEngine):
     def restore(self, problem: Problem, arrays: dict, info: dict) -> Approximation:
         expectation = self.expectation(problem, jax.random.key(0))
         params = {k.removeprefix("params/"): v for k, v in arrays.items() if k.startswith("params/")}
+        init = expectation.init(jax.random.key(0), *problem.args, **problem.kwargs)
+        shapes = {name: np.shape(value) for name, value in flattened(init).items()}
+        stored = {name: np.shape(value) for name, value in params.items()}
+        if shapes != stored:
+            raise ProblemError(f"The fit has parameters {stored}, and this guide has {shapes}: give the guide that was fitted.")
         return self.approximation(problem, expectation, params, arrays["losses"], info)
 
     def expectation(self, problem: Problem, key: jax.Array) -> Expectation:
         """Of the objective, for this problem and guide."""
-        guide = self.guide
-        if isinstance(guide, str):
-            guide = autoguide_of(guide, problem, key, self.rank, self.initial_scale)
-        return Expectation(
-            self.function, Handle(problem.program), as_handle(guide), dict(self.estimators or {}), self.num_particles
-        )
+        if isinstance(self.guide, str):
+            guide = Handle(autoguide_of(self.guide, problem, key, self.rank, self.initial_scale))
+        else:
+            guide = wrapped(as_handle(self.guide), WholePlates)
+        return Expectation(self.function, Handle(problem.program), guide, dict(self.estimators or {}), self.num_particles)
 
     def optimise(
         self, problem: Problem, expectation: Expectation, space: Space, values: dict, key: jax.Array, progress: AbstractProgress
@@ -176,10 +201,11 @@ class VI(AbstractEngine):
         Raises:
             ProblemError: with the cure.
         """
-        ends = max(1, len(history) // 20)
+        ends = max(2, len(history) // 20)
         first, last = history[:ends].mean(), history[-ends:].mean()
+        noise = np.hypot(history[:ends].std(), history[-ends:].std()) / np.sqrt(ends)
         bound = named_objective(self.function).partition("(")[0] in BOUNDS
-        if not np.isfinite(last) or (bound and last < first):
+        if not np.isfinite(last) or (bound and last < first - 4 * noise):
             what = "ELBO" if self.function is OBJECTIVES["elbo"] else "objective"
             rate = f" (now {self.learning_rate})" if self.optimizer is None else ""
             raise ProblemError(
@@ -195,40 +221,14 @@ class VI(AbstractEngine):
             draw=functools.partial(draw, problem, expectation),
             log_weight=functools.partial(log_weight, problem, expectation),
             losses=losses,
+            learned=learned(problem, structured(expectation, problem, params)),
             info=info,
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class Space:
-    """The parameters' own space and the unconstrained one in which they are optimised.
-
-    Attributes:
-        sites: the `numpyro.param` sites.
-    """
-
-    sites: dict[str, dict]
-
-    def moved(self, values: Mapping[str, Any], back: bool) -> dict[str, Any]:
-        found = dict(values)
-        for name, site in self.sites.items():
-            constraint = site["kwargs"].get("constraint", constraints.real)
-            if constraint is not constraints.real:
-                transform = biject_to(constraint)
-                found[name] = transform.inv(found[name]) if back else transform(found[name])
-        return found
-
-    def constrain(self, u: Mapping[str, Any]) -> dict[str, Any]:
-        return self.moved(u, back=False)
-
-    def unconstrain(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return jax.tree.map(floating, self.moved(values, back=True))
-
-
-def floating(leaf: Any) -> jax.Array:
-    """As an array that an optimiser can update: strongly typed, so that blocks are compiled once."""
-    leaf = jnp.asarray(leaf)
-    return jax.lax.convert_element_type(leaf, jnp.result_type(leaf.dtype, jnp.zeros(()).dtype))
+def learned(problem: Problem, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's own parameters, which its predictions need."""
+    return {name: params[name] for name, site in problem.trace.items() if site["type"] == "param"}
 
 
 def optimizer_of(engine: VI, values: Mapping[str, Any]) -> Any:
@@ -258,12 +258,19 @@ def batches(problem: Problem, batch_size: int | None) -> Callable[[Expectation, 
     def seen(expectation: Expectation, key: jax.Array) -> Expectation:
         rows = jax.random.randint(key, (batch_size,), 0, total)
 
-        def on_rows(handle: Any) -> Any:
-            return dataclasses.replace(handle, program=Subsampled(handle.program, name, batch_size, rows))
+        def on_rows(program: Program) -> Program:
+            return Subsampled(program, name, batch_size, rows)
 
-        return dataclasses.replace(expectation, p=on_rows(expectation.p), q=on_rows(expectation.q))
+        return dataclasses.replace(expectation, p=wrapped(expectation.p, on_rows), q=wrapped(expectation.q, on_rows))
 
     return seen if batch_size < total else lambda expectation, key: expectation
+
+
+def wrapped(handle: Any, wrap: Callable[[Program], Program]) -> Any:
+    """A handle with its programs wrapped."""
+    if isinstance(handle, Marginal) and handle.reverse is not None:
+        return dataclasses.replace(handle, program=wrap(handle.program), reverse=wrap(handle.reverse))
+    return dataclasses.replace(handle, program=wrap(handle.program))
 
 
 def flattened(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -298,8 +305,9 @@ def structured(expectation: Expectation, problem: Problem, flat: Mapping[str, An
 def draw(problem: Problem, expectation: Expectation, key: jax.Array, params: dict) -> dict[str, jax.Array]:
     """One draw of the program's latent and deterministic sites from the guide."""
     once = dataclasses.replace(expectation, objective=lambda p, q: q.sim()[0])
-    z = once.raw(key, structured(expectation, problem, params), problem.args, dict(problem.kwargs))
-    program = handlers.substitute(handlers.seed(problem.program, key), data=z)
+    values = structured(expectation, problem, params)
+    z = once.raw(key, values, problem.args, dict(problem.kwargs))
+    program = handlers.substitute(WithParameters(handlers.seed(problem.program, key), learned(problem, values)), data=z)
     trace = handlers.trace(program).get_trace(*problem.args, **problem.kwargs)
     return {
         name: jnp.asarray(site["value"])

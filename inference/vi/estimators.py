@@ -27,6 +27,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
+from jax.core import Tracer
 from jax.lax import stop_gradient as sg
 
 from inference.keys import named
@@ -56,7 +57,7 @@ class AbstractEstimator(abc.ABC):
 
     def prepare(self, law: Law, value: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
         """What the gradient will need of the law, as arrays."""
-        return {"log_q": law.log_prob(value).sum()}
+        return {"log_q": log_probs_of(law, value[None]).sum()}  # without masks and scales: of what was drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +142,8 @@ class Reinforce(AbstractEstimator):
             )
 
     def refusal(self, law: Law, runs: int) -> str | None:
+        if not stripped(law).support.is_discrete and depends_on_parameters(stripped(law).support):
+            return f"the support of {kind(law)} depends on parameters, which a score cannot see; take Reparam() or Implicit()"
         return None
 
 
@@ -247,6 +250,11 @@ def default(law: Law, runs: int) -> AbstractEstimator:
     if states is not None and states ** (runs * count_elements(law)) <= FEW_RUNS:
         return Enum()
     return MVD() if MVD().refusal(law, runs) is None else Reinforce()
+
+
+def depends_on_parameters(support: Any) -> bool:
+    """Whether the bounds of a support are computed."""
+    return any(isinstance(getattr(support, bound, None), Tracer) for bound in ("lower_bound", "upper_bound"))
 
 
 def kind(law: Law) -> str:

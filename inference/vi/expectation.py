@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import get_opaque_trace_state
 from jax.lax import stop_gradient as sg
 from jax.typing import ArrayLike
 from numpyro import handlers
@@ -54,7 +55,10 @@ class Pass:
         self.scores: list[jax.Array] = []
         self.costs: list[tuple[int, jax.Array]] = []
         self.auxiliary: set[str] = set()
+        self.drawn: set[str] = set()
         self.programs: list[tuple[Program, tuple]] = []
+        self.began = get_opaque_trace_state()
+        self.inside = False
 
     def next(self) -> str:
         """The label of the next draw."""
@@ -88,8 +92,13 @@ class Pass:
         call = dataclasses.replace(self.call, params=sg(self.call.params)) if fixed else self.call
         prefix = f"{label}/"
         overrides = {id.removeprefix(prefix): value for id, value in self.overrides.items() if id.startswith(prefix)}
+        self.inside = True
         outcome = run(program, call, label, given, overrides, lanes, inputs, group)
+        self.inside = False
+        if outcome.drawn and get_opaque_trace_state() != self.began:
+            raise EstimatorError(LEAK)  # one key for all lanes of the objective's own vmap or loop
         self.auxiliary.update(outcome.auxiliary)
+        self.drawn.update(outcome.drawn)
         if detached:
             return dataclasses.replace(outcome, values=sg(outcome.values), log_probs=sg(outcome.log_probs), sites=())
         self.sites.extend(outcome.sites)
@@ -146,6 +155,8 @@ def add_cost(cost: ArrayLike) -> None:
         ProblemError: outside an objective.
     """
     now = current()
+    if now.inside:
+        raise ProblemError("add_cost is for objectives, not for the programs that they draw from.")
     now.costs.append((len(now.sites), jnp.asarray(cost)))
 
 
@@ -179,6 +190,9 @@ class Expectation:
             params: values of the `numpyro.param` sites of model and guide, in their own (constrained) space.
             *args: of the model and the guide.
             **kwargs: of the model and the guide.
+
+        Exceptions, by intention: particles of `normalize` are detached, so that the wake objectives have the gradient of
+        reweighted wake-sleep, and parameters of baselines have that of least squares.
 
         Raises:
             EstimatorError: where a site cannot have its estimator.
@@ -223,33 +237,42 @@ class Expectation:
 
     def sites(self, key: jax.Array, *args: Any, **kwargs: Any) -> dict[str, dict]:
         """The `numpyro.param` sites of all programs that the objective runs, learned baselines included."""
-        call = Call(args, kwargs, {}, self.estimators, key, key)
+        call = Call(args, kwargs, None, self.estimators, key, key)
         seen: list[Pass] = []
         try:
             jax.eval_shape(lambda: seen.append(self.run(call, 0)[0]))
         except jax.errors.UnexpectedTracerError as error:
             raise EstimatorError(LEAK) from error
         baselines = {site: getattr(site.estimator, "baseline", None) for site in seen[0].sites}
-        programs = seen[0].programs + [(b, ()) for b in baselines.values() if callable(b)]
-        found: dict[str, dict] = {}
-
-        @jax.jit
-        def values() -> dict[str, Any]:  # compiled, so that only what gives the parameters is computed
-            for program, inputs in programs:
-                seeded = handlers.substitute(handlers.seed(program, key), substitute_fn=where_improper)
-                trace = handlers.trace(seeded).get_trace(*inputs, *args, **kwargs)
-                found.update({name: site for name, site in trace.items() if site["type"] == "param" and name not in found})
-            return {name: site["value"] for name, site in found.items()}
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # improper priors say that they have no sampler
-            found |= {name: found[name] | {"value": value} for name, value in values().items()}
+        learned = [(b, ()) for b in baselines.values() if callable(b)]
+        found = started(seen[0].programs, key, args, kwargs)
+        fits = started(learned, key, args, kwargs)
+        if set(fits) & set(found):
+            raise EstimatorError(f"Parameter '{sorted(set(fits) & set(found))[0]}' is a baseline's and a program's; rename it.")
         averages = [average_name(site) for site, baseline in baselines.items() if baseline == "average"]
-        return found | {name: {"value": jnp.zeros(()), "kwargs": {}} for name in averages}
+        fits |= {name: {"value": jnp.zeros(()), "kwargs": {}} for name in averages}
+        return found | {name: site | {"baseline": True} for name, site in fits.items()}
 
     def init(self, key: jax.Array, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The parameters at the values that the programs start them with."""
         return {name: site["value"] for name, site in self.sites(key, *args, **kwargs).items()}
+
+
+def started(programs: list[tuple[Program, tuple]], key: jax.Array, args: tuple, kwargs: dict) -> dict[str, dict]:
+    """The `numpyro.param` sites of programs, with the values that they start them with."""
+    found: dict[str, dict] = {}
+
+    @jax.jit
+    def values() -> dict[str, Any]:  # compiled, so that only what gives the parameters is computed
+        for program, inputs in programs:
+            seeded = handlers.substitute(handlers.seed(program, key), substitute_fn=where_improper)
+            trace = handlers.trace(seeded).get_trace(*inputs, *args, **kwargs)
+            found.update({name: site for name, site in trace.items() if site["type"] == "param" and name not in found})
+        return {name: site["value"] for name, site in found.items()}
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # improper priors say that they have no sampler
+        return {name: found[name] | {"value": value} for name, value in values().items()}
 
 
 class Resolver:
@@ -259,7 +282,11 @@ class Resolver:
         self.expectation, self.call, self.step = expectation, call, step
 
     def estimate(self) -> jax.Array:
-        return self.after(self.again({}, {}), frozenset(), only_value=False)
+        ran = self.again({}, {})
+        unknown = set(self.call.estimators) - ran[0].drawn
+        if unknown:
+            raise EstimatorError(f"estimators: no site '{sorted(unknown)[0]}' is drawn, only {sorted(ran[0].drawn)}.")
+        return self.after(ran, frozenset(), only_value=False)
 
     def again(self, overrides: Mapping, swaps: Mapping) -> tuple[Pass, jax.Array]:
         return self.expectation.run(self.call, self.step, overrides, swaps)
@@ -320,9 +347,10 @@ class Resolver:
 
     def learned(self, site: Site, baseline: Any) -> jax.Array:
         """A baseline with parameters; its own gradient is that of least squares, and the objective's leaves it alone."""
+        params = self.call.params or {}
         if baseline == "average":
-            return self.call.params.get(average_name(site), jnp.zeros(()))
-        program: Any = handlers.substitute(handlers.seed(baseline, named(self.call.key, site.id)), data=self.call.params)
+            return params.get(average_name(site), jnp.zeros(()))
+        program: Any = handlers.substitute(handlers.seed(baseline, named(self.call.key, site.id)), data=params)
         return jnp.reshape(program(*self.call.args, **self.call.kwargs), ())
 
 

@@ -31,14 +31,26 @@ class Particles(dict):
 
     def __init__(self, values: Mapping, made: Mapping, places: jax.Array) -> None:
         super().__init__(values)
-        self.made, self.places = made, places
+        self.handed, self.made, self.places = dict(values), made, places
+
+    def untouched(self) -> bool:
+        """Whether these are still the values that were handed out."""
+        return self.keys() == self.handed.keys() and all(self[name] is value for name, value in self.handed.items())
 
 
+# what a function makes of them is an ordinary dictionary, as it may be anything
 jax.tree_util.register_pytree_node(
     Particles,
-    lambda particles: ((dict(particles), particles.made, particles.places), None),
-    lambda _, parts: Particles(*parts),
+    lambda particles: (tuple(particles.values()), tuple(particles)),
+    lambda names, parts: dict(zip(names, parts, strict=True)),  # pyright: ignore[reportArgumentType]
 )
+
+
+def as_made(values: Values, lanes: Lanes) -> tuple[dict, Any]:
+    """Values to evaluate, and where to find the result: draws that were handed out are evaluated as they were made."""
+    if isinstance(values, Particles) and values.untouched() and lanes:
+        return dict(values.made), values.places
+    return {name: jnp.asarray(value) for name, value in values.items()}, ...
 
 
 class AbstractHandle(abc.ABC):
@@ -56,6 +68,7 @@ class AbstractHandle(abc.ABC):
         """
         now, lanes = current(), lanes_of(K)
         label, before = now.next(), len(now.sites)
+        self.refuse_estimates(pathwise, "pathwise")
         values, log_q = self.draw(now, label, lanes, label if lanes else None)
         if pathwise and len(now.sites) > before:
             raise ProblemError(
@@ -70,7 +83,7 @@ class AbstractHandle(abc.ABC):
         """The log density of values of the latent sites, jointly with the data; an estimate where sites are integrated out.
 
         Args:
-            values: by site; auxiliary sites of a guide are left out of account.
+            values: by site; the auxiliary site that an autoguide computes the others from is left out of account.
             K: length of the leading axis, where there is one.
             fixed: whether parameters are constants, so that gradients pass through the values only.
 
@@ -82,12 +95,21 @@ class AbstractHandle(abc.ABC):
         """
         now, lanes = current(), lanes_of(K)
         label = now.next()
+        self.refuse_estimates(fixed, "fixed")
         for name, value in values.items():
             if lanes and jnp.shape(value)[:1] != lanes:
                 raise ProblemError(f"density(values, K={K}): site '{name}' has shape {jnp.shape(value)}, expected ({K}, ...).")
-        if isinstance(values, Particles) and lanes:
-            return self.evaluate(now, label, values.made, lanes, fixed)[values.places]
-        return self.evaluate(now, label, {name: jnp.asarray(value) for name, value in values.items()}, lanes, fixed)
+        made, places = as_made(values, lanes)
+        return self.evaluate(now, label, made, lanes, fixed)[places]
+
+    def refuse_estimates(self, wanted: bool, what: str) -> None:
+        """Refuses a call that makes no sense where densities are estimates: two of them differ by chance.
+
+        Raises:
+            ProblemError: naming the handle.
+        """
+        if wanted and not isinstance(self, Handle):
+            raise ProblemError(f"{what}=True needs an exact density, and that of {type(self).__name__} is an estimate.")
 
     @abc.abstractmethod
     def draw(self, now: Pass, label: str, lanes: Lanes, group: str | None, detached: bool = False) -> tuple[dict, jax.Array]:
@@ -110,7 +132,7 @@ class Handle(AbstractHandle):
 
     def draw(self, now: Pass, label: str, lanes: Lanes, group: str | None, detached: bool = False) -> tuple[dict, jax.Array]:
         outcome = now.run(self.program, label, lanes=lanes, group=group, detached=detached)
-        return outcome.values, total(outcome.log_probs, lanes)
+        return outcome.values, total({n: v for n, v in outcome.log_probs.items() if n in outcome.values}, lanes)
 
     def evaluate(self, now: Pass, label: str, values: Values, lanes: Lanes, fixed: bool = False) -> jax.Array:
         return total(self.log_probs(now, label, values, lanes, fixed)[0], lanes)
@@ -118,13 +140,11 @@ class Handle(AbstractHandle):
     def parts(self, values: Values, K: int | None = None) -> tuple[jax.Array, jax.Array]:
         """`density`, parted into that of the latent sites and that of the data given them."""
         now, lanes = current(), lanes_of(K)
-        made = values.made if isinstance(values, Particles) and lanes else {n: jnp.asarray(v) for n, v in values.items()}
+        made, places = as_made(values, lanes)
         log_probs, latent = self.log_probs(now, now.next(), made, lanes, False)
         prior = total({n: v for n, v in log_probs.items() if n in latent}, lanes)
         likelihood = total({n: v for n, v in log_probs.items() if n not in latent}, lanes)
-        if isinstance(values, Particles) and lanes:
-            return prior[values.places], likelihood[values.places]
-        return prior, likelihood
+        return prior[places], likelihood[places]
 
     def log_probs(self, now: Pass, label: str, values: Values, lanes: Lanes, fixed: bool) -> tuple[dict, set[str]]:
         """Log densities of all sites, and the names of the latent ones."""
@@ -138,12 +158,11 @@ class Handle(AbstractHandle):
 
 def mismatch(missing: set[str], unknown: set[str]) -> str:
     """What is wrong with the sites whose values were given."""
-    parts = [f"site {sorted(missing)[0]!r} has no value"] * bool(missing) + [
-        f"the program has no latent site {sorted(unknown)[0]!r}"
-    ] * bool(unknown)
+    parts = [f"site {name!r} has no value" for name in sorted(missing)[:1]]
+    parts += [f"the program has no latent site {name!r}" for name in sorted(unknown)[:1]]
     return (
-        f"density: {', and '.join(parts)}. A guide must draw exactly the latent sites of the model; mark a site that only the "
-        "guide has with infer={'is_auxiliary': True}, or integrate it out with bdl.vi.marginal(guide, keep=[...])."
+        f"density: {', and '.join(parts)}. A guide must draw exactly the latent sites of the model; integrate out "
+        "what only the guide has with bdl.vi.marginal(guide, keep=[...])."
     )
 
 

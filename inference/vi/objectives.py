@@ -79,6 +79,8 @@ def dreg(p: Any, q: Any, K: int = 8) -> jax.Array:
 @shipped
 def renyi(p: Any, q: Any, alpha: float = 0.5, K: int = 8) -> jax.Array:
     """E[log (1/K) sum_k w_k^(1 - alpha)] / (1 - alpha), w = p / q, alpha != 1 (Li and Turner 2016, arXiv:1602.02311)."""
+    if alpha == 1:
+        raise ValueError("renyi(alpha=1): the limit is the ELBO; take elbo.")
     z, log_q = q.sim(K)
     return (logsumexp((1 - alpha) * (p.density(z, K) - log_q)) - jnp.log(K)) / (1 - alpha)
 

@@ -34,18 +34,29 @@ class Keyed(Messenger):
         key: of the sites.
         shared: of the plates, so that a guide and a model take the same rows.
         choose: maps (site, whether it is inside control flow) to the estimator.
+        params: values of the `numpyro.param` sites; None for where the program starts them.
         inside: whether this is the body of a NumPyro `scan` or `cond`.
     """
 
-    def __init__(self, program: Program | None, key: jax.Array, shared: jax.Array, choose: Chooser, inside: bool = False):
+    def __init__(
+        self,
+        program: Program | None,
+        key: jax.Array,
+        shared: jax.Array,
+        choose: Chooser,
+        params: Mapping[str, Any] | None,
+        inside: bool = False,
+    ) -> None:
         super().__init__(program)
-        self.key, self.shared, self.choose, self.inside = key, shared, choose, inside
+        self.key, self.shared, self.choose, self.params, self.inside = key, shared, choose, params, inside
         self.unnamed = 0
         self.chosen: dict[str, AbstractEstimator] = {}
 
     def process_message(self, msg: dict) -> None:
         if msg["type"] == "sample":
             msg["fn"] = smooth(msg["fn"])
+            if msg["kwargs"].get("sample_shape"):
+                msg["fn"], msg["kwargs"]["sample_shape"] = msg["fn"].expand_by(msg["kwargs"]["sample_shape"]), ()
         if msg["type"] == "plate":
             msg["kwargs"]["rng_key"] = named(self.shared, msg["name"])
         elif msg["type"] in ("prng_key", "control_flow") and msg["kwargs"]["rng_key"] is None:
@@ -55,11 +66,20 @@ class Keyed(Messenger):
                 msg["args"] = tuple(self.entered(part) if callable(part) else part for part in msg["args"])
         elif msg["type"] == "sample" and not msg["is_observed"] and msg["value"] is None:
             self.draw(msg)
-        elif msg["type"] == "param" and self.inside:
+        elif msg["type"] == "param":
+            self.put_parameter(msg)
+
+    def put_parameter(self, msg: dict) -> None:
+        name = msg["name"]
+        if self.inside:
             raise EstimatorError(
-                f"Parameter '{msg['name']}' is inside scan or cond, where NumPyro does not learn it: move its numpyro.param "
+                f"Parameter '{name}' is inside scan or cond, where NumPyro does not learn it: move its numpyro.param "
                 "statement before the loop."
             )
+        if self.params is not None:
+            if name not in self.params:
+                raise EstimatorError(f"Parameter '{name}' has no value; got values of {sorted(self.params)}.")
+            msg["value"] = self.params[name]
 
     def draw(self, msg: dict) -> None:
         key, estimator = named(self.key, msg["name"]), self.choose(msg, self.inside)
@@ -80,7 +100,7 @@ class Keyed(Messenger):
         def run(*args: Any) -> Any:
             key = numpyro.prng_key()
             assert key is not None
-            inner = Keyed(None, key, self.shared, self.choose, inside=True)
+            inner = Keyed(None, key, self.shared, self.choose, self.params, inside=True)
             with inner:
                 result = body(*args)
             self.chosen.update(inner.chosen)
@@ -120,8 +140,9 @@ class Outcome:
         values: of the latent sites.
         log_probs: of all sites, summed over their elements.
         given: names of the latent sites whose values were given.
-        auxiliary: names of the sites marked `is_auxiliary`.
+        auxiliary: names of the sites marked `is_auxiliary` that all other latent sites are computed from, as in autoguides.
         sites: whose gradient does not pass through their values.
+        drawn: names of the latent sites that were not given.
         sticking: names of the sites with `Reparam(stick=True)`.
     """
 
@@ -130,6 +151,7 @@ class Outcome:
     given: tuple[str, ...]
     auxiliary: tuple[str, ...]
     sites: tuple[Site, ...]
+    drawn: tuple[str, ...]
     sticking: tuple[str, ...]
 
 
@@ -139,14 +161,14 @@ class Call:
 
     Attributes:
         args, kwargs: of the program.
-        params: values of its `numpyro.param` sites.
+        params: values of its `numpyro.param` sites, or None for where it starts them.
         estimators: by site name, before those that sites name themselves.
         key, shared: see `Keyed`.
     """
 
     args: tuple
     kwargs: dict[str, Any]
-    params: dict[str, Any]
+    params: dict[str, Any] | None
     estimators: Mapping[str, AbstractEstimator]
     key: jax.Array
     shared: jax.Array
@@ -177,8 +199,8 @@ def run(
     key, found = named(call.key, label), {}
 
     def one(key: jax.Array, given: dict, overrides: dict, inputs: tuple) -> tuple:
-        keyed = Keyed(substituted(program, given | overrides), key, call.shared, chooser(call.estimators, lanes))
-        log_probs, trace = compute_log_probs(keyed, (*inputs, *call.args), call.kwargs, call.params)
+        keyed = Keyed(substituted(program, given | overrides), key, call.shared, chooser(call.estimators, lanes), call.params)
+        log_probs, trace = compute_log_probs(keyed, (*inputs, *call.args), call.kwargs, {})
         latents = {n: s for n, s in trace.items() if s["type"] == "sample" and not s["is_observed"]}
         estimators = {n: choose_again(keyed, n, site) for n, site in latents.items() if n not in given}
         open_sites = {n: e for n, e in estimators.items() if not e.local}
@@ -195,8 +217,11 @@ def run(
         Site(f"{label}/{n}", e, values[n], extras[n], lanes, event_dim(laws[n]), group) for n, e in found["open"].items()
     )
     auxiliary = tuple(n for n, site in found["latents"].items() if site["infer"].get("is_auxiliary"))
+    if not all(isinstance(stripped(law), dist.Delta) for n, law in laws.items() if n not in auxiliary):
+        auxiliary = ()
     sticking = tuple(n for n, e in found["estimators"].items() if isinstance(e, Reparam) and e.stick)
-    return Outcome(values, log_probs, tuple(n for n in laws if n in given), auxiliary, sites, sticking)
+    drawn = tuple(found["estimators"])
+    return Outcome(values, log_probs, tuple(n for n in laws if n in given), auxiliary, sites, drawn, sticking)
 
 
 def choose_again(keyed: Keyed, name: str, site: dict) -> AbstractEstimator:

@@ -1,0 +1,43 @@
+"""The parameters' own space, and the unconstrained one in which they are optimised."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from numpyro.distributions import biject_to, constraints
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """The parameters' own space and the unconstrained one in which they are optimised.
+
+    Attributes:
+        sites: the `numpyro.param` sites.
+    """
+
+    sites: dict[str, dict]
+
+    def moved(self, values: Mapping[str, Any], back: bool) -> dict[str, Any]:
+        found = dict(values)
+        for name, site in self.sites.items():
+            constraint = site["kwargs"].get("constraint", constraints.real)
+            if constraint is not constraints.real:
+                transform = biject_to(constraint)
+                found[name] = transform.inv(found[name]) if back else transform(found[name])
+        return found
+
+    def constrain(self, u: Mapping[str, Any]) -> dict[str, Any]:
+        return self.moved(u, back=False)
+
+    def unconstrain(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return jax.tree.map(floating, self.moved(values, back=True))
+
+
+def floating(leaf: Any) -> jax.Array:
+    """As an array that an optimiser can update: strongly typed, so that blocks are compiled once."""
+    leaf = jnp.asarray(leaf)
+    return jax.lax.convert_element_type(leaf, jnp.result_type(leaf.dtype, jnp.zeros(()).dtype))
