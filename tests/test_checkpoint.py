@@ -179,7 +179,10 @@ CYCLES = bdl.CyclicalSGMCMC(200, 120, 2, thinning=3, num_cycles=3)
 
 @pytest.mark.parametrize(
     ("engine", "longer"),
-    [(FAST, {"num_samples": 200}), (CYCLES, {"num_samples": 200, "num_cycles": 5})],
+    [
+        (FAST, {"num_samples": 200}),
+        pytest.param(CYCLES, {"num_samples": 200, "num_cycles": 5}, marks=pytest.mark.slow),
+    ],
     ids=["NUTS", "CyclicalSGMCMC"],
 )
 def test_extend_continues_after_load_too(engine, longer, tmp_path):

@@ -26,8 +26,9 @@ FAST = {
 }
 MODELS = CASES | {"process": (bdl.GP(), rows)}
 COSTLY = ("MCLMC", "SGLD", "CyclicalSGMCMC")  # they share their machinery with SGHMC, or compile for long
+SLOW = {("NUTS", "process"), ("HMC", "process"), ("VI", "process"), ("HMC", "sparse"), ("SGHMC", "sparse"), ("HMC", "entries")}
 ALL = [
-    pytest.param(engine, case, marks=[pytest.mark.slow] if engine.__name__ in COSTLY else [])
+    pytest.param(engine, case, marks=[pytest.mark.slow] if engine.__name__ in COSTLY or (engine.__name__, case) in SLOW else [])
     for engine in ENGINES
     for case in MODELS
 ]

@@ -12,6 +12,7 @@ from arviz_stats.base import array_stats
 from scipy import stats
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process import kernels as sk
+from toys import sd_error
 
 import bayesdl as bdl
 from inference.minimise import minimise
@@ -77,12 +78,10 @@ def test_linear_regression_by_mcmc(linear, engine):
     draws = flat_weights(post.samples).astype(float)
     axes = {"chain_axis": 0, "draw_axis": 1}
     assert np.all(np.abs(draws.mean((0, 1)) - mean) < 4 * array_stats.mcse(draws, **axes))
-    sd_error = array_stats.mcse(draws, method="sd", **axes)
-    assert np.all(np.abs(draws.std((0, 1)) - np.sqrt(np.diag(covariance))) < 4 * sd_error)
+    assert np.all(np.abs(draws.std((0, 1)) - np.sqrt(np.diag(covariance))) < 4 * sd_error(draws))
     functions, prediction = draws[..., :3] @ X_new.T + draws[..., 3:], post.predict(X_new)
     assert np.all(np.abs(prediction.mean - f) < 4 * array_stats.mcse(functions, **axes))
-    sd_error = array_stats.mcse(functions, method="sd", **axes)
-    assert np.all(np.abs(prediction.epistemic - np.sqrt(epistemic)) < 4 * sd_error)
+    assert np.all(np.abs(prediction.epistemic - np.sqrt(epistemic)) < 4 * sd_error(functions))
     np.testing.assert_allclose(prediction.aleatoric, 0.3, rtol=1e-5)
 
 

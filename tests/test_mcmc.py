@@ -24,6 +24,7 @@ from inference.problem import Problem, ProblemError
 from inference.progress import Silent
 
 
+@pytest.mark.slow
 def test_steps_are_numpyros():
     """From the same start the draws are those of NumPyro's kernel stepped without any runner.
 

@@ -28,7 +28,12 @@ TARGETS = {
 }
 
 
-@pytest.fixture(scope="module", params=TARGETS)
+QUICK_TARGETS = ("normal", "student", "poisson", "two targets")  # the others compile variants of the same sampler
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(t, marks=[] if t in QUICK_TARGETS else [pytest.mark.slow]) for t in TARGETS]
+)
 def case(request):
     likelihood, y = TARGETS[request.param]
     post = bdl.fit(bdl.BNN(hidden=(3,), likelihood=likelihood), X, y, engine=QUICK, progress=False)
@@ -225,6 +230,7 @@ def test_equal_specs_share_what_was_compiled(model, engine):
     assert compiled_after(0) == compiled_after(1)
 
 
+@pytest.mark.slow
 def test_what_was_compiled_keeps_no_posterior_alive():
     post = bdl.fit(bdl.BNN(hidden=(3,)), X_NEW, X_NEW[:, 0], engine=bdl.VI(steps=20), progress=False)
     _ = post.predict().mean

@@ -9,7 +9,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from arviz_stats.base import array_stats
-from toys import entries, tensor_program
+from toys import entries, sd_error, tensor_program
 
 import bayesdl as bdl
 from bayesdl.model import as_model
@@ -46,7 +46,7 @@ def against_exact(engine, X, y, seed=0):
     axes = {"chain_axis": 0, "draw_axis": 1}
     ratio = w.std((0, 1)) / sd
     mean_z = (w.mean((0, 1)) - mean) / array_stats.mcse(w, **axes)
-    sd_z = np.log(ratio) * w.std((0, 1)) / array_stats.mcse(w, method="sd", **axes)
+    sd_z = np.log(ratio) * w.std((0, 1)) / sd_error(w)
     return post, mean_z, sd_z, ratio, np.abs(w.mean((0, 1)) - mean) / sd
 
 

@@ -169,6 +169,7 @@ def wave(n):
     return X, np.sin(2 * X[:, 0]) + 0.3 * rng.normal(size=n)
 
 
+@pytest.mark.slow
 def test_linear_posterior_is_numpyros():
     model = bdl.BNN(hidden=(), prior=priors.Hierarchical())
     posts = assert_same_means(model, *wave(15), bdl.NUTS(500, 1000, 2), bdl.PyroNUTS(150, 200, 2))

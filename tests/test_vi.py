@@ -18,6 +18,7 @@ def test_divergence_is_an_error_with_a_cure():
         bdl.fit(bdl.BNN(hidden=(10,)), X, Y, engine=bdl.VI(learning_rate=30.0, steps=300), progress=False)
 
 
+@pytest.mark.slow
 def test_richer_guides_have_larger_evidence_bounds():
     """In a linear model the full-rank guide contains the posterior, and the others are restrictions of it."""
     elbo = {}

@@ -76,6 +76,7 @@ def test_marginal_contracts(kernel, N):
         assert z_of(many(lambda key: E(key, {})), 1.0) < 3
 
 
+@pytest.mark.slow
 def test_normalised_densities_keep_the_same_contracts():
     """Of an approximate posterior by resampling: E[w(x)] integrates to one over x, and E[g / w] is one."""
 
@@ -246,7 +247,7 @@ FITS = {
 }
 
 
-@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n == "renyi" else [pytest.mark.slow]) for n in FITS])
 def test_objectives_reach_the_conjugate_posterior(name):
     """Mean and sd within 0.01."""
     engine = bdl.VI(guide=normal_guide, objective=FITS[name], steps=3000, learning_rate=0.05, num_particles=16)
@@ -267,7 +268,7 @@ def test_iwelbo_grows_to_the_evidence():
     assert EVIDENCE - means[-1] < 0.02
 
 
-@pytest.mark.parametrize("guide", ["mean-field", "full-rank", "laplace"])
+@pytest.mark.parametrize("guide", ["mean-field", pytest.param("full-rank", marks=pytest.mark.slow), "laplace"])
 def test_named_guides_and_what_comes_back(guide, tmp_path):
     engine = bdl.VI(guide=guide, objective=elbo, steps=1500, learning_rate=0.02)
     post = bdl.fit(mean_of_five, Y, engine=engine, progress=False)
@@ -320,7 +321,11 @@ def test_minibatches_patience_schedules_and_averages():
     assert "tempered_elbo(beta=" in found.info["objective"]
 
 
-@pytest.mark.parametrize("baseline", ["average", lambda y: numpyro.param("b", 0.0) + 0.0 * y.sum()], ids=["average", "learned"])
+@pytest.mark.parametrize(
+    "baseline",
+    ["average", pytest.param(lambda y: numpyro.param("b", 0.0) + 0.0 * y.sum(), marks=pytest.mark.slow)],
+    ids=["average", "learned"],
+)
 def test_baselines_with_parameters(baseline):
     """They change the variance, not the gradient, and move towards the objective's mean."""
     engine = bdl.VI(guide=normal_guide, steps=1500, learning_rate=0.05, num_particles=8, estimators={"m": Reinforce(baseline)})
@@ -333,6 +338,7 @@ def test_baselines_with_parameters(baseline):
 # one program everywhere, and NumPyro's own losses --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_annotated_program_is_a_numpyro_program():
     def annotated(y=None):
         m = numpyro.sample("m", dist.Normal(0.0, 1.0), infer={"estimator": Reparam(stick=True)})
@@ -346,6 +352,7 @@ def test_the_annotated_program_is_a_numpyro_program():
     assert post.samples["m"].shape == (1, 100)
 
 
+@pytest.mark.slow
 def test_numpyros_losses_are_biased_with_a_discrete_guide_and_these_are_not():
     def model(y):
         z = numpyro.sample("z", dist.Bernoulli(0.3))
@@ -384,6 +391,7 @@ def test_settings_that_would_be_wrong_are_refused():
         expectation(count, lambda: None, flips(3), estimators={"zz": MVD()})(KEY, {"phi": jnp.zeros(3)})
 
 
+@pytest.mark.slow
 def test_check_unbiased_sees_a_bias():
     def guide():
         numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("phi", 0.4)))

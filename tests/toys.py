@@ -9,6 +9,17 @@ import scipy.sparse
 import bayesdl as bdl
 
 
+def sd_error(draws):
+    """Monte Carlo standard error of the sd, shape (chain, draw, ...): from that of squared deviations.
+
+    ArviZ's own takes draws for as independent in their squares as in their values, which those of HMC are not.
+    """
+    from arviz_stats.base import array_stats
+
+    squares = (draws - draws.mean((0, 1))) ** 2
+    return array_stats.mcse(squares, chain_axis=0, draw_axis=1) / (2 * draws.std((0, 1)))
+
+
 def rows(n=24, seed=0):
     """(X, y) rows: a linear trend."""
     rng = np.random.default_rng(seed)
