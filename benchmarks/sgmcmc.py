@@ -58,7 +58,7 @@ def step_cost(repeats: int) -> dict[str, float]:
     problem = posed(bdl.BNN(hidden=(100,), likelihood=bdl.Normal(scale=0.3)))
     engine, layout = bdl.SGHMC(batch_size=32), Layout(1, True)
     sampler = engine.sampler(problem)
-    states = place(sampler.start(jax.random.split(jax.random.key(0), CHAINS)), layout)
+    states = sampler.start(jax.random.split(jax.random.key(0), CHAINS), layout)
     block = make_block(sampler, layout, 50)
     states, _ = jax.block_until_ready(block(states, 0, 50))
     costs = []
