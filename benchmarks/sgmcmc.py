@@ -1,7 +1,8 @@
 """What a draw costs: SGHMC per step, and NUTS and HMC per effective draw next to NumPyro and BlackJAX.
 
 Steps: a tanh network 13-100-1 on 455 rows, four chains, 32 rows per step, CPU time per chain-step after compilation, in a
-process of its own with one thread, and with XLA's default ones, which products of this size do not repay; the published torch code of SGHMC takes 2.2 to 3.3 ms per step of one chain of this network.
+process of its own on one core with one thread, and with XLA's default threads, which products of this size do not repay;
+the published torch code of SGHMC takes 2.2 to 3.3 ms per step of one chain of this network.
 
 Draws: effective draws (the smallest bulk ESS over all scalars) per second of CPU and of wall time, of linear regression on
 13 inputs, by bayesdl's runner, by NumPyro's two chain methods and by BlackJAX's window adaptation, in one process on two
@@ -72,14 +73,14 @@ def step_cost(repeats: int) -> dict[str, float]:
 
 
 def step_costs() -> dict[str, Any]:
-    """`step_cost` in fresh processes, with one thread and with as many as XLA takes."""
-    threads = {"one thread": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1", "default threads": ""}
-    code = "import json, benchmarks.sgmcmc as b; print(json.dumps(b.step_cost(5)))"
+    """`step_cost` in fresh processes, on one core and with as many threads as XLA takes."""
+    measure = "import json, benchmarks.sgmcmc as b; print(json.dumps(b.step_cost(5)))"
+    one_core = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+    one_thread = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     found = {}
-    for name, flags in threads.items():
-        out = subprocess.run(
-            [sys.executable, "-c", code], env=os.environ | {"XLA_FLAGS": flags}, capture_output=True, check=True
-        )
+    for name, code, flags in (("one core", one_core + measure, one_thread), ("default threads", measure, "")):
+        environment = os.environ | {"XLA_FLAGS": flags}
+        out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
         found[name] = json.loads(out.stdout.splitlines()[-1])
     return found
 
