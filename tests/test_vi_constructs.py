@@ -120,7 +120,7 @@ def test_overriding_one_site_leaves_all_other_draws_as_they_are():
             numpyro.sample("c", dist.Categorical(jnp.ones((3, 4)) / 4))
         numpyro.sample("d", dist.Gamma(2.0, 1.0))
 
-    call = Call((), {}, {}, {}, KEY, KEY)
+    call = Call((), {}, {}, {}, KEY)
     plain = run(program, call, "draw 1", {}, {}, (4,)).values
     for name, value in plain.items():
         again = run(program, call, "draw 1", {}, {name: value}, (4,)).values

@@ -213,7 +213,7 @@ class Expectation:
 
     def call(self, key: jax.Array, params: Mapping[str, Any], args: tuple, kwargs: dict) -> Call:
         """How the programs are run."""
-        return Call(args, kwargs, dict(params), self.estimators, named(key, "sites"), named(key, "plates"))
+        return Call(args, kwargs, dict(params), self.estimators, key)
 
     def rows(self, key: jax.Array, params: Mapping[str, Any], *data: Any) -> jax.Array:
         """The mean over rows of data (leading axes of the arrays) of the expectation at each, with one reverse pass for all."""
@@ -237,7 +237,7 @@ class Expectation:
 
     def sites(self, key: jax.Array, *args: Any, **kwargs: Any) -> dict[str, dict]:
         """The `numpyro.param` sites of all programs that the objective runs, learned baselines included."""
-        call = Call(args, kwargs, None, self.estimators, key, key)
+        call = Call(args, kwargs, None, self.estimators, key)
         seen: list[Pass] = []
         try:
             jax.eval_shape(lambda: seen.append(self.run(call, 0)[0]))

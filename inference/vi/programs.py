@@ -32,6 +32,7 @@ class Keyed(Messenger):
     Args:
         program: what is run.
         key: of the sites.
+        label: what stands before their names, where the key is shared with other draws.
         shared: of the plates, so that a guide and a model take the same rows.
         choose: maps (site, whether it is inside control flow) to the estimator.
         params: values of the `numpyro.param` sites; None for where the program starts them.
@@ -42,13 +43,15 @@ class Keyed(Messenger):
         self,
         program: Program | None,
         key: jax.Array,
+        label: str,
         shared: jax.Array,
         choose: Chooser,
         params: Mapping[str, Any] | None,
         inside: bool = False,
     ) -> None:
         super().__init__(program)
-        self.key, self.shared, self.choose, self.params, self.inside = key, shared, choose, params, inside
+        self.key, self.label, self.shared, self.choose = key, label, shared, choose
+        self.params, self.inside = params, inside
         self.unnamed = 0
         self.chosen: dict[str, AbstractEstimator] = {}
 
@@ -58,10 +61,10 @@ class Keyed(Messenger):
             if msg["kwargs"].get("sample_shape"):
                 msg["fn"], msg["kwargs"]["sample_shape"] = msg["fn"].expand_by(msg["kwargs"]["sample_shape"]), ()
         if msg["type"] == "plate":
-            msg["kwargs"]["rng_key"] = named(self.shared, msg["name"])
+            msg["kwargs"]["rng_key"] = named(self.shared, f"plate {msg['name']}")
         elif msg["type"] in ("prng_key", "control_flow") and msg["kwargs"]["rng_key"] is None:
             self.unnamed += 1
-            msg["kwargs"]["rng_key"] = named(self.key, f"{msg['type']} {self.unnamed}")
+            msg["kwargs"]["rng_key"] = named(self.key, f"{self.label}{msg['type']} {self.unnamed}")
             if msg["type"] == "control_flow":
                 msg["args"] = tuple(self.entered(part) if callable(part) else part for part in msg["args"])
         elif msg["type"] == "sample" and not msg["is_observed"] and msg["value"] is None:
@@ -82,7 +85,7 @@ class Keyed(Messenger):
             msg["value"] = self.params[name]
 
     def draw(self, msg: dict) -> None:
-        key, estimator = named(self.key, msg["name"]), self.choose(msg, self.inside)
+        key, estimator = named(self.key, self.label + msg["name"]), self.choose(msg, self.inside)
         if self.inside and not (estimator.local or isinstance(estimator, Reinforce)):
             raise EstimatorError(
                 f"Site '{msg['name']}' is inside scan or cond, where {type(estimator).__name__} cannot run the rest of the "
@@ -100,7 +103,7 @@ class Keyed(Messenger):
         def run(*args: Any) -> Any:
             key = numpyro.prng_key()
             assert key is not None
-            inner = Keyed(None, key, self.shared, self.choose, self.params, inside=True)
+            inner = Keyed(None, key, "", self.shared, self.choose, self.params, inside=True)
             with inner:
                 result = body(*args)
             self.chosen.update(inner.chosen)
@@ -163,7 +166,7 @@ class Call:
         args, kwargs: of the program.
         params: values of its `numpyro.param` sites, or None for where it starts them.
         estimators: by site name, before those that sites name themselves.
-        key, shared: see `Keyed`.
+        key: of all draws.
     """
 
     args: tuple
@@ -171,7 +174,6 @@ class Call:
     params: dict[str, Any] | None
     estimators: Mapping[str, AbstractEstimator]
     key: jax.Array
-    shared: jax.Array
 
 
 def run(
@@ -196,21 +198,24 @@ def run(
         inputs: first arguments of the program, leading axes over lanes.
         group: see `Site`.
     """
-    key, found = named(call.key, label), {}
+    found: dict[str, Any] = {}
+    front = "" if lanes else f"{label}/"  # one derivation of a key fewer where there are no lanes
 
     def one(key: jax.Array, given: dict, overrides: dict, inputs: tuple) -> tuple:
-        keyed = Keyed(substituted(program, given | overrides), key, call.shared, chooser(call.estimators, lanes), call.params)
+        body = substituted(program, given | overrides)
+        keyed = Keyed(body, key, front, call.key, chooser(call.estimators, lanes), call.params)
         log_probs, trace = compute_log_probs(keyed, (*inputs, *call.args), call.kwargs, {})
         latents = {n: s for n, s in trace.items() if s["type"] == "sample" and not s["is_observed"]}
         estimators = {n: choose_again(keyed, n, site) for n, site in latents.items() if n not in given}
         open_sites = {n: e for n, e in estimators.items() if not e.local}
-        extras = {n: e.prepare(latents[n]["fn"], latents[n]["value"], named(key, n)) for n, e in open_sites.items()}
+        replacements = {n: named(key, f"{front}{n} replacements") for n in open_sites}
+        extras = {n: e.prepare(latents[n]["fn"], latents[n]["value"], replacements[n]) for n, e in open_sites.items()}
         found.update(latents=latents, estimators=estimators, open=open_sites)
         return {n: jnp.asarray(site["value"]) for n, site in latents.items()}, log_probs, extras
 
     for _ in lanes:
         one = jax.vmap(one)
-    keys = jax.random.split(key, lanes) if lanes else key
+    keys = jax.random.split(named(call.key, label), lanes) if lanes else call.key
     values, log_probs, extras = one(keys, dict(given), dict(overrides), inputs)
     laws = {n: site["fn"] for n, site in found["latents"].items()}
     sites = tuple(
