@@ -130,7 +130,7 @@ for ax, (name, post) in zip(
     axes, {"two normals, ELBO": normals, "two normals, 10 draws": weighted, "ring": ringed}.items(), strict=True
 ):
     draws = post.sample(1000)
-    ax.contour(xx, yy, np.exp(log_joint), levels=4, colors="0.6", linewidths=0.8)
+    ax.contour(xx, yy, np.exp(log_joint - log_joint.max()), levels=[0.05, 0.5], colors="0.6", linewidths=0.8)
     ax.scatter(draws["x"], draws["y"], s=4, alpha=0.4)
     ax.set(title=name, xlabel="x", aspect="equal", xlim=(-4, 4), ylim=(-4, 4))
 axes[0].set_ylabel("y")
