@@ -104,6 +104,8 @@ def load(path: str | Path, model: Any = None, engine: Any = None) -> Posterior:
     spec_model = the_model(manifest["model"], model, path)
     try:
         engine, frame = the_engine(manifest["engine"], engine, path), spec.from_data(manifest["frame"])
+    except BundleError:
+        raise
     except (spec.SpecError, TypeError, ValueError) as error:
         raise BundleError(f"{path} holds a spec that this version cannot read: {error}") from None
     leaves = [arrays[f"data/{i}"] for i in range(sum(name.startswith("data/") for name in arrays))]

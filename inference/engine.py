@@ -48,7 +48,10 @@ def needs_gradients(problem: Problem) -> str | None:
     """The reason why an engine that needs gradients cannot run this problem, or None."""
     if problem.discrete_latents:
         name = problem.discrete_latents[0]
-        return f"latent site '{name}' is discrete; give its observations if they were forgotten, or sum it out"
+        return (
+            f"latent site '{name}' is discrete; give its observations if they were forgotten, sum it out, or use VI with a "
+            "guide of your own"
+        )
     if not problem.latents:
         return "the program has no latent site to infer"
     return None

@@ -515,6 +515,7 @@ def auxiliary(*data):
 WRONG = {
     "vmap of sim": (lambda p, q: jax.vmap(lambda i: q.sim()[0]["z"] * 1.0)(jnp.arange(3)).sum(), flip, r"inside jax\.jit"),
     "cost in a program": (lambda p, q: q.sim()[0]["z"] * 1.0, lambda y: add_cost(3.0 * flip()), "not for the programs"),
+    "number of draws forgotten": (lambda p, q: (p.density(q.sim(3)[0])).mean(), normal_guide, "give their number too"),
     "missing site": (lambda p, q: p.density({}), lambda y: None, "site 'm' has no value"),
     "auxiliary site": (elbo, auxiliary, "the program has no latent site 'u'"),
     "dreg of a marginal": (dreg(2), marginal(auxiliary, keep=["m"]), "needs an exact density"),

@@ -19,17 +19,17 @@ Lanes = tuple[int, ...]
 
 
 class Particles(dict):
-    """The draws of `sim(K)` while some stand in the place of others, for leave-one-out baselines.
+    """The draws of `sim(K)`, of which some may stand in the place of others, for leave-one-out baselines.
 
-    Densities of draws are then those of the draws as they were made, in other places, and cost nothing.
+    Their densities are then those of the draws as they were made, in other places, and cost nothing.
 
     Args:
         values: by site, leading axis over places.
         made: the same as they were made.
-        places: which of those stands in each place.
+        places: which of those stands in each place; `...` where all are where they were made.
     """
 
-    def __init__(self, values: Mapping, made: Mapping, places: jax.Array) -> None:
+    def __init__(self, values: Mapping, made: Mapping, places: Any) -> None:
         super().__init__(values)
         self.handed, self.made, self.places = dict(values), made, places
 
@@ -48,7 +48,9 @@ jax.tree_util.register_pytree_node(
 
 def as_made(values: Values, lanes: Lanes) -> tuple[dict, Any]:
     """Values to evaluate, and where to find the result: draws that were handed out are evaluated as they were made."""
-    if isinstance(values, Particles) and values.untouched() and lanes:
+    if isinstance(values, Particles) and values.untouched():
+        if not lanes:
+            raise ProblemError("density of several draws: give their number too, density(z, K) after z, log_q = q.sim(K).")
         return dict(values.made), values.places
     return {name: jnp.asarray(value) for name, value in values.items()}, ...
 
@@ -75,7 +77,7 @@ class AbstractHandle(abc.ABC):
                 f"This objective needs Reparam() at every site, and {now.sites[before].id} has another estimator."
             )
         if label not in now.swaps:
-            return values, log_q
+            return Particles(values, values, ...) if lanes else values, log_q
         places = now.swaps[label]
         return Particles(jax.tree.map(lambda leaf: leaf[places], values), values, places), log_q[places]
 
