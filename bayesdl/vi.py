@@ -1,17 +1,20 @@
 """Programmable variational inference: objectives as functions, gradient estimators per sample site.
 
-def elbo(p, q):
-z, log_q = q.sim()
-return p.density(z) - log_q
+    def elbo(p, q):
+        z, log_q = q.sim()
+        return p.density(z) - log_q
 
-E = bayesdl.vi.expectation(elbo, model, guide)  # E(key, params, *data): value and jax.grad are unbiased
-post = bayesdl.fit(model, data, engine=bayesdl.VI(objective=elbo, guide=guide))
+    E = bayesdl.vi.expectation(elbo, model, guide)  # E(key, params, *data): value and jax.grad are unbiased
+    post = bayesdl.fit(model, data, engine=bayesdl.VI(objective=elbo, guide=guide))
+
+p and q are handles of the model and the guide: `help(bayesdl.vi.Handle)`.
 """
 
 from inference.vi.check import check_unbiased
 from inference.vi.constructs import marginal, normalize
 from inference.vi.estimators import MVD, Enum, EstimatorError, Implicit, Reinforce, Reparam
-from inference.vi.expectation import add_cost, expectation, step
+from inference.vi.expectation import expectation
+from inference.vi.handles import Handle
 from inference.vi.objectives import (
     dreg,
     elbo,
@@ -23,11 +26,13 @@ from inference.vi.objectives import (
     wake_phi,
     wake_theta,
 )
+from inference.vi.passes import add_cost, step
 
 __all__ = [
     "MVD",
     "Enum",
     "EstimatorError",
+    "Handle",
     "Implicit",
     "Reinforce",
     "Reparam",

@@ -46,6 +46,16 @@ def z_of(values, exact):
     return abs(values.mean() - exact) / (values.std() / np.sqrt(len(values)))
 
 
+def label(y):
+    """Which of two normals an observation is from."""
+    z = numpyro.sample("z", dist.Bernoulli(0.3))
+    numpyro.sample("y", dist.Normal(2.0 * z, 1.0), obs=y)
+
+
+def flip(*data):
+    return numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("phi", 0.3)))
+
+
 # marginals: u ~ N(0, 2), x ~ N(u, 1), so x ~ N(0, sqrt 5) ------------------------------------------------------------
 
 
@@ -280,6 +290,26 @@ def test_named_guides_and_what_comes_back(guide, tmp_path):
     np.testing.assert_array_equal(back.samples["m"], post.samples["m"])
 
 
+@pytest.mark.slow
+def test_a_flow_bends_and_comes_back(tmp_path):
+    """Along a parabola a flow has a larger bound than a normal guide, and its nested parameters are stored whole."""
+
+    def parabola():
+        a = numpyro.sample("a", dist.Normal(0.0, 1.0))
+        numpyro.sample("b", dist.Normal(a**2, 0.5))
+
+    posts = {
+        guide: bdl.fit(parabola, engine=bdl.VI(guide=guide, steps=1500, learning_rate=0.01), progress=False)
+        for guide in ("full-rank", "flow")
+    }
+    bounds = {guide: np.asarray(post.raw.log_weights(KEY, 2000), float) for guide, post in posts.items()}
+    error = np.hypot(*(weights.std() / np.sqrt(2000) for weights in bounds.values()))
+    assert bounds["flow"].mean() > bounds["full-rank"].mean() + 4 * error
+    assert bounds["flow"].mean() < 4 * error  # the evidence of no data is 1
+    back = bdl.load(posts["flow"].save(tmp_path / "fit.bdl"), model=parabola)
+    np.testing.assert_array_equal(back.samples["b"], posts["flow"].samples["b"])
+
+
 def test_custom_code_is_asked_for_again(tmp_path):
     engine = bdl.VI(guide=normal_guide, steps=200)
     post = bdl.fit(mean_of_five, Y, engine=engine, progress=False)
@@ -292,15 +322,7 @@ def test_custom_code_is_asked_for_again(tmp_path):
 
 def test_discrete_latents_with_a_guide_of_ones_own():
     """A mixture's label, by enumeration: the guide's probability becomes the posterior's."""
-
-    def model(y):
-        z = numpyro.sample("z", dist.Bernoulli(0.3))
-        numpyro.sample("y", dist.Normal(2.0 * z, 1.0), obs=y)
-
-    def guide(y):
-        numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("phi", 0.0)))
-
-    post = bdl.fit(model, 1.5, engine=bdl.VI(guide=guide, steps=600, learning_rate=0.1), progress=False)
+    post = bdl.fit(label, 1.5, engine=bdl.VI(guide=flip, steps=600, learning_rate=0.1), progress=False)
     odds = np.log(0.3 / 0.7) + (1.5**2 - 0.5**2) / 2
     np.testing.assert_allclose(post.raw.params["phi"], odds, atol=1e-3)
 
@@ -354,13 +376,7 @@ def test_the_annotated_program_is_a_numpyro_program():
 
 @pytest.mark.slow
 def test_numpyros_losses_are_biased_with_a_discrete_guide_and_these_are_not():
-    def model(y):
-        z = numpyro.sample("z", dist.Bernoulli(0.3))
-        numpyro.sample("y", dist.Normal(2.0 * z, 1.0), obs=y)
-
-    def guide(y):
-        numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("phi", 0.4)))
-
+    model, guide = label, flip
     for loss, ours in ((Trace_ELBO(), elbo), (RenyiELBO(alpha=0.0, num_particles=2), iwelbo(2))):
         exact = jax.grad(
             lambda phi, ours=ours: expectation(ours, model, guide, estimators={"z": Enum()})(KEY, {"phi": phi}, 1.5)
@@ -412,10 +428,6 @@ def test_check_unbiased_sees_a_bias():
 # what a reading of the code found -------------------------------------------------------------------------------------
 
 
-def flip(*data):
-    return numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("phi", 0.3)))
-
-
 def test_draws_can_be_sliced_and_turned():
     """Whatever is made of the draws of sim(K), leave-one-out stays unbiased."""
 
@@ -424,11 +436,7 @@ def test_draws_can_be_sliced_and_turned():
         half = jax.tree.map(lambda value: value[::-1][:2], z)
         return logsumexp(p.density(half, 2) + z["z"][0])
 
-    def model():
-        z = numpyro.sample("z", dist.Bernoulli(0.3))
-        numpyro.sample("y", dist.Normal(2.0 * z, 1.0), obs=1.5)
-
-    report = check_unbiased(sliced, model, flip, estimators={"z": Reinforce("loo")})
+    report = check_unbiased(sliced, label, flip, None, 1.5, estimators={"z": Reinforce("loo")})
     assert report.ok and report.method == "enumeration"
 
 

@@ -33,6 +33,8 @@ PARETO_LIMIT = 0.7
 HEAT_LIMIT = 0.1  # of the momentum's temperature along gradient noise above 1
 CLAMPED_LIMIT = 0.05
 PARETO_DRAWS = 1000
+EFFECTIVE_LIMIT = 50  # of those, below which the approximation is another distribution
+EQUAL = 1e-3  # log weights that differ by no more are equal but for rounding
 
 
 class TrustWarning(UserWarning):
@@ -260,17 +262,26 @@ def diagnose_approximation(posterior: Posterior, approximation: Approximation) -
         key = named(jax.random.key(posterior.seed), "importance weights")
         log_weights = np.asarray(approximation.log_weights(key, PARETO_DRAWS), dtype=np.float64)
     elbo, error = log_weights.mean(), log_weights.std() / np.sqrt(PARETO_DRAWS)
-    k = float(array_stats.psislw(-log_weights)[1]) if np.isfinite(log_weights).all() else np.inf
-    # psislw takes log q - log p, minus the log weights
-    facts = {"pareto k": k, "elbo": float(elbo), "elbo standard error": float(error)}
+    k = 0.0 if np.ptp(log_weights) < EQUAL else np.inf
+    if EQUAL <= np.ptp(log_weights) < np.inf:
+        k = float(array_stats.psislw(-log_weights)[1])  # it takes log q - log p, minus the log weights
+    weights = np.exp(log_weights - log_weights.max())
+    effective = float(weights.sum() ** 2 / (weights**2).sum())
+    facts = {"pareto k": k, "effective draws of 1000": effective, "elbo": float(elbo), "elbo standard error": float(error)}
     program = "the linearised network" if approximation.expansion is not None else "the model"
     if not approximation.info.get("converged", True):
         note = "The search for the mode did not converge: raise max_steps and num_rounds."
         return Diagnosis(False, (note,), facts)
     objective = approximation.info.get("objective", "elbo")
     note = () if objective == "elbo" else (f"The objective was {objective}, not the ELBO.",)
+    if k <= PARETO_LIMIT and effective < EFFECTIVE_LIMIT:
+        wide = (
+            f"{PARETO_DRAWS} draws are worth {effective:.0f} of the posterior of {program}: the approximation is much wider "
+            "than it, or lies beside it. Look at the sign of the objective, and at post.raw.losses."
+        )
+        return Diagnosis(False, (wide, *note), facts)
     if k <= PARETO_LIMIT:
-        close = f"Pareto k is {k:.2f}: the approximation is close to the posterior of {program}."
+        close = f"Pareto k is {k:.2f}: the approximation is close to the posterior of {program}, where it has mass."
         return Diagnosis(True, (close, *note), facts)
     verdict = [f"Pareto k is {k:.2f}, above {PARETO_LIMIT}: the approximation is not close to the posterior of {program}."]
     verdict.append("Predictions may still be useful: judge them by post.score on held-out data, or fit with bdl.NUTS().")

@@ -190,8 +190,6 @@ def make_block(sampler: AbstractSampler, layout: Layout, length: int) -> Any:
 
     def step(i: jax.Array, carry: Any) -> Any:
         state = sampler.step(i, carry[0])
-        if sampler.stays_diverged:
-            return state, carry[1]
         return state, carry[1] | sampler.record(state)[1]["diverging"]  # thinning must not hide the steps between draws
 
     def one_chain(state: Any, j: jax.Array, n: jax.Array) -> Any:
@@ -202,7 +200,7 @@ def make_block(sampler: AbstractSampler, layout: Layout, length: int) -> Any:
             first, stop = sampler.steps_before(j + k), sampler.steps_before(j + k + 1)
             state, diverged = jax.lax.fori_loop(first, stop, step, (state, jnp.zeros((), bool)))
             position, stats = sampler.record(state)
-            made = position, stats | {"diverging": diverged | stats["diverging"]}
+            made = position, stats | {"diverging": diverged}
             return state, jax.tree.map(lambda buffer, value: buffer.at[k].set(value), kept, made)
 
         state, kept = jax.lax.fori_loop(0, n, draw, (state, kept))

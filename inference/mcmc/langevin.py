@@ -78,7 +78,6 @@ class LangevinSampler(AbstractSampler):
     """A chain of any of the engines of `sgmcmc.py`, on flat unconstrained space."""
 
     light = True
-    stays_diverged = True  # numbers that are not finite stay so
 
     def __init__(self, engine: AbstractSGMCMC, problem: Problem) -> None:
         super().__init__(problem, engine.num_warmup, engine.thinning)

@@ -29,7 +29,6 @@ class AbstractSampler(abc.ABC):
         thinning: steps per kept draw.
     """
 
-    stays_diverged = False  # whether a chain that diverged never comes back, so that its draws tell it
     light = False  # whether steps are so cheap and so equal that chains are vectorised on a processor too
 
     def __init__(self, problem: Problem, num_warmup: int, thinning: int) -> None:

@@ -15,6 +15,7 @@ from inference.keys import named
 from inference.problem import ProblemError
 from inference.vi.estimators import AbstractEstimator, Enum, EstimatorError
 from inference.vi.expectation import Expectation, expectation
+from inference.vi.refusals import refuse_other_arguments
 from inference.vi.space import Space
 
 LIMIT = 4.0
@@ -86,6 +87,8 @@ def check_unbiased(
     """
     if oracle not in ("auto", "enumeration", "finite differences"):
         raise ProblemError(f"check_unbiased(oracle={oracle!r}): expected 'auto', 'enumeration' or 'finite differences'.")
+    for what, program in (("model", model), ("guide", guide)):
+        refuse_other_arguments(what, getattr(program, "program", program), args, {})
     key = jax.random.key(seed)
     E = expectation(objective, model, guide, estimators=estimators)
     sites = E.sites(named(key, "parameters"), *args)

@@ -18,11 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
+from jax.lax import stop_gradient as sg
 from jax.scipy.special import logsumexp
 
 from inference.problem import ProblemError, Program
-from inference.vi.expectation import Pass, current
-from inference.vi.handles import AbstractHandle, Handle, Lanes, Values, as_handle, detached, lanes_of, mismatch, total
+from inference.vi.handles import AbstractHandle, Handle, Lanes, Values, as_handle, lanes_of, mismatch, total
+from inference.vi.passes import Pass, current
 
 
 def marginal(program: Any, keep: Sequence[str], reverse: Program | None = None, N: int = 1) -> Marginal:
@@ -150,7 +151,8 @@ class Normalized(AbstractHandle):
         inner = (*lanes, many)
         values, log_q = self.proposal.draw(now, f"{label} proposal", inner, group, self.detach)
         log_p = self.p.evaluate(now, f"{label} target", values, inner)
-        return values, detached(log_p - log_q, self.detach), log_p
+        log_w = log_p - log_q
+        return values, sg(log_w) if self.detach else log_w, log_p
 
     def refuse_detached(self) -> None:
         """Refuses a term of an objective that would have half its gradient.

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 from numpyro import handlers
 
 from inference.engine import AbstractEngine, choice, needs_gradients, positive, positive_integers
@@ -26,11 +27,11 @@ from inference.problem import Problem, ProblemError, Program, Subsampled, WholeP
 from inference.progress import AbstractProgress, Silent
 from inference.result import Approximation
 from inference.vi.constructs import Marginal
-from inference.vi.estimators import AbstractEstimator
 from inference.vi.expectation import Expectation
 from inference.vi.guides import GUIDES, autoguide_of, laplace_start
 from inference.vi.handles import AbstractHandle, Handle, as_handle
 from inference.vi.objectives import OBJECTIVES, elbo
+from inference.vi.refusals import refuse_classes, refuse_other_arguments, refuse_other_supports
 from inference.vi.space import Space
 
 BLOCKS = 50
@@ -86,8 +87,20 @@ class VI(AbstractEngine):
         if self.optimizer is not None and not hasattr(self.optimizer, "update"):
             raise ValueError(f"VI(optimizer={self.optimizer!r}): expected an optax optimiser such as optax.adam(1e-2).")
         estimators = {} if self.estimators is None else self.estimators
-        if not isinstance(estimators, Mapping) or not all(isinstance(e, AbstractEstimator) for e in estimators.values()):
+        if not isinstance(estimators, Mapping):
             raise ValueError(f"VI(estimators={self.estimators!r}): expected estimators by site name, e.g. {{'z': vi.MVD()}}.")
+        refuse_classes(estimators)
+        positive(self, "learning_rate", "initial_scale")
+        positive_integers(self, "steps", "num_particles")
+        positive_integers(self, "batch_size", "rank", "patience", optional=True)
+        self.refuse_settings_together()
+
+    def refuse_settings_together(self) -> None:
+        """Refuses objectives that early stopping or minibatches would make another thing of.
+
+        Raises:
+            ValueError: naming both settings.
+        """
         scheduled = any(callable(value) for value in getattr(self.function, "keywords", {}).values())
         if self.patience is not None and scheduled:
             raise ValueError("VI(patience=...): an objective with a schedule changes by itself; leave patience out.")
@@ -96,16 +109,13 @@ class VI(AbstractEngine):
             warnings.warn(
                 f"VI(batch_size={self.batch_size}) is right only if the objective '{name}' is linear in the log likelihood, as "
                 "the ELBO is.",
-                stacklevel=3,
+                stacklevel=4,
             )
         if self.batch_size is not None and name in OBJECTIVES and name not in LINEAR:
             raise ValueError(
                 f"VI(objective={name}, batch_size={self.batch_size}): its mean over batches is another objective; use all "
                 "rows, or elbo."
             )
-        positive(self, "learning_rate", "initial_scale")
-        positive_integers(self, "steps", "num_particles")
-        positive_integers(self, "batch_size", "rank", "patience", optional=True)
 
     def supports(self, problem: Problem) -> str | None:
         if not isinstance(self.guide, str):
@@ -122,6 +132,8 @@ class VI(AbstractEngine):
 
     def infer(self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()) -> Approximation:
         started = time.perf_counter()
+        if isinstance(self.guide, Handle | Marginal) or not isinstance(self.guide, str):
+            refuse_other_arguments("guide", getattr(self.guide, "program", self.guide), problem.args, problem.kwargs)
         expectation = self.expectation(problem, named(key, "start"))
         sites = expectation.sites(named(key, "parameters"), *problem.args, **problem.kwargs)
         values = {name: site["value"] for name, site in sites.items()}
@@ -129,8 +141,10 @@ class VI(AbstractEngine):
             values |= laplace_start(problem, named(key, "laplace"))
         if not values:
             raise ProblemError("The guide has no numpyro.param statement, so there is nothing to optimise.")
+        if not isinstance(self.guide, str):
+            refuse_other_supports(problem, expectation, values, named(key, "supports"))
         params, history, stopped = self.optimise(problem, expectation, Space(sites), values, key, progress)
-        self.refuse_divergence(history)
+        self.refuse_divergence(history, unconstrained_names(sites))
         info = {"seconds": time.perf_counter() - started, "stopped": stopped, "objective": named_objective(self.function)}
         return self.approximation(problem, expectation, params, -history, info)
 
@@ -195,8 +209,12 @@ class VI(AbstractEngine):
             progress.close()
         return flattened(space.constrain(u)), np.concatenate(history), made
 
-    def refuse_divergence(self, history: np.ndarray) -> None:
+    def refuse_divergence(self, history: np.ndarray, free: list[str]) -> None:
         """Refuses an objective that is not finite at the end, or a bound that became worse.
+
+        Args:
+            history: the objective at each step.
+            free: names of the guide's parameters that may have any value.
 
         Raises:
             ProblemError: with the cure.
@@ -208,10 +226,13 @@ class VI(AbstractEngine):
         if not np.isfinite(last) or (bound and last < first - 4 * noise):
             what = "ELBO" if self.function is OBJECTIVES["elbo"] else "objective"
             rate = f" (now {self.learning_rate})" if self.optimizer is None else ""
+            scales = f" If one of {free} is a scale or a probability, give its numpyro.param a constraint=." if free else ""
             raise ProblemError(
                 f"VI diverged: the {what} went from {first:.4g} to {last:.4g} in {len(history)} steps. Lower learning_rate"
-                f"{rate}, raise num_particles (now {self.num_particles}), or use guide='mean-field'."
+                f"{rate}, raise num_particles (now {self.num_particles}), or use guide='mean-field'.{scales}"
             )
+        if bound:
+            warn_of_fall(history, ends)
 
     def approximation(
         self, problem: Problem, expectation: Expectation, params: dict, losses: np.ndarray, info: dict
@@ -224,6 +245,25 @@ class VI(AbstractEngine):
             learned=learned(problem, structured(expectation, problem, params)),
             info=info,
         )
+
+
+def warn_of_fall(history: np.ndarray, length: int) -> None:
+    """Warns of a bound that was better than it is at the end, by means over so many steps."""
+    windows = history[: len(history) // length * length].reshape(-1, length)
+    best, last = windows[windows.mean(1).argmax()], history[-length:]
+    if best.mean() - last.mean() > 4 * np.hypot(best.std(), last.std()) / np.sqrt(length):
+        warnings.warn(
+            f"VI: the objective fell from {best.mean():.4g} to {last.mean():.4g} at the end: lower learning_rate, or stop "
+            "early with patience.",
+            stacklevel=4,
+        )
+
+
+def unconstrained_names(sites: Mapping[str, dict]) -> list[str]:
+    """The parameters of programs of one's own that may have any value."""
+    real = dist.constraints.real
+    names = [name for name, site in sites.items() if site["kwargs"].get("constraint", real) is real]
+    return [name for name in names if not name.startswith(("auto_", "baseline/"))]
 
 
 def learned(problem: Problem, params: Mapping[str, Any]) -> dict[str, Any]:

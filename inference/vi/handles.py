@@ -9,10 +9,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.lax import stop_gradient as sg
 
 from inference.problem import ProblemError, Program
-from inference.vi.expectation import Pass, current
+from inference.vi.passes import Pass, current
 
 Values = Mapping[str, Any]
 Lanes = tuple[int, ...]
@@ -81,7 +80,7 @@ class AbstractHandle(abc.ABC):
         places = now.swaps[label]
         return Particles(jax.tree.map(lambda leaf: leaf[places], values), values, places), log_q[places]
 
-    def density(self, values: Values, K: int | None = None, *, fixed: bool = False) -> jax.Array:
+    def density(self, values: Any, K: int | None = None, *, fixed: bool = False) -> jax.Array:
         """The log density of values of the latent sites, jointly with the data; an estimate where sites are integrated out.
 
         Args:
@@ -97,6 +96,11 @@ class AbstractHandle(abc.ABC):
         """
         now, lanes = current(), lanes_of(K)
         label = now.next()
+        if not isinstance(values, Mapping):
+            raise ProblemError(
+                f"density(values) got a {type(values).__name__}, expected values by site; sim gives two things, "
+                "z, log_q = q.sim()."
+            )
         self.refuse_estimates(fixed, "fixed")
         for name, value in values.items():
             if lanes and jnp.shape(value)[:1] != lanes:
@@ -183,7 +187,3 @@ def total(log_probs: Values, lanes: Lanes) -> jax.Array:
 def as_handle(program: Any) -> AbstractHandle:
     """A handle as it is, a NumPyro program as a `Handle`."""
     return program if isinstance(program, AbstractHandle) else Handle(program)
-
-
-def detached(tree: Any, wanted: bool) -> Any:
-    return sg(tree) if wanted else tree

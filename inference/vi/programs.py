@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ from numpyro.primitives import Messenger
 
 from inference.keys import named
 from inference.problem import Program
-from inference.vi.estimators import AbstractEstimator, EstimatorError, Reinforce, Reparam, default, smooth, stripped
+from inference.vi.estimators import AbstractEstimator, Enum, EstimatorError, Reinforce, Reparam, default, smooth, stripped
 
 Chooser = Callable[[dict, bool], AbstractEstimator]
 
@@ -37,6 +37,7 @@ class Keyed(Messenger):
         choose: maps (site, whether it is inside control flow) to the estimator.
         params: values of the `numpyro.param` sites; None for where the program starts them.
         inside: whether this is the body of a NumPyro `scan` or `cond`.
+        resolved: ids of sites; where given, the run ends with `Reached` at the first other one, if that is to be enumerated.
     """
 
     def __init__(
@@ -48,10 +49,11 @@ class Keyed(Messenger):
         choose: Chooser,
         params: Mapping[str, Any] | None,
         inside: bool = False,
+        resolved: Collection[str] | None = None,
     ) -> None:
         super().__init__(program)
         self.key, self.label, self.shared, self.choose = key, label, shared, choose
-        self.params, self.inside = params, inside
+        self.params, self.inside, self.resolved = params, inside, resolved
         self.unnamed = 0
         self.chosen: dict[str, AbstractEstimator] = {}
 
@@ -91,11 +93,20 @@ class Keyed(Messenger):
                 f"Site '{msg['name']}' is inside scan or cond, where {type(estimator).__name__} cannot run the rest of the "
                 "program again: give it infer={'estimator': Reinforce()} or Reparam(), or write the loop in Python."
             )
+        if isinstance(estimator, Enum) and self.is_next():
+            law = msg["fn"]
+            extras = estimator.prepare(law, jnp.zeros(()), key)
+            raise Reached(Site(self.label + msg["name"], estimator, extras["states"][0], extras, (), event_dim(law), None))
         self.chosen[msg["name"]] = estimator
         if type(estimator) is Reparam:
             msg["kwargs"]["rng_key"] = key  # NumPyro draws, and keeps what a flow needs for its density
         else:
             msg["value"] = estimator.draw(msg["fn"], key)
+
+    def is_next(self) -> bool:
+        """Whether all sites before this one are resolved, so that all after it will be run again for each of its values."""
+        resolved = self.resolved
+        return resolved is not None and all(e.local or self.label + n in resolved for n, e in self.chosen.items())
 
     def entered(self, body: Callable) -> Callable:
         """The body of control flow, its sites drawn by the same rules."""
@@ -120,7 +131,7 @@ class Site:
         id: of the draw and the site; overrides are given by it.
         estimator: of its gradient.
         value: drawn, shape (*lanes, *site shape).
-        extras: what the estimator prepared, leading axes over lanes.
+        extras: what the estimator prepared, leading axes over lanes; nothing where the site is resolved.
         lanes: shape of the copies of the program that were run side by side.
         event_dim: trailing dimensions of one element.
         group: of draws that `sim(K)` made side by side, or None.
@@ -133,6 +144,18 @@ class Site:
     lanes: tuple[int, ...]
     event_dim: int
     group: str | None
+
+
+class Reached(Exception):
+    """A run has come to the site that it was made to find.
+
+    Args:
+        site: to be enumerated.
+    """
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self.site = site
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -185,6 +208,8 @@ def run(
     lanes: tuple[int, ...] = (),
     inputs: tuple = (),
     group: str | None = None,
+    resolved: Collection[str] = (),
+    seeking: bool = False,
 ) -> Outcome:
     """Runs a program once in each lane.
 
@@ -197,19 +222,26 @@ def run(
         lanes: shape of the copies of the program.
         inputs: first arguments of the program, leading axes over lanes.
         group: see `Site`.
+        resolved: ids of sites that need no estimator any more.
+        seeking: whether to stop at the first other one, see `Keyed`.
+
+    Raises:
+        Reached: where it stopped.
     """
     found: dict[str, Any] = {}
     front = "" if lanes else f"{label}/"  # one derivation of a key fewer where there are no lanes
 
     def one(key: jax.Array, given: dict, overrides: dict, inputs: tuple) -> tuple:
         body = substituted(program, given | overrides)
-        keyed = Keyed(body, key, front, call.key, chooser(call.estimators, lanes), call.params)
+        stop = resolved if seeking and not lanes else None
+        keyed = Keyed(body, key, front, call.key, chooser(call.estimators, lanes), call.params, resolved=stop)
         log_probs, trace = compute_log_probs(keyed, (*inputs, *call.args), call.kwargs, {})
         latents = {n: s for n, s in trace.items() if s["type"] == "sample" and not s["is_observed"]}
         estimators = {n: choose_again(keyed, n, site) for n, site in latents.items() if n not in given}
         open_sites = {n: e for n, e in estimators.items() if not e.local}
-        replacements = {n: named(key, f"{front}{n} replacements") for n in open_sites}
-        extras = {n: e.prepare(latents[n]["fn"], latents[n]["value"], replacements[n]) for n, e in open_sites.items()}
+        left = {n: e for n, e in open_sites.items() if f"{label}/{n}" not in resolved}
+        replacements = {n: named(key, f"{front}{n} replacements") for n in left}
+        extras = {n: e.prepare(latents[n]["fn"], latents[n]["value"], replacements[n]) for n, e in left.items()}
         found.update(latents=latents, estimators=estimators, open=open_sites)
         return {n: jnp.asarray(site["value"]) for n, site in latents.items()}, log_probs, extras
 
@@ -219,7 +251,8 @@ def run(
     values, log_probs, extras = one(keys, dict(given), dict(overrides), inputs)
     laws = {n: site["fn"] for n, site in found["latents"].items()}
     sites = tuple(
-        Site(f"{label}/{n}", e, values[n], extras[n], lanes, event_dim(laws[n]), group) for n, e in found["open"].items()
+        Site(f"{label}/{n}", e, values[n], extras.get(n, {}), lanes, event_dim(laws[n]), group)
+        for n, e in found["open"].items()
     )
     auxiliary = tuple(n for n, site in found["latents"].items() if site["infer"].get("is_auxiliary"))
     if not all(isinstance(stripped(law), dist.Delta) for n, law in laws.items() if n not in auxiliary):
@@ -264,6 +297,10 @@ def chooser(estimators: Mapping[str, AbstractEstimator], lanes: tuple[int, ...])
             return Reparam() if law.has_rsample else Reinforce()
         if asked is None:
             return default(law, runs)
+        if isinstance(asked, type) and issubclass(asked, AbstractEstimator):
+            raise EstimatorError(
+                f"Site '{site['name']}' has the class {asked.__name__} as its estimator; write {asked.__name__}()."
+            )
         if not isinstance(asked, AbstractEstimator):
             raise EstimatorError(f"Site '{site['name']}' has estimator {asked!r}: expected one such as Reparam() or MVD().")
         reason = asked.refusal(law, runs)
