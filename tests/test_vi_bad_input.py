@@ -103,6 +103,7 @@ def test_an_objective_of_the_wrong_sign_is_not_to_be_trusted():
         post = bdl.fit(model, Y, engine=engine(objective=flipped, steps=1000, learning_rate=0.03), seed=1)
         diagnosis = post.diagnose()
     assert not diagnosis.ok
+    assert "The ELBO fell from" in str(diagnosis)
 
 
 def test_a_guide_that_is_the_posterior_is_trusted():

@@ -335,9 +335,8 @@ def test_minibatches_patience_schedules_and_averages():
     assert abs(post.raw.params["loc"] - x.sum() / 2001) < 0.5 / np.sqrt(2001)  # half a posterior sd
     engine = bdl.VI(guide=normal_guide, steps=4000, patience=400, optimizer=optax.adam(0.05))
     assert bdl.fit(mean_of_five, Y, engine=engine, progress=False).raw.info["stopped"] < 4000
-    warm = bdl.VI(
-        guide=normal_guide, objective=tempered_elbo(beta=optax.linear_schedule(0.0, 1.0, 500)), steps=2000, learning_rate=0.05
-    )
+    beta = optax.linear_schedule(0.0, 1.0, 500)
+    warm = bdl.VI(guide=normal_guide, objective=tempered_elbo(beta=beta), steps=2000, learning_rate=0.05, num_particles=16)
     found = bdl.fit(mean_of_five, Y, engine=warm, progress=False).raw
     np.testing.assert_allclose([found.params["loc"], found.params["scale"]], POSTERIOR, atol=0.03)
     assert "tempered_elbo(beta=" in found.info["objective"]

@@ -274,6 +274,10 @@ def diagnose_approximation(posterior: Posterior, approximation: Approximation) -
         return Diagnosis(False, (note,), facts)
     objective = approximation.info.get("objective", "elbo")
     note = () if objective == "elbo" else (f"The objective was {objective}, not the ELBO.",)
+    start = approximation.info.get("elbo_at_start", -np.inf)
+    if elbo < start - 4 * error:
+        fell = f"The ELBO fell from {start:.4g} to {elbo:.4g}: the objective is not one to be maximised. Look at its sign."
+        return Diagnosis(False, (fell, *note), facts)
     if k <= PARETO_LIMIT and effective < EFFECTIVE_LIMIT:
         wide = (
             f"{PARETO_DRAWS} draws are worth {effective:.0f} of the posterior of {program}: the approximation is much wider "

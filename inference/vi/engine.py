@@ -35,6 +35,7 @@ from inference.vi.refusals import refuse_classes, refuse_other_arguments, refuse
 from inference.vi.space import Space
 
 BLOCKS = 50
+STARTS = 100  # draws for the ELBO before the first step, against which that of other objectives' fits is held
 AVERAGE_RATE = 0.1  # of the moving averages that are baselines
 LINEAR = ("elbo", "tempered_elbo")  # in the log likelihood of the data, so that batches leave their mean alone
 BOUNDS = ("elbo", "iwelbo", "dreg", "renyi", "thermodynamic")  # a smaller value at the end means divergence
@@ -143,9 +144,13 @@ class VI(AbstractEngine):
             raise ProblemError("The guide has no numpyro.param statement, so there is nothing to optimise.")
         if not isinstance(self.guide, str):
             refuse_other_supports(problem, expectation, values, named(key, "supports"))
+        info: dict[str, Any] = {"objective": named_objective(self.function)}
+        if self.function not in OBJECTIVES.values():
+            start = self.approximation(problem, expectation, flattened(values), np.zeros(0), {})
+            info["elbo_at_start"] = float(np.mean(start.log_weights(named(key, "elbo"), STARTS)))
         params, history, stopped = self.optimise(problem, expectation, Space(sites), values, key, progress)
         self.refuse_divergence(history, unconstrained_names(sites))
-        info = {"seconds": time.perf_counter() - started, "stopped": stopped, "objective": named_objective(self.function)}
+        info |= {"seconds": time.perf_counter() - started, "stopped": stopped}
         return self.approximation(problem, expectation, params, -history, info)
 
     def restore(self, problem: Problem, arrays: dict, info: dict) -> Approximation:

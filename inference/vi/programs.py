@@ -19,7 +19,7 @@ from numpyro import handlers
 from numpyro.infer.util import compute_log_probs
 from numpyro.primitives import Messenger
 
-from inference.keys import named
+from inference.keys import side_by_side, tagged
 from inference.problem import Program
 from inference.vi.estimators import AbstractEstimator, Enum, EstimatorError, Reinforce, Reparam, default, smooth, stripped
 
@@ -63,10 +63,10 @@ class Keyed(Messenger):
             if msg["kwargs"].get("sample_shape"):
                 msg["fn"], msg["kwargs"]["sample_shape"] = msg["fn"].expand_by(msg["kwargs"]["sample_shape"]), ()
         if msg["type"] == "plate":
-            msg["kwargs"]["rng_key"] = named(self.shared, f"plate {msg['name']}")
+            msg["kwargs"]["rng_key"] = tagged(self.shared, f"plate {msg['name']}")
         elif msg["type"] in ("prng_key", "control_flow") and msg["kwargs"]["rng_key"] is None:
             self.unnamed += 1
-            msg["kwargs"]["rng_key"] = named(self.key, f"{self.label}{msg['type']} {self.unnamed}")
+            msg["kwargs"]["rng_key"] = tagged(self.key, f"{self.label}{msg['type']} {self.unnamed}")
             if msg["type"] == "control_flow":
                 msg["args"] = tuple(self.entered(part) if callable(part) else part for part in msg["args"])
         elif msg["type"] == "sample" and not msg["is_observed"] and msg["value"] is None:
@@ -87,7 +87,7 @@ class Keyed(Messenger):
             msg["value"] = self.params[name]
 
     def draw(self, msg: dict) -> None:
-        key, estimator = named(self.key, self.label + msg["name"]), self.choose(msg, self.inside)
+        key, estimator = tagged(self.key, self.label + msg["name"]), self.choose(msg, self.inside)
         if self.inside and not (estimator.local or isinstance(estimator, Reinforce)):
             raise EstimatorError(
                 f"Site '{msg['name']}' is inside scan or cond, where {type(estimator).__name__} cannot run the rest of the "
@@ -229,25 +229,24 @@ def run(
         Reached: where it stopped.
     """
     found: dict[str, Any] = {}
-    front = "" if lanes else f"{label}/"  # one derivation of a key fewer where there are no lanes
 
     def one(key: jax.Array, given: dict, overrides: dict, inputs: tuple) -> tuple:
         body = substituted(program, given | overrides)
         stop = resolved if seeking and not lanes else None
-        keyed = Keyed(body, key, front, call.key, chooser(call.estimators, lanes), call.params, resolved=stop)
+        keyed = Keyed(body, key, f"{label}/", call.key, chooser(call.estimators, lanes), call.params, resolved=stop)
         log_probs, trace = compute_log_probs(keyed, (*inputs, *call.args), call.kwargs, {})
         latents = {n: s for n, s in trace.items() if s["type"] == "sample" and not s["is_observed"]}
         estimators = {n: choose_again(keyed, n, site) for n, site in latents.items() if n not in given}
         open_sites = {n: e for n, e in estimators.items() if not e.local}
         left = {n: e for n, e in open_sites.items() if f"{label}/{n}" not in resolved}
-        replacements = {n: named(key, f"{front}{n} replacements") for n in left}
+        replacements = {n: tagged(key, f"{label}/{n} replacements") for n in left}
         extras = {n: e.prepare(latents[n]["fn"], latents[n]["value"], replacements[n]) for n, e in left.items()}
         found.update(latents=latents, estimators=estimators, open=open_sites)
         return {n: jnp.asarray(site["value"]) for n, site in latents.items()}, log_probs, extras
 
     for _ in lanes:
         one = jax.vmap(one)
-    keys = jax.random.split(named(call.key, label), lanes) if lanes else call.key
+    keys = side_by_side(call.key, lanes) if lanes else call.key
     values, log_probs, extras = one(keys, dict(given), dict(overrides), inputs)
     laws = {n: site["fn"] for n, site in found["latents"].items()}
     sites = tuple(
