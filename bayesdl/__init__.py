@@ -15,6 +15,7 @@ if not getattr(inference, "__bayesdl__", False):
     )
 
 from bayesdl import kernels, priors, vi
+from bayesdl.bnn.conv import ConvNet
 from bayesdl.bnn.spec import BNN
 from bayesdl.bundle import BundleError, load
 from bayesdl.cells import DataError, ModelError
@@ -65,6 +66,7 @@ __all__ = [
     "BundleError",
     "Categorical",
     "CheckpointError",
+    "ConvNet",
     "CyclicalSGMCMC",
     "DataError",
     "ExactGP",

@@ -64,5 +64,6 @@ NUMPYRO = Language(
         "gelu": lambda x: jax.nn.gelu(x, approximate=False),
         "silu": jax.nn.silu,
         "sine": jnp.sin,
+        "erf": jax.scipy.special.erf,
     },
 )

@@ -25,13 +25,14 @@ class SpecError(ValueError):
 def registry() -> dict[str, type]:
     """The classes that may stand in a file, by name."""
     from bayesdl import columns, data, kernels, likelihoods, model, priors, target
+    from bayesdl.bnn.conv import ConvNet
     from bayesdl.bnn.spec import BNN
     from bayesdl.engines import ENGINES
     from bayesdl.gp import GP
 
     specs = {"priors": priors, "kernels": kernels, "likelihoods": likelihoods}
     modules = specs | {"data": data, "columns": columns, "target": target}
-    found: dict[str, type] = {"BNN": BNN, "GP": GP, "ProgramFrame": model.ProgramFrame}
+    found: dict[str, type] = {"BNN": BNN, "GP": GP, "ConvNet": ConvNet, "ProgramFrame": model.ProgramFrame}
     found |= {f"engines.{engine.__name__}": engine for engine in ENGINES}
     found |= {f"vi.{cls.__name__}": cls for cls in (Reparam, Implicit, Reinforce, Enum, MVD)}
     for prefix, module in modules.items():
@@ -39,7 +40,7 @@ def registry() -> dict[str, type]:
             if (
                 isinstance(value, type)
                 and dataclasses.is_dataclass(value)
-                and value.__module__ == module.__name__
+                and value.__module__.startswith(module.__name__)
                 and name != "TinyGP"
             ):
                 found[f"{prefix}.{name}"] = value

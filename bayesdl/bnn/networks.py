@@ -21,7 +21,13 @@ SCALINGS = ("ntk", "standard")
 
 
 class AbstractNetwork(abc.ABC):
-    """A function f(x; w) with named weights."""
+    """A function f(x; w) with named weights.
+
+    Attributes:
+        activation: of all hidden layers; None where there is not one.
+    """
+
+    activation: str | None = None
 
     @abc.abstractmethod
     def leaves(self, num_inputs: int, num_outputs: int) -> tuple[Leaf, ...]:
@@ -52,7 +58,7 @@ class MLP(AbstractNetwork):
         widths = (num_inputs, *self.hidden, num_outputs)
         leaves = []
         for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
-            leaves.append(Leaf(f"layer{layer}.weight", (fan_out, fan_in), fan_in, layer, False))
+            leaves.append(Leaf(f"layer{layer}.weight", (fan_out, fan_in), fan_in, layer, False, self.gain(fan_in)))
             leaves.append(Leaf(f"layer{layer}.bias", (fan_out,), fan_in, layer, True))
         return tuple(leaves)
 
@@ -61,10 +67,13 @@ class MLP(AbstractNetwork):
         h = X
         for layer in range(depth + 1):
             weight, bias = weights[f"layer{layer}.weight"], weights[f"layer{layer}.bias"]
-            gain = 1.0 / math.sqrt(weight.shape[-1]) if self.scaling == "ntk" else 1.0
-            h = (h @ weight.T) * gain + bias[None, :]
+            h = (h @ weight.T) * self.gain(weight.shape[-1]) + bias[None, :]
             h = activate(h) if layer < depth else h
         return h
+
+    def gain(self, fan_in: int) -> float:
+        """By which a layer's sum is multiplied."""
+        return 1.0 / math.sqrt(fan_in) if self.scaling == "ntk" else 1.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

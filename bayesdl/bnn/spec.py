@@ -18,6 +18,8 @@ from bayesdl.cells import ModelError
 from bayesdl.data import TableFrame
 from bayesdl.language import NUMPYRO, Language
 from bayesdl.model import AbstractTableModel
+from bayesdl.priors.base import AbstractPrior
+from bayesdl.priors.flow import LOG_SCALES
 from inference.problem import Problem
 from inference.structure import LayeredNetwork
 
@@ -28,12 +30,13 @@ class BNN(AbstractTableModel):
 
     Args:
         hidden: widths of the hidden layers; () is a linear model.
-        activation: "tanh", "relu", "gelu", "silu" or "sine".
+        activation: "tanh", "relu", "gelu", "silu", "sine" or "erf".
         prior: over the weights, from `bayesdl.priors`.
         likelihood: of the targets.
         scaling: "ntk" divides each layer's sum by sqrt(fan_in), "standard" does not.
-        network: an Equinox module mapping one row to the outputs, used instead of `hidden`, `activation` and `scaling`,
-            which are refused beside it. Its layers are not scaled, so `priors.Gaussian(fan_in=True)` is the usual prior.
+        network: `bayesdl.ConvNet(...)`, or an Equinox module mapping one row to the outputs; used instead of `hidden`,
+            `activation` and `scaling`, which are refused beside it. Layers of a module are not scaled, so
+            `priors.Gaussian(fan_in=True)` is their usual prior.
         standardize: whether inputs (and real targets) are standardised with the training data's mean and sd;
             predictions and log densities are given in the original units. Latent sites refer to standardised data.
 
@@ -45,7 +48,7 @@ class BNN(AbstractTableModel):
 
     hidden: tuple[int, ...] = (50,)
     activation: str = "tanh"
-    prior: priors.AbstractPrior = priors.Gaussian()
+    prior: AbstractPrior = priors.Gaussian()
     likelihood: likelihoods.AbstractLikelihood = likelihoods.Normal()
     scaling: str = "ntk"
     network: Any = dataclasses.field(default=None, hash=False)  # it holds arrays
@@ -54,7 +57,7 @@ class BNN(AbstractTableModel):
     def __post_init__(self) -> None:
         if isinstance(self.hidden, int):
             raise ValueError(f"BNN(hidden={self.hidden}): expected a tuple of widths, e.g. ({self.hidden},).")
-        for name, kind in (("likelihood", likelihoods.AbstractLikelihood), ("prior", priors.AbstractPrior)):
+        for name, kind in (("likelihood", likelihoods.AbstractLikelihood), ("prior", AbstractPrior)):
             if not isinstance(getattr(self, name), kind):
                 raise ValueError(f"BNN({name}={getattr(self, name)!r}): expected an object, e.g. {getattr(BNN, name)!r}.")
         object.__setattr__(self, "hidden", tuple(self.hidden))
@@ -76,9 +79,11 @@ class BNN(AbstractTableModel):
         """The network as a function of its weights."""
         if self.network is None:
             return MLP(self.hidden, self.activation, self.scaling)
+        if isinstance(self.network, AbstractNetwork):
+            return self.network
         return EquinoxNetwork(self.network)
 
-    def with_prior(self, prior: priors.AbstractPrior) -> BNN:
+    def with_prior(self, prior: AbstractPrior) -> BNN:
         """The same network and likelihood under another prior."""
         return dataclasses.replace(self, prior=prior)
 
@@ -103,7 +108,7 @@ class BNN(AbstractTableModel):
         likelihood, net = self.likelihood, self.net
         num_inputs = int(X.shape[-1])  # torch's tracer gives sizes as tensors
         leaves = net.leaves(num_inputs, likelihood.num_outputs(num_targets))
-        weights = {leaf.name: self.prior.draw(leaf, lang) for leaf in leaves}
+        weights = self.prior.draws(leaves, lang)
         parameters = likelihood.parameters(num_targets, lang)
         with lang.plate("rows", X.shape[0]) as rows:
             if len(rows) < X.shape[0]:  # a minibatch; only NumPyro's engines ask for one
@@ -114,7 +119,7 @@ class BNN(AbstractTableModel):
     def posed(self, frame: TableFrame, args: tuple, kwargs: dict) -> Problem:
         num_outputs = self.likelihood.num_outputs(frame.target.num_targets)
         leaves = self.net.leaves(len(frame.columns.scale), num_outputs)
-        self.prior.check(1 + max(leaf.layer for leaf in leaves))
+        self.prior.check(1 + max(leaf.layer for leaf in leaves), self.net.activation)
         weights = {leaf.name: jnp.zeros(leaf.shape) for leaf in leaves}
         shape = jax.eval_shape(lambda X: self.net.apply(weights, X, NUMPYRO), args[0]).shape
         if shape[1] != num_outputs:
@@ -139,14 +144,15 @@ class BNN(AbstractTableModel):
             weights={self.prior.weight_site(leaf): leaf.name for leaf in leaves},
             scale_per_site=self.prior.scale_per_leaf,
             linearized=linear,
-            pyro_program=pyro_program if self.network is None else None,
+            pyro_program=pyro_program if self.network is None and self.prior.in_pyro else None,
         )
 
     def identified(self, site: str) -> bool:
         """Weights beside hidden units are not identified: units can be permuted and mirrored. All other sites are."""
         linear = not self.hidden and self.network is None
-        hierarchical = isinstance(self.prior, priors.Hierarchical | priors.Horseshoe)
+        hierarchical = isinstance(self.prior, priors.Hierarchical | priors.LayerHierarchical | priors.Horseshoe)
         scale_of_a_layer = hierarchical and site.endswith((".scale", ".variance", ".global"))
+        scale_of_a_layer |= site == LOG_SCALES or site.startswith("kernel.")
         return linear or scale_of_a_layer or site in ("sigma", "df", "concentration")
 
 

@@ -106,5 +106,6 @@ PYRO = Language(
         "gelu": torch.nn.functional.gelu,
         "silu": torch.nn.functional.silu,
         "sine": torch.sin,
+        "erf": torch.erf,
     },
 )

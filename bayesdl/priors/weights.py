@@ -1,79 +1,18 @@
-"""Weight priors p(w): one small class each, used as `BNN(prior=...)`.
-
-A prior draws each array of weights (a `Leaf`) as NumPyro sites. Shapes and scales refer to the arrays as the network
-holds them: with NTK scaling a layer computes W x / sqrt(fan_in) + b, so a unit scale is the usual choice.
-"""
+"""Weight priors with given numbers, the same for weights and biases."""
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 import math
 from typing import Any, ClassVar
 
 from bayesdl.cells import ModelError
 from bayesdl.language import Language
+from bayesdl.priors.base import AbstractLeafPrior, Leaf, iid, positive
 
 
 @dataclasses.dataclass(frozen=True)
-class Leaf:
-    """One array of weights of a network.
-
-    Attributes:
-        name: of its site, e.g. "layer0.weight".
-        shape: (fan_out, fan_in, ...) for weights.
-        fan_in: inputs summed by one unit.
-        layer: number of the layer, from 0.
-        is_bias: whether it is added rather than multiplied.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    fan_in: int
-    layer: int
-    is_bias: bool
-
-
-class AbstractPrior(abc.ABC):
-    """A distribution over the weights of a network.
-
-    Attributes:
-        scale_per_leaf: whether the weights of a leaf are normal with one scale, which is fixed or a site.
-    """
-
-    scale_per_leaf: ClassVar[bool] = False
-
-    @abc.abstractmethod
-    def draw(self, leaf: Leaf, lang: Language) -> Any:
-        """Draws one array of weights inside a program."""
-
-    def check(self, num_layers: int) -> None:  # noqa: B027 (a prior without this method fits every network)
-        """Refuses a network with this number of layers where the prior does not fit it.
-
-        Raises:
-            ModelError: saying what would fit.
-        """
-
-    def weight_site(self, leaf: Leaf) -> str:
-        """The latent site in which the weights are linear given all other sites."""
-        return leaf.name
-
-
-def positive(prior: AbstractPrior, *names: str) -> None:
-    """Refuses settings that are not positive numbers, or tuples of them."""
-    for name in names:
-        value = getattr(prior, name)
-        for entry in value if isinstance(value, tuple) else (value,):
-            if not (isinstance(entry, int | float) and 0 < entry < math.inf):
-                raise ValueError(f"{type(prior).__name__}({name}={value!r}): expected positive numbers.")
-
-
-def iid(law: Any, leaf: Leaf) -> Any:
-    return law.expand(leaf.shape).to_event(len(leaf.shape))
-
-
-@dataclasses.dataclass(frozen=True)
-class Gaussian(AbstractPrior):
+class Gaussian(AbstractLeafPrior):
     """w ~ N(0, s^2), with s one number, one per layer, or divided by sqrt(fan_in).
 
     Args:
@@ -94,7 +33,7 @@ class Gaussian(AbstractPrior):
             object.__setattr__(self, "scale", tuple(self.scale))
         positive(self, "scale")
 
-    def check(self, num_layers: int) -> None:
+    def check(self, num_layers: int, activation: str | None = None) -> None:
         if isinstance(self.scale, tuple) and len(self.scale) != num_layers:
             raise ModelError(
                 f"Gaussian(scale={self.scale}) gives {len(self.scale)} scales and the network has {num_layers} layers; "
@@ -109,7 +48,7 @@ class Gaussian(AbstractPrior):
 
 
 @dataclasses.dataclass(frozen=True)
-class Laplace(AbstractPrior):
+class Laplace(AbstractLeafPrior):
     """w ~ Laplace(0, b), density exp(-|w| / b) / (2 b): sharper at zero and heavier in the tails than a normal.
 
     Example:
@@ -127,7 +66,7 @@ class Laplace(AbstractPrior):
 
 
 @dataclasses.dataclass(frozen=True)
-class StudentT(AbstractPrior):
+class StudentT(AbstractLeafPrior):
     """w ~ t_df(0, s): heavy tails (Fortuin et al. 2021, arXiv:2102.06571).
 
     Example:
@@ -146,7 +85,7 @@ class StudentT(AbstractPrior):
 
 
 @dataclasses.dataclass(frozen=True)
-class Horseshoe(AbstractPrior):
+class Horseshoe(AbstractLeafPrior):
     """w = tau lambda z, z ~ N(0, 1), lambda ~ C+(0, 1) per weight, tau ~ C+(0, global_scale) per layer; biases N(0, 1).
 
     Most weights are shrunk to zero and a few are left free (Carvalho, Polson and Scott 2010). Written non-centred.
@@ -174,7 +113,7 @@ class Horseshoe(AbstractPrior):
 
 
 @dataclasses.dataclass(frozen=True)
-class Hierarchical(AbstractPrior):
+class Hierarchical(AbstractLeafPrior):
     """w = s z, z ~ N(0, 1), with one unknown scale s for the weights and one for the biases of each layer.
 
     Args:

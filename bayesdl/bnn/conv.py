@@ -1,0 +1,112 @@
+"""Convolutional networks: 3x3 convolutions, plain or in residual blocks, without learned normalisation."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import jax.numpy as jnp
+
+from bayesdl.bnn.networks import ACTIVATIONS, AbstractNetwork
+from bayesdl.language import Language
+from bayesdl.priors import Leaf
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvNet(AbstractNetwork):
+    """Stages of a 3x3 convolution, an activation and 2x2 average pooling, then a linear layer on all that is left.
+
+    Each layer is divided by sqrt(fan_in), as with `BNN(scaling="ntk")`; a convolution's fan-in is 9 times its channels.
+
+    Args:
+        image: (height, width) or (height, width, channels); rows of X are images, flat or not.
+        channels: of each stage.
+        activation: as in `BNN`.
+        residual: whether a stage has two more convolutions beside which its values pass unchanged:
+            h + conv(a(conv(h))), divided by sqrt(2).
+
+    Example:
+        >>> [leaf.shape for leaf in ConvNet(image=(8, 8), channels=(4,)).leaves(64, 10)]
+        [(4, 1, 3, 3), (4,), (10, 64), (10,)]
+    """
+
+    image: tuple[int, ...] = (28, 28)
+    channels: tuple[int, ...] = (8, 16)
+    activation: str = "relu"
+    residual: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("image", "channels"):
+            value = getattr(self, name)
+            if not isinstance(value, list | tuple) or not value or any(not isinstance(v, int) or v < 1 for v in value):
+                raise ValueError(f"ConvNet({name}={value!r}): expected a tuple of positive whole numbers.")
+            object.__setattr__(self, name, tuple(value))
+        if len(self.image) not in (2, 3):
+            raise ValueError(f"ConvNet(image={self.image}): expected (height, width) or (height, width, channels).")
+        if min(self.image[:2]) < 2 ** len(self.channels):
+            raise ValueError(
+                f"ConvNet(image={self.image}, channels={self.channels}): each stage halves the image, which is too small for "
+                f"{len(self.channels)} of them."
+            )
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"ConvNet(activation={self.activation!r}): expected one of {', '.join(map(repr, ACTIVATIONS))}.")
+
+    @property
+    def convolutions(self) -> tuple[tuple[int, int], ...]:
+        """Channels into and out of each convolution, in order."""
+        found, before = [], self.image[2] if len(self.image) == 3 else 1
+        for after in self.channels:
+            found += [(before, after)] + [(after, after)] * (2 if self.residual else 0)
+            before = after
+        return tuple(found)
+
+    def leaves(self, num_inputs: int, num_outputs: int) -> tuple[Leaf, ...]:
+        leaves = []
+        for layer, (before, after) in enumerate(self.convolutions):
+            leaves += both(layer, (after, before, 3, 3), 9 * before)
+        cells = math.prod(size // 2 ** len(self.channels) for size in self.image[:2])
+        fan_in = cells * self.channels[-1]
+        return tuple(leaves + both(len(self.convolutions), (num_outputs, fan_in), fan_in))
+
+    def apply(self, weights: dict[str, Any], X: Any, lang: Language) -> Any:
+        activate = lang.activations[self.activation]
+        h = jnp.reshape(X, (X.shape[0], *self.image[:2], -1))
+        layer = 0
+
+        def next_convolution(h: Any) -> Any:
+            nonlocal layer
+            layer += 1
+            return convolve(h, weights[f"layer{layer - 1}.weight"], weights[f"layer{layer - 1}.bias"])
+
+        for _ in self.channels:
+            h = activate(next_convolution(h))
+            if self.residual:
+                h = (h + next_convolution(activate(next_convolution(h)))) / math.sqrt(2)
+            h = pool(h)
+        flat = h.reshape(h.shape[0], -1)
+        weight, bias = weights[f"layer{layer}.weight"], weights[f"layer{layer}.bias"]
+        return flat @ weight.T / math.sqrt(flat.shape[1]) + bias[None, :]
+
+
+def both(layer: int, shape: tuple[int, ...], fan_in: int) -> list[Leaf]:
+    """Weights and biases of a layer."""
+    weight = Leaf(f"layer{layer}.weight", shape, fan_in, layer, False, 1 / math.sqrt(fan_in))
+    return [weight, Leaf(f"layer{layer}.bias", shape[:1], fan_in, layer, True)]
+
+
+def convolve(h: Any, weight: Any, bias: Any) -> Any:
+    """A 3x3 convolution with zeros around, as one product: many networks side by side stay products of matrices."""
+    rows, columns = h.shape[1:3]
+    padded = jnp.pad(h, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    patches = jnp.stack([padded[:, i : i + rows, j : j + columns] for i in range(3) for j in range(3)], -1)
+    flat = patches.reshape(*h.shape[:3], -1)  # channels, then places, as in the weights
+    out, fan_in = weight.shape[0], weight[0].size
+    return flat @ weight.reshape(out, fan_in).T / math.sqrt(fan_in) + bias[None, None, None, :]
+
+
+def pool(h: Any) -> Any:
+    """Means of 2x2 cells; an odd row or column at the end is left out."""
+    rows, columns = h.shape[1] // 2, h.shape[2] // 2
+    cells = h[:, : 2 * rows, : 2 * columns].reshape(h.shape[0], rows, 2, columns, 2, h.shape[3])
+    return cells.mean((2, 4))

@@ -1,0 +1,88 @@
+"""What a prior over the weights of a network is."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+from bayesdl.language import Language
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """One array of weights of a network.
+
+    Attributes:
+        name: of its site, e.g. "layer0.weight".
+        shape: (fan_out, fan_in, ...) for weights.
+        fan_in: inputs summed by one unit.
+        layer: number of the layer, from 0.
+        is_bias: whether it is added rather than multiplied.
+        gain: by which the network multiplies it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    fan_in: int
+    layer: int
+    is_bias: bool
+    gain: float = 1.0
+
+
+class AbstractPrior(abc.ABC):
+    """A distribution over the weights of a network.
+
+    Attributes:
+        scale_per_leaf: whether the weights of a leaf are normal with one scale, which is fixed or a site.
+        in_pyro: whether Pyro can draw it too.
+    """
+
+    scale_per_leaf: ClassVar[bool] = False
+    in_pyro: ClassVar[bool] = True
+
+    @abc.abstractmethod
+    def draws(self, leaves: tuple[Leaf, ...], lang: Language) -> dict[str, Any]:
+        """Draws all arrays of weights inside a program, by name."""
+
+    def check(  # noqa: B027 (a prior without this method fits every network)
+        self, num_layers: int, activation: str | None = None
+    ) -> None:
+        """Refuses a network that the prior does not fit.
+
+        Args:
+            num_layers: with the output layer.
+            activation: of all hidden layers; None where that is not known.
+
+        Raises:
+            ModelError: saying what would fit.
+        """
+
+    def weight_site(self, leaf: Leaf) -> str:
+        """The latent site in which the weights are linear given all other sites."""
+        return leaf.name
+
+
+class AbstractLeafPrior(AbstractPrior):
+    """A prior that draws each array by itself."""
+
+    @abc.abstractmethod
+    def draw(self, leaf: Leaf, lang: Language) -> Any:
+        """Draws one array of weights inside a program."""
+
+    def draws(self, leaves: tuple[Leaf, ...], lang: Language) -> dict[str, Any]:
+        return {leaf.name: self.draw(leaf, lang) for leaf in leaves}
+
+
+def positive(prior: AbstractPrior, *names: str) -> None:
+    """Refuses settings that are not positive numbers, or tuples of them."""
+    for name in names:
+        value = getattr(prior, name)
+        for entry in value if isinstance(value, tuple) else (value,):
+            if not (isinstance(entry, int | float) and 0 < entry < math.inf):
+                raise ValueError(f"{type(prior).__name__}({name}={value!r}): expected positive numbers.")
+
+
+def iid(law: Any, leaf: Leaf) -> Any:
+    return law.expand(leaf.shape).to_event(len(leaf.shape))

@@ -1,0 +1,87 @@
+"""Priors with numbers per layer that can be matched to functions: as free parameters, and back as numbers."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any, ClassVar, Self
+
+import jax.numpy as jnp
+import numpy as np
+
+from bayesdl.cells import ModelError
+from bayesdl.priors.base import AbstractPrior, Leaf
+
+
+class AbstractFamily(AbstractPrior):
+    """A prior whose numbers can be tuned. Final classes are frozen dataclasses.
+
+    Attributes:
+        positives: names of the fields that hold positive numbers, one or one per layer.
+    """
+
+    positives: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.positives:
+            value = getattr(self, name)
+            if isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))
+            entries = value if isinstance(value, list | tuple) else (value,)
+            if not all(isinstance(v, int | float) and 0 < v < math.inf for v in entries):
+                raise ValueError(
+                    f"{type(self).__name__}({name}={value!r}): expected a positive number, or a tuple of one per layer."
+                )
+
+    def check(self, num_layers: int, activation: str | None = None) -> None:
+        for name in self.positives:
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) != num_layers:
+                raise ModelError(
+                    f"{type(self).__name__}({name}={value}) has {len(value)} numbers and the network has {num_layers} layers; "
+                    "give one per layer, the output layer included, or one for all."
+                )
+
+    def started(self, leaves: tuple[Leaf, ...]) -> Self:
+        """With a number of its own for each layer."""
+        num_layers = 1 + max(leaf.layer for leaf in leaves)
+        self.check(num_layers)
+        return self.at({n: jnp.log(jnp.broadcast_to(jnp.asarray(getattr(self, n)), num_layers)) for n in self.positives})
+
+    def parameters(self) -> dict[str, Any]:
+        """Its numbers as unconstrained arrays."""
+        return {name: jnp.log(jnp.asarray(getattr(self, name), float)) for name in self.positives}
+
+    def at(self, parameters: dict[str, Any]) -> Self:
+        """The same prior with other parameters, which may be traced."""
+        return replaced(self, {name: tuple(jnp.exp(parameters[name])) for name in self.positives})
+
+    def numbers(self) -> Self:
+        """The same prior with plain numbers, to print and to store."""
+        return replaced(self, {name: tuple(map(float, np.asarray(getattr(self, name)))) for name in self.positives})
+
+
+def replaced(prior: Any, fields: dict[str, Any]) -> Any:
+    """A frozen dataclass with other fields, unchecked, as traced values cannot be."""
+    made = copy.copy(prior)
+    for name, value in fields.items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+def per_layer(value: Any, layer: int) -> Any:
+    """The number of a layer."""
+    return value[layer] if isinstance(value, tuple) else value
+
+
+def table(prior: AbstractFamily) -> str:
+    """The numbers of each layer, a line each."""
+    values = {name: getattr(prior, name) for name in prior.positives}
+    length = max((len(v) for v in values.values() if isinstance(v, tuple)), default=1)
+    widths = {name: max(8, len(name)) for name in values}
+    lines = ["layer " + " ".join(f"{name:>{width}}" for name, width in widths.items())]
+    for layer in range(length):
+        label = layer if length > 1 or any(isinstance(v, tuple) for v in values.values()) else "all"
+        cells = " ".join(f"{per_layer(values[name], layer):>{width}.4g}" for name, width in widths.items())
+        lines.append(f"{label:>5} {cells}")
+    return "\n".join(lines)

@@ -1,0 +1,146 @@
+"""A normalising flow over the log scales of the layers: correlated, skewed and heavy- or light-tailed scales."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from numpyro.distributions import constraints
+from numpyro.distributions.transforms import LowerCholeskyAffine, Transform
+
+from bayesdl.cells import ModelError
+from bayesdl.language import NUMPYRO, Language
+from bayesdl.priors.base import Leaf, iid
+from bayesdl.priors.family import AbstractFamily, replaced
+
+LOG_SCALES = "log_scales"
+
+
+class SinhArcsinh(Transform):
+    """y = sinh((arcsinh(x) + skew) / tail), elementwise on a vector (Jones and Pewsey 2009, Biometrika 96)."""
+
+    domain = constraints.real_vector  # pyright: ignore[reportAssignmentType]
+    codomain = constraints.real_vector  # pyright: ignore[reportAssignmentType]
+
+    def __init__(self, skew: Any, tail: Any) -> None:
+        self.skew, self.tail = skew, tail
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return jnp.sinh((jnp.arcsinh(x) + self.skew) / self.tail)
+
+    def _inverse(self, y: jax.Array) -> jax.Array:
+        return jnp.sinh(jnp.arcsinh(y) * self.tail - self.skew)
+
+    def log_abs_det_jacobian(self, x: jax.Array, y: jax.Array, intermediates: Any = None) -> jax.Array:
+        each = jnp.log1p(y**2) / 2 - jnp.log1p(x**2) / 2 - jnp.log(self.tail)  # cosh(arcsinh(y)) = sqrt(1 + y^2)
+        return each.sum(-1)
+
+    def tree_flatten(self) -> tuple:
+        return (self.skew, self.tail), (("skew", "tail"), {})
+
+
+@dataclasses.dataclass(frozen=True)
+class ScaleFlow(AbstractFamily):
+    """log s ~ a flow, then W_l = s_l z and b_l = s'_l z with z ~ N(0, 1).
+
+    With u ~ N(0, I), v = A u, w = sinh((arcsinh(v) + skew) / tail), log s = location + B w; A is lower triangular with unit
+    diagonal, B with positive diagonal. The density is exact in both directions. Each function has scales of its own.
+
+    Args:
+        location: of the log scales, in the order of the network's arrays (weight and bias of layer 0, of layer 1, ...); None
+            starts at 0.
+        first: strictly lower part of A, row by row.
+        second: lower part of B, row by row, its diagonal as logarithms.
+        skew: of each.
+        tail: above 1 for lighter, below 1 for heavier tails than normal, of each, as logarithms.
+
+    Example:
+        >>> ScaleFlow().location is None
+        True
+    """
+
+    location: tuple[float, ...] | None = None
+    first: tuple[float, ...] | None = None
+    second: tuple[float, ...] | None = None
+    skew: tuple[float, ...] | None = None
+    tail: tuple[float, ...] | None = None
+    scale_per_leaf: ClassVar[bool] = True
+    in_pyro: ClassVar[bool] = False
+    fields: ClassVar[tuple[str, ...]] = ("location", "first", "second", "skew", "tail")
+
+    def check(self, num_layers: int, activation: str | None = None) -> None:
+        known = None if self.location is None else len(self.location)
+        if known is not None and known > 2 * num_layers:
+            raise ModelError(
+                f"ScaleFlow has {known} scales and the network has {num_layers} layers: match it to this network with "
+                "bdl.match_prior(model, to=..., family=bdl.priors.ScaleFlow())."
+            )
+
+    def started(self, leaves: tuple[Leaf, ...]) -> Self:
+        d = len(leaves)
+        if self.location is not None and len(self.location) != d:
+            raise ModelError(f"ScaleFlow has {len(self.location)} scales and the network has {d} arrays of weights.")
+        diagonal = np.full((d, d), 0.0)
+        np.fill_diagonal(diagonal, math.log(0.3))
+        start = {
+            "location": np.zeros(d),
+            "first": np.zeros(d * (d - 1) // 2),
+            "second": diagonal[np.tril_indices(d)],
+            "skew": np.zeros(d),
+            "tail": np.zeros(d),
+        }
+        return self.at({name: jnp.asarray(start[name]) for name in self.fields}) if self.location is None else self
+
+    def parameters(self) -> dict[str, Any]:
+        return {name: jnp.asarray(getattr(self, name), float) for name in self.fields}
+
+    def at(self, parameters: dict[str, Any]) -> Self:
+        return replaced(self, {name: parameters[name] for name in self.fields})
+
+    def numbers(self) -> Self:
+        return replaced(self, {name: tuple(map(float, np.asarray(getattr(self, name)))) for name in self.fields})
+
+    def law(self, num_scales: int) -> dist.Distribution:
+        """The distribution of the log scales."""
+        p = self.parameters()
+        rows, columns = np.tril_indices(num_scales, -1)
+        first = jnp.eye(num_scales).at[rows, columns].set(p["first"])
+        rows, columns = np.tril_indices(num_scales)
+        second = jnp.zeros((num_scales, num_scales)).at[rows, columns].set(p["second"])
+        second = jnp.tril(second, -1) + jnp.diag(jnp.exp(jnp.diag(second)))
+        base = dist.Normal(jnp.zeros(num_scales), 1.0).to_event(1)
+        steps = [
+            LowerCholeskyAffine(jnp.zeros(num_scales), first),
+            SinhArcsinh(p["skew"], jnp.exp(p["tail"])),
+            LowerCholeskyAffine(p["location"], second),
+        ]
+        return dist.TransformedDistribution(base, steps)
+
+    def draws(self, leaves: tuple[Leaf, ...], lang: Language) -> dict[str, Any]:
+        if lang is not NUMPYRO:
+            raise ModelError("ScaleFlow is a NumPyro prior: take an engine other than Pyro's.")
+        log_scales = lang.sample(LOG_SCALES, self.started(leaves).law(len(leaves)))
+        return {leaf.name: self.scaled(leaf, jnp.exp(log_scales[i]), lang) for i, leaf in enumerate(leaves)}
+
+    @staticmethod
+    def scaled(leaf: Leaf, scale: Any, lang: Language) -> Any:
+        raw = lang.sample(f"{leaf.name}.raw", iid(lang.dist.Normal(0.0, 1.0), leaf))
+        return lang.deterministic(leaf.name, scale * raw)
+
+    def weight_site(self, leaf: Leaf) -> str:
+        return f"{leaf.name}.raw"
+
+    def __str__(self) -> str:
+        if self.location is None:
+            return "ScaleFlow, not matched"
+        law = self.law(len(self.location))
+        draws = np.exp(np.asarray(law.sample(jax.random.key(0), (4000,))))
+        low, middle, high = np.quantile(draws, [0.05, 0.5, 0.95], axis=0)
+        lines = ["array    5 %   median    95 %  of the scale"]
+        rows = zip(low, middle, high, strict=True)
+        return "\n".join(lines + [f"{i:>5} {a:>6.3g} {b:>8.3g} {c:>7.3g}" for i, (a, b, c) in enumerate(rows)])

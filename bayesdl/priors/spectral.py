@@ -1,0 +1,80 @@
+"""Periodic features whose frequencies follow a kernel's spectral density: a network that is a Gaussian process when wide.
+
+    f(x) = sqrt(2 variance / H) sum_h v_h sin(omega_h . x + b_h),    v ~ N(0, 1), b ~ U(0, 2 pi)
+
+has covariance variance E[cos(omega . (x - x'))] = k(x, x') for any width H, and is normal as H grows (Rahimi and Recht 2007;
+Meronen, Trapp and Solin 2021, arXiv:2110.13572). omega_d lengthscale_d is N(0, 1) for the RBF kernel, and Student's t with
+2 nu degrees of freedom, shared by the inputs, for the Matern kernel of order nu.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+from bayesdl import kernels
+from bayesdl.cells import ModelError
+from bayesdl.language import NUMPYRO, Language
+from bayesdl.priors.base import AbstractPrior, Leaf, iid
+
+ORDER = {kernels.RBF: math.inf, kernels.Matern12: 0.5, kernels.Matern32: 1.5, kernels.Matern52: 2.5}
+
+
+@dataclasses.dataclass(frozen=True)
+class Spectral(AbstractPrior):
+    """The prior of `BNN(hidden=(H,), activation="sine")` that has a stationary kernel; nothing needs to be optimised.
+
+    Args:
+        kernel: RBF or Matern of `bayesdl.kernels`; what is not a number is a hyperparameter, drawn per function.
+
+    Example:
+        >>> Spectral(kernels.RBF(lengthscale=0.6, variance=1.0)).kernel.lengthscale
+        0.6
+    """
+
+    kernel: kernels.AbstractStationary = kernels.RBF()
+    in_pyro: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if type(self.kernel) not in ORDER:
+            raise ValueError(f"Spectral(kernel={type(self.kernel).__name__}): expected RBF or a Matern kernel.")
+
+    def check(self, num_layers: int, activation: str | None = None) -> None:
+        if num_layers != 2 or activation != "sine":
+            raise ModelError(
+                f"Spectral is a prior for one hidden layer of sines, and the network has {num_layers - 1} hidden layers of "
+                f"{activation!r}: take bdl.BNN(hidden=(100,), activation='sine', ...)."
+            )
+
+    def draws(self, leaves: tuple[Leaf, ...], lang: Language) -> dict[str, Any]:
+        if lang is not NUMPYRO:
+            raise ModelError("Spectral is a NumPyro prior: take an engine other than Pyro's.")
+        inner, phase, outer, offset = leaves
+        lengthscale, variance = self.hyperparameters(inner.fan_in)
+        units = inner.shape[0]
+        omega = lang.sample(f"{inner.name}.raw", iid(lang.dist.Normal(0.0, 1.0), inner)) / kernels.as_array(lengthscale)
+        order = ORDER[type(self.kernel)]
+        if order < math.inf:
+            mix = lang.sample(f"{inner.name}.mix", lang.dist.Gamma(order, order).expand((units,)).to_event(1))
+            omega = omega / mix[:, None] ** 0.5
+        raw = lang.sample(f"{outer.name}.raw", iid(lang.dist.Normal(0.0, 1.0), outer))
+        size = (2 * kernels.as_array(variance) / units) ** 0.5 / outer.gain
+        return {
+            inner.name: lang.deterministic(inner.name, omega / inner.gain),
+            phase.name: lang.sample(phase.name, iid(lang.dist.Uniform(0.0, 2 * math.pi), phase)),
+            outer.name: lang.deterministic(outer.name, size * raw),
+            offset.name: lang.deterministic(offset.name, kernels.as_array([0.0] * offset.shape[0])),
+        }
+
+    def hyperparameters(self, num_inputs: int) -> tuple[Any, Any]:
+        """Length scale and variance: fixed, or drawn."""
+        kernel = self.kernel
+        kernels.check_length(kernel, num_inputs)
+        shape = (num_inputs,) if kernel.ard else ()
+        law = kernels.lengthscale_prior(num_inputs)
+        lengthscale = kernels.sample("kernel.lengthscale", kernel.lengthscale, law, shape)
+        return lengthscale, kernels.sample("kernel.variance", kernel.variance, kernels.scale_prior(), ())
+
+    def weight_site(self, leaf: Leaf) -> str:
+        return leaf.name if leaf.is_bias else f"{leaf.name}.raw"
