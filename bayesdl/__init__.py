@@ -37,6 +37,8 @@ from bayesdl.engines import (
     UnsupportedError,
 )
 from bayesdl.fitting import fit
+from bayesdl.functional.match import match_prior, prior_report
+from bayesdl.functional.report import PriorMismatch
 from bayesdl.gp import GP
 from bayesdl.likelihoods import Bernoulli, Categorical, NegativeBinomial, Normal, Poisson, StudentT
 from bayesdl.model import Program
@@ -77,6 +79,7 @@ __all__ = [
     "Normal",
     "Poisson",
     "Posterior",
+    "PriorMismatch",
     "Program",
     "PyroNUTS",
     "StudentT",
@@ -85,7 +88,9 @@ __all__ = [
     "fit",
     "kernels",
     "load",
+    "match_prior",
     "prior_predictive",
+    "prior_report",
     "priors",
     "sbc",
     "vi",

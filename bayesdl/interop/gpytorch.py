@@ -23,6 +23,7 @@ import numpy as np
 import numpyro.distributions as dist
 
 from bayesdl import kernels
+from bayesdl.cells import ModelError
 from bayesdl.kernels import AbstractKernel, check_length, lengthscale_prior, scale_prior
 from inference.engine import UnsupportedError
 from inference.torch.install import load
@@ -179,3 +180,17 @@ def positive() -> Any:
 def median(law: Any) -> np.ndarray:
     """The median of a NumPyro distribution, from many draws, as not every distribution knows its quantiles."""
     return np.asarray(np.median(np.asarray(law.sample(jax.random.key(0), (2001,))), axis=0))
+
+
+def prior_moments(module: Any, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance of the functions of a GPyTorch kernel or exact GP at X, shapes (n,) and (n, n)."""
+    torch = load("torch")
+    kernel = getattr(module, "covar_module", module)
+    with torch.no_grad():
+        points = torch.as_tensor(X, dtype=next((p.dtype for p in kernel.parameters()), torch.float64))
+        try:
+            covariance = kernel(points).to_dense().double().numpy()
+        except RuntimeError as error:
+            raise ModelError(f"{type(module).__name__} does not take {X.shape[1]} inputs: {error}") from None
+        mean = module.mean_module(points).double().numpy() if kernel is not module else np.zeros(len(X))
+    return mean, covariance

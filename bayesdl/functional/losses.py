@@ -1,0 +1,63 @@
+"""Distances between two sets of functions at the same points, f of a network and g of a target, shapes (functions, values).
+
+    energy      2 E|f - g| - E|f - f'| - E|g - g'|, norms divided by sqrt(values)   (Szekely and Rizzo 2013)
+    sliced_w2   the mean over directions u of the squared 2-Wasserstein distance of u . f and u . g
+    bures       |m_f - m_g|^2 + tr(A + B - 2 (B^1/2 A B^1/2)^1/2), per value, of normal distributions with these moments
+
+Energy is a distance of distributions, zero only where they are equal; its estimate over distinct pairs is unbiased, and so is
+its gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+TINY = 1e-12
+DIRECTIONS = 200
+Loss = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+def distances(f: jax.Array, g: jax.Array) -> jax.Array:
+    """|f_i - g_j| / sqrt(values), shape (functions, functions), differentiable where two are equal."""
+    squares = (f**2).mean(1)[:, None] + (g**2).mean(1)[None, :] - 2 * f @ g.T / f.shape[1]
+    return jnp.sqrt(jnp.maximum(squares, TINY))
+
+
+def among(f: jax.Array) -> jax.Array:
+    """The mean distance of two different functions."""
+    count = len(f)
+    return (distances(f, f) * (1 - jnp.eye(count))).sum() / (count * (count - 1))
+
+
+def energy(f: jax.Array, g: jax.Array, key: jax.Array) -> jax.Array:
+    """The unbiased energy distance; see above."""
+    return 2 * distances(f, g).mean() - among(f) - among(g)
+
+
+def sliced_w2(f: jax.Array, g: jax.Array, key: jax.Array) -> jax.Array:
+    """The sliced 2-Wasserstein distance, squared; see above."""
+    directions = jax.random.normal(key, (f.shape[1], DIRECTIONS))
+    directions = directions / jnp.linalg.norm(directions, axis=0)
+    return jnp.mean((jnp.sort(f @ directions, 0) - jnp.sort(g @ directions, 0)) ** 2)
+
+
+def bures(f: jax.Array, g: jax.Array, key: jax.Array) -> jax.Array:
+    """The 2-Wasserstein distance of normal distributions with the sets' moments, squared; see above."""
+    moved = jnp.mean((f.mean(0) - g.mean(0)) ** 2)
+    return moved + bures_of(jnp.cov(f.T), jnp.cov(g.T))
+
+
+def bures_of(A: jax.Array, B: jax.Array) -> jax.Array:
+    """tr(A + B - 2 (B^1/2 A B^1/2)^1/2) / values, differentiable in A."""
+    values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(B))
+    root = (vectors * jnp.sqrt(jnp.maximum(values, 0))[None, :]) @ vectors.T
+    small = 1e-6 * jnp.trace(B) / len(B)
+    middle = jnp.linalg.eigvalsh(root @ A @ root)
+    cross = jnp.sqrt(jnp.maximum(middle, small**2)).sum()
+    return (jnp.trace(A) + jnp.trace(B) - 2 * cross) / len(A)
+
+
+LOSSES: dict[str, Loss] = {"energy": energy, "sliced_w2": sliced_w2, "bures": bures}

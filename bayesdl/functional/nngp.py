@@ -1,0 +1,69 @@
+"""The kernel of a wide network under layer-wise normal weights, and a start for the scales by matching it.
+
+    K_0 = s_0^2 gain_0^2 X X' + b_0^2,    K_l = s_l^2 gain_l^2 H E[a(u) a(v)] + b_l^2,   (u, v) ~ N(0, K_{l-1})
+
+(Neal 1996; Lee et al. 2018, arXiv:1711.00165; with gain^2 fan_in = 1 under NTK scaling). The expectation is by Gauss-Hermite
+quadrature in two dimensions. Wide networks are normal, so that the Bures distance to the target's covariance needs no draws.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesdl.functional.losses import bures_of
+from bayesdl.language import NUMPYRO
+from bayesdl.priors.base import Leaf
+from bayesdl.priors.layers import LayerGaussian
+
+NODES = 16
+STEPS = 60
+NEAR_ONE = 1 - 1e-6  # correlations, whose square root has no derivative at 1
+
+
+def covariance(prior: LayerGaussian, leaves: tuple[Leaf, ...], activation: str, X: jax.Array) -> jax.Array:
+    """The kernel matrix at rows X of the network in the limit of wide layers."""
+    activate = NUMPYRO.activations[activation]
+    weights, biases = leaves[0::2], leaves[1::2]
+    scales = [(prior.scale(w) ** 2 * w.gain**2 * w.fan_in, prior.scale(b) ** 2) for w, b in zip(weights, biases, strict=True)]
+    slope, offset = scales[0]
+    K = slope * X @ X.T / X.shape[1] + offset
+    for slope, offset in scales[1:]:
+        K = slope * product_of(activate, K) + offset
+    return K
+
+
+def product_of(activate: Any, K: jax.Array) -> jax.Array:
+    """E[a(u) a(v)] for each pair of a normal vector with covariance K."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
+    weights = jnp.asarray(weights / weights.sum())
+    sd = jnp.sqrt(jnp.diag(K))
+    correlation = jnp.clip(K / (sd[:, None] * sd[None, :]), -NEAR_ONE, NEAR_ONE)
+    rest = jnp.sqrt(1 - correlation**2)
+    z = jnp.asarray(nodes)
+    mixed = correlation[..., None, None] * z[None, None, :, None] + rest[..., None, None] * z[None, None, None, :]
+    given_u = activate(sd[None, :, None, None] * mixed) @ weights  # E[a(v) | u], shape (rows, rows, nodes)
+    return ((activate(sd[:, None] * z[None, :]) * weights[None, :])[:, None, :] * given_u).sum(-1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def warm_start(blank: LayerGaussian, leaves: tuple[Leaf, ...], activation: str, X: jax.Array, goal: jax.Array) -> Any:
+    """Parameters of a `LayerGaussian` whose wide-network kernel is near a covariance, by the Bures distance."""
+    import optax
+
+    optimizer = optax.adam(optax.cosine_decay_schedule(0.1, STEPS))
+
+    def loss(parameters: Any) -> jax.Array:
+        return bures_of(covariance(blank.at(parameters), leaves, activation, X), goal)
+
+    def step(carry: tuple, _: Any) -> tuple:
+        parameters, state = carry
+        updates, state = optimizer.update(jax.grad(loss)(parameters), state)
+        return (optax.apply_updates(parameters, updates), state), None
+
+    start = blank.started(leaves).parameters()
+    return jax.lax.scan(step, (start, optimizer.init(start)), length=STEPS)[0][0]

@@ -1,0 +1,49 @@
+"""Draws of many normal sites from one vector of noise."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from numpyro.primitives import Messenger
+
+from inference.keys import tagged
+from inference.vi.estimators import stripped
+
+
+class FromNoise(Messenger):
+    """Normal sites, and transformed ones such as log-normal, take their values from one vector of noise.
+
+    That compiles several times faster than a draw for each.
+
+    Args:
+        noise: standard normal.
+        key: of other sites, and of those for which no noise is left.
+    """
+
+    def __init__(self, noise: jax.Array, key: jax.Array) -> None:
+        super().__init__()
+        self.noise, self.key, self.used = noise, key, 0
+
+    def process_message(self, msg: dict) -> None:
+        if msg["type"] != "sample" or msg["is_observed"] or msg["value"] is not None:
+            return
+        base: Any = stripped(msg["fn"])
+        transforms: Any = ()
+        if isinstance(base, dist.TransformedDistribution):
+            base, transforms = stripped(base.base_dist), base.transforms
+        shape: Any = msg["fn"].shape()
+        size = math.prod(shape)
+        if type(base) is not dist.Normal or self.used + size > len(self.noise):
+            msg["kwargs"]["rng_key"] = tagged(self.key, msg["name"])
+            return
+        value: Any = self.noise[self.used : self.used + size].reshape(shape)
+        self.used += size
+        loc, scale = (jnp.expand_dims(p, tuple(range(len(shape) - jnp.ndim(p)))) for p in (base.loc, base.scale))
+        value = loc + scale * value
+        for transform in transforms:
+            value = transform(value)
+        msg["value"] = value

@@ -1,0 +1,207 @@
+"""What functions are expected: targets that draw functions at given inputs, without noise."""
+
+from __future__ import annotations
+
+import abc
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro import handlers
+
+from bayesdl import kernels
+from bayesdl.cells import ModelError
+from bayesdl.functional.noise import FromNoise
+from bayesdl.gp import GP
+from inference.keys import side_by_side, tagged
+
+PIECE, PIECES = 64, 40  # functions drawn together, and how often in one compiled call
+ROOM = 4  # kernels in a sum, for whose hyperparameters there is noise; those of others have keys
+FIRST_JITTER, LAST_JITTER = 1e-10, 1e-4  # relative to the mean variance
+
+
+class AbstractTarget(abc.ABC):
+    """A distribution over functions."""
+
+    jitter = 0.0  # the largest that a Cholesky factor needed so far, relative to the mean variance
+
+    @abc.abstractmethod
+    def draw(self, key: jax.Array, X: np.ndarray, num: int) -> np.ndarray:
+        """Functions at sets of points (sets, points, ...), shape (sets, num, points, outputs)."""
+
+
+class GPTarget(AbstractTarget):
+    """f ~ GP(0, k), its hyperparameters drawn anew for each function; outputs are independent given them.
+
+    Args:
+        kernel: of `bayesdl.kernels`.
+        num_outputs: of the function.
+    """
+
+    def __init__(self, kernel: kernels.AbstractKernel, num_outputs: int) -> None:
+        self.kernel, self.num_outputs = kernel, num_outputs
+
+    def draw(self, key: jax.Array, X: np.ndarray, num: int) -> np.ndarray:
+        pieces = -(-num // PIECE)
+        sets = np.repeat(X.reshape(*X.shape[:2], -1), pieces, axis=0)
+        found, total = [], len(sets)
+        with jax.enable_x64(True):
+            for first in range(0, total, PIECES):
+                some = sets[(first + np.arange(PIECES)) % total]  # the last ones again, as all calls share one shape
+                keys = jax.random.split(jax.random.fold_in(key, first), PIECES)
+                functions, jitter = gp_draws(self.kernel, self.num_outputs, keys, jnp.asarray(some, jnp.float64))
+                found.append(np.asarray(functions))
+                self.jitter = max(self.jitter, float(jitter))
+        functions = np.concatenate(found)[:total].reshape(len(X), pieces * PIECE, X.shape[1], -1)[:, :num]
+        refuse_not_finite(functions, f"the kernel matrix of {self.kernel}")
+        return functions
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def gp_draws(kernel: Any, num_outputs: int, keys: jax.Array, X: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Some functions at each set of points, and the largest jitter, in double precision."""
+
+    def one(X: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        size = len(X) * num_outputs
+        noise = jax.random.normal(tagged(key, "noise"), (size + ROOM * (1 + X.shape[1]),))
+        with FromNoise(noise[size:], key):
+            built = kernel.build(kernels.sample, "kernel.", X.shape[1])
+        lower, jitter = cholesky_ladder(built(X, X))
+        return lower @ noise[:size].reshape(len(X), num_outputs), jitter
+
+    def one_set(set_and_key: tuple) -> tuple:
+        X, key = set_and_key
+        return jax.vmap(functools.partial(one, X))(side_by_side(key, (PIECE,)))
+
+    functions, jitter = jax.lax.map(one_set, (X, keys))
+    return functions, jitter.max()
+
+
+def cholesky_ladder(K: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A Cholesky factor with the least jitter of 0 and a ladder of powers of ten that makes it finite, and that jitter."""
+    size = jnp.eye(len(K)) * jnp.mean(jnp.diag(K))
+
+    def fails(state: tuple) -> jax.Array:
+        return ~jnp.isfinite(state[0]).all() & (state[1] < LAST_JITTER)
+
+    def climb(state: tuple) -> tuple:
+        jitter = jnp.where(state[1] == 0, FIRST_JITTER, 10 * state[1])
+        return jnp.linalg.cholesky(K + jitter * size), jitter
+
+    # most kernel matrices are singular to rounding, so that the first rung is tried at once
+    start = jnp.asarray(FIRST_JITTER)
+    return jax.lax.while_loop(fails, climb, (jnp.linalg.cholesky(K + start * size), start))
+
+
+class GPyTorchTarget(AbstractTarget):
+    """The prior of a GPyTorch kernel or exact GP model, with its hyperparameters as they are.
+
+    Args:
+        module: the kernel or model.
+        num_outputs: independent outputs.
+    """
+
+    def __init__(self, module: Any, num_outputs: int) -> None:
+        self.module, self.num_outputs = module, num_outputs
+
+    def draw(self, key: jax.Array, X: np.ndarray, num: int) -> np.ndarray:
+        from bayesdl.interop.gpytorch import prior_moments
+
+        found = []
+        for points, set_key in zip(X, jax.random.split(key, len(X)), strict=True):
+            mean, covariance = prior_moments(self.module, points.reshape(len(points), -1))
+            with jax.enable_x64(True):
+                lower, jitter = cholesky_ladder(jnp.asarray(covariance))
+                noise = jax.random.normal(set_key, (num, len(points), self.num_outputs))
+                found.append(np.asarray(mean[:, None] + lower @ noise))
+            self.jitter = max(self.jitter, float(jitter))
+        functions = np.stack(found)
+        refuse_not_finite(functions, f"the covariance of {type(self.module).__name__}")
+        return functions
+
+
+class DrawnTarget(AbstractTarget):
+    """Functions drawn by a callable.
+
+    Args:
+        function: maps (key, X, num) to functions, shape (num, points) or (num, points, outputs).
+        num_outputs: of the network, which must be those of the functions.
+    """
+
+    def __init__(self, function: Callable, num_outputs: int) -> None:
+        self.function, self.num_outputs = function, num_outputs
+
+    def draw(self, key: jax.Array, X: np.ndarray, num: int) -> np.ndarray:
+        found = []
+        for points, set_key in zip(X, jax.random.split(key, len(X)), strict=True):
+            values = np.asarray(self.function(set_key, points, num), float)
+            values = values[..., None] if values.ndim == 2 else values
+            expected = (num, len(points), self.num_outputs)
+            if values.shape != expected:
+                raise ModelError(
+                    f"The target gave functions of shape {values.shape}, expected {expected}: (functions, points, outputs)."
+                )
+            found.append(values)
+        functions = np.stack(found)
+        if not np.isfinite(functions).all():
+            raise ModelError("The target gave functions with values that are not finite.")
+        return functions
+
+
+def refuse_not_finite(functions: np.ndarray, what: str) -> None:
+    """Refuses functions of a matrix that had no Cholesky factor.
+
+    Raises:
+        ModelError: with the jitter that did not help.
+    """
+    if not np.isfinite(functions).all():
+        raise ModelError(
+            f"Functions cannot be drawn: {what} is not positive semi-definite, even with {LAST_JITTER:g} of its mean variance "
+            "added to the diagonal. Check the kernel and its hyperparameters."
+        )
+
+
+def as_target(to: Any, num_inputs: int, num_outputs: int, standardize: bool) -> AbstractTarget:
+    """A target from a Gaussian process, a kernel (bayesdl, tinygp or GPyTorch), or a callable that draws functions.
+
+    Raises:
+        ModelError: where it does not fit these inputs.
+        TypeError: for anything else.
+    """
+    if isinstance(to, GP) and to.standardize != standardize:
+        raise ModelError(
+            f"The target has standardize={to.standardize} and the network standardize={standardize}: their inputs would have "
+            "different units. Give both the same."
+        )
+    kernel = to.kernel if isinstance(to, GP) else to
+    if type(kernel).__module__.partition(".")[0] == "tinygp":
+        kernel = kernels.as_kernel(kernel)
+    if isinstance(kernel, kernels.AbstractKernel):
+        refuse_dimension(kernel, num_inputs)
+        return GPTarget(kernel, num_outputs)
+    if any("gpytorch" in cls.__module__ for cls in type(to).__mro__):
+        return GPyTorchTarget(to, num_outputs)
+    if callable(to):
+        return DrawnTarget(to, num_outputs)
+    raise TypeError(
+        f"to={to!r}: expected bdl.GP(...), a kernel of bayesdl, tinygp or GPyTorch, or a function of (key, X, num) that draws "
+        "functions."
+    )
+
+
+def refuse_dimension(kernel: kernels.AbstractKernel, num_inputs: int) -> None:
+    """Refuses a kernel of another dimension than the inputs.
+
+    Raises:
+        ModelError: saying both.
+    """
+    try:
+        with handlers.seed(rng_seed=0):
+            jax.eval_shape(lambda X: kernel.build(kernels.sample, "kernel.", num_inputs)(X, X), jnp.zeros((2, num_inputs)))
+    except ModelError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"The kernel {kernel} does not take {num_inputs} inputs: {error}") from None
