@@ -40,7 +40,7 @@ def energy(f: jax.Array, g: jax.Array, key: jax.Array) -> jax.Array:
 def sliced_w2(f: jax.Array, g: jax.Array, key: jax.Array) -> jax.Array:
     """The sliced 2-Wasserstein distance, squared; see above."""
     directions = jax.random.normal(key, (f.shape[1], DIRECTIONS))
-    directions = directions / jnp.linalg.norm(directions, axis=0)
+    directions = directions / jnp.linalg.norm(directions, axis=0, keepdims=True)
     return jnp.mean((jnp.sort(f @ directions, 0) - jnp.sort(g @ directions, 0)) ** 2)
 
 

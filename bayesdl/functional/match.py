@@ -53,7 +53,7 @@ class Settings:
 
 
 def match_prior(
-    model: BNN,
+    model: Any,
     *,
     to: Any,
     inputs: Any,
@@ -134,7 +134,7 @@ def match_prior(
 
 
 def prior_report(
-    model: BNN,
+    model: Any,
     *,
     to: Any,
     inputs: Any,
@@ -191,7 +191,7 @@ class Setting:
     num_outputs: int
 
     @classmethod
-    def of(cls, model: BNN, to: Any, inputs: Any, num_targets: int) -> Setting:
+    def of(cls, model: Any, to: Any, inputs: Any, num_targets: int) -> Setting:
         if not isinstance(model, BNN):
             raise ModelError(f"Expected a bdl.BNN, whose weights have a prior, got {type(model).__name__}.")
         columns = Columns.learn(inputs, model.standardize)

@@ -20,7 +20,7 @@ from bayesdl.language import NUMPYRO
 from bayesdl.priors.base import Leaf
 from bayesdl.priors.layers import LayerGaussian
 
-NODES = 16
+NODES = 32
 STEPS = 60
 NEAR_ONE = 1 - 1e-6  # correlations, whose square root has no derivative at 1
 

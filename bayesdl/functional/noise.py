@@ -42,7 +42,8 @@ class FromNoise(Messenger):
             return
         value: Any = self.noise[self.used : self.used + size].reshape(shape)
         self.used += size
-        loc, scale = (jnp.expand_dims(p, tuple(range(len(shape) - jnp.ndim(p)))) for p in (base.loc, base.scale))
+        parts: Any = (base.loc, base.scale)
+        loc, scale = (jnp.expand_dims(jnp.asarray(p), tuple(range(len(shape) - jnp.ndim(p)))) for p in parts)
         value = loc + scale * value
         for transform in transforms:
             value = transform(value)

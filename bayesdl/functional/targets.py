@@ -116,7 +116,7 @@ class GPyTorchTarget(AbstractTarget):
             with jax.enable_x64(True):
                 lower, jitter = cholesky_ladder(jnp.asarray(covariance))
                 noise = jax.random.normal(set_key, (num, len(points), self.num_outputs))
-                found.append(np.asarray(mean[:, None] + lower @ noise))
+                found.append(np.asarray(mean[None, :, None] + lower[None] @ noise))
             self.jitter = max(self.jitter, float(jitter))
         functions = np.stack(found)
         refuse_not_finite(functions, f"the covariance of {type(self.module).__name__}")

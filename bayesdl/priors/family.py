@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +42,7 @@ class AbstractFamily(AbstractPrior):
                     "give one per layer, the output layer included, or one for all."
                 )
 
-    def started(self, leaves: tuple[Leaf, ...]) -> Self:
+    def started(self, leaves: tuple[Leaf, ...]) -> Any:
         """With a number of its own for each layer."""
         num_layers = 1 + max(leaf.layer for leaf in leaves)
         self.check(num_layers)
@@ -52,11 +52,11 @@ class AbstractFamily(AbstractPrior):
         """Its numbers as unconstrained arrays."""
         return {name: jnp.log(jnp.asarray(getattr(self, name), float)) for name in self.positives}
 
-    def at(self, parameters: dict[str, Any]) -> Self:
+    def at(self, parameters: dict[str, Any]) -> Any:
         """The same prior with other parameters, which may be traced."""
         return replaced(self, {name: tuple(jnp.exp(parameters[name])) for name in self.positives})
 
-    def numbers(self) -> Self:
+    def numbers(self) -> Any:
         """The same prior with plain numbers, to print and to store."""
         return replaced(self, {name: tuple(map(float, np.asarray(getattr(self, name)))) for name in self.positives})
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
-from numpyro.distributions.transforms import LowerCholeskyAffine, Transform
+from numpyro.distributions.transforms import Transform
 
 from bayesdl.cells import ModelError
 from bayesdl.language import NUMPYRO, Language
@@ -21,27 +21,51 @@ from bayesdl.priors.family import AbstractFamily, replaced
 LOG_SCALES = "log_scales"
 
 
-class SinhArcsinh(Transform):
-    """y = sinh((arcsinh(x) + skew) / tail), elementwise on a vector (Jones and Pewsey 2009, Biometrika 96)."""
+class Warp(Transform):
+    """y = location + B sinh((arcsinh(A x) + skew) / tail) on vectors (middle part: Jones and Pewsey 2009).
+
+    Args:
+        first: A, lower triangular with unit diagonal.
+        second: B, lower triangular with positive diagonal.
+        location: a vector.
+        skew: a vector.
+        tail: a positive vector.
+    """
 
     domain = constraints.real_vector  # pyright: ignore[reportAssignmentType]
     codomain = constraints.real_vector  # pyright: ignore[reportAssignmentType]
 
-    def __init__(self, skew: Any, tail: Any) -> None:
-        self.skew, self.tail = skew, tail
+    def __init__(self, first: Any, second: Any, location: Any, skew: Any, tail: Any) -> None:
+        self.first, self.second, self.location, self.skew, self.tail = first, second, location, skew, tail
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return jnp.sinh((jnp.arcsinh(x) + self.skew) / self.tail)
+        skew, tail, location = (jnp.broadcast_to(part, x.shape) for part in (self.skew, self.tail, self.location))
+        return location + times(self.second, jnp.sinh((jnp.arcsinh(times(self.first, x)) + skew) / tail))
+
+    def middle(self, y: jax.Array) -> jax.Array:
+        """W = B^-1 (y - location)."""
+        return times(inverse(self.second), y - jnp.broadcast_to(self.location, y.shape))
 
     def _inverse(self, y: jax.Array) -> jax.Array:
-        return jnp.sinh(jnp.arcsinh(y) * self.tail - self.skew)
+        skew, tail = (jnp.broadcast_to(part, y.shape) for part in (self.skew, self.tail))
+        return times(inverse(self.first), jnp.sinh(jnp.arcsinh(self.middle(y)) * tail - skew))
 
     def log_abs_det_jacobian(self, x: jax.Array, y: jax.Array, intermediates: Any = None) -> jax.Array:
-        each = jnp.log1p(y**2) / 2 - jnp.log1p(x**2) / 2 - jnp.log(self.tail)  # cosh(arcsinh(y)) = sqrt(1 + y^2)
-        return each.sum(-1)
+        v, w = times(self.first, x), self.middle(y)
+        each = jnp.log1p(w**2) / 2 - jnp.log1p(v**2) / 2  # cosh(arcsinh(w)) = sqrt(1 + w^2)
+        return each.sum(-1) + jnp.log(jnp.diag(self.second)).sum() - jnp.log(self.tail).sum()
 
     def tree_flatten(self) -> tuple:
-        return (self.skew, self.tail), (("skew", "tail"), {})
+        names = ("first", "second", "location", "skew", "tail")
+        return tuple(getattr(self, name) for name in names), (names, {})
+
+
+def times(matrix: jax.Array, x: jax.Array) -> jax.Array:
+    return jnp.einsum("ij,...j->...i", matrix, x)
+
+
+def inverse(lower: jax.Array) -> jax.Array:
+    return jax.scipy.linalg.solve_triangular(lower, jnp.eye(len(lower)), lower=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +105,7 @@ class ScaleFlow(AbstractFamily):
                 "bdl.match_prior(model, to=..., family=bdl.priors.ScaleFlow())."
             )
 
-    def started(self, leaves: tuple[Leaf, ...]) -> Self:
+    def started(self, leaves: tuple[Leaf, ...]) -> Any:
         d = len(leaves)
         if self.location is not None and len(self.location) != d:
             raise ModelError(f"ScaleFlow has {len(self.location)} scales and the network has {d} arrays of weights.")
@@ -99,10 +123,10 @@ class ScaleFlow(AbstractFamily):
     def parameters(self) -> dict[str, Any]:
         return {name: jnp.asarray(getattr(self, name), float) for name in self.fields}
 
-    def at(self, parameters: dict[str, Any]) -> Self:
+    def at(self, parameters: dict[str, Any]) -> Any:
         return replaced(self, {name: parameters[name] for name in self.fields})
 
-    def numbers(self) -> Self:
+    def numbers(self) -> Any:
         return replaced(self, {name: tuple(map(float, np.asarray(getattr(self, name)))) for name in self.fields})
 
     def law(self, num_scales: int) -> dist.Distribution:
@@ -113,13 +137,8 @@ class ScaleFlow(AbstractFamily):
         rows, columns = np.tril_indices(num_scales)
         second = jnp.zeros((num_scales, num_scales)).at[rows, columns].set(p["second"])
         second = jnp.tril(second, -1) + jnp.diag(jnp.exp(jnp.diag(second)))
-        base = dist.Normal(jnp.zeros(num_scales), 1.0).to_event(1)
-        steps = [
-            LowerCholeskyAffine(jnp.zeros(num_scales), first),
-            SinhArcsinh(p["skew"], jnp.exp(p["tail"])),
-            LowerCholeskyAffine(p["location"], second),
-        ]
-        return dist.TransformedDistribution(base, steps)
+        base = dist.Normal(0.0, 1.0).expand((num_scales,)).to_event(1)
+        return dist.TransformedDistribution(base, Warp(first, second, p["location"], p["skew"], jnp.exp(p["tail"])))
 
     def draws(self, leaves: tuple[Leaf, ...], lang: Language) -> dict[str, Any]:
         if lang is not NUMPYRO:

@@ -53,7 +53,7 @@ class Spectral(AbstractPrior):
         inner, phase, outer, offset = leaves
         lengthscale, variance = self.hyperparameters(inner.fan_in)
         units = inner.shape[0]
-        omega = lang.sample(f"{inner.name}.raw", iid(lang.dist.Normal(0.0, 1.0), inner)) / kernels.as_array(lengthscale)
+        omega = lang.sample(f"{inner.name}.raw", iid(lang.dist.Normal(0.0, 1.0), inner)) / row_of(lengthscale)
         order = ORDER[type(self.kernel)]
         if order < math.inf:
             mix = lang.sample(f"{inner.name}.mix", lang.dist.Gamma(order, order).expand((units,)).to_event(1))
@@ -78,3 +78,8 @@ class Spectral(AbstractPrior):
 
     def weight_site(self, leaf: Leaf) -> str:
         return leaf.name if leaf.is_bias else f"{leaf.name}.raw"
+
+
+def row_of(lengthscale: Any) -> Any:
+    """Shape (1, 1), or (1, inputs)."""
+    return kernels.as_array(lengthscale).reshape(1, -1)

@@ -1,0 +1,192 @@
+"""Functional priors: how fast and how near networks are matched, and what it is worth on held-out data.
+
+    match    a network's functions against those of a Gaussian process, in one dimension and on boston's inputs
+    boston   10 splits with the fixed noise variance 0.1 of Tran et al. (2022, arXiv:2011.12829): N(0, 1) against matched
+    uci      other sets at default settings: fixed, hierarchical, matched and matched hierarchical priors by SGHMC, and a
+             Gaussian process; next to the dropout network whose figures come with the data (Gal and Ghahramani 2016)
+    digits   a small convolutional network on scikit-learn's digits
+
+    python -m benchmarks.functional_priors [match boston uci digits] [--splits 10] [--datasets energy wine ...]
+
+Parts that are not asked for keep what benchmarks/results/functional_priors.json has of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+
+import bayesdl as bdl
+from benchmarks.reference_data import uci
+from benchmarks.report import RESULTS, write
+
+TARGET = bdl.GP(bdl.kernels.RBF(ard=True))
+ENGINE = bdl.SGHMC(num_warmup=10_000, num_samples=200, thinning=400, num_chains=4, start="prior")
+MOST_GP_ROWS = 2000
+
+
+def matched(model: bdl.BNN, X: np.ndarray, seed: int, **settings: Any) -> tuple[Any, float]:
+    """The matched prior and the CPU seconds it took."""
+    started = time.process_time()
+    prior = bdl.match_prior(model, to=TARGET, inputs=X, seed=seed, progress=False, **settings)
+    return prior, time.process_time() - started
+
+
+def scores(model: Any, engine: Any, data: dict, split: int) -> dict[str, float]:
+    """Of a fit to one split, and its CPU seconds."""
+    test = data["test"][split]
+    started = time.process_time()
+    post = bdl.fit(model, data["X"][~test], data["y"][~test], engine=engine, progress=False, seed=split)
+    X, y = data["X"][test], data["y"][test]
+    prediction = post.predict(X)
+    found = post.score(X, y)
+    variance = prediction.std**2
+    normal = 0.5 * np.log(2 * np.pi * variance) + (y - prediction.mean) ** 2 / (2 * variance)
+    kept = {name: float(found[name]) for name in ("rmse", "nll", "crps", "coverage_90")}
+    return kept | {"nll_of_moments": float(normal.mean()), "cpu_s": time.process_time() - started}
+
+
+def match() -> dict:
+    """Reports of matched priors, each with the CPU seconds of its first run in this process, compilation counted."""
+    x = np.linspace(-6, 6, 100)[:, None]
+    gp = bdl.GP(bdl.kernels.RBF(lengthscale=0.6, variance=1.0), standardize=False)
+    line = bdl.BNN(hidden=(50, 50, 50), standardize=False)
+    data = uci("boston")
+    X = data["X"][~data["test"][0]]
+    boston = bdl.BNN(hidden=(100,))
+    families = {"LayerGaussian": bdl.priors.LayerGaussian(), "LayerHierarchical": bdl.priors.LayerHierarchical()}
+    families |= {"ScaleFlow": bdl.priors.ScaleFlow()}
+    cases = {"1-D LayerGaussian": (line, gp, x, families["LayerGaussian"])}
+    cases |= {f"boston {name}": (boston, TARGET, X, family) for name, family in families.items()}
+    results = {}
+    for name, (model, target, inputs, family) in cases.items():
+        started = time.process_time()
+        prior = bdl.match_prior(model, to=target, inputs=inputs, family=family, progress=False)
+        seconds = time.process_time() - started
+        report = bdl.prior_report(
+            model.with_prior(prior), to=target, inputs=inputs, num_functions=4096 if name.startswith("1-D") else 1024
+        )
+        results[name] = {
+            "cpu_s": seconds,
+            "sd_ratio": float(np.median(report.sd_ratio)),
+            "marginal_w1": float(report.marginal_w1.mean()),
+            "correlation_error": report.correlation_error,
+            "sliced_w1": report.sliced_w1,
+            "floor": report.floor,
+            "kurtosis": report.kurtosis,
+        }
+        print(name, {k: np.round(v, 3) for k, v in results[name].items()}, flush=True)
+    return results
+
+
+def boston(splits: int) -> dict:
+    """Fixed and matched prior, with the literature's fixed noise."""
+    data, rows = uci("boston"), []
+    for split in range(splits):
+        X, y = data["X"][~data["test"][split]], data["y"][~data["test"][split]]
+        model = bdl.BNN(hidden=(100,), likelihood=bdl.Normal(scale=float(np.sqrt(0.1) * y.std())))
+        prior, seconds = matched(model, X, split)
+        row = {"split": split, "match_cpu_s": seconds, "prior": [prior.weight, prior.bias]}
+        row["fixed"] = scores(model.with_prior(bdl.priors.LayerGaussian()), ENGINE, data, split)
+        row["matched"] = scores(model.with_prior(prior), ENGINE, data, split)
+        rows.append(row)
+        print(
+            split,
+            *(f"{n} rmse {row[n]['rmse']:.3f} nll {row[n]['nll_of_moments']:.3f}" for n in ("fixed", "matched")),
+            flush=True,
+        )
+    summary = {
+        f"{name} {score}": float(np.mean([row[name][score] for row in rows]))
+        for name in ("fixed", "matched")
+        for score in ("rmse", "nll_of_moments", "nll", "crps", "coverage_90")
+    }
+    summary["cpu_s"] = float(sum(row["match_cpu_s"] + row["matched"]["cpu_s"] for row in rows))
+    print(summary)
+    return {"rows": rows, "summary": summary}
+
+
+def sets(names: list[str], splits: int, results: dict) -> dict:
+    """All priors on each set, at default settings."""
+    for name in names:
+        data, rows = uci(name), []
+        for split in range(splits):
+            X = data["X"][~data["test"][split]]
+            model, row = bdl.BNN(hidden=(100,)), {"split": split}
+            families = {"fixed": bdl.priors.LayerGaussian(), "hierarchical": bdl.priors.LayerHierarchical()}
+            for label, family in families.items():
+                prior, seconds = matched(model, X, split, family=family)
+                row[label] = scores(model.with_prior(family), ENGINE, data, split)
+                key = "matched" if label == "fixed" else "matched hierarchical"
+                row[key] = scores(model.with_prior(prior), ENGINE, data, split) | {"match_cpu_s": seconds}
+            if len(X) <= MOST_GP_ROWS:
+                row["gp"] = scores(bdl.GP(), bdl.ExactGP(), data, split)
+            row["mc dropout"] = {"rmse": float(data["mc_dropout_rmse"][split]), "nll": -float(data["mc_dropout_ll"][split])}
+            rows.append(row)
+        results[name] = rows
+        table(name, rows)
+    return results
+
+
+def table(name: str, rows: list[dict]) -> None:
+    """Means over splits."""
+    for label in [key for key in rows[0] if key != "split"]:
+        cells = {
+            k: np.mean([row[label][k] for row in rows]) for k in ("rmse", "nll", "crps", "coverage_90") if k in rows[0][label]
+        }
+        print(f"{name:<9}{label:<22}" + "".join(f"{k} {v:8.4f}   " for k, v in cells.items()), flush=True)
+
+
+def digits() -> dict:
+    """Accuracy, NLL and calibration error of fixed and matched priors, 900 digits to learn from."""
+    from sklearn.datasets import load_digits
+
+    X, y = load_digits(return_X_y=True)
+    X, order = (X / 16).reshape(-1, 8, 8), np.random.default_rng(0).permutation(len(X))
+    train, test = order[:900], order[900:]
+    net = bdl.ConvNet(image=(8, 8), channels=(8, 16))
+    model = bdl.BNN(network=net, likelihood=bdl.Categorical(), prior=bdl.priors.LayerGaussian())
+    target = bdl.GP(bdl.kernels.RBF(lengthscale=8.0, variance=8.0))  # inputs are 64 standardised numbers
+    started = time.process_time()
+    prior = bdl.match_prior(model, to=target, inputs=X[train], num_targets=10, num_functions=64, progress=False)
+    results: dict[str, Any] = {"match_cpu_s": time.process_time() - started, "prior": [prior.weight, prior.bias]}
+    engine = bdl.SGHMC(num_warmup=2000, num_samples=100, thinning=20, num_chains=2, batch_size=64)
+    for name, one in {"fixed": bdl.priors.LayerGaussian(), "matched": prior}.items():
+        started = time.process_time()
+        post = bdl.fit(model.with_prior(one), X[train], y[train], engine=engine, progress=False)
+        found = post.score(X[test], y[test])
+        results[name] = {k: float(v) for k, v in found.items()} | {"cpu_s": time.process_time() - started}
+        print(name, results[name], flush=True)
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=["match", "boston", "uci", "digits"])
+    parser.add_argument("--splits", type=int, default=10)
+    parser.add_argument("--datasets", nargs="+", default=["energy", "wine", "kin8nm", "naval"])
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")  # short chains: their figures are read as predictions, not as posteriors
+    path = RESULTS / "functional_priors.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    results = {k: v for k, v in results.items() if k in ("match", "boston", "uci", "digits")}
+    for part in asked.parts:
+        if part == "match":
+            results[part] = match()
+        elif part == "boston":
+            results[part] = boston(asked.splits)
+        elif part == "uci":
+            results[part] = sets(asked.datasets, asked.splits, results.get("uci", {}))
+        elif part == "digits":
+            results[part] = digits()
+        else:
+            parser.error(f"unknown part {part!r}: expected match, boston, uci or digits")
+        write("functional_priors", results)
+
+
+if __name__ == "__main__":
+    main()
