@@ -10,7 +10,7 @@ from bayesdl.bnn.spec import BNN
 from bayesdl.engines import ENGINES
 from bayesdl.gp import GP
 from bayesdl.model import Program
-from bayesdl.priors import Horseshoe
+from bayesdl.priors import Horseshoe, LayerHierarchical
 
 
 def support() -> dict[str, dict[str, str | None]]:
@@ -37,6 +37,7 @@ def toy_problems() -> dict[str, Any]:
         "BNN": (BNN(hidden=(3,)), (X, y), {}),
         "BNN with an Equinox network": (BNN(network=network), (X, y), {}),
         "BNN with a heavy-tailed prior": (BNN(hidden=(3,), prior=Horseshoe()), (X, y), {}),
+        "BNN with a matched prior": (BNN(hidden=(3,), prior=LayerHierarchical()), (X, y), {}),
         "GP": (GP(), (X, y), {}),
     }
     return {name: model.problem(model.frame(*data, **kw), *data, **kw) for name, (model, data, kw) in cases.items()}
