@@ -66,6 +66,8 @@ class AbstractStationary(AbstractKernel):
     ard: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.lengthscale, list):
+            object.__setattr__(self, "lengthscale", tuple(self.lengthscale))
         for name in ("lengthscale", "variance"):
             check_positive(self, name)
 
@@ -296,4 +298,5 @@ def as_kernel(kernel: Any) -> AbstractKernel:
 
     if isinstance(kernel, tinygp.kernels.Kernel):
         return TinyGP(kernel)
-    raise TypeError(f"Expected a kernel from bayesdl.kernels or tinygp.kernels, got {type(kernel).__name__}.")
+    hint = " As a target of bdl.match_prior give it by itself, to=kernel." if "gpytorch" in type(kernel).__module__ else ""
+    raise TypeError(f"Expected a kernel from bayesdl.kernels or tinygp.kernels, got {type(kernel).__name__}.{hint}")

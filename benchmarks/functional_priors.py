@@ -57,7 +57,7 @@ def match() -> dict:
     gp = bdl.GP(bdl.kernels.RBF(lengthscale=0.6, variance=1.0), standardize=False)
     line = bdl.BNN(hidden=(50, 50, 50), standardize=False)
     data = uci("boston")
-    X = data["X"][~data["test"][0]]
+    X, held = data["X"][~data["test"][0]], data["X"][data["test"][0]]
     boston = bdl.BNN(hidden=(100,))
     families = {"LayerGaussian": bdl.priors.LayerGaussian(), "LayerHierarchical": bdl.priors.LayerHierarchical()}
     families |= {"ScaleFlow": bdl.priors.ScaleFlow()}
@@ -68,9 +68,8 @@ def match() -> dict:
         started = time.process_time()
         prior = bdl.match_prior(model, to=target, inputs=inputs, family=family, progress=False)
         seconds = time.process_time() - started
-        report = bdl.prior_report(
-            model.with_prior(prior), to=target, inputs=inputs, num_functions=4096 if name.startswith("1-D") else 1024
-        )
+        where = {"num_functions": 4096} if inputs is x else {"at": held, "num_points": 70, "num_functions": 1024}
+        report = bdl.prior_report(model.with_prior(prior), to=target, inputs=inputs, **where)
         results[name] = {
             "cpu_s": seconds,
             "sd_ratio": float(np.median(report.sd_ratio)),

@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from bayesdl.bnn.networks import ACTIVATIONS, AbstractNetwork
+from bayesdl.cells import ModelError
 from bayesdl.language import Language
 from bayesdl.priors import Leaf
 
@@ -61,6 +62,18 @@ class ConvNet(AbstractNetwork):
             before = after
         return tuple(found)
 
+    def refuse_layout(self, shape: tuple[int, ...]) -> None:
+        """Refuses rows that are not such images, whose values would be taken for other pixels.
+
+        Raises:
+            ModelError: saying both shapes.
+        """
+        full = (*self.image[:2], self.image[2] if len(self.image) == 3 else 1)
+        if tuple(shape) not in (self.image, full, (math.prod(full),)):
+            raise ModelError(
+                f"ConvNet(image={self.image}) got rows of shape {tuple(shape)}: expected (height, width, channels)."
+            )
+
     def leaves(self, num_inputs: int, num_outputs: int) -> tuple[Leaf, ...]:
         leaves = []
         for layer, (before, after) in enumerate(self.convolutions):
@@ -71,6 +84,7 @@ class ConvNet(AbstractNetwork):
 
     def apply(self, weights: dict[str, Any], X: Any, lang: Language) -> Any:
         activate = lang.activations[self.activation]
+        self.refuse_layout(X.shape[1:])
         h = jnp.reshape(X, (X.shape[0], *self.image[:2], -1))
         layer = 0
 

@@ -5,7 +5,8 @@
     bures       |m_f - m_g|^2 + tr(A + B - 2 (B^1/2 A B^1/2)^1/2), per value, of normal distributions with these moments
 
 Energy is a distance of distributions, zero only where they are equal; its estimate over distinct pairs is unbiased, and so is
-its gradient.
+its gradient. The estimates of the other two are biased by the finite number of functions: with 128 functions and equal
+distributions they are least where the network's scale is about 4 % too small; draw more functions for them.
 """
 
 from __future__ import annotations

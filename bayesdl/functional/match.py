@@ -28,8 +28,8 @@ from bayesdl.functional.measure import Measurement
 from bayesdl.functional.nngp import warm_start
 from bayesdl.functional.report import PriorReport, compared
 from bayesdl.functional.targets import AbstractTarget, as_target
+from bayesdl.language import NUMPYRO
 from bayesdl.priors import LayerGaussian, LayerHierarchical, Spectral
-from bayesdl.priors.base import AbstractPrior
 from bayesdl.priors.family import AbstractFamily
 from inference.keys import named, tagged
 from inference.progress import AbstractProgress, as_progress
@@ -57,9 +57,9 @@ def match_prior(
     *,
     to: Any,
     inputs: Any,
-    family: AbstractPrior | None = None,
+    family: Any = None,
     loss: str = "energy",
-    steps: int = 150,
+    steps: int = 200,
     num_functions: int = 128,
     num_points: int | None = None,
     real: float = 0.7,
@@ -77,7 +77,9 @@ def match_prior(
         model: whose network is meant; its likelihood and its prior (unless a family of `bayesdl.priors`) do not matter.
         to: what is expected of functions: `bdl.GP(kernel)`, a kernel of bayesdl, tinygp or GPyTorch, a GP model of GPyTorch, or
             a function (key, X, num) -> functions, shape (num, points) or (num, points, outputs). A GP's hyperparameters that
-            have priors are drawn anew for each function. Units are those the model sees, standardised unless standardize=False.
+            have priors are drawn anew for each function (those of GPyTorch must be fixed). Length scales are in standard
+            deviations of the input columns, the variance in squared ones of the targets, unless standardize=False. Families
+            have one scale for all inputs: a length scale per input is matched on average, so rescale the columns instead.
         inputs: training inputs, as for `bdl.fit`; no targets are needed.
         family: `LayerGaussian()`, `LayerHierarchical()` or `ScaleFlow()`; None for the model's own prior where it is one of
             these, otherwise `LayerGaussian()`. The numbers it has are where matching starts.
@@ -121,7 +123,7 @@ def match_prior(
     shown, key = as_progress(progress), jax.random.key(seed)
     drawn, origin = Drawn.of(setting.net, setting.leaves, family)
     start = origin
-    if start_wide and isinstance(setting.net, MLP) and isinstance(family, LayerGaussian | LayerHierarchical):
+    if start_wide:
         start = started_wide(setting, family, measure.draw(rng, 1)[0], named(key, "wide")).parameters()
     parameters = optimised(settings, drawn, origin, start, setting.target, measure, rng, named(key, "steps"), shown)
     prior = family.at(parameters).numbers()
@@ -138,6 +140,7 @@ def prior_report(
     *,
     to: Any,
     inputs: Any,
+    at: Any = None,
     num_functions: int = 1000,
     num_points: int | None = None,
     real: float = 0.7,
@@ -145,12 +148,13 @@ def prior_report(
     num_targets: int = 1,
     seed: int = 1,
 ) -> PriorReport:
-    """How the functions of a model's prior differ from a target's, at these inputs, best ones that were not matched on.
+    """How the functions of a model's prior differ from a target's.
 
     Args:
         model: with any prior, matched or not.
         to: as for `match_prior`.
-        inputs: the rows at which to compare; they also give the units, as training inputs do.
+        inputs: training inputs, which give the units.
+        at: rows at which to compare, best ones that were not matched on; None for the training inputs.
         num_functions: drawn of each side.
         num_points: as for `match_prior`.
         real: as there.
@@ -166,7 +170,8 @@ def prior_report(
         False
     """
     setting = Setting.of(model, to, inputs, num_targets)
-    points = Measurement.of(setting.rows, num_points, real, pad).draw(np.random.default_rng(seed), 1)[0]
+    rows = setting.rows if at is None else setting.columns.read(at)
+    points = Measurement.of(rows, num_points, real, pad).draw(np.random.default_rng(seed), 1)[0]
     return compared(setting, model.prior, points, num_functions, seed)
 
 
@@ -197,7 +202,13 @@ class Setting:
         columns = Columns.learn(inputs, model.standardize)
         rows = columns.read(inputs)
         num_outputs = model.likelihood.num_outputs(num_targets)
+        if num_outputs != num_targets:
+            raise ModelError(
+                f"{model.likelihood} has {num_outputs} outputs for {num_targets} targets, of which some are not functions "
+                "to be matched: match the network with bdl.Normal(), and give the prior to this model."
+            )
         leaves = model.net.leaves(len(columns.scale), num_outputs)
+        refuse_outputs(model.net, leaves, rows, num_outputs)
         width = int(np.prod(rows.shape[1:]))
         target = as_target(to, width, num_outputs, model.standardize)
         model.prior.check(1 + max(leaf.layer for leaf in leaves), model.net.activation)
@@ -212,7 +223,19 @@ class Setting:
         return self.rows[order[held:]], self.rows[order[:held]]
 
 
-def chosen_family(model: BNN, family: AbstractPrior | None) -> AbstractFamily:
+def refuse_outputs(net: Any, leaves: tuple, rows: np.ndarray, num_outputs: int) -> None:
+    """Refuses a network with another number of outputs.
+
+    Raises:
+        ModelError: saying both.
+    """
+    weights = {leaf.name: jnp.zeros(leaf.shape) for leaf in leaves}
+    shape = jax.eval_shape(lambda X: net.apply(weights, X, NUMPYRO), jnp.zeros((2, *rows.shape[1:]))).shape
+    if shape[1] != num_outputs:
+        raise ModelError(f"The network has {shape[1]} outputs, and num_targets={num_outputs}: give both the same.")
+
+
+def chosen_family(model: BNN, family: Any) -> AbstractFamily:
     """The prior to tune.
 
     Raises:
@@ -220,6 +243,8 @@ def chosen_family(model: BNN, family: AbstractPrior | None) -> AbstractFamily:
     """
     if family is None:
         return model.prior if isinstance(model.prior, AbstractFamily) else LayerGaussian()
+    if isinstance(family, type):
+        raise ModelError(f"family={family.__name__}: brackets are missing, {family.__name__}().")
     if isinstance(family, Spectral):
         raise ModelError(
             "Spectral follows its kernel without matching: take model.with_prior(bdl.priors.Spectral(kernel)), and "
@@ -247,7 +272,16 @@ def checked(loss: str, steps: int, num_functions: int, learning_rate: float, pul
 
 
 def started_wide(setting: Setting, family: Any, points: np.ndarray, key: jax.Array) -> Any:
-    """The family's member whose wide-network kernel is near the target's covariance."""
+    """The family's member whose wide-network kernel is near the target's covariance.
+
+    Raises:
+        ModelError: where that kernel is not known.
+    """
+    if not isinstance(setting.net, MLP) or not isinstance(family, LayerGaussian | LayerHierarchical):
+        raise ModelError(
+            f"start_wide=True is for perceptrons with LayerGaussian or LayerHierarchical, got {type(setting.net).__name__} "
+            f"with {type(family).__name__}: leave it out."
+        )
     some = slice(None, None, -(-len(points) // WARM_POINTS))
     values = setting.target.draw(key, points[None], WARM_FUNCTIONS)[0][:, some, 0]
     points = points[some]

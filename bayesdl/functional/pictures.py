@@ -23,7 +23,7 @@ def plot(report: PriorReport, before: PriorReport | None, axes: Any) -> Any:
         before: of an earlier prior, or None.
         axes: matplotlib axes, one per panel.
     """
-    if before is not None and before.target.shape[1] != report.target.shape[1]:
+    if before is not None and not np.array_equal(before.points, report.points):
         raise ValueError("before: the two reports are at different points; make both with the same inputs and num_points.")
     if report.points.ndim == 2 and report.points.shape[1] == 1 and report.network.shape[1] == len(report.points):
         return curves(report, before, axes)

@@ -20,7 +20,8 @@ from inference.keys import side_by_side, tagged
 
 PIECE, PIECES = 64, 40  # functions drawn together, and how often in one compiled call
 ROOM = 4  # kernels in a sum, for whose hyperparameters there is noise; those of others have keys
-FIRST_JITTER, LAST_JITTER = 1e-10, 1e-4  # relative to the mean variance
+FIRST_JITTER, RUNGS = 1e-10, 7  # relative to the mean variance, and powers of ten up to the last
+LAST_JITTER = FIRST_JITTER * 10.0 ** (RUNGS - 1)
 
 
 class AbstractTarget(abc.ABC):
@@ -81,19 +82,19 @@ def gp_draws(kernel: Any, num_outputs: int, keys: jax.Array, X: jax.Array) -> tu
 
 
 def cholesky_ladder(K: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """A Cholesky factor with the least jitter of 0 and a ladder of powers of ten that makes it finite, and that jitter."""
+    """A Cholesky factor with the first jitter of a ladder of powers of ten that makes it finite, and that jitter."""
     size = jnp.eye(len(K)) * jnp.mean(jnp.diag(K))
 
     def fails(state: tuple) -> jax.Array:
-        return ~jnp.isfinite(state[0]).all() & (state[1] < LAST_JITTER)
+        return ~jnp.isfinite(state[0]).all() & (state[1] + 1 < RUNGS)
 
     def climb(state: tuple) -> tuple:
-        jitter = jnp.where(state[1] == 0, FIRST_JITTER, 10 * state[1])
-        return jnp.linalg.cholesky(K + jitter * size), jitter
+        rung = state[1] + 1
+        return jnp.linalg.cholesky(K + FIRST_JITTER * 10.0**rung * size), rung
 
-    # most kernel matrices are singular to rounding, so that the first rung is tried at once
-    start = jnp.asarray(FIRST_JITTER)
-    return jax.lax.while_loop(fails, climb, (jnp.linalg.cholesky(K + start * size), start))
+    # most kernel matrices are singular to rounding, so that the first rung is not 0
+    lower, rung = jax.lax.while_loop(fails, climb, (jnp.linalg.cholesky(K + FIRST_JITTER * size), jnp.asarray(0)))
+    return lower, FIRST_JITTER * 10.0**rung
 
 
 class GPyTorchTarget(AbstractTarget):
@@ -177,7 +178,7 @@ def as_target(to: Any, num_inputs: int, num_outputs: int, standardize: bool) -> 
             "different units. Give both the same."
         )
     kernel = to.kernel if isinstance(to, GP) else to
-    if type(kernel).__module__.partition(".")[0] == "tinygp":
+    if any(cls.__module__.partition(".")[0] == "tinygp" for cls in type(kernel).__mro__):
         kernel = kernels.as_kernel(kernel)
     if isinstance(kernel, kernels.AbstractKernel):
         refuse_dimension(kernel, num_inputs)

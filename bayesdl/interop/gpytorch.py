@@ -13,6 +13,7 @@ its density to the marginal likelihood.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -183,14 +184,24 @@ def median(law: Any) -> np.ndarray:
 
 
 def prior_moments(module: Any, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance of the functions of a GPyTorch kernel or exact GP at X, shapes (n,) and (n, n)."""
+    """Mean and covariance of the functions of a GPyTorch kernel or exact GP at X, shapes (n,) and (n, n), in double precision.
+
+    Raises:
+        ModelError: where hyperparameters have priors, or X has another number of columns than the kernel takes.
+    """
     torch = load("torch")
+    module = copy.deepcopy(module).double()
     kernel = getattr(module, "covar_module", module)
+    if any(True for _ in kernel.named_priors()):
+        raise ModelError(
+            f"{type(module).__name__} has priors on its hyperparameters, which are not drawn here: write the kernel with "
+            "bdl.kernels, whose priors are drawn for each function, or remove them."
+        )
     with torch.no_grad():
-        points = torch.as_tensor(X, dtype=next((p.dtype for p in kernel.parameters()), torch.float64))
+        points = torch.as_tensor(X, dtype=torch.float64)
         try:
-            covariance = kernel(points).to_dense().double().numpy()
+            covariance = kernel(points).to_dense().numpy()
         except RuntimeError as error:
             raise ModelError(f"{type(module).__name__} does not take {X.shape[1]} inputs: {error}") from None
-        mean = module.mean_module(points).double().numpy() if kernel is not module else np.zeros(len(X))
+        mean = module.mean_module(points).numpy() if kernel is not module else np.zeros(len(X))
     return mean, covariance

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 
 from bayesdl.cells import ModelError
-from bayesdl.priors.base import AbstractPrior, Leaf
+from bayesdl.priors.base import AbstractPrior, Leaf, positive
 
 
 class AbstractFamily(AbstractPrior):
@@ -27,11 +26,7 @@ class AbstractFamily(AbstractPrior):
             value = getattr(self, name)
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
-            entries = value if isinstance(value, list | tuple) else (value,)
-            if not all(isinstance(v, int | float) and 0 < v < math.inf for v in entries):
-                raise ValueError(
-                    f"{type(self).__name__}({name}={value!r}): expected a positive number, or a tuple of one per layer."
-                )
+        positive(self, *self.positives)
 
     def check(self, num_layers: int, activation: str | None = None) -> None:
         for name in self.positives:

@@ -81,7 +81,10 @@ class ScaleFlow(AbstractFamily):
         first: strictly lower part of A, row by row.
         second: lower part of B, row by row, its diagonal as logarithms.
         skew: of each.
-        tail: above 1 for lighter, below 1 for heavier tails than normal, of each, as logarithms.
+        tail: of each, as logarithms: above 0 for lighter, below 0 for heavier tails than normal.
+
+    Raises:
+        ValueError: for fields whose lengths do not go together.
 
     Example:
         >>> ScaleFlow().location is None
@@ -96,6 +99,20 @@ class ScaleFlow(AbstractFamily):
     scale_per_leaf: ClassVar[bool] = True
     in_pyro: ClassVar[bool] = False
     fields: ClassVar[tuple[str, ...]] = ("location", "first", "second", "skew", "tail")
+
+    def __post_init__(self) -> None:
+        values = {name: getattr(self, name) for name in self.fields}
+        if all(value is None for value in values.values()):
+            return
+        if any(value is None for value in values.values()):
+            raise ValueError("ScaleFlow: give all fields or none; none is for bdl.match_prior to tune.")
+        d = len(values["location"])
+        lengths = {"location": d, "first": d * (d - 1) // 2, "second": d * (d + 1) // 2, "skew": d, "tail": d}
+        for name, value in values.items():
+            value = tuple(float(entry) for entry in value)
+            if len(value) != lengths[name] or not all(map(math.isfinite, value)):
+                raise ValueError(f"ScaleFlow({name}=...): got {len(value)} numbers, expected {lengths[name]} finite ones.")
+            object.__setattr__(self, name, value)
 
     def check(self, num_layers: int, activation: str | None = None) -> None:
         known = None if self.location is None else len(self.location)
