@@ -305,7 +305,9 @@ def test_spectral_networks_have_the_kernels_covariance(kernel):
     assert report.close and report.p_value > 0.01
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, "spectral"])
+@pytest.mark.parametrize(
+    "name", ["flow", *(pytest.param(n, marks=pytest.mark.slow) for n in ("gaussian", "hierarchical", "spectral"))]
+)
 def test_engines_run_matched_priors_unchanged(name, tmp_path):
     model = SMALL
     if name == "spectral":
@@ -386,7 +388,8 @@ def test_convolutions_are_those_of_jax():
     )
 
 
-@pytest.mark.parametrize("residual", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("residual", [False, True])
 def test_convolutional_networks_are_matched_and_fitted(residual):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(60, 8, 8)), rng.integers(0, 3, 60)
