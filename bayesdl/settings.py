@@ -159,7 +159,7 @@ def named(module: Any, part: str, word: str) -> type:
     """
     found: dict[str, type] = {}
     for name, cls in vars(module).items():
-        ours = inspect.isclass(cls) and cls.__module__ == module.__name__ and not name.startswith("Abstract")
+        ours = inspect.isclass(cls) and cls.__module__.startswith(module.__name__) and not name.startswith("Abstract")
         if (
             ours
             and dataclasses.is_dataclass(cls)

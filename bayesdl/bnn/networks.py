@@ -71,8 +71,8 @@ class MLP(AbstractNetwork):
             h = activate(h) if layer < depth else h
         return h
 
-    def gain(self, fan_in: int) -> float:
-        """By which a layer's sum is multiplied."""
+    def gain(self, fan_in: Any) -> Any:
+        """By which a layer's sum is multiplied; torch's tracer gives sizes as tensors."""
         return 1.0 / math.sqrt(fan_in) if self.scaling == "ntk" else 1.0
 
 

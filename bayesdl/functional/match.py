@@ -109,8 +109,8 @@ def match_prior(
     Example:
         >>> import bayesdl as bdl
         >>> x = np.linspace(-3, 3, 50)[:, None]
-        >>> gp = bdl.GP(bdl.kernels.RBF(lengthscale=0.8, variance=1.0))
-        >>> prior = match_prior(bdl.BNN(hidden=(20,)), to=gp, inputs=x, steps=40, progress=False)
+        >>> gp = bdl.GP(bdl.kernels.RBF(lengthscale=2.0, variance=1.0))
+        >>> prior = match_prior(bdl.BNN(hidden=(20,)), to=gp, inputs=x, steps=60, progress=False)
         >>> len(prior.weight)
         2
     """

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 
 from bayesdl.functional.draws import functions
 from bayesdl.functional.losses import distances
@@ -203,6 +202,8 @@ def place(point: np.ndarray) -> str:
 
 def compared(setting: Setting, prior: AbstractPrior, points: np.ndarray, num: int, seed: int) -> PriorReport:
     """The report of a prior at points that the network sees."""
+    from scipy import stats
+
     prior.check(1 + max(leaf.layer for leaf in setting.leaves), setting.net.activation)
     f = functions(setting.net, setting.leaves, prior, points, num, seed)
     both = setting.target.draw(jax.random.key(seed), points[None], 2 * num)[0].reshape(2, num, -1)

@@ -23,7 +23,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-import scipy.cluster.vq
 
 from inference.engine import AbstractEngine, UnsupportedError, choice, positive, positive_integers
 from inference.exact.gp import LARGEST
@@ -234,9 +233,11 @@ def spread(X: Any, count: int, rng: np.random.Generator) -> np.ndarray:
         rows = rows[rng.choice(len(rows), CLUSTERED, replace=False)]
     if len(rows) <= count:
         return rows
+    from scipy.cluster.vq import kmeans2
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "One of the clusters is empty", UserWarning)  # its centre stays where it was
-        return scipy.cluster.vq.kmeans2(rows, count, iter=10, minit="points", rng=rng)[0]
+        return kmeans2(rows, count, iter=10, minit="points", rng=rng)[0]
 
 
 def minibatches(num_rows: int, size: int) -> Iterator[Any]:
