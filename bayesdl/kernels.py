@@ -78,11 +78,15 @@ class AbstractStationary(AbstractKernel):
     def build(self, draw: Draw, prefix: str, num_inputs: int) -> Any:
         from tinygp import transforms
 
+        lengthscale, variance = self.hyperparameters(draw, prefix, num_inputs)
+        return variance * transforms.Linear(1.0 / lengthscale, self.unit())
+
+    def hyperparameters(self, draw: Draw, prefix: str, num_inputs: int) -> tuple[Any, Any]:
+        """Length scale, shape () or (num_inputs,), and variance, as arrays."""
         check_length(self, num_inputs)
         shape = (num_inputs,) if self.ard else ()
         lengthscale = draw(f"{prefix}lengthscale", self.lengthscale, lengthscale_prior(num_inputs), shape)
-        variance = draw(f"{prefix}variance", self.variance, scale_prior(), ())
-        return as_array(variance) * transforms.Linear(1.0 / as_array(lengthscale), self.unit())
+        return as_array(lengthscale), as_array(draw(f"{prefix}variance", self.variance, scale_prior(), ()))
 
 
 def as_array(value: Any) -> Any:

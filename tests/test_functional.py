@@ -1,5 +1,6 @@
 """Functional priors: targets, families, distances and reports against closed forms; matching against known answers."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -60,14 +61,16 @@ def test_a_network_is_matched_in_one_dimension():
     assert not before.close and before.sliced_w1 > 2 * report.sliced_w1
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def boston_matched(reference):
     data = reference.uci("boston")
     X, model, gp = data["X"][~data["test"][0]], bdl.BNN(hidden=(100,)), bdl.GP(kernels.RBF(ard=True))
 
     @functools.cache
     def report(name):
-        prior = bdl.match_prior(model, to=gp, inputs=X, family=FAMILIES[name], progress=False)
+        lacks = pytest.warns(UserWarning, match="Normal weights cannot have such tails")
+        with lacks if name == "gaussian" else contextlib.nullcontext():
+            prior = bdl.match_prior(model, to=gp, inputs=X, family=FAMILIES[name], progress=False)
         held = data["X"][data["test"][0]]
         return bdl.prior_report(model.with_prior(prior), to=gp, inputs=X, at=held, num_points=70, num_functions=1024)
 
@@ -396,7 +399,7 @@ def test_convolutional_networks_are_matched_and_fitted(residual):
     model = bdl.BNN(network=bdl.ConvNet((8, 8), (4, 4), residual=residual), likelihood=bdl.Categorical())
     target = kernels.RBF(lengthscale=10.0, variance=20.0)
     settings = {"to": target, "inputs": X, "num_targets": 3, "num_points": 20}
-    prior = bdl.match_prior(model, **settings, steps=40, num_functions=32, progress=False)
+    prior = bdl.match_prior(model, **settings, steps=120, num_functions=64, progress=False)
     assert len(prior.weight) == (7 if residual else 3)
     before = bdl.prior_report(model.with_prior(priors.LayerGaussian()), **settings, num_functions=300)
     after = bdl.prior_report(model.with_prior(prior), **settings, num_functions=300)

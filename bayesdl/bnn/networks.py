@@ -12,7 +12,9 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
+from bayesdl.cells import ModelError
 from bayesdl.language import NUMPYRO, Language
 from bayesdl.priors import Leaf
 
@@ -36,6 +38,18 @@ class AbstractNetwork(abc.ABC):
     @abc.abstractmethod
     def apply(self, weights: dict[str, Any], X: Any, lang: Language) -> Any:
         """Outputs, shape (rows, num_outputs)."""
+
+
+def refuse_outputs(net: AbstractNetwork, leaves: tuple[Leaf, ...], X: Any, num_outputs: int, what: str) -> None:
+    """Refuses a network with another number of outputs than is needed.
+
+    Raises:
+        ModelError: saying both, and what for.
+    """
+    weights = {leaf.name: jnp.zeros(leaf.shape) for leaf in leaves}
+    shape = jax.eval_shape(lambda X: net.apply(weights, X, NUMPYRO), X).shape
+    if shape[1] != num_outputs:
+        raise ModelError(f"The network has {shape[1]} outputs, expected {num_outputs} for {what}.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,12 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from bayesdl import likelihoods, priors
-from bayesdl.bnn.networks import MLP, AbstractNetwork, EquinoxNetwork
-from bayesdl.cells import ModelError
+from bayesdl.bnn.networks import MLP, AbstractNetwork, EquinoxNetwork, refuse_outputs
 from bayesdl.data import TableFrame
 from bayesdl.language import NUMPYRO, Language
 from bayesdl.model import AbstractTableModel
-from bayesdl.priors.base import AbstractPrior
+from bayesdl.priors.base import AbstractPrior, count_layers
 from bayesdl.priors.flow import LOG_SCALES
 from inference.problem import Problem
 from inference.structure import LayeredNetwork
@@ -119,13 +118,8 @@ class BNN(AbstractTableModel):
     def posed(self, frame: TableFrame, args: tuple, kwargs: dict) -> Problem:
         num_outputs = self.likelihood.num_outputs(frame.target.num_targets)
         leaves = self.net.leaves(len(frame.columns.scale), num_outputs)
-        self.prior.check(1 + max(leaf.layer for leaf in leaves), self.net.activation)
-        weights = {leaf.name: jnp.zeros(leaf.shape) for leaf in leaves}
-        shape = jax.eval_shape(lambda X: self.net.apply(weights, X, NUMPYRO), args[0]).shape
-        if shape[1] != num_outputs:
-            raise ModelError(
-                f"The network has {shape[1]} outputs, expected {num_outputs} for {self.likelihood} and this target."
-            )
+        self.prior.check(count_layers(leaves), self.net.activation)
+        refuse_outputs(self.net, leaves, args[0], num_outputs, f"{self.likelihood} and this target")
         return super().posed(frame, args, kwargs)
 
     def structure(self, frame: TableFrame) -> LayeredNetwork:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesdl.bnn.networks import MLP
+from bayesdl.bnn.networks import MLP, refuse_outputs
 from bayesdl.bnn.spec import BNN
 from bayesdl.cells import ModelError
 from bayesdl.columns import Columns
@@ -28,8 +28,8 @@ from bayesdl.functional.measure import Measurement
 from bayesdl.functional.nngp import warm_start
 from bayesdl.functional.report import PriorReport, compared
 from bayesdl.functional.targets import AbstractTarget, as_target
-from bayesdl.language import NUMPYRO
 from bayesdl.priors import LayerGaussian, LayerHierarchical, Spectral
+from bayesdl.priors.base import count_layers
 from bayesdl.priors.family import AbstractFamily
 from inference.keys import named, tagged
 from inference.progress import AbstractProgress, as_progress
@@ -43,13 +43,13 @@ WARM_POINTS, WARM_FUNCTIONS = 50, 512
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Of the optimiser; those that a compiled block does not depend on are given to it as numbers."""
+    """Of the optimiser."""
 
     loss: str
     num_functions: int
-    steps: int = dataclasses.field(compare=False)
-    learning_rate: float = dataclasses.field(compare=False)
-    pull: float = dataclasses.field(compare=False)
+    steps: int
+    learning_rate: float
+    pull: float
 
 
 def match_prior(
@@ -127,7 +127,7 @@ def match_prior(
         start = started_wide(setting, family, measure.draw(rng, 1)[0], named(key, "wide")).parameters()
     parameters = optimised(settings, drawn, origin, start, setting.target, measure, rng, named(key, "steps"), shown)
     prior = family.at(parameters).numbers()
-    points = Measurement.of(held, None, real, pad).draw(rng, 1)[0]
+    points = Measurement.of(held, num_points if held is train else None, real, pad).draw(rng, 1)[0]
     report = compared(setting, prior, points, CHECKED, seed)
     shown.note(report.line)
     if not report.close:
@@ -208,10 +208,10 @@ class Setting:
                 "to be matched: match the network with bdl.Normal(), and give the prior to this model."
             )
         leaves = model.net.leaves(len(columns.scale), num_outputs)
-        refuse_outputs(model.net, leaves, rows, num_outputs)
+        refuse_outputs(model.net, leaves, rows, num_outputs, f"num_targets={num_targets}")
         width = int(np.prod(rows.shape[1:]))
         target = as_target(to, width, num_outputs, model.standardize)
-        model.prior.check(1 + max(leaf.layer for leaf in leaves), model.net.activation)
+        model.prior.check(count_layers(leaves), model.net.activation)
         return cls(columns, rows, model.net, leaves, target, num_outputs)
 
     def parted(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -221,18 +221,6 @@ class Setting:
         order = rng.permutation(len(self.rows))
         held = int(HELD_OUT * len(self.rows))
         return self.rows[order[held:]], self.rows[order[:held]]
-
-
-def refuse_outputs(net: Any, leaves: tuple, rows: np.ndarray, num_outputs: int) -> None:
-    """Refuses a network with another number of outputs.
-
-    Raises:
-        ModelError: saying both.
-    """
-    weights = {leaf.name: jnp.zeros(leaf.shape) for leaf in leaves}
-    shape = jax.eval_shape(lambda X: net.apply(weights, X, NUMPYRO), jnp.zeros((2, *rows.shape[1:]))).shape
-    if shape[1] != num_outputs:
-        raise ModelError(f"The network has {shape[1]} outputs, and num_targets={num_outputs}: give both the same.")
 
 
 def chosen_family(model: BNN, family: Any) -> AbstractFamily:
@@ -324,7 +312,7 @@ def optimised(
             arrays = jnp.asarray(X, float), jnp.asarray(g, float)
             when = jnp.asarray(done), jnp.asarray(count)
             parameters, state, values = block(
-                settings, drawn, knobs, origin, parameters, state, jnp.stack(keys), *when, *arrays
+                settings.loss, settings.num_functions, drawn, knobs, origin, parameters, state, jnp.stack(keys), *when, *arrays
             )
             progress.advance(count, distance=f"{float(values[:count].mean()):.4g}")
     finally:
@@ -334,9 +322,10 @@ def optimised(
     return parameters
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def block(
-    settings: Settings,
+    loss_name: str,
+    num_functions: int,
     drawn: Drawn,
     knobs: dict[str, jax.Array],
     origin: Any,
@@ -354,11 +343,10 @@ def block(
     optimizer = optax.scale_by_adam()
 
     def distance(parameters: Any, key: jax.Array, X: jax.Array, g: jax.Array) -> jax.Array:
-        functions, other = tagged(key, "functions"), tagged(key, "loss")
-        if settings.loss == WASSERSTEIN:
-            return wasserstein(lambda k: drawn.many(parameters, X, k, settings.num_functions), g, key)
-        f = drawn.many(parameters, X, functions, settings.num_functions)
-        return LOSSES[settings.loss](f, g, other)
+        if loss_name == WASSERSTEIN:
+            return wasserstein(lambda k: drawn.many(parameters, X, k, num_functions), g, key)
+        f = drawn.many(parameters, X, tagged(key, "functions"), num_functions)
+        return LOSSES[loss_name](f, g, tagged(key, "loss"))
 
     def loss(parameters: Any, *given: Any) -> jax.Array:
         away = sum(((parameters[name] - value) ** 2).sum() for name, value in origin.items())

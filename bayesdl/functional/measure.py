@@ -37,7 +37,7 @@ class Measurement:
         for name, value in (("real", real), ("pad", pad)):
             if not 0 <= value <= 1:
                 raise DataError(f"{name}={value}: expected a share between 0 and 1.")
-        has_grid = rows.ndim == 2 and rows.shape[1] == 1
+        has_grid = is_column(rows)
         if num_points is None:
             most = NUM_POINTS if has_grid or real == 0 else int(len(rows) / real)
             num_points = min(NUM_POINTS, most)
@@ -54,10 +54,15 @@ class Measurement:
         """Sets of points, shape (sets, points, *row shape)."""
         low, high = self.rows.min(0), self.rows.max(0)
         low, high = low - self.pad * (high - low), high + self.pad * (high - low)
-        if self.rows.ndim == 2 and self.rows.shape[1] == 1:
+        if is_column(self.rows):
             grid = np.linspace(low, high, self.num_points)
             return np.broadcast_to(grid, (num_sets, *grid.shape))
         num_real = round(self.real * self.num_points)
         chosen = rng.permuted(np.tile(np.arange(len(self.rows)), (num_sets, 1)), axis=1)[:, :num_real]
         box = rng.uniform(low, high, (num_sets, self.num_points - num_real, *self.rows.shape[1:]))
         return np.concatenate([self.rows[chosen], box], axis=1)
+
+
+def is_column(rows: np.ndarray) -> bool:
+    """Whether there is one input."""
+    return rows.ndim == 2 and rows.shape[1] == 1

@@ -23,7 +23,7 @@ from jaxtyping import Float
 
 from bayesdl.functional.draws import functions
 from bayesdl.functional.losses import distances
-from bayesdl.priors.base import AbstractPrior
+from bayesdl.priors.base import AbstractPrior, count_layers
 
 if TYPE_CHECKING:
     from bayesdl.functional.match import Setting
@@ -204,12 +204,10 @@ def compared(setting: Setting, prior: AbstractPrior, points: np.ndarray, num: in
     """The report of a prior at points that the network sees."""
     from scipy import stats
 
-    prior.check(1 + max(leaf.layer for leaf in setting.leaves), setting.net.activation)
+    prior.check(count_layers(setting.leaves), setting.net.activation)
     f = functions(setting.net, setting.leaves, prior, points, num, seed)
-    both = setting.target.draw(jax.random.key(seed), points[None], 2 * num)[0].reshape(2, num, -1)
-    g, other = both
+    g, other = setting.target.draw(jax.random.key(seed), points[None], 2 * num)[0].reshape(2, num, -1)
     rng = np.random.default_rng(seed)
-    sliced = sliced_w1(f, g, rng)
     shift, scale = np.array(setting.columns.shift), np.array(setting.columns.scale)
     return PriorReport(
         points=points * scale + shift,
@@ -220,7 +218,7 @@ def compared(setting: Setting, prior: AbstractPrior, points: np.ndarray, num: in
         marginal_w1=np.abs(np.sort(f, 0) - np.sort(g, 0)).mean(0),
         correlation_error=correlation_error(f, g),
         kurtosis=(float(stats.kurtosis(f).mean()), float(stats.kurtosis(g).mean())),
-        sliced_w1=sliced,
+        sliced_w1=sliced_w1(f, g, rng),
         floor=sliced_w1(other, g, rng),
         w1_bound=w1_bound(f, g),
         p_value=permutation_p(f[:TESTED], g[:TESTED], rng),

@@ -97,6 +97,13 @@ def cholesky_ladder(K: jax.Array) -> tuple[jax.Array, jax.Array]:
     return lower, FIRST_JITTER * 10.0**rung
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def normal_draws(shape: tuple[int, ...], key: jax.Array, mean: jax.Array, covariance: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Functions with these moments, and the jitter."""
+    lower, jitter = cholesky_ladder(covariance)
+    return mean[None, :, None] + lower[None] @ jax.random.normal(key, shape), jitter
+
+
 class GPyTorchTarget(AbstractTarget):
     """The prior of a GPyTorch kernel or exact GP model, with its hyperparameters as they are.
 
@@ -106,7 +113,9 @@ class GPyTorchTarget(AbstractTarget):
     """
 
     def __init__(self, module: Any, num_outputs: int) -> None:
-        self.module, self.num_outputs = module, num_outputs
+        from bayesdl.interop.gpytorch import in_double
+
+        self.module, self.num_outputs = in_double(module), num_outputs
 
     def draw(self, key: jax.Array, X: np.ndarray, num: int) -> np.ndarray:
         from bayesdl.interop.gpytorch import prior_moments
@@ -115,9 +124,8 @@ class GPyTorchTarget(AbstractTarget):
         for points, set_key in zip(X, jax.random.split(key, len(X)), strict=True):
             mean, covariance = prior_moments(self.module, points.reshape(len(points), -1))
             with jax.enable_x64(True):
-                lower, jitter = cholesky_ladder(jnp.asarray(covariance))
-                noise = jax.random.normal(set_key, (num, len(points), self.num_outputs))
-                found.append(np.asarray(mean[None, :, None] + lower[None] @ noise))
+                values, jitter = normal_draws((num, len(points), self.num_outputs), set_key, mean, covariance)
+                found.append(np.asarray(values))
             self.jitter = max(self.jitter, float(jitter))
         functions = np.stack(found)
         refuse_not_finite(functions, f"the covariance of {type(self.module).__name__}")

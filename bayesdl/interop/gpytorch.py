@@ -183,20 +183,29 @@ def median(law: Any) -> np.ndarray:
     return np.asarray(np.median(np.asarray(law.sample(jax.random.key(0), (2001,))), axis=0))
 
 
-def prior_moments(module: Any, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance of the functions of a GPyTorch kernel or exact GP at X, shapes (n,) and (n, n), in double precision.
+def in_double(module: Any) -> Any:
+    """A copy of a GPyTorch kernel or exact GP in double precision.
 
     Raises:
-        ModelError: where hyperparameters have priors, or X has another number of columns than the kernel takes.
+        ModelError: where hyperparameters have priors.
     """
-    torch = load("torch")
     module = copy.deepcopy(module).double()
-    kernel = getattr(module, "covar_module", module)
-    if any(True for _ in kernel.named_priors()):
+    if any(True for _ in getattr(module, "covar_module", module).named_priors()):
         raise ModelError(
             f"{type(module).__name__} has priors on its hyperparameters, which are not drawn here: write the kernel with "
             "bdl.kernels, whose priors are drawn for each function, or remove them."
         )
+    return module
+
+
+def prior_moments(module: Any, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance of the functions of what `in_double` gives at X, shapes (n,) and (n, n).
+
+    Raises:
+        ModelError: where X has another number of columns than the kernel takes.
+    """
+    torch = load("torch")
+    kernel = getattr(module, "covar_module", module)
     with torch.no_grad():
         points = torch.as_tensor(X, dtype=torch.float64)
         try:

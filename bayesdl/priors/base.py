@@ -84,5 +84,16 @@ def positive(prior: AbstractPrior, *names: str) -> None:
                 raise ValueError(f"{type(prior).__name__}({name}={value!r}): expected positive numbers.")
 
 
+def count_layers(leaves: tuple[Leaf, ...]) -> int:
+    """Layers of a network, the output layer included."""
+    return 1 + max(leaf.layer for leaf in leaves)
+
+
+def scaled(leaf: Leaf, scale: Any, lang: Language) -> Any:
+    """Scale times z, z ~ N(0, 1), as a site of z and a deterministic one."""
+    raw = lang.sample(f"{leaf.name}.raw", iid(lang.dist.Normal(0.0, 1.0), leaf))
+    return lang.deterministic(leaf.name, scale * raw)
+
+
 def iid(law: Any, leaf: Leaf) -> Any:
     return law.expand(leaf.shape).to_event(len(leaf.shape))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesdl.cells import ModelError
-from bayesdl.priors.base import AbstractPrior, Leaf, positive
+from bayesdl.priors.base import AbstractPrior, Leaf, count_layers, positive
 
 
 class AbstractFamily(AbstractPrior):
@@ -39,7 +39,7 @@ class AbstractFamily(AbstractPrior):
 
     def started(self, leaves: tuple[Leaf, ...]) -> Any:
         """With a number of its own for each layer."""
-        num_layers = 1 + max(leaf.layer for leaf in leaves)
+        num_layers = count_layers(leaves)
         self.check(num_layers)
         return self.at({n: jnp.log(jnp.broadcast_to(jnp.asarray(getattr(self, n)), num_layers)) for n in self.positives})
 
@@ -54,6 +54,9 @@ class AbstractFamily(AbstractPrior):
     def numbers(self) -> Any:
         """The same prior with plain numbers, to print and to store."""
         return replaced(self, {name: tuple(map(float, np.asarray(getattr(self, name)))) for name in self.positives})
+
+    def __str__(self) -> str:
+        return table(self)
 
 
 def replaced(prior: Any, fields: dict[str, Any]) -> Any:

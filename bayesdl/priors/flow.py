@@ -15,7 +15,7 @@ from numpyro.distributions.transforms import Transform
 
 from bayesdl.cells import ModelError
 from bayesdl.language import NUMPYRO, Language
-from bayesdl.priors.base import Leaf, iid
+from bayesdl.priors.base import Leaf, scaled
 from bayesdl.priors.family import AbstractFamily, replaced
 
 LOG_SCALES = "log_scales"
@@ -161,12 +161,7 @@ class ScaleFlow(AbstractFamily):
         if lang is not NUMPYRO:
             raise ModelError("ScaleFlow is a NumPyro prior: take an engine other than Pyro's.")
         log_scales = lang.sample(LOG_SCALES, self.started(leaves).law(len(leaves)))
-        return {leaf.name: self.scaled(leaf, jnp.exp(log_scales[i]), lang) for i, leaf in enumerate(leaves)}
-
-    @staticmethod
-    def scaled(leaf: Leaf, scale: Any, lang: Language) -> Any:
-        raw = lang.sample(f"{leaf.name}.raw", iid(lang.dist.Normal(0.0, 1.0), leaf))
-        return lang.deterministic(leaf.name, scale * raw)
+        return {leaf.name: scaled(leaf, jnp.exp(log_scales[i]), lang) for i, leaf in enumerate(leaves)}
 
     def weight_site(self, leaf: Leaf) -> str:
         return f"{leaf.name}.raw"

@@ -6,8 +6,8 @@ import dataclasses
 from typing import Any, ClassVar
 
 from bayesdl.language import Language
-from bayesdl.priors.base import AbstractLeafPrior, Leaf, iid
-from bayesdl.priors.family import AbstractFamily, per_layer, table
+from bayesdl.priors.base import AbstractLeafPrior, Leaf, iid, scaled
+from bayesdl.priors.family import AbstractFamily, per_layer
 
 Numbers = float | tuple[float, ...]
 
@@ -38,9 +38,6 @@ class LayerGaussian(AbstractFamily, AbstractLeafPrior):
 
     def draw(self, leaf: Leaf, lang: Language) -> Any:
         return lang.sample(leaf.name, iid(lang.dist.Normal(0.0, self.scale(leaf)), leaf))
-
-    def __str__(self) -> str:
-        return table(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +73,7 @@ class LayerHierarchical(AbstractFamily, AbstractLeafPrior):
 
     def draw(self, leaf: Leaf, lang: Language) -> Any:
         variance = lang.sample(f"{leaf.name}.variance", self.variance_law(leaf, lang))
-        raw = lang.sample(f"{leaf.name}.raw", iid(lang.dist.Normal(0.0, 1.0), leaf))
-        return lang.deterministic(leaf.name, variance**0.5 * raw)
+        return scaled(leaf, variance**0.5, lang)
 
     def weight_site(self, leaf: Leaf) -> str:
         return f"{leaf.name}.raw"
@@ -92,6 +88,3 @@ class LayerHierarchical(AbstractFamily, AbstractLeafPrior):
             for kind in ("weight", "bias")
         }
         return dataclasses.replace(self, **rates)
-
-    def __str__(self) -> str:
-        return table(self)

@@ -51,15 +51,15 @@ class Spectral(AbstractPrior):
         if lang is not NUMPYRO:
             raise ModelError("Spectral is a NumPyro prior: take an engine other than Pyro's.")
         inner, phase, outer, offset = leaves
-        lengthscale, variance = self.hyperparameters(inner.fan_in)
+        lengthscale, variance = self.kernel.hyperparameters(kernels.sample, "kernel.", inner.fan_in)
         units = inner.shape[0]
-        omega = lang.sample(f"{inner.name}.raw", iid(lang.dist.Normal(0.0, 1.0), inner)) / row_of(lengthscale)
+        omega = lang.sample(f"{inner.name}.raw", iid(lang.dist.Normal(0.0, 1.0), inner)) / lengthscale.reshape(1, -1)
         order = ORDER[type(self.kernel)]
         if order < math.inf:
             mix = lang.sample(f"{inner.name}.mix", lang.dist.Gamma(order, order).expand((units,)).to_event(1))
             omega = omega / mix[:, None] ** 0.5
         raw = lang.sample(f"{outer.name}.raw", iid(lang.dist.Normal(0.0, 1.0), outer))
-        size = (2 * kernels.as_array(variance) / units) ** 0.5 / outer.gain
+        size = (2 * variance / units) ** 0.5 / outer.gain
         return {
             inner.name: lang.deterministic(inner.name, omega / inner.gain),
             phase.name: lang.sample(phase.name, iid(lang.dist.Uniform(0.0, 2 * math.pi), phase)),
@@ -67,19 +67,5 @@ class Spectral(AbstractPrior):
             offset.name: lang.deterministic(offset.name, kernels.as_array([0.0] * offset.shape[0])),
         }
 
-    def hyperparameters(self, num_inputs: int) -> tuple[Any, Any]:
-        """Length scale and variance: fixed, or drawn."""
-        kernel = self.kernel
-        kernels.check_length(kernel, num_inputs)
-        shape = (num_inputs,) if kernel.ard else ()
-        law = kernels.lengthscale_prior(num_inputs)
-        lengthscale = kernels.sample("kernel.lengthscale", kernel.lengthscale, law, shape)
-        return lengthscale, kernels.sample("kernel.variance", kernel.variance, kernels.scale_prior(), ())
-
     def weight_site(self, leaf: Leaf) -> str:
         return leaf.name if leaf.is_bias else f"{leaf.name}.raw"
-
-
-def row_of(lengthscale: Any) -> Any:
-    """Shape (1, 1), or (1, inputs)."""
-    return kernels.as_array(lengthscale).reshape(1, -1)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from bayesdl.cells import ModelError
 from bayesdl.language import Language
-from bayesdl.priors.base import AbstractLeafPrior, Leaf, iid, positive
+from bayesdl.priors.base import AbstractLeafPrior, Leaf, iid, positive, scaled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,8 +141,7 @@ class Hierarchical(AbstractLeafPrior):
         else:
             variance = lang.sample(f"{leaf.name}.variance", lang.dist.InverseGamma(self.concentration, self.rate))
             scale = variance**0.5
-        raw = lang.sample(f"{leaf.name}.raw", iid(lang.dist.Normal(0.0, 1.0), leaf))
-        return lang.deterministic(leaf.name, scale * raw)
+        return scaled(leaf, scale, lang)
 
     def weight_site(self, leaf: Leaf) -> str:
         return f"{leaf.name}.raw"
