@@ -11,6 +11,9 @@ import dataclasses
 import math
 from typing import Any, ClassVar
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from numpyro.distributions import Distribution
 
 from bayesdl.cells import ModelError
@@ -22,9 +25,11 @@ class AbstractLikelihood(abc.ABC):
 
     Attributes:
         kind: "real", "count" or "class": the targets it takes. Only real targets are standardised.
+        positives: names of the fields that may hold positive numbers, and these be traced.
     """
 
     kind: ClassVar[str]
+    positives: ClassVar[tuple[str, ...]] = ()
 
     def num_outputs(self, num_targets: int) -> int:
         """How many network outputs `num_targets` target columns (or classes) need."""
@@ -55,12 +60,10 @@ def joint(law: Any, f: Any) -> Any:
 
 def draw_positive(name: str, value: Any, num_targets: int, lang: Language, default: Any) -> Any:
     """A positive parameter: a number as it is, otherwise a site with the given or the default prior."""
-    if isinstance(value, int | float):
+    if isinstance(value, int | float | jax.Array):
         return value
     if isinstance(value, tuple):  # a number per target
-        import numpy as np
-
-        return np.asarray(value) if num_targets > 1 else value[0]
+        return (jnp if isinstance(value[0], jax.Array) else np).asarray(value) if num_targets > 1 else value[0]
     law = default if value is None else lang.dist_from(value)
     return lang.sample(name, law.expand((num_targets,)).to_event(1) if num_targets > 1 else law)
 
@@ -111,6 +114,7 @@ class Normal(AbstractLikelihood):
 
     scale: Any = None
     kind: ClassVar[str] = "real"
+    positives: ClassVar[tuple[str, ...]] = ("scale",)
 
     def __post_init__(self) -> None:
         check_scale(self, "scale", ("heteroscedastic",), per_target=True)

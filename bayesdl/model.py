@@ -24,7 +24,7 @@ from bayesdl.columns import Columns
 from bayesdl.data import TableFrame, same_rows
 from bayesdl.likelihoods import AbstractLikelihood, Bernoulli
 from bayesdl.target import Target
-from inference.problem import Problem
+from inference.problem import AbstractTraceable, Problem
 from inference.result import AbstractLaw, Conditional
 
 
@@ -127,6 +127,14 @@ class AbstractTableModel(AbstractModel):
         standardised: Any = dataclasses.replace(self, likelihood=self.likelihood.in_units(frame.target.scale))  # pyright: ignore
         return Problem(standardised.bound(frame), args, structure=standardised.structure(frame))
 
+    def parted(self) -> tuple[AbstractTableModel, Any]:
+        """The model without numbers that its program may take traced, and these: a pytree."""
+        return self, None
+
+    def filled(self, numbers: Any) -> AbstractTableModel:
+        """The model with its numbers again."""
+        return self
+
     def bound(self, frame: TableFrame) -> TableProgram:
         """The program for targets like these."""
         return TableProgram(self, frame.target.num_targets)
@@ -148,7 +156,7 @@ class AbstractTableModel(AbstractModel):
 
 
 @dataclasses.dataclass(frozen=True)
-class TableProgram:
+class TableProgram(AbstractTraceable):
     """The program of a table model for so many targets; equal models give equal programs."""
 
     model: AbstractTableModel
@@ -156,6 +164,13 @@ class TableProgram:
 
     def __call__(self, X: Any, y: Any = None, **settings: Any) -> None:
         self.model.program(X, y, num_targets=self.num_targets, **settings)
+
+    def parted(self) -> tuple[TableProgram, Any]:
+        model, numbers = self.model.parted()
+        return TableProgram(model, self.num_targets), numbers
+
+    def filled(self, numbers: Any) -> TableProgram:
+        return TableProgram(self.model.filled(numbers), self.num_targets)
 
 
 @jax.tree_util.register_dataclass

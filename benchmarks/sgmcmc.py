@@ -36,8 +36,8 @@ from numpyro.infer import HMC, MCMC, NUTS
 
 import bayesdl as bdl
 from benchmarks.report import RESULTS, write
-from inference.mcmc.chains import Run, make_block
-from inference.mcmc.layout import Layout, place
+from inference.mcmc.chains import Run
+from inference.mcmc.layout import place
 from inference.progress import Silent
 
 WARMUP, DRAWS, CHAINS = 500, 500, 4
@@ -59,15 +59,13 @@ def posed(model: Any) -> Any:
 def step_cost(repeats: int) -> dict[str, float]:
     """CPU milliseconds per chain-step: the median of blocks of 50 draws of 50 steps."""
     problem = posed(bdl.BNN(hidden=(100,), likelihood=bdl.Normal(scale=0.3)))
-    engine, layout = bdl.SGHMC(batch_size=32), Layout(1, True)
-    sampler = engine.sampler(problem)
-    states = sampler.start(jax.random.split(jax.random.key(0), CHAINS), layout)
-    block = make_block(sampler, layout, 50)
-    states, _ = jax.block_until_ready(block(states, 0, 50))
+    engine = bdl.SGHMC(batch_size=32)
+    run = Run(engine, engine.sampler(problem), 50)
+    states, _ = jax.block_until_ready(run.block(run.start(jax.random.key(0)), 0, 50))
     costs = []
     for _ in range(max(repeats, 5)):
         started = time.process_time()
-        states, _ = jax.block_until_ready(block(states, 0, 50))
+        states, _ = jax.block_until_ready(run.block(states, 0, 50))
         costs.append(1000 * (time.process_time() - started) / (CHAINS * 50 * engine.thinning))
     return {"ms_per_chain_step": statistics.median(costs), "least": min(costs), "most": max(costs)}
 
@@ -102,12 +100,10 @@ def peers(problem: Any, engine: Any) -> dict[str, Any]:
         return NUTS(problem.program) if nuts else HMC(problem.program, num_steps=engine.num_steps, trajectory_length=None)
 
     def ours() -> Any:
-        sampler = engine.sampler(problem)
-        made = Run(engine, sampler, DRAWS)
-        start = sampler.compiled_start(made.layout)
+        made = Run(engine, engine.sampler(problem), DRAWS)
 
         def run(seed: int) -> Any:
-            states = start(place(jax.random.split(jax.random.key(seed), CHAINS), made.layout))
+            states = made.begin(place(jax.random.split(jax.random.key(seed), CHAINS), made.layout))
             return made.draws(states, -WARMUP, Silent(), None, None).samples
 
         return run
@@ -183,13 +179,11 @@ def many_chains() -> dict[str, float]:
     """Chain-steps of SGHMC per wall second by number of chains."""
     problem, found = posed(bdl.BNN(hidden=(100,), likelihood=bdl.Normal(scale=0.3))), {}
     for chains in (4, 64, 1024):
-        engine, layout = bdl.SGHMC(batch_size=32, num_chains=chains, start="prior"), Layout(1, True)
-        sampler = engine.sampler(problem)
-        states = sampler.start(jax.random.split(jax.random.key(0), chains), layout)
-        block = make_block(sampler, layout, 50)
-        states, _ = jax.block_until_ready(block(states, 0, 50))
+        engine = bdl.SGHMC(batch_size=32, num_chains=chains, start="prior")
+        run = Run(engine, engine.sampler(problem), 50)
+        states, _ = jax.block_until_ready(run.block(run.start(jax.random.key(0)), 0, 50))
         started = time.perf_counter()
-        jax.block_until_ready(block(states, 0, 50))
+        jax.block_until_ready(run.block(states, 0, 50))
         found[str(chains)] = chains * 50 * engine.thinning / (time.perf_counter() - started)
     return found
 

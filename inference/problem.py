@@ -8,6 +8,7 @@ work on unconstrained space: with z = T(u) for the bijections T that NumPyro att
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import dataclasses
 import functools
@@ -29,6 +30,7 @@ from numpyro.infer.initialization import init_to_sample
 from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
 from numpyro.primitives import Messenger
 
+from inference.keys import tagged
 from inference.structure import AbstractStructure
 
 Program = Callable[..., Any]
@@ -54,7 +56,7 @@ class LogDensity:
     def prior_draw(self, key: jax.Array) -> dict[str, jax.Array]:
         """A draw of the unconstrained sites from the prior; uniform on (-2, 2) where a prior is improper."""
         problem = self.problem
-        program = handlers.substitute(handlers.seed(problem.program, key), substitute_fn=init_to_sample)
+        program = handlers.substitute(KeyPerName(problem.program, key), substitute_fn=init_to_sample)
         sites = handlers.trace(program).get_trace(*problem.args, **problem.kwargs)
         values = {name: sites[name]["value"] for name in problem.latents}
         return problem.unconstrained(values)
@@ -179,7 +181,7 @@ class Problem:
 
     def prior_sample(self, key: jax.Array) -> dict[str, jax.Array]:
         """One draw of every site (the data too) from the joint distribution; observations are ignored."""
-        program = handlers.uncondition(handlers.seed(self.program, key))
+        program = handlers.uncondition(KeyPerName(self.program, key))
         sites = handlers.trace(program).get_trace(*self.args, **self.kwargs)
         return {name: site["value"] for name, site in sites.items() if site["type"] in ("sample", "deterministic")}
 
@@ -280,6 +282,25 @@ class Problem:
                 raise ProblemError(f"Site '{name}' has {rows} rows in a minibatch of {size}; {cure}.")
 
 
+class AbstractTraceable(abc.ABC):
+    """A program all of whose arguments are arrays that may be traced, as may be numbers of its own.
+
+    Functions compiled for one are shared by those that are equal without their numbers.
+    """
+
+    @abc.abstractmethod
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the program."""
+
+    @abc.abstractmethod
+    def parted(self) -> tuple[AbstractTraceable, Any]:
+        """The program without its numbers, and these: a pytree."""
+
+    @abc.abstractmethod
+    def filled(self, numbers: Any) -> AbstractTraceable:
+        """The program with its numbers again, which may be traced."""
+
+
 @dataclasses.dataclass(frozen=True)
 class WholePlates:
     """A program whose plates have all their rows, whatever `subsample_size` they ask for."""
@@ -294,6 +315,22 @@ class WholePlates:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with AllRows():
             return self.program(*args, **kwargs)
+
+
+class KeyPerName(Messenger):
+    """Gives each draw of a program a key derived from its name: this compiles faster than NumPyro's `seed`, which hashes."""
+
+    def __init__(self, program: Program, key: jax.Array) -> None:
+        super().__init__(program)
+        self.key, self.unnamed = key, 0
+
+    def process_message(self, msg: dict) -> None:
+        if msg["type"] not in ("sample", "prng_key", "plate", "control_flow"):
+            return
+        if msg["kwargs"]["rng_key"] is not None or msg["value"] is not None:
+            return
+        self.unnamed += "name" not in msg or msg["name"] is None
+        msg["kwargs"]["rng_key"] = tagged(self.key, f"{msg['type']} {msg.get('name') or self.unnamed}")
 
 
 class WithParameters(Messenger):

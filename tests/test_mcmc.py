@@ -13,10 +13,11 @@ import numpyro.distributions as dist
 import pytest
 from arviz_stats.base import array_stats
 from jax.extend.core import ClosedJaxpr
-from toys import entries, product_program, tensor_program
+from toys import compilations, entries, product_program, tensor_program
 
 import bayesdl as bdl
 from bayesdl.model import as_model
+from inference.mcmc import sharing
 from inference.mcmc.chains import BLOCK_BYTES, Run, make_block, problem_of_chains
 from inference.mcmc.layout import Layout, choose_layout, is_key, lacks_devices, place
 from inference.mcmc.sampler import AbstractSampler
@@ -34,7 +35,7 @@ def test_steps_are_numpyros():
     engine = bdl.NUTS(num_warmup=4, num_samples=4, num_chains=2, chain_method="sequential")
     post = bdl.fit(tensor_program, i, j, y=y, engine=engine, seed=5, progress=False)
     sampler = engine.sampler(post.problem)
-    states = sampler.start(jax.random.split(jax.random.key(5), 2), Layout(1, False))
+    states = Run(engine, sampler, 4).start(jax.random.key(5))
     drawn = []
     for number in range(8):
         states = jax.vmap(lambda state: sampler.kernel.sample(state, post.problem.args, dict(post.problem.kwargs)))(states)
@@ -80,8 +81,8 @@ class Counting(AbstractSampler):
 
 def test_divergences_between_draws_are_seen():
     """Draw k comes after steps 3 k + 1, 3 k + 2 and 3 k + 3."""
-    block = make_block(Counting(Problem(tensor_program), 0, thinning=3), Layout(1, False), 10)
-    _, (position, stats) = block(jnp.zeros(1, int), 0, 10)
+    block = make_block(lambda _: Counting(Problem(tensor_program), 0, thinning=3), Layout(1, False), 10)
+    _, (position, stats) = block(jnp.zeros(1, int), (), 0, 10)
     np.testing.assert_array_equal(position[0], 3 * np.arange(1, 11))
     np.testing.assert_array_equal(stats["lp"][0], -position[0])
     expected = [any(step % 5 == 0 for step in (3 * k + 1, 3 * k + 2, 3 * k + 3)) for k in range(10)]
@@ -129,8 +130,9 @@ def test_chains_start_where_they_are_laid_out_and_start_again_elsewhere():
         assert np.isfinite(states.potential_energy).all()
         assert len(set(np.asarray(states.z["a"]).tolist())) == 8
     states, _ = run.advance(states, -20, 0)
-    run.advance(states, 0, 20)
-    assert run.block._cache_size() == 1
+    with compilations() as found:
+        run.block(states, 0, 20)
+    assert found == []
 
 
 def test_blocks_are_short_where_much_is_kept():
@@ -214,13 +216,63 @@ def test_nuts_over_many_seeds():
     engine = bdl.NUTS(500, 500, 4, chain_method="vectorized")
     sampler = engine.sampler(model.problem(model.frame(x, y=y), x, y=y))
     run = Run(engine, sampler, 500)
-    start = sampler.compiled_start(run.layout)
 
     def z(seed):
-        states = start(place(jax.random.split(jax.random.key(seed), 4), run.layout))
+        states = run.begin(place(jax.random.split(jax.random.key(seed), 4), run.layout))
         w = run.draws(states, -500, Silent(), None, None).samples["w"].astype(float)
         return (w.mean((0, 1)) - mean) / array_stats.mcse(w, chain_axis=0, draw_axis=1)
 
     scores = np.concatenate([z(seed) for seed in range(200)])
     assert abs(scores.mean()) < 4 / np.sqrt(scores.size)
     assert abs(scores.std() - 1) < 4 / np.sqrt(2 * scores.size)
+
+
+PRIORS = {
+    "Gaussian": [bdl.priors.Gaussian(0.5), bdl.priors.Gaussian(1.5)],
+    "LayerGaussian": [bdl.priors.LayerGaussian((1.0, 2.0), (0.5, 1.0)), bdl.priors.LayerGaussian((2.0, 1.0), (1.5, 0.2))],
+    "LayerHierarchical": [bdl.priors.LayerHierarchical((3.0, 4.0)), bdl.priors.LayerHierarchical((5.0, 2.0))],
+}
+
+
+@pytest.mark.parametrize("priors", PRIORS.values(), ids=PRIORS.keys())
+@pytest.mark.parametrize("scales", [(0.2, 0.4), ((0.2, 0.3), (0.4, 0.1)), (None, None)], ids=["number", "tuple", "learned"])
+def test_numbers_of_a_program_are_put_back(priors, scales):
+    """Equal but for its numbers, a program without them is the same, and with them has the density that it had."""
+    rng, parts = np.random.default_rng(0), []
+    X, y = rng.normal(size=(20, 2)), rng.normal(size=(20, 2))
+    for prior, scale in zip(priors, scales, strict=True):
+        target = y if isinstance(scale, tuple) else y[:, 0]
+        model = bdl.BNN(hidden=(3,), prior=prior, likelihood=bdl.Normal(scale))
+        problem = model.problem(model.frame(X, target), X, target)
+        program, numbers = problem.program.program.parted()
+        density, parts = problem.log_density(), [*parts, program]
+        u = density.start(jax.random.key(0))
+
+        def refilled(numbers, u, program=program, args=problem.args):
+            return Problem(program.filled(numbers), args).log_density()(u)
+
+        assert float(jax.jit(refilled)(numbers, u)) == pytest.approx(float(density(u)), rel=1e-5)
+    assert parts[0] == parts[1]
+    assert hash(parts[0]) == hash(parts[1])
+
+
+def test_a_second_fit_of_equal_shapes_compiles_nothing_and_draws_the_same():
+    """With other data, another prior and another noise scale; the first fit of its own is the oracle, to the bit."""
+    engine = bdl.HMC(20, 20, 2, num_steps=3)
+
+    def drawn(seed):
+        prior = bdl.priors.LayerGaussian((1.0 + seed, 1.0), (0.5, 1.0))
+        model = bdl.BNN(hidden=(3,), prior=prior, likelihood=bdl.Normal(0.3 + seed))
+        X = np.random.default_rng(seed).normal(size=(20, 2))
+        return bdl.fit(model, X, X[:, 0] + X[:, 1] ** 2, engine=engine, progress=False).raw.arrays()
+
+    sharing.kept.cache_clear()
+    with compilations() as first:
+        drawn(0)
+    with compilations() as second:
+        draws = drawn(1)
+    assert len(first) > 2
+    assert second == []
+    sharing.kept.cache_clear()
+    for name, value in drawn(1).items():
+        np.testing.assert_array_equal(draws[name], value, err_msg=name)

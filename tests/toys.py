@@ -1,5 +1,8 @@
 """Toy models of the three shapes of data, small enough for every engine."""
 
+import contextlib
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -18,6 +21,21 @@ def sd_error(draws):
 
     squares = (draws - draws.mean((0, 1))) ** 2
     return array_stats.mcse(squares, chain_axis=0, draw_axis=1) / (2 * draws.std((0, 1)))
+
+
+@contextlib.contextmanager
+def compilations():
+    """A list that grows by one entry whenever XLA compiles."""
+    found = []
+
+    def listener(event, _, **rest):
+        found.extend([event] * event.endswith("backend_compile_duration"))
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listener)
 
 
 def rows(n=24, seed=0):

@@ -17,7 +17,7 @@ from bayesdl.bnn.networks import MLP, AbstractNetwork, EquinoxNetwork, refuse_ou
 from bayesdl.data import TableFrame
 from bayesdl.language import NUMPYRO, Language
 from bayesdl.model import AbstractTableModel
-from bayesdl.priors.base import AbstractPrior, count_layers
+from bayesdl.priors.base import AbstractPrior, count_layers, replaced, without_numbers
 from bayesdl.priors.flow import LOG_SCALES
 from inference.problem import Problem
 from inference.structure import LayeredNetwork
@@ -121,6 +121,14 @@ class BNN(AbstractTableModel):
         self.prior.check(count_layers(leaves), self.net.activation)
         refuse_outputs(self.net, leaves, args[0], num_outputs, f"{self.likelihood} and this target")
         return super().posed(frame, args, kwargs)
+
+    def parted(self) -> tuple[BNN, dict]:
+        prior, of_prior = without_numbers(self.prior, self.prior.positives)
+        likelihood, of_likelihood = without_numbers(self.likelihood, self.likelihood.positives)
+        return replaced(self, {"prior": prior, "likelihood": likelihood}), {"prior": of_prior, "likelihood": of_likelihood}
+
+    def filled(self, numbers: dict) -> BNN:
+        return replaced(self, {part: replaced(getattr(self, part), fields) for part, fields in numbers.items()})
 
     def structure(self, frame: TableFrame) -> LayeredNetwork:
         program = self.bound(frame)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import copy
 import dataclasses
 import math
 from typing import Any, ClassVar
@@ -37,10 +38,12 @@ class AbstractPrior(abc.ABC):
     Attributes:
         scale_per_leaf: whether the weights of a leaf are normal with one scale, which is fixed or a site.
         in_pyro: whether Pyro can draw it too.
+        positives: names of the fields that hold positive numbers, one or one per layer, and may be traced.
     """
 
     scale_per_leaf: ClassVar[bool] = False
     in_pyro: ClassVar[bool] = True
+    positives: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod
     def draws(self, leaves: tuple[Leaf, ...], lang: Language) -> dict[str, Any]:
@@ -82,6 +85,21 @@ def positive(prior: AbstractPrior, *names: str) -> None:
         for entry in value if isinstance(value, tuple) else (value,):
             if not (isinstance(entry, int | float) and 0 < entry < math.inf):
                 raise ValueError(f"{type(prior).__name__}({name}={value!r}): expected positive numbers.")
+
+
+def replaced(spec: Any, fields: dict[str, Any]) -> Any:
+    """A frozen dataclass with other fields, unchecked, as traced values cannot be."""
+    made = copy.copy(spec)
+    for name, value in fields.items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+def without_numbers(spec: Any, names: tuple[str, ...]) -> tuple[Any, dict[str, Any]]:
+    """A spec with None for those of its fields that hold numbers, and these."""
+    values = {name: getattr(spec, name) for name in names}
+    numbers = {name: value for name, value in values.items() if isinstance(value, int | float | tuple)}
+    return replaced(spec, dict.fromkeys(numbers)), numbers
 
 
 def count_layers(leaves: tuple[Leaf, ...]) -> int:

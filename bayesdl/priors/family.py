@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Any, ClassVar
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from bayesdl.cells import ModelError
-from bayesdl.priors.base import AbstractPrior, Leaf, count_layers, positive
+from bayesdl.priors.base import AbstractPrior, Leaf, count_layers, positive, replaced
 
 
 class AbstractFamily(AbstractPrior):
-    """A prior whose numbers can be tuned. Final classes are frozen dataclasses.
-
-    Attributes:
-        positives: names of the fields that hold positive numbers, one or one per layer.
-    """
-
-    positives: ClassVar[tuple[str, ...]] = ()
+    """A prior whose numbers can be tuned. Final classes are frozen dataclasses."""
 
     def __post_init__(self) -> None:
         for name in self.positives:
@@ -57,14 +50,6 @@ class AbstractFamily(AbstractPrior):
 
     def __str__(self) -> str:
         return table(self)
-
-
-def replaced(prior: Any, fields: dict[str, Any]) -> Any:
-    """A frozen dataclass with other fields, unchecked, as traced values cannot be."""
-    made = copy.copy(prior)
-    for name, value in fields.items():
-        object.__setattr__(made, name, value)
-    return made
 
 
 def per_layer(value: Any, layer: int) -> Any:

@@ -15,8 +15,8 @@ from numpyro.distributions.transforms import Transform
 
 from bayesdl.cells import ModelError
 from bayesdl.language import NUMPYRO, Language
-from bayesdl.priors.base import Leaf, scaled
-from bayesdl.priors.family import AbstractFamily, replaced
+from bayesdl.priors.base import Leaf, replaced, scaled
+from bayesdl.priors.family import AbstractFamily
 
 LOG_SCALES = "log_scales"
 

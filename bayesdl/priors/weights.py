@@ -27,6 +27,7 @@ class Gaussian(AbstractLeafPrior):
     scale: float | tuple[float, ...] = 1.0
     fan_in: bool = False
     scale_per_leaf: ClassVar[bool] = True
+    positives: ClassVar[tuple[str, ...]] = ("scale",)
 
     def __post_init__(self) -> None:
         if isinstance(self.scale, list):

@@ -19,6 +19,7 @@ import numpy as np
 from inference.checkpoint import Checkpoint, Folder
 from inference.mcmc.layout import Layout, choose_layout, freeze, over_chains, thaw, to_host, without_keys
 from inference.mcmc.sampler import AbstractSampler, strongly_typed
+from inference.mcmc.sharing import SamplerOf, compiled
 from inference.problem import ProblemError
 from inference.progress import AbstractProgress
 from inference.result import Draws
@@ -107,13 +108,14 @@ class Run:
         self.recorded = jax.eval_shape(jax.vmap(sampler.record), self.structure)
         self.kept = shapes_of_a_draw(sampler, self.recorded)
         self.length = block_length((self.recorded[0], [self.kept] * engine.num_chains), sampler.num_warmup + num_samples)
-        self.block = make_block(sampler, self.layout, self.length)
-        self.constrain = jax.jit(lambda z: jax.lax.map(jax.vmap(sampler.constrain), z))  # leading axes (draw, chain)
+        self.begin = compiled(make_begin, engine, sampler, self.layout, sampler.quick_start)
+        self.block = compiled(make_block, engine, sampler, self.layout, self.length)
+        self.constrain = compiled(make_constrain, engine, sampler, self.layout)
 
     def start(self, key: jax.Array) -> Any:
         """The states of all chains before their first step."""
         chains = self.engine.num_chains
-        return self.sampler.start(jax.random.split(key, chains) if chains > 1 else key[None], self.layout)
+        return self.sampler.start(self.begin, jax.random.split(key, chains) if chains > 1 else key[None], self.layout)
 
     def shapes(self) -> dict[str, Any]:
         """Shape and dtype of all that is kept, by name."""
@@ -185,15 +187,26 @@ class Run:
         return Draws.from_arrays(kept | {f"state/{k}": v for k, v in freeze(states).items()}, facts)
 
 
-def make_block(sampler: AbstractSampler, layout: Layout, length: int) -> Any:
-    """Compiles `(states, j, n) -> (states, (positions, statistics))`, n <= length draws from number j on."""
+def make_begin(sampler_of: SamplerOf, layout: Layout, quick: bool) -> Any:
+    """Compiles `(keys, given) -> states`: what tunes in it does so side by side or spread over devices, as draws are made."""
+    return over_chains(lambda key, given: strongly_typed(sampler_of(given).init(key)), layout, quick)
 
-    def step(i: jax.Array, carry: Any) -> Any:
-        state = sampler.step(i, carry[0])
-        return state, carry[1] | sampler.record(state)[1]["diverging"]  # thinning must not hide the steps between draws
 
-    def one_chain(state: Any, j: jax.Array, n: jax.Array) -> Any:
+def make_constrain(sampler_of: SamplerOf, _: Layout) -> Any:
+    """Compiles `(positions, given) -> sites`, leading axes (draw, chain)."""
+    return jax.jit(lambda positions, given: jax.lax.map(jax.vmap(sampler_of(given).constrain), positions))
+
+
+def make_block(sampler_of: SamplerOf, layout: Layout, length: int) -> Any:
+    """Compiles `(states, given, j, n) -> (states, (positions, statistics))`, n <= length draws from number j on."""
+
+    def one_chain(state: Any, given: Any, j: jax.Array, n: jax.Array) -> Any:
+        sampler = sampler_of(given)
         kept = jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), sampler.record(state))
+
+        def step(i: jax.Array, carry: Any) -> Any:
+            state = sampler.step(i, carry[0])
+            return state, carry[1] | sampler.record(state)[1]["diverging"]  # thinning must not hide the steps between draws
 
         def draw(k: jax.Array, carry: Any) -> Any:
             state, kept = carry

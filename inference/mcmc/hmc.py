@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,7 +24,7 @@ from inference.keys import named
 from inference.mcmc.engine import AbstractMCMC
 from inference.mcmc.layout import Layout, over_chains, place, to_host
 from inference.mcmc.sampler import AbstractSampler
-from inference.mcmc.starts import STARTS
+from inference.mcmc.starts import DRAWN, STARTS
 from inference.problem import Problem, ProblemError, no_start_message
 
 ATTEMPTS = 100
@@ -64,7 +65,7 @@ class NumPyroSampler(AbstractSampler):
 
     def __init__(self, kernel: MCMCKernel, problem: Problem, num_warmup: int, thinning: int, where: str) -> None:
         super().__init__(problem, num_warmup, thinning)
-        self.kernel, self.where = kernel, where
+        self.kernel, self.where, self.quick_start = kernel, where, where in DRAWN
         self.data = (problem.args, dict(problem.kwargs))
 
     def init(self, key: jax.Array) -> Any:
@@ -72,9 +73,12 @@ class NumPyroSampler(AbstractSampler):
         near = density.unravel(STARTS[self.where](density, named(key, "start")))
         return self.kernel.init(key, self.num_warmup, near, *self.data)  # pyright: ignore[reportArgumentType]
 
-    def start(self, keys: jax.Array, layout: Layout) -> Any:
+    def prepare(self) -> None:
+        jax.eval_shape(self.init, jax.random.key(0))  # NumPyro's kernels learn in it what a step is
+
+    def start(self, begin: Callable[[jax.Array], Any], keys: jax.Array, layout: Layout) -> Any:
         """Chains whose start has no finite density are started again, elsewhere."""
-        begin, replaced = self.compiled_start(layout), over_chains(chosen, layout)
+        replaced = over_chains(chosen, layout)
         states = begin(place(keys, layout))
         for attempt in range(1, ATTEMPTS):
             good = np.isfinite(to_host(states.potential_energy))

@@ -30,9 +30,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inference.keys import named
+from inference.keys import side_by_side, tagged
 from inference.mcmc.sampler import AbstractSampler
-from inference.mcmc.starts import STARTS, mode
+from inference.mcmc.starts import DRAWN, STARTS, mode
 from inference.problem import Problem
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class LangevinSampler(AbstractSampler):
     def __init__(self, engine: AbstractSGMCMC, problem: Problem) -> None:
         super().__init__(problem, engine.num_warmup, engine.thinning)
         self.engine, self.full = engine, problem.log_density()
+        self.quick_start = engine.start in DRAWN
         self.total, self.half = 1, 1
         if engine.batch_size is not None:
             self.total = problem.data_plate[1]
@@ -89,11 +90,11 @@ class LangevinSampler(AbstractSampler):
             self.estimate = problem.batch_log_density(self.half)
 
     def init(self, key: jax.Array) -> State:
-        u = self.begin(named(key, "start"))
+        u = self.begin(tagged(key, "start"))
         nothing, zero = jnp.zeros_like(u), jnp.zeros((), u.dtype)
-        p = jax.random.normal(named(key, "momentum"), u.shape, u.dtype)
+        p = jax.random.normal(tagged(key, "momentum"), u.shape, u.dtype)
         anchor = (u, jax.grad(self.full.__call__)(u)) if self.engine.control_variates else (nothing[:0], nothing[:0])
-        return State(u, p, named(key, "steps"), nothing, nothing, nothing + 1, zero + 1, anchor, zero, zero, zero)
+        return State(u, p, tagged(key, "steps"), nothing, nothing, nothing + 1, zero + 1, anchor, zero, zero, zero)
 
     def steps_before(self, j: Any) -> Any:
         return self.engine.steps_before(j)
@@ -109,7 +110,7 @@ class LangevinSampler(AbstractSampler):
         return jax.random.randint(key, (2, self.half), 0, self.total)
 
     def step(self, i: jax.Array, state: State) -> State:
-        rows_key, noise_key, sign_key = jax.random.split(jax.random.fold_in(state.key, i), 3)
+        rows_key, noise_key, sign_key = side_by_side(jax.random.fold_in(state.key, i), (3,))
         rows = self.draw_rows(rows_key)
         state = self.renew_anchor(i, state)
         lp, g, e = self.gradient(rows, state)

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from inference.mcmc.layout import Layout, over_chains, place
+from inference.mcmc.layout import Layout, place
 from inference.problem import Problem
 
 
@@ -30,6 +30,7 @@ class AbstractSampler(abc.ABC):
     """
 
     light = False  # whether steps are so cheap and so equal that chains are vectorised on a processor too
+    quick_start = False  # whether `init` does no more than to draw
 
     def __init__(self, problem: Problem, num_warmup: int, thinning: int) -> None:
         self.problem, self.num_warmup, self.thinning = problem, num_warmup, thinning
@@ -54,13 +55,18 @@ class AbstractSampler(abc.ABC):
     def constrain(self, position: Any) -> dict[str, jax.Array]:
         """The program's sites at a position, deterministic ones included; a JAX function."""
 
-    def start(self, keys: jax.Array, layout: Layout) -> Any:
-        """The states of all chains before their first step, leading axis over chains, where the layout wants them."""
-        return self.compiled_start(layout)(place(keys, layout))
+    def prepare(self) -> None:  # noqa: B027 (most samplers have nothing to prepare)
+        """What `step` needs that `init` would do, where this sampler has not begun a chain itself."""
 
-    def compiled_start(self, layout: Layout) -> Callable[[jax.Array], Any]:
-        """`init` over chains: tuning that is part of it runs side by side or spread over devices, as the draws will."""
-        return over_chains(lambda key: strongly_typed(self.init(key)), layout)
+    def start(self, begin: Callable[[jax.Array], Any], keys: jax.Array, layout: Layout) -> Any:
+        """The states of all chains before their first step, leading axis over chains, where the layout wants them.
+
+        Args:
+            begin: `init` over chains, compiled.
+            keys: of the chains.
+            layout: of the chains.
+        """
+        return begin(place(keys, layout))
 
     def steps_before(self, j: Any) -> Any:
         """The number of steps made before draw j is worked on."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from inference.keys import named
+from inference.keys import tagged
 from inference.problem import LogDensity
 
 Gradient = Callable[[jax.Array, jax.Array], jax.Array]
@@ -28,7 +28,7 @@ def prior(density: LogDensity, key: jax.Array) -> jax.Array:
 def uniform(density: LogDensity, key: jax.Array) -> jax.Array:
     """U(-2, 2) in every unconstrained dimension, as Stan and NumPyro start."""
     shape = jax.eval_shape(lambda key: prior(density, key), key)
-    return jax.random.uniform(named(key, "uniform"), shape.shape, shape.dtype, -2.0, 2.0)
+    return jax.random.uniform(tagged(key, "uniform"), shape.shape, shape.dtype, -2.0, 2.0)
 
 
 def mode(density: LogDensity, key: jax.Array, gradient: Gradient | None = None) -> jax.Array:
@@ -49,7 +49,7 @@ def mode(density: LogDensity, key: jax.Array, gradient: Gradient | None = None) 
         updates, state = adam.update(-ascent, state)
         return (u + updates, state), None
 
-    start = prior(density, named(key, "prior"))
+    start = prior(density, tagged(key, "prior"))
     (u, _), _ = jax.lax.scan(step, (start, adam.init(start)), jax.random.split(key, OPTIMISER_STEPS))
     return u
 
@@ -62,11 +62,12 @@ def pathfinder(density: LogDensity, key: jax.Array) -> jax.Array:
     """
     from inference.mcmc.blackjax_adapter import pathfinder_draw
 
-    candidates = jax.vmap(lambda key: uniform(density, key))(jax.random.split(named(key, "candidates"), CANDIDATES))
+    candidates = jax.vmap(lambda key: uniform(density, key))(jax.random.split(tagged(key, "candidates"), CANDIDATES))
     start = candidates[jnp.argmax(jnp.nan_to_num(jax.vmap(density)(candidates), nan=-jnp.inf))]
-    found = pathfinder_draw(density, start, named(key, "pathfinder"))
+    found = pathfinder_draw(density, start, tagged(key, "pathfinder"))
     better = jnp.isfinite(found).all() & (density(found) > density(start))
     return jnp.where(better, found, start)
 
 
 STARTS = {"uniform": uniform, "prior": prior, "mode": mode, "pathfinder": pathfinder}
+DRAWN = ("uniform", "prior")  # without a search

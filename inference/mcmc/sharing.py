@@ -1,0 +1,68 @@
+"""Compiled functions of chains, shared by problems that differ in their numbers only, as those of cross-validation do."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from inference.mcmc.layout import Layout
+from inference.mcmc.sampler import AbstractSampler
+from inference.problem import AbstractTraceable, Problem, WholePlates
+
+if TYPE_CHECKING:
+    from inference.mcmc.engine import AbstractMCMC
+
+KEPT = 32  # compiled functions, with their programs
+
+SamplerOf = Callable[[Any], AbstractSampler]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Compiled:
+    """A compiled function, `(states, given, ...)`, with what is given."""
+
+    function: Callable
+    given: Any
+
+    def __call__(self, states: Any, *rest: Any) -> Any:
+        return self.function(states, self.given, *rest)
+
+
+def compiled(make: Callable, engine: AbstractMCMC, sampler: AbstractSampler, layout: Layout, *settings: Any) -> Compiled:
+    """The function of a problem that `make(sampler_of, layout, *settings)` compiles.
+
+    Given are the arrays of the problem and the numbers of its program, and `sampler_of(given)` is the sampler, inside the
+    compiled function. Where the program does not take them traced nothing is given, and the function is not kept.
+    """
+    problem = sampler.problem
+    program = problem.program.program if isinstance(problem.program, WholePlates) else None
+    if isinstance(program, AbstractTraceable):
+        program, numbers = program.parted()
+        given = everywhere((problem.args, dict(problem.kwargs), numbers), layout)
+        return Compiled(kept(make, engine, program, layout, *settings), given)
+    return Compiled(make(lambda _: sampler, layout, *settings), ())
+
+
+@functools.lru_cache(KEPT)
+def kept(make: Callable, engine: AbstractMCMC, program: AbstractTraceable, layout: Layout, *settings: Any) -> Callable:
+    """Equal programs share a function."""
+
+    def sampler_of(given: tuple[tuple, dict, Any]) -> AbstractSampler:
+        args, kwargs, numbers = given
+        sampler = engine.sampler(Problem(program.filled(numbers), args, kwargs))
+        sampler.prepare()
+        return sampler
+
+    return make(sampler_of, layout, *settings)
+
+
+def everywhere(given: Any, layout: Layout) -> Any:
+    """On all devices of a layout, so that no block has to bring it there."""
+    if jax.process_count() > 1:
+        return given
+    return jax.device_put(given, NamedSharding(layout.mesh, PartitionSpec()))
