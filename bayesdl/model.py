@@ -24,7 +24,7 @@ from bayesdl.columns import Columns
 from bayesdl.data import TableFrame, same_rows
 from bayesdl.likelihoods import AbstractLikelihood, Bernoulli
 from bayesdl.target import Target
-from inference.problem import AbstractTraceable, Problem
+from inference.problem import AbstractTraceable, Problem, traceable
 from inference.result import AbstractLaw, Conditional
 
 
@@ -149,7 +149,11 @@ class AbstractTableModel(AbstractModel):
         return frame.target
 
     def law(self, problem: Problem, around: dict | None = None) -> AbstractLaw:
-        return RowLaw(problem.program, {} if around is None else {"around": around})
+        program, numbers = problem.program, None
+        found = traceable(program)
+        if found is not None:
+            program, numbers = found.parted()
+        return RowLaw(program, numbers, {} if around is None else {"around": around})
 
     def split(self, problem: Problem, X: Any, y: Any) -> tuple[tuple, dict, Any]:
         return (X,), {}, y
@@ -179,10 +183,12 @@ class RowLaw(AbstractLaw):
     """The law of new rows of a table, independent given the latent sites."""
 
     program: Callable = dataclasses.field(metadata={"static": True})
+    numbers: Any
     settings: dict
 
     def __call__(self, latents: dict, key: Any, X: Any) -> Conditional:
-        law = law_of(self.program, "y", latents, key, (X,), self.settings)
+        program = self.program.filled(self.numbers) if isinstance(self.program, AbstractTraceable) else self.program
+        law = law_of(program, "y", latents, key, (X,), self.settings)
         return Conditional(law, jnp.zeros(X.shape[0]))
 
 

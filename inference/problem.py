@@ -301,6 +301,12 @@ class AbstractTraceable(abc.ABC):
         """The program with its numbers again, which may be traced."""
 
 
+def traceable(program: Program) -> AbstractTraceable | None:
+    """The program of a problem where its numbers may be traced, otherwise None."""
+    inner = program.program if isinstance(program, WholePlates) else program
+    return inner if isinstance(inner, AbstractTraceable) else None
+
+
 @dataclasses.dataclass(frozen=True)
 class WholePlates:
     """A program whose plates have all their rows, whatever `subsample_size` they ask for."""

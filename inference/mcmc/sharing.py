@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from inference.mcmc.layout import Layout
 from inference.mcmc.sampler import AbstractSampler
-from inference.problem import AbstractTraceable, Problem, WholePlates
+from inference.problem import AbstractTraceable, Problem, traceable
 
 if TYPE_CHECKING:
     from inference.mcmc.engine import AbstractMCMC
@@ -40,8 +40,8 @@ def compiled(make: Callable, engine: AbstractMCMC, sampler: AbstractSampler, lay
     compiled function. Where the program does not take them traced nothing is given, and the function is not kept.
     """
     problem = sampler.problem
-    program = problem.program.program if isinstance(problem.program, WholePlates) else None
-    if isinstance(program, AbstractTraceable):
+    program = traceable(problem.program)
+    if program is not None:
         program, numbers = program.parted()
         given = everywhere((problem.args, dict(problem.kwargs), numbers), layout)
         return Compiled(kept(make, engine, program, layout, *settings), given)
