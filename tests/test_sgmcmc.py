@@ -328,27 +328,36 @@ def test_conjugate_regression_on_boston(batch_size, low, high, reference):
     assert shift.max() < 0.1
 
 
+BOSTON_PRIORS = {  # with HMC's known RMSE, NLL of the moments, and mean sd of the function in standardised units
+    "N(0, 1)": (bdl.priors.LayerGaussian(), (2.53, 0.02), (2.388, 0.01), (0.109, 0.005)),
+    "matched": (bdl.priors.LayerGaussian((2.908, 1.43), (2.422, 0.161)), (2.42, 0.02), (2.404, 0.01), (0.187, 0.008)),
+}
+
+
 @pytest.mark.slow
-def test_boston_network_against_hmc(reference):
+@pytest.mark.parametrize("name", BOSTON_PRIORS)
+def test_boston_network_against_hmc(reference, name):
     """The network of the functional-priors literature, split 0: HMC's known figures, and SGHMC with 128 rows against HMC."""
     from scipy import stats
 
+    from bayesdl.stream import means
+
+    prior, (rmse, *of_rmse), (nll, *of_nll), (sd, *of_sd) = BOSTON_PRIORS[name]
     data = reference.uci("boston")
     test = data["test"][0]
     X, y, X_new, y_new = data["X"][~test], data["y"][~test], data["X"][test], data["y"][test]
-    model = bdl.BNN(hidden=(100,), likelihood=bdl.Normal(scale=float(np.sqrt(0.1) * y.std())))
+    model = bdl.BNN(hidden=(100,), prior=prior, likelihood=bdl.Normal(scale=float(np.sqrt(0.1) * y.std())))
 
     def fitted(engine):
-        post = bdl.fit(model, X, y, engine=engine, progress=False)
-        from bayesdl.stream import means
-
-        prediction = post.predict(X_new)
+        prediction = bdl.fit(model, X, y, engine=engine, progress=False).predict(X_new)
         return prediction, np.asarray(prediction.stream.map(means, axis=1), dtype=float)
 
-    prediction, exact_values = fitted(bdl.HMC(500, 1000, 4, num_steps=60, start="prior"))
-    assert np.sqrt(np.mean((prediction.mean - y_new) ** 2)) == pytest.approx(2.53, abs=0.02)
-    assert -stats.norm.logpdf(y_new, prediction.mean, prediction.std).mean() == pytest.approx(2.388, abs=0.01)
-    assert np.sqrt(prediction.epistemic).mean() / y.std() == pytest.approx(0.109, abs=0.005)
+    prediction, exact_values = fitted(bdl.HMC(500, 500, 4, num_steps=100, start="prior", chain_method="vectorized"))
+    assert np.sqrt(np.mean((prediction.mean - y_new) ** 2)) == pytest.approx(rmse, abs=of_rmse[0])
+    assert -stats.norm.logpdf(y_new, prediction.mean, prediction.std).mean() == pytest.approx(nll, abs=of_nll[0])
+    assert prediction.epistemic.mean() / y.std() == pytest.approx(sd, abs=of_sd[0])
+    if name == "matched":
+        return
 
     _, values = fitted(bdl.SGHMC(10_000, 2000, 4, 100, batch_size=128))
     ratio = values.std(0) / exact_values.std(0)
