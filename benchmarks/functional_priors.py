@@ -20,15 +20,19 @@ import warnings
 from typing import Any
 
 import numpy as np
+from arviz_stats.base import array_stats
 
 import bayesdl as bdl
+from bayesdl.stream import means
 from benchmarks.reference_data import uci
 from benchmarks.report import RESULTS, write
 
 TARGET = bdl.GP(bdl.kernels.RBF(ard=True))
 ENGINE = bdl.SGHMC(num_warmup=10_000, num_samples=200, thinning=400, num_chains=4, start="prior")
 # all rows of a small set at once: steps are three times as costly and can be ten times as long
-SMALL = bdl.SGHMC(num_warmup=800, num_samples=200, thinning=25, num_chains=2, batch_size=None, step_size=0.2, friction=0.3, start="prior")
+SMALL = bdl.SGHMC(
+    num_warmup=800, num_samples=200, thinning=25, num_chains=2, batch_size=None, step_size=0.2, friction=0.3, start="prior"
+)
 MATCHING: dict[str, Any] = {"steps": 100, "num_functions": 64}  # in boston, uci and digits
 MOST_GP_ROWS = 2000
 
@@ -51,7 +55,17 @@ def scores(model: Any, engine: Any, data: dict, split: int) -> dict[str, float]:
     variance = prediction.std**2
     normal = 0.5 * np.log(2 * np.pi * variance) + (y - prediction.mean) ** 2 / (2 * variance)
     kept = {name: float(found[name]) for name in ("rmse", "nll", "crps", "coverage_90")}
-    return kept | {"nll_of_moments": float(normal.mean()), "cpu_s": time.process_time() - started}
+    kept |= {"nll_of_moments": float(normal.mean()), "cpu_s": time.process_time() - started}
+    if isinstance(engine, bdl.SGHMC):
+        kept["rhat_of_predictions"] = rhat(prediction, engine.num_chains)
+    return kept
+
+
+def rhat(prediction: Any, num_chains: int) -> float:
+    """The mean over rows of R-hat of the predicted mean."""
+    values = np.asarray(prediction.stream.map(means, axis=1), float)
+    chains = values.reshape(num_chains, -1, values.shape[-1])
+    return float(np.mean(array_stats.rhat(chains, chain_axis=0, draw_axis=1)))
 
 
 def match() -> dict:
