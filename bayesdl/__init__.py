@@ -49,9 +49,11 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    """`bayesdl.plots` and `bayesdl.sklearn` are imported when they are first used."""
+    """`bayesdl.plots`, `bayesdl.sklearn` and `bayesdl.PFN` are imported when they are first used."""
     if name in ("plots", "sklearn"):
         return importlib.import_module(f"bayesdl.{name}")
+    if name == "PFN":
+        return importlib.import_module("bayesdl.pfn").PFN
     raise AttributeError(f"module 'bayesdl' has no attribute {name!r}")
 
 
@@ -61,6 +63,7 @@ __all__ = [
     "HMC",
     "MCLMC",
     "NUTS",
+    "PFN",
     "SGHMC",
     "SGLD",
     "VI",

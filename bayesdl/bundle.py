@@ -67,6 +67,15 @@ def save(posterior: Posterior, path: str | Path) -> Path:
         "data_hash": hash_arrays(leaves),
         "versions": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
     }
+    return write(path, manifest, arrays, {"posterior.nc": netcdf(posterior)} if draws else {})
+
+
+def write(path: Path, manifest: dict, arrays: dict[str, np.ndarray], others: dict[str, bytes]) -> Path:
+    """Writes a zip of a manifest, arrays and other files, in one piece or not at all.
+
+    Raises:
+        BundleError: where the path cannot be written.
+    """
     from safetensors.numpy import save as to_safetensors
 
     beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -74,8 +83,8 @@ def save(posterior: Posterior, path: str | Path) -> Path:
         with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("manifest.json", json.dumps(manifest, indent=1))
             archive.writestr("arrays.safetensors", to_safetensors(arrays))
-            if draws:
-                archive.writestr("posterior.nc", netcdf(posterior))
+            for name, content in others.items():
+                archive.writestr(name, content)
         os.replace(beside, path)
     except OSError as error:
         raise BundleError(
@@ -124,32 +133,34 @@ def load(path: str | Path, model: Any = None, engine: Any = None) -> Posterior:
     return Posterior(spec_model, frame, problem, engine, result, manifest["seed"])
 
 
-def read(path: Path) -> tuple[dict, dict, bytes]:
-    """Manifest, arrays and netCDF bytes of a bundle, checked."""
+def read(
+    path: Path, kind: str = "bayesdl", keys: tuple[str, ...] = KEYS, by: str = "post.save(...)"
+) -> tuple[dict, dict, bytes]:
+    """Manifest, arrays and netCDF bytes of a bundle, checked: its kind, and that the manifest has these keys."""
     from safetensors.numpy import load as from_safetensors
 
     if not os.path.isfile(path):  # unlike `Path.is_file` it takes names that are too long
-        raise BundleError(f"{path} does not exist: expected a file written by post.save(...).")
+        raise BundleError(f"{path} does not exist: expected a file written by {by}.")
     try:
         with zipfile.ZipFile(path) as archive:
             manifest = json.loads(archive.read("manifest.json"))
-            if manifest.get("format") != "bayesdl":
-                raise BundleError(f"{path} is not a bayesdl bundle: expected a file written by post.save(...).")
+            if manifest.get("format") != kind:
+                raise BundleError(f"{path} is not a {kind} bundle: expected a file written by {by}.")
             if manifest["schema"] > SCHEMA:
                 raise BundleError(
                     f"{path} has schema {manifest['schema']} and this bayesdl reads up to {SCHEMA}: upgrade bayesdl "
                     f"(it was written by version {manifest['versions']['bayesdl']})."
                 )
-            missing = [key for key in KEYS if key not in manifest]
+            missing = [key for key in keys if key not in manifest]
             if missing:
                 raise BundleError(f"{path} is damaged: its manifest lacks {missing[0]!r}. Save it again.")
             arrays = from_safetensors(archive.read("arrays.safetensors"))
-            return manifest, arrays, archive.read("posterior.nc") if manifest["draws"] else b""
+            return manifest, arrays, archive.read("posterior.nc") if manifest.get("draws") else b""
     except BundleError:
         raise
     except Exception as error:  # any other failure means that the file is not what it should be
         raise BundleError(
-            f"{path} is truncated or not a bayesdl bundle ({type(error).__name__}: {error}): save it again."
+            f"{path} is truncated or not a {kind} bundle ({type(error).__name__}: {error}): save it again."
         ) from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,9 @@ class Posterior:
         args, kwargs = (
             self.model.inputs(self.frame, *data, **named) if data or named else self.model.training_inputs(self.problem)
         )
+        if isinstance(self.raw, Predictor):
+            for concern in self.raw.outside(*args, **kwargs):
+                warnings.warn(f"Predictions outside what {type(self.engine).__name__} can answer: {concern}.", stacklevel=2)
         target = self.model.target(self.frame, self.problem)
         num_rows = len(args[0]) if self.model.rows_are_independent else None
         if not isinstance(batch_size, int) or batch_size < 1:
@@ -104,7 +108,7 @@ class Posterior:
             batch_size,
             double or is_double(self.model),
             self.traceable,
-            self.model.rows_covary and self.traceable,
+            self.model.rows_covary and self.traceable and self.covary,
         )
         kind = ClassPrediction if target.kind == "class" else Prediction
         return kind(stream, target, self.seed if seed is None else seed)
@@ -264,6 +268,11 @@ class Posterior:
     def traceable(self) -> bool:
         """Whether `conditional` is a JAX function."""
         return not isinstance(self.raw, Predictor) or self.raw.traceable
+
+    @property
+    def covary(self) -> bool:
+        """Whether rows can be drawn jointly given a draw."""
+        return not isinstance(self.raw, Predictor) or self.raw.covary
 
     @functools.cached_property
     def latent_draws(self) -> dict[str, np.ndarray]:

@@ -1,0 +1,361 @@
+"""Prior-data fitted networks: a transformer learns a model's predictive distribution once, and then answers at once.
+
+Data sets are drawn from the model's own prior; a network that predicts their held-out targets well, on average, has learned
+p(y | x, data) (Mueller et al. 2022, arXiv:2112.10510). `PFN` is the trained network: an engine like any other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro import handlers
+
+from bayesdl.cells import DataError, ModelError
+from bayesdl.gp import GP
+from bayesdl.likelihoods import AbstractLikelihood, Bernoulli
+from bayesdl.model import AbstractModel, AbstractTableModel, Program, TableProgram, as_model
+from inference.amortized.answer import answer
+from inference.amortized.bars import fitted_edges
+from inference.amortized.certificate import LEVELS, checked, dependence
+from inference.amortized.network import Network, Shape
+from inference.amortized.tasks import INPUTS, Tasks
+from inference.amortized.training import Schedule, train
+from inference.engine import AbstractEngine
+from inference.exact.gp import condition
+from inference.keys import tagged
+from inference.problem import KeyPerName, Problem, WholePlates, traceable
+from inference.progress import AbstractProgress, Silent, as_progress
+from inference.result import AbstractResult, Predictor
+from inference.structure import AbstractGaussianProcessRegression
+
+TARGETS = 4096  # data sets whose targets give the bars' edges
+SMALLEST = 8  # rows of a padded data set, at least
+CHECKED = 512  # data sets per number of rows in the certificate
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class PFN(AbstractEngine):
+    """A network trained to answer for one model: an engine whose `fit` is one forward pass. Make one with `PFN.train`.
+
+    Attributes:
+        model: that it was trained on.
+        tasks: the data sets that it was trained on.
+        network: the trained weights.
+        edges: of the bars, shape (bars - 1,); None for classes.
+        scales: of their tails, shape (2,); None for classes.
+        facts: of training, as plain data.
+        certificate: what it is worth, as plain data.
+    """
+
+    model: AbstractModel
+    tasks: Tasks
+    network: Network
+    edges: Any
+    scales: Any
+    facts: dict[str, Any]
+    certificate: dict[str, Any]
+
+    @classmethod
+    def train(
+        cls,
+        model: Any,
+        *,
+        steps: int = 10_000,
+        num_inputs: int | tuple[int, int] = 1,
+        max_rows: int = 30,
+        num_classes: int = 2,
+        inputs: Any = "normal",
+        bars: int = 1000,
+        width: int = 64,
+        layers: int = 4,
+        heads: int = 4,
+        hidden: int = 128,
+        frequencies: int = 4,
+        batch_size: int = 32,
+        num_queries: int = 10,
+        learning_rate: float = 1e-3,
+        seed: int = 0,
+        progress: Any = True,
+    ) -> PFN:
+        """Trains a network on data sets drawn from a model's prior.
+
+        Args:
+            model: `bdl.BNN`, `bdl.GP`, or a NumPyro function of (X, y=None) whose observed site is "y".
+            steps: of the optimiser.
+            num_inputs: columns of X; a Gaussian process may take a range (fewest, most).
+            max_rows: most rows of data.
+            num_classes: where the likelihood is `bdl.Categorical()`.
+            inputs: how rows of X are distributed: "normal" (as standardised columns are), "uniform" on the unit cube, or a
+                function (key, shape) -> X.
+            bars: of the predictive density of a number.
+            width: of a token.
+            layers: attention layers.
+            heads: attention heads.
+            hidden: units of the MLP in a layer.
+            frequencies: of the sines and cosines of each input.
+            batch_size: data sets per step.
+            num_queries: rows predicted in each of them.
+            learning_rate: the highest.
+            seed: of weights and data sets.
+            progress: whether to show a bar.
+
+        Raises:
+            ModelError: for a model that cannot be drawn from before data are known.
+
+        Example:
+            >>> import bayesdl as bdl
+            >>> gp = bdl.GP(bdl.kernels.RBF(lengthscale=0.5, variance=1.0), bdl.Normal(0.1), standardize=False)
+            >>> pfn = PFN.train(gp, steps=2, max_rows=4, width=8, layers=1, heads=2, bars=20, progress=False)
+            >>> X = np.array([[0.0], [1.0]])
+            >>> bdl.fit(gp, X, np.array([0.3, -0.2]), engine=pfn, progress=False).predict(X).mean.shape
+            (2,)
+        """
+        spec = as_model(model)
+        low, high = (num_inputs, num_inputs) if isinstance(num_inputs, int) else num_inputs
+        program, classes = program_of(spec, num_classes)
+        refuse(spec, low, high, max_rows, num_queries, inputs)
+        tasks = Tasks((program,), (1.0,), "y", (low, high), max_rows, num_queries, inputs, spec.double_precision)
+        refuse_program(spec, tasks)
+        key, shown = jax.random.key(seed), as_progress(progress)
+        edges, scales = (None, None) if classes else edges_of(tasks, bars, tagged(key, "edges"))
+        shape = Shape(high, classes or bars, classes, width, layers, heads, hidden, frequencies)
+        schedule = Schedule(steps, batch_size, learning_rate)
+        trained = train(tasks, shape, edges, scales, schedule, tagged(key, "training"), shown)
+        facts = {
+            "steps": steps,
+            "data_sets": steps * batch_size,
+            "skipped_steps": trained.skipped,
+            "loss": float(trained.losses[-1]),
+            "seconds": trained.seconds[0],
+            "cpu_seconds": trained.seconds[1],
+        }
+        certificate = certified(spec, tasks, trained.network, edges, scales, tagged(key, "certificate"))
+        pfn = cls(spec, tasks, trained.network, edges, scales, facts, certificate)
+        shown.note(pfn.line)
+        return pfn
+
+    def supports(self, problem: Problem) -> str | None:
+        (program,) = self.tasks.programs
+        posed = traceable(problem.program) or getattr(problem.program, "program", problem.program)
+        if posed != program:
+            return f"it was trained on {self.model}; train another with bdl.PFN.train, or fit that model"
+        X, _ = inputs_and_targets(problem)
+        low, high = self.tasks.num_inputs
+        if not low <= X.shape[1] <= high:
+            span = str(high) if low == high else f"{low} to {high}"
+            return f"X has {X.shape[1]} columns, and it was trained for {span}"
+        return None
+
+    def infer(self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()) -> Predictor:
+        X, y = inputs_and_targets(problem)
+        outside = self.concerns(X, y)
+        for concern in outside:
+            warnings.warn(f"The data are outside what this PFN was trained for: {concern}.", stacklevel=4)
+        rows = max(SMALLEST, 1 << (len(X) - 1).bit_length())  # one compilation for each power of two
+        wide = np.zeros((rows, self.tasks.num_inputs[1]), np.float32)
+        wide[: len(X), : X.shape[1]] = X
+        long = np.zeros(rows, np.float32 if self.edges is not None else np.int32)
+        long[: len(X)] = y
+        law = answer(self.network, jnp.asarray(wide), jnp.asarray(long), jnp.asarray(len(X)), self.edges, self.scales)
+        law = dataclasses.replace(law, columns=self.tasks.num_inputs[1] - X.shape[1])
+        info = {"outside": outside, "certificate": self.certificate}
+        return Predictor({}, law, info, covary=False, outside=lambda X: self.inputs_outside(np.asarray(X)))
+
+    def restore(self, problem: Problem, arrays: dict, info: dict) -> AbstractResult:
+        return self.infer(problem, key=jax.random.key(0))
+
+    def concerns(self, X: np.ndarray, y: np.ndarray) -> list[str]:
+        """What of these data lies outside those of training."""
+        found = []
+        if len(X) > self.tasks.max_rows:
+            found.append(f"{len(X)} rows, trained for at most {self.tasks.max_rows}")
+        found += self.inputs_outside(X)
+        if self.edges is not None and len(y):
+            left, right = self.edges[0] - 4 * self.scales[0], self.edges[-1] + 4 * self.scales[1]
+            if y.min() < left or y.max() > right:
+                found.append(f"targets from {y.min():.3g} to {y.max():.3g}, trained for {left:.3g} to {right:.3g}")
+        return found
+
+    def inputs_outside(self, X: np.ndarray) -> list[str]:
+        """The same of inputs alone."""
+        low, high = self.certificate["inputs"]
+        if not len(X) or (X.min() >= low and X.max() <= high):
+            return []
+        return [f"inputs from {X.min():.3g} to {X.max():.3g}, trained for {low:.3g} to {high:.3g}"]
+
+    @property
+    def line(self) -> str:
+        """The certificate in a line."""
+        gaps = [row["gap"][0] for row in self.certificate["rows"] if row["gap"]]
+        gap = f"gap to the exact predictive {np.mean(gaps):.3f} nats" if gaps else "gap not known (no exact predictive)"
+        p = [row["p_uniform"] for row in self.certificate["rows"] if row["p_uniform"] is not None]
+        calibrated = f", calibration p >= {min(p):.2g}" if p else ""
+        return f"PFN after {self.facts['data_sets']} data sets: {gap}{calibrated}"
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the network, its certificate and what it was trained on to one file; see `PFN.load`.
+
+        Raises:
+            BundleError: where the path cannot be written.
+        """
+        from bayesdl.pfn_file import save
+
+        return save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path, model: Any = None) -> PFN:
+        """Reads what `save` wrote; it gives the same numbers.
+
+        Args:
+            path: of the file.
+            model: the NumPyro function, or the spec that holds code, that it was trained on: code is not stored.
+
+        Raises:
+            BundleError: for a file that is not one of these, or of another model.
+        """
+        from bayesdl.pfn_file import load
+
+        return load(path, model)
+
+    def __repr__(self) -> str:
+        return f"PFN({self.model}, {self.line})"
+
+
+def program_of(spec: AbstractModel, num_classes: int) -> tuple[Any, int]:
+    """The program of (X, y=None), and the number of classes (0 for a number).
+
+    Raises:
+        ModelError: where the model has no such program.
+    """
+    if isinstance(spec, AbstractTableModel):
+        likelihood: AbstractLikelihood = spec.likelihood
+        if likelihood.kind == "count":
+            raise ModelError(f"PFN predicts real numbers and classes, got {likelihood}: use bdl.NUTS() or bdl.VI() for counts.")
+        fixed = likelihood.in_units((2.0,)) != likelihood
+        if fixed and spec.standardize:
+            raise ModelError(
+                f"{likelihood} fixes a scale in the units of y, which are not known before the data: learn it (bdl.Normal()), "
+                "or give the model standardize=False."
+            )
+        classes = 0 if likelihood.kind == "real" else 2 if isinstance(likelihood, Bernoulli) else num_classes
+        return TableProgram(spec, classes or 1), classes
+    if isinstance(spec, Program):
+        return spec.function, 0
+    raise ModelError(f"PFN.train takes a table model or a NumPyro function, got {type(spec).__name__}.")
+
+
+def refuse(spec: AbstractModel, low: int, high: int, max_rows: int, num_queries: int, inputs: Any) -> None:
+    """Refuses sizes that make no sense.
+
+    Raises:
+        ModelError: naming the argument.
+    """
+    if not 1 <= low <= high:
+        raise ModelError(f"num_inputs={(low, high)}: expected a number of at least 1, or (fewest, most).")
+    if low < high and not isinstance(spec, GP):
+        raise ModelError(
+            f"num_inputs={(low, high)}: only a GP takes a range, as its kernel does not see columns that are constant, got "
+            f"{type(spec).__name__}. Train one PFN for each number of columns."
+        )
+    for name, value in (("max_rows", max_rows), ("num_queries", num_queries)):
+        if not isinstance(value, int) or value < 1:
+            raise ModelError(f"{name}={value!r}: expected a whole number of at least 1.")
+    if not (inputs in INPUTS if isinstance(inputs, str) else callable(inputs)):
+        raise ModelError(f"inputs={inputs!r}: expected 'normal', 'uniform' or a function (key, shape) -> X.")
+
+
+def refuse_program(spec: AbstractModel, tasks: Tasks) -> None:
+    """Refuses a program that cannot be drawn from, or whose target is not one number a row.
+
+    Raises:
+        ModelError: saying what was found.
+    """
+    rows = tasks.max_rows + tasks.num_queries
+    (program,) = tasks.programs
+
+    def sites(key: jax.Array, X: jax.Array) -> dict:
+        trace = handlers.trace(KeyPerName(program, key)).get_trace(X)
+        return {name: site["value"] for name, site in trace.items() if site["type"] == "sample"}
+
+    try:
+        with jax.enable_x64(tasks.double):
+            found = jax.eval_shape(sites, jax.random.key(0), jnp.zeros((rows, tasks.num_inputs[1])))
+    except Exception as error:  # a program may fail in any way
+        raise ModelError(
+            f"{spec} cannot be drawn from as program(X) with X of shape {(rows, tasks.num_inputs[1])}: {error}. Expected a "
+            "NumPyro function of (X, y=None) that uses JAX only and draws y where it is None."
+        ) from error
+    if "y" not in found:
+        raise ModelError(f"{spec} has no site 'y' to predict, but {sorted(found)}: name the observed site 'y'.")
+    if found["y"].shape != (rows,):
+        raise ModelError(f"Site 'y' has shape {found['y'].shape} for {rows} rows: expected one target a row, shape ({rows},).")
+    if isinstance(spec, Program) and not jnp.issubdtype(found["y"].dtype, jnp.floating):
+        raise ModelError(f"Site 'y' of {spec.function.__name__} is {found['y'].dtype}: expected real numbers.")
+
+
+def edges_of(tasks: Tasks, bars: int, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Edges and tails' scales of bars for the targets of a prior."""
+    with jax.enable_x64(tasks.double):
+        y = np.asarray(jax.jit(lambda key: tasks.draw(key, TARGETS).y)(key))
+    if not np.isfinite(y).all():
+        raise ModelError(f"The model's prior draws targets that are not finite ({np.mean(~np.isfinite(y)):.2%} of them).")
+    edges, scales = fitted_edges(y, bars)
+    return jnp.asarray(edges, jnp.float32), jnp.asarray(scales, jnp.float32)
+
+
+def certified(spec: AbstractModel, tasks: Tasks, network: Network, edges: Any, scales: Any, key: jax.Array) -> dict[str, Any]:
+    """The certificate as plain data."""
+    rows = checked(network, tasks, edges, scales, exact_of(spec), key, CHECKED)
+    with jax.enable_x64(tasks.double):
+        batch = jax.jit(lambda key: tasks.draw(key, CHECKED))(tagged(key, "exactness"))
+    order, leak = dependence(network, batch, tasks.num_queries)
+    return {
+        "rows": [row._asdict() for row in rows],
+        "levels": LEVELS,
+        "data_sets": CHECKED,
+        "change_with_order": order,
+        "change_with_other_queries": leak,
+        "num_inputs": tasks.num_inputs,
+        "max_rows": tasks.max_rows,
+        "inputs": (float(batch.X.min()), float(batch.X.max())),
+    }
+
+
+def exact_of(spec: AbstractModel) -> Any:
+    """The exact log predictive density where there is one: of a Gaussian process with fixed hyperparameters."""
+    if not isinstance(spec, GP):
+        return None
+    X = np.zeros((2, 1))
+    structure = spec.structure(spec.frame(X + np.arange(2)[:, None], np.arange(2.0)))
+    if not isinstance(structure, AbstractGaussianProcessRegression) or latent(spec):
+        return None
+    return lambda X, y, X_new, y_new: condition(structure, {}, X, y, X_new).law.log_prob(y_new)
+
+
+def latent(spec: GP) -> bool:
+    """Whether hyperparameters have priors."""
+    program = TableProgram(spec, 1)
+    with jax.enable_x64(True):
+        trace = handlers.trace(KeyPerName(program, jax.random.key(0))).get_trace(jnp.zeros((2, 1)))
+    return any(site["type"] == "sample" and name != "y" for name, site in trace.items())
+
+
+def inputs_and_targets(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
+    """X and y of a problem.
+
+    Raises:
+        DataError: where they are not a table and a target a row.
+    """
+    program = problem.program.program if isinstance(problem.program, WholePlates) else problem.program
+    given = list(inspect.signature(program).bind(*problem.args, **problem.kwargs).arguments.values())
+    X, y = np.asarray(given[0]), np.asarray(given[1])
+    if X.ndim != 2 or y.shape != (len(X),):
+        raise DataError(f"X and y have shapes {X.shape} and {y.shape}: PFN expects (rows, columns) and (rows,).")
+    return X, y

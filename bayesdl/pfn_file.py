@@ -1,0 +1,79 @@
+"""Saved prior-data fitted networks: a zip of `manifest.json` and `arrays.safetensors`, no code."""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesdl.bundle import LIBRARIES, SCHEMA, BundleError, model_data, read, the_model, write
+from bayesdl.pfn import PFN, program_of
+from inference.amortized.network import Network, Shape
+from inference.amortized.tasks import Tasks
+
+KIND = "bayesdl-pfn"
+KEYS = ("schema", "model", "shape", "tasks", "facts", "certificate", "versions")
+
+
+def save(pfn: PFN, path: str | Path) -> Path:
+    """See `PFN.save`."""
+    inputs = pfn.tasks.inputs if isinstance(pfn.tasks.inputs, str) else None
+    manifest = {
+        "format": KIND,
+        "schema": SCHEMA,
+        "model": model_data(pfn.model),
+        "shape": dataclasses.asdict(pfn.network.shape),
+        "tasks": {
+            "num_inputs": pfn.tasks.num_inputs,
+            "max_rows": pfn.tasks.max_rows,
+            "num_queries": pfn.tasks.num_queries,
+            "inputs": inputs,
+            "double": pfn.tasks.double,
+        },
+        "facts": pfn.facts,
+        "certificate": pfn.certificate,
+        "versions": {name: version(name) for name in LIBRARIES},
+    }
+    arrays = {f"network/{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(pfn.network))}
+    if pfn.edges is not None:
+        arrays |= {"edges": np.asarray(pfn.edges), "scales": np.asarray(pfn.scales)}
+    return write(Path(path), manifest, arrays, {})
+
+
+def load(path: str | Path, model: Any = None) -> PFN:
+    """See `PFN.load`."""
+    path = Path(path)
+    manifest, arrays, _ = read(path, KIND, KEYS, "pfn.save(...)")
+    spec = the_model(manifest["model"], model, path)
+    shape, tasks = Shape(**manifest["shape"]), manifest["tasks"] | {"num_inputs": tuple(manifest["tasks"]["num_inputs"])}
+    program, _ = program_of(spec, shape.num_classes)
+    network = weights(shape, arrays, path)
+    edges, scales = (jnp.asarray(arrays[name]) if name in arrays else None for name in ("edges", "scales"))
+    return PFN(
+        spec, Tasks((program,), (1.0,), "y", **tasks), network, edges, scales, manifest["facts"], manifest["certificate"]
+    )
+
+
+def weights(shape: Shape, arrays: dict[str, np.ndarray], path: Path) -> Network:
+    """The network of stored arrays.
+
+    Raises:
+        BundleError: where they are those of another network.
+    """
+    with jax.enable_x64(False):
+        blank = eqx.filter_eval_shape(Network.init, shape, jax.random.key(0))
+    leaves, structure = jax.tree.flatten(blank)
+    found = [arrays.get(f"network/{i}") for i in range(len(leaves))]
+    for number, (got, expected) in enumerate(zip(found, leaves, strict=True)):
+        if got is None or got.shape != expected.shape:
+            what = "no array" if got is None else f"shape {got.shape}"
+            raise BundleError(
+                f"{path} holds the weights of another network: array {number} has {what}, expected {expected.shape}."
+            )
+    return jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in found])

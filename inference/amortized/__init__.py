@@ -1,0 +1,1 @@
+"""Amortized inference: networks that read data and answer with a predictive distribution."""

@@ -1,0 +1,122 @@
+"""What a trained network is worth, measured on data sets of its prior that it has not seen.
+
+    gap          mean of -log q(y | x, data) + log p(y | x, data), where the exact predictive p is known: nats lost
+    calibration  q's cdf at y is uniform: a test of it, and coverage of central intervals
+    exactness    predictions do not depend on the order of the context, nor on other queries
+
+A calibrated network can still lose a tenth of a nat, so calibration without the gap says little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from inference.amortized.network import Network
+from inference.amortized.tasks import Batch, Tasks
+from inference.amortized.training import law
+from inference.keys import tagged
+
+LEVELS = (0.5, 0.8, 0.9, 0.95)
+ROWS = 6  # numbers of rows at which a network is checked
+
+
+class Checked(NamedTuple):
+    """At one number of rows.
+
+    Attributes:
+        num_rows: of the context.
+        nll: mean of -log q, in the units of the program's target.
+        gap: to the exact predictive, and its standard error; None where that is not known.
+        p_uniform: of the test that q's cdf at y is uniform, one query a task; None for classes.
+        coverage: share of targets in q's central intervals of `LEVELS`; None for classes.
+    """
+
+    num_rows: int
+    nll: float
+    gap: tuple[float, float] | None
+    p_uniform: float | None
+    coverage: tuple[float, ...] | None
+
+
+def checked(
+    network: Network, tasks: Tasks, edges: Any, scales: Any, exact: Callable | None, key: jax.Array, num_tasks: int
+) -> list[Checked]:
+    """The network at several numbers of rows.
+
+    Args:
+        network: trained.
+        tasks: it was trained on.
+        edges: of its bars, or None.
+        scales: of their tails.
+        exact: maps one task's (X, y, X_new, y_new) to log p(y_new | X_new, X, y), in double precision; or None.
+        key: of the tasks.
+        num_tasks: per number of rows.
+    """
+    found = []
+    with jax.enable_x64(tasks.double):
+        batch = jax.jit(lambda key: tasks.draw(key, num_tasks))(tagged(key, "checked"))
+    for num_rows in sorted({round(share * tasks.max_rows) for share in np.linspace(0, 1, ROWS) ** 2}):
+        at = batch._replace(num_rows=jnp.full(num_tasks, num_rows, jnp.int32))
+        log_q, cdf = map(np.asarray, scored(network, at, tasks.num_queries, edges, scales))
+        gap = None
+        if exact is not None:
+            lost = exact_log_probs(exact, batch, num_rows, tasks.num_queries).mean(1) - log_q.mean(1)
+            gap = float(lost.mean()), float(lost.std() / np.sqrt(num_tasks))
+        found.append(Checked(num_rows, float(-log_q.mean()), gap, *calibration(cdf if edges is not None else None)))
+    return found
+
+
+@jax.jit(static_argnames="num_queries")
+def scored(network: Network, batch: Batch, num_queries: int, edges: Any, scales: Any) -> tuple[jax.Array, jax.Array]:
+    """Log q and q's cdf at all queries' targets, shape (tasks, queries)."""
+    cache = network.condition(batch.X[:, :-num_queries], batch.y[:, :-num_queries], batch.num_rows)
+    q = law(network.predict(cache, batch.X[:, -num_queries:]), edges, scales)
+    y = batch.y[:, -num_queries:]
+    return q.log_prob(y), jnp.zeros(y.shape) if edges is None else q.cdf(y)
+
+
+def exact_log_probs(exact: Callable, batch: Batch, num_rows: int, num_queries: int) -> np.ndarray:
+    """Log p at all queries' targets, shape (tasks, queries)."""
+    with jax.enable_x64(True):
+        X, y = (jnp.asarray(np.asarray(part, np.float64)) for part in (batch.X, batch.y))
+        parts = X[:, :num_rows], y[:, :num_rows], X[:, -num_queries:], y[:, -num_queries:]
+        return np.asarray(jax.jit(lambda *parts: jax.lax.map(lambda one: exact(*one), parts))(*parts))
+
+
+def calibration(cdf: np.ndarray | None) -> tuple[float | None, tuple[float, ...] | None]:
+    """The p-value of uniformity of one query a task, and coverage of central intervals over all."""
+    if cdf is None:
+        return None, None
+    from scipy import stats
+
+    central = np.abs(2 * cdf - 1)
+    return float(stats.kstest(cdf[:, 0], "uniform").pvalue), tuple(float((central <= level).mean()) for level in LEVELS)
+
+
+def dependence(network: Network, batch: Batch, num_queries: int) -> tuple[float, float]:
+    """The largest change of a logit when the context is permuted, and when other queries change.
+
+    Each task's rows are permuted among those of its context; queries but the first are replaced.
+    """
+    context = batch.X.shape[1] - num_queries
+    rows = batch.num_rows[:, None]
+    place = jnp.arange(context)[None, :]
+    reversed_rows = jnp.where(place < rows, rows - 1 - place, place)
+    X, y = batch.X[:, :context], batch.y[:, :context]
+
+    def logits(X: jax.Array, y: jax.Array, X_new: jax.Array) -> jax.Array:
+        return network.predict(network.condition(X, y, batch.num_rows), X_new)
+
+    first = jax.jit(logits)
+    before = first(X, y, batch.X[:, context:])
+    moved = first(
+        jnp.take_along_axis(X, reversed_rows[..., None], 1), jnp.take_along_axis(y, reversed_rows, 1), batch.X[:, context:]
+    )
+    others = batch.X[:, context:].at[:, 1:].add(3.0)
+    leaked = first(X, y, others)[:, 0]
+    return float(jnp.abs(moved - before).max()), float(jnp.abs(leaked - before[:, 0]).max())

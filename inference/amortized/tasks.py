@@ -1,0 +1,91 @@
+"""Data sets that a prior-data fitted network is trained on: drawn from a program, inputs included."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from numpyro import handlers
+
+from inference.keys import tagged
+from inference.problem import KeyPerName, Program
+
+MORE_ROWS = 0.6  # exponent of a uniform share: below 1 large contexts, which are learned more slowly, come more often
+INPUTS = ("normal", "uniform")
+
+
+class Batch(NamedTuple):
+    """Data sets of one shape.
+
+    Attributes:
+        X: inputs of all rows, shape (tasks, rows, inputs); the last ones are queries.
+        y: their targets, shape (tasks, rows).
+        num_rows: of each task's context, shape (tasks,); those from there to the queries are padding.
+    """
+
+    X: jax.Array
+    y: jax.Array
+    num_rows: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Tasks:
+    """A distribution over data sets.
+
+    Attributes:
+        programs: NumPyro programs `program(X)`, of which each task draws one, and whose observed site is `site`.
+        weights: probabilities of the programs.
+        site: the target.
+        num_inputs: fewest and most columns; others are zero.
+        max_rows: of a context; its number of rows is max_rows times a uniform number to the power `MORE_ROWS`.
+        num_queries: rows to predict.
+        inputs: "normal" or "uniform" (on the unit cube), or a function (key, shape) -> X.
+        double: whether programs need 64 bits.
+    """
+
+    programs: tuple[Program, ...]
+    weights: tuple[float, ...]
+    site: str
+    num_inputs: tuple[int, int]
+    max_rows: int
+    num_queries: int
+    inputs: Any = "normal"
+    double: bool = False
+
+    def draw(self, key: jax.Array, num_tasks: int) -> Batch:
+        """So many tasks; a JAX function."""
+        X, y = jax.vmap(self.one)(jax.random.split(tagged(key, "tasks"), num_tasks))
+        share = jax.random.uniform(tagged(key, "rows"), (num_tasks,), jnp.float32) ** MORE_ROWS
+        rows = jnp.floor(share * (self.max_rows + 1)).astype(jnp.int32).clip(0, self.max_rows)
+        kind = jnp.int32 if jnp.issubdtype(y.dtype, jnp.integer) else jnp.float32
+        return Batch(X.astype(jnp.float32), y.astype(kind), rows)
+
+    def one(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Inputs and targets of one task."""
+        X = self.draw_inputs(key)
+        draws = [lambda key, program=program: self.target(program, key, X) for program in self.programs]
+        if len(draws) == 1:
+            return X, draws[0](key)
+        which = jax.random.choice(tagged(key, "program"), len(draws), p=jnp.asarray(self.weights))
+        return X, jax.lax.switch(which, draws, key)
+
+    def draw_inputs(self, key: jax.Array) -> jax.Array:
+        """Inputs, with columns that are not used at zero."""
+        low, high = self.num_inputs
+        shape, dtype = (self.max_rows + self.num_queries, high), jnp.float64 if self.double else jnp.float32
+        if isinstance(self.inputs, Callable):
+            X = self.inputs(tagged(key, "inputs"), shape).astype(dtype)
+        else:
+            law = jax.random.normal if self.inputs == "normal" else jax.random.uniform
+            X = law(tagged(key, "inputs"), shape, dtype)
+        if low == high:
+            return X
+        used = jax.random.randint(tagged(key, "columns"), (), low, high + 1)
+        return jnp.where(jnp.arange(high)[None, :] < used, X, 0.0)
+
+    def target(self, program: Program, key: jax.Array, X: jax.Array) -> jax.Array:
+        """A draw of the target, the program's parameters included."""
+        return handlers.trace(KeyPerName(program, key)).get_trace(X)[self.site]["value"]

@@ -1,0 +1,235 @@
+"""Prior-data fitted networks: bars against numerical integration, the network's invariances, training against exact answers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from scipy import stats
+
+import bayesdl as bdl
+from bayesdl.cells import ModelError
+from inference.amortized.bars import Bars, fitted_edges
+from inference.amortized.network import Network, Shape
+from inference.amortized.tasks import Tasks
+
+SMALL = {"max_rows": 10, "width": 16, "layers": 2, "heads": 2, "hidden": 32, "bars": 50, "progress": False}
+GP = bdl.GP(bdl.kernels.RBF(lengthscale=0.5, variance=1.0), bdl.Normal(0.1), standardize=False)
+
+
+def normal_mean(X, y=None):
+    """Rows say nothing but by their number: y ~ N(mu, 1), mu ~ N(0, 1)."""
+    mu = numpyro.sample("mu", dist.Normal(0.0, 1.0))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+
+@pytest.fixture(scope="module")
+def bars():
+    """Five laws on edges of normal targets; of the first the outer bars hold much."""
+    rng = np.random.default_rng(0)
+    edges, scales = fitted_edges(rng.normal(size=100_000), 100)
+    logits = rng.normal(size=(5, 100))
+    logits[0, [0, -1]] = 4.0
+    return Bars(jnp.asarray(logits), jnp.asarray(edges), jnp.asarray(scales))
+
+
+def test_density_cdf_and_moments_are_of_one_distribution(bars):
+    y = np.linspace(-9, 9, 90_001)
+    with jax.enable_x64(True):
+        law = Bars(*(jnp.asarray(np.asarray(part), jnp.float64) for part in (bars.logits, bars.edges, bars.scales)))
+        density = np.exp(np.asarray(law.log_prob(jnp.asarray(y)[:, None])))
+        cdf = np.asarray(law.cdf(jnp.asarray(y)[:, None]))
+        mean, variance = np.asarray(law.mean), np.asarray(law.variance)
+    np.testing.assert_allclose(np.trapezoid(density, y, axis=0), 1, atol=1e-4)
+    between = np.concatenate([np.zeros((1, 5)), np.cumsum((density[1:] + density[:-1]) / 2 * (y[1] - y[0]), axis=0)])
+    np.testing.assert_allclose(cdf - cdf[0], between, atol=1e-4)
+    np.testing.assert_allclose(np.trapezoid(density * y[:, None], y, axis=0), mean, atol=1e-4)
+    np.testing.assert_allclose(np.trapezoid(density * (y[:, None] - mean) ** 2, y, axis=0), variance, rtol=1e-3)
+
+
+def test_quantiles_invert_the_cdf_in_the_tails_too(bars):
+    q = jnp.concatenate([jnp.linspace(1e-4, 1 - 1e-4, 999), jnp.array([1e-3, 0.999])])[:, None]
+    values = bars.icdf(q)
+    assert float(values.min()) < float(bars.edges[0, 0]) < float(bars.edges[0, -1]) < float(values.max())
+    np.testing.assert_allclose(bars.cdf(values), jnp.broadcast_to(q, values.shape), atol=1e-5)
+    draws = np.asarray(bars.sample(jax.random.key(0), (20_000,)))
+    for column in range(5):
+        uniform = np.asarray(bars.cdf(jnp.asarray(draws)))[:, column]
+        assert stats.kstest(uniform, "uniform").pvalue > 0.001
+
+
+def test_the_best_bars_lose_little_of_a_normal_law():
+    """100 equally probable bars with edges of two million targets, against the entropy of N(0, 1)."""
+    rng = np.random.default_rng(0)
+    edges, scales = fitted_edges(rng.normal(size=2_000_000), 100)
+    law = Bars(jnp.zeros(100), jnp.asarray(edges), jnp.asarray(scales))
+    points = stats.norm.ppf((np.arange(100_000) + 0.5) / 100_000)
+    lost = -float(law.log_prob(jnp.asarray(points)).mean()) - stats.norm.entropy()
+    assert 0 <= lost + 1e-4 < 0.005
+    assert float(law.variance) == pytest.approx(1.0, abs=0.02)
+
+
+def test_targets_with_ties_have_no_bars():
+    with pytest.raises(ValueError, match="have ties"):
+        fitted_edges(np.arange(10).repeat(100), 50)
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Weights of a network that does something: none is zero."""
+    blank = Network.init(Shape(2, 5, width=16, layers=2, heads=2, hidden=32), jax.random.key(0))
+    leaves, structure = jax.tree.flatten(blank)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    return jax.tree.unflatten(
+        structure, [leaf + 0.2 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
+    )
+
+
+def context(rows=9, queries=6, seed=0):
+    rng = np.random.default_rng(seed)
+    return (jnp.asarray(rng.normal(size=(1, n, 2)), jnp.float32) for n in (rows, queries)), rng
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5])
+def test_padding_order_and_other_queries_change_nothing(network, rows):
+    (X, X_new), rng = context()
+    y = jnp.asarray(rng.normal(size=(1, 9)), jnp.float32)
+    count = jnp.array([rows])
+    expected = network.predict(network.condition(X, y, count), X_new)
+    assert float(jnp.abs(expected).max()) > 0.1
+
+    padded = network.condition(X.at[:, rows:].set(7.0), y.at[:, rows:].set(-5.0), count)
+    np.testing.assert_array_equal(network.predict(padded, X_new), expected)  # padding is never attended to
+
+    order = np.r_[np.arange(rows)[::-1], np.arange(rows, 9)]
+    moved = network.predict(network.condition(X[:, order], y[:, order], count), X_new)
+    np.testing.assert_allclose(moved, expected, atol=1e-4)
+
+    cache = network.condition(X, y, count)
+    others = network.predict(cache, X_new.at[:, 1:].add(3.0))
+    np.testing.assert_array_equal(others[:, 0], expected[:, 0])
+    one_by_one = jnp.concatenate([network.predict(cache, X_new[:, i : i + 1]) for i in range(6)], 1)
+    np.testing.assert_allclose(one_by_one, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_context_matters(network):
+    (X, X_new), rng = context()
+    y = jnp.asarray(rng.normal(size=(1, 9)), jnp.float32)
+    few, many = (network.predict(network.condition(X, y, jnp.array([n])), X_new) for n in (4, 5))
+    assert float(jnp.abs(few - many).max()) > 1e-3
+
+
+def test_tasks_are_draws_of_the_program():
+    """Second moments of a Gaussian process's targets against its covariance, z < 4; unused columns are zero."""
+    program = bdl.pfn.program_of(GP, 2)[0]
+    tasks = Tasks((program,), (1.0,), "y", (1, 3), 4, 2, "uniform", double=True)
+    with jax.enable_x64(True):
+        batch = jax.jit(lambda key: tasks.draw(key, 4000))(jax.random.key(0))
+    X, y = np.asarray(batch.X, float), np.asarray(batch.y, float)
+    K = np.exp(-((X[:, :, None] - X[:, None]) ** 2).sum(-1) / (2 * 0.5**2)) + 0.01 * np.eye(6)
+    error = y[:, :, None] * y[:, None, :] - K
+    assert np.abs(error.mean(0) / (error.std(0) / np.sqrt(4000))).max() < 4
+    used = (X != 0).any(1).sum(1)
+    assert set(used) == {1, 2, 3}
+    assert set(np.asarray(batch.num_rows)) == set(range(5))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return bdl.PFN.train(normal_mean, steps=600, learning_rate=3e-3, **SMALL)
+
+
+def test_a_conjugate_model_is_learned(trained):
+    """p(y | data) = N(sum / (n + 1), 1 + 1 / (n + 1)): the gap to it over many data sets, at several numbers of rows."""
+    rng, gaps = np.random.default_rng(0), []
+    for rows in (1, 3, 10):
+        y = rng.normal(size=(300, 1)) + rng.normal(size=(300, rows + 1))
+        mean, sd = y[:, :rows].sum(1) / (rows + 1), np.sqrt(1 + 1 / (rows + 1))
+        X = rng.normal(size=(300, rows + 1, 1))
+        laws = jax.vmap(lambda X, y: trained_law(trained, X, y))(jnp.asarray(X, jnp.float32), jnp.asarray(y, jnp.float32))
+        gaps.append(np.mean(stats.norm.logpdf(y[:, -1], mean, sd) - np.asarray(laws)))
+    assert max(gaps) < 0.05
+    assert trained.facts["skipped_steps"] == 0
+
+
+def trained_law(pfn, X, y):
+    """Log q of the last row given the others."""
+    from inference.amortized.training import law
+
+    rows = len(X) - 1
+    cache = pfn.network.condition(X[None, :rows], y[None, :rows], jnp.array([rows]))
+    return law(pfn.network.predict(cache, X[None, rows:])[0, 0], pfn.edges, pfn.scales).log_prob(y[rows])
+
+
+def test_fit_predicts_and_is_saved(trained, tmp_path):
+    X, y = np.random.default_rng(0).normal(size=(7, 1)), np.random.default_rng(1).normal(size=7) + 1
+    post = bdl.fit(normal_mean, X, y, engine=trained, progress=False)
+    prediction = post.predict(X[:3])
+    assert prediction.mean[0] == pytest.approx(y.sum() / 8, abs=0.2)
+    assert prediction.std[0] == pytest.approx(np.sqrt(1 + 1 / 8), rel=0.15)
+    np.testing.assert_allclose(prediction.cdf(prediction.quantile(0.9)), 0.9, atol=1e-3)
+
+    again = bdl.PFN.load(trained.save(tmp_path / "mean.pfn"), model=normal_mean)
+    assert repr(again) == repr(trained)
+    np.testing.assert_array_equal(bdl.fit(normal_mean, X, y, engine=again, progress=False).predict(X[:3]).mean, prediction.mean)
+    loaded = bdl.load(post.save(tmp_path / "fit.bdl"), model=normal_mean, engine=trained)
+    np.testing.assert_array_equal(loaded.predict(X[:3]).mean, prediction.mean)
+    with pytest.raises(bdl.BundleError, match="not a bayesdl-pfn bundle"):
+        bdl.PFN.load(tmp_path / "fit.bdl")
+
+
+def test_what_lies_outside_training_is_said(trained):
+    X, y = np.zeros((7, 1)), np.zeros(7)
+    with pytest.warns(UserWarning, match="12 rows, trained for at most 10"):
+        bdl.fit(normal_mean, np.zeros((12, 1)), np.zeros(12), engine=trained, progress=False)
+    with pytest.warns(UserWarning, match="targets from 0 to 90, trained for"):
+        bdl.fit(normal_mean, X, y + 90 * (np.arange(7) == 3), engine=trained, progress=False)
+    post = bdl.fit(normal_mean, X, y, engine=trained, progress=False)
+    assert post.raw.info["outside"] == []
+    with pytest.warns(UserWarning, match="inputs from 50 to 50, trained for"):
+        post.predict(X + 50)
+    with pytest.raises(bdl.UnsupportedError, match="X has 2 columns, and it was trained for 1"):
+        bdl.fit(normal_mean, np.zeros((7, 2)), y, engine=trained, progress=False)
+    with pytest.raises(bdl.UnsupportedError, match="it was trained on"):
+        bdl.fit(GP, X + np.arange(7)[:, None], np.arange(7.0), engine=trained, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "message"),
+    [
+        (bdl.GP(likelihood=bdl.Normal(0.1)), {}, "fixes a scale in the units of y"),
+        (bdl.BNN(likelihood=bdl.Poisson()), {}, "predicts real numbers and classes"),
+        (bdl.BNN(), {"num_inputs": (1, 3)}, "only a GP takes a range"),
+        (bdl.BNN(), {"num_inputs": 0}, "expected a number of at least 1"),
+        (bdl.BNN(), {"max_rows": 0}, "expected a whole number of at least 1"),
+        (bdl.BNN(), {"inputs": "gaussian"}, "expected 'normal', 'uniform' or a function"),
+        (lambda X, y=None: numpyro.sample("z", dist.Normal(0, 1)), {}, "no site 'y' to predict"),
+        (lambda X, y=None: numpyro.sample("y", dist.Normal(0, 1)), {}, "expected one target a row"),
+        (lambda X, y=None: numpyro.sample("y", dist.Normal(float(X.sum()), 1)), {}, "cannot be drawn from"),
+    ],
+)
+def test_models_that_cannot_be_amortized_are_refused(model, settings, message):
+    with pytest.raises(ModelError, match=message):
+        bdl.PFN.train(model, steps=1, **SMALL | settings)
+
+
+def test_equal_seeds_give_equal_networks_and_a_gp_has_its_gap():
+    first, second = (bdl.PFN.train(GP, steps=3, **SMALL) for _ in range(2))
+    for one, other in zip(jax.tree.leaves(first.network), jax.tree.leaves(second.network), strict=True):
+        np.testing.assert_array_equal(one, other)
+    gaps = [row["gap"] for row in first.certificate["rows"]]
+    assert all(gap > -4 * error for gap, error in gaps)
+    assert gaps[-1][0] > 0.5  # after three steps it has learned next to nothing, and says so
+    assert first.certificate["change_with_other_queries"] == 0
+
+
+def test_classes():
+    model = bdl.BNN(hidden=(), likelihood=bdl.Bernoulli(), standardize=False)
+    pfn = bdl.PFN.train(model, steps=400, learning_rate=3e-3, **SMALL)
+    X = np.linspace(-2, 2, 10)[:, None]
+    y = np.where(X[:, 0] > 0, "yes", "no")
+    prediction = bdl.fit(model, X, y, engine=pfn, progress=False).predict(np.array([[-2.0], [2.0]]))
+    np.testing.assert_allclose(prediction.probs.sum(1), 1, rtol=1e-6)
+    assert prediction.probs[0, 0] > 0.6 and prediction.probs[1, 1] > 0.6
