@@ -13,7 +13,6 @@ from numpyro import handlers
 from inference.keys import tagged
 from inference.problem import KeyPerName, Program
 
-MORE_ROWS = 0.6  # exponent of a uniform share: below 1 large contexts, which are learned more slowly, come more often
 INPUTS = ("normal", "uniform")
 
 
@@ -40,7 +39,7 @@ class Tasks:
         weights: probabilities of the programs.
         site: the target.
         num_inputs: fewest and most columns; others are zero.
-        max_rows: of a context; its number of rows is max_rows times a uniform number to the power `MORE_ROWS`.
+        max_rows: of a context.
         num_queries: rows to predict.
         inputs: "normal" or "uniform" (on the unit cube), or a function (key, shape) -> X.
         double: whether programs need 64 bits.
@@ -58,10 +57,15 @@ class Tasks:
     def draw(self, key: jax.Array, num_tasks: int) -> Batch:
         """So many tasks; a JAX function."""
         X, y = jax.vmap(self.one)(jax.random.split(tagged(key, "tasks"), num_tasks))
-        share = jax.random.uniform(tagged(key, "rows"), (num_tasks,), jnp.float32) ** MORE_ROWS
-        rows = jnp.floor(share * (self.max_rows + 1)).astype(jnp.int32).clip(0, self.max_rows)
+        rows = self.draw_rows(tagged(key, "rows"), num_tasks)
         kind = jnp.int32 if jnp.issubdtype(y.dtype, jnp.integer) else jnp.float32
         return Batch(X.astype(jnp.float32), y.astype(kind), rows)
+
+    def draw_rows(self, key: jax.Array, num_tasks: int) -> jax.Array:
+        """Numbers of rows of contexts: density 1/2 + x of x = rows / max_rows, as large contexts are learned more slowly."""
+        share = jax.random.uniform(key, (2, num_tasks), jnp.float32)
+        share = jnp.where(jnp.arange(num_tasks) % 2 == 0, share[0], share.max(0))  # the larger of two has density 2 x
+        return jnp.floor(share * (self.max_rows + 1)).astype(jnp.int32).clip(0, self.max_rows)
 
     def one(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Inputs and targets of one task."""
