@@ -95,8 +95,6 @@ def throughput(pfn: Any, schedule: Schedule) -> float:
     with jax.enable_x64(pfn.tasks.double):
         start = schedule.optimizer().init(pfn.network)
         state = State(pfn.network, jax.tree.map(jnp.copy, pfn.network), start, jnp.zeros((), jnp.int32))
-            pfn.network, jax.tree.map(jnp.copy, pfn.network), schedule.optimizer().init(pfn.network), jnp.zeros((), jnp.int32)
-        )
         for repeat in range(6):
             started = time.process_time()
             given = jax.random.key(repeat), jnp.asarray(BLOCK), pfn.edges, pfn.scales
