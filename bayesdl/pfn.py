@@ -121,7 +121,7 @@ class PFN(AbstractEngine):
         low, high = (num_inputs, num_inputs) if isinstance(num_inputs, int) else num_inputs
         program, classes = program_of(spec, num_classes)
         refuse(spec, low, high, max_rows, num_queries, inputs)
-        tasks = Tasks((program,), (1.0,), "y", (low, high), max_rows, num_queries, inputs, spec.double_precision)
+        tasks = Tasks(program, "y", (low, high), max_rows, num_queries, inputs, spec.double_precision)
         refuse_program(spec, tasks)
         key, shown = jax.random.key(seed), as_progress(progress)
         edges, scales = (None, None) if classes else edges_of(tasks, bars, tagged(key, "edges"))
@@ -142,9 +142,8 @@ class PFN(AbstractEngine):
         return pfn
 
     def supports(self, problem: Problem) -> str | None:
-        (program,) = self.tasks.programs
         posed = traceable(problem.program) or getattr(problem.program, "program", problem.program)
-        if posed != program:
+        if posed != self.tasks.program:
             return f"it was trained on {self.model}; train another with bdl.PFN.train, or fit that model"
         X, _ = inputs_and_targets(problem)
         low, high = self.tasks.num_inputs
@@ -278,10 +277,9 @@ def refuse_program(spec: AbstractModel, tasks: Tasks) -> None:
         ModelError: saying what was found.
     """
     rows = tasks.max_rows + tasks.num_queries
-    (program,) = tasks.programs
 
     def sites(key: jax.Array, X: jax.Array) -> dict:
-        trace = handlers.trace(KeyPerName(program, key)).get_trace(X)
+        trace = handlers.trace(KeyPerName(tasks.program, key)).get_trace(X)
         return {name: site["value"] for name, site in trace.items() if site["type"] == "sample"}
 
     try:

@@ -55,9 +55,7 @@ def load(path: str | Path, model: Any = None) -> PFN:
     program, _ = program_of(spec, shape.num_classes)
     network = weights(shape, arrays, path)
     edges, scales = (jnp.asarray(arrays[name]) if name in arrays else None for name in ("edges", "scales"))
-    return PFN(
-        spec, Tasks((program,), (1.0,), "y", **tasks), network, edges, scales, manifest["facts"], manifest["certificate"]
-    )
+    return PFN(spec, Tasks(program, "y", **tasks), network, edges, scales, manifest["facts"], manifest["certificate"])
 
 
 def weights(shape: Shape, arrays: dict[str, np.ndarray], path: Path) -> Network:

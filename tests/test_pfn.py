@@ -126,7 +126,7 @@ def test_the_context_matters(network):
 def test_tasks_are_draws_of_the_program():
     """Second moments of a Gaussian process's targets against its covariance, z < 4; unused columns are zero."""
     program = program_of(GP, 2)[0]
-    tasks = Tasks((program,), (1.0,), "y", (1, 3), 4, 2, "uniform", double=True)
+    tasks = Tasks(program, "y", (1, 3), 4, 2, "uniform", double=True)
     with jax.enable_x64(True):
         batch = jax.jit(lambda key: tasks.draw(key, 4000))(jax.random.key(0))
     X, y = np.asarray(batch.X, float), np.asarray(batch.y, float)

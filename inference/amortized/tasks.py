@@ -35,8 +35,7 @@ class Tasks:
     """A distribution over data sets.
 
     Attributes:
-        programs: NumPyro programs `program(X)`, of which each task draws one, and whose observed site is `site`.
-        weights: probabilities of the programs.
+        program: a NumPyro program `program(X)` that draws its target where none is given.
         site: the target.
         num_inputs: fewest and most columns; others are zero.
         max_rows: of a context.
@@ -45,8 +44,7 @@ class Tasks:
         double: whether programs need 64 bits.
     """
 
-    programs: tuple[Program, ...]
-    weights: tuple[float, ...]
+    program: Program
     site: str
     num_inputs: tuple[int, int]
     max_rows: int
@@ -70,11 +68,7 @@ class Tasks:
     def one(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Inputs and targets of one task."""
         X = self.draw_inputs(key)
-        draws = [lambda key, program=program: self.target(program, key, X) for program in self.programs]
-        if len(draws) == 1:
-            return X, draws[0](key)
-        which = jax.random.choice(tagged(key, "program"), len(draws), p=jnp.asarray(self.weights))
-        return X, jax.lax.switch(which, draws, key)
+        return X, handlers.trace(KeyPerName(self.program, key)).get_trace(X)[self.site]["value"]
 
     def draw_inputs(self, key: jax.Array) -> jax.Array:
         """Inputs, with columns that are not used at zero."""
@@ -89,7 +83,3 @@ class Tasks:
             return X
         used = jax.random.randint(tagged(key, "columns"), (), low, high + 1)
         return jnp.where(jnp.arange(high)[None, :] < used, X, 0.0)
-
-    def target(self, program: Program, key: jax.Array, X: jax.Array) -> jax.Array:
-        """A draw of the target, the program's parameters included."""
-        return handlers.trace(KeyPerName(program, key)).get_trace(X)[self.site]["value"]
