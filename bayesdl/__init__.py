@@ -5,6 +5,7 @@ pred = post.predict(X_new)
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 import inference
 
@@ -44,6 +45,9 @@ from bayesdl.likelihoods import Bernoulli, Categorical, NegativeBinomial, Normal
 from bayesdl.model import Program
 from bayesdl.posterior import Posterior
 from inference.checkpoint import CheckpointError
+
+if TYPE_CHECKING:
+    from bayesdl.pfn import PFN
 
 __version__ = "0.1.0"
 

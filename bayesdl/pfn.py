@@ -7,6 +7,7 @@ p(y | x, data) (Mueller et al. 2022, arXiv:2112.10510). `PFN` is the trained net
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import warnings
 from pathlib import Path
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
 
+from bayesdl.bundle import hash_arrays
 from bayesdl.cells import DataError, ModelError
 from bayesdl.gp import GP
 from bayesdl.likelihoods import AbstractLikelihood, Bernoulli
@@ -30,10 +32,9 @@ from inference.amortized.training import Schedule, train
 from inference.engine import AbstractEngine
 from inference.exact.gp import condition
 from inference.keys import tagged
-from inference.problem import KeyPerName, Problem, WholePlates, traceable
+from inference.problem import KeyPerName, Problem, ProblemError, WholePlates, traceable
 from inference.progress import AbstractProgress, Silent, as_progress
 from inference.result import AbstractResult, Predictor
-from inference.structure import AbstractGaussianProcessRegression
 
 TARGETS = 4096  # data sets whose targets give the bars' edges
 SMALLEST = 8  # rows of a padded data set, at least
@@ -120,9 +121,10 @@ class PFN(AbstractEngine):
         spec = as_model(model)
         low, high = (num_inputs, num_inputs) if isinstance(num_inputs, int) else num_inputs
         program, classes = program_of(spec, num_classes)
-        refuse(spec, low, high, max_rows, num_queries, inputs)
+        refuse(spec, low, high, max_rows, num_queries, inputs, bars)
         tasks = Tasks(program, "y", (low, high), max_rows, num_queries, inputs, spec.double_precision)
         refuse_program(spec, tasks)
+        exact = exact_of(spec, high)
         key, shown = jax.random.key(seed), as_progress(progress)
         edges, scales = (None, None) if classes else edges_of(tasks, bars, tagged(key, "edges"))
         shape = Shape(high, classes or bars, classes, width, layers, heads, hidden, frequencies)
@@ -136,15 +138,19 @@ class PFN(AbstractEngine):
             "seconds": trained.seconds[0],
             "cpu_seconds": trained.seconds[1],
         }
-        certificate = certified(spec, tasks, trained.network, edges, scales, tagged(key, "certificate"))
+        certificate = certified(exact, tasks, trained.network, edges, scales, tagged(key, "certificate"))
         pfn = cls(spec, tasks, trained.network, edges, scales, facts, certificate)
         shown.note(pfn.line)
         return pfn
 
     def supports(self, problem: Problem) -> str | None:
         posed = traceable(problem.program) or getattr(problem.program, "program", problem.program)
-        if posed != self.tasks.program:
-            return f"it was trained on {self.model}; train another with bdl.PFN.train, or fit that model"
+        if posed != self.tasks.program or problem.observed != ("y",):
+            return f"it was trained on y of {self.model}; train another with bdl.PFN.train, or fit that model"
+        first, *others = arguments(problem)
+        given = [name for name in others if name != "y" and arguments(problem)[name] is not None]
+        if given:
+            return f"it was trained on functions of {first} and y alone, and argument '{given[0]}' is given"
         X, _ = inputs_and_targets(problem)
         low, high = self.tasks.num_inputs
         if not low <= X.shape[1] <= high:
@@ -164,10 +170,13 @@ class PFN(AbstractEngine):
         long[: len(X)] = y
         law = answer(self.network, jnp.asarray(wide), jnp.asarray(long), jnp.asarray(len(X)), self.edges, self.scales)
         law = dataclasses.replace(law, columns=self.tasks.num_inputs[1] - X.shape[1])
-        info = {"outside": outside, "certificate": self.certificate}
+        info = {"outside": outside, "certificate": self.certificate, "network": self.hash}
         return Predictor({}, law, info, covary=False, outside=lambda X: self.inputs_outside(np.asarray(X)))
 
     def restore(self, problem: Problem, arrays: dict, info: dict) -> AbstractResult:
+        reason = self.supports(problem)
+        if reason or info["network"] != self.hash:
+            raise ProblemError(f"It was fitted with another PFN than the one given{f': {reason}' if reason else ''}.")
         return self.infer(problem, key=jax.random.key(0))
 
     def concerns(self, X: np.ndarray, y: np.ndarray) -> list[str]:
@@ -188,6 +197,11 @@ class PFN(AbstractEngine):
         if not len(X) or (X.min() >= low and X.max() <= high):
             return []
         return [f"inputs from {X.min():.3g} to {X.max():.3g}, trained for {low:.3g} to {high:.3g}"]
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """Of the network's weights and the bars."""
+        return hash_arrays([np.asarray(leaf) for leaf in jax.tree.leaves((self.network, self.edges, self.scales))])
 
     @property
     def line(self) -> str:
@@ -250,7 +264,7 @@ def program_of(spec: AbstractModel, num_classes: int) -> tuple[Any, int]:
     raise ModelError(f"PFN.train takes a table model or a NumPyro function, got {type(spec).__name__}.")
 
 
-def refuse(spec: AbstractModel, low: int, high: int, max_rows: int, num_queries: int, inputs: Any) -> None:
+def refuse(spec: AbstractModel, low: int, high: int, max_rows: int, num_queries: int, inputs: Any, bars: Any) -> None:
     """Refuses sizes that make no sense.
 
     Raises:
@@ -258,11 +272,14 @@ def refuse(spec: AbstractModel, low: int, high: int, max_rows: int, num_queries:
     """
     if not 1 <= low <= high:
         raise ModelError(f"num_inputs={(low, high)}: expected a number of at least 1, or (fewest, most).")
-    if low < high and not isinstance(spec, GP):
+    if low < high and not (isinstance(spec, GP) and same_at(spec, low, high)):
         raise ModelError(
-            f"num_inputs={(low, high)}: only a GP takes a range, as its kernel does not see columns that are constant, got "
-            f"{type(spec).__name__}. Train one PFN for each number of columns."
+            f"num_inputs={(low, high)}: only a GP takes a range, whose kernel does not see columns that are constant and whose "
+            f"hyperparameters have the same priors for each number of columns, got {spec}. Give lengthscale a prior of its "
+            "own, or train one PFN for each number of columns."
         )
+    if not isinstance(bars, int) or bars < 3:
+        raise ModelError(f"bars={bars!r}: expected a whole number of at least 3.")
     for name, value in (("max_rows", max_rows), ("num_queries", num_queries)):
         if not isinstance(value, int) or value < 1:
             raise ModelError(f"{name}={value!r}: expected a whole number of at least 1.")
@@ -308,9 +325,9 @@ def edges_of(tasks: Tasks, bars: int, key: jax.Array) -> tuple[jax.Array, jax.Ar
     return jnp.asarray(edges, jnp.float32), jnp.asarray(scales, jnp.float32)
 
 
-def certified(spec: AbstractModel, tasks: Tasks, network: Network, edges: Any, scales: Any, key: jax.Array) -> dict[str, Any]:
+def certified(exact: Any, tasks: Tasks, network: Network, edges: Any, scales: Any, key: jax.Array) -> dict[str, Any]:
     """The certificate as plain data."""
-    rows = checked(network, tasks, edges, scales, exact_of(spec), key, CHECKED)
+    rows = checked(network, tasks, edges, scales, exact, key, CHECKED)
     with jax.enable_x64(tasks.double):
         batch = jax.jit(lambda key: tasks.draw(key, CHECKED))(tagged(key, "exactness"))
     order, leak = dependence(network, batch, tasks.num_queries)
@@ -322,27 +339,41 @@ def certified(spec: AbstractModel, tasks: Tasks, network: Network, edges: Any, s
         "change_with_other_queries": leak,
         "num_inputs": tasks.num_inputs,
         "max_rows": tasks.max_rows,
-        "inputs": (float(batch.X.min()), float(batch.X.max())),
+        "inputs": (0.0, 1.0) if tasks.inputs == "uniform" else (float(batch.X.min()), float(batch.X.max())),
     }
 
 
-def exact_of(spec: AbstractModel) -> Any:
+def exact_of(spec: AbstractModel, num_inputs: int) -> Any:
     """The exact log predictive density where there is one: of a Gaussian process with fixed hyperparameters."""
-    if not isinstance(spec, GP):
+    if not isinstance(spec, GP) or hyperparameters(spec, num_inputs):
         return None
-    X = np.zeros((2, 1))
-    structure = spec.structure(spec.frame(X + np.arange(2)[:, None], np.arange(2.0)))
-    if not isinstance(structure, AbstractGaussianProcessRegression) or latent(spec):
-        return None
+    structure = spec.structure(spec.frame(np.arange(2.0)[:, None] + np.arange(num_inputs), np.arange(2.0)))
     return lambda X, y, X_new, y_new: condition(structure, {}, X, y, X_new).law.log_prob(y_new)
 
 
-def latent(spec: GP) -> bool:
-    """Whether hyperparameters have priors."""
-    program = TableProgram(spec, 1)
+def hyperparameters(spec: GP, num_inputs: int) -> dict[str, Any]:
+    """The laws of a Gaussian process's latent sites for so many columns."""
     with jax.enable_x64(True):
-        trace = handlers.trace(KeyPerName(program, jax.random.key(0))).get_trace(jnp.zeros((2, 1)))
-    return any(site["type"] == "sample" and name != "y" for name, site in trace.items())
+        trace = handlers.trace(KeyPerName(TableProgram(spec, 1), jax.random.key(0))).get_trace(jnp.zeros((2, num_inputs)))
+    return {name: site["fn"] for name, site in trace.items() if site["type"] == "sample" and name != "y"}
+
+
+def same_at(spec: GP, low: int, high: int) -> bool:
+    """Whether hyperparameters have priors of the same mean and variance for both numbers; code is not looked into."""
+    if "TinyGP" in repr(spec.kernel):
+        return False
+    few, many = hyperparameters(spec, low), hyperparameters(spec, high)
+
+    def moments(law: Any) -> list:
+        return [np.unique(np.asarray(part)).tolist() for part in (law.mean, law.variance)]
+
+    return few.keys() == many.keys() and all(moments(few[name]) == moments(many[name]) for name in few)
+
+
+def arguments(problem: Problem) -> dict[str, Any]:
+    """The arguments of a problem's program by name."""
+    program = problem.program.program if isinstance(problem.program, WholePlates) else problem.program
+    return dict(inspect.signature(program).bind(*problem.args, **problem.kwargs).arguments)
 
 
 def inputs_and_targets(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
@@ -351,9 +382,8 @@ def inputs_and_targets(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         DataError: where they are not a table and a target a row.
     """
-    program = problem.program.program if isinstance(problem.program, WholePlates) else problem.program
-    given = list(inspect.signature(program).bind(*problem.args, **problem.kwargs).arguments.values())
-    X, y = np.asarray(given[0]), np.asarray(given[1])
+    given = arguments(problem)
+    X, y = np.asarray(next(iter(given.values()))), np.asarray(given.get("y"))
     if X.ndim != 2 or y.shape != (len(X),):
         raise DataError(f"X and y have shapes {X.shape} and {y.shape}: PFN expects (rows, columns) and (rows,).")
     return X, y

@@ -11,14 +11,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpyro import handlers
 
 from bayesdl.bundle import LIBRARIES, SCHEMA, BundleError, model_data, read, the_model, write
 from bayesdl.pfn import PFN, program_of
 from inference.amortized.network import Network, Shape
 from inference.amortized.tasks import Tasks
+from inference.problem import KeyPerName, hash_of
 
 KIND = "bayesdl-pfn"
-KEYS = ("schema", "model", "shape", "tasks", "facts", "certificate", "versions")
+KEYS = ("schema", "model", "program", "shape", "tasks", "facts", "certificate", "versions")
 
 
 def save(pfn: PFN, path: str | Path) -> Path:
@@ -29,6 +31,7 @@ def save(pfn: PFN, path: str | Path) -> Path:
         "schema": SCHEMA,
         "model": model_data(pfn.model),
         "shape": dataclasses.asdict(pfn.network.shape),
+        "program": program_hash(pfn.tasks),
         "tasks": {
             "num_inputs": pfn.tasks.num_inputs,
             "max_rows": pfn.tasks.max_rows,
@@ -55,7 +58,18 @@ def load(path: str | Path, model: Any = None) -> PFN:
     program, _ = program_of(spec, shape.num_classes)
     network = weights(shape, arrays, path)
     edges, scales = (jnp.asarray(arrays[name]) if name in arrays else None for name in ("edges", "scales"))
-    return PFN(spec, Tasks(program, "y", **tasks), network, edges, scales, manifest["facts"], manifest["certificate"])
+    tasks = Tasks(program, "y", **tasks)
+    if program_hash(tasks) != manifest["program"]:
+        raise BundleError(f"{path} holds a network that was trained on another program: give {spec} as it was in training.")
+    return PFN(spec, tasks, network, edges, scales, manifest["facts"], manifest["certificate"])
+
+
+def program_hash(tasks: Tasks) -> str:
+    """Of one draw of the program, its constants included: the same for the same program only."""
+    X = jnp.zeros((2, tasks.num_inputs[1]))
+    with jax.enable_x64(tasks.double):
+        draw = jax.make_jaxpr(lambda key: handlers.trace(KeyPerName(tasks.program, key)).get_trace(X)[tasks.site]["value"])
+        return hash_of(draw(jax.random.key(0)))
 
 
 def weights(shape: Shape, arrays: dict[str, np.ndarray], path: Path) -> Network:

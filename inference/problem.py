@@ -201,12 +201,7 @@ class Problem:
                 repr((leaf.dtype, leaf.shape)).encode() + np.asarray(leaf).tobytes() if is_array(leaf) else repr(leaf).encode()
             )
         u = jax.eval_shape(lambda key: density.ravel(density.prior_draw(key)), jax.random.key(0))
-        traced = jax.make_jaxpr(density.__call__)(u)
-        model = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", str(traced)).encode())
-        for value in constants(traced):  # the text leaves arrays out
-            value = jax.random.key_data(value) if jnp.issubdtype(value.dtype, jax.dtypes.prng_key) else value
-            model.update(repr((value.dtype, value.shape)).encode() + np.asarray(value).tobytes())
-        return digest.hexdigest(), model.hexdigest()
+        return digest.hexdigest(), hash_of(jax.make_jaxpr(density.__call__)(u))
 
     @property
     def data_plate(self) -> tuple[str, int]:
@@ -382,6 +377,15 @@ class Subsampled(Messenger):
             axis = jnp.ndim(msg["value"]) + dims[0] - len(msg["fn"].event_shape)
             if msg["value"].shape[axis] == self.total != msg["fn"].shape()[axis]:
                 msg["value"] = jnp.take(msg["value"], rows, axis)
+
+
+def hash_of(traced: Any) -> str:
+    """A hash of the operations of a traced function and of the constants in them."""
+    digest = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", str(traced)).encode())
+    for value in constants(traced):  # the text leaves arrays out
+        value = jax.random.key_data(value) if jnp.issubdtype(value.dtype, jax.dtypes.prng_key) else value
+        digest.update(repr((value.dtype, value.shape)).encode() + np.asarray(value).tobytes())
+    return digest.hexdigest()
 
 
 def constants(traced: Any) -> Iterator[Any]:

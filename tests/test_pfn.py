@@ -1,5 +1,7 @@
 """Prior-data fitted networks: bars against numerical integration, the network's invariances, training against exact answers."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +26,14 @@ def normal_mean(X, y=None):
     mu = numpyro.sample("mu", dist.Normal(0.0, 1.0))
     with numpyro.plate("rows", X.shape[0]):
         numpyro.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+
+def with_offset(X, offset=None, y=None):
+    """The same with a covariate that training leaves out."""
+    mu = numpyro.sample("mu", dist.Normal(0.0, 2.0))
+    offset = jnp.zeros(X.shape[0]) if offset is None else offset
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(mu + offset, 1.0), obs=y)
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +81,13 @@ def test_the_best_bars_lose_little_of_a_normal_law():
     lost = -float(law.log_prob(jnp.asarray(points)).mean()) - stats.norm.entropy()
     assert 0 <= lost + 1e-4 < 0.005
     assert float(law.variance) == pytest.approx(1.0, abs=0.02)
+
+
+def test_far_from_zero_the_variance_is_right():
+    """Edges within 0.1 of each other around 1000, in single precision."""
+    edges, logits = 1000 + jnp.linspace(-0.1, 0.1, 9), jnp.zeros(10)
+    near = Bars(logits, edges - 1000, jnp.full(2, 0.05))
+    assert float(Bars(logits, edges, jnp.full(2, 0.05)).variance) == pytest.approx(float(near.variance), rel=0.02)
 
 
 def test_targets_with_ties_have_no_bars():
@@ -180,6 +197,22 @@ def test_fit_predicts_and_is_saved(trained, tmp_path):
     np.testing.assert_array_equal(loaded.predict(X[:3]).mean, prediction.mean)
     with pytest.raises(bdl.BundleError, match="not a bayesdl-pfn bundle"):
         bdl.PFN.load(tmp_path / "fit.bdl")
+    with pytest.raises(bdl.BundleError, match="trained on another program"):
+        bdl.PFN.load(tmp_path / "mean.pfn", model=with_offset)
+    other = dataclasses.replace(trained, scales=2 * trained.scales)
+    with pytest.raises(bdl.BundleError, match="fitted with another PFN"):
+        bdl.load(tmp_path / "fit.bdl", model=normal_mean, engine=other)
+
+
+def test_arguments_that_were_not_in_training_are_refused(trained):
+    other = dataclasses.replace(trained, tasks=dataclasses.replace(trained.tasks, program=with_offset))
+    X, y = np.zeros((3, 1)), np.arange(3.0)
+    with pytest.raises(bdl.UnsupportedError, match="argument 'offset' is given"):
+        bdl.fit(with_offset, X, offset=y, y=y, engine=other, progress=False)
+    with pytest.raises(bdl.UnsupportedError, match="it was trained on y of"):
+        bdl.fit(with_offset, X, engine=other, progress=False)
+    ours = bdl.fit(with_offset, X, y=y, engine=other, progress=False).predict(X).mean
+    np.testing.assert_array_equal(ours, bdl.fit(normal_mean, X, y, engine=trained, progress=False).predict(X).mean)
 
 
 def test_what_lies_outside_training_is_said(trained):
@@ -204,6 +237,8 @@ def test_what_lies_outside_training_is_said(trained):
         (bdl.GP(likelihood=bdl.Normal(0.1)), {}, "fixes a scale in the units of y"),
         (bdl.BNN(likelihood=bdl.Poisson()), {}, "predicts real numbers and classes"),
         (bdl.BNN(), {"num_inputs": (1, 3)}, "only a GP takes a range"),
+        (bdl.GP(), {"num_inputs": (1, 3)}, "same priors for each number of columns"),
+        (bdl.BNN(), {"bars": 2}, "expected a whole number of at least 3"),
         (bdl.BNN(), {"num_inputs": 0}, "expected a number of at least 1"),
         (bdl.BNN(), {"max_rows": 0}, "expected a whole number of at least 1"),
         (bdl.BNN(), {"inputs": "gaussian"}, "expected 'normal', 'uniform' or a function"),

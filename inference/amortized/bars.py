@@ -112,20 +112,17 @@ class Bars(Distribution):
 
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> jax.Array:
         shape = (*sample_shape, *self.batch_shape)
-        return self.icdf(jax.random.uniform(key, shape, self.log_probs.dtype))
+        dtype = self.log_probs.dtype
+        return self.icdf(jax.random.uniform(key, shape, dtype, minval=jnp.finfo(dtype).tiny))  # the quantile of 0 is infinite
 
     def moments(self) -> tuple[jax.Array, jax.Array]:
-        """Mean of each bar, and of its square, shape (..., K)."""
+        """Mean and variance within each bar, shape (..., K)."""
         first, last = self.edges[..., :1], self.edges[..., -1:]
         left, right = self.scales[..., :1], self.scales[..., 1:]
         low, high = self.edges[..., :-1], self.edges[..., 1:]
+        tails = (1 - MEAN_OF_HALF_NORMAL**2) * self.scales**2
         means = jnp.concatenate([first - MEAN_OF_HALF_NORMAL * left, (low + high) / 2, last + MEAN_OF_HALF_NORMAL * right], -1)
-        squares = [
-            first**2 - 2 * MEAN_OF_HALF_NORMAL * first * left + left**2,
-            (low**2 + low * high + high**2) / 3,
-            last**2 + 2 * MEAN_OF_HALF_NORMAL * last * right + right**2,
-        ]
-        return means, jnp.concatenate(squares, -1)
+        return means, jnp.concatenate([tails[..., :1], (high - low) ** 2 / 12, tails[..., 1:]], -1)
 
     @property
     def mean(self) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -133,10 +130,10 @@ class Bars(Distribution):
 
     @property
     def variance(self) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
-        means, squares = self.moments()
+        means, within = self.moments()
         probs = jnp.exp(self.log_probs)
         mean = (probs * means).sum(-1, keepdims=True)
-        return (probs * (squares - 2 * mean * means + mean**2)).sum(-1)  # around the mean, which cancels nothing
+        return (probs * ((means - mean) ** 2 + within)).sum(-1)
 
 
 def like(values: Any, logits: Any) -> jax.Array:
@@ -145,9 +142,14 @@ def like(values: Any, logits: Any) -> jax.Array:
 
 
 def taken(values: jax.Array, index: jax.Array) -> jax.Array:
-    """values[..., index], one for each entry of index, whose last axes are those of values without its last."""
-    values = jnp.broadcast_to(values, (*index.shape, values.shape[-1]))
-    return jnp.take_along_axis(values, index[..., None], -1)[..., 0]
+    """values[..., index], one for each entry of index, whose last axes are those of values without its last.
+
+    Leading axes of the index, those of samples, are gathered without copies of the values.
+    """
+    batch = index.shape[index.ndim - values.ndim + 1 :]
+    values = jnp.broadcast_to(values, (*batch, values.shape[-1]))
+    by_entry = jnp.moveaxis(index.reshape(-1, *batch), 0, -1)
+    return jnp.moveaxis(jnp.take_along_axis(values, by_entry, -1), -1, 0).reshape(index.shape)
 
 
 def fitted_edges(y: np.ndarray, num_bars: int) -> tuple[np.ndarray, np.ndarray]:
@@ -157,7 +159,7 @@ def fitted_edges(y: np.ndarray, num_bars: int) -> tuple[np.ndarray, np.ndarray]:
         ValueError: where there are too few different targets.
     """
     y = np.sort(np.asarray(y, np.float64).ravel())
-    edges = np.quantile(y, np.arange(1, num_bars) / num_bars)
+    edges = np.quantile(y, np.arange(1, num_bars) / num_bars).astype(np.float32).astype(np.float64)  # as they will be used
     if np.any(np.diff(edges) <= 0):
         raise ValueError(
             f"The prior's targets have ties: {len(np.unique(edges))} different ones among {len(edges)} quantiles. Expected a "

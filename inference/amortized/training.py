@@ -109,6 +109,19 @@ def averaging(step: jax.Array, steps: int) -> jax.Array:
     return jnp.maximum(1 / (1.0 + step), 1 / max(1.0, AVERAGED * steps)).astype(jnp.float32)
 
 
+def refuse_not_finite(network: Network) -> None:
+    """Refuses weights that training has lost.
+
+    Raises:
+        ValueError: naming the cure.
+    """
+    if not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(network)):
+        raise ValueError(
+            "Training diverged: the network's weights are not finite. Lower learning_rate, and check that the prior draws no "
+            "targets or inputs beyond single precision."
+        )
+
+
 class Trained(NamedTuple):
     """What training gives.
 
@@ -147,5 +160,6 @@ def train(
                 progress.advance(count, loss=f"{losses[-1]:.4f}", data_sets_per_second=f"{rate:.0f}")
         finally:
             progress.close()
+        refuse_not_finite(state.averaged)
         skipped = int(state.optimizer.total_notfinite)
         return Trained(state.averaged, np.array(losses), skipped, (time.perf_counter() - started, time.process_time() - cpu))

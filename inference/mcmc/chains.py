@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SHORTEST, LONGEST = 50, 1000  # draws of a block
 BLOCK_BYTES = 32_000_000
+STREAM = 2  # raised whenever keys are derived in another way, so that a checkpoint of older draws is not continued
 LIBRARIES = ("jax", "numpyro", "blackjax")  # whose versions change draws
 
 
@@ -246,6 +247,7 @@ def open_folder(checkpoint: Checkpoint, run: Run, key: jax.Array) -> Folder:
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "data": data,
         "model": model,
+        "stream": STREAM,
         "precision": "double" if jax.config.jax_enable_x64 else "single",  # pyright: ignore[reportAttributeAccessIssue]
     }
     return Folder(checkpoint.path, identity, run.shapes())

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from inference.mcmc.layout import Layout
@@ -44,13 +45,17 @@ def compiled(make: Callable, engine: AbstractMCMC, sampler: AbstractSampler, lay
     if program is not None:
         program, numbers = program.parted()
         given = everywhere((problem.args, dict(problem.kwargs), numbers), layout)
-        return Compiled(kept(make, engine, program, layout, *settings), given)
+        leaves, structure = jax.tree.flatten(given)
+        shapes = structure, tuple((np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves)
+        return Compiled(kept(make, engine, program, shapes, layout, *settings), given)
     return Compiled(make(lambda _: sampler, layout, *settings), ())
 
 
 @functools.lru_cache(KEPT)
-def kept(make: Callable, engine: AbstractMCMC, program: AbstractTraceable, layout: Layout, *settings: Any) -> Callable:
-    """Equal programs share a function."""
+def kept(
+    make: Callable, engine: AbstractMCMC, program: AbstractTraceable, shapes: Any, layout: Layout, *settings: Any
+) -> Callable:
+    """Equal programs share a function for each shape of what is given, so that `KEPT` bounds what is compiled."""
 
     def sampler_of(given: tuple[tuple, dict, Any]) -> AbstractSampler:
         args, kwargs, numbers = given
