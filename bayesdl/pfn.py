@@ -53,6 +53,14 @@ class PFN(AbstractEngine):
         scales: of their tails, shape (2,); None for classes.
         facts: of training, as plain data.
         certificate: what it is worth, as plain data.
+
+    Example:
+        >>> import bayesdl as bdl
+        >>> gp = bdl.GP(bdl.kernels.RBF(lengthscale=0.5, variance=1.0), bdl.Normal(0.1), standardize=False)
+        >>> pfn = bdl.PFN.train(gp, steps=2, max_rows=4, width=8, layers=1, heads=2, bars=20, progress=False)
+        >>> X = np.array([[0.0], [1.0]])
+        >>> bdl.fit(gp, X, np.array([0.3, -0.2]), engine=pfn, progress=False).predict(X).mean.shape
+        (2,)
     """
 
     model: AbstractModel
@@ -109,14 +117,6 @@ class PFN(AbstractEngine):
 
         Raises:
             ModelError: for a model that cannot be drawn from before data are known.
-
-        Example:
-            >>> import bayesdl as bdl
-            >>> gp = bdl.GP(bdl.kernels.RBF(lengthscale=0.5, variance=1.0), bdl.Normal(0.1), standardize=False)
-            >>> pfn = PFN.train(gp, steps=2, max_rows=4, width=8, layers=1, heads=2, bars=20, progress=False)
-            >>> X = np.array([[0.0], [1.0]])
-            >>> bdl.fit(gp, X, np.array([0.3, -0.2]), engine=pfn, progress=False).predict(X).mean.shape
-            (2,)
         """
         spec = as_model(model)
         low, high = (num_inputs, num_inputs) if isinstance(num_inputs, int) else num_inputs
