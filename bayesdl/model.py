@@ -24,7 +24,8 @@ from bayesdl.columns import Columns
 from bayesdl.data import TableFrame, same_rows
 from bayesdl.likelihoods import AbstractLikelihood, Bernoulli
 from bayesdl.target import Target
-from inference.problem import AbstractTraceable, Problem, traceable
+from inference.problem import Problem
+from inference.program import AbstractTraceable, bare
 from inference.result import AbstractLaw, Conditional
 
 
@@ -149,10 +150,8 @@ class AbstractTableModel(AbstractModel):
         return frame.target
 
     def law(self, problem: Problem, around: dict | None = None) -> AbstractLaw:
-        program, numbers = problem.program, None
-        found = traceable(program)
-        if found is not None:
-            program, numbers = found.parted()
+        program = bare(problem.program)
+        program, numbers = program.parted() if isinstance(program, AbstractTraceable) else (problem.program, None)
         return RowLaw(program, numbers, {} if around is None else {"around": around})
 
     def split(self, problem: Problem, X: Any, y: Any) -> tuple[tuple, dict, Any]:

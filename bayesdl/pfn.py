@@ -16,23 +16,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro import handlers
 
+from bayesdl.amortizable import exact_of, program_of, refuse, refuse_program
 from bayesdl.bundle import hash_arrays
 from bayesdl.cells import DataError, ModelError
-from bayesdl.gp import GP
-from bayesdl.likelihoods import AbstractLikelihood, Bernoulli
-from bayesdl.model import AbstractModel, AbstractTableModel, Program, TableProgram, as_model
+from bayesdl.model import AbstractModel, as_model
 from inference.amortized.answer import answer
 from inference.amortized.bars import fitted_edges
 from inference.amortized.certificate import LEVELS, checked, dependence
 from inference.amortized.network import Network, Shape
-from inference.amortized.tasks import INPUTS, Tasks
+from inference.amortized.tasks import TARGET, Tasks
 from inference.amortized.training import Schedule, train
 from inference.engine import AbstractEngine
-from inference.exact.gp import condition
 from inference.keys import tagged
-from inference.problem import KeyPerName, Problem, ProblemError, WholePlates, traceable
+from inference.problem import Problem, ProblemError
+from inference.program import bare
 from inference.progress import AbstractProgress, Silent, as_progress
 from inference.result import AbstractResult, Predictor
 
@@ -122,7 +120,7 @@ class PFN(AbstractEngine):
         low, high = (num_inputs, num_inputs) if isinstance(num_inputs, int) else num_inputs
         program, classes = program_of(spec, num_classes)
         refuse(spec, low, high, max_rows, num_queries, inputs, bars)
-        tasks = Tasks(program, "y", (low, high), max_rows, num_queries, inputs, spec.double_precision)
+        tasks = Tasks(program, (low, high), max_rows, num_queries, inputs, spec.double_precision)
         refuse_program(spec, tasks)
         exact = exact_of(spec, high)
         key, shown = jax.random.key(seed), as_progress(progress)
@@ -144,13 +142,11 @@ class PFN(AbstractEngine):
         return pfn
 
     def supports(self, problem: Problem) -> str | None:
-        posed = traceable(problem.program) or getattr(problem.program, "program", problem.program)
-        if posed != self.tasks.program or problem.observed != ("y",):
+        if bare(problem.program) != self.tasks.program or problem.observed != (TARGET,):
             return f"it was trained on y of {self.model}; train another with bdl.PFN.train, or fit that model"
-        first, *others = arguments(problem)
-        given = [name for name in others if name != "y" and arguments(problem)[name] is not None]
-        if given:
-            return f"it was trained on functions of {first} and y alone, and argument '{given[0]}' is given"
+        first, *others = (name for name, value in arguments(problem).items() if value is not None and name != TARGET)
+        if others:
+            return f"it was trained on functions of {first} and y alone, and argument '{others[0]}' is given"
         X, _ = inputs_and_targets(problem)
         low, high = self.tasks.num_inputs
         if not low <= X.shape[1] <= high:
@@ -241,80 +237,6 @@ class PFN(AbstractEngine):
         return f"PFN({self.model}, {self.line})"
 
 
-def program_of(spec: AbstractModel, num_classes: int) -> tuple[Any, int]:
-    """The program of (X, y=None), and the number of classes (0 for a number).
-
-    Raises:
-        ModelError: where the model has no such program.
-    """
-    if isinstance(spec, AbstractTableModel):
-        likelihood: AbstractLikelihood = spec.likelihood
-        if likelihood.kind == "count":
-            raise ModelError(f"PFN predicts real numbers and classes, got {likelihood}: use bdl.NUTS() or bdl.VI() for counts.")
-        fixed = likelihood.in_units((2.0,)) != likelihood
-        if fixed and spec.standardize:
-            raise ModelError(
-                f"{likelihood} fixes a scale in the units of y, which are not known before the data: learn it (bdl.Normal()), "
-                "or give the model standardize=False."
-            )
-        classes = 0 if likelihood.kind == "real" else 2 if isinstance(likelihood, Bernoulli) else num_classes
-        return TableProgram(spec, classes or 1), classes
-    if isinstance(spec, Program):
-        return spec.function, 0
-    raise ModelError(f"PFN.train takes a table model or a NumPyro function, got {type(spec).__name__}.")
-
-
-def refuse(spec: AbstractModel, low: int, high: int, max_rows: int, num_queries: int, inputs: Any, bars: Any) -> None:
-    """Refuses sizes that make no sense.
-
-    Raises:
-        ModelError: naming the argument.
-    """
-    if not 1 <= low <= high:
-        raise ModelError(f"num_inputs={(low, high)}: expected a number of at least 1, or (fewest, most).")
-    if low < high and not (isinstance(spec, GP) and same_at(spec, low, high)):
-        raise ModelError(
-            f"num_inputs={(low, high)}: only a GP takes a range, whose kernel does not see columns that are constant and whose "
-            f"hyperparameters have the same priors for each number of columns, got {spec}. Give lengthscale a prior of its "
-            "own, or train one PFN for each number of columns."
-        )
-    if not isinstance(bars, int) or bars < 3:
-        raise ModelError(f"bars={bars!r}: expected a whole number of at least 3.")
-    for name, value in (("max_rows", max_rows), ("num_queries", num_queries)):
-        if not isinstance(value, int) or value < 1:
-            raise ModelError(f"{name}={value!r}: expected a whole number of at least 1.")
-    if not (inputs in INPUTS if isinstance(inputs, str) else callable(inputs)):
-        raise ModelError(f"inputs={inputs!r}: expected 'normal', 'uniform' or a function (key, shape) -> X.")
-
-
-def refuse_program(spec: AbstractModel, tasks: Tasks) -> None:
-    """Refuses a program that cannot be drawn from, or whose target is not one number a row.
-
-    Raises:
-        ModelError: saying what was found.
-    """
-    rows = tasks.max_rows + tasks.num_queries
-
-    def sites(key: jax.Array, X: jax.Array) -> dict:
-        trace = handlers.trace(KeyPerName(tasks.program, key)).get_trace(X)
-        return {name: site["value"] for name, site in trace.items() if site["type"] == "sample"}
-
-    try:
-        with jax.enable_x64(tasks.double):
-            found = jax.eval_shape(sites, jax.random.key(0), jnp.zeros((rows, tasks.num_inputs[1])))
-    except Exception as error:  # a program may fail in any way
-        raise ModelError(
-            f"{spec} cannot be drawn from as program(X) with X of shape {(rows, tasks.num_inputs[1])}: {error}. Expected a "
-            "NumPyro function of (X, y=None) that uses JAX only and draws y where it is None."
-        ) from error
-    if "y" not in found:
-        raise ModelError(f"{spec} has no site 'y' to predict, but {sorted(found)}: name the observed site 'y'.")
-    if found["y"].shape != (rows,):
-        raise ModelError(f"Site 'y' has shape {found['y'].shape} for {rows} rows: expected one target a row, shape ({rows},).")
-    if isinstance(spec, Program) and not jnp.issubdtype(found["y"].dtype, jnp.floating):
-        raise ModelError(f"Site 'y' of {spec.function.__name__} is {found['y'].dtype}: expected real numbers.")
-
-
 def edges_of(tasks: Tasks, bars: int, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Edges and tails' scales of bars for the targets of a prior."""
     with jax.enable_x64(tasks.double):
@@ -343,37 +265,9 @@ def certified(exact: Any, tasks: Tasks, network: Network, edges: Any, scales: An
     }
 
 
-def exact_of(spec: AbstractModel, num_inputs: int) -> Any:
-    """The exact log predictive density where there is one: of a Gaussian process with fixed hyperparameters."""
-    if not isinstance(spec, GP) or hyperparameters(spec, num_inputs):
-        return None
-    structure = spec.structure(spec.frame(np.arange(2.0)[:, None] + np.arange(num_inputs), np.arange(2.0)))
-    return lambda X, y, X_new, y_new: condition(structure, {}, X, y, X_new).law.log_prob(y_new)
-
-
-def hyperparameters(spec: GP, num_inputs: int) -> dict[str, Any]:
-    """The laws of a Gaussian process's latent sites for so many columns."""
-    with jax.enable_x64(True):
-        trace = handlers.trace(KeyPerName(TableProgram(spec, 1), jax.random.key(0))).get_trace(jnp.zeros((2, num_inputs)))
-    return {name: site["fn"] for name, site in trace.items() if site["type"] == "sample" and name != "y"}
-
-
-def same_at(spec: GP, low: int, high: int) -> bool:
-    """Whether hyperparameters have priors of the same mean and variance for both numbers; code is not looked into."""
-    if "TinyGP" in repr(spec.kernel):
-        return False
-    few, many = hyperparameters(spec, low), hyperparameters(spec, high)
-
-    def moments(law: Any) -> list:
-        return [np.unique(np.asarray(part)).tolist() for part in (law.mean, law.variance)]
-
-    return few.keys() == many.keys() and all(moments(few[name]) == moments(many[name]) for name in few)
-
-
 def arguments(problem: Problem) -> dict[str, Any]:
     """The arguments of a problem's program by name."""
-    program = problem.program.program if isinstance(problem.program, WholePlates) else problem.program
-    return dict(inspect.signature(program).bind(*problem.args, **problem.kwargs).arguments)
+    return dict(inspect.signature(bare(problem.program)).bind(*problem.args, **problem.kwargs).arguments)
 
 
 def inputs_and_targets(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
@@ -383,7 +277,7 @@ def inputs_and_targets(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
         DataError: where they are not a table and a target a row.
     """
     given = arguments(problem)
-    X, y = np.asarray(next(iter(given.values()))), np.asarray(given.get("y"))
+    X, y = np.asarray(next(iter(given.values()))), np.asarray(given.get(TARGET))
     if X.ndim != 2 or y.shape != (len(X),):
         raise DataError(f"X and y have shapes {X.shape} and {y.shape}: PFN expects (rows, columns) and (rows,).")
     return X, y

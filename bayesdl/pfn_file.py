@@ -11,13 +11,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro import handlers
 
+from bayesdl.amortizable import program_of
 from bayesdl.bundle import LIBRARIES, SCHEMA, BundleError, model_data, read, the_model, write
-from bayesdl.pfn import PFN, program_of
+from bayesdl.pfn import PFN
 from inference.amortized.network import Network, Shape
-from inference.amortized.tasks import Tasks
-from inference.problem import KeyPerName, hash_of
+from inference.amortized.tasks import TARGET, Tasks
+from inference.fingerprint import hash_of
 
 KIND = "bayesdl-pfn"
 KEYS = ("schema", "model", "program", "shape", "tasks", "facts", "certificate", "versions")
@@ -58,7 +58,7 @@ def load(path: str | Path, model: Any = None) -> PFN:
     program, _ = program_of(spec, shape.num_classes)
     network = weights(shape, arrays, path)
     edges, scales = (jnp.asarray(arrays[name]) if name in arrays else None for name in ("edges", "scales"))
-    tasks = Tasks(program, "y", **tasks)
+    tasks = Tasks(program, **tasks)
     if program_hash(tasks) != manifest["program"]:
         raise BundleError(f"{path} holds a network that was trained on another program: give {spec} as it was in training.")
     return PFN(spec, tasks, network, edges, scales, manifest["facts"], manifest["certificate"])
@@ -68,8 +68,7 @@ def program_hash(tasks: Tasks) -> str:
     """Of one draw of the program, its constants included: the same for the same program only."""
     X = jnp.zeros((2, tasks.num_inputs[1]))
     with jax.enable_x64(tasks.double):
-        draw = jax.make_jaxpr(lambda key: handlers.trace(KeyPerName(tasks.program, key)).get_trace(X)[tasks.site]["value"])
-        return hash_of(draw(jax.random.key(0)))
+        return hash_of(jax.make_jaxpr(lambda key: tasks.sites(key, X)[TARGET]["value"])(jax.random.key(0)))
 
 
 def weights(shape: Shape, arrays: dict[str, np.ndarray], path: Path) -> Network:

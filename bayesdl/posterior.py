@@ -19,7 +19,8 @@ from bayesdl.stream import Stream
 from inference.engine import AbstractEngine, UnsupportedError
 from inference.keys import named as named_key
 from inference.mcmc.engine import AbstractMCMC
-from inference.problem import Problem, WithParameters
+from inference.problem import Problem
+from inference.program import WithParameters
 from inference.progress import as_progress
 from inference.result import AbstractLaw, AbstractResult, Approximation, Conditional, Draws, Predictor
 

@@ -8,12 +8,10 @@ work on unconstrained space: with z = T(u) for the bijections T that NumPyro att
 
 from __future__ import annotations
 
-import abc
 import contextlib
 import dataclasses
 import functools
 import hashlib
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -22,18 +20,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from numpyro import handlers
 from numpyro.infer.initialization import init_to_sample
 from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
-from numpyro.primitives import Messenger
 
-from inference.keys import tagged
+from inference.fingerprint import hash_of, is_array
+from inference.program import KeyPerName, Program, Subsampled, WholePlates
 from inference.structure import AbstractStructure
 
-Program = Callable[..., Any]
 S = TypeVar("S", bound=AbstractStructure)
 
 
@@ -275,139 +271,6 @@ class Problem:
             if site["value"].shape[axis] != size:
                 rows = site["value"].shape[axis]
                 raise ProblemError(f"Site '{name}' has {rows} rows in a minibatch of {size}; {cure}.")
-
-
-class AbstractTraceable(abc.ABC):
-    """A program all of whose arguments are arrays that may be traced, as may be numbers of its own.
-
-    Functions compiled for one are shared by those that are equal without their numbers.
-    """
-
-    @abc.abstractmethod
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs the program."""
-
-    @abc.abstractmethod
-    def parted(self) -> tuple[AbstractTraceable, Any]:
-        """The program without its numbers, and these: a pytree."""
-
-    @abc.abstractmethod
-    def filled(self, numbers: Any) -> AbstractTraceable:
-        """The program with its numbers again, which may be traced."""
-
-
-def traceable(program: Program) -> AbstractTraceable | None:
-    """The program of a problem where its numbers may be traced, otherwise None."""
-    inner = program.program if isinstance(program, WholePlates) else program
-    return inner if isinstance(inner, AbstractTraceable) else None
-
-
-@dataclasses.dataclass(frozen=True)
-class WholePlates:
-    """A program whose plates have all their rows, whatever `subsample_size` they ask for."""
-
-    program: Program
-
-    @property
-    def __wrapped__(self) -> Program:
-        """For `inspect.signature`."""
-        return self.program
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with AllRows():
-            return self.program(*args, **kwargs)
-
-
-class KeyPerName(Messenger):
-    """Gives each draw of a program a key derived from its name: this compiles faster than NumPyro's `seed`, which hashes."""
-
-    def __init__(self, program: Program, key: jax.Array) -> None:
-        super().__init__(program)
-        self.key, self.unnamed = key, 0
-
-    def process_message(self, msg: dict) -> None:
-        if msg["type"] not in ("sample", "prng_key", "plate", "control_flow"):
-            return
-        if msg["kwargs"]["rng_key"] is not None or msg["value"] is not None:
-            return
-        self.unnamed += "name" not in msg or msg["name"] is None
-        msg["kwargs"]["rng_key"] = tagged(self.key, f"{msg['type']} {msg.get('name') or self.unnamed}")
-
-
-class WithParameters(Messenger):
-    """A program with values at its `numpyro.param` sites, and at no other site of the same name."""
-
-    def __init__(self, program: Program, params: Mapping[str, Any]) -> None:
-        super().__init__(program)
-        self.params = params
-
-    def process_message(self, msg: dict) -> None:
-        if msg["type"] == "param" and msg["name"] in self.params:
-            msg["value"] = self.params[msg["name"]]
-
-
-class AllRows(Messenger):
-    """See `WholePlates`."""
-
-    def process_message(self, msg: dict) -> None:
-        if msg["type"] == "plate" and msg["value"] is None:
-            size = msg["args"][0]
-            msg["args"], msg["value"] = (size, size), jnp.arange(size)
-
-
-class Subsampled(Messenger):
-    """Makes one plate of a program draw a random subset of its indices, or take those given."""
-
-    def __init__(self, program: Program, plate: str, size: int, rows: jax.Array | None = None) -> None:
-        super().__init__(program)
-        self.plate, self.size, self.rows = plate, size, rows
-
-    def process_message(self, msg: dict) -> None:
-        if msg["type"] == "plate" and msg["name"] == self.plate and self.size < msg["args"][0]:
-            self.total = msg["args"][0]
-            msg["args"] = (self.total, self.size)
-            msg["value"] = self.rows
-        if msg["type"] == "sample" and msg["is_observed"] and self.rows is not None:
-            self.take_rows(msg, self.rows)
-
-    def take_rows(self, msg: dict, rows: jax.Array) -> None:
-        """Takes the batch's rows of values that `Problem.observing` gives, as those are of all rows."""
-        dims = [frame.dim for frame in msg["cond_indep_stack"] if frame.name == self.plate]
-        if dims:
-            axis = jnp.ndim(msg["value"]) + dims[0] - len(msg["fn"].event_shape)
-            if msg["value"].shape[axis] == self.total != msg["fn"].shape()[axis]:
-                msg["value"] = jnp.take(msg["value"], rows, axis)
-
-
-def hash_of(traced: Any) -> str:
-    """A hash of the operations of a traced function and of the constants in them."""
-    digest = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", str(traced)).encode())
-    for value in constants(traced):  # the text leaves arrays out
-        value = jax.random.key_data(value) if jnp.issubdtype(value.dtype, jax.dtypes.prng_key) else value
-        digest.update(repr((value.dtype, value.shape)).encode() + np.asarray(value).tobytes())
-    return digest.hexdigest()
-
-
-def constants(traced: Any) -> Iterator[Any]:
-    """The arrays in a traced function, those in its inner functions included."""
-    if isinstance(traced, ClosedJaxpr):
-        yield from filter(is_numeric, traced.consts)
-        traced = traced.jaxpr
-    for equation in traced.eqns:
-        yield from (v.val for v in equation.invars if isinstance(v, Literal) and is_numeric(v.val))
-        for value in jax.tree.leaves(equation.params):
-            if isinstance(value, ClosedJaxpr | Jaxpr):
-                yield from constants(value)
-            elif is_array(value):
-                yield value
-
-
-def is_numeric(value: Any) -> bool:
-    return hasattr(value, "dtype") and hasattr(value, "shape")
-
-
-def is_array(value: Any) -> bool:
-    return isinstance(value, np.ndarray | jax.Array)
 
 
 @contextlib.contextmanager

@@ -11,9 +11,9 @@ import pytest
 from scipy import stats
 
 import bayesdl as bdl
+from bayesdl.amortizable import program_of
 from bayesdl.cells import ModelError
-from bayesdl.pfn import program_of
-from inference.amortized.bars import Bars, fitted_edges
+from inference.amortized.bars import Bars, fitted_edges, law
 from inference.amortized.network import Network, Shape
 from inference.amortized.tasks import Tasks
 
@@ -143,7 +143,7 @@ def test_the_context_matters(network):
 def test_tasks_are_draws_of_the_program():
     """Second moments of a Gaussian process's targets against its covariance, z < 4; unused columns are zero."""
     program = program_of(GP, 2)[0]
-    tasks = Tasks(program, "y", (1, 3), 4, 2, "uniform", double=True)
+    tasks = Tasks(program, (1, 3), 4, 2, "uniform", double=True)
     with jax.enable_x64(True):
         batch = jax.jit(lambda key: tasks.draw(key, 4000))(jax.random.key(0))
     X, y = np.asarray(batch.X, float), np.asarray(batch.y, float)
@@ -175,8 +175,6 @@ def test_a_conjugate_model_is_learned(trained):
 
 def trained_law(pfn, X, y):
     """Log q of the last row given the others."""
-    from inference.amortized.training import law
-
     rows = len(X) - 1
     cache = pfn.network.condition(X[None, :rows], y[None, :rows], jnp.array([rows]))
     return law(pfn.network.predict(cache, X[None, rows:])[0, 0], pfn.edges, pfn.scales).log_prob(y[rows])

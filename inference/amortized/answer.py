@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from inference.amortized.bars import law
 from inference.amortized.network import Cache, Network
-from inference.amortized.training import law
 from inference.result import AbstractLaw, Conditional
 
 

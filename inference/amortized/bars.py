@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.stats import norm
-from numpyro.distributions import Distribution, constraints
+from numpyro.distributions import Categorical, Distribution, constraints
 
 MEAN_OF_HALF_NORMAL = float(np.sqrt(2 / np.pi))
 
@@ -134,6 +134,11 @@ class Bars(Distribution):
         probs = jnp.exp(self.log_probs)
         mean = (probs * means).sum(-1, keepdims=True)
         return (probs * ((means - mean) ** 2 + within)).sum(-1)
+
+
+def law(logits: jax.Array, edges: jax.Array | None, scales: jax.Array | None) -> Any:
+    """The predictive law of a network's logits: bars, or classes where there are no edges."""
+    return Categorical(logits=logits) if edges is None else Bars(logits, edges, scales)
 
 
 def like(values: Any, logits: Any) -> jax.Array:

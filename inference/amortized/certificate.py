@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from inference.amortized.bars import law
 from inference.amortized.network import Network
 from inference.amortized.tasks import Batch, Tasks
-from inference.amortized.training import law
 from inference.keys import tagged
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from numpyro import handlers
 
 from inference.keys import tagged
-from inference.problem import KeyPerName, Program
+from inference.program import KeyPerName, Program
 
+TARGET = "y"
 INPUTS = ("normal", "uniform")
 
 
@@ -35,8 +36,7 @@ class Tasks:
     """A distribution over data sets.
 
     Attributes:
-        program: a NumPyro program `program(X)` that draws its target where none is given.
-        site: the target.
+        program: a NumPyro program `program(X)` that draws its site `TARGET` where no target is given.
         num_inputs: fewest and most columns; others are zero.
         max_rows: of a context.
         num_queries: rows to predict.
@@ -45,7 +45,6 @@ class Tasks:
     """
 
     program: Program
-    site: str
     num_inputs: tuple[int, int]
     max_rows: int
     num_queries: int
@@ -68,7 +67,11 @@ class Tasks:
     def one(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Inputs and targets of one task."""
         X = self.draw_inputs(key)
-        return X, handlers.trace(KeyPerName(self.program, key)).get_trace(X)[self.site]["value"]
+        return X, self.sites(key, X)[TARGET]["value"]
+
+    def sites(self, key: jax.Array, X: jax.Array) -> dict[str, Any]:
+        """All sites of one run of the program."""
+        return handlers.trace(KeyPerName(self.program, key)).get_trace(X)
 
     def draw_inputs(self, key: jax.Array) -> jax.Array:
         """Inputs, with columns that are not used at zero."""

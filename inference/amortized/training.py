@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from inference.amortized.bars import Bars
+from inference.amortized.bars import law
 from inference.amortized.network import Network, Shape
 from inference.amortized.tasks import Batch, Tasks
 from inference.keys import tagged
@@ -68,13 +68,6 @@ class State(NamedTuple):
     averaged: Network
     optimizer: Any
     step: jax.Array
-
-
-def law(logits: jax.Array, edges: jax.Array | None, scales: jax.Array | None) -> Any:
-    """The predictive law of logits: bars, or classes where there are no edges."""
-    import numpyro.distributions as dist
-
-    return dist.Categorical(logits=logits) if edges is None else Bars(logits, edges, scales)
 
 
 def loss_of(network: Network, batch: Batch, num_queries: int, edges: Any, scales: Any) -> jax.Array:

@@ -98,6 +98,13 @@ def place(states: Any, layout: Layout) -> Any:
     return with_keys(jax.tree.map(over_processes, without_keys(states)), states)
 
 
+def everywhere(given: Any, layout: Layout) -> Any:
+    """What all chains share on all devices of a layout, so that no block has to bring it there."""
+    if jax.process_count() > 1:
+        return given
+    return jax.device_put(given, NamedSharding(layout.mesh, PartitionSpec()))
+
+
 def to_host(tree: Any) -> Any:
     """Arrays as NumPy's, gathered from all processes where there are several."""
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
-from inference.mcmc.layout import Layout
+from inference.mcmc.layout import Layout, everywhere
 from inference.mcmc.sampler import AbstractSampler
-from inference.problem import AbstractTraceable, Problem, traceable
+from inference.problem import Problem
+from inference.program import AbstractTraceable, bare
 
 if TYPE_CHECKING:
     from inference.mcmc.engine import AbstractMCMC
@@ -41,8 +41,8 @@ def compiled(make: Callable, engine: AbstractMCMC, sampler: AbstractSampler, lay
     compiled function. Where the program does not take them traced nothing is given, and the function is not kept.
     """
     problem = sampler.problem
-    program = traceable(problem.program)
-    if program is not None:
+    program = bare(problem.program)
+    if isinstance(program, AbstractTraceable):
         program, numbers = program.parted()
         given = everywhere((problem.args, dict(problem.kwargs), numbers), layout)
         leaves, structure = jax.tree.flatten(given)
@@ -64,10 +64,3 @@ def kept(
         return sampler
 
     return make(sampler_of, layout, *settings)
-
-
-def everywhere(given: Any, layout: Layout) -> Any:
-    """On all devices of a layout, so that no block has to bring it there."""
-    if jax.process_count() > 1:
-        return given
-    return jax.device_put(given, NamedSharding(layout.mesh, PartitionSpec()))

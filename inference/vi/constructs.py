@@ -21,7 +21,8 @@ import numpyro.distributions as dist
 from jax.lax import stop_gradient as sg
 from jax.scipy.special import logsumexp
 
-from inference.problem import ProblemError, Program
+from inference.problem import ProblemError
+from inference.program import Program
 from inference.vi.handles import AbstractHandle, Handle, Lanes, Values, as_handle, lanes_of, mismatch, total
 from inference.vi.passes import Pass, current
 

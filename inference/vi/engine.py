@@ -23,7 +23,8 @@ from numpyro import handlers
 
 from inference.engine import AbstractEngine, choice, needs_gradients, positive, positive_integers
 from inference.keys import named
-from inference.problem import Problem, ProblemError, Program, Subsampled, WholePlates, WithParameters
+from inference.problem import Problem, ProblemError
+from inference.program import Program, Subsampled, WholePlates, WithParameters
 from inference.progress import AbstractProgress, Silent
 from inference.result import Approximation
 from inference.vi.constructs import Marginal

@@ -19,7 +19,8 @@ from numpyro import handlers
 from numpyro.distributions import ImproperUniform
 from numpyro.infer.initialization import init_to_sample
 
-from inference.problem import ProblemError, Program
+from inference.problem import ProblemError
+from inference.program import Program
 from inference.vi.estimators import AbstractEstimator, EstimatorError, stripped
 from inference.vi.handles import as_handle
 from inference.vi.passes import LEAK, Pass, running

@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from inference.problem import ProblemError, Program
+from inference.problem import ProblemError
+from inference.program import Program
 from inference.vi.passes import Pass, current
 
 Values = Mapping[str, Any]

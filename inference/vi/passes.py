@@ -14,7 +14,8 @@ from jax.extend.core import get_opaque_trace_state
 from jax.lax import stop_gradient as sg
 from jax.typing import ArrayLike
 
-from inference.problem import ProblemError, Program
+from inference.problem import ProblemError
+from inference.program import Program
 from inference.vi.estimators import EstimatorError
 from inference.vi.programs import Call, Outcome, Site, run
 

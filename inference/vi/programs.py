@@ -20,7 +20,7 @@ from numpyro.infer.util import compute_log_probs
 from numpyro.primitives import Messenger
 
 from inference.keys import side_by_side, tagged
-from inference.problem import Program
+from inference.program import Program
 from inference.vi.estimators import AbstractEstimator, Enum, EstimatorError, Reinforce, Reparam, default, smooth, stripped
 
 Chooser = Callable[[dict, bool], AbstractEstimator]

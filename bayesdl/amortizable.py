@@ -1,0 +1,118 @@
+"""Which models a network can be trained on, and what is known of them beforehand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesdl.cells import ModelError
+from bayesdl.gp import GP
+from bayesdl.likelihoods import AbstractLikelihood, Bernoulli
+from bayesdl.model import AbstractModel, AbstractTableModel, Program, TableProgram
+from inference.amortized.tasks import INPUTS, TARGET, Tasks
+from inference.exact.gp import condition
+
+
+def program_of(spec: AbstractModel, num_classes: int) -> tuple[Any, int]:
+    """The program of (X, y=None), and the number of classes (0 for a number).
+
+    Raises:
+        ModelError: where the model has no such program.
+    """
+    if isinstance(spec, AbstractTableModel):
+        likelihood: AbstractLikelihood = spec.likelihood
+        if likelihood.kind == "count":
+            raise ModelError(f"PFN predicts real numbers and classes, got {likelihood}: use bdl.NUTS() or bdl.VI() for counts.")
+        fixed = likelihood.in_units((2.0,)) != likelihood
+        if fixed and spec.standardize:
+            raise ModelError(
+                f"{likelihood} fixes a scale in the units of y, which are not known before the data: learn it (bdl.Normal()), "
+                "or give the model standardize=False."
+            )
+        classes = 0 if likelihood.kind == "real" else 2 if isinstance(likelihood, Bernoulli) else num_classes
+        return TableProgram(spec, classes or 1), classes
+    if isinstance(spec, Program):
+        return spec.function, 0
+    raise ModelError(f"PFN.train takes a table model or a NumPyro function, got {type(spec).__name__}.")
+
+
+def refuse(spec: AbstractModel, low: int, high: int, max_rows: int, num_queries: int, inputs: Any, bars: Any) -> None:
+    """Refuses sizes that make no sense.
+
+    Raises:
+        ModelError: naming the argument.
+    """
+    if not 1 <= low <= high:
+        raise ModelError(f"num_inputs={(low, high)}: expected a number of at least 1, or (fewest, most).")
+    if low < high and not (isinstance(spec, GP) and same_at(spec, low, high)):
+        raise ModelError(
+            f"num_inputs={(low, high)}: only a GP takes a range, whose kernel does not see columns that are constant and whose "
+            f"hyperparameters have the same priors for each number of columns, got {spec}. Give lengthscale a prior of its "
+            "own, or train one PFN for each number of columns."
+        )
+    if not isinstance(bars, int) or bars < 3:
+        raise ModelError(f"bars={bars!r}: expected a whole number of at least 3.")
+    for name, value in (("max_rows", max_rows), ("num_queries", num_queries)):
+        if not isinstance(value, int) or value < 1:
+            raise ModelError(f"{name}={value!r}: expected a whole number of at least 1.")
+    if not (inputs in INPUTS if isinstance(inputs, str) else callable(inputs)):
+        raise ModelError(f"inputs={inputs!r}: expected 'normal', 'uniform' or a function (key, shape) -> X.")
+
+
+def refuse_program(spec: AbstractModel, tasks: Tasks) -> None:
+    """Refuses a program that cannot be drawn from, or whose target is not one number a row.
+
+    Raises:
+        ModelError: saying what was found.
+    """
+    rows = tasks.max_rows + tasks.num_queries
+
+    def sites(key: jax.Array, X: jax.Array) -> dict:
+        return {name: site["value"] for name, site in tasks.sites(key, X).items() if site["type"] == "sample"}
+
+    try:
+        with jax.enable_x64(tasks.double):
+            found = jax.eval_shape(sites, jax.random.key(0), jnp.zeros((rows, tasks.num_inputs[1])))
+    except Exception as error:  # a program may fail in any way
+        raise ModelError(
+            f"{spec} cannot be drawn from as program(X) with X of shape {(rows, tasks.num_inputs[1])}: {error}. Expected a "
+            "NumPyro function of (X, y=None) that uses JAX only and draws y where it is None."
+        ) from error
+    if TARGET not in found:
+        raise ModelError(f"{spec} has no site 'y' to predict, but {sorted(found)}: name the observed site 'y'.")
+    if found[TARGET].shape != (rows,):
+        raise ModelError(f"Site 'y' has shape {found['y'].shape} for {rows} rows: expected one target a row, shape ({rows},).")
+    if isinstance(spec, Program) and not jnp.issubdtype(found[TARGET].dtype, jnp.floating):
+        raise ModelError(f"Site 'y' of {spec.function.__name__} is {found['y'].dtype}: expected real numbers.")
+
+
+def exact_of(spec: AbstractModel, num_inputs: int) -> Any:
+    """The exact log predictive density where there is one: of a Gaussian process with fixed hyperparameters."""
+    if not isinstance(spec, GP) or hyperparameters(spec, num_inputs):
+        return None
+    structure = spec.structure(spec.frame(np.arange(2.0)[:, None] + np.arange(num_inputs), np.arange(2.0)))
+    return lambda X, y, X_new, y_new: condition(structure, {}, X, y, X_new).law.log_prob(y_new)
+
+
+def hyperparameters(spec: GP, num_inputs: int) -> dict[str, Any]:
+    """The laws of a Gaussian process's latent sites for so many columns."""
+    with jax.enable_x64(True):
+        sites = Tasks(TableProgram(spec, 1), (num_inputs, num_inputs), 1, 1).sites(
+            jax.random.key(0), jnp.zeros((2, num_inputs))
+        )
+    return {name: site["fn"] for name, site in sites.items() if site["type"] == "sample" and name != TARGET}
+
+
+def same_at(spec: GP, low: int, high: int) -> bool:
+    """Whether hyperparameters have priors of the same mean and variance for both numbers; code is not looked into."""
+    if "TinyGP" in repr(spec.kernel):
+        return False
+    few, many = hyperparameters(spec, low), hyperparameters(spec, high)
+
+    def moments(law: Any) -> list:
+        return [np.unique(np.asarray(part)).tolist() for part in (law.mean, law.variance)]
+
+    return few.keys() == many.keys() and all(moments(few[name]) == moments(many[name]) for name in few)
