@@ -243,13 +243,13 @@ def simulator(num_samples: int, shuffle: bool = True) -> Callable:
     def simulate(laws: Conditional, seeds: jax.Array) -> jax.Array:
         key = jax.random.key(seeds[0, 0])  # the same for every chunk of rows
         total = jax.tree.leaves(laws)[0].shape[0]
+        keys = jax.random.split(jax.random.fold_in(key, seeds[0, 1]), num_samples)
         if total == 1:  # a predictor's one law, which need not be copied
             only = jax.tree.map(lambda leaf: leaf[0], laws.law)
-            return only.sample(jax.random.fold_in(key, seeds[0, 1]), (num_samples,))
+            return jax.vmap(only.sample)(keys)
         order = jax.random.permutation(key, total) if shuffle else jnp.arange(total)
         index = order[jnp.arange(num_samples) % len(order)]
         chosen = jax.tree.map(lambda leaf: leaf[index], laws.law)
-        keys = jax.random.split(jax.random.fold_in(key, seeds[0, 1]), num_samples)
         return over_draws(lambda law, key: law.sample(key), chosen, keys)
 
     return simulate
