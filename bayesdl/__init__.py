@@ -16,6 +16,7 @@ if not getattr(inference, "__bayesdl__", False):
     )
 
 from bayesdl import kernels, priors, vi
+from bayesdl.architectures import RandomBNN
 from bayesdl.bnn.conv import ConvNet
 from bayesdl.bnn.spec import BNN
 from bayesdl.bundle import BundleError, load
@@ -42,6 +43,7 @@ from bayesdl.functional.match import match_prior, prior_report
 from bayesdl.functional.report import PriorMismatch
 from bayesdl.gp import GP
 from bayesdl.likelihoods import Bernoulli, Categorical, NegativeBinomial, Normal, Poisson, StudentT
+from bayesdl.mixture import PriorMixture
 from bayesdl.model import Program
 from bayesdl.posterior import Posterior
 from inference.checkpoint import CheckpointError
@@ -87,8 +89,10 @@ __all__ = [
     "Poisson",
     "Posterior",
     "PriorMismatch",
+    "PriorMixture",
     "Program",
     "PyroNUTS",
+    "RandomBNN",
     "StudentT",
     "UnsupportedError",
     "compare",

@@ -8,11 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesdl.architectures import RandomBNN
+from bayesdl.bundle import model_data
 from bayesdl.cells import ModelError
 from bayesdl.gp import GP
 from bayesdl.likelihoods import AbstractLikelihood, Bernoulli
+from bayesdl.mixture import PriorMixture
 from bayesdl.model import AbstractModel, AbstractTableModel, Program, TableProgram
-from inference.amortized.tasks import INPUTS, TARGET, Tasks
+from inference.amortized.inputs import INPUTS
+from inference.amortized.tasks import TARGET, Tasks
 from inference.exact.gp import condition
 
 
@@ -22,6 +26,9 @@ def program_of(spec: AbstractModel, num_classes: int) -> tuple[Any, int]:
     Raises:
         ModelError: where the model has no such program.
     """
+    if isinstance(spec, PriorMixture):
+        classes = max(program_of(model, num_classes)[1] for model in spec.models)
+        return TableProgram(spec, classes or 1), classes
     if isinstance(spec, AbstractTableModel):
         likelihood: AbstractLikelihood = spec.likelihood
         if likelihood.kind == "count":
@@ -47,11 +54,11 @@ def refuse(spec: AbstractModel, low: int, high: int, max_rows: int, num_queries:
     """
     if not 1 <= low <= high:
         raise ModelError(f"num_inputs={(low, high)}: expected a number of at least 1, or (fewest, most).")
-    if low < high and not (isinstance(spec, GP) and same_at(spec, low, high)):
+    if low < high and not takes_range(spec, low, high):
         raise ModelError(
-            f"num_inputs={(low, high)}: only a GP takes a range, whose kernel does not see columns that are constant and whose "
-            f"hyperparameters have the same priors for each number of columns, got {spec}. Give lengthscale a prior of its "
-            "own, or train one PFN for each number of columns."
+            f"num_inputs={(low, high)}: only RandomBNN, and a GP whose kernel does not see columns that are constant and whose "
+            f"hyperparameters have the same priors for each number of columns, take a range, got {spec}. Give lengthscale a "
+            "prior of its own, or train one PFN for each number of columns."
         )
     if not isinstance(bars, int) or bars < 3:
         raise ModelError(f"bars={bars!r}: expected a whole number of at least 3.")
@@ -59,7 +66,7 @@ def refuse(spec: AbstractModel, low: int, high: int, max_rows: int, num_queries:
         if not isinstance(value, int) or value < 1:
             raise ModelError(f"{name}={value!r}: expected a whole number of at least 1.")
     if not (inputs in INPUTS if isinstance(inputs, str) else callable(inputs)):
-        raise ModelError(f"inputs={inputs!r}: expected 'normal', 'uniform' or a function (key, shape) -> X.")
+        raise ModelError(f"inputs={inputs!r}: expected {', '.join(map(repr, INPUTS))} or a function (key, shape) -> X.")
 
 
 def refuse_program(spec: AbstractModel, tasks: Tasks) -> None:
@@ -95,6 +102,23 @@ def exact_of(spec: AbstractModel, num_inputs: int) -> Any:
         return None
     structure = spec.structure(spec.frame(np.arange(2.0)[:, None] + np.arange(num_inputs), np.arange(2.0)))
     return lambda X, y, X_new, y_new: condition(structure, {}, X, y, X_new).law.log_prob(y_new)
+
+
+def takes_range(spec: AbstractModel, low: int, high: int) -> bool:
+    """Whether columns of zeros are as none to the model, for each number of columns from low to high."""
+    if isinstance(spec, PriorMixture):
+        return all(takes_range(model, low, high) for model in spec.models)
+    return same_at(spec, low, high) if isinstance(spec, GP) else isinstance(spec, RandomBNN)
+
+
+def same_program(one: Any, other: Any) -> bool:
+    """Whether the first is the program that a network was trained on: equal, or equal as data, or of fewer classes."""
+    if one == other:
+        return True
+    if not (isinstance(one, TableProgram) and isinstance(other, TableProgram)):
+        return False
+    fits = one.num_targets == other.num_targets or (other.model.fewer_classes and one.num_targets < other.num_targets)
+    return fits and model_data(one.model) == model_data(other.model)
 
 
 def hyperparameters(spec: GP, num_inputs: int) -> dict[str, Any]:

@@ -101,6 +101,7 @@ class AbstractTableModel(AbstractModel):
     likelihood: AbstractLikelihood
     standardize: bool
     rows_are_independent = True
+    fewer_classes = False  # whether there may be fewer classes than a network was trained for
 
     @abc.abstractmethod
     def program(self, X: Any, y: Any = None, *, num_targets: int = 1) -> None:

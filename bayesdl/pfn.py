@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesdl.amortizable import exact_of, program_of, refuse, refuse_program
+from bayesdl.amortizable import exact_of, program_of, refuse, refuse_program, same_program
 from bayesdl.bundle import hash_arrays
 from bayesdl.cells import DataError, ModelError
 from bayesdl.model import AbstractModel, as_model
-from inference.amortized.answer import answer
-from inference.amortized.bars import fitted_edges
+from inference.amortized.answer import Answer, condition
+from inference.amortized.bars import Grid, Grids, fitted_grid
 from inference.amortized.certificate import LEVELS, checked, dependence
 from inference.amortized.network import Network, Shape
 from inference.amortized.tasks import TARGET, Tasks
@@ -47,8 +47,7 @@ class PFN(AbstractEngine):
         model: that it was trained on.
         tasks: the data sets that it was trained on.
         network: the trained weights.
-        edges: of the bars, shape (bars - 1,); None for classes.
-        scales: of their tails, shape (2,); None for classes.
+        grids: of the bars of y and of latent sites.
         facts: of training, as plain data.
         certificate: what it is worth, as plain data.
 
@@ -64,8 +63,7 @@ class PFN(AbstractEngine):
     model: AbstractModel
     tasks: Tasks
     network: Network
-    edges: Any
-    scales: Any
+    grids: Grids
     facts: dict[str, Any]
     certificate: dict[str, Any]
 
@@ -88,19 +86,22 @@ class PFN(AbstractEngine):
         batch_size: int = 32,
         num_queries: int = 10,
         learning_rate: float = 1e-3,
+        latents: tuple[str, ...] = (),
+        start: PFN | None = None,
         seed: int = 0,
         progress: Any = True,
     ) -> PFN:
         """Trains a network on data sets drawn from a model's prior.
 
         Args:
-            model: `bdl.BNN`, `bdl.GP`, or a NumPyro function of (X, y=None) whose observed site is "y".
+            model: `bdl.BNN`, `bdl.GP`, `bdl.RandomBNN`, a `bdl.PriorMixture`, or a NumPyro function of (X, y=None) whose
+                observed site is "y".
             steps: of the optimiser.
-            num_inputs: columns of X; a Gaussian process may take a range (fewest, most).
+            num_inputs: columns of X; `bdl.RandomBNN` and some Gaussian processes may take a range (fewest, most).
             max_rows: most rows of data.
-            num_classes: where the likelihood is `bdl.Categorical()`.
-            inputs: how rows of X are distributed: "normal" (as standardised columns are), "uniform" on the unit cube, or a
-                function (key, shape) -> X.
+            num_classes: where the likelihood is `bdl.Categorical()`; `bdl.RandomBNN(fewer_classes=True)` means at most.
+            inputs: how rows of X are distributed: "normal" (as standardised columns are), "uniform" on the unit cube,
+                "tabular" (clusters, correlated and skewed columns, as in real tables), or a function (key, shape) -> X.
             bars: of the predictive density of a number.
             width: of a token.
             layers: attention layers.
@@ -110,6 +111,8 @@ class PFN(AbstractEngine):
             batch_size: data sets per step.
             num_queries: rows predicted in each of them.
             learning_rate: the highest.
+            latents: sites of the program, each one number, whose posteriors are learned too; see `Posterior.latent`.
+            start: a PFN of the same sizes whose weights training begins with, e.g. one that was trained on fewer rows.
             seed: of weights and data sets.
             progress: whether to show a bar.
 
@@ -120,14 +123,16 @@ class PFN(AbstractEngine):
         low, high = (num_inputs, num_inputs) if isinstance(num_inputs, int) else num_inputs
         program, classes = program_of(spec, num_classes)
         refuse(spec, low, high, max_rows, num_queries, inputs, bars)
-        tasks = Tasks(program, (low, high), max_rows, num_queries, inputs, spec.double_precision)
+        tasks = Tasks(program, (low, high), max_rows, num_queries, inputs, spec.double_precision, tuple(latents))
         refuse_program(spec, tasks)
         exact = exact_of(spec, high)
         key, shown = jax.random.key(seed), as_progress(progress)
-        edges, scales = (None, None) if classes else edges_of(tasks, bars, tagged(key, "edges"))
-        shape = Shape(high, classes or bars, classes, width, layers, heads, hidden, frequencies)
+        shape = Shape(
+            high, classes or bars, classes, width, layers, heads, hidden, frequencies, len(latents), bars * bool(latents)
+        )
+        grids = grids_of(tasks, shape, tagged(key, "edges")) if start is None else start.grids
         schedule = Schedule(steps, batch_size, learning_rate)
-        trained = train(tasks, shape, edges, scales, schedule, tagged(key, "training"), shown)
+        trained = train(tasks, shape, grids, schedule, tagged(key, "training"), shown, begun(start, shape, tasks))
         facts = {
             "steps": steps,
             "data_sets": steps * batch_size,
@@ -136,13 +141,13 @@ class PFN(AbstractEngine):
             "seconds": trained.seconds[0],
             "cpu_seconds": trained.seconds[1],
         }
-        certificate = certified(exact, tasks, trained.network, edges, scales, tagged(key, "certificate"))
-        pfn = cls(spec, tasks, trained.network, edges, scales, facts, certificate)
+        certificate = certified(exact, tasks, trained.network, grids, tagged(key, "certificate"))
+        pfn = cls(spec, tasks, trained.network, grids, facts, certificate)
         shown.note(pfn.line)
         return pfn
 
     def supports(self, problem: Problem) -> str | None:
-        if bare(problem.program) != self.tasks.program or problem.observed != (TARGET,):
+        if not same_program(bare(problem.program), self.tasks.program) or problem.observed != (TARGET,):
             return f"it was trained on y of {self.model}; train another with bdl.PFN.train, or fit that model"
         first, *others = (name for name, value in arguments(problem).items() if value is not None and name != TARGET)
         if others:
@@ -162,10 +167,11 @@ class PFN(AbstractEngine):
         rows = max(SMALLEST, 1 << (len(X) - 1).bit_length())  # one compilation for each power of two
         wide = np.zeros((rows, self.tasks.num_inputs[1]), np.float32)
         wide[: len(X), : X.shape[1]] = X
-        long = np.zeros(rows, np.float32 if self.edges is not None else np.int32)
+        long = np.zeros(rows, np.float32 if self.grids.target else np.int32)
         long[: len(X)] = y
-        law = answer(self.network, jnp.asarray(wide), jnp.asarray(long), jnp.asarray(len(X)), self.edges, self.scales)
-        law = dataclasses.replace(law, columns=self.tasks.num_inputs[1] - X.shape[1])
+        cache = condition(self.network, jnp.asarray(wide), jnp.asarray(long), jnp.asarray(len(X)))
+        outputs = self.network.shape.num_outputs if self.grids.target else bare(problem.program).num_targets
+        law = Answer(self.network, cache, self.grids.target, self.tasks.num_inputs[1] - X.shape[1], outputs)
         info = {"outside": outside, "certificate": self.certificate, "network": self.hash}
         return Predictor({}, law, info, covary=False, outside=lambda X: self.inputs_outside(np.asarray(X)))
 
@@ -181,8 +187,9 @@ class PFN(AbstractEngine):
         if len(X) > self.tasks.max_rows:
             found.append(f"{len(X)} rows, trained for at most {self.tasks.max_rows}")
         found += self.inputs_outside(X)
-        if self.edges is not None and len(y):
-            left, right = self.edges[0] - 4 * self.scales[0], self.edges[-1] + 4 * self.scales[1]
+        if self.grids.target and len(y):
+            edges, scales = self.grids.target
+            left, right = edges[0] - 4 * scales[0], edges[-1] + 4 * scales[1]
             if y.min() < left or y.max() > right:
                 found.append(f"targets from {y.min():.3g} to {y.max():.3g}, trained for {left:.3g} to {right:.3g}")
         return found
@@ -197,7 +204,7 @@ class PFN(AbstractEngine):
     @functools.cached_property
     def hash(self) -> str:
         """Of the network's weights and the bars."""
-        return hash_arrays([np.asarray(leaf) for leaf in jax.tree.leaves((self.network, self.edges, self.scales))])
+        return hash_arrays([np.asarray(leaf) for leaf in jax.tree.leaves((self.network, self.grids))])
 
     @property
     def line(self) -> str:
@@ -237,19 +244,41 @@ class PFN(AbstractEngine):
         return f"PFN({self.model}, {self.line})"
 
 
-def edges_of(tasks: Tasks, bars: int, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Edges and tails' scales of bars for the targets of a prior."""
+def grids_of(tasks: Tasks, shape: Shape, key: jax.Array) -> Grids:
+    """Bars for the targets and latent sites of a prior."""
     with jax.enable_x64(tasks.double):
-        y = np.asarray(jax.jit(lambda key: tasks.draw(key, TARGETS).y)(key))
-    if not np.isfinite(y).all():
+        drawn = jax.jit(lambda key: tasks.draw(key, TARGETS))(key)
+    y, latents = np.asarray(drawn.y), np.asarray(drawn.latents)
+    if not (np.isfinite(y).all() and np.isfinite(latents).all()):
         raise ModelError(f"The model's prior draws targets that are not finite ({np.mean(~np.isfinite(y)):.2%} of them).")
-    edges, scales = fitted_edges(y, bars)
-    return jnp.asarray(edges, jnp.float32), jnp.asarray(scales, jnp.float32)
+    target = None if shape.num_classes else single(fitted_grid(y, shape.num_outputs))
+    if not shape.num_latents:
+        return Grids(target)
+    each = [fitted_grid(values, shape.latent_bars) for values in latents.T]
+    return Grids(target, single(jax.tree.map(lambda *parts: np.stack(parts), *each)))
 
 
-def certified(exact: Any, tasks: Tasks, network: Network, edges: Any, scales: Any, key: jax.Array) -> dict[str, Any]:
+def single(grid: Grid) -> Grid:
+    """The grid in single precision."""
+    return jax.tree.map(lambda part: jnp.asarray(part, jnp.float32), grid)
+
+
+def begun(start: PFN | None, shape: Shape, tasks: Tasks) -> Network | None:
+    """The weights that training begins with, if any are given.
+
+    Raises:
+        ModelError: where they are those of other sizes or another program.
+    """
+    if start is None:
+        return None
+    if start.network.shape != shape or not same_program(tasks.program, start.tasks.program):
+        raise ModelError(f"start={start!r} has sizes {start.network.shape}, and expected are {shape}, and the same model.")
+    return start.network
+
+
+def certified(exact: Any, tasks: Tasks, network: Network, grids: Grids, key: jax.Array) -> dict[str, Any]:
     """The certificate as plain data."""
-    rows = checked(network, tasks, edges, scales, exact, key, CHECKED)
+    rows = checked(network, tasks, grids.target, exact, key, CHECKED)
     with jax.enable_x64(tasks.double):
         batch = jax.jit(lambda key: tasks.draw(key, CHECKED))(tagged(key, "exactness"))
     order, leak = dependence(network, batch, tasks.num_queries)

@@ -15,6 +15,7 @@ import numpy as np
 from bayesdl.amortizable import program_of
 from bayesdl.bundle import LIBRARIES, SCHEMA, BundleError, model_data, read, the_model, write
 from bayesdl.pfn import PFN
+from inference.amortized.bars import Grid, Grids
 from inference.amortized.network import Network, Shape
 from inference.amortized.tasks import TARGET, Tasks
 from inference.fingerprint import hash_of
@@ -38,14 +39,15 @@ def save(pfn: PFN, path: str | Path) -> Path:
             "num_queries": pfn.tasks.num_queries,
             "inputs": inputs,
             "double": pfn.tasks.double,
+            "latents": pfn.tasks.latents,
         },
         "facts": pfn.facts,
         "certificate": pfn.certificate,
         "versions": {name: version(name) for name in LIBRARIES},
     }
     arrays = {f"network/{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(pfn.network))}
-    if pfn.edges is not None:
-        arrays |= {"edges": np.asarray(pfn.edges), "scales": np.asarray(pfn.scales)}
+    for name, grid in pfn.grids._asdict().items():
+        arrays |= {} if grid is None else {f"{name}/edges": np.asarray(grid.edges), f"{name}/scales": np.asarray(grid.scales)}
     return write(Path(path), manifest, arrays, {})
 
 
@@ -54,14 +56,15 @@ def load(path: str | Path, model: Any = None) -> PFN:
     path = Path(path)
     manifest, arrays, _ = read(path, KIND, KEYS, "pfn.save(...)")
     spec = the_model(manifest["model"], model, path)
-    shape, tasks = Shape(**manifest["shape"]), manifest["tasks"] | {"num_inputs": tuple(manifest["tasks"]["num_inputs"])}
+    shape, tasks = Shape(**manifest["shape"]), dict(manifest["tasks"])
+    tasks |= {name: tuple(tasks[name]) for name in ("num_inputs", "latents")}
     program, _ = program_of(spec, shape.num_classes)
     network = weights(shape, arrays, path)
-    edges, scales = (jnp.asarray(arrays[name]) if name in arrays else None for name in ("edges", "scales"))
+    grids = Grids(*(grid(arrays, name) for name in Grids._fields))
     tasks = Tasks(program, **tasks)
     if program_hash(tasks) != manifest["program"]:
         raise BundleError(f"{path} holds a network that was trained on another program: give {spec} as it was in training.")
-    return PFN(spec, tasks, network, edges, scales, manifest["facts"], manifest["certificate"])
+    return PFN(spec, tasks, network, grids, manifest["facts"], manifest["certificate"])
 
 
 def program_hash(tasks: Tasks) -> str:
@@ -69,6 +72,13 @@ def program_hash(tasks: Tasks) -> str:
     X = jnp.zeros((2, tasks.num_inputs[1]))
     with jax.enable_x64(tasks.double):
         return hash_of(jax.make_jaxpr(lambda key: tasks.sites(key, X)[TARGET]["value"])(jax.random.key(0)))
+
+
+def grid(arrays: dict[str, np.ndarray], name: str) -> Grid | None:
+    """A stored grid, or None."""
+    if f"{name}/edges" not in arrays:
+        return None
+    return Grid(jnp.asarray(arrays[f"{name}/edges"]), jnp.asarray(arrays[f"{name}/scales"]))
 
 
 def weights(shape: Shape, arrays: dict[str, np.ndarray], path: Path) -> Network:

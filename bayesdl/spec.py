@@ -25,14 +25,17 @@ class SpecError(ValueError):
 def registry() -> dict[str, type]:
     """The classes that may stand in a file, by name."""
     from bayesdl import columns, data, kernels, likelihoods, model, priors, target
+    from bayesdl.architectures import RandomBNN
     from bayesdl.bnn.conv import ConvNet
     from bayesdl.bnn.spec import BNN
     from bayesdl.engines import ENGINES
     from bayesdl.gp import GP
+    from bayesdl.mixture import PriorMixture
 
     specs = {"priors": priors, "kernels": kernels, "likelihoods": likelihoods}
     modules = specs | {"data": data, "columns": columns, "target": target}
-    found: dict[str, type] = {"BNN": BNN, "GP": GP, "ConvNet": ConvNet, "ProgramFrame": model.ProgramFrame}
+    models = (BNN, GP, ConvNet, RandomBNN, PriorMixture, model.ProgramFrame)
+    found: dict[str, type] = {cls.__name__: cls for cls in models}
     found |= {f"engines.{engine.__name__}": engine for engine in ENGINES}
     found |= {f"vi.{cls.__name__}": cls for cls in (Reparam, Implicit, Reinforce, Enum, MVD)}
     for prefix, module in modules.items():

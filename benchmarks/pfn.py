@@ -67,8 +67,10 @@ def one(name: str) -> dict:
     X, y, K = data_sets(setting["num_inputs"], lengthscale, variance)
     gaps = {}
     for rows in ROWS:
-        batch = Batch(jnp.asarray(X, jnp.float32), jnp.asarray(y, jnp.float32), jnp.full(500, rows, jnp.int32))
-        log_q, _ = scored(pfn.network, batch, 10, pfn.edges, pfn.scales)
+        batch = Batch(
+            jnp.asarray(X, jnp.float32), jnp.asarray(y, jnp.float32), jnp.full(500, rows, jnp.int32), jnp.zeros((500, 0))
+        )
+        log_q, _ = scored(pfn.network, batch, 10, pfn.grids.target)
         lost = exact(K, y, rows, variance).mean(1) - np.asarray(log_q, float).mean(1)
         gaps[rows] = [float(lost.mean()), float(lost.std() / np.sqrt(500))]
         print(f"{name} rows {rows:>2}: gap {gaps[rows][0]:.4f} +- {gaps[rows][1]:.4f}", flush=True)
@@ -97,7 +99,7 @@ def throughput(pfn: Any, schedule: Schedule) -> float:
         state = State(pfn.network, jax.tree.map(jnp.copy, pfn.network), start, jnp.zeros((), jnp.int32))
         for repeat in range(6):
             started = time.process_time()
-            given = jax.random.key(repeat), jnp.asarray(BLOCK), pfn.edges, pfn.scales
+            given = jax.random.key(repeat), jnp.asarray(BLOCK), pfn.grids
             state, losses = block(jax.tree.map(jnp.copy, state), *given, tasks=pfn.tasks, schedule=schedule)
             jax.block_until_ready(losses)
             rates.append(BLOCK * schedule.batch_size / (time.process_time() - started))

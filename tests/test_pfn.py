@@ -13,7 +13,7 @@ from scipy import stats
 import bayesdl as bdl
 from bayesdl.amortizable import program_of
 from bayesdl.cells import ModelError
-from inference.amortized.bars import Bars, fitted_edges, law
+from inference.amortized.bars import Bars, fitted_grid, law
 from inference.amortized.network import Network, Shape
 from inference.amortized.tasks import Tasks
 
@@ -40,7 +40,7 @@ def with_offset(X, offset=None, y=None):
 def bars():
     """Five laws on edges of normal targets; of the first the outer bars hold much."""
     rng = np.random.default_rng(0)
-    edges, scales = fitted_edges(rng.normal(size=100_000), 100)
+    edges, scales = fitted_grid(rng.normal(size=100_000), 100)
     logits = rng.normal(size=(5, 100))
     logits[0, [0, -1]] = 4.0
     return Bars(jnp.asarray(logits), jnp.asarray(edges), jnp.asarray(scales))
@@ -75,7 +75,7 @@ def test_quantiles_invert_the_cdf_in_the_tails_too(bars):
 def test_the_best_bars_lose_little_of_a_normal_law():
     """100 equally probable bars with edges of two million targets, against the entropy of N(0, 1)."""
     rng = np.random.default_rng(0)
-    edges, scales = fitted_edges(rng.normal(size=2_000_000), 100)
+    edges, scales = fitted_grid(rng.normal(size=2_000_000), 100)
     law = Bars(jnp.zeros(100), jnp.asarray(edges), jnp.asarray(scales))
     points = stats.norm.ppf((np.arange(100_000) + 0.5) / 100_000)
     lost = -float(law.log_prob(jnp.asarray(points)).mean()) - stats.norm.entropy()
@@ -92,7 +92,7 @@ def test_far_from_zero_the_variance_is_right():
 
 def test_targets_with_ties_have_no_bars():
     with pytest.raises(ValueError, match="have ties"):
-        fitted_edges(np.arange(10).repeat(100), 50)
+        fitted_grid(np.arange(10).repeat(100), 50)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def trained_law(pfn, X, y):
     """Log q of the last row given the others."""
     rows = len(X) - 1
     cache = pfn.network.condition(X[None, :rows], y[None, :rows], jnp.array([rows]))
-    return law(pfn.network.predict(cache, X[None, rows:])[0, 0], pfn.edges, pfn.scales).log_prob(y[rows])
+    return law(pfn.network.predict(cache, X[None, rows:])[0, 0], pfn.grids.target).log_prob(y[rows])
 
 
 def test_fit_predicts_and_is_saved(trained, tmp_path):
@@ -197,7 +197,7 @@ def test_fit_predicts_and_is_saved(trained, tmp_path):
         bdl.PFN.load(tmp_path / "fit.bdl")
     with pytest.raises(bdl.BundleError, match="trained on another program"):
         bdl.PFN.load(tmp_path / "mean.pfn", model=with_offset)
-    other = dataclasses.replace(trained, scales=2 * trained.scales)
+    other = dataclasses.replace(trained, grids=jax.tree.map(lambda part: 2 * part, trained.grids))
     with pytest.raises(bdl.BundleError, match="fitted with another PFN"):
         bdl.load(tmp_path / "fit.bdl", model=normal_mean, engine=other)
 
@@ -232,8 +232,8 @@ def test_what_lies_outside_training_is_said(trained):
     [
         (bdl.GP(likelihood=bdl.Normal(0.1)), {}, "fixes a scale in the units of y"),
         (bdl.BNN(likelihood=bdl.Poisson()), {}, "predicts real numbers and classes"),
-        (bdl.BNN(), {"num_inputs": (1, 3)}, "only a GP takes a range"),
-        (bdl.GP(), {"num_inputs": (1, 3)}, "same priors for each number of columns"),
+        (bdl.BNN(), {"num_inputs": (1, 3)}, "only RandomBNN, and a GP"),
+        (bdl.GP(), {"num_inputs": (1, 3)}, "only RandomBNN, and a GP"),
         (bdl.BNN(), {"bars": 2}, "expected a whole number of at least 3"),
         (bdl.BNN(), {"num_inputs": 0}, "expected a number of at least 1"),
         (bdl.BNN(), {"max_rows": 0}, "expected a whole number of at least 1"),

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from inference.amortized.bars import law
+from inference.amortized.bars import Grid, law
 from inference.amortized.network import Cache, Network
 from inference.result import AbstractLaw, Conditional
 
@@ -21,23 +21,24 @@ class Answer(AbstractLaw):
     Attributes:
         network: the weights.
         cache: what the network keeps of the data.
-        edges, scales: of the bars; None for classes.
+        grid: of the bars; None for classes.
         columns: of zeros beside those of X.
+        outputs: of the network that count: bars, or classes of these data.
     """
 
     network: Network
     cache: Cache
-    edges: Any
-    scales: Any
-    columns: int = dataclasses.field(default=0, metadata={"static": True})
+    grid: Grid | None
+    columns: int = dataclasses.field(metadata={"static": True})
+    outputs: int = dataclasses.field(metadata={"static": True})
 
     def __call__(self, latents: dict, key: Any, X: Any) -> Conditional:
         X = jnp.pad(jnp.asarray(X, jnp.float32), ((0, 0), (0, self.columns)))
-        logits = self.network.predict(self.cache, X[None])[0]
-        return Conditional(law(logits, self.edges, self.scales), jnp.zeros(len(X)))
+        logits = self.network.predict(self.cache, X[None])[0, :, : self.outputs]
+        return Conditional(law(logits, self.grid), jnp.zeros(len(X)))
 
 
 @jax.jit
-def answer(network: Network, X: jax.Array, y: jax.Array, num_rows: jax.Array, edges: Any, scales: Any) -> Answer:
+def condition(network: Network, X: jax.Array, y: jax.Array, num_rows: jax.Array) -> Cache:
     """Reads one padded data set."""
-    return Answer(network, network.condition(X[None], y[None], num_rows[None]), edges, scales)
+    return network.condition(X[None], y[None], num_rows[None])

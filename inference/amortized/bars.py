@@ -13,7 +13,7 @@ moments are all of this one distribution (Mueller et al. 2022, arXiv:2112.10510,
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -136,9 +136,33 @@ class Bars(Distribution):
         return (probs * ((means - mean) ** 2 + within)).sum(-1)
 
 
-def law(logits: jax.Array, edges: jax.Array | None, scales: jax.Array | None) -> Any:
-    """The predictive law of a network's logits: bars, or classes where there are no edges."""
-    return Categorical(logits=logits) if edges is None else Bars(logits, edges, scales)
+class Grid(NamedTuple):
+    """Where bars stand.
+
+    Attributes:
+        edges: inner ones, shape (..., K - 1).
+        scales: of the tails, shape (..., 2).
+    """
+
+    edges: Any
+    scales: Any
+
+
+class Grids(NamedTuple):
+    """Of all that a network predicts.
+
+    Attributes:
+        target: of y; None for classes.
+        latents: of latent sites, leading axis over sites; None where there are none.
+    """
+
+    target: Grid | None
+    latents: Grid | None = None
+
+
+def law(logits: jax.Array, grid: Grid | None) -> Any:
+    """The predictive law of a network's logits: bars, or classes where there is no grid."""
+    return Categorical(logits=logits) if grid is None else Bars(logits, *grid)
 
 
 def like(values: Any, logits: Any) -> jax.Array:
@@ -157,8 +181,8 @@ def taken(values: jax.Array, index: jax.Array) -> jax.Array:
     return jnp.moveaxis(jnp.take_along_axis(values, by_entry, -1), -1, 0).reshape(index.shape)
 
 
-def fitted_edges(y: np.ndarray, num_bars: int) -> tuple[np.ndarray, np.ndarray]:
-    """Inner edges with equal numbers of these targets in each bar, and the tails' scales.
+def fitted_grid(y: np.ndarray, num_bars: int) -> Grid:
+    """Equal numbers of these targets in each bar.
 
     Raises:
         ValueError: where there are too few different targets.
@@ -171,4 +195,4 @@ def fitted_edges(y: np.ndarray, num_bars: int) -> tuple[np.ndarray, np.ndarray]:
             "law of y with a density; for counts or classes use a classifying network."
         )
     beyond = [edges[0] - y[y < edges[0]], y[y >= edges[-1]] - edges[-1]]
-    return edges, np.array([np.sqrt(np.mean(part**2)) for part in beyond])
+    return Grid(edges, np.array([np.sqrt(np.mean(part**2)) for part in beyond]))

@@ -10,13 +10,13 @@ A calibrated network can still lose a tenth of a nat, so calibration without the
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inference.amortized.bars import law
+from inference.amortized.bars import Grid, law
 from inference.amortized.network import Network
 from inference.amortized.tasks import Batch, Tasks
 from inference.keys import tagged
@@ -44,15 +44,14 @@ class Checked(NamedTuple):
 
 
 def checked(
-    network: Network, tasks: Tasks, edges: Any, scales: Any, exact: Callable | None, key: jax.Array, num_tasks: int
+    network: Network, tasks: Tasks, grid: Grid | None, exact: Callable | None, key: jax.Array, num_tasks: int
 ) -> list[Checked]:
     """The network at several numbers of rows.
 
     Args:
         network: trained.
         tasks: it was trained on.
-        edges: of its bars, or None.
-        scales: of their tails.
+        grid: of its bars, or None.
         exact: maps one task's (X, y, X_new, y_new) to log p(y_new | X_new, X, y), in double precision; or None.
         key: of the tasks.
         num_tasks: per number of rows.
@@ -62,22 +61,22 @@ def checked(
         batch = jax.jit(lambda key: tasks.draw(key, num_tasks))(tagged(key, "checked"))
     for num_rows in sorted({round(share * tasks.max_rows) for share in np.linspace(0, 1, ROWS) ** 2}):
         at = batch._replace(num_rows=jnp.full(num_tasks, num_rows, jnp.int32))
-        log_q, cdf = map(np.asarray, scored(network, at, tasks.num_queries, edges, scales))
+        log_q, cdf = map(np.asarray, scored(network, at, tasks.num_queries, grid))
         gap = None
         if exact is not None:
             lost = exact_log_probs(exact, batch, num_rows, tasks.num_queries).mean(1) - log_q.mean(1)
             gap = float(lost.mean()), float(lost.std() / np.sqrt(num_tasks))
-        found.append(Checked(num_rows, float(-log_q.mean()), gap, *calibration(cdf if edges is not None else None)))
+        found.append(Checked(num_rows, float(-log_q.mean()), gap, *calibration(cdf if grid is not None else None)))
     return found
 
 
 @jax.jit(static_argnames="num_queries")
-def scored(network: Network, batch: Batch, num_queries: int, edges: Any, scales: Any) -> tuple[jax.Array, jax.Array]:
+def scored(network: Network, batch: Batch, num_queries: int, grid: Grid | None) -> tuple[jax.Array, jax.Array]:
     """Log q and q's cdf at all queries' targets, shape (tasks, queries)."""
     cache = network.condition(batch.X[:, :-num_queries], batch.y[:, :-num_queries], batch.num_rows)
-    q = law(network.predict(cache, batch.X[:, -num_queries:]), edges, scales)
+    q = law(network.predict(cache, batch.X[:, -num_queries:]), grid)
     y = batch.y[:, -num_queries:]
-    return q.log_prob(y), jnp.zeros(y.shape) if edges is None else q.cdf(y)
+    return q.log_prob(y), jnp.zeros(y.shape) if grid is None else q.cdf(y)
 
 
 def exact_log_probs(exact: Callable, batch: Batch, num_rows: int, num_queries: int) -> np.ndarray:

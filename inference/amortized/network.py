@@ -2,6 +2,7 @@
 
     context   h_0 = null,  h_i = E x_i + F y_i            attend to the context, layer by layer
     query     g_j = E x_j                                  attends to the context of the same layer
+    latent    g_s = a token of its own                     likewise
 
 Queries are never keys, so a prediction cannot depend on other queries or on their targets; the order of the context does not
 matter; a learned null token makes the empty context well defined. Cost is n^2 + n m for n rows and m queries. Rows beyond a
@@ -36,6 +37,8 @@ class Shape:
         heads: attention heads.
         hidden: units of the MLP in a layer.
         frequencies: of the sines and cosines of each input.
+        num_latents: latent sites that are predicted too.
+        latent_bars: logits of each.
     """
 
     num_inputs: int
@@ -46,6 +49,8 @@ class Shape:
     heads: int = 4
     hidden: int = 128
     frequencies: int = 4
+    num_latents: int = 0
+    latent_bars: int = 0
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -93,6 +98,8 @@ class Network(eqx.Module):
     decode_bias: jax.Array
     head: jax.Array
     head_bias: jax.Array
+    latent_tokens: jax.Array
+    latent_heads: jax.Array
 
     @classmethod
     def init(cls, shape: Shape, key: jax.Array) -> Network:
@@ -110,6 +117,8 @@ class Network(eqx.Module):
             jnp.zeros(shape.hidden),
             jnp.zeros((shape.hidden, shape.num_outputs)),
             jnp.zeros(shape.num_outputs),
+            jax.random.normal(tagged(key, "latents"), (shape.num_latents, width)),
+            jnp.zeros((shape.num_latents, shape.hidden, shape.latent_bars)),
         )
 
     def embedded(self, X: jax.Array) -> jax.Array:
@@ -139,11 +148,18 @@ class Network(eqx.Module):
 
     def predict(self, cache: Cache, X: jax.Array) -> jax.Array:
         """Logits of queries, shape (tasks, queries, outputs), given X of shape (tasks, queries, inputs)."""
-        g = self.embedded(X)
+        return (self.asked(cache, self.embedded(X)) @ self.head + wide(self.head_bias)).astype(jnp.float32)
+
+    def latents(self, cache: Cache) -> jax.Array:
+        """Logits of latent sites, shape (tasks, sites, bars)."""
+        tokens = jnp.broadcast_to(self.latent_tokens[None], (len(cache.lengths), *self.latent_tokens.shape))
+        return jnp.einsum("tsh,shb->tsb", self.asked(cache, tokens), self.latent_heads).astype(jnp.float32)
+
+    def asked(self, cache: Cache, g: jax.Array) -> jax.Array:
+        """What tokens find in the context, shape (tasks, tokens, hidden)."""
         for layer, kept in zip(self.layers, cache.keys_values, strict=True):
             g = self.through(layer, g, normalised(g, layer.norms[0]), kept, cache.lengths)
-        hidden = jax.nn.gelu(normalised(g, self.norm) @ self.decode + wide(self.decode_bias))
-        return (hidden @ self.head + wide(self.head_bias)).astype(jnp.float32)
+        return jax.nn.gelu(normalised(g, self.norm) @ self.decode + wide(self.decode_bias))
 
     def heads(self, keys_values: jax.Array) -> jax.Array:
         """Keys and values apart, shape (2, tasks, tokens, heads, width of a head)."""

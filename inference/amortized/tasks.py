@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from numpyro import handlers
 
+from inference.amortized.inputs import INPUTS
 from inference.keys import tagged
 from inference.program import KeyPerName, Program
 
 TARGET = "y"
-INPUTS = ("normal", "uniform")
 
 
 class Batch(NamedTuple):
@@ -24,11 +23,13 @@ class Batch(NamedTuple):
         X: inputs of all rows, shape (tasks, rows, inputs); the last ones are queries.
         y: their targets, shape (tasks, rows).
         num_rows: of each task's context, shape (tasks,); those from there to the queries are padding.
+        latents: values of the latent sites that are predicted too, shape (tasks, sites).
     """
 
     X: jax.Array
     y: jax.Array
     num_rows: jax.Array
+    latents: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +41,9 @@ class Tasks:
         num_inputs: fewest and most columns; others are zero.
         max_rows: of a context.
         num_queries: rows to predict.
-        inputs: "normal" or "uniform" (on the unit cube), or a function (key, shape) -> X.
+        inputs: one of `INPUTS`, or a function (key, shape) -> X.
         double: whether programs need 64 bits.
+        latents: sites to be predicted too, each one number.
     """
 
     program: Program
@@ -50,13 +52,14 @@ class Tasks:
     num_queries: int
     inputs: Any = "normal"
     double: bool = False
+    latents: tuple[str, ...] = ()
 
     def draw(self, key: jax.Array, num_tasks: int) -> Batch:
         """So many tasks; a JAX function."""
-        X, y = jax.vmap(self.one)(jax.random.split(tagged(key, "tasks"), num_tasks))
+        X, y, latents = jax.vmap(self.one)(jax.random.split(tagged(key, "tasks"), num_tasks))
         rows = self.draw_rows(tagged(key, "rows"), num_tasks)
         kind = jnp.int32 if jnp.issubdtype(y.dtype, jnp.integer) else jnp.float32
-        return Batch(X.astype(jnp.float32), y.astype(kind), rows)
+        return Batch(X.astype(jnp.float32), y.astype(kind), rows, latents.astype(jnp.float32))
 
     def draw_rows(self, key: jax.Array, num_tasks: int) -> jax.Array:
         """Numbers of rows of contexts: density 1/2 + x of x = rows / max_rows, as large contexts are learned more slowly."""
@@ -64,10 +67,11 @@ class Tasks:
         share = jnp.where(jnp.arange(num_tasks) % 2 == 0, share[0], share.max(0))  # the larger of two has density 2 x
         return jnp.floor(share * (self.max_rows + 1)).astype(jnp.int32).clip(0, self.max_rows)
 
-    def one(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Inputs and targets of one task."""
+    def one(self, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Inputs, targets and latents of one task."""
         X = self.draw_inputs(key)
-        return X, self.sites(key, X)[TARGET]["value"]
+        sites = self.sites(key, X)
+        return X, sites[TARGET]["value"], jnp.array([sites[name]["value"] for name in self.latents])
 
     def sites(self, key: jax.Array, X: jax.Array) -> dict[str, Any]:
         """All sites of one run of the program."""
@@ -77,11 +81,8 @@ class Tasks:
         """Inputs, with columns that are not used at zero."""
         low, high = self.num_inputs
         shape, dtype = (self.max_rows + self.num_queries, high), jnp.float64 if self.double else jnp.float32
-        if isinstance(self.inputs, Callable):
-            X = self.inputs(tagged(key, "inputs"), shape).astype(dtype)
-        else:
-            law = jax.random.normal if self.inputs == "normal" else jax.random.uniform
-            X = law(tagged(key, "inputs"), shape, dtype)
+        drawn = tagged(key, "inputs"), shape
+        X = INPUTS[self.inputs](*drawn, dtype) if isinstance(self.inputs, str) else self.inputs(*drawn).astype(dtype)
         if low == high:
             return X
         used = jax.random.randint(tagged(key, "columns"), (), low, high + 1)

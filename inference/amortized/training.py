@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from inference.amortized.bars import law
+from inference.amortized.bars import Grids, law
 from inference.amortized.network import Network, Shape
 from inference.amortized.tasks import Batch, Tasks
 from inference.keys import tagged
@@ -70,17 +70,20 @@ class State(NamedTuple):
     step: jax.Array
 
 
-def loss_of(network: Network, batch: Batch, num_queries: int, edges: Any, scales: Any) -> jax.Array:
-    """The mean of -log q over tasks and queries."""
+def loss_of(network: Network, batch: Batch, num_queries: int, grids: Grids) -> jax.Array:
+    """The mean of -log q over tasks and queries, and over tasks and latent sites."""
     X, y = batch.X, batch.y
     cache = network.condition(X[:, :-num_queries], y[:, :-num_queries], batch.num_rows)
     logits = network.predict(cache, X[:, -num_queries:])
-    return -law(logits, edges, scales).log_prob(y[:, -num_queries:]).mean()
+    loss = -law(logits, grids.target).log_prob(y[:, -num_queries:]).mean()
+    if grids.latents is None:
+        return loss
+    return loss - law(network.latents(cache), grids.latents).log_prob(batch.latents).mean()
 
 
 @functools.partial(jax.jit, static_argnames=("tasks", "schedule"), donate_argnames="state")
 def block(
-    state: State, key: jax.Array, count: jax.Array, edges: Any, scales: Any, *, tasks: Tasks, schedule: Schedule
+    state: State, key: jax.Array, count: jax.Array, grids: Grids, *, tasks: Tasks, schedule: Schedule
 ) -> tuple[State, jax.Array]:
     """`count` more steps, at most `BLOCK`, and their losses; step i has the key that belongs to it."""
     optimizer = schedule.optimizer()
@@ -88,7 +91,7 @@ def block(
     def step(i: jax.Array, carry: tuple) -> tuple:
         state, losses = carry
         batch = tasks.draw(jax.random.fold_in(key, state.step), schedule.batch_size)
-        loss, gradient = eqx.filter_value_and_grad(loss_of)(state.network, batch, tasks.num_queries, edges, scales)
+        loss, gradient = eqx.filter_value_and_grad(loss_of)(state.network, batch, tasks.num_queries, grids)
         updates, inner = optimizer.update(gradient, state.optimizer, state.network)
         network: Any = optax.apply_updates(state.network, updates)
         averaged: Any = optax.incremental_update(network, state.averaged, averaging(state.step, schedule.steps))
@@ -132,12 +135,18 @@ class Trained(NamedTuple):
 
 
 def train(
-    tasks: Tasks, shape: Shape, edges: Any, scales: Any, schedule: Schedule, key: jax.Array, progress: AbstractProgress
+    tasks: Tasks,
+    shape: Shape,
+    grids: Grids,
+    schedule: Schedule,
+    key: jax.Array,
+    progress: AbstractProgress,
+    start: Network | None = None,
 ) -> Trained:
-    """Trains a network from its initial weights."""
+    """Trains a network from given weights, or from new ones."""
     started, cpu = time.perf_counter(), time.process_time()
     with jax.enable_x64(False):  # the network stays in single precision where its tasks are drawn in double
-        network: Any = Network.init(shape, tagged(key, "network"))
+        network: Any = Network.init(shape, tagged(key, "network")) if start is None else jax.tree.map(jnp.copy, start)
     with jax.enable_x64(tasks.double):
         state = State(network, jax.tree.map(jnp.copy, network), schedule.optimizer().init(network), jnp.zeros((), jnp.int32))
         progress.start(schedule.steps, "training")
@@ -146,7 +155,7 @@ def train(
             while done < schedule.steps:
                 count = min(BLOCK, schedule.steps - done)
                 at = tagged(key, "steps"), jnp.asarray(count)
-                state, found = block(state, *at, edges, scales, tasks=tasks, schedule=schedule)
+                state, found = block(state, *at, grids, tasks=tasks, schedule=schedule)
                 losses.append(float(found[:count].mean()))
                 done += count
                 rate = done * schedule.batch_size / (time.perf_counter() - started)
