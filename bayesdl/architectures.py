@@ -26,6 +26,7 @@ from bayesdl.likelihoods import AbstractLikelihood, Categorical, Normal
 from bayesdl.model import AbstractTableModel
 
 NEVER = -1e9  # the logit of a class that is not there
+BIAS = 0.3  # sd of the biases of classes, which would otherwise often be one alone
 TINY = 1e-12
 
 
@@ -109,7 +110,7 @@ class RandomBNN(AbstractTableModel):
         if self.depth[1]:
             h, width = self.hidden(x, num_used, depth)
             f = jnp.where(depth > 0, h @ normal("output.weight", self.width[1], num_outputs) / jnp.sqrt(width), f)
-        return f + biases("output.bias", num_outputs)
+        return f + (BIAS if self.likelihood.kind == "class" else 1.0) * biases("output.bias", num_outputs)
 
     def hidden(self, x: Any, fan_in: Any, depth: Any) -> tuple[Any, Any]:
         """Units of the last of `depth` hidden layers, shape (rows, largest width), and how many there are."""

@@ -72,14 +72,13 @@ class AbstractStationary(AbstractKernel):
             check_positive(self, name)
 
     @abc.abstractmethod
-    def unit(self) -> Any:
-        """The tinygp kernel g with unit scale and Euclidean distance."""
+    def profile(self) -> Callable:
+        """The function g of r^2."""
 
     def build(self, draw: Draw, prefix: str, num_inputs: int) -> Any:
-        from tinygp import transforms
+        from bayesdl.stationary import Stationary
 
-        lengthscale, variance = self.hyperparameters(draw, prefix, num_inputs)
-        return variance * transforms.Linear(1.0 / lengthscale, self.unit())
+        return Stationary(self.profile(), *self.hyperparameters(draw, prefix, num_inputs))
 
     def hyperparameters(self, draw: Draw, prefix: str, num_inputs: int) -> tuple[Any, Any]:
         """Length scale, shape () or (num_inputs,), and variance, as arrays."""
@@ -125,11 +124,10 @@ class RBF(AbstractStationary):
         Sum(parts=(RBF(lengthscale=0.5, variance=None, ard=False), Linear(variance=None)))
     """
 
-    def unit(self) -> Any:
-        from tinygp.kernels import ExpSquared
-        from tinygp.kernels.distance import L2Distance
+    def profile(self) -> Callable:
+        from bayesdl.stationary import rbf
 
-        return ExpSquared(distance=L2Distance())
+        return rbf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,11 +139,10 @@ class Matern12(AbstractStationary):
         1.0
     """
 
-    def unit(self) -> Any:
-        from tinygp.kernels import Exp
-        from tinygp.kernels.distance import L2Distance
+    def profile(self) -> Callable:
+        from bayesdl.stationary import matern12
 
-        return Exp(distance=L2Distance())
+        return matern12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,11 +154,10 @@ class Matern32(AbstractStationary):
         True
     """
 
-    def unit(self) -> Any:
-        from tinygp.kernels import Matern32 as Unit
-        from tinygp.kernels.distance import L2Distance
+    def profile(self) -> Callable:
+        from bayesdl.stationary import matern32
 
-        return Unit(distance=L2Distance())
+        return matern32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,11 +169,10 @@ class Matern52(AbstractStationary):
         2.0
     """
 
-    def unit(self) -> Any:
-        from tinygp.kernels import Matern52 as Unit
-        from tinygp.kernels.distance import L2Distance
+    def profile(self) -> Callable:
+        from bayesdl.stationary import matern52
 
-        return Unit(distance=L2Distance())
+        return matern52
 
 
 @dataclasses.dataclass(frozen=True)

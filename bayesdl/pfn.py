@@ -36,6 +36,7 @@ from inference.result import AbstractResult, Predictor
 
 TARGETS = 4096  # data sets whose targets give the bars' edges
 SMALLEST = 8  # rows of a padded data set, at least
+PRETRAINED = Path(__file__).parent / "pretrained"
 CHECKED = 512  # data sets per number of rows in the certificate
 
 

@@ -1,0 +1,72 @@
+"""Trains the networks that ship with bayesdl, `bdl.PFN.pretrained(name)`.
+
+    python -m benchmarks.pretrain gp-regression
+    python -m benchmarks.pretrain tabular-classification
+
+Each is trained on small data sets first, which are cheap, and then on larger ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NamedTuple
+
+import numpyro.distributions as dist
+
+import bayesdl as bdl
+from bayesdl.pfn import PRETRAINED
+
+GP = bdl.GP(
+    bdl.kernels.Matern52(lengthscale=dist.LogNormal(0.7, 0.7), variance=dist.LogNormal(0.0, 0.5), ard=True),
+    bdl.Normal(dist.LogNormal(-1.6, 1.0)),
+)
+TABLE = bdl.RandomBNN(likelihood=bdl.Categorical(), fewer_classes=True)
+
+
+class Recipe(NamedTuple):
+    """How a network is trained.
+
+    Attributes:
+        model: the prior.
+        settings: of `bdl.PFN.train`, the same in all phases.
+        phases: the others, of each phase.
+    """
+
+    model: Any
+    settings: dict[str, Any]
+    phases: tuple[dict[str, Any], ...]
+
+
+RECIPES = {
+    "gp-regression": Recipe(
+        GP,
+        {"num_inputs": (1, 8), "inputs": "tabular", "latents": ("sigma",)},
+        (
+            {"steps": 8000, "max_rows": 32, "batch_size": 64, "learning_rate": 2e-3},
+            {"steps": 3000, "max_rows": 128, "batch_size": 32, "learning_rate": 7e-4, "num_queries": 16},
+        ),
+    ),
+    "tabular-classification": Recipe(
+        TABLE,
+        {"num_inputs": (1, 30), "inputs": "tabular", "num_classes": 10, "num_queries": 16},
+        (
+            {"steps": 6000, "max_rows": 64, "batch_size": 64, "learning_rate": 2e-3},
+            {"steps": 1500, "max_rows": 300, "batch_size": 32, "learning_rate": 7e-4},
+        ),
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=sorted(RECIPES))
+    name = parser.parse_args().name
+    recipe, pfn = RECIPES[name], None
+    for phase in recipe.phases:
+        pfn = bdl.PFN.train(recipe.model, **recipe.settings, **phase, start=pfn)
+        print(pfn, flush=True)
+        pfn.save(PRETRAINED / f"{name}.pfn")
+
+
+if __name__ == "__main__":
+    main()
