@@ -17,7 +17,23 @@ from bayesdl.mixture import PriorMixture
 from bayesdl.model import AbstractModel, AbstractTableModel, Program, TableProgram
 from inference.amortized.inputs import INPUTS
 from inference.amortized.tasks import TARGET, Tasks
+from inference.amortized.training import PRECISIONS
 from inference.exact.gp import condition
+from inference.fingerprint import hash_of
+
+LEAST = {
+    "max_rows": 1,
+    "num_queries": 1,
+    "num_classes": 2,
+    "bars": 3,
+    "width": 1,
+    "layers": 1,
+    "heads": 1,
+    "hidden": 1,
+    "frequencies": 0,
+    "batch_size": 1,
+    "devices": 1,
+}
 
 
 def program_of(spec: AbstractModel, num_classes: int) -> tuple[Any, int]:
@@ -46,27 +62,41 @@ def program_of(spec: AbstractModel, num_classes: int) -> tuple[Any, int]:
     raise ModelError(f"PFN.train takes a table model or a NumPyro function, got {type(spec).__name__}.")
 
 
-def refuse(spec: AbstractModel, low: int, high: int, max_rows: int, num_queries: int, inputs: Any, bars: Any) -> None:
-    """Refuses sizes that make no sense.
+def refuse(spec: AbstractModel, low: Any, high: Any, given: dict[str, Any]) -> None:
+    """Refuses settings of `PFN.train` that make no sense.
 
     Raises:
         ModelError: naming the argument.
     """
-    if not 1 <= low <= high:
-        raise ModelError(f"num_inputs={(low, high)}: expected a number of at least 1, or (fewest, most).")
+    if not (isinstance(low, int) and isinstance(high, int) and 1 <= low <= high):
+        raise ModelError(f"num_inputs={given['num_inputs']!r}: expected a number of at least 1, or (fewest, most).")
     if low < high and not takes_range(spec, low, high):
         raise ModelError(
             f"num_inputs={(low, high)}: only RandomBNN, and a GP whose kernel does not see columns that are constant and whose "
             f"hyperparameters have the same priors for each number of columns, take a range, got {spec}. Give lengthscale a "
             "prior of its own, or train one PFN for each number of columns."
         )
-    if not isinstance(bars, int) or bars < 3:
-        raise ModelError(f"bars={bars!r}: expected a whole number of at least 3.")
-    for name, value in (("max_rows", max_rows), ("num_queries", num_queries)):
-        if not isinstance(value, int) or value < 1:
-            raise ModelError(f"{name}={value!r}: expected a whole number of at least 1.")
+    for name, least in LEAST.items():
+        if not isinstance(given[name], int) or given[name] < least:
+            raise ModelError(f"{name}={given[name]!r}: expected a whole number of at least {least}.")
+    if given["width"] % given["heads"]:
+        raise ModelError(f"width={given['width']}, heads={given['heads']}: expected a width that the heads divide.")
+    for name in ("seconds", "gap", "learning_rate"):
+        if given[name] is not None and not given[name] > 0:
+            raise ModelError(f"{name}={given[name]!r}: expected a positive number.")
+    steps, seconds = given["steps"], given["seconds"]
+    if (steps is not None and seconds is not None) or (steps is not None and (not isinstance(steps, int) or steps < 1)):
+        raise ModelError(f"steps={steps!r}, seconds={seconds!r}: expected a whole number of steps of at least 1, or seconds.")
+    inputs = given["inputs"]
     if not (inputs in INPUTS if isinstance(inputs, str) else callable(inputs)):
         raise ModelError(f"inputs={inputs!r}: expected {', '.join(map(repr, INPUTS))} or a function (key, shape) -> X.")
+    if given["precision"] not in PRECISIONS:
+        raise ModelError(f"precision={given['precision']!r}: expected {' or '.join(map(repr, PRECISIONS))}.")
+    if given["devices"] > jax.device_count() or given["batch_size"] % given["devices"]:
+        raise ModelError(
+            f"devices={given['devices']}, batch_size={given['batch_size']}: JAX has {jax.device_count()} devices, and each "
+            "takes an equal share of the batch."
+        )
 
 
 def refuse_program(spec: AbstractModel, tasks: Tasks) -> None:
@@ -88,12 +118,25 @@ def refuse_program(spec: AbstractModel, tasks: Tasks) -> None:
             f"{spec} cannot be drawn from as program(X) with X of shape {(rows, tasks.num_inputs[1])}: {error}. Expected a "
             "NumPyro function of (X, y=None) that uses JAX only and draws y where it is None."
         ) from error
+    for name in tasks.latents:
+        if name not in found or found[name].shape or not jnp.issubdtype(found[name].dtype, jnp.floating) or name == TARGET:
+            numbers = sorted(k for k, v in found.items() if not v.shape and jnp.issubdtype(v.dtype, jnp.floating))
+            raise ModelError(
+                f"latents={tasks.latents}: '{name}' is no latent site that is one real number; those are {numbers}."
+            )
     if TARGET not in found:
         raise ModelError(f"{spec} has no site 'y' to predict, but {sorted(found)}: name the observed site 'y'.")
     if found[TARGET].shape != (rows,):
         raise ModelError(f"Site 'y' has shape {found['y'].shape} for {rows} rows: expected one target a row, shape ({rows},).")
     if isinstance(spec, Program) and not jnp.issubdtype(found[TARGET].dtype, jnp.floating):
         raise ModelError(f"Site 'y' of {spec.function.__name__} is {found['y'].dtype}: expected real numbers.")
+
+
+def program_hash(tasks: Tasks) -> str:
+    """Of one draw of the program, its constants included: the same for the same program only."""
+    X = jnp.zeros((2, tasks.num_inputs[1]))
+    with jax.enable_x64(tasks.double):
+        return hash_of(jax.make_jaxpr(lambda key: tasks.sites(key, X)[TARGET]["value"])(jax.random.key(0)))
 
 
 def exact_of(spec: AbstractModel, num_inputs: int) -> Any:

@@ -78,12 +78,13 @@ class PriorMixture(AbstractTableModel):
 
     def program(self, X: Any, y: Any = None, *, num_targets: int = 1) -> None:
         """The NumPyro program; sites of model k are named "k.site"."""
-        component = numpyro.sample("component", dist.Categorical(probs=jnp.array(self.weights)))
-        laws: Any = tuple(self.law_of_model(k, X, num_targets) for k in range(len(self.models)))
+        weights: Any = dist.Categorical(probs=jnp.array(self.weights))
+        component = numpyro.sample("component", weights)
+        laws = tuple(self.law_of_model(k, X, num_targets) for k in range(len(self.models)))
         law: Any = Chosen(laws, component)
         numpyro.sample("y", law, obs=y)
 
-    def law_of_model(self, k: int, X: Any, num_targets: int) -> dist.Distribution:
+    def law_of_model(self, k: int, X: Any, num_targets: int) -> Any:
         """The law of y under one model, its other sites being drawn."""
         blank = jnp.zeros(X.shape[0], jnp.int32 if self.likelihood.kind == "class" else X.dtype)  # so that y is not drawn
         with handlers.scope(prefix=str(k), divider="."), handlers.block(hide=["y"]), handlers.trace() as trace:

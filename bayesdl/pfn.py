@@ -17,27 +17,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesdl.amortizable import exact_of, program_of, refuse, refuse_program, same_program
+from bayesdl.amortizable import same_program
 from bayesdl.bundle import hash_arrays
-from bayesdl.cells import DataError, ModelError
+from bayesdl.cells import DataError
 from bayesdl.model import AbstractModel, as_model
-from inference.amortized.answer import Answer, condition
-from inference.amortized.bars import Grid, Grids, fitted_grid
-from inference.amortized.certificate import LEVELS, checked, dependence
-from inference.amortized.network import Network, Shape
+from bayesdl.pfn_training import Plan, trained
+from inference.amortized.answer import Answer, Context, LatentAnswer, condition
+from inference.amortized.bars import Grids
+from inference.amortized.network import Network
 from inference.amortized.tasks import TARGET, Tasks
-from inference.amortized.training import Schedule, train
 from inference.engine import AbstractEngine
-from inference.keys import tagged
 from inference.problem import Problem, ProblemError
 from inference.program import bare
 from inference.progress import AbstractProgress, Silent, as_progress
-from inference.result import AbstractResult, Predictor
+from inference.result import AbstractLaw, AbstractResult, Predictor
 
-TARGETS = 4096  # data sets whose targets give the bars' edges
 SMALLEST = 8  # rows of a padded data set, at least
 PRETRAINED = Path(__file__).parent / "pretrained"
-CHECKED = 512  # data sets per number of rows in the certificate
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -73,7 +69,9 @@ class PFN(AbstractEngine):
         cls,
         model: Any,
         *,
-        steps: int = 10_000,
+        steps: int | None = None,
+        seconds: float | None = None,
+        gap: float | None = None,
         num_inputs: int | tuple[int, int] = 1,
         max_rows: int = 30,
         num_classes: int = 2,
@@ -87,8 +85,11 @@ class PFN(AbstractEngine):
         batch_size: int = 32,
         num_queries: int = 10,
         learning_rate: float = 1e-3,
+        precision: str = "float32",
+        devices: int = 1,
         latents: tuple[str, ...] = (),
         start: PFN | None = None,
+        checkpoint: str | Path | None = None,
         seed: int = 0,
         progress: Any = True,
     ) -> PFN:
@@ -97,7 +98,10 @@ class PFN(AbstractEngine):
         Args:
             model: `bdl.BNN`, `bdl.GP`, `bdl.RandomBNN`, a `bdl.PriorMixture`, or a NumPyro function of (X, y=None) whose
                 observed site is "y".
-            steps: of the optimiser.
+            steps: of the optimiser; 10,000 where neither they nor `seconds` are given.
+            seconds: of training, which say how many steps it takes; on another day they may be more or fewer.
+            gap: in nats; training ends early where the mean gap to the exact predictive falls below it. For models that have
+                one: Gaussian processes with fixed hyperparameters.
             num_inputs: columns of X; `bdl.RandomBNN` and some Gaussian processes may take a range (fewest, most).
             max_rows: most rows of data.
             num_classes: where the likelihood is `bdl.Categorical()`; `bdl.RandomBNN(fewer_classes=True)` means at most.
@@ -112,40 +116,40 @@ class PFN(AbstractEngine):
             batch_size: data sets per step.
             num_queries: rows predicted in each of them.
             learning_rate: the highest.
+            precision: "float32", or "bfloat16" for the network's arithmetic (weights and losses stay in single precision).
+            devices: over which the data sets of a step are spread.
             latents: sites of the program, each one number, whose posteriors are learned too; see `Posterior.latent`.
             start: a PFN of the same sizes whose weights training begins with, e.g. one that was trained on fewer rows.
+            checkpoint: a folder that keeps the training: killed at any moment, the same call goes on where it was and ends
+                with the same weights.
             seed: of weights and data sets.
             progress: whether to show a bar.
 
         Raises:
-            ModelError: for a model that cannot be drawn from before data are known.
+            ModelError: for a model that cannot be drawn from before data are known, or settings that make no sense.
+            CheckpointError: where the checkpoint is of another training or cannot be written.
         """
-        spec = as_model(model)
-        low, high = (num_inputs, num_inputs) if isinstance(num_inputs, int) else num_inputs
-        program, classes = program_of(spec, num_classes)
-        refuse(spec, low, high, max_rows, num_queries, inputs, bars)
-        tasks = Tasks(program, (low, high), max_rows, num_queries, inputs, spec.double_precision, tuple(latents))
-        refuse_program(spec, tasks)
-        exact = exact_of(spec, high)
-        key, shown = jax.random.key(seed), as_progress(progress)
-        shape = Shape(
-            high, classes or bars, classes, width, layers, heads, hidden, frequencies, len(latents), bars * bool(latents)
-        )
-        grids = grids_of(tasks, shape, tagged(key, "edges")) if start is None else start.grids
-        schedule = Schedule(steps, batch_size, learning_rate)
-        trained = train(tasks, shape, grids, schedule, tagged(key, "training"), shown, begun(start, shape, tasks))
-        facts = {
-            "steps": steps,
-            "data_sets": steps * batch_size,
-            "skipped_steps": trained.skipped,
-            "loss": float(trained.losses[-1]),
-            "seconds": trained.seconds[0],
-            "cpu_seconds": trained.seconds[1],
-        }
-        certificate = certified(exact, tasks, trained.network, grids, tagged(key, "certificate"))
-        pfn = cls(spec, tasks, trained.network, grids, facts, certificate)
+        given = {name: value for name, value in locals().items() if name not in ("cls", "model", "start", "progress")}
+        shown = as_progress(progress)
+        plan = Plan.of(as_model(model), given)
+        pfn = cls(plan.spec, plan.tasks, *trained(plan, start, gap, checkpoint, shown))
         shown.note(pfn.line)
         return pfn
+
+    @classmethod
+    def pretrained(cls, name: str) -> PFN:
+        """A network that ships with bayesdl, its certificate with it; no connection is needed.
+
+        "gp-regression": a Gaussian process with a Matern-5/2 kernel whose hyperparameters are unknown, 1 to 8 columns.
+        "tabular-classification": networks of unknown architecture, 1 to 30 columns, 2 to 10 classes.
+
+        Raises:
+            ValueError: for another name.
+        """
+        if not (PRETRAINED / f"{name}.pfn").exists():
+            known = ", ".join(repr(path.stem) for path in sorted(PRETRAINED.glob("*.pfn")))
+            raise ValueError(f"PFN.pretrained({name!r}): expected {known}.")
+        return cls.load(PRETRAINED / f"{name}.pfn")
 
     def supports(self, problem: Problem) -> str | None:
         if not same_program(bare(problem.program), self.tasks.program) or problem.observed != (TARGET,):
@@ -165,16 +169,29 @@ class PFN(AbstractEngine):
         outside = self.concerns(X, y)
         for concern in outside:
             warnings.warn(f"The data are outside what this PFN was trained for: {concern}.", stacklevel=4)
-        rows = max(SMALLEST, 1 << (len(X) - 1).bit_length())  # one compilation for each power of two
+        context = self.read(X, y)
+        cache = condition(self.network, context)
+        columns = self.tasks.num_inputs[1] - X.shape[1]
+        law = Answer(self.network, context, cache, self.grids.target, columns, self.outputs(problem))
+        latents: dict[str, AbstractLaw] = {}
+        if self.grids.latents is not None:
+            of_site = functools.partial(LatentAnswer, self.network, cache, self.grids.latents)
+            latents = {name: of_site(number) for number, name in enumerate(self.tasks.latents)}
+        info = {"outside": outside, "answer": f"that of a network: {self.line}", "network": self.hash}
+        return Predictor({}, law, info, covary=True, outside=lambda X: self.inputs_outside(np.asarray(X)), latents=latents)
+
+    def read(self, X: np.ndarray, y: np.ndarray) -> Context:
+        """Data as the network reads them: the rows filled up to a power of two, so that each is compiled once."""
+        rows = max(SMALLEST, 1 << (len(X) - 1).bit_length())
         wide = np.zeros((rows, self.tasks.num_inputs[1]), np.float32)
         wide[: len(X), : X.shape[1]] = X
         long = np.zeros(rows, np.float32 if self.grids.target else np.int32)
         long[: len(X)] = y
-        cache = condition(self.network, jnp.asarray(wide), jnp.asarray(long), jnp.asarray(len(X)))
-        outputs = self.network.shape.num_outputs if self.grids.target else bare(problem.program).num_targets
-        law = Answer(self.network, cache, self.grids.target, self.tasks.num_inputs[1] - X.shape[1], outputs)
-        info = {"outside": outside, "certificate": self.certificate, "network": self.hash}
-        return Predictor({}, law, info, covary=False, outside=lambda X: self.inputs_outside(np.asarray(X)))
+        return Context(jnp.asarray(wide), jnp.asarray(long), jnp.asarray(len(X)))
+
+    def outputs(self, problem: Problem) -> int:
+        """Of the network that count: all bars, or the classes of these data."""
+        return self.network.shape.num_outputs if self.grids.target else bare(problem.program).num_targets
 
     def restore(self, problem: Problem, arrays: dict, info: dict) -> AbstractResult:
         reason = self.supports(problem)
@@ -211,10 +228,32 @@ class PFN(AbstractEngine):
     def line(self) -> str:
         """The certificate in a line."""
         gaps = [row["gap"][0] for row in self.certificate["rows"] if row["gap"]]
-        gap = f"gap to the exact predictive {np.mean(gaps):.3f} nats" if gaps else "gap not known (no exact predictive)"
+        engine = self.certificate.get("engine")
+        gap = "gap not known (pfn.certify(bdl.NUTS()) measures it)"
+        if gaps:
+            gap = f"gap to the exact predictive {np.mean(gaps):.3f} nats"
+        elif engine:
+            gap = f"gap to {engine['name']} {engine['gap'][0]:.3f} +- {engine['gap'][1]:.3f} nats"
         p = [row["p_uniform"] for row in self.certificate["rows"] if row["p_uniform"] is not None]
         calibrated = f", calibration p >= {min(p):.2g}" if p else ""
         return f"PFN after {self.facts['data_sets']} data sets: {gap}{calibrated}"
+
+    def certify(self, engine: AbstractEngine, num_tasks: int = 32, num_rows: int | None = None, progress: Any = True) -> PFN:
+        """The same PFN with its gap to another engine in the certificate: how much worse it predicts, in nats.
+
+        Args:
+            engine: that answers for the same model, e.g. `bdl.NUTS(num_chains=1)`.
+            num_tasks: data sets of the prior, each fitted by it.
+            num_rows: of each; by default half of the most that the PFN was trained for.
+            progress: whether to show a bar.
+
+        Raises:
+            UnsupportedError: where the engine cannot run the model.
+        """
+        from bayesdl.pfn_checks import compared
+
+        found = compared(self, engine, num_tasks, max(1, self.tasks.max_rows // 2) if num_rows is None else num_rows, progress)
+        return dataclasses.replace(self, certificate=self.certificate | {"engine": found})
 
     def save(self, path: str | Path) -> Path:
         """Writes the network, its certificate and what it was trained on to one file; see `PFN.load`.
@@ -243,56 +282,6 @@ class PFN(AbstractEngine):
 
     def __repr__(self) -> str:
         return f"PFN({self.model}, {self.line})"
-
-
-def grids_of(tasks: Tasks, shape: Shape, key: jax.Array) -> Grids:
-    """Bars for the targets and latent sites of a prior."""
-    with jax.enable_x64(tasks.double):
-        drawn = jax.jit(lambda key: tasks.draw(key, TARGETS))(key)
-    y, latents = np.asarray(drawn.y), np.asarray(drawn.latents)
-    if not (np.isfinite(y).all() and np.isfinite(latents).all()):
-        raise ModelError(f"The model's prior draws targets that are not finite ({np.mean(~np.isfinite(y)):.2%} of them).")
-    target = None if shape.num_classes else single(fitted_grid(y, shape.num_outputs))
-    if not shape.num_latents:
-        return Grids(target)
-    each = [fitted_grid(values, shape.latent_bars) for values in latents.T]
-    return Grids(target, single(jax.tree.map(lambda *parts: np.stack(parts), *each)))
-
-
-def single(grid: Grid) -> Grid:
-    """The grid in single precision."""
-    return jax.tree.map(lambda part: jnp.asarray(part, jnp.float32), grid)
-
-
-def begun(start: PFN | None, shape: Shape, tasks: Tasks) -> Network | None:
-    """The weights that training begins with, if any are given.
-
-    Raises:
-        ModelError: where they are those of other sizes or another program.
-    """
-    if start is None:
-        return None
-    if start.network.shape != shape or not same_program(tasks.program, start.tasks.program):
-        raise ModelError(f"start={start!r} has sizes {start.network.shape}, and expected are {shape}, and the same model.")
-    return start.network
-
-
-def certified(exact: Any, tasks: Tasks, network: Network, grids: Grids, key: jax.Array) -> dict[str, Any]:
-    """The certificate as plain data."""
-    rows = checked(network, tasks, grids.target, exact, key, CHECKED)
-    with jax.enable_x64(tasks.double):
-        batch = jax.jit(lambda key: tasks.draw(key, CHECKED))(tagged(key, "exactness"))
-    order, leak = dependence(network, batch, tasks.num_queries)
-    return {
-        "rows": [row._asdict() for row in rows],
-        "levels": LEVELS,
-        "data_sets": CHECKED,
-        "change_with_order": order,
-        "change_with_other_queries": leak,
-        "num_inputs": tasks.num_inputs,
-        "max_rows": tasks.max_rows,
-        "inputs": (0.0, 1.0) if tasks.inputs == "uniform" else (float(batch.X.min()), float(batch.X.max())),
-    }
 
 
 def arguments(problem: Problem) -> dict[str, Any]:

@@ -12,13 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesdl.amortizable import program_of
+from bayesdl.amortizable import program_hash, program_of
 from bayesdl.bundle import LIBRARIES, SCHEMA, BundleError, model_data, read, the_model, write
 from bayesdl.pfn import PFN
 from inference.amortized.bars import Grid, Grids
 from inference.amortized.network import Network, Shape
-from inference.amortized.tasks import TARGET, Tasks
-from inference.fingerprint import hash_of
+from inference.amortized.tasks import Tasks
 
 KIND = "bayesdl-pfn"
 KEYS = ("schema", "model", "program", "shape", "tasks", "facts", "certificate", "versions")
@@ -26,21 +25,13 @@ KEYS = ("schema", "model", "program", "shape", "tasks", "facts", "certificate", 
 
 def save(pfn: PFN, path: str | Path) -> Path:
     """See `PFN.save`."""
-    inputs = pfn.tasks.inputs if isinstance(pfn.tasks.inputs, str) else None
     manifest = {
         "format": KIND,
         "schema": SCHEMA,
         "model": model_data(pfn.model),
         "shape": dataclasses.asdict(pfn.network.shape),
         "program": program_hash(pfn.tasks),
-        "tasks": {
-            "num_inputs": pfn.tasks.num_inputs,
-            "max_rows": pfn.tasks.max_rows,
-            "num_queries": pfn.tasks.num_queries,
-            "inputs": inputs,
-            "double": pfn.tasks.double,
-            "latents": pfn.tasks.latents,
-        },
+        "tasks": pfn.tasks.settings(),
         "facts": pfn.facts,
         "certificate": pfn.certificate,
         "versions": {name: version(name) for name in LIBRARIES},
@@ -65,13 +56,6 @@ def load(path: str | Path, model: Any = None) -> PFN:
     if program_hash(tasks) != manifest["program"]:
         raise BundleError(f"{path} holds a network that was trained on another program: give {spec} as it was in training.")
     return PFN(spec, tasks, network, grids, manifest["facts"], manifest["certificate"])
-
-
-def program_hash(tasks: Tasks) -> str:
-    """Of one draw of the program, its constants included: the same for the same program only."""
-    X = jnp.zeros((2, tasks.num_inputs[1]))
-    with jax.enable_x64(tasks.double):
-        return hash_of(jax.make_jaxpr(lambda key: tasks.sites(key, X)[TARGET]["value"])(jax.random.key(0)))
 
 
 def grid(arrays: dict[str, np.ndarray], name: str) -> Grid | None:

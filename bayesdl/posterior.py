@@ -16,6 +16,7 @@ from bayesdl.model import AbstractModel
 from bayesdl.precision import is_double, precision_of
 from bayesdl.prediction import AbstractPrediction, ClassPrediction, Prediction
 from bayesdl.stream import Stream
+from bayesdl.target import Target
 from inference.engine import AbstractEngine, UnsupportedError
 from inference.keys import named as named_key
 from inference.mcmc.engine import AbstractMCMC
@@ -109,10 +110,38 @@ class Posterior:
             batch_size,
             double or is_double(self.model),
             self.traceable,
-            self.model.rows_covary and self.traceable and self.covary,
+            self.traceable and self.covary,
         )
         kind = ClassPrediction if target.kind == "class" else Prediction
         return kind(stream, target, self.seed if seed is None else seed)
+
+    def latent(self, site: str) -> Prediction:
+        """The posterior of a latent site by a `PFN` that was trained with `latents=(site,)`: mean, std, quantile, sample.
+
+        In units of standardised data. Other engines give draws, in `samples`.
+
+        Raises:
+            UnsupportedError: where the engine gives no such posterior.
+        """
+        known = self.raw.latents if isinstance(self.raw, Predictor) else {}
+        if site not in known:
+            names = f"it has {sorted(known)}" if known else "draws of sites are in post.samples"
+            raise UnsupportedError(f"{type(self.engine).__name__} has no posterior of '{site}' in closed form; {names}.")
+        stream = Stream(known[site], {}, self.seed, (), {}, None, 1, False)
+        return Prediction(stream, Target((site,), "real", True, None, (0.0,), (1.0,)), self.seed)
+
+    def ood(self, num_samples: int = 199) -> Any:
+        """Whether the data are like those of the prior: a p-value, for fits by a `PFN`.
+
+        Args:
+            num_samples: data sets drawn from the prior at the same inputs.
+
+        Raises:
+            UnsupportedError: for another engine; see `check_predictive` there.
+        """
+        from bayesdl.pfn_checks import ood
+
+        return ood(self, num_samples)
 
     def score(self, *data: Any, **named: Any) -> Any:
         """Scores of the predictions for held-out data: RMSE, NLL, CRPS, coverage; or accuracy, NLL, Brier, ECE.
@@ -272,8 +301,9 @@ class Posterior:
 
     @property
     def covary(self) -> bool:
-        """Whether rows can be drawn jointly given a draw."""
-        return not isinstance(self.raw, Predictor) or self.raw.covary
+        """Whether rows vary together given a draw, and can be drawn so."""
+        known = self.raw.covary if isinstance(self.raw, Predictor) else None
+        return self.model.rows_covary if known is None else known
 
     @functools.cached_property
     def latent_draws(self) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ import functools
 from typing import Any
 
 import numpy as np
+from jaxtyping import Real
 
 from bayesdl import stream
 from bayesdl.target import Target
@@ -141,6 +142,16 @@ class Prediction(AbstractPrediction):
         """P(Y <= y | x, data) per row and target."""
         return self.stream.map(stream.mixture_cdf, self._read(y)).astype(np.float64)
 
+    def crps(self, y: Any) -> np.ndarray:
+        """The continuous ranked probability score E|Y - y| - E|Y - Y'| / 2 per row and target, in the units of y.
+
+        Exact for a `PFN`, otherwise the fair estimate from simulated targets (Gneiting and Raftery 2007).
+        """
+        try:
+            return np.asarray(self.stream.map(stream.crps, self._read(y)).astype(np.float64) * self._unit)
+        except NotImplementedError:
+            return crps(self.marginal_samples(), np.asarray(y, np.float64).reshape(self.mean.shape))
+
     def sample(self, num_samples: int = 1000) -> np.ndarray:
         """Simulated targets, shape (num_samples, rows, ...).
 
@@ -230,7 +241,8 @@ class ClassPrediction(AbstractPrediction):
     def sample(self, num_samples: int = 1000) -> np.ndarray:
         """Simulated labels, shape (num_samples, rows)."""
         check_count(num_samples)
-        return self.classes[self._simulated(num_samples).astype(int)]
+        values = self.stream.functions(num_samples) if self.stream.covary else self._simulated(num_samples)
+        return self.classes[values.astype(int)]
 
     def to_pandas(self, level: float = 0.9) -> Any:
         """Columns: the most probable class, the probability of each, aleatoric and epistemic entropy in nats."""
@@ -250,3 +262,12 @@ def check_count(num_samples: Any) -> None:
     """Refuses anything but a positive whole number."""
     if not isinstance(num_samples, int) or num_samples < 1:
         raise ValueError(f"sample(num_samples={num_samples!r}): expected a whole number of at least 1.")
+
+
+def crps(samples: Real[np.ndarray, "samples *y"], y: Real[np.ndarray, "*y"]) -> Real[np.ndarray, "*y"]:
+    """The fair (unbiased) sample estimate of the CRPS; samples have shape (samples, *y.shape)."""
+    n = len(samples)
+    ordered = np.sort(samples, axis=0)
+    weights = (2 * np.arange(1, n + 1) - n - 1).reshape((-1,) + (1,) * y.ndim)
+    spread = 2 * np.sum(weights * ordered, axis=0) / (n * (n - 1))  # E|Y - Y'| without the diagonal
+    return np.mean(np.abs(samples - y), axis=0) - spread / 2

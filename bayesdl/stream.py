@@ -19,6 +19,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Float
 from numpyro.distributions import Independent
 
+from inference.amortized.bars import Bars
 from inference.result import Conditional
 
 DRAWS_AT_ONCE = 32
@@ -140,6 +141,9 @@ def evaluate(statistic: Callable, static: Any, law: Any, draws: dict, seed: Any,
 @functools.partial(jax.jit, static_argnums=0)
 def simulate_jointly(static: Any, law: Any, draws: dict, keys: jax.Array, arrays: list) -> Any:
     args, kwargs = join_static(arrays, static)
+    if not draws:  # one law for all samples
+        only = law({}, keys[0], *args, joint=True, **kwargs).law
+        return jax.lax.map(only.sample, keys, batch_size=DRAWS_AT_ONCE)
     return jax.lax.map(lambda z: law(z[0], z[1], *args, joint=True, **kwargs).law.sample(z[1]), (draws, keys))
 
 
@@ -172,6 +176,13 @@ def log_density(laws: Conditional, y: Any) -> Float[Array, "*rows"]:
     """Log of the mixture density at y."""
     values = over_draws(lambda law: law.log_prob(y), laws.law)
     return logsumexp(values, axis=0) - jnp.log(values.shape[0])
+
+
+def crps(laws: Conditional, y: jax.Array) -> jax.Array:
+    """The continuous ranked probability score at y, where one law has it in closed form."""
+    if not isinstance(laws.law, Bars) or laws.epistemic.shape[0] > 1:
+        raise NotImplementedError
+    return jax.tree.map(lambda leaf: leaf[0], laws.law).crps(y)
 
 
 def mixture_cdf(laws: Conditional, y: jax.Array) -> jax.Array:

@@ -50,8 +50,8 @@ RECIPES = {
         TABLE,
         {"num_inputs": (1, 30), "inputs": "tabular", "num_classes": 10, "num_queries": 16},
         (
-            {"steps": 6000, "max_rows": 64, "batch_size": 64, "learning_rate": 2e-3},
-            {"steps": 1500, "max_rows": 300, "batch_size": 32, "learning_rate": 7e-4},
+            {"steps": 4000, "max_rows": 64, "batch_size": 64, "learning_rate": 2e-3},
+            {"steps": 1000, "max_rows": 300, "batch_size": 32, "learning_rate": 7e-4},
         ),
     ),
 }

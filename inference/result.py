@@ -145,16 +145,18 @@ class Predictor(AbstractResult):
         predict: maps (params, key, *new data) to a `Conditional`; a law where it is a JAX function.
         info: facts about the fit as plain data (log evidence, ...).
         traceable: whether `predict` is a JAX function; otherwise it takes and gives NumPy arrays.
-        covary: whether `predict` takes `joint=True` where the model's rows vary together.
+        covary: whether `predict` takes `joint=True`; None where it does if the model's rows vary together.
         outside: what of new data lies outside those for which predictions can be trusted, in words; takes the new data.
+        latents: the posterior of latent sites that have one, by name.
     """
 
     params: dict[str, np.ndarray]
     predict: Callable[..., Conditional]
     info: dict[str, Any] = dataclasses.field(default_factory=dict)
     traceable: bool = True
-    covary: bool = True
+    covary: bool | None = None
     outside: Callable[..., list[str]] = lambda *args, **kwargs: []
+    latents: dict[str, AbstractLaw] = dataclasses.field(default_factory=dict)
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {k: np.asarray(v) for k, v in self.params.items()}

@@ -13,9 +13,10 @@ from scipy import stats
 import bayesdl as bdl
 from bayesdl.amortizable import program_of
 from bayesdl.cells import ModelError
-from inference.amortized.bars import Bars, fitted_grid, law
+from inference.amortized.bars import Bars, fitted_grid
+from inference.amortized.certificate import scored
 from inference.amortized.network import Network, Shape
-from inference.amortized.tasks import Tasks
+from inference.amortized.tasks import Batch, Tasks
 
 SMALL = {"max_rows": 10, "width": 16, "layers": 2, "heads": 2, "hidden": 32, "bars": 50, "progress": False}
 GP = bdl.GP(bdl.kernels.RBF(lengthscale=0.5, variance=1.0), bdl.Normal(0.1), standardize=False)
@@ -59,6 +60,17 @@ def test_density_cdf_and_moments_are_of_one_distribution(bars):
     np.testing.assert_allclose(cdf - cdf[0], between, atol=1e-4)
     np.testing.assert_allclose(np.trapezoid(density * y[:, None], y, axis=0), mean, atol=1e-4)
     np.testing.assert_allclose(np.trapezoid(density * (y[:, None] - mean) ** 2, y, axis=0), variance, rtol=1e-3)
+
+
+def test_crps_is_the_integral_of_squared_differences(bars):
+    """At targets in the bars and in both tails; the cdf is piecewise smooth between edges and targets."""
+    t = np.linspace(-12, 12, 400_001)
+    with jax.enable_x64(True):
+        law = Bars(*(jnp.asarray(np.asarray(part), jnp.float64) for part in (bars.logits, bars.edges, bars.scales)))
+        cdf = np.asarray(law.cdf(jnp.asarray(t)[:, None]))
+        for y in (-4.0, -0.3, 0.5, 3.7):
+            expected = np.trapezoid((cdf - (t >= y)[:, None]) ** 2, t, axis=0)
+            np.testing.assert_allclose(law.crps(jnp.asarray(y)), expected, atol=1e-4)
 
 
 def test_quantiles_invert_the_cdf_in_the_tails_too(bars):
@@ -157,27 +169,22 @@ def test_tasks_are_draws_of_the_program():
 
 @pytest.fixture(scope="module")
 def trained():
-    return bdl.PFN.train(normal_mean, steps=600, learning_rate=3e-3, **SMALL)
+    return bdl.PFN.train(normal_mean, steps=600, learning_rate=3e-3, latents=("mu",), **SMALL)
 
 
 def test_a_conjugate_model_is_learned(trained):
     """p(y | data) = N(sum / (n + 1), 1 + 1 / (n + 1)): the gap to it over many data sets, at several numbers of rows."""
     rng, gaps = np.random.default_rng(0), []
+    y = rng.normal(size=(512, 1)) + rng.normal(size=(512, 20))
+    X = rng.normal(size=(512, 20, 1))
     for rows in (1, 3, 10):
-        y = rng.normal(size=(300, 1)) + rng.normal(size=(300, rows + 1))
-        mean, sd = y[:, :rows].sum(1) / (rows + 1), np.sqrt(1 + 1 / (rows + 1))
-        X = rng.normal(size=(300, rows + 1, 1))
-        laws = jax.vmap(lambda X, y: trained_law(trained, X, y))(jnp.asarray(X, jnp.float32), jnp.asarray(y, jnp.float32))
-        gaps.append(np.mean(stats.norm.logpdf(y[:, -1], mean, sd) - np.asarray(laws)))
+        count = jnp.full(512, rows, jnp.int32)
+        batch = Batch(jnp.asarray(X, jnp.float32), jnp.asarray(y, jnp.float32), count, jnp.zeros((512, 1)))
+        log_q, _ = scored(trained.network, batch, 10, trained.grids.target)
+        mean, sd = y[:, :rows].sum(1, keepdims=True) / (rows + 1), np.sqrt(1 + 1 / (rows + 1))
+        gaps.append(np.mean(stats.norm.logpdf(y[:, 10:], mean, sd) - np.asarray(log_q)))
     assert max(gaps) < 0.05
     assert trained.facts["skipped_steps"] == 0
-
-
-def trained_law(pfn, X, y):
-    """Log q of the last row given the others."""
-    rows = len(X) - 1
-    cache = pfn.network.condition(X[None, :rows], y[None, :rows], jnp.array([rows]))
-    return law(pfn.network.predict(cache, X[None, rows:])[0, 0], pfn.grids.target).log_prob(y[rows])
 
 
 def test_fit_predicts_and_is_saved(trained, tmp_path):
@@ -237,6 +244,11 @@ def test_what_lies_outside_training_is_said(trained):
         (bdl.BNN(), {"bars": 2}, "expected a whole number of at least 3"),
         (bdl.BNN(), {"num_inputs": 0}, "expected a number of at least 1"),
         (bdl.BNN(), {"max_rows": 0}, "expected a whole number of at least 1"),
+        (bdl.BNN(), {"heads": 3}, "a width that the heads divide"),
+        (bdl.BNN(), {"seconds": 3.0}, "expected a whole number of steps of at least 1, or seconds"),
+        (bdl.BNN(), {"precision": "half"}, "expected 'float32' or 'bfloat16'"),
+        (bdl.BNN(), {"devices": 64}, "JAX has"),
+        (bdl.BNN(), {"latents": ("tau",)}, "'tau' is no latent site of one real number; those are"),
         (bdl.BNN(), {"inputs": "gaussian"}, "expected 'normal', 'uniform' or a function"),
         (lambda X, y=None: numpyro.sample("z", dist.Normal(0, 1)), {}, "no site 'y' to predict"),
         (lambda X, y=None: numpyro.sample("y", dist.Normal(0, 1)), {}, "expected one target a row"),
@@ -267,3 +279,201 @@ def test_classes():
     prediction = bdl.fit(model, X, y, engine=pfn, progress=False).predict(np.array([[-2.0], [2.0]]))
     np.testing.assert_allclose(prediction.probs.sum(1), 1, rtol=1e-6)
     assert prediction.probs[0, 0] > 0.6 and prediction.probs[1, 1] > 0.6
+
+
+def test_the_posterior_of_a_latent_site_is_learned(trained):
+    """mu | data ~ N(sum / (n + 1), 1 / (n + 1)); over data sets q's cdf is uniform, as the certificate says."""
+    rng = np.random.default_rng(1)
+    y = rng.normal(size=10) + 1.0
+    post = bdl.fit(normal_mean, rng.normal(size=(10, 1)), y, engine=trained, progress=False)
+    mu = post.latent("mu")
+    assert float(mu.mean) == pytest.approx(y.sum() / 11, abs=0.15)
+    assert float(mu.std) == pytest.approx(np.sqrt(1 / 11), rel=0.25)
+    low, high = mu.interval(0.9)
+    assert low < y.sum() / 11 < high
+    (found,) = trained.certificate["latents"]
+    assert found["site"] == "mu" and found["p_uniform"] > 0.001
+    assert found["nll"] < found["nll_of_prior"] - 0.5  # log sqrt(n + 1), 0.86 on average over n of density 1/2 + n / 10
+    with pytest.raises(bdl.UnsupportedError, match=r"has no posterior of 'sigma' in closed form; it has \['mu'\]"):
+        post.latent("sigma")
+
+
+def test_joint_samples_follow_the_chain_rule(trained):
+    """Cov(y_i, y_j | data) = 1 / (n + 1) of new rows, and marginals are those of the rows by themselves, z < 4."""
+    rng = np.random.default_rng(2)
+    X, y = rng.normal(size=(4, 1)), rng.normal(size=4)
+    prediction = bdl.fit(normal_mean, X, y, engine=trained, progress=False).predict(X[:3])
+    draws = prediction.sample(4000)
+    error = prediction.std / np.sqrt(4000)
+    assert (np.abs(draws.mean(0) - prediction.mean) < 4 * error + 0.05).all()  # 0.05: what the network loses
+    covariance = np.cov(draws.T)[np.triu_indices(3, 1)]
+    np.testing.assert_allclose(covariance, 1 / 5, atol=4 * 1.2 / np.sqrt(4000) + 0.05)
+    alone = np.cov(prediction.marginal_samples(4000).T)[np.triu_indices(3, 1)]
+    assert np.abs(alone).max() < 4 * 1.3 / np.sqrt(4000)
+    with pytest.raises(ValueError, match="Joint samples of 300 rows"):
+        bdl.fit(normal_mean, X, y, engine=trained, progress=False).predict(rng.normal(size=(300, 1))).sample(2)
+
+
+def test_data_unlike_the_prior_are_found(trained):
+    """The p-value is uniform for data of the prior, and small for targets five times as large."""
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(10, 1))
+
+    def p_of(y):
+        return bdl.fit(normal_mean, X, y, engine=trained, progress=False).ood(99).p
+
+    p = [p_of(rng.normal() + rng.normal(size=10)) for _ in range(40)]
+    assert stats.kstest(p, "uniform").pvalue > 0.001
+    with pytest.warns(UserWarning, match="unlike the prior's data"):
+        assert p_of(5 * rng.normal(size=10)) <= 0.02
+    nuts = bdl.NUTS(num_warmup=10, num_samples=10, num_chains=1)
+    with pytest.raises(bdl.UnsupportedError, match="ood needs a fit by a PFN"):
+        bdl.fit(normal_mean, X, X[:, 0], engine=nuts, progress=False).ood()
+
+
+def test_the_gap_to_another_engine_is_part_of_the_certificate(trained, tmp_path):
+    """NUTS is exact up to Monte Carlo error here, so the gap to it is that to the closed form."""
+    again = trained.certify(bdl.NUTS(num_warmup=200, num_samples=300, num_chains=1), num_tasks=12, progress=False)
+    gap, error = again.certificate["engine"]["gap"]
+    assert abs(gap) < 0.05 + 4 * error
+    assert "gap to NUTS" in again.line and "gap not known" in trained.line
+    assert bdl.PFN.load(again.save(tmp_path / "mean.pfn"), model=normal_mean).certificate["engine"]["num_tasks"] == 12
+
+
+def test_what_diagnose_says(trained):
+    post = bdl.fit(normal_mean, np.zeros((7, 1)), np.arange(7.0) / 7, engine=trained, progress=False)
+    assert "that of a network" in post.diagnose().verdict[0]
+    with pytest.warns(UserWarning):
+        outside = bdl.fit(normal_mean, np.zeros((12, 1)), np.arange(12.0) / 12, engine=trained, progress=False)
+    with pytest.warns(UserWarning, match="12 rows, trained for at most 10"):
+        assert not outside.diagnose().ok
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatch):
+    from inference.amortized import saved
+
+    monkeypatch.setattr(saved, "EVERY", 0.0)
+    settings = SMALL | {"bars": 20, "width": 8, "layers": 1}
+    whole = bdl.PFN.train(normal_mean, steps=120, **settings)
+    interrupt = KeyboardInterrupt()
+
+    class Stop:
+        def __init__(self):
+            self.blocks = 0
+
+    count = Stop()
+    keep = saved.Saved.save
+
+    def save(self, run, at_once):
+        keep(self, run, at_once)
+        count.blocks += 1
+        if count.blocks == 1:
+            raise interrupt
+
+    monkeypatch.setattr(saved.Saved, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        bdl.PFN.train(normal_mean, steps=120, checkpoint=tmp_path / "run", **settings)
+    resumed = bdl.PFN.train(normal_mean, steps=120, checkpoint=tmp_path / "run", **settings)
+    assert resumed.hash == whole.hash
+    assert resumed.facts["losses"] == whole.facts["losses"]
+    with pytest.raises(bdl.CheckpointError, match="of another training: budget changed"):
+        bdl.PFN.train(normal_mean, steps=150, checkpoint=tmp_path / "run", **settings)
+
+
+def test_architectures_and_columns_are_drawn():
+    """Shares of classes, columns and depths of a prior over networks; unused columns do not matter."""
+    model = bdl.RandomBNN(depth=(0, 2), width=(2, 8), likelihood=bdl.Categorical(), fewer_classes=True)
+    tasks = Tasks(program_of(model, 5)[0], (2, 4), 20, 5, "tabular")
+    batch = jax.jit(lambda key: tasks.draw(key, 500))(jax.random.key(0))
+    X, y = np.asarray(batch.X), np.asarray(batch.y)
+    assert y.min() == 0 and y.max() == 4
+    assert set((X != 0).any(1).sum(1)) == {2, 3, 4}
+    np.testing.assert_allclose(X[:, :, 0].mean(1), 0, atol=1e-5)
+    sites = jax.vmap(lambda key: tasks.sites(key, batch.X[0])["depth"]["value"])(jax.random.split(jax.random.key(1), 600))
+    counts = np.bincount(np.asarray(sites), minlength=3)
+    assert stats.chisquare(counts).pvalue > 0.001
+
+    latents = {name: site["value"] for name, site in tasks.sites(jax.random.key(3), batch.X[0]).items() if name != "y"}
+    assert latents["depth"].shape == ()
+
+
+def test_the_variance_of_random_networks_is_that_of_their_formula():
+    """Depth 0: f = U x / sqrt(p) + c with relevance 1, so Var f = |x|^2 / p + 1 for columns in use, z < 4."""
+    model = bdl.RandomBNN(depth=(0, 0), relevance=1.0, likelihood=bdl.Normal(0.5), standardize=False)
+    tasks = Tasks(program_of(model, 1)[0], (1, 3), 2, 1)
+    X = jnp.array([[1.0, -2.0, 0.0], [0.5, 0.5, 0.0], [0.0, 3.0, 0.0]])
+    draw = jax.jit(jax.vmap(lambda key: tasks.sites(key, X)["y"]["value"]))
+    y = np.asarray(draw(jax.random.split(jax.random.key(0), 4000)))
+    expected = np.asarray((X**2).sum(1) / 2 + 1 + 0.25)
+    assert (np.abs(y.var(0) / expected - 1) < 4 * np.sqrt(2 / 4000)).all()
+
+
+def test_a_mixture_draws_from_each_model_with_its_weight():
+    """Two laws that differ in their variance: the second and fourth moments of the mixture, z < 4."""
+    small, large = (bdl.RandomBNN(depth=(0, 0), likelihood=bdl.Normal(scale), standardize=False) for scale in (0.1, 3.0))
+    mixture = bdl.PriorMixture((small, large), weights=(0.75, 0.25))
+    tasks = Tasks(program_of(mixture, 1)[0], (1, 1), 2, 1)
+    X = jnp.zeros((3, 1))
+    sites = jax.jit(jax.vmap(lambda key: {k: v["value"] for k, v in tasks.sites(key, X).items() if k in ("y", "component")}))
+    drawn = sites(jax.random.split(jax.random.key(0), 4000))
+    component, y = np.asarray(drawn["component"]), np.asarray(drawn["y"])
+    assert abs(component.mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 4000)
+    for k, scale in ((0, 0.1), (1, 3.0)):
+        within = np.diff(y[component == k], axis=1)[:, 0]  # of two rows, whose common c cancels
+        assert abs(within.var() / (2 * scale**2) - 1) < 4 * np.sqrt(2 / len(within))
+    X, y = np.arange(6.0)[:, None], np.arange(6.0)
+    with pytest.raises(bdl.UnsupportedError, match="discrete"):
+        bdl.fit(mixture, X, y, engine=bdl.NUTS(), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("models", "settings", "message"),
+    [
+        ((), {}, "expected table models"),
+        ((bdl.BNN(), "gp"), {}, "expected table models"),
+        ((bdl.BNN(), bdl.GP()), {"weights": (0.5, 0.6)}, "expected 2 positive numbers of sum 1"),
+        ((bdl.BNN(), bdl.GP(standardize=False)), {}, "must agree in standardize"),
+        ((bdl.BNN(), bdl.BNN(likelihood=bdl.Bernoulli())), {}, "must agree in likelihood kind"),
+    ],
+)
+def test_mixtures_of_models_that_do_not_fit_are_refused(models, settings, message):
+    with pytest.raises(ModelError, match=message):
+        bdl.PriorMixture(models, **settings)
+
+
+def test_classes_that_the_data_lack_have_no_probability():
+    model = bdl.RandomBNN(depth=(0, 1), width=(2, 4), likelihood=bdl.Categorical(), fewer_classes=True)
+    pfn = bdl.PFN.train(model, steps=2, num_inputs=(1, 3), num_classes=5, inputs="tabular", **SMALL)
+    X, y = np.random.default_rng(0).normal(size=(9, 2)), np.array(["a", "b", "c"] * 3)
+    same = bdl.RandomBNN(depth=(0, 1), width=(2, 4), likelihood=bdl.Categorical(), fewer_classes=True)
+    prediction = bdl.fit(same, X, y, engine=pfn, progress=False).predict(X)
+    assert prediction.probs.shape == (9, 3)
+    np.testing.assert_allclose(prediction.probs.sum(1), 1, rtol=1e-6)
+    assert set(prediction.sample(5).ravel()) <= {"a", "b", "c"}
+    with pytest.raises(bdl.UnsupportedError, match="it was trained on"):
+        bdl.fit(same, X, np.arange(9) % 6, engine=pfn, progress=False)
+
+
+def test_training_over_devices_and_in_half_precision():
+    """Two devices share a batch: losses agree to rounding; bfloat16 to its two digits. Warm starts go on."""
+    settings = SMALL | {"bars": 20, "width": 8, "layers": 1}
+    one, two, half = (
+        bdl.PFN.train(normal_mean, steps=50, **settings, **more) for more in ({}, {"devices": 2}, {"precision": "bfloat16"})
+    )
+    assert two.facts["losses"] == pytest.approx(one.facts["losses"], abs=1e-3)
+    assert half.facts["losses"] == pytest.approx(one.facts["losses"], rel=0.02)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(half.network))
+    more = bdl.PFN.train(normal_mean, steps=50, start=one, **settings)
+    assert more.facts["loss"] < one.facts["loss"]
+    with pytest.raises(ModelError, match="has sizes"):
+        bdl.PFN.train(normal_mean, steps=2, start=one, **settings | {"width": 16})
+
+
+def test_budgets():
+    settings = SMALL | {"bars": 20, "width": 8, "layers": 1}
+    timed = bdl.PFN.train(normal_mean, seconds=0.5, **settings)
+    assert timed.facts["steps"] >= 50
+    early = bdl.PFN.train(GP, steps=2000, gap=5.0, **settings)
+    assert early.facts["steps"] == 100  # the first check of twenty
+    with pytest.raises(ModelError, match="exact predictive of this model is not known"):
+        bdl.PFN.train(normal_mean, steps=100, gap=0.1, **settings)

@@ -297,7 +297,10 @@ def diagnose_predictor(posterior: Posterior) -> Diagnosis:
     if not posterior.raw.info.get("converged", True):
         note = "The search for hyperparameters did not converge: raise the number of steps or of restarts."
         return Diagnosis(False, (note,), facts)
-    return Diagnosis(True, (f"The answer is {posterior.raw.info['answer']}.",), facts)
+    outside = tuple(
+        f"The data are outside what the engine can answer: {what}." for what in posterior.raw.info.get("outside", ())
+    )
+    return Diagnosis(not outside, (*outside, f"The answer is {posterior.raw.info['answer']}."), facts)
 
 
 def function_values(posterior: Posterior, max_rows: int) -> np.ndarray | None:

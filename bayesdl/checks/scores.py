@@ -1,7 +1,7 @@
 """Scores of predictive distributions on held-out data.
 
-NLL is the mean of -log p(y | x, data) in nats. CRPS is E|Y - y| - E|Y - Y'| / 2 (Gneiting and Raftery 2007), in the units
-of y, from simulated targets. The calibration error of numbers is the mean over levels p = 0.05, ..., 0.95 of
+NLL is the mean of -log p(y | x, data) in nats. CRPS is `Prediction.crps`, in the units
+of y. The calibration error of numbers is the mean over levels p = 0.05, ..., 0.95 of
 |share of y below the p-quantile - p| (Kuleshov et al. 2018, arXiv:1807.00263), for counts by the randomised transform;
 that of classes is the expected calibration error with 15 bins (Guo et al. 2017, arXiv:1706.04599). Brier is
 sum_k (p_k - [y = k])^2, averaged over rows: for two classes twice scikit-learn's.
@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Real
+from jaxtyping import Bool, Float
 
 from bayesdl.prediction import AbstractPrediction, ClassPrediction, Prediction
 
@@ -49,7 +49,7 @@ def number_scores(prediction: Prediction, y: Any) -> Scores:
     scores = Scores(
         rmse=float(np.sqrt(np.mean((prediction.mean - values) ** 2))),
         nll=float(-np.mean(prediction.log_prob(y))),
-        crps=float(np.mean(crps(prediction.marginal_samples(CRPS_SAMPLES), values))),
+        crps=float(np.mean(prediction.crps(y))),
     )
     tails = [(1 + sign * level) / 2 for level in LEVELS for sign in (-1, 1)]
     bounds = prediction.quantile(tails)
@@ -81,15 +81,6 @@ def probability_integral_transform(prediction: Prediction, y: np.ndarray) -> np.
         return upper
     lower = np.where(y > 0, cdf(np.maximum(y - 1, 0)), 0.0)
     return lower + np.random.default_rng(prediction.seed).uniform(size=upper.shape) * (upper - lower)
-
-
-def crps(samples: Real[np.ndarray, "samples *y"], y: Real[np.ndarray, "*y"]) -> Real[np.ndarray, "*y"]:
-    """The fair (unbiased) sample estimate of the CRPS; samples have shape (samples, *y.shape)."""
-    n = len(samples)
-    ordered = np.sort(samples, axis=0)
-    weights = (2 * np.arange(1, n + 1) - n - 1).reshape((-1,) + (1,) * y.ndim)
-    spread = 2 * np.sum(weights * ordered, axis=0) / (n * (n - 1))  # E|Y - Y'| without the diagonal
-    return np.mean(np.abs(samples - y), axis=0) - spread / 2
 
 
 def class_scores(prediction: ClassPrediction, y: Any) -> Scores:

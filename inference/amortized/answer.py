@@ -1,44 +1,136 @@
-"""The answer of a prior-data fitted network to one data set."""
+"""The answer of a prior-data fitted network to one data set: laws of new rows one by one, jointly, and of latent sites.
+
+Jointly by the chain rule, in a random order of the rows: y_1 ~ q(. | x_1, data), y_2 ~ q(. | x_2, data, (x_1, y_1)), ...
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+from numpyro.distributions import Distribution, constraints
 
-from inference.amortized.bars import Grid, law
+from inference.amortized.bars import Bars, Grid, law
 from inference.amortized.network import Cache, Network
 from inference.result import AbstractLaw, Conditional
+
+MOST_JOINTLY = 256  # rows; each is read once more by the network
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Context:
+    """A data set as the network reads it, padded.
+
+    Attributes:
+        X: shape (rows, inputs).
+        y: shape (rows,).
+        num_rows: that are not padding.
+    """
+
+    X: jax.Array
+    y: jax.Array
+    num_rows: jax.Array
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Answer(AbstractLaw):
-    """The law of new rows, each by itself.
+    """The law of new rows.
 
     Attributes:
         network: the weights.
-        cache: what the network keeps of the data.
+        context: the data.
+        cache: what the network keeps of them.
         grid: of the bars; None for classes.
         columns: of zeros beside those of X.
         outputs: of the network that count: bars, or classes of these data.
     """
 
     network: Network
+    context: Context
     cache: Cache
     grid: Grid | None
     columns: int = dataclasses.field(metadata={"static": True})
     outputs: int = dataclasses.field(metadata={"static": True})
 
-    def __call__(self, latents: dict, key: Any, X: Any) -> Conditional:
+    def __call__(self, latents: dict, key: Any, X: Any, joint: bool = False) -> Conditional:
         X = jnp.pad(jnp.asarray(X, jnp.float32), ((0, 0), (0, self.columns)))
-        logits = self.network.predict(self.cache, X[None])[0, :, : self.outputs]
-        return Conditional(law(logits, self.grid), jnp.zeros(len(X)))
+        q: Any = Jointly(self, X) if joint else self.of(self.cache, X)
+        return Conditional(q, jnp.zeros(len(X)))
+
+    def of(self, cache: Cache, X: jax.Array) -> Any:
+        """The law of each row by itself."""
+        return law(self.network.predict(cache, X[None])[0, :, : self.outputs], self.grid)
+
+
+class Jointly(Distribution):
+    """The joint law of new rows; it can be drawn from.
+
+    Args:
+        answer: of the network.
+        X: new rows, shape (rows, inputs).
+
+    Raises:
+        ValueError: for more than `MOST_JOINTLY` rows.
+    """
+
+    arg_constraints: ClassVar = {}
+    support: Any = constraints.real_vector
+
+    def __init__(self, answer: Answer, X: jax.Array) -> None:
+        if len(X) > MOST_JOINTLY:
+            raise ValueError(
+                f"Joint samples of {len(X)} rows: the network reads each row again, so at most {MOST_JOINTLY} are possible. "
+                "Predict fewer rows, or use marginal_samples, which is right row by row."
+            )
+        self.answer, self.X = answer, X
+        super().__init__((), (len(X),))
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> jax.Array:
+        assert sample_shape == ()
+        context, rows = self.answer.context, len(self.X)
+        ordering, drawing = jax.random.split(key)
+        order = jax.random.permutation(ordering, rows)
+        start = jnp.pad(context.X, ((0, rows), (0, 0))), jnp.pad(context.y, (0, rows))
+
+        def step(carry: tuple, given: tuple) -> tuple:
+            (X, y), (number, row) = carry, given
+            at = context.num_rows + number
+            cache = self.answer.network.condition(X[None], y[None], at[None])
+            value = self.answer.of(cache, self.X[row][None]).sample(jax.random.fold_in(drawing, number))[0]
+            return (X.at[at].set(self.X[row]), y.at[at].set(value.astype(y.dtype))), value
+
+        _, values = jax.lax.scan(step, start, (jnp.arange(rows), order))
+        return jnp.zeros(rows, values.dtype).at[order].set(values)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class LatentAnswer(AbstractLaw):
+    """The law of one latent site.
+
+    Attributes:
+        network: the weights.
+        cache: what the network keeps of the data.
+        grid: of the bars of all sites.
+        number: of the site.
+    """
+
+    network: Network
+    cache: Cache
+    grid: Grid
+    number: int = dataclasses.field(metadata={"static": True})
+
+    def __call__(self, latents: dict, key: Any) -> Conditional:
+        logits = self.network.latents(self.cache)[0, self.number]
+        q: Any = Bars(logits, self.grid.edges[self.number], self.grid.scales[self.number])
+        return Conditional(q, jnp.zeros(()))
 
 
 @jax.jit
-def condition(network: Network, X: jax.Array, y: jax.Array, num_rows: jax.Array) -> Cache:
+def condition(network: Network, context: Context) -> Cache:
     """Reads one padded data set."""
-    return network.condition(X[None], y[None], num_rows[None])
+    return network.condition(context.X[None], context.y[None], context.num_rows[None])

@@ -22,6 +22,7 @@ from jax.scipy.stats import norm
 from numpyro.distributions import Categorical, Distribution, constraints
 
 MEAN_OF_HALF_NORMAL = float(np.sqrt(2 / np.pi))
+SQUARED_TAIL = float((np.sqrt(0.5) - 0.5) / np.sqrt(np.pi))  # int_0^inf Phi(-t)^2 dt
 
 
 class Bars(Distribution):
@@ -124,6 +125,18 @@ class Bars(Distribution):
         means = jnp.concatenate([first - MEAN_OF_HALF_NORMAL * left, (low + high) / 2, last + MEAN_OF_HALF_NORMAL * right], -1)
         return means, jnp.concatenate([tails[..., :1], (high - low) ** 2 / 12, tails[..., 1:]], -1)
 
+    def crps(self, value: Any) -> jax.Array:
+        """Int (F(t) - [t >= value])^2 dt in closed form: a parabola over each bar, and over the tails int Phi^2."""
+        y = jnp.broadcast_to(value, self.batch_shape)
+        before = jnp.concatenate([jnp.zeros((*self.below.shape[:-1], 1)), self.below], -1)  # F at each bar's left edge
+        mass, edges = jnp.exp(self.log_probs), jnp.broadcast_to(self.edges, (*y.shape, self.edges.shape[-1]))
+        low, high, F = edges[..., :-1], edges[..., 1:], before[..., 1:-1]
+        slope, cut = mass[..., 1:-1] / (high - low), jnp.clip(y[..., None], low, high)
+        inner = parabola(F, slope, cut - low) + parabola(1 - F - slope * (cut - low), -slope, high - cut)
+        first, last, (left, right) = edges[..., 0], edges[..., -1], (self.scales[..., side] for side in (0, 1))
+        below_first, above_last = jnp.maximum(first - y, 0), jnp.maximum(y - last, 0)
+        return inner.sum(-1) + tail(mass[..., 0], below_first, left) + tail(mass[..., -1], above_last, right)
+
     @property
     def mean(self) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
         return (jnp.exp(self.log_probs) * self.moments()[0]).sum(-1)
@@ -158,6 +171,21 @@ class Grids(NamedTuple):
 
     target: Grid | None
     latents: Grid | None = None
+
+
+def parabola(start: jax.Array, slope: jax.Array, length: jax.Array) -> jax.Array:
+    """The integral of (start + slope t)^2 over 0 <= t <= length."""
+    return length * (start**2 + start * slope * length + (slope * length) ** 2 / 3)
+
+
+def tail(mass: jax.Array, beyond: jax.Array, scale: jax.Array) -> jax.Array:
+    """A tail's part of the CRPS of a target so far beyond the inner edge: of (1 - G)^2 up to it, and of G^2 from there on.
+
+    G(t) = 2 mass Phi(-t / scale) is the probability beyond t; int_0^u Phi(-t) dt = u Phi(-u) - phi(u) + phi(0).
+    """
+    u = beyond / scale
+    once = u * norm.cdf(-u) - norm.pdf(u) + norm.pdf(0.0)
+    return scale * (u - 4 * mass * once + 4 * mass**2 * SQUARED_TAIL)
 
 
 def law(logits: jax.Array, grid: Grid | None) -> Any:

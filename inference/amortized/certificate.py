@@ -10,7 +10,7 @@ A calibrated network can still lose a tenth of a nat, so calibration without the
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -119,3 +119,25 @@ def dependence(network: Network, batch: Batch, num_queries: int) -> tuple[float,
     others = batch.X[:, context:].at[:, 1:].add(3.0)
     leaked = first(X, y, others)[:, 0]
     return float(jnp.abs(moved - before).max()), float(jnp.abs(leaked - before[:, 0]).max())
+
+
+def latents_checked(network: Network, batch: Batch, tasks: Tasks, grid: Grid) -> list[dict[str, Any]]:
+    """Of each latent site: what q knows of it (its NLL, and with the prior alone), and the test that q's cdf is uniform.
+
+    The contexts have all numbers of rows. Where a network gives quantiles of posteriors, that test is simulation-based
+    calibration (Talts et al. 2018, arXiv:1804.06788) with infinitely many ranks.
+    """
+    from scipy import stats
+
+    @jax.jit
+    def answers(num_rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+        context = batch.X[:, : -tasks.num_queries], batch.y[:, : -tasks.num_queries]
+        q = law(network.latents(network.condition(*context, num_rows)), grid)
+        return q.log_prob(batch.latents), q.cdf(batch.latents)
+
+    (known, cdf), (prior, _) = answers(batch.num_rows), answers(jnp.zeros_like(batch.num_rows))
+    parts = zip(tasks.latents, -known.mean(0), -prior.mean(0), np.asarray(cdf).T, strict=True)
+    return [
+        {"site": site, "nll": float(nll), "nll_of_prior": float(before), "p_uniform": float(stats.kstest(u, "uniform").pvalue)}
+        for site, nll, before, u in parts
+    ]

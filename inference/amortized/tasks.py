@@ -54,6 +54,11 @@ class Tasks:
     double: bool = False
     latents: tuple[str, ...] = ()
 
+    def settings(self) -> dict[str, Any]:
+        """All but the program, as plain data; a function of inputs is None."""
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "program"}
+        return given | {"inputs": self.inputs if isinstance(self.inputs, str) else None}
+
     def draw(self, key: jax.Array, num_tasks: int) -> Batch:
         """So many tasks; a JAX function."""
         X, y, latents = jax.vmap(self.one)(jax.random.split(tagged(key, "tasks"), num_tasks))

@@ -2,6 +2,9 @@
 
 Its minimum over all q is the exact predictive distribution, and what the loss is above that minimum is the mean divergence
 KL(p(y | x, data) || q(y | x, data)): the gap (Mueller et al. 2022, arXiv:2112.10510, corollary 1.1).
+
+AdamW, whose rate rises over the first steps and falls to zero along a cosine; gradients are clipped, steps whose gradient is
+not finite are skipped and counted, and the network that is kept is a running average of the last twentieth of the steps.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -16,15 +20,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from inference.amortized.bars import Grids, law
 from inference.amortized.network import Network, Shape
+from inference.amortized.saved import Saved
 from inference.amortized.tasks import Batch, Tasks
 from inference.keys import tagged
 from inference.progress import AbstractProgress
 
 BLOCK = 50  # steps compiled together
 AVERAGED = 0.05  # share of the steps that the averaged weights remember
+CHECKS = 20  # of the gap during training
+MEASURED = 4  # blocks whose speed says how many steps fit into a time
+PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,26 +41,55 @@ class Schedule:
     """Of training.
 
     Attributes:
-        steps: of the optimiser.
         batch_size: data sets per step.
-        learning_rate: AdamW's highest; it rises over the first `warmup` of the steps and falls to zero along a cosine.
-        warmup: share of the steps.
+        learning_rate: the highest.
+        warmup: share of the steps over which it rises.
         weight_decay: AdamW's.
         clip: largest norm of a gradient.
+        precision: of the network's arithmetic, a key of `PRECISIONS`; weights and losses stay in single precision.
+        devices: over which the data sets of a step are spread.
     """
 
-    steps: int
     batch_size: int = 32
     learning_rate: float = 1e-3
     warmup: float = 0.05
     weight_decay: float = 1e-4
     clip: float = 1.0
+    precision: str = "float32"
+    devices: int = 1
 
     def optimizer(self) -> optax.GradientTransformation:
-        warm = max(1, int(self.warmup * self.steps))
-        rate = optax.warmup_cosine_decay_schedule(self.learning_rate / warm, self.learning_rate, warm, self.steps)
-        adam = optax.adamw(rate, b2=0.98, weight_decay=self.weight_decay)
-        return optax.apply_if_finite(optax.chain(optax.clip_by_global_norm(self.clip), adam), max_consecutive_errors=100)
+        """Steps for a rate of 1."""
+        steps = optax.scale_by_adam(b2=0.98), optax.add_decayed_weights(self.weight_decay), optax.scale(-1.0)
+        return optax.apply_if_finite(optax.chain(optax.clip_by_global_norm(self.clip), *steps), max_consecutive_errors=100)
+
+    def rate(self, step: jax.Array, steps: jax.Array) -> jax.Array:
+        """Of one step of so many, which may be traced so that no number of steps is compiled anew."""
+        warm = jnp.maximum(1.0, jnp.floor(self.warmup * steps))
+        fall = jnp.clip((step - warm) / jnp.maximum(steps - warm, 1.0), 0, 1)
+        return self.learning_rate * jnp.where(step < warm, (step + 1) / warm, (1 + jnp.cos(jnp.pi * fall)) / 2)
+
+    def spread(self, batch: Batch) -> Batch:
+        """The batch over devices."""
+        if self.devices == 1:
+            return batch
+        mesh = Mesh(np.array(jax.devices()[: self.devices]), ("tasks",))
+        return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec("tasks")))
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """When training ends.
+
+    Attributes:
+        steps: of the optimiser; None where `seconds` says how many.
+        seconds: wall time, from which the number of steps is chosen after the first blocks.
+        enough: says of a network whether it is good enough; asked `CHECKS` times.
+    """
+
+    steps: int | None
+    seconds: float | None = None
+    enough: Callable[[Network], bool] | None = None
 
 
 class State(NamedTuple):
@@ -69,6 +107,12 @@ class State(NamedTuple):
     optimizer: Any
     step: jax.Array
 
+    @classmethod
+    def of(cls, network: Network, schedule: Schedule) -> State:
+        """At the start."""
+        start = schedule.optimizer().init(network)  # pyright: ignore[reportArgumentType]
+        return cls(network, jax.tree.map(jnp.copy, network), start, jnp.zeros((), jnp.int32))
+
 
 def loss_of(network: Network, batch: Batch, num_queries: int, grids: Grids) -> jax.Array:
     """The mean of -log q over tasks and queries, and over tasks and latent sites."""
@@ -83,26 +127,31 @@ def loss_of(network: Network, batch: Batch, num_queries: int, grids: Grids) -> j
 
 @functools.partial(jax.jit, static_argnames=("tasks", "schedule"), donate_argnames="state")
 def block(
-    state: State, key: jax.Array, count: jax.Array, grids: Grids, *, tasks: Tasks, schedule: Schedule
+    state: State, key: jax.Array, count: jax.Array, steps: jax.Array, grids: Grids, *, tasks: Tasks, schedule: Schedule
 ) -> tuple[State, jax.Array]:
-    """`count` more steps, at most `BLOCK`, and their losses; step i has the key that belongs to it."""
-    optimizer = schedule.optimizer()
+    """`count` more of `steps` steps, at most `BLOCK`, and their losses; step i has the key that belongs to it."""
+    optimizer, precision = schedule.optimizer(), PRECISIONS[schedule.precision]
+
+    def loss(network: Network, batch: Batch) -> jax.Array:
+        lower = jax.tree.map(lambda leaf: leaf.astype(precision), network)
+        return loss_of(lower, batch, tasks.num_queries, grids)
 
     def step(i: jax.Array, carry: tuple) -> tuple:
         state, losses = carry
-        batch = tasks.draw(jax.random.fold_in(key, state.step), schedule.batch_size)
-        loss, gradient = eqx.filter_value_and_grad(loss_of)(state.network, batch, tasks.num_queries, grids)
+        batch = schedule.spread(tasks.draw(jax.random.fold_in(key, state.step), schedule.batch_size))
+        value, gradient = eqx.filter_value_and_grad(loss)(state.network, batch)
         updates, inner = optimizer.update(gradient, state.optimizer, state.network)
-        network: Any = optax.apply_updates(state.network, updates)
-        averaged: Any = optax.incremental_update(network, state.averaged, averaging(state.step, schedule.steps))
-        return State(network, averaged, inner, state.step + 1), losses.at[i].set(loss)
+        rate = schedule.rate(state.step, steps).astype(jnp.float32)
+        network: Any = optax.apply_updates(state.network, jax.tree.map(lambda update: rate * update, updates))
+        averaged: Any = optax.incremental_update(network, state.averaged, averaging(state.step, steps))
+        return State(network, averaged, inner, state.step + 1), losses.at[i].set(value)
 
     return jax.lax.fori_loop(0, count, step, (state, jnp.zeros(BLOCK)))
 
 
-def averaging(step: jax.Array, steps: int) -> jax.Array:
+def averaging(step: jax.Array, steps: jax.Array) -> jax.Array:
     """The weight of a new network in the average: 1 / (1 + step) at first, so that the start is forgotten."""
-    return jnp.maximum(1 / (1.0 + step), 1 / max(1.0, AVERAGED * steps)).astype(jnp.float32)
+    return jnp.maximum(1 / (1.0 + step), 1 / jnp.maximum(1.0, AVERAGED * steps)).astype(jnp.float32)
 
 
 def refuse_not_finite(network: Network) -> None:
@@ -124,12 +173,14 @@ class Trained(NamedTuple):
     Attributes:
         network: with averaged weights.
         losses: per block.
+        steps: done.
         skipped: steps whose gradient was not finite.
-        seconds: wall and CPU time.
+        seconds: wall and CPU time, since training began or went on.
     """
 
     network: Network
     losses: np.ndarray
+    steps: int
     skipped: int
     seconds: tuple[float, float]
 
@@ -139,29 +190,75 @@ def train(
     shape: Shape,
     grids: Grids,
     schedule: Schedule,
+    budget: Budget,
     key: jax.Array,
     progress: AbstractProgress,
     start: Network | None = None,
+    saved: Saved | None = None,
 ) -> Trained:
-    """Trains a network from given weights, or from new ones."""
-    started, cpu = time.perf_counter(), time.process_time()
+    """Trains a network from given weights, from new ones, or from where a saved training was."""
     with jax.enable_x64(False):  # the network stays in single precision where its tasks are drawn in double
         network: Any = Network.init(shape, tagged(key, "network")) if start is None else jax.tree.map(jnp.copy, start)
     with jax.enable_x64(tasks.double):
-        state = State(network, jax.tree.map(jnp.copy, network), schedule.optimizer().init(network), jnp.zeros((), jnp.int32))
-        progress.start(schedule.steps, "training")
-        losses, done = [], 0
-        try:
-            while done < schedule.steps:
-                count = min(BLOCK, schedule.steps - done)
-                at = tagged(key, "steps"), jnp.asarray(count)
-                state, found = block(state, *at, grids, tasks=tasks, schedule=schedule)
-                losses.append(float(found[:count].mean()))
-                done += count
-                rate = done * schedule.batch_size / (time.perf_counter() - started)
-                progress.advance(count, loss=f"{losses[-1]:.4f}", data_sets_per_second=f"{rate:.0f}")
-        finally:
-            progress.close()
-        refuse_not_finite(state.averaged)
-        skipped = int(state.optimizer.total_notfinite)
-        return Trained(state.averaged, np.array(losses), skipped, (time.perf_counter() - started, time.process_time() - cpu))
+        run = Run(State.of(network, schedule), [], budget.steps)
+        run = run if saved is None else Run(*saved.load((run.state, run.losses, run.steps)))
+        return trained(run, tasks, grids, schedule, budget, tagged(key, "steps"), progress, saved)
+
+
+@dataclasses.dataclass
+class Run:
+    """A training on its way: its state, losses of blocks, and the number of steps, None as long as that is not known."""
+
+    state: State
+    losses: list[float]
+    steps: int | None
+
+    @property
+    def done(self) -> int:
+        return int(self.state.step)
+
+
+def trained(
+    run: Run,
+    tasks: Tasks,
+    grids: Grids,
+    schedule: Schedule,
+    budget: Budget,
+    key: jax.Array,
+    progress: AbstractProgress,
+    saved: Saved | None,
+) -> Trained:
+    """The blocks of a training, saved now and then."""
+    started, cpu, first = time.perf_counter(), time.process_time(), run.done
+    compiled = functools.partial(block, tasks=tasks, schedule=schedule)
+    run.steps = run.steps or affordable(run.state, compiled, key, grids, budget.seconds or 0.0, started)
+    progress.start(run.steps - first, "training")
+    every = max(1, run.steps // (BLOCK * CHECKS))
+    try:
+        while run.done < run.steps:
+            count = min(BLOCK, run.steps - run.done)
+            run.state, found = compiled(run.state, key, jnp.asarray(count), jnp.asarray(run.steps), grids)
+            run.losses.append(float(found[:count].mean()))
+            rate = (run.done - first) * schedule.batch_size / (time.perf_counter() - started)
+            progress.advance(count, loss=f"{run.losses[-1]:.4f}", data_sets_per_second=f"{rate:.0f}")
+            if saved is not None:
+                saved.save((run.state, run.losses, run.steps), at_once=run.done == run.steps)
+            if budget.enough and len(run.losses) % every == 0 and budget.enough(run.state.averaged):
+                break
+    finally:
+        progress.close()
+    refuse_not_finite(run.state.averaged)
+    skipped = int(run.state.optimizer.total_notfinite)
+    seconds = time.perf_counter() - started, time.process_time() - cpu
+    return Trained(run.state.averaged, np.array(run.losses), run.done, skipped, seconds)
+
+
+def affordable(state: State, compiled: Callable, key: jax.Array, grids: Grids, seconds: float, started: float) -> int:
+    """The number of steps that fit into the time, of which compilation has used some."""
+    full = jnp.asarray(BLOCK)
+    for attempt in range(MEASURED):
+        if attempt == 1:  # the first has compiled
+            begun = time.perf_counter()
+        jax.block_until_ready(compiled(jax.tree.map(jnp.copy, state), key, full, full, grids))
+    each = (time.perf_counter() - begun) / ((MEASURED - 1) * BLOCK)
+    return max(BLOCK, int((seconds - (time.perf_counter() - started)) / each))

@@ -1,0 +1,168 @@
+"""What a trained network is worth beside another engine, and whether data are like those of its prior."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesdl.checks.convergence import TrustWarning
+from bayesdl.engines import UnsupportedError, require
+from bayesdl.fitting import infer
+from bayesdl.model import AbstractTableModel, Program
+from bayesdl.posterior import Posterior
+from inference.amortized.surprise import code_lengths
+from inference.amortized.tasks import TARGET
+from inference.engine import AbstractEngine
+from inference.keys import tagged
+from inference.program import AbstractTraceable
+from inference.progress import as_progress
+
+SURPRISING = 0.01  # p-values below it are a warning
+
+
+def compared(pfn: Any, engine: AbstractEngine, num_tasks: int, num_rows: int, progress: Any) -> dict[str, Any]:
+    """The gap of a PFN to an engine on data sets of its prior, and CPU seconds of both; see `PFN.certify`."""
+    X, y = data_sets(pfn, num_tasks, num_rows)
+    shown, queries = as_progress(progress), pfn.tasks.num_queries
+    shown.start(len(X), f"{type(engine).__name__} on data sets of the prior")
+    lost, seconds = [], np.zeros(2)
+    try:
+        for X_one, y_one in zip(X, y, strict=True):
+            used = (X_one != 0).any(0)
+            log_p = []
+            for number, answering in enumerate((pfn, engine)):
+                started = time.process_time()
+                log_p.append(predicted(pfn, answering, X_one[:, used], y_one, num_rows, queries))
+                seconds[number] += time.process_time() - started
+            lost.append(log_p[1] - log_p[0])
+            shown.advance(1, gap=f"{np.mean(lost):.3f}")
+    finally:
+        shown.close()
+    return {
+        "name": type(engine).__name__,
+        "gap": (float(np.mean(lost)), float(np.std(lost) / np.sqrt(len(lost)))),
+        "num_tasks": len(lost),
+        "num_rows": num_rows,
+        "cpu_seconds_per_task": {"PFN": seconds[0] / len(lost), type(engine).__name__: seconds[1] / len(lost)},
+    }
+
+
+def data_sets(pfn: Any, num_tasks: int, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """X and y of data sets of the prior; of classes those whose first rows have all, as other engines must have seen each."""
+    classes = pfn.network.shape.num_classes
+    count = num_tasks * (8 if classes else 1)
+    with jax.enable_x64(pfn.tasks.double):
+        batch = jax.jit(lambda key: pfn.tasks.draw(key, count))(tagged(jax.random.key(num_tasks), "certify"))
+    X, y = np.asarray(batch.X, np.float64), np.asarray(batch.y)
+    all_seen = np.array([len(np.unique(one[:num_rows])) == classes for one in y]) if classes else np.ones(count, bool)
+    return X[all_seen][:num_tasks], y[all_seen][:num_tasks]
+
+
+def predicted(pfn: Any, engine: AbstractEngine, X: np.ndarray, y: np.ndarray, num_rows: int, queries: int) -> float:
+    """Mean log predictive density of the last rows given the first ones."""
+    model: Any = in_model_units(pfn.model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # divergences of single fits, and inputs that are outside by chance
+        frame = model.frame(X[:num_rows], y=y[:num_rows])
+        problem = model.problem(frame, X[:num_rows], y=y[:num_rows])
+        require(engine, problem)
+        posterior = infer(model, frame, problem, engine, 0, False)
+        return float(np.mean(posterior.predict(X[-queries:]).log_prob(y[-queries:])))
+
+
+def in_model_units(model: Any) -> Any:
+    """The model for data that are in its units already; programs of users share what is compiled."""
+    if isinstance(model, AbstractTableModel):
+        return dataclasses.replace(model, standardize=False)  # pyright: ignore[reportArgumentType]
+    return Program(Traced(model.function), model.site)
+
+
+@dataclasses.dataclass(frozen=True)
+class Traced(AbstractTraceable):
+    """A NumPyro function of arrays, which a PFN was trained on: so its arguments may be traced."""
+
+    program: Callable
+
+    @property
+    def __wrapped__(self) -> Callable:
+        """For `inspect.signature`."""
+        return self.program
+
+    @property
+    def __name__(self) -> str:
+        return self.program.__name__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.program(*args, **kwargs)
+
+    def parted(self) -> tuple[Traced, None]:
+        return self, None
+
+    def filled(self, numbers: Any) -> Traced:
+        return self
+
+
+@dataclasses.dataclass(frozen=True)
+class Surprise:
+    """How surprising data are under a prior.
+
+    Attributes:
+        p: two-sided p-value: of data drawn from the prior at the same inputs, how many are as short or as long to encode.
+        code_length: mean of -log q of each target given some of the others, nats a row, in the model's units.
+        of_prior: that of data drawn from the prior.
+    """
+
+    p: float
+    code_length: float
+    of_prior: np.ndarray
+
+    def __repr__(self) -> str:
+        low, high = np.quantile(self.of_prior, [0.05, 0.95])
+        word = "unlike" if self.p < SURPRISING else "like"
+        return (
+            f"{word} the prior's data: p = {self.p:.3g} (code length {self.code_length:.3g} nats a row, "
+            f"of the prior's data 90 % between {low:.3g} and {high:.3g})"
+        )
+
+
+def ood(posterior: Posterior, num_samples: int) -> Surprise:
+    """See `Posterior.ood`."""
+    from bayesdl.pfn import PFN, inputs_and_targets
+
+    pfn: Any = posterior.engine
+    if not isinstance(pfn, PFN):
+        raise UnsupportedError(f"ood needs a fit by a PFN, got one by {type(pfn).__name__}: use post.check_predictive().")
+    X, y = inputs_and_targets(posterior.problem)
+    padded = np.zeros((len(X), pfn.tasks.num_inputs[1]), np.float32)
+    padded[:, : X.shape[1]] = X
+    key = tagged(jax.random.key(posterior.seed), "ood")
+    with jax.enable_x64(pfn.tasks.double):
+        wide = jnp.asarray(padded, jnp.float64 if pfn.tasks.double else jnp.float32)
+        draw = jax.jit(jax.vmap(lambda key: pfn.tasks.sites(key, wide)[TARGET]["value"]))
+        drawn = np.asarray(draw(jax.random.split(key, num_samples)))
+    targets = np.stack([y, *(as_fitted(pfn.model, one) for one in drawn)]).astype(np.float32 if pfn.grids.target else np.int32)
+    keys = jax.random.split(tagged(key, "orders"), len(targets))
+    outputs = pfn.network.shape.num_outputs
+    lengths = code_lengths(pfn.network, pfn.grids.target, jnp.asarray(padded), jnp.asarray(targets), keys, outputs)
+    observed, simulated = float(lengths[0]), np.asarray(lengths[1:], float)
+    more, fewer = np.sum(simulated >= observed), np.sum(simulated <= observed)
+    found = Surprise(min(1.0, 2 * (1 + min(more, fewer)) / (1 + num_samples)), observed, simulated)
+    if found.p < SURPRISING:
+        warnings.warn(f"The data are {found}: predictions cannot be trusted.", TrustWarning, stacklevel=3)
+    return found
+
+
+def as_fitted(model: Any, y: np.ndarray) -> np.ndarray:
+    """Targets of the prior as `fit` would give them to the network: standardised, or with classes counted from 0."""
+    if np.issubdtype(y.dtype, np.integer):
+        return np.unique(y, return_inverse=True)[1]
+    if not (isinstance(model, AbstractTableModel) and model.standardize) or len(y) < 2:
+        return y
+    return (y - y.mean()) / max(y.std(), 1e-12)

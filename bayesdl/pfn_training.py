@@ -1,0 +1,180 @@
+"""How a prior-data fitted network is trained on a model, and certified."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesdl.amortizable import exact_of, program_hash, program_of, refuse, refuse_program, same_program
+from bayesdl.cells import ModelError
+from bayesdl.model import AbstractModel
+from inference.amortized.bars import Grid, Grids, fitted_grid
+from inference.amortized.certificate import LEVELS, checked, dependence, latents_checked
+from inference.amortized.network import Network, Shape
+from inference.amortized.saved import Saved
+from inference.amortized.tasks import Tasks
+from inference.amortized.training import Budget, Schedule, train
+from inference.keys import tagged
+from inference.progress import AbstractProgress
+
+TARGETS = 4096  # data sets whose targets give the bars' edges
+CHECKED = 512  # data sets per number of rows in the certificate
+GAP_CHECKED = 128  # and in each check of a gap during training
+STEPS = 10_000
+LIBRARIES = ("jax", "numpyro", "optax", "equinox")  # whose versions change what is trained
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Everything that says how a network is trained; see `PFN.train`."""
+
+    spec: AbstractModel
+    tasks: Tasks
+    shape: Shape
+    schedule: Schedule
+    budget: Budget
+    seed: int
+
+    @classmethod
+    def of(cls, spec: AbstractModel, settings: dict[str, Any]) -> Plan:
+        """Reads and checks the arguments of `PFN.train`.
+
+        Raises:
+            ModelError: for a model that cannot be drawn from, or settings that make no sense.
+        """
+        given = dict(settings)
+        inputs = given["num_inputs"]
+        low, high = (inputs, inputs) if isinstance(inputs, int) else inputs
+        latents, bars = tuple(given["latents"]), given["bars"]
+        refuse(spec, low, high, given)
+        program, classes = program_of(spec, given["num_classes"])
+        sizes = given["max_rows"], given["num_queries"], given["inputs"]
+        tasks = Tasks(program, (low, high), *sizes, spec.double_precision, latents)
+        refuse_program(spec, tasks)
+        network = {name: given[name] for name in ("width", "layers", "heads", "hidden", "frequencies")}
+        outputs = {"num_outputs": classes or bars, "num_classes": classes}
+        shape = Shape(high, **outputs, **network, num_latents=len(latents), latent_bars=bars if latents else 0)
+        schedule = Schedule(**{name: given[name] for name in ("batch_size", "learning_rate", "precision", "devices")})
+        steps = STEPS if given["steps"] is None and given["seconds"] is None else given["steps"]
+        return cls(spec, tasks, shape, schedule, Budget(steps, given["seconds"]), given["seed"])
+
+    def key(self, use: str) -> jax.Array:
+        return tagged(jax.random.key(self.seed), use)
+
+    def identity(self, start: Any) -> dict[str, Any]:
+        """What identifies the training, as plain data."""
+        tasks = {"program": program_hash(self.tasks), **self.tasks.settings()}
+        return {
+            "tasks": tasks,
+            "sizes": dataclasses.asdict(self.shape),
+            "schedule": dataclasses.asdict(self.schedule),
+            "budget": [self.budget.steps, self.budget.seconds],
+            "seed": self.seed,
+            "start": None if start is None else start.hash,
+            "versions": {name: version(name) for name in LIBRARIES},
+        }
+
+
+def trained(plan: Plan, start: Any, gap: float | None, checkpoint: Any, shown: AbstractProgress) -> tuple:
+    """The network, its grids, facts of training and certificate."""
+    tasks, exact = plan.tasks, exact_of(plan.spec, plan.tasks.num_inputs[1])
+    grids = grids_of(tasks, plan.shape, plan.key("edges")) if start is None else start.grids
+    enough = None if gap is None else enough_of(gap, tasks, grids, exact, plan.key("gap"))
+    budget = dataclasses.replace(plan.budget, enough=enough)
+    saved = None if checkpoint is None else Saved(Path(checkpoint), plan.identity(start))
+    first = begun(start, plan.shape, tasks)
+    found = train(tasks, plan.shape, grids, plan.schedule, budget, plan.key("training"), shown, first, saved)
+    facts = {
+        "steps": found.steps,
+        "data_sets": found.steps * plan.schedule.batch_size,
+        "skipped_steps": found.skipped,
+        "loss": float(found.losses[-1]),
+        "losses": [round(float(loss), 5) for loss in found.losses],
+        "seconds": found.seconds[0],
+        "cpu_seconds": found.seconds[1],
+        "device": jax.devices()[0].device_kind,
+    }
+    return found.network, grids, facts, certified(exact, tasks, found.network, grids, plan.key("certificate"))
+
+
+def enough_of(gap: float, tasks: Tasks, grids: Grids, exact: Callable | None, key: jax.Array) -> Callable[[Network], bool]:
+    """Whether the mean gap of a network to the exact predictive is at most so much.
+
+    Raises:
+        ModelError: where no exact predictive is known.
+    """
+    if exact is None:
+        raise ModelError(
+            f"gap={gap}: the exact predictive of this model is not known, so leave gap out (a GP with fixed "
+            "hyperparameters has one)."
+        )
+
+    def enough(network: Network) -> bool:
+        rows = checked(network, tasks, grids.target, exact, key, GAP_CHECKED)
+        return float(np.mean([row.gap[0] for row in rows if row.gap])) <= gap
+
+    return enough
+
+
+def grids_of(tasks: Tasks, shape: Shape, key: jax.Array) -> Grids:
+    """Bars for the targets and latent sites of a prior.
+
+    Raises:
+        ModelError: where these are not finite.
+    """
+    with jax.enable_x64(tasks.double):
+        drawn = jax.jit(lambda key: tasks.draw(key, TARGETS))(key)
+    for what, values in (("targets", np.asarray(drawn.y)), ("latent sites", np.asarray(drawn.latents))):
+        if not np.isfinite(values).all():
+            share = np.mean(~np.isfinite(values))
+            raise ModelError(f"The model's prior draws {what} that are not finite ({share:.2%} of them).")
+    target = None if shape.num_classes else single(fitted_grid(np.asarray(drawn.y), shape.num_outputs))
+    if not shape.num_latents:
+        return Grids(target)
+    each = [fitted_grid(values, shape.latent_bars) for values in np.asarray(drawn.latents).T]
+    return Grids(target, single(jax.tree.map(lambda *parts: np.stack(parts), *each)))
+
+
+def single(grid: Grid) -> Grid:
+    """The grid in single precision."""
+    return jax.tree.map(lambda part: jnp.asarray(part, jnp.float32), grid)
+
+
+def begun(start: Any, shape: Shape, tasks: Tasks) -> Network | None:
+    """The weights that training begins with, if any are given.
+
+    Raises:
+        ModelError: where they are those of other sizes or another program.
+    """
+    if start is None:
+        return None
+    if start.network.shape != shape or not same_program(tasks.program, start.tasks.program):
+        raise ModelError(f"start={start!r} has sizes {start.network.shape}, and expected are {shape}, and the same model.")
+    return start.network
+
+
+def certified(exact: Any, tasks: Tasks, network: Network, grids: Grids, key: jax.Array) -> dict[str, Any]:
+    """The certificate as plain data."""
+    rows = checked(network, tasks, grids.target, exact, key, CHECKED)
+    with jax.enable_x64(tasks.double):
+        batch = jax.jit(lambda key: tasks.draw(key, CHECKED))(tagged(key, "exactness"))
+    order, leak = dependence(network, batch, tasks.num_queries)
+    latents = [] if grids.latents is None else latents_checked(network, batch, tasks, grids.latents)
+    return {
+        "rows": [row._asdict() for row in rows],
+        "levels": LEVELS,
+        "data_sets": CHECKED,
+        "latents": latents,
+        "change_with_order": order,
+        "change_with_other_queries": leak,
+        "num_inputs": tasks.num_inputs,
+        "max_rows": tasks.max_rows,
+        "inputs": (0.0, 1.0) if tasks.inputs == "uniform" else (float(batch.X.min()), float(batch.X.max())),
+    }

@@ -1,0 +1,164 @@
+"""Prior-data fitted networks against compiled NUTS, on data sets of their own priors.
+
+    gp     1-D Gaussian process, Matern-5/2, unknown hyperparameters (length scale Gamma(3, 6), variance Gamma(2, 0.15), noise
+           variance Gamma(1.1, 20), as in Mueller et al. 2022), 20 rows, NUTS with 256 + 256 draws
+    bnn    tanh network of 3 inputs and 5 hidden units with unknown noise, 40 rows, NUTS with 500 + 1000 draws
+
+NUTS is NumPyro's, compiled once with the data as arguments, which is how to use it for many data sets; a new `MCMC` for each
+data set is reported too and not claimed. The predictive of its draws is the mixture of the laws of y given each draw.
+
+    python -m benchmarks.pfn_nuts [gp bnn]
+
+Run it on one core for comparable CPU seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax.scipy.special import logsumexp
+from numpyro.infer import MCMC, NUTS
+from numpyro.infer.hmc import hmc
+from numpyro.infer.util import initialize_model
+
+import bayesdl as bdl
+from bayesdl.model import RowLaw, TableProgram
+from benchmarks.report import RESULTS, write
+from inference.amortized.certificate import scored
+from inference.exact.gp import GPLaw
+from inference.keys import tagged
+
+NOISE = dist.TransformedDistribution(dist.Gamma(1.1, 20.0), dist.transforms.PowerTransform(0.5))
+SETTINGS: dict[str, dict[str, Any]] = {
+    "gp": {
+        "model": bdl.GP(
+            bdl.kernels.Matern52(lengthscale=dist.Gamma(3.0, 6.0), variance=dist.Gamma(2.0, 0.15)),
+            bdl.Normal(NOISE),
+            standardize=False,
+        ),
+        "train": {"inputs": "uniform", "max_rows": 30, "steps": 14_000, "learning_rate": 2e-3},
+        "rows": 20,
+        "draws": (256, 256),
+        "tasks": 200,
+    },
+    "bnn": {
+        "model": bdl.BNN(hidden=(5,), standardize=False),
+        "train": {"num_inputs": 3, "max_rows": 40, "steps": 10_000, "learning_rate": 2e-3, "latents": ("sigma",)},
+        "rows": 40,
+        "draws": (500, 1000),
+        "tasks": 100,
+    },
+}
+
+
+def compiled_nuts(program: Callable, law_of: Callable, warmup: int, samples: int) -> Callable:
+    """log p(y_new | X_new, X, y) of one data set by NUTS, as a compiled function of (key, X, y, X_new, y_new)."""
+
+    def run(key: jax.Array, X: jax.Array, y: jax.Array, X_new: jax.Array, y_new: jax.Array) -> jax.Array:
+        starting, sampling = jax.random.split(key)
+        info = initialize_model(starting, program, model_args=(X, y), dynamic_args=True)
+        init, step = hmc(potential_fn_gen=info.potential_fn, algo="NUTS")
+        state = init(info.param_info, num_warmup=warmup, rng_key=sampling, model_args=(X, y))
+
+        def one(state: Any, _: None) -> tuple:
+            state = step(state, model_args=(X, y))
+            return state, state.z
+
+        state, _ = jax.lax.scan(one, state, None, length=warmup)
+        _, draws = jax.lax.scan(one, state, None, length=samples)
+        latents = jax.vmap(info.postprocess_fn(X, y))(draws)
+        law = law_of(X, y)
+        log_p = jax.lax.map(lambda z: law(z, key, X_new).law.log_prob(y_new), latents, batch_size=64)
+        return logsumexp(log_p, 0) - jnp.log(samples)
+
+    return jax.jit(run)
+
+
+def law_of_model(model: Any, num_inputs: int) -> Callable:
+    """Maps training data to the law of new rows given a draw."""
+    if isinstance(model, bdl.GP):
+        frame = model.frame(np.arange(2.0)[:, None] + np.arange(num_inputs), y=np.arange(2.0))
+        return lambda X, y: GPLaw(model.structure(frame), X, y)
+    return lambda X, y: RowLaw(TableProgram(model, 1), None, {})
+
+
+def one(name: str) -> dict:
+    """Trains a network and compares it."""
+    setting = SETTINGS[name]
+    model, rows, tasks = setting["model"], setting["rows"], setting["tasks"]
+    pfn = bdl.PFN.train(model, **setting["train"])
+    queries = pfn.tasks.num_queries
+    with jax.enable_x64(pfn.tasks.double):
+        batch = jax.jit(lambda key: pfn.tasks.draw(key, tasks))(tagged(jax.random.key(1), "nuts"))
+    batch = batch._replace(num_rows=jnp.full(tasks, rows, jnp.int32))
+    ours = np.asarray(scored(pfn.network, batch, queries, pfn.grids.target)[0], float)
+    started = time.process_time()
+    for _ in range(5):
+        jax.block_until_ready(scored(pfn.network, batch, queries, pfn.grids.target))
+    ours_seconds = (time.process_time() - started) / (5 * tasks)
+
+    theirs, seconds = [], []
+    program = TableProgram(model, 1)
+    with jax.enable_x64(model.double_precision):
+        data = [jnp.asarray(np.asarray(part, np.float64)) for part in (batch.X, batch.y)]
+        nuts = compiled_nuts(program, law_of_model(model, data[0].shape[-1]), *setting["draws"])
+        for task in range(tasks):
+            X, y = (part[task] for part in data)
+            started = time.process_time()
+            given = X[:rows], y[:rows], X[-queries:], y[-queries:]
+            theirs.append(np.asarray(nuts(jax.random.key(task), *given), float))
+            seconds.append(time.process_time() - started)
+        naive = naive_seconds(program, *(part[0][:rows] for part in data), *setting["draws"])
+    lost = np.array(theirs).mean(1) - ours.mean(1)
+    compiled = float(np.mean(seconds[1:]))  # the first compiles
+    found = {
+        "nll": float(-ours.mean()),
+        "nll_nuts": float(-np.mean(theirs)),
+        "gap": [float(lost.mean()), float(lost.std() / np.sqrt(tasks))],
+        "ms_per_task": 1000 * ours_seconds,
+        "ms_per_task_nuts": 1000 * compiled,
+        "speed_ratio": compiled / ours_seconds,
+        "speed_ratio_to_a_new_mcmc_each_time": naive / ours_seconds,
+        "tasks": tasks,
+        "facts": {k: v for k, v in pfn.facts.items() if k != "losses"},
+        "certificate": pfn.certificate,
+    }
+    print({k: v for k, v in found.items() if k != "certificate"}, flush=True)
+    for row in (*pfn.certificate["rows"], *pfn.certificate["latents"]):
+        print(row, flush=True)
+    return found
+
+
+def naive_seconds(program: Callable, X: jax.Array, y: jax.Array, warmup: int, samples: int) -> float:
+    """CPU seconds of a new `MCMC` for one data set."""
+    started = time.process_time()
+    mcmc = MCMC(NUTS(program), num_warmup=warmup, num_samples=samples, progress_bar=False)
+    mcmc.run(jax.random.key(0), X, y)
+    jax.block_until_ready(mcmc.get_samples())
+    return time.process_time() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=list(SETTINGS))
+    asked = parser.parse_args().parts
+    if set(asked) - set(SETTINGS):
+        parser.error(f"unknown part in {asked}: expected {' or '.join(SETTINGS)}")
+    path = RESULTS / "pfn_nuts.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    results = {k: v for k, v in results.items() if k in SETTINGS}
+    for part in asked:
+        results[part] = one(part)
+        write("pfn_nuts", results)
+
+
+if __name__ == "__main__":
+    main()
