@@ -121,9 +121,7 @@ def refuse_program(spec: AbstractModel, tasks: Tasks) -> None:
     for name in tasks.latents:
         if name not in found or found[name].shape or not jnp.issubdtype(found[name].dtype, jnp.floating) or name == TARGET:
             numbers = sorted(k for k, v in found.items() if not v.shape and jnp.issubdtype(v.dtype, jnp.floating))
-            raise ModelError(
-                f"latents={tasks.latents}: '{name}' is no latent site that is one real number; those are {numbers}."
-            )
+            raise ModelError(f"latents={tasks.latents}: '{name}' is no latent site of one real number; those are {numbers}.")
     if TARGET not in found:
         raise ModelError(f"{spec} has no site 'y' to predict, but {sorted(found)}: name the observed site 'y'.")
     if found[TARGET].shape != (rows,):

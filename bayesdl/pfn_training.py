@@ -19,12 +19,12 @@ from inference.amortized.bars import Grid, Grids, fitted_grid
 from inference.amortized.certificate import LEVELS, checked, dependence, latents_checked
 from inference.amortized.network import Network, Shape
 from inference.amortized.saved import Saved
-from inference.amortized.tasks import Tasks
+from inference.amortized.tasks import Tasks, simulated
 from inference.amortized.training import Budget, Schedule, train
 from inference.keys import tagged
 from inference.progress import AbstractProgress
 
-TARGETS = 4096  # data sets whose targets give the bars' edges
+TARGETS = 4096  # data sets whose targets give the bars' edges, `CHECKED` at a time
 CHECKED = 512  # data sets per number of rows in the certificate
 GAP_CHECKED = 128  # and in each check of a gap during training
 STEPS = 10_000
@@ -129,16 +129,18 @@ def grids_of(tasks: Tasks, shape: Shape, key: jax.Array) -> Grids:
     Raises:
         ModelError: where these are not finite.
     """
-    with jax.enable_x64(tasks.double):
-        drawn = jax.jit(lambda key: tasks.draw(key, TARGETS))(key)
-    for what, values in (("targets", np.asarray(drawn.y)), ("latent sites", np.asarray(drawn.latents))):
+    if shape.num_classes and not shape.num_latents:
+        return Grids(None)
+    drawn = [simulated(tasks, tagged(key, f"part {part}"), CHECKED) for part in range(TARGETS // CHECKED)]
+    y, latents = (np.concatenate([np.asarray(getattr(batch, part)) for batch in drawn]) for part in ("y", "latents"))
+    for what, values in (("targets", y), ("latent sites", latents)):
         if not np.isfinite(values).all():
             share = np.mean(~np.isfinite(values))
             raise ModelError(f"The model's prior draws {what} that are not finite ({share:.2%} of them).")
-    target = None if shape.num_classes else single(fitted_grid(np.asarray(drawn.y), shape.num_outputs))
+    target = None if shape.num_classes else single(fitted_grid(y, shape.num_outputs))
     if not shape.num_latents:
         return Grids(target)
-    each = [fitted_grid(values, shape.latent_bars) for values in np.asarray(drawn.latents).T]
+    each = [fitted_grid(values, shape.latent_bars) for values in latents.T]
     return Grids(target, single(jax.tree.map(lambda *parts: np.stack(parts), *each)))
 
 
@@ -163,8 +165,7 @@ def begun(start: Any, shape: Shape, tasks: Tasks) -> Network | None:
 def certified(exact: Any, tasks: Tasks, network: Network, grids: Grids, key: jax.Array) -> dict[str, Any]:
     """The certificate as plain data."""
     rows = checked(network, tasks, grids.target, exact, key, CHECKED)
-    with jax.enable_x64(tasks.double):
-        batch = jax.jit(lambda key: tasks.draw(key, CHECKED))(tagged(key, "exactness"))
+    batch = simulated(tasks, tagged(key, "exactness"), CHECKED)
     order, leak = dependence(network, batch, tasks.num_queries)
     latents = [] if grids.latents is None else latents_checked(network, batch, tasks, grids.latents)
     return {

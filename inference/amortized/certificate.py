@@ -18,7 +18,7 @@ import numpy as np
 
 from inference.amortized.bars import Grid, law
 from inference.amortized.network import Network
-from inference.amortized.tasks import Batch, Tasks
+from inference.amortized.tasks import Batch, Tasks, simulated
 from inference.keys import tagged
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -57,8 +57,7 @@ def checked(
         num_tasks: per number of rows.
     """
     found = []
-    with jax.enable_x64(tasks.double):
-        batch = jax.jit(lambda key: tasks.draw(key, num_tasks))(tagged(key, "checked"))
+    batch = simulated(tasks, tagged(key, "checked"), num_tasks)
     for num_rows in sorted({round(share * tasks.max_rows) for share in np.linspace(0, 1, ROWS) ** 2}):
         at = batch._replace(num_rows=jnp.full(num_tasks, num_rows, jnp.int32))
         log_q, cdf = map(np.asarray, scored(network, at, tasks.num_queries, grid))

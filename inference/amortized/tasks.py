@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -92,3 +93,14 @@ class Tasks:
             return X
         used = jax.random.randint(tagged(key, "columns"), (), low, high + 1)
         return jnp.where(jnp.arange(high)[None, :] < used, X, 0.0)
+
+
+def simulated(tasks: Tasks, key: jax.Array, num_tasks: int) -> Batch:
+    """So many tasks, by a function that is compiled once for each number."""
+    with jax.enable_x64(tasks.double):
+        return compiled_draw(tasks, key, num_tasks)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def compiled_draw(tasks: Tasks, key: jax.Array, num_tasks: int) -> Batch:
+    return tasks.draw(key, num_tasks)
