@@ -20,7 +20,7 @@ import numpy as np
 from bayesdl.amortizable import same_program
 from bayesdl.bundle import hash_arrays
 from bayesdl.cells import DataError
-from bayesdl.model import AbstractModel, as_model
+from bayesdl.model import AbstractModel, Program, as_model
 from bayesdl.pfn_training import Plan, trained
 from inference.amortized.answer import Answer, Context, LatentAnswer, condition
 from inference.amortized.bars import Grids
@@ -153,7 +153,7 @@ class PFN(AbstractEngine):
 
     def supports(self, problem: Problem) -> str | None:
         if not same_program(bare(problem.program), self.tasks.program) or problem.observed != (TARGET,):
-            return f"it was trained on y of {self.model}; train another with bdl.PFN.train, or fit that model"
+            return f"it was trained on y of {self.model}; fit pfn.model, or train another with bdl.PFN.train"
         first, *others = (name for name, value in arguments(problem).items() if value is not None and name != TARGET)
         if others:
             return f"it was trained on functions of {first} and y alone, and argument '{others[0]}' is given"
@@ -281,7 +281,8 @@ class PFN(AbstractEngine):
         return load(path, model)
 
     def __repr__(self) -> str:
-        return f"PFN({self.model}, {self.line})"
+        name = self.model.function.__name__ if isinstance(self.model, Program) else type(self.model).__name__
+        return f"PFN({name}, {self.line})"
 
 
 def arguments(problem: Problem) -> dict[str, Any]:

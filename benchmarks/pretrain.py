@@ -51,7 +51,7 @@ RECIPES = {
         {"num_inputs": (1, 30), "inputs": "tabular", "num_classes": 10, "num_queries": 16},
         (
             {"steps": 4000, "max_rows": 64, "batch_size": 64, "learning_rate": 2e-3},
-            {"steps": 1000, "max_rows": 300, "batch_size": 32, "learning_rate": 7e-4},
+            {"steps": 400, "max_rows": 300, "batch_size": 32, "learning_rate": 7e-4},
         ),
     ),
 }
