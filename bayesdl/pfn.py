@@ -20,7 +20,7 @@ import numpy as np
 from bayesdl.amortizable import same_program
 from bayesdl.bundle import hash_arrays
 from bayesdl.cells import DataError
-from bayesdl.model import AbstractModel, Program, as_model
+from bayesdl.model import AbstractModel, Program, TableProgram, as_model
 from bayesdl.pfn_training import Plan, trained
 from inference.amortized.answer import Answer, Context, LatentAnswer, condition
 from inference.amortized.bars import Grids
@@ -50,11 +50,11 @@ class PFN(AbstractEngine):
 
     Example:
         >>> import bayesdl as bdl
-        >>> gp = bdl.GP(bdl.kernels.RBF(lengthscale=0.5, variance=1.0), bdl.Normal(0.1), standardize=False)
-        >>> pfn = bdl.PFN.train(gp, steps=2, max_rows=4, width=8, layers=1, heads=2, bars=20, progress=False)
-        >>> X = np.array([[0.0], [1.0]])
-        >>> bdl.fit(gp, X, np.array([0.3, -0.2]), engine=pfn, progress=False).predict(X).mean.shape
-        (2,)
+        >>> pfn = bdl.PFN.pretrained("gp-regression")
+        >>> X = np.linspace(-1, 1, 9)[:, None]
+        >>> post = bdl.fit(pfn.model, X, np.sin(3 * X[:, 0]), engine=pfn, progress=False)
+        >>> post.predict(X).mean.shape, bool(post.latent("sigma").mean < 0.5)
+        ((9,), True)
     """
 
     model: AbstractModel
@@ -152,7 +152,9 @@ class PFN(AbstractEngine):
         return cls.load(PRETRAINED / f"{name}.pfn")
 
     def supports(self, problem: Problem) -> str | None:
-        if not same_program(bare(problem.program), self.tasks.program) or problem.observed != (TARGET,):
+        program = bare(problem.program)
+        observes_y = isinstance(program, TableProgram) or problem.observed == (TARGET,)  # that of a table does without a look
+        if not same_program(program, self.tasks.program) or not observes_y:
             return f"it was trained on y of {self.model}; fit pfn.model, or train another with bdl.PFN.train"
         first, *others = (name for name, value in arguments(problem).items() if value is not None and name != TARGET)
         if others:

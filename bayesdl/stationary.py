@@ -13,7 +13,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import tinygp
 
-TINY = 1e-20  # squared distances below it are those of equal points
+ROUNDING = 1e-14  # of |a|^2 + |b|^2: squared distances below it are those of equal points
 
 
 class Stationary(tinygp.kernels.Kernel):
@@ -39,13 +39,14 @@ class Stationary(tinygp.kernels.Kernel):
             return super().__call__(X1, X2)
         centre = X1.mean(0, keepdims=True)  # far from zero the differences would cancel
         A, B = ((X - centre) / jnp.reshape(self.lengthscale, (1, -1)) for X in (X1, other))
-        squared = (A**2).sum(1)[:, None] + (B**2).sum(1)[None, :] - 2 * A @ B.T
-        return self.variance * self.profile(jnp.maximum(squared, 0.0))
+        sizes = (A**2).sum(1)[:, None] + (B**2).sum(1)[None, :]
+        squared = sizes - 2 * A @ B.T
+        return self.variance * self.profile(jnp.where(squared > ROUNDING * sizes, squared, 0.0))
 
 
 def root(squared: Any) -> Any:
     """The root, with derivative 0 at 0."""
-    positive = squared > TINY
+    positive = squared > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
 
 

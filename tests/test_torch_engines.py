@@ -4,6 +4,7 @@ import inspect
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
@@ -258,6 +259,32 @@ def test_kernel_matrices_are_tinygps(kernel, p):
         got = [rendered(torch.tensor(X), torch.tensor(other)).to_dense().numpy() for other in (Z, X)]
     for matrix, reference in zip(got, expected, strict=True):
         np.testing.assert_allclose(matrix, reference, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["RBF", "Matern12", "Matern32", "Matern52"])
+def test_matrices_from_one_product_are_those_of_pairs(name):
+    """Repeated rows, points far from zero and derivatives included."""
+    import tinygp
+
+    theirs = {"RBF": "ExpSquared", "Matern12": "Exp"}.get(name, name)
+    rng = np.random.default_rng(0)
+    X = 1000 + rng.normal(size=(20, 3))
+    X[1], Z = X[0], np.concatenate([X[:3], 1000 + rng.normal(size=(4, 3))])
+
+    def ours(lengthscale, pairs):
+        given = {"kernel.lengthscale": lengthscale, "kernel.variance": jnp.asarray(2.0)}
+        return getattr(kernels, name)(ard=True).build(lambda site, *_: given[site], "kernel.", 3)(*pairs)
+
+    def tinys(lengthscale, pairs):
+        unit = getattr(tinygp.kernels, theirs)(distance=tinygp.kernels.distance.L2Distance())
+        return 2.0 * tinygp.transforms.Linear(1 / lengthscale, unit)(*pairs)
+
+    with jax.enable_x64(True):
+        lengthscale = jnp.array([0.5, 1.0, 2.0])
+        for pairs in ((X, X), (X, Z), (X,)):
+            np.testing.assert_allclose(ours(lengthscale, pairs), tinys(lengthscale, pairs), atol=1e-9)
+            slopes = [jax.grad(lambda v, f=f, pairs=pairs: f(v, pairs).sum())(lengthscale) for f in (ours, tinys)]
+            np.testing.assert_allclose(*slopes, rtol=1e-7)
 
 
 def test_periodic_kernel_of_two_inputs_is_its_formula():
