@@ -62,14 +62,30 @@ def program_of(spec: AbstractModel, num_classes: int) -> tuple[Any, int]:
     raise ModelError(f"PFN.train takes a table model or a NumPyro function, got {type(spec).__name__}.")
 
 
-def refuse(spec: AbstractModel, low: Any, high: Any, given: dict[str, Any]) -> None:
+def draw_hash(tasks: Tasks) -> str:
+    """Of one data set's draw, inputs and program: the same for the same distribution over data sets only."""
+    with jax.enable_x64(tasks.double):
+        return hash_of(jax.make_jaxpr(tasks.one)(jax.random.key(0)))
+
+
+def span(num_inputs: Any) -> tuple[int, int]:
+    """Fewest and most columns.
+
+    Raises:
+        ModelError: for anything but one or two whole numbers.
+    """
+    given: tuple[Any, ...] = num_inputs if isinstance(num_inputs, tuple) else (num_inputs, num_inputs)
+    if len(given) != 2 or not all(isinstance(number, int) for number in given) or not 1 <= given[0] <= given[1]:
+        raise ModelError(f"num_inputs={num_inputs!r}: expected a number of at least 1, or (fewest, most).")
+    return given[0], given[1]
+
+
+def refuse(spec: AbstractModel, low: int, high: int, given: dict[str, Any]) -> None:
     """Refuses settings of `PFN.train` that make no sense.
 
     Raises:
         ModelError: naming the argument.
     """
-    if not (isinstance(low, int) and isinstance(high, int) and 1 <= low <= high):
-        raise ModelError(f"num_inputs={given['num_inputs']!r}: expected a number of at least 1, or (fewest, most).")
     if low < high and not takes_range(spec, low, high):
         raise ModelError(
             f"num_inputs={(low, high)}: only RandomBNN, and a GP whose kernel does not see columns that are constant and whose "
@@ -159,7 +175,8 @@ def same_program(one: Any, other: Any) -> bool:
     if not (isinstance(one, TableProgram) and isinstance(other, TableProgram)):
         return False
     fits = one.num_targets == other.num_targets or (other.model.fewer_classes and one.num_targets < other.num_targets)
-    return fits and model_data(one.model) == model_data(other.model)
+    data = model_data(one.model)
+    return fits and data == model_data(other.model) and "code" not in data  # of code only the name is in the data
 
 
 def hyperparameters(spec: GP, num_inputs: int) -> dict[str, Any]:

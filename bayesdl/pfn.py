@@ -19,7 +19,7 @@ import numpy as np
 
 from bayesdl.amortizable import same_program
 from bayesdl.bundle import hash_arrays
-from bayesdl.cells import DataError
+from bayesdl.cells import DataError, ModelError
 from bayesdl.model import AbstractModel, Program, TableProgram, as_model
 from bayesdl.pfn_training import Plan, trained
 from inference.amortized.answer import Answer, Context, LatentAnswer, condition
@@ -33,6 +33,7 @@ from inference.progress import AbstractProgress, Silent, as_progress
 from inference.result import AbstractLaw, AbstractResult, Predictor
 
 SMALLEST = 8  # rows of a padded data set, at least
+LARGEST = 8  # times as many rows as in training are refused
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
@@ -164,6 +165,8 @@ class PFN(AbstractEngine):
         if not low <= X.shape[1] <= high:
             span = str(high) if low == high else f"{low} to {high}"
             return f"X has {X.shape[1]} columns, and it was trained for {span}"
+        if len(X) > LARGEST * self.tasks.max_rows:
+            return f"X has {len(X)} rows, and it was trained for at most {self.tasks.max_rows}"
         return None
 
     def infer(self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()) -> Predictor:
@@ -174,13 +177,13 @@ class PFN(AbstractEngine):
         context = self.read(X, y)
         cache = condition(self.network, context)
         columns = self.tasks.num_inputs[1] - X.shape[1]
-        law = Answer(self.network, context, cache, self.grids.target, columns, self.outputs(problem))
+        law = Answer(self.network, context, cache, self.grids.target, columns, self.outputs(problem), self.tasks.max_rows)
         latents: dict[str, AbstractLaw] = {}
         if self.grids.latents is not None:
             of_site = functools.partial(LatentAnswer, self.network, cache, self.grids.latents)
             latents = {name: of_site(number) for number, name in enumerate(self.tasks.latents)}
         info = {"outside": outside, "answer": f"that of a network: {self.line}", "network": self.hash}
-        return Predictor({}, law, info, covary=True, outside=lambda X: self.inputs_outside(np.asarray(X)), latents=latents)
+        return Predictor({}, law, info, covary=True, outside=self.new_inputs_outside, latents=latents)
 
     def read(self, X: np.ndarray, y: np.ndarray) -> Context:
         """Data as the network reads them: the rows filled up to a power of two, so that each is compiled once."""
@@ -214,6 +217,10 @@ class PFN(AbstractEngine):
                 found.append(f"targets from {y.min():.3g} to {y.max():.3g}, trained for {left:.3g} to {right:.3g}")
         return found
 
+    def new_inputs_outside(self, *args: Any, **named: Any) -> list[str]:
+        """The same of the arguments of a prediction."""
+        return self.inputs_outside(np.asarray((*args, *named.values())[0]))
+
     def inputs_outside(self, X: np.ndarray) -> list[str]:
         """The same of inputs alone."""
         low, high = self.certificate["inputs"]
@@ -237,7 +244,7 @@ class PFN(AbstractEngine):
         elif engine:
             gap = f"gap to {engine['name']} {engine['gap'][0]:.3f} +- {engine['gap'][1]:.3f} nats"
         p = [row["p_uniform"] for row in self.certificate["rows"] if row["p_uniform"] is not None]
-        calibrated = f", calibration p >= {min(p):.2g}" if p else ""
+        calibrated = f", calibration p = {min(1.0, len(p) * min(p)):.2g}" if p else ""  # of several tests (Bonferroni)
         return f"PFN after {self.facts['data_sets']} data sets: {gap}{calibrated}"
 
     def certify(self, engine: AbstractEngine, num_tasks: int = 32, num_rows: int | None = None, progress: Any = True) -> PFN:
@@ -251,10 +258,17 @@ class PFN(AbstractEngine):
 
         Raises:
             UnsupportedError: where the engine cannot run the model.
+            ModelError: for numbers of tasks or rows that make no sense.
         """
         from bayesdl.pfn_checks import compared
 
-        found = compared(self, engine, num_tasks, max(1, self.tasks.max_rows // 2) if num_rows is None else num_rows, progress)
+        num_rows = max(1, self.tasks.max_rows // 2) if num_rows is None else num_rows
+        if not (num_tasks > 0 and 0 < num_rows <= self.tasks.max_rows):
+            raise ModelError(
+                f"certify(num_tasks={num_tasks}, num_rows={num_rows}): expected at least 1 task, and 1 to "
+                f"{self.tasks.max_rows} rows, for which it was trained."
+            )
+        found = compared(self, engine, num_tasks, num_rows, progress)
         return dataclasses.replace(self, certificate=self.certificate | {"engine": found})
 
     def save(self, path: str | Path) -> Path:
@@ -302,4 +316,6 @@ def inputs_and_targets(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
     X, y = np.asarray(next(iter(given.values()))), np.asarray(given.get(TARGET))
     if X.ndim != 2 or y.shape != (len(X),):
         raise DataError(f"X and y have shapes {X.shape} and {y.shape}: PFN expects (rows, columns) and (rows,).")
+    if not (np.isfinite(X).all() and np.isfinite(y).all()):
+        raise DataError("X or y has values that are not finite: PFN expects numbers only; leave such rows out.")
     return X, y

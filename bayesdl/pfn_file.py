@@ -20,7 +20,7 @@ from inference.amortized.network import Network, Shape
 from inference.amortized.tasks import Tasks
 
 KIND = "bayesdl-pfn"
-KEYS = ("schema", "model", "program", "shape", "tasks", "facts", "certificate", "versions")
+KEYS = ("schema", "model", "program", "weights", "shape", "tasks", "facts", "certificate", "versions")
 
 
 def save(pfn: PFN, path: str | Path) -> Path:
@@ -31,6 +31,7 @@ def save(pfn: PFN, path: str | Path) -> Path:
         "model": model_data(pfn.model),
         "shape": dataclasses.asdict(pfn.network.shape),
         "program": program_hash(pfn.tasks),
+        "weights": pfn.hash,
         "tasks": pfn.tasks.settings(),
         "facts": pfn.facts,
         "certificate": pfn.certificate,
@@ -56,7 +57,10 @@ def load(path: str | Path, model: Any = None) -> PFN:
     same_libraries = all(version(name) == manifest["versions"].get(name) for name in ("jax", "numpyro"))  # they change the hash
     if "code" in manifest["model"] and same_libraries and program_hash(tasks) != manifest["program"]:
         raise BundleError(f"{path} holds a network that was trained on another program: give {spec} as it was in training.")
-    return PFN(spec, tasks, network, grids, manifest["facts"], manifest["certificate"])
+    pfn = PFN(spec, tasks, network, grids, manifest["facts"], manifest["certificate"])
+    if pfn.hash != manifest["weights"]:
+        raise BundleError(f"{path} holds other weights than those its certificate is of: it was changed after it was saved.")
+    return pfn
 
 
 def grid(arrays: dict[str, np.ndarray], name: str) -> Grid | None:

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesdl.amortizable import exact_of, program_hash, program_of, refuse, refuse_program, same_program
+from bayesdl.amortizable import draw_hash, exact_of, program_of, refuse, refuse_program, same_program, span
 from bayesdl.cells import ModelError
 from bayesdl.model import AbstractModel
 from inference.amortized.bars import Grid, Grids, fitted_grid
-from inference.amortized.certificate import LEVELS, checked, dependence, latents_checked
+from inference.amortized.certificate import AT_ONCE, LEVELS, checked, dependence, latents_checked
 from inference.amortized.network import Network, Shape
 from inference.amortized.saved import Saved
 from inference.amortized.tasks import Tasks, simulated
@@ -50,8 +50,7 @@ class Plan:
             ModelError: for a model that cannot be drawn from, or settings that make no sense.
         """
         given = dict(settings)
-        inputs = given["num_inputs"]
-        low, high = (inputs, inputs) if isinstance(inputs, int) else inputs
+        low, high = span(given["num_inputs"])
         latents, bars = tuple(given["latents"]), given["bars"]
         refuse(spec, low, high, given)
         program, classes = program_of(spec, given["num_classes"])
@@ -70,7 +69,7 @@ class Plan:
 
     def identity(self, start: Any) -> dict[str, Any]:
         """What identifies the training, as plain data."""
-        tasks = {"program": program_hash(self.tasks), **self.tasks.settings()}
+        tasks = {"draw": draw_hash(self.tasks), **self.tasks.settings()}
         return {
             "tasks": tasks,
             "sizes": dataclasses.asdict(self.shape),
@@ -93,7 +92,7 @@ def trained(plan: Plan, start: Any, gap: float | None, checkpoint: Any, shown: A
     found = train(tasks, plan.shape, grids, plan.schedule, budget, plan.key("training"), shown, first, saved)
     facts = {
         "steps": found.steps,
-        "data_sets": found.steps * plan.schedule.batch_size,
+        "data_sets": found.steps * plan.schedule.batch_size + (0 if start is None else start.facts["data_sets"]),
         "skipped_steps": found.skipped,
         "loss": float(found.losses[-1]),
         "losses": [round(float(loss), 5) for loss in found.losses],
@@ -157,8 +156,11 @@ def begun(start: Any, shape: Shape, tasks: Tasks) -> Network | None:
     """
     if start is None:
         return None
-    if start.network.shape != shape or not same_program(tasks.program, start.tasks.program):
-        raise ModelError(f"start={start!r} has sizes {start.network.shape}, and expected are {shape}, and the same model.")
+    same = same_program(tasks.program, start.tasks.program) and tasks.latents == start.tasks.latents
+    if start.network.shape != shape or not same:
+        raise ModelError(
+            f"start={start!r} has sizes {start.network.shape}, and expected are {shape}, the same model and the same latents."
+        )
     return start.network
 
 
@@ -166,7 +168,7 @@ def certified(exact: Any, tasks: Tasks, network: Network, grids: Grids, key: jax
     """The certificate as plain data."""
     rows = checked(network, tasks, grids.target, exact, key, CHECKED)
     batch = simulated(tasks, tagged(key, "exactness"), CHECKED)
-    order, leak = dependence(network, batch, tasks.num_queries)
+    order, leak = dependence(network, jax.tree.map(lambda part: part[:AT_ONCE], batch), tasks.num_queries)
     latents = [] if grids.latents is None else latents_checked(network, batch, tasks, grids.latents)
     return {
         "rows": [row._asdict() for row in rows],

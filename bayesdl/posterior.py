@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -283,7 +282,7 @@ class Posterior:
         return posterior_html(self)
 
     @functools.cached_property
-    def law(self) -> Callable[..., Conditional]:
+    def law(self) -> AbstractLaw:
         """Maps (one draw of the latent sites, key, *new data) to the law of new data."""
         if isinstance(self.raw, Predictor):
             return PredictorLaw(self.raw.predict, self.raw.params)
@@ -325,3 +324,6 @@ class PredictorLaw(AbstractLaw):
 
     def __call__(self, latents: dict, key: Any, *args: Any, **kwargs: Any) -> Conditional:
         return self.predict(self.params, key, *args, **kwargs)
+
+    def joint_concern(self, num_rows: int) -> str | None:
+        return self.predict.joint_concern(num_rows) if isinstance(self.predict, AbstractLaw) else None

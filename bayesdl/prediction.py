@@ -89,9 +89,9 @@ class Prediction(AbstractPrediction):
     """
 
     @functools.cached_property
-    def _moments(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        mean, aleatoric, epistemic = (part.astype(np.float64) for part in self.stream.map(stream.moments))
-        return mean, aleatoric, epistemic
+    def _moments(self) -> tuple[np.ndarray, ...]:
+        """Mean, variance, its aleatoric and its epistemic part, in the model's units."""
+        return tuple(part.astype(np.float64) for part in self.stream.map(stream.moments))
 
     @property
     def mean(self) -> np.ndarray:
@@ -101,18 +101,17 @@ class Prediction(AbstractPrediction):
     @property
     def std(self) -> np.ndarray:
         """Sd of y: the root of aleatoric^2 + epistemic^2."""
-        _, aleatoric, epistemic = self._moments
-        return np.asarray(np.sqrt(aleatoric + epistemic) * self._unit)
-
-    @property
-    def aleatoric(self) -> np.ndarray:
-        """The part of the sd that stays when the function is known: sqrt(E[Var(y | x, z)])."""
         return np.asarray(np.sqrt(self._moments[1]) * self._unit)
 
     @property
-    def epistemic(self) -> np.ndarray:
-        """The part of the sd that more data would remove: sqrt(Var(E[y | x, z]))."""
+    def aleatoric(self) -> np.ndarray:
+        """The part of the sd that stays when the function is known: sqrt(E[Var(y | x, z)]); NaN for a `PFN`."""
         return np.asarray(np.sqrt(self._moments[2]) * self._unit)
+
+    @property
+    def epistemic(self) -> np.ndarray:
+        """The part of the sd that more data would remove: sqrt(Var(E[y | x, z])); NaN for a `PFN`, which does not know it."""
+        return np.asarray(np.sqrt(self._moments[3]) * self._unit)
 
     def quantile(self, q: Any) -> np.ndarray:
         """Quantiles of the mixture, shape (rows, ...) for a number q, otherwise (len(q), rows, ...).

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,7 @@ from jaxtyping import Float
 from numpyro.distributions import Independent
 
 from inference.amortized.bars import Bars
-from inference.result import Conditional
+from inference.result import AbstractLaw, Conditional
 
 DRAWS_AT_ONCE = 32
 LARGEST = 5000  # rows of a joint sample
@@ -42,7 +43,7 @@ class Stream:
         covary: whether rows vary together given a draw.
     """
 
-    law: Callable[..., Conditional]
+    law: AbstractLaw
     draws: dict[str, Any]
     seed: int
     args: tuple
@@ -89,6 +90,9 @@ class Stream:
             raise ValueError(
                 f"Joint samples need a covariance of all rows: got {self.num_rows} rows, at most {LARGEST} are possible."
             )
+        concern = self.law.joint_concern(self.num_rows or 0)
+        if concern:
+            warnings.warn(f"Samples that cannot be trusted: {concern}.", stacklevel=3)
         arrays, static = split_static((self.args, self.kwargs))
         with jax.enable_x64(self.double):
             key = jax.random.key(self.seed)
@@ -155,11 +159,11 @@ def over_draws(function: Callable, *trees: Any) -> Any:
 
 
 def moments(laws: Conditional, _: Any) -> tuple:
-    """Mean, E[Var(y | z)] and Var(E[y | z]), by the law of total variance."""
+    """Mean, variance, and its parts E[Var(y | z)] and Var(E[y | z]), by the law of total variance."""
     means = over_draws(lambda law: law.mean, laws.law)
     variances = over_draws(lambda law: law.variance, laws.law)
     known = over_draws(lambda e, v: e.reshape(e.shape + (1,) * (v.ndim - e.ndim)) * jnp.ones_like(v), laws.epistemic, variances)
-    return means.mean(0), (variances - known).mean(0), means.var(0) + known.mean(0)
+    return means.mean(0), variances.mean(0) + means.var(0), (variances - known).mean(0), means.var(0) + known.mean(0)
 
 
 def means(laws: Conditional, _: Any) -> jax.Array:
@@ -230,7 +234,7 @@ def class_probabilities(laws: Conditional, _: Any) -> tuple:
     """Class probabilities, expected entropy over draws, and mutual information of label and draw."""
     probs = over_draws(lambda law: two_columns(law.probs), laws.law)
     average = probs.mean(0)
-    expected = entropy(probs).mean(0)
+    expected = entropy(probs).mean(0) + 0 * laws.epistemic.mean(0)  # NaN where the parts are not known
     return average, expected, jnp.maximum(entropy(average) - expected, 0.0)
 
 

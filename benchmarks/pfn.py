@@ -75,7 +75,7 @@ def one(name: str) -> dict:
         gaps[rows] = [float(lost.mean()), float(lost.std() / np.sqrt(500))]
         print(f"{name} rows {rows:>2}: gap {gaps[rows][0]:.4f} +- {gaps[rows][1]:.4f}", flush=True)
     mean = float(np.mean([gap for rows, (gap, _) in gaps.items() if rows]))
-    speed = throughput(pfn, Schedule(setting["steps"]))
+    speed = throughput(pfn, Schedule(learning_rate=setting["learning_rate"]), setting["steps"])
     found = {
         "gap": mean,
         "gaps": gaps,
@@ -91,15 +91,14 @@ def one(name: str) -> dict:
     return found
 
 
-def throughput(pfn: Any, schedule: Schedule) -> float:
+def throughput(pfn: Any, schedule: Schedule, steps: int) -> float:
     """Data sets per CPU second of training, without compilation: the median of blocks."""
     rates = []
     with jax.enable_x64(pfn.tasks.double):
-        start = schedule.optimizer().init(pfn.network)
-        state = State(pfn.network, jax.tree.map(jnp.copy, pfn.network), start, jnp.zeros((), jnp.int32))
+        state = State.of(jax.tree.map(jnp.copy, pfn.network), schedule)
         for repeat in range(6):
             started = time.process_time()
-            given = jax.random.key(repeat), jnp.asarray(BLOCK), pfn.grids
+            given = jax.random.key(repeat), jnp.asarray(BLOCK), jnp.asarray(steps), pfn.grids
             state, losses = block(jax.tree.map(jnp.copy, state), *given, tasks=pfn.tasks, schedule=schedule)
             jax.block_until_ready(losses)
             rates.append(BLOCK * schedule.batch_size / (time.process_time() - started))

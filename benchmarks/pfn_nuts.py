@@ -87,7 +87,8 @@ def law_of_model(model: Any, num_inputs: int) -> Callable:
     if isinstance(model, bdl.GP):
         frame = model.frame(np.arange(2.0)[:, None] + np.arange(num_inputs), y=np.arange(2.0))
         return lambda X, y: GPLaw(model.structure(frame), X, y)
-    return lambda X, y: RowLaw(TableProgram(model, 1), None, {})
+    law = RowLaw(*TableProgram(model, 1).parted(), {})
+    return lambda X, y: law
 
 
 def one(name: str) -> dict:

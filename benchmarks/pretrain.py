@@ -65,7 +65,8 @@ def main() -> None:
     for phase in recipe.phases:
         pfn = bdl.PFN.train(recipe.model, **recipe.settings, **phase, start=pfn)
         print(pfn, flush=True)
-        pfn.save(PRETRAINED / f"{name}.pfn")
+    assert pfn is not None
+    pfn.save(PRETRAINED / f"{name}.pfn")
 
 
 if __name__ == "__main__":

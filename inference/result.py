@@ -19,7 +19,7 @@ class Conditional(NamedTuple):
     Attributes:
         law: a NumPyro distribution over y, one batch entry per row.
         epistemic: the part of the law's variance that comes from not knowing the function, per row. It is zero
-            where the draw fixes the function.
+            where the draw fixes the function, and NaN where it is not known.
     """
 
     law: Distribution
@@ -36,6 +36,10 @@ class AbstractLaw(abc.ABC):
     @abc.abstractmethod
     def __call__(self, latents: dict, key: Any, *args: Any, **kwargs: Any) -> Conditional:
         """The conditional of new data; laws of rows that vary together also take `joint=True`."""
+
+    def joint_concern(self, num_rows: int) -> str | None:
+        """Why joint samples of so many rows cannot be trusted, in words."""
+        return None
 
 
 class AbstractResult(abc.ABC):

@@ -47,6 +47,7 @@ class Answer(AbstractLaw):
         grid: of the bars; None for classes.
         columns: of zeros beside those of X.
         outputs: of the network that count: bars, or classes of these data.
+        most_rows: for which the network was trained.
     """
 
     network: Network
@@ -55,11 +56,21 @@ class Answer(AbstractLaw):
     grid: Grid | None
     columns: int = dataclasses.field(metadata={"static": True})
     outputs: int = dataclasses.field(metadata={"static": True})
+    most_rows: int = dataclasses.field(metadata={"static": True})
 
-    def __call__(self, latents: dict, key: Any, X: Any, joint: bool = False) -> Conditional:
+    def __call__(self, latents: dict, key: Any, *args: Any, joint: bool = False, **named: Any) -> Conditional:
+        (X,) = (*args, *named.values())
         X = jnp.pad(jnp.asarray(X, jnp.float32), ((0, 0), (0, self.columns)))
         q: Any = Jointly(self, X) if joint else self.of(self.cache, X)
-        return Conditional(q, jnp.zeros(len(X)))
+        return Conditional(q, jnp.full(len(X), jnp.nan))  # the network does not tell doubt about the function from noise
+
+    def joint_concern(self, num_rows: int) -> str | None:
+        total = int(self.context.num_rows) + num_rows - 1
+        if total <= self.most_rows:
+            return None
+        return (
+            f"joint samples read their own rows too, {total} in all, and the network was trained for at most {self.most_rows}"
+        )
 
     def of(self, cache: Cache, X: jax.Array) -> Any:
         """The law of each row by itself."""
@@ -127,7 +138,7 @@ class LatentAnswer(AbstractLaw):
     def __call__(self, latents: dict, key: Any) -> Conditional:
         logits = self.network.latents(self.cache)[0, self.number]
         q: Any = Bars(logits, self.grid.edges[self.number], self.grid.scales[self.number])
-        return Conditional(q, jnp.zeros(()))
+        return Conditional(q, q.variance)  # all doubt about a latent site is what more data would remove
 
 
 @jax.jit

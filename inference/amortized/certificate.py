@@ -21,7 +21,10 @@ from inference.amortized.network import Network
 from inference.amortized.tasks import Batch, Tasks, simulated
 from inference.keys import tagged
 
+AT_ONCE = 64  # data sets, which bounds the memory of large ones
+
 LEVELS = (0.5, 0.8, 0.9, 0.95)
+BINS = 15
 ROWS = 6  # numbers of rows at which a network is checked
 
 
@@ -34,6 +37,7 @@ class Checked(NamedTuple):
         gap: to the exact predictive, and its standard error; None where that is not known.
         p_uniform: of the test that q's cdf at y is uniform, one query a task; None for classes.
         coverage: share of targets in q's central intervals of `LEVELS`; None for classes.
+        calibration_error: of classes, expected, with 15 bins; None for numbers.
     """
 
     num_rows: int
@@ -41,6 +45,7 @@ class Checked(NamedTuple):
     gap: tuple[float, float] | None
     p_uniform: float | None
     coverage: tuple[float, ...] | None
+    calibration_error: float | None
 
 
 def checked(
@@ -65,35 +70,57 @@ def checked(
         if exact is not None:
             lost = exact_log_probs(exact, batch, num_rows, tasks.num_queries).mean(1) - log_q.mean(1)
             gap = float(lost.mean()), float(lost.std() / np.sqrt(num_tasks))
-        found.append(Checked(num_rows, float(-log_q.mean()), gap, *calibration(cdf if grid is not None else None)))
+        p_uniform, coverage = calibration(cdf) if grid is not None else (None, None)
+        error = None if grid is not None else float(calibration_error(cdf))
+        found.append(Checked(num_rows, float(-log_q.mean()), gap, p_uniform, coverage, error))
     return found
 
 
 @jax.jit(static_argnames="num_queries")
 def scored(network: Network, batch: Batch, num_queries: int, grid: Grid | None) -> tuple[jax.Array, jax.Array]:
-    """Log q and q's cdf at all queries' targets, shape (tasks, queries)."""
-    cache = network.condition(batch.X[:, :-num_queries], batch.y[:, :-num_queries], batch.num_rows)
-    q = law(network.predict(cache, batch.X[:, -num_queries:]), grid)
-    y = batch.y[:, -num_queries:]
-    return q.log_prob(y), jnp.zeros(y.shape) if grid is None else q.cdf(y)
+    """Log q and q's cdf at all queries' targets, shape (tasks, queries).
+
+    Of classes the second is the probability of the most probable one, negative where that is not the target.
+    """
+
+    def one(task: tuple) -> tuple[jax.Array, jax.Array]:
+        X, y, num_rows = task
+        cache = network.condition(X[None, :-num_queries], y[None, :-num_queries], num_rows[None])
+        q = law(network.predict(cache, X[None, -num_queries:])[0], grid)
+        target = y[-num_queries:]
+        if grid is not None:
+            return q.log_prob(target), q.cdf(target)
+        confidence = q.probs.max(-1)
+        return q.log_prob(target), jnp.where(q.probs.argmax(-1) == target, confidence, -confidence)
+
+    return jax.lax.map(one, (batch.X, batch.y, batch.num_rows), batch_size=AT_ONCE)
 
 
 def exact_log_probs(exact: Callable, batch: Batch, num_rows: int, num_queries: int) -> np.ndarray:
     """Log p at all queries' targets, shape (tasks, queries)."""
     with jax.enable_x64(True):
         X, y = (jnp.asarray(np.asarray(part, np.float64)) for part in (batch.X, batch.y))
-        parts = X[:, :num_rows], y[:, :num_rows], X[:, -num_queries:], y[:, -num_queries:]
-        return np.asarray(jax.jit(lambda *parts: jax.lax.map(lambda one: exact(*one), parts))(*parts))
+        return np.asarray(one_by_one(exact, (X[:, :num_rows], y[:, :num_rows], X[:, -num_queries:], y[:, -num_queries:])))
 
 
-def calibration(cdf: np.ndarray | None) -> tuple[float | None, tuple[float, ...] | None]:
+@jax.jit(static_argnames="function")
+def one_by_one(function: Callable, parts: tuple) -> jax.Array:
+    return jax.lax.map(lambda one: function(*one), parts)
+
+
+def calibration(cdf: np.ndarray) -> tuple[float, tuple[float, ...]]:
     """The p-value of uniformity of one query a task, and coverage of central intervals over all."""
-    if cdf is None:
-        return None, None
     from scipy import stats
 
     central = np.abs(2 * cdf - 1)
     return float(stats.kstest(cdf[:, 0], "uniform").pvalue), tuple(float((central <= level).mean()) for level in LEVELS)
+
+
+def calibration_error(signed: np.ndarray) -> float:
+    """Sum over bins of the confidence of share * |accuracy - confidence|; negative confidences are of misses."""
+    confidence, hits = np.abs(signed).ravel(), signed.ravel() > 0
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    return sum(abs(np.sum(hits[bins == k]) - np.sum(confidence[bins == k])) for k in range(BINS)) / confidence.size
 
 
 def dependence(network: Network, batch: Batch, num_queries: int) -> tuple[float, float]:
@@ -129,12 +156,15 @@ def latents_checked(network: Network, batch: Batch, tasks: Tasks, grid: Grid) ->
     from scipy import stats
 
     @jax.jit
-    def answers(num_rows: jax.Array) -> tuple[jax.Array, jax.Array]:
-        context = batch.X[:, : -tasks.num_queries], batch.y[:, : -tasks.num_queries]
-        q = law(network.latents(network.condition(*context, num_rows)), grid)
-        return q.log_prob(batch.latents), q.cdf(batch.latents)
+    def answers(batch: Batch) -> tuple[jax.Array, jax.Array]:
+        def one(task: Batch) -> tuple[jax.Array, jax.Array]:
+            context = task.X[None, : -tasks.num_queries], task.y[None, : -tasks.num_queries]
+            q = law(network.latents(network.condition(*context, task.num_rows[None]))[0], grid)
+            return q.log_prob(task.latents), q.cdf(task.latents)
 
-    (known, cdf), (prior, _) = answers(batch.num_rows), answers(jnp.zeros_like(batch.num_rows))
+        return jax.lax.map(one, batch, batch_size=AT_ONCE)
+
+    (known, cdf), (prior, _) = answers(batch), answers(batch._replace(num_rows=jnp.zeros_like(batch.num_rows)))
     parts = zip(tasks.latents, -known.mean(0), -prior.mean(0), np.asarray(cdf).T, strict=True)
     return [
         {"site": site, "nll": float(nll), "nll_of_prior": float(before), "p_uniform": float(stats.kstest(u, "uniform").pvalue)}

@@ -15,6 +15,7 @@ functions vary over short distances.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -126,7 +127,8 @@ class Network(eqx.Module):
         octaves = 2.0 ** jnp.arange(self.shape.frequencies, dtype=X.dtype)
         angles = X[..., None] * jnp.pi * octaves[None, None, None, :]
         waves = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1).reshape(*X.shape[:-1], -1)
-        return jnp.concatenate([X, waves], -1) @ self.inputs + wide(self.inputs_bias)
+        seen = jnp.concatenate([X, waves], -1).astype(self.inputs.dtype)  # waves in single precision, whatever the weights'
+        return seen @ self.inputs + wide(self.inputs_bias)
 
     def condition(self, X: jax.Array, y: jax.Array, num_rows: jax.Array) -> Cache:
         """Reads contexts: all that predictions need of them.
@@ -136,7 +138,11 @@ class Network(eqx.Module):
             y: numbers or class indices, shape (tasks, rows).
             num_rows: of each task, shape (tasks,).
         """
-        target = self.targets[y.astype(jnp.int32)] if self.shape.num_classes else y[..., None] * wide(self.targets[0])
+        target = (
+            self.targets[y.astype(jnp.int32)]
+            if self.shape.num_classes
+            else y[..., None].astype(self.targets.dtype) * wide(self.targets[0])
+        )
         null = jnp.broadcast_to(self.null, (len(X), 1, self.shape.width))
         h, kept = jnp.concatenate([null, self.embedded(X) + target], 1), []
         lengths = (num_rows + 1).astype(jnp.int32)
@@ -190,10 +196,24 @@ class Cache(eqx.Module):
 
 def attention(query: jax.Array, keys: jax.Array, values: jax.Array, lengths: jax.Array) -> jax.Array:
     """Softmax attention to the first so many keys; cuDNN's where there is a GPU and half precision."""
-    fused = jax.default_backend() == "gpu" and query.dtype != jnp.float32
+    fused = query.dtype != jnp.float32 and has_fused_attention()
     return jax.nn.dot_product_attention(
         query, keys, values, key_value_seq_lengths=lengths, implementation="cudnn" if fused else "xla"
     )
+
+
+@functools.cache
+def has_fused_attention() -> bool:
+    """Whether cuDNN's attention runs here: it is tried once."""
+    if jax.default_backend() != "gpu":
+        return False
+    probe = jnp.zeros((1, 8, 1, 8), jnp.bfloat16)
+    try:
+        with jax.ensure_compile_time_eval():
+            jax.block_until_ready(jax.nn.dot_product_attention(probe, probe, probe, implementation="cudnn"))
+    except Exception:  # a library that is missing, or too old for this card: any error means that XLA's is taken
+        return False
+    return True
 
 
 def wide(vector: jax.Array) -> jax.Array:

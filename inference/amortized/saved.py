@@ -41,7 +41,9 @@ class Saved:
             path.mkdir(parents=True, exist_ok=True)
             sweep(path, ".state.")
             if not any(path.iterdir()):
-                (path / "manifest.json").write_text(json.dumps(identity, indent=1))
+                beside = path / f".state.{os.getpid()}"
+                beside.write_text(json.dumps(identity, indent=1))
+                os.replace(beside, path / "manifest.json")
             stored = json.loads((path / "manifest.json").read_text())
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} is no checkpoint of a training that can be used: {error}. {ANEW}") from None

@@ -15,6 +15,7 @@ from inference.keys import tagged
 from inference.program import KeyPerName, Program
 
 TARGET = "y"
+AT_ONCE = 64  # tasks, where many are drawn for their own sake: it bounds the memory
 
 
 class Batch(NamedTuple):
@@ -60,9 +61,12 @@ class Tasks:
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "program"}
         return given | {"inputs": self.inputs if isinstance(self.inputs, str) else None}
 
-    def draw(self, key: jax.Array, num_tasks: int) -> Batch:
-        """So many tasks; a JAX function."""
-        X, y, latents = jax.vmap(self.one)(jax.random.split(tagged(key, "tasks"), num_tasks))
+    def draw(self, key: jax.Array, num_tasks: int, at_once: int | None = None) -> Batch:
+        """So many tasks, where it goes so many at once; a JAX function."""
+        keys = jax.random.split(tagged(key, "tasks"), num_tasks)
+        parts = num_tasks // at_once if at_once and num_tasks % at_once == 0 else 1
+        drawn = jax.lax.map(jax.vmap(self.one), keys.reshape(parts, -1))
+        X, y, latents = (part.reshape(num_tasks, *part.shape[2:]) for part in drawn)
         rows = self.draw_rows(tagged(key, "rows"), num_tasks)
         kind = jnp.int32 if jnp.issubdtype(y.dtype, jnp.integer) else jnp.float32
         return Batch(X.astype(jnp.float32), y.astype(kind), rows, latents.astype(jnp.float32))
@@ -87,6 +91,8 @@ class Tasks:
         """Inputs, with columns that are not used at zero."""
         low, high = self.num_inputs
         shape, dtype = (self.max_rows + self.num_queries, high), jnp.float64 if self.double else jnp.float32
+        if self.inputs is None:
+            raise ValueError("The function of inputs that a PFN was trained with is code, which its file does not hold.")
         drawn = tagged(key, "inputs"), shape
         X = INPUTS[self.inputs](*drawn, dtype) if isinstance(self.inputs, str) else self.inputs(*drawn).astype(dtype)
         if low == high:
@@ -103,4 +109,4 @@ def simulated(tasks: Tasks, key: jax.Array, num_tasks: int) -> Batch:
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
 def compiled_draw(tasks: Tasks, key: jax.Array, num_tasks: int) -> Batch:
-    return tasks.draw(key, num_tasks)
+    return tasks.draw(key, num_tasks, AT_ONCE)

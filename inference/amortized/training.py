@@ -32,7 +32,7 @@ from inference.progress import AbstractProgress
 BLOCK = 50  # steps compiled together
 AVERAGED = 0.05  # share of the steps that the averaged weights remember
 CHECKS = 20  # of the gap during training
-MEASURED = 4  # blocks whose speed says how many steps fit into a time
+MEASURED = 5  # steps whose speed says how many fit into a time
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -255,10 +255,9 @@ def trained(
 
 def affordable(state: State, compiled: Callable, key: jax.Array, grids: Grids, seconds: float, started: float) -> int:
     """The number of steps that fit into the time, of which compilation has used some."""
-    full = jnp.asarray(BLOCK)
-    for attempt in range(MEASURED):
-        if attempt == 1:  # the first has compiled
-            begun = time.perf_counter()
-        jax.block_until_ready(compiled(jax.tree.map(jnp.copy, state), key, full, full, grids))
-    each = (time.perf_counter() - begun) / ((MEASURED - 1) * BLOCK)
-    return max(BLOCK, int((seconds - (time.perf_counter() - started)) / each))
+    some, begun = jnp.asarray(MEASURED), 0.0
+    for _ in range(2):  # the first compiles
+        begun = time.perf_counter()
+        jax.block_until_ready(compiled(jax.tree.map(jnp.copy, state), key, some, some, grids))
+    each = (time.perf_counter() - begun) / MEASURED
+    return max(1, int((seconds - (time.perf_counter() - started)) / each))
