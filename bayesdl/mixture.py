@@ -36,7 +36,7 @@ class PriorMixture(AbstractTableModel):
         (0.7, 0.3)
     """
 
-    models: tuple[AbstractTableModel, ...]
+    models: tuple[Any, ...]
     weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:

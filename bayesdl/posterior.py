@@ -325,5 +325,5 @@ class PredictorLaw(AbstractLaw):
     def __call__(self, latents: dict, key: Any, *args: Any, **kwargs: Any) -> Conditional:
         return self.predict(self.params, key, *args, **kwargs)
 
-    def joint_concern(self, num_rows: int) -> str | None:
-        return self.predict.joint_concern(num_rows) if isinstance(self.predict, AbstractLaw) else None
+    def joint_concern(self, *args: Any, **kwargs: Any) -> str | None:
+        return self.predict.joint_concern(*args, **kwargs) if isinstance(self.predict, AbstractLaw) else None

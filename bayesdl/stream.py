@@ -90,7 +90,7 @@ class Stream:
             raise ValueError(
                 f"Joint samples need a covariance of all rows: got {self.num_rows} rows, at most {LARGEST} are possible."
             )
-        concern = self.law.joint_concern(self.num_rows or 0)
+        concern = self.law.joint_concern(*self.args, **self.kwargs)
         if concern:
             warnings.warn(f"Samples that cannot be trusted: {concern}.", stacklevel=3)
         arrays, static = split_static((self.args, self.kwargs))

@@ -52,7 +52,8 @@ def one(X: np.ndarray, y: np.ndarray, size: int, seed: int, pfn: Any) -> dict[st
     held_out = min(MOST_TEST, len(y) - size)
     train, test = next(StratifiedShuffleSplit(1, train_size=size, test_size=held_out, random_state=seed).split(X, y))
     labels = np.unique(y)
-    train = np.unique(np.concatenate([train, [np.flatnonzero(y == label)[0] for label in labels if label not in y[train]]]))
+    absent = [int(np.flatnonzero(y == label)[0]) for label in labels if label not in y[train]]  # each class is seen once
+    train = np.unique([*train, *absent])
     test = np.setdiff1d(test, train)
     found = {}
     for name in ("PFN", *PEERS):

@@ -37,8 +37,8 @@ class AbstractLaw(abc.ABC):
     def __call__(self, latents: dict, key: Any, *args: Any, **kwargs: Any) -> Conditional:
         """The conditional of new data; laws of rows that vary together also take `joint=True`."""
 
-    def joint_concern(self, num_rows: int) -> str | None:
-        """Why joint samples of so many rows cannot be trusted, in words."""
+    def joint_concern(self, *args: Any, **kwargs: Any) -> str | None:
+        """Why joint samples at these new data cannot be trusted, in words."""
         return None
 
 

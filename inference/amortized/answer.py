@@ -64,8 +64,9 @@ class Answer(AbstractLaw):
         q: Any = Jointly(self, X) if joint else self.of(self.cache, X)
         return Conditional(q, jnp.full(len(X), jnp.nan))  # the network does not tell doubt about the function from noise
 
-    def joint_concern(self, num_rows: int) -> str | None:
-        total = int(self.context.num_rows) + num_rows - 1
+    def joint_concern(self, *args: Any, **kwargs: Any) -> str | None:
+        (X,) = (*args, *kwargs.values())
+        total = int(self.context.num_rows) + len(X) - 1
         if total <= self.most_rows:
             return None
         return (
