@@ -1,6 +1,7 @@
 """Prior-data fitted networks: bars against numerical integration, the network's invariances, training against exact answers."""
 
 import dataclasses
+import time
 import warnings
 
 import jax
@@ -16,7 +17,7 @@ from bayesdl.amortizable import program_of
 from bayesdl.cells import ModelError
 from bayesdl.model import TableProgram
 from bayesdl.prediction import crps
-from inference.amortized.bars import Bars, fitted_grid
+from inference.amortized.bars import Bars, Grids, fitted_grid
 from inference.amortized.certificate import scored
 from inference.amortized.network import Network, Shape
 from inference.amortized.tasks import Batch, Tasks
@@ -467,7 +468,7 @@ def test_classes_that_the_data_lack_have_no_probability():
     prediction = bdl.fit(same, X, y, engine=pfn, progress=False).predict(X)
     assert prediction.probs.shape == (9, 3)
     np.testing.assert_allclose(prediction.probs.sum(1), 1, rtol=1e-6)
-    assert set(prediction.sample(5).ravel()) <= {"a", "b", "c"}
+    assert set(bdl.fit(same, X, y, engine=pfn, progress=False).predict(X[:2]).sample(5).ravel()) <= {"a", "b", "c"}
     with pytest.raises(bdl.UnsupportedError, match="it was trained on"):
         bdl.fit(same, X, np.arange(9) % 6, engine=pfn, progress=False)
 
@@ -491,10 +492,22 @@ def test_training_over_devices_and_in_half_precision():
         bdl.PFN.train(normal_mean, steps=2, start=one, **settings | {"width": 16})
 
 
+def test_a_time_is_turned_into_as_many_steps_as_it_holds():
+    """Steps of at least 20 ms, ten of which are for measuring: a second holds at most 40 more."""
+    from inference.amortized.training import State, affordable
+
+    def compiled(state, key, count, steps, grids):
+        time.sleep(0.02 * int(count))
+        return state
+
+    steps = affordable(State(*[None] * 4), compiled, jax.random.key(0), Grids(None), 1.0, time.perf_counter())
+    assert 1 <= steps <= 40
+
+
 def test_budgets():
     settings = SMALL | {"bars": 20, "width": 8, "layers": 1}
     timed = bdl.PFN.train(normal_mean, seconds=0.5, **settings)
-    assert timed.facts["steps"] >= 50
+    assert timed.facts["data_sets"] == 32 * timed.facts["steps"]
     early = bdl.PFN.train(GP, steps=2000, gap=5.0, **settings)
     assert early.facts["steps"] == 100  # the first check of twenty
     with pytest.raises(ModelError, match="exact predictive of this model is not known"):
