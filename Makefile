@@ -27,6 +27,8 @@ benchmarks: .venv/test
 	$(BIN)/python -m benchmarks.vi
 	$(BIN)/python -m benchmarks.functional_priors
 	$(BIN)/python -m benchmarks.pfn
+	$(BIN)/python -m benchmarks.pfn_nuts
+	$(BIN)/python -m benchmarks.tabular
 
 .venv/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'bayesdl needs Python 3.11 or later: make PYTHON=python3.11 ...')"
