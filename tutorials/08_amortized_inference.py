@@ -125,7 +125,7 @@ y_test = truth(X_test) + 0.2 * rng.normal(size=100)
 
 amortized = bdl.fit(shipped.model, X_train, y_train, engine=shipped, progress=False)
 sampled = bdl.fit(
-    shipped.model, X_train, y_train, engine=bdl.NUTS(num_warmup=200, num_samples=200, num_chains=2), progress=False
+    shipped.model, X_train, y_train, engine=bdl.NUTS(num_warmup=150, num_samples=150, num_chains=1), progress=False
 )
 nll = {name: post.score(X_test, y_test)["nll"] for name, post in (("network", amortized), ("NUTS", sampled))}
 nll
