@@ -111,7 +111,7 @@ def logistic(X: Any, y: Any, X_new: Any, y_new: Any) -> tuple[str, dict[str, flo
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from bayesdl.checks.scores import expected_calibration_error
+    from inference.calibration import expected_calibration_error
 
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(X, y)
     probs = model.predict_proba(X_new)

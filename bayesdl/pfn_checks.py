@@ -152,8 +152,7 @@ def ood(posterior: Posterior, num_samples: int) -> Surprise:
     if not isinstance(pfn, PFN):
         raise UnsupportedError(f"ood needs a fit by a PFN, got one by {type(pfn).__name__}: use post.check_predictive().")
     X, y = inputs_and_targets(posterior.problem)
-    padded = np.zeros((len(X), pfn.tasks.num_inputs[1]), np.float32)
-    padded[:, : X.shape[1]] = X
+    padded = np.asarray(pfn.read(X, y).X)[: len(X)]
     key = tagged(jax.random.key(posterior.seed), "ood")
     with jax.enable_x64(pfn.tasks.double):
         wide = jnp.asarray(padded, jnp.float64 if pfn.tasks.double else jnp.float32)

@@ -84,11 +84,11 @@ class Plan:
 def trained(plan: Plan, start: Any, gap: float | None, checkpoint: Any, shown: AbstractProgress) -> tuple:
     """The network, its grids, facts of training and certificate."""
     tasks, exact = plan.tasks, exact_of(plan.spec, plan.tasks.num_inputs[1])
+    first = begun(start, plan.shape, tasks)
     grids = grids_of(tasks, plan.shape, plan.key("edges")) if start is None else start.grids
     enough = None if gap is None else enough_of(gap, tasks, grids, exact, plan.key("gap"))
     budget = dataclasses.replace(plan.budget, enough=enough)
     saved = None if checkpoint is None else Saved(Path(checkpoint), plan.identity(start))
-    first = begun(start, plan.shape, tasks)
     found = train(tasks, plan.shape, grids, plan.schedule, budget, plan.key("training"), shown, first, saved)
     facts = {
         "steps": found.steps,

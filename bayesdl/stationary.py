@@ -1,7 +1,7 @@
 """Stationary kernels as tinygp's, whose matrices come from one matrix product: |a - b|^2 = |a|^2 + |b|^2 - 2 a b.
 
-In 8 dimensions and double precision that is an order of magnitude faster than pair by pair. In single precision the
-differences cancel, and pairs are computed one by one. Imported lazily, as it needs tinygp.
+In double precision that is faster than pair by pair. In single precision the differences cancel, and pairs are computed
+one by one. Imported lazily, as it needs tinygp.
 """
 
 from __future__ import annotations

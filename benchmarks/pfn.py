@@ -13,8 +13,6 @@ Parts that are not asked for keep what benchmarks/results/pfn.json has of them. 
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from typing import Any
 
@@ -24,7 +22,7 @@ import numpy as np
 from scipy import stats
 
 import bayesdl as bdl
-from benchmarks.report import RESULTS, write
+from benchmarks.report import run_parts
 from inference.amortized.certificate import scored
 from inference.amortized.tasks import Batch
 from inference.amortized.training import BLOCK, Schedule, State, block
@@ -120,19 +118,5 @@ def answering(pfn: Any, batch: Batch) -> float:
     return 1000 * (time.process_time() - started) / (20 * 200)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=list(SETTINGS))
-    asked = parser.parse_args().parts
-    if set(asked) - set(SETTINGS):
-        parser.error(f"unknown part in {asked}: expected {' or '.join(SETTINGS)}")
-    path = RESULTS / "pfn.json"
-    results = json.loads(path.read_text()) if path.exists() else {}
-    results = {k: v for k, v in results.items() if k in SETTINGS}
-    for part in asked:
-        results[part] = one(part)
-        write("pfn", results)
-
-
 if __name__ == "__main__":
-    main()
+    run_parts("pfn", SETTINGS, one, __doc__)

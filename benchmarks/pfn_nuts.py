@@ -14,8 +14,6 @@ Run it on one core for comparable CPU seconds.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -31,8 +29,9 @@ from numpyro.infer.util import initialize_model
 
 import bayesdl as bdl
 from bayesdl.model import RowLaw, TableProgram
-from benchmarks.report import RESULTS, write
+from benchmarks.report import run_parts
 from inference.amortized.certificate import scored
+from inference.amortized.tasks import simulated
 from inference.exact.gp import GPLaw
 from inference.keys import tagged
 
@@ -97,8 +96,7 @@ def one(name: str) -> dict:
     model, rows, tasks = setting["model"], setting["rows"], setting["tasks"]
     pfn = bdl.PFN.train(model, **setting["train"])
     queries = pfn.tasks.num_queries
-    with jax.enable_x64(pfn.tasks.double):
-        batch = jax.jit(lambda key: pfn.tasks.draw(key, tasks))(tagged(jax.random.key(1), "nuts"))
+    batch = simulated(pfn.tasks, tagged(jax.random.key(1), "nuts"), tasks)
     batch = batch._replace(num_rows=jnp.full(tasks, rows, jnp.int32))
     ours = np.asarray(scored(pfn.network, batch, queries, pfn.grids.target)[0], float)
     started = time.process_time()
@@ -147,19 +145,5 @@ def naive_seconds(program: Callable, X: jax.Array, y: jax.Array, warmup: int, sa
     return time.process_time() - started
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=list(SETTINGS))
-    asked = parser.parse_args().parts
-    if set(asked) - set(SETTINGS):
-        parser.error(f"unknown part in {asked}: expected {' or '.join(SETTINGS)}")
-    path = RESULTS / "pfn_nuts.json"
-    results = json.loads(path.read_text()) if path.exists() else {}
-    results = {k: v for k, v in results.items() if k in SETTINGS}
-    for part in asked:
-        results[part] = one(part)
-        write("pfn_nuts", results)
-
-
 if __name__ == "__main__":
-    main()
+    run_parts("pfn_nuts", SETTINGS, one, __doc__)

@@ -25,8 +25,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import bayesdl as bdl
-from bayesdl.checks.scores import expected_calibration_error
 from benchmarks.report import write
+from inference.calibration import expected_calibration_error
 
 SIZES = (30, 100, 300)
 LEAST_TEST = 45

@@ -108,7 +108,7 @@ def test_examples_in_docstrings(name):
 
 def test_shapes_are_checked_while_testing():
     """Canary: if these stop raising, annotations are no longer checked at run time."""
-    from bayesdl.checks.scores import expected_calibration_error
+    from inference.calibration import expected_calibration_error
     from inference.vi.laplace import inverse_root
 
     with pytest.raises(Exception, match=r"[Tt]ype-check error"):

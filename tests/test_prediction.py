@@ -9,8 +9,8 @@ from scipy import optimize, special, stats
 
 import bayesdl as bdl
 from bayesdl import stream
-from bayesdl.checks.scores import expected_calibration_error
 from bayesdl.prediction import crps
+from inference.calibration import expected_calibration_error
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(50, 2))

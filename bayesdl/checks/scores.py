@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from bayesdl.prediction import AbstractPrediction, ClassPrediction, Prediction
+from inference.calibration import expected_calibration_error
 
 LEVELS = (0.5, 0.9, 0.95)
 CRPS_SAMPLES = 1000
@@ -92,12 +92,3 @@ def class_scores(prediction: ClassPrediction, y: Any) -> Scores:
         brier=float(np.mean(np.sum((probs - np.eye(probs.shape[1])[index]) ** 2, axis=1))),
         ece=expected_calibration_error(probs.max(-1), hits),
     )
-
-
-def expected_calibration_error(
-    confidence: Float[np.ndarray, "rows"], hits: Bool[np.ndarray, "rows"], num_bins: int = 15
-) -> float:
-    """Sum over bins of share * |accuracy - confidence|, with equal-width bins of the confidence."""
-    bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
-    gaps = [abs(hits[bins == b].mean() - confidence[bins == b].mean()) * np.mean(bins == b) for b in np.unique(bins)]
-    return float(np.sum(gaps))

@@ -19,12 +19,12 @@ import numpy as np
 from inference.amortized.bars import Grid, law
 from inference.amortized.network import Network
 from inference.amortized.tasks import Batch, Tasks, simulated
+from inference.calibration import expected_calibration_error
 from inference.keys import tagged
 
 AT_ONCE = 64  # data sets, which bounds the memory of large ones
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
-BINS = 15
 ROWS = 6  # numbers of rows at which a network is checked
 
 
@@ -71,7 +71,7 @@ def checked(
             lost = exact_log_probs(exact, batch, num_rows, tasks.num_queries).mean(1) - log_q.mean(1)
             gap = float(lost.mean()), float(lost.std() / np.sqrt(num_tasks))
         p_uniform, coverage = calibration(cdf) if grid is not None else (None, None)
-        error = None if grid is not None else float(calibration_error(cdf))
+        error = expected_calibration_error(np.abs(cdf).ravel(), cdf.ravel() > 0) if grid is None else None
         found.append(Checked(num_rows, float(-log_q.mean()), gap, p_uniform, coverage, error))
     return found
 
@@ -114,13 +114,6 @@ def calibration(cdf: np.ndarray) -> tuple[float, tuple[float, ...]]:
 
     central = np.abs(2 * cdf - 1)
     return float(stats.kstest(cdf[:, 0], "uniform").pvalue), tuple(float((central <= level).mean()) for level in LEVELS)
-
-
-def calibration_error(signed: np.ndarray) -> float:
-    """Sum over bins of the confidence of share * |accuracy - confidence|; negative confidences are of misses."""
-    confidence, hits = np.abs(signed).ravel(), signed.ravel() > 0
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    return sum(abs(np.sum(hits[bins == k]) - np.sum(confidence[bins == k])) for k in range(BINS)) / confidence.size
 
 
 def dependence(network: Network, batch: Batch, num_queries: int) -> tuple[float, float]:

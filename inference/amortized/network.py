@@ -138,11 +138,8 @@ class Network(eqx.Module):
             y: numbers or class indices, shape (tasks, rows).
             num_rows: of each task, shape (tasks,).
         """
-        target = (
-            self.targets[y.astype(jnp.int32)]
-            if self.shape.num_classes
-            else y[..., None].astype(self.targets.dtype) * wide(self.targets[0])
-        )
+        numbers = y[..., None].astype(self.targets.dtype) * wide(self.targets[0])
+        target = self.targets[y.astype(jnp.int32)] if self.shape.num_classes else numbers
         null = jnp.broadcast_to(self.null, (len(X), 1, self.shape.width))
         h, kept = jnp.concatenate([null, self.embedded(X) + target], 1), []
         lengths = (num_rows + 1).astype(jnp.int32)
