@@ -73,7 +73,7 @@ class PFN(AbstractEngine):
         steps: int | None = None,
         seconds: float | None = None,
         gap: float | None = None,
-        num_inputs: int | tuple[int, int] = 1,
+        num_inputs: int | tuple[int, ...] = 1,
         max_rows: int = 30,
         num_classes: int = 2,
         inputs: Any = "normal",
