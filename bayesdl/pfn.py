@@ -24,7 +24,7 @@ from bayesdl.model import AbstractModel, Program, TableProgram, as_model
 from bayesdl.pfn_training import Plan, trained
 from inference.amortized.answer import Answer, Context, LatentAnswer, condition
 from inference.amortized.bars import Grids
-from inference.amortized.network import Network
+from inference.amortized.network import Network, units_of
 from inference.amortized.tasks import TARGET, Tasks
 from inference.engine import AbstractEngine
 from inference.problem import Problem, ProblemError
@@ -83,6 +83,7 @@ class PFN(AbstractEngine):
         heads: int = 4,
         hidden: int = 128,
         frequencies: int = 4,
+        normalize: bool = False,
         batch_size: int = 32,
         num_queries: int = 10,
         learning_rate: float = 1e-3,
@@ -114,6 +115,8 @@ class PFN(AbstractEngine):
             heads: attention heads.
             hidden: units of the MLP in a layer.
             frequencies: of the sines and cosines of each input.
+            normalize: whether each data set's targets are read in units of its own mean and spread: for priors whose scale of y
+                differs from data set to data set.
             batch_size: data sets per step.
             num_queries: rows predicted in each of them.
             learning_rate: the highest.
@@ -211,11 +214,19 @@ class PFN(AbstractEngine):
             found.append(f"{len(X)} rows, trained for at most {self.tasks.max_rows}")
         found += self.inputs_outside(X)
         if self.grids.target and len(y):
-            edges, scales = self.grids.target
+            edges, scales = self.bars_for(y)
             left, right = edges[0] - 4 * scales[0], edges[-1] + 4 * scales[1]
             if y.min() < left or y.max() > right:
                 found.append(f"targets from {y.min():.3g} to {y.max():.3g}, trained for {left:.3g} to {right:.3g}")
         return found
+
+    def bars_for(self, y: np.ndarray) -> Any:
+        """Where the bars stand for data with these targets."""
+        unit, target = self.network.shape.unit, self.grids.target
+        if unit is None or target is None:
+            return target
+        units = units_of(jnp.asarray(y[None], jnp.float32), jnp.asarray([len(y)]), unit)[0]
+        return jax.tree.map(lambda part: part[0], target.moved(units))
 
     def new_inputs_outside(self, *args: Any, **named: Any) -> list[str]:
         """The same of the arguments of a prediction."""

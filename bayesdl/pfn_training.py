@@ -17,7 +17,7 @@ from bayesdl.cells import ModelError
 from bayesdl.model import AbstractModel
 from inference.amortized.bars import Grid, Grids, fitted_grid
 from inference.amortized.certificate import AT_ONCE, LEVELS, checked, dependence, latents_checked
-from inference.amortized.network import Network, Shape
+from inference.amortized.network import Network, Shape, units_of
 from inference.amortized.saved import Saved
 from inference.amortized.tasks import Tasks, simulated
 from inference.amortized.training import Budget, Schedule, train
@@ -59,7 +59,8 @@ class Plan:
         refuse_program(spec, tasks)
         network = {name: given[name] for name in ("width", "layers", "heads", "hidden", "frequencies")}
         outputs = {"num_outputs": classes or bars, "num_classes": classes}
-        shape = Shape(high, **outputs, **network, num_latents=len(latents), latent_bars=bars if latents else 0)
+        unit = (0.0, 1.0) if given["normalize"] else None  # what they are of this prior is measured before training
+        shape = Shape(high, **outputs, **network, num_latents=len(latents), latent_bars=bars if latents else 0, unit=unit)
         schedule = Schedule(**{name: given[name] for name in ("batch_size", "learning_rate", "precision", "devices")})
         steps = STEPS if given["steps"] is None and given["seconds"] is None else given["steps"]
         return cls(spec, tasks, shape, schedule, Budget(steps, given["seconds"]), given["seed"])
@@ -85,11 +86,11 @@ def trained(plan: Plan, start: Any, gap: float | None, checkpoint: Any, shown: A
     """The network, its grids, facts of training and certificate."""
     tasks, exact = plan.tasks, exact_of(plan.spec, plan.tasks.num_inputs[1])
     first = begun(start, plan.shape, tasks)
-    grids = grids_of(tasks, plan.shape, plan.key("edges")) if start is None else start.grids
+    shape, grids = measured(tasks, plan.shape, plan.key("edges")) if start is None else (start.network.shape, start.grids)
     enough = None if gap is None else enough_of(gap, tasks, grids, exact, plan.key("gap"))
     budget = dataclasses.replace(plan.budget, enough=enough)
     saved = None if checkpoint is None else Saved(Path(checkpoint), plan.identity(start))
-    found = train(tasks, plan.shape, grids, plan.schedule, budget, plan.key("training"), shown, first, saved)
+    found = train(tasks, shape, grids, plan.schedule, budget, plan.key("training"), shown, first, saved)
     facts = {
         "steps": found.steps,
         "data_sets": found.steps * plan.schedule.batch_size + (0 if start is None else start.facts["data_sets"]),
@@ -122,25 +123,30 @@ def enough_of(gap: float, tasks: Tasks, grids: Grids, exact: Callable | None, ke
     return enough
 
 
-def grids_of(tasks: Tasks, shape: Shape, key: jax.Array) -> Grids:
-    """Bars for the targets and latent sites of a prior.
+def measured(tasks: Tasks, shape: Shape, key: jax.Array) -> tuple[Shape, Grids]:
+    """The shape with the unit of a prior's targets, and bars for these and latent sites.
 
     Raises:
         ModelError: where these are not finite.
     """
     if shape.num_classes and not shape.num_latents:
-        return Grids(None)
+        return shape, Grids(None)
     drawn = [simulated(tasks, tagged(key, f"part {part}"), CHECKED) for part in range(TARGETS // CHECKED)]
-    y, latents = (np.concatenate([np.asarray(getattr(batch, part)) for batch in drawn]) for part in ("y", "latents"))
+    _, y, rows, latents = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
     for what, values in (("targets", y), ("latent sites", latents)):
         if not np.isfinite(values).all():
             share = np.mean(~np.isfinite(values))
             raise ModelError(f"The model's prior draws {what} that are not finite ({share:.2%} of them).")
+    if shape.unit is not None:
+        low, middle, high = np.quantile(y, [0.25, 0.5, 0.75])  # a prior's targets may lack a variance
+        unit = float(middle), float(high - low) / 1.349  # of normal targets the standard deviation
+        shape, units = dataclasses.replace(shape, unit=unit), np.asarray(units_of(jnp.asarray(y), jnp.asarray(rows), unit))
+        y = ((y - units[:, :1]) / units[:, 1:])[:, -tasks.num_queries :]
     target = None if shape.num_classes else single(fitted_grid(y, shape.num_outputs))
     if not shape.num_latents:
-        return Grids(target)
+        return shape, Grids(target)
     each = [fitted_grid(values, shape.latent_bars) for values in latents.T]
-    return Grids(target, single(jax.tree.map(lambda *parts: np.stack(parts), *each)))
+    return shape, Grids(target, single(jax.tree.map(lambda *parts: np.stack(parts), *each)))
 
 
 def single(grid: Grid) -> Grid:
@@ -157,11 +163,16 @@ def begun(start: Any, shape: Shape, tasks: Tasks) -> Network | None:
     if start is None:
         return None
     same = same_program(tasks.program, start.tasks.program) and tasks.latents == start.tasks.latents
-    if start.network.shape != shape or not same:
+    if sizes(start.network.shape) != sizes(shape) or not same:
         raise ModelError(
             f"start={start!r} has sizes {start.network.shape}, and expected are {shape}, the same model and the same latents."
         )
     return start.network
+
+
+def sizes(shape: Shape) -> dict[str, Any]:
+    """All that a user sets: the unit is measured."""
+    return dataclasses.asdict(shape) | {"unit": shape.unit is not None}
 
 
 def certified(exact: Any, tasks: Tasks, network: Network, grids: Grids, key: jax.Array) -> dict[str, Any]:

@@ -544,6 +544,48 @@ def test_the_shipped_regression_network_is_near_maximum_likelihood():
     assert np.mean(lost) < 0.3 + 4 * np.std(lost) / np.sqrt(8)
 
 
+def unknown_scale(X, y=None):
+    """sigma^2 has an inverse-gamma law over three orders of magnitude, so y given data has a Student-t law."""
+    variance = numpyro.sample("variance", dist.InverseGamma(1.0, 1.0))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(3.0, jnp.sqrt(variance)), obs=y)
+
+
+@pytest.fixture(scope="module")
+def normalized():
+    return bdl.PFN.train(unknown_scale, steps=400, learning_rate=3e-3, normalize=True, **SMALL)
+
+
+def test_targets_are_read_in_units_of_their_data_set(normalized):
+    """y_i - 3 given n others is t with 2 + n degrees of freedom and scale sqrt((1 + sum (y - 3)^2 / 2) / (1 + n / 2))."""
+    rng, rows = np.random.default_rng(0), 10
+    y = 3 + rng.normal(size=(512, 20)) / np.sqrt(rng.gamma(1.0, 1.0, size=(512, 1)))
+    batch = Batch(jnp.zeros((512, 20, 1)), jnp.asarray(y, jnp.float32), jnp.full(512, rows, jnp.int32), jnp.zeros((512, 0)))
+    log_q, cdf = (np.asarray(part, float) for part in scored(normalized.network, batch, 10, normalized.grids.target))
+    spread = np.sqrt((1 + ((y[:, :rows] - 3) ** 2).sum(1) / 2) / (1 + rows / 2))[:, None]
+    exact = stats.t(2 + rows, 3, spread)
+    lost = (exact.logpdf(y[:, 10:]) - log_q).mean(1)
+    assert -0.01 < lost.mean() < 0.08
+    assert stats.kstest(cdf[:, 0], "uniform").pvalue > 0.001
+
+
+def test_a_network_in_units_answers_as_any_other(normalized, tmp_path):
+    X, y = np.zeros((8, 1)), 3 + 4 * np.random.default_rng(0).normal(size=8)
+    post = bdl.fit(unknown_scale, X, y, engine=normalized, progress=False)
+    prediction = post.predict(X)
+    assert 2 < prediction.std[0] < 8
+    np.testing.assert_allclose(prediction.cdf(prediction.quantile(0.3)), 0.3, atol=1e-3)
+    assert np.isfinite(np.asarray(post.predict(X[:2]).sample(3))).all()
+    assert post.ood().p > 0.02
+    loaded = bdl.PFN.load(normalized.save(tmp_path / "units.pfn"), unknown_scale)
+    again = bdl.fit(unknown_scale, X, y, engine=loaded, progress=False).predict(X)
+    np.testing.assert_array_equal(again.mean, prediction.mean)
+    more = bdl.PFN.train(unknown_scale, steps=1, normalize=True, start=loaded, **SMALL)
+    assert more.network.shape == normalized.network.shape
+    with pytest.raises(ModelError, match="has sizes"):
+        bdl.PFN.train(unknown_scale, steps=1, start=loaded, **SMALL)
+
+
 def test_what_a_pfn_refuses_after_training(trained):
     X, y = np.random.default_rng(0).normal(size=(9, 1)), np.arange(9.0) / 9
     with pytest.raises(bdl.DataError, match="not finite"):

@@ -75,7 +75,8 @@ class Answer(AbstractLaw):
 
     def of(self, cache: Cache, X: jax.Array) -> Any:
         """The law of each row by itself."""
-        return law(self.network.predict(cache, X[None])[0, :, : self.outputs], self.grid)
+        logits = self.network.predict(cache, X[None])[0, :, : self.outputs]
+        return law(logits, self.grid, None if cache.units is None else cache.units[0])
 
 
 class Jointly(Distribution):

@@ -86,12 +86,12 @@ def scored(network: Network, batch: Batch, num_queries: int, grid: Grid | None) 
     def one(task: tuple) -> tuple[jax.Array, jax.Array]:
         X, y, num_rows = task
         cache = network.condition(X[None, :-num_queries], y[None, :-num_queries], num_rows[None])
-        q = law(network.predict(cache, X[None, -num_queries:])[0], grid)
-        target = y[-num_queries:]
+        q = network.law(cache, X[None, -num_queries:], grid)
+        target = y[None, -num_queries:]
         if grid is not None:
-            return q.log_prob(target), q.cdf(target)
+            return q.log_prob(target)[0], q.cdf(target)[0]
         confidence = q.probs.max(-1)
-        return q.log_prob(target), jnp.where(q.probs.argmax(-1) == target, confidence, -confidence)
+        return q.log_prob(target)[0], jnp.where(q.probs.argmax(-1) == target, confidence, -confidence)[0]
 
     return jax.lax.map(one, (batch.X, batch.y, batch.num_rows), batch_size=AT_ONCE)
 

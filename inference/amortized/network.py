@@ -9,7 +9,11 @@ matter; a learned null token makes the empty context well defined. Cost is n^2 +
 data set's own number of rows are padding, which no token attends to.
 
 Layers are pre-normalised: h <- h + attention(norm h), h <- h + MLP(norm h). Inputs enter beside their sines and cosines, as
-functions vary over short distances.
+functions vary over short distances. Targets may be read in units of their own context,
+
+    z = (y - c) / s,   c = (c_0 + sum y) / (1 + n),   s^2 = (s_0^2 + (c_0 - c)^2 + sum (y - c)^2) / (1 + n),
+
+where c_0 and s_0 are of the prior's targets; the null token then tells c and s, and bars stand in these units.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from inference.amortized.bars import Grid, law
 from inference.keys import tagged
 
 
@@ -40,6 +45,7 @@ class Shape:
         frequencies: of the sines and cosines of each input.
         num_latents: latent sites that are predicted too.
         latent_bars: logits of each.
+        unit: centre and spread of the prior's targets, where contexts are read in units of their own; None where they are not.
     """
 
     num_inputs: int
@@ -52,6 +58,7 @@ class Shape:
     frequencies: int = 4
     num_latents: int = 0
     latent_bars: int = 0
+    unit: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -101,6 +108,7 @@ class Network(eqx.Module):
     head_bias: jax.Array
     latent_tokens: jax.Array
     latent_heads: jax.Array
+    units: jax.Array | None
 
     @classmethod
     def init(cls, shape: Shape, key: jax.Array) -> Network:
@@ -120,6 +128,7 @@ class Network(eqx.Module):
             jnp.zeros(shape.num_outputs),
             jax.random.normal(tagged(key, "latents"), (shape.num_latents, width)),
             jnp.zeros((shape.num_latents, shape.hidden, shape.latent_bars)),
+            None if shape.unit is None else uniform(tagged(key, "units"), 2, width),
         )
 
     def embedded(self, X: jax.Array) -> jax.Array:
@@ -138,16 +147,24 @@ class Network(eqx.Module):
             y: numbers or class indices, shape (tasks, rows).
             num_rows: of each task, shape (tasks,).
         """
+        null, units = jnp.broadcast_to(self.null, (len(X), 1, self.shape.width)), None
+        if self.units is not None and self.shape.unit is not None:
+            units = units_of(y, num_rows, self.shape.unit)
+            y = (y - units[:, :1]) / units[:, 1:]
+            null = null + (told(units, self.shape.unit).astype(null.dtype) @ self.units)[:, None, :]
         numbers = y[..., None].astype(self.targets.dtype) * wide(self.targets[0])
         target = self.targets[y.astype(jnp.int32)] if self.shape.num_classes else numbers
-        null = jnp.broadcast_to(self.null, (len(X), 1, self.shape.width))
         h, kept = jnp.concatenate([null, self.embedded(X) + target], 1), []
         lengths = (num_rows + 1).astype(jnp.int32)
         for layer in self.layers:
             normed = normalised(h, layer.norms[0])
             kept.append(self.heads(normed @ layer.keys_values))
             h = self.through(layer, h, normed, kept[-1], lengths)
-        return Cache(tuple(kept), lengths)
+        return Cache(tuple(kept), lengths, units)
+
+    def law(self, cache: Cache, X: jax.Array, grid: Grid | None, outputs: int | None = None) -> Any:
+        """The predictive law of queries, shape (tasks, queries); of the first so many outputs."""
+        return law(self.predict(cache, X)[..., :outputs], grid, cache.units)
 
     def predict(self, cache: Cache, X: jax.Array) -> jax.Array:
         """Logits of queries, shape (tasks, queries, outputs), given X of shape (tasks, queries, inputs)."""
@@ -185,10 +202,26 @@ class Cache(eqx.Module):
     Attributes:
         keys_values: of each layer, shape (2, tasks, tokens, heads, width of a head).
         lengths: tokens of each task that are not padding, shape (tasks,).
+        units: centre and spread of each task's targets, shape (tasks, 2), where it is read in them.
     """
 
     keys_values: tuple[jax.Array, ...]
     lengths: jax.Array
+    units: jax.Array | None
+
+
+def units_of(y: jax.Array, num_rows: jax.Array, unit: tuple[float, float]) -> jax.Array:
+    """Centre and spread of the first so many targets of each task, as if one more at the prior's centre and spread was seen."""
+    seen = jnp.arange(y.shape[1])[None, :] < num_rows[:, None]
+    rows = 1 + num_rows[:, None]
+    center = (unit[0] + jnp.where(seen, y, 0.0).sum(1, keepdims=True)) / rows
+    squares = jnp.where(seen, (y - center) ** 2, 0.0).sum(1, keepdims=True)
+    return jnp.concatenate([center, jnp.sqrt((unit[1] ** 2 + (unit[0] - center) ** 2 + squares) / rows)], 1)
+
+
+def told(units: jax.Array, unit: tuple[float, float]) -> jax.Array:
+    """What the network is told of units, in those of the prior: shape (tasks, 2)."""
+    return jnp.stack([(units[:, 0] - unit[0]) / unit[1], jnp.log(units[:, 1] / unit[1])], 1)
 
 
 def attention(query: jax.Array, keys: jax.Array, values: jax.Array, lengths: jax.Array) -> jax.Array:

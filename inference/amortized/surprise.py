@@ -12,7 +12,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from inference.amortized.bars import Grid, law
+from inference.amortized.bars import Grid
 from inference.amortized.network import Network
 
 PLACES = 16  # at most, at which the next target is predicted
@@ -39,7 +39,7 @@ def code_lengths(network: Network, grid: Grid | None, X: jax.Array, y: jax.Array
         order = jax.random.permutation(key, rows)
         X_all = jnp.broadcast_to(X[order][None], (len(places), *X.shape))
         y_all = jnp.broadcast_to(y[order][None], (len(places), rows))
-        logits = network.predict(network.condition(X_all, y_all, places), X[order][places][:, None])
-        return -law(logits[:, 0, :outputs], grid).log_prob(y[order][places]).mean()
+        q = network.law(network.condition(X_all, y_all, places), X[order][places][:, None], grid, outputs)
+        return -q.log_prob(y[order][places][:, None]).mean()
 
     return jax.lax.map(one, (y, keys), batch_size=AT_ONCE)

@@ -118,8 +118,7 @@ def loss_of(network: Network, batch: Batch, num_queries: int, grids: Grids) -> j
     """The mean of -log q over tasks and queries, and over tasks and latent sites."""
     X, y = batch.X, batch.y
     cache = network.condition(X[:, :-num_queries], y[:, :-num_queries], batch.num_rows)
-    logits = network.predict(cache, X[:, -num_queries:])
-    loss = -law(logits, grids.target).log_prob(y[:, -num_queries:]).mean()
+    loss = -network.law(cache, X[:, -num_queries:], grids.target).log_prob(y[:, -num_queries:]).mean()
     if grids.latents is None:
         return loss
     return loss - law(network.latents(cache), grids.latents).log_prob(batch.latents).mean()
