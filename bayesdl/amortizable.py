@@ -16,6 +16,7 @@ from bayesdl.likelihoods import AbstractLikelihood, Bernoulli
 from bayesdl.mixture import PriorMixture
 from bayesdl.model import AbstractModel, AbstractTableModel, Program, TableProgram
 from inference.amortized.inputs import INPUTS
+from inference.amortized.kinds import KINDS
 from inference.amortized.tasks import TARGET, Tasks
 from inference.amortized.training import PRECISIONS
 from inference.exact.gp import condition
@@ -106,6 +107,8 @@ def refuse(spec: AbstractModel, low: int, high: int, given: dict[str, Any]) -> N
     inputs = given["inputs"]
     if not (inputs in INPUTS if isinstance(inputs, str) else callable(inputs)):
         raise ModelError(f"inputs={inputs!r}: expected {', '.join(map(repr, INPUTS))} or a function (key, shape) -> X.")
+    if given["tokens"] not in KINDS:
+        raise ModelError(f"tokens={given['tokens']!r}: expected {' or '.join(map(repr, KINDS))}.")
     if given["precision"] not in PRECISIONS:
         raise ModelError(f"precision={given['precision']!r}: expected {' or '.join(map(repr, PRECISIONS))}.")
     if given["devices"] > jax.device_count() or given["batch_size"] % given["devices"]:

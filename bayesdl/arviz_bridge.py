@@ -13,7 +13,7 @@ import numpy as np
 
 from bayesdl.data import TableFrame
 from bayesdl.posterior import Posterior
-from inference.result import Draws
+from inference.result import Draws, Predictor
 
 
 def to_datatree(
@@ -147,6 +147,12 @@ def summary(posterior: Posterior, sites: list[str] | None) -> Any:
 def _fixed_summary(posterior: Posterior) -> Any:
     import pandas as pd
 
+    if isinstance(posterior.raw, Predictor) and posterior.raw.latents:
+        laws = {site: posterior.latent(site) for site in posterior.raw.latents}
+        parts = {"mean": "mean", "sd": "std"}
+        table = {name: [float(getattr(law, part)) for law in laws.values()] for name, part in parts.items()}
+        table |= {f"{q:.0%}": [float(law.quantile(q)) for law in laws.values()] for q in (0.05, 0.95)}
+        return pd.DataFrame(table, index=pd.Index(laws))
     values = posterior.raw.info.get("hyperparameters", {})
     rows = {}
     for name, value in values.items():

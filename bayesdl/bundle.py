@@ -194,14 +194,14 @@ def the_engine(data: Any, engine: Any, path: Path) -> AbstractEngine:
     return engine
 
 
-def the_model(data: Any, model: Any, path: Path) -> AbstractModel:
+def the_model(data: Any, model: Any, path: Path, load: str = "bdl.load") -> AbstractModel:
     """The model that was fitted: the stored one, or where it is code the given one."""
     if "code" in data and model is not None:
         return as_model(model)
     if "code" in data:
         raise BundleError(
             f"{path} was fitted with code that is not stored ({data['code']}): load it with "
-            f"bdl.load({str(path)!r}, model=...), giving the same function or spec."
+            f"{load}({str(path)!r}, model=...), giving the same function or spec."
         )
     try:
         stored = spec.from_data(data)

@@ -18,13 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesdl.amortizable import same_program
+from bayesdl.architectures import RandomBNN
 from bayesdl.bundle import hash_arrays
 from bayesdl.cells import DataError, ModelError
+from bayesdl.engines import UnsupportedError
+from bayesdl.mixture import PriorMixture
 from bayesdl.model import AbstractModel, Program, TableProgram, as_model
 from bayesdl.pfn_training import Plan, trained
 from inference.amortized.answer import Answer, Context, LatentAnswer, condition
 from inference.amortized.bars import Grids
-from inference.amortized.network import Network, units_of
+from inference.amortized.network import AbstractNetwork
 from inference.amortized.tasks import TARGET, Tasks
 from inference.engine import AbstractEngine
 from inference.problem import Problem, ProblemError
@@ -33,6 +36,8 @@ from inference.progress import AbstractProgress, Silent, as_progress
 from inference.result import AbstractLaw, AbstractResult, Predictor
 
 SMALLEST = 8  # rows of a padded data set, at least
+DOUBTFUL_GAP = 0.1  # nats
+DOUBTFUL_P = 0.01
 LARGEST = 8  # times as many rows as in training are refused
 PRETRAINED = Path(__file__).parent / "pretrained"
 
@@ -47,7 +52,11 @@ class PFN(AbstractEngine):
         network: the trained weights.
         grids: of the bars of y and of latent sites.
         facts: of training, as plain data.
-        certificate: what it is worth, as plain data.
+        certificate: what it is worth, as plain data; `print(pfn)` shows it as a table: at each number of rows the mean of
+            -log q in the units of the model (nll), nats lost to the exact predictive where that is known (gap), the p-value
+            of calibration (p), and how many targets central intervals hold.
+
+    Joint samples of predictions, `post.predict(X).sample()`, read each row again: of at most 256 rows.
 
     Example:
         >>> import bayesdl as bdl
@@ -60,7 +69,7 @@ class PFN(AbstractEngine):
 
     model: AbstractModel
     tasks: Tasks
-    network: Network
+    network: AbstractNetwork
     grids: Grids
     facts: dict[str, Any]
     certificate: dict[str, Any]
@@ -84,12 +93,13 @@ class PFN(AbstractEngine):
         hidden: int = 128,
         frequencies: int = 4,
         normalize: bool = False,
+        tokens: str = "rows",
         batch_size: int = 32,
         num_queries: int = 10,
         learning_rate: float = 1e-3,
         precision: str = "float32",
         devices: int = 1,
-        latents: tuple[str, ...] = (),
+        latents: str | tuple[str, ...] = (),
         start: PFN | None = None,
         checkpoint: str | Path | None = None,
         seed: int = 0,
@@ -117,6 +127,8 @@ class PFN(AbstractEngine):
             frequencies: of the sines and cosines of each input.
             normalize: whether each data set's targets are read in units of its own mean and spread: for priors whose scale of y
                 differs from data set to data set.
+            tokens: "rows"; or "cells", where rows attend to one another column by column, so that the order of the columns does
+                not matter and what is learned of one holds for all. It costs as many times more as there are columns.
             batch_size: data sets per step.
             num_queries: rows predicted in each of them.
             learning_rate: the highest.
@@ -135,9 +147,10 @@ class PFN(AbstractEngine):
         """
         given = {name: value for name, value in locals().items() if name not in ("cls", "model", "start", "progress")}
         shown = as_progress(progress)
+        given["latents"] = (latents,) if isinstance(latents, str) else latents
         plan = Plan.of(as_model(model), given)
         pfn = cls(plan.spec, plan.tasks, *trained(plan, start, gap, checkpoint, shown))
-        shown.note(pfn.line)
+        shown.note(repr(pfn))
         return pfn
 
     @classmethod
@@ -145,7 +158,8 @@ class PFN(AbstractEngine):
         """A network that ships with bayesdl, its certificate with it; no connection is needed.
 
         "gp-regression": a Gaussian process with a Matern-5/2 kernel whose hyperparameters are unknown, 1 to 8 columns.
-        "tabular-classification": networks of unknown architecture, 1 to 30 columns, 2 to 10 classes.
+        "tabular-classification": networks of unknown architecture, 1 to 30 columns, 2 to 10 classes. On small real tables
+        logistic regression and random forests predict better (`benchmarks/results/tabular.json`).
 
         Raises:
             ValueError: for another name.
@@ -159,7 +173,10 @@ class PFN(AbstractEngine):
         program = bare(problem.program)
         observes_y = isinstance(program, TableProgram) or problem.observed == (TARGET,)  # that of a table does without a look
         if not same_program(program, self.tasks.program) or not observes_y:
-            return f"it was trained on y of {self.model}; fit pfn.model, or train another with bdl.PFN.train"
+            classes, most = getattr(program, "num_targets", 0), self.network.shape.num_classes
+            if most and isinstance(program, TableProgram) and program.model == self.model:
+                return f"the data have {classes} classes, and it was trained for {most}"
+            return "it was trained on another model, or another prior of it; fit pfn.model, or train one with bdl.PFN.train"
         first, *others = (name for name, value in arguments(problem).items() if value is not None and name != TARGET)
         if others:
             return f"it was trained on functions of {first} and y alone, and argument '{others[0]}' is given"
@@ -169,7 +186,8 @@ class PFN(AbstractEngine):
             span = str(high) if low == high else f"{low} to {high}"
             return f"X has {X.shape[1]} columns, and it was trained for {span}"
         if len(X) > LARGEST * self.tasks.max_rows:
-            return f"X has {len(X)} rows, and it was trained for at most {self.tasks.max_rows}"
+            most = self.tasks.max_rows
+            return f"X has {len(X)} rows, and more than {LARGEST} times the {most} that it was trained for are refused"
         return None
 
     def infer(self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()) -> Predictor:
@@ -185,8 +203,10 @@ class PFN(AbstractEngine):
         if self.grids.latents is not None:
             of_site = functools.partial(LatentAnswer, self.network, cache, self.grids.latents)
             latents = {name: of_site(number) for number, name in enumerate(self.tasks.latents)}
-        info = {"outside": outside, "answer": f"that of a network: {self.line}", "network": self.hash}
-        return Predictor({}, law, info, covary=True, outside=self.new_inputs_outside, latents=latents)
+        info = {"outside": outside, "doubts": self.doubts, "answer": f"that of a PFN {self.line}", "network": self.hash}
+        return Predictor(
+            {}, law, info, covary=True, outside=functools.partial(self.new_inputs_outside, X.shape[1]), latents=latents
+        )
 
     def read(self, X: np.ndarray, y: np.ndarray) -> Context:
         """Data as the network reads them: the rows filled up to a power of two, so that each is compiled once."""
@@ -214,23 +234,31 @@ class PFN(AbstractEngine):
             found.append(f"{len(X)} rows, trained for at most {self.tasks.max_rows}")
         found += self.inputs_outside(X)
         if self.grids.target and len(y):
-            edges, scales = self.bars_for(y)
-            left, right = edges[0] - 4 * scales[0], edges[-1] + 4 * scales[1]
+            left, right = self.target_range
             if y.min() < left or y.max() > right:
                 found.append(f"targets from {y.min():.3g} to {y.max():.3g}, trained for {left:.3g} to {right:.3g}")
         return found
 
-    def bars_for(self, y: np.ndarray) -> Any:
-        """Where the bars stand for data with these targets."""
-        unit, target = self.network.shape.unit, self.grids.target
-        if unit is None or target is None:
-            return target
-        units = units_of(jnp.asarray(y[None], jnp.float32), jnp.asarray([len(y)]), unit)[0]
-        return jax.tree.map(lambda part: part[0], target.moved(units))
+    @property
+    def target_range(self) -> tuple[float, float]:
+        """Between which targets were in training."""
+        if self.network.shape.unit is not None:
+            return self.certificate["targets"]
+        edges, scales = map(np.asarray, self.grids.target)  # pyright: ignore[reportArgumentType]
+        return float(edges[0] - 4 * scales[0]), float(edges[-1] + 4 * scales[1])
 
-    def new_inputs_outside(self, *args: Any, **named: Any) -> list[str]:
-        """The same of the arguments of a prediction."""
-        return self.inputs_outside(np.asarray((*args, *named.values())[0]))
+    def new_inputs_outside(self, columns: int, *args: Any, **named: Any) -> list[str]:
+        """The same of the arguments of a prediction.
+
+        Raises:
+            DataError: where they are no table of numbers with so many columns.
+        """
+        X = np.asarray((*args, *named.values())[0])
+        if X.ndim != 2 or X.shape[1] != columns:
+            raise DataError(f"New X has shape {X.shape}, expected (rows, {columns}) as in the data fitted.")
+        if not np.isfinite(X).all():
+            raise DataError("New X has values that are not finite: PFN expects numbers only; leave such rows out.")
+        return self.inputs_outside(X)
 
     def inputs_outside(self, X: np.ndarray) -> list[str]:
         """The same of inputs alone."""
@@ -249,14 +277,37 @@ class PFN(AbstractEngine):
         """The certificate in a line."""
         gaps = [row["gap"][0] for row in self.certificate["rows"] if row["gap"]]
         engine = self.certificate.get("engine")
-        gap = "gap not known (pfn.certify(bdl.NUTS()) measures it)"
+        gap = "gap not known" if self.only_amortized else "gap not known (pfn.certify(bdl.NUTS()) measures it)"
         if gaps:
             gap = f"gap to the exact predictive {np.mean(gaps):.3f} nats"
         elif engine:
-            gap = f"gap to {engine['name']} {engine['gap'][0]:.3f} +- {engine['gap'][1]:.3f} nats"
+            of = f"{engine['num_tasks']} data sets of {engine['num_rows']} rows"
+            gap = f"gap to {engine['name']} {engine['gap'][0]:.3f} +- {engine['gap'][1]:.3f} nats ({of})"
+        calibrated = "" if self.calibration is None else f", calibration p = {self.calibration:.2g}"
+        return f"after {self.facts['data_sets']} data sets: {gap}{calibrated}"
+
+    @property
+    def calibration(self) -> float | None:
+        """The p-value of calibration at all numbers of rows together (Bonferroni); None for classes."""
         p = [row["p_uniform"] for row in self.certificate["rows"] if row["p_uniform"] is not None]
-        calibrated = f", calibration p = {min(1.0, len(p) * min(p)):.2g}" if p else ""  # of several tests (Bonferroni)
-        return f"PFN after {self.facts['data_sets']} data sets: {gap}{calibrated}"
+        return min(1.0, len(p) * min(p)) if p else None
+
+    @property
+    def only_amortized(self) -> bool:
+        """Whether no other engine can answer for the model, as which kind of function it is is unknown too."""
+        return isinstance(self.model, RandomBNN | PriorMixture)
+
+    @property
+    def doubts(self) -> list[str]:
+        """What the certificate says against the network, in words."""
+        found = []
+        gaps = [row["gap"][0] for row in self.certificate["rows"] if row["gap"]]
+        known = float(np.mean(gaps)) if gaps else self.certificate.get("engine", {"gap": (0.0,)})["gap"][0]
+        if known > DOUBTFUL_GAP:
+            found.append(f"On data of its own prior it loses {known:.2g} nats a prediction; train it for longer.")
+        if self.calibration is not None and self.calibration < DOUBTFUL_P:
+            found.append(f"Its probabilities are not calibrated on data of its own prior (p = {self.calibration:.2g}).")
+        return found
 
     def certify(self, engine: AbstractEngine, num_tasks: int = 32, num_rows: int | None = None, progress: Any = True) -> PFN:
         """The same PFN with its gap to another engine in the certificate: how much worse it predicts, in nats.
@@ -278,6 +329,11 @@ class PFN(AbstractEngine):
             raise ModelError(
                 f"certify(num_tasks={num_tasks}, num_rows={num_rows}): expected at least 1 task, and 1 to "
                 f"{self.tasks.max_rows} rows, for which it was trained."
+            )
+        if self.only_amortized:
+            raise UnsupportedError(
+                f"No other engine can answer for {type(self.model).__name__}, whose draws differ in kind: its certificate has "
+                "no gap. Calibration and held-out scores are what can be known."
             )
         found = compared(self, engine, num_tasks, num_rows, progress)
         return dataclasses.replace(self, certificate=self.certificate | {"engine": found})
@@ -310,6 +366,21 @@ class PFN(AbstractEngine):
     def __repr__(self) -> str:
         name = self.model.function.__name__ if isinstance(self.model, Program) else type(self.model).__name__
         return f"PFN({name}, {self.line})"
+
+    def __str__(self) -> str:
+        """The certificate as a table."""
+        import pandas as pd
+
+        shares = [f"{level:.0%}" for level in self.certificate["levels"]]
+        rows = [
+            {"rows": row["num_rows"], "nll": row["nll"], "p": row["p_uniform"]}
+            | dict(zip(("gap", "gap's error"), row["gap"] or (), strict=False))
+            | dict(zip(shares, row["coverage"] or (), strict=False))
+            | ({"calibration error": row["calibration_error"]} if row.get("calibration_error") is not None else {})
+            for row in self.certificate["rows"]
+        ]
+        table = pd.DataFrame(rows).dropna(axis=1, how="all").to_string(index=False, float_format="{:.3f}".format)
+        return f"{self!r}\n{table}"
 
 
 def arguments(problem: Problem) -> dict[str, Any]:

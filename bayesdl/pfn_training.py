@@ -17,7 +17,7 @@ from bayesdl.cells import ModelError
 from bayesdl.model import AbstractModel
 from inference.amortized.bars import Grid, Grids, fitted_grid
 from inference.amortized.certificate import AT_ONCE, LEVELS, checked, dependence, latents_checked
-from inference.amortized.network import Network, Shape, units_of
+from inference.amortized.network import AbstractNetwork, Shape, units_of
 from inference.amortized.saved import Saved
 from inference.amortized.tasks import Tasks, simulated
 from inference.amortized.training import Budget, Schedule, train
@@ -57,7 +57,7 @@ class Plan:
         sizes = given["max_rows"], given["num_queries"], given["inputs"]
         tasks = Tasks(program, (low, high), *sizes, spec.double_precision, latents)
         refuse_program(spec, tasks)
-        network = {name: given[name] for name in ("width", "layers", "heads", "hidden", "frequencies")}
+        network = {name: given[name] for name in ("width", "layers", "heads", "hidden", "frequencies", "tokens")}
         outputs = {"num_outputs": classes or bars, "num_classes": classes}
         unit = (0.0, 1.0) if given["normalize"] else None  # what they are of this prior is measured before training
         shape = Shape(high, **outputs, **network, num_latents=len(latents), latent_bars=bars if latents else 0, unit=unit)
@@ -104,7 +104,9 @@ def trained(plan: Plan, start: Any, gap: float | None, checkpoint: Any, shown: A
     return found.network, grids, facts, certified(exact, tasks, found.network, grids, plan.key("certificate"))
 
 
-def enough_of(gap: float, tasks: Tasks, grids: Grids, exact: Callable | None, key: jax.Array) -> Callable[[Network], bool]:
+def enough_of(
+    gap: float, tasks: Tasks, grids: Grids, exact: Callable | None, key: jax.Array
+) -> Callable[[AbstractNetwork], bool]:
     """Whether the mean gap of a network to the exact predictive is at most so much.
 
     Raises:
@@ -116,7 +118,7 @@ def enough_of(gap: float, tasks: Tasks, grids: Grids, exact: Callable | None, ke
             "hyperparameters has one)."
         )
 
-    def enough(network: Network) -> bool:
+    def enough(network: AbstractNetwork) -> bool:
         rows = checked(network, tasks, grids.target, exact, key, GAP_CHECKED)
         return float(np.mean([row.gap[0] for row in rows if row.gap])) <= gap
 
@@ -154,7 +156,7 @@ def single(grid: Grid) -> Grid:
     return jax.tree.map(lambda part: jnp.asarray(part, jnp.float32), grid)
 
 
-def begun(start: Any, shape: Shape, tasks: Tasks) -> Network | None:
+def begun(start: Any, shape: Shape, tasks: Tasks) -> AbstractNetwork | None:
     """The weights that training begins with, if any are given.
 
     Raises:
@@ -175,7 +177,7 @@ def sizes(shape: Shape) -> dict[str, Any]:
     return dataclasses.asdict(shape) | {"unit": shape.unit is not None}
 
 
-def certified(exact: Any, tasks: Tasks, network: Network, grids: Grids, key: jax.Array) -> dict[str, Any]:
+def certified(exact: Any, tasks: Tasks, network: AbstractNetwork, grids: Grids, key: jax.Array) -> dict[str, Any]:
     """The certificate as plain data."""
     rows = checked(network, tasks, grids.target, exact, key, CHECKED)
     batch = simulated(tasks, tagged(key, "exactness"), CHECKED)
@@ -190,5 +192,6 @@ def certified(exact: Any, tasks: Tasks, network: Network, grids: Grids, key: jax
         "change_with_other_queries": leak,
         "num_inputs": tasks.num_inputs,
         "max_rows": tasks.max_rows,
+        "targets": (float(batch.y.min()), float(batch.y.max())),
         "inputs": (0.0, 1.0) if tasks.inputs == "uniform" else (float(batch.X.min()), float(batch.X.max())),
     }

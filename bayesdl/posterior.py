@@ -117,15 +117,17 @@ class Posterior:
     def latent(self, site: str) -> Prediction:
         """The posterior of a latent site by a `PFN` that was trained with `latents=(site,)`: mean, std, quantile, sample.
 
-        In units of standardised data. Other engines give draws, in `samples`.
+        In the units of the program, which a model that standardises applies to standardised data. Other engines give draws,
+        in `samples`.
 
         Raises:
             UnsupportedError: where the engine gives no such posterior.
         """
         known = self.raw.latents if isinstance(self.raw, Predictor) else {}
         if site not in known:
-            names = f"it has {sorted(known)}" if known else "draws of sites are in post.samples"
-            raise UnsupportedError(f"{type(self.engine).__name__} has no posterior of '{site}' in closed form; {names}.")
+            cure = "draws of sites are in post.samples" if self.samples else f"train it with latents=({site!r},)"
+            names = f"it has {sorted(known)}; " if known else ""
+            raise UnsupportedError(f"{type(self.engine).__name__} has no law of latent site '{site}': {names}{cure}.")
         stream = Stream(known[site], {}, self.seed, (), {}, None, 1, False)
         return Prediction(stream, Target((site,), "real", True, None, (0.0,), (1.0,)), self.seed)
 
@@ -133,7 +135,8 @@ class Posterior:
         """Whether the data are like those of the prior: a p-value, for fits by a `PFN`.
 
         Args:
-            num_samples: data sets drawn from the prior at the same inputs.
+            num_samples: data sets drawn from the prior at the same inputs; the network reads each several times, which for many
+                rows takes a minute.
 
         Raises:
             UnsupportedError: for another engine; see `check_predictive` there.

@@ -300,7 +300,8 @@ def diagnose_predictor(posterior: Posterior) -> Diagnosis:
     outside = tuple(
         f"The data are outside what the engine can answer: {what}." for what in posterior.raw.info.get("outside", ())
     )
-    return Diagnosis(not outside, (*outside, f"The answer is {posterior.raw.info['answer']}."), facts)
+    doubts = tuple(posterior.raw.info.get("doubts", ()))
+    return Diagnosis(not (outside or doubts), (*outside, *doubts, f"The answer is {posterior.raw.info['answer']}."), facts)
 
 
 def function_values(posterior: Posterior, max_rows: int) -> np.ndarray | None:

@@ -21,6 +21,7 @@ from bayesdl.checks.densities import observed
 from bayesdl.checks.statistics import Statistic, chosen, summarised
 from bayesdl.posterior import Posterior
 from bayesdl.target import Target
+from inference.amortized.answer import Answer
 from inference.result import Predictor
 
 EXTREME = 0.05
@@ -86,6 +87,11 @@ def check_predictive(
         ['sd', '99%', 'ptp']
     """
     prediction = posterior.predict(seed=seed)
+    if isinstance(posterior.raw, Predictor) and isinstance(posterior.raw.predict, Answer):
+        raise ValueError(
+            f"{posterior!r} was fitted by a network, which samples few rows jointly: post.ood() compares these data with those "
+            "of the prior; for a check given the data fit with bdl.NUTS()."
+        )
     if isinstance(posterior.raw, Predictor) and not prediction.stream.covary:
         raise ValueError(
             f"{posterior!r} predicts rows one by one, and a check needs data sets whose rows follow one draw: "

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from numpyro.distributions import Distribution, constraints
 
 from inference.amortized.bars import Bars, Grid, law
-from inference.amortized.network import Cache, Network
+from inference.amortized.network import AbstractNetwork, Cache
 from inference.result import AbstractLaw, Conditional
 
 MOST_JOINTLY = 256  # rows; each is read once more by the network
@@ -50,7 +50,7 @@ class Answer(AbstractLaw):
         most_rows: for which the network was trained.
     """
 
-    network: Network
+    network: AbstractNetwork
     context: Context
     cache: Cache
     grid: Grid | None
@@ -132,7 +132,7 @@ class LatentAnswer(AbstractLaw):
         number: of the site.
     """
 
-    network: Network
+    network: AbstractNetwork
     cache: Cache
     grid: Grid
     number: int = dataclasses.field(metadata={"static": True})
@@ -144,6 +144,6 @@ class LatentAnswer(AbstractLaw):
 
 
 @jax.jit
-def condition(network: Network, context: Context) -> Cache:
+def condition(network: AbstractNetwork, context: Context) -> Cache:
     """Reads one padded data set."""
     return network.condition(context.X[None], context.y[None], context.num_rows[None])

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from inference.amortized.bars import Grid, law
-from inference.amortized.network import Network
+from inference.amortized.network import AbstractNetwork
 from inference.amortized.tasks import Batch, Tasks, simulated
 from inference.calibration import expected_calibration_error
 from inference.keys import tagged
@@ -49,7 +49,7 @@ class Checked(NamedTuple):
 
 
 def checked(
-    network: Network, tasks: Tasks, grid: Grid | None, exact: Callable | None, key: jax.Array, num_tasks: int
+    network: AbstractNetwork, tasks: Tasks, grid: Grid | None, exact: Callable | None, key: jax.Array, num_tasks: int
 ) -> list[Checked]:
     """The network at several numbers of rows.
 
@@ -77,7 +77,7 @@ def checked(
 
 
 @jax.jit(static_argnames="num_queries")
-def scored(network: Network, batch: Batch, num_queries: int, grid: Grid | None) -> tuple[jax.Array, jax.Array]:
+def scored(network: AbstractNetwork, batch: Batch, num_queries: int, grid: Grid | None) -> tuple[jax.Array, jax.Array]:
     """Log q and q's cdf at all queries' targets, shape (tasks, queries).
 
     Of classes the second is the probability of the most probable one, negative where that is not the target.
@@ -116,7 +116,7 @@ def calibration(cdf: np.ndarray) -> tuple[float, tuple[float, ...]]:
     return float(stats.kstest(cdf[:, 0], "uniform").pvalue), tuple(float((central <= level).mean()) for level in LEVELS)
 
 
-def dependence(network: Network, batch: Batch, num_queries: int) -> tuple[float, float]:
+def dependence(network: AbstractNetwork, batch: Batch, num_queries: int) -> tuple[float, float]:
     """The largest change of a logit when the context is permuted, and when other queries change.
 
     Each task's rows are permuted among those of its context; queries but the first are replaced.
@@ -140,7 +140,7 @@ def dependence(network: Network, batch: Batch, num_queries: int) -> tuple[float,
     return float(jnp.abs(moved - before).max()), float(jnp.abs(leaked - before[:, 0]).max())
 
 
-def latents_checked(network: Network, batch: Batch, tasks: Tasks, grid: Grid) -> list[dict[str, Any]]:
+def latents_checked(network: AbstractNetwork, batch: Batch, tasks: Tasks, grid: Grid) -> list[dict[str, Any]]:
     """Of each latent site: what q knows of it (its NLL, and with the prior alone), and the test that q's cdf is uniform.
 
     The contexts have all numbers of rows. Where a network gives quantiles of posteriors, that test is simulation-based

@@ -1,25 +1,24 @@
-"""The network that reads a data set and predicts: a transformer whose tokens are rows, without positions.
+"""What the networks of prior-data fitted networks have in common: they read data sets and predict.
 
-    context   h_0 = null,  h_i = E x_i + F y_i            attend to the context, layer by layer
-    query     g_j = E x_j                                  attends to the context of the same layer
-    latent    g_s = a token of its own                     likewise
+    context   a learned null row and the rows with their targets  attend to the context, layer by layer
+    query     a row without a target                              attends to the context of the same layer
+    latent    a row of its own                                    likewise
 
 Queries are never keys, so a prediction cannot depend on other queries or on their targets; the order of the context does not
-matter; a learned null token makes the empty context well defined. Cost is n^2 + n m for n rows and m queries. Rows beyond a
-data set's own number of rows are padding, which no token attends to.
+matter; the null row makes the empty context well defined. Cost is n^2 + n m for n rows and m queries. Rows beyond a data
+set's own number of rows are padding, which nothing attends to.
 
-Layers are pre-normalised: h <- h + attention(norm h), h <- h + MLP(norm h). Inputs enter beside their sines and cosines, as
-functions vary over short distances. Targets may be read in units of their own context,
+Targets may be read in units of their own context,
 
     z = (y - c) / s,   c = (c_0 + sum y) / (1 + n),   s^2 = (s_0^2 + (c_0 - c)^2 + sum (y - c)^2) / (1 + n),
 
-where c_0 and s_0 are of the prior's targets; the null token then tells c and s, and bars stand in these units.
+where c_0 and s_0 are of the prior's targets; the null row then tells c and s, and bars stand in these units.
 """
 
 from __future__ import annotations
 
+import abc
 import dataclasses
-import functools
 from typing import Any
 
 import equinox as eqx
@@ -27,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from inference.amortized.bars import Grid, law
-from inference.keys import tagged
+from inference.amortized.layers import normalised, wide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +42,7 @@ class Shape:
         heads: attention heads.
         hidden: units of the MLP in a layer.
         frequencies: of the sines and cosines of each input.
+        tokens: "rows", or "cells": see `inference.amortized.cells`.
         num_latents: latent sites that are predicted too.
         latent_bars: logits of each.
         unit: centre and spread of the prior's targets, where contexts are read in units of their own; None where they are not.
@@ -59,141 +59,11 @@ class Shape:
     num_latents: int = 0
     latent_bars: int = 0
     unit: tuple[float, float] | None = None
+    tokens: str = "rows"
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise ValueError(f"width={self.width} and heads={self.heads}: expected a width that the heads divide.")
-
-
-class Layer(eqx.Module):
-    """One layer; arrays only."""
-
-    norms: tuple[jax.Array, jax.Array]
-    query: jax.Array
-    keys_values: jax.Array
-    out: jax.Array
-    up: jax.Array
-    up_bias: jax.Array
-    down: jax.Array
-    down_bias: jax.Array
-
-    @classmethod
-    def init(cls, shape: Shape, key: jax.Array) -> Layer:
-        width, hidden = shape.width, shape.hidden
-        return cls(
-            (jnp.ones(width), jnp.ones(width)),
-            uniform(tagged(key, "query"), width, width),
-            uniform(tagged(key, "keys and values"), width, 2 * width),
-            jnp.zeros((width, width)),  # a layer begins as the identity
-            uniform(tagged(key, "up"), width, hidden),
-            jnp.zeros(hidden),
-            jnp.zeros((hidden, width)),
-            jnp.zeros(width),
-        )
-
-
-class Network(eqx.Module):
-    """The whole network for a `Shape`."""
-
-    shape: Shape = eqx.field(static=True)
-    inputs: jax.Array
-    inputs_bias: jax.Array
-    targets: jax.Array
-    null: jax.Array
-    layers: tuple[Layer, ...]
-    norm: jax.Array
-    decode: jax.Array
-    decode_bias: jax.Array
-    head: jax.Array
-    head_bias: jax.Array
-    latent_tokens: jax.Array
-    latent_heads: jax.Array
-    units: jax.Array | None
-
-    @classmethod
-    def init(cls, shape: Shape, key: jax.Array) -> Network:
-        features = shape.num_inputs * (1 + 2 * shape.frequencies)
-        width = shape.width
-        return cls(
-            shape,
-            uniform(tagged(key, "inputs"), features, width),
-            jnp.zeros(width),
-            uniform(tagged(key, "targets"), max(1, shape.num_classes), width),
-            jax.random.normal(tagged(key, "null"), (width,)) / width**0.5,
-            tuple(Layer.init(shape, tagged(key, f"layer {number}")) for number in range(shape.layers)),
-            jnp.ones(width),
-            uniform(tagged(key, "decode"), width, shape.hidden),
-            jnp.zeros(shape.hidden),
-            jnp.zeros((shape.hidden, shape.num_outputs)),
-            jnp.zeros(shape.num_outputs),
-            jax.random.normal(tagged(key, "latents"), (shape.num_latents, width)),
-            jnp.zeros((shape.num_latents, shape.hidden, shape.latent_bars)),
-            None if shape.unit is None else uniform(tagged(key, "units"), 2, width),
-        )
-
-    def embedded(self, X: jax.Array) -> jax.Array:
-        """Tokens of inputs, shape (..., rows, width)."""
-        octaves = 2.0 ** jnp.arange(self.shape.frequencies, dtype=X.dtype)
-        angles = X[..., None] * jnp.pi * octaves[None, None, None, :]
-        waves = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1).reshape(*X.shape[:-1], -1)
-        seen = jnp.concatenate([X, waves], -1).astype(self.inputs.dtype)  # waves in single precision, whatever the weights'
-        return seen @ self.inputs + wide(self.inputs_bias)
-
-    def condition(self, X: jax.Array, y: jax.Array, num_rows: jax.Array) -> Cache:
-        """Reads contexts: all that predictions need of them.
-
-        Args:
-            X: shape (tasks, rows, inputs), padded.
-            y: numbers or class indices, shape (tasks, rows).
-            num_rows: of each task, shape (tasks,).
-        """
-        null, units = jnp.broadcast_to(self.null, (len(X), 1, self.shape.width)), None
-        if self.units is not None and self.shape.unit is not None:
-            units = units_of(y, num_rows, self.shape.unit)
-            y = (y - units[:, :1]) / units[:, 1:]
-            null = null + (told(units, self.shape.unit).astype(null.dtype) @ self.units)[:, None, :]
-        numbers = y[..., None].astype(self.targets.dtype) * wide(self.targets[0])
-        target = self.targets[y.astype(jnp.int32)] if self.shape.num_classes else numbers
-        h, kept = jnp.concatenate([null, self.embedded(X) + target], 1), []
-        lengths = (num_rows + 1).astype(jnp.int32)
-        for layer in self.layers:
-            normed = normalised(h, layer.norms[0])
-            kept.append(self.heads(normed @ layer.keys_values))
-            h = self.through(layer, h, normed, kept[-1], lengths)
-        return Cache(tuple(kept), lengths, units)
-
-    def law(self, cache: Cache, X: jax.Array, grid: Grid | None, outputs: int | None = None) -> Any:
-        """The predictive law of queries, shape (tasks, queries); of the first so many outputs."""
-        return law(self.predict(cache, X)[..., :outputs], grid, cache.units)
-
-    def predict(self, cache: Cache, X: jax.Array) -> jax.Array:
-        """Logits of queries, shape (tasks, queries, outputs), given X of shape (tasks, queries, inputs)."""
-        return (self.asked(cache, self.embedded(X)) @ self.head + wide(self.head_bias)).astype(jnp.float32)
-
-    def latents(self, cache: Cache) -> jax.Array:
-        """Logits of latent sites, shape (tasks, sites, bars)."""
-        tokens = jnp.broadcast_to(self.latent_tokens[None], (len(cache.lengths), *self.latent_tokens.shape))
-        return jnp.einsum("tsh,shb->tsb", self.asked(cache, tokens), self.latent_heads).astype(jnp.float32)
-
-    def asked(self, cache: Cache, g: jax.Array) -> jax.Array:
-        """What tokens find in the context, shape (tasks, tokens, hidden)."""
-        for layer, kept in zip(self.layers, cache.keys_values, strict=True):
-            g = self.through(layer, g, normalised(g, layer.norms[0]), kept, cache.lengths)
-        return jax.nn.gelu(normalised(g, self.norm) @ self.decode + wide(self.decode_bias))
-
-    def heads(self, keys_values: jax.Array) -> jax.Array:
-        """Keys and values apart, shape (2, tasks, tokens, heads, width of a head)."""
-        size = self.shape.width // self.shape.heads
-        apart = keys_values.reshape(*keys_values.shape[:-1], 2, self.shape.heads, size)
-        return jnp.moveaxis(apart, -3, 0)
-
-    def through(self, layer: Layer, h: jax.Array, normed: jax.Array, kept: jax.Array, lengths: jax.Array) -> jax.Array:
-        """Tokens after a layer, given those of the context as keys and values."""
-        query = (normed @ layer.query).reshape(*h.shape[:-1], self.shape.heads, -1)
-        found = attention(query, kept[0], kept[1], lengths).reshape(h.shape)
-        h = h + found @ layer.out
-        up = jax.nn.gelu(normalised(h, layer.norms[1]) @ layer.up + wide(layer.up_bias))
-        return h + up @ layer.down + wide(layer.down_bias)
 
 
 class Cache(eqx.Module):
@@ -210,6 +80,94 @@ class Cache(eqx.Module):
     units: jax.Array | None
 
 
+class AbstractNetwork(eqx.Module):
+    """A network for a `Shape`.
+
+    Attributes:
+        shape: its sizes.
+        targets: embeddings of the classes, or of one number.
+        norm: of the last tokens.
+        decode: from tokens to hidden units.
+        decode_bias: likewise.
+        head: from hidden units to logits of queries.
+        head_bias: likewise.
+        latent_heads: likewise of each latent site.
+        units: embedding of what is told of a context's units; None where it is read as it is.
+    """
+
+    shape: eqx.AbstractVar[Shape]
+    targets: eqx.AbstractVar[jax.Array]
+    norm: eqx.AbstractVar[jax.Array]
+    decode: eqx.AbstractVar[jax.Array]
+    decode_bias: eqx.AbstractVar[jax.Array]
+    head: eqx.AbstractVar[jax.Array]
+    head_bias: eqx.AbstractVar[jax.Array]
+    latent_heads: eqx.AbstractVar[jax.Array]
+    units: eqx.AbstractVar[jax.Array | None]
+
+    @abc.abstractmethod
+    def condition(self, X: jax.Array, y: jax.Array, num_rows: jax.Array) -> Cache:
+        """Reads contexts: all that predictions need of them.
+
+        Args:
+            X: shape (tasks, rows, inputs), padded.
+            y: numbers or class indices, shape (tasks, rows).
+            num_rows: of each task, shape (tasks,).
+        """
+
+    @abc.abstractmethod
+    def asked(self, cache: Cache, X: jax.Array) -> jax.Array:
+        """Tokens of queries after the last layer, shape (tasks, queries, width)."""
+
+    @abc.abstractmethod
+    def asked_latents(self, cache: Cache) -> jax.Array:
+        """Tokens of latent sites after the last layer, shape (tasks, sites, width)."""
+
+    def law(self, cache: Cache, X: jax.Array, grid: Grid | None, outputs: int | None = None) -> Any:
+        """The predictive law of queries, shape (tasks, queries); of the first so many outputs."""
+        return law(self.predict(cache, X)[..., :outputs], grid, cache.units)
+
+    def predict(self, cache: Cache, X: jax.Array) -> jax.Array:
+        """Logits of queries, shape (tasks, queries, outputs), given X of shape (tasks, queries, inputs)."""
+        return (self.decoded(self.asked(cache, X)) @ self.head + wide(self.head_bias)).astype(jnp.float32)
+
+    def latents(self, cache: Cache) -> jax.Array:
+        """Logits of latent sites, shape (tasks, sites, bars)."""
+        hidden = self.decoded(self.asked_latents(cache))
+        return jnp.einsum("tsh,shb->tsb", hidden, self.latent_heads).astype(jnp.float32)
+
+    def decoded(self, g: jax.Array) -> jax.Array:
+        """Hidden units of tokens after the last layer."""
+        return jax.nn.gelu(normalised(g, self.norm) @ self.decode + wide(self.decode_bias))
+
+    def read(self, y: jax.Array, num_rows: jax.Array) -> Read:
+        """Targets as the network reads them."""
+        none = jnp.zeros((len(y), self.shape.width), self.targets.dtype)
+        if self.shape.num_classes:
+            return Read(self.targets[y.astype(jnp.int32)], None, none)
+        units, told = None, none
+        if self.units is not None and self.shape.unit is not None:
+            units = units_of(y, num_rows, self.shape.unit)
+            told = told_of(units, self.shape.unit).astype(self.units.dtype) @ self.units
+            y = (y - units[:, :1]) / units[:, 1:]
+        return Read(y[..., None].astype(self.targets.dtype) * wide(self.targets[0]), units, told)
+
+
+@dataclasses.dataclass(frozen=True)
+class Read:
+    """Targets of contexts.
+
+    Attributes:
+        tokens: shape (tasks, rows, width).
+        units: of each task, shape (tasks, 2), or None.
+        told: what is added to null rows, shape (tasks, width).
+    """
+
+    tokens: jax.Array
+    units: jax.Array | None
+    told: jax.Array
+
+
 def units_of(y: jax.Array, num_rows: jax.Array, unit: tuple[float, float]) -> jax.Array:
     """Centre and spread of the first so many targets of each task, as if one more at the prior's centre and spread was seen."""
     seen = jnp.arange(y.shape[1])[None, :] < num_rows[:, None]
@@ -219,44 +177,6 @@ def units_of(y: jax.Array, num_rows: jax.Array, unit: tuple[float, float]) -> ja
     return jnp.concatenate([center, jnp.sqrt((unit[1] ** 2 + (unit[0] - center) ** 2 + squares) / rows)], 1)
 
 
-def told(units: jax.Array, unit: tuple[float, float]) -> jax.Array:
+def told_of(units: jax.Array, unit: tuple[float, float]) -> jax.Array:
     """What the network is told of units, in those of the prior: shape (tasks, 2)."""
     return jnp.stack([(units[:, 0] - unit[0]) / unit[1], jnp.log(units[:, 1] / unit[1])], 1)
-
-
-def attention(query: jax.Array, keys: jax.Array, values: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Softmax attention to the first so many keys; cuDNN's where there is a GPU and half precision."""
-    fused = query.dtype != jnp.float32 and has_fused_attention()
-    return jax.nn.dot_product_attention(
-        query, keys, values, key_value_seq_lengths=lengths, implementation="cudnn" if fused else "xla"
-    )
-
-
-@functools.cache
-def has_fused_attention() -> bool:
-    """Whether cuDNN's attention runs here: it is tried once."""
-    if jax.default_backend() != "gpu":
-        return False
-    probe = jnp.zeros((1, 8, 1, 8), jnp.bfloat16)
-    try:
-        with jax.ensure_compile_time_eval():
-            jax.block_until_ready(jax.nn.dot_product_attention(probe, probe, probe, implementation="cudnn"))
-    except Exception:  # a library that is missing, or too old for this card: any error means that XLA's is taken
-        return False
-    return True
-
-
-def wide(vector: jax.Array) -> jax.Array:
-    """A vector over the last axis of tokens, shape (1, 1, width)."""
-    return vector[None, None, :]
-
-
-def normalised(h: jax.Array, scale: jax.Array) -> jax.Array:
-    """Root-mean-square normalisation."""
-    return h * jax.lax.rsqrt(jnp.mean(h**2, -1, keepdims=True) + 1e-6) * wide(scale)
-
-
-def uniform(key: jax.Array, fan_in: int, fan_out: int) -> Any:
-    """U(-a, a) with variance 1 / fan_in."""
-    limit = (3 / fan_in) ** 0.5
-    return jax.random.uniform(key, (fan_in, fan_out), jnp.float32, -limit, limit)

@@ -13,14 +13,16 @@ import jax
 import jax.numpy as jnp
 
 from inference.amortized.bars import Grid
-from inference.amortized.network import Network
+from inference.amortized.network import AbstractNetwork
 
-PLACES = 16  # at most, at which the next target is predicted
+PLACES = 8  # at most, at which the next target is predicted
 AT_ONCE = 8  # data sets
 
 
 @partial(jax.jit, static_argnames=("outputs",))
-def code_lengths(network: Network, grid: Grid | None, X: jax.Array, y: jax.Array, keys: jax.Array, outputs: int) -> jax.Array:
+def code_lengths(
+    network: AbstractNetwork, grid: Grid | None, X: jax.Array, y: jax.Array, keys: jax.Array, outputs: int
+) -> jax.Array:
     """L of each data set, its rows in a random order.
 
     Args:

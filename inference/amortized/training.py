@@ -23,7 +23,8 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from inference.amortized.bars import Grids, law
-from inference.amortized.network import Network, Shape
+from inference.amortized.kinds import initial
+from inference.amortized.network import AbstractNetwork, Shape
 from inference.amortized.saved import Saved
 from inference.amortized.tasks import Batch, Tasks
 from inference.keys import tagged
@@ -89,7 +90,7 @@ class Budget:
 
     steps: int | None
     seconds: float | None = None
-    enough: Callable[[Network], bool] | None = None
+    enough: Callable[[AbstractNetwork], bool] | None = None
 
 
 class State(NamedTuple):
@@ -102,19 +103,19 @@ class State(NamedTuple):
         step: steps done.
     """
 
-    network: Network
-    averaged: Network
+    network: AbstractNetwork
+    averaged: AbstractNetwork
     optimizer: Any
     step: jax.Array
 
     @classmethod
-    def of(cls, network: Network, schedule: Schedule) -> State:
+    def of(cls, network: AbstractNetwork, schedule: Schedule) -> State:
         """At the start."""
         start = schedule.optimizer().init(network)  # pyright: ignore[reportArgumentType]
         return cls(network, jax.tree.map(jnp.copy, network), start, jnp.zeros((), jnp.int32))
 
 
-def loss_of(network: Network, batch: Batch, num_queries: int, grids: Grids) -> jax.Array:
+def loss_of(network: AbstractNetwork, batch: Batch, num_queries: int, grids: Grids) -> jax.Array:
     """The mean of -log q over tasks and queries, and over tasks and latent sites."""
     X, y = batch.X, batch.y
     cache = network.condition(X[:, :-num_queries], y[:, :-num_queries], batch.num_rows)
@@ -131,7 +132,7 @@ def block(
     """`count` more of `steps` steps, at most `BLOCK`, and their losses; step i has the key that belongs to it."""
     optimizer, precision = schedule.optimizer(), PRECISIONS[schedule.precision]
 
-    def loss(network: Network, batch: Batch) -> jax.Array:
+    def loss(network: AbstractNetwork, batch: Batch) -> jax.Array:
         lower = jax.tree.map(lambda leaf: leaf.astype(precision), network)
         return loss_of(lower, batch, tasks.num_queries, grids)
 
@@ -153,7 +154,7 @@ def averaging(step: jax.Array, steps: jax.Array) -> jax.Array:
     return jnp.maximum(1 / (1.0 + step), 1 / jnp.maximum(1.0, AVERAGED * steps)).astype(jnp.float32)
 
 
-def refuse_not_finite(network: Network) -> None:
+def refuse_not_finite(network: AbstractNetwork) -> None:
     """Refuses weights that training has lost.
 
     Raises:
@@ -177,7 +178,7 @@ class Trained(NamedTuple):
         seconds: wall and CPU time, since training began or went on.
     """
 
-    network: Network
+    network: AbstractNetwork
     losses: np.ndarray
     steps: int
     skipped: int
@@ -192,12 +193,12 @@ def train(
     budget: Budget,
     key: jax.Array,
     progress: AbstractProgress,
-    start: Network | None = None,
+    start: AbstractNetwork | None = None,
     saved: Saved | None = None,
 ) -> Trained:
     """Trains a network from given weights, from new ones, or from where a saved training was."""
     with jax.enable_x64(False):  # the network stays in single precision where its tasks are drawn in double
-        network: Any = Network.init(shape, tagged(key, "network")) if start is None else jax.tree.map(jnp.copy, start)
+        network: Any = initial(shape, tagged(key, "network")) if start is None else jax.tree.map(jnp.copy, start)
     with jax.enable_x64(tasks.double):
         run = Run(State.of(network, schedule), [], budget.steps)
         run = run if saved is None else Run(*saved.load((run.state, run.losses, run.steps)))

@@ -1,0 +1,120 @@
+"""The network whose tokens are the cells of a table, as in TabPFN's second version (Hollmann et al. 2025).
+
+    context   h_ic = E x_ic for each column c,  h_iy = F y_i            query   g_jc = E x_jc,  g_jy = a learned token
+
+Each layer lets the cells of a row attend to one another, and then, column by column, the rows. All columns share the same
+weights, so predictions do not depend on their order, and what is learned of one column holds for all: worth its cost, which
+is that of the network of rows times the number of columns, where there are many of them or their number varies.
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from inference.amortized.layers import Layer, uniform, waves
+from inference.amortized.network import AbstractNetwork, Cache, Shape
+from inference.keys import tagged
+
+
+class CellLayer(eqx.Module):
+    """Attention across the cells of a row, and along the rows of each column.
+
+    Attributes:
+        across: the first.
+        along: the second.
+    """
+
+    across: Layer
+    along: Layer
+
+    @classmethod
+    def init(cls, shape: Shape, key: jax.Array) -> CellLayer:
+        return cls(*(Layer.init(shape.width, shape.hidden, tagged(key, way)) for way in ("across", "along")))
+
+    def crossed(self, h: jax.Array, heads: int) -> jax.Array:
+        """Cells, shape (tasks, rows, cells, width), after they have seen their row's; shape (tasks, cells, rows, width)."""
+        tasks, rows, cells, width = h.shape
+        flat = h.reshape(tasks * rows, cells, width)
+        flat = self.across(flat, self.across.kept(flat, heads), None)
+        return jnp.moveaxis(flat.reshape(h.shape), 1, 2)
+
+
+class CellNetwork(AbstractNetwork):
+    """See the module's docstring. The target's cell is the first of a row."""
+
+    shape: Shape = eqx.field(static=True)
+    inputs: jax.Array
+    inputs_bias: jax.Array
+    targets: jax.Array
+    target: jax.Array
+    null: jax.Array
+    layers: tuple[CellLayer, ...]
+    norm: jax.Array
+    decode: jax.Array
+    decode_bias: jax.Array
+    head: jax.Array
+    head_bias: jax.Array
+    latent_tokens: jax.Array
+    latent_heads: jax.Array
+    units: jax.Array | None
+
+    @classmethod
+    def init(cls, shape: Shape, key: jax.Array) -> CellNetwork:
+        width, hidden = shape.width, shape.hidden
+        return cls(
+            shape=shape,
+            inputs=uniform(tagged(key, "inputs"), 1 + 2 * shape.frequencies, width),
+            inputs_bias=jnp.zeros(width),
+            targets=uniform(tagged(key, "targets"), max(1, shape.num_classes), width),
+            target=jax.random.normal(tagged(key, "target"), (width,)) / width**0.5,
+            null=jax.random.normal(tagged(key, "null"), (2, width)) / width**0.5,
+            layers=tuple(CellLayer.init(shape, tagged(key, f"layer {number}")) for number in range(shape.layers)),
+            norm=jnp.ones(width),
+            decode=uniform(tagged(key, "decode"), width, hidden),
+            decode_bias=jnp.zeros(hidden),
+            head=jnp.zeros((hidden, shape.num_outputs)),
+            head_bias=jnp.zeros(shape.num_outputs),
+            latent_tokens=jax.random.normal(tagged(key, "latents"), (shape.num_latents, width)),
+            latent_heads=jnp.zeros((shape.num_latents, hidden, shape.latent_bars)),
+            units=None if shape.unit is None else uniform(tagged(key, "units"), 2, width),
+        )
+
+    def embedded(self, X: jax.Array, target: jax.Array) -> jax.Array:
+        """Tokens of rows, shape (tasks, rows, 1 + inputs, width), given those of their targets."""
+        seen = jnp.concatenate([X[..., None], waves(X, self.shape.frequencies)], -1).astype(self.inputs.dtype)
+        cells = seen @ self.inputs + self.inputs_bias[None, None, None, :]
+        return jnp.concatenate([jnp.broadcast_to(target, (*X.shape[:2], self.shape.width))[:, :, None], cells], 2)
+
+    def condition(self, X: jax.Array, y: jax.Array, num_rows: jax.Array) -> Cache:
+        read, (tasks, _, columns) = self.read(y, num_rows), X.shape
+        null = jnp.broadcast_to(self.null[None], (tasks, 2, self.shape.width))
+        null = jnp.concatenate([null[:, :1] + read.told[:, None], jnp.repeat(null[:, 1:], columns, 1)], 1)
+        h, kept = jnp.concatenate([null[:, None], self.embedded(X, read.tokens)], 1), []
+        lengths = (num_rows + 1).astype(jnp.int32)
+        for layer in self.layers:
+            h = layer.crossed(h, self.shape.heads)
+            flat = h.reshape(-1, *h.shape[2:])
+            kept.append(layer.along.kept(flat, self.shape.heads))
+            flat = layer.along(flat, kept[-1], jnp.repeat(lengths, columns + 1))
+            h = jnp.moveaxis(flat.reshape(h.shape), 1, 2)
+        return Cache(tuple(kept), lengths, read.units)
+
+    def asked(self, cache: Cache, X: jax.Array) -> jax.Array:
+        return self.through(cache, self.embedded(X, self.target[None, None]))
+
+    def asked_latents(self, cache: Cache) -> jax.Array:
+        cells = cache.keys_values[0].shape[1] // len(cache.lengths)
+        sites, width = self.latent_tokens.shape
+        tokens = jnp.broadcast_to(self.latent_tokens[None, :, None], (len(cache.lengths), sites, cells, width))
+        return self.through(cache, tokens)
+
+    def through(self, cache: Cache, g: jax.Array) -> jax.Array:
+        """The targets' cells of rows that attend to the context, after the last layer."""
+        lengths = jnp.repeat(cache.lengths, g.shape[2])
+        for layer, kept in zip(self.layers, cache.keys_values, strict=True):
+            g = layer.crossed(g, self.shape.heads)
+            flat = layer.along(g.reshape(-1, *g.shape[2:]), kept, lengths)
+            g = jnp.moveaxis(flat.reshape(g.shape), 1, 2)
+        return g[:, :, 0]
