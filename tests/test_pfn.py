@@ -15,6 +15,7 @@ from scipy import stats
 import bayesdl as bdl
 from bayesdl.amortizable import program_of
 from bayesdl.cells import ModelError
+from bayesdl.checks.convergence import TrustWarning
 from bayesdl.model import TableProgram
 from bayesdl.prediction import crps
 from inference.amortized.bars import Bars, Grids, fitted_grid
@@ -625,6 +626,8 @@ def test_a_network_in_units_answers_as_any_other(normalized, tmp_path):
     assert more.network.shape == normalized.network.shape
     with pytest.raises(ModelError, match="has sizes"):
         bdl.PFN.train(unknown_scale, steps=1, start=loaded, **SMALL)
+    with pytest.warns(UserWarning, match="targets from"):
+        bdl.fit(unknown_scale, X, 1e9 * y, engine=normalized, progress=False)
 
 
 def test_what_a_pfn_refuses_after_training(trained):
@@ -642,6 +645,56 @@ def test_what_a_pfn_refuses_after_training(trained):
         post.predict(X[:5]).sample(3)
     with pytest.raises(ValueError, match="expected 'gp-regression', 'tabular-classification'"):
         bdl.PFN.pretrained("gp")
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (np.zeros((3, 2)), r"shape \(3, 2\), expected \(rows, 1\)"),
+        (np.zeros(3), r"shape \(3,\), expected"),
+        (np.full((3, 1), np.nan), "not finite"),
+    ],
+)
+def test_new_inputs_that_do_not_fit_are_refused(trained, X, message):
+    post = bdl.fit(normal_mean, np.zeros((5, 1)), np.arange(5.0), engine=trained, progress=False)
+    with pytest.raises(ValueError, match=message):
+        _ = post.predict(X).mean
+
+
+def test_what_a_certificate_says_against_a_network_is_in_the_diagnosis(trained):
+    rows = [row | {"p_uniform": 1e-4} for row in trained.certificate["rows"]]
+    engine = {"name": "NUTS", "gap": (0.3, 0.1), "num_tasks": 2, "num_rows": 5}
+    doubtful = dataclasses.replace(trained, certificate=trained.certificate | {"rows": rows, "engine": engine})
+    post = bdl.fit(normal_mean, np.zeros((5, 1)), np.arange(5.0), engine=doubtful, progress=False)
+    with pytest.warns(TrustWarning):
+        verdict = " ".join(post.diagnose().verdict)
+    assert "loses 0.3 nats" in verdict and "not calibrated" in verdict and "2 data sets of 5 rows" in verdict
+
+
+def test_what_a_user_of_a_pfn_sees(trained, tmp_path):
+    post = bdl.fit(normal_mean, np.zeros((5, 1)), np.arange(5.0), engine=trained, progress=False)
+    summary = post.summary()
+    assert summary.index.tolist() == ["mu"]
+    assert summary.loc["mu", "5%"] < summary.loc["mu", "mean"] < summary.loc["mu", "95%"]
+    assert "50%" in str(trained) and len(str(trained).splitlines()) == 2 + len(trained.certificate["rows"])
+    with pytest.raises(ValueError, match=r"post.ood\(\)"):
+        post.check_predictive()
+    path = trained.save(tmp_path / "mean.pfn")
+    with pytest.raises(bdl.BundleError, match=r"bdl.PFN.load\("):
+        bdl.PFN.load(path)
+    with pytest.raises(bdl.BundleError, match="another program"):
+        bdl.PFN.load(path, lambda X, y=None: None)
+    one = bdl.PFN.train(normal_mean, steps=1, latents="mu", **SMALL)
+    assert one.tasks.latents == ("mu",)
+
+
+def test_the_shipped_classifier_has_no_other_engine_to_compare_with():
+    pfn = bdl.PFN.pretrained("tabular-classification")
+    with pytest.raises(bdl.UnsupportedError, match="No other engine"):
+        pfn.certify(bdl.NUTS())
+    rng = np.random.default_rng(0)
+    with pytest.raises(bdl.UnsupportedError, match="12 classes"):
+        bdl.fit(pfn.model, rng.normal(size=(60, 3)), np.arange(60) % 12, engine=pfn, progress=False)
 
 
 def test_another_models_network_is_refused():

@@ -1,8 +1,9 @@
 """The network whose tokens are the cells of a table, as in TabPFN's second version (Hollmann et al. 2025).
 
-    context   h_ic = E x_ic for each column c,  h_iy = F y_i            query   g_jc = E x_jc,  g_jy = a learned token
+    context   h_ic = E x_ic + F y_i for each column c,  h_iy = F y_i       query   likewise, a learned token in F y's place
 
-Each layer lets the cells of a row attend to one another, and then, column by column, the rows. All columns share the same
+Each layer lets the rows attend to one another, column by column, and then the cells of each row. As cells know their row's
+target, a column's own effect on it shows at once. All columns share the same
 weights, so predictions do not depend on their order, and what is learned of one column holds for all: worth its cost, which
 is that of the network of rows times the number of columns, where there are many of them or their number varies.
 """
@@ -19,26 +20,36 @@ from inference.keys import tagged
 
 
 class CellLayer(eqx.Module):
-    """Attention across the cells of a row, and along the rows of each column.
+    """Attention along the rows of each column, and across the cells of each row.
 
     Attributes:
-        across: the first.
-        along: the second.
+        along: the first.
+        across: the second.
     """
 
-    across: Layer
     along: Layer
+    across: Layer
 
     @classmethod
     def init(cls, shape: Shape, key: jax.Array) -> CellLayer:
-        return cls(*(Layer.init(shape.width, shape.hidden, tagged(key, way)) for way in ("across", "along")))
+        return cls(*(Layer.init(shape.width, shape.hidden, tagged(key, way)) for way in ("along", "across")))
 
-    def crossed(self, h: jax.Array, heads: int) -> jax.Array:
-        """Cells, shape (tasks, rows, cells, width), after they have seen their row's; shape (tasks, cells, rows, width)."""
+    def kept(self, h: jax.Array, heads: int) -> jax.Array:
+        """Keys and values of the cells of contexts, column by column; cells have shape (tasks, rows, cells, width)."""
+        return self.along.kept(by_column(h), heads)
+
+    def __call__(self, h: jax.Array, kept: jax.Array, lengths: jax.Array) -> jax.Array:
+        """Cells after the layer, given what was kept of contexts with so many rows."""
         tasks, rows, cells, width = h.shape
-        flat = h.reshape(tasks * rows, cells, width)
-        flat = self.across(flat, self.across.kept(flat, heads), None)
-        return jnp.moveaxis(flat.reshape(h.shape), 1, 2)
+        flat = self.along(by_column(h), kept, jnp.repeat(lengths, cells))
+        h = jnp.moveaxis(flat.reshape(tasks, cells, rows, width), 1, 2).reshape(tasks * rows, cells, width)
+        h = self.across(h, self.across.kept(h, kept.shape[-2]), None)
+        return h.reshape(tasks, rows, cells, width)
+
+
+def by_column(h: jax.Array) -> jax.Array:
+    """Cells, shape (tasks, rows, cells, width), as so many data sets of one column, shape (tasks * cells, rows, width)."""
+    return jnp.moveaxis(h, 2, 1).reshape(-1, h.shape[1], h.shape[3])
 
 
 class CellNetwork(AbstractNetwork):
@@ -84,8 +95,8 @@ class CellNetwork(AbstractNetwork):
     def embedded(self, X: jax.Array, target: jax.Array) -> jax.Array:
         """Tokens of rows, shape (tasks, rows, 1 + inputs, width), given those of their targets."""
         seen = jnp.concatenate([X[..., None], waves(X, self.shape.frequencies)], -1).astype(self.inputs.dtype)
-        cells = seen @ self.inputs + self.inputs_bias[None, None, None, :]
-        return jnp.concatenate([jnp.broadcast_to(target, (*X.shape[:2], self.shape.width))[:, :, None], cells], 2)
+        target = jnp.broadcast_to(target, (*X.shape[:2], self.shape.width))[:, :, None]
+        return jnp.concatenate([target, seen @ self.inputs + self.inputs_bias[None, None, None, :] + target], 2)
 
     def condition(self, X: jax.Array, y: jax.Array, num_rows: jax.Array) -> Cache:
         read, (tasks, _, columns) = self.read(y, num_rows), X.shape
@@ -94,11 +105,8 @@ class CellNetwork(AbstractNetwork):
         h, kept = jnp.concatenate([null[:, None], self.embedded(X, read.tokens)], 1), []
         lengths = (num_rows + 1).astype(jnp.int32)
         for layer in self.layers:
-            h = layer.crossed(h, self.shape.heads)
-            flat = h.reshape(-1, *h.shape[2:])
-            kept.append(layer.along.kept(flat, self.shape.heads))
-            flat = layer.along(flat, kept[-1], jnp.repeat(lengths, columns + 1))
-            h = jnp.moveaxis(flat.reshape(h.shape), 1, 2)
+            kept.append(layer.kept(h, self.shape.heads))
+            h = layer(h, kept[-1], lengths)
         return Cache(tuple(kept), lengths, read.units)
 
     def asked(self, cache: Cache, X: jax.Array) -> jax.Array:
@@ -112,9 +120,6 @@ class CellNetwork(AbstractNetwork):
 
     def through(self, cache: Cache, g: jax.Array) -> jax.Array:
         """The targets' cells of rows that attend to the context, after the last layer."""
-        lengths = jnp.repeat(cache.lengths, g.shape[2])
         for layer, kept in zip(self.layers, cache.keys_values, strict=True):
-            g = layer.crossed(g, self.shape.heads)
-            flat = layer.along(g.reshape(-1, *g.shape[2:]), kept, lengths)
-            g = jnp.moveaxis(flat.reshape(g.shape), 1, 2)
+            g = layer(g, kept, cache.lengths)
         return g[:, :, 0]
