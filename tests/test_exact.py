@@ -176,6 +176,7 @@ def test_gp_maximum_likelihood_equals_scikit_learn():
     np.testing.assert_allclose(post.predict(X_new).std, y.std() * std, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_gp_hyperparameters_by_nuts_agree_with_quadrature():
     """One unknown length scale: the posterior mean by NUTS against a sum over a fine grid."""
     import numpyro.distributions as dist

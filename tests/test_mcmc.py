@@ -165,6 +165,7 @@ def test_layouts():
     assert "num_chains=4 and 2 device" in lacks_devices("parallel", 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chain_method", ["vectorized", "parallel"])
 def test_layouts_agree_in_distribution(chain_method):
     """Every posterior mean within 4 combined Monte Carlo standard errors of sequential chains."""
@@ -234,13 +235,15 @@ PRIORS = {
 }
 
 
-@pytest.mark.parametrize("priors", PRIORS.values(), ids=PRIORS.keys())
-@pytest.mark.parametrize("scales", [(0.2, 0.4), ((0.2, 0.3), (0.4, 0.1)), (None, None)], ids=["number", "tuple", "learned"])
-def test_numbers_of_a_program_are_put_back(priors, scales):
+SCALES = {"number": (0.2, 0.4), "tuple": ((0.2, 0.3), (0.4, 0.1)), "learned": (None, None)}
+
+
+@pytest.mark.parametrize(("prior", "scale"), zip(PRIORS, SCALES, strict=True))
+def test_numbers_of_a_program_are_put_back(prior, scale):
     """Equal but for its numbers, a program without them is the same, and with them has the density that it had."""
     rng, parts = np.random.default_rng(0), []
     X, y = rng.normal(size=(20, 2)), rng.normal(size=(20, 2))
-    for prior, scale in zip(priors, scales, strict=True):
+    for prior, scale in zip(PRIORS[prior], SCALES[scale], strict=True):
         target = y if isinstance(scale, tuple) else y[:, 0]
         model = bdl.BNN(hidden=(3,), prior=prior, likelihood=bdl.Normal(scale))
         problem = model.problem(model.frame(X, target), X, target)

@@ -176,25 +176,36 @@ def linear_program(X, y=None):
         numpyro.sample("y", dist.Normal(X @ w, 0.5), obs=y)
 
 
-def test_a_network_of_cells_learns_linear_regression_in_three_columns(tmp_path):
-    pfn = bdl.PFN.train(linear_program, steps=600, num_inputs=3, tokens="cells", learning_rate=3e-3, **SMALL)
+CELLS = SMALL | {"num_inputs": 2, "tokens": "cells", "width": 32, "hidden": 64, "learning_rate": 3e-3}
+
+
+def test_a_network_of_cells_does_not_see_the_order_of_columns(tmp_path):
+    pfn = bdl.PFN.train(linear_program, steps=30, **CELLS)
+    rng = np.random.default_rng(0)
+    X, y, X_new = rng.normal(size=(8, 2)), rng.normal(size=8), rng.normal(size=(5, 2))
+    post = bdl.fit(linear_program, X, y, engine=pfn, progress=False)
+    turned = bdl.fit(linear_program, X[:, ::-1], y, engine=pfn, progress=False)
+    np.testing.assert_allclose(turned.predict(X_new[:, ::-1]).mean, post.predict(X_new).mean, atol=1e-4)
+    loaded = bdl.PFN.load(pfn.save(tmp_path / "cells.pfn"), linear_program)
+    again = bdl.fit(linear_program, X, y, engine=loaded, progress=False)
+    np.testing.assert_array_equal(again.predict(X_new).mean, post.predict(X_new).mean)
+
+
+@pytest.mark.slow
+def test_a_network_of_cells_learns_linear_regression():
+    pfn = bdl.PFN.train(linear_program, steps=1500, **CELLS)
     rng, rows = np.random.default_rng(0), 10
-    X, w = rng.normal(size=(256, 20, 3)), rng.normal(size=(256, 3, 1))
+    X, w = rng.normal(size=(256, 20, 2)), rng.normal(size=(256, 2, 1))
     y = (X @ w)[..., 0] + 0.5 * rng.normal(size=(256, 20))
     batch = Batch(jnp.asarray(X, jnp.float32), jnp.asarray(y, jnp.float32), jnp.full(256, rows, jnp.int32), jnp.zeros((256, 0)))
     log_q, _ = (np.asarray(part, float) for part in scored(pfn.network, batch, 10, pfn.grids.target))
     A, b, A_new = X[:, :rows], y[:, :rows, None], X[:, rows:]
-    S = np.linalg.inv(np.eye(3) + 4 * A.transpose(0, 2, 1) @ A)
+    S = np.linalg.inv(np.eye(2) + 4 * A.transpose(0, 2, 1) @ A)
     mean = (A_new @ S @ (4 * A.transpose(0, 2, 1) @ b))[..., 0]
     sd = np.sqrt(0.25 + np.einsum("tri,tij,trj->tr", A_new, S, A_new))
     lost = (stats.norm.logpdf(y[:, rows:], mean, sd) - log_q).mean(1)
     prior = stats.norm.logpdf(y[:, rows:], 0, np.sqrt(0.25 + (A_new**2).sum(-1))).mean(1)
-    assert (log_q.mean(1) - prior).mean() > lost.mean() > 0  # half of what can be learned, at least
-    post = bdl.fit(linear_program, X[0, :rows], y[0, :rows], engine=pfn, progress=False)
-    turned = bdl.fit(linear_program, X[0, :rows, ::-1], y[0, :rows], engine=pfn, progress=False)
-    np.testing.assert_allclose(turned.predict(A_new[0, :, ::-1]).mean, post.predict(A_new[0]).mean, atol=1e-4)
-    loaded = bdl.PFN.load(pfn.save(tmp_path / "cells.pfn"), linear_program)
-    assert loaded.hash == pfn.hash
+    assert (log_q.mean(1) - prior).mean() > lost.mean() > 0  # more than half of what can be learned
 
 
 def test_tasks_are_draws_of_the_program():
