@@ -238,12 +238,14 @@ PRIORS = {
 SCALES = {"number": (0.2, 0.4), "tuple": ((0.2, 0.3), (0.4, 0.1)), "learned": (None, None)}
 
 
-@pytest.mark.parametrize(("prior", "scale"), zip(PRIORS, SCALES, strict=True))
-def test_numbers_of_a_program_are_put_back(prior, scale):
+@pytest.mark.parametrize(
+    ("priors", "scales"), [(PRIORS[a], SCALES[b]) for a, b in zip(PRIORS, SCALES, strict=True)], ids=list(PRIORS)
+)
+def test_numbers_of_a_program_are_put_back(priors, scales):
     """Equal but for its numbers, a program without them is the same, and with them has the density that it had."""
     rng, parts = np.random.default_rng(0), []
     X, y = rng.normal(size=(20, 2)), rng.normal(size=(20, 2))
-    for prior, scale in zip(PRIORS[prior], SCALES[scale], strict=True):
+    for prior, scale in zip(priors, scales, strict=True):
         target = y if isinstance(scale, tuple) else y[:, 0]
         model = bdl.BNN(hidden=(3,), prior=prior, likelihood=bdl.Normal(scale))
         problem = model.problem(model.frame(X, target), X, target)
