@@ -68,14 +68,14 @@ class Plan:
     def key(self, use: str) -> jax.Array:
         return tagged(jax.random.key(self.seed), use)
 
-    def identity(self, start: Any) -> dict[str, Any]:
+    def identity(self, start: Any, gap: float | None) -> dict[str, Any]:
         """What identifies the training, as plain data."""
         tasks = {"draw": draw_hash(self.tasks), **self.tasks.settings()}
         return {
             "tasks": tasks,
             "sizes": dataclasses.asdict(self.shape),
             "schedule": dataclasses.asdict(self.schedule),
-            "budget": [self.budget.steps, self.budget.seconds],
+            "budget": [self.budget.steps, self.budget.seconds, gap],
             "seed": self.seed,
             "start": None if start is None else start.hash,
             "versions": {name: version(name) for name in LIBRARIES},
@@ -89,7 +89,7 @@ def trained(plan: Plan, start: Any, gap: float | None, checkpoint: Any, shown: A
     shape, grids = measured(tasks, plan.shape, plan.key("edges")) if start is None else (start.network.shape, start.grids)
     enough = None if gap is None else enough_of(gap, tasks, grids, exact, plan.key("gap"))
     budget = dataclasses.replace(plan.budget, enough=enough)
-    saved = None if checkpoint is None else Saved(Path(checkpoint), plan.identity(start))
+    saved = None if checkpoint is None else Saved(Path(checkpoint), plan.identity(start, gap))
     found = train(tasks, shape, grids, plan.schedule, budget, plan.key("training"), shown, first, saved)
     facts = {
         "steps": found.steps,

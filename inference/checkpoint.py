@@ -58,6 +58,33 @@ class Checkpoint:
             raise ValueError(f"every={self.every!r}: expected a whole number of at least 1, the draws between saved states.")
 
 
+def write_state(folder: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes `state.safetensors` so that there is always a whole one.
+
+    Raises:
+        CheckpointError: where the disk is full; what was written before stays.
+    """
+    from safetensors.numpy import save_file
+
+    beside = folder / f".state.{os.getpid()}"
+    try:
+        save_file(arrays, beside)
+        force_to_disk(beside)
+        os.replace(beside, folder / "state.safetensors")
+        force_to_disk(folder)
+    except Exception as error:  # safetensors raises its own error for a failed write
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise unsaved(folder, error) from None
+
+
+def unsaved(folder: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"Cannot save the state in {folder}: {reason(error)}. Free some space and call again: the run goes on from its last "
+        "saved state."
+    )
+
+
 class Folder:
     """The folder of one run, open until its `with` block ends.
 
@@ -151,22 +178,11 @@ class Folder:
         Raises:
             CheckpointError: where the disk is full; what was committed before stays.
         """
-        from safetensors.numpy import save_file
-
-        beside = self.path / f".state.{os.getpid()}"
         try:
             os.fsync(self.file.id.get_vfd_handle())
-            save_file(state | {"draws": np.asarray(draws)}, beside)
-            force_to_disk(beside)
-            os.replace(beside, self.path / "state.safetensors")
-            force_to_disk(self.path)
-        except Exception as error:  # safetensors raises its own error for a failed write
-            with contextlib.suppress(OSError):
-                beside.unlink(missing_ok=True)
-            raise CheckpointError(
-                f"Cannot save the state in {self.path}: {reason(error)}. Free some space and call again: the run goes on "
-                "from its last saved state."
-            ) from None
+        except OSError as error:
+            raise unsaved(self.path, error) from None
+        write_state(self.path, state | {"draws": np.asarray(draws)})
 
     def load(self) -> tuple[dict[str, np.ndarray], int] | None:
         """The last state and the number of draws before it, or None where none was saved yet.

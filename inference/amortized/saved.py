@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inference.checkpoint import ANEW, CheckpointError, force_to_disk, sweep
+from inference.checkpoint import ANEW, CheckpointError, sweep, write_state
 
 EVERY = 30.0  # seconds between two saved states
 
@@ -75,21 +75,9 @@ class Saved:
         Raises:
             CheckpointError: where the disk is full; what was saved before stays.
         """
-        from safetensors.numpy import save_file
-
         if not at_once and time.monotonic() - self.last < EVERY:
             return
         state, losses, steps = run
         arrays = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
-        beside = self.path / f".state.{os.getpid()}"
-        try:
-            save_file(arrays | {"losses": np.array(losses), "steps": np.array(steps)}, beside)
-            force_to_disk(beside)
-            os.replace(beside, self.state)
-            force_to_disk(self.path)
-        except Exception as error:  # safetensors raises its own error for a failed write
-            beside.unlink(missing_ok=True)
-            raise CheckpointError(
-                f"Cannot save the training in {self.path}: {error}. Free some space and call again."
-            ) from None
+        write_state(self.path, arrays | {"losses": np.array(losses), "steps": np.array(steps)})
         self.last = time.monotonic()
