@@ -413,7 +413,7 @@ def test_the_gap_to_another_engine_is_part_of_the_certificate(trained, tmp_path)
 
 def test_what_diagnose_says(trained):
     post = bdl.fit(normal_mean, np.zeros((7, 1)), np.arange(7.0) / 7, engine=trained, progress=False)
-    assert "that of a network" in post.diagnose().verdict[0]
+    assert "that of a PFN" in post.diagnose().verdict[0]
     with pytest.warns(UserWarning):
         outside = bdl.fit(normal_mean, np.zeros((12, 1)), np.arange(12.0) / 12, engine=trained, progress=False)
     with pytest.warns(UserWarning, match="12 rows, trained for at most 10"):
@@ -522,7 +522,7 @@ def test_classes_that_the_data_lack_have_no_probability():
     assert prediction.probs.shape == (9, 3)
     np.testing.assert_allclose(prediction.probs.sum(1), 1, rtol=1e-6)
     assert set(bdl.fit(same, X, y, engine=pfn, progress=False).predict(X[:2]).sample(5).ravel()) <= {"a", "b", "c"}
-    with pytest.raises(bdl.UnsupportedError, match="it was trained on"):
+    with pytest.raises(bdl.UnsupportedError, match="the data have 6 classes, and it was trained for 5"):
         bdl.fit(same, X, np.arange(9) % 6, engine=pfn, progress=False)
 
 
