@@ -109,6 +109,8 @@ def refuse(spec: AbstractModel, low: int, high: int, given: dict[str, Any]) -> N
         raise ModelError(f"inputs={inputs!r}: expected {', '.join(map(repr, INPUTS))} or a function (key, shape) -> X.")
     if given["tokens"] not in KINDS:
         raise ModelError(f"tokens={given['tokens']!r}: expected {' or '.join(map(repr, KINDS))}.")
+    if given["tokens"] == "cells" and low < high:
+        raise ModelError(f"num_inputs={(low, high)}: a network of cells is trained for one number of columns; give one number.")
     if given["precision"] not in PRECISIONS:
         raise ModelError(f"precision={given['precision']!r}: expected {' or '.join(map(repr, PRECISIONS))}.")
     if given["devices"] > jax.device_count() or given["batch_size"] % given["devices"]:

@@ -135,7 +135,7 @@ def summary(posterior: Posterior, sites: list[str] | None) -> Any:
     from arviz_stats.summary import summary as table
 
     if not posterior.samples:
-        return _fixed_summary(posterior)
+        return _fixed_summary(posterior, sites)
     unknown = [site for site in sites or [] if site not in posterior.samples]
     if unknown:
         raise ValueError(f"No site {unknown[0]!r}: expected some of {list(posterior.samples)}.")
@@ -144,11 +144,11 @@ def summary(posterior: Posterior, sites: list[str] | None) -> Any:
     return table(to_datatree(posterior), var_names=chosen, kind=kind, round_to="none")  # pyright: ignore[reportArgumentType]
 
 
-def _fixed_summary(posterior: Posterior) -> Any:
+def _fixed_summary(posterior: Posterior, sites: list[str] | None) -> Any:
     import pandas as pd
 
     if isinstance(posterior.raw, Predictor) and posterior.raw.latents:
-        laws = {site: posterior.latent(site) for site in posterior.raw.latents}
+        laws = {site: posterior.latent(site) for site in sites or posterior.raw.latents}
         parts = {"mean": "mean", "sd": "std"}
         table = {name: [float(getattr(law, part)) for law in laws.values()] for name, part in parts.items()}
         table |= {f"{q:.0%}": [float(law.quantile(q)) for law in laws.values()] for q in (0.05, 0.95)}

@@ -54,6 +54,8 @@ def load(path: str | Path, model: Any = None) -> PFN:
     tasks = dict(manifest["tasks"])
     tasks |= {name: tuple(tasks[name]) for name in ("num_inputs", "latents")}
     program, _ = program_of(spec, shape.num_classes)
+    if "network/0" in arrays:
+        raise BundleError(f"{path} was saved by an earlier version, which named its arrays otherwise: train it again.")
     network = weights(shape, arrays, path)
     grids = Grids(*(grid(arrays, name) for name in Grids._fields))
     tasks = Tasks(program, **tasks)

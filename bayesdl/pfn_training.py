@@ -59,6 +59,8 @@ class Plan:
         refuse_program(spec, tasks)
         network = {name: given[name] for name in ("width", "layers", "heads", "hidden", "frequencies", "tokens")}
         outputs = {"num_outputs": classes or bars, "num_classes": classes}
+        if given["normalize"] and classes:
+            raise ModelError("normalize=True is for targets that are numbers, and these are classes; leave it out.")
         unit = (0.0, 1.0) if given["normalize"] else None  # what they are of this prior is measured before training
         shape = Shape(high, **outputs, **network, num_latents=len(latents), latent_bars=bars if latents else 0, unit=unit)
         schedule = Schedule(**{name: given[name] for name in ("batch_size", "learning_rate", "precision", "devices")})
@@ -142,8 +144,12 @@ def measured(tasks: Tasks, shape: Shape, key: jax.Array) -> tuple[Shape, Grids]:
     if shape.unit is not None:
         low, middle, high = np.quantile(y, [0.25, 0.5, 0.75])  # a prior's targets may lack a variance
         unit = float(middle), float(high - low) / 1.349  # of normal targets the standard deviation
+        if not unit[1] > 0:
+            raise ModelError(
+                f"normalize=True: half of the prior's targets are {unit[0]:g}, so they have no scale; leave it out."
+            )
         shape, units = dataclasses.replace(shape, unit=unit), np.asarray(units_of(jnp.asarray(y), jnp.asarray(rows), unit))
-        y = ((y - units[:, :1]) / units[:, 1:])[:, -tasks.num_queries :]
+        y = ((y - units[:, :1]) / units[:, 1:])[np.arange(y.shape[1])[None, :] >= rows[:, None]]  # those not in the context
     target = None if shape.num_classes else single(fitted_grid(y, shape.num_outputs))
     if not shape.num_latents:
         return shape, Grids(target)

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from numpyro.distributions import Independent
 
 from inference.amortized.bars import Bars
+from inference.amortized.moved import Moved
 from inference.result import AbstractLaw, Conditional
 
 DRAWS_AT_ONCE = 32
@@ -184,7 +185,7 @@ def log_density(laws: Conditional, y: Any) -> Float[Array, "*rows"]:
 
 def crps(laws: Conditional, y: jax.Array) -> jax.Array:
     """The continuous ranked probability score at y, where one law has it in closed form."""
-    if not isinstance(laws.law, Bars) or laws.epistemic.shape[0] > 1:
+    if not isinstance(laws.law, Bars | Moved) or laws.epistemic.shape[0] > 1:
         raise NotImplementedError
     return jax.tree.map(lambda leaf: leaf[0], laws.law).crps(y)
 

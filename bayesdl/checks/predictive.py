@@ -86,12 +86,12 @@ def check_predictive(
         >>> check_predictive(post, ["sd", "99%", np.ptp]).table.index.tolist()
         ['sd', '99%', 'ptp']
     """
-    prediction = posterior.predict(seed=seed)
     if isinstance(posterior.raw, Predictor) and isinstance(posterior.raw.predict, Answer):
         raise ValueError(
             f"{posterior!r} was fitted by a network, which samples few rows jointly: post.ood() compares these data with those "
             "of the prior; for a check given the data fit with bdl.NUTS()."
         )
+    prediction = posterior.predict(seed=seed)
     if isinstance(posterior.raw, Predictor) and not prediction.stream.covary:
         raise ValueError(
             f"{posterior!r} predicts rows one by one, and a check needs data sets whose rows follow one draw: "

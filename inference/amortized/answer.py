@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from numpyro.distributions import Distribution, constraints
 
 from inference.amortized.bars import Bars, Grid, law
+from inference.amortized.moved import moved
 from inference.amortized.network import AbstractNetwork, Cache
 from inference.result import AbstractLaw, Conditional
 
@@ -76,7 +77,7 @@ class Answer(AbstractLaw):
     def of(self, cache: Cache, X: jax.Array) -> Any:
         """The law of each row by itself."""
         logits = self.network.predict(cache, X[None])[0, :, : self.outputs]
-        return law(logits, self.grid, None if cache.units is None else cache.units[0])
+        return moved(law(logits, self.grid), None if cache.units is None else cache.units[0])
 
 
 class Jointly(Distribution):

@@ -160,12 +160,6 @@ class Grid(NamedTuple):
     edges: Any
     scales: Any
 
-    def moved(self, units: jax.Array) -> Grid:
-        """The grids of center + spread y for each (center, spread), shape (..., 1, K - 1)."""
-        center, spread = units[..., None, :1], units[..., None, 1:]
-        edges, scales = (jnp.reshape(part, (1,) * units.ndim + jnp.shape(part)) for part in self)
-        return Grid(center + spread * edges, spread * scales)
-
 
 class Grids(NamedTuple):
     """Of all that a network predicts.
@@ -194,17 +188,9 @@ def tail(mass: jax.Array, beyond: jax.Array, scale: jax.Array) -> jax.Array:
     return scale * (u - 4 * mass * once + 4 * mass**2 * SQUARED_TAIL)
 
 
-def law(logits: jax.Array, grid: Grid | None, units: jax.Array | None = None) -> Any:
-    """The predictive law of a network's logits: bars, or classes where there is no grid.
-
-    Args:
-        logits: shape (..., queries, outputs).
-        grid: of the bars.
-        units: in which they stand, shape (..., 2): centre and spread.
-    """
-    if grid is None:
-        return Categorical(logits=logits)
-    return Bars(logits, *(grid if units is None else grid.moved(units)))
+def law(logits: jax.Array, grid: Grid | None) -> Any:
+    """The law of a network's logits: bars, or classes where there is no grid."""
+    return Categorical(logits=logits) if grid is None else Bars(logits, *grid)
 
 
 def like(values: Any, logits: Any) -> jax.Array:

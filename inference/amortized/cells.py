@@ -1,11 +1,12 @@
-"""The network whose tokens are the cells of a table, as in TabPFN's second version (Hollmann et al. 2025).
+"""The network whose tokens are the cells of a table, in the manner of TabPFN's second version (Hollmann et al. 2025).
 
-    context   h_ic = E x_ic + F y_i for each column c,  h_iy = F y_i       query   likewise, a learned token in F y's place
+    context   h_ic = E x_ic + t_i for each column c,  h_iy = t_i = F y_i + a learned token
+    query     likewise, t another learned token
 
 Each layer lets the rows attend to one another, column by column, and then the cells of each row. As cells know their row's
 target, a column's own effect on it shows at once. All columns share the same
-weights, so predictions do not depend on their order, and what is learned of one column holds for all: worth its cost, which
-is that of the network of rows times the number of columns, where there are many of them or their number varies.
+weights, so predictions do not depend on their order, and what is learned of one column holds for all. Unlike there, columns
+have no random marks, and every cell is told its row's target. A layer of p columns costs 2 (1 + p) times one of rows.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from inference.amortized.layers import Layer, uniform, waves
+from inference.amortized.layers import Layer, uniform, waves, wide
 from inference.amortized.network import AbstractNetwork, Cache, Shape
 from inference.keys import tagged
 
@@ -59,7 +60,8 @@ class CellNetwork(AbstractNetwork):
     inputs: jax.Array
     inputs_bias: jax.Array
     targets: jax.Array
-    target: jax.Array
+    seen: jax.Array
+    asked_for: jax.Array
     null: jax.Array
     layers: tuple[CellLayer, ...]
     norm: jax.Array
@@ -79,7 +81,8 @@ class CellNetwork(AbstractNetwork):
             inputs=uniform(tagged(key, "inputs"), 1 + 2 * shape.frequencies, width),
             inputs_bias=jnp.zeros(width),
             targets=uniform(tagged(key, "targets"), max(1, shape.num_classes), width),
-            target=jax.random.normal(tagged(key, "target"), (width,)) / width**0.5,
+            seen=jax.random.normal(tagged(key, "seen"), (width,)) / width**0.5,
+            asked_for=jax.random.normal(tagged(key, "asked for"), (width,)) / width**0.5,
             null=jax.random.normal(tagged(key, "null"), (2, width)) / width**0.5,
             layers=tuple(CellLayer.init(shape, tagged(key, f"layer {number}")) for number in range(shape.layers)),
             norm=jnp.ones(width),
@@ -102,7 +105,7 @@ class CellNetwork(AbstractNetwork):
         read, (tasks, _, columns) = self.read(y, num_rows), X.shape
         null = jnp.broadcast_to(self.null[None], (tasks, 2, self.shape.width))
         null = jnp.concatenate([null[:, :1] + read.told[:, None], jnp.repeat(null[:, 1:], columns, 1)], 1)
-        h, kept = jnp.concatenate([null[:, None], self.embedded(X, read.tokens)], 1), []
+        h, kept = jnp.concatenate([null[:, None], self.embedded(X, read.tokens + wide(self.seen))], 1), []
         lengths = (num_rows + 1).astype(jnp.int32)
         for layer in self.layers:
             kept.append(layer.kept(h, self.shape.heads))
@@ -110,7 +113,7 @@ class CellNetwork(AbstractNetwork):
         return Cache(tuple(kept), lengths, read.units)
 
     def asked(self, cache: Cache, X: jax.Array) -> jax.Array:
-        return self.through(cache, self.embedded(X, self.target[None, None]))
+        return self.through(cache, self.embedded(X, wide(self.asked_for)))
 
     def asked_latents(self, cache: Cache) -> jax.Array:
         cells = cache.keys_values[0].shape[1] // len(cache.lengths)

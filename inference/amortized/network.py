@@ -6,13 +6,15 @@
 
 Queries are never keys, so a prediction cannot depend on other queries or on their targets; the order of the context does not
 matter; the null row makes the empty context well defined. Cost is n^2 + n m for n rows and m queries. Rows beyond a data
-set's own number of rows are padding, which nothing attends to.
+set's own number of rows are padding, which nothing attends to. Here n and m count rows; of what a kind of network makes tokens
+is said there.
 
 Targets may be read in units of their own context,
 
     z = (y - c) / s,   c = (c_0 + sum y) / (1 + n),   s^2 = (s_0^2 + (c_0 - c)^2 + sum (y - c)^2) / (1 + n),
 
-where c_0 and s_0 are of the prior's targets; the null row then tells c and s, and bars stand in these units.
+where c_0 and s_0 are of the prior's targets; the null row then tells c and s, and bars stand in these units. A spread far below
+s_0 shows with many rows only, as s >= s_0 / sqrt(1 + n).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import jax.numpy as jnp
 
 from inference.amortized.bars import Grid, law
 from inference.amortized.layers import normalised, wide
+from inference.amortized.moved import moved
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +73,9 @@ class Cache(eqx.Module):
     """What `condition` keeps of contexts.
 
     Attributes:
-        keys_values: of each layer, shape (2, tasks, tokens, heads, width of a head).
-        lengths: tokens of each task that are not padding, shape (tasks,).
+        keys_values: of each layer, shape (2, tasks, 1 + rows, heads, width of a head); where tokens are cells there are
+            (1 + columns) times as many tasks.
+        lengths: rows of each task that are not padding, the null row included, shape (tasks,).
         units: centre and spread of each task's targets, shape (tasks, 2), where it is read in them.
     """
 
@@ -125,7 +129,7 @@ class AbstractNetwork(eqx.Module):
 
     def law(self, cache: Cache, X: jax.Array, grid: Grid | None, outputs: int | None = None) -> Any:
         """The predictive law of queries, shape (tasks, queries); of the first so many outputs."""
-        return law(self.predict(cache, X)[..., :outputs], grid, cache.units)
+        return moved(law(self.predict(cache, X)[..., :outputs], grid), cache.units)
 
     def predict(self, cache: Cache, X: jax.Array) -> jax.Array:
         """Logits of queries, shape (tasks, queries, outputs), given X of shape (tasks, queries, inputs)."""
@@ -178,5 +182,5 @@ def units_of(y: jax.Array, num_rows: jax.Array, unit: tuple[float, float]) -> ja
 
 
 def told_of(units: jax.Array, unit: tuple[float, float]) -> jax.Array:
-    """What the network is told of units, in those of the prior: shape (tasks, 2)."""
-    return jnp.stack([(units[:, 0] - unit[0]) / unit[1], jnp.log(units[:, 1] / unit[1])], 1)
+    """What the network is told of units, in those of the prior, on scales that heavy tails do not leave: shape (tasks, 2)."""
+    return jnp.stack([jnp.arcsinh((units[:, 0] - unit[0]) / unit[1]), jnp.log(units[:, 1] / unit[1])], 1)
