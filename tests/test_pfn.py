@@ -199,17 +199,13 @@ def linear_program(X, y=None):
 CELLS = SMALL | {"num_inputs": 2, "tokens": "cells", "width": 32, "hidden": 64, "learning_rate": 3e-3}
 
 
-def test_a_network_of_cells_does_not_see_the_order_of_columns(tmp_path):
+def test_a_network_of_cells_is_saved(tmp_path):
     pfn = bdl.PFN.train(linear_program, steps=30, **CELLS)
     rng = np.random.default_rng(0)
-    X, y, X_new = rng.normal(size=(8, 2)), rng.normal(size=8), rng.normal(size=(5, 2))
-    post = bdl.fit(linear_program, X, y, engine=pfn, progress=False)
-    turned = bdl.fit(linear_program, X[:, ::-1], y, engine=pfn, progress=False)
-    np.testing.assert_allclose(turned.predict(X_new[:, ::-1]).mean, post.predict(X_new).mean, atol=1e-4)
-    assert np.abs(turned.predict(X_new).mean - post.predict(X_new).mean).max() > 1e-3
+    X, y = rng.normal(size=(8, 2)), rng.normal(size=8)
     loaded = bdl.PFN.load(pfn.save(tmp_path / "cells.pfn"), linear_program)
-    again = bdl.fit(linear_program, X, y, engine=loaded, progress=False)
-    np.testing.assert_array_equal(again.predict(X_new).mean, post.predict(X_new).mean)
+    one, other = (bdl.fit(linear_program, X, y, engine=engine, progress=False).predict(X).mean for engine in (pfn, loaded))
+    np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.slow
@@ -227,6 +223,11 @@ def test_a_network_of_cells_learns_linear_regression():
     lost = (stats.norm.logpdf(y[:, rows:], mean, sd) - log_q).mean(1)
     prior = stats.norm.logpdf(y[:, rows:], 0, np.sqrt(0.25 + (A_new**2).sum(-1))).mean(1)
     assert (log_q.mean(1) - prior).mean() > lost.mean() > 0  # more than half of what can be learned
+    post, turned = (
+        bdl.fit(linear_program, X[0, :rows, way], y[0, :rows], engine=pfn, progress=False) for way in (np.s_[:], np.s_[::-1])
+    )
+    np.testing.assert_allclose(turned.predict(A_new[0, :, ::-1]).mean, post.predict(A_new[0]).mean, atol=1e-4)
+    assert np.abs(turned.predict(A_new[0]).mean - post.predict(A_new[0]).mean).max() > 0.1
 
 
 def test_units_are_those_of_the_formula():
