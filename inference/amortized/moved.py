@@ -28,7 +28,7 @@ class Moved(Distribution):
     arg_constraints: ClassVar = {"center": constraints.real, "spread": constraints.positive}
     support: Any = constraints.real
     reparametrized_params: ClassVar = []
-    pytree_data_fields: ClassVar = ("bars",)
+    pytree_data_fields: ClassVar = ("bars", "center", "spread")
 
     def __init__(self, bars: Bars, center: Any, spread: Any, *, validate_args: bool | None = None) -> None:
         self.bars = bars
@@ -74,6 +74,6 @@ class Moved(Distribution):
         return self.spread**2 * self.bars.variance
 
 
-def moved(bars: Bars, units: jax.Array | None) -> Any:
-    """The law of queries, shape (..., queries), in units (center, spread), shape (..., 2); as it is where there are none."""
-    return bars if units is None else Moved(bars, units[..., None, 0], units[..., None, 1])
+def moved(law: Any, units: jax.Array | None) -> Any:
+    """Laws of queries, shape (..., queries), in units (center, spread), shape (..., 2); as they are where there are none."""
+    return law if units is None else Moved(law, units[..., None, 0], units[..., None, 1])
