@@ -244,7 +244,8 @@ class PFN(AbstractEngine):
     def target_range(self) -> tuple[float, float]:
         """Between which targets were in training."""
         if self.network.shape.unit is not None:
-            return self.certificate["targets"]
+            low, high = self.certificate["targets"]
+            return low, high
         edges, scales = map(np.asarray, self.grids.target)  # pyright: ignore[reportArgumentType]
         return float(edges[0] - 4 * scales[0]), float(edges[-1] + 4 * scales[1])
 

@@ -129,7 +129,7 @@ class Prediction(AbstractPrediction):
         except NotImplementedError:
             values = np.quantile(self._simulated(4000), levels, axis=0)
         values = self._in_units(values.astype(np.float64))
-        return values if np.ndim(q) else values[0]
+        return values if np.ndim(q) else np.asarray(values[0])  # of a latent site it is one number
 
     def interval(self, level: float = 0.9) -> np.ndarray:
         """The central interval with probability `level`: lower and upper bounds, shape (2, rows, ...)."""

@@ -43,7 +43,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
             bdl.Normal(NOISE),
             standardize=False,
         ),
-        "train": {"inputs": "uniform", "max_rows": 30, "steps": 40_000, "learning_rate": 3e-3, "normalize": True},
+        "train": {"inputs": "uniform", "max_rows": 30, "steps": 54_000, "learning_rate": 3e-3, "normalize": True},
         "rows": 20,
         "draws": (256, 256),
         "tasks": 200,
