@@ -25,6 +25,7 @@ from bayesdl.cells import DataError, ModelError
 from bayesdl.engines import UnsupportedError
 from bayesdl.mixture import PriorMixture
 from bayesdl.model import AbstractModel, Program, TableProgram, as_model
+from bayesdl.pfn_certificate import doubts, in_a_line, table
 from bayesdl.pfn_training import Plan, trained
 from inference.amortized.answer import Answer, Context, LatentAnswer, condition
 from inference.amortized.bars import Grids
@@ -37,8 +38,6 @@ from inference.progress import AbstractProgress, Silent, as_progress
 from inference.result import AbstractLaw, AbstractResult, Predictor
 
 SMALLEST = 8  # rows of a padded data set, at least
-DOUBTFUL_GAP = 0.1  # nats
-DOUBTFUL_P = 0.01
 LARGEST = 8  # times as many rows as in training are refused
 PRETRAINED = Path(__file__).parent / "pretrained"
 
@@ -204,7 +203,12 @@ class PFN(AbstractEngine):
         if self.grids.latents is not None:
             of_site = functools.partial(LatentAnswer, self.network, cache, self.grids.latents)
             latents = {name: of_site(number) for number, name in enumerate(self.tasks.latents)}
-        info = {"outside": outside, "doubts": self.doubts, "answer": f"that of a PFN {self.line}", "network": self.hash}
+        info = {
+            "outside": outside,
+            "doubts": doubts(self.certificate),
+            "answer": f"that of a PFN {self.line}",
+            "network": self.hash,
+        }
         return Predictor(
             {}, law, info, covary=True, outside=functools.partial(self.new_inputs_outside, X.shape[1]), latents=latents
         )
@@ -281,42 +285,12 @@ class PFN(AbstractEngine):
     @property
     def line(self) -> str:
         """The certificate in a line."""
-        gaps = [row["gap"][0] for row in self.certificate["rows"] if row["gap"]]
-        engine = self.certificate.get("engine")
-        gap = "gap not known" if self.only_amortized else "gap not known (pfn.certify(bdl.NUTS()) measures it)"
-        if gaps:
-            gap = f"gap to the exact predictive {np.mean(gaps):.3f} nats"
-        elif engine:
-            of = f"{engine['num_tasks']} data sets of {engine['num_rows']} rows"
-            gap = f"gap to {engine['name']} {engine['gap'][0]:.3f} +- {engine['gap'][1]:.3f} nats ({of})"
-        calibrated = "" if self.calibration is None else f", calibration p = {self.calibration:.2g}"
-        return f"after {self.facts['data_sets']} data sets: {gap}{calibrated}"
-
-    @property
-    def calibration(self) -> float | None:
-        """The p-value of calibration at all numbers of rows, and of latent sites, together (Bonferroni); None without any."""
-        checked = [*self.certificate["rows"], *self.certificate["latents"]]
-        p = [one["p_uniform"] for one in checked if one["p_uniform"] is not None]
-        return min(1.0, len(p) * min(p)) if p else None
+        return f"after {self.facts['data_sets']} data sets: {in_a_line(self.certificate, not self.only_amortized)}"
 
     @property
     def only_amortized(self) -> bool:
         """Whether no other engine can answer for the model, as which kind of function it is is unknown too."""
         return isinstance(self.model, RandomBNN | PriorMixture)
-
-    @property
-    def doubts(self) -> list[str]:
-        """What the certificate says against the network, in words."""
-        found = []
-        gaps = [row["gap"] for row in self.certificate["rows"] if row["gap"]] or [
-            self.certificate.get("engine", {"gap": (0.0, 0.0)})["gap"]
-        ]
-        gap, error = np.mean([gap for gap, _ in gaps]), np.sqrt(np.mean([error**2 for _, error in gaps]) / len(gaps))
-        if not gap - 2 * error <= DOUBTFUL_GAP:
-            found.append(f"On data of its own prior it loses {gap:.2g} nats a prediction; train it for longer.")
-        if self.calibration is not None and not self.calibration >= DOUBTFUL_P:
-            found.append(f"Its probabilities are not calibrated on data of its own prior (p = {self.calibration:.2g}).")
-        return found
 
     def certify(self, engine: AbstractEngine, num_tasks: int = 32, num_rows: int | None = None, progress: Any = True) -> PFN:
         """The same PFN with its gap to another engine in the certificate: how much worse it predicts, in nats.
@@ -378,18 +352,7 @@ class PFN(AbstractEngine):
 
     def __str__(self) -> str:
         """The certificate as a table."""
-        import pandas as pd
-
-        shares = [f"{level:.0%}" for level in self.certificate["levels"]]
-        rows = [
-            {"rows": row["num_rows"], "nll": row["nll"], "p": row["p_uniform"]}
-            | dict(zip(("gap", "gap's error"), row["gap"] or (), strict=False))
-            | dict(zip(shares, row["coverage"] or (), strict=False))
-            | ({"calibration error": row["calibration_error"]} if row.get("calibration_error") is not None else {})
-            for row in self.certificate["rows"]
-        ]
-        table = pd.DataFrame(rows).dropna(axis=1, how="all").to_string(index=False, float_format="{:.3f}".format)
-        return f"{self!r}\n{table}"
+        return f"{self!r}\n{table(self.certificate)}"
 
 
 def arguments(problem: Problem) -> dict[str, Any]:
