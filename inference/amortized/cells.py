@@ -4,9 +4,9 @@
     query     likewise, t another learned token
 
 Each layer lets the rows attend to one another, column by column, and then the cells of each row. As cells know their row's
-target, a column's own effect on it shows at once. All columns share the same
-weights, so predictions do not depend on their order, and what is learned of one column holds for all. Unlike there, columns
-have no random marks, and every cell is told its row's target. A layer of p columns costs 2 (1 + p) times one of rows.
+target, a column's own effect on it shows at once. All columns share the same weights, so predictions do not depend on their
+order, and what is learned of one column holds for all. Unlike there, columns have no random marks, and every cell is told its
+row's target. A layer of p columns costs 2 (1 + p) times one of rows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from inference.amortized.layers import Layer, uniform, waves, wide
-from inference.amortized.network import AbstractNetwork, Cache, Shape
+from inference.amortized.network import AbstractNetwork, Cache, Ends, Shape
 from inference.keys import tagged
 
 
@@ -59,40 +59,24 @@ class CellNetwork(AbstractNetwork):
     shape: Shape = eqx.field(static=True)
     inputs: jax.Array
     inputs_bias: jax.Array
-    targets: jax.Array
     seen: jax.Array
     asked_for: jax.Array
     null: jax.Array
     layers: tuple[CellLayer, ...]
-    norm: jax.Array
-    decode: jax.Array
-    decode_bias: jax.Array
-    head: jax.Array
-    head_bias: jax.Array
-    latent_tokens: jax.Array
-    latent_heads: jax.Array
-    units: jax.Array | None
+    ends: Ends
 
     @classmethod
     def init(cls, shape: Shape, key: jax.Array) -> CellNetwork:
-        width, hidden = shape.width, shape.hidden
+        width = shape.width
         return cls(
             shape=shape,
             inputs=uniform(tagged(key, "inputs"), 1 + 2 * shape.frequencies, width),
             inputs_bias=jnp.zeros(width),
-            targets=uniform(tagged(key, "targets"), max(1, shape.num_classes), width),
             seen=jax.random.normal(tagged(key, "seen"), (width,)) / width**0.5,
             asked_for=jax.random.normal(tagged(key, "asked for"), (width,)) / width**0.5,
             null=jax.random.normal(tagged(key, "null"), (2, width)) / width**0.5,
             layers=tuple(CellLayer.init(shape, tagged(key, f"layer {number}")) for number in range(shape.layers)),
-            norm=jnp.ones(width),
-            decode=uniform(tagged(key, "decode"), width, hidden),
-            decode_bias=jnp.zeros(hidden),
-            head=jnp.zeros((hidden, shape.num_outputs)),
-            head_bias=jnp.zeros(shape.num_outputs),
-            latent_tokens=jax.random.normal(tagged(key, "latents"), (shape.num_latents, width)),
-            latent_heads=jnp.zeros((shape.num_latents, hidden, shape.latent_bars)),
-            units=None if shape.unit is None else uniform(tagged(key, "units"), 2, width),
+            ends=Ends.init(shape, key),
         )
 
     def embedded(self, X: jax.Array, target: jax.Array) -> jax.Array:
@@ -105,24 +89,14 @@ class CellNetwork(AbstractNetwork):
         read, (tasks, _, columns) = self.read(y, num_rows), X.shape
         null = jnp.broadcast_to(self.null[None], (tasks, 2, self.shape.width))
         null = jnp.concatenate([null[:, :1] + read.told[:, None], jnp.repeat(null[:, 1:], columns, 1)], 1)
-        h, kept = jnp.concatenate([null[:, None], self.embedded(X, read.tokens + wide(self.seen))], 1), []
-        lengths = (num_rows + 1).astype(jnp.int32)
-        for layer in self.layers:
-            kept.append(layer.kept(h, self.shape.heads))
-            h = layer(h, kept[-1], lengths)
-        return Cache(tuple(kept), lengths, read.units)
+        h = jnp.concatenate([null[:, None], self.embedded(X, read.tokens + wide(self.seen))], 1)
+        return self.kept(h, num_rows, read.units)
 
     def asked(self, cache: Cache, X: jax.Array) -> jax.Array:
-        return self.through(cache, self.embedded(X, wide(self.asked_for)))
+        return self.through(cache, self.embedded(X, wide(self.asked_for)))[:, :, 0]
 
     def asked_latents(self, cache: Cache) -> jax.Array:
         cells = cache.keys_values[0].shape[1] // len(cache.lengths)
-        sites, width = self.latent_tokens.shape
-        tokens = jnp.broadcast_to(self.latent_tokens[None, :, None], (len(cache.lengths), sites, cells, width))
-        return self.through(cache, tokens)
-
-    def through(self, cache: Cache, g: jax.Array) -> jax.Array:
-        """The targets' cells of rows that attend to the context, after the last layer."""
-        for layer, kept in zip(self.layers, cache.keys_values, strict=True):
-            g = layer(g, kept, cache.lengths)
-        return g[:, :, 0]
+        sites, width = self.ends.latent_tokens.shape
+        tokens = jnp.broadcast_to(self.ends.latent_tokens[None, :, None], (len(cache.lengths), sites, cells, width))
+        return self.through(cache, tokens)[:, :, 0]

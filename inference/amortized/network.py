@@ -28,8 +28,9 @@ import jax
 import jax.numpy as jnp
 
 from inference.amortized.bars import Grid, law
-from inference.amortized.layers import normalised, wide
+from inference.amortized.layers import normalised, uniform, wide
 from inference.amortized.moved import moved
+from inference.keys import tagged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,30 +85,63 @@ class Cache(eqx.Module):
     units: jax.Array | None
 
 
-class AbstractNetwork(eqx.Module):
-    """A network for a `Shape`.
+class Ends(eqx.Module):
+    """What networks of all kinds begin and end with.
 
     Attributes:
-        shape: its sizes.
         targets: embeddings of the classes, or of one number.
+        units: embedding of what is told of a context's units; None where it is read as it is.
+        latent_tokens: the tokens of latent sites.
         norm: of the last tokens.
         decode: from tokens to hidden units.
         decode_bias: likewise.
         head: from hidden units to logits of queries.
         head_bias: likewise.
         latent_heads: likewise of each latent site.
-        units: embedding of what is told of a context's units; None where it is read as it is.
+    """
+
+    targets: jax.Array
+    units: jax.Array | None
+    latent_tokens: jax.Array
+    norm: jax.Array
+    decode: jax.Array
+    decode_bias: jax.Array
+    head: jax.Array
+    head_bias: jax.Array
+    latent_heads: jax.Array
+
+    @classmethod
+    def init(cls, shape: Shape, key: jax.Array) -> Ends:
+        width, hidden = shape.width, shape.hidden
+        return cls(
+            targets=uniform(tagged(key, "targets"), max(1, shape.num_classes), width),
+            units=None if shape.unit is None else uniform(tagged(key, "units"), 2, width),
+            latent_tokens=jax.random.normal(tagged(key, "latents"), (shape.num_latents, width)),
+            norm=jnp.ones(width),
+            decode=uniform(tagged(key, "decode"), width, hidden),
+            decode_bias=jnp.zeros(hidden),
+            head=jnp.zeros((hidden, shape.num_outputs)),
+            head_bias=jnp.zeros(shape.num_outputs),
+            latent_heads=jnp.zeros((shape.num_latents, hidden, shape.latent_bars)),
+        )
+
+    def decoded(self, g: jax.Array) -> jax.Array:
+        """Hidden units of tokens after the last layer."""
+        return jax.nn.gelu(normalised(g, self.norm) @ self.decode + wide(self.decode_bias))
+
+
+class AbstractNetwork(eqx.Module):
+    """A network for a `Shape`.
+
+    Attributes:
+        shape: its sizes.
+        layers: each gives the keys and values of contexts, and tokens that have attended to these.
+        ends: what it begins and ends with.
     """
 
     shape: eqx.AbstractVar[Shape]
-    targets: eqx.AbstractVar[jax.Array]
-    norm: eqx.AbstractVar[jax.Array]
-    decode: eqx.AbstractVar[jax.Array]
-    decode_bias: eqx.AbstractVar[jax.Array]
-    head: eqx.AbstractVar[jax.Array]
-    head_bias: eqx.AbstractVar[jax.Array]
-    latent_heads: eqx.AbstractVar[jax.Array]
-    units: eqx.AbstractVar[jax.Array | None]
+    layers: eqx.AbstractVar[tuple]
+    ends: eqx.AbstractVar[Ends]
 
     @abc.abstractmethod
     def condition(self, X: jax.Array, y: jax.Array, num_rows: jax.Array) -> Cache:
@@ -133,28 +167,40 @@ class AbstractNetwork(eqx.Module):
 
     def predict(self, cache: Cache, X: jax.Array) -> jax.Array:
         """Logits of queries, shape (tasks, queries, outputs), given X of shape (tasks, queries, inputs)."""
-        return (self.decoded(self.asked(cache, X)) @ self.head + wide(self.head_bias)).astype(jnp.float32)
+        hidden = self.ends.decoded(self.asked(cache, X))
+        return (hidden @ self.ends.head + wide(self.ends.head_bias)).astype(jnp.float32)
 
     def latents(self, cache: Cache) -> jax.Array:
         """Logits of latent sites, shape (tasks, sites, bars)."""
-        hidden = self.decoded(self.asked_latents(cache))
-        return jnp.einsum("tsh,shb->tsb", hidden, self.latent_heads).astype(jnp.float32)
+        hidden = self.ends.decoded(self.asked_latents(cache))
+        return jnp.einsum("tsh,shb->tsb", hidden, self.ends.latent_heads).astype(jnp.float32)
 
-    def decoded(self, g: jax.Array) -> jax.Array:
-        """Hidden units of tokens after the last layer."""
-        return jax.nn.gelu(normalised(g, self.norm) @ self.decode + wide(self.decode_bias))
+    def kept(self, h: jax.Array, num_rows: jax.Array, units: jax.Array | None) -> Cache:
+        """What is kept of contexts, given their tokens, null rows first."""
+        lengths, kept = (num_rows + 1).astype(jnp.int32), []
+        for layer in self.layers:
+            kept.append(layer.kept(h, self.shape.heads))
+            h = layer(h, kept[-1], lengths)
+        return Cache(tuple(kept), lengths, units)
+
+    def through(self, cache: Cache, g: jax.Array) -> jax.Array:
+        """Tokens that attend to contexts, after the last layer."""
+        for layer, kept in zip(self.layers, cache.keys_values, strict=True):
+            g = layer(g, kept, cache.lengths)
+        return g
 
     def read(self, y: jax.Array, num_rows: jax.Array) -> Read:
         """Targets as the network reads them."""
-        none = jnp.zeros((len(y), self.shape.width), self.targets.dtype)
+        targets, embedding = self.ends.targets, self.ends.units
+        none = jnp.zeros((len(y), self.shape.width), targets.dtype)
         if self.shape.num_classes:
-            return Read(self.targets[y.astype(jnp.int32)], None, none)
+            return Read(targets[y.astype(jnp.int32)], None, none)
         units, told = None, none
-        if self.units is not None and self.shape.unit is not None:
+        if embedding is not None and self.shape.unit is not None:
             units = units_of(y, num_rows, self.shape.unit)
-            told = told_of(units, self.shape.unit).astype(self.units.dtype) @ self.units
+            told = told_of(units, self.shape.unit).astype(embedding.dtype) @ embedding
             y = (y - units[:, :1]) / units[:, 1:]
-        return Read(y[..., None].astype(self.targets.dtype) * wide(self.targets[0]), units, told)
+        return Read(y[..., None].astype(targets.dtype) * wide(targets[0]), units, told)
 
 
 @dataclasses.dataclass(frozen=True)

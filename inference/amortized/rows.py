@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from inference.amortized.layers import Layer, uniform, waves, wide
-from inference.amortized.network import AbstractNetwork, Cache, Shape
+from inference.amortized.network import AbstractNetwork, Cache, Ends, Shape
 from inference.keys import tagged
 
 
@@ -22,17 +22,9 @@ class RowNetwork(AbstractNetwork):
     shape: Shape = eqx.field(static=True)
     inputs: jax.Array
     inputs_bias: jax.Array
-    targets: jax.Array
     null: jax.Array
     layers: tuple[Layer, ...]
-    norm: jax.Array
-    decode: jax.Array
-    decode_bias: jax.Array
-    head: jax.Array
-    head_bias: jax.Array
-    latent_tokens: jax.Array
-    latent_heads: jax.Array
-    units: jax.Array | None
+    ends: Ends
 
     @classmethod
     def init(cls, shape: Shape, key: jax.Array) -> RowNetwork:
@@ -42,17 +34,9 @@ class RowNetwork(AbstractNetwork):
             shape=shape,
             inputs=uniform(tagged(key, "inputs"), features, width),
             inputs_bias=jnp.zeros(width),
-            targets=uniform(tagged(key, "targets"), max(1, shape.num_classes), width),
             null=jax.random.normal(tagged(key, "null"), (width,)) / width**0.5,
             layers=tuple(Layer.init(width, hidden, tagged(key, f"layer {number}")) for number in range(shape.layers)),
-            norm=jnp.ones(width),
-            decode=uniform(tagged(key, "decode"), width, hidden),
-            decode_bias=jnp.zeros(hidden),
-            head=jnp.zeros((hidden, shape.num_outputs)),
-            head_bias=jnp.zeros(shape.num_outputs),
-            latent_tokens=jax.random.normal(tagged(key, "latents"), (shape.num_latents, width)),
-            latent_heads=jnp.zeros((shape.num_latents, hidden, shape.latent_bars)),
-            units=None if shape.unit is None else uniform(tagged(key, "units"), 2, width),
+            ends=Ends.init(shape, key),
         )
 
     def embedded(self, X: jax.Array) -> jax.Array:
@@ -63,22 +47,12 @@ class RowNetwork(AbstractNetwork):
     def condition(self, X: jax.Array, y: jax.Array, num_rows: jax.Array) -> Cache:
         read = self.read(y, num_rows)
         null = jnp.broadcast_to(self.null[None, :], (len(X), self.shape.width)) + read.told
-        h, kept = jnp.concatenate([null[:, None, :], self.embedded(X) + read.tokens], 1), []
-        lengths = (num_rows + 1).astype(jnp.int32)
-        for layer in self.layers:
-            kept.append(layer.kept(h, self.shape.heads))
-            h = layer(h, kept[-1], lengths)
-        return Cache(tuple(kept), lengths, read.units)
+        h = jnp.concatenate([null[:, None, :], self.embedded(X) + read.tokens], 1)
+        return self.kept(h, num_rows, read.units)
 
     def asked(self, cache: Cache, X: jax.Array) -> jax.Array:
         return self.through(cache, self.embedded(X))
 
     def asked_latents(self, cache: Cache) -> jax.Array:
-        tokens = self.latent_tokens[None]
-        return self.through(cache, jnp.broadcast_to(tokens, (len(cache.lengths), *self.latent_tokens.shape)))
-
-    def through(self, cache: Cache, g: jax.Array) -> jax.Array:
-        """Tokens that attend to the context, after the last layer."""
-        for layer, kept in zip(self.layers, cache.keys_values, strict=True):
-            g = layer(g, kept, cache.lengths)
-        return g
+        tokens = self.ends.latent_tokens[None]
+        return self.through(cache, jnp.broadcast_to(tokens, (len(cache.lengths), *self.ends.latent_tokens.shape)))
