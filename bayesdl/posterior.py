@@ -22,9 +22,7 @@ from inference.mcmc.engine import AbstractMCMC
 from inference.problem import Problem
 from inference.program import WithParameters
 from inference.progress import as_progress
-from inference.result import AbstractLaw, AbstractResult, Approximation, Conditional, Draws, Predictor
-
-APPROXIMATION_DRAWS = 1000
+from inference.result import AbstractLaw, AbstractResult, AbstractUnpacking, Approximation, Conditional, Draws, Predictor
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -57,8 +55,7 @@ class Posterior:
             return self.raw.samples
         if isinstance(self.raw, Approximation):
             with precision_of(self.model):
-                key = named_key(jax.random.key(self.seed), "posterior draws")
-                drawn = self.raw.sample(key, APPROXIMATION_DRAWS)
+                drawn = self.raw.sample(self.draws_key, self.raw.num_draws)
                 return {name: np.asarray(value)[None] for name, value in drawn.items()}
         return {}
 
@@ -284,6 +281,11 @@ class Posterior:
 
         return posterior_html(self)
 
+    @property
+    def draws_key(self) -> jax.Array:
+        """Of the draws that stand for an approximation."""
+        return named_key(jax.random.key(self.seed), "posterior draws")
+
     @functools.cached_property
     def law(self) -> AbstractLaw:
         """Maps (one draw of the latent sites, key, *new data) to the law of new data."""
@@ -294,7 +296,8 @@ class Posterior:
         learned, problem = self.raw.learned, self.problem
         if learned:
             problem = dataclasses.replace(problem, program=WithParameters(problem.program, learned))
-        return self.model.law(problem, self.raw.expansion)
+        law = self.model.law(problem, self.raw.expansion)
+        return law if self.raw.unpacking is None else UnpackedLaw(law, self.raw.unpacking)
 
     @property
     def traceable(self) -> bool:
@@ -309,12 +312,27 @@ class Posterior:
 
     @functools.cached_property
     def latent_draws(self) -> dict[str, np.ndarray]:
-        """All draws of the latent sites in one axis, deterministic sites left out."""
+        """All draws of the latent sites in one axis, as `law` takes them; deterministic sites left out."""
+        if isinstance(self.raw, Approximation) and self.raw.unpacking is not None:
+            with precision_of(self.model):
+                return jax.tree.map(np.asarray, self.raw.packed_sample(self.draws_key, self.raw.num_draws))
         return {name: value for name, value in self._flat(self.samples).items() if name in self.problem.latents}
 
     @staticmethod
     def _flat(samples: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {name: value.reshape((-1, *value.shape[2:])) for name, value in samples.items()}
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class UnpackedLaw(AbstractLaw):
+    """A law that takes draws as they are kept."""
+
+    law: AbstractLaw
+    unpacking: AbstractUnpacking
+
+    def __call__(self, latents: dict, key: Any, *args: Any, **kwargs: Any) -> Conditional:
+        return self.law(self.unpacking(latents), key, *args, **kwargs)
 
 
 @jax.tree_util.register_dataclass

@@ -87,6 +87,14 @@ class Draws(AbstractResult):
         return cls(part("samples/"), part("stats/"), info, part("state/"))
 
 
+class AbstractUnpacking(abc.ABC):
+    """Maps a draw as it is kept to the program's sites; final classes are pytrees, as those of `AbstractLaw`."""
+
+    @abc.abstractmethod
+    def __call__(self, packed: dict) -> dict:
+        """Values of the program's sites."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Approximation(AbstractResult):
     """A distribution q(z; params) fitted to the posterior.
@@ -99,6 +107,10 @@ class Approximation(AbstractResult):
         expansion: values of the latent sites around which the network is linearised, or None.
         learned: values of the model's own `numpyro.param` sites, by name.
         info: facts about the run as plain data.
+        num_draws: draws that predictions use.
+        packed: maps (key, params) to one draw in a form that takes less memory, or None where there is none.
+        unpacking: from that form to the program's sites.
+        weighable: whether a thousand log weights can be computed in a minute or so.
     """
 
     params: dict[str, np.ndarray]
@@ -108,6 +120,10 @@ class Approximation(AbstractResult):
     expansion: dict[str, np.ndarray] | None = None
     learned: dict[str, Any] = dataclasses.field(default_factory=dict)
     info: dict[str, Any] = dataclasses.field(default_factory=dict)
+    num_draws: int = 1000
+    packed: Callable[[jax.Array, dict], dict[str, jax.Array]] | None = None
+    unpacking: AbstractUnpacking | None = None
+    weighable: bool = True
 
     def arrays(self) -> dict[str, np.ndarray]:
         expansion = self.expansion or {}
@@ -118,6 +134,10 @@ class Approximation(AbstractResult):
         """Draws from q, shape (num_samples, *site shape)."""
         return self._many_draws(jax.random.split(key, num_samples), self.params)
 
+    def packed_sample(self, key: jax.Array, num_samples: int) -> dict[str, jax.Array]:
+        """The draws of `sample` as they are kept."""
+        return self._many_packed(jax.random.split(key, num_samples), self.params)
+
     def log_weights(self, key: jax.Array, num_samples: int) -> jax.Array:
         """Log p(y, z) - log q(z) at draws z ~ q, shape (num_samples,); their mean is the ELBO."""
         return self._many_weights(jax.random.split(key, num_samples), self.params)
@@ -125,6 +145,10 @@ class Approximation(AbstractResult):
     @functools.cached_property
     def _many_draws(self) -> Callable:
         return many(self.draw)
+
+    @functools.cached_property
+    def _many_packed(self) -> Callable:
+        return many(self.draw if self.packed is None else self.packed)
 
     @functools.cached_property
     def _many_weights(self) -> Callable:

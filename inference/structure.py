@@ -15,6 +15,27 @@ class AbstractStructure(abc.ABC):  # noqa: B024
     """Base of all structures; engines look for the classes below by `isinstance`."""
 
 
+class AbstractProduct(abc.ABC):
+    """How a network multiplies by the weights of its layers; an engine may put its own in the place of `Plain`."""
+
+    @abc.abstractmethod
+    def __call__(self, name: str, h: Any, weight: Any) -> Any:
+        """H W', with W the array of weights that the network sees under this name.
+
+        Args:
+            name: of the weights.
+            h: inputs of the layer, shape (..., in), rows first.
+            weight: W, shape (out, in); an engine's product may ignore it.
+        """
+
+
+class Plain(AbstractProduct):
+    """The product itself."""
+
+    def __call__(self, name: str, h: Any, weight: Any) -> Any:
+        return h @ weight.T
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class LayeredNetwork(AbstractStructure):
     """A program whose likelihood sees the weights only through a network f(x; w).
@@ -26,12 +47,16 @@ class LayeredNetwork(AbstractStructure):
         linearized: given values w0 of all latent sites, the same program with the network replaced by
             f(x; w0) + J(x; w0) (w - w0).
         pyro_program: makes the same program in Pyro, taking torch tensors; None where it cannot be written so.
+        matrices: of the sites that the network sees, those by which it multiplies, with their shapes (out, in, ...).
+        multiplied: given a product, the same program with the network multiplying by it; None where its layers are not known.
     """
 
     weights: dict[str, str]
     scale_per_site: bool
     linearized: Callable[[dict], Callable]
     pyro_program: Callable[[], Callable] | None
+    matrices: dict[str, tuple[int, ...]]
+    multiplied: Callable[[AbstractProduct], Callable] | None
 
 
 class AbstractGaussianProcessRegression(AbstractStructure):

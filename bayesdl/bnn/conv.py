@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
-from bayesdl.bnn.networks import ACTIVATIONS, AbstractNetwork
+from bayesdl.bnn.networks import ACTIVATIONS, PLAIN, AbstractNetwork
 from bayesdl.cells import ModelError
 from bayesdl.language import Language
 from bayesdl.priors import Leaf
+from inference.structure import AbstractProduct
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,7 @@ class ConvNet(AbstractNetwork):
     channels: tuple[int, ...] = (8, 16)
     activation: str = "relu"
     residual: bool = False
+    multiplies: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("image", "channels"):
@@ -82,7 +84,7 @@ class ConvNet(AbstractNetwork):
         fan_in = cells * self.channels[-1]
         return tuple(leaves + both(len(self.convolutions), (num_outputs, fan_in), fan_in))
 
-    def apply(self, weights: dict[str, Any], X: Any, lang: Language) -> Any:
+    def apply(self, weights: dict[str, Any], X: Any, lang: Language, product: AbstractProduct = PLAIN) -> Any:
         activate = lang.activations[self.activation]
         self.refuse_layout(X.shape[1:])
         h = jnp.reshape(X, (X.shape[0], *self.image[:2], -1))
@@ -91,7 +93,8 @@ class ConvNet(AbstractNetwork):
         def next_convolution(h: Any) -> Any:
             nonlocal layer
             layer += 1
-            return convolve(h, weights[f"layer{layer - 1}.weight"], weights[f"layer{layer - 1}.bias"])
+            name = f"layer{layer - 1}.weight"
+            return convolve(name, h, weights[name], product) + weights[f"layer{layer - 1}.bias"][None, None, None, :]
 
         for _ in self.channels:
             h = activate(next_convolution(h))
@@ -99,8 +102,8 @@ class ConvNet(AbstractNetwork):
                 h = (h + next_convolution(activate(next_convolution(h)))) / math.sqrt(2)
             h = pool(h)
         flat = h.reshape(h.shape[0], -1)
-        weight, bias = weights[f"layer{layer}.weight"], weights[f"layer{layer}.bias"]
-        return flat @ weight.T / math.sqrt(flat.shape[1]) + bias[None, :]
+        name = f"layer{layer}.weight"
+        return product(name, flat, weights[name]) / math.sqrt(flat.shape[1]) + weights[f"layer{layer}.bias"][None, :]
 
 
 def both(layer: int, shape: tuple[int, ...], fan_in: int) -> list[Leaf]:
@@ -109,14 +112,14 @@ def both(layer: int, shape: tuple[int, ...], fan_in: int) -> list[Leaf]:
     return [weight, Leaf(f"layer{layer}.bias", shape[:1], fan_in, layer, True)]
 
 
-def convolve(h: Any, weight: Any, bias: Any) -> Any:
+def convolve(name: str, h: Any, weight: Any, product: AbstractProduct) -> Any:
     """A 3x3 convolution with zeros around, as one product: many networks side by side stay products of matrices."""
     rows, columns = h.shape[1:3]
     padded = jnp.pad(h, ((0, 0), (1, 1), (1, 1), (0, 0)))
     patches = jnp.stack([padded[:, i : i + rows, j : j + columns] for i in range(3) for j in range(3)], -1)
     flat = patches.reshape(*h.shape[:3], -1)  # channels, then places, as in the weights
     out, fan_in = weight.shape[0], weight[0].size
-    return flat @ weight.reshape(out, fan_in).T / math.sqrt(fan_in) + bias[None, None, None, :]
+    return product(name, flat, weight.reshape(out, fan_in)) / math.sqrt(fan_in)
 
 
 def pool(h: Any) -> Any:

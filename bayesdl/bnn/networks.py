@@ -9,7 +9,7 @@ import abc
 import dataclasses
 import itertools
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,9 @@ import jax.numpy as jnp
 from bayesdl.cells import ModelError
 from bayesdl.language import NUMPYRO, Language
 from bayesdl.priors import Leaf
+from inference.structure import AbstractProduct, Plain
 
+PLAIN = Plain()
 ACTIVATIONS = tuple(NUMPYRO.activations)
 SCALINGS = ("ntk", "standard")
 
@@ -27,17 +29,26 @@ class AbstractNetwork(abc.ABC):
 
     Attributes:
         activation: of all hidden layers; None where there is not one.
+        multiplies: whether all weights that are not biases are multiplied by through `product`.
     """
 
     activation: str | None = None
+    multiplies: ClassVar[bool] = False
 
     @abc.abstractmethod
     def leaves(self, num_inputs: int, num_outputs: int) -> tuple[Leaf, ...]:
         """The arrays of weights."""
 
     @abc.abstractmethod
-    def apply(self, weights: dict[str, Any], X: Any, lang: Language) -> Any:
-        """Outputs, shape (rows, num_outputs)."""
+    def apply(self, weights: dict[str, Any], X: Any, lang: Language, product: AbstractProduct = PLAIN) -> Any:
+        """Outputs, shape (rows, num_outputs).
+
+        Args:
+            weights: by name.
+            X: rows.
+            lang: the modelling language.
+            product: how to multiply by weights.
+        """
 
 
 def refuse_outputs(net: AbstractNetwork, leaves: tuple[Leaf, ...], X: Any, num_outputs: int, what: str) -> None:
@@ -59,6 +70,7 @@ class MLP(AbstractNetwork):
     hidden: tuple[int, ...] = (50,)
     activation: str = "tanh"
     scaling: str = "ntk"
+    multiplies: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if any(not isinstance(width, int) or width < 1 for width in self.hidden):
@@ -76,12 +88,12 @@ class MLP(AbstractNetwork):
             leaves.append(Leaf(f"layer{layer}.bias", (fan_out,), fan_in, layer, True))
         return tuple(leaves)
 
-    def apply(self, weights: dict[str, Any], X: Any, lang: Language) -> Any:
+    def apply(self, weights: dict[str, Any], X: Any, lang: Language, product: AbstractProduct = PLAIN) -> Any:
         activate, depth = lang.activations[self.activation], len(self.hidden)
         h = X
         for layer in range(depth + 1):
-            weight, bias = weights[f"layer{layer}.weight"], weights[f"layer{layer}.bias"]
-            h = (h @ weight.T) * self.gain(weight.shape[-1]) + bias[None, :]
+            name = f"layer{layer}.weight"
+            h = product(name, h, weights[name]) * self.gain(h.shape[-1]) + weights[f"layer{layer}.bias"][None, :]
             h = activate(h) if layer < depth else h
         return h
 
@@ -118,7 +130,7 @@ class EquinoxNetwork(AbstractNetwork):
             for name, leaf in named
         )
 
-    def apply(self, weights: dict[str, Any], X: Any, lang: Language) -> Any:
+    def apply(self, weights: dict[str, Any], X: Any, lang: Language, product: AbstractProduct = PLAIN) -> Any:
         import equinox as eqx
 
         named, structure, rest = self._arrays()

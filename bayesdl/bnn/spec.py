@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 
 from bayesdl import likelihoods, priors
-from bayesdl.bnn.networks import MLP, AbstractNetwork, EquinoxNetwork, refuse_outputs
+from bayesdl.bnn.networks import MLP, PLAIN, AbstractNetwork, EquinoxNetwork, refuse_outputs
 from bayesdl.data import TableFrame
 from bayesdl.language import NUMPYRO, Language
 from bayesdl.model import AbstractTableModel
 from bayesdl.priors.base import AbstractPrior, count_layers, replaced, without_numbers
 from bayesdl.priors.flow import LOG_SCALES
 from inference.problem import Problem
-from inference.structure import LayeredNetwork
+from inference.structure import AbstractProduct, LayeredNetwork
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +94,7 @@ class BNN(AbstractTableModel):
         num_targets: int = 1,
         lang: Language = NUMPYRO,
         around: dict | None = None,
+        product: AbstractProduct = PLAIN,
     ) -> None:
         """The NumPyro (or Pyro) program.
 
@@ -103,6 +104,7 @@ class BNN(AbstractTableModel):
             num_targets: target columns, or classes.
             lang: the modelling language.
             around: values of the sites around which the network is replaced by its linearisation.
+            product: how the network multiplies by its weights.
         """
         likelihood, net = self.likelihood, self.net
         num_inputs = int(X.shape[-1])  # torch's tracer gives sizes as tensors
@@ -112,7 +114,7 @@ class BNN(AbstractTableModel):
         with lang.plate("rows", X.shape[0]) as rows:
             if len(rows) < X.shape[0]:  # a minibatch; only NumPyro's engines ask for one
                 X, y = jnp.asarray(X)[rows], None if y is None else jnp.asarray(y)[rows]
-            f = net.apply(weights, X, lang) if around is None else linearized(net, weights, around, X)
+            f = net.apply(weights, X, lang, product) if around is None else linearized(net, weights, around, X)
             lang.sample("y", likelihood.law(f, parameters, lang), obs=y)
 
     def posed(self, frame: TableFrame, args: tuple, kwargs: dict) -> Problem:
@@ -137,6 +139,9 @@ class BNN(AbstractTableModel):
         def linear(around: dict) -> Any:
             return functools.partial(program, around=around)
 
+        def multiplied(product: AbstractProduct) -> Any:
+            return functools.partial(program, product=product)
+
         def pyro_program() -> Any:
             from bayesdl.interop.pyro import PYRO
 
@@ -147,6 +152,8 @@ class BNN(AbstractTableModel):
             scale_per_site=self.prior.scale_per_leaf,
             linearized=linear,
             pyro_program=pyro_program if self.network is None and self.prior.in_pyro else None,
+            matrices={leaf.name: leaf.shape for leaf in leaves if not leaf.is_bias},
+            multiplied=multiplied if self.net.multiplies else None,
         )
 
     def identified(self, site: str) -> bool:

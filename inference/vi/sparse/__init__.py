@@ -1,0 +1,1 @@
+"""Sparse subspace variational inference: a mean-field normal posterior over a budget of weights."""

@@ -1,0 +1,250 @@
+"""Sparse subspace variational inference: a mean-field normal posterior over a budget of weights, all others being zero.
+
+    max over S, phi of  E_q[log p(y | w)] - beta KL(q_phi(w_S) || p(w_S)),    |S| = density * (number of weights)
+
+Steps of an optimiser alternate with exchanges of the least useful weights of S for the most promising others. Only S is ever
+stored: indices, means, scales and the optimiser's state have its size. Reference: Li, Miao, Qiu and Zhang (2024),
+arXiv:2402.11025, whose code masks dense arrays; the growing of weights is that of Evci et al. (2020), arXiv:1911.11134.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro.distributions import Normal
+
+from inference.checkpoint import Checkpoint
+from inference.engine import AbstractEngine, choice, needs_gradients, positive, positive_integers
+from inference.problem import Problem, ProblemError
+from inference.progress import AbstractProgress, Silent
+from inference.result import Approximation
+from inference.structure import LayeredNetwork
+from inference.vi.sparse import accounts, saving
+from inference.vi.sparse.budget import ALLOCATIONS, patterns
+from inference.vi.sparse.choice import chosen_kernels
+from inference.vi.sparse.family import Sites, entry_law
+from inference.vi.sparse.kernels import KERNELS
+from inference.vi.sparse.layout import Layout
+from inference.vi.sparse.objective import Objective
+from inference.vi.sparse.pattern import Pattern
+from inference.vi.sparse.posterior import approximation, stored
+from inference.vi.sparse.products import ESTIMATORS
+from inference.vi.sparse.scores import REMOVALS
+from inference.vi.sparse.training import State, Training
+
+
+@dataclasses.dataclass(frozen=True)
+class SSVI(AbstractEngine):
+    """Sparse subspace variational inference for Bayesian neural networks (Li et al. 2024, arXiv:2402.11025).
+
+    Attributes:
+        density: active weights over all weights of the network, biases not counted; 1 is dense mean-field VI.
+        allocation: of the budget over layers: "uniform", "erk" (more for small layers) or "global" (decided while training).
+        structure: "unstructured"; "fan_in", the same number of inputs for each unit of a layer; "block:B", tiles of B x B
+            weights, the same number in each row of tiles; or "neurons", whole units.
+        dense_output: whether the output layer keeps all its weights; they count.
+        removal: what is removed first: "snr" (|mean| / sd), "evidence" (only where the evidence gains), "magnitude",
+            "mean_abs", "random", or a function of (mean, sd) whose lowest values go.
+        growth: what is added: "gradient" (the largest derivatives of the ELBO) or "random".
+        every: steps between two exchanges.
+        rate: share of the active weights in the first exchange; it decays along a cosine.
+        stop: share of the steps after which nothing is exchanged any more.
+        growth_batches: minibatches over which the gradient for growth is averaged.
+        estimator: of the noise of the weights: "local", "flipout" or "weights".
+        beta: what the KL divergence is multiplied by; 1 is the ELBO.
+        biases: "point" or "normal": what q is for biases.
+        kernel: how products are computed: "auto" measures; or "blocks", "fan_in", "neurons", "transient".
+        steps: optimiser steps.
+        batch_size: rows of a step; all of them where there are less.
+        optimizer: an optax optimiser of -ELBO / rows, or None for Adam.
+        learning_rate: Adam's at the start; it decays to zero along a cosine.
+        initial_scale: standard deviation of q at the start, and of weights that are added.
+        num_samples: draws of the network used by predictions.
+
+    Example:
+        >>> SSVI(density=0.05, structure="block:16").allocation
+        'uniform'
+    """
+
+    can_checkpoint: ClassVar[bool] = True
+
+    density: float = 0.1
+    allocation: str = "uniform"
+    structure: str = "unstructured"
+    dense_output: bool = True
+    removal: Any = "snr"
+    growth: str = "gradient"
+    every: int = 100
+    rate: float = 0.3
+    stop: float = 0.75
+    growth_batches: int = 4
+    estimator: str = "local"
+    beta: float = 1.0
+    biases: str = "point"
+    kernel: str = "auto"
+    steps: int = 10_000
+    batch_size: int = 128
+    optimizer: Any = None
+    learning_rate: float = 0.01
+    initial_scale: float = 0.02
+    num_samples: int = 100
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("allocation", ALLOCATIONS),
+            ("growth", ("gradient", "random")),
+            ("estimator", ESTIMATORS),
+            ("biases", ("point", "normal")),
+            ("kernel", ("auto", *KERNELS)),
+        ):
+            choice(self, name, allowed)
+        if not callable(self.removal):
+            choice(self, "removal", REMOVALS)
+        if self.optimizer is not None and not hasattr(self.optimizer, "update"):
+            raise ValueError(f"SSVI(optimizer={self.optimizer!r}): expected an optax optimiser such as optax.adam(1e-2).")
+        positive(self, "learning_rate", "initial_scale", "beta")
+        positive_integers(self, "steps", "batch_size", "every", "growth_batches", "num_samples")
+        for name, low in (("density", "0 <"), ("rate", "0 <="), ("stop", "0 <=")):
+            value = getattr(self, name)
+            if not (0 <= value <= 1) or (name == "density" and value == 0):
+                raise ValueError(f"SSVI({name}={value!r}): expected a number with {low} {name} <= 1.")
+        if not re.fullmatch(r"unstructured|fan_in|neurons|block:[1-9]\d*", str(self.structure)):
+            raise ValueError(
+                f"SSVI(structure={self.structure!r}): expected 'unstructured', 'fan_in', 'neurons' or 'block:B', e.g. 'block:16'."
+            )
+        if self.allocation == "global" and self.structure != "unstructured":
+            raise ValueError(f"SSVI(allocation='global', structure={self.structure!r}): a global budget is of single weights.")
+
+    def supports(self, problem: Problem) -> str | None:
+        network = problem.structure
+        if not isinstance(network, LayeredNetwork):
+            return "it needs the layers of a network, which bdl.BNN offers"
+        if network.multiplied is None:
+            return "the network does not say where it multiplies by weights; bdl.BNN(hidden=...) and bdl.ConvNet do"
+        reason = needs_gradients(problem)
+        if reason is not None:
+            return reason
+        for latent, seen in network.weights.items():
+            if seen not in network.matrices:
+                continue
+            law = entry_law(problem.trace[latent]["fn"])
+            if law is None or (seen != latent and not network.scale_per_site):
+                return f"the prior of '{seen}' has other latent variables for each weight"
+            if self.removal == "evidence" and not isinstance(law, Normal):
+                return f"removal='evidence' needs normal priors, and that of '{seen}' is {type(law).__name__}"
+        if len(problem.plates) != 1:
+            return "its data are not in one plate"
+        return None
+
+    def infer(
+        self,
+        problem: Problem,
+        *,
+        key: jax.Array,
+        progress: AbstractProgress = Silent(),
+        checkpoint: Checkpoint | None = None,
+    ) -> Approximation:
+        started = time.perf_counter()
+        training = self.training(problem, key)
+        data = jax.tree.map(jnp.asarray, (problem.args, dict(problem.kwargs)))
+        notes = padding_notes(training.layout.patterns)
+        for note in notes:
+            progress.note(f"SSVI: {note}")
+        run = saving.Run(training, checkpoint)
+        state, history, log = run.go(data, progress)
+        self.refuse_divergence(history)
+        info = {"objective": self.objective_name, "beta": self.beta, "exchanges": log, "notes": notes}
+        info |= self.costs(training, run, state) | {"seconds": time.perf_counter() - started}
+        return self.approximation(problem, training.layout, stored(state), -history, info)
+
+    def costs(self, training: Training, run: saving.Run, state: State) -> dict[str, Any]:
+        """What the run cost, and how its weights are kept, as plain data."""
+        layout, rows = training.layout, min(self.batch_size, training.total)
+        growth = min(rows * self.growth_batches, training.total)
+        return {
+            "patterns": {name: dataclasses.asdict(pattern) for name, pattern in layout.patterns.items()},
+            "kernels": dict(layout.kernels),
+            "active": accounts.active(layout, state.index),
+            "bytes": {
+                "parameters": accounts.bytes_of(state.params),
+                "index": accounts.bytes_of(state.index),
+                "optimizer": run.optimizer_bytes,
+                "temporary": run.temporary,
+            },
+            "operations": accounts.operations(layout, rows, self.every, growth, self.rate),
+        }
+
+    @property
+    def objective_name(self) -> str:
+        return "elbo" if self.beta == 1 else f"tempered_elbo(beta={self.beta:g})"
+
+    def refuse_divergence(self, history: np.ndarray) -> None:
+        """Refuses an objective that is not finite at the end.
+
+        Raises:
+            ProblemError: with the cure.
+        """
+        last = history[-max(1, len(history) // 20) :].mean()
+        if not np.isfinite(last):
+            raise ProblemError(
+                f"SSVI diverged: the ELBO is {last} at the end. Lower learning_rate (now {self.learning_rate}) or initial_scale "
+                f"(now {self.initial_scale})."
+            )
+
+    def training(self, problem: Problem, key: jax.Array) -> Training:
+        """What a run does."""
+        import optax
+
+        total = problem.data_plate[1]
+        if self.batch_size < total:
+            problem.minibatch(self.batch_size)
+        layout = self.layout(problem, min(self.batch_size, total))
+        optimizer = self.optimizer
+        if optimizer is None:
+            optimizer = optax.adam(optax.cosine_decay_schedule(self.learning_rate, self.steps))
+        objective = Objective(Sites(problem, self.biases), layout, self.beta, self.estimator)
+        return Training(self, objective, optimizer, total, key)
+
+    def layout(self, problem: Problem, rows: int) -> Layout:
+        """The stores of the network.
+
+        Raises:
+            BudgetError: where the budget leaves a layer empty, or a kernel does not fit.
+        """
+        shapes = problem.structure_as(LayeredNetwork).matrices
+        last = tuple(shapes)[-1:] if self.dense_output and len(shapes) > 1 else ()
+        found = patterns(shapes, self.density, self.allocation, self.structure, last)
+        return Layout(shapes, found, chosen_kernels(found, self.kernel, rows))
+
+    def restore(self, problem: Problem, arrays: dict, info: dict) -> Approximation:
+        params = {k.removeprefix("params/"): v for k, v in arrays.items() if k.startswith("params/")}
+        shapes = problem.structure_as(LayeredNetwork).matrices
+        found = {name: Pattern(**as_pattern(data)) for name, data in info["patterns"].items()}
+        for name, pattern in found.items():
+            pattern.check(params[f"{name}/index"], name)
+        return self.approximation(problem, Layout(shapes, found, info["kernels"]), params, arrays["losses"], info)
+
+    def approximation(
+        self, problem: Problem, layout: Layout, params: Mapping[str, Any], losses: np.ndarray, info: dict
+    ) -> Approximation:
+        return approximation(Sites(problem, self.biases), layout, dict(params), losses, info, self.num_samples)
+
+
+def as_pattern(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {**data, "shape": tuple(data["shape"]), "tile": tuple(data["tile"])}
+
+
+def padding_notes(found: Mapping[str, Pattern]) -> list[str]:
+    """Which layers are padded to whole tiles."""
+    return [
+        f"layer '{name}', shape {p.shape}, is padded to {p.padded} so that tiles of {p.tile[0]} x {p.tile[1]} divide it."
+        for name, p in found.items()
+        if p.padded != p.shape
+    ]

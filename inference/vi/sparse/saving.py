@@ -1,0 +1,137 @@
+"""A run of SSVI from its start, or from a checkpoint, to its end, block by block.
+
+What is saved is all that the loop holds, after whole blocks and exchanges, so a run that was killed ends with the same numbers to
+the bit as one that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from inference.checkpoint import Checkpoint, Folder
+from inference.progress import AbstractProgress
+from inference.vi.sparse import accounts
+from inference.vi.sparse.training import State, Training
+
+LIBRARIES = ("jax", "numpyro", "optax")  # whose versions change a run
+KERNEL = "kernel of "
+
+
+class Run:
+    """A run, its functions compiled."""
+
+    def __init__(self, training: Training, checkpoint: Checkpoint | None) -> None:
+        self.training, self.checkpoint = training, checkpoint
+        self.temporary: dict[str, int] = {}
+        self.optimizer_bytes = 0
+
+    def go(self, data: tuple, progress: AbstractProgress) -> tuple[State, np.ndarray, list[dict]]:
+        """The state at the end, the objective at each step, and what was exchanged when."""
+        with self.folder() as folder:
+            state = self.training.start()
+            history = np.full(self.training.engine.steps, np.nan, np.float32)
+            shares = np.zeros(self.training.engine.steps // self.training.engine.every + 1, np.float32)
+            done = 0
+            saved = None if folder is None else folder.load()
+            if saved:
+                arrays, done = saved
+                state = jax.tree.unflatten(jax.tree.structure(state), restored(state, arrays))
+                history, shares = arrays["history"], arrays["shares"]
+            self.optimizer_bytes = accounts.bytes_of(state.optimizer)
+            state = self.loop(state, done, history, shares, data, progress, folder)
+        return state, history, self.log(shares)
+
+    def loop(
+        self,
+        state: State,
+        done: int,
+        history: np.ndarray,
+        shares: np.ndarray,
+        data: tuple,
+        progress: AbstractProgress,
+        folder: Folder | None,
+    ) -> State:
+        """Steps number `done` to the last."""
+        engine, training = self.training.engine, self.training
+        block = self.compiled("block", training.block, state, whole(0), whole(1), data)
+        exchange = self.compiled("exchange", training.exchange, state, whole(0), real(0.0), data) if engine.rate else None
+        progress.start(engine.steps, "SSVI")
+        progress.advance(done) if done else None
+        last = done
+        try:
+            while done < engine.steps:
+                count = min(engine.every, engine.steps - done)
+                state, values = block(state, whole(done), whole(count), data)
+                history[done : done + count] = np.asarray(values)[:count]
+                done += count
+                rate = training.rate(done)
+                if exchange is not None and rate > 0 and count == engine.every:
+                    state, share = exchange(state, whole(done), real(rate), data)
+                    shares[done // engine.every] = share
+                shown = f"{100 * shares[done // engine.every]:.1f} %"
+                progress.advance(count, elbo=f"{history[done - count : done].mean():.5g}", exchanged=shown)
+                if folder is not None and self.checkpoint is not None and (
+                    done - last >= self.checkpoint.every or done == engine.steps
+                ):
+                    folder.save(flattened(state) | {"history": history, "shares": shares}, done)
+                    last = done
+        finally:
+            progress.close()
+        return state
+
+    def compiled(self, name: str, function: Any, *args: Any) -> Any:
+        """A compiled function; the memory that it needs besides its arguments is noted."""
+        made = jax.jit(function).lower(*args).compile()
+        self.temporary[name] = int(made.memory_analysis().temp_size_in_bytes)
+        return made
+
+    def log(self, shares: np.ndarray) -> list[dict]:
+        """The exchanges: after which step, and what share of the exchangeable tiles."""
+        every = self.training.engine.every
+        return [{"step": i * every, "share": round(float(share), 6)} for i, share in enumerate(shares) if share > 0]
+
+    def folder(self) -> Any:
+        """The checkpoint's folder, or None."""
+        if self.checkpoint is None:
+            return contextlib.nullcontext(None)
+        training = self.training
+        model_of_data, model = training.sites.problem.fingerprint()
+        identity = {
+            "engine": engine_facts(training),
+            "key": np.asarray(jax.random.key_data(training.key)).tolist(),
+            "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+            "data": model_of_data,
+            "model": model,
+            "precision": "double" if jax.config.jax_enable_x64 else "single",  # pyright: ignore[reportAttributeAccessIssue]
+        }
+        return Folder(self.checkpoint.path, identity, {})
+
+
+def engine_facts(training: Training) -> dict[str, Any]:
+    """The settings as plain data, functions and optimisers by what they print, and the kernels."""
+    settings = training.engine.as_data() | {KERNEL + name: kernel for name, kernel in training.layout.kernels.items()}
+    return {name: value if isinstance(value, str | int | float | None) else type(value).__name__ for name, value in settings.items()}
+
+
+def whole(number: int) -> jax.Array:
+    return jnp.asarray(number, jnp.int32)
+
+
+def real(number: float) -> jax.Array:
+    return jnp.asarray(number, jnp.float32)
+
+
+def flattened(state: State) -> dict[str, np.ndarray]:
+    """The arrays of a state by number."""
+    return {f"state/{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+
+
+def restored(state: State, arrays: dict[str, np.ndarray]) -> list[jax.Array]:
+    """The leaves of a state of this structure."""
+    return [jnp.asarray(arrays[f"state/{i}"]) for i in range(len(jax.tree.leaves(state)))]

@@ -1,0 +1,204 @@
+"""The loop of SSVI: compiled blocks of optimiser steps, and between them compiled exchanges of tiles."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from inference.keys import named
+from inference.vi.sparse.budget import GLOBAL
+from inference.vi.sparse.family import Sites, scale_of, softplus_inverse, widened
+from inference.vi.sparse.growth import Gradient, best, best_of_layers
+from inference.vi.sparse.layout import Layout
+from inference.vi.sparse.objective import Objective
+from inference.vi.sparse.products import Ignored
+from inference.vi.sparse.rewire import Plan, largest, moved, moved_state, plan
+from inference.vi.sparse.scores import evidence_gain, score
+
+if TYPE_CHECKING:
+    from inference.vi.sparse.engine import SSVI
+
+
+class State(NamedTuple):
+    """All that a run needs to go on.
+
+    Attributes:
+        params: "weights" of each store (mean, raw scale), "points", and "normals" (loc, raw scale).
+        optimizer: the state of the optimiser.
+        index: the active tiles of each store.
+    """
+
+    params: dict[str, Any]
+    optimizer: Any
+    index: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Training:
+    """What is done in a run; all functions are pure, and random numbers depend on the number of the step alone.
+
+    Attributes:
+        engine: the settings.
+        objective: with the layout of the weights.
+        optimizer: of optax.
+        total: rows of the data.
+        key: of the run.
+    """
+
+    engine: SSVI
+    objective: Objective
+    optimizer: Any
+    total: int
+    key: jax.Array
+
+    @property
+    def layout(self) -> Layout:
+        return self.objective.layout
+
+    @property
+    def sites(self) -> Sites:
+        return self.objective.sites
+
+    def start(self) -> State:
+        """Random tiles, means drawn from the prior of the active weights, and zero biases."""
+        key, layout = named(self.key, "start"), self.layout
+        index = {name: pattern.draw(named(key, f"index {name}")) for name, pattern in layout.patterns.items()}
+        points = {name: jnp.zeros(self.sites.problem.latents[name]) for name in self.sites.points}
+        loc = self.sites.start(named(key, "sites"))
+        raw = softplus_inverse(self.engine.initial_scale)
+        normals = {name: {"loc": value, "raw": jnp.full_like(value, raw)} for name, value in loc.items()}
+        priors = self.priors(loc | points)
+        weights = {}
+        for name, pattern in layout.patterns.items():
+            draw = jax.random.normal(named(key, f"means {name}"), pattern.values_shape)
+            mean = draw * self.prior_sd(name, index[name], priors)
+            weights[name] = {"mean": mean, "raw": jnp.full_like(mean, raw)}
+        params = {"weights": weights, "points": points, "normals": normals}
+        return State(params, self.optimizer.init(params), index)
+
+    def priors(self, u: Mapping[str, Any]) -> dict[str, Any]:
+        """The priors of the layers' weights, given unconstrained values of the other sites."""
+        problem = self.sites.problem
+        values = {name: self.sites.transform(name)(u[name]) if name in self.sites.normals else u[name] for name in u}
+        ignored = Ignored(self.layout)
+        rows = jnp.zeros(1, jnp.int32)
+        return self.sites.joint(values, ignored, rows, problem.args, problem.kwargs).priors
+
+    def prior_sd(self, store: str, index: Any, priors: Mapping[str, Any]) -> Any:
+        """The prior's sd of each stored weight."""
+        found = jnp.zeros(self.layout.patterns[store].values_shape)
+        for layer, mask in self.layout.member_masks(store, index):
+            found = jnp.where(mask, widened(priors[layer], self.layout, layer).sd, found)
+        return found
+
+    def rows(self, key: jax.Array, size: int) -> Any:
+        """Numbers of random rows; None for all of them."""
+        return None if size >= self.total else jax.random.randint(named(key, "rows"), (size,), 0, self.total)
+
+    def step(self, i: Any, state: State, data: tuple) -> tuple[State, Any]:
+        """One step of the optimiser, and the tempered ELBO before it."""
+        import optax
+
+        key = jax.random.fold_in(named(self.key, "steps"), i)
+        rows = self.rows(key, self.engine.batch_size)
+
+        def loss(params: Any) -> Any:
+            return -self.objective.value(params, state.index, rows, named(key, "draws"), data) / self.total
+
+        value, gradient = jax.value_and_grad(loss)(state.params)
+        updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.params)
+        return State(optax.apply_updates(state.params, updates), optimizer, state.index), -value * self.total
+
+    def block(self, state: State, first: Any, count: Any, data: tuple) -> tuple[State, Any]:
+        """`count` steps from number `first` on, and the tempered ELBO at each, in an array for the longest block."""
+        values = jnp.zeros(self.engine.every)
+
+        def body(j: Any, carry: tuple) -> tuple:
+            state, values = carry
+            state, value = self.step(first + j, state, data)
+            return state, values.at[j].set(value)
+
+        return jax.lax.fori_loop(0, count, body, (state, values))
+
+    def exchange(self, state: State, i: Any, rate: Any, data: tuple) -> tuple[State, Any]:
+        """The state after an exchange, and the share of the active tiles that were exchanged."""
+        key = jax.random.fold_in(named(self.key, "exchanges"), i)
+        gradients, priors = self.gradients(state, key, data)
+        plans = {}
+        for store, pattern in self.layout.patterns.items():
+            most = largest(pattern, self.engine.rate)
+            if most:
+                plans[store] = self.plan(store, most, state, gradients, priors, rate, named(key, store))
+        weights = dict(state.params["weights"])
+        for name, made in plans.items():
+            raw = softplus_inverse(self.engine.initial_scale)
+            weights[name] = {
+                "mean": moved(made, weights[name]["mean"], 0.0),
+                "raw": moved(made, weights[name]["raw"], raw),
+            }
+        params = state.params | {"weights": weights}
+        optimizer = moved_state(self.optimizer, state.optimizer, params, plans)
+        index = state.index | {name: made.index for name, made in plans.items()}
+        exchanged = sum((made.fresh.sum() for made in plans.values()), jnp.zeros((), jnp.int32))
+        places = sum(made.fresh.size for made in plans.values())
+        return State(params, optimizer, index), exchanged / max(places, 1)
+
+    def plan(self, store: str, most: int, state: State, gradients: Mapping, priors: Mapping, rate: Any, key: jax.Array) -> Plan:
+        """What is exchanged in one store."""
+        pattern, index = self.layout.patterns[store], state.index[store]
+        leaf, removal = state.params["weights"][store], self.engine.removal
+        mean, sd, prior_sd = leaf["mean"], scale_of(leaf["raw"]), self.prior_sd(store, index, priors)
+        inside = pattern.inside(index)
+        scores = jnp.where(inside, score(removal, mean, sd, prior_sd, named(key, "removal")), 0.0).sum((2, 3))
+        gains = jnp.ones(pattern.index_shape, bool)
+        if removal == "evidence":
+            gains = jnp.where(inside, evidence_gain(mean, sd, prior_sd), 0.0).sum((2, 3)) > 0
+        members = self.layout.members(store)
+        if self.engine.growth == "random":
+            gradients = {name: at_random(gradients[name], named(key, f"growth {name}")) for name, _ in members}
+        if store == GLOBAL:
+            comparable = [
+                (start, gradients[name]._replace(weight=widened(priors[name], self.layout, name).sd)) for name, start in members
+            ]
+            candidates = best_of_layers(index, comparable, most)
+        else:
+            candidates = best(pattern, index, gradients[store], most)
+        return plan(pattern, index, scores, gains, candidates, rate, named(key, "rounding"))
+
+    def gradients(self, state: State, key: jax.Array, data: tuple) -> tuple[dict[str, Gradient], dict[str, Any]]:
+        """The factors of the gradient by each layer's weights, and their priors."""
+        rows = self.rows(key, self.engine.batch_size * self.engine.growth_batches)
+
+        def likelihood(probes: Any) -> Any:
+            terms, inputs = self.objective.terms(state.params, state.index, rows, named(key, "draws"), data, probes)
+            return terms.likelihood / self.total, inputs
+
+        probes = {name: jnp.zeros(shape) for name, shape in self.output_shapes(state, rows, key, data).items()}
+        outputs, inputs = jax.grad(likelihood, has_aux=True)(probes)
+        loc = {name: leaf["loc"] for name, leaf in state.params["normals"].items()}
+        return {name: Gradient(outputs[name].T, inputs[name]) for name in probes}, self.priors(loc | state.params["points"])
+
+    def output_shapes(self, state: State, rows: Any, key: jax.Array, data: tuple) -> dict[str, tuple[int, int]]:
+        """(rows, out) of each layer, a convolution's places being rows."""
+        none = {name: jnp.zeros((1, 1)) for name in self.layout.shapes}
+
+        def inputs() -> Any:
+            return self.objective.terms(state.params, state.index, rows, key, data, none)[1]
+
+        return {name: (h.shape[1], self.layout.flat_shape(name)[0]) for name, h in jax.eval_shape(inputs).items()}
+
+    def rate(self, i: int) -> float:
+        """The share of the active tiles to exchange after i steps: a cosine from `rate` to 0 at `stop`."""
+        end = self.engine.stop * self.engine.steps
+        return 0.0 if i >= end else self.engine.rate / 2 * (1 + math.cos(math.pi * i / end))
+
+
+def at_random(gradient: Gradient, key: jax.Array) -> Gradient:
+    """Factors of noise in the place of a gradient: what grows is then chosen at random."""
+    outputs = jax.random.normal(named(key, "outputs"), gradient.outputs.shape)
+    return Gradient(outputs, jax.random.normal(named(key, "inputs"), gradient.inputs.shape))
