@@ -30,6 +30,7 @@ from bayesdl.engines import (
     NUTS,
     SGHMC,
     SGLD,
+    SSVI,
     VI,
     CyclicalSGMCMC,
     ExactGP,
@@ -55,8 +56,8 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    """`bayesdl.plots`, `bayesdl.sklearn` and `bayesdl.PFN` are imported when they are first used."""
-    if name in ("plots", "sklearn"):
+    """`bayesdl.plots`, `bayesdl.sklearn`, `bayesdl.sparse` and `bayesdl.PFN` are imported when they are first used."""
+    if name in ("plots", "sklearn", "sparse"):
         return importlib.import_module(f"bayesdl.{name}")
     if name == "PFN":
         return importlib.import_module("bayesdl.pfn").PFN
@@ -72,6 +73,7 @@ __all__ = [
     "PFN",
     "SGHMC",
     "SGLD",
+    "SSVI",
     "VI",
     "Bernoulli",
     "BundleError",
@@ -104,5 +106,6 @@ __all__ = [
     "prior_report",
     "priors",
     "sbc",
+    "sparse",
     "vi",
 ]

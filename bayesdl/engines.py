@@ -16,10 +16,11 @@ from inference.torch.gpytorch_gp import GPyTorchGP
 from inference.torch.pyro_nuts import PyroNUTS
 from inference.vi.engine import VI
 from inference.vi.laplace import Laplace
+from inference.vi.sparse.engine import SSVI
 
 ENGINES: tuple[type[AbstractEngine], ...] = (
     *(NUTS, HMC, MCLMC, SGLD, SGHMC, CyclicalSGMCMC),
-    *(VI, Laplace, ExactGP, GPyTorchGP, PyroNUTS),
+    *(VI, Laplace, SSVI, ExactGP, GPyTorchGP, PyroNUTS),
 )
 
 EXACT_ROWS = 3000  # a Cholesky factor of this size takes about a second on two cores

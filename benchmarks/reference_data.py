@@ -34,3 +34,14 @@ def uci(name: str) -> dict[str, np.ndarray]:
 def posteriordb(name: str) -> dict:
     """Data and reference moments of a posteriordb posterior."""
     return json.loads(find(f"posteriordb/{name}.json").read_text())
+
+
+def mnist() -> dict[str, np.ndarray]:
+    """MNIST: X_train, y_train, X_test, y_test; pixels in rows, from 0 to 1."""
+    with np.load(find("mnist.npz")) as archive:
+        data = dict(archive)
+    for part in ("train", "test"):
+        images = data.pop(next(name for name in data if part in name and data[name].ndim == 3))
+        data[f"X_{part}"] = (images.reshape(len(images), -1) / 255).astype(np.float32)
+        data[f"y_{part}"] = data.pop(next(name for name in data if part in name and data[name].ndim == 1)).astype(int)
+    return data

@@ -158,26 +158,30 @@ class SSVI(AbstractEngine):
         for note in notes:
             progress.note(f"SSVI: {note}")
         run = saving.Run(training, checkpoint)
-        state, history, log = run.go(data, progress)
-        self.refuse_divergence(history)
-        info = {"objective": self.objective_name, "beta": self.beta, "exchanges": log, "notes": notes}
+        state, terms, log = run.go(data, progress)
+        losses = -np.asarray(training.objective.value(terms.T))
+        self.refuse_divergence(losses)
+        last = terms[-self.every :].astype(float)
+        info: dict[str, Any] = {"objective": self.objective_name, "beta": self.beta, "exchanges": log, "notes": notes}
+        info |= {"elbo": saving.elbo_of(last), "divergence": float(last[:, 1].mean()), "rows": training.total}
         info |= self.costs(training, run, state) | {"seconds": time.perf_counter() - started}
-        return self.approximation(problem, training.layout, stored(state), -history, info)
+        return self.approximation(problem, training.layout, stored(state), losses, info)
 
     def costs(self, training: Training, run: saving.Run, state: State) -> dict[str, Any]:
         """What the run cost, and how its weights are kept, as plain data."""
-        layout, rows = training.layout, min(self.batch_size, training.total)
-        growth = min(rows * self.growth_batches, training.total)
+        sizes = {"optimizer": run.optimizer_bytes, "temporary": run.temporary}
+        return self.kept(training.layout, stored(state), training.total) | {"bytes_in_training": sizes}
+
+    def kept(self, layout: Layout, params: Mapping[str, Any], total: int) -> dict[str, Any]:
+        """How weights are kept, and what a step with them costs."""
+        rows = min(self.batch_size, total)
+        growth = min(rows * self.growth_batches, total)
+        index = {name: params[f"{name}/index"] for name in layout.patterns}
         return {
             "patterns": {name: dataclasses.asdict(pattern) for name, pattern in layout.patterns.items()},
             "kernels": dict(layout.kernels),
-            "active": accounts.active(layout, state.index),
-            "bytes": {
-                "parameters": accounts.bytes_of(state.params),
-                "index": accounts.bytes_of(state.index),
-                "optimizer": run.optimizer_bytes,
-                "temporary": run.temporary,
-            },
+            "active": accounts.active(layout, index),
+            "bytes": accounts.bytes_of(dict(params)),
             "operations": accounts.operations(layout, rows, self.every, growth, self.rate),
         }
 
@@ -185,13 +189,13 @@ class SSVI(AbstractEngine):
     def objective_name(self) -> str:
         return "elbo" if self.beta == 1 else f"tempered_elbo(beta={self.beta:g})"
 
-    def refuse_divergence(self, history: np.ndarray) -> None:
+    def refuse_divergence(self, losses: np.ndarray) -> None:
         """Refuses an objective that is not finite at the end.
 
         Raises:
             ProblemError: with the cure.
         """
-        last = history[-max(1, len(history) // 20) :].mean()
+        last = -losses[-max(1, len(losses) // 20) :].mean()
         if not np.isfinite(last):
             raise ProblemError(
                 f"SSVI diverged: the ELBO is {last} at the end. Lower learning_rate (now {self.learning_rate}) or initial_scale "

@@ -27,7 +27,7 @@ from inference.problem import Problem
 from inference.program import Subsampled, WholePlates
 from inference.structure import AbstractProduct, LayeredNetwork
 from inference.vi.sparse.layout import Layout
-from inference.vi.sparse.products import normals
+from inference.vi.sparse.products import Ignored, normals
 
 NORMAL_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
 START_DRAWS = 16  # of the prior, whose mean is where the normal sites start
@@ -153,6 +153,19 @@ class Sites:
             assert law is not None  # `supports` has refused it
             priors[seen] = Prior(law, 1.0 if seen == latent else sites[seen]["value"].reshape(-1)[0])
         return Joint(likelihood, rest, priors)
+
+    def priors(self, layout: Layout, values: Mapping[str, Any]) -> dict[str, Prior]:
+        """The priors of the layers' weights, given all other sites."""
+        problem = self.problem
+        return self.joint(values, Ignored(layout), jnp.zeros(1, jnp.int32), problem.args, problem.kwargs).priors
+
+
+def prior_sds(layout: Layout, store: str, index: Any, priors: Mapping[str, Prior]) -> Any:
+    """The prior's sd of each stored weight."""
+    found = jnp.ones(layout.patterns[store].values_shape)
+    for layer, mask in layout.member_masks(store, index):
+        found = jnp.where(mask, widened(priors[layer], layout, layer).sd, found)
+    return found
 
 
 def kl_of_weights(layout: Layout, index: Mapping, mean: Mapping, sd: Mapping, priors: Mapping[str, Prior], key: Any) -> Any:

@@ -72,7 +72,7 @@ class Objective:
             density = density - (NORMAL_ENTROPY + jnp.log(sd)).sum() - jnp.sum(slope)
         return values, density
 
-    def value(self, params: Mapping, index: Mapping, rows: Any, key: jax.Array, data: tuple) -> jax.Array:
+    def value(self, terms: Any) -> Any:
         """The tempered ELBO."""
-        terms, _ = self.terms(params, index, rows, key, data)
-        return terms.likelihood - self.beta * terms.divergence
+        likelihood, divergence = terms
+        return likelihood - self.beta * divergence

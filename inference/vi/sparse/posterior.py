@@ -58,6 +58,8 @@ class Unpacking(AbstractUnpacking):
     def surroundings(self, others: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The scale between each matrix of weights and its latent site, and the deterministic sites."""
         problem, weights = self.sites.problem, self.sites.weights
+        if all(latent == seen for latent, seen in self.sites.network.weights.items()):
+            return dict.fromkeys(weights, 1.0), {}
         assert self.sites.network.multiplied is not None
         program = WholePlates(self.sites.network.multiplied(Ignored(self.layout)))
         ones = {site: jnp.ones(problem.latents[site]) for site in weights.values()}

@@ -57,7 +57,7 @@ class SparseProduct(AbstractProduct):
         self.second = None if second is None else dict(layout.layers(index, second))
 
     def __call__(self, name: str, h: Any, weight: Any) -> Any:
-        columns = h.reshape(-1, h.shape[-1]).T
+        columns = jnp.asarray(h).reshape(-1, h.shape[-1]).T
         out = self.columns(name, columns)
         if self.probes is not None:
             out, self.inputs[name] = out + self.probes[name].T, columns

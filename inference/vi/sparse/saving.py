@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from inference.checkpoint import Checkpoint, Folder
+from inference.keys import named
 from inference.progress import AbstractProgress
 from inference.vi.sparse import accounts
 from inference.vi.sparse.training import State, Training
@@ -32,10 +33,10 @@ class Run:
         self.optimizer_bytes = 0
 
     def go(self, data: tuple, progress: AbstractProgress) -> tuple[State, np.ndarray, list[dict]]:
-        """The state at the end, the objective at each step, and what was exchanged when."""
+        """The state at the end, the terms of the ELBO at each step, shape (steps, 2), and what was exchanged when."""
         with self.folder() as folder:
-            state = self.training.start()
-            history = np.full(self.training.engine.steps, np.nan, np.float32)
+            state = jax.jit(self.training.start)(named(self.training.key, "start"))
+            history = np.full((self.training.engine.steps, 2), np.nan, np.float32)
             shares = np.zeros(self.training.engine.steps // self.training.engine.every + 1, np.float32)
             done = 0
             saved = None if folder is None else folder.load()
@@ -75,7 +76,7 @@ class Run:
                     state, share = exchange(state, whole(done), real(rate), data)
                     shares[done // engine.every] = share
                 shown = f"{100 * shares[done // engine.every]:.1f} %"
-                progress.advance(count, elbo=f"{history[done - count : done].mean():.5g}", exchanged=shown)
+                progress.advance(count, elbo=f"{elbo_of(history[done - count : done]):.5g}", exchanged=shown)
                 if folder is not None and self.checkpoint is not None and (
                     done - last >= self.checkpoint.every or done == engine.steps
                 ):
@@ -117,6 +118,11 @@ def engine_facts(training: Training) -> dict[str, Any]:
     """The settings as plain data, functions and optimisers by what they print, and the kernels."""
     settings = training.engine.as_data() | {KERNEL + name: kernel for name, kernel in training.layout.kernels.items()}
     return {name: value if isinstance(value, str | int | float | None) else type(value).__name__ for name, value in settings.items()}
+
+
+def elbo_of(terms: np.ndarray) -> float:
+    """The mean over steps."""
+    return float((terms[:, 0] - terms[:, 1]).mean())
 
 
 def whole(number: int) -> jax.Array:

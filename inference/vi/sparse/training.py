@@ -12,11 +12,10 @@ import jax.numpy as jnp
 
 from inference.keys import named
 from inference.vi.sparse.budget import GLOBAL
-from inference.vi.sparse.family import Sites, scale_of, softplus_inverse, widened
+from inference.vi.sparse.family import Prior, Sites, prior_sds, scale_of, softplus_inverse, widened
 from inference.vi.sparse.growth import Gradient, best, best_of_layers
 from inference.vi.sparse.layout import Layout
 from inference.vi.sparse.objective import Objective
-from inference.vi.sparse.products import Ignored
 from inference.vi.sparse.rewire import Plan, largest, moved, moved_state, plan
 from inference.vi.sparse.scores import evidence_gain, score
 
@@ -64,59 +63,50 @@ class Training:
     def sites(self) -> Sites:
         return self.objective.sites
 
-    def start(self) -> State:
+    def start(self, key: jax.Array) -> State:
         """Random tiles, means drawn from the prior of the active weights, and zero biases."""
-        key, layout = named(self.key, "start"), self.layout
+        layout = self.layout
         index = {name: pattern.draw(named(key, f"index {name}")) for name, pattern in layout.patterns.items()}
         points = {name: jnp.zeros(self.sites.problem.latents[name]) for name in self.sites.points}
         loc = self.sites.start(named(key, "sites"))
         raw = softplus_inverse(self.engine.initial_scale)
         normals = {name: {"loc": value, "raw": jnp.full_like(value, raw)} for name, value in loc.items()}
-        priors = self.priors(loc | points)
+        priors = self.priors({"normals": normals, "points": points})
         weights = {}
         for name, pattern in layout.patterns.items():
             draw = jax.random.normal(named(key, f"means {name}"), pattern.values_shape)
-            mean = draw * self.prior_sd(name, index[name], priors)
+            mean = draw * prior_sds(layout, name, index[name], priors)
             weights[name] = {"mean": mean, "raw": jnp.full_like(mean, raw)}
         params = {"weights": weights, "points": points, "normals": normals}
         return State(params, self.optimizer.init(params), index)
 
-    def priors(self, u: Mapping[str, Any]) -> dict[str, Any]:
-        """The priors of the layers' weights, given unconstrained values of the other sites."""
-        problem = self.sites.problem
-        values = {name: self.sites.transform(name)(u[name]) if name in self.sites.normals else u[name] for name in u}
-        ignored = Ignored(self.layout)
-        rows = jnp.zeros(1, jnp.int32)
-        return self.sites.joint(values, ignored, rows, problem.args, problem.kwargs).priors
-
-    def prior_sd(self, store: str, index: Any, priors: Mapping[str, Any]) -> Any:
-        """The prior's sd of each stored weight."""
-        found = jnp.zeros(self.layout.patterns[store].values_shape)
-        for layer, mask in self.layout.member_masks(store, index):
-            found = jnp.where(mask, widened(priors[layer], self.layout, layer).sd, found)
-        return found
+    def priors(self, params: Mapping[str, Any]) -> dict[str, Prior]:
+        """The priors of the layers' weights at the centre of q for the other sites."""
+        normals = {name: self.sites.transform(name)(leaf["loc"]) for name, leaf in params["normals"].items()}
+        return self.sites.priors(self.layout, normals | dict(params["points"]))
 
     def rows(self, key: jax.Array, size: int) -> Any:
         """Numbers of random rows; None for all of them."""
         return None if size >= self.total else jax.random.randint(named(key, "rows"), (size,), 0, self.total)
 
     def step(self, i: Any, state: State, data: tuple) -> tuple[State, Any]:
-        """One step of the optimiser, and the tempered ELBO before it."""
+        """One step of the optimiser, and the terms of the ELBO before it: likelihood and divergence."""
         import optax
 
         key = jax.random.fold_in(named(self.key, "steps"), i)
         rows = self.rows(key, self.engine.batch_size)
 
         def loss(params: Any) -> Any:
-            return -self.objective.value(params, state.index, rows, named(key, "draws"), data) / self.total
+            terms, _ = self.objective.terms(params, state.index, rows, named(key, "draws"), data)
+            return -self.objective.value(terms) / self.total, jnp.stack(terms)
 
-        value, gradient = jax.value_and_grad(loss)(state.params)
+        gradient, terms = jax.grad(loss, has_aux=True)(state.params)
         updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.params)
-        return State(optax.apply_updates(state.params, updates), optimizer, state.index), -value * self.total
+        return State(optax.apply_updates(state.params, updates), optimizer, state.index), terms
 
     def block(self, state: State, first: Any, count: Any, data: tuple) -> tuple[State, Any]:
-        """`count` steps from number `first` on, and the tempered ELBO at each, in an array for the longest block."""
-        values = jnp.zeros(self.engine.every)
+        """`count` steps from number `first` on, and the terms at each, in an array for the longest block, shape (every, 2)."""
+        values = jnp.zeros((self.engine.every, 2))
 
         def body(j: Any, carry: tuple) -> tuple:
             state, values = carry
@@ -152,7 +142,7 @@ class Training:
         """What is exchanged in one store."""
         pattern, index = self.layout.patterns[store], state.index[store]
         leaf, removal = state.params["weights"][store], self.engine.removal
-        mean, sd, prior_sd = leaf["mean"], scale_of(leaf["raw"]), self.prior_sd(store, index, priors)
+        mean, sd, prior_sd = leaf["mean"], scale_of(leaf["raw"]), prior_sds(self.layout, store, index, priors)
         inside = pattern.inside(index)
         scores = jnp.where(inside, score(removal, mean, sd, prior_sd, named(key, "removal")), 0.0).sum((2, 3))
         gains = jnp.ones(pattern.index_shape, bool)
@@ -180,8 +170,7 @@ class Training:
 
         probes = {name: jnp.zeros(shape) for name, shape in self.output_shapes(state, rows, key, data).items()}
         outputs, inputs = jax.grad(likelihood, has_aux=True)(probes)
-        loc = {name: leaf["loc"] for name, leaf in state.params["normals"].items()}
-        return {name: Gradient(outputs[name].T, inputs[name]) for name in probes}, self.priors(loc | state.params["points"])
+        return {name: Gradient(outputs[name].T, inputs[name]) for name in probes}, self.priors(state.params)
 
     def output_shapes(self, state: State, rows: Any, key: jax.Array, data: tuple) -> dict[str, tuple[int, int]]:
         """(rows, out) of each layer, a convolution's places being rows."""

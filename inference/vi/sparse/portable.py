@@ -1,0 +1,224 @@
+"""Sparse networks as small files: indices and moments, read and computed by NumPy alone.
+
+This module imports nothing but NumPy and the standard library, so a program that only predicts needs neither JAX nor bayesdl: it
+may be copied beside it. `bayesdl.sparse.export` writes the files, in the safetensors format:
+
+    LAYER/counts   active weights in each row of W, shape (out,)          only for sparse layers
+    LAYER/columns  their inputs, row after row, 16 bits where they fit    only for sparse layers
+    LAYER/mean     of the active weights, or of all weights of a dense layer, shape (out, in)
+    LAYER/sd       likewise
+    LAYER/bias     shape (out,)
+
+and, in its header, what the network is and how inputs and targets are scaled.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FORMAT = "bayesdl sparse network"
+TYPES = {"F32": np.float32, "I32": np.int32, "U16": np.uint16, "U32": np.uint32}
+ACTIVATIONS: dict[str, Any] = {
+    "tanh": np.tanh,
+    "relu": lambda x: np.maximum(x, 0),
+    "gelu": lambda x: x * (1 + erf(x / math.sqrt(2))) / 2,
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "sine": np.sin,
+    "erf": lambda x: erf(x),
+}
+
+
+def erf(x: np.ndarray) -> np.ndarray:
+    return np.vectorize(math.erf, otypes=[float])(x).astype(x.dtype)
+
+
+class FileError(ValueError):
+    """A file that is not a sparse network, or is damaged."""
+
+
+class SparseNetwork:
+    """A sparse Bayesian network.
+
+    Args:
+        arrays: as in the module's docstring.
+        about: what the network is.
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
+        self.arrays, self.about = arrays, about
+
+    @property
+    def layers(self) -> list[str]:
+        return list(self.about["layers"])
+
+    @property
+    def num_active(self) -> int:
+        """Weights that are not zero."""
+        return sum(self.arrays[f"{name}/mean"].size for name in self.layers)
+
+    def places(self, layer: str) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of the active weights of a sparse layer."""
+        counts = self.arrays[f"{layer}/counts"]
+        return np.repeat(np.arange(len(counts)), counts), self.arrays[f"{layer}/columns"].astype(np.int64)
+
+    def matrix(self, layer: str, values: np.ndarray) -> np.ndarray:
+        """W, shape (out, in), from the values of its active weights."""
+        if f"{layer}/counts" not in self.arrays:
+            return values
+        out = np.zeros(self.about["layers"][layer], np.float32)
+        out[self.places(layer)] = values
+        return out
+
+    def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """One draw of the active weights of each layer."""
+        found = {}
+        for layer in self.layers:
+            mean, sd = self.arrays[f"{layer}/mean"], self.arrays[f"{layer}/sd"]
+            found[layer] = mean + sd * rng.standard_normal(mean.shape, dtype=np.float32)
+        return found
+
+    def outputs(self, X: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
+        """F(x; w), shape (rows, outputs), in the model's own units.
+
+        Args:
+            X: rows as the model was fitted to, in their own units.
+            weights: values of the active weights of each layer.
+        """
+        h = np.asarray(X, np.float32).reshape(len(X), -1)
+        if "inputs/shift" in self.arrays:
+            h = (h - self.arrays["inputs/shift"]) / self.arrays["inputs/scale"]
+        network = self.about["network"]
+        return convolutional(self, network, h, weights) if network["kind"] == "ConvNet" else perceptron(self, network, h, weights)
+
+    def linear(self, layer: str, h: np.ndarray, weights: dict[str, np.ndarray], gain: float) -> np.ndarray:
+        """Gain * h W' + b."""
+        return gain * (h @ self.matrix(layer, weights[layer]).T) + self.arrays[f"{layer}/bias"]
+
+    def predict(self, X: np.ndarray, num_samples: int = 100, seed: int = 0) -> dict[str, np.ndarray]:
+        """Class probabilities, or mean and standard deviation of the target, over draws of the network.
+
+        Args:
+            X: rows as the model was fitted to.
+            num_samples: draws of the weights.
+            seed: of the draws.
+        """
+        rng = np.random.default_rng(seed)
+        outputs = np.stack([self.outputs(X, self.draw(rng)) for _ in range(num_samples)])
+        target = self.about["target"]
+        if target["kind"] == "class":
+            return {"probabilities": class_probabilities(outputs).mean(0), "classes": np.array(target["classes"])}
+        sigma = np.exp(target["sigma"][0] + target["sigma"][1] * rng.standard_normal((num_samples, 1, 1)))
+        sd = np.sqrt(outputs.var(0) + (sigma**2).mean(0))
+        shift, scale = np.array(target["shift"]), np.array(target["scale"])
+        return {"mean": shift + scale * outputs.mean(0), "std": scale * sd}
+
+
+def class_probabilities(outputs: np.ndarray) -> np.ndarray:
+    """Of logits; one logit is that of the second class."""
+    if outputs.shape[-1] == 1:
+        outputs = np.concatenate([np.zeros_like(outputs), outputs], -1)
+    shifted = np.exp(outputs - outputs.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)
+
+
+def perceptron(net: SparseNetwork, network: dict, h: np.ndarray, weights: dict) -> np.ndarray:
+    activate = ACTIVATIONS[network["activation"]]
+    for number, layer in enumerate(net.layers):
+        h = net.linear(layer, h, weights, gain_of(network, h.shape[-1]))
+        h = activate(h) if number + 1 < len(net.layers) else h
+    return h
+
+
+def gain_of(network: dict, fan_in: int) -> float:
+    return 1 / math.sqrt(fan_in) if network["scaling"] == "ntk" else 1.0
+
+
+def convolutional(net: SparseNetwork, network: dict, h: np.ndarray, weights: dict) -> np.ndarray:
+    activate = ACTIVATIONS[network["activation"]]
+    layers = iter(net.layers)
+    h = h.reshape(len(h), *network["image"][:2], -1)
+
+    def convolution(h: np.ndarray) -> np.ndarray:
+        flat = patches(h)
+        return net.linear(next(layers), flat, weights, 1 / math.sqrt(flat.shape[-1]))
+
+    for _ in network["channels"]:
+        h = activate(convolution(h))
+        if network["residual"]:
+            h = (h + convolution(activate(convolution(h)))) / math.sqrt(2)
+        h = pool(h)
+    flat = h.reshape(len(h), -1)
+    return net.linear(next(layers), flat, weights, 1 / math.sqrt(flat.shape[-1]))
+
+
+def patches(h: np.ndarray) -> np.ndarray:
+    """The 3x3 surroundings of each place, channels first."""
+    rows, columns = h.shape[1:3]
+    padded = np.pad(h, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    found = np.stack([padded[:, i : i + rows, j : j + columns] for i in range(3) for j in range(3)], -1)
+    return found.reshape(*h.shape[:3], -1)
+
+
+def pool(h: np.ndarray) -> np.ndarray:
+    """Means of 2x2 cells."""
+    rows, columns = h.shape[1] // 2, h.shape[2] // 2
+    return h[:, : 2 * rows, : 2 * columns].reshape(len(h), rows, 2, columns, 2, h.shape[3]).mean((2, 4))
+
+
+def load(path: str | Path) -> SparseNetwork:
+    """Reads a file that `bayesdl.sparse.export` wrote.
+
+    Raises:
+        FileError: for another file, or indices that are not sorted, not unique or out of range.
+    """
+    content = Path(path).read_bytes()
+    try:
+        size = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + size])
+        about = json.loads(header.pop("__metadata__")["about"])
+        if about["format"] != FORMAT:
+            raise KeyError(about["format"])
+        arrays = {name: array_of(entry, content[8 + size :]) for name, entry in header.items()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise FileError(f"{path} is damaged or not a sparse network ({type(error).__name__}: {error}).") from None
+    network = SparseNetwork(arrays, about)
+    for layer in network.layers:
+        check(network, layer)
+    return network
+
+
+def array_of(entry: dict, content: bytes) -> np.ndarray:
+    start, end = entry["data_offsets"]
+    if entry["dtype"] == "BF16":  # the upper half of a float32
+        wide = np.frombuffer(content[start:end], np.uint16).astype(np.uint32) << 16
+        return wide.view(np.float32).reshape(entry["shape"])
+    return np.frombuffer(content[start:end], TYPES[entry["dtype"]]).reshape(entry["shape"])
+
+
+def check(network: SparseNetwork, layer: str) -> None:
+    """Refuses an index that does not fit its layer.
+
+    Raises:
+        FileError: saying what is wrong.
+    """
+    out, width = network.about["layers"][layer]
+    mean = network.arrays[f"{layer}/mean"]
+    if f"{layer}/counts" not in network.arrays:
+        if mean.shape != (out, width):
+            raise FileError(f"Layer '{layer}' has weights of shape {mean.shape}, expected {(out, width)}.")
+        return
+    counts, columns = network.arrays[f"{layer}/counts"].astype(np.int64), network.arrays[f"{layer}/columns"].astype(np.int64)
+    if len(counts) != out or counts.sum() != len(columns) or len(columns) != len(mean):
+        raise FileError(f"Layer '{layer}' has {len(mean)} weights, {len(columns)} indices and counts of {counts.sum()}: not the same.")
+    if len(columns) and columns.max() >= width:
+        raise FileError(f"The index of layer '{layer}' is out of range: got {columns.max()}, expected 0..{width - 1}.")
+    rows = np.repeat(np.arange(out), counts)
+    steps = np.diff(columns)[np.diff(rows) == 0]
+    if (steps <= 0).any():
+        what = "not unique" if (steps == 0).any() else "not sorted"
+        raise FileError(f"The index of layer '{layer}' is {what} in each row.")

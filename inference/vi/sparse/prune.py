@@ -1,0 +1,87 @@
+"""A smaller budget for a fitted q: the tiles of the lowest score leave, without further training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from inference.vi.sparse.budget import patterns
+from inference.vi.sparse.family import Sites, prior_sds
+from inference.vi.sparse.kernels import fitting
+from inference.vi.sparse.layout import Layout
+from inference.vi.sparse.pattern import BudgetError, Pattern
+from inference.vi.sparse.scores import score
+
+if TYPE_CHECKING:
+    from inference.vi.sparse.engine import SSVI
+
+
+def pruned(
+    engine: SSVI, sites: Sites, layout: Layout, params: Mapping[str, Any], density: float | None
+) -> tuple[Layout, dict[str, Any]]:
+    """The layout and the parameters that are left.
+
+    Raises:
+        BudgetError: for a density that is not smaller, or that leaves a layer empty.
+    """
+    if density is None:
+        counts = {name: gaining(sites, layout, params, name) for name in layout.patterns}
+        removal = "evidence"
+    else:
+        if not 0 < density < engine.density:
+            raise BudgetError(f"rebudget(density={density!r}): expected a number between 0 and {engine.density:g}, that of the fit.")
+        if engine.density == 1:
+            raise BudgetError("The fit is dense: fit with SSVI(density=...) below 1 to have weights that can leave one by one.")
+        dense = tuple(name for name, pattern in layout.patterns.items() if pattern.is_dense)
+        wanted = patterns(layout.shapes, density, engine.allocation, engine.structure, dense)
+        counts = {name: min(pattern.count, wanted[name].count) for name, pattern in layout.patterns.items()}
+        removal = engine.removal
+    found, kept = {}, dict(params)
+    for name, pattern in layout.patterns.items():
+        found[name] = pattern if counts[name] == pattern.count else dataclasses.replace(pattern, count=counts[name])
+        if counts[name] == pattern.count:
+            continue
+        scores = tile_scores(sites, layout, params, name, removal)
+        places = np.sort(np.argsort(-scores, axis=1)[:, : counts[name]], axis=1)
+        for part in ("index", "mean", "scale"):
+            value = np.asarray(params[f"{name}/{part}"])
+            kept[f"{name}/{part}"] = np.take_along_axis(value, places.reshape(*places.shape, *[1] * (value.ndim - 2)), axis=1)
+    kernels = {name: layout.kernels[name] if layout.kernels[name] in fitting(p) else fitting(p)[0] for name, p in found.items()}
+    return Layout(layout.shapes, found, kernels), kept
+
+
+def tile_scores(sites: Sites, layout: Layout, params: Mapping[str, Any], store: str, removal: Any) -> np.ndarray:
+    """The score of each tile of a store, shape (G, k)."""
+    index, mean, sd = (jnp.asarray(params[f"{store}/{part}"]) for part in ("index", "mean", "scale"))
+    prior_sd = prior_sds(layout, store, index, fitted_priors(sites, layout, params))
+    inside = layout.patterns[store].inside(index)
+    return np.asarray(jnp.where(inside, score(removal, mean, sd, prior_sd, jax.random.key(0)), 0.0).sum((2, 3)))
+
+
+def gaining(sites: Sites, layout: Layout, params: Mapping[str, Any], store: str) -> int:
+    """The tiles of a store without which the evidence is not larger.
+
+    Raises:
+        BudgetError: for a structure in which groups have equal counts, or where none is left.
+    """
+    pattern: Pattern = layout.patterns[store]
+    if pattern.is_dense:
+        return pattern.count
+    if pattern.per_row:
+        raise BudgetError("The evidence removes other numbers of tiles in each row: give rebudget a density, for this structure.")
+    kept = int((tile_scores(sites, layout, params, store, "evidence") >= 0).sum())
+    if kept == 0:
+        raise BudgetError(f"Without any of its weights layer '{store}' has more evidence: this network is too large for its data.")
+    return kept
+
+
+def fitted_priors(sites: Sites, layout: Layout, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The priors of the weights at the centre of q."""
+    values = {name: jnp.asarray(params[f"{name}/point"]) for name in sites.points}
+    values |= {name: sites.transform(name)(jnp.asarray(params[f"{name}/loc"])) for name in sites.normals}
+    return sites.priors(layout, values)
