@@ -236,13 +236,16 @@ def export(post: Posterior, path: str | Path, bfloat16: bool = False) -> Path:
         ModelError: for a model that such a file cannot hold.
     """
     raw, unpacking = unpacking_of(post)
+    from safetensors.numpy import save
+
     arrays = exported_arrays(post, raw, unpacking)
     about = {"format": FORMAT, **network_facts(post, raw, unpacking)}
-    kinds = {name: "BF16" for name in arrays if bfloat16 and name.endswith(("/mean", "/sd"))}
+    if bfloat16:
+        arrays |= {name: value.astype(jnp.bfloat16) for name, value in arrays.items() if name.endswith(("/mean", "/sd"))}
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_bytes(as_safetensors(arrays, kinds, about))
+        beside.write_bytes(save(arrays, {"about": json.dumps(about)}))
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
@@ -334,17 +337,3 @@ def sigma_of(post: Posterior, raw: Approximation) -> list[float]:
         return [float(np.ravel(raw.params[f"sigma/{part}"])[0]) for part in ("loc", "scale")]
     fixed = post.model.likelihood.scale / post.frame.target.scale[0]  # pyright: ignore
     return [math.log(fixed), 0.0]
-
-
-def as_safetensors(arrays: dict[str, np.ndarray], kinds: dict[str, str], about: dict) -> bytes:
-    """A file in the safetensors format, arrays of kind BF16 rounded to it."""
-    from safetensors import serialize
-
-    names = {"float32": "float32", "uint16": "uint16", "uint32": "uint32", "int32": "int32"}
-    parts = {}
-    for name, array in arrays.items():
-        bf16 = kinds.get(name) == "BF16"
-        data = np.asarray(array).astype(jnp.bfloat16) if bf16 else np.asarray(array)
-        kind = "bfloat16" if bf16 else names[data.dtype.name]
-        parts[name] = {"dtype": kind, "shape": list(data.shape), "data": np.ascontiguousarray(data).tobytes()}
-    return serialize(parts, {"about": json.dumps(about)})

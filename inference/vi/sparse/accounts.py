@@ -44,3 +44,8 @@ def operations(layout: Layout, rows: int, every: int, growth_rows: int, rate: fl
 def bytes_of(tree: Any) -> int:
     """Of all arrays of a tree."""
     return int(sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)))
+
+
+def total(layout: Layout) -> int:
+    """All weights of the network."""
+    return sum(map(math.prod, layout.shapes.values()))
