@@ -1,8 +1,8 @@
 """What can be done with a fit by `bayesdl.SSVI`: its costs, a smaller budget, small files, torch, a NumPyro guide.
 
-    post = bayesdl.fit(model, X, y, engine=bayesdl.SSVI(density=0.05))
-    print(bayesdl.sparse.report(post))
-    bayesdl.sparse.export(post, "network.sparse")     # predicts with NumPy alone
+post = bayesdl.fit(model, X, y, engine=bayesdl.SSVI(density=0.05))
+print(bayesdl.sparse.report(post))
+bayesdl.sparse.export(post, "network.sparse")     # predicts with NumPy alone
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -27,7 +26,6 @@ from bayesdl.posterior import Posterior
 from inference.result import Approximation
 from inference.vi.sparse.engine import SSVI
 from inference.vi.sparse.family import Sites
-from inference.vi.sparse.layout import Layout
 from inference.vi.sparse.pattern import BudgetError
 from inference.vi.sparse.portable import FORMAT
 from inference.vi.sparse.portable import load as load
@@ -107,7 +105,9 @@ def shares(exchanges: list[dict]) -> str:
     if not exchanges:
         return ""
     first, last = exchanges[0], exchanges[-1]
-    return f", of {100 * first['share']:.1f} % after step {first['step']} to {100 * last['share']:.1f} % after step {last['step']}"
+    return (
+        f", of {100 * first['share']:.1f} % after step {first['step']} to {100 * last['share']:.1f} % after step {last['step']}"
+    )
 
 
 def report(post: Posterior) -> SparseReport:
@@ -137,7 +137,9 @@ def report(post: Posterior) -> SparseReport:
     }
     total, active = sum(map(math.prod, layout.shapes.values())), sum(info["active"].values())
     sizes, work = info["bytes_in_training"], info["operations"]
-    others = sum(np.asarray(value).nbytes for name, value in raw.params.items() if name.rpartition("/")[0] not in layout.patterns)
+    others = sum(
+        np.asarray(value).nbytes for name, value in raw.params.items() if name.rpartition("/")[0] not in layout.patterns
+    )
     dense = 2 * 4 * total + others
     return SparseReport(
         layers,
@@ -314,7 +316,9 @@ def network_facts(post: Posterior, raw: Approximation, unpacking: Unpacking) -> 
     """
     model, columns, target = post.model, post.frame.columns, post.frame.target
     if not isinstance(model, BNN) or any(columns.levels):
-        raise ModelError("Only a BNN whose inputs are all numbers can be exported: encode categories as columns of numbers first.")
+        raise ModelError(
+            "Only a BNN whose inputs are all numbers can be exported: encode categories as columns of numbers first."
+        )
     net = model.net
     network = {"kind": type(net).__name__} | dataclasses.asdict(net) if isinstance(net, MLP | ConvNet) else None
     if network is None:

@@ -44,7 +44,7 @@ LARGE = {
     "block:32": {"structure": "block:32", "kernel": "blocks"},
     "auto": {},
 }
-UCI = ("boston", "energy", "wine", "concrete", "yacht")
+UCI = ("boston", "energy", "wine", "kin8nm", "naval")
 UCI_SPLITS = 5
 
 
@@ -102,7 +102,9 @@ def cost(_: str) -> dict:
             "kernels": dict(layout.kernels),
         }
     dense = rows["dense"]
-    print(f"{'':<12}{'density':>9}{'stored':>9}{'with Adam':>11}{'XLA temp':>10}{'exchange':>10}{'operations':>12}{'by XLA':>8}")
+    print(
+        f"{'':<12}{'density':>9}{'stored':>9}{'with Adam':>11}{'XLA temp':>10}{'exchange':>10}{'operations':>12}{'by XLA':>8}"
+    )
     for name, row in rows.items():
         ratios = [row[key] / dense[key] for key in ("stored", "persistent")]
         temp = [row["temporary"][key] / dense["temporary"]["step"] for key in ("step", "exchange")]
@@ -136,12 +138,19 @@ def speed_at(density: float, rounds: int = 40, steps: int = 3) -> dict:
             times[name].append([(time.process_time() - cpu) / steps, (time.perf_counter() - wall) / steps])
     low = {name: np.percentile(values, 25, axis=0) for name, values in times.items()}
     rows = {
-        name: {"cpu_ms": 1e3 * cpu, "wall_ms": 1e3 * wall, "faster_cpu": low["dense"][0] / cpu, "faster_wall": low["dense"][1] / wall}
+        name: {
+            "cpu_ms": 1e3 * cpu,
+            "wall_ms": 1e3 * wall,
+            "faster_cpu": low["dense"][0] / cpu,
+            "faster_wall": low["dense"][1] / wall,
+        }
         for name, (cpu, wall) in low.items()
     }
     for name, row in rows.items():
         row["kernels"] = compiled[name][3]
-        print(f"{density:<6g}{name:<12}{row['cpu_ms']:>8.2f} CPU ms {row['faster_cpu']:>6.2f}x, wall {row['faster_wall']:>6.2f}x")
+        print(
+            f"{density:<6g}{name:<12}{row['cpu_ms']:>8.2f} CPU ms {row['faster_cpu']:>6.2f}x, wall {row['faster_wall']:>6.2f}x"
+        )
     return rows
 
 
@@ -232,8 +241,11 @@ def uci_sets(_: str) -> dict:
                 jax.clear_caches()
         found[name] = rows
         gap = np.array(rows["0.2"]) - np.array(rows["dense"])
-        print(f"{name:<10}dense {np.mean(rows['dense']):.3f}  20 % {np.mean(rows['0.2']):.3f}  difference {gap.mean():+.3f} "
-              f"+- {gap.std(ddof=1) / np.sqrt(len(gap)):.3f}", flush=True)
+        print(
+            f"{name:<10}dense {np.mean(rows['dense']):.3f}  20 % {np.mean(rows['0.2']):.3f}  difference {gap.mean():+.3f} "
+            f"+- {gap.std(ddof=1) / np.sqrt(len(gap)):.3f}",
+            flush=True,
+        )
     return found
 
 

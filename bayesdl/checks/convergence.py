@@ -258,6 +258,13 @@ def sampler_findings(facts: dict[str, float], total: int, engine: AbstractEngine
 def diagnose_approximation(posterior: Posterior, approximation: Approximation) -> Diagnosis:
     from arviz_stats.base.array import array_stats
 
+    if not approximation.weighable:
+        facts = {name: float(approximation.info[name]) for name in ("elbo", "divergence")}
+        unknown = (
+            f"How close the approximation is to the posterior was not looked at: {PARETO_DRAWS} passes through the data would "
+            "take too long. Judge it by post.score on held-out data."
+        )
+        return Diagnosis(False, (unknown,), facts)
     with precision_of(posterior.model):
         key = named(jax.random.key(posterior.seed), "importance weights")
         log_weights = np.asarray(approximation.log_weights(key, PARETO_DRAWS), dtype=np.float64)

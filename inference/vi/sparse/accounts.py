@@ -22,7 +22,9 @@ from inference.vi.sparse.rewire import largest
 def active(layout: Layout, index: Mapping[str, Any]) -> dict[str, int]:
     """The number of active weights of each layer."""
     return {
-        layer: int(np.asarray(mask).sum()) for store in layout.patterns for layer, mask in layout.member_masks(store, index[store])
+        layer: int(np.asarray(mask).sum())
+        for store in layout.patterns
+        for layer, mask in layout.member_masks(store, index[store])
     }
 
 

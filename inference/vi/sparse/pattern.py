@@ -50,7 +50,9 @@ class Pattern:
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= self.candidates:
-            raise BudgetError(f"A matrix {self.shape} has {self.candidates} tiles {self.tile} to choose from, got {self.count}.")
+            raise BudgetError(
+                f"A matrix {self.shape} has {self.candidates} tiles {self.tile} to choose from, got {self.count}."
+            )
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -120,8 +122,9 @@ class Pattern:
             return jnp.ones(self.values_shape, bool)
         (out, width), (a, b), columns = self.shape, self.tile, self.grid[1]
         number = self.numbers(index).reshape(self.index_shape)[..., None, None]
-        row = number // columns * a + jnp.arange(a)[:, None]
-        return (row < out) & (number % columns * b + jnp.arange(b) < width)
+        row = number // columns * a + jnp.arange(a).reshape(1, 1, a, 1)
+        column = number % columns * b + jnp.arange(b).reshape(1, 1, 1, b)
+        return (row < out) & (column < width)
 
     def draw(self, key: jax.Array) -> jax.Array:
         """A random index."""

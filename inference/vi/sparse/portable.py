@@ -93,7 +93,9 @@ class SparseNetwork:
         if "inputs/shift" in self.arrays:
             h = (h - self.arrays["inputs/shift"]) / self.arrays["inputs/scale"]
         network = self.about["network"]
-        return convolutional(self, network, h, weights) if network["kind"] == "ConvNet" else perceptron(self, network, h, weights)
+        return (
+            convolutional(self, network, h, weights) if network["kind"] == "ConvNet" else perceptron(self, network, h, weights)
+        )
 
     def linear(self, layer: str, h: np.ndarray, weights: dict[str, np.ndarray], gain: float) -> np.ndarray:
         """Gain * h W' + b."""
@@ -214,7 +216,9 @@ def check(network: SparseNetwork, layer: str) -> None:
         return
     counts, columns = network.arrays[f"{layer}/counts"].astype(np.int64), network.arrays[f"{layer}/columns"].astype(np.int64)
     if len(counts) != out or counts.sum() != len(columns) or len(columns) != len(mean):
-        raise FileError(f"Layer '{layer}' has {len(mean)} weights, {len(columns)} indices and counts of {counts.sum()}: not the same.")
+        raise FileError(
+            f"Layer '{layer}' has {len(mean)} weights, {len(columns)} indices and counts of {counts.sum()}: not the same."
+        )
     if len(columns) and columns.max() >= width:
         raise FileError(f"The index of layer '{layer}' is out of range: got {columns.max()}, expected 0..{width - 1}.")
     rows = np.repeat(np.arange(out), counts)

@@ -1,10 +1,10 @@
 """The network's products under q: random weights w = mean + sd eps, of which few are not zero.
 
-    local    the outputs of a layer are drawn: m + sqrt(v) eps with m = M h and v = S h^2, eps for each row and unit
-             (local reparametrisation, Kingma, Salimans and Welling 2015, arXiv:1506.02557); exact for each row by itself
-    flipout  one draw of the weights for all rows, its noise with random signs for each row: M h + s (E (r h))
-             (Wen et al. 2018, arXiv:1803.04386)
-    weights  one draw of the weights for all rows
+local    the outputs of a layer are drawn: m + sqrt(v) eps with m = M h and v = S h^2, eps for each row and unit
+(local reparametrisation, Kingma, Salimans and Welling 2015, arXiv:1506.02557); exact for each row by itself
+flipout  one draw of the weights for all rows, its noise with random signs for each row: M h + s (E (r h))
+(Wen et al. 2018, arXiv:1803.04386)
+weights  one draw of the weights for all rows
 """
 
 from __future__ import annotations
@@ -70,7 +70,10 @@ class SparseProduct(AbstractProduct):
             return multiplied(tiles, h)
         other, key = self.second[name], named(self.key, name)
         if self.estimator == "flipout":
-            into, out = signs(named(key, "in"), h.shape, h.dtype), signs(named(key, "out"), (tiles.pattern.shape[0], h.shape[1]), h.dtype)
+            into, out = (
+                signs(named(key, "in"), h.shape, h.dtype),
+                signs(named(key, "out"), (tiles.pattern.shape[0], h.shape[1]), h.dtype),
+            )
             return multiplied(tiles, h) + out * multiplied(other, into * h)
         mean, variance = KERNELS[tiles.kernel](tiles.pattern, h, tiles.index, tiles.values, other.values)
         return mean + jnp.sqrt(variance + TINY) * jax.random.normal(key, mean.shape, mean.dtype)

@@ -34,7 +34,9 @@ def pruned(
         removal = "evidence"
     else:
         if not 0 < density < engine.density:
-            raise BudgetError(f"rebudget(density={density!r}): expected a number between 0 and {engine.density:g}, that of the fit.")
+            raise BudgetError(
+                f"rebudget(density={density!r}): expected a number between 0 and {engine.density:g}, that of the fit."
+            )
         if engine.density == 1:
             raise BudgetError("The fit is dense: fit with SSVI(density=...) below 1 to have weights that can leave one by one.")
         dense = tuple(name for name, pattern in layout.patterns.items() if pattern.is_dense)
@@ -73,10 +75,14 @@ def gaining(sites: Sites, layout: Layout, params: Mapping[str, Any], store: str)
     if pattern.is_dense:
         return pattern.count
     if pattern.per_row:
-        raise BudgetError("The evidence removes other numbers of tiles in each row: give rebudget a density, for this structure.")
+        raise BudgetError(
+            "The evidence removes other numbers of tiles in each row: give rebudget a density, for this structure."
+        )
     kept = int((tile_scores(sites, layout, params, store, "evidence") >= 0).sum())
     if kept == 0:
-        raise BudgetError(f"Without any of its weights layer '{store}' has more evidence: this network is too large for its data.")
+        raise BudgetError(
+            f"Without any of its weights layer '{store}' has more evidence: this network is too large for its data."
+        )
     return kept
 
 

@@ -77,8 +77,10 @@ class Run:
                     shares[done // engine.every] = share
                 shown = f"{100 * shares[done // engine.every]:.1f} %"
                 progress.advance(count, elbo=f"{elbo_of(history[done - count : done]):.5g}", exchanged=shown)
-                if folder is not None and self.checkpoint is not None and (
-                    done - last >= self.checkpoint.every or done == engine.steps
+                if (
+                    folder is not None
+                    and self.checkpoint is not None
+                    and (done - last >= self.checkpoint.every or done == engine.steps)
                 ):
                     folder.save(flattened(state) | {"history": history, "shares": shares}, done)
                     last = done
@@ -117,7 +119,9 @@ class Run:
 def engine_facts(training: Training) -> dict[str, Any]:
     """The settings as plain data, functions and optimisers by what they print, and the kernels."""
     settings = training.engine.as_data() | {KERNEL + name: kernel for name, kernel in training.layout.kernels.items()}
-    return {name: value if isinstance(value, str | int | float | None) else type(value).__name__ for name, value in settings.items()}
+    return {
+        name: value if isinstance(value, str | int | float | None) else type(value).__name__ for name, value in settings.items()
+    }
 
 
 def elbo_of(terms: np.ndarray) -> float:
