@@ -196,8 +196,8 @@ def rebudget(post: Posterior, density: float | None = None) -> Posterior:
 def guide(post: Posterior) -> Any:
     """The fitted q as a NumPyro program with the arguments of the model, for `numpyro.infer.Predictive(model, guide=...)`.
 
-    Active weights are auxiliary sites, those of the model deterministic functions of them; so it is a guide to draw from and not
-    one whose density at the sites of the model can be asked for.
+    Active weights are auxiliary sites, those of the model deterministic functions of them; so it is a guide to draw from and
+    not one whose density at the sites of the model can be asked for.
 
     Raises:
         TypeError: for a fit by another engine.
@@ -316,9 +316,7 @@ def network_facts(post: Posterior, raw: Approximation, unpacking: Unpacking) -> 
     """
     model, columns, target = post.model, post.frame.columns, post.frame.target
     if not isinstance(model, BNN) or any(columns.levels):
-        raise ModelError(
-            "Only a BNN whose inputs are all numbers can be exported: encode categories as columns of numbers first."
-        )
+        raise ModelError("Only a BNN whose inputs are all numbers can be exported: encode categories as numbers first.")
     net = model.net
     network = {"kind": type(net).__name__} | dataclasses.asdict(net) if isinstance(net, MLP | ConvNet) else None
     if network is None:

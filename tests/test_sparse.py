@@ -748,7 +748,7 @@ def test_padding_is_said():
 def test_functions_of_sparse_refuse_other_fits():
     X, y = regression()
     post = bdl.fit(bdl.BNN(hidden=()), X, y, engine=bdl.Laplace(), progress=False)
-    with pytest.raises(TypeError, match="fit by bdl.SSVI"):
+    with pytest.raises(TypeError, match=r"fit by bdl\.SSVI"):
         bdl.sparse.report(post)
 
 

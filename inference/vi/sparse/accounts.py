@@ -1,8 +1,9 @@
 """What a sparse posterior costs: weights, bytes and floating-point operations, beside dense mean-field VI of the same network.
 
 Of the operations those of matrix products are counted, with local reparametrisation: for each weight and row two products
-forwards and, backwards, two for the weights and two for the inputs (which the first layer does not need). Noise, activations and
-the optimiser come on top in both. The gradient for growth is one product with the dense matrix for each row it is averaged over.
+forwards and, backwards, two for the weights and two for the inputs (which the first layer does not need). Noise, activations
+and the optimiser come on top in both. The gradient for growth is one product with the dense matrix for each row it is averaged
+over.
 A transient dense kernel saves memory, and no operations.
 """
 

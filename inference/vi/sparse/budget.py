@@ -42,8 +42,8 @@ def patterns(shapes: Shapes, density: float, allocation: str, structure: str, de
     if sparse and wanted <= 0:
         least = sum(math.prod(shapes[name]) for name in dense) / sum(map(math.prod, shapes.values()))
         raise BudgetError(
-            f"density={density:g} leaves nothing but the dense layers {list(dense)}, which are {least:.3g} of the weights: raise "
-            "density, or give dense_output=False."
+            f"density={density:g} leaves nothing but the dense layers {list(dense)}, which are {least:.3g} of the weights: "
+            "raise density, or give dense_output=False."
         )
     found = {name: whole(shapes[name]) for name in dense}
     if density == 1:
@@ -94,8 +94,8 @@ def pattern(name: str, shape: tuple[int, ...], density: float, structure: str) -
     if count < 1:
         groups = "each of its rows of tiles" if per_row else "it"
         raise BudgetError(
-            f"A density of {density:.3g} leaves layer '{name}', shape {flat}, empty: structure='{structure}' offers {candidates} "
-            f"tiles of {tile[0]} x {tile[1]} in {groups}, so density must be at least {1 / candidates:.3g} there."
+            f"A density of {density:.3g} leaves layer '{name}', shape {flat}, empty: structure='{structure}' offers "
+            f"{candidates} tiles of {tile[0]} x {tile[1]} in {groups}, so density must be at least {1 / candidates:.3g} there."
         )
     return simplest(Pattern(flat, tile, per_row, count))
 

@@ -117,7 +117,7 @@ class SSVI(AbstractEngine):
                 raise ValueError(f"SSVI({name}={value!r}): expected a number with {low} {name} <= 1.")
         if not re.fullmatch(r"unstructured|fan_in|neurons|block:[1-9]\d*", str(self.structure)):
             raise ValueError(
-                f"SSVI(structure={self.structure!r}): expected 'unstructured', 'fan_in', 'neurons' or 'block:B', e.g. 'block:16'."
+                f"SSVI(structure={self.structure!r}): expected 'unstructured', 'fan_in', 'neurons' or e.g. 'block:16'."
             )
         if self.allocation == "global" and self.structure != "unstructured":
             raise ValueError(f"SSVI(allocation='global', structure={self.structure!r}): a global budget is of single weights.")
@@ -198,8 +198,8 @@ class SSVI(AbstractEngine):
         last = -losses[-max(1, len(losses) // 20) :].mean()
         if not np.isfinite(last):
             raise ProblemError(
-                f"SSVI diverged: the ELBO is {last} at the end. Lower learning_rate (now {self.learning_rate}) or initial_scale "
-                f"(now {self.initial_scale})."
+                f"SSVI diverged: the ELBO is {last} at the end. Lower learning_rate (now {self.learning_rate}) or "
+                f"initial_scale (now {self.initial_scale})."
             )
 
     def training(self, problem: Problem, key: jax.Array) -> Training:

@@ -1,8 +1,8 @@
 """The most promising inactive tiles: those with the largest |d ELBO / d W|, summed over a tile.
 
-With h the inputs of a layer and d the derivatives by its outputs, both of all rows of several minibatches, the gradient is d h',
-a mean over these rows and their noise. It is made for a few rows of tiles at a time, of which only the best tiles are kept, so
-memory is that of `CHUNK` entries and of the answer.
+With h the inputs of a layer and d the derivatives by its outputs, both of all rows of several minibatches, the gradient is
+d h', a mean over these rows and their noise. It is made for a few rows of tiles at a time, of which only the best tiles are
+kept, so memory is that of `CHUNK` entries and of the answer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Sparse networks as small files: indices and moments, read and computed by NumPy alone.
 
-This module imports nothing but NumPy and the standard library, so a program that only predicts needs neither JAX nor bayesdl: it
-may be copied beside it. `bayesdl.sparse.export` writes the files, in the safetensors format:
+This module imports nothing but NumPy and the standard library, so a program that only predicts needs neither JAX nor bayesdl:
+it may be copied beside it. `bayesdl.sparse.export` writes the files, in the safetensors format:
 
     LAYER/counts   active weights in each row of W, shape (out,)          only for sparse layers
     LAYER/columns  their inputs, row after row, 16 bits where they fit    only for sparse layers

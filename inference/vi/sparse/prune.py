@@ -35,7 +35,7 @@ def pruned(
     else:
         if not 0 < density < engine.density:
             raise BudgetError(
-                f"rebudget(density={density!r}): expected a number between 0 and {engine.density:g}, that of the fit."
+                f"rebudget(density={density!r}): expected a number between 0 and that of the fit, {engine.density:g}."
             )
         if engine.density == 1:
             raise BudgetError("The fit is dense: fit with SSVI(density=...) below 1 to have weights that can leave one by one.")
@@ -76,12 +76,12 @@ def gaining(sites: Sites, layout: Layout, params: Mapping[str, Any], store: str)
         return pattern.count
     if pattern.per_row:
         raise BudgetError(
-            "The evidence removes other numbers of tiles in each row: give rebudget a density, for this structure."
+            "The evidence removes other numbers of tiles in each row; for this structure give rebudget a density."
         )
     kept = int((tile_scores(sites, layout, params, store, "evidence") >= 0).sum())
     if kept == 0:
         raise BudgetError(
-            f"Without any of its weights layer '{store}' has more evidence: this network is too large for its data."
+            f"Without any of its weights layer '{store}' has more evidence: the network is too large for its data."
         )
     return kept
 

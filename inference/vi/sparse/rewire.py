@@ -1,8 +1,9 @@
 """Exchanging tiles: the least useful are removed, as many of the most promising are added, all in static shapes.
 
-Of k active tiles of a group at most K = ceil(rate k) are exchanged, n <= K of them now. The n with the lowest scores leave their
-places to the n best candidates, which begin with mean 0 and the initial scale; then each group is sorted again. The optimiser's
-state moves with the weights, and begins with zeros for new ones. Tiles that are removed cannot be added in the same exchange.
+Of k active tiles of a group at most K = ceil(rate k) are exchanged, n <= K of them now. The n with the lowest scores leave
+their places to the n best candidates, which begin with mean 0 and the initial scale; then each group is sorted again. The
+optimiser's state moves with the weights, and begins with zeros for new ones. Tiles that are removed cannot be added in the
+same exchange.
 """
 
 from __future__ import annotations

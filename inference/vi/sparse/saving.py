@@ -1,7 +1,7 @@
 """A run of SSVI from its start, or from a checkpoint, to its end, block by block.
 
-What is saved is all that the loop holds, after whole blocks and exchanges, so a run that was killed ends with the same numbers to
-the bit as one that was not.
+What is saved is all that the loop holds, after whole blocks and exchanges, so a run that was killed ends with the same numbers
+to the bit as one that was not.
 """
 
 from __future__ import annotations
