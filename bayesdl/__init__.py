@@ -50,6 +50,7 @@ from bayesdl.posterior import Posterior
 from inference.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
+    from bayesdl import sparse
     from bayesdl.pfn import PFN
 
 __version__ = "0.1.0"

@@ -70,7 +70,7 @@ def fan_in(pattern: Pattern, h: Any, index: Any, mean: Any, variance: Any) -> tu
     given = [mean] if variance is None else [mean, variance]
     start = tuple(jnp.zeros((pattern.shape[0], h.shape[1]), jnp.result_type(h, mean)) for _ in given)
     totals, _ = jax.lax.scan(add, start, (index.T, *(values[:, :, 0, 0].T for values in given)))
-    return totals if variance is not None else (totals[0], None)
+    return totals[0], None if variance is None else totals[1]
 
 
 KERNELS: dict[str, Kernel] = {k.__name__: k for k in (dense, blocks, fan_in, neurons, transient)}

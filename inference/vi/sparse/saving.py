@@ -91,7 +91,8 @@ class Run:
     def compiled(self, name: str, function: Any, *args: Any) -> Any:
         """A compiled function; the memory that it needs besides its arguments is noted."""
         made = jax.jit(function).lower(*args).compile()
-        self.temporary[name] = int(made.memory_analysis().temp_size_in_bytes)
+        analysis = made.memory_analysis()  # some platforms have none
+        self.temporary[name] = 0 if analysis is None else int(analysis.temp_size_in_bytes)
         return made
 
     def log(self, shares: np.ndarray) -> list[dict]:

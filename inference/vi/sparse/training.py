@@ -102,7 +102,8 @@ class Training:
 
         gradient, terms = jax.grad(loss, has_aux=True)(state.params)
         updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.params)
-        return State(optax.apply_updates(state.params, updates), optimizer, state.index), terms
+        params: Any = optax.apply_updates(state.params, updates)
+        return State(params, optimizer, state.index), terms
 
     def block(self, state: State, first: Any, count: Any, data: tuple) -> tuple[State, Any]:
         """`count` steps from number `first` on, and the terms at each, in an array for the longest block, shape (every, 2)."""
