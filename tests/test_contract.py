@@ -20,6 +20,7 @@ FAST = {
     "SGHMC": dict(num_warmup=100, num_samples=40, num_chains=2, thinning=2),
     "CyclicalSGMCMC": dict(num_warmup=100, num_samples=40, num_chains=2, thinning=2, num_cycles=4),
     "VI": dict(steps=400),
+    "SSVI": dict(steps=200, density=0.5),
     "PyroNUTS": dict(num_warmup=15, num_samples=10, num_chains=1, max_tree_depth=4),
     "ExactGP": dict(num_restarts=1),
     "GPyTorchGP": dict(num_restarts=1),

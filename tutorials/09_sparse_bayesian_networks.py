@@ -17,10 +17,10 @@
 # # Sparse Bayesian networks
 #
 # Mean-field variational inference stores two numbers for each weight, and an optimiser four more. Most weights of a wide
-# network do nothing. *Sparse subspace variational inference* (Li and others 2024, arXiv:2402.11025) keeps a budget of
-# weights $S$ and sets all others to zero:
+# network do nothing. *Sparse subspace variational inference* (Li and others 2024, arXiv:2402.11025) keeps a share $\rho$ of
+# the $d$ weights, $S$, and sets all others to zero:
 #
-# $$\max_{S,\,\phi}\; E_{q_\phi}[\log p(y \mid w_S)] - \mathrm{KL}(q_\phi(w_S) \,\|\, p(w_S)), \qquad |S| = \text{density} \times d.$$
+# $$\max_{S,\,\phi}\; E_{q_\phi}[\log p(y \mid w_S)] - \mathrm{KL}(q_\phi(w_S) \,\|\, p(w_S)), \qquad |S| = \rho d.$$
 #
 # While the means and scales of $S$ are trained, the least useful weights (small $|\mu| / \sigma$) leave every hundred steps,
 # and those with the largest gradient come in. Indices, moments and the optimiser's state have the size of the budget

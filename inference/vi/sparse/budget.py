@@ -57,11 +57,11 @@ def patterns(shapes: Shapes, density: float, allocation: str, structure: str, de
 
 def filled_up(found: dict[str, Pattern], shares: Mapping[str, float], wanted: float) -> dict[str, Pattern]:
     """The patterns with one tile more per group where rounding down left budget for it, largest remainders first."""
-    remainders = {name: shares[name] * p.candidates - p.count for name, p in found.items()}
+    remainders = {name: shares[name] * math.prod(p.shape) / unit_of(p) - p.count for name, p in found.items()}
     left = wanted - sum(p.size for p in found.values())
     for name in sorted(found, key=lambda name: -remainders[name]):
         p = found[name]
-        step = p.size // p.count
+        step = unit_of(p)
         if remainders[name] > 0 and step <= left and p.count < p.candidates:
             found[name], left = simplest(dataclasses.replace(p, count=p.count + 1)), left - step
     return found
@@ -88,16 +88,21 @@ def pattern(name: str, shape: tuple[int, ...], density: float, structure: str) -
     side = block_side(structure)
     tile = {"neurons": (1, flat[1])}.get(structure, (side, side))
     per_row = structure not in ("unstructured", "neurons")
-    rows, columns = -(-flat[0] // tile[0]), -(-flat[1] // tile[1])
-    candidates = columns if per_row else rows * columns
-    count = math.floor(density * candidates + 1e-9)
+    least = Pattern(flat, tile, per_row, 1)
+    count = math.floor(density * math.prod(flat) / unit_of(least) + 1e-9)
     if count < 1:
-        groups = "each of its rows of tiles" if per_row else "it"
+        groups = "one in each of its rows of tiles has" if per_row else "one has"
         raise BudgetError(
-            f"A density of {density:.3g} leaves layer '{name}', shape {flat}, empty: structure='{structure}' offers "
-            f"{candidates} tiles of {tile[0]} x {tile[1]} in {groups}, so density must be at least {1 / candidates:.3g} there."
+            f"A density of {density:.3g} leaves layer '{name}', shape {flat}, empty: structure='{structure}' has tiles of "
+            f"{tile[0]} x {tile[1]}, and {groups} {unit_of(least)} of {math.prod(flat)} weights. Raise density, or choose "
+            "smaller tiles."
         )
-    return simplest(Pattern(flat, tile, per_row, count))
+    return simplest(dataclasses.replace(least, count=min(count, least.candidates)))
+
+
+def unit_of(p: Pattern) -> int:
+    """The weights that one tile more in each group stores."""
+    return p.groups * math.prod(p.tile)
 
 
 def block_side(structure: str) -> int:

@@ -10,6 +10,7 @@ arXiv:2402.11025, whose code masks dense arrays; the growing of weights is that 
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -49,7 +50,8 @@ class SSVI(AbstractEngine):
         allocation: of the budget over layers: "uniform", "erk" (more for small layers) or "global" (decided while training).
         structure: "unstructured"; "fan_in", the same number of inputs for each unit of a layer; "block:B", tiles of B x B
             weights, the same number in each row of tiles; or "neurons", whole units.
-        dense_output: whether the output layer keeps all its weights; they count.
+        dense_output: whether the output layer keeps all its weights, which count; None keeps them where that takes at most half
+            of the budget, and with "neurons".
         removal: what is removed first: "snr" (|mean| / sd), "evidence" (only where the evidence gains), "magnitude",
             "mean_abs", "random", or a function of (mean, sd) whose lowest values go.
         growth: what is added: "gradient" (the largest derivatives of the ELBO) or "random".
@@ -78,7 +80,7 @@ class SSVI(AbstractEngine):
     density: float = 0.1
     allocation: str = "uniform"
     structure: str = "unstructured"
-    dense_output: bool = True
+    dense_output: bool | None = None
     removal: Any = "snr"
     growth: str = "gradient"
     every: int = 100
@@ -223,9 +225,16 @@ class SSVI(AbstractEngine):
             BudgetError: where the budget leaves a layer empty, or a kernel does not fit.
         """
         shapes = problem.structure_as(LayeredNetwork).matrices
-        last = tuple(shapes)[-1:] if self.dense_output and len(shapes) > 1 else ()
+        last = tuple(shapes)[-1:] if len(shapes) > 1 and self.keeps_output(shapes) else ()
         found = patterns(shapes, self.density, self.allocation, self.structure, last)
         return Layout(shapes, found, chosen_kernels(found, self.kernel, rows))
+
+    def keeps_output(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+        """Whether the last of these layers stays dense."""
+        if self.dense_output is not None:
+            return self.dense_output
+        sizes = [math.prod(shape) for shape in shapes.values()]
+        return self.structure == "neurons" or sizes[-1] <= self.density * sum(sizes) / 2
 
     def restore(self, problem: Problem, arrays: dict, info: dict) -> Approximation:
         params = {k.removeprefix("params/"): v for k, v in arrays.items() if k.startswith("params/")}
