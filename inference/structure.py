@@ -28,12 +28,31 @@ class AbstractProduct(abc.ABC):
             weight: W, shape (out, in); an engine's product may ignore it.
         """
 
+    @abc.abstractmethod
+    def lookup(self, name: str, number: Any, weight: Any) -> Any:
+        """A row of W, shape (in,), as an embedding needs it."""
+
+    def for_row(self, row: Any, total: int) -> AbstractProduct:
+        """The product for one row of data, inside a `vmap` over all `total` of them."""
+        return self
+
+    def saw(self, inputs: dict[str, Any]) -> None:  # noqa: B027 (most products do not look at inputs)
+        """Takes what `inputs` of the products of all rows gathered, out of that `vmap`: a leading axis over rows."""
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What this product was given, by name, where it keeps that."""
+        return {}
+
 
 class Plain(AbstractProduct):
     """The product itself."""
 
     def __call__(self, name: str, h: Any, weight: Any) -> Any:
         return h @ weight.T
+
+    def lookup(self, name: str, number: Any, weight: Any) -> Any:
+        return weight[number]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,6 +67,7 @@ class LayeredNetwork(AbstractStructure):
             f(x; w0) + J(x; w0) (w - w0).
         pyro_program: makes the same program in Pyro, taking torch tensors; None where it cannot be written so.
         matrices: of the sites that the network sees, those by which it multiplies, with their shapes (out, in, ...).
+        lookups: those among them of which the network takes rows instead, as embeddings do.
         multiplied: given a product, the same program with the network multiplying by it; None where its layers are not known.
     """
 
@@ -56,6 +76,7 @@ class LayeredNetwork(AbstractStructure):
     linearized: Callable[[dict], Callable]
     pyro_program: Callable[[], Callable] | None
     matrices: dict[str, tuple[int, ...]]
+    lookups: tuple[str, ...]
     multiplied: Callable[[AbstractProduct], Callable] | None
 
 

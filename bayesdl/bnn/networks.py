@@ -29,11 +29,13 @@ class AbstractNetwork(abc.ABC):
 
     Attributes:
         activation: of all hidden layers; None where there is not one.
-        multiplies: whether all weights that are not biases are multiplied by through `product`.
+        multiplies: whether all weights that are not biases are used through `product`.
+        lookups: names of weights of which rows are taken, instead of multiplying by them.
     """
 
     activation: str | None = None
-    multiplies: ClassVar[bool] = False
+    multiplies: bool = False
+    lookups: tuple[str, ...] = ()
 
     @abc.abstractmethod
     def leaves(self, num_inputs: int, num_outputs: int) -> tuple[Leaf, ...]:
@@ -100,40 +102,3 @@ class MLP(AbstractNetwork):
     def gain(self, fan_in: Any) -> Any:
         """By which a layer's sum is multiplied; torch's tracer gives sizes as tensors."""
         return 1.0 / math.sqrt(fan_in) if self.scaling == "ntk" else 1.0
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class EquinoxNetwork(AbstractNetwork):
-    """Any Equinox module that maps one row to an output; every floating-point array in it is a weight."""
-
-    module: Any
-
-    def _arrays(self) -> tuple[list[tuple[str, Any]], Any, Any]:
-        import equinox as eqx
-
-        weights, rest = eqx.partition(self.module, eqx.is_inexact_array)
-        paths, structure = jax.tree_util.tree_flatten_with_path(weights)
-        named = [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in paths]
-        return named, structure, rest
-
-    def leaves(self, num_inputs: int, num_outputs: int) -> tuple[Leaf, ...]:
-        named, _, _ = self._arrays()
-        owners = list(dict.fromkeys(name.rpartition(".")[0] for name, _ in named))
-        return tuple(
-            Leaf(
-                name,
-                tuple(leaf.shape),
-                max(1, leaf.size // leaf.shape[0]) if leaf.ndim > 1 else 1,
-                owners.index(name.rpartition(".")[0]),
-                leaf.ndim < 2 or name.endswith("bias"),
-            )
-            for name, leaf in named
-        )
-
-    def apply(self, weights: dict[str, Any], X: Any, lang: Language, product: AbstractProduct = PLAIN) -> Any:
-        import equinox as eqx
-
-        named, structure, rest = self._arrays()
-        module = eqx.combine(jax.tree.unflatten(structure, [weights[name] for name, _ in named]), rest)
-        outputs = jax.vmap(module)(X)
-        return outputs.reshape(X.shape[0], -1)

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from bayesdl import likelihoods, priors
-from bayesdl.bnn.networks import MLP, PLAIN, AbstractNetwork, EquinoxNetwork, refuse_outputs
+from bayesdl.bnn.equinox_network import EquinoxNetwork
+from bayesdl.bnn.networks import MLP, PLAIN, AbstractNetwork, refuse_outputs
 from bayesdl.data import TableFrame
 from bayesdl.language import NUMPYRO, Language
 from bayesdl.model import AbstractTableModel
@@ -152,6 +153,7 @@ class BNN(AbstractTableModel):
             scale_per_site=self.prior.scale_per_leaf,
             linearized=linear,
             pyro_program=pyro_program if self.network is None and self.prior.in_pyro else None,
+            lookups=self.net.lookups,
             matrices={leaf.name: leaf.shape for leaf in leaves if not leaf.is_bias},
             multiplied=multiplied if self.net.multiplies else None,
         )

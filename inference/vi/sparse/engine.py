@@ -129,7 +129,10 @@ class SSVI(AbstractEngine):
         if not isinstance(network, LayeredNetwork):
             return "it needs the layers of a network, which bdl.BNN offers"
         if network.multiplied is None:
-            return "the network does not say where it multiplies by weights; bdl.BNN(hidden=...) and bdl.ConvNet do"
+            return (
+                "the network does not say where it multiplies by weights; bdl.BNN(hidden=...), bdl.ConvNet and Equinox modules "
+                "of Linear, ungrouped Conv and Embedding layers do"
+            )
         reason = needs_gradients(problem)
         if reason is not None:
             return reason

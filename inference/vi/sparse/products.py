@@ -9,6 +9,7 @@ weights  one draw of the weights for all rows
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,7 +36,8 @@ class SparseProduct(AbstractProduct):
         key: of the noise.
         estimator: one of `ESTIMATORS`.
         probes: by layer zeros of the shape of its outputs, (rows, out), which are added to them: derivatives by them are those
-            by the outputs. Where given, `inputs` has the inputs of each layer after the network has run, shape (in, rows).
+            by the outputs. Where given, even empty, `inputs` has the inputs of each layer after the network has run, shape
+            (in, rows); for a lookup which row was taken, shape (out, rows).
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class SparseProduct(AbstractProduct):
         probes: Mapping[str, Any] | None = None,
     ) -> None:
         self.key, self.estimator, self.probes = key, estimator, probes
-        self.inputs: dict[str, Any] = {}
+        self.given: dict[str, Any] = {}
         noise = {} if estimator == "local" else {name: sd[name] * normals(key, name, sd[name]) for name in sd}
         first = {name: mean[name] + noise[name] for name in mean} if estimator == "weights" else mean
         second = {"local": {name: sd[name] ** 2 for name in sd}, "flipout": noise, "weights": None}[estimator]
@@ -59,9 +61,41 @@ class SparseProduct(AbstractProduct):
     def __call__(self, name: str, h: Any, weight: Any) -> Any:
         columns = jnp.asarray(h).reshape(-1, h.shape[-1]).T
         out = self.columns(name, columns)
+        out = self.probed(name, columns, out.T)
+        return out.reshape(*h.shape[:-1], out.shape[1])
+
+    def lookup(self, name: str, number: Any, weight: Any) -> Any:
+        tiles, key = self.first[name], named(self.key, name)
+        row = tiles.pattern.scattered(tiles.index, tiles.values)[number]
+        if self.second is not None:
+            other = tiles.pattern.scattered(tiles.index, self.second[name].values)[number]
+            flipped = self.estimator == "flipout"
+            noise = signs(key, row.shape, row.dtype) * other if flipped else jnp.sqrt(other + TINY) * normal_like(key, row)
+            row = row + noise
+        taken = jax.nn.one_hot(number, tiles.pattern.shape[0], dtype=row.dtype)
+        return self.probed(name, taken[:, None], row[None, :])[0]
+
+    def probed(self, name: str, given: Any, out: Any) -> Any:
+        """Outputs, shape (rows, out), with the probe added; keeps what the layer was given."""
+        if self.probes is None:
+            return out
+        self.given[name] = given
+        return out + self.probes[name] if name in self.probes else out
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        return self.given
+
+    def for_row(self, row: Any, total: int) -> SparseProduct:
+        own = copy.copy(self)
+        own.key, own.given = jax.random.fold_in(self.key, row), {}
         if self.probes is not None:
-            out, self.inputs[name] = out + self.probes[name].T, columns
-        return out.T.reshape(*h.shape[:-1], out.shape[0])
+            own.probes = {name: probe.reshape(total, -1, probe.shape[1])[row] for name, probe in self.probes.items()}
+        return own
+
+    def saw(self, inputs: dict[str, Any]) -> None:
+        for name, given in inputs.items():  # shape (rows, in, places)
+            self.given[name] = jnp.moveaxis(given, 1, 0).reshape(given.shape[1], -1)
 
     def columns(self, name: str, h: Any) -> Any:
         """Outputs, shape (out, rows), for inputs of shape (in, rows)."""
@@ -76,7 +110,7 @@ class SparseProduct(AbstractProduct):
             )
             return multiplied(tiles, h) + out * multiplied(other, into * h)
         mean, variance = KERNELS[tiles.kernel](tiles.pattern, h, tiles.index, tiles.values, other.values)
-        return mean + jnp.sqrt(variance + TINY) * jax.random.normal(key, mean.shape, mean.dtype)
+        return mean + jnp.sqrt(variance + TINY) * normal_like(key, mean)
 
 
 class Ignored(AbstractProduct):
@@ -88,6 +122,9 @@ class Ignored(AbstractProduct):
     def __call__(self, name: str, h: Any, weight: Any) -> Any:
         return jnp.zeros((*h.shape[:-1], self.layout.flat_shape(name)[0]))
 
+    def lookup(self, name: str, number: Any, weight: Any) -> Any:
+        return jnp.zeros(self.layout.flat_shape(name)[1])
+
 
 def multiplied(tiles: Tiles, h: Any) -> Any:
     """W h."""
@@ -96,7 +133,12 @@ def multiplied(tiles: Tiles, h: Any) -> Any:
 
 def normals(key: jax.Array, name: str, like: Any) -> Any:
     """Standard normal noise for a store."""
-    return jax.random.normal(named(key, name), like.shape, like.dtype)
+    return normal_like(named(key, name), like)
+
+
+def normal_like(key: jax.Array, like: Any) -> Any:
+    """Standard normal noise of a shape."""
+    return jax.random.normal(key, like.shape, like.dtype)
 
 
 def signs(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> Any:

@@ -171,16 +171,19 @@ class Training:
 
         probes = {name: jnp.zeros(shape) for name, shape in self.output_shapes(state, rows, key, data).items()}
         outputs, inputs = jax.grad(likelihood, has_aux=True)(probes)
-        return {name: Gradient(outputs[name].T, inputs[name]) for name in probes}, self.priors(state.params)
+        found = {name: Gradient(outputs[name].T, inputs[name]) for name in probes}
+        for name in self.sites.network.lookups:  # the inputs say which row of W was taken
+            found[name] = Gradient(inputs[name], outputs[name].T)
+        return found, self.priors(state.params)
 
     def output_shapes(self, state: State, rows: Any, key: jax.Array, data: tuple) -> dict[str, tuple[int, int]]:
-        """(rows, out) of each layer, a convolution's places being rows."""
-        none = {name: jnp.zeros((1, 1)) for name in self.layout.shapes}
+        """(rows, width) of the outputs of each layer, a convolution's places being rows."""
 
         def inputs() -> Any:
-            return self.objective.terms(state.params, state.index, rows, key, data, none)[1]
+            return self.objective.terms(state.params, state.index, rows, key, data, {})[1]
 
-        return {name: (h.shape[1], self.layout.flat_shape(name)[0]) for name, h in jax.eval_shape(inputs).items()}
+        widths = {name: self.layout.flat_shape(name)[name in self.sites.network.lookups] for name in self.layout.shapes}
+        return {name: (h.shape[1], widths[name]) for name, h in jax.eval_shape(inputs).items()}
 
     def rate(self, i: int) -> float:
         """The share of the active tiles to exchange after i steps: a cosine from `rate` to 0 at `stop`."""

@@ -1,0 +1,128 @@
+"""Equinox modules as networks.
+
+A module maps one row to an output. Where an engine has a product of its own, the linear layers, convolutions and embeddings of
+the module use it; all else runs as it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from bayesdl.bnn.networks import PLAIN, AbstractNetwork
+from bayesdl.language import Language
+from bayesdl.priors import Leaf
+from inference.structure import AbstractProduct, Plain
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EquinoxNetwork(AbstractNetwork):
+    """Any Equinox module that maps one row to an output; every floating-point array in it is a weight."""
+
+    module: Any
+
+    def _arrays(self) -> tuple[list[tuple[str, Any]], Any, Any]:
+        import equinox as eqx
+
+        weights, rest = eqx.partition(self.module, eqx.is_inexact_array)
+        paths, structure = jax.tree_util.tree_flatten_with_path(weights)
+        named = [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in paths]
+        return named, structure, rest
+
+    @functools.cached_property
+    def multiplies(self) -> bool:
+        """Whether all weights are of layers that are known; see `multiplying`."""
+        known = {f"{name}.weight" for name, _ in layers_of(self.module)}
+        return all(leaf.is_bias or leaf.name in known for leaf in self.leaves(0, 0))
+
+    @functools.cached_property
+    def lookups(self) -> tuple[str, ...]:
+        import equinox as eqx
+
+        return tuple(f"{name}.weight" for name, layer in layers_of(self.module) if isinstance(layer, eqx.nn.Embedding))
+
+    def leaves(self, num_inputs: int, num_outputs: int) -> tuple[Leaf, ...]:
+        named, _, _ = self._arrays()
+        owners = list(dict.fromkeys(name.rpartition(".")[0] for name, _ in named))
+        return tuple(
+            Leaf(
+                name,
+                tuple(leaf.shape),
+                max(1, leaf.size // leaf.shape[0]) if leaf.ndim > 1 else 1,
+                owners.index(name.rpartition(".")[0]),
+                leaf.ndim < 2 or name.endswith("bias"),
+            )
+            for name, leaf in named
+        )
+
+    def apply(self, weights: dict[str, Any], X: Any, lang: Language, product: AbstractProduct = PLAIN) -> Any:
+        import equinox as eqx
+
+        named, structure, rest = self._arrays()
+        module = eqx.combine(jax.tree.unflatten(structure, [weights[name] for name, _ in named]), rest)
+
+        def row(x: Any, number: Any) -> tuple[Any, dict]:
+            own = product.for_row(number, X.shape[0])
+            return multiplying(module, own)(x), own.inputs
+
+        outputs, inputs = jax.vmap(row)(X, jnp.arange(X.shape[0]))
+        product.saw(inputs)
+        return outputs.reshape(X.shape[0], -1)
+
+
+def is_known(part: Any) -> bool:
+    """Whether a part of a module is a layer whose product is known: linear, an ungrouped convolution, or an embedding."""
+    import equinox as eqx
+
+    if isinstance(part, eqx.nn.Conv):
+        return part.groups == 1 and part.padding_mode == "ZEROS"
+    return isinstance(part, eqx.nn.Linear | eqx.nn.Embedding)
+
+
+def layers_of(module: Any) -> list[tuple[str, Any]]:
+    """The known layers of a module by name."""
+    paths, _ = jax.tree_util.tree_flatten_with_path(module, is_leaf=is_known)
+    return [(jax.tree_util.keystr(path, simple=True, separator="."), part) for path, part in paths if is_known(part)]
+
+
+def multiplying(module: Any, product: AbstractProduct) -> Any:
+    """The module with its known layers multiplying by a product."""
+    if isinstance(product, Plain):
+        return module
+    paths, structure = jax.tree_util.tree_flatten_with_path(module, is_leaf=is_known)
+    parts = [
+        Through(jax.tree_util.keystr(path, simple=True, separator="."), part, product) if is_known(part) else part
+        for path, part in paths
+    ]
+    return jax.tree.unflatten(structure, parts)
+
+
+class Through:
+    """A layer that multiplies by a product."""
+
+    def __init__(self, name: str, layer: Any, product: AbstractProduct) -> None:
+        self.name, self.layer, self.product = f"{name}.weight", layer, product
+
+    def __call__(self, x: Any, *, key: Any = None) -> Any:
+        import equinox as eqx
+
+        layer, bias = self.layer, getattr(self.layer, "bias", None)
+        if isinstance(layer, eqx.nn.Embedding):
+            return self.product.lookup(self.name, x, layer.weight)
+        h = jnp.atleast_1d(x) if isinstance(layer, eqx.nn.Linear) else patches_of(layer, x)
+        out = self.product(self.name, h, layer.weight.reshape(layer.weight.shape[0], -1))
+        out = jnp.moveaxis(out, -1, 0)
+        out = out if bias is None else out + bias
+        return out[0] if isinstance(layer, eqx.nn.Linear) and layer.out_features == "scalar" else out
+
+
+def patches_of(layer: Any, x: Any) -> Any:
+    """What a convolution multiplies by at each place, shape (*places, channels * kernel)."""
+    found = jax.lax.conv_general_dilated_patches(
+        x[None], layer.kernel_size, layer.stride, layer.padding, rhs_dilation=layer.dilation
+    )
+    return jnp.moveaxis(found[0], 0, -1)
