@@ -38,9 +38,10 @@ def fit(
         engine: an engine such as `NUTS()`, or "auto", which says what it chose and why.
         seed: of all randomness; the same seed gives the same posterior on the same machine.
         progress: whether to show a progress bar, or an `AbstractProgress` that shows it.
-        checkpoint: a folder that keeps the run, for engines that draw samples: killed at any moment, the same call goes on
-            where it was and ends with the same draws; a finished run is read from there, and its draws stay on disk.
-        every: draws between two saved states of a checkpoint.
+        checkpoint: a folder that keeps the run, for engines that draw samples and `SSVI`: killed at any moment, the same
+            call goes on where it was and ends with the same draws; a finished run is read from there, and its draws stay on
+            disk.
+        every: draws (or steps) between two saved states of a checkpoint.
         **named: keyword arguments of a NumPyro function, observations such as y=... included.
 
     Returns:

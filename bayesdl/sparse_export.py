@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -15,13 +16,14 @@ import numpy as np
 from bayesdl.bnn.conv import ConvNet
 from bayesdl.bnn.networks import MLP
 from bayesdl.bnn.spec import BNN
+from bayesdl.bundle import BundleError
 from bayesdl.cells import ModelError
 from bayesdl.likelihoods import Normal
 from bayesdl.posterior import Posterior
 from bayesdl.sparse_fit import masks, unpacking_of
 from inference.result import Approximation
 from inference.vi.sparse.family import Sites
-from inference.vi.sparse.portable import FORMAT, SparseNetwork
+from inference.vi.sparse.portable import FORMAT, SparseNetwork, hash_of
 from inference.vi.sparse.posterior import Unpacking
 
 
@@ -31,13 +33,15 @@ def export(post: Posterior, path: str | Path, bfloat16: bool = False) -> Path:
     In single precision it has 10 bytes for each active weight, with `bfloat16` 6, besides biases, row counts and scalings.
 
     Args:
-        post: a fit by `SSVI` of a `BNN` whose inputs are numbers, with a class target or a normal likelihood.
+        post: a fit by `SSVI(biases="point")` of a `BNN` whose inputs are numbers, with a class target or a normal likelihood
+            that is not heteroscedastic; networks are `hidden=...` and `ConvNet`.
         path: of the file.
         bfloat16: whether to round means and scales to 8 significant bits.
 
     Raises:
         TypeError: for a fit by another engine.
         ModelError: for a model that such a file cannot hold.
+        BundleError: where the path cannot be written.
     """
     raw, unpacking = unpacking_of(post)
     from safetensors.numpy import save
@@ -49,15 +53,23 @@ def export(post: Posterior, path: str | Path, bfloat16: bool = False) -> Path:
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_bytes(save(arrays, {"about": json.dumps(about)}))
+        beside.write_bytes(save(arrays, {"about": json.dumps(about | {"sha256": hash_of(arrays)})}))
         os.replace(beside, path)
+    except OSError as error:
+        raise BundleError(
+            f"Cannot write {path}: {error.strerror or error}. Choose a folder that exists and can be written."
+        ) from None
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
     return path
 
 
 def to_torch(post: Posterior) -> Any:
-    """The fitted network as a `torch.nn.Module`; see `bayesdl.interop.sparse_torch`.
+    """The fitted network as a `torch.nn.Module`, of the fits that `export` takes; see `bayesdl.interop.sparse_torch`.
+
+    Its outputs are those of the network: logits, or means of the standardised target, y = shift + scale * f with the numbers in
+    `module.network.about["target"]`; it does not know the noise.
 
     Raises:
         TypeError: for a fit by another engine.
@@ -131,7 +143,9 @@ def network_facts(post: Posterior, raw: Approximation, unpacking: Unpacking) -> 
     else:
         raise ModelError(f"A {type(model.likelihood).__name__} likelihood cannot be exported: expected classes or Normal().")
     shapes = {name: list(unpacking.layout.flat_shape(name)) for name in unpacking.layout.shapes}
-    return {"layers": shapes, "network": network, "target": about}
+    about["flat"] = target.flat
+    inputs = {"columns": list(columns.names) if columns.named else None, "width": len(columns.names)}
+    return {"layers": shapes, "network": network, "target": about, "inputs": inputs}
 
 
 def sigma_of(likelihood: Normal, post: Posterior, raw: Approximation) -> list[float]:

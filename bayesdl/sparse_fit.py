@@ -23,7 +23,7 @@ def unpacking_of(post: Posterior) -> tuple[Approximation, Unpacking]:
     Raises:
         TypeError: for a fit by another engine.
     """
-    raw = post.raw
+    raw = post.raw if isinstance(post, Posterior) else None
     if not isinstance(raw, Approximation) or not isinstance(raw.unpacking, Unpacking):
         raise TypeError(f"Expected a fit by bdl.SSVI, got {post!r}.")
     return raw, raw.unpacking
@@ -66,20 +66,25 @@ class SparseReport:
         for name, facts in self.layers.items():
             shape = " x ".join(map(str, facts["shape"]))
             lines.append(f"{name:<20}{shape:>16}{facts['active']:>10}{100 * facts['density']:>8.2f} %  {facts['kernel']}")
-        mb = 1e6
         lines += [
             f"{'in all':<36}{self.active:>10}{100 * self.density:>8.2f} %",
-            f"stored      {self.bytes_stored / mb:10.3f} MB, of dense VI's {self.bytes_dense[0] / mb:.3f} MB",
-            f"in training {self.bytes_persistent / mb:10.3f} MB, of dense VI's {self.bytes_dense[1] / mb:.3f} MB with Adam; "
-            f"besides, for a moment, {self.bytes_temporary / mb:.3f} MB",
-            f"products    {100 * self.operations:10.1f} % of dense VI's operations",
-            f"exchanges   {len(self.exchanges):10d}" + shares(self.exchanges),
-            f"ELBO        {self.elbo:10.5g} nats" + ("" if self.beta == 1 else f"; fitted with beta={self.beta:g}, not 1"),
+            f"stored       {amount(self.bytes_stored)}; dense VI {amount(self.bytes_dense[0])}",
+            f"in training  {amount(self.bytes_persistent)} with the optimiser's state; dense VI with Adam "
+            f"{amount(self.bytes_dense[1])}",
+            f"a step needs {amount(self.bytes_temporary)} besides, for its rows and noise",
+            f"products     {100 * self.operations:.1f} % of dense VI's operations",
+            f"exchanges    {len(self.exchanges)}" + shares(self.exchanges),
+            f"ELBO         {self.elbo:.5g} nats" + ("" if self.beta == 1 else f"; fitted with beta={self.beta:g}, not 1"),
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(repr(self))}</pre>"
+
+
+def amount(size: float) -> str:
+    """Bytes in readable units."""
+    return f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
 def shares(exchanges: list[dict]) -> str:
@@ -135,8 +140,18 @@ def report(post: Posterior) -> SparseReport:
         info["exchanges"],
         info["elbo"],
         info["beta"],
-        tuple(info["notes"]),
+        (*info["notes"], *transient_note(layers)),
     )
+
+
+def transient_note(layers: dict[str, dict[str, Any]]) -> list[str]:
+    """What is to be known of a transient kernel."""
+    if all(facts["kernel"] != "transient" for facts in layers.values()):
+        return []
+    return [
+        "a transient kernel makes the dense matrix for a moment: it saves memory and no operations; structure='block:16' and "
+        "'fan_in' save both."
+    ]
 
 
 def masks(post: Posterior) -> dict[str, np.ndarray]:
@@ -151,8 +166,8 @@ def rebudget(post: Posterior, density: float | None = None) -> Posterior:
 
     Args:
         post: a fit by `SSVI`.
-        density: of the new budget, below that of the fit; None removes the weights without which the evidence is larger
-            (Bayesian model reduction), for unstructured fits with normal priors.
+        density: of the new budget, below that of the fit; None removes the weights or neurons without which the evidence is
+            larger (Bayesian model reduction), for unstructured fits and neurons, with normal priors.
 
     Raises:
         TypeError: for a fit by another engine.
@@ -170,7 +185,12 @@ def rebudget(post: Posterior, density: float | None = None) -> Posterior:
     assert isinstance(post.engine, SSVI)
     layout, params = pruned(post.engine, unpacking.sites, unpacking.layout, raw.params, density)
     engine = post.engine if density is None else dataclasses.replace(post.engine, density=density)
+    gone = sum(pattern.size for pattern in unpacking.layout.patterns.values()) - sum(p.size for p in layout.patterns.values())
+    note = (
+        f"{gone} weights were removed after the fit, so its ELBO does not hold; post.diagnose() tells that of this posterior."
+    )
     info = raw.info | engine.kept(layout, params, raw.info["rows"])
+    info |= {"elbo": math.nan, "divergence": math.nan, "notes": [*info["notes"], note]}
     result = engine.approximation(post.problem, layout, params, raw.losses, info)
     return dataclasses.replace(post, raw=result, engine=engine)
 

@@ -537,7 +537,7 @@ def test_rebudget_keeps_the_best():
 
 
 def test_rebudget_by_evidence_needs_single_weights():
-    with pytest.raises(BudgetError, match="give rebudget a density"):
+    with pytest.raises(BudgetError, match="give a density"):
         bdl.sparse.rebudget(fitted("fan_in"))
 
 
@@ -645,8 +645,8 @@ def test_files_give_the_predictions_of_the_fit(tmp_path):
     found = portable.load(bdl.sparse.export(post, tmp_path / "net.sparse")).predict(X, num_samples=2000)
     pred, draws = post.predict(X), post.raw.num_draws
     spread = np.sqrt(pred.epistemic)
-    assert (np.abs(found["mean"][:, 0] - pred.mean) < 5 * spread * np.sqrt(1 / draws + 1 / 2000)).all()
-    np.testing.assert_allclose(found["std"][:, 0], pred.std, rtol=0.3)
+    assert (np.abs(found["mean"] - pred.mean) < 5 * spread * np.sqrt(1 / draws + 1 / 2000)).all()
+    np.testing.assert_allclose(found["std"], pred.std, rtol=0.3)
 
 
 def test_files_are_read_without_jax(tmp_path):
@@ -678,9 +678,29 @@ def test_files_with_a_wrong_index_are_refused(change, message, tmp_path):
     with safe_open(path, "numpy") as file:
         arrays, about = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
     arrays["layer1.weight/columns"] = np.ascontiguousarray(change(arrays["layer1.weight/columns"]))
+    about = {"about": json.dumps(json.loads(about["about"]) | {"sha256": portable.hash_of(arrays)})}
     save_file(arrays, tmp_path / "bad.sparse", about)
     with pytest.raises(portable.FileError, match=message):
         portable.load(tmp_path / "bad.sparse")
+
+
+def test_files_and_inputs_that_do_not_fit_are_refused(tmp_path):
+    path = bdl.sparse.export(fitted(), tmp_path / "net.sparse")
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    (tmp_path / "flipped").write_bytes(content)
+    with pytest.raises(portable.FileError, match="do not match their hash"):
+        portable.load(tmp_path / "flipped")
+    with pytest.raises(portable.FileError, match=r"read it by bayesdl\.load"):
+        portable.load(fitted().save(tmp_path / "a.bdl"))
+    network, X = portable.load(path), regression(200)[0]
+    for wrong in (X[0], X[:, 1:], X[:0], np.where(X > 1, np.nan, X), X.astype(str)[:, :1]):
+        with pytest.raises(portable.InputError, match="X "):
+            network.predict(wrong)
+    with pytest.raises(portable.InputError, match="num_samples=0"):
+        network.predict(X, num_samples=0)
+    with pytest.raises(bdl.BundleError, match="Cannot write"):
+        bdl.sparse.export(fitted(), tmp_path / "nowhere" / "net.sparse")
 
 
 def test_files_that_are_none_are_refused(tmp_path):
@@ -710,7 +730,7 @@ def test_wrong_indices_are_refused(index, message):
     ("settings", "message"),
     [
         ({"density": 0.01, "dense_output": True}, "leaves nothing but the dense layers"),
-        ({"density": 0.02, "structure": "fan_in"}, "leaves layer 'layer0.weight', shape"),
+        ({"density": 0.02, "structure": "fan_in"}, "which leaves it empty: .* the least is"),
         ({"kernel": "blocks"}, "kernel='blocks' cannot multiply"),
     ],
 )
@@ -728,6 +748,8 @@ def test_budgets_that_do_not_fit_are_refused(settings, message):
         {"structure": "block:0"},
         {"structure": "blocks"},
         {"removal": "smallest"},
+        {"density": "0.1"},
+        {"dense_output": "yes"},
         {"allocation": "global", "structure": "fan_in"},
         {"beta": 0.0},
         {"optimizer": 3},
@@ -767,8 +789,22 @@ def test_padding_is_said():
 def test_functions_of_sparse_refuse_other_fits():
     post = fitted()
     post = dataclasses.replace(post, raw=dataclasses.replace(post.raw, unpacking=None))
-    with pytest.raises(TypeError, match=r"fit by bdl\.SSVI"):
-        bdl.sparse.report(post)
+    for other in (post, post.model, None):
+        with pytest.raises(TypeError, match=r"fit by bdl\.SSVI"):
+            bdl.sparse.report(other)
+
+
+def test_the_loss_of_a_needed_weight_warns():
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(200, 12))
+    X[:, 1] += 0.5 * X[:, 0]
+    y = 2 * X[:, 0] - 1.5 * X[:, 1] + X[:, 2] + 0.7 * rng.normal(size=200)
+    model = bdl.BNN(hidden=(), likelihood=bdl.Normal(0.7), standardize=False)
+    settings = {"density": 0.25, "steps": 2000, "every": 50, "learning_rate": 0.05}
+    with pytest.warns(UserWarning, match="needed has been exchanged"):
+        bdl.fit(model, X, y, engine=SSVI(**settings), progress=False)
+    post = bdl.fit(model, X, y, engine=SSVI(**settings, removal="evidence"), progress=False)
+    assert np.flatnonzero(bdl.sparse.masks(post)["layer0.weight"][0]).tolist() == [0, 1, 2]
 
 
 def test_beta_is_shown():

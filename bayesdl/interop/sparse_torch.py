@@ -42,6 +42,9 @@ class SparseModule(torch.nn.Module):
             values = array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
             self.register_buffer(name.replace(".", "_"), torch.as_tensor(values))
 
+    def extra_repr(self) -> str:
+        return repr(self.network)
+
     def kept(self, name: str) -> torch.Tensor:
         return self.get_buffer(name.replace(".", "_"))
 
@@ -54,7 +57,7 @@ class SparseModule(torch.nn.Module):
         return found
 
     def forward(self, X: torch.Tensor, weights: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
-        """F(x; w) in the model's own units, shape (rows, outputs).
+        """F(x; w), shape (rows, outputs): logits, or means of the standardised target.
 
         Args:
             X: rows in their own units.

@@ -91,13 +91,22 @@ def pattern(name: str, shape: tuple[int, ...], density: float, structure: str) -
     least = Pattern(flat, tile, per_row, 1)
     count = math.floor(density * math.prod(flat) / unit_of(least) + 1e-9)
     if count < 1:
-        groups = "one in each of its rows of tiles has" if per_row else "one has"
-        raise BudgetError(
-            f"A density of {density:.3g} leaves layer '{name}', shape {flat}, empty: structure='{structure}' has tiles of "
-            f"{tile[0]} x {tile[1]}, and {groups} {unit_of(least)} of {math.prod(flat)} weights. Raise density, or choose "
-            "smaller tiles."
-        )
+        raise BudgetError(empty_message(name, flat, density, structure, unit_of(least)))
     return simplest(dataclasses.replace(least, count=min(count, least.candidates)))
+
+
+def empty_message(name: str, shape: tuple[int, int], density: float, structure: str, unit: int) -> str:
+    """What is said of a layer that would have no weight."""
+    if unit > math.prod(shape):
+        return (
+            f"structure='{structure}' does not fit layer '{name}', shape {shape}, which is smaller than one tile in each row: "
+            "choose smaller blocks, or structure='fan_in'."
+        )
+    cure = "raise density" if structure == "unstructured" else "raise density, or choose structure='unstructured'"
+    return (
+        f"The budget has {100 * density:.3g} % for layer '{name}', shape {shape}, which leaves it empty: with "
+        f"structure='{structure}' the least is {100 * unit / math.prod(shape):.3g} %. What dense layers keep counts; {cure}."
+    )
 
 
 def unit_of(p: Pattern) -> int:

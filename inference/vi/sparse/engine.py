@@ -13,6 +13,7 @@ import dataclasses
 import math
 import re
 import time
+import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -45,6 +46,9 @@ from inference.vi.sparse.training import State, Training
 class SSVI(AbstractEngine):
     """Sparse subspace variational inference for Bayesian neural networks (Li et al. 2024, arXiv:2402.11025).
 
+    Priors may be any with independent weights (`Gaussian`, `LayerGaussian`, `Laplace`, `StudentT`) or with one scale for each
+    layer (`Hierarchical`, `LayerHierarchical`, `ScaleFlow`).
+
     Attributes:
         density: active weights over all weights of the network, biases not counted; 1 is dense mean-field VI.
         allocation: of the budget over layers: "uniform", "erk" (more for small layers) or "global" (decided while training).
@@ -53,20 +57,22 @@ class SSVI(AbstractEngine):
         dense_output: whether the output layer keeps all its weights, which count; None keeps them where that takes at most half
             of the budget, and with "neurons".
         removal: what is removed first: "snr" (|mean| / sd), "evidence" (only where the evidence gains), "magnitude",
-            "mean_abs", "random", or a function of (mean, sd) whose lowest values go.
+            "mean_abs", "random", or a function of (mean, sd) whose lowest values go. All but "evidence" exchange weights
+            whether or not that is of use, as the method says; of few weights a needed one may be lost, which warns.
         growth: what is added: "gradient" (the largest derivatives of the ELBO) or "random".
-        every: steps between two exchanges.
+        every: steps between two exchanges; of few steps take a smaller number.
         rate: share of the active weights in the first exchange; it decays along a cosine.
         stop: share of the steps after which nothing is exchanged any more.
         growth_batches: minibatches over which the gradient for growth is averaged.
         estimator: of the noise of the weights: "local", "flipout" or "weights".
         beta: what the KL divergence is multiplied by; 1 is the ELBO.
-        biases: "point" or "normal": what q is for biases.
-        kernel: how products are computed: "auto" measures; or "blocks", "fan_in", "neurons", "transient".
+        biases: "point" or "normal": what q is for biases; fits with points can be exported.
+        kernel: how products are computed: "auto" measures; or "blocks", "fan_in", "neurons", "transient" (a dense matrix for a
+            moment, which saves memory and no time).
         steps: optimiser steps.
         batch_size: rows of a step; all of them where there are less.
         optimizer: an optax optimiser of -ELBO / rows, or None for Adam.
-        learning_rate: Adam's at the start; it decays to zero along a cosine.
+        learning_rate: Adam's at the start; it decays to zero along a cosine. Not used where an optimizer is given.
         initial_scale: standard deviation of q at the start, and of weights that are added.
         num_samples: draws of the network used by predictions.
 
@@ -104,11 +110,18 @@ class SSVI(AbstractEngine):
             ("growth", ("gradient", "random")),
             ("estimator", ESTIMATORS),
             ("biases", ("point", "normal")),
-            ("kernel", ("auto", *KERNELS)),
+            ("kernel", ("auto", *(name for name in KERNELS if name != "dense"))),
         ):
             choice(self, name, allowed)
-        if not callable(self.removal):
-            choice(self, "removal", REMOVALS)
+        if not callable(self.removal) and self.removal not in REMOVALS:
+            words = ", ".join(map(repr, REMOVALS))
+            raise ValueError(f"SSVI(removal={self.removal!r}): expected one of {words}, or a function of (mean, sd).")
+        if self.dense_output not in (True, False, None):
+            raise ValueError(f"SSVI(dense_output={self.dense_output!r}): expected True, False or None.")
+        for name in ("density", "rate", "stop", "learning_rate", "initial_scale", "beta"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"SSVI({name}={value!r}): expected a number.")
         if self.optimizer is not None and not hasattr(self.optimizer, "update"):
             raise ValueError(f"SSVI(optimizer={self.optimizer!r}): expected an optax optimiser such as optax.adam(1e-2).")
         positive(self, "learning_rate", "initial_scale", "beta")
@@ -166,6 +179,7 @@ class SSVI(AbstractEngine):
         state, terms, log = run.go(data, progress)
         losses = -np.asarray(training.objective.value(terms.T))
         self.refuse_divergence(losses)
+        warn_of_loss(losses, self.every, log)
         last = terms[-self.every :].astype(float)
         info: dict[str, Any] = {"objective": self.objective_name, "beta": self.beta, "exchanges": log, "notes": notes}
         info |= {"elbo": saving.elbo_of(last), "divergence": float(last[:, 1].mean()), "rows": training.total}
@@ -251,6 +265,22 @@ class SSVI(AbstractEngine):
         self, problem: Problem, layout: Layout, params: Mapping[str, Any], losses: np.ndarray, info: dict
     ) -> Approximation:
         return approximation(Sites(problem, self.biases), layout, dict(params), losses, info, self.num_samples)
+
+
+def warn_of_loss(losses: np.ndarray, every: int, log: list[dict]) -> None:
+    """Warns where the objective between two earlier exchanges was better than it is at the end."""
+    blocks = losses[: len(losses) // every * every].reshape(-1, every)
+    if len(blocks) < 2 or not log:
+        return
+    best = blocks[blocks.mean(1).argmin()]
+    last = blocks[-1]
+    if last.mean() - best.mean() > 4 * np.hypot(best.std(), last.std()) / np.sqrt(every):
+        warnings.warn(
+            f"SSVI: the objective was {-best.mean():.5g} with other weights than those of the end, where it is "
+            f"{-last.mean():.5g}: a weight that was needed has been exchanged. Raise "
+            "density, use removal='evidence', or lower stop.",
+            stacklevel=4,
+        )
 
 
 def as_pattern(data: Mapping[str, Any]) -> dict[str, Any]:

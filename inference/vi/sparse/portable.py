@@ -14,6 +14,7 @@ and, in its header, what the network is and how inputs and targets are scaled.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -41,6 +42,10 @@ class FileError(ValueError):
     """A file that is not a sparse network, or is damaged."""
 
 
+class InputError(ValueError):
+    """Inputs that do not fit the network."""
+
+
 class SparseNetwork:
     """A sparse Bayesian network.
 
@@ -51,6 +56,10 @@ class SparseNetwork:
 
     def __init__(self, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
         self.arrays, self.about = arrays, about
+
+    def __repr__(self) -> str:
+        sizes = [width for _, width in self.about["layers"].values()] + [next(reversed(self.about["layers"].values()))[0]]
+        return f"SparseNetwork({' - '.join(map(str, sizes))}, {self.num_active} active weights)"
 
     @property
     def layers(self) -> list[str]:
@@ -83,19 +92,42 @@ class SparseNetwork:
         return found
 
     def outputs(self, X: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
-        """F(x; w), shape (rows, outputs), in the model's own units.
+        """F(x; w), shape (rows, outputs): logits, or means of the standardised target.
 
         Args:
             X: rows as the model was fitted to, in their own units.
             weights: values of the active weights of each layer.
         """
-        h = np.asarray(X, np.float32).reshape(len(X), -1)
+        h = self.rows(X)
         if "inputs/shift" in self.arrays:
             h = (h - self.arrays["inputs/shift"]) / self.arrays["inputs/scale"]
         network = self.about["network"]
         return (
             convolutional(self, network, h, weights) if network["kind"] == "ConvNet" else perceptron(self, network, h, weights)
         )
+
+    def rows(self, X: Any) -> np.ndarray:
+        """The inputs as numbers, shape (rows, columns), columns of a DataFrame put in order by their names.
+
+        Raises:
+            InputError: for another number of columns, no rows, or cells that are not finite numbers.
+        """
+        inputs = self.about["inputs"]
+        if inputs["columns"] is not None and hasattr(X, "columns"):
+            missing = [name for name in inputs["columns"] if name not in list(map(str, X.columns))]
+            if missing:
+                raise InputError(f"X lacks column {missing[0]!r}: expected {inputs['columns']}.")
+            X = X[inputs["columns"]]
+        try:
+            h = np.asarray(X, np.float32)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"X has cells that are not numbers ({error}).") from None
+        if h.ndim < 2 or len(h) == 0 or math.prod(h.shape[1:]) != inputs["width"]:
+            raise InputError(f"X has shape {h.shape}: expected (rows, {inputs['width']}), with at least one row.")
+        if not np.isfinite(h).all():
+            row = int(np.argwhere(~np.isfinite(h))[0][0])
+            raise InputError(f"X is not finite in row {row}: fill or drop missing values.")
+        return h.reshape(len(h), -1)
 
     def linear(self, layer: str, h: np.ndarray, weights: dict[str, np.ndarray], gain: float) -> np.ndarray:
         """Gain * h W' + b."""
@@ -108,7 +140,12 @@ class SparseNetwork:
             X: rows as the model was fitted to.
             num_samples: draws of the weights.
             seed: of the draws.
+
+        Raises:
+            InputError: for inputs or a number of draws that cannot be used.
         """
+        if not isinstance(num_samples, int) or num_samples < 1:
+            raise InputError(f"num_samples={num_samples!r}: expected a whole number of at least 1.")
         rng = np.random.default_rng(seed)
         outputs = np.stack([self.outputs(X, self.draw(rng)) for _ in range(num_samples)])
         target = self.about["target"]
@@ -117,7 +154,8 @@ class SparseNetwork:
         sigma = np.exp(target["sigma"][0] + target["sigma"][1] * rng.standard_normal((num_samples, 1, 1)))
         sd = np.sqrt(outputs.var(0) + (sigma**2).mean(0))
         shift, scale = np.array(target["shift"]), np.array(target["scale"])
-        return {"mean": shift + scale * outputs.mean(0), "std": scale * sd}
+        found = {"mean": shift + scale * outputs.mean(0), "std": scale * sd}
+        return {name: value[:, 0] if target["flat"] else value for name, value in found.items()}
 
 
 def class_probabilities(outputs: np.ndarray) -> np.ndarray:
@@ -179,13 +217,20 @@ def load(path: str | Path) -> SparseNetwork:
         FileError: for another file, or indices that are not sorted, not unique or out of range.
     """
     content = Path(path).read_bytes()
+    if content[:2] == b"PK":
+        raise FileError(
+            f"{path} is a bundle: read it by bayesdl.load. Files of sparse networks are made by bayesdl.sparse.export."
+        )
     try:
         size = int.from_bytes(content[:8], "little")
         header = json.loads(content[8 : 8 + size])
         about = json.loads(header.pop("__metadata__")["about"])
         if about["format"] != FORMAT:
             raise KeyError(about["format"])
-        arrays = {name: array_of(entry, content[8 + size :]) for name, entry in header.items()}
+        parts = {name: (entry, content[8 + size :][slice(*entry["data_offsets"])]) for name, entry in header.items()}
+        arrays = {name: array_of(entry, part) for name, (entry, part) in parts.items()}
+        if hash_of_bytes({name: part for name, (_, part) in parts.items()}) != about["sha256"]:
+            raise ValueError("its numbers do not match their hash")
     except (ValueError, KeyError, TypeError) as error:
         raise FileError(f"{path} is damaged or not a sparse network ({type(error).__name__}: {error}).") from None
     network = SparseNetwork(arrays, about)
@@ -194,12 +239,23 @@ def load(path: str | Path) -> SparseNetwork:
     return network
 
 
+def hash_of(arrays: dict[str, np.ndarray]) -> str:
+    """Of names and contents."""
+    return hash_of_bytes({name: np.ascontiguousarray(array).tobytes() for name, array in arrays.items()})
+
+
+def hash_of_bytes(parts: dict[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(parts):
+        digest.update(name.encode() + parts[name])
+    return digest.hexdigest()
+
+
 def array_of(entry: dict, content: bytes) -> np.ndarray:
-    start, end = entry["data_offsets"]
     if entry["dtype"] == "BF16":  # the upper half of a float32
-        wide = np.frombuffer(content[start:end], np.uint16).astype(np.uint32) << 16
+        wide = np.frombuffer(content, np.uint16).astype(np.uint32) << 16
         return wide.view(np.float32).reshape(entry["shape"])
-    return np.frombuffer(content[start:end], TYPES[entry["dtype"]]).reshape(entry["shape"])
+    return np.frombuffer(content, TYPES[entry["dtype"]]).reshape(entry["shape"])
 
 
 def check(network: SparseNetwork, layer: str) -> None:

@@ -35,7 +35,8 @@ def pruned(
     else:
         if not 0 < density < engine.density:
             raise BudgetError(
-                f"rebudget(density={density!r}): expected a number between 0 and that of the fit, {engine.density:g}."
+                f"rebudget(density={density!r}): expected a number between 0 and that of the fit, {engine.density:g}; for more "
+                "weights fit again."
             )
         if engine.density == 1:
             raise BudgetError("The fit is dense: fit with SSVI(density=...) below 1 to have weights that can leave one by one.")
@@ -76,7 +77,7 @@ def gaining(sites: Sites, layout: Layout, params: Mapping[str, Any], store: str)
         return pattern.count
     if pattern.per_row:
         raise BudgetError(
-            "The evidence removes other numbers of tiles in each row; for this structure give rebudget a density."
+            "Each row of this structure has the same number of tiles, so the evidence cannot choose it: give a density."
         )
     kept = int((tile_scores(sites, layout, params, store, "evidence") >= 0).sum())
     if kept == 0:

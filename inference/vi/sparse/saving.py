@@ -60,9 +60,9 @@ class Run:
     ) -> State:
         """Steps number `done` to the last."""
         engine, training = self.training.engine, self.training
+        progress.start(engine.steps, "SSVI")  # before compiling, which takes a while
         block = self.compiled("block", training.block, state, whole(0), whole(1), data)
         exchange = self.compiled("exchange", training.exchange, state, whole(0), real(0.0), data) if engine.rate else None
-        progress.start(engine.steps, "SSVI")
         progress.advance(done) if done else None
         last = done
         try:
