@@ -194,7 +194,7 @@ class SSVI(AbstractEngine):
     def kept(self, layout: Layout, params: Mapping[str, Any], total: int) -> dict[str, Any]:
         """How weights are kept, and what a step with them costs."""
         rows = min(self.batch_size, total)
-        growth = min(rows * self.growth_batches, total)
+        growth = rows * self.growth_batches
         index = {name: params[f"{name}/index"] for name in layout.patterns}
         return {
             "patterns": {name: dataclasses.asdict(pattern) for name, pattern in layout.patterns.items()},

@@ -162,28 +162,37 @@ class Training:
         return plan(pattern, index, scores, gains, candidates, rate, named(key, "rounding"))
 
     def gradients(self, state: State, key: jax.Array, data: tuple) -> tuple[dict[str, Gradient], dict[str, Any]]:
-        """The factors of the gradient by each layer's weights, and their priors."""
-        rows = self.rows(key, self.engine.batch_size * self.engine.growth_batches)
+        """The factors of the gradient by each layer's weights, and their priors.
 
-        def likelihood(probes: Any) -> Any:
-            terms, inputs = self.objective.terms(state.params, state.index, rows, named(key, "draws"), data, probes)
-            return terms.likelihood / self.total, inputs
+        Minibatches come one after the other, and of each only the inputs and outputs of the layers are kept.
+        """
+        number = self.engine.growth_batches
+        keys = jax.random.split(key, number)
+        probes = {name: jnp.zeros(shape) for name, shape in self.output_shapes(state, key, data).items()}
 
-        probes = {name: jnp.zeros(shape) for name, shape in self.output_shapes(state, rows, key, data).items()}
-        outputs, inputs = jax.grad(likelihood, has_aux=True)(probes)
-        found = {name: Gradient(outputs[name].T, inputs[name]) for name in probes}
-        for name in self.sites.network.lookups:  # the inputs say which row of W was taken
-            found[name] = Gradient(inputs[name], outputs[name].T)
+        def one(key: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
+            return jax.grad(lambda probes: self.likelihood(state, key, data, probes), has_aux=True)(probes)
+
+        outputs, inputs = jax.lax.map(one, keys)
+        found = {}
+        for name in probes:
+            d = jnp.moveaxis(outputs[name], 2, 0).reshape(outputs[name].shape[2], -1) / number
+            h = jnp.moveaxis(inputs[name], 1, 0).reshape(inputs[name].shape[1], -1)
+            lookup = name in self.sites.network.lookups  # then the inputs say which row of W was taken
+            found[name] = Gradient(h, d) if lookup else Gradient(d, h)
         return found, self.priors(state.params)
 
-    def output_shapes(self, state: State, rows: Any, key: jax.Array, data: tuple) -> dict[str, tuple[int, int]]:
+    def likelihood(self, state: State, key: jax.Array, data: tuple, probes: Mapping) -> tuple[Any, dict[str, Any]]:
+        """The log likelihood per row of a minibatch with probes, and the inputs of the layers."""
+        rows = self.rows(key, self.engine.batch_size)
+        terms, inputs = self.objective.terms(state.params, state.index, rows, named(key, "draws"), data, probes)
+        return terms.likelihood / self.total, inputs
+
+    def output_shapes(self, state: State, key: jax.Array, data: tuple) -> dict[str, tuple[int, int]]:
         """(rows, width) of the outputs of each layer, a convolution's places being rows."""
-
-        def inputs() -> Any:
-            return self.objective.terms(state.params, state.index, rows, key, data, {})[1]
-
+        inputs = jax.eval_shape(lambda: self.likelihood(state, key, data, {})[1])
         widths = {name: self.layout.flat_shape(name)[name in self.sites.network.lookups] for name in self.layout.shapes}
-        return {name: (h.shape[1], widths[name]) for name, h in jax.eval_shape(inputs).items()}
+        return {name: (h.shape[1], widths[name]) for name, h in inputs.items()}
 
     def rate(self, i: int) -> float:
         """The share of the active tiles to exchange after i steps: a cosine from `rate` to 0 at `stop`."""
