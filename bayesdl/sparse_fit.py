@@ -74,7 +74,8 @@ class SparseReport:
             f"a step needs {amount(self.bytes_temporary)} besides, for its rows and noise",
             f"products     {100 * self.operations:.1f} % of dense VI's operations",
             f"exchanges    {len(self.exchanges)}" + shares(self.exchanges),
-            f"ELBO         {self.elbo:.5g} nats" + ("" if self.beta == 1 else f"; fitted with beta={self.beta:g}, not 1"),
+            f"ELBO         {self.elbo:.5g} nats (a bound on the joint density of y and the biases that are points)"
+            + ("" if self.beta == 1 else f"; fitted with beta={self.beta:g}, not 1"),
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
@@ -82,7 +83,7 @@ class SparseReport:
         return f"<pre>{html.escape(repr(self))}</pre>"
 
 
-def amount(size: float) -> str:
+def amount(size: int) -> str:
     """Bytes in readable units."""
     return f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
@@ -189,7 +190,7 @@ def rebudget(post: Posterior, density: float | None = None) -> Posterior:
     note = (
         f"{gone} weights were removed after the fit, so its ELBO does not hold; post.diagnose() tells that of this posterior."
     )
-    info = raw.info | engine.kept(layout, params, raw.info["rows"])
+    info = raw.info | engine.kept(layout, params, raw.info["places"])
     info |= {"elbo": math.nan, "divergence": math.nan, "notes": [*info["notes"], note]}
     result = engine.approximation(post.problem, layout, params, raw.losses, info)
     return dataclasses.replace(post, raw=result, engine=engine)

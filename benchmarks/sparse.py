@@ -43,7 +43,8 @@ LARGE = {
     "fan_in": {"structure": "fan_in", "kernel": "fan_in"},
     "block:16": {"structure": "block:16", "kernel": "blocks"},
     "block:32": {"structure": "block:32", "kernel": "blocks"},
-    "auto": {},
+    "auto fan_in": {"structure": "fan_in"},
+    "auto block:16": {"structure": "block:16"},
 }
 UCI = ("boston", "energy", "wine", "kin8nm", "naval")
 UCI_SPLITS = 5
@@ -91,7 +92,8 @@ def cost(_: str) -> dict:
         block = run.compiled("step", training.step, saving.whole(0), state, data)
         run.compiled("exchange", training.exchange, state, saving.whole(0), saving.real(0.1), data)
         layout, engine = training.layout, training.engine
-        work = accounts.operations(layout, BATCH, engine.every, BATCH * engine.growth_batches, engine.rate)
+        places = training.places(state, data)
+        work = accounts.operations(layout, places, engine.every, engine.growth_batches, engine.rate)
         stored = accounts.bytes_of((state.params, state.index))
         rows[name] = {
             "density": sum(accounts.active(layout, state.index).values()) / accounts.total(layout),
@@ -159,7 +161,10 @@ def fitted(images: tuple, seed: int = 0, **settings) -> dict:
     """Scores on held-out images of one fit."""
     X, y, X_test, y_test = images
     started = time.process_time()
-    engine = SSVI(**{"steps": EPOCHS * len(X) // BATCH, "batch_size": BATCH, "beta": BETA, "num_samples": 16} | settings)
+    engine = SSVI(
+        **{"steps": EPOCHS * len(X) // BATCH, "batch_size": BATCH, "beta": BETA, "num_samples": 16, "growth_batches": 4}
+        | settings
+    )
     try:
         post = bdl.fit(perceptron(256), X, y, engine=engine, seed=seed, progress=False)
     except ValueError as error:  # a cell of the grid that diverges counts as guessing

@@ -19,9 +19,10 @@ import bayesdl as bdl
 from bayesdl.bnn.equinox_network import EquinoxNetwork, multiplying
 from bayesdl.language import NUMPYRO
 from inference.keys import named
+from inference.problem import ProblemError
 from inference.progress import Silent
 from inference.structure import AbstractProduct
-from inference.vi.sparse import portable
+from inference.vi.sparse import accounts, portable, saving
 from inference.vi.sparse.budget import GLOBAL, patterns
 from inference.vi.sparse.engine import SSVI
 from inference.vi.sparse.family import Prior, kl_of_entries, scale_of
@@ -107,16 +108,17 @@ def test_budgets_are_kept_after_every_step(case):
 def test_budgets_are_below_the_density(density, structure, allocation):
     shapes = {"a": (1024, 784), "b": (1024, 1024), "c": (10, 1024)}
     total = sum(map(math.prod, shapes.values()))
-    try:
-        found = patterns(shapes, density, allocation, structure, ("c",))
-    except BudgetError as error:
-        assert density < 0.1
-        assert "aise density" in str(error)
+    dense = ("c",) if density >= 0.02 else ()
+    too_few = {("block:16", 0.005), ("block:32", 0.005), ("block:16", 0.02), ("block:32", 0.02)}
+    if (structure, density) in too_few:
+        with pytest.raises(BudgetError, match="the least is"):
+            patterns(shapes, density, allocation, structure, dense)
         return
+    found = patterns(shapes, density, allocation, structure, dense)
     active = sum(p.size for p in found.values())
-    unit = max(p.size // p.count for name, p in found.items() if name != "c")
+    unit = max(p.size // p.count for name, p in found.items() if not p.is_dense)
     assert density * total - unit < active <= density * total
-    assert found["c"].is_dense
+    assert found["c"].is_dense or not dense
 
 
 def test_erk_gives_small_layers_more():
@@ -144,7 +146,6 @@ def test_kernels_are_products_with_the_scattered_matrix(name):
         return jnp.sum(jnp.sin(m)) + jnp.sum(jnp.sqrt(v + 1.0))
 
     def by_matrices(h, mean, variance):
-        matrix = np.zeros(pattern.padded)
         (a, b), columns = pattern.tile, pattern.grid[1]
         where = jnp.zeros(pattern.padded), jnp.zeros(pattern.padded)
         for place, number in enumerate(np.asarray(pattern.numbers(index))):  # tile by tile
@@ -152,7 +153,6 @@ def test_kernels_are_products_with_the_scattered_matrix(name):
             row, column = divmod(int(number), columns)
             at = (slice(row * a, row * a + a), slice(column * b, column * b + b))
             where = tuple(w.at[at].set(v[group, k]) for w, v in zip(where, (mean, variance), strict=True))
-        assert matrix.shape == where[0].shape
         m, v = (w[: pattern.shape[0], : pattern.shape[1]] for w in where)
         return m @ h, v @ (h * h)
 
@@ -234,7 +234,10 @@ def test_density_one_is_dense_mean_field_vi_step_for_step():
         mine = optax.apply_updates(mine, updates)
     for n in names:
         found = state.params["weights"][f"{n}.weight"]
-        np.testing.assert_allclose(found["mean"][0, 0], mine["w"][n]["mean"], rtol=1e-4, atol=1e-5)
+        for part in ("mean", "raw"):
+            np.testing.assert_allclose(found[part][0, 0], mine["w"][n][part], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(state.params["points"][f"{n}.bias"], mine["b"][n], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(state.params["normals"]["sigma"]["loc"], mine["s"]["loc"], rtol=1e-5, atol=1e-6)
 
 
 def test_doubling_the_data_halves_the_share_of_kl():
@@ -272,6 +275,41 @@ def test_elbo_of_a_linear_model_is_the_closed_form(estimator):
     error = found.std(0) / np.sqrt(len(found))
     assert abs(found[:, 0].mean() - likelihood) < 4 * error[0]
     np.testing.assert_allclose(found[:, 1], kl, rtol=1e-4)
+
+
+def test_estimators_agree_where_weights_are_shared_by_places():
+    """A convolution uses its weights at all places of a row, so that noise of its own for each place would be another q."""
+    X, y = images(12)
+    model = bdl.BNN(network=bdl.ConvNet(image=(8, 8), channels=(4, 4)), likelihood=bdl.Categorical(), standardize=False)
+    found = {}
+    for estimator in ("local", "flipout", "weights"):
+        training, state, data = training_of(model, X, y, density=0.5, estimator=estimator, initial_scale=0.5)
+
+        @jax.jit
+        def likelihoods(key, training=training, state=state, data=data):
+            def one(key):
+                return training.objective.terms(state.params, state.index, None, key, data)[0].likelihood
+
+            return jax.lax.map(one, jax.random.split(key, 4000))
+
+        found[estimator] = np.asarray(likelihoods(jax.random.key(1)), np.float64)
+    for estimator in ("local", "flipout"):
+        one, other = found[estimator], found["weights"]
+        assert abs(one.mean() - other.mean()) < 4 * math.hypot(one.std(), other.std()) / math.sqrt(4000)
+
+
+def test_priors_are_wider_by_the_share_of_inputs():
+    X, y = regression(columns=20)
+    model = bdl.BNN(hidden=(20, 20), standardize=False)
+    units, *_ = training_of(model, X, y, structure="neurons", density=0.4)
+    counts = [units.layout.patterns[f"layer{i}.weight"].count for i in range(2)]
+    live = {"layer0.weight": 1.0, "layer1.weight": counts[0] / 20, "layer2.weight": counts[1] / 20}
+    assert units.layout.shares == pytest.approx(live)
+    single, state, _ = training_of(model, X, y, density=0.4)
+    spread = state.params["weights"]["layer1.weight"]["mean"]
+    count, share = spread.size, single.layout.shares["layer1.weight"]
+    assert share == single.layout.patterns["layer1.weight"].density
+    assert abs(float((spread**2).mean()) * share - 1) < 4 * math.sqrt(2 / count)  # drawn from the prior of active weights
 
 
 def test_minibatches_are_unbiased():
@@ -403,8 +441,8 @@ def test_what_grows_has_the_largest_gradients_by_autodiff(structure):
     class Shifted(SparseProduct):
         """With a dense matrix added to the means."""
 
-        def columns(self, name, h):
-            return super().columns(name, h) + shifts[name] @ h
+        def columns(self, name, h, rows):
+            return super().columns(name, h, rows) + shifts[name] @ h
 
     shifts = {}
 
@@ -478,6 +516,12 @@ def test_any_optimiser_works(optimizer):
     assert np.isfinite(post.raw.losses).all()
 
 
+def test_optimisers_whose_state_cannot_move_are_refused():
+    X, y = regression()
+    with pytest.raises(ProblemError, match="cannot move with them"):
+        bdl.fit(bdl.BNN(hidden=(10,)), X, y, engine=SSVI(density=0.4, optimizer=optax.adafactor(1e-2)), progress=False)
+
+
 def test_evidence_removes_only_where_it_gains():
     X, y = regression()
     training, state, data = training_of(bdl.BNN(hidden=(20,), standardize=False), X, y, removal="evidence", density=0.4)
@@ -537,10 +581,19 @@ def test_rebudget_keeps_the_best():
     kept = np.isin(post.raw.params["layer1.weight/index"], small.raw.params["layer1.weight/index"])
     assert snr[kept].min() >= snr[~kept].max()
     assert small.predict().mean.shape == (200,)
+    assert small.raw.unpacking.layout.shares == post.raw.unpacking.layout.shares  # the model stays the same
     by_evidence = bdl.sparse.report(bdl.sparse.rebudget(post))
     assert by_evidence.active < bdl.sparse.report(post).active
     with pytest.raises(BudgetError, match="between 0 and"):
         bdl.sparse.rebudget(post, 0.5)
+
+
+def test_rebudget_by_evidence_needs_normal_priors():
+    X, y = regression()
+    model = bdl.BNN(hidden=(), prior=bdl.priors.Laplace())
+    post = bdl.fit(model, X, y, engine=SSVI(density=0.6, steps=50), progress=False)
+    with pytest.raises(BudgetError, match="is Laplace, not normal"):
+        bdl.sparse.rebudget(post)
 
 
 def test_rebudget_by_evidence_needs_single_weights():
@@ -591,6 +644,9 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path):
         for name, value in whole.raw.arrays().items():
             np.testing.assert_array_equal(other.raw.arrays()[name], value)
         assert other.raw.info["exchanges"] == whole.raw.info["exchanges"]
+    with pytest.raises(bdl.CheckpointError, match="optimizer from None to"):
+        other = SSVI(steps=550, density=0.4, every=50, optimizer=optax.adam(1e-6))
+        bdl.fit(bdl.BNN(hidden=(12, 12)), X, y, engine=other, checkpoint=tmp_path / "run", progress=False)
     with pytest.raises(bdl.CheckpointError, match="density"):
         bdl.fit(
             bdl.BNN(hidden=(12, 12)),
@@ -600,6 +656,36 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path):
             checkpoint=tmp_path / "run",
             progress=False,
         )
+
+
+@pytest.mark.slow
+def test_costs_of_a_large_network():
+    """784-1024-1024-10 at 5 %, batches of 128, beside dense mean-field VI."""
+    rng = np.random.default_rng(0)
+    X, y = rng.random((256, 784), dtype=np.float32), rng.integers(0, 10, 256)
+    model = bdl.BNN(hidden=(1024, 1024), activation="relu", likelihood=bdl.Categorical(), standardize=False)
+    found = {}
+    cases = {
+        "dense": {"density": 1.0},
+        "unstructured": {},
+        "fan_in": {"structure": "fan_in"},
+        "block:16": {"structure": "block:16"},
+    }
+    for name, settings in cases.items():
+        given = {"density": 0.05, "batch_size": 128} | settings
+        training, state, data = training_of(model, X, y, **given)
+        run = saving.Run(training, None)
+        run.compiled("step", training.step, 0, state, data)
+        work = accounts.operations(training.layout, training.places(state, data), 100, 3, 0.3 if name != "dense" else 0.0)
+        stored = accounts.bytes_of((state.params, state.index))
+        found[name] = stored, stored + accounts.bytes_of(state.optimizer), run.temporary["step"], work
+    dense = found.pop("dense")
+    for name, (stored, persistent, temporary, work) in found.items():
+        assert stored <= 1.6 * 0.05 * dense[0]
+        assert persistent <= 1.25 * 0.05 * dense[1]
+        assert temporary <= 1.5 * dense[2]
+        ratio = (work["step"] + work["exchanges_per_step"]) / work["dense"]
+        assert ratio <= 0.06 if name != "unstructured" else 0.99 < ratio < 1.02  # transient: honestly about 1
 
 
 # files
@@ -755,8 +841,6 @@ def test_budgets_that_do_not_fit_are_refused(settings, message):
         {"structure": "block:0"},
         {"structure": "blocks"},
         {"removal": "smallest"},
-        {"density": "0.1"},
-        {"dense_output": "yes"},
         {"allocation": "global", "structure": "fan_in"},
         {"beta": 0.0},
         {"optimizer": 3},
@@ -796,9 +880,8 @@ def test_padding_is_said():
 def test_functions_of_sparse_refuse_other_fits():
     post = fitted()
     post = dataclasses.replace(post, raw=dataclasses.replace(post.raw, unpacking=None))
-    for other in (post, post.model, None):
-        with pytest.raises(TypeError, match=r"fit by bdl\.SSVI"):
-            bdl.sparse.report(other)
+    with pytest.raises(TypeError, match=r"fit by bdl\.SSVI"):
+        bdl.sparse.report(post)
 
 
 def test_the_loss_of_a_needed_weight_warns():
@@ -808,7 +891,7 @@ def test_the_loss_of_a_needed_weight_warns():
     y = 2 * X[:, 0] - 1.5 * X[:, 1] + X[:, 2] + 0.7 * rng.normal(size=200)
     model = bdl.BNN(hidden=(), likelihood=bdl.Normal(0.7), standardize=False)
     settings = {"density": 0.25, "steps": 2000, "every": 50, "learning_rate": 0.05}
-    with pytest.warns(UserWarning, match="needed has been exchanged"):
+    with pytest.warns(UserWarning, match="needed may have been exchanged"):
         bdl.fit(model, X, y, engine=SSVI(**settings), progress=False)
     post = bdl.fit(model, X, y, engine=SSVI(**settings, removal="evidence"), progress=False)
     assert np.flatnonzero(bdl.sparse.masks(post)["layer0.weight"][0]).tolist() == [0, 1, 2]
@@ -916,6 +999,27 @@ def test_modules_are_fitted(estimator):
     post = bdl.fit(module_model(), X, y, engine=engine, progress=False)
     assert bdl.sparse.report(post).density <= 0.5
     assert np.corrcoef(post.predict(X).mean, y)[0, 1] > 0.9
+
+
+def test_layers_that_cannot_be_followed_are_refused():
+    import equinox as eqx
+
+    class Twice(eqx.Module):
+        layer: eqx.nn.Linear
+
+        def __call__(self, x):
+            return self.layer(self.layer(x))[:1]
+
+    class Mapped(eqx.Module):
+        layer: eqx.nn.Linear
+
+        def __call__(self, x):
+            return jax.vmap(self.layer)(x[:, None]).sum()[None]
+
+    (X, y), key = sequences(), jax.random.key(0)
+    for module, reason in ((Twice(eqx.nn.Linear(9, 9, key=key)), "used twice"), (Mapped(eqx.nn.Linear(1, 4, key=key)), "vmap")):
+        with pytest.raises(bdl.UnsupportedError, match=reason):
+            bdl.fit(bdl.BNN(network=module), X, y, engine=SSVI(), progress=False)
 
 
 def test_modules_with_other_layers_are_refused():

@@ -36,14 +36,14 @@ class EquinoxNetwork(AbstractNetwork):
     @functools.cached_property
     def multiplies(self) -> bool:
         """Whether all weights are of layers that are known; see `multiplying`."""
-        known = {f"{name}.weight" for name, _ in layers_of(self.module)}
+        known = {weight_of(name) for name, _ in layers_of(self.module)}
         return all(leaf.is_bias or leaf.name in known for leaf in self.leaves(0, 0))
 
     @functools.cached_property
     def lookups(self) -> tuple[str, ...]:
         import equinox as eqx
 
-        return tuple(f"{name}.weight" for name, layer in layers_of(self.module) if isinstance(layer, eqx.nn.Embedding))
+        return tuple(weight_of(name) for name, layer in layers_of(self.module) if isinstance(layer, eqx.nn.Embedding))
 
     def leaves(self, num_inputs: int, num_outputs: int) -> tuple[Leaf, ...]:
         named, _, _ = self._arrays()
@@ -83,6 +83,11 @@ def is_known(part: Any) -> bool:
     return isinstance(part, eqx.nn.Linear | eqx.nn.Embedding)
 
 
+def weight_of(layer: str) -> str:
+    """The name of the weights of a layer; the module itself has no name."""
+    return f"{layer}.weight".lstrip(".")
+
+
 def layers_of(module: Any) -> list[tuple[str, Any]]:
     """The known layers of a module by name."""
     paths, _ = jax.tree_util.tree_flatten_with_path(module, is_leaf=is_known)
@@ -105,7 +110,10 @@ class Through:
     """A layer that multiplies by a product."""
 
     def __init__(self, name: str, layer: Any, product: AbstractProduct) -> None:
-        self.name, self.layer, self.product = f"{name}.weight", layer, product
+        self.name, self.layer, self.product = weight_of(name), layer, product
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.layer, name)
 
     def __call__(self, x: Any, *, key: Any = None) -> Any:
         import equinox as eqx

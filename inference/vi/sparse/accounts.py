@@ -2,8 +2,8 @@
 
 Of the operations those of matrix products are counted, with local reparametrisation: for each weight and row two products
 forwards and, backwards, two for the weights and two for the inputs (which the first layer does not need). Noise, activations
-and the optimiser come on top in both. The gradient for growth is one product with the dense matrix for each row it is averaged
-over.
+and the optimiser come on top in both. An exchange is the same without the products for the weights, and for the gradient one
+product with the dense matrix for each row it is averaged over.
 A transient dense kernel saves memory, and no operations.
 """
 
@@ -29,19 +29,28 @@ def active(layout: Layout, index: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
-def operations(layout: Layout, rows: int, every: int, growth_rows: int, rate: float) -> dict[str, float]:
-    """Floating-point operations of a step, those of dense mean-field VI, and those of an exchange for each step."""
+def operations(layout: Layout, places: Mapping[str, int], every: int, batches: int, rate: float) -> dict[str, float]:
+    """Floating-point operations of a step, those of dense mean-field VI, and those of the exchanges for each step.
+
+    Args:
+        layout: of the weights.
+        places: rows of a minibatch times the places of a row at which each layer multiplies; 0 for lookups.
+        every: steps between exchanges.
+        batches: minibatches of an exchange.
+        rate: of the exchanges; 0 for none.
+    """
     step = dense = exchange = 0.0
-    for number, layer in enumerate(layout.shapes):
-        size = math.prod(layout.flat_shape(layer))
-        store = layout.store_of(layer)
+    first = next(iter(layout.shapes))
+    for layer, rows in places.items():
+        size, store = math.prod(layout.flat_shape(layer)), layout.store_of(layer)
         pattern, kernel = layout.patterns[store], layout.kernels[store]
         done = size if kernel == "transient" or store != layer else pattern.size
-        passes = 4 if number == 0 else 6
+        passes = 4 if layer == first else 6
         step += 2 * passes * rows * done
         dense += 2 * passes * rows * size
-        exchange += 2 * growth_rows * size if largest(pattern, rate) else 0
-    return {"step": step, "dense": dense, "exchanges_per_step": exchange / every}
+        exchange += batches * 2 * (passes - 2) * rows * done  # forwards, and backwards to the layers
+        exchange += batches * 2 * rows * size if largest(pattern, rate) else 0  # the gradient
+    return {"step": step, "dense": dense, "exchanges_per_step": exchange / every if rate else 0.0}
 
 
 def bytes_of(tree: Any) -> int:

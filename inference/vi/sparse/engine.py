@@ -20,7 +20,9 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpyro import handlers
 from numpyro.distributions import Normal
+from scipy.stats import norm
 
 from inference.checkpoint import Checkpoint
 from inference.engine import AbstractEngine, choice, needs_gradients, positive, positive_integers
@@ -33,11 +35,11 @@ from inference.vi.sparse.budget import ALLOCATIONS, patterns
 from inference.vi.sparse.choice import chosen_kernels
 from inference.vi.sparse.family import Sites, entry_law
 from inference.vi.sparse.kernels import KERNELS
-from inference.vi.sparse.layout import Layout
+from inference.vi.sparse.layout import Layout, input_shares
 from inference.vi.sparse.objective import Objective
 from inference.vi.sparse.pattern import Pattern
 from inference.vi.sparse.posterior import approximation, stored
-from inference.vi.sparse.products import ESTIMATORS
+from inference.vi.sparse.products import ESTIMATORS, LayerError, Watching
 from inference.vi.sparse.scores import REMOVALS
 from inference.vi.sparse.training import State, Training
 
@@ -92,7 +94,7 @@ class SSVI(AbstractEngine):
     every: int = 100
     rate: float = 0.3
     stop: float = 0.75
-    growth_batches: int = 4
+    growth_batches: int = 3
     estimator: str = "local"
     beta: float = 1.0
     biases: str = "point"
@@ -159,7 +161,7 @@ class SSVI(AbstractEngine):
                 return f"removal='evidence' needs normal priors, and that of '{seen}' is {type(law).__name__}"
         if len(problem.plates) != 1:
             return "its data are not in one plate"
-        return None
+        return strange_layers(problem, network)
 
     def infer(
         self,
@@ -170,7 +172,7 @@ class SSVI(AbstractEngine):
         checkpoint: Checkpoint | None = None,
     ) -> Approximation:
         started = time.perf_counter()
-        training = self.training(problem, key)
+        training = self.training(problem, key, saving.stored_kernels(checkpoint))
         data = jax.tree.map(jnp.asarray, (problem.args, dict(problem.kwargs)))
         notes = padding_notes(training.layout.patterns)
         for note in notes:
@@ -183,25 +185,25 @@ class SSVI(AbstractEngine):
         last = terms[-self.every :].astype(float)
         info: dict[str, Any] = {"objective": self.objective_name, "beta": self.beta, "exchanges": log, "notes": notes}
         info |= {"elbo": saving.elbo_of(last), "divergence": float(last[:, 1].mean()), "rows": training.total}
-        info |= self.costs(training, run, state) | {"seconds": time.perf_counter() - started}
+        info |= self.costs(training, run, state, data) | {"seconds": time.perf_counter() - started}
         return self.approximation(problem, training.layout, stored(state), losses, info)
 
-    def costs(self, training: Training, run: saving.Run, state: State) -> dict[str, Any]:
+    def costs(self, training: Training, run: saving.Run, state: State, data: tuple) -> dict[str, Any]:
         """What the run cost, and how its weights are kept, as plain data."""
         sizes = {"optimizer": run.optimizer_bytes, "temporary": run.temporary}
-        return self.kept(training.layout, stored(state), training.total) | {"bytes_in_training": sizes}
+        return self.kept(training.layout, stored(state), training.places(state, data)) | {"bytes_in_training": sizes}
 
-    def kept(self, layout: Layout, params: Mapping[str, Any], total: int) -> dict[str, Any]:
+    def kept(self, layout: Layout, params: Mapping[str, Any], places: Mapping[str, int]) -> dict[str, Any]:
         """How weights are kept, and what a step with them costs."""
-        rows = min(self.batch_size, total)
-        growth = rows * self.growth_batches
         index = {name: params[f"{name}/index"] for name in layout.patterns}
         return {
             "patterns": {name: dataclasses.asdict(pattern) for name, pattern in layout.patterns.items()},
             "kernels": dict(layout.kernels),
+            "shares": dict(layout.shares),
             "active": accounts.active(layout, index),
             "bytes": accounts.bytes_of(dict(params)),
-            "operations": accounts.operations(layout, rows, self.every, growth, self.rate),
+            "places": dict(places),
+            "operations": accounts.operations(layout, places, self.every, self.growth_batches, self.rate),
         }
 
     @property
@@ -221,21 +223,27 @@ class SSVI(AbstractEngine):
                 f"initial_scale (now {self.initial_scale})."
             )
 
-    def training(self, problem: Problem, key: jax.Array) -> Training:
-        """What a run does."""
+    def training(self, problem: Problem, key: jax.Array, kernels: Mapping[str, str] | None = None) -> Training:
+        """What a run does.
+
+        Args:
+            problem: with the data.
+            key: of the run.
+            kernels: of the stores, where a checkpoint knows them.
+        """
         import optax
 
         total = problem.data_plate[1]
         if self.batch_size < total:
             problem.minibatch(self.batch_size)
-        layout = self.layout(problem, min(self.batch_size, total))
+        layout = self.layout(problem, min(self.batch_size, total), kernels)
         optimizer = self.optimizer
         if optimizer is None:
             optimizer = optax.adam(optax.cosine_decay_schedule(self.learning_rate, self.steps))
         objective = Objective(Sites(problem, self.biases), layout, self.beta, self.estimator)
         return Training(self, objective, optimizer, total, key)
 
-    def layout(self, problem: Problem, rows: int) -> Layout:
+    def layout(self, problem: Problem, rows: int, kernels: Mapping[str, str] | None) -> Layout:
         """The stores of the network.
 
         Raises:
@@ -244,7 +252,8 @@ class SSVI(AbstractEngine):
         shapes = problem.structure_as(LayeredNetwork).matrices
         last = tuple(shapes)[-1:] if len(shapes) > 1 and self.keeps_output(shapes) else ()
         found = patterns(shapes, self.density, self.allocation, self.structure, last)
-        return Layout(shapes, found, chosen_kernels(found, self.kernel, rows))
+        kernels = chosen_kernels(found, self.kernel, rows) if kernels is None else kernels
+        return Layout(shapes, found, kernels, input_shares(shapes, found))
 
     def keeps_output(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
         """Whether the last of these layers stays dense."""
@@ -259,7 +268,12 @@ class SSVI(AbstractEngine):
         found = {name: Pattern(**as_pattern(data)) for name, data in info["patterns"].items()}
         for name, pattern in found.items():
             pattern.check(params[f"{name}/index"], name)
-        return self.approximation(problem, Layout(shapes, found, info["kernels"]), params, arrays["losses"], info)
+            if params[f"{name}/mean"].shape != pattern.values_shape:
+                raise ProblemError(
+                    f"The means of '{name}' have shape {params[f'{name}/mean'].shape}, not {pattern.values_shape}."
+                )
+        layout = Layout(shapes, found, info["kernels"], info["shares"])
+        return self.approximation(problem, layout, params, arrays["losses"], info)
 
     def approximation(
         self, problem: Problem, layout: Layout, params: Mapping[str, Any], losses: np.ndarray, info: dict
@@ -267,18 +281,38 @@ class SSVI(AbstractEngine):
         return approximation(Sites(problem, self.biases), layout, dict(params), losses, info, self.num_samples)
 
 
+def strange_layers(problem: Problem, network: LayeredNetwork) -> str | None:
+    """Why the layers of a network cannot be followed, or None."""
+    multiplied = network.multiplied
+    assert multiplied is not None
+    inputs = tuple(arg[:1] for arg in problem.args)
+
+    def run() -> None:
+        handlers.seed(multiplied(Watching()), jax.random.key(0))(*inputs, **problem.kwargs)
+
+    try:
+        jax.eval_shape(run)
+    except LayerError as error:
+        return f"layer '{error}' is used twice for one row"
+    except jax.errors.UnexpectedTracerError:
+        return "a layer is used inside a vmap of the network's own"
+    return None
+
+
 def warn_of_loss(losses: np.ndarray, every: int, log: list[dict]) -> None:
-    """Warns where the objective between two earlier exchanges was better than it is at the end."""
+    """Warns where the objective between two earlier exchanges was better than it is at the end.
+
+    The best of many blocks is better by chance too, so the limit is that of a probability of 1e-4 over all of them.
+    """
     blocks = losses[: len(losses) // every * every].reshape(-1, every)
     if len(blocks) < 2 or not log:
         return
-    best = blocks[blocks.mean(1).argmin()]
-    last = blocks[-1]
-    if last.mean() - best.mean() > 4 * np.hypot(best.std(), last.std()) / np.sqrt(every):
+    best, last = blocks[blocks.mean(1).argmin()], blocks[-1]
+    limit = norm.isf(1e-4 / len(blocks))
+    if last.mean() - best.mean() > limit * np.hypot(best.std(), last.std()) / np.sqrt(every):
         warnings.warn(
-            f"SSVI: the objective was {-best.mean():.5g} with other weights than those of the end, where it is "
-            f"{-last.mean():.5g}: a weight that was needed has been exchanged. Raise "
-            "density, use removal='evidence', or lower stop.",
+            f"SSVI: the objective was {-best.mean():.5g} between two exchanges, and is {-last.mean():.5g} at the end: a weight "
+            "that was needed may have been exchanged. Raise density or lower stop; removal='evidence' keeps what is needed.",
             stacklevel=4,
         )
 

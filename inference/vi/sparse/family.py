@@ -3,10 +3,10 @@
     q(w) = prod_active N(w_i; mean_i, sd_i^2), all other weights being zero,
     ELBO = E_q[log p(y | w, z)] - KL(q(w) || p(w)) + E_q[log p(z) - log q(z)] + log p(b).
 
-The prior of the active weights is the model's, made wider by 1 / sqrt(density of the layer): a unit sums that much less inputs,
-and keeps its prior variance. So this is a bound on the evidence of the network whose other weights are zero. Biases b are
-points, as in maximum a posteriori, unless asked otherwise; all other sites z (scales of hierarchical priors, the noise) have
-independent normal distributions in unconstrained space.
+The prior of the active weights is the model's, made wider by 1 / sqrt(share of its inputs that a unit sums), so that a unit
+keeps its prior variance. Biases b are points, as in maximum a posteriori, unless asked otherwise; all other sites z (scales of
+hierarchical priors, the noise) have independent normal distributions in unconstrained space. So this is a bound on log p(y, b)
+of the network whose other weights are zero, and on its evidence log p(y) where biases are normal too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class Prior(NamedTuple):
 
     @property
     def sd(self) -> Any:
-        return jnp.sqrt(self.law.variance) * self.scale
+        """The standard deviation; the scale of laws that have none, such as Student's t with two degrees of freedom."""
+        variance = jnp.asarray(self.law.variance)
+        return jnp.where(jnp.isfinite(variance), jnp.sqrt(variance), getattr(self.law, "scale", 1.0)) * self.scale
 
 
 class Joint(NamedTuple):
@@ -181,7 +183,7 @@ def kl_of_weights(layout: Layout, index: Mapping, mean: Mapping, sd: Mapping, pr
 
 def widened(prior: Prior, layout: Layout, layer: str) -> Prior:
     """The prior of the active weights of a layer; see the module's docstring."""
-    return Prior(prior.law, prior.scale / math.sqrt(layout.density(layer)))
+    return Prior(prior.law, prior.scale / math.sqrt(layout.shares[layer]))
 
 
 def kl_of_entries(mean: Any, sd: Any, prior: Prior, key: Any) -> Any:

@@ -34,11 +34,14 @@ class Layout:
         shapes: of the weights of each layer, (out, in, ...).
         patterns: of each store.
         kernels: the name of the kernel for each store.
+        shares: for each layer the share of its inputs that a unit sums, at the time of the fit: the prior of its weights is
+            wider by 1 / sqrt(share), however many of them are taken out later.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
     patterns: Mapping[str, Pattern]
     kernels: Mapping[str, str]
+    shares: Mapping[str, float]
 
     def members(self, store: str) -> list[tuple[str, int]]:
         """The layers of a store, and where each begins in it."""
@@ -59,10 +62,6 @@ class Layout:
         """(out, in) of a layer, a convolution's kernel being part of its inputs."""
         shape = self.shapes[layer]
         return shape[0], math.prod(shape[1:])
-
-    def density(self, layer: str) -> float:
-        """Of a layer; of its store where it shares one."""
-        return self.patterns[self.store_of(layer)].density
 
     def layers(self, index: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[tuple[str, Tiles]]:
         """The layers with their values; those that share a store as dense ones."""
@@ -94,3 +93,20 @@ class Layout:
             (name, inside & (number >= start) & (number < start + size))
             for (name, start), size in zip(members, sizes, strict=True)
         ]
+
+
+def input_shares(shapes: Mapping[str, tuple[int, ...]], patterns: Mapping[str, Pattern]) -> dict[str, float]:
+    """The share of its inputs that a unit of each layer sums.
+
+    Where whole units are active a layer sums over all of its inputs that are alive: the active units of the layer before it.
+    Layers that share a budget have the density of all of them.
+    """
+    found, before = {}, 1.0
+    for name in shapes:
+        pattern = patterns.get(name, patterns.get(GLOBAL))
+        assert pattern is not None
+        units = pattern.tile == (1, pattern.shape[1]) and not pattern.per_row and not pattern.is_dense
+        neurons = units and name in patterns
+        found[name] = before if neurons or pattern.is_dense else pattern.density
+        before = pattern.density if neurons else 1.0
+    return found

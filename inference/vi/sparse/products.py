@@ -1,10 +1,13 @@
 """The network's products under q: random weights w = mean + sd eps, of which few are not zero.
 
-local    the outputs of a layer are drawn: m + sqrt(v) eps with m = M h and v = S h^2, eps for each row and unit
-(local reparametrisation, Kingma, Salimans and Welling 2015, arXiv:1506.02557); exact for each row by itself
-flipout  one draw of the weights for all rows, its noise with random signs for each row: M h + s (E (r h))
-(Wen et al. 2018, arXiv:1803.04386)
-weights  one draw of the weights for all rows
+    local    the outputs of a layer are drawn: m + sqrt(v) eps with m = M h and v = S h^2, eps for each row and unit
+             (local reparametrisation, Kingma, Salimans and Welling 2015, arXiv:1506.02557)
+    flipout  one draw of the weights for all rows, its noise with random signs for each row: M h + s (E (r h))
+             (Wen et al. 2018, arXiv:1803.04386)
+    weights  one draw of the weights for all rows
+
+Each is exact for every row by itself. A convolution uses the same weights at all places of a row, whose outputs are therefore
+correlated, so "local" takes flipout there, with the same signs at all places.
 """
 
 from __future__ import annotations
@@ -52,26 +55,28 @@ class SparseProduct(AbstractProduct):
     ) -> None:
         self.key, self.estimator, self.probes = key, estimator, probes
         self.given: dict[str, Any] = {}
-        noise = {} if estimator == "local" else {name: sd[name] * normals(key, name, sd[name]) for name in sd}
+        noise = {name: sd[name] * normals(key, name, sd[name]) for name in sd}
         first = {name: mean[name] + noise[name] for name in mean} if estimator == "weights" else mean
-        second = {"local": {name: sd[name] ** 2 for name in sd}, "flipout": noise, "weights": None}[estimator]
         self.first = dict(layout.layers(index, first))
-        self.second = None if second is None else dict(layout.layers(index, second))
+        self.noise = dict(layout.layers(index, noise))
+        self.variance = dict(layout.layers(index, {name: sd[name] ** 2 for name in sd}))
+        self.of_row = False
 
     def __call__(self, name: str, h: Any, weight: Any) -> Any:
         columns = jnp.asarray(h).reshape(-1, h.shape[-1]).T
-        out = self.columns(name, columns)
-        out = self.probed(name, columns, out.T)
+        rows = 1 if self.of_row else h.shape[0]
+        out = self.probed(name, columns, self.columns(name, columns, rows).T)
         return out.reshape(*h.shape[:-1], out.shape[1])
 
     def lookup(self, name: str, number: Any, weight: Any) -> Any:
         tiles, key = self.first[name], named(self.key, name)
         row = tiles.pattern.scattered(tiles.index, tiles.values)[number]
-        if self.second is not None:
-            other = tiles.pattern.scattered(tiles.index, self.second[name].values)[number]
-            flipped = self.estimator == "flipout"
-            noise = signs(key, row.shape, row.dtype) * other if flipped else jnp.sqrt(other + TINY) * normal_like(key, row)
-            row = row + noise
+        if self.estimator == "flipout":
+            noise = tiles.pattern.scattered(tiles.index, self.noise[name].values)[number]
+            row = row + signs(key, row.shape, row.dtype) * noise
+        elif self.estimator == "local":
+            variance = tiles.pattern.scattered(tiles.index, self.variance[name].values)[number]
+            row = row + jnp.sqrt(variance + TINY) * normal_like(key, row)
         taken = jax.nn.one_hot(number, tiles.pattern.shape[0], dtype=row.dtype)
         return self.probed(name, taken[:, None], row[None, :])[0]
 
@@ -88,7 +93,7 @@ class SparseProduct(AbstractProduct):
 
     def for_row(self, row: Any, total: int) -> SparseProduct:
         own = copy.copy(self)
-        own.key, own.given = jax.random.fold_in(self.key, row), {}
+        own.key, own.given, own.of_row = jax.random.fold_in(self.key, row), {}, True
         if self.probes is not None:
             own.probes = {name: probe.reshape(total, -1, probe.shape[1])[row] for name, probe in self.probes.items()}
         return own
@@ -97,19 +102,18 @@ class SparseProduct(AbstractProduct):
         for name, given in inputs.items():  # shape (rows, in, places)
             self.given[name] = jnp.moveaxis(given, 1, 0).reshape(given.shape[1], -1)
 
-    def columns(self, name: str, h: Any) -> Any:
-        """Outputs, shape (out, rows), for inputs of shape (in, rows)."""
-        tiles = self.first[name]
-        if self.second is None:
+    def columns(self, name: str, h: Any, rows: int) -> Any:
+        """Outputs, shape (out, rows * places), for inputs of shape (in, rows * places)."""
+        tiles, key = self.first[name], named(self.key, name)
+        if self.estimator == "weights":
             return multiplied(tiles, h)
-        other, key = self.second[name], named(self.key, name)
-        if self.estimator == "flipout":
-            into, out = (
-                signs(named(key, "in"), h.shape, h.dtype),
-                signs(named(key, "out"), (tiles.pattern.shape[0], h.shape[1]), h.dtype),
-            )
-            return multiplied(tiles, h) + out * multiplied(other, into * h)
-        mean, variance = KERNELS[tiles.kernel](tiles.pattern, h, tiles.index, tiles.values, other.values)
+        if self.estimator == "flipout" or rows < h.shape[1]:
+            places = h.shape[1] // rows
+            into = jnp.repeat(signs(named(key, "in"), (h.shape[0], rows), h.dtype), places, 1)
+            out = jnp.repeat(signs(named(key, "out"), (tiles.pattern.shape[0], rows), h.dtype), places, 1)
+            return multiplied(tiles, h) + out * multiplied(self.noise[name], into * h)
+        spread = self.variance[name].values
+        mean, variance = KERNELS[tiles.kernel](tiles.pattern, h, tiles.index, tiles.values, spread)
         return mean + jnp.sqrt(variance + TINY) * normal_like(key, mean)
 
 
@@ -124,6 +128,40 @@ class Ignored(AbstractProduct):
 
     def lookup(self, name: str, number: Any, weight: Any) -> Any:
         return jnp.zeros(self.layout.flat_shape(name)[1])
+
+
+class Watching(AbstractProduct):
+    """Gives zeros, and refuses networks whose layers it cannot follow: those that a row uses twice, or in a `vmap` of its own.
+
+    Raises:
+        LayerError: where a layer is used twice.
+    """
+
+    def __init__(self) -> None:
+        self.given: dict[str, Any] = {}
+
+    def __call__(self, name: str, h: Any, weight: Any) -> Any:
+        return self.watched(name, h, jnp.zeros((*h.shape[:-1], weight.shape[0])))
+
+    def lookup(self, name: str, number: Any, weight: Any) -> Any:
+        return self.watched(name, number, jnp.zeros(weight.shape[1]))
+
+    def watched(self, name: str, given: Any, out: Any) -> Any:
+        if name in self.given:
+            raise LayerError(name)
+        self.given[name] = given
+        return out
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        return self.given
+
+    def for_row(self, row: Any, total: int) -> Watching:
+        return Watching()
+
+
+class LayerError(ValueError):
+    """A layer that is used twice."""
 
 
 def multiplied(tiles: Tiles, h: Any) -> Any:

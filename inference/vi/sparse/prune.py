@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpyro.distributions import Normal
 
 from inference.vi.sparse.budget import patterns
-from inference.vi.sparse.family import Sites, prior_sds
+from inference.vi.sparse.family import Sites, entry_law, prior_sds
 from inference.vi.sparse.kernels import fitting
 from inference.vi.sparse.layout import Layout
 from inference.vi.sparse.pattern import BudgetError, Pattern
@@ -30,6 +31,7 @@ def pruned(
         BudgetError: for a density that is not smaller, or that leaves a layer empty.
     """
     if density is None:
+        refuse_other_priors(sites)
         counts = {name: gaining(sites, layout, params, name) for name in layout.patterns}
         removal = "evidence"
     else:
@@ -55,7 +57,19 @@ def pruned(
             value = np.asarray(params[f"{name}/{part}"])
             kept[f"{name}/{part}"] = np.take_along_axis(value, places.reshape(*places.shape, *[1] * (value.ndim - 2)), axis=1)
     kernels = {name: layout.kernels[name] if layout.kernels[name] in fitting(p) else fitting(p)[0] for name, p in found.items()}
-    return Layout(layout.shapes, found, kernels), kept
+    return Layout(layout.shapes, found, kernels, layout.shares), kept
+
+
+def refuse_other_priors(sites: Sites) -> None:
+    """Refuses priors for which the change of the evidence has another formula.
+
+    Raises:
+        BudgetError: naming the layer.
+    """
+    for seen, latent in sites.weights.items():
+        law = entry_law(sites.problem.trace[latent]["fn"])
+        if not isinstance(law, Normal):
+            raise BudgetError(f"The prior of '{seen}' is {type(law).__name__}, not normal: give rebudget a density.")
 
 
 def tile_scores(sites: Sites, layout: Layout, params: Mapping[str, Any], store: str, removal: Any) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 Of k active tiles of a group at most K = ceil(rate k) are exchanged, n <= K of them now. The n with the lowest scores leave
 their places to the n best candidates, which begin with mean 0 and the initial scale; then each group is sorted again. The
-optimiser's state moves with the weights, and begins with zeros for new ones. Tiles that are removed cannot be added in the
+optimiser's state moves with the weights, and begins anew for new ones. Tiles that are removed cannot be added in the
 same exchange.
 """
 
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from inference.problem import ProblemError
 from inference.vi.sparse.pattern import Pattern
 
 
@@ -68,13 +69,33 @@ def moved(plan: Plan, values: Any, new: Any) -> Any:
 
 
 def moved_state(optimizer: Any, state: Any, params: Mapping[str, Any], plans: Mapping[str, Plan]) -> Any:
-    """The optimiser's state after the exchange: what it holds for each parameter moves with it."""
+    """The optimiser's state after the exchange: what it holds for each weight moves with it, that of new ones is as at a start.
+
+    Args:
+        optimizer: of optax; what it keeps for a parameter must have the parameter's shape.
+        state: before the exchange.
+        params: after the exchange.
+        plans: of the stores that are exchanged.
+
+    Raises:
+        ProblemError: for an optimiser whose state has other shapes.
+    """
     import optax
 
     stores = {name: dict.fromkeys(leaf, name) for name, leaf in params["weights"].items()}
     labels = jax.tree.map(lambda _: "", dict(params)) | {"weights": stores}
 
-    def move(leaf: Any, store: str) -> Any:
-        return moved(plans[store], leaf, 0.0) if store in plans else leaf
+    def move(leaf: Any, start: Any, store: str) -> Any:
+        if store not in plans:
+            return leaf
+        if leaf.ndim != 4:
+            raise ProblemError(
+                f"The optimiser keeps arrays of shape {leaf.shape} for weights of shape {start.shape}, which cannot move with "
+                "them: choose one that keeps a number for each weight, such as optax.adam or optax.sgd."
+            )
+        plan = plans[store]
+        fresh = jnp.take_along_axis(plan.fresh, plan.order, axis=1)[:, :, None, None]
+        return jnp.where(fresh, start, moved(plan, leaf, 0.0))
 
-    return optax.tree.map_params(optimizer, move, state, labels)
+    of_leaves = optax.tree.map_params(optimizer, lambda _, store: store, state, labels, transform_non_params=lambda _: "")
+    return jax.tree.map(move, state, optimizer.init(dict(params)), of_leaves)

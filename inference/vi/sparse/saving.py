@@ -7,7 +7,9 @@ to the bit as one that was not.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.metadata
+import json
 from typing import Any
 
 import jax
@@ -15,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from inference.checkpoint import Checkpoint, Folder
+from inference.fingerprint import hash_of
 from inference.keys import named
 from inference.progress import AbstractProgress
 from inference.vi.sparse import accounts
@@ -61,6 +64,9 @@ class Run:
         """Steps number `done` to the last."""
         engine, training = self.training.engine, self.training
         progress.start(engine.steps, "SSVI")  # before compiling, which takes a while
+        if done == engine.steps:
+            progress.close()
+            return state
         block = self.compiled("block", training.block, state, whole(0), whole(1), data)
         exchange = self.compiled("exchange", training.exchange, state, whole(0), real(0.0), data) if engine.rate else None
         progress.advance(done) if done else None
@@ -90,7 +96,8 @@ class Run:
 
     def compiled(self, name: str, function: Any, *args: Any) -> Any:
         """A compiled function; the memory that it needs besides its arguments is noted."""
-        made = jax.jit(function).lower(*args).compile()
+        donated = (0,) if isinstance(args[0], State) else ()  # the state before is not needed any more
+        made = jax.jit(function, donate_argnums=donated).lower(*args).compile()
         analysis = made.memory_analysis()  # some platforms have none
         self.temporary[name] = 0 if analysis is None else int(analysis.temp_size_in_bytes)
         return made
@@ -118,11 +125,26 @@ class Run:
 
 
 def engine_facts(training: Training) -> dict[str, Any]:
-    """The settings as plain data, functions and optimisers by what they print, and the kernels."""
-    settings = training.engine.as_data() | {KERNEL + name: kernel for name, kernel in training.layout.kernels.items()}
-    return {
-        name: value if isinstance(value, str | int | float | None) else type(value).__name__ for name, value in settings.items()
-    }
+    """The settings as plain data, functions and optimisers by the hash of what they compute, and the kernels."""
+    engine, one = training.engine, jnp.ones(3)
+    facts = {"name": type(engine).__name__} | {field.name: getattr(engine, field.name) for field in dataclasses.fields(engine)}
+    if callable(engine.removal):
+        facts["removal"] = f"function {hash_of(jax.make_jaxpr(engine.removal)(one, one))[:16]}"
+    if engine.optimizer is not None:
+        state = training.optimizer.init(one)
+        facts["optimizer"] = f"optimiser {hash_of(jax.make_jaxpr(training.optimizer.update)(one, state, one))[:16]}"
+    return facts | {KERNEL + name: kernel for name, kernel in training.layout.kernels.items()}
+
+
+def stored_kernels(checkpoint: Checkpoint | None) -> dict[str, str] | None:
+    """The kernels of the run in a checkpoint: a run goes on with those it began with, whatever would be faster today."""
+    path = None if checkpoint is None else checkpoint.path / "manifest.json"
+    if path is None or not path.exists():
+        return None
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # the folder's own check says what is wrong
+        settings = json.loads(path.read_text())["engine"]
+        return {name.removeprefix(KERNEL): kernel for name, kernel in settings.items() if name.startswith(KERNEL)} or None
+    return None
 
 
 def elbo_of(terms: np.ndarray) -> float:

@@ -190,9 +190,14 @@ class Training:
 
     def output_shapes(self, state: State, key: jax.Array, data: tuple) -> dict[str, tuple[int, int]]:
         """(rows, width) of the outputs of each layer, a convolution's places being rows."""
-        inputs = jax.eval_shape(lambda: self.likelihood(state, key, data, {})[1])
+        inputs = jax.eval_shape(lambda state: self.likelihood(state, key, data, {})[1], state)
         widths = {name: self.layout.flat_shape(name)[name in self.sites.network.lookups] for name in self.layout.shapes}
         return {name: (h.shape[1], widths[name]) for name, h in inputs.items()}
+
+    def places(self, state: State, data: tuple) -> dict[str, int]:
+        """Rows of a minibatch times the places of a row at which each layer multiplies; 0 for lookups."""
+        shapes = self.output_shapes(state, self.key, data)
+        return {name: 0 if name in self.sites.network.lookups else rows for name, (rows, _) in shapes.items()}
 
     def rate(self, i: int) -> float:
         """The share of the active tiles to exchange after i steps: a cosine from `rate` to 0 at `stop`."""
