@@ -53,7 +53,7 @@ def export(post: Posterior, path: str | Path, bfloat16: bool = False) -> Path:
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_bytes(save(arrays, {"about": json.dumps(about | {"sha256": hash_of(arrays)})}))
+        beside.write_bytes(save(arrays, {"about": json.dumps(about | {"sha256": hash_of(arrays, about)})}))
         os.replace(beside, path)
     except OSError as error:
         raise BundleError(

@@ -232,8 +232,7 @@ def small(_: str) -> dict:
     settings = {"density": 0.02, "steps": 20 * 10_000 // BATCH, "every": 25, "dense_output": False}
     settings |= {"learning_rate": 1e-3, "initial_scale": 0.01}
     kinds = {"ssvi": {}, "static mask": {"rate": 0.0}, "random growth": {"growth": "random"}}
-    kinds |= {"random removal": {"removal": "random"}, "magnitude": {"removal": "magnitude"}}
-    kinds |= {"evidence": {"removal": "evidence"}, "erk": {"allocation": "erk"}, "global": {"allocation": "global"}}
+    kinds |= {"random removal": {"removal": "random"}, "erk": {"allocation": "erk"}}
     found = {name: [fitted(images, seed, **settings | other) for seed in SEEDS] for name, other in kinds.items()}
     print_means(found)
     return found

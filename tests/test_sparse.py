@@ -771,7 +771,8 @@ def test_files_with_a_wrong_index_are_refused(change, message, tmp_path):
     with safe_open(path, "numpy") as file:
         arrays, about = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
     arrays["layer1.weight/columns"] = np.ascontiguousarray(change(arrays["layer1.weight/columns"]))
-    about = {"about": json.dumps(json.loads(about["about"]) | {"sha256": portable.hash_of(arrays)})}
+    facts = json.loads(about["about"])
+    about = {"about": json.dumps(facts | {"sha256": portable.hash_of(arrays, facts)})}
     save_file(arrays, tmp_path / "bad.sparse", about)
     with pytest.raises(portable.FileError, match=message):
         portable.load(tmp_path / "bad.sparse")

@@ -73,7 +73,8 @@ class SparseModule(torch.nn.Module):
     def linear(self, layer: str, h: torch.Tensor, weights: dict[str, torch.Tensor], gain: float) -> torch.Tensor:
         values = weights[layer]
         if f"{layer}/counts" in self.network.arrays:
-            rows, columns = (torch.as_tensor(place, device=h.device) for place in self.network.places(layer))
+            counts, columns = self.kept(f"{layer}/counts"), self.kept(f"{layer}/columns")
+            rows = torch.repeat_interleave(torch.arange(len(counts), device=h.device), counts)
             matrix = torch.zeros(self.network.about["layers"][layer], dtype=values.dtype, device=h.device)
             values = matrix.index_put((rows, columns), values)
         return gain * (h @ values.T) + self.kept(f"{layer}/bias")

@@ -229,7 +229,7 @@ def load(path: str | Path) -> SparseNetwork:
             raise KeyError(about["format"])
         parts = {name: (entry, content[8 + size :][slice(*entry["data_offsets"])]) for name, entry in header.items()}
         arrays = {name: array_of(entry, part) for name, (entry, part) in parts.items()}
-        if hash_of_bytes({name: part for name, (_, part) in parts.items()}) != about["sha256"]:
+        if hash_of_bytes({name: part for name, (_, part) in parts.items()}, about) != about["sha256"]:
             raise ValueError("its numbers do not match their hash")
     except (ValueError, KeyError, TypeError) as error:
         raise FileError(f"{path} is damaged or not a sparse network ({type(error).__name__}: {error}).") from None
@@ -239,13 +239,14 @@ def load(path: str | Path) -> SparseNetwork:
     return network
 
 
-def hash_of(arrays: dict[str, np.ndarray]) -> str:
-    """Of names and contents."""
-    return hash_of_bytes({name: np.ascontiguousarray(array).tobytes() for name, array in arrays.items()})
+def hash_of(arrays: dict[str, np.ndarray], about: dict) -> str:
+    """Of names and contents, and of what the network is."""
+    return hash_of_bytes({name: np.ascontiguousarray(array).tobytes() for name, array in arrays.items()}, about)
 
 
-def hash_of_bytes(parts: dict[str, bytes]) -> str:
-    digest = hashlib.sha256()
+def hash_of_bytes(parts: dict[str, bytes], about: dict) -> str:
+    rest = {name: value for name, value in about.items() if name != "sha256"}
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
     for name in sorted(parts):
         digest.update(name.encode() + parts[name])
     return digest.hexdigest()
