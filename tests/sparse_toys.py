@@ -43,3 +43,10 @@ def images(rows=120):
 
     X, y = load_digits(return_X_y=True)
     return X[:rows] / 16, y[:rows]
+
+
+def mean_gradient(function, values, key):
+    """Over the minibatches of an exchange."""
+    split = jax.random.split(key, SSVI().growth_batches)
+    keys = [split[i] for i in range(len(split))]
+    return jax.jit(jax.grad(lambda v: jnp.mean(jnp.stack([function(v, key) for key in keys]))))(values)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-from sparse_toys import fitted, images, moments_of, regression, training_of
+from sparse_toys import fitted, images, mean_gradient, moments_of, regression, training_of
 
 import bayesdl as bdl
 from bayesdl.bnn.equinox_network import EquinoxNetwork, multiplying

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 from scipy import special, stats
-from sparse_toys import fitted, moments_of, regression, training_of
+from sparse_toys import fitted, mean_gradient, moments_of, regression, training_of
 
 import bayesdl as bdl
 from inference.keys import named
@@ -57,13 +57,6 @@ def test_evidence_gain_is_the_change_of_the_log_evidence():
     with_weight = stats.multivariate_normal(np.zeros(30), noise**2 * np.eye(30) + prior**2 * np.outer(x, x)).logpdf(y)
     without = stats.norm.logpdf(y, 0, noise).sum()
     assert float(evidence_gain(mean, sd, prior)) == pytest.approx(without - with_weight, rel=1e-5)
-
-
-def mean_gradient(function, values, key):
-    """Over the four minibatches of an exchange."""
-    split = jax.random.split(key, 4)
-    keys = [split[i] for i in range(4)]
-    return jax.jit(jax.grad(lambda v: jnp.mean(jnp.stack([function(v, key) for key in keys]))))(values)
 
 
 @pytest.mark.parametrize("structure", [*STRUCTURES, "global"])

@@ -13,19 +13,15 @@ import dataclasses
 import math
 import re
 import time
-import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro import handlers
-from numpyro.distributions import Normal
-from scipy.stats import norm
 
 from inference.checkpoint import Checkpoint
-from inference.engine import AbstractEngine, choice, needs_gradients, positive, positive_integers
+from inference.engine import AbstractEngine, choice, positive, positive_integers
 from inference.problem import Problem, ProblemError
 from inference.progress import AbstractProgress, Silent
 from inference.result import Approximation
@@ -33,13 +29,14 @@ from inference.structure import LayeredNetwork
 from inference.vi.sparse import accounts, saving
 from inference.vi.sparse.budget import ALLOCATIONS, patterns
 from inference.vi.sparse.choice import chosen_kernels
-from inference.vi.sparse.family import Sites, entry_law
+from inference.vi.sparse.family import Sites
 from inference.vi.sparse.kernels import KERNELS
 from inference.vi.sparse.layout import Layout, input_shares
 from inference.vi.sparse.objective import Objective
 from inference.vi.sparse.pattern import Pattern
 from inference.vi.sparse.posterior import approximation, stored
-from inference.vi.sparse.products import ESTIMATORS, LayerError, Watching
+from inference.vi.sparse.products import ESTIMATORS
+from inference.vi.sparse.refusals import padding_notes, reason_against, warn_of_loss
 from inference.vi.sparse.scores import REMOVALS
 from inference.vi.sparse.training import State, Training
 
@@ -140,28 +137,7 @@ class SSVI(AbstractEngine):
             raise ValueError(f"SSVI(allocation='global', structure={self.structure!r}): a global budget is of single weights.")
 
     def supports(self, problem: Problem) -> str | None:
-        network = problem.structure
-        if not isinstance(network, LayeredNetwork):
-            return "it needs the layers of a network, which bdl.BNN offers"
-        if network.multiplied is None:
-            return (
-                "the network does not say where it multiplies by weights; bdl.BNN(hidden=...), bdl.ConvNet and Equinox modules "
-                "of Linear, ungrouped Conv and Embedding layers do"
-            )
-        reason = needs_gradients(problem)
-        if reason is not None:
-            return reason
-        for latent, seen in network.weights.items():
-            if seen not in network.matrices:
-                continue
-            law = entry_law(problem.trace[latent]["fn"])
-            if law is None or (seen != latent and not network.scale_per_site):
-                return f"the prior of '{seen}' has other latent variables for each weight"
-            if self.removal == "evidence" and not isinstance(law, Normal):
-                return f"removal='evidence' needs normal priors, and that of '{seen}' is {type(law).__name__}"
-        if len(problem.plates) != 1:
-            return "its data are not in one plate"
-        return strange_layers(problem, network)
+        return reason_against(problem, self.removal)
 
     def infer(
         self,
@@ -281,50 +257,5 @@ class SSVI(AbstractEngine):
         return approximation(Sites(problem, self.biases), layout, dict(params), losses, info, self.num_samples)
 
 
-def strange_layers(problem: Problem, network: LayeredNetwork) -> str | None:
-    """Why the layers of a network cannot be followed, or None."""
-    multiplied = network.multiplied
-    assert multiplied is not None
-    inputs = tuple(arg[:1] for arg in problem.args)
-
-    def run() -> None:
-        handlers.seed(multiplied(Watching()), jax.random.key(0))(*inputs, **problem.kwargs)
-
-    try:
-        jax.eval_shape(run)
-    except LayerError as error:
-        return f"layer '{error}' is used twice for one row"
-    except jax.errors.UnexpectedTracerError:
-        return "a layer is used inside a vmap of the network's own"
-    return None
-
-
-def warn_of_loss(losses: np.ndarray, every: int, log: list[dict]) -> None:
-    """Warns where the objective between two earlier exchanges was better than it is at the end.
-
-    The best of many blocks is better by chance too, so the limit is that of a probability of 1e-4 over all of them.
-    """
-    blocks = losses[: len(losses) // every * every].reshape(-1, every)
-    if len(blocks) < 2 or not log:
-        return
-    best, last = blocks[blocks.mean(1).argmin()], blocks[-1]
-    limit = norm.isf(1e-4 / len(blocks))
-    if last.mean() - best.mean() > limit * np.hypot(best.std(), last.std()) / np.sqrt(every):
-        warnings.warn(
-            f"SSVI: the objective was {-best.mean():.5g} between two exchanges, and is {-last.mean():.5g} at the end: a weight "
-            "that was needed may have been exchanged. Raise density or lower stop; removal='evidence' keeps what is needed.",
-            stacklevel=4,
-        )
-
-
 def as_pattern(data: Mapping[str, Any]) -> dict[str, Any]:
     return {**data, "shape": tuple(data["shape"]), "tile": tuple(data["tile"])}
-
-
-def padding_notes(found: Mapping[str, Pattern]) -> list[str]:
-    """Which layers are padded to whole tiles."""
-    return [
-        f"layer '{name}', shape {p.shape}, is padded to {p.padded} so that tiles of {p.tile[0]} x {p.tile[1]} divide it."
-        for name, p in found.items()
-        if p.padded != p.shape
-    ]
