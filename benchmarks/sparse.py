@@ -47,7 +47,7 @@ LARGE = {
     "auto block:16": {"structure": "block:16"},
 }
 UCI = ("boston", "energy", "wine", "kin8nm", "naval")
-UCI_SPLITS = 5
+UCI_SPLITS = 3
 
 
 def perceptron(width: int) -> bdl.BNN:
