@@ -50,7 +50,8 @@ def operations(layout: Layout, places: Mapping[str, int], every: int, batches: i
         dense += 2 * passes * rows * size
         exchange += batches * 2 * (passes - 2) * rows * done  # forwards, and backwards to the layers
         exchange += batches * 2 * rows * size if largest(pattern, rate) else 0  # the gradient
-    return {"step": step, "dense": dense, "exchanges_per_step": exchange / every if rate else 0.0}
+    exchanges = any(largest(pattern, rate) for pattern in layout.patterns.values())
+    return {"step": step, "dense": dense, "exchanges_per_step": exchange / every if exchanges else 0.0}
 
 
 def bytes_of(tree: Any) -> int:
