@@ -141,8 +141,8 @@ elsewhere = bdl.sparse.load(path).predict(X[test])
 print(f"{path.stat().st_size} bytes; accuracy by NumPy {(elsewhere['probabilities'].argmax(1) == y[test]).mean():.3f}")
 
 # %% [markdown]
-# For large layers choose `structure="block:16"` or `"fan_in"`: then a training step on a CPU is three or nearly two times
-# as fast as a dense one at 5 % of the weights, where single weights save memory and little time.
+# For large layers choose `structure="block:16"` or `"fan_in"`: then a training step on a CPU is five or two times as
+# fast as a dense one at 5 % of the weights, where single weights save memory and little time.
 # `bdl.sparse.to_torch` and `bdl.sparse.guide` take the fit into PyTorch and NumPyro.
 
 # %% tags=["check"]
