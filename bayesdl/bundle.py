@@ -16,6 +16,7 @@ import platform
 import re
 import urllib.parse
 import zipfile
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -78,13 +79,24 @@ def write(path: Path, manifest: dict, arrays: dict[str, np.ndarray], others: dic
     """
     from safetensors.numpy import save as to_safetensors
 
+    with in_one_piece(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("manifest.json", json.dumps(manifest, indent=1))
+        archive.writestr("arrays.safetensors", to_safetensors(arrays))
+        for name, content in others.items():
+            archive.writestr(name, content)
+    return path
+
+
+@contextlib.contextmanager
+def in_one_piece(path: Path) -> Iterator[Path]:
+    """A place beside the path to write to, which becomes the file when that is done.
+
+    Raises:
+        BundleError: where the path cannot be written.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("manifest.json", json.dumps(manifest, indent=1))
-            archive.writestr("arrays.safetensors", to_safetensors(arrays))
-            for name, content in others.items():
-                archive.writestr(name, content)
+        yield beside
         os.replace(beside, path)
     except OSError as error:
         raise BundleError(
@@ -93,7 +105,6 @@ def write(path: Path, manifest: dict, arrays: dict[str, np.ndarray], others: dic
     finally:
         with contextlib.suppress(OSError):  # of a name that is too long, which the error above tells
             beside.unlink(missing_ok=True)
-    return path
 
 
 def load(path: str | Path, model: Any = None, engine: Any = None) -> Posterior:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import numpy as np
 from bayesdl.bnn.conv import ConvNet
 from bayesdl.bnn.networks import MLP
 from bayesdl.bnn.spec import BNN
-from bayesdl.bundle import BundleError
+from bayesdl.bundle import in_one_piece
 from bayesdl.cells import ModelError
 from bayesdl.likelihoods import Normal
 from bayesdl.posterior import Posterior
@@ -51,17 +49,8 @@ def export(post: Posterior, path: str | Path, bfloat16: bool = False) -> Path:
     if bfloat16:
         arrays |= {name: value.astype(jnp.bfloat16) for name, value in arrays.items() if name.endswith(("/mean", "/sd"))}
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with in_one_piece(path) as beside:
         beside.write_bytes(save(arrays, {"about": json.dumps(about | {"sha256": hash_of(arrays, about)})}))
-        os.replace(beside, path)
-    except OSError as error:
-        raise BundleError(
-            f"Cannot write {path}: {error.strerror or error}. Choose a folder that exists and can be written."
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
     return path
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bayesdl.interop.activations import ACTIVATIONS
 from bayesdl.language import Language
 from inference.torch.install import load
 
@@ -100,12 +101,5 @@ PYRO = Language(
     exp=lambda x: torch.exp(tensor(x)),
     log=lambda x: torch.log(tensor(x)),
     softplus=torch.nn.functional.softplus,
-    activations={
-        "tanh": torch.tanh,
-        "relu": torch.relu,
-        "gelu": torch.nn.functional.gelu,
-        "silu": torch.nn.functional.silu,
-        "sine": torch.sin,
-        "erf": torch.erf,
-    },
+    activations=ACTIVATIONS,
 )

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
 
+from bayesdl.interop.activations import ACTIVATIONS
 from inference.vi.sparse.portable import SparseNetwork, gain_of
-
-ACTIVATIONS: dict[str, Any] = {
-    "tanh": torch.tanh,
-    "relu": torch.relu,
-    "gelu": torch.nn.functional.gelu,
-    "silu": torch.nn.functional.silu,
-    "sine": torch.sin,
-    "erf": torch.erf,
-}
 
 
 class SparseModule(torch.nn.Module):

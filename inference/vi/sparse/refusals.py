@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +11,6 @@ import jax
 import numpy as np
 from numpyro import handlers
 from numpyro.distributions import Normal
-from scipy.stats import norm
 
 from inference.engine import needs_gradients
 from inference.problem import Problem
@@ -73,7 +73,7 @@ def warn_of_loss(losses: np.ndarray, every: int, log: list[dict]) -> None:
     if len(blocks) < 2 or not log:
         return
     best, last = blocks[blocks.mean(1).argmin()], blocks[-1]
-    limit = norm.isf(1e-4 / len(blocks))
+    limit = -statistics.NormalDist().inv_cdf(1e-4 / len(blocks))
     if last.mean() - best.mean() > limit * np.hypot(best.std(), last.std()) / np.sqrt(every):
         warnings.warn(
             f"SSVI: the objective was {-best.mean():.5g} between two exchanges, and is {-last.mean():.5g} at the end: a weight "
