@@ -87,7 +87,8 @@ def test_budgets_are_below_the_density(density, structure, allocation):
     found = patterns(shapes, density, allocation, structure, dense)
     active = sum(p.size for p in found.values())
     unit = max(p.size // p.count for name, p in found.items() if not p.is_dense)
-    assert density * total - unit < active <= density * total
+    assert density * total - unit - len(found) < active <= density * total  # large odd budgets lose one weight
+    assert all(p.size % 2 == 0 for p in found.values())
     assert found["c"].is_dense or not dense
 
 

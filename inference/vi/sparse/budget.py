@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from inference.vi.sparse.pattern import BudgetError, Pattern
 
 ALLOCATIONS = ("uniform", "erk", "global")
+LARGE = 1000  # weights from which a budget is rounded to an even number
 GLOBAL = "all layers"  # the name of the one pattern of a global budget
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -49,10 +50,19 @@ def patterns(shapes: Shapes, density: float, allocation: str, structure: str, de
     if density == 1:
         return {name: whole(shape) for name, shape in shapes.items()}
     if allocation == "global":
-        return found | ({GLOBAL: Pattern((1, total), (1, 1), False, max(1, math.floor(wanted)))} if sparse else {})
+        return found | ({GLOBAL: even(Pattern((1, total), (1, 1), False, max(1, math.floor(wanted))))} if sparse else {})
     shares = erk(sparse, wanted) if allocation == "erk" else dict.fromkeys(sparse, wanted / max(total, 1))
     found |= filled_up({name: pattern(name, shape, shares[name], structure) for name, shape in sparse.items()}, shares, wanted)
-    return {name: found[name] for name in shapes}
+    return {name: even(found[name]) for name in shapes}
+
+
+def even(p: Pattern) -> Pattern:
+    """The pattern with one single weight less where their number is large and odd.
+
+    XLA computes arrays of an odd number of entries without vector instructions, which takes a CPU seven times as long.
+    """
+    odd = p.groups == 1 and p.tile == (1, 1) and p.count % 2 == 1 and p.count > LARGE
+    return dataclasses.replace(p, count=p.count - 1) if odd else p
 
 
 def filled_up(found: dict[str, Pattern], shares: Mapping[str, float], wanted: float) -> dict[str, Pattern]:
