@@ -5,12 +5,14 @@ network holds them: with NTK scaling a layer computes W x / sqrt(fan_in) + b, so
 """
 
 from bayesdl.priors.base import Leaf
+from bayesdl.priors.bursts import Bursts
 from bayesdl.priors.flow import ScaleFlow
 from bayesdl.priors.layers import LayerGaussian, LayerHierarchical
 from bayesdl.priors.spectral import Spectral
 from bayesdl.priors.weights import Gaussian, Hierarchical, Horseshoe, Laplace, StudentT
 
 __all__ = [
+    "Bursts",
     "Gaussian",
     "Hierarchical",
     "Horseshoe",

@@ -56,9 +56,11 @@ class SSVI(AbstractEngine):
         dense_output: whether the output layer keeps all its weights, which count; None keeps them where that takes at most half
             of the budget, and with "neurons".
         removal: what is removed first: "snr" (|mean| / sd), "evidence" (only where the evidence gains), "magnitude",
-            "mean_abs", "random", or a function of (mean, sd) whose lowest values go. All but "evidence" exchange weights
-            whether or not that is of use, as the method says; of few weights a needed one may be lost, which warns.
-        growth: what is added: "gradient" (the largest derivatives of the ELBO) or "random".
+            "mean_abs", "random", "support" (of `bdl.priors.Bursts`), or a function of (mean, sd) whose lowest values go. All
+            but "evidence" exchange weights whether or not that is of use, as the method says; of few weights a needed one
+            may be lost, which warns.
+        growth: what is added: "gradient" (the largest derivatives of the ELBO, with bursts times the probability to be in the
+            support) or "random".
         every: steps between two exchanges; of few steps take a smaller number.
         rate: share of the active weights in the first exchange; it decays along a cosine.
         stop: share of the steps after which nothing is exchanged any more.
@@ -137,7 +139,7 @@ class SSVI(AbstractEngine):
             raise ValueError(f"SSVI(allocation='global', structure={self.structure!r}): a global budget is of single weights.")
 
     def supports(self, problem: Problem) -> str | None:
-        return reason_against(problem, self.removal)
+        return reason_against(problem, self.removal, self.allocation)
 
     def infer(
         self,

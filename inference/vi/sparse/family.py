@@ -22,19 +22,21 @@ import jax.numpy as jnp
 from numpyro import handlers
 from numpyro.distributions import Distribution, ExpandedDistribution, Independent, Normal, biject_to
 
+from inference.bursts import Bursts
 from inference.keys import named
 from inference.problem import Problem
 from inference.program import Subsampled, WholePlates
 from inference.structure import AbstractProduct, LayeredNetwork
 from inference.vi.sparse.layout import Layout
 from inference.vi.sparse.products import Ignored, normals
+from inference.vi.sparse.support import log_prior
 
 NORMAL_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
 START_DRAWS = 16  # of the prior, whose mean is where the normal sites start
 
 
 class Prior(NamedTuple):
-    """Of the weights of a layer: w / scale has the law, each by itself."""
+    """Of the weights of a layer: w / scale has the law, each by itself or, with bursts, all together."""
 
     law: Distribution
     scale: Any
@@ -42,7 +44,7 @@ class Prior(NamedTuple):
     @property
     def sd(self) -> Any:
         """The standard deviation; the scale of laws that have none, such as Student's t with two degrees of freedom."""
-        variance = jnp.asarray(self.law.variance)
+        variance = jnp.asarray(self.law.variance).reshape(-1)[0]
         return jnp.where(jnp.isfinite(variance), jnp.sqrt(variance), getattr(self.law, "scale", 1.0)) * self.scale
 
 
@@ -71,7 +73,9 @@ def scale_of(raw: Any) -> Any:
 
 
 def entry_law(law: Distribution) -> Distribution | None:
-    """The law of one entry of an array whose entries are independent and alike; None for other arrays."""
+    """The law of one entry of an array whose entries are independent and alike, or of bursts; None for other arrays."""
+    if isinstance(law, Bursts):
+        return law
     while isinstance(law, Independent | ExpandedDistribution):
         law = law.base_dist
     return law if law.batch_shape == () and law.event_shape == () else None
@@ -171,11 +175,16 @@ def prior_sds(layout: Layout, store: str, index: Any, priors: Mapping[str, Prior
 
 
 def kl_of_weights(layout: Layout, index: Mapping, mean: Mapping, sd: Mapping, priors: Mapping[str, Prior], key: Any) -> Any:
-    """KL(q(w) || p(w)) over the active weights: in closed form for normal priors, otherwise by one draw."""
+    """KL(q(w) || p(w)) over the active weights: in closed form for normal priors and bursts, otherwise by one draw."""
     total = jnp.zeros(())
-    for store in layout.patterns:
+    for store, pattern in layout.patterns.items():
         for layer, mask in layout.member_masks(store, index[store]):
             prior = widened(priors[layer], layout, layer)
+            if isinstance(prior.law, Bursts):
+                entropy = jnp.where(mask, NORMAL_ENTROPY + jnp.log(sd[store]), 0.0).sum()
+                second = mean[store] ** 2 + sd[store] ** 2
+                total = total - entropy - log_prior(prior.law, prior.scale, pattern, index[store], second, mask)
+                continue
             term = kl_of_entries(mean[store], sd[store], prior, named(key, store))
             total = total + jnp.where(mask, term, 0.0).sum()
     return total

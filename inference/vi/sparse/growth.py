@@ -24,11 +24,19 @@ class Gradient(NamedTuple):
         outputs: d, shape (out, rows).
         inputs: h, shape (in, rows).
         weight: a number by which gradients of layers that share a budget are made comparable.
+        prospects: a function from sorted numbers of tiles to factors of their scores, or None.
     """
 
     outputs: Any
     inputs: Any
     weight: Any = 1.0
+    prospects: Any = None
+
+    def weighted(self, scores: Any, numbers: Any) -> Any:
+        """The scores of tiles with these numbers, times their prospects."""
+        if self.prospects is None:
+            return scores
+        return scores * self.prospects(numbers.reshape(-1)).reshape(scores.shape)
 
 
 def best(pattern: Pattern, index: Any, gradient: Gradient, count: int) -> Any:
@@ -72,9 +80,10 @@ def streamed(grid: tuple[int, int], tile: tuple[int, int], active: Any, gradient
     def add(found: tuple, one: tuple) -> tuple:
         start, outputs = one
         scores = tile_scores(outputs, gradient, tile, columns).reshape(-1)
+        numbers = start + jnp.arange(scores.size, dtype=jnp.int32)
+        scores = gradient.weighted(scores, numbers)
         here = jnp.where((active >= start) & (active < start + scores.size), active - start, scores.size)
         scores = scores.at[here].set(-1.0, mode="drop")
-        numbers = start + jnp.arange(scores.size, dtype=jnp.int32)
         scores = jnp.where(numbers < rows * columns, scores, -2.0)  # the last chunk may go beyond the matrix
         return merged(found, scores, numbers), None
 
@@ -90,12 +99,14 @@ def best_of_rows(pattern: Pattern, index: Any, gradient: Gradient, count: int) -
     active = jnp.pad(index, ((0, len(outputs) * chunk - rows), (0, 0))).reshape(len(outputs), chunk, -1)
 
     def one(given: tuple) -> Any:
-        outputs, active = given
+        start, outputs, active = given
         scores = tile_scores(outputs, gradient, pattern.tile, columns)
+        scores = gradient.weighted(scores, start + jnp.arange(scores.size, dtype=jnp.int32))
         scores = scores.at[jnp.arange(chunk)[:, None], active].set(-1.0)
         return jax.lax.top_k(scores, count)[1].astype(jnp.int32)
 
-    return jax.lax.map(one, (outputs, active)).reshape(-1, count)[:rows]
+    starts = jnp.arange(len(outputs), dtype=jnp.int32) * chunk * columns
+    return jax.lax.map(one, (starts, outputs, active)).reshape(-1, count)[:rows]
 
 
 def rows_of(outputs: Any, side: int, chunk: int) -> Any:

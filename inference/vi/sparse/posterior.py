@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
 
+from inference.bursts import Bursts
 from inference.program import WholePlates
 from inference.result import AbstractUnpacking, Approximation
 from inference.vi.sparse.family import Sites, scale_of, widened
 from inference.vi.sparse.layout import Layout
 from inference.vi.sparse.products import Ignored, SparseProduct, normals
+from inference.vi.sparse.support import log_prior
 from inference.vi.sparse.training import State
 
 ROWS = 1024  # of the data that a log weight sees at once
@@ -131,8 +133,12 @@ class Fitted:
             log_q = jax.scipy.stats.norm.logpdf(noise) - jnp.log(sd[store])
             for layer, mask in self.layout.member_masks(store, index[store]):
                 law, scale = widened(priors[layer], self.layout, layer)
-                log_p = law.log_prob(drawn[store] / scale) - jnp.log(scale)
-                density = density + jnp.where(mask, log_q - log_p, 0.0).sum()
+                density = density + jnp.where(mask, log_q, 0.0).sum()
+                if isinstance(law, Bursts):
+                    pattern = self.layout.patterns[store]
+                    density = density - log_prior(law, scale, pattern, index[store], drawn[store] ** 2, mask)
+                else:
+                    density = density - jnp.where(mask, law.log_prob(drawn[store] / scale) - jnp.log(scale), 0.0).sum()
         return likelihood + sites - density
 
 

@@ -12,11 +12,11 @@ import numpy as np
 from numpyro.distributions import Normal
 
 from inference.vi.sparse.budget import patterns
-from inference.vi.sparse.family import Sites, entry_law, prior_sds
+from inference.vi.sparse.family import Sites, entry_law
 from inference.vi.sparse.kernels import fitting
 from inference.vi.sparse.layout import Layout
 from inference.vi.sparse.pattern import BudgetError, Pattern
-from inference.vi.sparse.scores import score
+from inference.vi.sparse.worth import tile_scores
 
 if TYPE_CHECKING:
     from inference.vi.sparse.engine import SSVI
@@ -51,7 +51,7 @@ def pruned(
         found[name] = pattern if counts[name] == pattern.count else dataclasses.replace(pattern, count=counts[name])
         if counts[name] == pattern.count:
             continue
-        scores = tile_scores(sites, layout, params, name, removal)
+        scores = scores_of(sites, layout, params, name, removal)
         places = np.sort(np.argsort(-scores, axis=1)[:, : counts[name]], axis=1)
         for part in ("index", "mean", "scale"):
             value = np.asarray(params[f"{name}/{part}"])
@@ -72,12 +72,11 @@ def refuse_other_priors(sites: Sites) -> None:
             raise BudgetError(f"The prior of '{seen}' is {type(law).__name__}, not normal: give rebudget a density.")
 
 
-def tile_scores(sites: Sites, layout: Layout, params: Mapping[str, Any], store: str, removal: Any) -> np.ndarray:
+def scores_of(sites: Sites, layout: Layout, params: Mapping[str, Any], store: str, removal: Any) -> np.ndarray:
     """The score of each tile of a store, shape (G, k)."""
     index, mean, sd = (jnp.asarray(params[f"{store}/{part}"]) for part in ("index", "mean", "scale"))
-    prior_sd = prior_sds(layout, store, index, fitted_priors(sites, layout, params))
-    inside = layout.patterns[store].inside(index)
-    return np.asarray(jnp.where(inside, score(removal, mean, sd, prior_sd, jax.random.key(0)), 0.0).sum((2, 3)))
+    priors = fitted_priors(sites, layout, params)
+    return np.asarray(tile_scores(layout, store, index, mean, sd, priors, removal, jax.random.key(0)))
 
 
 def gaining(sites: Sites, layout: Layout, params: Mapping[str, Any], store: str) -> int:
@@ -93,7 +92,7 @@ def gaining(sites: Sites, layout: Layout, params: Mapping[str, Any], store: str)
         raise BudgetError(
             "Each row of this structure has the same number of tiles, so the evidence cannot choose it: give a density."
         )
-    kept = int((tile_scores(sites, layout, params, store, "evidence") >= 0).sum())
+    kept = int((scores_of(sites, layout, params, store, "evidence") >= 0).sum())
     if kept == 0:
         raise BudgetError(
             f"Without any of its weights layer '{store}' has more evidence: the network is too large for its data."

@@ -12,6 +12,7 @@ import numpy as np
 from numpyro import handlers
 from numpyro.distributions import Normal
 
+from inference.bursts import Bursts
 from inference.engine import needs_gradients
 from inference.problem import Problem
 from inference.structure import LayeredNetwork
@@ -20,8 +21,8 @@ from inference.vi.sparse.pattern import Pattern
 from inference.vi.sparse.products import LayerError, Watching
 
 
-def reason_against(problem: Problem, removal: Any) -> str | None:
-    """Why SSVI with this criterion of removal cannot run a problem, or None."""
+def reason_against(problem: Problem, removal: Any, allocation: str) -> str | None:
+    """Why SSVI with this criterion of removal and this allocation cannot run a problem, or None."""
     network = problem.structure
     if not isinstance(network, LayeredNetwork):
         return "it needs the layers of a network, which bdl.BNN offers"
@@ -41,6 +42,10 @@ def reason_against(problem: Problem, removal: Any) -> str | None:
             return f"the prior of '{seen}' has other latent variables for each weight"
         if removal == "evidence" and not isinstance(law, Normal):
             return f"removal='evidence' needs normal priors, and that of '{seen}' is {type(law).__name__}"
+        if removal == "support" and not isinstance(law, Bursts):
+            return f"removal='support' needs bdl.priors.Bursts, and the prior of '{seen}' is {type(law).__name__}"
+        if allocation == "global" and isinstance(law, Bursts):
+            return "bursts lie in one layer, and allocation='global' has one budget for all: take 'uniform' or 'erk'"
     if len(problem.plates) != 1:
         return "its data are not in one plate"
     return strange_layers(problem, network)

@@ -8,6 +8,7 @@
     magnitude  |mean|
     mean_abs   E|t| = mean (2 Phi(mean / sd) - 1) + 2 sd phi(mean / sd)
     random     nothing: a baseline
+    support    the log odds that a tile is in the support, under a prior of bursts
 
 A function (mean, sd) may stand in their place.
 """
@@ -21,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
 
-REMOVALS = ("snr", "evidence", "magnitude", "mean_abs", "random")
+REMOVALS = ("snr", "evidence", "magnitude", "mean_abs", "random", "support")
 
 
 def score(removal: str | Callable, mean: Any, sd: Any, prior_sd: Any, key: jax.Array) -> Any:

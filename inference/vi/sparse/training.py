@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from inference.bursts import Bursts
 from inference.keys import named
 from inference.vi.sparse.budget import GLOBAL
 from inference.vi.sparse.family import Prior, Sites, prior_sds, scale_of, softplus_inverse, widened
@@ -17,7 +18,8 @@ from inference.vi.sparse.growth import Gradient, best, best_of_layers
 from inference.vi.sparse.layout import Layout
 from inference.vi.sparse.objective import Objective
 from inference.vi.sparse.rewire import Plan, largest, moved, moved_state, plan
-from inference.vi.sparse.scores import evidence_gain, score
+from inference.vi.sparse.support import prospects
+from inference.vi.sparse.worth import burst_evidence, tile_scores
 
 if TYPE_CHECKING:
     from inference.vi.sparse.engine import SSVI
@@ -143,12 +145,9 @@ class Training:
         """What is exchanged in one store."""
         pattern, index = self.layout.patterns[store], state.index[store]
         leaf, removal = state.params["weights"][store], self.engine.removal
-        mean, sd, prior_sd = leaf["mean"], scale_of(leaf["raw"]), prior_sds(self.layout, store, index, priors)
-        inside = pattern.inside(index)
-        scores = jnp.where(inside, score(removal, mean, sd, prior_sd, named(key, "removal")), 0.0).sum((2, 3))
-        gains = jnp.ones(pattern.index_shape, bool)
-        if removal == "evidence":
-            gains = jnp.where(inside, evidence_gain(mean, sd, prior_sd), 0.0).sum((2, 3)) > 0
+        mean, sd = leaf["mean"], scale_of(leaf["raw"])
+        scores = tile_scores(self.layout, store, index, mean, sd, priors, removal, named(key, "removal"))
+        gains = scores < 0 if removal == "evidence" else jnp.ones(pattern.index_shape, bool)
         members = self.layout.members(store)
         if self.engine.growth == "random":
             gradients = {name: at_random(gradients[name], named(key, f"growth {name}")) for name, _ in members}
@@ -158,7 +157,10 @@ class Training:
             ]
             candidates = best_of_layers(index, comparable, most)
         else:
-            candidates = best(pattern, index, gradients[store], most)
+            gradient = gradients[store]
+            if isinstance(priors[store].law, Bursts) and self.engine.growth == "gradient":
+                gradient = gradient._replace(prospects=prospects(burst_evidence(self.layout, store, index, mean, sd, priors)))
+            candidates = best(pattern, index, gradient, most)
         return plan(pattern, index, scores, gains, candidates, rate, named(key, "rounding"))
 
     def gradients(self, state: State, key: jax.Array, data: tuple) -> tuple[dict[str, Gradient], dict[str, Any]]:

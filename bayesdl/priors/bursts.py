@@ -1,0 +1,63 @@
+"""A prior under which large weights are few and lie beside each other."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+from bayesdl.language import Language
+from bayesdl.priors.base import AbstractLeafPrior, Leaf, iid, positive
+from inference import bursts
+
+
+@dataclasses.dataclass(frozen=True)
+class Bursts(AbstractLeafPrior):
+    """Student-t weights with one of two scales, the large one in bursts along the inputs of each unit; biases N(0, 1).
+
+        s ~ Markov chain with P(s_i = 1) = share, bursts of ones having mean length `length`,
+        w_i | s_i ~ t_df(0, slab) where s_i = 1 and t_df(0, spike) where s_i = 0
+
+    The supports s and the precisions of the weights are summed out, so all engines but Pyro's see the weights alone. With
+    `bdl.SSVI(removal="support")` the weights that are least likely to be in the support are exchanged, and others grow where it
+    is likely to be. Reference: Xia, Tsang and Lau (2023), Turbo-VBI, arXiv:2302.10483.
+
+    Args:
+        slab: scale of large weights.
+        spike: scale of the others.
+        share: of large weights.
+        length: mean length of a burst, in inputs; at least 1 / (1 - share), where weights are independent.
+        df: degrees of freedom, above 2.
+        fan_in: divide both scales by sqrt(fan_in); for networks with standard scaling.
+
+    Example:
+        >>> Bursts(share=0.1, length=8.0).spike
+        0.05
+    """
+
+    slab: float = 1.0
+    spike: float = 0.05
+    share: float = 0.2
+    length: float = 4.0
+    df: float = 4.0
+    fan_in: bool = False
+    in_pyro: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        positive(self, "slab", "spike", "share", "length", "df")
+        if not self.spike < self.slab:
+            raise ValueError(f"Bursts(slab={self.slab}, spike={self.spike}): expected a spike that is narrower than the slab.")
+        if not self.share < 1:
+            raise ValueError(f"Bursts(share={self.share}): expected a number below 1.")
+        if not self.df > 2:
+            raise ValueError(f"Bursts(df={self.df}): expected a number above 2, so that weights have a variance.")
+        if self.length * (1 - self.share) < 1:
+            least = 1 / (1 - self.share)
+            raise ValueError(f"Bursts(length={self.length}): expected at least 1 / (1 - share) = {least:.3g}.")
+
+    def draw(self, leaf: Leaf, lang: Language) -> Any:
+        if leaf.is_bias:
+            return lang.sample(leaf.name, iid(lang.dist.Normal(0.0, 1.0), leaf))
+        gain = 1 / math.sqrt(leaf.fan_in) if self.fan_in else 1.0
+        numbers = self.slab * gain, self.spike * gain, self.share, self.length, self.df
+        return lang.sample(leaf.name, bursts.Bursts(*numbers, leaf.shape))

@@ -1,0 +1,169 @@
+"""Matrices of weights of which few are large, and these beside each other: a prior of three layers.
+
+    s_i in {0, 1}                   the support: for each row a stationary Markov chain along its entries, with
+                                    P(s_i = 1) = share and bursts of ones of mean length `length`
+    r_i | s_i ~ Gamma(df/2, df/2)   precisions in units of 1 / slab^2 for s_i = 1 and of 1 / spike^2 for s_i = 0
+    w_i | r_i, s_i ~ N(0, slab^2 / r_i) or N(0, spike^2 / r_i)
+
+Over g entries the chain forgets with decay^g, decay = 1 - 1 / (length (1 - share)). Precisions and supports are summed out
+exactly: w_i | s_i is Student's t, and the sum over all supports is a product of 2 x 2 matrices, T_i diag(p(w_i | s_i)), taken
+in a tree. Where a normal q(w) is given instead of w, the best q(r, s) for it gives the same formulas with E[w_i^2] in the place
+of w_i^2. Reference: Xia, Tsang and Lau (2023), Turbo-VBI, arXiv:2302.10483, who iterate between w, r and s instead.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import gammaln
+from numpyro.distributions import Distribution, constraints
+from numpyro.util import is_prng_key
+
+
+class Chain(NamedTuple):
+    """Of supports: the long-run share of ones, and what one step leaves of the knowledge of a state."""
+
+    share: float
+    decay: float
+
+    def transitions(self, decays: Any) -> Any:
+        """T of each step given decay^steps, shape (n, 2, 2)."""
+        stationary = jnp.broadcast_to(jnp.asarray([1 - self.share, self.share]), (2, 2))
+        return stationary[None] + decays[:, None, None] * (jnp.eye(2) - stationary)[None]
+
+    def decays(self, numbers: Any, columns: int) -> Any:
+        """decay^steps before each entry, given their sorted numbers in a matrix; 0 where a row begins."""
+        before = jnp.concatenate([jnp.full(1, -1, numbers.dtype), numbers[:-1]])
+        same_row = (numbers // columns == before // columns) & (before >= 0)
+        return jnp.where(same_row, jnp.asarray(self.decay) ** (numbers - before), 0.0)
+
+
+class Messages(NamedTuple):
+    """What is known of supports.
+
+    Attributes:
+        total: log sum_s p(s) exp(sum_i evidence_i(s_i)).
+        forward: p(s_i | evidence up to i), shape (n, 2).
+        after: what evidence after i says of s_i, shape (n, 2), up to a factor.
+    """
+
+    total: Any
+    forward: Any
+    after: Any
+
+
+def messages(chain: Chain, decays: Any, evidence: Any) -> Messages:
+    """Messages from both sides for log likelihoods `evidence`, shape (n, 2)."""
+    top = evidence.max(1, keepdims=True)
+    likelihood = jnp.exp(evidence - top)
+    factors = chain.transitions(decays) * likelihood[:, None, :]
+    prefix, scales = jax.lax.associative_scan(times, (factors, jnp.zeros(len(factors))))
+    forward = prefix[:, 0, :]  # the first factor's rows are equal: a row begins there
+    total = scales[-1] + jnp.log(forward[-1].sum()) + top.sum()
+    suffix, _ = jax.lax.associative_scan(lambda a, b: times(b, a), (factors, jnp.zeros(len(factors))), reverse=True)
+    after = jnp.concatenate([suffix[1:].sum(2), jnp.ones((1, 2))])
+    return Messages(total, normalized(forward), normalized(after))
+
+
+def log_total(chain: Chain, decays: Any, evidence: Any) -> Any:
+    """Log sum_s p(s) exp(sum_i evidence_i(s_i)), in a tree of products."""
+    top = evidence.max(1, keepdims=True)
+    factors = chain.transitions(decays) * jnp.exp(evidence - top)[:, None, :]
+    total = top.sum()
+    while len(factors) > 1:
+        odd = jnp.broadcast_to(jnp.eye(2), (len(factors) % 2, 2, 2))
+        factors = jnp.concatenate([factors, odd])
+        factors, scales = times((factors[::2], 0.0), (factors[1::2], 0.0))
+        total = total + scales.sum()
+    return total + jnp.log(factors[0, 0].sum())
+
+
+def times(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Products of scaled matrices: a b, its largest entry being 1, and the log of what it was divided by."""
+    product = (a[0][..., :, :, None] * b[0][..., None, :, :]).sum(-2)
+    size = product.max((-2, -1))
+    return product / size[..., None, None], a[1] + b[1] + jnp.log(size)
+
+
+def normalized(vectors: Any) -> Any:
+    return vectors / vectors.sum(-1, keepdims=True)
+
+
+class Bursts(Distribution):
+    """A matrix of weights with supports in bursts along its rows; see the module's docstring.
+
+    Args:
+        slab: scale of large weights.
+        spike: scale of the others.
+        share: of large weights, in the long run.
+        length: mean length of a burst, in entries; at least 1 / (1 - share), where entries are independent.
+        df: degrees of freedom, above 2.
+        shape: of the array; rows are along its first axis.
+
+    Example:
+        >>> law = Bursts(1.0, 0.05, 0.2, 4.0, 4.0, (2, 3))
+        >>> law.log_prob(jnp.zeros((2, 3))).shape
+        ()
+    """
+
+    arg_constraints: ClassVar[dict] = {}
+    pytree_aux_fields = ("slab", "spike", "share", "length", "df")
+
+    def __init__(self, slab: float, spike: float, share: float, length: float, df: float, shape: tuple[int, ...]) -> None:
+        self.slab, self.spike, self.share, self.length, self.df = slab, spike, share, length, df
+        super().__init__(batch_shape=(), event_shape=tuple(shape))
+
+    @property
+    def support(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return constraints.independent(constraints.real, len(self.event_shape))
+
+    @property
+    def chain(self) -> Chain:
+        return Chain(self.share, 1 - 1 / (self.length * (1 - self.share)))
+
+    @property
+    def columns(self) -> int:
+        """Entries of a row."""
+        return math.prod(self.event_shape[1:])
+
+    def evidence(self, second: Any) -> Any:
+        """Log p(w | s) for s = 0 and 1, given w^2 or its mean; shape (..., 2)."""
+        scale = jnp.asarray([self.spike, self.slab]).reshape(*[1] * jnp.ndim(second), 2)
+        half = (self.df + 1) / 2
+        constant = gammaln(half) - gammaln(self.df / 2) - 0.5 * jnp.log(self.df * jnp.pi)
+        return constant - jnp.log(scale) - half * jnp.log1p(second[..., None] / (self.df * scale**2))
+
+    def log_prob(self, value: Any, intermediates: Any = None) -> Any:
+        flat = jnp.reshape(value, (-1, math.prod(self.event_shape)))
+        decays = self.chain.decays(jnp.arange(flat.shape[1]), self.columns)
+        found = jax.vmap(lambda w: log_total(self.chain, decays, self.evidence(w * w)))(flat)
+        return found.reshape(jnp.shape(value)[: jnp.ndim(value) - len(self.event_shape)])
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
+        assert is_prng_key(key)
+        of_support, of_weights = jax.random.split(key)
+        rows = (math.prod(sample_shape) * self.event_shape[0], self.columns)
+        uniform = jax.random.uniform(of_support, rows[::-1])
+        share, decay = self.chain
+
+        def step(state: Any, u: Any) -> tuple[Any, Any]:
+            new = jnp.where(u < share + decay * (state - share), 1.0, 0.0)
+            return new, new
+
+        first = jnp.where(uniform[0] < share, 1.0, 0.0)
+        _, later = jax.lax.scan(step, first, uniform[1:])
+        states = jnp.concatenate([first[None], later]).T
+        weights = jnp.where(states > 0, self.slab, self.spike) * jax.random.t(of_weights, self.df, rows)
+        return weights.reshape(*sample_shape, *self.event_shape)
+
+    @property
+    def mean(self) -> Any:
+        return jnp.zeros(self.event_shape)
+
+    @property
+    def variance(self) -> Any:
+        each = self.share * self.slab**2 + (1 - self.share) * self.spike**2
+        return jnp.full(self.event_shape, each * self.df / (self.df - 2))
