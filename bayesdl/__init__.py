@@ -36,6 +36,7 @@ from bayesdl.engines import (
     ExactGP,
     GPyTorchGP,
     Laplace,
+    MessagePassing,
     PyroNUTS,
     UnsupportedError,
 )
@@ -47,6 +48,7 @@ from bayesdl.likelihoods import Bernoulli, Categorical, NegativeBinomial, Normal
 from bayesdl.mixture import PriorMixture
 from bayesdl.model import Program
 from bayesdl.posterior import Posterior
+from bayesdl.tensor import FunBaT, Mode
 from inference.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
@@ -84,8 +86,11 @@ __all__ = [
     "CyclicalSGMCMC",
     "DataError",
     "ExactGP",
+    "FunBaT",
     "GPyTorchGP",
     "Laplace",
+    "MessagePassing",
+    "Mode",
     "ModelError",
     "NegativeBinomial",
     "Normal",

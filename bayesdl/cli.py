@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 ENGINES = (
     *("auto", "nuts", "hmc", "mclmc", "sgld", "sghmc", "cyclical-sgmcmc"),
-    *("vi", "ssvi", "laplace", "exact-gp", "gpytorch", "pyro"),
+    *("vi", "ssvi", "laplace", "exact-gp", "gpytorch", "pyro", "message-passing"),
 )
 LIKELIHOODS = ("normal", "student-t", "bernoulli", "categorical", "poisson", "negative-binomial")
 MAX_DEVICES = 4  # as many as a default run has chains

@@ -10,8 +10,9 @@ from inference.exact.gp import ExactGP
 from inference.mcmc.hmc import HMC, NUTS
 from inference.mcmc.mclmc import MCLMC
 from inference.mcmc.sgmcmc import SGHMC, SGLD, CyclicalSGMCMC
+from inference.messages.engine import MessagePassing
 from inference.problem import Problem
-from inference.structure import AbstractGaussianProcessRegression, LayeredNetwork
+from inference.structure import AbstractGaussianProcessRegression, LayeredNetwork, StateSpaceTensor
 from inference.torch.gpytorch_gp import GPyTorchGP
 from inference.torch.pyro_nuts import PyroNUTS
 from inference.vi.engine import VI
@@ -20,7 +21,7 @@ from inference.vi.sparse.engine import SSVI
 
 ENGINES: tuple[type[AbstractEngine], ...] = (
     *(NUTS, HMC, MCLMC, SGLD, SGHMC, CyclicalSGMCMC),
-    *(VI, Laplace, SSVI, ExactGP, GPyTorchGP, PyroNUTS),
+    *(VI, Laplace, SSVI, ExactGP, GPyTorchGP, PyroNUTS, MessagePassing),
 )
 
 EXACT_ROWS = 3000  # a Cholesky factor of this size takes about a second on two cores
@@ -37,6 +38,8 @@ def choose(problem: Problem) -> tuple[AbstractEngine, str]:
         if importlib.util.find_spec("gpytorch"):
             return GPyTorchGP(method="svgp"), f"{rows} rows are too many for a closed form"
         return ExactGP(), f"{rows} rows are many; install bayesdl[torch] for a sparse Gaussian process"
+    if isinstance(problem.structure, StateSpaceTensor) and MessagePassing().supports(problem) is None:
+        return MessagePassing(), "a functional tensor is what it is made for"
     if rows * size <= NUTS_WORK:
         start = "prior" if isinstance(problem.structure, LayeredNetwork) else "uniform"
         return NUTS(start=start), f"{rows} rows and {size} latent dimensions are few enough for MCMC"

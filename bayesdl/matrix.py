@@ -11,6 +11,7 @@ from bayesdl.engines import ENGINES
 from bayesdl.gp import GP
 from bayesdl.model import Program
 from bayesdl.priors import Horseshoe, LayerHierarchical
+from bayesdl.tensor import FunBaT
 
 
 def support() -> dict[str, dict[str, str | None]]:
@@ -39,6 +40,7 @@ def toy_problems() -> dict[str, Any]:
         "BNN with a heavy-tailed prior": (BNN(hidden=(3,), prior=Horseshoe()), (X, y), {}),
         "BNN with a matched prior": (BNN(hidden=(3,), prior=LayerHierarchical()), (X, y), {}),
         "GP": (GP(), (X, y), {}),
+        "FunBaT": (FunBaT(("i", "j")), (np.concatenate([X, X[::-1] ** 2], 1), y), {}),
     }
     return {name: model.problem(model.frame(*data, **kw), *data, **kw) for name, (model, data, kw) in cases.items()}
 

@@ -27,6 +27,7 @@ LIKELIHOODS = {
     "negative-binomial": likelihoods.NegativeBinomial,
 }
 ENGINE_NAMES = {"CyclicalSGMCMC": "cyclical-sgmcmc", "ExactGP": "exact-gp", "GPyTorchGP": "gpytorch", "PyroNUTS": "pyro"}
+ENGINE_NAMES |= {"MessagePassing": "message-passing"}
 ENGINE_BY_NAME = {ENGINE_NAMES.get(cls.__name__, cls.__name__.lower()): cls for cls in ENGINES}
 
 TYPES = {

@@ -31,10 +31,11 @@ def registry() -> dict[str, type]:
     from bayesdl.engines import ENGINES
     from bayesdl.gp import GP
     from bayesdl.mixture import PriorMixture
+    from bayesdl.tensor import FunBaT, Mode
 
     specs = {"priors": priors, "kernels": kernels, "likelihoods": likelihoods}
     modules = specs | {"data": data, "columns": columns, "target": target}
-    models = (BNN, GP, ConvNet, RandomBNN, PriorMixture, model.ProgramFrame)
+    models = (BNN, GP, ConvNet, FunBaT, Mode, RandomBNN, PriorMixture, model.ProgramFrame)
     found: dict[str, type] = {cls.__name__: cls for cls in models}
     found |= {f"engines.{engine.__name__}": engine for engine in ENGINES}
     found |= {f"vi.{cls.__name__}": cls for cls in (Reparam, Implicit, Reinforce, Enum, MVD)}

@@ -94,3 +94,32 @@ class AbstractGaussianProcessRegression(AbstractStructure):
     @abc.abstractmethod
     def torch_parts(self) -> tuple:
         """GPyTorch kernel, functions giving its learned hyperparameters by site, sigma to start from, whether it is learned."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StateSpaceTensor(AbstractStructure):
+    """y at tuples of indexes, with means made of functions of one index each, which are Gaussian processes.
+
+    Attributes:
+        names: of the modes.
+        ranks: functions of each mode.
+        smoothness: p of each mode, whose kernel is Matern of order p + 1/2 plus, where asked for, a constant.
+        form: "cp" or "tucker".
+        positions: the sorted distinct indexes of each mode.
+        places: of each mode, the position of each entry.
+        likelihood: an `inference.messages.sites.AbstractScalarLikelihood`, or a sentence saying why there is none.
+        kernels: from values of the hyperparameters' sites, a `inference.messages.matern.Kernel` of each mode.
+        hyperparameters: names of these sites.
+        scale: sigma where it is fixed, otherwise None: the site "sigma".
+    """
+
+    names: tuple[str, ...]
+    ranks: tuple[int, ...]
+    smoothness: tuple[int, ...]
+    form: str
+    positions: tuple[Any, ...]
+    places: tuple[Any, ...]
+    likelihood: Any
+    kernels: Callable[[dict], tuple]
+    hyperparameters: tuple[str, ...]
+    scale: float | None

@@ -1,0 +1,375 @@
+"""Functional tensors (FunBaT): y at tuples of real-valued indexes.
+
+    y_n ~ p(y | f(i_n)),    f(i) = sum_{j_1..j_K} W_{j_1..j_K} prod_k u^k_{j_k}(i_k),    u^k_j ~ GP(0, s_kj^2 k_k)
+
+with a core W of independent N(0, 1) ("tucker"), or f(i) = sum_j prod_k u^k_j(i_k) ("cp"). A mode is one index, such as the day
+or the temperature; its Gaussian processes are Matern, plus a constant where asked for, so they are Markov: their cost is linear
+in the number of distinct indexes. Reference: Fang et al. (2024), arXiv:2311.04829.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+
+from bayesdl import kernels, likelihoods
+from bayesdl.cells import DataError, ModelError, is_frame
+from bayesdl.data import TableFrame, same_rows
+from bayesdl.language import NUMPYRO
+from bayesdl.model import AbstractTableModel
+from inference.messages import sites
+from inference.messages.forms import FORMS, multiplied
+from inference.messages.matern import Kernel
+from inference.messages.states import bridged, functions, states
+from inference.problem import Problem
+from inference.program import bare
+from inference.result import AbstractLaw, Conditional
+from inference.structure import StateSpaceTensor
+
+SMOOTHNESS = {kernels.Matern12: 0, kernels.Matern32: 1, kernels.Matern52: 2}
+LENGTHS = 10.0  # the default prior's median length scale is the range of the index over this
+SPREAD = 1.5  # sd of its logarithm
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """One index of a functional tensor.
+
+    Args:
+        name: of its column.
+        kernel: `kernels.Matern12`, `Matern32` or `Matern52`, alone or plus a `Constant`. A length scale is in units of the
+            index; None learns it, with prior LogNormal(log(range / 10), 1.5). A variance of None is 1.
+        rank: number of functions.
+
+    Example:
+        >>> Mode("day", kernels.Matern12(lengthscale=2.0) + kernels.Constant(1.0), rank=3).smoothness
+        0
+    """
+
+    name: str
+    kernel: Any = kernels.Matern32()
+    rank: int = 2
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ValueError(f"Mode(name={self.name!r}): expected the name of a column.")
+        if not isinstance(self.rank, int) or isinstance(self.rank, bool) or self.rank < 1:
+            raise ValueError(f"Mode(rank={self.rank!r}): expected a whole number of at least 1.")
+        parts = self.kernel.parts if isinstance(self.kernel, kernels.Sum) else (self.kernel,)
+        kinds = [type(part) for part in parts]
+        if kinds[:1] == [] or kinds[0] not in SMOOTHNESS or kinds[1:] not in ([], [kernels.Constant]):
+            raise ModelError(
+                f"Mode(kernel={self.kernel!r}): expected kernels.Matern12, Matern32 or Matern52, alone or plus "
+                "kernels.Constant."
+            )
+        if self.matern.ard:
+            raise ModelError(f"Mode(kernel={self.kernel!r}): a mode has one index, so ard=True has no meaning; leave it out.")
+
+    @property
+    def matern(self) -> Any:
+        """The Matern kernel."""
+        return self.kernel.parts[0] if isinstance(self.kernel, kernels.Sum) else self.kernel
+
+    @property
+    def constant(self) -> Any:
+        """The constant kernel, or None."""
+        return self.kernel.parts[1] if isinstance(self.kernel, kernels.Sum) else None
+
+    @property
+    def smoothness(self) -> int:
+        """How often its functions can be differentiated."""
+        return SMOOTHNESS[type(self.matern)]
+
+
+@dataclasses.dataclass(frozen=True)
+class FunBaT(AbstractTableModel):
+    """A functional tensor: products of functions of one index each.
+
+    Args:
+        modes: the indexes, two or more; names stand for modes with the defaults of `Mode`.
+        form: "cp", sums of as many products as the modes have functions, or "tucker", all products with a core, for which modes
+            may have different ranks.
+        likelihood: `Normal()`, `StudentT(df=...)`, `Bernoulli()` or `Poisson()`.
+        relevance: whether functions have scales s of their own, with prior HalfNormal(1), so that those that are not needed
+            go to zero: of each product in the form "cp", of each function of each mode with "tucker".
+        standardize: whether the target is standardised; indexes are taken as they are.
+
+    Data are `fit(model, X, y)` with X a DataFrame that has columns of the modes' names (others are not looked at), a dictionary
+    of arrays, or an array with a column for each mode in this order. Rows may repeat; those whose y is missing are left out.
+
+    Example:
+        >>> FunBaT(("row", "column")).ranks
+        (2, 2)
+    """
+
+    modes: tuple[Any, ...]
+    form: str = "cp"
+    likelihood: Any = likelihoods.Normal()
+    relevance: bool = True
+    standardize: bool = True
+    double_precision = True
+
+    def __post_init__(self) -> None:
+        modes = tuple(Mode(mode) if isinstance(mode, str) else mode for mode in self.modes)
+        object.__setattr__(self, "modes", modes)
+        if len(modes) < 2 or not all(isinstance(mode, Mode) for mode in modes):
+            raise ModelError(f"FunBaT(modes={self.modes!r}): expected two or more of bdl.Mode or names of columns.")
+        names = [mode.name for mode in modes]
+        if len(set(names)) < len(names):
+            raise ModelError(f"FunBaT(modes=...): got the names {names}, expected different ones.")
+        if self.form not in FORMS:
+            raise ModelError(f"FunBaT(form={self.form!r}): expected one of {', '.join(map(repr, FORMS))}.")
+        if self.form == "cp" and len(set(self.ranks)) > 1:
+            raise ModelError(f"FunBaT(form='cp') needs equal ranks, got {self.ranks}: make them equal, or use form='tucker'.")
+        able = likelihoods.Normal | likelihoods.StudentT | likelihoods.Bernoulli | likelihoods.Poisson
+        if not isinstance(self.likelihood, able) or getattr(self.likelihood, "scale", None) == "heteroscedastic":
+            raise ModelError(
+                f"FunBaT takes likelihood=bdl.Normal(), StudentT(), Bernoulli() or Poisson() with one scale, got "
+                f"{self.likelihood}."
+            )
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """Functions of each mode."""
+        return tuple(mode.rank for mode in self.modes)
+
+    # data
+
+    def indexes(self, X: Any) -> Any:
+        """The columns of the modes, in their order.
+
+        Raises:
+            DataError: for a column that is not there.
+        """
+        names = [mode.name for mode in self.modes]
+        if isinstance(X, Mapping) or is_frame(X):
+            missing = [name for name in names if name not in X]
+            if missing:
+                raise DataError(
+                    f"X lacks column {', '.join(map(repr, missing))}: got {list(map(str, X))[:10]}, expected {names}."
+                )
+            import pandas as pd
+
+            return pd.DataFrame({name: np.asarray(X[name]) for name in names})
+        return X
+
+    def frame(self, X: Any = None, y: Any = None) -> TableFrame:
+        if X is None or y is None or isinstance(y, str):
+            raise DataError(f"Expected bdl.fit(model, X, y) with indexes X and a target y: got X={X!r:.40}, y={y!r:.40}.")
+        X, y = self.known(X, y)
+        frame = super().frame(X, y)
+        if frame.target.num_targets > 1 and frame.target.kind != "class":
+            raise DataError(f"FunBaT takes one target column, y has {frame.target.num_targets}: fit one tensor per column.")
+        columns = frame.columns
+        texts = [n for n, levels in zip(columns.names, columns.levels, strict=True) if levels is not None]
+        if texts:
+            raise DataError(
+                f"Column '{texts[0]}' holds text, and an index is a number: use its position, such as days since a start."
+            )
+        if len(columns.names) != len(self.modes):
+            raise DataError(f"X has {len(columns.names)} columns, expected {len(self.modes)}: one for each mode.")
+        names = tuple(mode.name for mode in self.modes)
+        frame = dataclasses.replace(frame, columns=dataclasses.replace(columns, names=names))
+        for mode, values in zip(self.modes, frame.columns.read(X).T, strict=True):
+            distinct = len(np.unique(values))
+            if distinct < max(2, mode.rank):
+                raise DataError(
+                    f"Mode '{mode.name}' has {distinct} distinct indexes and rank {mode.rank}: expected at least two, and as "
+                    "many as its rank. Leave the mode out, or lower its rank."
+                )
+        return frame
+
+    def known(self, X: Any, y: Any) -> tuple[Any, Any]:
+        """The rows whose target is not missing.
+
+        Raises:
+            DataError: where there is none.
+        """
+        X = self.indexes(X)
+        same_rows(X, y)
+        values = np.asarray(y)
+        if values.dtype.kind != "f" or values.ndim != 1 or not np.isnan(values).any():
+            return X, y
+        kept = ~np.isnan(values)
+        if not kept.any():
+            raise DataError("Every y is missing (NaN): got none, expected some.")
+        return (X[kept] if not isinstance(X, list) else np.asarray(X)[kept]), values[kept]
+
+    def problem(self, frame: TableFrame, X: Any, y: Any) -> Problem:
+        return super().problem(frame, *self.known(X, y))
+
+    def inputs(self, frame: TableFrame, X: Any) -> tuple[tuple, dict]:
+        return super().inputs(frame, self.indexes(X))
+
+    def split(self, problem: Problem, X: Any, y: Any) -> tuple[tuple, dict, Any]:
+        return super().split(problem, *self.known(X, y))
+
+    # the model
+
+    def posed(self, frame: TableFrame, args: tuple, kwargs: dict) -> Problem:
+        model = dataclasses.replace(self, likelihood=self.likelihood.in_units(frame.target.scale))
+        pairs = [np.unique(column, return_inverse=True) for column in np.asarray(args[0]).T]
+        program = TensorProgram(model, tuple(values for values, _ in pairs))
+        problem = Problem(program, args)
+        names = tuple(name for name in problem.latents if name in program.hyperparameter_names)
+        scale = getattr(model.likelihood, "scale", None)
+        structure = StateSpaceTensor(
+            names=tuple(mode.name for mode in self.modes),
+            ranks=self.ranks,
+            smoothness=tuple(mode.smoothness for mode in self.modes),
+            form=self.form,
+            positions=program.positions,
+            places=tuple(places for _, places in pairs),
+            likelihood=scalar(model.likelihood),
+            kernels=program.kernels_at,
+            hyperparameters=names,
+            scale=scale if isinstance(scale, int | float) else None,
+        )
+        return Problem(program, args, structure=structure)
+
+    def program(self, X: Any, y: Any = None, *, num_targets: int = 1) -> None:
+        """The program with the distinct indexes of X as positions."""
+        TensorProgram(self, tuple(np.unique(column) for column in np.asarray(X).T))(X, y)
+
+    def structure(self, frame: TableFrame) -> Any:
+        raise NotImplementedError("a functional tensor's structure depends on its data; see `posed`")
+
+    def law(self, problem: Problem, around: dict | None = None) -> AbstractLaw:
+        program: Any = bare(problem.program)
+        return DrawnLaw(program)
+
+    def identified(self, site: str) -> bool:
+        """Functions may be exchanged, mirrored and rescaled; the noise is identified."""
+        return site in ("sigma", "df")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TensorProgram:
+    """The program at given positions: whitened states, scales, length scales, the core and the noise.
+
+    Attributes:
+        model: with its likelihood in units of the target.
+        positions: of each mode, sorted and distinct.
+    """
+
+    model: FunBaT
+    positions: tuple
+
+    def __call__(self, X: Any, y: Any = None) -> None:
+        model, noise = self.model, {}
+        kernels_ = self.kernels_at(None)
+        for mode, x in zip(model.modes, self.positions, strict=True):
+            shape = (len(x), mode.smoothness + 1 + (mode.constant is not None), mode.rank)
+            noise[mode.name] = numpyro.sample(f"{mode.name}.noise", dist.Normal(0.0, 1.0).expand(shape).to_event(3))
+        made = self.states(kernels_, noise)
+        for mode, Z in zip(model.modes, made, strict=True):
+            numpyro.deterministic(mode.name, functions(mode.smoothness, Z))
+        core = None
+        if model.form == "tucker":
+            core = numpyro.sample("core", dist.Normal(0.0, 1.0).expand(model.ranks).to_event(len(model.ranks)))
+        parameters = model.likelihood.parameters(1, NUMPYRO)
+        with numpyro.plate("entries", X.shape[0]) as rows:
+            X, y = jnp.asarray(X)[rows], None if y is None else jnp.asarray(y)[rows]
+            places = [jnp.searchsorted(jnp.asarray(x), X[:, k]) for k, x in enumerate(self.positions)]
+            values = [functions(m.smoothness, Z)[place] for m, Z, place in zip(model.modes, made, places, strict=True)]
+            f = combined(values, core)
+            numpyro.sample("y", model.likelihood.law(f[:, None], parameters, NUMPYRO), obs=y)
+
+    def states(self, kernels_: tuple, noise: Mapping[str, Any]) -> list:
+        """The states of each mode from whitened ones."""
+        return [
+            states(mode.smoothness, kernel, jnp.asarray(x), noise[mode.name])
+            for mode, kernel, x in zip(self.model.modes, kernels_, self.positions, strict=True)
+        ]
+
+    def kernels_at(self, values: Mapping[str, Any] | None) -> tuple:
+        """The kernel of each mode, its learned numbers taken from values, or sampled where there are none."""
+
+        def draw(site: str, value: Any, default: dist.Distribution, shape: tuple[int, ...] = ()) -> Any:
+            if value is not None and not isinstance(value, dist.Distribution):
+                return jnp.asarray(value, float)
+            if values is not None:
+                return values[site]
+            return kernels.sample(site, value, default, shape)
+
+        found = []
+        for k, (mode, x) in enumerate(zip(self.model.modes, self.positions, strict=True)):
+            median = math.log((x[-1] - x[0]) / LENGTHS)
+            length = draw(f"{mode.name}.lengthscale", mode.matern.lengthscale, dist.LogNormal(median, SPREAD))
+            variance = 1.0 if mode.matern.variance is None else mode.matern.variance
+            variance = draw(f"{mode.name}.variance", variance, kernels.scale_prior())
+            constant = None
+            if mode.constant is not None:
+                given = 1.0 if mode.constant.variance is None else mode.constant.variance
+                constant = draw(f"{mode.name}.constant", given, kernels.scale_prior()) / variance
+            scales = jnp.ones(mode.rank)
+            if self.model.relevance and (self.model.form == "tucker" or k == 0):
+                scales = draw(self.scales_name(mode), None, dist.HalfNormal(1.0), (mode.rank,))
+            found.append(Kernel(length, constant, variance * scales**2))
+        return tuple(found)
+
+    def scales_name(self, mode: Mode) -> str:
+        """The site of the scales s of the functions of a mode; in the form "cp" they are those of the products."""
+        return f"{mode.name}.scales" if self.model.form == "tucker" else "scales"
+
+    @property
+    def hyperparameter_names(self) -> set[str]:
+        """Sites that `kernels_at` may sample."""
+        parts = ("lengthscale", "variance", "constant", "scales")
+        return {"scales"} | {f"{mode.name}.{part}" for mode in self.model.modes for part in parts}
+
+
+def combined(values: list, core: Any) -> Any:
+    """Of each row f, from the functions' values, each of shape (n, r)."""
+    if core is None:
+        return multiplied(values).sum(1)
+    found = jnp.broadcast_to(core, (len(values[0]), *core.shape))
+    for value in values:  # one mode of the core after the other
+        found = jnp.einsum("nj...,nj->n...", found, value)
+    return found
+
+
+def scalar(likelihood: Any) -> Any:
+    """What message passing knows of a likelihood, or why it knows nothing of it."""
+    if isinstance(likelihood, likelihoods.StudentT):
+        if not isinstance(likelihood.df, int | float):
+            return "its degrees of freedom are learned; give bdl.StudentT(df=...) a number"
+        return sites.StudentT(float(likelihood.df))
+    return {likelihoods.Normal: sites.Normal, likelihoods.Bernoulli: sites.Bernoulli, likelihoods.Poisson: sites.Poisson}[
+        type(likelihood)
+    ]()
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class DrawnLaw(AbstractLaw):
+    """The law of new entries given a draw; functions at new indexes are drawn given their states beside them."""
+
+    program: TensorProgram = dataclasses.field(metadata={"static": True})
+
+    def __call__(self, latents: dict, key: Any, X: Any) -> Conditional:
+        program, X = self.program, jnp.asarray(X)
+        model, kernels_ = program.model, program.kernels_at(latents)
+        made = program.states(kernels_, {mode.name: latents[f"{mode.name}.noise"] for mode in model.modes})
+        values = []
+        for k, (mode, kernel, x, Z) in enumerate(zip(model.modes, kernels_, program.positions, made, strict=True)):
+            drawn = bridged(mode.smoothness, kernel, jnp.asarray(x), Z, X[:, k], jax.random.fold_in(key, k))
+            values.append(functions(mode.smoothness, drawn))
+        f = combined(values, latents.get("core"))
+        law = model.likelihood.law(f[:, None], self.parameters(latents), NUMPYRO)
+        return Conditional(law, jnp.zeros(len(X)))
+
+    def parameters(self, latents: dict) -> Any:
+        """Of the likelihood."""
+        likelihood = self.program.model.likelihood
+        if isinstance(likelihood, likelihoods.StudentT):
+            return latents.get("df", likelihood.df), latents.get("sigma", likelihood.scale)
+        return latents.get("sigma", getattr(likelihood, "scale", None))

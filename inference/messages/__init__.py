@@ -1,0 +1,1 @@
+"""Message passing for functional tensors: Gaussian processes as state-space models, and their products."""

@@ -1,0 +1,207 @@
+"""Message passing for functional tensors (FunBaT; Fang et al. 2024, arXiv:2311.04829).
+
+y at tuples of indexes is modelled by products of functions of one index each, Gaussian processes in state-space form. With q
+factorised over modes, each mode is smoothed given the sums of what the entries say of it (`forms.py`, `smoother.py`): what the
+paper calls conditional expectation propagation is, for normal noise and one damping, coordinate ascent on the evidence bound.
+So it is run: with the prior counted once, the core's uncertainty kept, and hyperparameters learned by the bound's gradient.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro.distributions import biject_to
+
+from inference.engine import AbstractEngine, choice, positive, positive_integers
+from inference.keys import named
+from inference.messages.law import TensorLaw
+from inference.messages.passes import Passes, State
+from inference.problem import Problem, ProblemError
+from inference.progress import AbstractProgress, Silent
+from inference.result import Predictor
+from inference.structure import StateSpaceTensor
+
+BLOCK = 10  # iterations of a compiled block
+COLLAPSED = 0.05  # of the variance of y (of the likelihood's natural parameter) that f has in a fit that found nothing
+START_SCALE = 0.3  # of the noise while factors find their shape, in units of the standardised target
+SPREAD = 0.01  # variance of the factors at the start
+
+
+NOTHING = "The fit explains nothing of the data: they may have no structure of this kind, or need other length scales or ranks."
+
+
+class CollapseWarning(UserWarning):
+    """Some restarts, or all, explain nothing of the data."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MessagePassing(AbstractEngine):
+    """Message passing for `bdl.FunBaT` (Fang et al. 2024, arXiv:2311.04829).
+
+    Attributes:
+        iterations: at most so many; each updates all modes once.
+        restarts: from different random factors, run side by side; the one with the best bound is kept.
+        tolerance: stops when the bound of the best restart grows by less than this share over ten iterations.
+        damping: weight of the old messages, 0 where none is needed.
+        noise_damping: weight of the old noise variance.
+        anneal: iterations in which the noise stays at its start, so that factors find their shape first.
+        learning_rate: of the hyperparameters.
+        smoother: "sequential", "parallel" along each index, or "auto": parallel on accelerators.
+
+    Example:
+        >>> MessagePassing(restarts=4).iterations
+        300
+    """
+
+    iterations: int = 300
+    restarts: int = 8
+    tolerance: float = 1e-6
+    damping: float = 0.0
+    noise_damping: float = 0.0
+    anneal: int = 10
+    learning_rate: float = 0.1
+    smoother: str = "auto"
+
+    def __post_init__(self) -> None:
+        choice(self, "smoother", ("auto", "sequential", "parallel"))
+        positive(self, "tolerance", "learning_rate")
+        positive_integers(self, "iterations", "restarts")
+        for name in ("damping", "noise_damping"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"MessagePassing({name}={getattr(self, name)!r}): expected a number with 0 <= {name} < 1.")
+
+    def supports(self, problem: Problem) -> str | None:
+        if not isinstance(problem.structure, StateSpaceTensor):
+            return "it needs a functional tensor (bdl.FunBaT)"
+        likelihood = problem.structure.likelihood
+        return likelihood if isinstance(likelihood, str) else None
+
+    def infer(self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()) -> Predictor:
+        started = time.perf_counter()
+        with jax.enable_x64(True):
+            state, bounds, converged = self.run(self.passes(problem), key, progress)
+            kept, collapsed = self.chosen(problem, state, bounds[-1])
+            params = self.params(problem, jax.tree.map(lambda leaf: leaf[kept], state))
+        info = {
+            "elbo_trace": bounds[:, kept].tolist(),
+            "elbo": float(bounds[-1, kept]),
+            "elbo_of_restarts": bounds[-1].tolist(),
+            "kept": kept,
+            "collapsed": collapsed,
+            "doubts": [NOTHING] if kept in collapsed else [],
+            "answer": "structured mean-field: functions of different modes are taken for independent",
+            "converged": converged,
+            "rank_weights": self.rank_weights(problem, params),
+            "seconds": time.perf_counter() - started,
+        }
+        return self.predictor(problem, params, info)
+
+    def passes(self, problem: Problem) -> Passes:
+        """The functions of a fit of this problem."""
+        parallel = self.smoother == "parallel" or (self.smoother == "auto" and jax.default_backend() != "cpu")
+        y = jnp.asarray(problem.args[1], float)
+        return Passes(problem, y, self.damping, self.noise_damping, self.learning_rate, parallel)
+
+    def run(self, passes: Passes, key: jax.Array, progress: AbstractProgress) -> tuple[State, np.ndarray, bool]:
+        """The states of all restarts, their bounds, shape (iterations, restarts), and whether the best one converged."""
+        state = jax.jit(jax.vmap(lambda key: self.start(passes, key)))(jax.random.split(named(key, "starts"), self.restarts))
+        block = jax.jit(jax.vmap(lambda state, first: self.block(passes, state, first), in_axes=(0, None)))
+        bounds: list[np.ndarray] = []
+        progress.start(self.iterations, "message passing")
+        try:
+            for first in range(0, self.iterations, BLOCK):
+                state, new = block(state, first)
+                bounds.append(np.asarray(new).T)
+                best = np.where(np.isfinite(bounds[-1][-1]), bounds[-1][-1], -np.inf)
+                progress.advance(min(BLOCK, self.iterations - first), elbo=f"{best.max():.5g}")
+                if first >= self.anneal and self.settled(bounds[-1], int(best.argmax())):
+                    return state, np.concatenate(bounds), True
+        finally:
+            progress.close()
+        return state, np.concatenate(bounds), False
+
+    def settled(self, bounds: np.ndarray, best: int) -> bool:
+        """Whether the best restart's bound has stopped growing."""
+        low, high = bounds[0, best], bounds[-1, best]
+        return bool(abs(high - low) <= self.tolerance * abs(high))
+
+    def start(self, passes: Passes, key: jax.Array) -> State:
+        """A restart, its hyperparameters drawn from their priors but for scales, which begin at one."""
+        s, problem = passes.structure, passes.problem
+        hyper = {}
+        for name in s.hyperparameters:
+            law = problem.trace[name]["fn"]
+            value = law.sample(named(key, name)) if name.endswith("lengthscale") else jnp.ones(law.shape())
+            hyper[name] = biject_to(law.support).inv(value.astype(float))
+        sigma = jnp.asarray(START_SCALE if s.scale is None else s.scale)
+        return passes.start(named(key, "factors"), hyper, sigma, SPREAD)
+
+    def block(self, passes: Passes, state: State, first: Any) -> tuple[State, Any]:
+        def one(state: State, i: Any) -> tuple[State, Any]:
+            late = i >= self.anneal
+            return passes.iterate(state, late, late)
+
+        return jax.lax.scan(one, state, first + jnp.arange(BLOCK))
+
+    def chosen(self, problem: Problem, state: State, bounds: np.ndarray) -> tuple[int, list[int]]:
+        """The restart to keep, and those that explain nothing.
+
+        Raises:
+            ProblemError: where no restart has a finite bound.
+        """
+        if not np.isfinite(bounds).any():
+            raise ProblemError("Message passing diverged in every restart: raise damping, or give tighter priors.")
+        passes = self.passes(problem)
+        spread = np.asarray(jax.jit(jax.vmap(lambda s: jnp.var(passes.entries(s)[0])))(state))
+        collapsed = np.flatnonzero(spread < COLLAPSED * float(np.var(problem.args[1]))).tolist()
+        kept = int(np.where(np.isfinite(bounds), bounds, -np.inf).argmax())
+        if collapsed:
+            warnings.warn(
+                f"{len(collapsed)} of {self.restarts} restarts collapsed to zero; restart {kept} with the best bound was kept"
+                + (f". {NOTHING}" if kept in collapsed else "."),
+                CollapseWarning,
+                stacklevel=4,
+            )
+        return kept, collapsed
+
+    def params(self, problem: Problem, state: State) -> dict[str, np.ndarray]:
+        """All that predictions need, by name."""
+        s, passes = problem.structure_as(StateSpaceTensor), self.passes(problem)
+        values = passes.values(state.hyper)
+        found: dict[str, Any] = {f"hyper.{name}": value for name, value in values.items()} | {"sigma": state.sigma}
+        for k, kernel in enumerate(s.kernels(values)):
+            precision, information = state.told[k]
+            parts = {"precision": precision, "information": information, "mean": state.factors[k].mean}
+            parts |= {"lengthscale": kernel.lengthscale, "variances": kernel.variances}
+            parts |= {} if kernel.constant is None else {"constant": kernel.constant}
+            found |= {f"mode{k}.{name}": value for name, value in parts.items()}
+        if state.core is not None:
+            mean, second = state.core
+            found |= {"core.mean": mean, "core.covariance": second - mean[:, None] * mean}
+        return {name: np.asarray(value, dtype=np.float64) for name, value in found.items()}
+
+    def rank_weights(self, problem: Problem, params: dict) -> dict[str, list[float]]:
+        """For each mode the root mean square of what each of its functions adds, others at their root mean squares."""
+        s = problem.structure_as(StateSpaceTensor)
+        sizes = [np.sqrt((params[f"mode{k}.mean"] ** 2).mean(0)) for k in range(len(s.ranks))]
+        if s.form == "cp":
+            total = np.prod(np.stack(sizes), axis=0)
+            return {name: total.tolist() for name in s.names}
+        core = params["core.mean"].reshape(s.ranks)
+        for k, size in enumerate(sizes):
+            core = core * size.reshape([-1 if j == k else 1 for j in range(len(sizes))])
+        axes = range(len(sizes))
+        return {name: np.sqrt((core**2).sum(tuple(j for j in axes if j != k))).tolist() for k, name in enumerate(s.names)}
+
+    def restore(self, problem: Problem, arrays: dict, info: dict) -> Predictor:
+        return self.predictor(problem, arrays, info)
+
+    def predictor(self, problem: Problem, params: dict, info: dict) -> Predictor:
+        s = problem.structure_as(StateSpaceTensor)
+        return Predictor(params, TensorLaw(s.smoothness, s.form, s.likelihood, tuple(map(jnp.asarray, s.positions))), info)

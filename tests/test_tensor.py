@@ -1,0 +1,288 @@
+"""Functional tensors: the bound, exactness, agreement of engines, other likelihoods, data and bad input."""
+
+import dataclasses
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import bayesdl as bdl
+from bayesdl.kernels import Constant, Matern12, Matern32, Matern52
+from inference.messages.engine import CollapseWarning
+from inference.messages.forms import FORMS, Moments
+from inference.structure import StateSpaceTensor
+
+FAST = bdl.MessagePassing(iterations=60, restarts=3)
+
+
+def grid_entries(n=300, sizes=(15, 15), noise=0.2, seed=0):
+    """Entries of a rank-one tensor of smooth functions, and what it is without noise."""
+    rng = np.random.default_rng(seed)
+    points = [np.sort(rng.uniform(0, 1, d)) for d in sizes]
+    X = np.stack([rng.choice(x, n) for x in points], 1)
+    f = np.sin(4 * X[:, 0]) * np.cos(3 * X[:, 1]) if len(sizes) == 2 else np.sin(4 * X[:, 0]) * np.cos(3 * X[:, 1]) * X[:, 2]
+    return X, f + noise * rng.normal(size=n), f
+
+
+def modes(rank=1, names=("a", "b"), kernel=Matern32(lengthscale=0.3)):
+    return tuple(bdl.Mode(name, kernel, rank) for name in names)
+
+
+@pytest.mark.parametrize("form", ["cp", "tucker"])
+def test_bound_never_decreases(form):
+    """Undamped, hyperparameters fixed: twenty random targets and starts each."""
+    rng = np.random.default_rng(0)
+    ranks = (2, 2, 2) if form == "cp" else (2, 3, 2)
+    X = np.stack([rng.choice(rng.uniform(0, 1, d), 80) for d in (8, 9, 10)], 1)
+    y = rng.normal(size=(20, 80)) + X[:, 0] * np.sin(5 * X[:, 1])
+    kernels = (Matern12(lengthscale=0.4), Matern32(lengthscale=0.3) + Constant(0.5), Matern52(lengthscale=0.6, variance=2.0))
+    parts = zip("abc", kernels, ranks, strict=True)
+    model = bdl.FunBaT(tuple(bdl.Mode(*part) for part in parts), form, relevance=False)
+    engine = bdl.MessagePassing(anneal=0)
+    problem = model.problem(model.frame(X, y[0]), X, y[0])
+
+    def run(y, key):
+        passes = dataclasses.replace(engine.passes(problem), y=y)
+        state, first = engine.block(passes, engine.start(passes, key), 0)
+        return jnp.concatenate([first, engine.block(passes, state, 10)[1]])
+
+    with jax.enable_x64(True):
+        bounds = np.asarray(jax.jit(jax.vmap(run))(jnp.asarray(y), jax.random.split(jax.random.key(0), 20)))
+    assert bounds.shape == (20, 20) and (bounds[:, -1] > bounds[:, 0]).all()
+    assert (np.diff(bounds) > -1e-8 * np.abs(bounds[:, 1:])).all()
+
+
+def test_gaussian_process_is_a_special_case():
+    """One mode of two known to be constant and one: the bound's fit is the Gaussian process with the learned noise fixed."""
+    rng = np.random.default_rng(0)
+    x = np.sort(rng.uniform(0, 1, 60))
+    y = np.sin(6 * x) + 0.2 * rng.normal(size=60)
+    X = np.stack([x, np.tile([0.0, 1.0], 30)], 1)
+    flat = Matern12(lengthscale=1e6)  # so stiff that both indexes have one value, which a large variance leaves free
+    model = bdl.FunBaT(
+        (bdl.Mode("a", Matern52(lengthscale=0.4), 1), bdl.Mode("b", flat, 1)),
+        relevance=False,
+        likelihood=bdl.Normal(scale=0.2),
+        standardize=False,
+    )
+    post = bdl.fit(model, X, y, engine=bdl.MessagePassing(restarts=2, iterations=200), progress=False)
+    scale = float(post.raw.params["mode1.mean"].mean())
+    K = scale**2 * model_kernel(x, x)
+    mean = K @ np.linalg.solve(K + 0.04 * np.eye(60), y)
+    sd = np.sqrt(np.diag(K - K @ np.linalg.solve(K + 0.04 * np.eye(60), K)))
+    assert np.abs(post.predict(X).mean - mean).max() < 0.1 * sd.mean()
+
+
+def model_kernel(x, z):
+    d = np.sqrt(5) * np.abs(np.subtract.outer(x, z)) / 0.4
+    return np.exp(-d) * (1 + d + d**2 / 3)
+
+
+@pytest.mark.parametrize("form", ["cp", "tucker"])
+def test_program_and_engine_have_one_log_joint(form):
+    """At five random points: the NumPyro program against the engine's state-space model, form and likelihood."""
+    from scipy.stats import multivariate_normal
+
+    X, y, _ = grid_entries(40, (6, 7))
+    ranks = (2, 2) if form == "cp" else (2, 3)
+    model = bdl.FunBaT(
+        (bdl.Mode("a", Matern32(), ranks[0]), bdl.Mode("b", Matern12() + Constant(), ranks[1])), form, standardize=False
+    )
+    with jax.enable_x64(True):
+        problem = model.problem(model.frame(X, y), X, y)
+        structure = problem.structure_as(StateSpaceTensor)
+        passes = FAST.passes(problem)
+        density = problem.log_density()
+        for seed in range(5):
+            draw = density.prior_draw(jax.random.key(seed))
+            from numpyro import handlers
+            from numpyro.infer.util import log_density
+
+            sites = handlers.trace(
+                handlers.substitute(handlers.seed(problem.program, jax.random.key(0)), data=constrained(problem, draw))
+            ).get_trace(*problem.args)
+            values = {name: sites[name]["value"] for name in problem.latents}
+            ours, _ = log_density(problem.program, problem.args, {}, values)
+            hyper = {name: draw[name] for name in structure.hyperparameters}
+            total = float(passes.log_prior(hyper, values["sigma"]))
+            factors = []
+            for k, made in enumerate(passes.priors(hyper)):
+                Z = states_of(model, problem, values, k)
+                P, Q = np.asarray(made.start), np.asarray(made.noises)
+                for j, v in enumerate(np.asarray(made.variances)):
+                    noise = np.asarray(values[f"{structure.names[k]}.noise"])[:, :, j]
+                    assert np.isfinite(noise).all()
+                    start = multivariate_normal(np.zeros(len(P)), v * P).logpdf(Z[0, :, j])
+                    total += start + 0.5 * np.linalg.slogdet(v * P)[1]
+                    for t in range(1, len(Z)):
+                        free = np.diag(Q[t]) > 0  # a constant has no noise
+                        e = (Z[t, :, j] - np.asarray(made.steps)[t] @ Z[t - 1, :, j])[free]
+                        C = v * Q[t][np.ix_(free, free)]
+                        total += -0.5 * e @ np.linalg.solve(C, e) - 0.5 * free.sum() * np.log(2 * np.pi)
+                        total += stats.norm.logpdf(noise[t][~free]).sum()
+                u = np.asarray(sites[structure.names[k]]["value"])
+                factors.append(Moments(jnp.asarray(u), jnp.asarray(u[:, :, None] * u[:, None, :])))
+            core = None
+            if form == "tucker":
+                w = values["core"].reshape(-1)
+                core = Moments(w, w[:, None] * w[None, :])
+                total += stats.norm.logpdf(np.asarray(w)).sum()
+            f, _ = FORMS[form]().entries(factors, core, [jnp.asarray(p) for p in structure.places])
+            total += float(structure.likelihood.expected(jnp.asarray(y), f, jnp.zeros(len(y)), values["sigma"]).sum())
+            assert float(ours) == pytest.approx(total, rel=1e-8)
+
+
+def constrained(problem, draw):
+    from numpyro.infer.util import constrain_fn
+
+    return constrain_fn(problem.program, problem.args, {}, draw)
+
+
+def states_of(model, problem, values, k):
+    program = problem.program.program
+    noise = {mode.name: values[f"{mode.name}.noise"] for mode in model.modes}
+    return np.asarray(program.states(program.kernels_at(values), noise)[k])
+
+
+def test_missing_entries_equal_the_subset():
+    X, y, _ = grid_entries(120)
+    holes = np.where(np.arange(120) % 2 == 0, y, np.nan)
+    model = bdl.FunBaT(modes())
+    one = bdl.fit(model, X, holes, engine=FAST, progress=False)
+    other = bdl.fit(model, X[::2], y[::2], engine=FAST, progress=False)
+    np.testing.assert_allclose(one.predict(X).mean, other.predict(X).mean, rtol=1e-10)
+    np.testing.assert_allclose(one.predict(X).std, other.predict(X).std, rtol=1e-10)
+
+
+@pytest.fixture(scope="module")
+def small():
+    X, y, _ = grid_entries(150)
+    model = bdl.FunBaT(modes(), relevance=False, standardize=False)
+    return model, X, y, bdl.fit(model, X, y, engine=bdl.MessagePassing(restarts=4, iterations=300), progress=False)
+
+
+def test_agrees_with_nuts(small):
+    """150 entries on 15 x 15, rank one, Matern-3/2, noise 0.2: means within a fourth of the posterior sd."""
+    model, X, y, post = small
+    nuts = bdl.fit(model, X, y, engine=bdl.NUTS(500, 1000, 2), progress=False)
+    grid = np.unique(X, axis=0)
+    ours, theirs = post.predict(grid), nuts.predict(grid)
+    # of E[y]: for draws the sd of f over draws
+    sd = np.sqrt(np.asarray(theirs.std) ** 2 - (np.asarray(nuts.samples["sigma"]) ** 2).mean())
+    ratio = np.asarray(ours.epistemic) / sd
+    assert np.abs(ours.mean - theirs.mean).max() <= 0.25 * sd.max()
+    assert 0.85 <= np.median(ratio) <= 1.25
+    assert float(post.raw.params["sigma"]) == pytest.approx(float(nuts.samples["sigma"].mean()), rel=0.03)
+
+
+def test_predictions_between_and_outside(small):
+    _, X, _, post = small
+    new = np.array([[-3.0, 0.5], [0.5, 0.5], [9.0, 0.5], [X[0, 0], X[0, 1]]])
+    prediction = post.predict(new)
+    assert np.isfinite(prediction.mean).all()
+    far = float(np.asarray(prediction.epistemic)[2])
+    assert far > np.asarray(prediction.epistemic)[1]
+    # a factor far from its data is its prior: E f^2 = E[u(9)^2] E[v^2] = E[v^2]
+    np.testing.assert_allclose(prediction.mean[2], 0.0, atol=1e-3)
+    assert post.diagnose().ok
+
+
+def test_saved_and_loaded(small, tmp_path):
+    _, X, _, post = small
+    back = bdl.load(post.save(tmp_path / "tensor.bdl"))
+    np.testing.assert_array_equal(back.predict(X).mean, post.predict(X).mean)
+    assert back.raw.info["elbo_trace"] == post.raw.info["elbo_trace"]
+
+
+def test_irrelevant_products_go_to_zero():
+    X, y, _ = grid_entries(400, noise=0.1)
+    post = bdl.fit(bdl.FunBaT(modes(3)), X, y, engine=bdl.MessagePassing(restarts=4), progress=False)
+    weights = np.sort(post.raw.info["rank_weights"]["a"])
+    assert weights[-2] < 0.05 * weights[-1]
+
+
+def test_student_t_resists_outliers():
+    X, y, f = grid_entries(400, noise=0.1)
+    rng = np.random.default_rng(1)
+    y = np.where(rng.uniform(size=400) < 0.05, y + rng.choice([-8, 8], 400), y)
+    errors = {}
+    for name, likelihood in {"normal": bdl.Normal(), "student": bdl.StudentT(df=4.0)}.items():
+        post = bdl.fit(bdl.FunBaT(modes(), likelihood=likelihood), X, y, engine=FAST, progress=False)
+        errors[name] = np.sqrt(((post.predict(X).mean - f) ** 2).mean())
+    assert errors["student"] <= 0.7 * errors["normal"]
+
+
+@pytest.mark.parametrize("kind", ["bernoulli", "poisson"])
+def test_other_likelihoods_against_nuts(kind):
+    """Test log-likelihood on entries of a known rank-one tensor, within 0.02 nats of NUTS on the same 300."""
+    rng = np.random.default_rng(3)
+    X, _, f = grid_entries(1300, (20, 20), noise=0.0)
+    y = rng.uniform(size=1300) < 1 / (1 + np.exp(-2.5 * f)) if kind == "bernoulli" else rng.poisson(np.exp(1.2 * f))
+    y = y.astype(int)
+    likelihood = bdl.Bernoulli() if kind == "bernoulli" else bdl.Poisson()
+    model = bdl.FunBaT(modes(1), likelihood=likelihood, relevance=False)
+    train, test = slice(0, 300), slice(300, None)
+    scores = []
+    for engine in (bdl.MessagePassing(restarts=4, iterations=200), bdl.NUTS(400, 500, 2)):
+        post = bdl.fit(model, X[train], y[train], engine=engine, progress=False)
+        scores.append(post.predict(X[test]).log_prob(y[test]).mean())
+    assert abs(scores[0] - scores[1]) < 0.02
+
+
+def test_data_by_name():
+    X, y, _ = grid_entries(80)
+    model = bdl.FunBaT(modes())
+    expected = bdl.fit(model, X, y, engine=FAST, progress=False).predict(X[:5]).mean
+    table = pd.DataFrame({"other": 1.0, "b": X[:, 1], "a": X[:, 0]})
+    post = bdl.fit(model, table, pd.Series(y), engine=FAST, progress=False)
+    np.testing.assert_allclose(post.predict(table[:5]).mean, expected)
+    np.testing.assert_allclose(post.predict({"a": X[:5, 0], "b": X[:5, 1]}).mean, expected)
+
+
+def test_collapse_is_said():
+    rng = np.random.default_rng(0)
+    X = rng.uniform(size=(60, 2))
+    with pytest.warns(CollapseWarning, match="restarts collapsed to zero; restart"):
+        post = bdl.fit(bdl.FunBaT(modes()), X, rng.normal(size=60), engine=FAST, progress=False)
+    assert post.raw.info["collapsed"]
+    if post.raw.info["kept"] in post.raw.info["collapsed"]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert not post.diagnose().ok
+
+
+GOOD = grid_entries(30)[:2]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: bdl.FunBaT(("a",)), "two or more"),
+        (lambda: bdl.FunBaT(("a", "a")), "different"),
+        (lambda: bdl.FunBaT(("a", "b"), form="tt"), "'cp', 'tucker'"),
+        (lambda: bdl.FunBaT((bdl.Mode("a", rank=2), bdl.Mode("b", rank=3))), "equal ranks"),
+        (lambda: bdl.FunBaT(("a", "b"), likelihood=bdl.Categorical()), "FunBaT takes"),
+        (lambda: bdl.Mode("a", bdl.kernels.RBF()), "Matern12"),
+        (lambda: bdl.Mode("a", rank=0), "at least 1"),
+        (lambda: bdl.MessagePassing(damping=1.0), "damping"),
+        (lambda: fit(np.where(np.arange(60).reshape(30, 2) == 7, np.inf, GOOD[0]), GOOD[1]), "row 3"),
+        (lambda: fit(GOOD[0] * [1.0, 0.0], GOOD[1]), "Mode 'b' has 1 distinct"),
+        (lambda: fit(GOOD[0], np.full(30, np.nan)), "missing"),
+        (lambda: fit(pd.DataFrame(GOOD[0], columns=["a", "c"]), GOOD[1]), "lacks column 'b'"),
+        (lambda: fit(GOOD[0][:, :1], GOOD[1]), "expected 2"),
+        (lambda: bdl.fit(bdl.FunBaT(modes(40)), *GOOD, engine=FAST, progress=False), "lower its rank"),
+        (lambda: bdl.fit(bdl.FunBaT(modes(), likelihood=bdl.StudentT()), *GOOD, engine=FAST), "give bdl.StudentT"),
+        (lambda: bdl.fit(bdl.BNN(), *GOOD, engine=FAST), "needs a functional tensor"),
+    ],
+)
+def test_bad_input(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def fit(X, y):
+    return bdl.fit(bdl.FunBaT(modes()), X, y, engine=FAST, progress=False)
