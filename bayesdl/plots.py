@@ -65,6 +65,36 @@ def prediction(prediction: Prediction, x: Any = None, ax: Any = None, y: Any = N
     return axes if means.shape[1] > 1 else axes[0]
 
 
+def functions(functions: Any, ax: Any = None) -> Any:
+    """Latent functions of one index with 90 % bands.
+
+    Args:
+        functions: what `post.mode(name).predict(x)` gives.
+        ax: matplotlib axes.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> import bayesdl as bdl
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.integers(0, 6, (60, 2)).astype(float)
+        >>> model, engine = bdl.FunBaT(("hour", "place")), bdl.MessagePassing(iterations=20, restarts=2)
+        >>> post = bdl.fit(model, X, np.sin(X[:, 0]) * X[:, 1], engine=engine, progress=False)
+        >>> functions(post.mode("hour").predict(np.linspace(0, 5, 30))).get_xlabel()
+        'hour'
+    """
+    (panel,) = axes_for(ax, 1)
+    order = np.argsort(functions.x, kind="stable")
+    low, high = functions.interval(0.9)
+    for j in range(functions.mean.shape[1]):
+        (line,) = panel.plot(functions.x[order], functions.mean[order, j], lw=1.5, label=f"function {j}")
+        panel.fill_between(functions.x[order], low[order, j], high[order, j], color=line.get_color(), alpha=0.2, lw=0)
+    panel.set(xlabel=functions.name, ylabel="value, with 90 % band")
+    panel.legend(**ABOVE)
+    return panel
+
+
 def class_prediction(prediction: ClassPrediction, x: Any = None, ax: Any = None) -> Any:
     """Class probabilities, stacked so that the height of a colour is the probability of its class.
 

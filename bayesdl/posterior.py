@@ -243,6 +243,33 @@ class Posterior:
             result = self.engine.extend(self.problem, self.raw, num_samples, as_progress(progress))
         return dataclasses.replace(self, raw=result)
 
+    def mode(self, name: str) -> Any:
+        """The functions of one index of a `FunBaT` that message passing fitted: `post.mode("day").predict(x)`.
+
+        Raises:
+            UnsupportedError: for other models and engines.
+        """
+        from bayesdl.tensor_fit import mode
+
+        return mode(self, name)
+
+    def update(self, X: Any, y: Any) -> Posterior:
+        """The posterior with more entries, for a `FunBaT` fitted by message passing, without going through the old ones again.
+
+        What the old entries said of each function stays, what the new ones say is added: new days continue the filter.
+        Hyperparameters and noise stay as they are, so fit again when much has come in.
+
+        Args:
+            X: indexes, as in `fit`; they may be new.
+            y: targets.
+
+        Raises:
+            UnsupportedError: for other models and engines.
+        """
+        from bayesdl.tensor_fit import updated
+
+        return updated(self, X, y)
+
     def step_halving(self, progress: Any = True) -> Any:
         """What the step size does to the answer of a sampler without an accept step: one more run with half of it.
 

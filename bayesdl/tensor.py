@@ -22,9 +22,11 @@ import numpyro.distributions as dist
 
 from bayesdl import kernels, likelihoods
 from bayesdl.cells import DataError, ModelError, is_frame
+from bayesdl.columns import Columns
 from bayesdl.data import TableFrame, same_rows
 from bayesdl.language import NUMPYRO
 from bayesdl.model import AbstractTableModel
+from bayesdl.target import Target
 from inference.messages import sites
 from inference.messages.forms import FORMS, multiplied
 from inference.messages.matern import Kernel
@@ -165,7 +167,9 @@ class FunBaT(AbstractTableModel):
         if X is None or y is None or isinstance(y, str):
             raise DataError(f"Expected bdl.fit(model, X, y) with indexes X and a target y: got X={X!r:.40}, y={y!r:.40}.")
         X, y = self.known(X, y)
-        frame = super().frame(X, y)
+        two_classes = isinstance(self.likelihood, likelihoods.Bernoulli)
+        target = Target.learn(y, self.likelihood.kind, self.standardize, two_classes)
+        frame = TableFrame(Columns.learn(X, False), target)
         if frame.target.num_targets > 1 and frame.target.kind != "class":
             raise DataError(f"FunBaT takes one target column, y has {frame.target.num_targets}: fit one tensor per column.")
         columns = frame.columns

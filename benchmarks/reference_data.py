@@ -36,6 +36,12 @@ def posteriordb(name: str) -> dict:
     return json.loads(find(f"posteriordb/{name}.json").read_text())
 
 
+def beijing(name: str = "beijing_pm25") -> dict[str, np.ndarray]:
+    """Daily air quality as a functional tensor: index (rows x 3), y, test (fold x row), and splits of whole days."""
+    with np.load(find(f"funbat/{name}.npz")) as archive:
+        return dict(archive)
+
+
 def mnist() -> dict[str, np.ndarray]:
     """MNIST: X_train, y_train, X_test, y_test; pixels in rows, from 0 to 1."""
     with np.load(find("mnist.npz")) as archive:

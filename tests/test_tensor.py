@@ -174,8 +174,8 @@ def test_agrees_with_nuts(small):
     # of E[y]: for draws the sd of f over draws
     sd = np.sqrt(np.asarray(theirs.std) ** 2 - (np.asarray(nuts.samples["sigma"]) ** 2).mean())
     ratio = np.asarray(ours.epistemic) / sd
-    assert np.abs(ours.mean - theirs.mean).max() <= 0.25 * sd.max()
-    assert 0.85 <= np.median(ratio) <= 1.25
+    assert (np.abs(ours.mean - theirs.mean) / sd).max() <= 0.25
+    assert ratio.min() >= 0.85 and ratio.max() <= 1.25
     assert float(post.raw.params["sigma"]) == pytest.approx(float(nuts.samples["sigma"].mean()), rel=0.03)
 
 
@@ -208,7 +208,7 @@ def test_irrelevant_products_go_to_zero():
 def test_student_t_resists_outliers():
     X, y, f = grid_entries(400, noise=0.1)
     rng = np.random.default_rng(1)
-    y = np.where(rng.uniform(size=400) < 0.05, y + rng.choice([-8, 8], 400), y)
+    y = np.where(rng.uniform(size=400) < 0.05, y + rng.choice([-5, 5], 400), y)
     errors = {}
     for name, likelihood in {"normal": bdl.Normal(), "student": bdl.StudentT(df=4.0)}.items():
         post = bdl.fit(bdl.FunBaT(modes(), likelihood=likelihood), X, y, engine=FAST, progress=False)
@@ -253,6 +253,49 @@ def test_collapse_is_said():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             assert not post.diagnose().ok
+
+
+def test_functions_of_a_mode(small):
+    """They multiply to the prediction, between and outside of the training indexes too; their bands and picture."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    _, X, _, post = small
+    new = np.stack([np.linspace(-0.5, 1.5, 9), np.linspace(1.2, -0.2, 9)], 1)
+    a, b = post.mode("a").predict(new[:, 0]), post.mode("b").predict(new[:, 1])
+    np.testing.assert_allclose((a.mean * b.mean).sum(1), post.predict(new).mean, rtol=1e-8)
+    assert a.covariance.shape == (9, 1, 1) and (a.std > 0).all()
+    low, high = a.interval(0.9)
+    np.testing.assert_allclose(high - low, 2 * 1.6448536 * a.std, rtol=1e-6)
+    assert len(post.mode("b").predict().x) == len(np.unique(X[:, 1]))
+    assert post.mode("a").predict().plot().get_xlabel() == "a"
+    with pytest.raises(bdl.DataError, match="expected one of 'a', 'b'"):
+        post.mode("c")
+
+
+def test_update_goes_on_with_new_indexes(small):
+    """New entries at seen and unseen indexes: nearer to a fit of everything than the old one, the old entries not run again."""
+    model, X, y, _ = small
+    order = np.argsort(X[:, 1], kind="stable")
+    first, later = order[:110], order[110:]
+    engine = bdl.MessagePassing(restarts=2)
+    old = bdl.fit(model, X[first], y[first], engine=engine, progress=False)
+    new = old.update(X[later], y[later])
+    whole = bdl.fit(model, X, y, engine=engine, progress=False)
+    error = [np.sqrt(((post.predict(X).mean - whole.predict(X).mean) ** 2).mean()) for post in (old, new)]
+    assert error[1] < 0.3 * error[0]
+    assert len(new.problem.args[1]) == 150 and new.raw.info["added"] == 40
+    twice = new.update(X[later][:1], y[later][:1])
+    assert twice.raw.info["added"] == 41
+
+
+def test_update_needs_message_passing():
+    X, y, _ = grid_entries(30)
+    post = bdl.fit(bdl.BNN(hidden=()), X, y, engine=bdl.Laplace(), progress=False)
+    with pytest.raises(bdl.UnsupportedError, match=r"fit bdl\.FunBaT"):
+        post.update(X, y)
+    with pytest.raises(bdl.UnsupportedError, match=r"fit bdl\.FunBaT"):
+        post.mode("a")
 
 
 GOOD = grid_entries(30)[:2]

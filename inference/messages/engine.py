@@ -22,11 +22,13 @@ from inference.engine import AbstractEngine, choice, positive, positive_integers
 from inference.keys import named
 from inference.messages.law import TensorLaw
 from inference.messages.passes import Passes, State
+from inference.messages.streaming import continued
 from inference.problem import Problem, ProblemError
 from inference.progress import AbstractProgress, Silent
 from inference.result import Predictor
 from inference.structure import StateSpaceTensor
 
+UPDATES = 10  # iterations over new entries
 BLOCK = 10  # iterations of a compiled block
 COLLAPSED = 0.05  # of the variance of y (of the likelihood's natural parameter) that f has in a fit that found nothing
 START_SCALE = 0.3  # of the noise while factors find their shape, in units of the standardised target
@@ -183,7 +185,8 @@ class MessagePassing(AbstractEngine):
             found |= {f"mode{k}.{name}": value for name, value in parts.items()}
         if state.core is not None:
             mean, second = state.core
-            found |= {"core.mean": mean, "core.covariance": second - mean[:, None] * mean}
+            found |= {"core.mean": mean, "core.covariance": second - mean[:, None] * mean[None, :]}
+            found |= dict(zip(("core.precision", "core.information"), state.told_core, strict=True))
         return {name: np.asarray(value, dtype=np.float64) for name, value in found.items()}
 
     def rank_weights(self, problem: Problem, params: dict) -> dict[str, list[float]]:
@@ -198,6 +201,17 @@ class MessagePassing(AbstractEngine):
             core = core * size.reshape([-1 if j == k else 1 for j in range(len(sizes))])
         axes = range(len(sizes))
         return {name: np.sqrt((core**2).sum(tuple(j for j in axes if j != k))).tolist() for k, name in enumerate(s.names)}
+
+    def update(self, problem: Problem, before: Predictor, new: int) -> Predictor:
+        """The result with more entries: the last `new` ones of the problem; what the others said stays."""
+        with jax.enable_x64(True):
+            passes, state = continued(self.passes(problem), before, new)
+            step = jax.jit(lambda state: passes.iterate(state, False, False))
+            for _ in range(UPDATES):
+                state, _ = step(state)
+            params = self.params(problem, state)
+        info = before.info | {"rank_weights": self.rank_weights(problem, params), "added": before.info.get("added", 0) + new}
+        return self.predictor(problem, params, info)
 
     def restore(self, problem: Problem, arrays: dict, info: dict) -> Predictor:
         return self.predictor(problem, arrays, info)

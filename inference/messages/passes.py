@@ -62,6 +62,7 @@ class Passes:
         noise_damping: weight of the old noise variance.
         learning_rate: of hyperparameters.
         parallel: whether smoothing is parallel along the index.
+        known: Lambda and eta of each mode, and of the core, from other entries; None where there are none.
     """
 
     problem: Problem
@@ -70,6 +71,7 @@ class Passes:
     noise_damping: float
     learning_rate: float
     parallel: bool
+    known: tuple[list, Any] | None = None
 
     @property
     def structure(self) -> StateSpaceTensor:
@@ -100,6 +102,10 @@ class Passes:
     def values(self, hyper: dict) -> dict:
         """Hyperparameters in their own space."""
         return {name: biject_to(self.law(name).support)(u) for name, u in hyper.items()}
+
+    def unconstrained(self, values: dict) -> dict:
+        """The inverse of `values`."""
+        return {name: biject_to(self.law(name).support).inv(value) for name, value in values.items()}
 
     def law(self, name: str) -> Any:
         """The prior of a hyperparameter."""
@@ -171,7 +177,7 @@ class Passes:
         divergence, slopes = jnp.zeros(()), list(priors)
         for k in self.order:
             heard = self.form.heard(k, factors, state.core, places, *state.sites)
-            told[k] = jax.tree.map(self.damped, told[k], heard)
+            told[k] = jax.tree.map(self.damped, told[k], self.with_known(heard, k))
             found = smoothed(priors[k], told[k][1], told[k][0], self.parallel)
             factors[k] = moments(found.mean, found.covariance)
             divergence = divergence + tilt(told[k], factors[k]) - found.log_normalizer
@@ -180,13 +186,19 @@ class Passes:
         if state.core is None:
             return state, divergence, slopes
         heard = self.form.heard_by_core(factors, places, *state.sites)
-        told_core = jax.tree.map(self.damped, state.told_core, heard)
+        told_core = jax.tree.map(self.damped, state.told_core, self.with_known(heard, None))
         core, log_normalizer = tilted_normal(*told_core)
         return (
             state._replace(told_core=told_core, core=core),
             divergence + tilt(told_core, core) - log_normalizer,
             slopes,
         )
+
+    def with_known(self, heard: tuple, k: int | None) -> tuple:
+        """What is heard of mode k, or of the core, plus what is known from other entries."""
+        if self.known is None:
+            return heard
+        return jax.tree.map(jnp.add, tuple(heard), tuple(self.known[1] if k is None else self.known[0][k]))
 
     def damped(self, old: Any, new: Any) -> Any:
         return self.damping * old + (1 - self.damping) * new
