@@ -153,11 +153,13 @@ def add_fit(added: argparse.ArgumentParser) -> None:
     added.add_argument("-o", "--out", metavar="FILE", type=Path, required=True, help="the saved posterior, e.g. run.bdl")
     added.add_argument(
         "--model",
-        choices=("bnn", "gp", "linear"),
+        choices=("bnn", "gp", "linear", "funbat"),
         default="bnn",
         metavar="NAME",
-        help="bnn (a neural network), gp (a Gaussian process), linear (default: bnn)",
+        help="bnn (a neural network), gp (a Gaussian process), linear, funbat (a functional tensor; needs --modes) "
+        "(default: bnn)",
     )
+    added.add_argument("--modes", metavar="COLUMNS", help="the indexes of a functional tensor, e.g. temperature,pressure,day")
     added.add_argument(
         "--engine", choices=ENGINES, default="auto", metavar="NAME", help=f"{', '.join(ENGINES)} (default: auto)"
     )

@@ -35,7 +35,7 @@ HOLDOUTS = (".holdout.csv", ".holdout.parquet")
 
 def fit(options: Namespace) -> int:
     """Fits, saves, and scores on held-out rows."""
-    from bayesdl.settings import ENGINE_BY_NAME, Settings, build, choose_likelihood
+    from bayesdl.settings import ENGINE_BY_NAME, Settings, build, build_tensor, choose_likelihood
 
     check_writable(options.out, options.data)
     for path in holdout_files(options.out):
@@ -43,7 +43,13 @@ def fit(options: Namespace) -> int:
     table = read_table(options.data)
     X, y = inputs_and_target(table, options.target, options.data)
     likelihood, why_likelihood = choose_likelihood(y, options.likelihood, options.model)
-    model, configure = build(options.model, likelihood, Settings.parse(options.settings))
+    parsed = Settings.parse(options.settings)
+    if options.model == "funbat":
+        model, configure = build_tensor(options.modes, likelihood, parsed)
+    elif options.modes is not None:
+        raise UsageError(f"--modes {options.modes}: only --model funbat has modes.")
+    else:
+        model, configure = build(options.model, likelihood, parsed)
     frame = model.frame(X, y)  # the whole table is checked before it is split, so that row numbers are the file's
     held = hold_out(table, options.holdout, options.seed, options.target if frame.target.kind == "class" else None)
     problem = model.problem(model.frame(X[~held], y[~held]), X[~held], y[~held])

@@ -16,6 +16,7 @@ from bayesdl.bnn.spec import BNN
 from bayesdl.engines import ENGINES
 from bayesdl.gp import GP
 from bayesdl.tables import UsageError
+from bayesdl.tensor import FunBaT, Mode
 from inference.engine import AbstractEngine
 
 LIKELIHOODS = {
@@ -142,6 +143,41 @@ def build(kind: str, likelihood: str, settings: Settings) -> tuple[Any, Callable
         names = fields(type(engine))
         settings.check(parts | {"engine": names})
         return change(engine, settings.of("engine", names))
+
+    return spec, configure
+
+
+def build_tensor(
+    modes: str | None, likelihood: str, settings: Settings
+) -> tuple[Any, Callable[[AbstractEngine], AbstractEngine]]:
+    """A functional tensor whose modes have one kernel and one rank, as `build` gives other models.
+
+    Args:
+        modes: names of columns with commas between them.
+        likelihood: one of `LIKELIHOODS`.
+        settings: as given.
+
+    Raises:
+        UsageError: for settings that do not exist or have impossible values, or no modes.
+    """
+    names = [name.strip() for name in (modes or "").split(",") if name.strip()]
+    if not names:
+        raise UsageError("--model funbat needs --modes with the columns of its indexes, e.g. --modes temperature,pressure,day.")
+    own = {name: type_ for name, type_ in fields(FunBaT).items() if name not in ("modes", "likelihood")}
+    of_modes = {name: type_ for name, type_ in fields(Mode).items() if name != "name"} | {"kernel": "str"}
+    chosen = settings.of("mode", of_modes)
+    word = chosen.pop("kernel", None)
+    kernel = Mode.kernel if word is None else named(kernels, "kernel", word)()
+    parts = {"model": own, "mode": of_modes, "kernel": fields(type(kernel)), "likelihood": fields(LIKELIHOODS[likelihood])}
+    kernel = change(kernel, settings.of("kernel", parts["kernel"]))
+    law = make(LIKELIHOODS[likelihood], settings.of("likelihood", parts["likelihood"]))
+    made = tuple(make(Mode, {"name": name, "kernel": kernel, **chosen}) for name in names)
+    spec = make(FunBaT, {"modes": made, "likelihood": law, **settings.of("model", own)})
+
+    def configure(engine: AbstractEngine) -> AbstractEngine:
+        of_engine = fields(type(engine))
+        settings.check(parts | {"engine": of_engine})
+        return change(engine, settings.of("engine", of_engine))
 
     return spec, configure
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import CASES, rows
+from toys import CASES, rows, tensor_rows
 
 import bayesdl as bdl
 from bayesdl.engines import ENGINES
@@ -24,16 +24,19 @@ FAST = {
     "PyroNUTS": dict(num_warmup=15, num_samples=10, num_chains=1, max_tree_depth=4),
     "ExactGP": dict(num_restarts=1),
     "GPyTorchGP": dict(num_restarts=1),
+    "MessagePassing": dict(iterations=20, restarts=2),
 }
-MODELS = CASES | {"process": (bdl.GP(), rows)}
+TENSOR = bdl.FunBaT(("i", "j"), relevance=False)
+MODELS = CASES | {"process": (bdl.GP(), rows), "tensor": (TENSOR, tensor_rows)}
 COSTLY = ("MCLMC", "SGLD", "CyclicalSGMCMC")  # they share their machinery with SGHMC, or compile for long
 SLOW = {("NUTS", "process"), ("HMC", "process"), ("VI", "process"), ("HMC", "sparse"), ("SGHMC", "sparse"), ("HMC", "entries")}
+SLOW |= {(engine, "tensor") for engine in ("NUTS", "HMC", "SGHMC", "VI")}
 ALL = [
     pytest.param(engine, case, marks=[pytest.mark.slow] if engine.__name__ in COSTLY or (engine.__name__, case) in SLOW else [])
     for engine in ENGINES
     for case in MODELS
 ]
-SPECS = ("rows", "process")  # the others are NumPyro functions
+SPECS = ("rows", "process", "tensor")  # the others are NumPyro functions
 NUTS = bdl.NUTS(num_warmup=30, num_samples=20, num_chains=2)
 ROUND_TRIPS = {
     "rows-NUTS": NUTS,
@@ -44,6 +47,7 @@ ROUND_TRIPS = {
     "sparse-NUTS": NUTS,
     "sparse-VI": bdl.VI(steps=200),
     "process-ExactGP": bdl.ExactGP(),
+    "tensor-MessagePassing": bdl.MessagePassing(iterations=20, restarts=2),
 }
 
 

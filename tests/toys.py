@@ -52,6 +52,12 @@ def entries(n=60, seed=0):
     return i, j, np.sin(3 * i) * np.cos(2 * j) + 0.1 * rng.normal(size=n)
 
 
+def tensor_rows(n=40, seed=0):
+    """Entries as a table of two indexes, and y."""
+    i, j, y = entries(n, seed)
+    return np.round(np.stack([i, j], 1), 1), y
+
+
 def sparse_rows(n=40, columns=12, seed=0):
     """A CSR matrix of counts, and labels."""
     rng = np.random.default_rng(seed)
