@@ -508,6 +508,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatc
         bdl.PFN.train(normal_mean, steps=150, checkpoint=tmp_path / "run", **settings)
 
 
+@pytest.mark.slow
 def test_architectures_and_columns_are_drawn():
     """Shares of classes, columns and depths of a prior over networks; unused columns do not matter."""
     model = bdl.RandomBNN(depth=(0, 2), width=(2, 8), likelihood=bdl.Categorical(), fewer_classes=True)
@@ -570,6 +571,7 @@ def test_mixtures_of_models_that_do_not_fit_are_refused(models, settings, messag
         bdl.PriorMixture(models, **settings)
 
 
+@pytest.mark.slow
 def test_classes_that_the_data_lack_have_no_probability():
     model = bdl.RandomBNN(depth=(0, 1), width=(2, 4), likelihood=bdl.Categorical(), fewer_classes=True)
     pfn = bdl.PFN.train(model, steps=2, num_inputs=(1, 3), num_classes=5, inputs="tabular", **SMALL)

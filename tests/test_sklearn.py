@@ -161,7 +161,7 @@ def test_data_frames_keep_names_and_categories():
         estimator.predict(frame.assign(colour="green"))
 
 
-@pytest.mark.parametrize("classes, expected", [(2, bdl.Bernoulli), (3, bdl.Categorical)])
+@pytest.mark.parametrize("classes, expected", [(2, bdl.Bernoulli), pytest.param(3, bdl.Categorical, marks=pytest.mark.slow)])
 def test_default_model_follows_the_number_of_classes(classes, expected):
     estimator = BayesClassifier(engine=bdl.VI(steps=20)).fit(X, np.arange(40) % classes)
     assert isinstance(estimator.posterior_.model.likelihood, expected)

@@ -59,7 +59,10 @@ def test_evidence_gain_is_the_change_of_the_log_evidence():
     assert float(evidence_gain(mean, sd, prior)) == pytest.approx(without - with_weight, rel=1e-5)
 
 
-@pytest.mark.parametrize("structure", [*STRUCTURES, "global"])
+@pytest.mark.parametrize(
+    "structure",
+    [pytest.param(s, marks=() if s in ("unstructured", "fan_in") else pytest.mark.slow) for s in (*STRUCTURES, "global")],
+)
 def test_what_grows_has_the_largest_gradients_by_autodiff(structure):
     X, y = regression()
     settings = {"allocation": "global"} if structure == "global" else {"structure": structure}
