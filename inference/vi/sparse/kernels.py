@@ -34,6 +34,8 @@ def transient(pattern: Pattern, h: Any, index: Any, mean: Any, variance: Any) ->
     def product(h: Any, index: Any, values: Any) -> Any:
         return pattern.scattered(index, values) @ h
 
+    # XLA would compute the values inside its scatter, one after the other without vector instructions
+    mean, variance = jax.lax.optimization_barrier((mean, variance))
     return product(h, index, mean), None if variance is None else product(h * h, index, variance)
 
 
