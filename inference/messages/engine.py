@@ -63,7 +63,7 @@ class MessagePassing(AbstractEngine):
 
     iterations: int = 300
     restarts: int = 8
-    tolerance: float = 1e-6
+    tolerance: float = 1e-4
     damping: float = 0.0
     noise_damping: float = 0.0
     anneal: int = 10
