@@ -72,6 +72,10 @@ class Mode:
                 f"Mode(kernel={self.kernel!r}): expected kernels.Matern12, Matern32 or Matern52, alone or plus "
                 "kernels.Constant."
             )
+        if isinstance(self.matern.lengthscale, tuple):
+            raise ModelError(
+                f"Mode(kernel={self.kernel!r}): a mode has one index, so one length scale: give a kernel for each mode."
+            )
         if self.matern.ard:
             raise ModelError(f"Mode(kernel={self.kernel!r}): a mode has one index, so ard=True has no meaning; leave it out.")
 
@@ -205,7 +209,7 @@ class FunBaT(AbstractTableModel):
         kept = ~np.isnan(values)
         if not kept.any():
             raise DataError("Every y is missing (NaN): got none, expected some.")
-        return (X[kept] if not isinstance(X, list) else np.asarray(X)[kept]), values[kept]
+        return (X[kept] if hasattr(X, "shape") else np.asarray(X)[kept]), values[kept]
 
     def problem(self, frame: TableFrame, X: Any, y: Any) -> Problem:
         return super().problem(frame, *self.known(X, y))
@@ -275,7 +279,7 @@ class TensorProgram:
             noise[mode.name] = numpyro.sample(f"{mode.name}.noise", dist.Normal(0.0, 1.0).expand(shape).to_event(3))
         made = self.states(kernels_, noise)
         for mode, Z in zip(model.modes, made, strict=True):
-            numpyro.deterministic(mode.name, functions(mode.smoothness, Z))
+            numpyro.deterministic(f"{mode.name}.functions", functions(mode.smoothness, Z))
         core = None
         if model.form == "tucker":
             core = numpyro.sample("core", dist.Normal(0.0, 1.0).expand(model.ranks).to_event(len(model.ranks)))

@@ -38,7 +38,7 @@ class LatentFunctions:
     @property
     def std(self) -> np.ndarray:
         """Standard deviations, shape (n, rank)."""
-        return np.sqrt(np.diagonal(self.covariance, axis1=1, axis2=2))
+        return np.sqrt(np.maximum(np.diagonal(self.covariance, axis1=1, axis2=2), 0.0))
 
     def interval(self, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
         """Central intervals, two arrays of shape (n, rank)."""

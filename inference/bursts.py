@@ -122,7 +122,7 @@ class Bursts(Distribution):
 
     @property
     def chain(self) -> Chain:
-        return Chain(self.share, 1 - 1 / (self.length * (1 - self.share)))
+        return Chain(self.share, max(0.0, 1 - 1 / (self.length * (1 - self.share))))
 
     @property
     def columns(self) -> int:

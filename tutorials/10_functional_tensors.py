@@ -70,9 +70,9 @@ table.assign(y=y).head()
 
 # %%
 smooth = bdl.kernels.Matern32()
-model = bdl.FunBaT(
-    (bdl.Mode("temperature", smooth, rank=3), bdl.Mode("pressure", smooth, rank=3), bdl.Mode("day", smooth, rank=3))
-)
+names = ("temperature", "pressure", "day")
+# a standardised target would need one more product, for the mean that was subtracted
+model = bdl.FunBaT(tuple(bdl.Mode(name, smooth, rank=3) for name in names), standardize=False)
 gap = table["day"].between(50, 59).to_numpy()  # ten days that nobody saw
 post = bdl.fit(model, table[~gap], y[~gap], engine=bdl.MessagePassing(restarts=4), progress=False)
 post.diagnose()

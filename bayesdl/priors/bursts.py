@@ -51,7 +51,7 @@ class Bursts(AbstractLeafPrior):
             raise ValueError(f"Bursts(share={self.share}): expected a number below 1.")
         if not self.df > 2:
             raise ValueError(f"Bursts(df={self.df}): expected a number above 2, so that weights have a variance.")
-        if self.length * (1 - self.share) < 1:
+        if self.length * (1 - self.share) < 1 - 1e-12:
             least = 1 / (1 - self.share)
             raise ValueError(f"Bursts(length={self.length}): expected at least 1 / (1 - share) = {least:.3g}.")
 

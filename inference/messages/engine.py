@@ -9,6 +9,7 @@ So it is run: with the prior counted once, the core's uncertainty kept, and hype
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 import warnings
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro.distributions import biject_to
+from numpyro.distributions import biject_to, constraints
 
 from inference.engine import AbstractEngine, choice, positive, positive_integers
 from inference.keys import named
@@ -30,12 +31,17 @@ from inference.structure import StateSpaceTensor
 
 UPDATES = 10  # iterations over new entries
 BLOCK = 10  # iterations of a compiled block
-COLLAPSED = 0.05  # of the variance of y (of the likelihood's natural parameter) that f has in a fit that found nothing
+COLLAPSED = 0.05  # of the variance that f has where it explains y: less is a fit that found nothing
 START_SCALE = 0.3  # of the noise while factors find their shape, in units of the standardised target
 SPREAD = 0.01  # variance of the factors at the start
 
 
 NOTHING = "The fit explains nothing of the data: they may have no structure of this kind, or need other length scales or ranks."
+
+
+ANSWER = (
+    "structured mean-field: functions of different modes are independent in it, noise and length scales are point estimates"
+)
 
 
 class CollapseWarning(UserWarning):
@@ -74,6 +80,11 @@ class MessagePassing(AbstractEngine):
         choice(self, "smoother", ("auto", "sequential", "parallel"))
         positive(self, "tolerance", "learning_rate")
         positive_integers(self, "iterations", "restarts")
+        if not isinstance(self.anneal, int) or isinstance(self.anneal, bool) or not 0 <= self.anneal < self.iterations:
+            raise ValueError(
+                f"MessagePassing(anneal={self.anneal!r}): expected a whole number with 0 <= anneal < iterations, which is "
+                f"{self.iterations}."
+            )
         for name in ("damping", "noise_damping"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"MessagePassing({name}={getattr(self, name)!r}): expected a number with 0 <= {name} < 1.")
@@ -82,7 +93,11 @@ class MessagePassing(AbstractEngine):
         if not isinstance(problem.structure, StateSpaceTensor):
             return "it needs a functional tensor (bdl.FunBaT)"
         likelihood = problem.structure.likelihood
-        return likelihood if isinstance(likelihood, str) else None
+        if isinstance(likelihood, str):
+            return likelihood
+        if "sigma" in problem.latents and problem.trace["sigma"]["fn"].support is not constraints.positive:
+            return "the prior of its noise has a bounded support; give one on all positive numbers, such as HalfNormal"
+        return None
 
     def infer(self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()) -> Predictor:
         started = time.perf_counter()
@@ -96,8 +111,8 @@ class MessagePassing(AbstractEngine):
             "elbo_of_restarts": bounds[-1].tolist(),
             "kept": kept,
             "collapsed": collapsed,
-            "doubts": [NOTHING] if kept in collapsed else [],
-            "answer": "structured mean-field: functions of different modes are taken for independent",
+            "doubts": self.doubts(problem, float(bounds[-1, kept]), kept in collapsed),
+            "answer": ANSWER,
             "converged": converged,
             "rank_weights": self.rank_weights(problem, params),
             "seconds": time.perf_counter() - started,
@@ -108,30 +123,38 @@ class MessagePassing(AbstractEngine):
         """The functions of a fit of this problem."""
         parallel = self.smoother == "parallel" or (self.smoother == "auto" and jax.default_backend() != "cpu")
         y = jnp.asarray(problem.args[1], float)
-        return Passes(problem, y, self.damping, self.noise_damping, self.learning_rate, parallel)
+        return Passes(problem, y, self.damping, self.noise_damping, self.learning_rate, self.iterations, parallel)
 
     def run(self, passes: Passes, key: jax.Array, progress: AbstractProgress) -> tuple[State, np.ndarray, bool]:
         """The states of all restarts, their bounds, shape (iterations, restarts), and whether the best one converged."""
         state = jax.jit(jax.vmap(lambda key: self.start(passes, key)))(jax.random.split(named(key, "starts"), self.restarts))
-        block = jax.jit(jax.vmap(lambda state, first: self.block(passes, state, first), in_axes=(0, None)))
+
+        @functools.partial(jax.jit, static_argnums=2)
+        def block(state: State, first: Any, count: int) -> tuple[State, Any]:
+            return jax.vmap(lambda state: self.block(passes, state, first, count))(state)
+
         bounds: list[np.ndarray] = []
         progress.start(self.iterations, "message passing")
         try:
             for first in range(0, self.iterations, BLOCK):
-                state, new = block(state, first)
+                state, new = block(state, first, min(BLOCK, self.iterations - first))
                 bounds.append(np.asarray(new).T)
                 best = np.where(np.isfinite(bounds[-1][-1]), bounds[-1][-1], -np.inf)
                 progress.advance(min(BLOCK, self.iterations - first), elbo=f"{best.max():.5g}")
                 if first >= self.anneal and self.settled(bounds[-1], int(best.argmax())):
-                    return state, np.concatenate(bounds), True
+                    return *self.settle(passes, state, bounds), True
         finally:
             progress.close()
-        return state, np.concatenate(bounds), False
+        return *self.settle(passes, state, bounds), False
+
+    def settle(self, passes: Passes, state: State, bounds: list[np.ndarray]) -> tuple[State, np.ndarray]:
+        """The states after one more iteration with the hyperparameters as they are, so that all parts belong together."""
+        state, last = jax.jit(jax.vmap(lambda state: passes.iterate(state, True, False)))(state)
+        return state, np.concatenate([*bounds, np.asarray(last)[None]])
 
     def settled(self, bounds: np.ndarray, best: int) -> bool:
         """Whether the best restart's bound has stopped growing."""
-        low, high = bounds[0, best], bounds[-1, best]
-        return bool(abs(high - low) <= self.tolerance * abs(high))
+        return bool(np.ptp(bounds[:, best]) <= self.tolerance * abs(bounds[-1, best]))
 
     def start(self, passes: Passes, key: jax.Array) -> State:
         """A restart, its hyperparameters drawn from their priors but for scales, which begin at one."""
@@ -139,17 +162,23 @@ class MessagePassing(AbstractEngine):
         hyper = {}
         for name in s.hyperparameters:
             law = problem.trace[name]["fn"]
-            value = law.sample(named(key, name)) if name.endswith("lengthscale") else jnp.ones(law.shape())
+            positive = (
+                law.support is constraints.positive or getattr(law.support, "base_constraint", None) is constraints.positive
+            )
+            drawn = name.endswith("lengthscale") or not positive
+            value = law.sample(named(key, name)) if drawn else jnp.ones(law.shape())
             hyper[name] = biject_to(law.support).inv(value.astype(float))
         sigma = jnp.asarray(START_SCALE if s.scale is None else s.scale)
         return passes.start(named(key, "factors"), hyper, sigma, SPREAD)
 
-    def block(self, passes: Passes, state: State, first: Any) -> tuple[State, Any]:
+    def block(self, passes: Passes, state: State, first: Any, count: int = BLOCK) -> tuple[State, Any]:
+        """So many iterations, and the bounds after each."""
+
         def one(state: State, i: Any) -> tuple[State, Any]:
             late = i >= self.anneal
             return passes.iterate(state, late, late)
 
-        return jax.lax.scan(one, state, first + jnp.arange(BLOCK))
+        return jax.lax.scan(one, state, first + jnp.arange(count))
 
     def chosen(self, problem: Problem, state: State, bounds: np.ndarray) -> tuple[int, list[int]]:
         """The restart to keep, and those that explain nothing.
@@ -161,7 +190,8 @@ class MessagePassing(AbstractEngine):
             raise ProblemError("Message passing diverged in every restart: raise damping, or give tighter priors.")
         passes = self.passes(problem)
         spread = np.asarray(jax.jit(jax.vmap(lambda s: jnp.var(passes.entries(s)[0])))(state))
-        collapsed = np.flatnonzero(spread < COLLAPSED * float(np.var(problem.args[1]))).tolist()
+        wanted = passes.likelihood.spread(np.asarray(problem.args[1], float))
+        collapsed = np.flatnonzero(~(spread >= COLLAPSED * wanted)).tolist()
         kept = int(np.where(np.isfinite(bounds), bounds, -np.inf).argmax())
         if collapsed:
             warnings.warn(
@@ -171,6 +201,16 @@ class MessagePassing(AbstractEngine):
                 stacklevel=4,
             )
         return kept, collapsed
+
+    def doubts(self, problem: Problem, bound: float, collapsed: bool) -> list[str]:
+        """Why the kept restart may not be trusted."""
+        likelihood = problem.structure_as(StateSpaceTensor).likelihood
+        found = [NOTHING] if collapsed else []
+        if not bound > likelihood.of_constant(np.asarray(problem.args[1], float)):
+            found.append(
+                f"The bound, {bound:.5g}, is below the log-likelihood of a constant: the data speak against these functions."
+            )
+        return found
 
     def params(self, problem: Problem, state: State) -> dict[str, np.ndarray]:
         """All that predictions need, by name."""
@@ -218,4 +258,6 @@ class MessagePassing(AbstractEngine):
 
     def predictor(self, problem: Problem, params: dict, info: dict) -> Predictor:
         s = problem.structure_as(StateSpaceTensor)
-        return Predictor(params, TensorLaw(s.smoothness, s.form, s.likelihood, tuple(map(jnp.asarray, s.positions))), info)
+        return Predictor(
+            params, TensorLaw(s.smoothness, s.form, s.likelihood, tuple(np.asarray(x, np.float64) for x in s.positions)), info
+        )

@@ -58,16 +58,28 @@ class CP(AbstractForm):
     """Sums of products, without a core."""
 
     def heard(self, k: int, factors: list, core: Any, places: list, weights: Any, linear: Any) -> tuple[Any, Any]:
-        others = [(factor, place) for j, (factor, place) in enumerate(zip(factors, places, strict=True)) if j != k]
-        a = multiplied([factor.mean[place] for factor, place in others]) * linear[:, None]
-        aa = multiplied([factor.second[place] for factor, place in others]) * weights[:, None, None]
-        size = len(factors[k].mean)
-        return summed(aa, places[k], size), summed(a, places[k], size)
+        others = [j for j in range(len(factors)) if j != k]
+        d, r = factors[k].mean.shape
+
+        def add(sums: Any, chunk: Any) -> tuple[Any, Any]:
+            *places, weights, linear = chunk
+            a = multiplied([factors[j].mean[places[j]] for j in others]) * linear[:, None]
+            aa = multiplied([factors[j].second[places[j]] for j in others]) * weights[:, None, None]
+            return (sums[0].at[places[k]].add(aa), sums[1].at[places[k]].add(a)), None
+
+        dtype = factors[k].mean.dtype
+        start = (jnp.zeros((d, r, r), dtype), jnp.zeros((d, r), dtype))
+        return jax.lax.scan(add, start, chunks((*places, weights, linear), r * r))[0]
 
     def entries(self, factors: list, core: Any, places: list) -> tuple[Any, Any]:
-        pairs = list(zip(factors, places, strict=True))
-        mean = multiplied([factor.mean[place] for factor, place in pairs]).sum(1)
-        return mean, multiplied([factor.second[place] for factor, place in pairs]).sum((1, 2))
+        def one(places: Any) -> tuple[Any, Any]:
+            pairs = list(zip(factors, places, strict=True))
+            mean = multiplied([factor.mean[place] for factor, place in pairs]).sum(1)
+            return mean, multiplied([factor.second[place] for factor, place in pairs]).sum((1, 2))
+
+        n, r = len(places[0]), factors[0].mean.shape[1]
+        found = jax.lax.map(one, chunks(tuple(places), r * r))
+        return found[0].reshape(-1)[:n], found[1].reshape(-1)[:n]
 
 
 class Tucker(AbstractForm):
@@ -151,11 +163,6 @@ def chunks(arrays: tuple, width: int) -> tuple:
     size = min(n, max(1, CHUNK // width))
     pieces = -(-n // size)
     return tuple(jnp.pad(a, (0, pieces * size - n)).reshape(pieces, size) for a in arrays)
-
-
-def summed(values: Any, places: Any, size: int) -> Any:
-    """Sums over the entries at each position."""
-    return jnp.zeros((size, *values.shape[1:]), values.dtype).at[places].add(values)
 
 
 FORMS: dict[str, Callable[[], Any]] = {"cp": CP, "tucker": Tucker}

@@ -24,6 +24,7 @@ from inference.problem import Problem
 from inference.structure import StateSpaceTensor
 
 SITE_STEP = 0.5  # of sites that are not conjugate: how far they go to their new values
+TINY = 1e-12  # variance of f, whose root has a derivative then
 NEWTON = 4  # steps to the best scale
 
 
@@ -60,7 +61,8 @@ class Passes:
         y: targets, shape (N,).
         damping: weight of the old messages.
         noise_damping: weight of the old noise variance.
-        learning_rate: of hyperparameters.
+        learning_rate: of hyperparameters, at the start.
+        iterations: over which it decays to zero.
         parallel: whether smoothing is parallel along the index.
         known: Lambda and eta of each mode, and of the core, from other entries; None where there are none.
     """
@@ -70,6 +72,7 @@ class Passes:
     damping: float
     noise_damping: float
     learning_rate: float
+    iterations: int
     parallel: bool
     known: tuple[list, Any] | None = None
 
@@ -94,7 +97,7 @@ class Passes:
     def optimizer(self) -> Any:
         import optax
 
-        return optax.adam(self.learning_rate)
+        return optax.adam(optax.cosine_decay_schedule(self.learning_rate, self.iterations))
 
     def places(self) -> list:
         return [jnp.asarray(place) for place in self.structure.places]
@@ -115,6 +118,20 @@ class Passes:
         """Log density of the hyperparameters, in their own space."""
         total = sum((self.law(name).log_prob(value).sum() for name, value in self.values(hyper).items()), jnp.zeros(()))
         return total + self.log_prior_of_scale(sigma)
+
+    def log_prior_searched(self, hyper: dict) -> Any:
+        """The log density whose gradient hyperparameters follow: of their logarithms, which leads to a prior's median.
+
+        Scales of functions are the exception: the density of their logarithm would keep those that are not needed from zero.
+        """
+        total = jnp.zeros(())
+        for name, u in hyper.items():
+            transform = biject_to(self.law(name).support)
+            value = transform(u)
+            total = total + self.law(name).log_prob(value).sum()
+            if not name.endswith("scales"):
+                total = total + jnp.sum(transform.log_abs_det_jacobian(u, value))
+        return total
 
     def log_prior_of_scale(self, sigma: Any) -> Any:
         if not self.likelihood.has_scale or self.structure.scale is not None:
@@ -140,13 +157,15 @@ class Passes:
             size = math.prod(s.ranks)
             mean = jax.random.uniform(keys[-1], (size,), dtype=float)
             core, told_core = moments(mean, spread * jnp.eye(size)), (jnp.zeros((size, size)), jnp.zeros(size))
-        state = State(told, factors, told_core, core, Sites(self.y, self.y), sigma, hyper, self.optimizer.init(hyper))
-        return state._replace(sites=self.sites(state, *self.entries(state), 1.0))
+        first = self.likelihood.first_sites(self.y)
+        blank = Sites(self.y, self.y) if first is None else first
+        state = State(told, factors, told_core, core, blank, sigma, hyper, self.optimizer.init(hyper))
+        return state if first is not None else state._replace(sites=self.sites(state, *self.entries(state), 1.0))
 
     def entries(self, state: State) -> tuple[Any, Any]:
         """Mean and variance of f at each entry."""
         mean, second = self.form.entries(state.factors, state.core, self.places())
-        return mean, jnp.maximum(second - mean**2, 0.0)
+        return mean, jnp.maximum(second - mean**2, TINY)
 
     def sites(self, state: State, mean: Any, variance: Any, step: float) -> Sites:
         new = self.likelihood.sites(self.y, mean, variance, state.sigma)
@@ -223,7 +242,7 @@ class Passes:
         """The state after one step of the hyperparameters."""
         import optax
 
-        of_prior = jax.grad(lambda hyper: self.log_prior(hyper, state.sigma))(state.hyper)
+        of_prior = jax.grad(self.log_prior_searched)(state.hyper)
         descent = jax.tree.map(lambda a, b: -(a + b), gradient, of_prior)
         updates, optimizer = self.optimizer.update(descent, state.optimizer, state.hyper)
         moved: Any = optax.apply_updates(state.hyper, updates)

@@ -54,6 +54,18 @@ class AbstractScalarLikelihood(abc.ABC):
         weights = -2 * jax.grad(lambda v: self.expected(y, mean, v, sigma).sum())(variance)
         return Sites(weights, by_mean + weights * mean)
 
+    def first_sites(self, y: Any) -> Sites | None:
+        """Sites to begin with, where those of random functions lead astray; otherwise None."""
+        return None
+
+    def spread(self, y: np.ndarray) -> float:
+        """The variance that f has, or more, where it explains y."""
+        return float(np.var(y))
+
+    @abc.abstractmethod
+    def of_constant(self, y: np.ndarray) -> float:
+        """Log p(y | f) of the best constant f."""
+
     def noise(self, y: Any, mean: Any, variance: Any, sigma: Any) -> Any:
         """The sum of weighted squares whose mean is the best sigma^2 but for its prior."""
         return jnp.zeros(())
@@ -85,6 +97,9 @@ class Normal(AbstractScalarLikelihood):
     def noise(self, y: Any, mean: Any, variance: Any, sigma: Any) -> Any:
         return jnp.sum((y - mean) ** 2 + variance)
 
+    def of_constant(self, y: np.ndarray) -> float:
+        return float(dist.Normal(y.mean(), y.std()).log_prob(y).sum())
+
     def law(self, f: Any, sigma: Any) -> Any:
         return dist.Normal(f, sigma)
 
@@ -108,6 +123,12 @@ class StudentT(AbstractScalarLikelihood):
         squares = (y - mean) ** 2 + variance
         return jnp.sum(squares * (self.df + 1) / (self.df + squares / sigma**2))
 
+    def spread(self, y: np.ndarray) -> float:
+        return robust_scale(y) ** 2
+
+    def of_constant(self, y: np.ndarray) -> float:
+        return float(dist.StudentT(self.df, np.median(y), robust_scale(y)).log_prob(y).sum())
+
     def law(self, f: Any, sigma: Any) -> Any:
         return dist.StudentT(self.df, f, sigma)
 
@@ -120,6 +141,10 @@ class Bernoulli(AbstractScalarLikelihood):
         nodes, weights = quadrature()
         f = mean[:, None] + jnp.sqrt(variance)[:, None] * nodes[None]
         return y * mean - (jax.nn.softplus(f) * weights[None]).sum(1)
+
+    def of_constant(self, y: np.ndarray) -> float:
+        p = np.clip(y.mean(), 1e-12, 1 - 1e-12)
+        return float(len(y) * (p * np.log(p) + (1 - p) * np.log1p(-p)))
 
     def law(self, f: Any, sigma: Any) -> Any:
         return dist.Bernoulli(logits=f)
@@ -135,10 +160,32 @@ class Poisson(AbstractScalarLikelihood):
     """See the module's docstring; the log of the rate is f."""
 
     def expected(self, y: Any, mean: Any, variance: Any, sigma: Any) -> Any:
-        return y * mean - jnp.exp(jnp.minimum(mean + variance / 2, LARGEST_LOG)) - gammaln(y + 1)
+        return y * mean - rate_of(mean + variance / 2) - gammaln(y + 1)
+
+    def first_sites(self, y: Any) -> Any:
+        counts = y + 0.5  # as a first step of weighted least squares from f = log y, which far starts need
+        return Sites(counts, counts * jnp.log(counts))
+
+    def spread(self, y: np.ndarray) -> float:
+        return float(np.var(np.log(y + 0.5)))
+
+    def of_constant(self, y: np.ndarray) -> float:
+        return float((y * np.log(max(y.mean(), 1e-12)) - y.mean() - gammaln(y + 1)).sum())
 
     def law(self, f: Any, sigma: Any) -> Any:
         return dist.Poisson(jnp.exp(f))
 
 
-LARGEST_LOG = 50.0  # of a rate; a fit that goes there has diverged, and says so by its bound
+def robust_scale(y: np.ndarray) -> float:
+    """The standard deviation of a normal with these quartiles."""
+    low, high = np.quantile(y, [0.25, 0.75])
+    return float(max(high - low, 1e-12) / 1.349)
+
+
+def rate_of(log_rate: Any) -> Any:
+    """exp, going on as its second-order expansion from `LARGEST_LOG` on, so that it has a curvature everywhere."""
+    inside, beyond = jnp.minimum(log_rate, LARGEST_LOG), jnp.maximum(log_rate - LARGEST_LOG, 0.0)
+    return jnp.exp(inside) * (1 + beyond + beyond**2 / 2)
+
+
+LARGEST_LOG = 30.0

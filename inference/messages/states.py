@@ -45,6 +45,14 @@ def functions(p: int, states: Any) -> Any:
     return states[:, 0] if states.shape[1] == p + 1 else states[:, 0] + states[:, -1]
 
 
+def noise_at(key: jax.Array, x: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Standard normal noise that belongs to a position: the same wherever it stands among others."""
+    words = jax.lax.bitcast_convert_type(x, jnp.uint32).reshape(-1)
+    for i in range(len(words)):
+        key = jax.random.fold_in(key, words[i])
+    return jax.random.normal(key, shape, dtype)
+
+
 def bridged(p: int, kernel: Kernel, positions: Any, known: Any, x: Any, key: jax.Array) -> Any:
     """A draw of the states at new positions, shape (n, s, r), each given the known states beside it."""
     last = len(positions) - 1
@@ -72,5 +80,5 @@ def bridged(p: int, kernel: Kernel, positions: Any, known: Any, x: Any, key: jax
     covariance = (covariance + jnp.swapaxes(covariance, 1, 2)) / 2
     values, vectors = jnp.linalg.eigh(covariance)
     root = vectors * jnp.sqrt(jnp.maximum(values, 0.0))[:, None, :]
-    noise = jax.random.normal(key, mean.shape, mean.dtype) * jnp.sqrt(kernel.variances)[None, None]
+    noise = jax.vmap(lambda x: noise_at(key, x, mean.shape[1:], mean.dtype))(x) * jnp.sqrt(kernel.variances)[None, None]
     return mean + root @ noise

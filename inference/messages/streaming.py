@@ -11,7 +11,7 @@ import numpy as np
 from inference.messages.law import function_at, mode_params
 from inference.messages.passes import Passes, State, moments
 from inference.messages.sites import Sites
-from inference.problem import Problem
+from inference.problem import Problem, ProblemError
 from inference.result import Predictor
 from inference.structure import StateSpaceTensor
 
@@ -30,6 +30,8 @@ def continued(passes: Passes, before: Predictor, new: int) -> tuple[Passes, Stat
     for k, positions in enumerate(s.positions):
         mode = mode_params(params, k)
         at = np.searchsorted(positions, np.asarray(law.positions[k]))
+        if not np.array_equal(np.asarray(positions)[at], np.asarray(law.positions[k])):
+            raise ProblemError(f"The indexes of mode '{s.names[k]}' before the update are not among those after it.")
         told.append(tuple(spread_out(np.asarray(mode[part]), at, len(positions)) for part in ("precision", "information")))
         made = function_at(s.smoothness[k], mode, jnp.asarray(law.positions[k]), jnp.asarray(positions))
         factors.append(moments(*made))
