@@ -79,8 +79,7 @@ post.diagnose()
 
 # %% [markdown]
 # The bound of the kept restart, iteration by iteration, and what each product adds to y (a root mean square, in units
-# of the standardised
-# target). Restarts differ, as the problem has many optima; the one with the best bound is kept.
+# of the target). Restarts differ, as the problem has many optima; the one with the best bound is kept.
 
 # %%
 weights = np.sort(post.raw.info["rank_weights"]["day"])[::-1]
