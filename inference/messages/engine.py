@@ -128,6 +128,7 @@ class MessagePassing(AbstractEngine):
     def run(self, passes: Passes, key: jax.Array, progress: AbstractProgress) -> tuple[State, np.ndarray, bool]:
         """The states of all restarts, their bounds, shape (iterations, restarts), and whether the best one converged."""
         state = jax.jit(jax.vmap(lambda key: self.start(passes, key)))(jax.random.split(named(key, "starts"), self.restarts))
+        state = jax.tree.map(lambda leaf: leaf.astype(leaf.dtype), state)  # no weak types, which blocks would compile twice for
 
         @functools.partial(jax.jit, static_argnums=2)
         def block(state: State, first: Any, count: int) -> tuple[State, Any]:
