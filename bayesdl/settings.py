@@ -7,6 +7,7 @@ where only one of them has a setting of that name.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -139,12 +140,7 @@ def build(kind: str, likelihood: str, settings: Settings) -> tuple[Any, Callable
     fixed = {"hidden": ()} if kind == "linear" else {}
     spec = make(model, chosen | made | fixed)
 
-    def configure(engine: AbstractEngine) -> AbstractEngine:
-        names = fields(type(engine))
-        settings.check(parts | {"engine": names})
-        return change(engine, settings.of("engine", names))
-
-    return spec, configure
+    return spec, functools.partial(configured, settings, parts)
 
 
 def build_tensor(
@@ -174,12 +170,14 @@ def build_tensor(
     made = tuple(make(Mode, {"name": name, "kernel": kernel, **chosen}) for name in names)
     spec = make(FunBaT, {"modes": made, "likelihood": law, **settings.of("model", own)})
 
-    def configure(engine: AbstractEngine) -> AbstractEngine:
-        of_engine = fields(type(engine))
-        settings.check(parts | {"engine": of_engine})
-        return change(engine, settings.of("engine", of_engine))
+    return spec, functools.partial(configured, settings, parts)
 
-    return spec, configure
+
+def configured(settings: Settings, parts: dict[str, dict[str, str]], engine: AbstractEngine) -> AbstractEngine:
+    """The engine with its settings, after every name was found to belong to it or to a part of the model."""
+    names = fields(type(engine))
+    settings.check(parts | {"engine": names})
+    return change(engine, settings.of("engine", names))
 
 
 def fields(cls: type) -> dict[str, str]:

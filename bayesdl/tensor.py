@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from numpyro import handlers
 
 from bayesdl import kernels, likelihoods
 from bayesdl.cells import DataError, ModelError, is_frame
@@ -226,8 +227,6 @@ class FunBaT(AbstractTableModel):
         model = dataclasses.replace(self, likelihood=self.likelihood.in_units(frame.target.scale))
         pairs = [np.unique(column, return_inverse=True) for column in np.asarray(args[0]).T]
         program = TensorProgram(model, tuple(values for values, _ in pairs))
-        problem = Problem(program, args)
-        names = tuple(name for name in problem.latents if name in program.hyperparameter_names)
         scale = getattr(model.likelihood, "scale", None)
         structure = StateSpaceTensor(
             names=tuple(mode.name for mode in self.modes),
@@ -238,7 +237,7 @@ class FunBaT(AbstractTableModel):
             places=tuple(places for _, places in pairs),
             likelihood=scalar(model.likelihood),
             kernels=program.kernels_at,
-            hyperparameters=names,
+            hyperparameters=program.hyperparameters,
             scale=scale if isinstance(scale, int | float) else None,
         )
         return Problem(program, args, structure=structure)
@@ -278,8 +277,10 @@ class TensorProgram:
             shape = (len(x), mode.smoothness + 1 + (mode.constant is not None), mode.rank)
             noise[mode.name] = numpyro.sample(f"{mode.name}.noise", dist.Normal(0.0, 1.0).expand(shape).to_event(3))
         made = self.states(kernels_, noise)
-        for mode, Z in zip(model.modes, made, strict=True):
+        found: list[Any] = [
             numpyro.deterministic(f"{mode.name}.functions", functions(mode.smoothness, Z))
+            for mode, Z in zip(model.modes, made, strict=True)
+        ]
         core = None
         if model.form == "tucker":
             core = numpyro.sample("core", dist.Normal(0.0, 1.0).expand(model.ranks).to_event(len(model.ranks)))
@@ -287,8 +288,7 @@ class TensorProgram:
         with numpyro.plate("entries", X.shape[0]) as rows:
             X, y = jnp.asarray(X)[rows], None if y is None else jnp.asarray(y)[rows]
             places = [jnp.searchsorted(jnp.asarray(x), X[:, k]) for k, x in enumerate(self.positions)]
-            values = [functions(m.smoothness, Z)[place] for m, Z, place in zip(model.modes, made, places, strict=True)]
-            f = combined(values, core)
+            f = combined([values[place] for values, place in zip(found, places, strict=True)], core)
             numpyro.sample("y", model.likelihood.law(f[:, None], parameters, NUMPYRO), obs=y)
 
     def states(self, kernels_: tuple, noise: Mapping[str, Any]) -> list:
@@ -329,10 +329,9 @@ class TensorProgram:
         return f"{mode.name}.scales" if self.model.form == "tucker" else "scales"
 
     @property
-    def hyperparameter_names(self) -> set[str]:
-        """Sites that `kernels_at` may sample."""
-        parts = ("lengthscale", "variance", "constant", "scales")
-        return {"scales"} | {f"{mode.name}.{part}" for mode in self.model.modes for part in parts}
+    def hyperparameters(self) -> tuple[str, ...]:
+        """The sites that `kernels_at` samples."""
+        return tuple(handlers.trace(handlers.seed(self.kernels_at, jax.random.key(0))).get_trace(None))
 
 
 def combined(values: list, core: Any) -> Any:

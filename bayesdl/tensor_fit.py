@@ -15,7 +15,7 @@ from bayesdl.engines import UnsupportedError
 from bayesdl.posterior import Posterior
 from bayesdl.tensor import FunBaT
 from inference.messages.engine import MessagePassing
-from inference.messages.law import TensorLaw
+from inference.messages.law import TensorLaw, function_at, mode_params
 from inference.result import Predictor
 
 
@@ -66,8 +66,6 @@ class FittedMode:
 
         Signs and sizes of functions of different modes are not identified: their products are.
         """
-        from inference.messages.law import function_at, mode_params
-
         raw, model = fitted(self.post), fitted_model(self.post)
         law: Any = raw.predict
         x = law.positions[self.number] if x is None else numbers("x", np.asarray(x, dtype=float).reshape(-1))

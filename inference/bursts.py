@@ -45,12 +45,10 @@ class Messages(NamedTuple):
     """What is known of supports.
 
     Attributes:
-        total: log sum_s p(s) exp(sum_i evidence_i(s_i)).
         forward: p(s_i | evidence up to i), shape (n, 2).
         after: what evidence after i says of s_i, shape (n, 2), up to a factor.
     """
 
-    total: Any
     forward: Any
     after: Any
 
@@ -60,12 +58,11 @@ def messages(chain: Chain, decays: Any, evidence: Any) -> Messages:
     top = evidence.max(1, keepdims=True)
     likelihood = jnp.exp(evidence - top)
     factors = chain.transitions(decays) * likelihood[:, None, :]
-    prefix, scales = jax.lax.associative_scan(times, (factors, jnp.zeros(len(factors))))
+    prefix = jax.lax.associative_scan(lambda a, b: times(a, b)[0], factors)
     forward = prefix[:, 0, :]  # the first factor's rows are equal: a row begins there
-    total = scales[-1] + jnp.log(forward[-1].sum()) + top.sum()
-    suffix, _ = jax.lax.associative_scan(lambda a, b: times(b, a), (factors, jnp.zeros(len(factors))), reverse=True)
+    suffix = jax.lax.associative_scan(lambda a, b: times(b, a)[0], factors, reverse=True)
     after = jnp.concatenate([suffix[1:].sum(2), jnp.ones((1, 2))])
-    return Messages(total, normalized(forward), normalized(after))
+    return Messages(normalized(forward), normalized(after))
 
 
 def log_total(chain: Chain, decays: Any, evidence: Any) -> Any:
@@ -76,16 +73,16 @@ def log_total(chain: Chain, decays: Any, evidence: Any) -> Any:
     while len(factors) > 1:
         odd = jnp.broadcast_to(jnp.eye(2), (len(factors) % 2, 2, 2))
         factors = jnp.concatenate([factors, odd])
-        factors, scales = times((factors[::2], 0.0), (factors[1::2], 0.0))
+        factors, scales = times(factors[::2], factors[1::2])
         total = total + scales.sum()
     return total + jnp.log(factors[0, 0].sum())
 
 
-def times(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[Any, Any]:
-    """Products of scaled matrices: a b, its largest entry being 1, and the log of what it was divided by."""
-    product = (a[0][..., :, :, None] * b[0][..., None, :, :]).sum(-2)
+def times(a: Any, b: Any) -> tuple[Any, Any]:
+    """Products of matrices, divided by their largest entries, and the logs of these."""
+    product = (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
     size = product.max((-2, -1))
-    return product / size[..., None, None], a[1] + b[1] + jnp.log(size)
+    return product / size[..., None, None], jnp.log(size)
 
 
 def normalized(vectors: Any) -> Any:

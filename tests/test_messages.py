@@ -52,27 +52,20 @@ def smoothed_regression(p, x, y, lengthscale, parallel, variance=1.0, dtype=floa
     return jax.jit(smoothed, static_argnums=3)(made, information, precision, parallel)
 
 
-@pytest.mark.parametrize("p", [0, 1, 2])
-@pytest.mark.parametrize("n", [300, 1461])
-def test_smoother_equals_the_dense_process(p, n):
+SLOW = pytest.mark.slow  # the parallel path compiles for long
+PATHS = [(p, n, False) for p in (0, 1, 2) for n in (300, 1461)] + [(0, 300, True)]
+PATHS += [pytest.param(p, n, True, marks=SLOW) for p, n in ((1, 300), (2, 300), (0, 1461), (1, 1461), (2, 1461))]
+
+
+@pytest.mark.parametrize(("p", "n", "parallel"), PATHS)
+def test_smoother_equals_the_dense_process(p, n, parallel):
     x, y = irregular(n)
     mean, variance, evidence = dense_answer(p, x, y, x, 0.7)
-    found = smoothed_regression(p, x, y, 0.7, False)
+    found = smoothed_regression(p, x, y, 0.7, parallel)
     np.testing.assert_allclose(found.mean[:, 0], mean, atol=1e-9)
     np.testing.assert_allclose(found.covariance[:, 0, 0], variance, atol=1e-10)
     of_data = -0.5 * (n * np.log(2 * np.pi * NOISE) + (y**2).sum() / NOISE)
     assert float(found.log_normalizer) + of_data == pytest.approx(evidence, abs=1e-7)
-
-
-@pytest.mark.parametrize("p", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("n", [300, pytest.param(1461, marks=pytest.mark.slow)])
-def test_parallel_path(n, p):
-    """Its compilation takes long."""
-    x, y = irregular(n)
-    mean, variance, _ = dense_answer(p, x, y, x, 0.7)
-    found = smoothed_regression(p, x, y, 0.7, True)
-    np.testing.assert_allclose(found.mean[:, 0], mean, atol=1e-9)
-    np.testing.assert_allclose(found.covariance[:, 0, 0], variance, atol=1e-10)
 
 
 @pytest.mark.parametrize("p", [0, 1, 2])

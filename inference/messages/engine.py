@@ -9,7 +9,6 @@ So it is run: with the prior counted once, the core's uncertainty kept, and hype
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 import warnings
 from typing import Any
@@ -102,16 +101,17 @@ class MessagePassing(AbstractEngine):
     def infer(self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()) -> Predictor:
         started = time.perf_counter()
         with jax.enable_x64(True):
-            state, bounds, converged = self.run(self.passes(problem), key, progress)
-            kept, collapsed = self.chosen(problem, state, bounds[-1])
-            params = self.params(problem, jax.tree.map(lambda leaf: leaf[kept], state))
+            passes = self.passes(problem)
+            state, bounds, converged = self.run(passes, key, progress)
+            kept, collapsed = self.chosen(passes, state, bounds[-1])
+            params = self.params(passes, jax.tree.map(lambda leaf: leaf[kept], state))
         info = {
             "elbo_trace": bounds[:, kept].tolist(),
             "elbo": float(bounds[-1, kept]),
             "elbo_of_restarts": bounds[-1].tolist(),
             "kept": kept,
             "collapsed": collapsed,
-            "doubts": self.doubts(problem, float(bounds[-1, kept]), kept in collapsed),
+            "doubts": self.doubts(passes, float(bounds[-1, kept]), kept in collapsed),
             "answer": ANSWER,
             "converged": converged,
             "rank_weights": self.rank_weights(problem, params),
@@ -129,29 +129,25 @@ class MessagePassing(AbstractEngine):
         """The states of all restarts, their bounds, shape (iterations, restarts), and whether the best one converged."""
         state = jax.jit(jax.vmap(lambda key: self.start(passes, key)))(jax.random.split(named(key, "starts"), self.restarts))
         state = jax.tree.map(lambda leaf: leaf.astype(leaf.dtype), state)  # no weak types, which blocks would compile twice for
-
-        @functools.partial(jax.jit, static_argnums=2)
-        def block(state: State, first: Any, count: int) -> tuple[State, Any]:
-            return jax.vmap(lambda state: self.block(passes, state, first, count))(state)
-
+        block = jax.jit(jax.vmap(lambda *given: self.block(passes, *given), in_axes=(0, None, None, None)))
         bounds: list[np.ndarray] = []
+        converged = False
         progress.start(self.iterations, "message passing")
         try:
             for first in range(0, self.iterations, BLOCK):
-                state, new = block(state, first, min(BLOCK, self.iterations - first))
-                bounds.append(np.asarray(new).T)
+                count = min(BLOCK, self.iterations - first)
+                state, new = block(state, first, count, True)
+                bounds.append(np.asarray(new).T[:count])
                 best = np.where(np.isfinite(bounds[-1][-1]), bounds[-1][-1], -np.inf)
-                progress.advance(min(BLOCK, self.iterations - first), elbo=f"{best.max():.5g}")
+                progress.advance(count, elbo=f"{best.max():.5g}")
                 if first >= self.anneal and self.settled(bounds[-1], int(best.argmax())):
-                    return *self.settle(passes, state, bounds), True
+                    converged = True
+                    break
         finally:
             progress.close()
-        return *self.settle(passes, state, bounds), False
-
-    def settle(self, passes: Passes, state: State, bounds: list[np.ndarray]) -> tuple[State, np.ndarray]:
-        """The states after one more iteration with the hyperparameters as they are, so that all parts belong together."""
-        state, last = jax.jit(jax.vmap(lambda state: passes.iterate(state, True, False)))(state)
-        return state, np.concatenate([*bounds, np.asarray(last)[None]])
+        # once more with the hyperparameters as they are, so that all parts belong together
+        state, last = block(state, self.anneal, 1, False)
+        return state, np.concatenate([*bounds, np.asarray(last).T[:1]]), converged
 
     def settled(self, bounds: np.ndarray, best: int) -> bool:
         """Whether the best restart's bound has stopped growing."""
@@ -172,16 +168,18 @@ class MessagePassing(AbstractEngine):
         sigma = jnp.asarray(START_SCALE if s.scale is None else s.scale)
         return passes.start(named(key, "factors"), hyper, sigma, SPREAD)
 
-    def block(self, passes: Passes, state: State, first: Any, count: int = BLOCK) -> tuple[State, Any]:
-        """So many iterations, and the bounds after each."""
+    def block(self, passes: Passes, state: State, first: Any, count: Any = BLOCK, learn: Any = True) -> tuple[State, Any]:
+        """`count` iterations from number `first` on, and the bounds after each, in an array for the longest block."""
 
-        def one(state: State, i: Any) -> tuple[State, Any]:
-            late = i >= self.anneal
-            return passes.iterate(state, late, late)
+        def one(j: Any, carry: tuple) -> tuple:
+            state, bounds = carry
+            late = first + j >= self.anneal
+            state, bound = passes.iterate(state, late, late & learn)
+            return state, bounds.at[j].set(bound)
 
-        return jax.lax.scan(one, state, first + jnp.arange(count))
+        return jax.lax.fori_loop(0, count, one, (state, jnp.zeros(BLOCK)))
 
-    def chosen(self, problem: Problem, state: State, bounds: np.ndarray) -> tuple[int, list[int]]:
+    def chosen(self, passes: Passes, state: State, bounds: np.ndarray) -> tuple[int, list[int]]:
         """The restart to keep, and those that explain nothing.
 
         Raises:
@@ -189,9 +187,8 @@ class MessagePassing(AbstractEngine):
         """
         if not np.isfinite(bounds).any():
             raise ProblemError("Message passing diverged in every restart: raise damping, or give tighter priors.")
-        passes = self.passes(problem)
         spread = np.asarray(jax.jit(jax.vmap(lambda s: jnp.var(passes.entries(s)[0])))(state))
-        wanted = passes.likelihood.spread(np.asarray(problem.args[1], float))
+        wanted = passes.likelihood.spread(np.asarray(passes.y))
         collapsed = np.flatnonzero(~(spread >= COLLAPSED * wanted)).tolist()
         kept = int(np.where(np.isfinite(bounds), bounds, -np.inf).argmax())
         if collapsed:
@@ -203,19 +200,18 @@ class MessagePassing(AbstractEngine):
             )
         return kept, collapsed
 
-    def doubts(self, problem: Problem, bound: float, collapsed: bool) -> list[str]:
+    def doubts(self, passes: Passes, bound: float, collapsed: bool) -> list[str]:
         """Why the kept restart may not be trusted."""
-        likelihood = problem.structure_as(StateSpaceTensor).likelihood
         found = [NOTHING] if collapsed else []
-        if not bound > likelihood.of_constant(np.asarray(problem.args[1], float)):
+        if not bound > passes.likelihood.of_constant(np.asarray(passes.y)):
             found.append(
                 f"The bound, {bound:.5g}, is below the log-likelihood of a constant: the data speak against these functions."
             )
         return found
 
-    def params(self, problem: Problem, state: State) -> dict[str, np.ndarray]:
+    def params(self, passes: Passes, state: State) -> dict[str, np.ndarray]:
         """All that predictions need, by name."""
-        s, passes = problem.structure_as(StateSpaceTensor), self.passes(problem)
+        s = passes.structure
         values = passes.values(state.hyper)
         found: dict[str, Any] = {f"hyper.{name}": value for name, value in values.items()} | {"sigma": state.sigma}
         for k, kernel in enumerate(s.kernels(values)):
@@ -250,7 +246,7 @@ class MessagePassing(AbstractEngine):
             step = jax.jit(lambda state: passes.iterate(state, False, False))
             for _ in range(UPDATES):
                 state, _ = step(state)
-            params = self.params(problem, state)
+            params = self.params(passes, state)
         info = before.info | {"rank_weights": self.rank_weights(problem, params), "added": before.info.get("added", 0) + new}
         return self.predictor(problem, params, info)
 

@@ -33,6 +33,10 @@ class Moments(NamedTuple):
     second: Any
 
 
+def moments(mean: Any, covariance: Any) -> Moments:
+    return Moments(mean, covariance + mean[..., :, None] * mean[..., None, :])
+
+
 class AbstractForm(abc.ABC):
     """How factors make a function."""
 
@@ -58,18 +62,9 @@ class CP(AbstractForm):
     """Sums of products, without a core."""
 
     def heard(self, k: int, factors: list, core: Any, places: list, weights: Any, linear: Any) -> tuple[Any, Any]:
-        others = [j for j in range(len(factors)) if j != k]
         d, r = factors[k].mean.shape
-
-        def add(sums: Any, chunk: Any) -> tuple[Any, Any]:
-            *places, weights, linear = chunk
-            a = multiplied([factors[j].mean[places[j]] for j in others]) * linear[:, None]
-            aa = multiplied([factors[j].second[places[j]] for j in others]) * weights[:, None, None]
-            return (sums[0].at[places[k]].add(aa), sums[1].at[places[k]].add(a)), None
-
-        dtype = factors[k].mean.dtype
-        start = (jnp.zeros((d, r, r), dtype), jnp.zeros((d, r), dtype))
-        return jax.lax.scan(add, start, chunks((*places, weights, linear), r * r))[0]
+        first, second = gathered(multiplied, r, k, factors, places, weights, linear)
+        return second.reshape(d, r, r), first
 
     def entries(self, factors: list, core: Any, places: list) -> tuple[Any, Any]:
         def one(places: Any) -> tuple[Any, Any]:
@@ -77,58 +72,70 @@ class CP(AbstractForm):
             mean = multiplied([factor.mean[place] for factor, place in pairs]).sum(1)
             return mean, multiplied([factor.second[place] for factor, place in pairs]).sum((1, 2))
 
-        n, r = len(places[0]), factors[0].mean.shape[1]
-        found = jax.lax.map(one, chunks(tuple(places), r * r))
-        return found[0].reshape(-1)[:n], found[1].reshape(-1)[:n]
+        return by_entry(one, places, factors[0].mean.shape[1] ** 2)
 
 
 class Tucker(AbstractForm):
     """All products, each with an entry of the core."""
 
     def heard(self, k: int, factors: list, core: Any, places: list, weights: Any, linear: Any) -> tuple[Any, Any]:
-        first, second = self.gathered(k, factors, places, weights, linear)
-        W, WW = arranged(core, [f.mean.shape[1] for f in factors], k)
-        r = factors[k].mean.shape[1]
+        ranks = [f.mean.shape[1] for f in factors]
+        r, W, WW = ranks[k], *arranged(core, ranks, k)
+        first, second = gathered(products, math.prod(ranks) // r, k, factors, places, weights, linear)
         return (second @ WW).reshape(-1, r, r), first @ W
-
-    def gathered(self, k: int, factors: list, places: list, weights: Any, linear: Any) -> tuple[Any, Any]:
-        """Sums of the other modes' products at each position of mode k: shape (d, prod r_j) and (d, prod r_j^2)."""
-        others = [j for j in range(len(factors)) if j != k]
-        sizes = [math.prod(factors[j].mean.shape[1] for j in others)]
-        sizes.append(sizes[0] ** 2)
-        d, dtype = len(factors[k].mean), factors[k].mean.dtype
-
-        def add(sums: Any, chunk: Any) -> tuple[Any, Any]:
-            *places, weights, linear = chunk
-            first = products([factors[j].mean[places[j]] for j in others]) * linear[:, None]
-            second = products([flat(factors[j].second[places[j]]) for j in others]) * weights[:, None]
-            return (sums[0].at[places[k]].add(first), sums[1].at[places[k]].add(second)), None
-
-        start = tuple(jnp.zeros((d, size), dtype) for size in sizes)
-        return jax.lax.scan(add, start, chunks((*places, weights, linear), sizes[1]))[0]
 
     def entries(self, factors: list, core: Any, places: list) -> tuple[Any, Any]:
         ranks = [f.mean.shape[1] for f in factors]
         W, WW = arranged(core, ranks, 0)
-        n = len(places[0])
 
         def one(places: Any) -> tuple[Any, Any]:
             means = [f.mean[place] for f, place in zip(factors, places, strict=True)]
             seconds = [flat(f.second[place]) for f, place in zip(factors, places, strict=True)]
             return ((products(means[1:]) @ W) * means[0]).sum(1), ((products(seconds[1:]) @ WW) * seconds[0]).sum(1)
 
-        found = jax.lax.map(one, chunks(tuple(places), math.prod(ranks[1:]) ** 2))
-        return found[0].reshape(-1)[:n], found[1].reshape(-1)[:n]
+        return by_entry(one, places, math.prod(ranks[1:]) ** 2)
 
     def heard_by_core(self, factors: list, places: list, weights: Any, linear: Any) -> tuple[Any, Any]:
         """Lambda and eta of vec(W): shape (R, R) and (R,)."""
-        first, second = self.gathered(0, factors, places, weights, linear)
         ranks = [f.mean.shape[1] for f in factors]
+        first, second = gathered(products, math.prod(ranks[1:]), 0, factors, places, weights, linear)
         both = flat(factors[0].second).T @ second
         pairs = both.reshape([r for rank in ranks for r in (rank, rank)])
         order = [*range(0, 2 * len(ranks), 2), *range(1, 2 * len(ranks), 2)]
         total = math.prod(ranks)
         return pairs.transpose(order).reshape(total, total), (factors[0].mean.T @ first).reshape(-1)
+
+
+def gathered(combined: Callable, width: int, k: int, factors: list, places: list, weights: Any, linear: Any) -> tuple[Any, Any]:
+    """Sums over the entries at each position of mode k of what the other modes' moments make together.
+
+    Args:
+        combined: makes one array of shape (n, width), or (n, width^2), of those of the other modes.
+        width: of what first moments make.
+        k: the mode.
+        factors: `Moments` of each mode.
+        places: of each mode the position of each entry.
+        weights: of second moments.
+        linear: weights of first moments.
+    """
+    others = [j for j in range(len(factors)) if j != k]
+    d, dtype = len(factors[k].mean), factors[k].mean.dtype
+
+    def add(sums: Any, chunk: Any) -> tuple[Any, Any]:
+        *places, weights, linear = chunk
+        first = combined([factors[j].mean[places[j]] for j in others]) * linear[:, None]
+        second = combined([flat(factors[j].second[places[j]]) for j in others]) * weights[:, None]
+        return (sums[0].at[places[k]].add(first), sums[1].at[places[k]].add(second)), None
+
+    start = tuple(jnp.zeros((d, size), dtype) for size in (width, width**2))
+    return jax.lax.scan(add, start, chunks((*places, weights, linear), width**2))[0]
+
+
+def by_entry(of_chunk: Callable, places: list, width: int) -> tuple[Any, Any]:
+    """First and second moments of f at each entry, from a function of a chunk of places."""
+    first, second = jax.lax.map(of_chunk, chunks(tuple(places), width))
+    n = len(places[0])
+    return first.reshape(-1)[:n], second.reshape(-1)[:n]
 
 
 def arranged(core: Moments, ranks: list[int], k: int) -> tuple[Any, Any]:

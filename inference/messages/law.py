@@ -8,9 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from inference.messages.forms import FORMS, Moments
+from inference.messages.forms import FORMS, Moments, moments
 from inference.messages.matern import Kernel, prior
-from inference.messages.passes import moments
 from inference.messages.sites import AbstractScalarLikelihood
 from inference.messages.smoother import smoothed
 from inference.result import AbstractLaw, Conditional

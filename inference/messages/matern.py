@@ -24,11 +24,9 @@ import numpy as np
 
 from inference.messages.smoother import Prior
 
-SMOOTHNESS = {0.5: 0, 1.5: 1, 2.5: 2}
-
 
 def rate(p: int) -> float:
-    """X for a step of one length scale: sqrt(2 p + 1)."""
+    """The x of a step of one length scale: sqrt(2 p + 1)."""
     return math.sqrt(2 * p + 1)
 
 
@@ -43,7 +41,7 @@ def polynomials(p: int) -> np.ndarray:
 
 
 def products(p: int) -> np.ndarray:
-    """C h^(i) h^(j) exp(2 u), times int u^m exp(-2 u) du over all u, for m = 0..2 p; shape (p + 1, p + 1, 2 p + 1)."""
+    """Coefficients of c h^(i) h^(j) exp(2 u), times int u^m exp(-2 u) du over all u; shape (p + 1, p + 1, 2 p + 1)."""
     h = polynomials(p)
     terms = np.stack([np.stack([np.convolve(a, b) for b in h]) for a in h])
     moments = np.array([math.factorial(m) / 2 ** (m + 1) for m in range(2 * p + 1)])

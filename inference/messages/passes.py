@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from numpyro.distributions import biject_to
 
-from inference.messages.forms import FORMS, Moments, Tucker
+from inference.messages.forms import FORMS, Moments, Tucker, moments
 from inference.messages.matern import prior
 from inference.messages.sites import AbstractScalarLikelihood, Sites
 from inference.messages.smoother import smoothed
@@ -246,12 +246,9 @@ class Passes:
         descent = jax.tree.map(lambda a, b: -(a + b), gradient, of_prior)
         updates, optimizer = self.optimizer.update(descent, state.optimizer, state.hyper)
         moved: Any = optax.apply_updates(state.hyper, updates)
-        keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(learn, a, b), new, old)  # noqa: E731
-        return state._replace(hyper=keep(moved, state.hyper), optimizer=keep(optimizer, state.optimizer))
-
-
-def moments(mean: Any, covariance: Any) -> Moments:
-    return Moments(mean, covariance + mean[..., :, None] * mean[..., None, :])
+        new, old = (moved, optimizer), (state.hyper, state.optimizer)
+        hyper, optimizer = jax.tree.map(lambda a, b: jnp.where(learn, a, b), new, old)
+        return state._replace(hyper=hyper, optimizer=optimizer)
 
 
 def tilt(told: tuple, found: Moments) -> Any:

@@ -8,12 +8,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from inference.messages.forms import moments
 from inference.messages.law import function_at, mode_params
-from inference.messages.passes import Passes, State, moments
+from inference.messages.passes import Passes, State
 from inference.messages.sites import Sites
-from inference.problem import Problem, ProblemError
+from inference.problem import ProblemError
 from inference.result import Predictor
-from inference.structure import StateSpaceTensor
 
 
 def continued(passes: Passes, before: Predictor, new: int) -> tuple[Passes, State]:
@@ -42,7 +42,11 @@ def continued(passes: Passes, before: Predictor, new: int) -> tuple[Passes, Stat
     hyper = passes.unconstrained({name: jnp.asarray(params[f"hyper.{name}"]) for name in s.hyperparameters})
     latest = dataclasses.replace(s, places=tuple(place[-new:] for place in s.places))
     passes = dataclasses.replace(
-        passes, problem=with_structure(passes.problem, latest), y=passes.y[-new:], known=(told, told_core), damping=0.0
+        passes,
+        problem=dataclasses.replace(passes.problem, structure=latest),
+        y=passes.y[-new:],
+        known=(told, told_core),
+        damping=0.0,
     )
     sites = Sites(jnp.zeros(new), jnp.zeros(new))
     state = State(told, factors, told_core, core, sites, jnp.asarray(params["sigma"]), hyper, passes.optimizer.init(hyper))
@@ -54,7 +58,3 @@ def spread_out(values: np.ndarray, at: np.ndarray, size: int) -> Any:
     found = np.zeros((size, *values.shape[1:]))
     found[at] = values
     return jnp.asarray(found)
-
-
-def with_structure(problem: Problem, structure: StateSpaceTensor) -> Problem:
-    return dataclasses.replace(problem, structure=structure)

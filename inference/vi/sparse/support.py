@@ -63,7 +63,7 @@ def log_prior(law: Bursts, scale: Any, pattern: Pattern, index: Any, second: Any
 
 def log_odds(found: Evidence, pattern: Pattern) -> Any:
     """Log q(s = 1) / q(s = 0) of each tile, shape (G, k)."""
-    _, forward, after = found.messages
+    forward, after = found.messages
     tiny = jnp.finfo(forward.dtype).tiny
     both = jnp.log(jnp.maximum(forward, tiny)) + jnp.log(jnp.maximum(after, tiny))
     return (both[:, 1] - both[:, 0]).reshape(pattern.index_shape)
