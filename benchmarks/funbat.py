@@ -30,8 +30,9 @@ from inference.messages.passes import Passes
 from inference.problem import Problem
 
 NAMES = ("temperature", "pressure", "day")
-PUBLISHED = bdl.MessagePassing(iterations=100, restarts=8, damping=0.3, noise_damping=0.8, anneal=0, tolerance=1e-12)
-LEARNED = bdl.MessagePassing(iterations=200, restarts=4)
+PUBLISHED = bdl.MessagePassing(iterations=100, restarts=1, damping=0.3, noise_damping=0.8, anneal=0, tolerance=1e-12)
+STARTS = 8
+LEARNED = bdl.MessagePassing(iterations=200, restarts=10)
 
 
 def published_model() -> bdl.FunBaT:
@@ -45,10 +46,12 @@ def learned_model() -> bdl.FunBaT:
     return bdl.FunBaT(tuple(bdl.Mode(name, kernel, 2) for name, kernel in zip(NAMES, kernels, strict=True)))
 
 
-def scores(model: bdl.FunBaT, engine: bdl.MessagePassing, X: np.ndarray, y: np.ndarray, test: np.ndarray) -> dict[str, Any]:
+def scores(
+    model: bdl.FunBaT, engine: bdl.MessagePassing, X: np.ndarray, y: np.ndarray, test: np.ndarray, seed: int = 0
+) -> dict[str, Any]:
     """Of one fit on held-out rows."""
     started = time.process_time()
-    post = bdl.fit(model, X[~test], y[~test], engine=engine, progress=False)
+    post = bdl.fit(model, X[~test], y[~test], engine=engine, seed=seed, progress=False)
     seconds, info = time.process_time() - started, post.raw.info
     prediction = post.predict(X[test])
     error, (low, high) = prediction.mean - y[test], prediction.interval(0.9)
@@ -76,27 +79,33 @@ def lookup(X: np.ndarray, y: np.ndarray, test: np.ndarray) -> float:
 
 
 def published(_: str) -> dict:
-    """With and without the second prior N(0, I) that the published code puts on the functions at every index."""
+    """With the second prior N(0, I) that the published code puts on the functions at every index, and as the engine is.
+
+    The published code has no bound to choose a start by; here each start is told, and which the bound would choose.
+    """
     data = beijing()
     given = data["index"], data["y"], data["test"][0]
-    found = {
-        "as published": scores(published_model(), TwoPriors(**dataclasses.asdict(PUBLISHED)), *given),
-        "one prior": scores(published_model(), PUBLISHED, *given),
-        "cpu_s_per_iteration": iteration_seconds(published_model(), PUBLISHED, data["index"], data["y"]),
-    }
+    found: dict[str, Any] = {}
+    for name, engine in (
+        ("as published", AsPublished(**dataclasses.asdict(PUBLISHED))),
+        ("one prior, longest mode first", PUBLISHED),
+    ):
+        starts = [scores(published_model(), engine, *given, seed=seed) for seed in range(STARTS)]
+        found[name] = {"best bound": max(starts, key=lambda start: start["elbo"]), "starts": starts}
+    found["cpu_s_per_iteration"] = iteration_seconds(published_model(), PUBLISHED, data["index"], data["y"])
     print("CPU s an iteration", found["cpu_s_per_iteration"])
     return found
 
 
 @dataclasses.dataclass(frozen=True)
-class TwoPriors(bdl.MessagePassing):
-    """The published code's model: every function has a prior N(0, 1) at every index besides its Gaussian process."""
+class AsPublished(bdl.MessagePassing):
+    """The published code's order of modes and model: every function has a prior N(0, 1) at every index besides its process."""
 
     def passes(self, problem: Problem) -> Passes:
         passes = super().passes(problem)
         sizes = zip(passes.structure.positions, passes.structure.ranks, strict=True)
         known = [(jnp.broadcast_to(jnp.eye(r), (len(x), r, r)), jnp.zeros((len(x), r))) for x, r in sizes]
-        return dataclasses.replace(passes, known=(known, None))
+        return dataclasses.replace(passes, known=(known, None), order=tuple(range(len(known))))
 
 
 def learned(_: str) -> dict:

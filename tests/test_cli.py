@@ -184,7 +184,7 @@ def test_settings_reach_their_parts():
         ("dense_mass=2", "expected true or false"),
         ("num_samples=-3", "expected a whole number of at least 1"),
         ("activation=step", "expected one of 'tanh'"),
-        ("prior=spike", "expected one of gaussian"),
+        ("prior=spike", "expected one of bursts"),
         ("hidden=wide", "expected numbers with commas"),
         ("num_samples", "expected key=value"),
     ],

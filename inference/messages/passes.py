@@ -64,6 +64,7 @@ class Passes:
         learning_rate: of hyperparameters, at the start.
         iterations: over which it decays to zero.
         parallel: whether smoothing is parallel along the index.
+        order: of the modes in an iteration.
         known: Lambda and eta of each mode, and of the core, from other entries; None where there are none.
     """
 
@@ -74,6 +75,7 @@ class Passes:
     learning_rate: float
     iterations: int
     parallel: bool
+    order: tuple[int, ...]
     known: tuple[list, Any] | None = None
 
     @property
@@ -87,11 +89,6 @@ class Passes:
     @property
     def likelihood(self) -> AbstractScalarLikelihood:
         return self.structure.likelihood
-
-    @property
-    def order(self) -> list[int]:
-        """The mode with most positions first: it has most to say about flat starts of the others."""
-        return sorted(range(len(self.structure.ranks)), key=lambda k: -len(self.structure.positions[k]))
 
     @property
     def optimizer(self) -> Any:
