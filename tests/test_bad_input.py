@@ -122,6 +122,7 @@ def test_no_data_at_all():
             bdl.fit(model, X)
 
 
+@pytest.mark.slow
 def test_labels_to_score_are_checked():
     post = fit(CATEGORICAL, y=np.array(["a", "b", "c"] * 4))
     for y, message in [
@@ -133,6 +134,7 @@ def test_labels_to_score_are_checked():
             post.score(X[:3], y)
 
 
+@pytest.mark.slow
 def test_tiny_units_are_not_constant():
     """Lengths in metres of things as small as atoms, and targets too."""
     np.testing.assert_allclose(fit(X=1e-15 * X, y=1e-15 * Y).predict(1e-15 * X).mean, 1e-15 * fit().predict(X).mean, rtol=1e-3)
@@ -283,6 +285,7 @@ def test_a_bundle_is_of_the_model_that_was_fitted(post, tmp_path):
             bdl.load(saved, model=other)
 
 
+@pytest.mark.slow
 def test_a_function_that_does_not_fit_the_draws_is_refused(tmp_path):
     import numpyro
     import numpyro.distributions as dist
@@ -306,6 +309,7 @@ def test_a_function_that_does_not_fit_the_draws_is_refused(tmp_path):
                 bdl.load(saved, model=other)
 
 
+@pytest.mark.slow
 def test_sites_of_any_name_are_saved(tmp_path):
     """Names that netCDF takes for paths, axes or escapes come back as they were."""
     import numpyro
@@ -326,6 +330,7 @@ def test_sites_of_any_name_are_saved(tmp_path):
         np.testing.assert_array_equal(values, back.samples[name])
 
 
+@pytest.mark.slow
 def test_a_prior_that_cannot_be_rebuilt_is_asked_for(tmp_path):
     """NumPyro's truncated normal is not made from its parameters alone, so the bundle notes the model as code."""
     import numpyro.distributions as dist
@@ -378,6 +383,7 @@ def test_two_observed_sites_need_a_choice():
     assert chosen.predict().mean.shape == ()
 
 
+@pytest.mark.slow
 def test_a_doubtful_fit_warns():
     post = fit(engine=bdl.NUTS(5, 10, 2))
     with pytest.warns(UserWarning, match="raise num"):
@@ -402,6 +408,7 @@ def test_rows_not_taken_by_the_index_are_refused():
             bdl.fit(program, Y, engine=bdl.VI(batch_size=size), progress=False)
 
 
+@pytest.mark.slow
 def test_draws_that_are_not_finite_are_not_trusted():
     import dataclasses
 
@@ -414,6 +421,7 @@ def test_draws_that_are_not_finite_are_not_trusted():
         assert not broken.diagnose().ok
 
 
+@pytest.mark.slow
 def test_a_covariate_whose_default_is_none_is_an_input():
     """Its values reach predictions at the training data, and score takes it beside the observation."""
     import numpyro
@@ -438,6 +446,7 @@ def test_a_covariate_whose_default_is_none_is_an_input():
             post.score(x, offset=offset)
 
 
+@pytest.mark.slow
 def test_the_target_of_two_observed_sites_is_told_by_value():
     import numpyro
     import numpyro.distributions as dist
@@ -455,6 +464,7 @@ def test_the_target_of_two_observed_sites_is_told_by_value():
         assert post.score(first, second)["rmse"] == pytest.approx(np.sqrt(np.mean((post.predict().mean - other) ** 2)))
 
 
+@pytest.mark.slow
 def test_sites_that_are_drawn_while_predicting_differ_between_draws():
     """Predicting b of m -> a -> b draws a for each posterior draw: Var(b) = Var(m | data) + 2."""
     import numpyro

@@ -120,6 +120,7 @@ class TestPredictiveCheck:
             assert len(set(distance.argmin(1))) == 60
         np.testing.assert_array_equal(distance.argmin(1), np.arange(60))  # replicates come in the order of the draws
 
+    @pytest.mark.slow
     def test_of_a_gaussian_process_rows_vary_together(self):
         """T the mean of all rows has variance 1'(S + sigma^2 I)1 / n^2, S the posterior covariance of f; z < 4."""
         x, y = np.linspace(-1, 1, 25), np.sin(3 * np.linspace(-1, 1, 25))
@@ -384,6 +385,7 @@ class TestPriorPredictive:
         other = bdl.prior_predictive(mean_program, 5, 3.0, 2.0, num_samples=3000, seed=1)
         assert not np.array_equal(other.y, prior.y)
 
+    @pytest.mark.slow
     def test_of_classes_and_counts(self):
         labels = np.where(Y > 100, "yes", "no")
         prior = bdl.prior_predictive(bdl.BNN(hidden=(), likelihood=bdl.Bernoulli()), X, labels, num_samples=500)
@@ -589,6 +591,7 @@ class TestPictures:
         counts = counts.check_predictive(num_samples=40).plot()
         assert counts.lines[-1].get_ydata().sum() == pytest.approx(1)
 
+    @pytest.mark.slow
     def test_of_a_prior(self):
         x = np.linspace(-2, 3, 30)
         prior = bdl.prior_predictive(bdl.GP(), x[:, None], np.sin(x), num_samples=200)

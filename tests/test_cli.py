@@ -129,6 +129,7 @@ def test_names_with_dots_keep_their_own_held_out_rows(folder, tmp_path, capsys):
     assert answer(capsys, "check", tmp_path / "run.v1")["data"] == files[0]
 
 
+@pytest.mark.slow
 def test_classes_become_a_categorical(classifier, folder, capsys):
     result = answer(capsys, "predict", classifier, folder / "iris.csv")
     assert result["rows"] == 50
@@ -413,6 +414,7 @@ def test_interrupt(monkeypatch, capsys):
 # as a process of its own
 
 
+@pytest.mark.slow
 def test_as_a_process(fitted, folder, tmp_path):
     environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR")}
     environment |= {"XDG_CACHE_HOME": str(tmp_path / "cache")}

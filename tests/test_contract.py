@@ -30,7 +30,7 @@ TENSOR = bdl.FunBaT(("i", "j"), relevance=False)
 MODELS = CASES | {"process": (bdl.GP(), rows), "tensor": (TENSOR, tensor_rows)}
 COSTLY = ("MCLMC", "SGLD", "CyclicalSGMCMC")  # they share their machinery with SGHMC, or compile for long
 SLOW = {("NUTS", "process"), ("HMC", "process"), ("VI", "process"), ("HMC", "sparse"), ("SGHMC", "sparse"), ("HMC", "entries")}
-SLOW |= {(engine, "tensor") for engine in ("NUTS", "HMC", "SGHMC", "VI")}
+SLOW |= {(engine, "tensor") for engine in ("NUTS", "HMC", "SGHMC", "VI", "Laplace")} | {("VI", "sparse"), ("SSVI", "rows")}
 ALL = [
     pytest.param(engine, case, marks=[pytest.mark.slow] if engine.__name__ in COSTLY or (engine.__name__, case) in SLOW else [])
     for engine in ENGINES
@@ -91,7 +91,7 @@ def test_runs_or_says_why_not(cls, case):
     np.testing.assert_array_equal(centre, same)
 
 
-@pytest.mark.parametrize("name", ROUND_TRIPS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if "entries" in n else n for n in ROUND_TRIPS])
 def test_bundle_round_trip(name, tmp_path):
     case, engine = name.split("-")[0], ROUND_TRIPS[name]
     model, data, named, _ = pose(case)

@@ -119,6 +119,7 @@ def test_the_dual_moves_the_scale_the_right_way():
 
 
 @pytest.mark.parametrize("loss", ["energy", "sliced_w2", "bures"])
+@pytest.mark.slow
 def test_other_distances(loss):
     """From a network whose functions are less than half as large as the target's."""
     large = kernels.RBF(lengthscale=1.0, variance=9.0)
@@ -130,6 +131,7 @@ def test_other_distances(loss):
     assert report.sliced_w1 < before.sliced_w1 / 2
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_priors_and_outputs_are_matched_jointly():
     model = bdl.BNN(hidden=(10,), likelihood=bdl.Categorical(), activation="relu")
     X = np.random.default_rng(0).normal(size=(80, 3))
@@ -302,6 +304,7 @@ def test_functions_are_those_of_the_program(name):
 @pytest.mark.parametrize(
     "kernel", [kernels.RBF(lengthscale=0.8, variance=1.5), kernels.Matern32(lengthscale=(0.5, 2.0), variance=0.7)]
 )
+@pytest.mark.slow
 def test_spectral_networks_have_the_kernels_covariance(kernel):
     net = MLP((40,), "sine")
     X = np.random.default_rng(0).normal(size=(5, 2))
@@ -316,6 +319,7 @@ def test_spectral_networks_have_the_kernels_covariance(kernel):
 @pytest.mark.parametrize(
     "name", ["flow", *(pytest.param(n, marks=pytest.mark.slow) for n in ("gaussian", "hierarchical", "spectral"))]
 )
+@pytest.mark.slow
 def test_engines_run_matched_priors_unchanged(name, tmp_path):
     model = SMALL
     if name == "spectral":
@@ -363,6 +367,7 @@ def test_bures_is_the_distance_of_normal_distributions():
     assert float(losses.bures_of(jnp.asarray(A), jnp.asarray(B))) == pytest.approx(((1 - 3) ** 2 + (2 - 1) ** 2) / 2, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_wide_network_kernel():
     """Quadrature against the arcsine kernel, and two layers of tanh against wide networks."""
     X = np.linspace(-2, 2, 7)[:, None] @ np.array([[1.0, 0.5]])

@@ -99,7 +99,13 @@ def test_no_pickle_anywhere():
             ), path
 
 
-@pytest.mark.parametrize("name", sorted(modules()))
+# their examples fit or train something; the README's table and the contract run the same code
+FITS = "plots interop.sparse_torch checks.pictures functional.match checks.calibration sparse_fit checks.loo checks.sensitivity"
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n[8:] in FITS.split() else n for n in sorted(modules())]
+)
 def test_examples_in_docstrings(name):
     module = importlib.import_module(name)
     result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
@@ -121,6 +127,7 @@ def readme_blocks():
     return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
 
 
+@pytest.mark.slow
 def test_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert readme_blocks()

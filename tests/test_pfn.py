@@ -76,6 +76,7 @@ def test_density_cdf_and_moments_are_of_one_distribution(bars):
     np.testing.assert_allclose(np.trapezoid(density * (y[:, None] - mean) ** 2, y, axis=0), variance, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_crps_is_the_integral_of_squared_differences(bars):
     """At targets in the bars and in both tails; the cdf is piecewise smooth between edges and targets."""
     t = np.linspace(-12, 12, 400_001)
@@ -139,7 +140,7 @@ def context(rows=9, queries=6, seed=0):
     return (jnp.asarray(rng.normal(size=(1, n, 2)), jnp.float32) for n in (rows, queries)), rng
 
 
-@pytest.mark.parametrize("rows", [0, 1, 5])
+@pytest.mark.parametrize("rows", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)])
 def test_padding_order_and_other_queries_change_nothing(network, rows):
     (X, X_new), rng = context()
     y = jnp.asarray(rng.normal(size=(1, 9)), jnp.float32)
@@ -199,6 +200,7 @@ def linear_program(X, y=None):
 CELLS = SMALL | {"num_inputs": 2, "tokens": "cells", "width": 32, "hidden": 64, "learning_rate": 3e-3}
 
 
+@pytest.mark.slow
 def test_a_network_of_cells_is_saved(tmp_path):
     pfn = bdl.PFN.train(linear_program, steps=30, **CELLS)
     rng = np.random.default_rng(0)
@@ -375,6 +377,7 @@ def test_models_that_cannot_be_amortized_are_refused(model, settings, message):
         bdl.PFN.train(model, steps=1, **SMALL | settings)
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_networks_and_a_gp_has_its_gap():
     first, second = (bdl.PFN.train(GP, steps=3, **SMALL) for _ in range(2))
     for one, other in zip(jax.tree.leaves(first.network), jax.tree.leaves(second.network), strict=True):
@@ -437,6 +440,7 @@ def test_joint_samples_follow_the_chain_rule(trained):
         large.sample(2)
 
 
+@pytest.mark.slow
 def test_data_unlike_the_prior_are_found(trained):
     """The p-value is uniform for data of the prior, and small for targets five times as large."""
     rng = np.random.default_rng(3)
@@ -459,6 +463,7 @@ def test_data_unlike_the_prior_are_found(trained):
         bdl.fit(normal_mean, X, X[:, 0], engine=nuts, progress=False).ood()
 
 
+@pytest.mark.slow
 def test_the_gap_to_another_engine_is_part_of_the_certificate(trained, tmp_path):
     """NUTS is exact up to Monte Carlo error here, so the gap to it is that to the closed form."""
     again = trained.certify(bdl.NUTS(num_warmup=200, num_samples=300, num_chains=1), num_tasks=12, progress=False)
@@ -477,6 +482,7 @@ def test_what_diagnose_says(trained):
         assert not outside.diagnose().ok
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatch):
     from inference.amortized import saved
 
@@ -585,6 +591,7 @@ def test_classes_that_the_data_lack_have_no_probability():
         bdl.fit(same, X, np.arange(9) % 6, engine=pfn, progress=False)
 
 
+@pytest.mark.slow
 def test_training_over_devices_and_in_half_precision():
     """Two devices share a batch: losses agree to rounding; bfloat16 to its two digits. Warm starts go on."""
     settings = SMALL | {"bars": 20, "width": 8, "layers": 1}
@@ -616,6 +623,7 @@ def test_a_time_is_turned_into_as_many_steps_as_it_holds():
     assert 1 <= steps <= 40
 
 
+@pytest.mark.slow
 def test_budgets():
     settings = SMALL | {"bars": 20, "width": 8, "layers": 1}
     timed = bdl.PFN.train(normal_mean, seconds=0.5, **settings)
@@ -641,6 +649,7 @@ def test_units_of_y_are_those_of_the_data():
     assert np.isnan(one.epistemic).all() and np.isnan(one.aleatoric).all()  # a network does not tell them apart
 
 
+@pytest.mark.slow
 def test_the_shipped_regression_network_is_near_maximum_likelihood():
     """The same model by maximum likelihood, on smooth functions: nats lost a row, over eight data sets."""
     pfn, rng, lost = bdl.PFN.pretrained("gp-regression"), np.random.default_rng(0), []
@@ -668,6 +677,7 @@ def normalized():
     return bdl.PFN.train(unknown_scale, steps=400, learning_rate=3e-3, normalize=True, **SMALL)
 
 
+@pytest.mark.slow
 def test_targets_are_read_in_units_of_their_data_set(normalized):
     """y_i - 3 given n others is t with 2 + n degrees of freedom and scale sqrt((1 + sum (y - 3)^2 / 2) / (1 + n / 2)).
 
@@ -685,6 +695,7 @@ def test_targets_are_read_in_units_of_their_data_set(normalized):
     assert lost.mean() > -4 * lost.std() / np.sqrt(512)  # no law is better than the exact one
 
 
+@pytest.mark.slow
 def test_a_network_in_units_answers_as_any_other(normalized, tmp_path):
     X, y = np.zeros((8, 1)), 3 + 4 * np.random.default_rng(0).normal(size=8)
     post = bdl.fit(unknown_scale, X, y, engine=normalized, progress=False)

@@ -48,7 +48,7 @@ def thousand_steps(model, X, y, **settings):
     return training.layout, jax.tree.map(np.asarray, found)
 
 
-@pytest.mark.parametrize("case", [0, 1, 2, *(pytest.param(i, marks=pytest.mark.slow) for i in (3, 4, 5))])
+@pytest.mark.parametrize("case", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in range(1, 6))])
 def test_budgets_are_kept_after_every_step(case):
     rng = np.random.default_rng(case)
     structure = (*STRUCTURES, "global", "block:16")[case]
@@ -140,7 +140,7 @@ def test_kernels_are_products_with_the_scattered_matrix(name):
         np.testing.assert_allclose(alone, by_matrices(h, jnp.where(inside, mean, 0.0), variance)[0], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("structure", ["fan_in", "block:4", "neurons"])
+@pytest.mark.parametrize("structure", [pytest.param("fan_in", marks=pytest.mark.slow), "block:4", "neurons"])
 def test_kernels_agree_in_loss_and_gradient(structure):
     X, y = regression()
     kernel = structure.partition(":")[0].replace("block", "blocks")
@@ -211,6 +211,7 @@ def test_density_one_is_dense_mean_field_vi_step_for_step():
     np.testing.assert_allclose(state.params["normals"]["sigma"]["loc"], mine["s"]["loc"], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_doubling_the_data_halves_the_share_of_kl():
     X, y = regression()
     one = training_of(bdl.BNN(hidden=(10,), standardize=False), X, y)
@@ -248,6 +249,7 @@ def test_elbo_of_a_linear_model_is_the_closed_form(estimator):
     np.testing.assert_allclose(found[:, 1], kl, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_estimators_agree_where_weights_are_shared_by_places():
     """A convolution uses its weights at all places of a row, so that noise of its own for each place would be another q."""
     X, y = images(12)
@@ -342,6 +344,7 @@ def test_kl_of_other_priors_is_right_in_the_mean(law):
     ],
     ids=lambda prior: type(prior).__name__,
 )
+@pytest.mark.slow
 def test_priors_with_scales_of_their_own(prior):
     X, y = regression()
     post = bdl.fit(bdl.BNN(hidden=(10,), prior=prior), X, y, engine=SSVI(steps=300, density=0.5), progress=False)

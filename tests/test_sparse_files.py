@@ -36,6 +36,7 @@ def convolutional():
 
 
 @pytest.mark.parametrize("kind", ["perceptron", "fan_in", "convolutional"])
+@pytest.mark.slow
 def test_files_predict_the_same_by_numpy_and_torch(kind, tmp_path):
     import torch
 
@@ -199,6 +200,7 @@ def test_models_without_layers_are_refused():
         bdl.fit(bdl.BNN(prior=bdl.priors.Laplace()), X, y, engine=SSVI(removal="evidence"), progress=False)
 
 
+@pytest.mark.slow
 def test_padding_is_said():
     X, y = regression(columns=30)
     post = bdl.fit(bdl.BNN(hidden=(30, 30)), X, y, engine=SSVI(structure="block:8", density=0.6, steps=100), progress=False)
@@ -291,6 +293,7 @@ def test_known_layers_of_a_module_compute_the_same(make):
     assert EquinoxNetwork(module).multiplies
 
 
+@pytest.mark.slow
 def test_gradients_of_modules_are_those_of_autodiff():
     X, y = sequences()
     training, state, data = training_of(module_model(), X, y, density=0.6)
@@ -322,7 +325,8 @@ def test_gradients_of_modules_are_those_of_autodiff():
         np.testing.assert_allclose(found, np.asarray(dense[name]).ravel(), rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("estimator", ["local", pytest.param("flipout", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("estimator", ["local", "flipout"])
 def test_modules_are_fitted(estimator):
     X, y = sequences()
     engine = SSVI(density=0.5, steps=1500, estimator=estimator)

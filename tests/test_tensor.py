@@ -57,6 +57,7 @@ def test_bound_never_decreases(form):
     assert (np.diff(bounds) > -1e-8 * np.abs(bounds[:, 1:])).all()
 
 
+@pytest.mark.slow
 def test_a_mode_is_a_gaussian_process_given_the_others():
     """At a fixed point of the fit: q of one mode is the process whose data are y E[v] / E[v^2] with noise sigma^2 / E[v^2]."""
     rng = np.random.default_rng(0)
@@ -160,6 +161,7 @@ def small():
     return model, X, y, bdl.fit(model, X, y, engine=bdl.MessagePassing(restarts=4, iterations=300), progress=False)
 
 
+@pytest.mark.slow
 def test_agrees_with_nuts(small):
     """150 entries on 15 x 15, rank one, Matern-3/2, noise 0.2: means within a fourth of the posterior sd."""
     model, X, y, post = small
@@ -193,6 +195,7 @@ def test_saved_and_loaded(small, tmp_path):
     assert back.raw.info["elbo_trace"] == post.raw.info["elbo_trace"]
 
 
+@pytest.mark.slow
 def test_irrelevant_products_go_to_zero():
     X, y, _ = grid_entries(400, noise=0.1)
     post = bdl.fit(bdl.FunBaT(modes(3)), X, y, engine=bdl.MessagePassing(restarts=4), progress=False)
@@ -212,6 +215,7 @@ def test_student_t_resists_outliers():
 
 
 @pytest.mark.parametrize("kind", ["bernoulli", "poisson"])
+@pytest.mark.slow
 def test_other_likelihoods_against_nuts(kind):
     """Test log-likelihood on entries of a known rank-one tensor, within 0.02 nats of NUTS on the same 300."""
     rng = np.random.default_rng(3)

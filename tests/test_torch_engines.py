@@ -308,6 +308,7 @@ def test_exact_with_fixed_hyperparameters_is_the_closed_form(kernel):
 
 
 @pytest.mark.parametrize("kernel", [kernels.RBF(), kernels.Matern52(ard=True) + kernels.Linear(1.0)], ids=label)
+@pytest.mark.slow
 def test_exact_maximum_likelihood_reaches_the_evidence(kernel):
     X, y = wave(40)
     model = bdl.GP(kernel)
@@ -338,6 +339,7 @@ def test_svgp_is_as_close_as_its_bound_says():
     assert np.all(divergence < gap + 1e-3)  # GPyTorch adds 1e-6 to the diagonal of K_ZZ
 
 
+@pytest.mark.slow
 def test_svgp_learns_hyperparameters():
     """Within one nat of the best evidence: the information of one sd in one direction of the posterior is half a nat."""
     X, y = wave(300)

@@ -120,6 +120,7 @@ def test_marginal_refuses_what_is_not_there():
 # draws are isolated --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_overriding_one_site_leaves_all_other_draws_as_they_are():
     from inference.vi.programs import Call, run
 
