@@ -1,5 +1,6 @@
 """Set-up of all tests: two host devices, a compilation cache, strict rank promotion."""
 
+import gc
 import os
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
@@ -12,6 +13,14 @@ import pytest
 matplotlib.use("Agg")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def room_for_compiled_programs():
+    """Each holds mappings of memory, of which a process may have so many: without this XLA crashes after some hundred tests."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

@@ -112,7 +112,9 @@ def network_and_data():
     return X, X[:, 10:16] @ np.array([1.0, -0.8, 0.9, 1.1, -1.0, 0.8]) + 0.3 * rng.normal(size=300)
 
 
-@pytest.mark.parametrize("structure", ["unstructured", "fan_in", "block:8", "neurons"])
+@pytest.mark.parametrize(
+    "structure", ["neurons", *(pytest.param(s, marks=pytest.mark.slow) for s in ("unstructured", "fan_in", "block:8"))]
+)
 def test_divergence_is_an_upper_bound_and_tight_for_sure_weights(structure):
     """The bound with the best q(r, s): above E_q[log q - log p(w)], and equal to it where q(w) has no spread."""
     model = bdl.BNN(hidden=(16, 16), prior=bdl.priors.Bursts(slab=1.0, spike=0.2))
@@ -154,6 +156,7 @@ def test_divergence_is_an_upper_bound_and_tight_for_sure_weights(structure):
     assert abs(sure.mean()) < 4 * sure.std() / np.sqrt(draws) + 1e-5 * sum(m.size for m in mean.values())
 
 
+@pytest.mark.slow
 def test_support_finds_the_burst():
     X, y = network_and_data()
     model = bdl.BNN(hidden=(), prior=bdl.priors.Bursts(slab=3.0, spike=0.05, length=6.0))
@@ -170,12 +173,14 @@ def test_support_finds_the_burst():
     assert facts["elbo"] > last.mean() - 4 * error  # with supports summed out, and with the best q for them
 
 
+@pytest.mark.slow
 def test_units_of_equal_counts_fit_with_bursts():
     model = bdl.BNN(hidden=(16,), prior=bdl.priors.Bursts())
     engine = SSVI(density=0.4, structure="fan_in", removal="support", steps=200, every=50)
     assert np.isfinite(bdl.sparse.report(bdl.fit(model, *network_and_data(), engine=engine, progress=False)).elbo)
 
 
+@pytest.mark.slow
 def test_nuts_takes_bursts_too():
     """The slope of one input under a slab and a spike, against quadrature."""
     rng = np.random.default_rng(2)

@@ -76,6 +76,7 @@ def seconds(lines):
         pytest.param("mclmc", 5, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_killed_at_random_times(engine, kills, tmp_path):
     """`kill -9` while the run starts, in warm-up and in sampling; its draws are those of one left alone, to the bit.
 
@@ -185,6 +186,7 @@ CYCLES = bdl.CyclicalSGMCMC(200, 120, 2, thinning=3, num_cycles=3)
     ],
     ids=["NUTS", "CyclicalSGMCMC"],
 )
+@pytest.mark.slow
 def test_extend_continues_after_load_too(engine, longer, tmp_path):
     short = fit(engine)
     long = fit(dataclasses.replace(engine, **longer))
@@ -233,6 +235,7 @@ def other_program(i, j, y=None):
         product_program(i, j, y)
 
 
+@pytest.mark.slow
 def test_another_run_is_refused(tmp_path):
     path = tmp_path / "run"
     fit(checkpoint=path)

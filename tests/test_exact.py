@@ -256,6 +256,7 @@ def mixture_over_scales(prior, X, y, sigma, X_new):
 
 
 @pytest.mark.parametrize("prior", HIERARCHICAL, ids=lambda prior: prior.family)
+@pytest.mark.slow
 def test_laplace_with_unknown_prior_scales(linear, prior):
     """Normal approximations of the scales, not Monte Carlo, limit it: sds within 15 %, means within a third of one."""
     X, y, X_new, _ = linear
@@ -283,6 +284,7 @@ def test_laplace_of_a_network_with_unknown_prior_scales(prior):
 
 
 @pytest.mark.parametrize("engine", [bdl.ExactGP(), bdl.NUTS(100, 50, 1)], ids=["exact", "nuts"])
+@pytest.mark.slow
 def test_gp_samples_are_functions(engine):
     """Samples have the joint covariance of the closed form; nearly equal inputs get nearly equal values."""
     X, y = gp_data()

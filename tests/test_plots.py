@@ -86,6 +86,7 @@ def test_prediction_takes_its_label_from_pandas(linear):
     assert plots.prediction(linear.predict(), pd.DataFrame({"age": X[:, 0]})).get_xlabel() == "age"
 
 
+@pytest.mark.slow
 def test_prediction_of_two_targets_has_two_axes():
     post = fit(bdl.BNN(hidden=()), pd.DataFrame({"a": Y, "b": -2 * Y}))
     axes = plots.prediction(post.predict(), X[:, 0])
@@ -162,6 +163,7 @@ def test_calibration_of_classes_is_a_reliability_diagram(two, three, classes):
     assert ("True" if classes == 2 else "animal") in ax.get_ylabel()
 
 
+@pytest.mark.slow
 def test_trace_draws_a_line_per_chain(chains):
     """A linear model's coefficients are identified, so they are drawn."""
     axes = plots.trace(chains)
@@ -170,6 +172,7 @@ def test_trace_draws_a_line_per_chain(chains):
         np.testing.assert_array_equal(axes[3].lines[chain].get_ydata(), chains.samples["sigma"][chain])
 
 
+@pytest.mark.slow
 def test_of_a_network_function_values_are_drawn():
     post = fit(bdl.BNN(hidden=(2,)), Y)
     axes = plots.posterior(post)
@@ -216,6 +219,7 @@ def test_posterior_draws_whole_numbers_and_constants(chains):
     assert [line.get_xdata()[0] for line in constant.lines] == [1.0]
 
 
+@pytest.mark.slow
 def test_many_scalars_are_cut_and_the_picture_says_so():
     post = fit(bdl.BNN(hidden=(7,)), Y)
     axes = plots.posterior(post, ["layer0.weight"])

@@ -118,6 +118,7 @@ def test_samples_follow_the_mixture(case):
 
 
 @pytest.mark.parametrize("likelihood", [bdl.Bernoulli(), bdl.Categorical()], ids=["bernoulli", "categorical"])
+@pytest.mark.slow
 def test_classes(likelihood):
     labels = np.where(F > 0, "yes", "no")
     if isinstance(likelihood, bdl.Categorical):
@@ -174,6 +175,7 @@ def test_epistemic_part_grows_away_from_the_data():
     assert far.aleatoric[0] == pytest.approx(near.aleatoric[0], rel=1e-4) == pytest.approx(0.3, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_mixture_quantile_of_a_program_without_a_cdf_comes_from_samples():
     import numpyro
     import numpyro.distributions as dist
@@ -218,6 +220,7 @@ def test_class_predictions_say_what_to_ask_instead_of_a_mean():
     ],
     ids=["BNN by VI", "BNN by Laplace", "GP"],
 )
+@pytest.mark.slow
 def test_equal_specs_share_what_was_compiled(model, engine):
     """Cross-validation and grids predict from many fits of one model: only the first may compile."""
 

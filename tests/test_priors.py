@@ -146,6 +146,7 @@ def test_what_is_identified():
     assert deep.identified("sigma")
 
 
+@pytest.mark.slow
 def test_any_equinox_module():
     import equinox as eqx
 

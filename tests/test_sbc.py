@@ -67,6 +67,7 @@ class Broken(AbstractHamiltonian):
         return NUTS(**{f.name: getattr(self, f.name) for f in dataclasses.fields(self)}).kernel(Problem(squared))
 
 
+@pytest.mark.slow
 def test_a_broken_sampler_is_caught():
     with pytest.warns(UserWarning, match="NOT calibrated"):
         result = bdl.sbc(normal, np.zeros(6), engine=Broken(**SETTINGS), progress=False)

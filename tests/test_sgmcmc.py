@@ -300,6 +300,7 @@ def test_one_dimension_is_too_few_for_mclmc():
     [bdl.NUTS(300, 300, 4, start="pathfinder"), pytest.param(bdl.MCLMC(1000, 1000, 4), marks=pytest.mark.slow)],
     ids=["Pathfinder", "MCLMC"],
 )
+@pytest.mark.slow
 def test_blackjax(engine):
     """Unadjusted MCLMC is tuned to a bias that is small beside the posterior's sd, not beside Monte Carlo error."""
     _, _, _, ratio, shift = against_exact(engine, *simulated())

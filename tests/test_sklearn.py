@@ -132,6 +132,7 @@ def test_sample_y_of_labels(classifier):
     assert set(drawn.ravel()) == {"down", "up"}
 
 
+@pytest.mark.slow
 def test_several_targets(regressor):
     both = clone(REGRESSOR).fit(X, np.stack([Y, -Y], axis=1))
     assert both.predict(X).shape == (40, 2)
@@ -141,6 +142,7 @@ def test_several_targets(regressor):
 
 
 @pytest.mark.filterwarnings("ignore:Please use numpyro:DeprecationWarning")  # tinygp's
+@pytest.mark.slow
 def test_gaussian_process_has_one_target():
     estimator = BayesRegressor(bdl.GP(bdl.kernels.RBF(lengthscale=1.0)), engine=bdl.ExactGP())
     with pytest.warns(DataConversionWarning):

@@ -63,6 +63,7 @@ def test_evidence_gain_is_the_change_of_the_log_evidence():
     "structure",
     [pytest.param(s, marks=() if s in ("unstructured", "fan_in") else pytest.mark.slow) for s in (*STRUCTURES, "global")],
 )
+@pytest.mark.slow
 def test_what_grows_has_the_largest_gradients_by_autodiff(structure):
     X, y = regression()
     settings = {"allocation": "global"} if structure == "global" else {"structure": structure}
@@ -198,6 +199,7 @@ def test_the_report_counts_what_is_there():
     assert "exchanges" in repr(report)
 
 
+@pytest.mark.slow
 def test_rebudget_keeps_the_best():
     post = fitted()
     small = bdl.sparse.rebudget(post, 0.2)

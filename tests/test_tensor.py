@@ -232,6 +232,7 @@ def test_other_likelihoods_against_nuts(kind):
     assert abs(scores[0] - scores[1]) < 0.02
 
 
+@pytest.mark.slow
 def test_large_counts():
     """A rate of about 150: starts far from it go there, and what cannot be trusted is not called so."""
     rng = np.random.default_rng(0)
@@ -244,6 +245,7 @@ def test_large_counts():
     assert np.abs(post.predict(X).mean / rates - 1).mean() < 3 / np.sqrt(150)
 
 
+@pytest.mark.slow
 def test_predictions_of_draws_do_not_depend_on_batches():
     X, y, _ = grid_entries(40, (6, 6))
     post = bdl.fit(bdl.FunBaT(modes(), relevance=False), X, y, engine=bdl.NUTS(50, 20, 1), progress=False)
@@ -253,6 +255,7 @@ def test_predictions_of_draws_do_not_depend_on_batches():
     assert one[0] == one[2]
 
 
+@pytest.mark.slow
 def test_modes_may_have_any_name():
     X, y, _ = grid_entries(40, (6, 6))
     model = bdl.FunBaT(modes(names=("x", "y")))
