@@ -57,7 +57,8 @@ class MessagePassing(AbstractEngine):
         tolerance: stops when the bound of the best restart grows by less than this share over ten iterations.
         damping: weight of the old messages, 0 where none is needed.
         noise_damping: weight of the old noise variance.
-        anneal: iterations in which the noise stays at its start, so that factors find their shape first.
+        anneal: iterations in which the noise stays at its start, and binary data count several times, so that factors find
+            their shape first.
         learning_rate: of the hyperparameters.
         smoother: "sequential", "parallel" along each index, or "auto": parallel on accelerators.
 
@@ -177,7 +178,8 @@ class MessagePassing(AbstractEngine):
         def one(j: Any, carry: tuple) -> tuple:
             state, bounds = carry
             late = first + j >= self.anneal
-            state, bound = passes.iterate(state, late, late & learn)
+            emphasis = jnp.where(late, 1.0, passes.likelihood.emphasis)
+            state, bound = passes.iterate(state, late, late & learn, emphasis)
             return state, bounds.at[j].set(bound)
 
         return jax.lax.fori_loop(0, count, one, (state, jnp.zeros(BLOCK)))

@@ -168,16 +168,17 @@ class Passes:
         new = self.likelihood.sites(self.y, mean, variance, state.sigma)
         return jax.tree.map(lambda old, new: old + step * (new - old), state.sites, new)
 
-    def iterate(self, state: State, free: Any, learn: Any) -> tuple[State, Any]:
+    def iterate(self, state: State, free: Any, learn: Any, emphasis: Any = 1.0) -> tuple[State, Any]:
         """One iteration, and the bound after it.
 
         Args:
             state: of a restart.
             free: whether the scale of the likelihood is updated.
             learn: whether hyperparameters are.
+            emphasis: how many times the data count for the factors; the bound counts them once.
         """
         priors, pull = jax.vjp(self.priors, state.hyper)
-        state, divergence, slopes = self.through_modes(state, priors)
+        state, divergence, slopes = self.through_modes(state, priors, emphasis)
         mean, variance = self.entries(state)
         state = state._replace(sigma=jnp.where(free, self.scale(state, mean, variance), state.sigma))
         state = state._replace(sites=self.sites(state, mean, variance, 1.0 if self.likelihood.has_scale else SITE_STEP))
@@ -187,12 +188,13 @@ class Passes:
             state = self.learned(state, pull(slopes)[0], learn)
         return state, bound
 
-    def through_modes(self, state: State, priors: list) -> tuple[State, Any, list]:
+    def through_modes(self, state: State, priors: list, emphasis: Any) -> tuple[State, Any, list]:
         """All factors and the core once; their divergence from the prior; derivatives of the bound by the priors."""
         told, factors, places = list(state.told), list(state.factors), self.places()
+        sites = jax.tree.map(lambda part: emphasis * part, state.sites)
         divergence, slopes = jnp.zeros(()), list(priors)
         for k in self.order:
-            heard = self.form.heard(k, factors, state.core, places, *state.sites)
+            heard = self.form.heard(k, factors, state.core, places, *sites)
             told[k] = jax.tree.map(self.damped, told[k], self.with_known(heard, k))
             found = smoothed(priors[k], told[k][1], told[k][0], self.parallel)
             factors[k] = moments(found.mean, found.covariance)
@@ -201,7 +203,7 @@ class Passes:
         state = state._replace(told=told, factors=factors)
         if state.core is None:
             return state, divergence, slopes
-        heard = self.form.heard_by_core(factors, places, *state.sites)
+        heard = self.form.heard_by_core(factors, places, *sites)
         told_core = jax.tree.map(self.damped, state.told_core, self.with_known(heard, None))
         core, log_normalizer = tilted_normal(*told_core)
         return (
