@@ -1,0 +1,378 @@
+"""Variational autoencoders for collaborative filtering: Mult-VAE and Mult-DAE (Liang et al. 2018, arXiv:1802.05814).
+
+    z_u ~ p(z),   x_u ~ Multinomial(N_u, softmax f(z_u)),   q(z_u | x_u) = N(mu(x_u), diag sigma(x_u)^2)
+
+The model is a NumPyro program with a plate over users, the encoder its guide (`program.py`); training is that of `training.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import scipy.sparse
+from jax.tree_util import Partial
+
+from bayesdl.cells import DataError
+from bayesdl.recommend.base import AbstractRecommender, blocks
+from bayesdl.recommend.likelihoods import LIKELIHOODS
+from bayesdl.recommend.network import Network
+from bayesdl.recommend.objective import PRIORS, Objective, drawn, totals
+from bayesdl.recommend.rows import Entries, as_rows, entries, refuse_empty
+from bayesdl.recommend.split import HeldOut
+from bayesdl.recommend.training import PerUser, Trained, train
+from inference.keys import named
+from inference.progress import Bar, Silent
+
+REFINE_RATE = 0.02  # Adam's, of a user's own mean and log variance
+
+
+@dataclasses.dataclass(frozen=True)
+class UserPosterior:
+    """q(z | x) = N(mean, diag sd^2) of users.
+
+    Attributes:
+        mean: shape (users, latent).
+        sd: shape (users, latent).
+        likelihood_power: the power of the likelihood under which it is the posterior; a number, or one for each user.
+    """
+
+    mean: np.ndarray
+    sd: np.ndarray
+    likelihood_power: Any
+
+    def sample(self, n: int, seed: int = 0) -> np.ndarray:
+        """Draws, shape (n, users, latent)."""
+        return self.mean + self.sd * np.random.default_rng(seed).normal(size=(n, *self.mean.shape))
+
+
+class AbstractAutoencoder(AbstractRecommender):
+    """What Mult-VAE and Mult-DAE share; see these.
+
+    Attributes:
+        params_: weights of the best epoch.
+        beta_: of the best epoch.
+        history_: for each epoch its beta, loss and validation's score.
+        best_epoch_: from 1.
+    """
+
+    params_: dict
+    beta_: Any
+    history_: list[dict[str, float]]
+    best_epoch_: int
+
+    hidden: tuple[int, ...]
+    latent: int
+    likelihood: str
+    dropout: float
+    weight_decay: float
+    learning_rate: float
+    epochs: int
+    batch_size: int
+    item_block: int | None
+    seed: int
+    progress: bool
+
+    def objective(self) -> Objective:
+        """What is minimised, for the items of the fit."""
+        stochastic = isinstance(self, MultVAE)
+        network = Network(self.num_items_, tuple(self.hidden), self.latent, self.dropout, stochastic)
+        prior = self.prior if isinstance(self, MultVAE) else "normal"
+        return Objective(network, self.likelihood, prior, self.weight_decay, self.item_block)
+
+    def check(self) -> None:
+        """Refuses settings that have no meaning.
+
+        Raises:
+            ValueError: naming the setting.
+        """
+        name = type(self).__name__
+        if self.likelihood not in LIKELIHOODS:
+            raise ValueError(f"{name}(likelihood={self.likelihood!r}): expected one of {', '.join(LIKELIHOODS)}.")
+        if self.item_block is not None and self.likelihood != "multinomial":
+            raise ValueError(f"{name}(item_block={self.item_block}): only the multinomial likelihood is taken in blocks.")
+        for setting in ("latent", "epochs", "batch_size", *(["item_block"] if self.item_block is not None else [])):
+            value = getattr(self, setting)
+            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name}({setting}={value!r}): expected a whole number of at least 1.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"{name}(dropout={self.dropout!r}): expected a number with 0 <= dropout < 1.")
+        if not self.learning_rate > 0:
+            raise ValueError(f"{name}(learning_rate={self.learning_rate!r}): expected a number above zero.")
+
+    def fit(self, train: Any, validation: HeldOut | None = None, *, items: Any = None, item_features: Any = None) -> Self:
+        """Learns from users x items.
+
+        Args:
+            train: users x items, a scipy.sparse matrix of counts or ones.
+            validation: users whose held-out items choose the epoch and the temperature, from `strong_split`.
+            items: labels of the columns.
+            item_features: items x features; the decoder's rows are then around a linear function of them, so that items
+                without any entry can be scored (`with_items`).
+
+        Raises:
+            DataError: for bad values, or a matrix without entries.
+        """
+        self.check()
+        rows = as_rows(train)
+        refuse_empty(rows)
+        if self.likelihood in ("bernoulli", "gaussian") and (rows.data != 1).any():
+            raise DataError(f"likelihood={self.likelihood!r} takes ones for items chosen; got counts: use 'poisson', or X > 0.")
+        self.learned(rows, items)
+        key = jax.random.key(self.seed)
+        params = self.objective().init(named(key, "start")) | self.of_features(item_features, named(key, "features"))
+        found = self.trained(rows, params, validation, named(key, "training"))
+        self.params_, self.beta_ = jax.tree.map(np.asarray, found.params), found.beta
+        self.history_, self.best_epoch_ = found.history, found.epoch
+        if validation is not None:
+            self.calibrate(validation)
+        return self
+
+    def of_features(self, features: Any, key: jax.Array) -> dict[str, Any]:
+        """Parameters for features of the items."""
+        if features is None:
+            return {}
+        F = np.asarray(features, np.float32)
+        if F.ndim != 2 or len(F) != self.num_items_ or not np.isfinite(F).all():
+            raise DataError(f"item_features has shape {F.shape}, expected finite numbers with a row for each of {self.num_items_} items.")
+        width = self.objective().network.decoder[-1][0]
+        weight = 0.01 * jax.random.normal(key, (F.shape[1], width))
+        return {"features": jnp.asarray(F), "features.weight": weight, "features.bias": jnp.zeros(F.shape[1])}
+
+    def trained(self, rows: scipy.sparse.csr_array, params: dict, validation: HeldOut | None, key: jax.Array) -> Trained:
+        """The parameters that training finds."""
+
+        def score(params: dict) -> float:
+            self.params_ = params
+            return self.score(validation)  # type: ignore[arg-type]
+
+        return train(
+            self.objective(),
+            rows,
+            params,
+            beta=self.beta if isinstance(self, MultVAE) else 0.0,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            score=None if validation is None else score,
+            key=key,
+            progress=Bar() if self.progress else Silent(),
+        )
+
+    def code(self, x: Entries, refine_steps: int, power: Any = None) -> tuple[jax.Array, jax.Array]:
+        """Mean and log variance of users, optimised for so many steps from the encoder's answer."""
+        objective = self.objective()
+        code = encoded(objective, self.params_, x)
+        if not refine_steps or not objective.network.stochastic:
+            return code
+        return refined(objective, self.params_, code, x, self.weights(x, power), refine_steps, jax.random.key(self.seed))
+
+    def weights(self, x: Entries, power: Any) -> Any:
+        """Beta of each user of a batch, shape (b,)."""
+        if power is not None:
+            return jnp.full(len(x.present), 1 / power)
+        return self.beta_.share * totals(x) if isinstance(self.beta_, PerUser) else jnp.full(len(x.present), self.beta_)
+
+    def block_scores(self, rows: scipy.sparse.csr_array, refine_steps: int) -> Any:
+        if not refine_steps:
+            return scored(self.objective(), self.params_, entries(rows))
+        return decoded(self.objective(), self.params_, self.code(entries(rows), refine_steps)[0])
+
+    def block_draw(self, rows: scipy.sparse.csr_array, refine_steps: int) -> Partial:
+        objective = self.objective()
+        return Partial(drawer(objective.network), self.params_, *self.code(entries(rows), refine_steps))
+
+    def item_vectors(self) -> np.ndarray:
+        return np.asarray(self.objective().network.item_layer(self.params_)[0]).T
+
+    def with_items(self, item_features: Any, items: Any) -> Self:
+        """The same recommender with more items, whose scores come from their features alone.
+
+        Raises:
+            DataError: where the fit had no features of items, or the shapes do not match.
+        """
+        if "features" not in getattr(self, "params_", {}):
+            raise DataError("with_items needs a recommender that was fitted with item_features.")
+        F = np.asarray(item_features, np.float32)
+        labels = np.asarray(items)
+        if F.ndim != 2 or F.shape[1] != self.params_["features"].shape[1] or len(labels) != len(F):
+            raise DataError(
+                f"with_items: features of shape {F.shape} and {len(labels)} labels; expected (items, "
+                f"{self.params_['features'].shape[1]})."
+            )
+        other = dataclasses.replace(self)  # type: ignore[type-var]
+        for name in ("temperature_", "beta_", "history_", "best_epoch_"):
+            setattr(other, name, getattr(self, name))
+        last = f"decoder{len(self.objective().network.decoder) - 1}"
+        grown = {"features": (0, F), "encoder0.weight": (0, None), f"{last}.weight": (1, None), f"{last}.bias": (0, None)}
+        grown |= {"pseudo": (1, None)} if "pseudo" in self.params_ else {}
+        params = dict(self.params_)
+        for name, (axis, more) in grown.items():
+            shape = list(params[name].shape)
+            shape[axis] = len(F)
+            fill = -1e9 if name == "pseudo" else 0.0
+            params[name] = np.concatenate([params[name], np.full(shape, fill, np.float32) if more is None else more], axis)
+        other.params_, other.num_items_ = params, self.num_items_ + len(F)
+        other.items_ = np.concatenate([self.items_, labels])
+        return other
+
+
+@dataclasses.dataclass
+class MultVAE(AbstractAutoencoder):
+    """A variational autoencoder with a multinomial likelihood (Liang et al. 2018, arXiv:1802.05814).
+
+    Args:
+        hidden: widths of the encoder's hidden layers; the decoder has them in reverse.
+        latent: dimension of z.
+        likelihood: "multinomial", "bernoulli", "gaussian" or "poisson".
+        prior: of z: "normal"; "vamp", a mixture of what the encoder says of learned users; or "composite" (RecVAE).
+        beta: weight of KL(q || p): "auto" anneals and tracks the validation users, a number, `Anneal`, `PerUser`, or a function of
+            the share of the planned updates that is done. Below 1, a user's posterior is that under the likelihood to the power
+            1 / beta.
+        dropout: share of a user's entries that is dropped in training.
+        weight_decay: times the sum of squared weights.
+        learning_rate: Adam's.
+        epochs: passes over the users; the best on the validation users is kept.
+        batch_size: users of an update.
+        item_block: items whose scores are in memory at a time in training, for large catalogues; None for all.
+        seed: of weights, order, dropout and noise.
+        progress: whether a bar is shown.
+
+    Without validation users "auto" is `Anneal()`.
+
+    Example:
+        >>> import numpy as np, scipy.sparse
+        >>> X = scipy.sparse.random_array((200, 30), density=0.2, rng=0, data_sampler=lambda size: np.ones(size))
+        >>> model = MultVAE(hidden=(16,), latent=4, epochs=3, progress=False).fit(X)
+        >>> model.recommend(X[:2].tocsr(), k=3).items.shape
+        (2, 3)
+    """
+
+    hidden: tuple[int, ...] = (600,)
+    latent: int = 200
+    likelihood: str = "multinomial"
+    prior: str = "normal"
+    beta: Any = "auto"
+    dropout: float = 0.5
+    weight_decay: float = 0.0
+    learning_rate: float = 1e-3
+    epochs: int = 200
+    batch_size: int = 500
+    item_block: int | None = None
+    seed: int = 0
+    progress: bool = True
+
+    def check(self) -> None:
+        super().check()
+        if self.prior not in PRIORS:
+            raise ValueError(f"MultVAE(prior={self.prior!r}): expected one of {', '.join(PRIORS)}.")
+        known = self.beta == "auto" or isinstance(self.beta, PerUser) or callable(self.beta)
+        if not known and not (isinstance(self.beta, int | float) and self.beta >= 0):
+            raise ValueError(f"MultVAE(beta={self.beta!r}): expected 'auto', a number of at least 0, Anneal, PerUser or a function.")
+
+    def posterior(self, X: Any, *, refine_steps: int = 0, likelihood_power: float | None = None) -> UserPosterior:
+        """q(z | x) of users.
+
+        Args:
+            X: users x items.
+            refine_steps: steps of optimising each user's q from the encoder's answer.
+            likelihood_power: of the posterior that q approximates; None for that of training, 1 / beta. Another one needs steps.
+
+        Raises:
+            ValueError: for another power without steps.
+        """
+        if likelihood_power is not None and not refine_steps:
+            raise ValueError("posterior(likelihood_power=...): the encoder knows that of training; give refine_steps, such as 100.")
+        parts, powers = [], []
+        for users, part in blocks(self.rows(X)):
+            x, n = entries(part), users.stop - users.start
+            parts.append([np.asarray(leaf)[:n] for leaf in self.code(x, refine_steps, likelihood_power)])
+            with np.errstate(divide="ignore"):
+                powers.append(1 / np.asarray(self.weights(x, likelihood_power))[:n])
+        mean, log_variance = (np.concatenate(leaves) for leaves in zip(*parts, strict=True))
+        return UserPosterior(mean, np.exp(log_variance / 2), np.concatenate(powers))
+
+
+@dataclasses.dataclass
+class MultDAE(AbstractAutoencoder):
+    """A denoising autoencoder with a multinomial likelihood (Liang et al. 2018): the code is tanh, with no posterior.
+
+    Its intervals are of no width: what is not known of a user's taste is not in this model.
+
+    Args:
+        hidden: widths of the encoder's hidden layers before the code.
+        latent: width of the code.
+        likelihood: as of `MultVAE`.
+        dropout: share of a user's entries that is dropped in training.
+        weight_decay: times the sum of squared weights.
+        learning_rate: Adam's.
+        epochs: passes over the users; the best on the validation users is kept.
+        batch_size: users of an update.
+        item_block: as of `MultVAE`.
+        seed: of weights, order and dropout.
+        progress: whether a bar is shown.
+
+    Example:
+        >>> MultDAE(latent=100).weight_decay
+        2e-05
+    """
+
+    hidden: tuple[int, ...] = ()
+    latent: int = 200
+    likelihood: str = "multinomial"
+    dropout: float = 0.5
+    weight_decay: float = 2e-5
+    learning_rate: float = 1e-3
+    epochs: int = 200
+    batch_size: int = 500
+    item_block: int | None = None
+    seed: int = 0
+    progress: bool = True
+
+
+@functools.partial(jax.jit, static_argnames="objective")
+def encoded(objective: Objective, params: dict, x: Entries) -> tuple[jax.Array, jax.Array]:
+    return objective.network.encode(params, x)
+
+
+@functools.partial(jax.jit, static_argnames="objective")
+def decoded(objective: Objective, params: dict, z: jax.Array) -> jax.Array:
+    return objective.network.decode(params, z)
+
+
+@functools.partial(jax.jit, static_argnames="objective")
+def scored(objective: Objective, params: dict, x: Entries) -> jax.Array:
+    return objective.network.decode(params, objective.network.encode(params, x)[0])
+
+
+@functools.partial(jax.jit, static_argnames="objective")
+def refined(
+    objective: Objective, params: dict, code: tuple, x: Entries, beta: jax.Array, steps: Any, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Each user's mean and log variance after so many steps of Adam on the bound."""
+    optimizer = optax.adam(REFINE_RATE)
+
+    def loss(code: tuple, key: jax.Array) -> jax.Array:
+        return -objective.bound(params, code, x, beta, jax.random.normal(key, code[0].shape)).sum()
+
+    def step(i: Any, carry: tuple) -> tuple:
+        code, state = carry
+        updates, state = optimizer.update(jax.grad(loss)(code, jax.random.fold_in(key, i)), state)
+        return optax.apply_updates(code, updates), state
+
+    return jax.lax.fori_loop(0, steps, step, (code, optimizer.init(code)))[0]
+
+
+@functools.cache
+def drawer(network: Network) -> Any:
+    """Draws scores of a block of users from weights, means and log variances."""
+
+    def draw(params: dict, mean: jax.Array, log_variance: jax.Array, key: jax.Array) -> jax.Array:
+        return network.decode(params, drawn(key, mean, log_variance) if network.stochastic else mean)
+
+    return draw

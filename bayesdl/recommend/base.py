@@ -1,0 +1,302 @@
+"""What all recommenders share: scores in blocks of users, rankings with what they mean, and similar items.
+
+A recommender gives scores f of all items for any user's row, and draws of them under its posterior. The chance that the next item
+is i is softmax(f / T)_i over the items that may be recommended, with a temperature T that is fitted on validation users.
+"""
+
+from __future__ import annotations
+
+import abc
+import warnings
+from collections.abc import Iterator
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from jax.tree_util import Partial
+from scipy.optimize import minimize_scalar
+
+from bayesdl.cells import DataError
+from bayesdl.recommend.metrics import ndcg, ranked
+from bayesdl.recommend.metrics import hits as hits_of
+from bayesdl.recommend.recommendations import Recommendations
+from bayesdl.recommend.rows import as_rows
+from bayesdl.recommend.split import HeldOut
+from inference.keys import named
+
+BLOCK = 500  # users whose scores are in memory at a time
+SIZES = (1, 32, BLOCK)  # of blocks, each compiled once
+DRAWS = 100  # of the posterior, for probabilities and intervals
+STRATEGIES = ("mean", "thompson", "ucb")
+
+
+class NotFittedError(ValueError):
+    """The recommender was asked before it was fitted."""
+
+
+class AbstractRecommender(abc.ABC):
+    """A model of which items users choose, in scikit-learn's style: settings at the start, `fit`, then attributes with `_`.
+
+    Attributes:
+        num_items_: columns of the data it was fitted to.
+        items_: labels of the items, or their numbers.
+        temperature_: T of the probabilities.
+    """
+
+    num_items_: int
+    items_: np.ndarray
+    temperature_: float
+
+    @abc.abstractmethod
+    def fit(self, train: Any, validation: HeldOut | None = None, *, items: Any = None) -> Self:
+        """Learns from users x items."""
+
+    @abc.abstractmethod
+    def block_scores(self, rows: scipy.sparse.csr_array, refine_steps: int) -> np.ndarray:
+        """Scores of a block of users, shape (b, items)."""
+
+    @abc.abstractmethod
+    def block_draw(self, rows: scipy.sparse.csr_array, refine_steps: int) -> Partial:
+        """A function of a key that draws the scores of a block of users under the posterior, shape (b, items)."""
+
+    @abc.abstractmethod
+    def item_vectors(self) -> np.ndarray:
+        """What `similar_items` compares, shape (items, width)."""
+
+    def learned(self, rows: scipy.sparse.csr_array, items: Any) -> None:
+        """Remembers the items, to be called by `fit`.
+
+        Raises:
+            DataError: where there is not a label for each.
+        """
+        labels = np.arange(rows.shape[1]) if items is None else np.asarray(items)
+        if labels.shape != (rows.shape[1],):
+            raise DataError(f"items has shape {labels.shape}, expected one label for each of {rows.shape[1]} columns.")
+        self.num_items_, self.items_, self.temperature_ = rows.shape[1], labels, 1.0
+
+    def rows(self, X: Any) -> scipy.sparse.csr_array:
+        """Users' rows, checked against the fit; one row may be given alone."""
+        if not hasattr(self, "num_items_"):
+            raise NotFittedError(f"{type(self).__name__} is not fitted: call fit(train) first.")
+        if not scipy.sparse.issparse(X) and np.ndim(X) == 1:
+            X = np.asarray(X)[None]
+        return as_rows(X, self.num_items_)
+
+    def scores(self, X: Any, *, refine_steps: int = 0) -> Iterator[tuple[slice, np.ndarray]]:
+        """The scores of all items in blocks of users: pairs of the users' slice and an array (users of the block, items).
+
+        Args:
+            X: users x items, of old or new users; a row may be empty.
+            refine_steps: see `recommend`.
+        """
+        for users, part in blocks(self.rows(X)):
+            yield users, np.asarray(self.block_scores(part, refine_steps))[: users.stop - users.start]
+
+    def calibrate(self, validation: HeldOut) -> None:
+        """Fits the temperature: the held-out items' likelihood is largest."""
+        fold_in, held_out = self.rows(validation.fold_in), as_rows(validation.held_out, self.num_items_)
+        parts = []
+        for users, scores in self.scores(fold_in):
+            hidden = without(scores, fold_in[users])
+            parts.append((hidden, held_out[users].tocoo()))
+        spread = max(float(np.std(f[np.isfinite(f)])) for f, _ in parts)
+        if not held_out.nnz or spread == 0:
+            return
+
+        def loss(log_temperature: float) -> float:
+            total = 0.0
+            for f, y in parts:
+                law = jax.nn.log_softmax(jnp.asarray(f) / np.exp(log_temperature), axis=1)
+                chosen = np.asarray(law)[y.row, y.col]
+                total -= float((y.data * chosen)[np.isfinite(chosen)].sum())
+            return total
+
+        middle = np.log(spread)
+        found: Any = minimize_scalar(loss, bounds=(middle - 6, middle + 4), method="bounded")
+        self.temperature_ = float(np.exp(found.x))
+
+    def recommend(
+        self,
+        X: Any,
+        k: int = 20,
+        *,
+        exclude_seen: bool = True,
+        strategy: str = "mean",
+        refine_steps: int = 0,
+        candidates: Any = None,
+        level: float = 0.9,
+        seed: int = 0,
+    ) -> Recommendations:
+        """The k best items of each user.
+
+        Args:
+            X: users x items of any users, new ones too; a row may be empty.
+            k: number of items.
+            exclude_seen: whether items of the user's own row are left out.
+            strategy: "mean" ranks by the score at the posterior's mean, "thompson" by one draw of it, which explores, "ucb" by
+                the mean plus one standard deviation.
+            refine_steps: steps of optimising each user's posterior from the encoder's answer; zero takes that.
+            candidates: labels of the items that may be recommended, or None for all.
+            level: of the intervals.
+            seed: of the draws.
+
+        Raises:
+            DataError: for k above the number of candidates, or unknown candidates.
+        """
+        rows = self.rows(X)
+        allowed = self.allowed(candidates)
+        refuse_settings(k, int(allowed.sum()), strategy, level, refine_steps)
+        found: list[tuple] = []
+        key = jax.random.key(seed)
+        for users, part in blocks(rows):
+            blocked = masked(part, allowed, exclude_seen)
+            answer = self.block_recommended(part, blocked, k, strategy, refine_steps, jax.random.fold_in(key, users.start))
+            found.append([np.asarray(leaf)[: users.stop - users.start] for leaf in answer])
+        parts = [np.concatenate(leaves) for leaves in zip(*found, strict=True)] if found else empty(k)
+        answer = Recommendations.of(self.items_, *parts, level=level)
+        warn_of_seen(int((~answer.filled.all(1)).sum()))
+        return answer
+
+    def block_recommended(
+        self, rows: scipy.sparse.csr_array, blocked: np.ndarray, k: int, strategy: str, steps: int, key: jax.Array
+    ) -> tuple[Any, Any, Any]:
+        """Items and scores of a block, shape (b, k), and draws of the items' probabilities, (b, draws, k)."""
+        draw = self.block_draw(rows, steps)
+        if strategy == "mean":
+            ranking: Any = self.block_scores(rows, steps)
+        else:
+            ranking = (draw_once if strategy == "thompson" else upper)(draw, named(key, strategy))
+        hide = jnp.asarray(blocked)
+        scores, items = ranked(jnp.where(hide, -jnp.inf, jnp.asarray(ranking)), k)
+        return items, scores, drawn_probabilities(draw, named(key, "probabilities"), hide, items, self.temperature_)
+
+    def allowed(self, candidates: Any) -> np.ndarray:
+        """Which items may be recommended.
+
+        Raises:
+            DataError: for labels that no item has.
+        """
+        if candidates is None:
+            return np.ones(self.num_items_, bool)
+        labels = np.asarray(candidates)
+        unknown = labels[~np.isin(labels, self.items_)]
+        if len(unknown):
+            raise DataError(f"candidates: {unknown[0]!r} is not an item of the fit, whose items are {self.items_[:3]}, ...")
+        return np.isin(self.items_, labels)
+
+    def similar_items(self, item: Any, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+        """The k items most like this one, and the cosines of their vectors.
+
+        Raises:
+            DataError: for an item without a label here.
+        """
+        at = np.flatnonzero(self.items_ == item)
+        if not len(at):
+            raise DataError(f"{item!r} is not an item of the fit, whose items are {self.items_[:3]}, ...")
+        vectors = self.item_vectors()
+        norms = np.maximum(np.linalg.norm(vectors, axis=1), np.finfo(np.float32).tiny)
+        cosine = vectors @ vectors[at[0]] / norms / norms[at[0]]
+        order = np.argsort(-cosine, kind="stable")
+        order = order[order != at[0]][:k]
+        return self.items_[order], cosine[order]
+
+    def score(self, held: HeldOut, k: int = 100) -> float:
+        """Mean NDCG@k of held-out items."""
+        values = []
+        for users, scores in self.scores(held.fold_in):
+            seen = as_rows(held.fold_in)[users]
+            wanted = as_rows(held.held_out)[users]
+            items = np.asarray(ranked(jnp.asarray(without(scores, seen)), min(k, self.num_items_))[1])
+            values.append(ndcg(hits_of(items, wanted), np.diff(wanted.indptr), k))
+        return float(np.nanmean(np.concatenate(values)))
+
+
+@jax.jit
+def draw_once(draw: Partial, key: jax.Array) -> jax.Array:
+    return draw(key)
+
+
+@jax.jit
+def drawn_probabilities(draw: Partial, key: jax.Array, hide: jax.Array, items: jax.Array, temperature: float) -> jax.Array:
+    """Draws of the chance of being the next item among those that are not hidden, of these items, shape (b, draws, k)."""
+
+    def one(key: jax.Array) -> jax.Array:
+        law = jnp.where(hide, -jnp.inf, draw(key) / temperature)
+        total = jax.nn.logsumexp(law, axis=1, keepdims=True)
+        chosen = jnp.take_along_axis(law, items, axis=1)
+        return jnp.where(jnp.isfinite(chosen), jnp.exp(chosen - total), 0.0)
+
+    return jnp.swapaxes(jax.lax.map(one, jax.random.split(key, DRAWS)), 0, 1)
+
+
+@jax.jit
+def upper(draw: Partial, key: jax.Array) -> jax.Array:
+    """Mean plus one standard deviation of draws, shape (b, items)."""
+
+    def step(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
+        mean, squares, count = carry
+        f = draw(key)
+        new = mean + (f - mean) / count
+        return (new, squares + (f - mean) * (f - new), count + 1), None
+
+    first = draw(key)
+    zero = jnp.zeros_like(first)
+    (mean, squares, _), _ = jax.lax.scan(step, (zero, zero, jnp.ones(())), jax.random.split(key, DRAWS))
+    return mean + jnp.sqrt(squares / (DRAWS - 1))
+
+
+def blocks(rows: scipy.sparse.csr_array) -> Iterator[tuple[slice, scipy.sparse.csr_array]]:
+    """Slices of users, and their rows, filled up with empty ones to a number from a short list."""
+    for first in range(0, rows.shape[0], BLOCK):
+        part = rows[first : first + BLOCK]
+        count = part.shape[0]
+        size = next(size for size in SIZES if size >= count)
+        if size > count:
+            part = scipy.sparse.vstack([part, scipy.sparse.csr_array((size - count, part.shape[1]), dtype=part.dtype)], "csr")
+        yield slice(first, first + count), scipy.sparse.csr_array(part)
+
+
+def without(scores: np.ndarray, seen: scipy.sparse.csr_array) -> np.ndarray:
+    """Scores with minus infinity at what was seen."""
+    hidden = np.array(scores)
+    hidden[seen.tocoo().coords] = -np.inf
+    return hidden
+
+
+def masked(rows: scipy.sparse.csr_array, allowed: np.ndarray, exclude_seen: bool) -> np.ndarray:
+    """Which items each user is not to be given, shape (b, items)."""
+    blocked = np.repeat(~allowed[None], rows.shape[0], axis=0)
+    if exclude_seen:
+        blocked[rows.tocoo().coords] = True
+    return blocked
+
+
+def refuse_settings(k: int, candidates: int, strategy: str, level: float, refine_steps: int) -> None:
+    """Refuses what cannot be asked for.
+
+    Raises:
+        DataError: for k above the number of candidates.
+        ValueError: for other settings.
+    """
+    if not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1:
+        raise ValueError(f"recommend(k={k!r}): expected a whole number of at least 1.")
+    if k > candidates:
+        raise DataError(f"recommend(k={k}): there are {candidates} candidates; ask for at most so many.")
+    if strategy not in STRATEGIES:
+        raise ValueError(f"recommend(strategy={strategy!r}): expected one of {', '.join(STRATEGIES)}.")
+    if not 0 < level < 1:
+        raise ValueError(f"recommend(level={level!r}): expected a number with 0 < level < 1.")
+    if not isinstance(refine_steps, int | np.integer) or refine_steps < 0:
+        raise ValueError(f"recommend(refine_steps={refine_steps!r}): expected a whole number of at least 0.")
+
+
+def empty(k: int) -> list[np.ndarray]:
+    return [np.zeros((0, k), int), np.zeros((0, k)), np.zeros((0, DRAWS, k))]
+
+
+def warn_of_seen(count: int) -> None:
+    """Says that some users get fewer items than asked for."""
+    if count:
+        warnings.warn(f"{count} users have fewer unseen candidates than k: the rest of their rows is filled with -1.", stacklevel=4)

@@ -1,0 +1,116 @@
+"""A sum of the standardised scores of several recommenders, weighted as validation users say."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from jax.tree_util import Partial
+
+from bayesdl.recommend.base import AbstractRecommender, NotFittedError, without
+from bayesdl.recommend.metrics import hits, ndcg, ranked
+from bayesdl.recommend.rows import as_rows
+from bayesdl.recommend.split import HeldOut
+
+GRID = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # weights that are tried beside the first one's 1
+
+
+@dataclasses.dataclass
+class Blend(AbstractRecommender):
+    """A weighted sum of recommenders: each one's scores of a user are standardised over the items, then added.
+
+    Args:
+        members: recommenders; those that are not fitted yet are fitted with it.
+        weights: one for each member, or None to choose them on validation users, the first having 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from bayesdl.recommend import EASE, Popularity
+        >>> X = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1], [1, 0, 0]])
+        >>> Blend([EASE(l2=1.0), Popularity()], weights=(1.0, 0.5)).fit(X).weights_
+        (1.0, 0.5)
+    """
+
+    members: Sequence[AbstractRecommender]
+    weights: Sequence[float] | None = None
+
+    weights_: tuple[float, ...] = dataclasses.field(init=False, repr=False, compare=False)
+
+    def fit(self, train: Any, validation: HeldOut | None = None, *, items: Any = None) -> Self:
+        """Fits members that are not fitted, and chooses the weights with the best NDCG@100 one after the other.
+
+        Raises:
+            DataError: for bad values.
+            ValueError: without members, or where weights are to be chosen without validation users.
+        """
+        if len(self.members) < 2 or not all(isinstance(member, AbstractRecommender) for member in self.members):
+            raise ValueError(f"Blend(members={self.members!r}): expected two recommenders or more.")
+        if self.weights is None and validation is None:
+            raise ValueError("Blend: weights are chosen on validation users; give fit(train, validation=...) or weights=.")
+        if self.weights is not None and len(self.weights) != len(self.members):
+            raise ValueError(f"Blend: got {len(self.weights)} weights for {len(self.members)} members.")
+        rows = as_rows(train)
+        for member in self.members:
+            if not hasattr(member, "num_items_"):
+                member.fit(rows, validation, items=items)
+            if member.num_items_ != rows.shape[1]:
+                raise NotFittedError(f"A member was fitted to {member.num_items_} items, and these rows have {rows.shape[1]}.")
+        self.learned(rows, self.members[0].items_ if items is None else items)
+        self.weights_ = tuple(map(float, self.weights)) if self.weights is not None else self.chosen(validation)
+        if validation is not None:
+            self.calibrate(validation)
+        return self
+
+    def chosen(self, validation: Any) -> tuple[float, ...]:
+        """Weights by coordinate search over `GRID`."""
+        fold_in, held_out = self.rows(validation.fold_in), as_rows(validation.held_out, self.num_items_)
+        parts = [np.concatenate([standardised(f) for _, f in member.scores(fold_in)]) for member in self.members]
+        sizes = np.diff(held_out.indptr)
+
+        def score(weights: Sequence[float]) -> float:
+            total = without(sum(w * part for w, part in zip(weights, parts, strict=True)), fold_in)  # type: ignore[arg-type]
+            items = np.asarray(ranked(jnp.asarray(total), min(100, self.num_items_))[1])
+            return float(np.nanmean(ndcg(hits(items, held_out), sizes, 100)))
+
+        weights = [1.0] + [0.0] * (len(parts) - 1)
+        for place in range(1, len(parts)):
+            tried = [[*weights[:place], w, *weights[place + 1 :]] for w in GRID]
+            weights = max(tried, key=score)
+        return tuple(weights)
+
+    def block_scores(self, rows: scipy.sparse.csr_array, refine_steps: int) -> Any:
+        parts = [standardised(np.asarray(member.block_scores(rows, refine_steps))) for member in self.members]
+        return sum(w * part for w, part in zip(self.weights_, parts, strict=True))
+
+    def block_draw(self, rows: scipy.sparse.csr_array, refine_steps: int) -> Partial:
+        draws = tuple(member.block_draw(rows, refine_steps) for member in self.members)
+        centres = [np.asarray(member.block_scores(rows, refine_steps)) for member in self.members]
+        moments = tuple((f.mean(1, keepdims=True), spread(f)) for f in centres)
+        return Partial(blended_draw, draws, moments, self.weights_)
+
+    def item_vectors(self) -> np.ndarray:
+        parts = [member.item_vectors() for member in self.members]
+        scaled = [w * part / max(float(np.linalg.norm(part)), 1e-12) for w, part in zip(self.weights_, parts, strict=True)]
+        return np.concatenate(scaled, axis=1)
+
+
+def spread(f: np.ndarray) -> np.ndarray:
+    """Standard deviations of each user's scores, one where they are all equal."""
+    sd = f.std(1, keepdims=True)
+    return np.where(sd > 0, sd, 1.0)
+
+
+def standardised(f: np.ndarray) -> np.ndarray:
+    """Each user's scores with mean zero and standard deviation one."""
+    return (f - f.mean(1, keepdims=True)) / spread(f)
+
+
+def blended_draw(draws: tuple, moments: tuple, weights: tuple, key: jax.Array) -> jax.Array:
+    keys = jax.random.split(key, len(draws))
+    parts = zip(draws, moments, weights, keys, strict=True)
+    return sum(w * (draw(k) - m) / s for draw, (m, s), w, k in parts)  # type: ignore[return-value]

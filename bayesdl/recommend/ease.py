@@ -1,0 +1,106 @@
+"""EASE: a linear model of each item on all others, in closed form (Steck 2019, arXiv:1905.03375).
+
+    B_j = argmin |x_j - X b|^2 + lambda |b|^2  with  b_j = 0;   P = (X'X + lambda I)^-1,   B = I - P diag(P)^-1
+
+It is the regression of a Gaussian Markov random field with precision P (Steck 2019, NeurIPS), so the weights have a posterior:
+
+    B_j | X ~ N(mean, s_j^2 (P - P_.j P_j. / P_jj)),    s_j^2 = (1 / P_jj - lambda) / n
+
+and the score of item j for a user x that does not have it has mean x'B_j and variance s_j^2 (x'P x - (x'P_j)^2 / P_jj). n is the
+number of users; 1 / P_jj - lambda is the smallest penalised sum of squares.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+import scipy.sparse
+from jax.tree_util import Partial
+
+from bayesdl.recommend.base import AbstractRecommender
+from bayesdl.recommend.rows import as_rows, refuse_empty
+from bayesdl.recommend.split import HeldOut
+
+
+@dataclasses.dataclass
+class EASE(AbstractRecommender):
+    """A linear model of each item on all others, in closed form (Steck 2019, arXiv:1905.03375).
+
+    Args:
+        l2: lambda, the ridge penalty.
+
+    Attributes:
+        precision_: P, shape (items, items).
+        num_users_: n.
+
+    Example:
+        >>> import numpy as np
+        >>> model = EASE(l2=1.0).fit(np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1], [1, 0, 0]]))
+        >>> model.recommend(np.array([[1, 0, 0]]), k=1).items.tolist()
+        [[1]]
+    """
+
+    l2: float = 500.0
+
+    precision_: np.ndarray = dataclasses.field(init=False, repr=False, compare=False)
+    num_users_: int = dataclasses.field(init=False, repr=False, compare=False)
+
+    def fit(self, train: Any, validation: HeldOut | None = None, *, items: Any = None) -> Self:
+        """Learns from users x items, and the temperature from validation users.
+
+        Raises:
+            DataError: for bad values, or a matrix without entries.
+        """
+        if not self.l2 > 0:
+            raise ValueError(f"EASE(l2={self.l2!r}): expected a number above zero.")
+        rows = as_rows(train)
+        refuse_empty(rows)
+        self.learned(rows, items)
+        gram = (rows.T.astype(np.float64) @ rows.astype(np.float64)).toarray()
+        gram[np.diag_indices_from(gram)] += self.l2
+        self.precision_ = inverse(gram)
+        self.num_users_ = rows.shape[0]
+        if validation is not None:
+            self.calibrate(validation)
+        return self
+
+    @property
+    def weights(self) -> np.ndarray:
+        """B, shape (items, items); its diagonal is zero."""
+        B = -self.precision_ / np.diag(self.precision_)[None]
+        np.fill_diagonal(B, 0.0)
+        return B
+
+    def block_scores(self, rows: scipy.sparse.csr_array, refine_steps: int) -> np.ndarray:
+        return rows @ self.weights
+
+    def block_sds(self, rows: scipy.sparse.csr_array) -> np.ndarray:
+        """Posterior standard deviations of the scores, shape (b, items), for items that a user does not have."""
+        diagonal = np.diag(self.precision_)
+        noise = np.maximum(1 / diagonal - self.l2, 0) / self.num_users_
+        seen = rows @ self.precision_
+        whole = np.asarray(rows.multiply(seen).sum(1)).reshape(-1, 1)
+        return np.sqrt(noise[None] * np.maximum(whole - seen**2 / diagonal[None], 0))
+
+    def block_draw(self, rows: scipy.sparse.csr_array, refine_steps: int) -> Partial:
+        mean, sd = self.block_scores(rows, 0), self.block_sds(rows)
+        return Partial(normal_draw, jnp.asarray(mean, jnp.float32), jnp.asarray(sd, jnp.float32))
+
+    def item_vectors(self) -> np.ndarray:
+        return self.weights.T
+
+
+def normal_draw(mean: jax.Array, sd: jax.Array, key: jax.Array) -> jax.Array:
+    return mean + sd * jax.random.normal(key, mean.shape)
+
+
+def inverse(gram: np.ndarray) -> np.ndarray:
+    """Of a positive definite matrix, by its Cholesky factor, in its place."""
+    factor = scipy.linalg.cholesky(gram, lower=True, overwrite_a=True, check_finite=False)
+    found = scipy.linalg.lapack.dpotri(factor, lower=True, overwrite_c=True)[0]
+    return np.tril(found) + np.tril(found, -1).T

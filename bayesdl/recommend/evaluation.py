@@ -1,0 +1,82 @@
+"""Comparing recommenders on held-out users: means with standard errors, and paired differences."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+from bayesdl.recommend.base import AbstractRecommender, without
+from bayesdl.recommend.metrics import hits, ndcg, ranked, recall, standard_error
+from bayesdl.recommend.rows import as_rows
+from bayesdl.recommend.split import HeldOut
+
+METRICS = (("ndcg", 100), ("recall", 20), ("recall", 50))
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Metrics of each recommender on the same users.
+
+    Attributes:
+        values: by recommender, then by metric such as "ndcg@100", one for each user with held-out items.
+    """
+
+    values: Mapping[str, Mapping[str, np.ndarray]]
+
+    def table(self) -> Any:
+        """Means and standard errors, one row for each recommender."""
+        import pandas as pd
+
+        rows = {
+            name: {column: value for metric, v in of.items() for column, value in ((metric, v.mean()), (f"{metric} se", standard_error(v)))}
+            for name, of in self.values.items()
+        }
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+    def paired(self, first: str, second: str, metric: str = "ndcg@100") -> dict[str, float]:
+        """The mean difference first - second over users, its standard error, and the p-value of a paired t-test."""
+        difference = self.values[first][metric] - self.values[second][metric]
+        same = not np.any(difference)
+        p = 1.0 if same else float(stats.ttest_1samp(difference, 0.0).pvalue)
+        return {"difference": float(difference.mean()), "se": standard_error(difference), "p": p}
+
+    def __repr__(self) -> str:
+        return self.table().round(4).to_string()
+
+
+def evaluate(models: Mapping[str, AbstractRecommender] | AbstractRecommender, held: HeldOut, *, refine_steps: int = 0) -> Evaluation:
+    """NDCG@100, Recall@20 and Recall@50 of held-out items, those that were shown left out of the ranking.
+
+    Args:
+        models: recommenders by name, or one.
+        held: users to judge on; those without held-out items are left out.
+        refine_steps: as in `recommend`.
+
+    Example:
+        >>> import numpy as np
+        >>> from bayesdl.recommend import HeldOut, Popularity
+        >>> model = Popularity().fit(np.array([[1, 1, 0], [0, 1, 0]]))
+        >>> evaluate(model, HeldOut(np.array([[0, 1, 0]]), np.array([[1, 0, 0]]))).values["Popularity"]["ndcg@100"]
+        array([1.])
+    """
+    named = models if isinstance(models, Mapping) else {type(models).__name__: models}
+    return Evaluation({name: of_users(model, held, refine_steps) for name, model in named.items()})
+
+
+def of_users(model: AbstractRecommender, held: HeldOut, refine_steps: int) -> dict[str, np.ndarray]:
+    """Each metric of one recommender."""
+    fold_in, held_out = model.rows(held.fold_in), as_rows(held.held_out, model.num_items_)
+    deepest = min(max(k for _, k in METRICS), model.num_items_)
+    found = []
+    for users, scores in model.scores(fold_in, refine_steps=refine_steps):
+        items = np.asarray(ranked(jnp.asarray(without(scores, fold_in[users])), deepest)[1])
+        found.append(hits(items, held_out[users]))
+    hit, sizes = np.concatenate(found), np.diff(held_out.indptr)
+    kept = sizes > 0
+    functions = {"ndcg": ndcg, "recall": recall}
+    return {f"{name}@{k}": functions[name](hit[kept], sizes[kept], k) for name, k in METRICS}

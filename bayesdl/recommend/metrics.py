@@ -1,0 +1,53 @@
+"""Ranking metrics of held-out items, as in Liang et al. (2018), arXiv:1802.05814, for each user:
+
+    Recall@R = |top R that are held out| / min(R, |held out|)
+    NDCG@R   = sum_{r <= R} hit_r / log2(r + 1)  over its value where all hits come first
+
+Items are ranked by score; of equal scores the smaller index comes first.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+
+
+@functools.partial(jax.jit, static_argnames="k")
+def ranked(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """The k best scores of each row and their items, shape (b, k); equal scores by item."""
+    return jax.lax.top_k(scores, k)
+
+
+def hits(items: np.ndarray, held_out: scipy.sparse.csr_array) -> np.ndarray:
+    """Whether each ranked item of each user is held out, shape (b, k)."""
+    wanted = np.repeat(np.arange(held_out.shape[0], dtype=np.int64), np.diff(held_out.indptr)) * held_out.shape[1]
+    asked = np.arange(len(items), dtype=np.int64)[:, None] * held_out.shape[1] + items
+    return np.isin(asked, wanted + held_out.indices)
+
+
+def recall(hit: np.ndarray, sizes: np.ndarray, k: int) -> np.ndarray:
+    """Recall@k of users with held-out items, shape (b,); NaN without any.
+
+    Args:
+        hit: from `hits`, of at least k ranks.
+        sizes: numbers of held-out items.
+        k: ranks.
+    """
+    with np.errstate(invalid="ignore"):
+        return hit[:, :k].sum(1) / np.where(sizes > 0, np.minimum(k, sizes), np.nan)
+
+
+def ndcg(hit: np.ndarray, sizes: np.ndarray, k: int) -> np.ndarray:
+    """NDCG@k, as `recall`."""
+    discount = 1 / np.log2(np.arange(2, k + 2))
+    ideal = np.concatenate([[np.nan], np.cumsum(discount)])[np.minimum(sizes, k)]
+    return hit[:, :k] @ discount[: hit.shape[1]] / ideal
+
+
+def standard_error(values: np.ndarray) -> float:
+    """Of the mean of independent values."""
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")

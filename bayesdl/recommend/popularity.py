@@ -1,0 +1,67 @@
+"""How often items are chosen by all, with its posterior: the shares of items are Dirichlet given the counts.
+
+    p | counts ~ Dirichlet(counts + 1 / 2),    scores log E p
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from jax.tree_util import Partial
+
+from bayesdl.recommend.base import AbstractRecommender
+from bayesdl.recommend.rows import as_rows, refuse_empty
+from bayesdl.recommend.split import HeldOut
+
+PRIOR = 0.5  # Jeffreys' counts before the data
+
+
+@dataclasses.dataclass
+class Popularity(AbstractRecommender):
+    """The items that most users choose, the same for all: what any other recommender has to beat.
+
+    Attributes:
+        counts_: users' entries of each item.
+
+    Example:
+        >>> import numpy as np
+        >>> Popularity().fit(np.array([[1, 1, 0], [0, 1, 0]])).recommend(np.zeros((1, 3)), k=2).items.tolist()
+        [[1, 0]]
+    """
+
+    counts_: np.ndarray = dataclasses.field(init=False, repr=False, compare=False)
+
+    def fit(self, train: Any, validation: HeldOut | None = None, *, items: Any = None) -> Self:
+        """Counts; validation users give the temperature.
+
+        Raises:
+            DataError: for bad values, or a matrix without entries.
+        """
+        rows = as_rows(train)
+        refuse_empty(rows)
+        self.learned(rows, items)
+        self.counts_ = np.asarray(rows.sum(0)).ravel().astype(np.float64)
+        if validation is not None:
+            self.calibrate(validation)
+        return self
+
+    def block_scores(self, rows: scipy.sparse.csr_array, refine_steps: int) -> np.ndarray:
+        shares = np.log(self.counts_ + PRIOR) - np.log((self.counts_ + PRIOR).sum())
+        return np.repeat(shares[None].astype(np.float32), rows.shape[0], 0)
+
+    def block_draw(self, rows: scipy.sparse.csr_array, refine_steps: int) -> Partial:
+        return Partial(shares_draw, jnp.asarray(self.counts_ + PRIOR, jnp.float32), jnp.zeros((rows.shape[0], 1)))
+
+    def item_vectors(self) -> np.ndarray:
+        return self.counts_[:, None]
+
+
+def shares_draw(concentration: jax.Array, users: jax.Array, key: jax.Array) -> jax.Array:
+    """Logarithms of shares, one draw for all users, as they have them in common."""
+    shares = jnp.log(jax.random.gamma(key, concentration))
+    return users + jax.nn.log_softmax(shares)[None]

@@ -1,0 +1,118 @@
+"""Users as sparse rows of items: what is accepted, and batches of flat entries that a compiled function can take.
+
+A batch of b users is the list of its n nonzeros, (user in the batch, item, value), padded with zeros to a size from a short list,
+so that few programs are compiled. The matrix users x items is never allocated.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse
+
+from bayesdl.cells import DataError
+
+SMALLEST = 256  # entries of a padded batch
+
+
+class Entries(NamedTuple):
+    """The nonzeros of a batch of users, padded with zeros.
+
+    Attributes:
+        user: row in the batch, ascending, shape (n,).
+        item: shape (n,).
+        value: shape (n,).
+        present: one for each user of the batch, zero for rows that fill it up, shape (b,).
+    """
+
+    user: Any
+    item: Any
+    value: Any
+    present: Any
+
+
+def as_rows(X: Any, num_items: int | None = None) -> scipy.sparse.csr_array:
+    """Users x items in CSR form, sorted, without duplicates or stored zeros.
+
+    Args:
+        X: a scipy.sparse matrix or array, or a dense array of two axes.
+        num_items: how many columns are expected; None for any.
+
+    Raises:
+        DataError: for another kind of data, negative or non-finite values, or another number of items.
+    """
+    if not scipy.sparse.issparse(X):
+        X = np.asarray(X)
+        if X.dtype.kind not in "bifu" or X.ndim != 2:
+            raise DataError(
+                f"Got {X.dtype} of shape {X.shape}, expected users x items as a scipy.sparse matrix, or numbers with two axes."
+            )
+    rows = scipy.sparse.csr_array(X).astype(np.float32)
+    refuse_bad_values(rows)
+    stored = rows.nnz
+    rows.sum_duplicates()
+    if rows.nnz < stored:
+        warnings.warn(f"{stored - rows.nnz} entries stand for a user and an item that are there already: summed.", stacklevel=3)
+    rows.eliminate_zeros()
+    if num_items is not None and rows.shape[1] != num_items:
+        raise DataError(f"The rows have {rows.shape[1]} items, the fit has {num_items}: give the same columns.")
+    return rows
+
+
+def refuse_bad_values(rows: scipy.sparse.csr_array) -> None:
+    """Refuses values that are not counts or weights.
+
+    Raises:
+        DataError: with user and item of the first.
+    """
+    for bad, what in ((~np.isfinite(rows.data), "not finite"), (rows.data < 0, "negative")):
+        if bad.any():
+            at = int(bad.argmax())
+            user = int(np.searchsorted(rows.indptr, at, side="right")) - 1
+            raise DataError(
+                f"User {user}, item {rows.indices[at]}: the value {rows.data[at]} is {what}; expected counts or weights above "
+                "zero."
+            )
+
+
+def refuse_empty(rows: scipy.sparse.csr_array) -> None:
+    """Refuses a matrix to learn from that holds nothing.
+
+    Raises:
+        DataError: with its shape.
+    """
+    if not rows.nnz:
+        raise DataError(f"The matrix of shape {rows.shape} has no entry above zero: there is nothing to learn from.")
+
+
+def bucket(n: int) -> int:
+    """The smallest of 1, 1.25, 1.5 and 1.75 times a power of two that is not below n."""
+    size = SMALLEST
+    while 2 * size < n:
+        size *= 2
+    return next(size * quarter // 4 for quarter in (4, 5, 6, 7, 8) if size * quarter // 4 >= n)
+
+
+def stacked(rows: scipy.sparse.csr_array, order: np.ndarray, size: int) -> Entries:
+    """Batches of `size` users in this order, arrays with a leading axis over batches; the last is filled up with empty rows."""
+    users = len(order)
+    count = -(-users // size)
+    ordered = rows[order]
+    lengths = np.diff(ordered.indptr)
+    batch = np.repeat(np.arange(users) // size, lengths)
+    starts = ordered.indptr[: users : size]
+    place = np.arange(ordered.nnz) - starts[batch]
+    width = bucket(int(np.diff(np.append(starts, ordered.nnz)).max(initial=0)))
+    user = np.full((count, width), size - 1, np.int32)
+    item, value = np.zeros((count, width), np.int32), np.zeros((count, width), np.float32)
+    user[batch, place] = np.repeat(np.arange(users) % size, lengths)
+    item[batch, place], value[batch, place] = ordered.indices, ordered.data
+    present = (np.arange(count * size) < users).astype(np.float32).reshape(count, size)
+    return Entries(user, item, value, present)
+
+
+def entries(rows: scipy.sparse.csr_array) -> Entries:
+    """All rows as one batch."""
+    return Entries(*(leaf[0] for leaf in stacked(rows, np.arange(rows.shape[0]), rows.shape[0])))
