@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import scipy.sparse
 from jax.tree_util import Partial
 
 from bayesdl.cells import DataError
@@ -23,7 +22,7 @@ from bayesdl.recommend.base import AbstractRecommender, blocks
 from bayesdl.recommend.likelihoods import LIKELIHOODS
 from bayesdl.recommend.network import Network
 from bayesdl.recommend.objective import PRIORS, Objective, drawn, totals
-from bayesdl.recommend.rows import Entries, as_rows, entries, refuse_empty
+from bayesdl.recommend.rows import CSR, Entries, as_rows, entries, refuse_empty
 from bayesdl.recommend.split import HeldOut
 from bayesdl.recommend.training import PerUser, Trained, train
 from inference.keys import named
@@ -105,7 +104,7 @@ class AbstractAutoencoder(AbstractRecommender):
         if not self.learning_rate > 0:
             raise ValueError(f"{name}(learning_rate={self.learning_rate!r}): expected a number above zero.")
 
-    def fit(self, train: Any, validation: HeldOut | None = None, *, items: Any = None, item_features: Any = None) -> Self:
+    def fit(self, train: Any, validation: HeldOut | None = None, *, items: Any = None, item_features: Any = None) -> Any:
         """Learns from users x items.
 
         Args:
@@ -139,12 +138,14 @@ class AbstractAutoencoder(AbstractRecommender):
             return {}
         F = np.asarray(features, np.float32)
         if F.ndim != 2 or len(F) != self.num_items_ or not np.isfinite(F).all():
-            raise DataError(f"item_features has shape {F.shape}, expected finite numbers with a row for each of {self.num_items_} items.")
+            raise DataError(
+                f"item_features has shape {F.shape}, expected finite numbers with a row for each of {self.num_items_} items."
+            )
         width = self.objective().network.decoder[-1][0]
         weight = 0.01 * jax.random.normal(key, (F.shape[1], width))
         return {"features": jnp.asarray(F), "features.weight": weight, "features.bias": jnp.zeros(F.shape[1])}
 
-    def trained(self, rows: scipy.sparse.csr_array, params: dict, validation: HeldOut | None, key: jax.Array) -> Trained:
+    def trained(self, rows: CSR, params: dict, validation: HeldOut | None, key: jax.Array) -> Trained:
         """The parameters that training finds."""
 
         def score(params: dict) -> float:
@@ -178,19 +179,19 @@ class AbstractAutoencoder(AbstractRecommender):
             return jnp.full(len(x.present), 1 / power)
         return self.beta_.share * totals(x) if isinstance(self.beta_, PerUser) else jnp.full(len(x.present), self.beta_)
 
-    def block_scores(self, rows: scipy.sparse.csr_array, refine_steps: int) -> Any:
+    def block_scores(self, rows: CSR, refine_steps: int) -> Any:
         if not refine_steps:
             return scored(self.objective(), self.params_, entries(rows))
         return decoded(self.objective(), self.params_, self.code(entries(rows), refine_steps)[0])
 
-    def block_draw(self, rows: scipy.sparse.csr_array, refine_steps: int) -> Partial:
+    def block_draw(self, rows: CSR, refine_steps: int) -> Partial:
         objective = self.objective()
         return Partial(drawer(objective.network), self.params_, *self.code(entries(rows), refine_steps))
 
     def item_vectors(self) -> np.ndarray:
         return np.asarray(self.objective().network.item_layer(self.params_)[0]).T
 
-    def with_items(self, item_features: Any, items: Any) -> Self:
+    def with_items(self, item_features: Any, items: Any) -> Any:
         """The same recommender with more items, whose scores come from their features alone.
 
         Raises:
@@ -231,9 +232,9 @@ class MultVAE(AbstractAutoencoder):
         latent: dimension of z.
         likelihood: "multinomial", "bernoulli", "gaussian" or "poisson".
         prior: of z: "normal"; "vamp", a mixture of what the encoder says of learned users; or "composite" (RecVAE).
-        beta: weight of KL(q || p): "auto" anneals and tracks the validation users, a number, `Anneal`, `PerUser`, or a function of
-            the share of the planned updates that is done. Below 1, a user's posterior is that under the likelihood to the power
-            1 / beta.
+        beta: weight of KL(q || p): "auto" anneals and tracks the validation users, a number, `Anneal`, `PerUser`, or a function
+            of the share of the planned updates that is done. Below 1, a user's posterior is that under the likelihood to the
+            power 1 / beta.
         dropout: share of a user's entries that is dropped in training.
         weight_decay: times the sum of squared weights.
         learning_rate: Adam's.
@@ -273,7 +274,9 @@ class MultVAE(AbstractAutoencoder):
             raise ValueError(f"MultVAE(prior={self.prior!r}): expected one of {', '.join(PRIORS)}.")
         known = self.beta == "auto" or isinstance(self.beta, PerUser) or callable(self.beta)
         if not known and not (isinstance(self.beta, int | float) and self.beta >= 0):
-            raise ValueError(f"MultVAE(beta={self.beta!r}): expected 'auto', a number of at least 0, Anneal, PerUser or a function.")
+            raise ValueError(
+                f"MultVAE(beta={self.beta!r}): expected 'auto', a number of at least 0, Anneal, PerUser or a function."
+            )
 
     def posterior(self, X: Any, *, refine_steps: int = 0, likelihood_power: float | None = None) -> UserPosterior:
         """q(z | x) of users.
@@ -281,13 +284,15 @@ class MultVAE(AbstractAutoencoder):
         Args:
             X: users x items.
             refine_steps: steps of optimising each user's q from the encoder's answer.
-            likelihood_power: of the posterior that q approximates; None for that of training, 1 / beta. Another one needs steps.
+            likelihood_power: of the posterior that q approximates; None for that of training, 1 / beta. Another needs steps.
 
         Raises:
             ValueError: for another power without steps.
         """
         if likelihood_power is not None and not refine_steps:
-            raise ValueError("posterior(likelihood_power=...): the encoder knows that of training; give refine_steps, such as 100.")
+            raise ValueError(
+                "posterior(likelihood_power=...): the encoder knows that of training; give refine_steps, such as 100."
+            )
         parts, powers = [], []
         for users, part in blocks(self.rows(X)):
             x, n = entries(part), users.stop - users.start
@@ -341,7 +346,7 @@ def encoded(objective: Objective, params: dict, x: Entries) -> tuple[jax.Array, 
 
 
 @functools.partial(jax.jit, static_argnames="objective")
-def decoded(objective: Objective, params: dict, z: jax.Array) -> jax.Array:
+def decoded(objective: Objective, params: dict, z: Any) -> jax.Array:
     return objective.network.decode(params, z)
 
 
@@ -352,7 +357,7 @@ def scored(objective: Objective, params: dict, x: Entries) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames="objective")
 def refined(
-    objective: Objective, params: dict, code: tuple, x: Entries, beta: jax.Array, steps: Any, key: jax.Array
+    objective: Objective, params: dict, code: tuple, x: Entries, beta: Any, steps: Any, key: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Each user's mean and log variance after so many steps of Adam on the bound."""
     optimizer = optax.adam(REFINE_RATE)
@@ -372,7 +377,7 @@ def refined(
 def drawer(network: Network) -> Any:
     """Draws scores of a block of users from weights, means and log variances."""
 
-    def draw(params: dict, mean: jax.Array, log_variance: jax.Array, key: jax.Array) -> jax.Array:
+    def draw(params: dict, mean: Any, log_variance: Any, key: jax.Array) -> jax.Array:
         return network.decode(params, drawn(key, mean, log_variance) if network.stochastic else mean)
 
     return draw

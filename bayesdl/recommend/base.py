@@ -1,7 +1,7 @@
 """What all recommenders share: scores in blocks of users, rankings with what they mean, and similar items.
 
-A recommender gives scores f of all items for any user's row, and draws of them under its posterior. The chance that the next item
-is i is softmax(f / T)_i over the items that may be recommended, with a temperature T that is fitted on validation users.
+A recommender gives scores f of all items for any user's row, and draws of them under its posterior. The chance that the next
+item is i is softmax(f / T)_i over the items that may be recommended, with a temperature T that is fitted on validation users.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import warnings
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,10 @@ from jax.tree_util import Partial
 from scipy.optimize import minimize_scalar
 
 from bayesdl.cells import DataError
-from bayesdl.recommend.metrics import ndcg, ranked
 from bayesdl.recommend.metrics import hits as hits_of
+from bayesdl.recommend.metrics import ndcg, ranked
 from bayesdl.recommend.recommendations import Recommendations
-from bayesdl.recommend.rows import as_rows
+from bayesdl.recommend.rows import CSR, as_rows
 from bayesdl.recommend.split import HeldOut
 from inference.keys import named
 
@@ -50,22 +50,22 @@ class AbstractRecommender(abc.ABC):
     temperature_: float
 
     @abc.abstractmethod
-    def fit(self, train: Any, validation: HeldOut | None = None, *, items: Any = None) -> Self:
+    def fit(self, train: Any, validation: HeldOut | None = None, *, items: Any = None) -> Any:
         """Learns from users x items."""
 
     @abc.abstractmethod
-    def block_scores(self, rows: scipy.sparse.csr_array, refine_steps: int) -> np.ndarray:
+    def block_scores(self, rows: CSR, refine_steps: int) -> np.ndarray:
         """Scores of a block of users, shape (b, items)."""
 
     @abc.abstractmethod
-    def block_draw(self, rows: scipy.sparse.csr_array, refine_steps: int) -> Partial:
+    def block_draw(self, rows: CSR, refine_steps: int) -> Partial:
         """A function of a key that draws the scores of a block of users under the posterior, shape (b, items)."""
 
     @abc.abstractmethod
     def item_vectors(self) -> np.ndarray:
         """What `similar_items` compares, shape (items, width)."""
 
-    def learned(self, rows: scipy.sparse.csr_array, items: Any) -> None:
+    def learned(self, rows: CSR, items: Any) -> None:
         """Remembers the items, to be called by `fit`.
 
         Raises:
@@ -76,7 +76,7 @@ class AbstractRecommender(abc.ABC):
             raise DataError(f"items has shape {labels.shape}, expected one label for each of {rows.shape[1]} columns.")
         self.num_items_, self.items_, self.temperature_ = rows.shape[1], labels, 1.0
 
-    def rows(self, X: Any) -> scipy.sparse.csr_array:
+    def rows(self, X: Any) -> CSR:
         """Users' rows, checked against the fit; one row may be given alone."""
         if not hasattr(self, "num_items_"):
             raise NotFittedError(f"{type(self).__name__} is not fitted: call fit(train) first.")
@@ -148,7 +148,7 @@ class AbstractRecommender(abc.ABC):
         rows = self.rows(X)
         allowed = self.allowed(candidates)
         refuse_settings(k, int(allowed.sum()), strategy, level, refine_steps)
-        found: list[tuple] = []
+        found: list[list] = []
         key = jax.random.key(seed)
         for users, part in blocks(rows):
             blocked = masked(part, allowed, exclude_seen)
@@ -160,7 +160,7 @@ class AbstractRecommender(abc.ABC):
         return answer
 
     def block_recommended(
-        self, rows: scipy.sparse.csr_array, blocked: np.ndarray, k: int, strategy: str, steps: int, key: jax.Array
+        self, rows: CSR, blocked: np.ndarray, k: int, strategy: str, steps: int, key: jax.Array
     ) -> tuple[Any, Any, Any]:
         """Items and scores of a block, shape (b, k), and draws of the items' probabilities, (b, draws, k)."""
         draw = self.block_draw(rows, steps)
@@ -183,7 +183,7 @@ class AbstractRecommender(abc.ABC):
         labels = np.asarray(candidates)
         unknown = labels[~np.isin(labels, self.items_)]
         if len(unknown):
-            raise DataError(f"candidates: {unknown[0]!r} is not an item of the fit, whose items are {self.items_[:3]}, ...")
+            raise DataError(f"candidates: {unknown[0]} is not an item of the fit, whose items are {self.items_[:3]}, ...")
         return np.isin(self.items_, labels)
 
     def similar_items(self, item: Any, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
@@ -194,7 +194,7 @@ class AbstractRecommender(abc.ABC):
         """
         at = np.flatnonzero(self.items_ == item)
         if not len(at):
-            raise DataError(f"{item!r} is not an item of the fit, whose items are {self.items_[:3]}, ...")
+            raise DataError(f"{item} is not an item of the fit, whose items are {self.items_[:3]}, ...")
         vectors = self.item_vectors()
         norms = np.maximum(np.linalg.norm(vectors, axis=1), np.finfo(np.float32).tiny)
         cosine = vectors @ vectors[at[0]] / norms / norms[at[0]]
@@ -219,7 +219,7 @@ def draw_once(draw: Partial, key: jax.Array) -> jax.Array:
 
 
 @jax.jit
-def drawn_probabilities(draw: Partial, key: jax.Array, hide: jax.Array, items: jax.Array, temperature: float) -> jax.Array:
+def drawn_probabilities(draw: Partial, key: jax.Array, hide: Any, items: Any, temperature: Any) -> jax.Array:
     """Draws of the chance of being the next item among those that are not hidden, of these items, shape (b, draws, k)."""
 
     def one(key: jax.Array) -> jax.Array:
@@ -247,7 +247,7 @@ def upper(draw: Partial, key: jax.Array) -> jax.Array:
     return mean + jnp.sqrt(squares / (DRAWS - 1))
 
 
-def blocks(rows: scipy.sparse.csr_array) -> Iterator[tuple[slice, scipy.sparse.csr_array]]:
+def blocks(rows: CSR) -> Iterator[tuple[slice, CSR]]:
     """Slices of users, and their rows, filled up with empty ones to a number from a short list."""
     for first in range(0, rows.shape[0], BLOCK):
         part = rows[first : first + BLOCK]
@@ -258,14 +258,14 @@ def blocks(rows: scipy.sparse.csr_array) -> Iterator[tuple[slice, scipy.sparse.c
         yield slice(first, first + count), scipy.sparse.csr_array(part)
 
 
-def without(scores: np.ndarray, seen: scipy.sparse.csr_array) -> np.ndarray:
+def without(scores: np.ndarray, seen: CSR) -> np.ndarray:
     """Scores with minus infinity at what was seen."""
     hidden = np.array(scores)
     hidden[seen.tocoo().coords] = -np.inf
     return hidden
 
 
-def masked(rows: scipy.sparse.csr_array, allowed: np.ndarray, exclude_seen: bool) -> np.ndarray:
+def masked(rows: CSR, allowed: np.ndarray, exclude_seen: bool) -> np.ndarray:
     """Which items each user is not to be given, shape (b, items)."""
     blocked = np.repeat(~allowed[None], rows.shape[0], axis=0)
     if exclude_seen:
@@ -299,4 +299,6 @@ def empty(k: int) -> list[np.ndarray]:
 def warn_of_seen(count: int) -> None:
     """Says that some users get fewer items than asked for."""
     if count:
-        warnings.warn(f"{count} users have fewer unseen candidates than k: the rest of their rows is filled with -1.", stacklevel=4)
+        warnings.warn(
+            f"{count} users have fewer unseen candidates than k: the rest of their rows is filled with -1.", stacklevel=4
+        )

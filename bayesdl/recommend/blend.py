@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
 from jax.tree_util import Partial
 
 from bayesdl.recommend.base import AbstractRecommender, NotFittedError, without
 from bayesdl.recommend.metrics import hits, ndcg, ranked
-from bayesdl.recommend.rows import as_rows
+from bayesdl.recommend.rows import CSR, as_rows
 from bayesdl.recommend.split import HeldOut
 
 GRID = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # weights that are tried beside the first one's 1
@@ -41,7 +40,7 @@ class Blend(AbstractRecommender):
 
     weights_: tuple[float, ...] = dataclasses.field(init=False, repr=False, compare=False)
 
-    def fit(self, train: Any, validation: HeldOut | None = None, *, items: Any = None) -> Self:
+    def fit(self, train: Any, validation: HeldOut | None = None, *, items: Any = None) -> Any:
         """Fits members that are not fitted, and chooses the weights with the best NDCG@100 one after the other.
 
         Raises:
@@ -83,11 +82,11 @@ class Blend(AbstractRecommender):
             weights = max(tried, key=score)
         return tuple(weights)
 
-    def block_scores(self, rows: scipy.sparse.csr_array, refine_steps: int) -> Any:
+    def block_scores(self, rows: CSR, refine_steps: int) -> Any:
         parts = [standardised(np.asarray(member.block_scores(rows, refine_steps))) for member in self.members]
         return sum(w * part for w, part in zip(self.weights_, parts, strict=True))
 
-    def block_draw(self, rows: scipy.sparse.csr_array, refine_steps: int) -> Partial:
+    def block_draw(self, rows: CSR, refine_steps: int) -> Partial:
         draws = tuple(member.block_draw(rows, refine_steps) for member in self.members)
         centres = [np.asarray(member.block_scores(rows, refine_steps)) for member in self.members]
         moments = tuple((f.mean(1, keepdims=True), spread(f)) for f in centres)

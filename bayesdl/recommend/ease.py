@@ -6,14 +6,14 @@ It is the regression of a Gaussian Markov random field with precision P (Steck 2
 
     B_j | X ~ N(mean, s_j^2 (P - P_.j P_j. / P_jj)),    s_j^2 = (1 / P_jj - lambda) / n
 
-and the score of item j for a user x that does not have it has mean x'B_j and variance s_j^2 (x'P x - (x'P_j)^2 / P_jj). n is the
-number of users; 1 / P_jj - lambda is the smallest penalised sum of squares.
+and the score of item j for a user x that does not have it has mean x'B_j and variance s_j^2 (x'P x - (x'P_j)^2 / P_jj). n is
+the number of users; 1 / P_jj - lambda is the smallest penalised sum of squares.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ import scipy.sparse
 from jax.tree_util import Partial
 
 from bayesdl.recommend.base import AbstractRecommender
-from bayesdl.recommend.rows import as_rows, refuse_empty
+from bayesdl.recommend.rows import CSR, as_rows, refuse_empty
 from bayesdl.recommend.split import HeldOut
 
 
@@ -45,12 +45,12 @@ class EASE(AbstractRecommender):
         [[1]]
     """
 
-    l2: float = 500.0
+    l2: float | int = 500.0
 
     precision_: np.ndarray = dataclasses.field(init=False, repr=False, compare=False)
     num_users_: int = dataclasses.field(init=False, repr=False, compare=False)
 
-    def fit(self, train: Any, validation: HeldOut | None = None, *, items: Any = None) -> Self:
+    def fit(self, train: Any, validation: HeldOut | None = None, *, items: Any = None) -> Any:
         """Learns from users x items, and the temperature from validation users.
 
         Raises:
@@ -76,10 +76,10 @@ class EASE(AbstractRecommender):
         np.fill_diagonal(B, 0.0)
         return B
 
-    def block_scores(self, rows: scipy.sparse.csr_array, refine_steps: int) -> np.ndarray:
+    def block_scores(self, rows: CSR, refine_steps: int) -> np.ndarray:
         return rows @ self.weights
 
-    def block_sds(self, rows: scipy.sparse.csr_array) -> np.ndarray:
+    def block_sds(self, rows: CSR) -> np.ndarray:
         """Posterior standard deviations of the scores, shape (b, items), for items that a user does not have."""
         diagonal = np.diag(self.precision_)
         noise = np.maximum(1 / diagonal - self.l2, 0) / self.num_users_
@@ -87,7 +87,7 @@ class EASE(AbstractRecommender):
         whole = np.asarray(rows.multiply(seen).sum(1)).reshape(-1, 1)
         return np.sqrt(noise[None] * np.maximum(whole - seen**2 / diagonal[None], 0))
 
-    def block_draw(self, rows: scipy.sparse.csr_array, refine_steps: int) -> Partial:
+    def block_draw(self, rows: CSR, refine_steps: int) -> Partial:
         mean, sd = self.block_scores(rows, 0), self.block_sds(rows)
         return Partial(normal_draw, jnp.asarray(mean, jnp.float32), jnp.asarray(sd, jnp.float32))
 
@@ -95,12 +95,13 @@ class EASE(AbstractRecommender):
         return self.weights.T
 
 
-def normal_draw(mean: jax.Array, sd: jax.Array, key: jax.Array) -> jax.Array:
+def normal_draw(mean: Any, sd: Any, key: jax.Array) -> jax.Array:
     return mean + sd * jax.random.normal(key, mean.shape)
 
 
 def inverse(gram: np.ndarray) -> np.ndarray:
     """Of a positive definite matrix, by its Cholesky factor, in its place."""
     factor = scipy.linalg.cholesky(gram, lower=True, overwrite_a=True, check_finite=False)
-    found = scipy.linalg.lapack.dpotri(factor, lower=True, overwrite_c=True)[0]
+    dpotri: Any = scipy.linalg.get_lapack_funcs("potri", (factor,))
+    found = dpotri(factor, lower=True, overwrite_c=True)[0]
     return np.tril(found) + np.tril(found, -1).T

@@ -33,7 +33,11 @@ class Evaluation:
         import pandas as pd
 
         rows = {
-            name: {column: value for metric, v in of.items() for column, value in ((metric, v.mean()), (f"{metric} se", standard_error(v)))}
+            name: {
+                column: value
+                for metric, v in of.items()
+                for column, value in ((metric, v.mean()), (f"{metric} se", standard_error(v)))
+            }
             for name, of in self.values.items()
         }
         return pd.DataFrame.from_dict(rows, orient="index")
@@ -42,14 +46,17 @@ class Evaluation:
         """The mean difference first - second over users, its standard error, and the p-value of a paired t-test."""
         difference = self.values[first][metric] - self.values[second][metric]
         same = not np.any(difference)
-        p = 1.0 if same else float(stats.ttest_1samp(difference, 0.0).pvalue)
+        test: Any = stats.ttest_1samp(difference, 0.0)
+        p = 1.0 if same else float(test.pvalue)
         return {"difference": float(difference.mean()), "se": standard_error(difference), "p": p}
 
     def __repr__(self) -> str:
         return self.table().round(4).to_string()
 
 
-def evaluate(models: Mapping[str, AbstractRecommender] | AbstractRecommender, held: HeldOut, *, refine_steps: int = 0) -> Evaluation:
+def evaluate(
+    models: Mapping[str, AbstractRecommender] | AbstractRecommender, held: HeldOut, *, refine_steps: int = 0
+) -> Evaluation:
     """NDCG@100, Recall@20 and Recall@50 of held-out items, those that were shown left out of the ranking.
 
     Args:

@@ -11,6 +11,7 @@ Reference: Liang et al. (2018), arXiv:1802.05814, equations 2 to 4.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,29 +21,29 @@ from bayesdl.recommend.rows import Entries
 UNSEEN = 0.1  # confidence that an item without an entry was seen and not wanted
 
 
-def multinomial(f: jax.Array, x: Entries) -> jax.Array:
+def multinomial(f: Any, x: Entries) -> jax.Array:
     return of_entries(x.value * f[x.user, x.item], x) - of_entries(x.value, x) * jax.nn.logsumexp(f, axis=1)
 
 
-def bernoulli(f: jax.Array, x: Entries) -> jax.Array:
+def bernoulli(f: Any, x: Entries) -> jax.Array:
     return of_entries(jnp.sign(x.value) * f[x.user, x.item], x) - jax.nn.softplus(f).sum(1)
 
 
-def gaussian(f: jax.Array, x: Entries) -> jax.Array:
+def gaussian(f: Any, x: Entries) -> jax.Array:
     here, there = f[x.user, x.item], jnp.sign(x.value)
     return -of_entries(there * ((1 - here) ** 2 - UNSEEN * here**2), x) / 2 - UNSEEN * (f**2).sum(1) / 2
 
 
-def poisson(f: jax.Array, x: Entries) -> jax.Array:
+def poisson(f: Any, x: Entries) -> jax.Array:
     return of_entries(x.value * f[x.user, x.item], x) - jnp.exp(f).sum(1)
 
 
-def of_entries(values: jax.Array, x: Entries) -> jax.Array:
+def of_entries(values: Any, x: Entries) -> jax.Array:
     """Sums of the entries of each user."""
     return jax.ops.segment_sum(values, x.user, len(x.present), indices_are_sorted=True)
 
 
-def multinomial_in_blocks(h: jax.Array, weight: jax.Array, bias: jax.Array, x: Entries, size: int) -> jax.Array:
+def multinomial_in_blocks(h: Any, weight: Any, bias: Any, x: Entries, size: int) -> jax.Array:
     """The multinomial of f = h W + b with the scores of only `size` items at a time in memory; exact.
 
     Args:

@@ -9,20 +9,22 @@ Items are ranked by score; of equal scores the smaller index comes first.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
+
+from bayesdl.recommend.rows import CSR
 
 
 @functools.partial(jax.jit, static_argnames="k")
-def ranked(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+def ranked(scores: Any, k: int) -> tuple[jax.Array, jax.Array]:
     """The k best scores of each row and their items, shape (b, k); equal scores by item."""
-    return jax.lax.top_k(scores, k)
+    values, items = jax.lax.top_k(scores, k)
+    return values, items
 
 
-def hits(items: np.ndarray, held_out: scipy.sparse.csr_array) -> np.ndarray:
+def hits(items: np.ndarray, held_out: CSR) -> np.ndarray:
     """Whether each ranked item of each user is held out, shape (b, k)."""
     wanted = np.repeat(np.arange(held_out.shape[0], dtype=np.int64), np.diff(held_out.indptr)) * held_out.shape[1]
     asked = np.arange(len(items), dtype=np.int64)[:, None] * held_out.shape[1] + items

@@ -74,7 +74,7 @@ class Network:
         h = summed(normalised(x, self.dropout, key), params["encoder0.weight"]) + params["encoder0.bias"][None]
         return self.encode_from(params, h)
 
-    def encode_from(self, params: dict, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def encode_from(self, params: dict, h: Any) -> tuple[jax.Array, jax.Array]:
         """The same from what the first layer gives."""
         for layer in range(1, len(self.encoder)):
             h = jnp.tanh(h) @ params[f"encoder{layer}.weight"] + params[f"encoder{layer}.bias"][None]
@@ -82,7 +82,7 @@ class Network:
             return jnp.tanh(h), jnp.zeros_like(h)
         return h[:, : self.latent], h[:, self.latent :]
 
-    def last_hidden(self, params: dict, z: jax.Array) -> jax.Array:
+    def last_hidden(self, params: dict, z: Any) -> jax.Array:
         """What the last layer of the decoder sees, shape (b, width)."""
         for layer in range(len(self.decoder) - 1):
             z = jnp.tanh(z @ params[f"decoder{layer}.weight"] + params[f"decoder{layer}.bias"][None])
@@ -97,7 +97,7 @@ class Network:
             bias = bias + params["features"] @ params["features.bias"]
         return weight, bias
 
-    def decode(self, params: dict, z: jax.Array) -> jax.Array:
+    def decode(self, params: dict, z: Any) -> jax.Array:
         """Scores of all items, shape (b, items)."""
         weight, bias = self.item_layer(params)
         return self.last_hidden(params, z) @ weight + bias[None]
@@ -113,7 +113,7 @@ def normalised(x: Entries, dropout: float, key: jax.Array | None) -> Entries:
     return x._replace(value=value)
 
 
-def summed(x: Entries, weight: jax.Array) -> jax.Array:
+def summed(x: Entries, weight: Any) -> jax.Array:
     """The product of the batch with a matrix (items, width)."""
     if len(x.value) > DENSE * len(x.present) * len(weight):
         return dense(x, len(weight)) @ weight

@@ -1,21 +1,20 @@
 """How often items are chosen by all, with its posterior: the shares of items are Dirichlet given the counts.
 
-    p | counts ~ Dirichlet(counts + 1 / 2),    scores log E p
+p | counts ~ Dirichlet(counts + 1 / 2),    scores log E p
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
 from jax.tree_util import Partial
 
 from bayesdl.recommend.base import AbstractRecommender
-from bayesdl.recommend.rows import as_rows, refuse_empty
+from bayesdl.recommend.rows import CSR, as_rows, refuse_empty
 from bayesdl.recommend.split import HeldOut
 
 PRIOR = 0.5  # Jeffreys' counts before the data
@@ -36,7 +35,7 @@ class Popularity(AbstractRecommender):
 
     counts_: np.ndarray = dataclasses.field(init=False, repr=False, compare=False)
 
-    def fit(self, train: Any, validation: HeldOut | None = None, *, items: Any = None) -> Self:
+    def fit(self, train: Any, validation: HeldOut | None = None, *, items: Any = None) -> Any:
         """Counts; validation users give the temperature.
 
         Raises:
@@ -50,18 +49,18 @@ class Popularity(AbstractRecommender):
             self.calibrate(validation)
         return self
 
-    def block_scores(self, rows: scipy.sparse.csr_array, refine_steps: int) -> np.ndarray:
+    def block_scores(self, rows: CSR, refine_steps: int) -> np.ndarray:
         shares = np.log(self.counts_ + PRIOR) - np.log((self.counts_ + PRIOR).sum())
         return np.repeat(shares[None].astype(np.float32), rows.shape[0], 0)
 
-    def block_draw(self, rows: scipy.sparse.csr_array, refine_steps: int) -> Partial:
+    def block_draw(self, rows: CSR, refine_steps: int) -> Partial:
         return Partial(shares_draw, jnp.asarray(self.counts_ + PRIOR, jnp.float32), jnp.zeros((rows.shape[0], 1)))
 
     def item_vectors(self) -> np.ndarray:
         return self.counts_[:, None]
 
 
-def shares_draw(concentration: jax.Array, users: jax.Array, key: jax.Array) -> jax.Array:
+def shares_draw(concentration: Any, users: Any, key: jax.Array) -> jax.Array:
     """Logarithms of shares, one draw for all users, as they have them in common."""
     shares = jnp.log(jax.random.gamma(key, concentration))
     return users + jax.nn.log_softmax(shares)[None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Recommendations:
     level: float
 
     @classmethod
-    def of(cls, labels: np.ndarray, places: np.ndarray, scores: np.ndarray, draws: np.ndarray, level: float) -> Self:
+    def of(cls, labels: np.ndarray, places: np.ndarray, scores: np.ndarray, draws: np.ndarray, level: float) -> Any:
         """From the items' numbers, their scores, and draws of their probabilities."""
         tail = (1 - level) / 2
         if len(draws):
@@ -74,4 +74,5 @@ class Recommendations:
 
     def __repr__(self) -> str:
         users, k = self.items.shape
-        return f"Recommendations({k} items for {users} users; to_pandas() lists them)\n{self.to_pandas().head(k).to_string(index=False)}"
+        first = self.to_pandas().head(k).to_string(index=False)
+        return f"Recommendations({k} items for {users} users; to_pandas() lists them)\n{first}"

@@ -1,7 +1,7 @@
 """Users as sparse rows of items: what is accepted, and batches of flat entries that a compiled function can take.
 
-A batch of b users is the list of its n nonzeros, (user in the batch, item, value), padded with zeros to a size from a short list,
-so that few programs are compiled. The matrix users x items is never allocated.
+A batch of b users is the list of its n nonzeros, (user in the batch, item, value), padded with zeros to a size from a short
+list, so that few programs are compiled. The matrix users x items is never allocated.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import scipy.sparse
 
 from bayesdl.cells import DataError
 
+CSR = Any  # a scipy.sparse.csr_array, whose shape type checkers do not know
 SMALLEST = 256  # entries of a padded batch
 
 
@@ -33,7 +34,7 @@ class Entries(NamedTuple):
     present: Any
 
 
-def as_rows(X: Any, num_items: int | None = None) -> scipy.sparse.csr_array:
+def as_rows(X: Any, num_items: int | None = None) -> CSR:
     """Users x items in CSR form, sorted, without duplicates or stored zeros.
 
     Args:
@@ -49,9 +50,9 @@ def as_rows(X: Any, num_items: int | None = None) -> scipy.sparse.csr_array:
             raise DataError(
                 f"Got {X.dtype} of shape {X.shape}, expected users x items as a scipy.sparse matrix, or numbers with two axes."
             )
-    rows = scipy.sparse.csr_array(X).astype(np.float32)
+    rows: Any = scipy.sparse.csr_array(X).astype(np.float32)
     refuse_bad_values(rows)
-    stored = rows.nnz
+    stored = X.nnz if scipy.sparse.issparse(X) else rows.nnz
     rows.sum_duplicates()
     if rows.nnz < stored:
         warnings.warn(f"{stored - rows.nnz} entries stand for a user and an item that are there already: summed.", stacklevel=3)
@@ -61,7 +62,7 @@ def as_rows(X: Any, num_items: int | None = None) -> scipy.sparse.csr_array:
     return rows
 
 
-def refuse_bad_values(rows: scipy.sparse.csr_array) -> None:
+def refuse_bad_values(rows: CSR) -> None:
     """Refuses values that are not counts or weights.
 
     Raises:
@@ -77,7 +78,7 @@ def refuse_bad_values(rows: scipy.sparse.csr_array) -> None:
             )
 
 
-def refuse_empty(rows: scipy.sparse.csr_array) -> None:
+def refuse_empty(rows: CSR) -> None:
     """Refuses a matrix to learn from that holds nothing.
 
     Raises:
@@ -95,14 +96,14 @@ def bucket(n: int) -> int:
     return next(size * quarter // 4 for quarter in (4, 5, 6, 7, 8) if size * quarter // 4 >= n)
 
 
-def stacked(rows: scipy.sparse.csr_array, order: np.ndarray, size: int) -> Entries:
+def stacked(rows: CSR, order: np.ndarray, size: int) -> Entries:
     """Batches of `size` users in this order, arrays with a leading axis over batches; the last is filled up with empty rows."""
     users = len(order)
     count = -(-users // size)
     ordered = rows[order]
     lengths = np.diff(ordered.indptr)
     batch = np.repeat(np.arange(users) // size, lengths)
-    starts = ordered.indptr[: users : size]
+    starts = ordered.indptr[:users:size]
     place = np.arange(ordered.nnz) - starts[batch]
     width = bucket(int(np.diff(np.append(starts, ordered.nnz)).max(initial=0)))
     user = np.full((count, width), size - 1, np.int32)
@@ -113,6 +114,6 @@ def stacked(rows: scipy.sparse.csr_array, order: np.ndarray, size: int) -> Entri
     return Entries(user, item, value, present)
 
 
-def entries(rows: scipy.sparse.csr_array) -> Entries:
+def entries(rows: CSR) -> Entries:
     """All rows as one batch."""
     return Entries(*(leaf[0] for leaf in stacked(rows, np.arange(rows.shape[0]), rows.shape[0])))

@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse
 
 from bayesdl.cells import DataError
+from bayesdl.recommend.rows import CSR
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +32,8 @@ class HeldOut:
     def __post_init__(self) -> None:
         if np.shape(self.fold_in) != np.shape(self.held_out):
             raise DataError(
-                f"HeldOut: fold_in has shape {np.shape(self.fold_in)} and held_out {np.shape(self.held_out)}; expected the same "
-                "users and items."
+                f"HeldOut: fold_in has shape {np.shape(self.fold_in)} and held_out {np.shape(self.held_out)}; expected the "
+                "same users and items."
             )
 
     def __repr__(self) -> str:
@@ -53,7 +54,7 @@ class Split:
         dropped: events of held-out users with items that no training user has.
     """
 
-    train: scipy.sparse.csr_array
+    train: CSR
     validation: HeldOut
     test: HeldOut
     users: np.ndarray
@@ -132,7 +133,7 @@ def strong_split(
         known = here & np.isin(items, columns)
         dropped += int(here.sum() - known.sum())
         parts.append(hidden_share(users[known], items[known], group, columns, share, seed))
-    return Split(train, *parts, names[:first], columns, dropped)
+    return Split(train, parts[0], parts[1], names[:first], columns, dropped)
 
 
 def first_seen(labels: np.ndarray) -> np.ndarray:
@@ -141,7 +142,7 @@ def first_seen(labels: np.ndarray) -> np.ndarray:
     return distinct[np.argsort(at)]
 
 
-def matrix(users: np.ndarray, items: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> scipy.sparse.csr_array:
+def matrix(users: np.ndarray, items: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> CSR:
     """Events as ones, users and items in the order of these labels."""
     at = (places(users, rows), places(items, columns))
     found = scipy.sparse.csr_array((np.ones(len(users), np.float32), at), shape=(len(rows), len(columns)))

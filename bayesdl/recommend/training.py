@@ -11,10 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import scipy.sparse
 
 from bayesdl.recommend.objective import Objective, totals
-from bayesdl.recommend.rows import Entries, stacked
+from bayesdl.recommend.rows import CSR, Entries, stacked
 from inference.keys import named
 from inference.progress import AbstractProgress
 
@@ -30,8 +29,8 @@ class Anneal:
         0.1
     """
 
-    cap: float = 0.2
-    until: float = 0.85
+    cap: float | int = 0.2
+    until: float | int = 0.85
 
     def __post_init__(self) -> None:
         if not self.cap >= 0 or not 0 < self.until <= 1:
@@ -50,7 +49,7 @@ class PerUser:
         0.005
     """
 
-    share: float = 0.005
+    share: float | int = 0.005
 
 
 @dataclasses.dataclass
@@ -78,7 +77,7 @@ def epoch(
     carry: tuple,
     old: dict,
     batches: Entries,
-    betas: jax.Array,
+    betas: Any,
     key: jax.Array,
 ) -> tuple[tuple, jax.Array]:
     """One pass over the batches; gives parameters and optimiser state, and the mean loss."""
@@ -97,6 +96,9 @@ def epoch(
     return carry, losses.mean()
 
 
+FASTER = 0.3  # where "auto" would end; Adam needs most of the updates before more than that could be judged
+
+
 class Betas:
     """Beta along the updates; "auto" rises until the validation users say that it is too much, and goes on from the best.
 
@@ -110,7 +112,7 @@ class Betas:
         self.auto = beta == "auto"
         self.planned, self.patience = planned, patience
         if self.auto:
-            self.rule: Callable[[float], float] = Anneal(1.0, 1.0)
+            self.rule: Any = Anneal(FASTER, 1.0)
         elif callable(beta):
             self.rule = beta
         else:
@@ -134,7 +136,7 @@ def constant(value: float, progress: float) -> float:
 
 def train(
     objective: Objective,
-    rows: scipy.sparse.csr_array,
+    rows: CSR,
     params: dict,
     *,
     beta: Any,
@@ -163,7 +165,9 @@ def train(
             carry, loss = epoch(objective, learning_rate, per_user, carry, carry[0], batches, steps, seed)
             said = {"beta": float(steps[-1]), "loss": float(loss)}
             if not np.isfinite(said["loss"]):
-                raise FloatingPointError(f"The loss is {said['loss']} in epoch {number}: lower learning_rate, now {learning_rate}.")
+                raise FloatingPointError(
+                    f"The loss is {said['loss']} in epoch {number}: lower learning_rate, now {learning_rate}."
+                )
             found = float(number) if score is None else score(carry[0])
             history.append(said if score is None else said | {"ndcg@100": found})
             if found > best[0]:
