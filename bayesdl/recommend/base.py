@@ -22,13 +22,14 @@ from bayesdl.cells import DataError
 from bayesdl.recommend.metrics import hits as hits_of
 from bayesdl.recommend.metrics import ndcg, ranked
 from bayesdl.recommend.recommendations import Recommendations
-from bayesdl.recommend.rows import CSR, as_rows
+from bayesdl.recommend.rows import CSR, Entries, as_rows, entries
 from bayesdl.recommend.split import HeldOut
 from inference.keys import named
 
 BLOCK = 500  # users whose scores are in memory at a time
 SIZES = (1, 32, BLOCK)  # of blocks, each compiled once
 DRAWS = 100  # of the posterior, for probabilities and intervals
+CALIBRATED, CALIBRATION_DRAWS = 1000, 10  # validation users, and draws of the posterior, that fit the temperature
 STRATEGIES = ("mean", "thompson", "ucb")
 
 
@@ -95,23 +96,23 @@ class AbstractRecommender(abc.ABC):
             yield users, np.asarray(self.block_scores(part, refine_steps))[: users.stop - users.start]
 
     def calibrate(self, validation: HeldOut) -> None:
-        """Fits the temperature: the held-out items' likelihood is largest."""
+        """Fits the temperature: the held-out items' likelihood is largest under the probabilities that `recommend` gives.
+
+        Those are means over the posterior, flatter than the law at its mean, so the temperature is fitted to such means.
+        """
         fold_in, held_out = self.rows(validation.fold_in), as_rows(validation.held_out, self.num_items_)
-        parts = []
-        for users, scores in self.scores(fold_in):
-            hidden = without(scores, fold_in[users])
-            parts.append((hidden, held_out[users].tocoo()))
-        spread = max(float(np.std(f[np.isfinite(f)])) for f, _ in parts)
+        fold_in, held_out = fold_in[:CALIBRATED], held_out[:CALIBRATED]
+        parts, spread = [], 0.0
+        for (users, part), (_, wanted) in zip(blocks(fold_in), blocks(held_out), strict=True):
+            f = without(np.asarray(self.block_scores(part, 0)), part)[: users.stop - users.start]
+            spread = max(spread, float(np.std(f[np.isfinite(f)])))
+            parts.append((self.block_draw(part, 0), jnp.asarray(part.toarray() > 0), entries(wanted)))
         if not held_out.nnz or spread == 0:
             return
+        key = jax.random.key(0)
 
         def loss(log_temperature: float) -> float:
-            total = 0.0
-            for f, y in parts:
-                law = jax.nn.log_softmax(jnp.asarray(f) / np.exp(log_temperature), axis=1)
-                chosen = np.asarray(law)[y.row, y.col]
-                total -= float((y.data * chosen)[np.isfinite(chosen)].sum())
-            return total
+            return -sum(float(predictive(draw, key, hide, y, np.exp(log_temperature))) for draw, hide, y in parts)
 
         middle = np.log(spread)
         found: Any = minimize_scalar(loss, bounds=(middle - 6, middle + 4), method="bounded")
@@ -229,6 +230,19 @@ def drawn_probabilities(draw: Partial, key: jax.Array, hide: Any, items: Any, te
         return jnp.where(jnp.isfinite(chosen), jnp.exp(chosen - total), 0.0)
 
     return jnp.swapaxes(jax.lax.map(one, jax.random.split(key, DRAWS)), 0, 1)
+
+
+@jax.jit
+def predictive(draw: Partial, key: jax.Array, hide: jax.Array, y: Entries, temperature: Any) -> jax.Array:
+    """The log likelihood of a block's held-out items under posterior means of their probabilities."""
+
+    def one(key: jax.Array) -> jax.Array:
+        law = jax.nn.log_softmax(jnp.where(hide, -jnp.inf, draw(key) / temperature), axis=1)
+        return law[y.user, y.item]
+
+    each = jax.lax.map(one, jax.random.split(key, CALIBRATION_DRAWS))
+    chosen = jax.nn.logsumexp(each, axis=0) - jnp.log(float(CALIBRATION_DRAWS))
+    return jnp.where((y.value > 0) & jnp.isfinite(chosen), y.value * chosen, 0.0).sum()
 
 
 @jax.jit
