@@ -18,7 +18,7 @@ import optax
 from jax.tree_util import Partial
 
 from bayesdl.cells import DataError
-from bayesdl.recommend.base import AbstractRecommender, blocks
+from bayesdl.recommend.base import AbstractRecommender, Refinement, blocks
 from bayesdl.recommend.likelihoods import LIKELIHOODS
 from bayesdl.recommend.network import Network
 from bayesdl.recommend.objective import PRIORS, Objective, drawn, totals
@@ -111,8 +111,9 @@ class AbstractAutoencoder(AbstractRecommender):
             train: users x items, a scipy.sparse matrix of counts or ones.
             validation: users whose held-out items choose the epoch and the temperature, from `strong_split`.
             items: labels of the columns.
-            item_features: items x features; the decoder's rows are then around a linear function of them, so that items
-                without any entry can be scored (`with_items`).
+            item_features: items x features, in the order of the columns (`features[split.items]` after `strong_split`); the
+                decoder's rows are then around a linear function of them, so that items without any entry can be scored
+                (`with_items`).
 
         Raises:
             DataError: for bad values, or a matrix without entries.
@@ -165,13 +166,14 @@ class AbstractAutoencoder(AbstractRecommender):
             progress=Bar() if self.progress else Silent(),
         )
 
-    def code(self, x: Entries, refine_steps: int, power: Any = None) -> tuple[jax.Array, jax.Array]:
-        """Mean and log variance of users, optimised for so many steps from the encoder's answer."""
+    def code(self, x: Entries, how: Refinement) -> tuple[jax.Array, jax.Array]:
+        """Mean and log variance of users; of one without items the prior's, where that is normal."""
         objective = self.objective()
         code = encoded(objective, self.params_, x)
-        if not refine_steps or not objective.network.stochastic:
-            return code
-        return refined(objective, self.params_, code, x, self.weights(x, power), refine_steps, jax.random.key(self.seed))
+        if how.steps and objective.network.stochastic:
+            beta = self.weights(x, how.likelihood_power)
+            code = refined(objective, self.params_, code, x, beta, how.steps, jax.random.key(self.seed))
+        return code
 
     def weights(self, x: Entries, power: Any) -> Any:
         """Beta of each user of a batch, shape (b,)."""
@@ -179,14 +181,14 @@ class AbstractAutoencoder(AbstractRecommender):
             return jnp.full(len(x.present), 1 / power)
         return self.beta_.share * totals(x) if isinstance(self.beta_, PerUser) else jnp.full(len(x.present), self.beta_)
 
-    def block_scores(self, rows: CSR, refine_steps: int) -> Any:
-        if not refine_steps:
+    def block_scores(self, rows: CSR, how: Refinement) -> Any:
+        if not how.steps:
             return scored(self.objective(), self.params_, entries(rows))
-        return decoded(self.objective(), self.params_, self.code(entries(rows), refine_steps)[0])
+        return decoded(self.objective(), self.params_, self.code(entries(rows), how)[0])
 
-    def block_draw(self, rows: CSR, refine_steps: int) -> Partial:
+    def block_draw(self, rows: CSR, how: Refinement) -> Partial:
         objective = self.objective()
-        return Partial(drawer(objective.network), self.params_, *self.code(entries(rows), refine_steps))
+        return Partial(drawer(objective.network), self.params_, *self.code(entries(rows), how))
 
     def item_vectors(self) -> np.ndarray:
         return np.asarray(self.objective().network.item_layer(self.params_)[0]).T
@@ -201,11 +203,14 @@ class AbstractAutoencoder(AbstractRecommender):
             raise DataError("with_items needs a recommender that was fitted with item_features.")
         F = np.asarray(item_features, np.float32)
         labels = np.asarray(items)
-        if F.ndim != 2 or F.shape[1] != self.params_["features"].shape[1] or len(labels) != len(F):
+        if F.ndim != 2 or F.shape[1] != self.params_["features"].shape[1] or len(labels) != len(F) or not np.isfinite(F).all():
             raise DataError(
-                f"with_items: features of shape {F.shape} and {len(labels)} labels; expected (items, "
-                f"{self.params_['features'].shape[1]})."
+                f"with_items: features of shape {F.shape} and {len(labels)} labels; expected finite "
+                f"numbers (items, {self.params_['features'].shape[1]}) and a label of each."
             )
+        both = np.concatenate([self.items_, labels])
+        if labels.dtype.kind != self.items_.dtype.kind or len(np.unique(both)) < len(both):
+            raise DataError(f"with_items: labels {labels[:3]}, ... must be new, and of the kind of {self.items_[:3]}, ...")
         other = dataclasses.replace(self)  # type: ignore[type-var]
         for name in ("temperature_", "beta_", "history_", "best_epoch_"):
             setattr(other, name, getattr(self, name))
@@ -219,7 +224,7 @@ class AbstractAutoencoder(AbstractRecommender):
             fill = -1e9 if name == "pseudo" else 0.0
             params[name] = np.concatenate([params[name], np.full(shape, fill, np.float32) if more is None else more], axis)
         other.params_, other.num_items_ = params, self.num_items_ + len(F)
-        other.items_ = np.concatenate([self.items_, labels])
+        other.items_ = both
         return other
 
 
@@ -289,14 +294,11 @@ class MultVAE(AbstractAutoencoder):
         Raises:
             ValueError: for another power without steps.
         """
-        if likelihood_power is not None and not refine_steps:
-            raise ValueError(
-                "posterior(likelihood_power=...): the encoder knows that of training; give refine_steps, such as 100."
-            )
+        how = Refinement(refine_steps, likelihood_power)
         parts, powers = [], []
         for users, part in blocks(self.rows(X)):
             x, n = entries(part), users.stop - users.start
-            parts.append([np.asarray(leaf)[:n] for leaf in self.code(x, refine_steps, likelihood_power)])
+            parts.append([np.asarray(leaf)[:n] for leaf in self.code(x, how)])
             with np.errstate(divide="ignore"):
                 powers.append(1 / np.asarray(self.weights(x, likelihood_power))[:n])
         mean, log_variance = (np.concatenate(leaves) for leaves in zip(*parts, strict=True))
@@ -342,7 +344,12 @@ class MultDAE(AbstractAutoencoder):
 
 @functools.partial(jax.jit, static_argnames="objective")
 def encoded(objective: Objective, params: dict, x: Entries) -> tuple[jax.Array, jax.Array]:
-    return objective.network.encode(params, x)
+    """Mean and log variance; without any item the posterior is the prior, and the encoder need not guess."""
+    code = objective.network.encode(params, x)
+    if not objective.network.stochastic or objective.prior != "normal":
+        return code
+    known = totals(x)[:, None] > 0
+    return jnp.where(known, code[0], 0.0), jnp.where(known, code[1], 0.0)
 
 
 @functools.partial(jax.jit, static_argnames="objective")
@@ -352,7 +359,7 @@ def decoded(objective: Objective, params: dict, z: Any) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames="objective")
 def scored(objective: Objective, params: dict, x: Entries) -> jax.Array:
-    return objective.network.decode(params, objective.network.encode(params, x)[0])
+    return objective.network.decode(params, encoded(objective, params, x)[0])
 
 
 @functools.partial(jax.jit, static_argnames="objective")

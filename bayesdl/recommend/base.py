@@ -7,6 +7,7 @@ item is i is softmax(f / T)_i over the items that may be recommended, with a tem
 from __future__ import annotations
 
 import abc
+import dataclasses
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -37,6 +38,27 @@ class NotFittedError(ValueError):
     """The recommender was asked before it was fitted."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Refinement:
+    """How a user's posterior is found from the encoder's answer.
+
+    Attributes:
+        steps: of optimising each user's mean and variance; zero takes the encoder's.
+        likelihood_power: of the posterior; None for that of training.
+    """
+
+    steps: int = 0
+    likelihood_power: float | int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.steps, int | np.integer) or isinstance(self.steps, bool) or self.steps < 0:
+            raise ValueError(f"refine_steps={self.steps!r}: expected a whole number of at least 0.")
+        if self.likelihood_power is not None and not self.likelihood_power > 0:
+            raise ValueError(f"likelihood_power={self.likelihood_power!r}: expected a number above zero.")
+        if self.likelihood_power is not None and not self.steps:
+            raise ValueError("likelihood_power: the encoder knows that of training; give refine_steps too, such as 100.")
+
+
 class AbstractRecommender(abc.ABC):
     """A model of which items users choose, in scikit-learn's style: settings at the start, `fit`, then attributes with `_`.
 
@@ -55,11 +77,11 @@ class AbstractRecommender(abc.ABC):
         """Learns from users x items."""
 
     @abc.abstractmethod
-    def block_scores(self, rows: CSR, refine_steps: int) -> np.ndarray:
+    def block_scores(self, rows: CSR, how: Refinement) -> Any:
         """Scores of a block of users, shape (b, items)."""
 
     @abc.abstractmethod
-    def block_draw(self, rows: CSR, refine_steps: int) -> Partial:
+    def block_draw(self, rows: CSR, how: Refinement) -> Partial:
         """A function of a key that draws the scores of a block of users under the posterior, shape (b, items)."""
 
     @abc.abstractmethod
@@ -85,15 +107,17 @@ class AbstractRecommender(abc.ABC):
             X = np.asarray(X)[None]
         return as_rows(X, self.num_items_)
 
-    def scores(self, X: Any, *, refine_steps: int = 0) -> Iterator[tuple[slice, np.ndarray]]:
+    def scores(self, X: Any, *, refine_steps: int = 0, likelihood_power: Any = None) -> Iterator[tuple[slice, np.ndarray]]:
         """The scores of all items in blocks of users: pairs of the users' slice and an array (users of the block, items).
 
         Args:
             X: users x items, of old or new users; a row may be empty.
             refine_steps: see `recommend`.
+            likelihood_power: see `recommend`.
         """
+        how = Refinement(refine_steps, likelihood_power)
         for users, part in blocks(self.rows(X)):
-            yield users, np.asarray(self.block_scores(part, refine_steps))[: users.stop - users.start]
+            yield users, np.asarray(self.block_scores(part, how))[: users.stop - users.start]
 
     def calibrate(self, validation: HeldOut) -> None:
         """Fits the temperature: the held-out items' likelihood is largest under the probabilities that `recommend` gives.
@@ -104,9 +128,9 @@ class AbstractRecommender(abc.ABC):
         fold_in, held_out = fold_in[:CALIBRATED], held_out[:CALIBRATED]
         parts, spread = [], 0.0
         for (users, part), (_, wanted) in zip(blocks(fold_in), blocks(held_out), strict=True):
-            f = without(np.asarray(self.block_scores(part, 0)), part)[: users.stop - users.start]
+            f = without(np.asarray(self.block_scores(part, Refinement())), part)[: users.stop - users.start]
             spread = max(spread, float(np.std(f[np.isfinite(f)])))
-            parts.append((self.block_draw(part, 0), jnp.asarray(part.toarray() > 0), entries(wanted)))
+            parts.append((self.block_draw(part, Refinement()), jnp.asarray(part.toarray() > 0), entries(wanted)))
         if not held_out.nnz or spread == 0:
             return
         key = jax.random.key(0)
@@ -126,6 +150,7 @@ class AbstractRecommender(abc.ABC):
         exclude_seen: bool = True,
         strategy: str = "mean",
         refine_steps: int = 0,
+        likelihood_power: float | int | None = None,
         candidates: Any = None,
         level: float = 0.9,
         seed: int = 0,
@@ -138,7 +163,10 @@ class AbstractRecommender(abc.ABC):
             exclude_seen: whether items of the user's own row are left out.
             strategy: "mean" ranks by the score at the posterior's mean, "thompson" by one draw of it, which explores, "ucb" by
                 the mean plus one standard deviation.
-            refine_steps: steps of optimising each user's posterior from the encoder's answer; zero takes that.
+            refine_steps: steps of optimising each user's posterior from the encoder's answer, of those that have one; zero
+                takes that answer, which is too sure of users with few items.
+            likelihood_power: of the posterior behind draws and intervals; None for that of training, 1 / beta, and 1 for the
+                model's own. Another than that of training needs `refine_steps`.
             candidates: labels of the items that may be recommended, or None for all.
             level: of the intervals.
             seed: of the draws.
@@ -148,12 +176,13 @@ class AbstractRecommender(abc.ABC):
         """
         rows = self.rows(X)
         allowed = self.allowed(candidates)
-        refuse_settings(k, int(allowed.sum()), strategy, level, refine_steps)
+        refuse_settings(k, int(allowed.sum()), strategy, level)
+        how = Refinement(refine_steps, likelihood_power)
         found: list[list] = []
         key = jax.random.key(seed)
         for users, part in blocks(rows):
             blocked = masked(part, allowed, exclude_seen)
-            answer = self.block_recommended(part, blocked, k, strategy, refine_steps, jax.random.fold_in(key, users.start))
+            answer = self.block_recommended(part, blocked, k, strategy, how, jax.random.fold_in(key, users.start))
             found.append([np.asarray(leaf)[: users.stop - users.start] for leaf in answer])
         parts = [np.concatenate(leaves) for leaves in zip(*found, strict=True)] if found else empty(k)
         answer = Recommendations.of(self.items_, *parts, level=level)
@@ -161,12 +190,12 @@ class AbstractRecommender(abc.ABC):
         return answer
 
     def block_recommended(
-        self, rows: CSR, blocked: np.ndarray, k: int, strategy: str, steps: int, key: jax.Array
+        self, rows: CSR, blocked: np.ndarray, k: int, strategy: str, how: Refinement, key: jax.Array
     ) -> tuple[Any, Any, Any]:
         """Items and scores of a block, shape (b, k), and draws of the items' probabilities, (b, draws, k)."""
-        draw = self.block_draw(rows, steps)
+        draw = self.block_draw(rows, how)
         if strategy == "mean":
-            ranking: Any = self.block_scores(rows, steps)
+            ranking: Any = self.block_scores(rows, how)
         else:
             ranking = (draw_once if strategy == "thompson" else upper)(draw, named(key, strategy))
         hide = jnp.asarray(blocked)
@@ -191,12 +220,14 @@ class AbstractRecommender(abc.ABC):
         """The k items most like this one, and the cosines of their vectors.
 
         Raises:
-            DataError: for an item without a label here.
+            DataError: for an item without a label here, or a recommender that knows nothing of likeness.
         """
         at = np.flatnonzero(self.items_ == item)
         if not len(at):
             raise DataError(f"{item} is not an item of the fit, whose items are {self.items_[:3]}, ...")
         vectors = self.item_vectors()
+        if not vectors.shape[1]:
+            raise DataError(f"{type(self).__name__} does not know which items are alike: take MultVAE or EASE.")
         norms = np.maximum(np.linalg.norm(vectors, axis=1), np.finfo(np.float32).tiny)
         cosine = vectors @ vectors[at[0]] / norms / norms[at[0]]
         order = np.argsort(-cosine, kind="stable")
@@ -287,7 +318,7 @@ def masked(rows: CSR, allowed: np.ndarray, exclude_seen: bool) -> np.ndarray:
     return blocked
 
 
-def refuse_settings(k: int, candidates: int, strategy: str, level: float, refine_steps: int) -> None:
+def refuse_settings(k: int, candidates: int, strategy: str, level: float) -> None:
     """Refuses what cannot be asked for.
 
     Raises:
@@ -302,8 +333,6 @@ def refuse_settings(k: int, candidates: int, strategy: str, level: float, refine
         raise ValueError(f"recommend(strategy={strategy!r}): expected one of {', '.join(STRATEGIES)}.")
     if not 0 < level < 1:
         raise ValueError(f"recommend(level={level!r}): expected a number with 0 < level < 1.")
-    if not isinstance(refine_steps, int | np.integer) or refine_steps < 0:
-        raise ValueError(f"recommend(refine_steps={refine_steps!r}): expected a whole number of at least 0.")
 
 
 def empty(k: int) -> list[np.ndarray]:

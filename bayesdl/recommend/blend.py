@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from bayesdl.recommend.base import AbstractRecommender, NotFittedError, without
+from bayesdl.cells import DataError
+from bayesdl.recommend.base import AbstractRecommender, Refinement, without
 from bayesdl.recommend.metrics import hits, ndcg, ranked
 from bayesdl.recommend.rows import CSR, as_rows
 from bayesdl.recommend.split import HeldOut
@@ -58,7 +59,9 @@ class Blend(AbstractRecommender):
             if not hasattr(member, "num_items_"):
                 member.fit(rows, validation, items=items)
             if member.num_items_ != rows.shape[1]:
-                raise NotFittedError(f"A member was fitted to {member.num_items_} items, and these rows have {rows.shape[1]}.")
+                raise DataError(f"A member was fitted to {member.num_items_} items, and these rows have {rows.shape[1]}.")
+            if not np.array_equal(member.items_, self.members[0].items_):
+                raise DataError("The members were fitted with different labels of items: give all the same items=.")
         self.learned(rows, self.members[0].items_ if items is None else items)
         self.weights_ = tuple(map(float, self.weights)) if self.weights is not None else self.chosen(validation)
         if validation is not None:
@@ -82,13 +85,13 @@ class Blend(AbstractRecommender):
             weights = max(tried, key=score)
         return tuple(weights)
 
-    def block_scores(self, rows: CSR, refine_steps: int) -> Any:
-        parts = [standardised(np.asarray(member.block_scores(rows, refine_steps))) for member in self.members]
+    def block_scores(self, rows: CSR, how: Refinement) -> Any:
+        parts = [standardised(np.asarray(member.block_scores(rows, how))) for member in self.members]
         return sum(w * part for w, part in zip(self.weights_, parts, strict=True))
 
-    def block_draw(self, rows: CSR, refine_steps: int) -> Partial:
-        draws = tuple(member.block_draw(rows, refine_steps) for member in self.members)
-        centres = [np.asarray(member.block_scores(rows, refine_steps)) for member in self.members]
+    def block_draw(self, rows: CSR, how: Refinement) -> Partial:
+        draws = tuple(member.block_draw(rows, how) for member in self.members)
+        centres = [np.asarray(member.block_scores(rows, how)) for member in self.members]
         moments = tuple((f.mean(1, keepdims=True), spread(f)) for f in centres)
         return Partial(blended_draw, draws, moments, self.weights_)
 

@@ -22,7 +22,7 @@ import scipy.linalg
 import scipy.sparse
 from jax.tree_util import Partial
 
-from bayesdl.recommend.base import AbstractRecommender
+from bayesdl.recommend.base import AbstractRecommender, Refinement
 from bayesdl.recommend.rows import CSR, as_rows, refuse_empty
 from bayesdl.recommend.split import HeldOut
 
@@ -30,6 +30,8 @@ from bayesdl.recommend.split import HeldOut
 @dataclasses.dataclass
 class EASE(AbstractRecommender):
     """A linear model of each item on all others, in closed form (Steck 2019, arXiv:1905.03375).
+
+    For a user without items all scores are zero, with no variance: blend it with `Popularity` where there are such users.
 
     Args:
         l2: lambda, the ridge penalty.
@@ -76,7 +78,7 @@ class EASE(AbstractRecommender):
         np.fill_diagonal(B, 0.0)
         return B
 
-    def block_scores(self, rows: CSR, refine_steps: int) -> np.ndarray:
+    def block_scores(self, rows: CSR, how: Refinement) -> np.ndarray:
         return rows @ self.weights
 
     def block_sds(self, rows: CSR) -> np.ndarray:
@@ -87,8 +89,8 @@ class EASE(AbstractRecommender):
         whole = np.asarray(rows.multiply(seen).sum(1)).reshape(-1, 1)
         return np.sqrt(noise[None] * np.maximum(whole - seen**2 / diagonal[None], 0))
 
-    def block_draw(self, rows: CSR, refine_steps: int) -> Partial:
-        mean, sd = self.block_scores(rows, 0), self.block_sds(rows)
+    def block_draw(self, rows: CSR, how: Refinement) -> Partial:
+        mean, sd = self.block_scores(rows, how), self.block_sds(rows)
         return Partial(normal_draw, jnp.asarray(mean, jnp.float32), jnp.asarray(sd, jnp.float32))
 
     def item_vectors(self) -> np.ndarray:

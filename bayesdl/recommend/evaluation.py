@@ -55,7 +55,11 @@ class Evaluation:
 
 
 def evaluate(
-    models: Mapping[str, AbstractRecommender] | AbstractRecommender, held: HeldOut, *, refine_steps: int = 0
+    models: Mapping[str, AbstractRecommender] | AbstractRecommender,
+    held: HeldOut,
+    *,
+    refine_steps: int = 0,
+    likelihood_power: Any = None,
 ) -> Evaluation:
     """NDCG@100, Recall@20 and Recall@50 of held-out items, those that were shown left out of the ranking.
 
@@ -63,6 +67,7 @@ def evaluate(
         models: recommenders by name, or one.
         held: users to judge on; those without held-out items are left out.
         refine_steps: as in `recommend`.
+        likelihood_power: as in `recommend`.
 
     Example:
         >>> import numpy as np
@@ -72,15 +77,15 @@ def evaluate(
         array([1.])
     """
     named = models if isinstance(models, Mapping) else {type(models).__name__: models}
-    return Evaluation({name: of_users(model, held, refine_steps) for name, model in named.items()})
+    return Evaluation({name: of_users(model, held, refine_steps, likelihood_power) for name, model in named.items()})
 
 
-def of_users(model: AbstractRecommender, held: HeldOut, refine_steps: int) -> dict[str, np.ndarray]:
+def of_users(model: AbstractRecommender, held: HeldOut, refine_steps: int, likelihood_power: Any) -> dict[str, np.ndarray]:
     """Each metric of one recommender."""
     fold_in, held_out = model.rows(held.fold_in), as_rows(held.held_out, model.num_items_)
     deepest = min(max(k for _, k in METRICS), model.num_items_)
     found = []
-    for users, scores in model.scores(fold_in, refine_steps=refine_steps):
+    for users, scores in model.scores(fold_in, refine_steps=refine_steps, likelihood_power=likelihood_power):
         items = np.asarray(ranked(jnp.asarray(without(scores, fold_in[users])), deepest)[1])
         found.append(hits(items, held_out[users]))
     hit, sizes = np.concatenate(found), np.diff(held_out.indptr)

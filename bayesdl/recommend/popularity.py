@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from bayesdl.recommend.base import AbstractRecommender
+from bayesdl.recommend.base import AbstractRecommender, Refinement
 from bayesdl.recommend.rows import CSR, as_rows, refuse_empty
 from bayesdl.recommend.split import HeldOut
 
@@ -49,15 +49,15 @@ class Popularity(AbstractRecommender):
             self.calibrate(validation)
         return self
 
-    def block_scores(self, rows: CSR, refine_steps: int) -> np.ndarray:
+    def block_scores(self, rows: CSR, how: Refinement) -> np.ndarray:
         shares = np.log(self.counts_ + PRIOR) - np.log((self.counts_ + PRIOR).sum())
         return np.repeat(shares[None].astype(np.float32), rows.shape[0], 0)
 
-    def block_draw(self, rows: CSR, refine_steps: int) -> Partial:
+    def block_draw(self, rows: CSR, how: Refinement) -> Partial:
         return Partial(shares_draw, jnp.asarray(self.counts_ + PRIOR, jnp.float32), jnp.zeros((rows.shape[0], 1)))
 
     def item_vectors(self) -> np.ndarray:
-        return self.counts_[:, None]
+        return np.zeros((self.num_items_, 0))
 
 
 def shares_draw(concentration: Any, users: Any, key: jax.Array) -> jax.Array:

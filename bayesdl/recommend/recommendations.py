@@ -16,7 +16,8 @@ class Recommendations:
         items: labels, shape (users, k); where a user has fewer candidates, `filled` is False and the label means nothing.
         scores: what they were ranked by, shape (users, k).
         probabilities: the chance of each to be the user's next item, posterior means, shape (users, k).
-        lower: of intervals for these chances under the posterior of the user, shape (users, k).
+        lower: of intervals for these chances under the posterior of the user, shape (users, k). What is not known of the
+            weights is not in them (but for EASE), so they are too narrow where users are few.
         upper: their other ends.
         filled: whether there is an item, shape (users, k).
         draws: of the chances under the posterior, shape (users, draws, k).
