@@ -31,6 +31,7 @@ def registry() -> dict[str, type]:
     from bayesdl.engines import ENGINES
     from bayesdl.gp import GP
     from bayesdl.mixture import PriorMixture
+    from bayesdl.recommend.training import Anneal, PerUser
     from bayesdl.tensor import FunBaT, Mode
 
     specs = {"priors": priors, "kernels": kernels, "likelihoods": likelihoods}
@@ -38,6 +39,7 @@ def registry() -> dict[str, type]:
     models = (BNN, GP, ConvNet, FunBaT, Mode, RandomBNN, PriorMixture, model.ProgramFrame)
     found: dict[str, type] = {cls.__name__: cls for cls in models}
     found |= {f"engines.{engine.__name__}": engine for engine in ENGINES}
+    found |= {f"recommend.{cls.__name__}": cls for cls in (Anneal, PerUser)}
     found |= {f"vi.{cls.__name__}": cls for cls in (Reparam, Implicit, Reinforce, Enum, MVD)}
     for prefix, module in modules.items():
         for name, value in vars(module).items():

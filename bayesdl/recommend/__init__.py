@@ -3,6 +3,7 @@
 train, validation, test = ...                            # or bayesdl.recommend.strong_split(users, items, ratings)
 model = bayesdl.recommend.MultVAE().fit(train, validation)
 model.recommend(rows, k=20)                              # items, probabilities, intervals, expected hits
+model.save("films.bdl")                                  # and later bayesdl.recommend.load("films.bdl")
 """
 
 from bayesdl.recommend.autoencoder import MultDAE, MultVAE, UserPosterior
@@ -11,6 +12,7 @@ from bayesdl.recommend.ease import EASE
 from bayesdl.recommend.evaluation import Evaluation, evaluate
 from bayesdl.recommend.popularity import Popularity
 from bayesdl.recommend.recommendations import Recommendations
+from bayesdl.recommend.saved import load
 from bayesdl.recommend.split import HeldOut, Split, strong_split
 from bayesdl.recommend.training import Anneal, PerUser
 
@@ -28,5 +30,6 @@ __all__ = [
     "Split",
     "UserPosterior",
     "evaluate",
+    "load",
     "strong_split",
 ]

@@ -10,6 +10,7 @@ import abc
 import dataclasses
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -87,6 +88,26 @@ class AbstractRecommender(abc.ABC):
     @abc.abstractmethod
     def item_vectors(self) -> np.ndarray:
         """What `similar_items` compares, shape (items, width)."""
+
+    def check(self) -> None:  # noqa: B027 - most have nothing to refuse
+        """Refuses settings that have no meaning.
+
+        Raises:
+            ValueError: naming the setting.
+        """
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the recommender to a file, which `bayesdl.recommend.load` reads.
+
+        A function given as beta is stored as the number that was used, with a warning.
+
+        Raises:
+            NotFittedError: before `fit`.
+            BundleError: where the path cannot be written, or items have labels that are neither whole numbers nor text.
+        """
+        from bayesdl.recommend.saved import save
+
+        return save(self, path)
 
     def learned(self, rows: CSR, items: Any) -> None:
         """Remembers the items, to be called by `fit`.

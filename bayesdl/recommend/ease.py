@@ -58,8 +58,7 @@ class EASE(AbstractRecommender):
         Raises:
             DataError: for bad values, or a matrix without entries.
         """
-        if not self.l2 > 0:
-            raise ValueError(f"EASE(l2={self.l2!r}): expected a number above zero.")
+        self.check()
         rows = as_rows(train)
         refuse_empty(rows)
         self.learned(rows, items)
@@ -70,6 +69,10 @@ class EASE(AbstractRecommender):
         if validation is not None:
             self.calibrate(validation)
         return self
+
+    def check(self) -> None:
+        if not 0 < self.l2 < np.inf:
+            raise ValueError(f"EASE(l2={self.l2!r}): expected a number above zero.")
 
     @property
     def weights(self) -> np.ndarray:
