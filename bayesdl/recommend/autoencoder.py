@@ -99,6 +99,10 @@ class AbstractAutoencoder(AbstractRecommender):
             value = getattr(self, setting)
             if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name}({setting}={value!r}): expected a whole number of at least 1.")
+        if not all(type(width) is int and width > 0 for width in self.hidden):
+            raise ValueError(f"{name}(hidden={self.hidden!r}): expected whole numbers of at least 1.")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"{name}(weight_decay={self.weight_decay!r}): expected a number of at least 0.")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"{name}(dropout={self.dropout!r}): expected a number with 0 <= dropout < 1.")
         if not self.learning_rate > 0:
