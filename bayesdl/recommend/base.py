@@ -363,6 +363,5 @@ def empty(k: int) -> list[np.ndarray]:
 def warn_of_seen(count: int) -> None:
     """Says that some users get fewer items than asked for."""
     if count:
-        warnings.warn(
-            f"{count} users have fewer unseen candidates than k: the rest of their rows is filled with -1.", stacklevel=4
-        )
+        told = f"{count} users have fewer unseen candidates than k: the rest of their rows holds no items, see `filled`."
+        warnings.warn(told, stacklevel=4)
