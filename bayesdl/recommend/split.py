@@ -163,8 +163,7 @@ def hidden_share(
     rng = np.random.RandomState(seed)
     hidden = np.zeros(len(users), bool)
     starts = np.flatnonzero(np.append(True, users[1:] != users[:-1])) if len(users) else np.zeros(0, int)
-    for first, last in zip(starts, np.append(starts[1:], len(users)), strict=True):
-        n = last - first
+    for first, n in zip(starts, np.diff(starts, append=len(users)), strict=True):
         if n >= 5:
             hidden[first + rng.choice(n, size=int(share * n), replace=False)] = True
     shown, kept_back = (matrix(users[part], items[part], rows, columns) for part in (~hidden, hidden))
