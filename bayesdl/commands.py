@@ -150,6 +150,13 @@ def demo(options: Namespace) -> int:
     return say(options, result, lines)
 
 
+def recommend(options: Namespace) -> int:
+    """Fits a recommender, or gives recommendations."""
+    from bayesdl.recommend import command
+
+    return {"fit": command.fit, "apply": command.apply}[options.action](options)
+
+
 def holdout_files(path: Path) -> list[Path]:
     """Where the held-out rows of a bundle may lie: as CSV, or as Parquet where the data were."""
     return [path.with_name(path.name + ending) for ending in HOLDOUTS]

@@ -18,7 +18,7 @@ from bayesdl import cli, commands, matrix, settings
 from bayesdl.engines import ENGINES
 
 GOLDEN = Path(__file__).parent / "golden"
-COMMANDS = ("fit", "predict", "check", "summary", "engines", "demo")
+COMMANDS = ("fit", "predict", "check", "summary", "recommend", "recommend fit", "recommend apply", "engines", "demo")
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +85,8 @@ def answer(capsys, *arguments, code=0):
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_is_the_golden_text(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
-    assert cli.main([command, "--help"] if command else ["--help"]) == 0
-    golden = GOLDEN / f"help{'_' * bool(command)}{command}.txt"
+    assert cli.main([*command.split(), "--help"]) == 0
+    golden = GOLDEN / f"help{'_' * bool(command)}{command.replace(' ', '_')}.txt"
     text = capsys.readouterr().out
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(text)
