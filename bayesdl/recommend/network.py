@@ -88,7 +88,7 @@ class Network:
             z = jnp.tanh(z @ params[f"decoder{layer}.weight"] + params[f"decoder{layer}.bias"][None])
         return z
 
-    def item_layer(self, params: dict) -> tuple[jax.Array, jax.Array]:
+    def item_layer(self, params: dict) -> tuple[Any, Any]:
         """Matrix (width, items) and biases (items,) of the last layer; with features of the items, around what these say."""
         name = f"decoder{len(self.decoder) - 1}"
         weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
