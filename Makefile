@@ -31,6 +31,7 @@ benchmarks: .venv/test
 	$(BIN)/python -m benchmarks.tabular
 	$(BIN)/python -m benchmarks.sparse
 	$(BIN)/python -m benchmarks.funbat
+	$(BIN)/python -m benchmarks.recommend
 
 .venv/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'bayesdl needs Python 3.11 or later: make PYTHON=python3.11 ...')"

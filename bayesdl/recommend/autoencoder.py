@@ -287,7 +287,7 @@ class MultVAE(AbstractAutoencoder):
                 f"MultVAE(beta={self.beta!r}): expected 'auto', a number of at least 0, Anneal, PerUser or a function."
             )
 
-    def posterior(self, X: Any, *, refine_steps: int = 0, likelihood_power: float | None = None) -> UserPosterior:
+    def posterior(self, X: Any, *, refine_steps: int = 0, likelihood_power: float | int | None = None) -> UserPosterior:
         """q(z | x) of users.
 
         Args:

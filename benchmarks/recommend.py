@@ -1,0 +1,195 @@
+"""Recommenders on MovieLens 1M by the protocol of Liang et al. (2018): 500 validation and 500 test users.
+
+    linear       popularity, EASE
+    quality      Mult-VAE and Mult-DAE over seeds; the published schedule of beta; learned priors; blends
+    uncertainty  refinement, calibration of hits, coverage of their intervals
+    cold         users of whom 0 to 20 items are known
+    speed        CPU seconds of an epoch beside torch, with the rows sparse and dense; users scored and ranked
+    memory       a simulated catalogue of 40,981 items
+
+    python -m benchmarks.recommend [linear quality uncertainty cold speed memory]
+
+Parts that are not asked for keep what benchmarks/results/recommend.json has of them. Times are of one thread: run with
+OMP_NUM_THREADS=1 and XLA_FLAGS=--xla_cpu_multi_thread_eigen=false, as `speed` does by itself in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from bayesdl.recommend import EASE, Anneal, Blend, HeldOut, MultDAE, MultVAE, PerUser, Popularity, evaluate
+from benchmarks.reference_data import movielens
+from benchmarks.report import run_parts
+
+SHORT: dict[str, Any] = {"batch_size": 100, "epochs": 40, "progress": False}
+SEEDS = (0, 1, 2)
+REFINE = 60
+COLD = (0, 1, 2, 3, 5, 10, 20)
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
+
+
+def split() -> tuple[Any, HeldOut, HeldOut]:
+    data = movielens()
+    return data["train"], *(HeldOut(data[f"{part}_foldin"], data[f"{part}_heldout"]) for part in ("val", "test"))  # type: ignore
+
+
+def scores(model: Any, test: HeldOut, refine_steps: int = 0) -> dict[str, float]:
+    """Means over test users, and the standard error of NDCG@100."""
+    table = evaluate(model, test, refine_steps=refine_steps).table().iloc[0]
+    return {name: float(table[name]) for name in ("ndcg@100", "ndcg@100 se", "recall@20", "recall@50")}
+
+
+def told(name: str, found: Any) -> Any:
+    print(name, {k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()}, flush=True)
+    return found
+
+
+def linear() -> dict:
+    train, validation, test = split()
+    models = {"popularity": Popularity(), "ease 500": EASE(l2=500)}
+    return {name: told(name, scores(model.fit(train, validation), test)) for name, model in models.items()}
+
+
+def fitted(model: Any, train: Any, validation: HeldOut) -> tuple[Any, dict[str, float]]:
+    """A fit, and what is known of it."""
+    started = time.process_time()
+    model.fit(train, validation)
+    best = max(epoch["ndcg@100"] for epoch in model.history_)
+    beta = model.beta_.share if isinstance(model.beta_, PerUser) else model.beta_
+    return model, {"validation": best, "epoch": model.best_epoch_, "beta": beta, "cpu_s": time.process_time() - started}
+
+
+def verbatim(progress: float) -> float:
+    """The published schedule: 200,000 updates to beta = 1, stopped at 0.2; here 40 epochs of 51 updates are planned."""
+    return min(0.2, progress * 40 * 51 / 200_000)
+
+
+CONFIGURATIONS: dict[str, Any] = {
+    "mult-vae": lambda seed: MultVAE(beta=Anneal(), seed=seed, **SHORT),
+    "mult-dae": lambda seed: MultDAE(seed=seed, **SHORT),
+    "mult-vae, published schedule": lambda seed: MultVAE(beta=verbatim, seed=seed, **SHORT),
+    "mult-vae, auto": lambda seed: MultVAE(seed=seed, **SHORT),
+    "vamp prior": lambda seed: MultVAE(hidden=(), prior="vamp", beta=Anneal(), weight_decay=2e-5, seed=seed, **SHORT),
+    "composite prior": lambda seed: MultVAE(
+        hidden=(), prior="composite", beta=PerUser(0.002), weight_decay=2e-5, seed=seed, **SHORT
+    ),
+}
+
+
+def quality() -> dict:
+    train, validation, test = split()
+    found: dict[str, Any] = {}
+    ease = EASE(l2=500).fit(train, validation)
+    for name, make in CONFIGURATIONS.items():
+        runs = []
+        for seed in SEEDS if name in ("mult-vae", "mult-dae", "mult-vae, published schedule") else SEEDS[:1]:
+            model, about = fitted(make(seed), train, validation)
+            runs.append(told(f"{name}, seed {seed}", about | scores(model, test)))
+            if name == "mult-vae" and seed == 0:
+                blend = Blend([ease, model]).fit(train, validation)
+                found["blend of ease and mult-vae"] = told("blend", scores(blend, test) | {"weight": blend.weights_[1]})
+                found["the same, refined"] = told("blend, refined", scores(blend, test, REFINE))
+            if "prior" in name:
+                runs[-1]["refined"] = told("refined", scores(model, test, REFINE))
+        found[name] = {"runs": runs} | {
+            metric: float(np.mean([run[metric] for run in runs])) for metric in ("ndcg@100", "recall@20", "recall@50")
+        }
+    return found
+
+
+def uncertainty() -> dict:
+    train, validation, test = split()
+    found: dict[str, Any] = {}
+    for seed in SEEDS:
+        model, _ = fitted(MultVAE(beta=Anneal(), seed=seed, **SHORT), train, validation)
+        plain, refined = (evaluate(model, test, refine_steps=steps) for steps in (0, REFINE))
+        gain = refined.values["MultVAE"]["ndcg@100"] - plain.values["MultVAE"]["ndcg@100"]
+        found[f"seed {seed}"] = told(f"seed {seed}", hits(model, test, 0)) | {
+            "refined": told("refined", hits(model, test, REFINE)),
+            "paired gain of refinement": float(gain.mean()),
+            "its se": float(gain.std(ddof=1) / np.sqrt(len(gain))),
+        }
+        told("gain", {"gain": float(gain.mean())})
+    return found
+
+
+def hits(model: MultVAE, test: HeldOut, refine_steps: int) -> dict[str, float]:
+    """Expected over actual hits among 20, before and after the temperature, and how often the 90 % interval holds."""
+    held = scipy.sparse.csr_array(test.held_out)
+    n = np.diff(held.indptr)
+    temperature = model.temperature_
+    found = {"temperature": temperature}
+    for name, T in (("before", 1.0), ("after", temperature)):
+        model.temperature_ = T
+        top = model.recommend(test.fold_in, k=20, refine_steps=refine_steps)
+        actual = held.toarray()[np.arange(len(n))[:, None], top.items].sum(1)
+        low, high = top.hits_interval(n)
+        found[f"expected over actual hits, {name}"] = float(top.expected_hits(n).sum() / actual.sum())
+        found[f"coverage of the 90 % interval, {name}"] = float(((low <= actual) & (actual <= high)).mean())
+    model.temperature_ = temperature
+    return found
+
+
+def cold() -> dict:
+    """NDCG@100 when only so many random items of each test user are shown."""
+    train, validation, test = split()
+    models = {
+        "mult-vae": MultVAE(beta=Anneal(), **SHORT),
+        "mult-dae": MultDAE(**SHORT),
+        "ease 500": EASE(l2=500),
+        "popularity": Popularity(),
+    }
+    for model in models.values():
+        model.fit(train, validation)
+    rows, rng = scipy.sparse.csr_array(test.fold_in), np.random.RandomState(0)
+    orders = [rng.permutation(n) for n in np.diff(rows.indptr)]
+    found: dict[str, Any] = {}
+    for k in COLD:
+        kept = np.concatenate([rows.indptr[u] + order[:k] for u, order in enumerate(orders)]).astype(int)
+        data = np.zeros_like(rows.data)
+        data[kept] = 1
+        few = scipy.sparse.csr_array((data, rows.indices, rows.indptr), shape=rows.shape)
+        few.eliminate_zeros()
+        shown = HeldOut(few, test.held_out)
+        found[str(k)] = {name: scores(model, shown)["ndcg@100"] for name, model in models.items()}
+        found[str(k)]["mult-vae, refined"] = scores(models["mult-vae"], shown, REFINE)["ndcg@100"]
+        told(f"{k} items", found[str(k)])
+    return found
+
+
+def in_a_process(part: str) -> dict:
+    """A part of one thread, in a process of its own."""
+    import json
+
+    command = [sys.executable, "-m", "benchmarks.recommend_speed", part]
+    done = subprocess.run(command, env=os.environ | ONE_THREAD, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return told(part, json.loads(done.stdout.splitlines()[-1]))
+
+
+def peak_gb() -> float:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+PARTS: dict[str, Any] = {
+    "linear": linear,
+    "quality": quality,
+    "uncertainty": uncertainty,
+    "cold": cold,
+    "speed": lambda: in_a_process("speed"),
+    "memory": lambda: in_a_process("memory"),
+}
+
+
+if __name__ == "__main__":
+    run_parts("recommend", PARTS, lambda part: PARTS[part](), __doc__)
