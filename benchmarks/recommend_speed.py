@@ -37,7 +37,9 @@ class Ours:
         self.rng = np.random.default_rng(0)
 
     def epoch(self) -> None:
-        batches = stacked(self.train, self.rng.permutation(self.train.shape[0]), BATCH)
+        users = self.train.shape[0]
+        size = -(-users // -(-users // BATCH))  # equal batches, as `train` makes them
+        batches = stacked(self.train, self.rng.permutation(users), size)
         betas = np.full(len(batches.present), BETA, np.float32)
         self.carry, loss = epoch(self.objective, 1e-3, False, self.carry, self.carry[0], batches, betas, jax.random.key(0))
         jax.block_until_ready(loss)

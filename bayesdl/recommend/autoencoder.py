@@ -248,7 +248,7 @@ class MultVAE(AbstractAutoencoder):
         weight_decay: times the sum of squared weights.
         learning_rate: Adam's.
         epochs: passes over the users; the best on the validation users is kept.
-        batch_size: users of an update.
+        batch_size: users of an update, at most: batches are of equal size.
         item_block: items whose scores are in memory at a time in training, for large catalogues; None for all.
         seed: of weights, order, dropout and noise.
         progress: whether a bar is shown.
@@ -323,7 +323,7 @@ class MultDAE(AbstractAutoencoder):
         weight_decay: times the sum of squared weights.
         learning_rate: Adam's.
         epochs: passes over the users; the best on the validation users is kept.
-        batch_size: users of an update.
+        batch_size: users of an update, at most: batches are of equal size.
         item_block: as of `MultVAE`.
         seed: of weights, order and dropout.
         progress: whether a bar is shown.

@@ -89,11 +89,11 @@ def refuse_empty(rows: CSR) -> None:
 
 
 def bucket(n: int) -> int:
-    """The smallest of 1, 1.25, 1.5 and 1.75 times a power of two that is not below n."""
+    """The smallest of 8/8, 9/8, ... 15/8 of a power of two that is not below n."""
     size = SMALLEST
     while 2 * size < n:
         size *= 2
-    return next(size * quarter // 4 for quarter in (4, 5, 6, 7, 8) if size * quarter // 4 >= n)
+    return next(size * eighths // 8 for eighths in range(8, 17) if size * eighths // 8 >= n)
 
 
 def stacked(rows: CSR, order: np.ndarray, size: int) -> Entries:

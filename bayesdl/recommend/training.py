@@ -148,8 +148,8 @@ def train(
     progress: AbstractProgress,
 ) -> Trained:
     """The parameters at the epoch with the best score, or at the last where there is no score."""
-    size = min(batch_size, rows.shape[0])
-    count = -(-rows.shape[0] // size)
+    count = -(-rows.shape[0] // batch_size)
+    size = -(-rows.shape[0] // count)  # equal batches: a last one of few users would cost as much as the others
     per_user = isinstance(beta, PerUser)
     betas = Betas(beta, epochs * count, patience=max(3, epochs // 8))
     rng = np.random.default_rng(np.asarray(jax.random.key_data(named(key, "order"))))
