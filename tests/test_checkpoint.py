@@ -105,6 +105,7 @@ def test_killed_at_random_times(engine, kills, tmp_path):
     assert hit.total() >= kills
 
 
+@pytest.mark.slow
 def test_a_full_disk_says_so(tmp_path):
     """A limit on the size of files stands for a disk that fills up."""
     out = subprocess.run([*command("nuts", tmp_path / "run", tmp_path / "out.npz"), "1000"], capture_output=True, text=True)
@@ -197,6 +198,7 @@ def test_extend_continues_after_load_too(engine, longer, tmp_path):
     assert short.raw.length == 120
 
 
+@pytest.mark.slow
 def test_extend_refused():
     i, j, y = entries()
     with pytest.raises(bdl.UnsupportedError, match="VI has no chains to continue"):

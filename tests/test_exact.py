@@ -85,6 +85,7 @@ def test_linear_regression_by_mcmc(linear, engine):
     np.testing.assert_allclose(prediction.aleatoric, 0.3, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_full_rank_vi_finds_a_normal_posterior(linear):
     X, y, _, (mean, covariance, *_) = linear
     engine = bdl.VI(guide="full-rank", steps=5000, num_particles=4)
@@ -216,6 +217,7 @@ def test_pareto_k_is_that_of_the_importance_weights():
     assert abs(k - shape) < 0.2  # the estimate from 1,000 weights has a standard error of about 0.06
 
 
+@pytest.mark.slow
 def test_laplace_knows_how_unsure_the_noise_is():
     """log sigma by expectation maximisation of the Laplace evidence against NUTS: the bounds are those of a normal
     approximation to a log-gamma shape with 37 degrees of freedom, not Monte Carlo error."""

@@ -43,7 +43,11 @@ def test_steps_are_numpyros():
     np.testing.assert_allclose(post.samples["a"], np.stack(drawn, 1), rtol=1e-3)
 
 
-@pytest.mark.parametrize("engine", [bdl.NUTS(70, 57, 2), bdl.SGHMC(70, 57, 2, thinning=3)], ids=["NUTS", "SGHMC"])
+@pytest.mark.parametrize(
+    "engine",
+    [bdl.NUTS(70, 57, 2), pytest.param(bdl.SGHMC(70, 57, 2, thinning=3), marks=pytest.mark.slow)],
+    ids=["NUTS", "SGHMC"],
+)
 def test_blocks_change_nothing(engine, monkeypatch):
     """However a run is cut into blocks, its draws are the same to the bit."""
     i, j, y = entries()
@@ -115,6 +119,7 @@ def scanned(traced):
     return total
 
 
+@pytest.mark.slow
 def test_chains_start_where_they_are_laid_out_and_start_again_elsewhere():
     """About half of all starts are refused; nothing is compiled twice by where the states lie."""
 
@@ -179,6 +184,7 @@ def test_layouts_agree_in_distribution(chain_method):
         assert np.all(np.abs(a.mean((0, 1)) - b.mean((0, 1))) < 4 * errors), name
 
 
+@pytest.mark.slow
 def test_several_hosts_give_the_draws_of_one(tmp_path):
     """Two processes over loopback against one, with two devices and two chains in all: every process gives all draws."""
     script = Path(__file__).with_name("several_hosts.py")
@@ -241,6 +247,7 @@ SCALES = {"number": (0.2, 0.4), "tuple": ((0.2, 0.3), (0.4, 0.1)), "learned": (N
 @pytest.mark.parametrize(
     ("priors", "scales"), [(PRIORS[a], SCALES[b]) for a, b in zip(PRIORS, SCALES, strict=True)], ids=list(PRIORS)
 )
+@pytest.mark.slow
 def test_numbers_of_a_program_are_put_back(priors, scales):
     """Equal but for its numbers, a program without them is the same, and with them has the density that it had."""
     rng, parts = np.random.default_rng(0), []

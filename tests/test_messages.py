@@ -53,7 +53,8 @@ def smoothed_regression(p, x, y, lengthscale, parallel, variance=1.0, dtype=floa
 
 
 SLOW = pytest.mark.slow  # the parallel path compiles for long
-PATHS = [(p, n, False) for p in (0, 1, 2) for n in (300, 1461)] + [(0, 40, True)]
+PATHS = [(p, 300, False) for p in (0, 1, 2)] + [(0, 20, True)]
+PATHS += [pytest.param(p, 1461, False, marks=SLOW) for p in (0, 1, 2)]
 PATHS += [pytest.param(p, n, True, marks=SLOW) for p, n in ((0, 300), (1, 300), (2, 300), (0, 1461), (1, 1461), (2, 1461))]
 
 
@@ -137,6 +138,7 @@ def test_process_noise_of_small_steps(p):
 
 
 @pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.slow
 def test_several_functions_with_a_constant_and_gaps(parallel):
     """Three functions of different variances, coupled by what is known of them, of which there may be none or one direction."""
     rng = np.random.default_rng(0)
@@ -163,7 +165,7 @@ def test_several_functions_with_a_constant_and_gaps(parallel):
     assert float(found.log_normalizer) == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.parametrize("parallel", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_slope_is_the_derivative_by_hyperparameters(parallel):
     x, y = irregular(40)
     x[5] = x[4]

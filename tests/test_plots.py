@@ -96,6 +96,7 @@ def test_prediction_of_two_targets_has_two_axes():
         plots.prediction(post.predict(), ax=plt.gca())
 
 
+@pytest.mark.slow
 def test_prediction_of_a_program():
     import numpyro
     import numpyro.distributions as dist
@@ -181,6 +182,7 @@ def test_of_a_network_function_values_are_drawn():
     assert mean_line == pytest.approx(post.function_values(3)[0, :, 2].mean())
 
 
+@pytest.mark.slow
 def test_trace_on_given_axes_and_sites(chains):
     _, axes = plt.subplots(1, 2)
     assert list(plots.trace(chains, ["layer0.weight"], axes)) == list(axes)
@@ -228,6 +230,7 @@ def test_many_scalars_are_cut_and_the_picture_says_so():
 
 
 @pytest.mark.filterwarnings("ignore:Please use numpyro:DeprecationWarning")  # tinygp's
+@pytest.mark.slow
 def test_a_closed_form_has_nothing_to_draw():
     post = fit(bdl.GP(), Y, bdl.ExactGP())
     with pytest.raises(ValueError, match="closed form"):

@@ -144,6 +144,7 @@ def test_classes(likelihood):
     assert set(np.unique(prediction.sample(50))) <= set(labels)
 
 
+@pytest.mark.slow
 def test_a_shift_of_the_target_shifts_the_prediction_exactly():
     """Standardisation is undone exactly: y -> a + b y gives a + b mean, and log densities lose log b."""
     y = F + 0.3 * np.random.default_rng(1).normal(size=50)
@@ -168,6 +169,7 @@ def test_expected_calibration_error():
     assert expected_calibration_error(np.full(100, 1.0), np.arange(100) < 80) == pytest.approx(0.2)
 
 
+@pytest.mark.slow
 def test_epistemic_part_grows_away_from_the_data():
     post = bdl.fit(bdl.GP(likelihood=bdl.Normal(0.3)), X, TARGETS["fixed"][1], engine=bdl.ExactGP(), progress=False)
     near, far = post.predict(X[:1]), post.predict(X[:1] + 100)

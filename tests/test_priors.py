@@ -175,6 +175,7 @@ def test_laplace_refuses_priors_without_a_normal_shape(name):
         bdl.fit(bdl.BNN((), prior=PRIORS[name]), X, X[:, 0], engine=bdl.Laplace(), progress=False)
 
 
+@pytest.mark.slow
 def test_degrees_of_freedom_leave_a_finite_variance():
     """Noise of 2.5 degrees of freedom: every draw of df is above 2, where mean and variance of y exist."""
     rng = np.random.default_rng(0)

@@ -14,7 +14,13 @@ import bayesdl as bdl
 NUTS = bdl.NUTS(1000, 1000, 4, target_accept=0.95, dense_mass=True)
 # Where |theta| > 1 the errors of arma grow like theta ** 200, and a chain that starts there may freeze.
 OTHERS = {"arma-arma11": bdl.NUTS(1000, 1000, 4, start="pathfinder")}
-SLOW = {"arma-arma11", "gp_pois_regr-gp_regr", "low_dim_gauss_mix-low_dim_gauss_mix"}
+SLOW = {
+    "arma-arma11",
+    "nes1980-nes",
+    "mesquite-logmesquite_logvas",
+    "gp_pois_regr-gp_regr",
+    "low_dim_gauss_mix-low_dim_gauss_mix",
+}
 
 
 def scalar_draws(samples, parameter):

@@ -58,7 +58,7 @@ UNBIASED = {
 }
 
 
-SLOWER = ("SGLD, all rows", "MCLMC, adjusted")
+SLOWER = ("SGLD, all rows", "MCLMC, adjusted", "SGHMC, control variates")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOWER else []) for n in UNBIASED])
@@ -84,6 +84,7 @@ def test_minibatches_of_32_rows(engine):
     assert abs(temperature.mean() - 1) < 0.05 + 4 * np.sqrt(2 / temperature.size)  # order h^2, and Var[(p'e)^2] = 2
 
 
+@pytest.mark.slow
 def test_without_the_friction_the_momentum_is_too_hot_and_diagnose_says_so(monkeypatch):
     """The oracle's oracle: what the test above would see if gradient noise were left alone."""
     from inference.mcmc.langevin import LangevinSampler
@@ -257,6 +258,7 @@ def test_step_halving_has_its_level():
     assert np.mean(alarms) < 0.01 + 4 * np.sqrt(0.01 * 0.99 / 200)
 
 
+@pytest.mark.slow
 def test_any_program_with_a_plate_and_no_other():
     i, j, y = entries()
     post = bdl.fit(tensor_program, i, j, y=y, engine=bdl.SGHMC(500, 200, 2, 5), progress=False)

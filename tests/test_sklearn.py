@@ -37,11 +37,7 @@ QUICK = {
     "check_fit2d_1sample",
     "check_requires_y_none",
     "check_supervised_y_no_nan",
-    "check_classifiers_one_label",
     "check_classifiers_regression_target",
-    "check_methods_sample_order_invariance",
-    "check_methods_subset_invariance",
-    "check_estimators_pickle",
 }
 
 SKIPPED = {"check_array_api_input"}  # needs array-api-compat and arrays of other libraries
@@ -99,6 +95,7 @@ def test_predictions_are_those_of_the_posterior(regressor):
     assert regressor.score(X, Y) == pytest.approx(1 - np.sum((Y - mean) ** 2) / np.sum((Y - Y.mean()) ** 2))
 
 
+@pytest.mark.slow
 def test_classifier_probabilities_are_in_the_order_of_classes(classifier):
     assert classifier.classes_.tolist() == ["down", "up"]
     probs = classifier.predict_proba(X)
@@ -163,7 +160,8 @@ def test_data_frames_keep_names_and_categories():
         estimator.predict(frame.assign(colour="green"))
 
 
-@pytest.mark.parametrize("classes, expected", [(2, bdl.Bernoulli), pytest.param(3, bdl.Categorical, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("classes, expected", [(2, bdl.Bernoulli), (3, bdl.Categorical)])
+@pytest.mark.slow
 def test_default_model_follows_the_number_of_classes(classes, expected):
     estimator = BayesClassifier(engine=bdl.VI(steps=20)).fit(X, np.arange(40) % classes)
     assert isinstance(estimator.posterior_.model.likelihood, expected)
@@ -194,6 +192,7 @@ def test_copies_predict_the_same(regressor, copied):
     assert again.posterior_.seed == regressor.posterior_.seed
 
 
+@pytest.mark.slow
 def test_pipeline_cross_validation_and_grid_search():
     pipeline = make_pipeline(StandardScaler(), clone(REGRESSOR))
     assert cross_val_score(pipeline, X, Y, cv=2).min() > 0.8

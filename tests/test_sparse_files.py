@@ -63,6 +63,7 @@ def test_files_predict_the_same_by_numpy_and_torch(kind, tmp_path):
     np.testing.assert_allclose(means, network.arrays[f"{network.layers[0]}/mean"], rtol=2**-8)
 
 
+@pytest.mark.slow
 def test_files_give_the_predictions_of_the_fit(tmp_path):
     post, X = fitted(), regression(200)[0]
     found = portable.load(bdl.sparse.export(post, tmp_path / "net.sparse")).predict(X, num_samples=2000)
@@ -229,6 +230,7 @@ def test_the_loss_of_a_needed_weight_warns():
     assert np.flatnonzero(bdl.sparse.masks(post)["layer0.weight"][0]).tolist() == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_beta_is_shown():
     X, y = regression()
     post = bdl.fit(bdl.BNN(hidden=(10,)), X, y, engine=SSVI(steps=200, density=0.5, beta=0.1), progress=False)

@@ -118,6 +118,7 @@ def test_what_grows_has_the_largest_gradients_by_autodiff(structure):
     assert exchanged > 0
 
 
+@pytest.mark.slow
 def test_new_weights_begin_at_the_initial_scale_and_the_optimiser_moves_along():
     X, y = regression()
     training, state, data = training_of(bdl.BNN(hidden=(20, 20)), X, y, initial_scale=0.037, density=0.4)
@@ -146,6 +147,7 @@ def test_new_weights_begin_at_the_initial_scale_and_the_optimiser_moves_along():
 @pytest.mark.parametrize(
     "optimizer", [optax.chain(optax.clip(1.0), optax.lion(1e-3)), pytest.param(optax.sgd(1e-3), marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_any_optimiser_works(optimizer):
     X, y = regression()
     post = bdl.fit(bdl.BNN(hidden=(10,)), X, y, engine=SSVI(steps=250, density=0.4, optimizer=optimizer), progress=False)
@@ -262,6 +264,7 @@ class KillAfter(Silent):
             raise Killed
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_bits(tmp_path):
     X, y = regression(200)
     call = functools.partial(bdl.fit, bdl.BNN(hidden=(12, 12)), X, y, engine=SSVI(steps=550, density=0.4, every=50))

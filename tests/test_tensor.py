@@ -78,7 +78,7 @@ def test_a_mode_is_a_gaussian_process_given_the_others():
     np.testing.assert_allclose(found.covariance[:, 0, 0], np.diag(K - K @ np.linalg.solve(S, K)), atol=1e-6)
 
 
-@pytest.mark.parametrize("form", ["cp", "tucker"])
+@pytest.mark.parametrize("form", [pytest.param("cp", marks=pytest.mark.slow), "tucker"])
 def test_program_and_engine_have_one_log_joint(form):
     """At five random points: the NumPyro program against the engine's state-space model, form and likelihood."""
     from scipy.stats import multivariate_normal
@@ -343,6 +343,7 @@ def test_modes_may_have_any_name():
     assert np.isfinite(bdl.fit(model, X, y, engine=FAST, progress=False).predict(X).mean).all()
 
 
+@pytest.mark.slow
 def test_data_by_name():
     X, y, _ = grid_entries(80)
     model = bdl.FunBaT(modes())
@@ -383,6 +384,7 @@ def test_functions_of_a_mode(small):
         post.mode("c")
 
 
+@pytest.mark.slow
 def test_update_goes_on_with_new_indexes(small):
     """New entries at seen and unseen indexes: nearer to a fit of everything than the old one, the old entries not run again."""
     model, X, y, _ = small
