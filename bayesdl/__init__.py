@@ -52,15 +52,15 @@ from bayesdl.tensor import FunBaT, Mode
 from inference.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
-    from bayesdl import sparse
+    from bayesdl import recommend, sparse
     from bayesdl.pfn import PFN
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    """`bayesdl.plots`, `bayesdl.sklearn`, `bayesdl.sparse` and `bayesdl.PFN` are imported when they are first used."""
-    if name in ("plots", "sklearn", "sparse"):
+    """`bayesdl.plots`, `bayesdl.sklearn`, `bayesdl.sparse`, `bayesdl.recommend` and `bayesdl.PFN` are imported when they are first used."""
+    if name in ("plots", "recommend", "sklearn", "sparse"):
         return importlib.import_module(f"bayesdl.{name}")
     if name == "PFN":
         return importlib.import_module("bayesdl.pfn").PFN
@@ -111,6 +111,7 @@ __all__ = [
     "prior_predictive",
     "prior_report",
     "priors",
+    "recommend",
     "sbc",
     "sparse",
     "vi",
