@@ -61,7 +61,10 @@ def saved(tmp_path_factory):
 # bundles
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+COSTLY = ("vamp", "composite", "blend", "nested")
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=pytest.mark.slow) if k in COSTLY else k for k in MAKERS])
 def test_a_loaded_recommender_recommends_the_same_to_the_bit(kind, tmp_path):
     model = MAKERS[kind]()
     path = model.save(tmp_path / "model.bdl")
@@ -73,9 +76,10 @@ def test_a_loaded_recommender_recommends_the_same_to_the_bit(kind, tmp_path):
         one, two = model.recommend(NEW, **asked), other.recommend(NEW, **asked)
         for name in ("items", "scores", "probabilities", "lower", "upper"):
             np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
-    found, expected = (m.similar_items(model.items_[3]) for m in (other, model))
-    np.testing.assert_array_equal(found[0], expected[0])
-    np.testing.assert_array_equal(found[1], expected[1])
+    if not isinstance(model, Popularity):
+        found, expected = (m.similar_items(model.items_[3]) for m in (other, model))
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_array_equal(found[1], expected[1])
     if isinstance(model, MultVAE | MultDAE):
         assert (other.beta_, other.history_, other.best_epoch_) == (model.beta_, model.history_, model.best_epoch_)
     if isinstance(model, Blend):
@@ -344,7 +348,7 @@ def test_tables_that_cannot_be_used(case, tmp_path, capsys):
         (["--set", "beta=often"], "MultVAE(beta='often')"),
         (["--set", "likelihood=magic"], "MultVAE(likelihood='magic')"),
         (["--set", "hidden=0"], "MultVAE(hidden=(0,)): expected whole numbers"),
-        (["--model", "ease", "--set", "l2=0"], "EASE(l2=0.0)"),
+        (["--model", "ease", "--set", "l2=0"], "EASE(l2=0"),
         (["--model", "ease", "--set", "num_users_=3"], "no such setting. Possible: ease.l2"),
         (["--model", "magic"], "invalid choice: 'magic'"),
         (["--holdout", "50"], "--holdout 50: 50 users for validation and as many for test leave none of the 90 users"),
