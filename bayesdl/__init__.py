@@ -59,7 +59,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    """`bayesdl.plots`, `bayesdl.sklearn`, `bayesdl.sparse`, `bayesdl.recommend` and `bayesdl.PFN` are imported when they are first used."""
+    """Imports `bayesdl.plots`, `sklearn`, `sparse`, `recommend` and `PFN` when they are first used."""
     if name in ("plots", "recommend", "sklearn", "sparse"):
         return importlib.import_module(f"bayesdl.{name}")
     if name == "PFN":
