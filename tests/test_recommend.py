@@ -1,5 +1,6 @@
 """Recommenders: the published split and metrics, a torch re-implementation, dense formulas, exact posteriors, bad input."""
 
+import copy
 import dataclasses
 
 import jax
@@ -11,9 +12,23 @@ from scipy import stats
 
 import bayesdl as bdl
 from bayesdl.cells import DataError
-from bayesdl.recommend import EASE, Anneal, Blend, HeldOut, MultDAE, MultVAE, PerUser, Popularity, evaluate, strong_split
+from bayesdl.recommend import (
+    EASE,
+    Anneal,
+    Blend,
+    Evaluation,
+    HeldOut,
+    MultDAE,
+    MultVAE,
+    PerUser,
+    Popularity,
+    Recommendations,
+    evaluate,
+    strong_split,
+)
 from bayesdl.recommend import network as networks
 from bayesdl.recommend.base import NotFittedError, Refinement
+from bayesdl.recommend.blend import GRID
 from bayesdl.recommend.likelihoods import LIKELIHOODS, UNSEEN, multinomial_in_blocks
 from bayesdl.recommend.metrics import hits, ndcg, ranked, recall
 from bayesdl.recommend.objective import SHARES, WIDE, Objective, drawn
@@ -21,6 +36,7 @@ from bayesdl.recommend.program import programs
 from bayesdl.recommend.rows import as_rows, entries, stacked
 from bayesdl.recommend.training import Betas
 
+pytestmark = pytest.mark.filterwarnings("ignore:The temperature is 1")  # of sets so small that no list can be matched
 USERS, ITEMS = 40, 12
 QUICK = {"hidden": (8,), "latent": 3, "epochs": 5, "batch_size": 16, "progress": False}
 
@@ -205,17 +221,19 @@ def test_dropout_keeps_the_mean_and_drops_the_share(rows):
     inside = np.asarray(x.value) > 0
     error = np.asarray(kept)[:, inside].mean(0) - np.asarray(x.value)[inside]
     assert (np.abs(error) < 4.5 * np.asarray(x.value)[inside] / np.sqrt(4000)).all()
+    dropped = (np.asarray(kept)[:, inside] == 0).ravel()
+    assert abs(dropped.mean() - 0.5) < 4.5 * 0.5 / np.sqrt(dropped.size)
     np.testing.assert_allclose(np.linalg.norm(networks.dense(x, ITEMS), axis=1), 1, rtol=1e-5)
 
 
 def test_priors_that_are_mixtures(rows):
     x, z = entries(rows), jax.random.normal(jax.random.key(5), (USERS, 3))
     composite = objective(prior="composite")
-    params = composite.init(jax.random.key(0))
-    mean, log_variance = map(np.asarray, composite.network.encode(params, x))
+    params, old = (composite.init(jax.random.key(seed)) for seed in (0, 1))
+    mean, log_variance = map(np.asarray, composite.network.encode(old, x))
     parts = ((0.0, 1.0), (mean, np.exp(log_variance / 2)), (0.0, np.exp(WIDE / 2)))
     density = sum(share * stats.norm(*part).pdf(np.asarray(z)).prod(1) for share, part in zip(SHARES, parts, strict=True))
-    np.testing.assert_allclose(composite.log_prior(params, params, z, x), np.log(density), rtol=1e-4)
+    np.testing.assert_allclose(composite.log_prior(params, old, z, x), np.log(density), rtol=1e-4)
     vamp = objective(prior="vamp")
     params = vamp.init(jax.random.key(0))
     pseudo = scipy.sparse.csr_array(np.asarray(jax.nn.sigmoid(params["pseudo"])))
@@ -298,7 +316,9 @@ def test_refinement_finds_the_posterior_that_nuts_finds(rows):
     program, _ = programs(model, rows[:4])
     z = bdl.fit(program, engine=bdl.NUTS(300, 1000, 1), progress=False).samples["z"][0]
     found = model.posterior(rows[:4], refine_steps=400, likelihood_power=1.0)
+    encoder = model.posterior(rows[:4])
     assert (np.abs(found.mean - z.mean(0)) < 0.25 * z.std(0)).all()
+    assert np.linalg.norm(found.mean - z.mean(0)) < np.linalg.norm(encoder.mean - z.mean(0))
     np.testing.assert_allclose(found.sd, z.std(0), rtol=0.15)
 
 
@@ -312,6 +332,16 @@ def test_program_and_guide_have_the_bound_of_training(rows):
     loss = jax.jit(jax.vmap(lambda key: -5 * model.objective().loss(model.params_, {}, x, 1.0, key)))
     other = np.asarray(loss(keys))
     assert abs(one.mean() - other.mean()) < 4 * np.hypot(one.std(), other.std()) / np.sqrt(500)
+
+
+def test_users_do_not_depend_on_who_is_asked_for_beside_them(fitted, rows):
+    together, alone = (fitted.posterior(X, refine_steps=20) for X in (rows, rows[[7]]))
+    np.testing.assert_allclose(together.mean[7], alone.mean[0], rtol=1e-4, atol=1e-5)
+
+
+def test_without_items_other_likelihoods_still_learn(rows):
+    model = MultVAE(**QUICK, likelihood="poisson").fit(rows)
+    assert np.abs(model.posterior(np.zeros((1, ITEMS))).mean).max() > 0
 
 
 def test_without_items_the_posterior_is_the_prior(fitted):
@@ -356,6 +386,37 @@ def test_what_every_recommender_gives(make, rows, held):
         np.testing.assert_array_equal(one, same)
 
 
+def test_upper_ranks_by_chances_not_by_scores(fitted, rows):
+    """A constant for each user in the scores, as a layer of equal columns adds, changes no chance and no rank."""
+    other = copy.copy(fitted)
+    last = fitted.params_["decoder1.weight"]
+    other.params_ = fitted.params_ | {"decoder1.weight": last + 3}
+    one, two = (model.recommend(rows, k=3, strategy="ucb", exclude_seen=False) for model in (fitted, other))
+    np.testing.assert_allclose(one.scores, two.scores, rtol=1e-3, atol=1e-3)
+    assert (one.items == two.items).mean() > 0.95  # ties to rounding
+
+
+def test_hits_are_those_of_items_drawn_one_by_one():
+    """n draws of a law of three items, known or with a posterior of two points: expectation by simulation, z < 4."""
+    laws, n = np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]), 4
+    top = Recommendations.of(np.arange(3), np.array([[0, 1]]), np.zeros((1, 2)), laws[None, :, :2], level=0.5)
+    rng = np.random.default_rng(0)
+    found = [len(set(rng.choice(3, n, p=laws[i % 2])) & {0, 1}) for i in range(20_000)]
+    assert abs(top.expected_hits(n)[0] - np.mean(found)) < 4 * np.std(found) / np.sqrt(20_000)
+    assert top.expected_hits(1000)[0] == pytest.approx(2)
+    sure = Recommendations.of(np.arange(3), np.array([[0, 1]]), np.zeros((1, 2)), np.repeat(laws[:1, None, :2], 4000, 1), 0.5)
+    low, high = sure.hits_interval(n)
+    assert (low[0], high[0]) == tuple(np.quantile(found[::2], [0.25, 0.75]))
+
+
+def test_paired_differences_are_scipys(rows, held):
+    found = evaluate({"ease": EASE(l2=5.0).fit(rows), "dae": MultDAE(**QUICK).fit(rows)}, held)
+    a, b = (found.values[name]["recall@20"] + np.arange(10) * scale for name, scale in (("ease", 0.1), ("dae", 0.13)))
+    paired = Evaluation({"a": {"m": a}, "b": {"m": b}}).paired("a", "b", "m")
+    test = stats.ttest_rel(a, b)
+    assert paired["p"] == pytest.approx(test.pvalue) and paired["difference"] / paired["se"] == pytest.approx(test.statistic)
+
+
 def test_thompson_explores(fitted, rows):
     found = [fitted.recommend(rows, k=3, strategy="thompson", seed=seed).items for seed in range(2)]
     assert not np.array_equal(*found)
@@ -367,24 +428,25 @@ def test_users_who_have_seen_everything(fitted):
     assert not top.filled.any() and len(top.to_pandas()) == 0 and np.isfinite(top.probabilities).all()
 
 
-def test_temperature_makes_the_held_out_items_most_likely(rows, held):
-    model = MultDAE(**QUICK).fit(rows, held)  # its posterior has no width, so that its probabilities are those of its scores
-    best = model.temperature_
-
-    def likelihood(temperature):
-        f = np.where(
-            held.fold_in.toarray() > 0, -np.inf, np.concatenate([f for _, f in model.scores(held.fold_in)]) / temperature
-        )
-        law = f - np.log(np.exp(f).sum(1, keepdims=True))
-        return law[held.held_out.toarray() > 0].sum()
-
-    assert all(likelihood(best) >= likelihood(best * factor) - 1e-3 for factor in (0.8, 0.95, 1.05, 1.25))
+def test_temperature_makes_as_many_hits_expected_as_there_are(rows):
+    """Of held-out users' best item, each with two held out; a list of one, as there are few items."""
+    dense = rows.toarray()
+    hide = np.zeros_like(dense)
+    for u in range(USERS):
+        hide[u, np.flatnonzero(dense[u])[:2]] = 1
+    held = HeldOut(dense * (1 - hide), hide)
+    model = MultDAE(**QUICK).fit(rows, held)  # without a posterior, so that no draws differ
+    top = model.recommend(held.fold_in, k=1)
+    actual = hide[np.arange(USERS), top.items[:, 0]].sum()
+    assert 0 < actual < USERS
+    assert top.expected_hits(hide.sum(1)).sum() == pytest.approx(actual, rel=1e-2)
 
 
 def test_blend_chooses_weights_and_is_no_worse(rows, held):
     members = [EASE(l2=5.0).fit(rows), Popularity().fit(rows)]
     model = Blend(members).fit(rows, held)
     assert model.score(held) >= members[0].score(held) - 1e-9
+    assert model.weights_ == (1.0, max(GRID, key=lambda w: Blend(members, (1.0, w)).fit(rows).score(held)))
     with pytest.raises(ValueError, match="give fit\\(train, validation"):
         Blend(members).fit(rows)
 
@@ -450,6 +512,12 @@ def test_bad_matrices(rows, fitted):
         (lambda m, X: m.recommend(X, k=3, refine_steps=-1), "at least 0"),
         (lambda m, X: m.posterior(X, refine_steps=5, likelihood_power=0), "above zero"),
         (lambda m, X: Popularity().fit(X).similar_items(3), "does not know which items are alike"),
+        (lambda m, X: m.similar_items(3, k=-1), "at least 1"),
+        (lambda m, X: MultVAE(**QUICK).fit(X, HeldOut(X, 0 * X)), "validation.held_out"),
+        (lambda m, X: MultVAE(**QUICK, beta=lambda progress: -1.0).fit(X), "at least 0"),
+        (lambda m, X: PerUser(-1), "share >= 0"),
+        (lambda m, X: EASE().fit(X, items=[1] * ITEMS), "two columns have one label"),
+        (lambda m, X: HeldOut(X, X), "shown and held out at once"),
         (lambda m, X: EASE(l2=0).fit(X), "above zero"),
         (lambda m, X: EASE().fit(X, items=[1]), "one label for each of 12"),
         (lambda m, X: HeldOut(X, X[:2]), "expected the same users"),

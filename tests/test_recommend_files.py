@@ -14,6 +14,7 @@ from bayesdl.recommend import EASE, Anneal, Blend, HeldOut, MultDAE, MultVAE, Pe
 from bayesdl.recommend import command as recommend_command
 from bayesdl.recommend.base import STRATEGIES, NotFittedError
 
+pytestmark = pytest.mark.filterwarnings("ignore:The temperature is 1")  # of sets so small that no list can be matched
 ITEMS = 40
 TINY = {"hidden": (6,), "latent": 3, "epochs": 2, "batch_size": 40, "progress": False}
 
@@ -347,7 +348,7 @@ def test_tables_that_cannot_be_used(case, tmp_path, capsys):
         (["--set", "latent=0"], "MultVAE(latent=0): expected a whole number of at least 1"),
         (["--set", "beta=often"], "MultVAE(beta='often')"),
         (["--set", "likelihood=magic"], "MultVAE(likelihood='magic')"),
-        (["--set", "hidden=0"], "MultVAE(hidden=(0,)): expected whole numbers"),
+        (["--set", "hidden=0"], "MultVAE(hidden=(0,)): expected a tuple of whole numbers"),
         (["--model", "ease", "--set", "l2=0"], "EASE(l2=0"),
         (["--model", "ease", "--set", "num_users_=3"], "no such setting. Possible: ease.l2"),
         (["--model", "magic"], "invalid choice: 'magic'"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,13 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 from jax.tree_util import Partial
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq
 
 from bayesdl.cells import DataError
 from bayesdl.recommend.metrics import hits as hits_of
 from bayesdl.recommend.metrics import ndcg, ranked
-from bayesdl.recommend.recommendations import Recommendations
-from bayesdl.recommend.rows import CSR, Entries, as_rows, entries
+from bayesdl.recommend.recommendations import Recommendations, included
+from bayesdl.recommend.rows import CSR, as_rows
 from bayesdl.recommend.split import HeldOut
 from inference.keys import named
 
@@ -32,6 +33,7 @@ BLOCK = 500  # users whose scores are in memory at a time
 SIZES = (1, 32, BLOCK)  # of blocks, each compiled once
 DRAWS = 100  # of the posterior, for probabilities and intervals
 CALIBRATED, CALIBRATION_DRAWS = 1000, 10  # validation users, and draws of the posterior, that fit the temperature
+LIST = 20  # length of the lists whose hits it matches
 STRATEGIES = ("mean", "thompson", "ucb")
 
 
@@ -118,6 +120,8 @@ class AbstractRecommender(abc.ABC):
         labels = np.arange(rows.shape[1]) if items is None else np.asarray(items)
         if labels.shape != (rows.shape[1],):
             raise DataError(f"items has shape {labels.shape}, expected one label for each of {rows.shape[1]} columns.")
+        if len(np.unique(labels)) < len(labels):
+            raise DataError("items: two columns have one label; give each its own.")
         self.num_items_, self.items_, self.temperature_ = rows.shape[1], labels, 1.0
 
     def rows(self, X: Any) -> CSR:
@@ -136,32 +140,35 @@ class AbstractRecommender(abc.ABC):
             refine_steps: see `recommend`.
             likelihood_power: see `recommend`.
         """
-        how = Refinement(refine_steps, likelihood_power)
-        for users, part in blocks(self.rows(X)):
-            yield users, np.asarray(self.block_scores(part, how))[: users.stop - users.start]
+        how, rows = Refinement(refine_steps, likelihood_power), self.rows(X)
+        return ((users, np.asarray(self.block_scores(part, how))[: users.stop - users.start]) for users, part in blocks(rows))
 
-    def calibrate(self, validation: HeldOut) -> None:
-        """Fits the temperature: the held-out items' likelihood is largest under the probabilities that `recommend` gives.
+    def calibrate(self, validation: HeldOut, *, refine_steps: int = 0) -> None:
+        """Fits the temperature: among the best items of validation users as many hits are expected as there are.
 
-        Those are means over the posterior, flatter than the law at its mean, so the temperature is fitted to such means.
+        `fit` does this for the encoder's answers; where all are refined, call it again with as many steps.
         """
         fold_in, held_out = self.rows(validation.fold_in), as_rows(validation.held_out, self.num_items_)
-        fold_in, held_out = fold_in[:CALIBRATED], held_out[:CALIBRATED]
-        parts, spread = [], 0.0
+        fold_in, held_out, how = fold_in[:CALIBRATED], held_out[:CALIBRATED], Refinement(refine_steps)
+        k, key = max(1, min(LIST, self.num_items_ // 10)), jax.random.key(0)
+        parts, actual, spread = [], 0, 0.0
         for (users, part), (_, wanted) in zip(blocks(fold_in), blocks(held_out), strict=True):
-            f = without(np.asarray(self.block_scores(part, Refinement())), part)[: users.stop - users.start]
-            spread = max(spread, float(np.std(f[np.isfinite(f)])))
-            parts.append((self.block_draw(part, Refinement()), jnp.asarray(part.toarray() > 0), entries(wanted)))
-        if not held_out.nnz or spread == 0:
+            hide, scores = jnp.asarray(part.toarray() > 0), np.asarray(self.block_scores(part, how))
+            items = ranked(jnp.where(hide, -jnp.inf, jnp.asarray(scores)), k)[1]
+            count, spread = users.stop - users.start, max(spread, float(scores.std()))
+            actual += int(hits_of(np.asarray(items)[:count], wanted[:count]).sum())
+            parts.append((self.block_draw(part, how), hide, items, jnp.asarray(wanted.sum(1), jnp.float32)))
+
+        def surplus(log_temperature: float) -> float:
+            T = np.exp(log_temperature)
+            return sum(float(expected(draw, key, hide, items, n, T)) for draw, hide, items, n in parts) - actual
+
+        low, high = (np.log(max(spread, 1e-6)) + shift for shift in (-6.0, 4.0))
+        if not surplus(low) > 0 > surplus(high):
+            warnings.warn("The temperature is 1: the validation users' hits cannot be matched by any.", stacklevel=3)
             return
-        key = jax.random.key(0)
-
-        def loss(log_temperature: float) -> float:
-            return -sum(float(predictive(draw, key, hide, y, np.exp(log_temperature))) for draw, hide, y in parts)
-
-        middle = np.log(spread)
-        found: Any = minimize_scalar(loss, bounds=(middle - 6, middle + 4), method="bounded")
-        self.temperature_ = float(np.exp(found.x))
+        root: Any = brentq(surplus, low, high, xtol=1e-3)
+        self.temperature_ = float(np.exp(root))
 
     def recommend(
         self,
@@ -183,7 +190,7 @@ class AbstractRecommender(abc.ABC):
             k: number of items.
             exclude_seen: whether items of the user's own row are left out.
             strategy: "mean" ranks by the score at the posterior's mean, "thompson" by one draw of it, which explores, "ucb" by
-                the mean plus one standard deviation.
+                the mean plus one standard deviation of the log chances.
             refine_steps: steps of optimising each user's posterior from the encoder's answer, of those that have one; zero
                 takes that answer, which is too sure of users with few items.
             likelihood_power: of the posterior behind draws and intervals; None for that of training, 1 / beta, and 1 for the
@@ -215,11 +222,13 @@ class AbstractRecommender(abc.ABC):
     ) -> tuple[Any, Any, Any]:
         """Items and scores of a block, shape (b, k), and draws of the items' probabilities, (b, draws, k)."""
         draw = self.block_draw(rows, how)
+        hide = jnp.asarray(blocked)
         if strategy == "mean":
             ranking: Any = self.block_scores(rows, how)
+        elif strategy == "thompson":
+            ranking = draw_once(draw, named(key, strategy))
         else:
-            ranking = (draw_once if strategy == "thompson" else upper)(draw, named(key, strategy))
-        hide = jnp.asarray(blocked)
+            ranking = upper(draw, named(key, strategy), hide, self.temperature_)
         scores, items = ranked(jnp.where(hide, -jnp.inf, jnp.asarray(ranking)), k)
         return items, scores, drawn_probabilities(draw, named(key, "probabilities"), hide, items, self.temperature_)
 
@@ -243,6 +252,8 @@ class AbstractRecommender(abc.ABC):
         Raises:
             DataError: for an item without a label here, or a recommender that knows nothing of likeness.
         """
+        if not isinstance(k, int | np.integer) or k < 1:
+            raise ValueError(f"similar_items(k={k!r}): expected a whole number of at least 1.")
         at = np.flatnonzero(self.items_ == item)
         if not len(at):
             raise DataError(f"{item} is not an item of the fit, whose items are {self.items_[:3]}, ...")
@@ -257,13 +268,12 @@ class AbstractRecommender(abc.ABC):
 
     def score(self, held: HeldOut, k: int = 100) -> float:
         """Mean NDCG@k of held-out items."""
-        values = []
-        for users, scores in self.scores(held.fold_in):
-            seen = as_rows(held.fold_in)[users]
-            wanted = as_rows(held.held_out)[users]
-            items = np.asarray(ranked(jnp.asarray(without(scores, seen)), min(k, self.num_items_))[1])
-            values.append(ndcg(hits_of(items, wanted), np.diff(wanted.indptr), k))
-        return float(np.nanmean(np.concatenate(values)))
+        fold_in, held_out = self.rows(held.fold_in), as_rows(held.held_out, self.num_items_)
+        found = []
+        for users, scores in self.scores(fold_in):
+            items = np.asarray(ranked(jnp.asarray(without(scores, fold_in[users])), min(k, self.num_items_))[1])
+            found.append(hits_of(items, held_out[users]))
+        return float(np.nanmean(ndcg(np.concatenate(found), np.diff(held_out.indptr), k)))
 
 
 @jax.jit
@@ -271,8 +281,10 @@ def draw_once(draw: Partial, key: jax.Array) -> jax.Array:
     return draw(key)
 
 
-@jax.jit
-def drawn_probabilities(draw: Partial, key: jax.Array, hide: Any, items: Any, temperature: Any) -> jax.Array:
+@functools.partial(jax.jit, static_argnames="draws")
+def drawn_probabilities(
+    draw: Partial, key: jax.Array, hide: Any, items: Any, temperature: Any, draws: int = DRAWS
+) -> jax.Array:
     """Draws of the chance of being the next item among those that are not hidden, of these items, shape (b, draws, k)."""
 
     def one(key: jax.Array) -> jax.Array:
@@ -281,34 +293,31 @@ def drawn_probabilities(draw: Partial, key: jax.Array, hide: Any, items: Any, te
         chosen = jnp.take_along_axis(law, items, axis=1)
         return jnp.where(jnp.isfinite(chosen), jnp.exp(chosen - total), 0.0)
 
-    return jnp.swapaxes(jax.lax.map(one, jax.random.split(key, DRAWS)), 0, 1)
+    return jnp.swapaxes(jax.lax.map(one, jax.random.split(key, draws)), 0, 1)
 
 
 @jax.jit
-def predictive(draw: Partial, key: jax.Array, hide: jax.Array, y: Entries, temperature: Any) -> jax.Array:
-    """The log likelihood of a block's held-out items under posterior means of their probabilities."""
+def expected(draw: Partial, key: jax.Array, hide: Any, items: Any, n: Any, temperature: Any) -> jax.Array:
+    """Expected hits of all users of a block among these items, each with n next ones."""
+    chances = drawn_probabilities(draw, key, hide, items, temperature, CALIBRATION_DRAWS)
+    return included(chances, n).sum(2).mean(1).sum()
 
-    def one(key: jax.Array) -> jax.Array:
+
+@jax.jit
+def upper(draw: Partial, key: jax.Array, hide: Any, temperature: Any) -> jax.Array:
+    """Mean plus one standard deviation of draws of the log chances, shape (b, items); scores have no zero of their own."""
+
+    def chances(key: jax.Array) -> jax.Array:
         law = jax.nn.log_softmax(jnp.where(hide, -jnp.inf, draw(key) / temperature), axis=1)
-        return law[y.user, y.item]
-
-    each = jax.lax.map(one, jax.random.split(key, CALIBRATION_DRAWS))
-    chosen = jax.nn.logsumexp(each, axis=0) - jnp.log(float(CALIBRATION_DRAWS))
-    return jnp.where((y.value > 0) & jnp.isfinite(chosen), y.value * chosen, 0.0).sum()
-
-
-@jax.jit
-def upper(draw: Partial, key: jax.Array) -> jax.Array:
-    """Mean plus one standard deviation of draws, shape (b, items)."""
+        return jnp.where(hide, 0.0, law)
 
     def step(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
         mean, squares, count = carry
-        f = draw(key)
+        f = chances(key)
         new = mean + (f - mean) / count
         return (new, squares + (f - mean) * (f - new), count + 1), None
 
-    first = draw(key)
-    zero = jnp.zeros_like(first)
+    zero = jnp.zeros(hide.shape)
     (mean, squares, _), _ = jax.lax.scan(step, (zero, zero, jnp.ones(())), jax.random.split(key, DRAWS))
     return mean + jnp.sqrt(squares / (DRAWS - 1))
 
@@ -364,4 +373,4 @@ def warn_of_seen(count: int) -> None:
     """Says that some users get fewer items than asked for."""
     if count:
         told = f"{count} users have fewer unseen candidates than k: the rest of their rows holds no items, see `filled`."
-        warnings.warn(told, stacklevel=4)
+        warnings.warn(told, stacklevel=3)

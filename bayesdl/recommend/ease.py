@@ -82,7 +82,7 @@ class EASE(AbstractRecommender):
         return B
 
     def block_scores(self, rows: CSR, how: Refinement) -> np.ndarray:
-        return rows @ self.weights
+        return rows.toarray() - rows @ self.precision_ / np.diag(self.precision_)[None]  # x B without forming B
 
     def block_sds(self, rows: CSR) -> np.ndarray:
         """Posterior standard deviations of the scores, shape (b, items), for items that a user does not have."""
@@ -109,4 +109,6 @@ def inverse(gram: np.ndarray) -> np.ndarray:
     factor = scipy.linalg.cholesky(gram, lower=True, overwrite_a=True, check_finite=False)
     dpotri: Any = scipy.linalg.get_lapack_funcs("potri", (factor,))
     found = dpotri(factor, lower=True, overwrite_c=True)[0]
-    return np.tril(found) + np.tril(found, -1).T
+    upper = np.triu_indices(len(found), 1)
+    found[upper] = found.T[upper]
+    return found

@@ -1,9 +1,13 @@
 """The model as a NumPyro program and its encoder as a guide, for any engine: `bayesdl.VI`, or NUTS for a user's z.
 
 model = MultVAE().fit(train, validation)
-program, guide = programs(model, rows)                         # z of these users, weights fixed
-bayesdl.fit(program, engine=bayesdl.NUTS())                    # their exact posterior, to measure the amortization gap
-bayesdl.fit(program, engine=bayesdl.VI(guide=guide))           # nothing to learn but the weights, from where they are
+program, guide = programs(model, rows)                  # z of these users, weights fixed
+bayesdl.fit(program, engine=bayesdl.NUTS())             # their exact posterior, to measure the amortization gap
+program, guide = programs(model, rows, learn=True)
+bayesdl.fit(program, engine=bayesdl.VI(guide=guide))    # trains on, on these users, without annealing or dropout
+
+The posterior is that of the likelihood to a power, by default the one that the encoder was trained for. Training itself is
+`training.py`, whose batches and annealing the engine does not know; a test holds its bound to that of this program.
 """
 
 from __future__ import annotations
@@ -14,9 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
+from numpyro import handlers
 from numpyro.distributions import constraints
 
-from bayesdl.recommend.autoencoder import MultVAE
+from bayesdl.recommend.autoencoder import MultVAE, encoded
 from bayesdl.recommend.objective import Objective
 from bayesdl.recommend.rows import Entries, entries
 
@@ -47,13 +52,14 @@ class UserRows(dist.Distribution):
         raise NotImplementedError("Rows are evaluated only; draw items from softmax of the scores.")
 
 
-def programs(model: MultVAE, X: Any, *, learn: bool = False) -> tuple[Any, Any]:
+def programs(model: MultVAE, X: Any, *, learn: bool = False, likelihood_power: Any = None) -> tuple[Any, Any]:
     """The program of these users' z and rows, and its guide.
 
     Args:
         model: fitted, with the prior "normal".
         X: users x items.
         learn: whether the weights are `numpyro.param` sites, from where they are; otherwise they are fixed.
+        likelihood_power: of the likelihood; None for that of training, 1 / beta.
 
     Example:
         >>> import numpy as np, bayesdl as bdl
@@ -68,6 +74,7 @@ def programs(model: MultVAE, X: Any, *, learn: bool = False) -> tuple[Any, Any]:
         raise ValueError(f"programs: the prior is {model.prior!r}; only 'normal' is a program.")
     objective, x = model.objective(), entries(model.rows(X))
     x = Entries(*(jnp.asarray(leaf) for leaf in x))
+    power = 1 / model.betas(x, likelihood_power)
 
     def params() -> dict:
         if not learn:
@@ -78,10 +85,11 @@ def programs(model: MultVAE, X: Any, *, learn: bool = False) -> tuple[Any, Any]:
         weights = params()
         with numpyro.plate("users", len(x.present)):
             z = numpyro.sample("z", dist.Normal(0.0, 1.0).expand([objective.network.latent]).to_event(1))
-            numpyro.sample("x", UserRows(objective, weights, z, x), obs=x.value)
+            with handlers.scale(scale=power):
+                numpyro.sample("x", UserRows(objective, weights, z, x), obs=x.value)
 
     def guide() -> None:
-        mean, log_variance = objective.network.encode(params(), x)
+        mean, log_variance = encoded(objective, params(), x)
         with numpyro.plate("users", len(x.present)):
             numpyro.sample("z", dist.Normal(mean, jnp.exp(log_variance / 2)).to_event(1))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -44,22 +45,27 @@ class Recommendations:
         return cls(labels[places], scores, draws.mean(1), lower, upper, np.isfinite(scores), draws, level)
 
     def expected_hits(self, n: Any = 1) -> np.ndarray:
-        """How many of a user's next n items are expected among these, shape (users,).
+        """How many of these items are expected among a user's next n, shape (users,).
+
+        The next items are drawn one by one from the law of the next item, p: item i is among n of them with chance
+        1 - (1 - p_i)^n, a mean over the posterior.
 
         Args:
             n: number of next items, one for all or one for each user.
         """
-        return np.broadcast_to(n, len(self.items)) * self.probabilities.sum(1)
+        return np.asarray(included(self.draws, np.broadcast_to(n, len(self.items)))).sum(2).mean(1)
 
-    def hits_interval(self, n: Any = 1, level: float = 0.9, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """An interval for how many of a user's next n items are among these, shape (users,) each.
+    def hits_interval(self, n: Any = 1, level: float | None = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """An interval for how many of these items are among a user's next n, shape (users,) each.
 
-        The next items are drawn one by one from the user's law of the next item, for each draw of the posterior.
+        Args:
+            n: number of next items, one for all or one for each user.
+            level: of the interval, None for that of `recommend`.
+            seed: of the draws, one for each of the posterior.
         """
-        rng = np.random.default_rng(seed)
-        count = np.broadcast_to(n, len(self.items))[:, None]
-        hits = rng.binomial(count, np.clip(self.draws.sum(2), 0, 1))
-        tail = (1 - level) / 2
+        chances = np.asarray(included(self.draws, np.broadcast_to(n, len(self.items))))
+        hits = (np.random.default_rng(seed).uniform(size=chances.shape) < chances).sum(2)
+        tail = (1 - (self.level if level is None else level)) / 2
         low, high = np.quantile(hits, [tail, 1 - tail], axis=1, method="closest_observation")
         return low, high
 
@@ -77,3 +83,8 @@ class Recommendations:
         users, k = self.items.shape
         first = self.to_pandas().head(k).to_string(index=False)
         return f"Recommendations({k} items for {users} users; to_pandas() lists them)\n{first}"
+
+
+def included(chances: Any, n: Any) -> Any:
+    """The chance of each item to be among a user's next n: 1 - (1 - p)^n for p of shape (users, draws, k)."""
+    return -jnp.expm1(n[:, None, None] * jnp.log1p(-jnp.minimum(chances, 1 - 1e-6)))

@@ -78,14 +78,16 @@ def refuse_bad_values(rows: CSR) -> None:
             )
 
 
-def refuse_empty(rows: CSR) -> None:
-    """Refuses a matrix to learn from that holds nothing.
+def refuse_empty(rows: CSR, name: str = "train") -> None:
+    """Refuses a matrix that holds nothing.
 
     Raises:
         DataError: with its shape.
     """
     if not rows.nnz:
-        raise DataError(f"The matrix of shape {rows.shape} has no entry above zero: there is nothing to learn from.")
+        raise DataError(
+            f"{name}: the matrix of shape {rows.shape} has no entry above zero, so there is nothing to learn from it."
+        )
 
 
 def bucket(n: int) -> int:

@@ -35,6 +35,9 @@ class HeldOut:
                 f"HeldOut: fold_in has shape {np.shape(self.fold_in)} and held_out {np.shape(self.held_out)}; expected the "
                 "same users and items."
             )
+        both = scipy.sparse.csr_array(self.fold_in).multiply(scipy.sparse.csr_array(self.held_out)).nnz
+        if both:
+            raise DataError(f"HeldOut: {both} entries are shown and held out at once; what is shown is never recommended.")
 
     def __repr__(self) -> str:
         shown, hidden = (scipy.sparse.csr_array(part).nnz for part in (self.fold_in, self.held_out))

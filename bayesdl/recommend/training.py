@@ -51,6 +51,10 @@ class PerUser:
 
     share: float | int = 0.005
 
+    def __post_init__(self) -> None:
+        if not self.share >= 0:
+            raise ValueError(f"{self!r}: expected share >= 0.")
+
 
 @dataclasses.dataclass
 class Trained:
@@ -96,7 +100,7 @@ def epoch(
     return carry, losses.mean()
 
 
-FASTER = 0.3  # where "auto" would end; Adam needs most of the updates before more than that could be judged
+AUTO_CAP = 0.3  # where "auto" would end; much faster, and it goes back before the decoder has learned enough to judge by
 
 
 class Betas:
@@ -112,7 +116,7 @@ class Betas:
         self.auto = beta == "auto"
         self.planned, self.patience = planned, patience
         if self.auto:
-            self.rule: Any = Anneal(FASTER, 1.0)
+            self.rule: Any = Anneal(AUTO_CAP, 1.0)
         elif callable(beta):
             self.rule = beta
         else:
@@ -120,7 +124,12 @@ class Betas:
 
     def of(self, first: int, count: int) -> np.ndarray:
         """Of updates first to first + count."""
-        return np.array([self.rule((first + i) / self.planned) for i in range(count)], np.float32)
+        values = np.array([self.rule((first + i) / self.planned) for i in range(count)], np.float32)
+        if not (values >= 0).all():
+            raise ValueError(
+                f"beta is {values.min()} at update {first + int(values.argmin())}: expected numbers of at least 0."
+            )
+        return values
 
     def goes_back(self, since_best: int, beta: float) -> bool:
         """Whether training goes back to the best epoch, with its beta held from there on."""
@@ -151,7 +160,8 @@ def train(
     count = -(-rows.shape[0] // batch_size)
     size = -(-rows.shape[0] // count)  # equal batches: a last one of few users would cost as much as the others
     per_user = isinstance(beta, PerUser)
-    betas = Betas(beta, epochs * count, patience=max(3, epochs // 8))
+    rule = Anneal() if score is None and beta == "auto" else beta
+    betas = Betas(rule, epochs * count, patience=max(3, epochs // 8))
     rng = np.random.default_rng(np.asarray(jax.random.key_data(named(key, "order"))))
     carry = (params, optax.adam(learning_rate).init(params))
     best: tuple = (-np.inf, carry, float(betas.of(0, 1)[0]), 0)
