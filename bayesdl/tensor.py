@@ -27,7 +27,7 @@ from bayesdl.columns import Columns
 from bayesdl.data import TableFrame, same_rows
 from bayesdl.language import NUMPYRO
 from bayesdl.model import AbstractTableModel
-from bayesdl.target import Target
+from bayesdl.target import Target, plain
 from inference.messages import sites
 from inference.messages.forms import FORMS, multiplied
 from inference.messages.matern import Kernel
@@ -204,13 +204,14 @@ class FunBaT(AbstractTableModel):
         """
         X = self.indexes(X)
         same_rows(X, y)
-        values = np.asarray(y)
+        values = plain(y)
         if values.dtype.kind != "f" or values.ndim != 1 or not np.isnan(values).any():
             return X, y
         kept = ~np.isnan(values)
         if not kept.any():
             raise DataError("Every y is missing (NaN): got none, expected some.")
-        return (X[kept] if hasattr(X, "shape") else np.asarray(X)[kept]), values[kept]
+        X, y = (part[kept] if hasattr(part, "shape") else np.asarray(part)[kept] for part in (X, y))  # a Series keeps its name
+        return X, y
 
     def problem(self, frame: TableFrame, X: Any, y: Any) -> Problem:
         return super().problem(frame, *self.known(X, y))

@@ -451,3 +451,17 @@ def test_demo(tmp_path, capsys):
     assert result["breast_cancer"]["bnn"]["nll"] < result["breast_cancer"]["logistic regression"]["nll"] + 0.05
     names = {file.name for file in (tmp_path / "demo").iterdir()}
     assert names == {"diabetes.bdl", "diabetes.csv", "breast_cancer.bdl", "breast_cancer.csv", "calibration.png"}
+
+
+@pytest.mark.slow
+def test_tensor_with_blank_targets(tmp_path, capsys):
+    """The name of the target is kept, and a fit is checked on its held-out rows."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"day": rng.integers(0, 8, 60), "price": rng.integers(0, 6, 60)})
+    table["sales"] = np.where(np.arange(60) % 9 == 4, np.nan, np.sin(table["day"] / 2) * table["price"])
+    table.to_csv(tmp_path / "sales.csv", index=False)
+    out = tmp_path / "sales.bdl"
+    arguments = ["--target", "sales", "--model", "funbat", "--modes", "day,price", "--set", "iterations=30"]
+    assert cli.main(["fit", str(tmp_path / "sales.csv"), *arguments, "--set", "restarts=2", "-o", str(out)]) == 0
+    assert cli.main(["check", str(out), "--data", str(tmp_path / "sales.csv")]) in (0, 1)
+    assert "scores on" in capsys.readouterr().out

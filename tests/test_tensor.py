@@ -154,6 +154,15 @@ def test_missing_entries_equal_the_subset():
     np.testing.assert_allclose(one.predict(X).std, other.predict(X).std, rtol=1e-10)
 
 
+def test_missing_entries_leave_the_name_of_the_target():
+    X, y, _ = grid_entries(40)
+    holes = pd.Series(np.where(np.arange(40) == 7, np.nan, y), name="sales", index=np.arange(40) + 5)
+    model = bdl.FunBaT(modes())
+    expected = model.frame(X[holes.notna()], holes.dropna()).target
+    assert expected.names == ("sales",)
+    assert model.frame(X, holes).target == model.frame(X, holes.to_frame()).target == expected
+
+
 @pytest.fixture(scope="module")
 def small():
     X, y, _ = grid_entries(150)
