@@ -101,7 +101,7 @@ class FunBaT(AbstractTableModel):
     """A functional tensor: products of functions of one index each.
 
     Args:
-        modes: the indexes, two or more; names stand for modes with the defaults of `Mode`.
+        modes: a tuple of the indexes, two or more; names stand for modes with the defaults of `Mode`.
         form: "cp", sums of as many products as the modes have functions, or "tucker", all products with a core, for which modes
             may have different ranks.
         likelihood: `Normal()`, `StudentT(df=...)`, `Bernoulli()` or `Poisson()`.
@@ -117,7 +117,7 @@ class FunBaT(AbstractTableModel):
         (2, 2)
     """
 
-    modes: tuple[Any, ...]
+    modes: Any
     form: str = "cp"
     likelihood: Any = likelihoods.Normal()
     relevance: bool = True
@@ -125,10 +125,14 @@ class FunBaT(AbstractTableModel):
     double_precision = True
 
     def __post_init__(self) -> None:
-        modes = tuple(Mode(mode) if isinstance(mode, str) else mode for mode in self.modes)
-        object.__setattr__(self, "modes", modes)
+        given = self.modes if isinstance(self.modes, tuple | list) else ()  # the letters of a text are no names
+        modes = tuple(Mode(mode) if isinstance(mode, str) else mode for mode in given)
         if len(modes) < 2 or not all(isinstance(mode, Mode) for mode in modes):
-            raise ModelError(f"FunBaT(modes={self.modes!r}): expected two or more of bdl.Mode or names of columns.")
+            raise ModelError(
+                f"FunBaT(modes={self.modes!r}): expected a tuple of two or more of bdl.Mode or names of columns, e.g. "
+                '("day", "price").'
+            )
+        object.__setattr__(self, "modes", modes)
         names = [mode.name for mode in modes]
         if len(set(names)) < len(names):
             raise ModelError(f"FunBaT(modes=...): got the names {names}, expected different ones.")

@@ -426,6 +426,8 @@ GOOD = grid_entries(30)[:2]
     ("make", "message"),
     [
         (lambda: bdl.FunBaT(("a",)), "two or more"),
+        (lambda: bdl.FunBaT("day"), "modes='day'.*two or more"),
+        (lambda: bdl.FunBaT(bdl.Mode("day")), "two or more"),
         (lambda: bdl.FunBaT(("a", "a")), "different"),
         (lambda: bdl.FunBaT(("a", "b"), form="tt"), "'cp', 'tucker'"),
         (lambda: bdl.FunBaT((bdl.Mode("a", rank=2), bdl.Mode("b", rank=3))), "equal ranks"),
