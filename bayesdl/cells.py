@@ -52,12 +52,23 @@ def numeric_extension(column: Any) -> bool:
     return is_numeric_dtype(column.dtype) or is_bool_dtype(column.dtype)
 
 
+def refuse_dates(name: str, column: Any) -> None:
+    """Refuses dates and durations, of which NumPy makes numbers of nanoseconds.
+
+    Raises:
+        DataError: naming the column.
+    """
+    if getattr(getattr(column, "dtype", None), "kind", None) in ("m", "M"):
+        raise DataError(f"Column '{name}' holds dates: turn it into numbers first, e.g. days since a start, or the month.")
+
+
 def numbers(name: str, column: Any) -> np.ndarray:
     """A column as finite doubles.
 
     Raises:
-        DataError: naming the first row that is not a finite number.
+        DataError: for dates, or naming the first row that is not a finite number.
     """
+    refuse_dates(name, column)
     try:
         plain_column = column.to_numpy(dtype=float, na_value=np.nan) if is_extension(column) else column
         values = np.asarray(plain_column, dtype=np.float64)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesdl.cells import DataError, finite_array, is_frame, is_number, numbers, rectangular
+from bayesdl.cells import DataError, finite_array, is_frame, is_number, numbers, rectangular, refuse_dates
 
 # 2024-01-31, 31/1/2024, 1.31.24, each with or without a time after it
 DATE = r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}))(?:[T ]\d{1,2}:\d{2}.*)?"
@@ -134,8 +134,7 @@ def categories(name: str, column: Any) -> tuple[str, ...] | None:
     pandas = sys.modules.get("pandas")
     if pandas is None or not isinstance(column, pandas.Series) or is_number(column):
         return None
-    if pandas.api.types.is_datetime64_any_dtype(column) or pandas.api.types.is_timedelta64_dtype(column):
-        raise DataError(f"Column '{name}' holds dates: turn it into numbers first, e.g. days since a start, or the month.")
+    refuse_dates(name, column)
     as_number = pandas.to_numeric(column, errors="coerce")
     if not isinstance(column.dtype, pandas.CategoricalDtype) and as_number.notna().all():
         return None

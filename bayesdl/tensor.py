@@ -22,7 +22,7 @@ import numpyro.distributions as dist
 from numpyro import handlers
 
 from bayesdl import kernels, likelihoods
-from bayesdl.cells import DataError, ModelError, is_frame
+from bayesdl.cells import DataError, ModelError, is_frame, refuse_dates
 from bayesdl.columns import Columns
 from bayesdl.data import TableFrame, same_rows
 from bayesdl.language import NUMPYRO
@@ -169,7 +169,7 @@ class FunBaT(AbstractTableModel):
                 )
             import pandas as pd
 
-            return pd.DataFrame({name: np.asarray(X[name]) for name in names})
+            return pd.DataFrame({name: index_column(name, X[name]) for name in names})
         return X
 
     def frame(self, X: Any = None, y: Any = None) -> TableFrame:
@@ -337,6 +337,16 @@ class TensorProgram:
     def hyperparameters(self) -> tuple[str, ...]:
         """The sites that `kernels_at` samples."""
         return tuple(handlers.trace(handlers.seed(self.kernels_at, jax.random.key(0))).get_trace(None))
+
+
+def index_column(name: str, column: Any) -> np.ndarray:
+    """A column of indexes as it was given.
+
+    Raises:
+        DataError: for dates, which NumPy would take for numbers.
+    """
+    refuse_dates(name, column)
+    return np.asarray(column)
 
 
 def combined(values: list, core: Any) -> Any:

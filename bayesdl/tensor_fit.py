@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtri
 
-from bayesdl.cells import DataError, numbers
+from bayesdl.cells import DataError, numbers, rectangular, refuse_dates
 from bayesdl.engines import UnsupportedError
 from bayesdl.posterior import Posterior
 from bayesdl.tensor import FunBaT
@@ -66,9 +66,9 @@ class FittedMode:
 
         Signs and sizes of functions of different modes are not identified: their products are.
         """
-        raw, model = fitted(self.post), fitted_model(self.post)
+        raw = fitted(self.post)
         law: Any = raw.predict
-        x = law.positions[self.number] if x is None else numbers("x", np.asarray(x, dtype=float).reshape(-1))
+        x = law.positions[self.number] if x is None else self.read(x)
         params = mode_params(raw.params, self.number)
         with jax.enable_x64(True):
             found = function_at(
@@ -77,7 +77,21 @@ class FittedMode:
                 jnp.asarray(law.positions[self.number]),
                 jnp.asarray(x),
             )
-        return LatentFunctions(model.modes[self.number].name, np.asarray(x), *map(np.asarray, found))
+        return LatentFunctions(self.name, np.asarray(x), *map(np.asarray, found))
+
+    def read(self, x: Any) -> np.ndarray:
+        """Indexes as finite numbers, shape (n,).
+
+        Raises:
+            DataError: naming the mode.
+        """
+        refuse_dates(self.name, x)
+        x = np.atleast_1d(rectangular(f"mode({self.name!r}).predict(x)", x))
+        return numbers(self.name, x)
+
+    @property
+    def name(self) -> str:
+        return fitted_model(self.post).modes[self.number].name
 
 
 def fitted(post: Posterior) -> Predictor:

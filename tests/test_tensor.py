@@ -419,6 +419,25 @@ def test_update_needs_message_passing():
         post.mode("a")
 
 
+DATES = pd.date_range("2024-01-01", periods=30)
+
+
+@pytest.mark.parametrize("dates", [DATES, DATES.tz_localize("UTC"), DATES.to_numpy(), DATES - DATES[0], list(DATES.to_numpy())])
+def test_dates_are_refused_in_fit_and_in_predict(small, dates):
+    """Not taken for nanoseconds."""
+    _, _, y, post = small
+    table = pd.DataFrame({"a": dates, "b": np.arange(30.0)})
+    for given in (table, {"a": dates, "b": np.arange(30.0)}):
+        with pytest.raises(bdl.DataError, match="Column 'a' holds dates"):
+            fit(given, y[:30])
+        with pytest.raises(bdl.DataError, match="Column 'a' holds dates"):
+            post.predict(given)
+    with pytest.raises(bdl.DataError, match="Column 'a' holds dates"):
+        post.mode("a").predict(dates)
+    with pytest.raises(bdl.DataError, match="'x0' holds dates"):
+        fit(np.stack([DATES.to_numpy()] * 2, 1), y[:30])
+
+
 GOOD = grid_entries(30)[:2]
 
 
