@@ -73,7 +73,7 @@ def numbers(name: str, column: Any) -> np.ndarray:
         plain_column = column.to_numpy(dtype=float, na_value=np.nan) if is_extension(column) else column
         values = np.asarray(plain_column, dtype=np.float64)
     except (TypeError, ValueError):
-        for row, value in enumerate(column):
+        for row, value in enumerate(column.tolist() if isinstance(column, np.ndarray) else column):
             try:
                 float(value)
             except (TypeError, ValueError):

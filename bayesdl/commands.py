@@ -46,6 +46,8 @@ def fit(options: Namespace) -> int:
     parsed = Settings.parse(options.settings)
     if options.model == "funbat":
         model, configure = build_tensor(options.modes, likelihood, parsed)
+        if options.target in [mode.name for mode in model.modes]:
+            raise UsageError(f"--modes {options.modes}: {options.target!r} is the target, expected columns of indexes.")
     elif options.modes is not None:
         raise UsageError(f"--modes {options.modes}: only --model funbat has modes.")
     else:

@@ -22,7 +22,7 @@ import numpyro.distributions as dist
 from numpyro import handlers
 
 from bayesdl import kernels, likelihoods
-from bayesdl.cells import DataError, ModelError, is_frame, refuse_dates
+from bayesdl.cells import DataError, ModelError, is_frame, rectangular, refuse_dates
 from bayesdl.columns import Columns
 from bayesdl.data import TableFrame, same_rows
 from bayesdl.language import NUMPYRO
@@ -158,7 +158,7 @@ class FunBaT(AbstractTableModel):
         """The columns of the modes, in their order.
 
         Raises:
-            DataError: for a column that is not there.
+            DataError: for a column that is not there, or columns that make no table.
         """
         names = [mode.name for mode in self.modes]
         if isinstance(X, Mapping) or is_frame(X):
@@ -169,7 +169,11 @@ class FunBaT(AbstractTableModel):
                 )
             import pandas as pd
 
-            return pd.DataFrame({name: index_column(name, X[name]) for name in names})
+            columns = {name: index_column(name, X[name]) for name in names}
+            rows = {name: len(column) for name, column in columns.items()}
+            if len(set(rows.values())) > 1:
+                raise DataError(f"X is ragged: got {rows} entries in its columns, expected as many in every one.")
+            return pd.DataFrame(columns)
         return X
 
     def frame(self, X: Any = None, y: Any = None) -> TableFrame:
@@ -194,8 +198,9 @@ class FunBaT(AbstractTableModel):
         for mode, values in zip(self.modes, frame.columns.read(X).T, strict=True):
             distinct = len(np.unique(values))
             if distinct < max(2, mode.rank):
+                indexes = "index" if distinct == 1 else "indexes"
                 raise DataError(
-                    f"Mode '{mode.name}' has {distinct} distinct indexes and rank {mode.rank}: expected at least two, and as "
+                    f"Mode '{mode.name}' has {distinct} distinct {indexes} and rank {mode.rank}: expected at least two, and as "
                     "many as its rank. Leave the mode out, or lower its rank."
                 )
         return frame
@@ -343,10 +348,14 @@ def index_column(name: str, column: Any) -> np.ndarray:
     """A column of indexes as it was given.
 
     Raises:
-        DataError: for dates, which NumPy would take for numbers.
+        DataError: for dates, which NumPy would take for numbers, and for anything but one index per row.
     """
     refuse_dates(name, column)
-    return np.asarray(column)
+    column = rectangular(f"Column '{name}'", column)
+    if column.ndim != 1:
+        got = repr(column.item()) if column.ndim == 0 else f"shape {column.shape}"
+        raise DataError(f"Column '{name}' is not a column: got {got}, expected shape (rows,), such as a list of numbers.")
+    return column
 
 
 def combined(values: list, core: Any) -> Any:

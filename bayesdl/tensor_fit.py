@@ -86,7 +86,9 @@ class FittedMode:
             DataError: naming the mode.
         """
         refuse_dates(self.name, x)
-        x = np.atleast_1d(rectangular(f"mode({self.name!r}).predict(x)", x))
+        x = np.atleast_1d(rectangular(f"x of mode('{self.name}')", x))
+        if x.ndim > 1:
+            raise DataError(f"mode({self.name!r}).predict(x) takes indexes of shape (n,): got shape {x.shape}.")
         return numbers(self.name, x)
 
     @property

@@ -465,3 +465,8 @@ def test_tensor_with_blank_targets(tmp_path, capsys):
     assert cli.main(["fit", str(tmp_path / "sales.csv"), *arguments, "--set", "restarts=2", "-o", str(out)]) == 0
     assert cli.main(["check", str(out), "--data", str(tmp_path / "sales.csv")]) in (0, 1)
     assert "scores on" in capsys.readouterr().out
+
+
+def test_the_target_is_no_mode(folder, capsys):
+    arguments = ["--target", "bp", "--model", "funbat", "--modes", "bmi,bp", "-o", folder / "t.bdl"]
+    assert "--modes bmi,bp: 'bp' is the target" in refused(capsys, "fit", folder / "diabetes.csv", *arguments)

@@ -438,6 +438,35 @@ def test_dates_are_refused_in_fit_and_in_predict(small, dates):
         fit(np.stack([DATES.to_numpy()] * 2, 1), y[:30])
 
 
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        ({"a": 1.0, "b": 2.0}, "Column 'a' is not a column: got 1.0"),
+        ({"a": [1.0, 2.0], "b": [1.0, 2.0, 3.0]}, "ragged: got {'a': 2, 'b': 3} entries"),
+        ({"a": [[1.0, 2.0]], "b": [1.0]}, r"'a' is not a column: got shape \(1, 2\)"),
+        ({"a": [[1.0, 2.0], [3.0]], "b": [1.0, 2.0]}, "Column 'a' is ragged"),
+        ({"a": [1.0, np.nan], "b": [1.0, 2.0]}, "Column 'a', row 1 is NaN"),
+    ],
+)
+def test_indexes_that_make_no_table(small, X, message):
+    with pytest.raises(bdl.DataError, match=message):
+        small[-1].predict(X)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (["z"], "Column 'a', row 0 is not a number: got 'z'"),
+        ([0.1, np.nan], "Column 'a', row 1 is NaN"),
+        (np.zeros((2, 3)), r"mode\('a'\).predict\(x\) takes indexes of shape \(n,\): got shape \(2, 3\)"),
+        ([[1.0], [1.0, 2.0]], r"x of mode\('a'\) is ragged"),
+    ],
+)
+def test_indexes_of_a_mode_that_are_none(small, x, message):
+    with pytest.raises(bdl.DataError, match=message):
+        small[-1].mode("a").predict(x)
+
+
 GOOD = grid_entries(30)[:2]
 
 
@@ -461,7 +490,7 @@ GOOD = grid_entries(30)[:2]
             "bounded support",
         ),
         (lambda: fit(np.where(np.arange(60).reshape(30, 2) == 7, np.inf, GOOD[0]), GOOD[1]), "row 3"),
-        (lambda: fit(GOOD[0] * [1.0, 0.0], GOOD[1]), "Mode 'b' has 1 distinct"),
+        (lambda: fit(GOOD[0] * [1.0, 0.0], GOOD[1]), "Mode 'b' has 1 distinct index and"),
         (lambda: fit(GOOD[0], np.full(30, np.nan)), "missing"),
         (lambda: fit(pd.DataFrame(GOOD[0], columns=["a", "c"]), GOOD[1]), "lacks column 'b'"),
         (lambda: fit(GOOD[0][:, :1], GOOD[1]), "expected 2"),
