@@ -154,6 +154,10 @@ def _fixed_summary(posterior: Posterior, sites: list[str] | None) -> Any:
         table |= {f"{q:.0%}": [float(law.quantile(q)) for law in laws.values()] for q in (0.05, 0.95)}
         return pd.DataFrame(table, index=pd.Index(laws))
     values = posterior.raw.info.get("hyperparameters", {})
+    unknown = [site for site in sites or [] if site not in values]
+    if unknown:
+        raise ValueError(f"No site {unknown[0]!r}: expected some of {list(values)}.")
+    values = values if sites is None else {site: values[site] for site in sites}
     rows = {}
     for name, value in values.items():
         array = np.asarray(value)

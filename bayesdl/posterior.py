@@ -161,7 +161,7 @@ class Posterior:
         return diagnose(self)
 
     def summary(self, sites: list[str] | None = None) -> Any:
-        """A table of posterior means, sds, intervals, ESS and R-hat.
+        """A table of posterior means, sds, intervals, ESS and R-hat; of point estimates where the engine gives such.
 
         Args:
             sites: which ones; by default those that the data can identify.

@@ -19,7 +19,7 @@ from inference.messages.law import TensorLaw, function_at, mode_params
 from inference.result import Predictor
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class LatentFunctions:
     """Functions of one index, in units of the standardised target where they are multiplied.
 
@@ -47,6 +47,9 @@ class LatentFunctions:
         width = ndtri(0.5 + level / 2) * self.std
         return self.mean - width, self.mean + width
 
+    def __repr__(self) -> str:
+        return f"LatentFunctions(mode={self.name!r}, indexes={len(self.x)}, rank={self.mean.shape[1]})"
+
     def plot(self, ax: Any = None) -> Any:
         """The functions with their 90 % bands; see `bayesdl.plots.functions`."""
         from bayesdl.plots import functions
@@ -54,7 +57,7 @@ class LatentFunctions:
         return functions(self, ax)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class FittedMode:
     """A mode of a fitted functional tensor."""
 
@@ -94,6 +97,11 @@ class FittedMode:
     @property
     def name(self) -> str:
         return fitted_model(self.post).modes[self.number].name
+
+    def __repr__(self) -> str:
+        law: Any = fitted(self.post).predict
+        rank = fitted_model(self.post).modes[self.number].rank
+        return f"FittedMode(mode={self.name!r}, indexes={len(law.positions[self.number])}, rank={rank})"
 
 
 def fitted(post: Posterior) -> Predictor:

@@ -363,6 +363,19 @@ def test_data_by_name():
     np.testing.assert_allclose(post.predict({"a": X[:5, 0], "b": X[:5, 1]}).mean, expected)
 
 
+def test_summary_lists_point_estimates(tmp_path):
+    """Length scales, scales and noise as they are in `params`; of a loaded fit too, and of updates."""
+    X, y, _ = grid_entries(80)
+    post = fit(X, y, modes(2, kernel=Matern32()))
+    for each in (post, bdl.load(post.save(tmp_path / "tensor.bdl"))):
+        table = each.summary()["value"]
+        assert list(table.index) == ["a.lengthscale", "scales[0]", "scales[1]", "b.lengthscale", "sigma"]
+        assert table["a.lengthscale"] == each.raw.params["hyper.a.lengthscale"] and table["sigma"] == each.raw.params["sigma"]
+    assert list(post.summary(["sigma"]).index) == ["sigma"]
+    with pytest.raises(ValueError, match=r"No site 'tau': expected some of \['a.lengthscale'"):
+        post.summary(["tau"])
+
+
 def test_collapse_is_said():
     rng = np.random.default_rng(0)
     X = rng.uniform(size=(60, 2))
@@ -389,6 +402,8 @@ def test_functions_of_a_mode(small):
     np.testing.assert_allclose(high - low, 2 * 1.6448536 * a.std, rtol=1e-6)
     assert len(post.mode("b").predict().x) == len(np.unique(X[:, 1]))
     assert post.mode("a").predict().plot().get_xlabel() == "a"
+    assert repr(post.mode("b")) == f"FittedMode(mode='b', indexes={len(np.unique(X[:, 1]))}, rank=1)"
+    assert repr(a) == "LatentFunctions(mode='a', indexes=9, rank=1)"
     with pytest.raises(bdl.DataError, match="expected one of 'a', 'b'"):
         post.mode("c")
 
@@ -408,6 +423,8 @@ def test_update_goes_on_with_new_indexes(small):
     assert len(new.problem.args[1]) == 150 and new.raw.info["added"] == 40
     twice = new.update(X[later][:1], y[later][:1])
     assert twice.raw.info["added"] == 41
+    assert "of the fit before 41 entries were added" in repr(twice.diagnose())
+    assert "before" not in repr(old.diagnose())
 
 
 def test_update_needs_message_passing():
@@ -504,5 +521,5 @@ def test_bad_input(make, message):
         make()
 
 
-def fit(X, y):
-    return bdl.fit(bdl.FunBaT(modes()), X, y, engine=FAST, progress=False)
+def fit(X, y, parts=modes()):
+    return bdl.fit(bdl.FunBaT(parts), X, y, engine=FAST, progress=False)

@@ -252,14 +252,23 @@ class MessagePassing(AbstractEngine):
             for _ in range(UPDATES):
                 state, _ = step(state)
             params = self.params(passes, state)
-        info = before.info | {"rank_weights": self.rank_weights(problem, params), "added": before.info.get("added", 0) + new}
+        added = before.info.get("added", 0) + new
+        since = f"; elbo, seconds and doubts are of the fit before {added} entries were added by update"
+        info = before.info | {"rank_weights": self.rank_weights(problem, params), "added": added, "answer": ANSWER + since}
         return self.predictor(problem, params, info)
+
+    def estimates(self, s: StateSpaceTensor, params: dict) -> dict[str, Any]:
+        """The point estimates by site, sigma in units of the standardised target; those that were given are left out."""
+        found = {name: params[f"hyper.{name}"].tolist() for name in s.hyperparameters}
+        learned = s.likelihood.has_scale and s.scale is None
+        return found | ({"sigma": float(params["sigma"])} if learned else {})
 
     def restore(self, problem: Problem, arrays: dict, info: dict) -> Predictor:
         return self.predictor(problem, arrays, info)
 
     def predictor(self, problem: Problem, params: dict, info: dict) -> Predictor:
         s = problem.structure_as(StateSpaceTensor)
+        info = info | {"hyperparameters": self.estimates(s, params)}
         return Predictor(
             params, TensorLaw(s.smoothness, s.form, s.likelihood, tuple(np.asarray(x, np.float64) for x in s.positions)), info
         )
