@@ -363,6 +363,7 @@ def test_data_by_name():
     np.testing.assert_allclose(post.predict({"a": X[:5, 0], "b": X[:5, 1]}).mean, expected)
 
 
+@pytest.mark.slow
 def test_summary_lists_point_estimates(tmp_path):
     """Length scales, scales and noise as they are in `params`; of a loaded fit too, and of updates."""
     X, y, _ = grid_entries(80)
@@ -372,7 +373,15 @@ def test_summary_lists_point_estimates(tmp_path):
         assert list(table.index) == ["a.lengthscale", "scales[0]", "scales[1]", "b.lengthscale", "sigma"]
         assert table["a.lengthscale"] == each.raw.params["hyper.a.lengthscale"] and table["sigma"] == each.raw.params["sigma"]
     assert list(post.summary(["sigma"]).index) == ["sigma"]
-    with pytest.raises(ValueError, match=r"No site 'tau': expected some of \['a.lengthscale'"):
+
+
+def test_summary_of_some_sites(small):
+    """The noise is all that this fit estimates as a point; length scales were given."""
+    post = small[-1]
+    assert (
+        post.summary()["value"].to_dict() == post.summary(["sigma"])["value"].to_dict() == {"sigma": post.raw.params["sigma"]}
+    )
+    with pytest.raises(ValueError, match=r"No site 'tau': expected some of \['sigma'\]"):
         post.summary(["tau"])
 
 
@@ -484,6 +493,12 @@ def test_indexes_of_a_mode_that_are_none(small, x, message):
         small[-1].mode("a").predict(x)
 
 
+def test_annealing_fits_the_iterations():
+    annealed = [bdl.MessagePassing(iterations=n).annealed for n in (1, 2, 10, 20, 300)]
+    assert annealed == [0, 1, 5, 10, 10]
+    assert bdl.MessagePassing(iterations=30, anneal=10) != bdl.MessagePassing(iterations=30)  # what older files hold
+
+
 GOOD = grid_entries(30)[:2]
 
 
@@ -501,7 +516,7 @@ GOOD = grid_entries(30)[:2]
         (lambda: bdl.Mode("a", rank=0), "at least 1"),
         (lambda: bdl.Mode("a", Matern32(lengthscale=(1.0, 2.0))), "one length scale"),
         (lambda: bdl.MessagePassing(damping=1.0), "damping"),
-        (lambda: bdl.MessagePassing(iterations=10), "anneal"),
+        (lambda: bdl.MessagePassing(iterations=10, anneal=10), "0 <= anneal < iterations"),
         (
             lambda: bdl.fit(bdl.FunBaT(modes(), likelihood=bdl.Normal(scale=dist.Uniform(0.1, 2))), *GOOD, engine=FAST),
             "bounded support",

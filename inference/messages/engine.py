@@ -30,6 +30,7 @@ from inference.structure import StateSpaceTensor
 
 UPDATES = 10  # iterations over new entries
 BLOCK = 10  # iterations of a compiled block
+ANNEAL = 10  # iterations, where there are twice as many
 COLLAPSED = 0.05  # of the variance that f has where it explains y: less is a fit that found nothing
 START_SCALE = 1.0  # of the noise while factors find their shape, in units of the standardised target
 SPREAD = 1.0  # variance of the factors at the start; with either smaller, starts lead to rougher functions that predict worse
@@ -58,7 +59,7 @@ class MessagePassing(AbstractEngine):
         damping: weight of the old messages, 0 where none is needed.
         noise_damping: weight of the old noise variance.
         anneal: iterations in which the noise stays at its start, and binary data count several times, so that factors find
-            their shape first.
+            their shape first; None is 10, or half of the iterations where these are fewer than 20.
         learning_rate: of the hyperparameters.
         smoother: "sequential", "parallel" along each index, or "auto": parallel on accelerators.
 
@@ -72,7 +73,7 @@ class MessagePassing(AbstractEngine):
     tolerance: float = 1e-4
     damping: float = 0.0
     noise_damping: float = 0.0
-    anneal: int = 10
+    anneal: int | None = None
     learning_rate: float = 0.1
     smoother: str = "auto"
 
@@ -80,14 +81,20 @@ class MessagePassing(AbstractEngine):
         choice(self, "smoother", ("auto", "sequential", "parallel"))
         positive(self, "tolerance", "learning_rate")
         positive_integers(self, "iterations", "restarts")
-        if not isinstance(self.anneal, int) or isinstance(self.anneal, bool) or not 0 <= self.anneal < self.iterations:
+        whole = isinstance(self.annealed, int) and not isinstance(self.annealed, bool)
+        if not whole or not 0 <= self.annealed < self.iterations:
             raise ValueError(
-                f"MessagePassing(anneal={self.anneal!r}): expected a whole number with 0 <= anneal < iterations, which is "
-                f"{self.iterations}."
+                f"MessagePassing(anneal={self.anneal!r}): expected None or a whole number with 0 <= anneal < iterations, "
+                f"which is {self.iterations}."
             )
         for name in ("damping", "noise_damping"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"MessagePassing({name}={getattr(self, name)!r}): expected a number with 0 <= {name} < 1.")
+
+    @property
+    def annealed(self) -> int:
+        """The number of iterations with `anneal`."""
+        return min(ANNEAL, self.iterations // 2) if self.anneal is None else self.anneal
 
     def supports(self, problem: Problem) -> str | None:
         if not isinstance(problem.structure, StateSpaceTensor):
@@ -144,13 +151,13 @@ class MessagePassing(AbstractEngine):
                 bounds.append(np.asarray(new).T[:count])
                 best = np.where(np.isfinite(bounds[-1][-1]), bounds[-1][-1], -np.inf)
                 progress.advance(count, elbo=f"{best.max():.5g}")
-                if first >= self.anneal and self.settled(bounds[-1], int(best.argmax())):
+                if first >= self.annealed and self.settled(bounds[-1], int(best.argmax())):
                     converged = True
                     break
         finally:
             progress.close()
         # once more with the hyperparameters as they are, so that all parts belong together
-        state, last = block(state, self.anneal, 1, False)
+        state, last = block(state, self.annealed, 1, False)
         return state, np.concatenate([*bounds, np.asarray(last).T[:1]]), converged
 
     def settled(self, bounds: np.ndarray, best: int) -> bool:
@@ -177,7 +184,7 @@ class MessagePassing(AbstractEngine):
 
         def one(j: Any, carry: tuple) -> tuple:
             state, bounds = carry
-            late = first + j >= self.anneal
+            late = first + j >= self.annealed
             emphasis = jnp.where(late, 1.0, passes.likelihood.emphasis)
             state, bound = passes.iterate(state, late, late & learn, emphasis)
             return state, bounds.at[j].set(bound)
