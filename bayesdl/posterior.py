@@ -375,3 +375,6 @@ class PredictorLaw(AbstractLaw):
 
     def joint_concern(self, *args: Any, **kwargs: Any) -> str | None:
         return self.predict.joint_concern(*args, **kwargs) if isinstance(self.predict, AbstractLaw) else None
+
+    def mean_concern(self, mean: Any, epistemic: Any) -> str | None:
+        return self.predict.mean_concern(mean, epistemic) if isinstance(self.predict, AbstractLaw) else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
+import warnings
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,13 @@ class Prediction(AbstractPrediction):
     @functools.cached_property
     def _moments(self) -> tuple[np.ndarray, ...]:
         """Mean, variance, its aleatoric and its epistemic part, in the model's units."""
-        return tuple(part.astype(np.float64) for part in self.stream.map(stream.moments))
+        mean, variance, aleatoric, epistemic = (part.astype(np.float64) for part in self.stream.map(stream.moments))
+        concern = self.stream.law.mean_concern(mean, epistemic)
+        if concern:
+            from bayesdl.checks.convergence import TrustWarning
+
+            warnings.warn(f"Means that cannot be trusted: {concern}.", TrustWarning, stacklevel=4)
+        return mean, variance, aleatoric, epistemic
 
     @property
     def mean(self) -> np.ndarray:

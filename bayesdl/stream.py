@@ -164,7 +164,8 @@ def moments(laws: Conditional, _: Any) -> tuple:
     means = over_draws(lambda law: law.mean, laws.law)
     variances = over_draws(lambda law: law.variance, laws.law)
     known = over_draws(lambda e, v: e.reshape(e.shape + (1,) * (v.ndim - e.ndim)) * jnp.ones_like(v), laws.epistemic, variances)
-    return means.mean(0), variances.mean(0) + means.var(0), (variances - known).mean(0), means.var(0) + known.mean(0)
+    unknown = jnp.maximum((variances - known).mean(0), 0.0)  # rounding may leave less than none
+    return means.mean(0), variances.mean(0) + means.var(0), unknown, means.var(0) + known.mean(0)
 
 
 def means(laws: Conditional, _: Any) -> jax.Array:
@@ -235,7 +236,7 @@ def class_probabilities(laws: Conditional, _: Any) -> tuple:
     """Class probabilities, expected entropy over draws, and mutual information of label and draw."""
     probs = over_draws(lambda law: two_columns(law.probs), laws.law)
     average = probs.mean(0)
-    expected = entropy(probs).mean(0) + 0 * laws.epistemic.mean(0)  # NaN where the parts are not known
+    expected = entropy(probs).mean(0) - laws.epistemic.mean(0)  # NaN where the parts are not known
     return average, expected, jnp.maximum(entropy(average) - expected, 0.0)
 
 

@@ -112,6 +112,9 @@ class FunBaT(AbstractTableModel):
     Data are `fit(model, X, y)` with X a DataFrame that has columns of the modes' names (others are not looked at), a dictionary
     of arrays, or an array with a column for each mode in this order. Rows may repeat; those whose y is missing are left out.
 
+    Beyond the data predictions return to the mean. Counts have a log-normal rate, whose mean is absurd where its log is known
+    badly: use `quantile(0.5)` there, which a warning says.
+
     Example:
         >>> FunBaT(("row", "column")).ranks
         (2, 2)

@@ -18,8 +18,8 @@ class Conditional(NamedTuple):
 
     Attributes:
         law: a NumPyro distribution over y, one batch entry per row.
-        epistemic: the part of the law's variance that comes from not knowing the function, per row. It is zero
-            where the draw fixes the function, and NaN where it is not known.
+        epistemic: the part of the law's variance that comes from not knowing the function, per row; of labels their mutual
+            information with the function, in nats. It is zero where the draw fixes the function, and NaN where it is not known.
     """
 
     law: Distribution
@@ -39,6 +39,10 @@ class AbstractLaw(abc.ABC):
 
     def joint_concern(self, *args: Any, **kwargs: Any) -> str | None:
         """Why joint samples at these new data cannot be trusted, in words."""
+        return None
+
+    def mean_concern(self, mean: Any, epistemic: Any) -> str | None:
+        """Why means of new data, with these epistemic parts of their variances, cannot be trusted, in words."""
         return None
 
 

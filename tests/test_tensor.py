@@ -12,7 +12,9 @@ import pytest
 from scipy import stats
 
 import bayesdl as bdl
+from bayesdl.checks.convergence import TrustWarning
 from bayesdl.kernels import Constant, Matern12, Matern32, Matern52
+from inference.messages import sites
 from inference.messages.engine import CollapseWarning
 from inference.messages.forms import FORMS, Moments
 from inference.structure import StateSpaceTensor
@@ -443,6 +445,46 @@ def test_update_needs_message_passing():
         post.update(X, y)
     with pytest.raises(bdl.UnsupportedError, match=r"fit bdl\.FunBaT"):
         post.mode("a")
+
+
+@pytest.mark.parametrize("sd", [0.0, 0.5, 2.5])
+@pytest.mark.parametrize("likelihood", [sites.Poisson(), sites.Bernoulli(), sites.Normal(), sites.StudentT(5.0)])
+def test_parts_of_the_doubt_about_one_entry(likelihood, sd):
+    """f ~ N(0.7, sd^2): Var E[y | f] and the information of a bit about f, against sums over a fine grid."""
+    with jax.enable_x64(True):
+        found = float(likelihood.epistemic(jnp.array([0.7]), jnp.array([sd**2]))[0])
+    f = 0.7 + sd * (z := np.linspace(-14, 14, 40001))
+    weights = np.exp(-(z**2) / 2) / np.exp(-(z**2) / 2).sum()
+    mean = {sites.Poisson: np.exp, sites.Bernoulli: lambda f: 1 / (1 + np.exp(-f))}.get(type(likelihood), lambda f: f)(f)
+    expected = weights @ mean**2 - (weights @ mean) ** 2
+    if isinstance(likelihood, sites.Bernoulli):
+        expected = stats.bernoulli(weights @ mean).entropy() - weights @ stats.bernoulli(mean).entropy()
+    assert found == pytest.approx(expected, rel=2e-3, abs=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("likelihood", [bdl.Poisson(), bdl.Bernoulli(), bdl.StudentT(df=5.0)])
+def test_doubt_has_parts_under_each_likelihood(likelihood):
+    """They make the sd, or the entropy; means of far rates are said to be no guide, quantiles are one."""
+    X, _, f = grid_entries(150, (10, 10), noise=0.0)
+    rng = np.random.default_rng(0)
+    y = rng.poisson(np.exp(1 + f)) if isinstance(likelihood, bdl.Poisson) else f + 0.3 * rng.normal(size=150)
+    y = (y > 0).astype(int) if isinstance(likelihood, bdl.Bernoulli) else y
+    wide = modes(kernel=Matern32(lengthscale=0.3, variance=4.0))
+    post = bdl.fit(bdl.FunBaT(wide, likelihood=likelihood, relevance=False), X, y, engine=FAST, progress=False)
+    near, far = post.predict(X[:4]), post.predict(np.array([[5.0, 5.0], X[0]]))
+    parts = near.aleatoric, near.epistemic
+    if isinstance(likelihood, bdl.Bernoulli):
+        np.testing.assert_allclose(parts[0] + parts[1], -(near.probs * np.log(near.probs)).sum(1))
+        assert far.epistemic[0] > far.epistemic[1]
+        return
+    np.testing.assert_allclose(np.hypot(*parts), near.std)
+    assert min(map(np.min, parts)) > 0
+    if not isinstance(likelihood, bdl.Poisson):
+        return
+    assert far.quantile(0.5)[0] < 10
+    with pytest.warns(TrustWarning, match=r"in 1 of 2 rows the log of the rate has an sd above 2.*quantile\(0.5\)"):
+        assert np.isfinite(far.mean).all()
 
 
 DATES = pd.date_range("2024-01-01", periods=30)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from inference.messages.forms import FORMS, Moments, moments
 from inference.messages.matern import Kernel, prior
-from inference.messages.sites import AbstractScalarLikelihood
+from inference.messages.sites import AbstractScalarLikelihood, Poisson
 from inference.messages.smoother import smoothed
 from inference.result import AbstractLaw, Conditional
+
+WIDE = 2.0  # sd of the log of a rate whose mean, e^2 times its median, says little
 
 
 @jax.tree_util.register_dataclass
@@ -36,7 +40,19 @@ class TensorLaw(AbstractLaw):
         X = jnp.asarray(X)
         mean, variance = self.moments(params, X)
         law = self.likelihood.predicted(mean, variance, params["sigma"])
-        return Conditional(law, variance if self.likelihood.has_scale else jnp.full(len(X), jnp.nan))
+        return Conditional(law, self.likelihood.epistemic(mean, variance))
+
+    def mean_concern(self, mean: Any, epistemic: Any) -> str | None:
+        if not isinstance(self.likelihood, Poisson):
+            return None
+        with np.errstate(over="ignore", invalid="ignore"):
+            wide = ~(epistemic <= math.expm1(WIDE**2) * mean**2)  # the ratio for a log-normal rate; false for NaN and infinity
+        if not wide.any():
+            return None
+        return (
+            f"in {wide.sum()} of {len(wide)} rows the log of the rate has an sd above {WIDE:g}, and rates far above the "
+            "data rule mean and sd; quantile(0.5) is not moved by them"
+        )
 
     def moments(self, params: dict, X: Any) -> tuple[Any, Any]:
         """Mean and variance of f at the rows of X."""

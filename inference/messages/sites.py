@@ -74,16 +74,25 @@ class AbstractScalarLikelihood(abc.ABC):
 
     def predicted(self, mean: Any, variance: Any, sigma: Any) -> Any:
         """The law of y for f ~ N(mean, variance): a mixture over the nodes of a quadrature."""
-        nodes, weights = quadrature()
-        f = mean[:, None] + jnp.sqrt(variance)[:, None] * nodes[None]
+        f, weights = at_nodes(mean, variance)
         mixing = dist.CategoricalProbs(jnp.broadcast_to(weights, f.shape))
         return dist.MixtureSameFamily(mixing, self.law(f, sigma))
+
+    def epistemic(self, mean: Any, variance: Any) -> Any:
+        """What of the doubt about y comes from f ~ N(mean, variance): Var E[y | f], where y is a label I(y; f) in nats."""
+        return variance
 
 
 def quadrature() -> tuple[Any, Any]:
     """Nodes and weights of the expectation under N(0, 1)."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
     return jnp.asarray(nodes), jnp.asarray(weights / weights.sum())
+
+
+def at_nodes(mean: Any, variance: Any) -> tuple[Any, Any]:
+    """Normal f with this mean and variance at the nodes, shape (n, nodes), and their weights."""
+    nodes, weights = quadrature()
+    return mean[:, None] + jnp.sqrt(variance)[:, None] * nodes[None], weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,8 +151,7 @@ class Bernoulli(AbstractScalarLikelihood):
     emphasis = 4.0  # with bits counted once, most starts lose products that the data speak for, and do not get them back
 
     def expected(self, y: Any, mean: Any, variance: Any, sigma: Any) -> Any:
-        nodes, weights = quadrature()
-        f = mean[:, None] + jnp.sqrt(variance)[:, None] * nodes[None]
+        f, weights = at_nodes(mean, variance)
         return y * mean - (jax.nn.softplus(f) * weights[None]).sum(1)
 
     def of_constant(self, y: np.ndarray) -> float:
@@ -154,9 +162,14 @@ class Bernoulli(AbstractScalarLikelihood):
         return dist.Bernoulli(logits=f)
 
     def predicted(self, mean: Any, variance: Any, sigma: Any) -> Any:
-        nodes, weights = quadrature()
-        f = mean[:, None] + jnp.sqrt(variance)[:, None] * nodes[None]
+        f, weights = at_nodes(mean, variance)
         return dist.Bernoulli(probs=(jax.nn.sigmoid(f) * weights[None]).sum(1))
+
+    def epistemic(self, mean: Any, variance: Any) -> Any:
+        f, weights = at_nodes(mean, variance)
+        conditional = (entropy_of_logit(f) * weights[None]).sum(1)
+        p = (jax.nn.sigmoid(f) * weights[None]).sum(1)
+        return jnp.maximum(jax.scipy.special.entr(p) + jax.scipy.special.entr(1 - p) - conditional, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +191,17 @@ class Poisson(AbstractScalarLikelihood):
 
     def law(self, f: Any, sigma: Any) -> Any:
         return dist.Poisson(jnp.exp(f))
+
+    def epistemic(self, mean: Any, variance: Any) -> Any:
+        f, weights = at_nodes(mean, variance)
+        rates = jnp.exp(f)
+        expected = (rates * weights[None]).sum(1, keepdims=True)
+        return ((rates - expected) ** 2 * weights[None]).sum(1)
+
+
+def entropy_of_logit(f: Any) -> Any:
+    """Of a bit with this logit, in nats."""
+    return jax.nn.softplus(f) - f * jax.nn.sigmoid(f)
 
 
 def robust_scale(y: np.ndarray) -> float:
