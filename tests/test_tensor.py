@@ -14,7 +14,7 @@ from scipy import stats
 import bayesdl as bdl
 from bayesdl.checks.convergence import TrustWarning
 from bayesdl.kernels import Constant, Matern12, Matern32, Matern52
-from inference.messages import sites
+from inference.messages import sites, streaming
 from inference.messages.engine import CollapseWarning
 from inference.messages.forms import FORMS, Moments
 from inference.structure import StateSpaceTensor
@@ -436,6 +436,20 @@ def test_update_goes_on_with_new_indexes(small):
     assert twice.raw.info["added"] == 41
     assert "of the fit before 41 entries were added" in repr(twice.diagnose())
     assert "before" not in repr(old.diagnose())
+
+
+@pytest.mark.slow
+def test_updates_of_other_sizes_share_what_was_compiled(small):
+    """5 and 9 new rows at new indexes take one trace, and 5 and then 4 say what all 9 say at once."""
+    _, X, y, post = small
+    count = streaming.absorbed._cache_size()
+    first = post.update(X[:5] + 0.01, y[:5])
+    traces = streaming.absorbed._cache_size()
+    both = post.update(X[:9] + 0.01, y[:9])
+    second = first.update(X[5:9] + 0.01, y[5:9])
+    assert traces == streaming.absorbed._cache_size() <= count + 1
+    assert len(both.mode("a").predict().x) == len(second.mode("a").predict().x)
+    np.testing.assert_allclose(both.predict(X).mean, second.predict(X).mean, atol=0.02)
 
 
 def test_update_needs_message_passing():

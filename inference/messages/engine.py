@@ -21,14 +21,13 @@ from numpyro.distributions import biject_to, constraints
 from inference.engine import AbstractEngine, choice, positive, positive_integers
 from inference.keys import named
 from inference.messages.law import TensorLaw
-from inference.messages.passes import Passes, State
+from inference.messages.passes import Passes, State, largest_first
 from inference.messages.streaming import continued
 from inference.problem import Problem, ProblemError
 from inference.progress import AbstractProgress, Silent
 from inference.result import Predictor
 from inference.structure import StateSpaceTensor
 
-UPDATES = 10  # iterations over new entries
 BLOCK = 10  # iterations of a compiled block
 ANNEAL = 10  # iterations, where there are twice as many
 COLLAPSED = 0.05  # of the variance that f has where it explains y: less is a fit that found nothing
@@ -129,12 +128,14 @@ class MessagePassing(AbstractEngine):
 
     def passes(self, problem: Problem) -> Passes:
         """The functions of a fit of this problem."""
-        parallel = self.smoother == "parallel" or (self.smoother == "auto" and jax.default_backend() != "cpu")
         y = jnp.asarray(problem.args[1], float)
-        positions = problem.structure_as(StateSpaceTensor).positions
-        # the mode with most positions first: it has most to say about flat starts of the others
-        order = tuple(sorted(range(len(positions)), key=lambda k: -len(positions[k])))
-        return Passes(problem, y, self.damping, self.noise_damping, self.learning_rate, self.iterations, parallel, order)
+        order = largest_first([len(x) for x in problem.structure_as(StateSpaceTensor).positions])
+        return Passes(problem, y, self.damping, self.noise_damping, self.learning_rate, self.iterations, self.parallel, order)
+
+    @property
+    def parallel(self) -> bool:
+        """Whether smoothing is parallel along the index."""
+        return self.smoother == "parallel" or (self.smoother == "auto" and jax.default_backend() != "cpu")
 
     def run(self, passes: Passes, key: jax.Array, progress: AbstractProgress) -> tuple[State, np.ndarray, bool]:
         """The states of all restarts, their bounds, shape (iterations, restarts), and whether the best one converged."""
@@ -253,12 +254,9 @@ class MessagePassing(AbstractEngine):
 
     def update(self, problem: Problem, before: Predictor, new: int) -> Predictor:
         """The result with more entries: the last `new` ones of the problem; what the others said stays."""
+        s, y = problem.structure_as(StateSpaceTensor), np.asarray(problem.args[1], float)
         with jax.enable_x64(True):
-            passes, state = continued(self.passes(problem), before, new)
-            step = jax.jit(lambda state: passes.iterate(state, False, False))
-            for _ in range(UPDATES):
-                state, _ = step(state)
-            params = self.params(passes, state)
+            params = continued(s, y[-new:], before, self.parallel)
         added = before.info.get("added", 0) + new
         since = f"; elbo, seconds and doubts are of the fit before {added} entries were added by update"
         info = before.info | {"rank_weights": self.rank_weights(problem, params), "added": added, "answer": ANSWER + since}

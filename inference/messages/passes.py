@@ -103,10 +103,6 @@ class Passes:
         """Hyperparameters in their own space."""
         return {name: biject_to(self.law(name).support)(u) for name, u in hyper.items()}
 
-    def unconstrained(self, values: dict) -> dict:
-        """The inverse of `values`."""
-        return {name: biject_to(self.law(name).support).inv(value) for name, value in values.items()}
-
     def law(self, name: str) -> Any:
         """The prior of a hyperparameter."""
         return self.problem.trace[name]["fn"]
@@ -248,6 +244,11 @@ class Passes:
         new, old = (moved, optimizer), (state.hyper, state.optimizer)
         hyper, optimizer = jax.tree.map(lambda a, b: jnp.where(learn, a, b), new, old)
         return state._replace(hyper=hyper, optimizer=optimizer)
+
+
+def largest_first(sizes: list[int]) -> tuple[int, ...]:
+    """The order of the modes: that with most positions has most to say about flat starts of the others."""
+    return tuple(sorted(range(len(sizes)), key=lambda k: -sizes[k]))
 
 
 def tilt(told: tuple, found: Moments) -> Any:

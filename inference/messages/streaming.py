@@ -1,60 +1,157 @@
-"""New entries of a fitted functional tensor: what the old ones said of each function stays, as Lambda and eta."""
+"""New entries of a fitted functional tensor: what the old ones said of each function stays, as Lambda and eta.
+
+The iterations over them are compiled for a few sizes: entries are filled up with some that say nothing, and positions with
+the last one repeated, so that updates by other numbers of rows share what was compiled.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inference.messages.forms import moments
-from inference.messages.law import function_at, mode_params
-from inference.messages.passes import Passes, State
-from inference.messages.sites import Sites
-from inference.problem import ProblemError
+from inference.messages.forms import Moments, moments
+from inference.messages.law import mode_params
+from inference.messages.matern import Kernel
+from inference.messages.passes import SITE_STEP, Passes, State, largest_first
+from inference.messages.sites import AbstractScalarLikelihood, Sites
+from inference.messages.smoother import smoothed
+from inference.problem import Problem, ProblemError
 from inference.result import Predictor
+from inference.structure import StateSpaceTensor
+
+UPDATES = 10  # iterations over new entries
+SMALLEST = 64  # entries, or positions, that a compiled update is made for; then twice as many, and so on
 
 
-def continued(passes: Passes, before: Predictor, new: int) -> tuple[Passes, State]:
-    """The passes over the last `new` entries alone, and the state to begin with.
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What a compiled update is made for besides sizes.
+
+    Attributes:
+        names, ranks, smoothness, form, likelihood: as in `StateSpaceTensor`.
+        parallel, order: as in `Passes`.
+    """
+
+    names: tuple[str, ...]
+    ranks: tuple[int, ...]
+    smoothness: tuple[int, ...]
+    form: str
+    likelihood: AbstractScalarLikelihood
+    parallel: bool
+    order: tuple[int, ...]
+
+
+def continued(s: StateSpaceTensor, y: np.ndarray, before: Predictor, parallel: bool) -> dict:
+    """All that predictions need, as `MessagePassing.params`, with more entries.
 
     Args:
-        passes: of the problem with all entries.
-        before: the result without the new ones.
-        new: their number.
+        s: with all entries, the new ones last.
+        y: targets of the new ones.
+        before: the result without them.
+        parallel: whether smoothing is parallel along the index.
     """
-    s, params = passes.structure, before.params
-    law: Any = before.predict
-    told, factors = [], []
+    params, law, new = before.params, before.predict, len(y)
+    told, kernels = [], []
     for k, positions in enumerate(s.positions):
-        mode = mode_params(params, k)
-        at = np.searchsorted(positions, np.asarray(law.positions[k]))
-        if not np.array_equal(np.asarray(positions)[at], np.asarray(law.positions[k])):
+        mode, old = mode_params(params, k), np.asarray(law.positions[k])  # pyright: ignore[reportFunctionMemberAccess]
+        at = np.searchsorted(positions, old)
+        if not np.array_equal(np.asarray(positions)[at], old):
             raise ProblemError(f"The indexes of mode '{s.names[k]}' before the update are not among those after it.")
-        told.append(tuple(spread_out(np.asarray(mode[part]), at, len(positions)) for part in ("precision", "information")))
-        made = function_at(s.smoothness[k], mode, jnp.asarray(law.positions[k]), jnp.asarray(positions))
-        factors.append(moments(*made))
+        size = filled_up(len(positions))
+        told.append(tuple(spread_out(np.asarray(mode[part]), at, size) for part in ("precision", "information")))
+        kernels.append(Kernel(mode["lengthscale"], mode.get("constant"), mode["variances"]))
     core = told_core = None
     if "core.mean" in params:
-        core = moments(jnp.asarray(params["core.mean"]), jnp.asarray(params["core.covariance"]))
-        told_core = (jnp.asarray(params["core.precision"]), jnp.asarray(params["core.information"]))
-    hyper = passes.unconstrained({name: jnp.asarray(params[f"hyper.{name}"]) for name in s.hyperparameters})
-    latest = dataclasses.replace(s, places=tuple(place[-new:] for place in s.places))
-    passes = dataclasses.replace(
-        passes,
-        problem=dataclasses.replace(passes.problem, structure=latest),
-        y=passes.y[-new:],
-        known=(told, told_core),
-        damping=0.0,
-    )
-    sites = Sites(jnp.zeros(new), jnp.zeros(new))
-    state = State(told, factors, told_core, core, sites, jnp.asarray(params["sigma"]), hyper, passes.optimizer.init(hyper))
-    return passes, state._replace(sites=passes.sites(state, *passes.entries(state), 1.0))
+        core = params["core.mean"], params["core.covariance"]
+        told_core = params["core.precision"], params["core.information"]
+    order = largest_first([filled_up(len(x)) for x in s.positions])  # of filled sizes, which change seldom
+    layout = Layout(s.names, s.ranks, s.smoothness, s.form, s.likelihood, parallel, order)
+    entries = [repeated(place[-new:], filled_up(new)) for place in s.places], repeated(y, filled_up(new))
+    positions = tuple(repeated(x, filled_up(len(x))) for x in s.positions)
+    seen = (np.arange(filled_up(new)) < new).astype(float)
+    given = jax.tree.map(lambda part: jnp.asarray(part, float), (kernels, positions, seen, told, core, told_core))
+    state = absorbed(layout, *entries, *given, jnp.asarray(params["sigma"], float))
+    found = dict(params)
+    for k, x in enumerate(s.positions):
+        parts = (*state.told[k], state.factors[k].mean)
+        found |= {
+            f"mode{k}.{name}": part[: len(x)] for name, part in zip(("precision", "information", "mean"), parts, strict=True)
+        }
+    if state.core is not None:
+        mean, second = state.core
+        found |= {"core.mean": mean, "core.covariance": second - mean[:, None] * mean[None, :]}
+        found |= dict(zip(("core.precision", "core.information"), state.told_core, strict=True))
+    return {name: np.asarray(value, dtype=np.float64) for name, value in found.items()}
 
 
-def spread_out(values: np.ndarray, at: np.ndarray, size: int) -> Any:
+@functools.partial(jax.jit, static_argnums=0)
+def absorbed(
+    layout: Layout,
+    places: list,
+    y: Any,
+    kernels: list,
+    positions: tuple,
+    seen: Any,
+    told: list,
+    core: Any,
+    told_core: Any,
+    sigma: Any,
+) -> State:
+    """The state after iterations over new entries.
+
+    Args:
+        layout: of the tensor.
+        places: of each mode, the position of each new entry.
+        y: their targets.
+        kernels: of each mode.
+        positions: of each mode, sorted.
+        seen: one for each entry that counts, zero for those that fill up.
+        told: Lambda and eta of each mode from other entries.
+        core: mean and covariance, or None.
+        told_core: Lambda and eta of the core from other entries, or None.
+        sigma: scale of the likelihood.
+    """
+    names = (layout.names, layout.ranks, layout.smoothness, layout.form)
+    structure = StateSpaceTensor(*names, positions, tuple(places), layout.likelihood, lambda _: tuple(kernels), (), None)
+    problem = Problem(lambda: None, structure=structure)
+    passes = Passes(problem, y, 0.0, 0.0, 1.0, 1, layout.parallel, layout.order, (told, told_core))
+    priors = passes.priors({})
+
+    def factor(prior: Any, known: tuple) -> Moments:
+        found = smoothed(prior, known[1], known[0], layout.parallel)
+        return moments(found.mean, found.covariance)
+
+    def heard(state: State, step: float) -> State:
+        found = passes.sites(state, *passes.entries(state), step)
+        return state._replace(sites=jax.tree.map(lambda part: seen * part, found))
+
+    def one(_: Any, state: State) -> State:
+        return heard(passes.through_modes(state, priors, 1.0)[0], 1.0 if layout.likelihood.has_scale else SITE_STEP)
+
+    factors = [factor(prior, known) for prior, known in zip(priors, told, strict=True)]
+    blank = Sites(jnp.zeros_like(seen), jnp.zeros_like(seen))
+    start = State(told, factors, told_core, None if core is None else moments(*core), blank, sigma, {}, None)
+    return jax.lax.fori_loop(0, UPDATES, one, heard(start, 1.0))
+
+
+def filled_up(count: int) -> int:
+    """The size that so many are filled up to."""
+    return max(SMALLEST, 1 << (count - 1).bit_length())
+
+
+def repeated(values: Any, size: int) -> np.ndarray:
+    """Values, and the last of them again and again."""
+    values = np.asarray(values)
+    return np.pad(values, (0, size - len(values)), mode="edge")
+
+
+def spread_out(values: np.ndarray, at: np.ndarray, size: int) -> np.ndarray:
     """Values at some of many positions, zero at the others."""
     found = np.zeros((size, *values.shape[1:]))
     found[at] = values
-    return jnp.asarray(found)
+    return found
