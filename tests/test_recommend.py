@@ -422,6 +422,11 @@ def test_thompson_explores(fitted, rows):
     assert not np.array_equal(*found)
 
 
+def test_equal_users_are_told_equal_numbers(fitted, rows):
+    top = fitted.recommend(rows[[3, 3, 5, 3]], k=3)
+    np.testing.assert_array_equal(top.probabilities[[0, 0]], top.probabilities[[1, 3]])
+
+
 def test_users_who_have_seen_everything(fitted):
     with pytest.warns(UserWarning, match="1 users have fewer unseen candidates than k"):
         top = fitted.recommend(np.ones((1, ITEMS)), k=3)
@@ -455,11 +460,14 @@ def test_items_without_entries_are_scored_by_their_features(rows):
     """A new item with the features of an old one has nearly its score; the old items keep theirs to rounding."""
     features = np.eye(ITEMS)[:, :6] + np.eye(ITEMS)[:, 6:]
     model = MultVAE(**QUICK).fit(rows, item_features=features)
-    more = (
-        model.with_items(features[:2], ["new a", "new b"])
-        if model.items_.dtype.kind == "U"
-        else model.with_items(features[:2], [100, 101])
-    )
+    text = copy.copy(model)
+    text.items_ = np.array([f"item {i}" for i in range(ITEMS)], object)
+    assert text.with_items(features[:1], ["new"]).items_[-1] == "new"
+    with pytest.raises(DataError, match="of another kind"):
+        text.with_items(features[:1], [100])
+    with pytest.raises(DataError, match="must be new"):
+        text.with_items(features[:1], ["item 3"])
+    more = model.with_items(features[:2], [100, 101])
     X = rows[:5]
     wider = scipy.sparse.hstack([X, scipy.sparse.csr_array((5, 2))], "csr")
     before, after = (np.concatenate([f for _, f in m.scores(x)]) for m, x in ((model, X), (more, wider)))
@@ -522,6 +530,8 @@ def test_bad_matrices(rows, fitted):
         (lambda m, X: EASE().fit(X, items=[1]), "one label for each of 12"),
         (lambda m, X: HeldOut(X, X[:2]), "expected the same users"),
         (lambda m, X: strong_split([1, 2], [1]), "expected a label of each"),
+        (lambda m, X: strong_split(["a", None], [1, 1]), r"users\[1\] is missing"),
+        (lambda m, X: strong_split([1, 2], [1, np.nan]), r"items\[1\] is missing"),
         (lambda m, X: strong_split([1, 2], [1, 1]), "lower held_out"),
         (lambda m, X: Anneal(until=0), "expected cap >= 0"),
     ],

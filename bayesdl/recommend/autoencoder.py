@@ -22,7 +22,7 @@ from bayesdl.cells import DataError
 from bayesdl.recommend.base import AbstractRecommender, Refinement, blocks
 from bayesdl.recommend.likelihoods import LIKELIHOODS
 from bayesdl.recommend.network import Network
-from bayesdl.recommend.objective import PRIORS, Objective, drawn, totals
+from bayesdl.recommend.objective import PRIORS, Objective, totals
 from bayesdl.recommend.rows import CSR, Entries, as_rows, entries, refuse_empty
 from bayesdl.recommend.split import HeldOut
 from bayesdl.recommend.training import PerUser, Trained, train
@@ -132,13 +132,25 @@ class AbstractAutoencoder(AbstractRecommender):
             raise DataError(f"likelihood={self.likelihood!r} takes ones for items chosen; got counts: use 'poisson', or X > 0.")
         self.learned(rows, items)
         key = jax.random.key(self.seed)
-        params = self.objective().init(named(key, "start")) | self.of_features(item_features, named(key, "features"))
+        params = (
+            self.objective().init(named(key, "start"))
+            | self.base_rates(rows)
+            | self.of_features(item_features, named(key, "features"))
+        )
         found = self.trained(rows, params, validation, named(key, "training"))
         self.params_, self.beta_ = jax.tree.map(np.asarray, found.params), found.beta
         self.history_, self.best_epoch_ = found.history, found.epoch
         if validation is not None:
             self.calibrate(validation)
         return self
+
+    def base_rates(self, rows: CSR) -> dict[str, Any]:
+        """Biases of the last layer at the start: the items' own rates, of likelihoods that have a level to find."""
+        name = f"decoder{len(self.objective().network.decoder) - 1}.bias"
+        rate = (np.asarray(rows.sum(0)).ravel() + 0.5) / (rows.shape[0] + 1)
+        if self.likelihood == "bernoulli":
+            return {name: jnp.asarray(np.log(rate / (1 - rate)), jnp.float32)}
+        return {name: jnp.asarray(np.log(rate), jnp.float32)} if self.likelihood == "poisson" else {}
 
     def of_features(self, features: Any, key: jax.Array) -> dict[str, Any]:
         """Parameters for features of the items."""
@@ -217,8 +229,12 @@ class AbstractAutoencoder(AbstractRecommender):
                 f"numbers (items, {self.params_['features'].shape[1]}) and a label of each."
             )
         both = np.concatenate([self.items_, labels])
-        if labels.dtype.kind != self.items_.dtype.kind or len(np.unique(both)) < len(both):
-            raise DataError(f"with_items: labels {labels[:3]}, ... must be new, and of the kind of {self.items_[:3]}, ...")
+        if {type(label) for label in labels.tolist()} - {type(label) for label in self.items_.tolist()}:
+            raise DataError(
+                f"with_items: the labels {labels[:3]}, ... are of another kind than {self.items_[:3]}, ... of the fit."
+            )
+        if len(np.unique(both)) < len(both):
+            raise DataError(f"with_items: the labels {labels[:3]}, ... must be new, each of them once.")
         other = dataclasses.replace(self)  # type: ignore[type-var]
         for name in ("temperature_", "beta_", "history_", "best_epoch_"):
             setattr(other, name, getattr(self, name))
@@ -399,6 +415,9 @@ def drawer(network: Network) -> Any:
     """Draws scores of a block of users from weights, means and log variances."""
 
     def draw(params: dict, mean: Any, log_variance: Any, key: jax.Array) -> jax.Array:
-        return network.decode(params, drawn(key, mean, log_variance) if network.stochastic else mean)
+        if not network.stochastic:
+            return network.decode(params, mean)
+        noise = jax.random.normal(key, (1, mean.shape[1]))  # shared, so that equal users are told equal numbers
+        return network.decode(params, mean + jnp.exp(log_variance / 2) * noise)
 
     return draw

@@ -101,7 +101,7 @@ class EASE(AbstractRecommender):
 
 
 def normal_draw(mean: Any, sd: Any, key: jax.Array) -> jax.Array:
-    return mean + sd * jax.random.normal(key, mean.shape)
+    return mean + sd * jax.random.normal(key, (1, mean.shape[1]))  # shared, so that equal users are told equal numbers
 
 
 def inverse(gram: np.ndarray) -> np.ndarray:
@@ -111,4 +111,4 @@ def inverse(gram: np.ndarray) -> np.ndarray:
     found = dpotri(factor, lower=True, overwrite_c=True)[0]
     upper = np.triu_indices(len(found), 1)
     found[upper] = found.T[upper]
-    return found
+    return np.ascontiguousarray(found)

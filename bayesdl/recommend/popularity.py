@@ -25,7 +25,7 @@ class Popularity(AbstractRecommender):
     """The items that most users choose, the same for all: what any other recommender has to beat.
 
     Attributes:
-        counts_: users' entries of each item.
+        counts_: sums of the users' entries of each item.
 
     Example:
         >>> import numpy as np

@@ -110,6 +110,10 @@ def strong_split(
             + ("" if ratings is None else f", ratings {np.shape(ratings)}")
             + "; expected a label of each for every event."
         )
+    for name, labels in (("users", users), ("items", items)):
+        missing = np.array([label is None or label != label for label in labels.tolist()])
+        if missing.any():
+            raise DataError(f"strong_split: {name}[{int(missing.argmax())}] is missing; leave such events out.")
     kept = np.ones(len(users), bool) if ratings is None else np.asarray(ratings) > threshold
     order = np.lexsort((items[kept], users[kept]))
     users, items = users[kept][order], items[kept][order]
