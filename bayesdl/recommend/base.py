@@ -163,11 +163,13 @@ class AbstractRecommender(abc.ABC):
             T = np.exp(log_temperature)
             return sum(float(expected(draw, key, hide, items, n, T)) for draw, hide, items, n in parts) - actual
 
-        low, high = (np.log(max(spread, 1e-6)) + shift for shift in (-6.0, 4.0))
-        if not surplus(low) > 0 > surplus(high):
+        # from flat laws to sharp ones: expected hits grow, and fall again where all is on one item
+        tried = np.log(max(spread, 1e-6)) + np.arange(3.0, -5.0, -0.5)
+        low = next((T for T in tried if surplus(float(T)) > 0), None)
+        if low is None or low == tried[0]:
             warnings.warn("The temperature is 1: the validation users' hits cannot be matched by any.", stacklevel=3)
             return
-        root: Any = brentq(surplus, low, high, xtol=1e-3)
+        root: Any = brentq(surplus, low, low + 0.5, xtol=1e-3)
         self.temperature_ = float(np.exp(root))
 
     def recommend(
