@@ -166,10 +166,10 @@ for name, model in models.items():
 
 # %% [markdown]
 # The hits of EASE, Mult-VAE and the blend are those of the true law, within their errors; popularity's are somewhat
-# fewer, as hidden items are no exact sample of the next one. Mult-VAE expects some 8 % too few hits. EASE expects 21 %
-# too few: its scores are regressions, and no temperature makes log probabilities of them (the curve above). A
-# temperature is one number, fitted to all hidden items wherever they are in the ranking; it does not mend the head of
-# the list.
+# fewer, as hidden items are no exact sample of the next one. Mult-VAE and the blend expect as many hits as there are,
+# within three standard errors: their temperature was fitted so that this holds for the validation users. EASE expects too
+# few, and `fit` warned of it: its scores are regressions, and no temperature makes log probabilities of them (the curve
+# above).
 #
 # The intervals for single chances are too narrow for all. They know one source of uncertainty each: Mult-VAE the taste
 # of the user, with the weights of the network taken as known; EASE its weights; popularity the shares of a population
@@ -194,16 +194,14 @@ wider = (plain.sd - sharp.sd).mean(1)
 # ## The amortization gap
 #
 # An encoder answers for all users at once, and is not the best $q$ for each. The difference is the amortization gap;
-# `refine_steps` closes it. One user's exact posterior is known: without any items it is the prior, whatever the power. The
-# encoder has never seen an empty row.
+# `refine_steps` closes it: above, the sd of z grew a little. One user's exact posterior is known: without any items it is
+# the prior, whatever the power, and the recommender answers so without asking the encoder.
 
 # %%
 nobody = np.zeros((1, 300))
-gap = {}
-for steps in (0, 100, 300):
-    q = vae.posterior(nobody, refine_steps=steps)
-    gap[steps] = (q.sd**2 + q.mean**2 - 1 - 2 * np.log(q.sd)).sum() / 2
-    print(f"{steps:4d} steps: KL(q || prior) = {gap[steps]:.3f} nats")
+q = vae.posterior(nobody)
+gap = (q.sd**2 + q.mean**2 - 1 - 2 * np.log(q.sd)).sum() / 2
+print(f"without items: KL(q || prior) = {gap:.3f} nats")
 
 # %% [markdown]
 # ## A new user with 0, 1, 5 and 20 items
@@ -243,10 +241,10 @@ for count in (0, 1, 5, 20):
         print(f"   Mult-VAE - {other}: {said['difference']:.4f} +- {said['se']:.4f}")
 
 # %% [markdown]
-# Intervals narrow as items come in. Without items Mult-VAE is not told from popularity; EASE has no intercept, gives all
-# items the score zero, and ranks by their column. With one item all but popularity know something. Mult-VAE is ahead
-# of EASE with one item and with 20; with five these users do not tell. For cold users the
-# encoder is too sure, and refinement mends much of it; with 20 items the encoder has little left to gain.
+# Intervals narrow as items come in. Without items popularity is a little ahead of Mult-VAE; EASE has no intercept, gives
+# all items the score zero, and ranks by their column. With one item and more Mult-VAE is ahead of both. Intervals of
+# chances hold less often than they say. Refinement goes on with training's power, which counts each choice many times: it
+# widens them for users with one item, and narrows them with five and with 20. Whether to refine, validation users tell.
 #
 # One newcomer, and the eight items that are recommended to it in the end:
 
@@ -332,19 +330,23 @@ print(f"true cosine with five neighbours {near.mean():.2f}, with all others {far
 # %% tags=["check"]
 assert all(pairs[pair]["difference"] > 2 * pairs[pair]["se"] for pair in (("EASE", "popularity"), ("Mult-VAE", "EASE")))
 assert abs(pairs["blend", "Mult-VAE"]["difference"]) < 2 * pairs["blend", "Mult-VAE"]["se"]
-assert all(bias[name][0] < -3 * bias[name][1] for name in ("EASE", "Mult-VAE"))  # they expect too few
+assert all(abs(bias[name][0]) < 3 * bias[name][1] for name in ("Mult-VAE", "blend"))
+assert bias["EASE"][0] < -3 * bias["EASE"][1]  # it expects too few
 less = lacking["Mult-VAE"] - lacking["EASE"]
 assert less.mean() > 3 * standard_error(less)  # EASE even fewer
 assert all(abs(values.mean()) < 3 * standard_error(values) for name, values in beyond_law.items() if name != "popularity")
 assert all(share + 3 * se < 0.9 for share, se, _ in cover.values())  # intervals of chances are too narrow
 assert cover["Mult-VAE"][2] > 0.9
 assert wider.mean() > 3 * standard_error(wider) and vae.beta_ < 1
-assert gap[300] < 0.01 * gap[0]
+assert gap == 0 and sharp.sd.mean() > trained.sd.mean()
 assert ratio[0, 200] > ratio[1, 200] > ratio[5, 200] > ratio[20, 200]
-assert covered[0, 200][0] - covered[0, 0][0] > 3 * np.hypot(covered[0, 200][1], covered[0, 0][1])
+change = {count: covered[count, 200][0] - covered[count, 0][0] for count in (1, 5, 20)}
+error = {count: np.hypot(covered[count, 200][1], covered[count, 0][1]) for count in (1, 5, 20)}
+assert change[1] > 2 * error[1] and all(change[count] < -3 * error[count] for count in (5, 20))
+assert all(share + 3 * se < 0.9 for share, se in covered.values())
 at_start = {other: cold[0].paired("Mult-VAE", other) for other in ("EASE", "popularity")}
-assert abs(at_start["popularity"]["difference"]) < 2 * at_start["popularity"]["se"]
-ahead = [cold[count].paired("Mult-VAE", "EASE") for count in (1, 20)]
+assert at_start["popularity"]["difference"] < -2 * at_start["popularity"]["se"]
+ahead = [cold[count].paired("Mult-VAE", other) for count in (1, 5, 20) for other in ("EASE", "popularity")]
 assert all(said["difference"] > 2 * said["se"] for said in ahead)
 assert at_start["EASE"]["difference"] > 3 * at_start["EASE"]["se"]
 assert explored[0, "mean"][0] == 20 < explored[0, "thompson"][0]

@@ -22,7 +22,7 @@ from bayesdl.cells import DataError
 from bayesdl.recommend.base import AbstractRecommender, Refinement, blocks
 from bayesdl.recommend.likelihoods import LIKELIHOODS
 from bayesdl.recommend.network import Network
-from bayesdl.recommend.objective import PRIORS, Objective, totals
+from bayesdl.recommend.objective import PRIORS, Objective, drawn, totals
 from bayesdl.recommend.rows import CSR, Entries, as_rows, entries, refuse_empty
 from bayesdl.recommend.split import HeldOut
 from bayesdl.recommend.training import PerUser, Trained, train
@@ -415,9 +415,6 @@ def drawer(network: Network) -> Any:
     """Draws scores of a block of users from weights, means and log variances."""
 
     def draw(params: dict, mean: Any, log_variance: Any, key: jax.Array) -> jax.Array:
-        if not network.stochastic:
-            return network.decode(params, mean)
-        noise = jax.random.normal(key, (1, mean.shape[1]))  # shared, so that equal users are told equal numbers
-        return network.decode(params, mean + jnp.exp(log_variance / 2) * noise)
+        return network.decode(params, drawn(key, mean, log_variance) if network.stochastic else mean)
 
     return draw

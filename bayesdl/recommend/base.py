@@ -165,12 +165,19 @@ class AbstractRecommender(abc.ABC):
 
         # from flat laws to sharp ones: expected hits grow, and fall again where all is on one item
         tried = np.log(max(spread, 1e-6)) + np.arange(3.0, -5.0, -0.5)
-        low = next((T for T in tried if surplus(float(T)) > 0), None)
-        if low is None or low == tried[0]:
-            warnings.warn("The temperature is 1: the validation users' hits cannot be matched by any.", stacklevel=3)
+        found = [surplus(float(tried[0]))]
+        while found[-1] <= 0 and len(found) < len(tried):
+            found.append(surplus(float(tried[len(found)])))
+        if len(found) > 1 and found[-1] > 0:
+            root: Any = brentq(surplus, tried[len(found) - 1], tried[len(found) - 2], xtol=1e-3)
+            self.temperature_ = float(np.exp(root))
             return
-        root: Any = brentq(surplus, low, low + 0.5, xtol=1e-3)
-        self.temperature_ = float(np.exp(root))
+        self.temperature_ = float(np.exp(tried[int(np.argmin(np.abs(found)))]))
+        warnings.warn(
+            f"{type(self).__name__}: {actual + min(found, key=abs):.1f} hits of validation users are expected at the best "
+            f"temperature, {actual} are there: its chances are doubtful.",
+            stacklevel=3,
+        )
 
     def recommend(
         self,

@@ -101,7 +101,7 @@ class EASE(AbstractRecommender):
 
 
 def normal_draw(mean: Any, sd: Any, key: jax.Array) -> jax.Array:
-    return mean + sd * jax.random.normal(key, (1, mean.shape[1]))  # shared, so that equal users are told equal numbers
+    return mean + sd * jax.random.normal(key, mean.shape)
 
 
 def inverse(gram: np.ndarray) -> np.ndarray:

@@ -42,8 +42,7 @@ class Recommendations:
             lower, upper = np.quantile(draws, [tail, 1 - tail], axis=1)
         else:
             lower = upper = np.zeros(scores.shape)
-        middle = np.clip(draws.mean(1), lower, upper)  # of draws that are equal, to rounding
-        return cls(labels[places], scores, middle, lower, upper, np.isfinite(scores), draws, level)
+        return cls(labels[places], scores, draws.mean(1), lower, upper, np.isfinite(scores), draws, level)
 
     def expected_hits(self, n: Any = 1) -> np.ndarray:
         """How many of these items are expected among a user's next n, shape (users,).
