@@ -371,7 +371,8 @@ def test_what_every_recommender_gives(make, rows, held):
     seen = [{f"item {i}" for i in X[[u]].indices} for u in range(35)]
     assert all(not seen[u] & set(top.items[u]) for u in range(35))
     assert (np.diff(top.scores, axis=1) <= 0).all()
-    assert ((top.lower <= top.probabilities + 1e-6) & (top.probabilities <= top.upper + 1e-6)).all()
+    assert (top.lower <= top.upper).all()  # a mean may lie outside of them, where draws are skewed
+    np.testing.assert_allclose(top.probabilities, top.draws.mean(1), rtol=1e-5)
     assert (top.expected_hits() <= 1 + 1e-6).all()
     alone = model.recommend(X[[4]], k=3)
     np.testing.assert_array_equal(alone.items[0], top.items[4])
