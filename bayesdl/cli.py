@@ -178,16 +178,7 @@ def add_fit(added: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"{', '.join(LIKELIHOODS)} (default: from the target: numbers normal, labels bernoulli or categorical)",
     )
-    added.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        dest="settings",
-        help="a setting of engine, model, likelihood, prior or kernel, e.g. num_samples=500, model.hidden=50,50, "
-        "prior=horseshoe; repeat for more, and a wrong key lists the possible ones",
-    )
-    added.add_argument("--seed", metavar="N", type=seed, default=0, help="of all randomness (default: 0)")
+    add_settings(added, "engine, model, likelihood, prior or kernel, e.g. num_samples=500, model.hidden=50,50, prior=horseshoe")
     added.add_argument(
         "--holdout",
         metavar="FRACTION",
@@ -195,6 +186,19 @@ def add_fit(added: argparse.ArgumentParser) -> None:
         default=0.2,
         help="share of rows held out at random, scored, and written next to FILE for `check`; 0 for none (default: 0.2)",
     )
+
+
+def add_settings(added: argparse.ArgumentParser, of_what: str) -> None:
+    """What every fit takes."""
+    added.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        dest="settings",
+        help=f"a setting of {of_what}; repeat for more, and a wrong key lists the possible ones",
+    )
+    added.add_argument("--seed", metavar="N", type=seed, default=0, help="of all randomness (default: 0)")
 
 
 def seed(text: str) -> int:
@@ -259,16 +263,7 @@ def add_recommend_fit(added: argparse.ArgumentParser) -> None:
         help="users held out for validation, and as many for test, as a number or a fraction; 0 for none "
         "(default: a tenth, at most 500)",
     )
-    added.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        dest="settings",
-        help="a setting of the model, e.g. epochs=50, vae.hidden=200, ease.l2=100, beta=0.2; repeat for more, and a wrong "
-        "key lists the possible ones",
-    )
-    added.add_argument("--seed", metavar="N", type=seed, default=0, help="of all randomness (default: 0)")
+    add_settings(added, "the model, e.g. epochs=50, vae.hidden=200, ease.l2=100, beta=0.2")
 
 
 def add_columns(added: argparse.ArgumentParser) -> None:

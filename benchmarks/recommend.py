@@ -15,6 +15,7 @@ OMP_NUM_THREADS=1 and XLA_FLAGS=--xla_cpu_multi_thread_eigen=false, as `speed` d
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
@@ -26,9 +27,7 @@ import numpy as np
 import scipy.sparse
 
 from bayesdl.recommend import EASE, Anneal, Blend, HeldOut, MultDAE, MultVAE, PerUser, Popularity, evaluate
-from bayesdl.recommend.base import without
-from bayesdl.recommend.metrics import hits as hits_of
-from bayesdl.recommend.metrics import ndcg, ranked
+from bayesdl.recommend.metrics import ndcg, ranked_hits, standard_error
 from benchmarks.reference_data import movielens
 from benchmarks.report import run_parts
 
@@ -120,7 +119,7 @@ def uncertainty() -> dict:
         found[f"seed {seed}"] |= {
             "refined": told("refined", hits(model, test, REFINE)),
             "paired gain of refinement": float(gain.mean()),
-            "its se": float(gain.std(ddof=1) / np.sqrt(len(gain))),
+            "its se": standard_error(gain),
         }
         told("gain", {"gain": float(gain.mean())})
     return found
@@ -173,15 +172,13 @@ def ranking(model: Any, few: Any, test: HeldOut, refine_steps: int = 0) -> float
     """NDCG@100 when these rows are known; all that the users have in the fold-in is left out of the ranking."""
     held, values = scipy.sparse.csr_array(test.held_out), []
     for users, f in model.scores(few, refine_steps=refine_steps):
-        items = np.asarray(ranked(without(f, scipy.sparse.csr_array(test.fold_in)[users]), 100)[1])
-        values.append(ndcg(hits_of(items, held[users]), np.diff(held[users].indptr), 100))
+        hit = ranked_hits(f, scipy.sparse.csr_array(test.fold_in)[users], held[users], 100)
+        values.append(ndcg(hit, np.diff(held[users].indptr), 100))
     return float(np.mean(np.concatenate(values)))
 
 
 def in_a_process(part: str) -> dict:
     """A part of one thread, in a process of its own."""
-    import json
-
     command = [sys.executable, "-m", "benchmarks.recommend_speed", part]
     done = subprocess.run(command, env=os.environ | ONE_THREAD, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -6,8 +6,9 @@ model.recommend(rows, k=20)                              # items, probabilities,
 model.save("films.bdl")                                  # and later bayesdl.recommend.load("films.bdl")
 """
 
-from bayesdl.recommend.autoencoder import MultDAE, MultVAE, UserPosterior
+from bayesdl.recommend.autoencoder import MultDAE, MultVAE
 from bayesdl.recommend.blend import Blend
+from bayesdl.recommend.codes import UserPosterior
 from bayesdl.recommend.ease import EASE
 from bayesdl.recommend.evaluation import Evaluation, evaluate
 from bayesdl.recommend.popularity import Popularity

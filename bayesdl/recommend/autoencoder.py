@@ -9,58 +9,38 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.tree_util import Partial
 
 from bayesdl.cells import DataError
 from bayesdl.recommend.base import AbstractRecommender, Refinement, blocks
+from bayesdl.recommend.codes import UserPosterior, decoded, drawer, encoded, refined, scored
 from bayesdl.recommend.likelihoods import LIKELIHOODS
 from bayesdl.recommend.network import Network
-from bayesdl.recommend.objective import PRIORS, Objective, drawn, totals
+from bayesdl.recommend.objective import PRIORS, Objective, totals
 from bayesdl.recommend.rows import CSR, Entries, as_rows, entries, refuse_empty
 from bayesdl.recommend.split import HeldOut
 from bayesdl.recommend.training import PerUser, Trained, train
 from inference.keys import named
 from inference.progress import Bar, Silent
 
-REFINE_RATE = 0.02  # Adam's, of a user's own mean and log variance
-
-
-@dataclasses.dataclass(frozen=True)
-class UserPosterior:
-    """q(z | x) = N(mean, diag sd^2) of users.
-
-    Attributes:
-        mean: shape (users, latent).
-        sd: shape (users, latent).
-        likelihood_power: the power of the likelihood under which it is the posterior; a number, or one for each user.
-    """
-
-    mean: np.ndarray
-    sd: np.ndarray
-    likelihood_power: Any
-
-    def sample(self, n: int, seed: int = 0) -> np.ndarray:
-        """Draws, shape (n, users, latent)."""
-        return self.mean + self.sd * np.random.default_rng(seed).normal(size=(n, *self.mean.shape))
-
 
 class AbstractAutoencoder(AbstractRecommender):
     """What Mult-VAE and Mult-DAE share; see these.
 
     Attributes:
+        stochastic: whether the code has a posterior.
         params_: weights of the best epoch.
         beta_: of the best epoch.
         history_: for each epoch its beta, loss and validation's score.
         best_epoch_: from 1.
     """
 
+    stochastic: ClassVar[bool]
     params_: dict
     beta_: Any
     history_: list[dict[str, float]]
@@ -69,6 +49,8 @@ class AbstractAutoencoder(AbstractRecommender):
     hidden: tuple[int, ...]
     latent: int
     likelihood: str
+    prior: Any
+    beta: Any
     dropout: float
     weight_decay: float
     learning_rate: float
@@ -80,10 +62,8 @@ class AbstractAutoencoder(AbstractRecommender):
 
     def objective(self) -> Objective:
         """What is minimised, for the items of the fit."""
-        stochastic = isinstance(self, MultVAE)
-        network = Network(self.num_items_, tuple(self.hidden), self.latent, self.dropout, stochastic)
-        prior = self.prior if isinstance(self, MultVAE) else "normal"
-        return Objective(network, self.likelihood, prior, self.weight_decay, self.item_block)
+        network = Network(self.num_items_, tuple(self.hidden), self.latent, self.dropout, self.stochastic)
+        return Objective(network, self.likelihood, self.prior, self.weight_decay, self.item_block)
 
     def check(self) -> None:
         """Refuses settings that have no meaning.
@@ -177,7 +157,7 @@ class AbstractAutoencoder(AbstractRecommender):
             self.objective(),
             rows,
             params,
-            beta=self.beta if isinstance(self, MultVAE) else 0.0,
+            beta=self.beta,
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
@@ -206,9 +186,9 @@ class AbstractAutoencoder(AbstractRecommender):
             return scored(self.objective(), self.params_, entries(rows))
         return decoded(self.objective(), self.params_, self.code(entries(rows), how)[0])
 
-    def block_draw(self, rows: CSR, how: Refinement) -> Partial:
-        objective = self.objective()
-        return Partial(drawer(objective.network), self.params_, *self.code(entries(rows), how))
+    def block_law(self, rows: CSR, how: Refinement) -> tuple[Any, Partial]:
+        objective, code = self.objective(), self.code(entries(rows), how)
+        return decoded(objective, self.params_, code[0]), Partial(drawer(objective.network), self.params_, *code)
 
     def item_vectors(self) -> np.ndarray:
         return np.asarray(self.objective().network.item_layer(self.params_)[0]).T
@@ -284,6 +264,7 @@ class MultVAE(AbstractAutoencoder):
         (2, 3)
     """
 
+    stochastic: ClassVar[bool] = True
     hidden: tuple[int, ...] = (600,)
     latent: int = 200
     likelihood: str = "multinomial"
@@ -356,6 +337,9 @@ class MultDAE(AbstractAutoencoder):
         2e-05
     """
 
+    stochastic: ClassVar[bool] = False
+    prior: ClassVar[str] = "normal"  # and beta times the divergence, which is zero: there is none
+    beta: ClassVar[float] = 0.0
     hidden: tuple[int, ...] = ()
     latent: int = 200
     likelihood: str = "multinomial"
@@ -367,54 +351,3 @@ class MultDAE(AbstractAutoencoder):
     item_block: int | None = None
     seed: int = 0
     progress: bool = True
-
-
-@functools.partial(jax.jit, static_argnames="objective")
-def encoded(objective: Objective, params: dict, x: Entries) -> tuple[jax.Array, jax.Array]:
-    """Mean and log variance; without any item the posterior is the prior, and the encoder need not guess."""
-    code = objective.network.encode(params, x)
-    if not objective.network.stochastic or (objective.prior, objective.likelihood) != ("normal", "multinomial"):
-        return code  # of the other likelihoods, no entries are data
-    known = totals(x)[:, None] > 0
-    return jnp.where(known, code[0], 0.0), jnp.where(known, code[1], 0.0)
-
-
-@functools.partial(jax.jit, static_argnames="objective")
-def decoded(objective: Objective, params: dict, z: Any) -> jax.Array:
-    return objective.network.decode(params, z)
-
-
-@functools.partial(jax.jit, static_argnames="objective")
-def scored(objective: Objective, params: dict, x: Entries) -> jax.Array:
-    return objective.network.decode(params, encoded(objective, params, x)[0])
-
-
-@functools.partial(jax.jit, static_argnames="objective")
-def refined(
-    objective: Objective, params: dict, code: tuple, x: Entries, beta: Any, steps: Any, key: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Each user's mean and log variance after so many steps of Adam on the bound.
-
-    Users share the noise of a step, so that a user's answer does not depend on who is asked for beside him.
-    """
-    optimizer = optax.adam(REFINE_RATE)
-
-    def loss(code: tuple, key: jax.Array) -> jax.Array:
-        return -objective.bound(params, code, x, beta, jax.random.normal(key, (1, code[0].shape[1]))).sum()
-
-    def step(i: Any, carry: tuple) -> tuple:
-        code, state = carry
-        updates, state = optimizer.update(jax.grad(loss)(code, jax.random.fold_in(key, i)), state)
-        return optax.apply_updates(code, updates), state
-
-    return jax.lax.fori_loop(0, steps, step, (code, optimizer.init(code)))[0]
-
-
-@functools.cache
-def drawer(network: Network) -> Any:
-    """Draws scores of a block of users from weights, means and log variances."""
-
-    def draw(params: dict, mean: Any, log_variance: Any, key: jax.Array) -> jax.Array:
-        return network.decode(params, drawn(key, mean, log_variance) if network.stochastic else mean)
-
-    return draw

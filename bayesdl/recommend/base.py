@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import functools
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,20 +18,19 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 from jax.tree_util import Partial
-from scipy.optimize import brentq
 
 from bayesdl.cells import DataError
+from bayesdl.recommend.chances import DRAWS, Lists, draw_once, drawn_probabilities, temperature, upper
 from bayesdl.recommend.metrics import hits as hits_of
-from bayesdl.recommend.metrics import ndcg, ranked
-from bayesdl.recommend.recommendations import Recommendations, included
+from bayesdl.recommend.metrics import ndcg, ranked, ranked_hits
+from bayesdl.recommend.recommendations import Recommendations
 from bayesdl.recommend.rows import CSR, as_rows
 from bayesdl.recommend.split import HeldOut
 from inference.keys import named
 
 BLOCK = 500  # users whose scores are in memory at a time
 SIZES = (1, 32, BLOCK)  # of blocks, each compiled once
-DRAWS = 100  # of the posterior, for probabilities and intervals
-CALIBRATED, CALIBRATION_DRAWS = 1000, 10  # validation users, and draws of the posterior, that fit the temperature
+CALIBRATED = 1000  # validation users that fit the temperature
 LIST = 20  # length of the lists whose hits it matches
 STRATEGIES = ("mean", "thompson", "ucb")
 
@@ -84,8 +82,8 @@ class AbstractRecommender(abc.ABC):
         """Scores of a block of users, shape (b, items)."""
 
     @abc.abstractmethod
-    def block_draw(self, rows: CSR, how: Refinement) -> Partial:
-        """A function of a key that draws the scores of a block of users under the posterior, shape (b, items)."""
+    def block_law(self, rows: CSR, how: Refinement) -> tuple[Any, Partial]:
+        """The same scores, and a function of a key that draws them under the posterior."""
 
     @abc.abstractmethod
     def item_vectors(self) -> np.ndarray:
@@ -150,34 +148,22 @@ class AbstractRecommender(abc.ABC):
         """
         fold_in, held_out = self.rows(validation.fold_in), as_rows(validation.held_out, self.num_items_)
         fold_in, held_out, how = fold_in[:CALIBRATED], held_out[:CALIBRATED], Refinement(refine_steps)
-        k, key = max(1, min(LIST, self.num_items_ // 10)), jax.random.key(0)
-        parts, actual, spread = [], 0, 0.0
+        k = max(1, min(LIST, self.num_items_ // 10))
+        lists, hits, spread = [], 0, 0.0
         for (users, part), (_, wanted) in zip(blocks(fold_in), blocks(held_out), strict=True):
-            hide, scores = jnp.asarray(part.toarray() > 0), np.asarray(self.block_scores(part, how))
+            scores, draw = self.block_law(part, how)
+            hide = jnp.asarray(part.toarray() > 0)
             items = ranked(jnp.where(hide, -jnp.inf, jnp.asarray(scores)), k)[1]
-            count, spread = users.stop - users.start, max(spread, float(scores.std()))
-            actual += int(hits_of(np.asarray(items)[:count], wanted[:count]).sum())
-            parts.append((self.block_draw(part, how), hide, items, jnp.asarray(wanted.sum(1), jnp.float32)))
-
-        def surplus(log_temperature: float) -> float:
-            T = np.exp(log_temperature)
-            return sum(float(expected(draw, key, hide, items, n, T)) for draw, hide, items, n in parts) - actual
-
-        # from flat laws to sharp ones: expected hits grow, and fall again where all is on one item
-        tried = np.log(max(spread, 1e-6)) + np.arange(3.0, -5.0, -0.5)
-        found = [surplus(float(tried[0]))]
-        while found[-1] <= 0 and len(found) < len(tried):
-            found.append(surplus(float(tried[len(found)])))
-        if len(found) > 1 and found[-1] > 0:
-            root: Any = brentq(surplus, tried[len(found) - 1], tried[len(found) - 2], xtol=1e-3)
-            self.temperature_ = float(np.exp(root))
-            return
-        self.temperature_ = float(np.exp(tried[int(np.argmin(np.abs(found)))]))
-        warnings.warn(
-            f"{type(self).__name__}: {actual + min(found, key=abs):.1f} hits of validation users are expected at the best "
-            f"temperature, {actual} are there: its chances are doubtful.",
-            stacklevel=3,
-        )
+            count, spread = users.stop - users.start, max(spread, float(np.std(scores)))
+            hits += int(hits_of(np.asarray(items)[:count], wanted[:count]).sum())
+            lists.append(Lists(draw, hide, items, jnp.asarray(wanted.sum(1), jnp.float32)))
+        self.temperature_, matched = temperature(lists, hits, spread)
+        if matched != hits:
+            warnings.warn(
+                f"{type(self).__name__}: {matched:.1f} hits of validation users are expected at the best temperature, {hits} "
+                "are there: its chances are doubtful.",
+                stacklevel=3,
+            )
 
     def recommend(
         self,
@@ -230,13 +216,11 @@ class AbstractRecommender(abc.ABC):
         self, rows: CSR, blocked: np.ndarray, k: int, strategy: str, how: Refinement, key: jax.Array
     ) -> tuple[Any, Any, Any]:
         """Items and scores of a block, shape (b, k), and draws of the items' probabilities, (b, draws, k)."""
-        draw = self.block_draw(rows, how)
+        ranking, draw = self.block_law(rows, how)
         hide = jnp.asarray(blocked)
-        if strategy == "mean":
-            ranking: Any = self.block_scores(rows, how)
-        elif strategy == "thompson":
+        if strategy == "thompson":
             ranking = draw_once(draw, named(key, strategy))
-        else:
+        elif strategy == "ucb":
             ranking = upper(draw, named(key, strategy), hide, self.temperature_)
         scores, items = ranked(jnp.where(hide, -jnp.inf, jnp.asarray(ranking)), k)
         return items, scores, drawn_probabilities(draw, named(key, "probabilities"), hide, items, self.temperature_)
@@ -278,57 +262,8 @@ class AbstractRecommender(abc.ABC):
     def score(self, held: HeldOut, k: int = 100) -> float:
         """Mean NDCG@k of held-out items."""
         fold_in, held_out = self.rows(held.fold_in), as_rows(held.held_out, self.num_items_)
-        found = []
-        for users, scores in self.scores(fold_in):
-            items = np.asarray(ranked(jnp.asarray(without(scores, fold_in[users])), min(k, self.num_items_))[1])
-            found.append(hits_of(items, held_out[users]))
-        return float(np.nanmean(ndcg(np.concatenate(found), np.diff(held_out.indptr), k)))
-
-
-@jax.jit
-def draw_once(draw: Partial, key: jax.Array) -> jax.Array:
-    return draw(key)
-
-
-@functools.partial(jax.jit, static_argnames="draws")
-def drawn_probabilities(
-    draw: Partial, key: jax.Array, hide: Any, items: Any, temperature: Any, draws: int = DRAWS
-) -> jax.Array:
-    """Draws of the chance of being the next item among those that are not hidden, of these items, shape (b, draws, k)."""
-
-    def one(key: jax.Array) -> jax.Array:
-        law = jnp.where(hide, -jnp.inf, draw(key) / temperature)
-        total = jax.nn.logsumexp(law, axis=1, keepdims=True)
-        chosen = jnp.take_along_axis(law, items, axis=1)
-        return jnp.where(jnp.isfinite(chosen), jnp.exp(chosen - total), 0.0)
-
-    return jnp.swapaxes(jax.lax.map(one, jax.random.split(key, draws)), 0, 1)
-
-
-@jax.jit
-def expected(draw: Partial, key: jax.Array, hide: Any, items: Any, n: Any, temperature: Any) -> jax.Array:
-    """Expected hits of all users of a block among these items, each with n next ones."""
-    chances = drawn_probabilities(draw, key, hide, items, temperature, CALIBRATION_DRAWS)
-    return included(chances, n).sum(2).mean(1).sum()
-
-
-@jax.jit
-def upper(draw: Partial, key: jax.Array, hide: Any, temperature: Any) -> jax.Array:
-    """Mean plus one standard deviation of draws of the log chances, shape (b, items); scores have no zero of their own."""
-
-    def chances(key: jax.Array) -> jax.Array:
-        law = jax.nn.log_softmax(jnp.where(hide, -jnp.inf, draw(key) / temperature), axis=1)
-        return jnp.where(hide, 0.0, law)
-
-    def step(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
-        mean, squares, count = carry
-        f = chances(key)
-        new = mean + (f - mean) / count
-        return (new, squares + (f - mean) * (f - new), count + 1), None
-
-    zero = jnp.zeros(hide.shape)
-    (mean, squares, _), _ = jax.lax.scan(step, (zero, zero, jnp.ones(())), jax.random.split(key, DRAWS))
-    return mean + jnp.sqrt(squares / (DRAWS - 1))
+        hit = np.concatenate([ranked_hits(f, fold_in[users], held_out[users], k) for users, f in self.scores(fold_in)])
+        return float(np.nanmean(ndcg(hit, np.diff(held_out.indptr), k)))
 
 
 def blocks(rows: CSR) -> Iterator[tuple[slice, CSR]]:
@@ -340,13 +275,6 @@ def blocks(rows: CSR) -> Iterator[tuple[slice, CSR]]:
         if size > count:
             part = scipy.sparse.vstack([part, scipy.sparse.csr_array((size - count, part.shape[1]), dtype=part.dtype)], "csr")
         yield slice(first, first + count), scipy.sparse.csr_array(part)
-
-
-def without(scores: np.ndarray, seen: CSR) -> np.ndarray:
-    """Scores with minus infinity at what was seen."""
-    hidden = np.array(scores)
-    hidden[seen.tocoo().coords] = -np.inf
-    return hidden
 
 
 def masked(rows: CSR, allowed: np.ndarray, exclude_seen: bool) -> np.ndarray:

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
 from bayesdl.cells import DataError
-from bayesdl.recommend.base import AbstractRecommender, Refinement, blocks, without
-from bayesdl.recommend.metrics import hits, ndcg, ranked
+from bayesdl.recommend.base import AbstractRecommender, Refinement, blocks
+from bayesdl.recommend.metrics import ndcg, ranked_hits
 from bayesdl.recommend.rows import CSR, as_rows
 from bayesdl.recommend.split import HeldOut
 
@@ -84,9 +83,8 @@ class Blend(AbstractRecommender):
             parts, count = self.standardised(rows, Refinement()), users.stop - users.start
             wanted = held_out[users]
             for i, weights in enumerate(tried):
-                total = without(sum(w * part for w, part in zip(weights, parts, strict=True)), rows)  # type: ignore[arg-type]
-                items = np.asarray(ranked(jnp.asarray(total), min(100, self.num_items_))[1])[:count]
-                sums[i] += np.nansum(ndcg(hits(items, wanted), np.diff(wanted.indptr), 100))
+                total = sum(w * part[:count] for w, part in zip(weights, parts, strict=True))
+                sums[i] += np.nansum(ndcg(ranked_hits(total, rows[:count], wanted, 100), np.diff(wanted.indptr), 100))
         return sums
 
     def standardised(self, rows: CSR, how: Refinement) -> list[np.ndarray]:
@@ -96,11 +94,12 @@ class Blend(AbstractRecommender):
     def block_scores(self, rows: CSR, how: Refinement) -> Any:
         return sum(w * part for w, part in zip(self.weights_, self.standardised(rows, how), strict=True))
 
-    def block_draw(self, rows: CSR, how: Refinement) -> Partial:
-        draws = tuple(member.block_draw(rows, how) for member in self.members)
-        centres = [np.asarray(member.block_scores(rows, how)) for member in self.members]
+    def block_law(self, rows: CSR, how: Refinement) -> tuple[Any, Partial]:
+        laws = [member.block_law(rows, how) for member in self.members]
+        centres, draws = [np.asarray(scores) for scores, _ in laws], tuple(draw for _, draw in laws)
         moments = tuple((f.mean(1, keepdims=True), spread(f)) for f in centres)
-        return Partial(blended_draw, draws, moments, self.weights_)
+        mean = sum(w * standardised(f) for w, f in zip(self.weights_, centres, strict=True))
+        return mean, Partial(blended_draw, draws, moments, self.weights_)
 
     def item_vectors(self) -> np.ndarray:
         parts = [member.item_vectors() for member in self.members]

@@ -19,7 +19,7 @@ from bayesdl.recommend.events import Events, History, history_of, read_events
 from bayesdl.recommend.metrics import standard_error
 from bayesdl.recommend.popularity import Popularity
 from bayesdl.recommend.saved import load
-from bayesdl.recommend.split import HeldOut, Split, strong_split
+from bayesdl.recommend.split import MIN_ITEMS, HeldOut, Split, strong_split
 from bayesdl.recommend.training import Anneal, PerUser
 from bayesdl.settings import Settings, fields, make
 from bayesdl.tables import UsageError, check_writable, require_parquet, write_table
@@ -34,7 +34,6 @@ MODELS: dict[str, dict[str, type]] = {
 }
 DECIDED = ("seed", "progress")  # settings that other options give
 BETAS = {"anneal": Anneal(), "per-user": PerUser()}
-MIN_ITEMS = 5  # users with fewer are left out, as in the published protocol
 HELD_OUT = 500  # users each for validation and test, or a tenth where that is less
 EPOCHS = 100
 BATCHES = 20  # in an epoch, unless the batches become too small or too large
@@ -51,7 +50,7 @@ def fit(options: Namespace) -> int:
     users, items = events.users[events.counts], events.items[events.counts]
     lasting = num_lasting(users, items)
     each = held_out(options.holdout, lasting, options.data, events)
-    split = strong_split(users, items, min_items=MIN_ITEMS, held_out=(each, each), seed=options.seed)
+    split = strong_split(users, items, held_out=(each, each), seed=options.seed)
     model, chosen = build(options, settings, np.shape(split.train)[0])
     validation = split.validation if split.validation.held_out.nnz else None
     if validation is None and isinstance(model, Blend):

@@ -82,19 +82,18 @@ class EASE(AbstractRecommender):
         return B
 
     def block_scores(self, rows: CSR, how: Refinement) -> np.ndarray:
-        return rows.toarray() - rows @ self.precision_ / np.diag(self.precision_)[None]  # x B without forming B
+        return self.block_moments(rows)[0]
 
-    def block_sds(self, rows: CSR) -> np.ndarray:
-        """Posterior standard deviations of the scores, shape (b, items), for items that a user does not have."""
-        diagonal = np.diag(self.precision_)
+    def block_moments(self, rows: CSR) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior means and variances of the scores, shape (b, items); variances of items that a user does not have."""
+        seen, diagonal = rows @ self.precision_, np.diag(self.precision_)[None]
         noise = np.maximum(1 / diagonal - self.l2, 0) / self.num_users_
-        seen = rows @ self.precision_
         whole = np.asarray(rows.multiply(seen).sum(1)).reshape(-1, 1)
-        return np.sqrt(noise[None] * np.maximum(whole - seen**2 / diagonal[None], 0))
+        return rows.toarray() - seen / diagonal, noise * np.maximum(whole - seen**2 / diagonal, 0)  # x B without forming B
 
-    def block_draw(self, rows: CSR, how: Refinement) -> Partial:
-        mean, sd = self.block_scores(rows, how), self.block_sds(rows)
-        return Partial(normal_draw, jnp.asarray(mean, jnp.float32), jnp.asarray(sd, jnp.float32))
+    def block_law(self, rows: CSR, how: Refinement) -> tuple[np.ndarray, Partial]:
+        mean, variance = self.block_moments(rows)
+        return mean, Partial(normal_draw, jnp.asarray(mean, jnp.float32), jnp.asarray(np.sqrt(variance), jnp.float32))
 
     def item_vectors(self) -> np.ndarray:
         return self.weights.T

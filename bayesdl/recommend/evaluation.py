@@ -6,12 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from bayesdl.recommend.base import AbstractRecommender, without
-from bayesdl.recommend.metrics import hits, ndcg, ranked, recall, standard_error
+from bayesdl.recommend.base import AbstractRecommender
+from bayesdl.recommend.metrics import ndcg, ranked_hits, recall, standard_error
 from bayesdl.recommend.rows import as_rows
 from bayesdl.recommend.split import HeldOut
 
@@ -83,12 +82,10 @@ def evaluate(
 def of_users(model: AbstractRecommender, held: HeldOut, refine_steps: int, likelihood_power: Any) -> dict[str, np.ndarray]:
     """Each metric of one recommender."""
     fold_in, held_out = model.rows(held.fold_in), as_rows(held.held_out, model.num_items_)
-    deepest = min(max(k for _, k in METRICS), model.num_items_)
-    found = []
-    for users, scores in model.scores(fold_in, refine_steps=refine_steps, likelihood_power=likelihood_power):
-        items = np.asarray(ranked(jnp.asarray(without(scores, fold_in[users])), deepest)[1])
-        found.append(hits(items, held_out[users]))
-    hit, sizes = np.concatenate(found), np.diff(held_out.indptr)
+    deepest = max(k for _, k in METRICS)
+    blocks = model.scores(fold_in, refine_steps=refine_steps, likelihood_power=likelihood_power)
+    hit = np.concatenate([ranked_hits(scores, fold_in[users], held_out[users], deepest) for users, scores in blocks])
+    sizes = np.diff(held_out.indptr)
     kept = sizes > 0
     functions = {"ndcg": ndcg, "recall": recall}
     return {f"{name}@{k}": functions[name](hit[kept], sizes[kept], k) for name, k in METRICS}

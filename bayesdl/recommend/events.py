@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from bayesdl.recommend.split import THRESHOLD
 from bayesdl.tables import UsageError, read_table
 
 RATING = "rating"  # the column that is read as ratings unless the user names another
-THRESHOLD = 3.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +96,7 @@ def labels(values: Any, what: str, path: Path) -> np.ndarray:
     return np.array([str(value) for value in values], dtype=str)
 
 
-def places(items: np.ndarray, among: np.ndarray) -> np.ndarray:
+def columns_of(items: np.ndarray, among: np.ndarray) -> np.ndarray:
     """Columns of items by their labels, -1 where a label is unknown or missing."""
     import pandas as pd
 
@@ -133,7 +133,7 @@ def history_of(events: Events, items: np.ndarray) -> History:
     import pandas as pd
 
     user, names = pd.factorize(events.users)
-    item = places(events.items, items)
+    item = columns_of(events.items, items)
     given = ~pd.isna(events.items)
     kept = given & (item >= 0) & events.counts
     pairs = np.unique(np.stack([user[kept], item[kept]]), axis=1)

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy import stats
 
 from bayesdl.recommend.rows import CSR
 
@@ -29,6 +30,19 @@ def hits(items: np.ndarray, held_out: CSR) -> np.ndarray:
     wanted = np.repeat(np.arange(held_out.shape[0], dtype=np.int64), np.diff(held_out.indptr)) * held_out.shape[1]
     asked = np.arange(len(items), dtype=np.int64)[:, None] * held_out.shape[1] + items
     return np.isin(asked, wanted + held_out.indices)
+
+
+def without(scores: Any, seen: CSR) -> np.ndarray:
+    """Scores with minus infinity at what was seen."""
+    hidden = np.array(scores)
+    hidden[seen.tocoo().coords] = -np.inf
+    return hidden
+
+
+def ranked_hits(scores: Any, seen: CSR, held_out: CSR, k: int) -> np.ndarray:
+    """Whether each of the k best items that were not seen is held out, shape (b, k), or fewer where there are fewer items."""
+    items = ranked(without(scores, seen), min(k, scores.shape[1]))[1]
+    return hits(np.asarray(items), held_out)
 
 
 def recall(hit: np.ndarray, sizes: np.ndarray, k: int) -> np.ndarray:
@@ -51,5 +65,5 @@ def ndcg(hit: np.ndarray, sizes: np.ndarray, k: int) -> np.ndarray:
 
 
 def standard_error(values: np.ndarray) -> float:
-    """Of the mean of independent values."""
-    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+    """Of the mean of independent values; NaN for one alone."""
+    return float(stats.sem(values)) if len(values) > 1 else float("nan")

@@ -53,8 +53,9 @@ class Popularity(AbstractRecommender):
         shares = np.log(self.counts_ + PRIOR) - np.log((self.counts_ + PRIOR).sum())
         return np.repeat(shares[None].astype(np.float32), rows.shape[0], 0)
 
-    def block_draw(self, rows: CSR, how: Refinement) -> Partial:
-        return Partial(shares_draw, jnp.asarray(self.counts_ + PRIOR, jnp.float32), jnp.zeros((rows.shape[0], 1)))
+    def block_law(self, rows: CSR, how: Refinement) -> tuple[np.ndarray, Partial]:
+        draw = Partial(shares_draw, jnp.asarray(self.counts_ + PRIOR, jnp.float32), jnp.zeros((rows.shape[0], 1)))
+        return self.block_scores(rows, how), draw
 
     def item_vectors(self) -> np.ndarray:
         return np.zeros((self.num_items_, 0))

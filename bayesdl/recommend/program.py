@@ -21,7 +21,8 @@ import numpyro.distributions as dist
 from numpyro import handlers
 from numpyro.distributions import constraints
 
-from bayesdl.recommend.autoencoder import MultVAE, encoded
+from bayesdl.recommend.autoencoder import MultVAE
+from bayesdl.recommend.codes import encoded
 from bayesdl.recommend.objective import Objective
 from bayesdl.recommend.rows import Entries, entries
 

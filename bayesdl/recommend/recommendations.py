@@ -38,10 +38,7 @@ class Recommendations:
     def of(cls, labels: np.ndarray, places: np.ndarray, scores: np.ndarray, draws: np.ndarray, level: float) -> Any:
         """From the items' numbers, their scores, and draws of their probabilities."""
         tail = (1 - level) / 2
-        if len(draws):
-            lower, upper = np.quantile(draws, [tail, 1 - tail], axis=1)
-        else:
-            lower = upper = np.zeros(scores.shape)
+        lower, upper = np.quantile(draws, [tail, 1 - tail], axis=1)
         return cls(labels[places], scores, draws.mean(1), lower, upper, np.isfinite(scores), draws, level)
 
     def expected_hits(self, n: Any = 1) -> np.ndarray:

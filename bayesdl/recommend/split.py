@@ -14,6 +14,9 @@ import scipy.sparse
 from bayesdl.cells import DataError
 from bayesdl.recommend.rows import CSR
 
+THRESHOLD = 3.5  # ratings above it count
+MIN_ITEMS = 5  # of a user that is kept
+
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
@@ -76,8 +79,8 @@ def strong_split(
     items: Any,
     ratings: Any = None,
     *,
-    threshold: float = 3.5,
-    min_items: int = 5,
+    threshold: float = THRESHOLD,
+    min_items: int = MIN_ITEMS,
     held_out: tuple[int, int] = (500, 500),
     share: float = 0.2,
     seed: int = 98765,

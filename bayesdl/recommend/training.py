@@ -17,6 +17,8 @@ from bayesdl.recommend.rows import CSR, Entries, stacked
 from inference.keys import named
 from inference.progress import AbstractProgress
 
+AUTO_CAP = 0.3  # where "auto" would end; much faster, and it goes back before the decoder has learned enough to judge by
+
 
 @dataclasses.dataclass(frozen=True)
 class Anneal:
@@ -98,9 +100,6 @@ def epoch(
 
     carry, losses = jax.lax.scan(step, carry, (batches, betas, jnp.arange(len(betas))))
     return carry, losses.mean()
-
-
-AUTO_CAP = 0.3  # where "auto" would end; much faster, and it goes back before the decoder has learned enough to judge by
 
 
 class Betas:
