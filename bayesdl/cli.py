@@ -294,6 +294,12 @@ def add_recommend_apply(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--refine-steps", metavar="N", type=at_least(0), default=0, help="of fitting each user's posterior (default: 0)"
     )
+    added.add_argument(
+        "--likelihood-power",
+        metavar="P",
+        type=positive,
+        help="of that posterior, 1 for the model's own (default: that of training)",
+    )
     added.add_argument("--level", metavar="P", type=level, default=0.9, help="probability of the intervals (default: 0.9)")
     added.add_argument("--include-seen", action="store_true", help="recommend items of a user's own history too")
     added.add_argument("--seed", metavar="N", type=seed, default=0, help="of all randomness (default: 0)")
@@ -323,6 +329,14 @@ def level(text: str) -> float:
     value = number_of(text)
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected a probability between 0 and 1")
+    return value
+
+
+def positive(text: str) -> float:
+    """A number above zero."""
+    value = number_of(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number above zero")
     return value
 
 

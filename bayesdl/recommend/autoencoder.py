@@ -17,12 +17,12 @@ import numpy as np
 from jax.tree_util import Partial
 
 from bayesdl.cells import DataError
-from bayesdl.recommend.base import AbstractRecommender, Refinement, blocks
-from bayesdl.recommend.codes import UserPosterior, decoded, drawer, encoded, refined, scored
+from bayesdl.recommend.base import AbstractRecommender, blocks
+from bayesdl.recommend.codes import Refinement, UserPosterior, decoded, drawer, encoded, refined, scored
 from bayesdl.recommend.likelihoods import LIKELIHOODS
 from bayesdl.recommend.network import Network
 from bayesdl.recommend.objective import PRIORS, Objective, totals
-from bayesdl.recommend.rows import CSR, Entries, as_rows, entries, refuse_empty
+from bayesdl.recommend.rows import CSR, Entries, entries, in_order, refuse_empty
 from bayesdl.recommend.split import HeldOut
 from bayesdl.recommend.training import PerUser, Trained, train
 from inference.keys import named
@@ -96,21 +96,18 @@ class AbstractAutoencoder(AbstractRecommender):
             train: users x items, a scipy.sparse matrix of counts or ones.
             validation: users whose held-out items choose the epoch and the temperature, from `strong_split`.
             items: labels of the columns.
-            item_features: items x features, in the order of the columns (`features[split.items]` after `strong_split`); the
-                decoder's rows are then around a linear function of them, so that items without any entry can be scored
-                (`with_items`).
+            item_features: items x features, in the order of the columns (`features[split.items]` after `strong_split`), or a
+                DataFrame whose index has the items' labels; the decoder's rows are then around a linear function of them, so
+                that items without any entry can be scored (`with_items`).
 
         Raises:
             DataError: for bad values, or a matrix without entries.
         """
-        self.check()
-        rows = as_rows(train)
-        refuse_empty(rows)
+        rows = self.begin(train, validation, items)
         if validation is not None:
-            refuse_empty(as_rows(validation.held_out, rows.shape[1]), "validation.held_out")
+            refuse_empty(self.held(validation)[1], "validation.held_out")
         if self.likelihood in ("bernoulli", "gaussian") and (rows.data != 1).any():
             raise DataError(f"likelihood={self.likelihood!r} takes ones for items chosen; got counts: use 'poisson', or X > 0.")
-        self.learned(rows, items)
         key = jax.random.key(self.seed)
         params = (
             self.objective().init(named(key, "start"))
@@ -136,7 +133,7 @@ class AbstractAutoencoder(AbstractRecommender):
         """Parameters for features of the items."""
         if features is None:
             return {}
-        F = np.asarray(features, np.float32)
+        F = np.asarray(in_order(features, self.items_, 0), np.float32)
         if F.ndim != 2 or len(F) != self.num_items_ or not np.isfinite(F).all():
             raise DataError(
                 f"item_features has shape {F.shape}, expected finite numbers with a row for each of {self.num_items_} items."
@@ -201,8 +198,8 @@ class AbstractAutoencoder(AbstractRecommender):
         """
         if "features" not in getattr(self, "params_", {}):
             raise DataError("with_items needs a recommender that was fitted with item_features.")
-        F = np.asarray(item_features, np.float32)
         labels = np.asarray(items)
+        F = np.asarray(in_order(item_features, labels, 0), np.float32)
         if F.ndim != 2 or F.shape[1] != self.params_["features"].shape[1] or len(labels) != len(F) or not np.isfinite(F).all():
             raise DataError(
                 f"with_items: features of shape {F.shape} and {len(labels)} labels; expected finite "
@@ -279,6 +276,10 @@ class MultVAE(AbstractAutoencoder):
     seed: int = 0
     progress: bool = True
 
+    @property
+    def refines(self) -> bool:
+        return True
+
     def check(self) -> None:
         super().check()
         if self.prior not in PRIORS:
@@ -302,7 +303,7 @@ class MultVAE(AbstractAutoencoder):
         Raises:
             ValueError: for another power without steps.
         """
-        how = Refinement(refine_steps, likelihood_power)
+        how = self.how(refine_steps, likelihood_power)
         parts, powers = [], []
         for users, part in blocks(self.rows(X)):
             x, n = entries(part), users.stop - users.start

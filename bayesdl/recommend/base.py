@@ -7,11 +7,10 @@ item is i is softmax(f / T)_i over the items that may be recommended, with a tem
 from __future__ import annotations
 
 import abc
-import dataclasses
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +19,13 @@ import scipy.sparse
 from jax.tree_util import Partial
 
 from bayesdl.cells import DataError
-from bayesdl.recommend.chances import DRAWS, Lists, draw_once, drawn_probabilities, temperature, upper
+from bayesdl.recommend.chances import DRAWS, Lists, apart, draw_once, drawn_chances, shared, temperature, upper
+from bayesdl.recommend.codes import Refinement
+from bayesdl.recommend.hits import OCTAVES
 from bayesdl.recommend.metrics import hits as hits_of
 from bayesdl.recommend.metrics import ndcg, ranked, ranked_hits
 from bayesdl.recommend.recommendations import Recommendations
-from bayesdl.recommend.rows import CSR, as_rows
+from bayesdl.recommend.rows import CSR, as_rows, chosen, in_order, refuse_empty
 from bayesdl.recommend.split import HeldOut
 from inference.keys import named
 
@@ -39,27 +40,6 @@ class NotFittedError(ValueError):
     """The recommender was asked before it was fitted."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Refinement:
-    """How a user's posterior is found from the encoder's answer.
-
-    Attributes:
-        steps: of optimising each user's mean and variance; zero takes the encoder's.
-        likelihood_power: of the posterior; None for that of training.
-    """
-
-    steps: int = 0
-    likelihood_power: float | int | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.steps, int | np.integer) or isinstance(self.steps, bool) or self.steps < 0:
-            raise ValueError(f"refine_steps={self.steps!r}: expected a whole number of at least 0.")
-        if self.likelihood_power is not None and not self.likelihood_power > 0:
-            raise ValueError(f"likelihood_power={self.likelihood_power!r}: expected a number above zero.")
-        if self.likelihood_power is not None and not self.steps:
-            raise ValueError("likelihood_power: the encoder knows that of training; give refine_steps too, such as 100.")
-
-
 class AbstractRecommender(abc.ABC):
     """A model of which items users choose, in scikit-learn's style: settings at the start, `fit`, then attributes with `_`.
 
@@ -72,6 +52,7 @@ class AbstractRecommender(abc.ABC):
     num_items_: int
     items_: np.ndarray
     temperature_: float
+    needs_items: ClassVar[bool] = False  # whether nothing can be said of a user without items
 
     @abc.abstractmethod
     def fit(self, train: Any, validation: HeldOut | None = None, *, items: Any = None) -> Any:
@@ -83,11 +64,16 @@ class AbstractRecommender(abc.ABC):
 
     @abc.abstractmethod
     def block_law(self, rows: CSR, how: Refinement) -> tuple[Any, Partial]:
-        """The same scores, and a function of a key that draws them under the posterior."""
+        """The same scores, and a function of a key for each user that draws them under the posterior."""
 
     @abc.abstractmethod
     def item_vectors(self) -> np.ndarray:
         """What `similar_items` compares, shape (items, width)."""
+
+    @property
+    def refines(self) -> bool:
+        """Whether each user has a posterior that steps of optimising improve."""
+        return False
 
     def check(self) -> None:  # noqa: B027 - most have nothing to refuse
         """Refuses settings that have no meaning.
@@ -109,26 +95,95 @@ class AbstractRecommender(abc.ABC):
 
         return save(self, path)
 
-    def learned(self, rows: CSR, items: Any) -> None:
-        """Remembers the items, to be called by `fit`.
+    def begin(self, train: Any, validation: HeldOut | None, items: Any) -> CSR:
+        """The rows of a fit, and the items are remembered: their labels are those given, a DataFrame's, or validation's.
 
         Raises:
-            DataError: where there is not a label for each.
+            DataError: for bad values, a matrix without entries, or where there is not a label for each item.
         """
+        self.check()
+        if validation is not None and not isinstance(validation, HeldOut):
+            raise DataError(f"validation: got {type(validation).__name__}, expected HeldOut(fold_in, held_out).")
+        if items is None:
+            items = getattr(train, "columns", None if validation is None else validation.items)
+        rows = as_rows(train if items is None else in_order(train, items, 1))
+        refuse_empty(rows)
         labels = np.arange(rows.shape[1]) if items is None else np.asarray(items)
         if labels.shape != (rows.shape[1],):
             raise DataError(f"items has shape {labels.shape}, expected one label for each of {rows.shape[1]} columns.")
         if len(np.unique(labels)) < len(labels):
             raise DataError("items: two columns have one label; give each its own.")
         self.num_items_, self.items_, self.temperature_ = rows.shape[1], labels, 1.0
+        return rows
 
     def rows(self, X: Any) -> CSR:
-        """Users' rows, checked against the fit; one row may be given alone."""
+        """Users' rows, checked against the fit; one row may be given alone, and a DataFrame's columns are found by label."""
         if not hasattr(self, "num_items_"):
             raise NotFittedError(f"{type(self).__name__} is not fitted: call fit(train) first.")
         if not scipy.sparse.issparse(X) and np.ndim(X) == 1:
             X = np.asarray(X)[None]
-        return as_rows(X, self.num_items_)
+        return as_rows(in_order(X, self.items_, 1), self.num_items_)
+
+    def rows_from(self, users: Any, items: Any) -> tuple[CSR, np.ndarray]:
+        """Rows from events: for `recommend`, users who come as a table of what they chose.
+
+        Items that the fit does not have are dropped, which a warning counts.
+
+        Args:
+            users: label of the user of each event, shape (events,).
+            items: label of its item.
+
+        Returns:
+            The rows, and the users' labels in the order of their first events.
+
+        Raises:
+            DataError: for columns of unequal length.
+        """
+        import pandas as pd
+
+        if not hasattr(self, "num_items_"):
+            raise NotFittedError(f"{type(self).__name__} is not fitted: call fit(train) first.")
+        users, items = np.asarray(users), np.asarray(items)
+        if users.ndim != 1 or users.shape != items.shape:
+            raise DataError(
+                f"rows_from: users have shape {users.shape}, items {items.shape}; expected a label of each for every event."
+            )
+        user, labels = pd.factorize(users)
+        item = pd.Index(self.items_).get_indexer(pd.Index(items))
+        known = item >= 0
+        if not known.all():
+            warnings.warn(
+                f"{(~known).sum()} of {len(items)} events are dropped: the fit does not have their items.", stacklevel=2
+            )
+        return chosen(user[known], item[known], (len(labels), self.num_items_)), np.asarray(labels)
+
+    def held(self, users: HeldOut) -> tuple[CSR, CSR]:
+        """What is shown and what is held out of users to be judged on, checked against the fit.
+
+        Raises:
+            DataError: where their items are others, or in another order.
+        """
+        if not isinstance(users, HeldOut):
+            raise DataError(f"Got {type(users).__name__}, expected HeldOut(fold_in, held_out).")
+        if users.items is not None and not np.array_equal(users.items, self.items_):
+            raise DataError(
+                f"HeldOut: its items are {users.items[:3]}, ... and those of the fit {self.items_[:3]}, ...; expected the "
+                "same in the same order: give fit(..., items=split.items)."
+            )
+        return self.rows(users.fold_in), self.rows(users.held_out)
+
+    def how(self, refine_steps: int, likelihood_power: Any) -> Refinement:
+        """How users' posteriors are found.
+
+        Raises:
+            ValueError: for impossible settings, or steps where there is nothing to refine.
+        """
+        found = Refinement(refine_steps, likelihood_power)
+        if found.steps and not self.refines:
+            raise ValueError(
+                f"refine_steps={refine_steps}: {type(self).__name__} has no posterior of users to refine; leave it out."
+            )
+        return found
 
     def scores(self, X: Any, *, refine_steps: int = 0, likelihood_power: Any = None) -> Iterator[tuple[slice, np.ndarray]]:
         """The scores of all items in blocks of users: pairs of the users' slice and an array (users of the block, items).
@@ -138,16 +193,22 @@ class AbstractRecommender(abc.ABC):
             refine_steps: see `recommend`.
             likelihood_power: see `recommend`.
         """
-        how, rows = Refinement(refine_steps, likelihood_power), self.rows(X)
+        how, rows = self.how(refine_steps, likelihood_power), self.rows(X)
         return ((users, np.asarray(self.block_scores(part, how))[: users.stop - users.start]) for users, part in blocks(rows))
 
-    def calibrate(self, validation: HeldOut, *, refine_steps: int = 0) -> None:
+    def calibrate(self, validation: HeldOut, *, refine_steps: int = 0, likelihood_power: Any = None) -> None:
         """Fits the temperature: among the best items of validation users as many hits are expected as there are.
 
-        `fit` does this for the encoder's answers; where all are refined, call it again with as many steps.
+        `fit` does this for the encoder's answers; where answers are refined, or under another power, call it again with the
+        same settings.
+
+        Args:
+            validation: users.
+            refine_steps: see `recommend`.
+            likelihood_power: see `recommend`.
         """
-        fold_in, held_out = self.rows(validation.fold_in), as_rows(validation.held_out, self.num_items_)
-        fold_in, held_out, how = fold_in[:CALIBRATED], held_out[:CALIBRATED], Refinement(refine_steps)
+        how, (fold_in, held_out) = self.how(refine_steps, likelihood_power), self.held(validation)
+        fold_in, held_out = fold_in[:CALIBRATED], held_out[:CALIBRATED]
         k = max(1, min(LIST, self.num_items_ // 10))
         lists, hits, spread = [], 0, 0.0
         for (users, part), (_, wanted) in zip(blocks(fold_in), blocks(held_out), strict=True):
@@ -156,7 +217,8 @@ class AbstractRecommender(abc.ABC):
             items = ranked(jnp.where(hide, -jnp.inf, jnp.asarray(scores)), k)[1]
             count, spread = users.stop - users.start, max(spread, float(np.std(scores)))
             hits += int(hits_of(np.asarray(items)[:count], wanted[:count]).sum())
-            lists.append(Lists(draw, hide, items, jnp.asarray(wanted.sum(1), jnp.float32)))
+            keys = apart(jax.random.key(0), users.start, part.shape[0])
+            lists.append(Lists(draw, keys, hide, items, jnp.asarray(wanted.sum(1), jnp.float32)))
         self.temperature_, matched = temperature(lists, hits, spread)
         if matched != hits:
             warnings.warn(
@@ -200,12 +262,12 @@ class AbstractRecommender(abc.ABC):
         rows = self.rows(X)
         allowed = self.allowed(candidates)
         refuse_settings(k, int(allowed.sum()), strategy, level)
-        how = Refinement(refine_steps, likelihood_power)
+        how = self.how(refine_steps, likelihood_power)
+        warn_of_unknown(self, rows)
         found: list[list] = []
-        key = jax.random.key(seed)
         for users, part in blocks(rows):
             blocked = masked(part, allowed, exclude_seen)
-            answer = self.block_recommended(part, blocked, k, strategy, how, jax.random.fold_in(key, users.start))
+            answer = self.block_recommended(part, blocked, k, strategy, how, jax.random.key(seed), users.start)
             found.append([np.asarray(leaf)[: users.stop - users.start] for leaf in answer])
         parts = [np.concatenate(leaves) for leaves in zip(*found, strict=True)] if found else empty(k)
         answer = Recommendations.of(self.items_, *parts, level=level)
@@ -213,17 +275,17 @@ class AbstractRecommender(abc.ABC):
         return answer
 
     def block_recommended(
-        self, rows: CSR, blocked: np.ndarray, k: int, strategy: str, how: Refinement, key: jax.Array
-    ) -> tuple[Any, Any, Any]:
-        """Items and scores of a block, shape (b, k), and draws of the items' probabilities, (b, draws, k)."""
+        self, rows: CSR, blocked: np.ndarray, k: int, strategy: str, how: Refinement, key: jax.Array, first: int
+    ) -> tuple[Any, ...]:
+        """Items and scores of a block, shape (b, k), and `drawn_chances` of the items."""
         ranking, draw = self.block_law(rows, how)
-        hide = jnp.asarray(blocked)
+        hide, alike = jnp.asarray(blocked), shared(named(key, "chances"), len(blocked))
         if strategy == "thompson":
-            ranking = draw_once(draw, named(key, strategy))
+            ranking = draw_once(draw, apart(named(key, strategy), first, len(blocked)))
         elif strategy == "ucb":
-            ranking = upper(draw, named(key, strategy), hide, self.temperature_)
+            ranking = upper(draw, alike, hide, self.temperature_)
         scores, items = ranked(jnp.where(hide, -jnp.inf, jnp.asarray(ranking)), k)
-        return items, scores, drawn_probabilities(draw, named(key, "probabilities"), hide, items, self.temperature_)
+        return items, scores, *drawn_chances(draw, alike, hide, items, self.temperature_)
 
     def allowed(self, candidates: Any) -> np.ndarray:
         """Which items may be recommended.
@@ -261,7 +323,7 @@ class AbstractRecommender(abc.ABC):
 
     def score(self, held: HeldOut, k: int = 100) -> float:
         """Mean NDCG@k of held-out items."""
-        fold_in, held_out = self.rows(held.fold_in), as_rows(held.held_out, self.num_items_)
+        fold_in, held_out = self.held(held)
         hit = np.concatenate([ranked_hits(f, fold_in[users], held_out[users], k) for users, f in self.scores(fold_in)])
         return float(np.nanmean(ndcg(hit, np.diff(held_out.indptr), k)))
 
@@ -303,7 +365,7 @@ def refuse_settings(k: int, candidates: int, strategy: str, level: float) -> Non
 
 
 def empty(k: int) -> list[np.ndarray]:
-    return [np.zeros((0, k), int), np.zeros((0, k)), np.zeros((0, DRAWS, k))]
+    return [np.zeros((0, k), int), np.zeros((0, k)), np.zeros((0, DRAWS, k)), np.zeros((0, DRAWS, OCTAVES))]
 
 
 def warn_of_seen(count: int) -> None:
@@ -311,3 +373,14 @@ def warn_of_seen(count: int) -> None:
     if count:
         told = f"{count} users have fewer unseen candidates than k: the rest of their rows holds no items, see `filled`."
         warnings.warn(told, stacklevel=3)
+
+
+def warn_of_unknown(model: AbstractRecommender, rows: CSR) -> None:
+    """Says that some users' items come in no order that means anything."""
+    count = int((np.diff(rows.indptr) == 0).sum())
+    if model.needs_items and count:
+        warnings.warn(
+            f"{count} users have no items: {type(model).__name__} knows nothing of them and takes the first columns; blend "
+            "it with Popularity.",
+            stacklevel=3,
+        )

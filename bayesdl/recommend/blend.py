@@ -11,9 +11,10 @@ import numpy as np
 from jax.tree_util import Partial
 
 from bayesdl.cells import DataError
-from bayesdl.recommend.base import AbstractRecommender, Refinement, blocks
+from bayesdl.recommend.base import AbstractRecommender, blocks
+from bayesdl.recommend.codes import Refinement
 from bayesdl.recommend.metrics import ndcg, ranked_hits
-from bayesdl.recommend.rows import CSR, as_rows
+from bayesdl.recommend.rows import CSR
 from bayesdl.recommend.split import HeldOut
 
 GRID = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # weights that are tried beside the first one's 1
@@ -53,23 +54,33 @@ class Blend(AbstractRecommender):
             raise ValueError("Blend: weights are chosen on validation users; give fit(train, validation=...) or weights=.")
         if self.weights is not None and len(self.weights) != len(self.members):
             raise ValueError(f"Blend: got {len(self.weights)} weights for {len(self.members)} members.")
-        rows = as_rows(train)
+        rows = self.begin(train, validation, self.labels() if items is None else items)
         for member in self.members:
             if not hasattr(member, "num_items_"):
-                member.fit(rows, validation, items=items)
+                member.fit(rows, validation, items=self.items_)
             if member.num_items_ != rows.shape[1]:
                 raise DataError(f"A member was fitted to {member.num_items_} items, and these rows have {rows.shape[1]}.")
-            if not np.array_equal(member.items_, self.members[0].items_):
-                raise DataError("The members were fitted with different labels of items: give all the same items=.")
-        self.learned(rows, self.members[0].items_ if items is None else items)
+            if not np.array_equal(member.items_, self.items_):
+                raise DataError(
+                    f"The members were fitted with different labels of items, {member.items_[:3]}, ... and {self.items_[:3]}, "
+                    "...: give all the same items=."
+                )
         self.weights_ = tuple(map(float, self.weights)) if self.weights is not None else self.chosen(validation)
         if validation is not None:
             self.calibrate(validation)
         return self
 
+    def labels(self) -> Any:
+        """Those of a member that is fitted already, or None."""
+        return next((member.items_ for member in self.members if hasattr(member, "items_")), None)
+
+    @property
+    def refines(self) -> bool:
+        return any(member.refines for member in self.members)
+
     def chosen(self, validation: Any) -> tuple[float, ...]:
         """Weights by coordinate search over `GRID`."""
-        fold_in, held_out = self.rows(validation.fold_in), as_rows(validation.held_out, self.num_items_)
+        fold_in, held_out = self.held(validation)
         weights = [1.0] + [0.0] * (len(self.members) - 1)
         for place in range(1, len(weights)):
             tried = [[*weights[:place], w, *weights[place + 1 :]] for w in GRID]
@@ -118,7 +129,7 @@ def standardised(f: np.ndarray) -> np.ndarray:
     return (f - f.mean(1, keepdims=True)) / spread(f)
 
 
-def blended_draw(draws: tuple, moments: tuple, weights: tuple, key: jax.Array) -> jax.Array:
-    keys = jax.random.split(key, len(draws))
-    parts = zip(draws, moments, weights, keys, strict=True)
+def blended_draw(draws: tuple, moments: tuple, weights: tuple, keys: jax.Array) -> jax.Array:
+    each = jax.vmap(lambda key: jax.random.split(key, len(draws)), out_axes=1)(keys)
+    parts = zip(draws, moments, weights, each, strict=True)
     return sum(w * (draw(k) - m) / s for draw, (m, s), w, k in parts)  # type: ignore[return-value]

@@ -1,7 +1,8 @@
 """What draws of scores say: chances of items, upper bounds of them, and the temperature that matches hits to what was expected.
 
-A draw is a function of a key (`jax.tree_util.Partial`, so that its arrays may be traced) that gives scores of a block of users,
-shape (b, items).
+A draw is a function of a key for each user (`jax.tree_util.Partial`, so that its arrays may be traced) that gives scores of a
+block of users, shape (b, items). One key for all means that users of whom the same is known get the same chances; a key for
+each, that they explore apart, and that errors of the draws cancel in sums over users.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from jax.tree_util import Partial
 from scipy.optimize import brentq
 
-from bayesdl.recommend.recommendations import included
+from bayesdl.recommend.hits import distinct, included
 
 DRAWS = 100  # of the posterior, for probabilities and intervals
 CALIBRATION_DRAWS = 10  # for the temperature
@@ -26,12 +27,14 @@ class Lists(NamedTuple):
 
     Attributes:
         draw: of their scores.
+        keys: of its users, shape (b,).
         hide: items they are not given, shape (b, items).
         items: the lists, shape (b, k).
         n: numbers of held-out items, shape (b,).
     """
 
     draw: Partial
+    keys: Any
     hide: Any
     items: Any
     n: Any
@@ -45,10 +48,9 @@ def temperature(lists: list[Lists], hits: int, spread: float) -> tuple[float, fl
         hits: held-out items in them.
         spread: standard deviation of the scores.
     """
-    key = jax.random.key(0)
 
     def surplus(log_T: float) -> float:
-        return sum(float(expected(*part, key, np.exp(log_T))) for part in lists) - hits
+        return sum(float(expected(*part, np.exp(log_T))) for part in lists) - hits
 
     # from flat laws to sharp ones: expected hits grow, and fall again where all is on one item
     tried = np.log(max(spread, 1e-6)) + np.arange(3.0, -5.0, -0.5)
@@ -62,47 +64,66 @@ def temperature(lists: list[Lists], hits: int, spread: float) -> tuple[float, fl
     return float(np.exp(tried[nearest])), hits + found[nearest]
 
 
+def shared(key: jax.Array, users: int) -> jax.Array:
+    """One key for all users."""
+    return jnp.broadcast_to(key, (users,))
+
+
+def apart(key: jax.Array, first: int, users: int) -> jax.Array:
+    """A key for each user by his place, first, first + 1, ..., among all that are asked for."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(first, first + users))
+
+
 @jax.jit
-def draw_once(draw: Partial, key: jax.Array) -> jax.Array:
-    return draw(key)
+def draw_once(draw: Partial, keys: jax.Array) -> jax.Array:
+    return draw(keys)
 
 
 @functools.partial(jax.jit, static_argnames="draws")
-def drawn_probabilities(
-    draw: Partial, key: jax.Array, hide: Any, items: Any, temperature: Any, draws: int = DRAWS
-) -> jax.Array:
-    """Draws of the chance of being the next item among those that are not hidden, of these items, shape (b, draws, k)."""
+def drawn_chances(
+    draw: Partial, keys: jax.Array, hide: Any, items: Any, temperature: Any, draws: int = DRAWS
+) -> tuple[jax.Array, jax.Array]:
+    """Draws of the chance of being the next item among those that are not hidden.
 
-    def one(key: jax.Array) -> jax.Array:
-        law = jnp.where(hide, -jnp.inf, draw(key) / temperature)
-        total = jax.nn.logsumexp(law, axis=1, keepdims=True)
-        chosen = jnp.take_along_axis(law, items, axis=1)
-        return jnp.where(jnp.isfinite(chosen), jnp.exp(chosen - total), 0.0)
+    Returns:
+        Those of these items, shape (b, draws, k), and `distinct` of the whole laws, shape (b, draws, octaves).
+    """
 
-    return jnp.swapaxes(jax.lax.map(one, jax.random.split(key, draws)), 0, 1)
+    def one(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+        law = jnp.where(hide, -jnp.inf, draw(keys) / temperature)
+        # a user who may not be given anything has no law
+        p = jnp.where(hide, 0.0, jnp.exp(law - jax.nn.logsumexp(law, axis=1, keepdims=True)))
+        return jnp.take_along_axis(p, items, axis=1), distinct(p)
+
+    return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), jax.lax.map(one, numbered(keys, draws)))
+
+
+def numbered(keys: jax.Array, draws: int) -> jax.Array:
+    """A key for each draw of each user, shape (draws, b)."""
+    return jax.vmap(lambda key: jax.random.split(key, draws), out_axes=1)(keys)
 
 
 @jax.jit
-def expected(draw: Partial, hide: Any, items: Any, n: Any, key: jax.Array, temperature: Any) -> jax.Array:
+def expected(draw: Partial, keys: jax.Array, hide: Any, items: Any, n: Any, temperature: Any) -> jax.Array:
     """Expected hits of all users of a block among these items, each with n next ones."""
-    chances = drawn_probabilities(draw, key, hide, items, temperature, CALIBRATION_DRAWS)
-    return included(chances, n).sum(2).mean(1).sum()
+    chances, counts = drawn_chances(draw, keys, hide, items, temperature, CALIBRATION_DRAWS)
+    return included(chances, counts, n).sum(2).mean(1).sum()
 
 
 @jax.jit
-def upper(draw: Partial, key: jax.Array, hide: Any, temperature: Any) -> jax.Array:
+def upper(draw: Partial, keys: jax.Array, hide: Any, temperature: Any) -> jax.Array:
     """Mean plus one standard deviation of draws of the log chances, shape (b, items); scores have no zero of their own."""
 
-    def chances(key: jax.Array) -> jax.Array:
-        law = jax.nn.log_softmax(jnp.where(hide, -jnp.inf, draw(key) / temperature), axis=1)
+    def chances(keys: jax.Array) -> jax.Array:
+        law = jax.nn.log_softmax(jnp.where(hide, -jnp.inf, draw(keys) / temperature), axis=1)
         return jnp.where(hide, 0.0, law)
 
-    def step(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
+    def step(carry: tuple, keys: jax.Array) -> tuple[tuple, None]:
         mean, squares, count = carry
-        f = chances(key)
+        f = chances(keys)
         new = mean + (f - mean) / count
         return (new, squares + (f - mean) * (f - new), count + 1), None
 
     zero = jnp.zeros(hide.shape)
-    (mean, squares, _), _ = jax.lax.scan(step, (zero, zero, jnp.ones(())), jax.random.split(key, DRAWS))
+    (mean, squares, _), _ = jax.lax.scan(step, (zero, zero, jnp.ones(())), numbered(keys, DRAWS))
     return mean + jnp.sqrt(squares / (DRAWS - 1))

@@ -19,6 +19,27 @@ REFINE_RATE = 0.02  # Adam's, of a user's own mean and log variance
 
 
 @dataclasses.dataclass(frozen=True)
+class Refinement:
+    """How a user's posterior is found from the encoder's answer.
+
+    Attributes:
+        steps: of optimising each user's mean and variance; zero takes the encoder's.
+        likelihood_power: of the posterior; None for that of training.
+    """
+
+    steps: int = 0
+    likelihood_power: float | int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.steps, int | np.integer) or isinstance(self.steps, bool) or self.steps < 0:
+            raise ValueError(f"refine_steps={self.steps!r}: expected a whole number of at least 0.")
+        if self.likelihood_power is not None and not self.likelihood_power > 0:
+            raise ValueError(f"likelihood_power={self.likelihood_power!r}: expected a number above zero.")
+        if self.likelihood_power is not None and not self.steps:
+            raise ValueError("likelihood_power: the encoder knows that of training; give refine_steps too, such as 100.")
+
+
+@dataclasses.dataclass(frozen=True)
 class UserPosterior:
     """q(z | x) = N(mean, diag sd^2) of users.
 
@@ -82,7 +103,7 @@ def refined(
 def drawer(network: Network) -> Any:
     """Draws scores of a block of users from weights, means and log variances."""
 
-    def draw(params: dict, mean: Any, log_variance: Any, key: jax.Array) -> jax.Array:
-        return network.decode(params, drawn(key, mean, log_variance) if network.stochastic else mean)
+    def draw(params: dict, mean: Any, log_variance: Any, keys: jax.Array) -> jax.Array:
+        return network.decode(params, jax.vmap(drawn)(keys, mean, log_variance) if network.stochastic else mean)
 
     return draw

@@ -229,8 +229,10 @@ def apply(options: Namespace) -> int:
         check_writable(options.out, options.model, options.history)
         require_parquet(options.out)
     model = load(options.model)
-    if options.refine_steps and not refines(model):
+    if options.refine_steps and not model.refines:
         raise UsageError(f"--refine-steps {options.refine_steps}: {type(model).__name__} has no posterior of users to refine.")
+    if options.likelihood_power is not None and not options.refine_steps:
+        raise UsageError(f"--likelihood-power {options.likelihood_power:g}: give --refine-steps too, such as 100.")
     history = history_of(read_events(options.history, options, optional_items=True), model.items_)
     found = recommended(model, history, options)
     notes = notes_of(history)
@@ -249,11 +251,6 @@ def apply(options: Namespace) -> int:
             print(f"bayesdl: {note}", file=sys.stderr)
     result = {"rows": len(found)} | facts | {"recommendations": found.to_dict("list")}
     return say(options, result, [found.to_csv(index=False).rstrip("\n")])
-
-
-def refines(model: AbstractRecommender) -> bool:
-    """Whether there is a posterior of users to refine."""
-    return any(map(refines, model.members)) if isinstance(model, Blend) else isinstance(model, MultVAE)
 
 
 def recommended(model: AbstractRecommender, history: History, options: Namespace) -> Any:
@@ -278,8 +275,9 @@ def recommended(model: AbstractRecommender, history: History, options: Namespace
                 exclude_seen=not options.include_seen,
                 strategy=options.strategy,
                 refine_steps=options.refine_steps,
+                likelihood_power=options.likelihood_power,
                 level=options.level,
-                seed=options.seed + first,
+                seed=options.seed + (first if options.strategy == "thompson" else 0),  # users explore apart
             ).to_pandas()
             parts.append(answer.assign(user=history.users[first : first + BLOCK][answer["user"].to_numpy()]))
             progress.advance(rows.shape[0])

@@ -13,7 +13,7 @@ the number of users; 1 / P_jj - lambda is the smallest penalised sum of squares.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,9 @@ import scipy.linalg
 import scipy.sparse
 from jax.tree_util import Partial
 
-from bayesdl.recommend.base import AbstractRecommender, Refinement
-from bayesdl.recommend.rows import CSR, as_rows, refuse_empty
+from bayesdl.recommend.base import AbstractRecommender
+from bayesdl.recommend.codes import Refinement
+from bayesdl.recommend.rows import CSR
 from bayesdl.recommend.split import HeldOut
 
 
@@ -47,6 +48,7 @@ class EASE(AbstractRecommender):
         [[1]]
     """
 
+    needs_items: ClassVar[bool] = True
     l2: float | int = 500.0
 
     precision_: np.ndarray = dataclasses.field(init=False, repr=False, compare=False)
@@ -58,10 +60,7 @@ class EASE(AbstractRecommender):
         Raises:
             DataError: for bad values, or a matrix without entries.
         """
-        self.check()
-        rows = as_rows(train)
-        refuse_empty(rows)
-        self.learned(rows, items)
+        rows = self.begin(train, validation, items)
         gram = (rows.T.astype(np.float64) @ rows.astype(np.float64)).toarray()
         gram[np.diag_indices_from(gram)] += self.l2
         self.precision_ = inverse(gram)
@@ -99,8 +98,8 @@ class EASE(AbstractRecommender):
         return self.weights.T
 
 
-def normal_draw(mean: Any, sd: Any, key: jax.Array) -> jax.Array:
-    return mean + sd * jax.random.normal(key, mean.shape)
+def normal_draw(mean: Any, sd: Any, keys: jax.Array) -> jax.Array:
+    return mean + sd * jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:]))(keys)
 
 
 def inverse(gram: np.ndarray) -> np.ndarray:

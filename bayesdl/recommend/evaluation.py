@@ -11,7 +11,6 @@ from scipy import stats
 
 from bayesdl.recommend.base import AbstractRecommender
 from bayesdl.recommend.metrics import ndcg, ranked_hits, recall, standard_error
-from bayesdl.recommend.rows import as_rows
 from bayesdl.recommend.split import HeldOut
 
 METRICS = (("ndcg", 100), ("recall", 20), ("recall", 50))
@@ -42,7 +41,16 @@ class Evaluation:
         return pd.DataFrame.from_dict(rows, orient="index")
 
     def paired(self, first: str, second: str, metric: str = "ndcg@100") -> dict[str, float]:
-        """The mean difference first - second over users, its standard error, and the p-value of a paired t-test."""
+        """The mean difference first - second over users, its standard error, and the p-value of a paired t-test.
+
+        Raises:
+            ValueError: for names or a metric that are not here.
+        """
+        for name in (first, second):
+            if name not in self.values:
+                raise ValueError(f"paired({name!r}): expected two of {', '.join(self.values)}.")
+        if metric not in self.values[first]:
+            raise ValueError(f"paired(metric={metric!r}): expected one of {', '.join(self.values[first])}.")
         difference = self.values[first][metric] - self.values[second][metric]
         same = not np.any(difference)
         test: Any = stats.ttest_1samp(difference, 0.0)
@@ -65,8 +73,8 @@ def evaluate(
     Args:
         models: recommenders by name, or one.
         held: users to judge on; those without held-out items are left out.
-        refine_steps: as in `recommend`.
-        likelihood_power: as in `recommend`.
+        refine_steps: as in `recommend`, of those that have posteriors of users to refine.
+        likelihood_power: as in `recommend`, likewise.
 
     Example:
         >>> import numpy as np
@@ -81,9 +89,10 @@ def evaluate(
 
 def of_users(model: AbstractRecommender, held: HeldOut, refine_steps: int, likelihood_power: Any) -> dict[str, np.ndarray]:
     """Each metric of one recommender."""
-    fold_in, held_out = model.rows(held.fold_in), as_rows(held.held_out, model.num_items_)
+    fold_in, held_out = model.held(held)
     deepest = max(k for _, k in METRICS)
-    blocks = model.scores(fold_in, refine_steps=refine_steps, likelihood_power=likelihood_power)
+    refined = {"refine_steps": refine_steps, "likelihood_power": likelihood_power} if model.refines else {}
+    blocks = model.scores(fold_in, **refined)
     hit = np.concatenate([ranked_hits(scores, fold_in[users], held_out[users], deepest) for users, scores in blocks])
     sizes = np.diff(held_out.indptr)
     kept = sizes > 0

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from bayesdl.recommend.rows import chosen
 from bayesdl.recommend.split import THRESHOLD
 from bayesdl.tables import UsageError, read_table
 
@@ -136,8 +137,7 @@ def history_of(events: Events, items: np.ndarray) -> History:
     item = columns_of(events.items, items)
     given = ~pd.isna(events.items)
     kept = given & (item >= 0) & events.counts
-    pairs = np.unique(np.stack([user[kept], item[kept]]), axis=1)
-    rows = scipy.sparse.csr_array((np.ones(pairs.shape[1], np.float32), (pairs[0], pairs[1])), shape=(len(names), len(items)))
+    rows = chosen(user[kept], item[kept], (len(names), len(items)))
     lone = np.asarray(names)[np.diff(rows.indptr) == 0]
     unknown, below = given & events.counts & (item < 0), ~events.counts
     return History(np.asarray(names), rows, len(user), int(unknown.sum()), int(below.sum()), lone)

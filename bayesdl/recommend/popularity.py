@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from bayesdl.recommend.base import AbstractRecommender, Refinement
-from bayesdl.recommend.rows import CSR, as_rows, refuse_empty
+from bayesdl.recommend.base import AbstractRecommender
+from bayesdl.recommend.codes import Refinement
+from bayesdl.recommend.rows import CSR
 from bayesdl.recommend.split import HeldOut
 
 PRIOR = 0.5  # Jeffreys' counts before the data
@@ -41,9 +42,7 @@ class Popularity(AbstractRecommender):
         Raises:
             DataError: for bad values, or a matrix without entries.
         """
-        rows = as_rows(train)
-        refuse_empty(rows)
-        self.learned(rows, items)
+        rows = self.begin(train, validation, items)
         self.counts_ = np.asarray(rows.sum(0)).ravel().astype(np.float64)
         if validation is not None:
             self.calibrate(validation)
@@ -61,7 +60,7 @@ class Popularity(AbstractRecommender):
         return np.zeros((self.num_items_, 0))
 
 
-def shares_draw(concentration: Any, users: Any, key: jax.Array) -> jax.Array:
+def shares_draw(concentration: Any, users: Any, keys: jax.Array) -> jax.Array:
     """Logarithms of shares, one draw for all users, as they have them in common."""
-    shares = jnp.log(jax.random.gamma(key, concentration))
+    shares = jnp.log(jax.random.gamma(keys[0], concentration))
     return users + jax.nn.log_softmax(shares)[None]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
+
+from bayesdl.recommend.hits import hits_law, included, shortest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Recommendations:
         upper: their other ends.
         filled: whether there is an item, shape (users, k).
         draws: of the chances under the posterior, shape (users, draws, k).
+        distinct: of the whole laws that these are from: how many different items are expected after 1, 2, 4, ... choices on
+            average with repetitions, shape (users, draws, 20).
         level: of the intervals.
     """
 
@@ -32,39 +35,62 @@ class Recommendations:
     upper: np.ndarray
     filled: np.ndarray
     draws: np.ndarray
+    distinct: np.ndarray
     level: float
 
     @classmethod
-    def of(cls, labels: np.ndarray, places: np.ndarray, scores: np.ndarray, draws: np.ndarray, level: float) -> Any:
-        """From the items' numbers, their scores, and draws of their probabilities."""
+    def of(
+        cls, labels: np.ndarray, places: np.ndarray, scores: np.ndarray, draws: np.ndarray, distinct: np.ndarray, level: float
+    ) -> Any:
+        """From the items' numbers, their scores, and draws of their chances and of what the whole laws count."""
         tail = (1 - level) / 2
         lower, upper = np.quantile(draws, [tail, 1 - tail], axis=1)
-        return cls(labels[places], scores, draws.mean(1), lower, upper, np.isfinite(scores), draws, level)
+        return cls(labels[places], scores, draws.mean(1), lower, upper, np.isfinite(scores), draws, distinct, level)
 
     def expected_hits(self, n: Any = 1) -> np.ndarray:
         """How many of these items are expected among a user's next n, shape (users,).
 
-        The next items are drawn one by one from the law of the next item, p: item i is among n of them with chance
-        1 - (1 - p_i)^n, a mean over the posterior.
+        The next items come one by one from the law p of the next item, those that came left out. Item i is among n of them
+        with chance 1 - exp(-t p_i), where t is such that these chances have the sum n over all items; a mean over the
+        posterior. With n = 1 this is exact, and else nearly so where no single item has a large chance.
 
         Args:
             n: number of next items, one for all or one for each user.
         """
-        return np.asarray(included(self.draws, np.broadcast_to(n, len(self.items)))).sum(2).mean(1)
+        return np.asarray(included(self.draws, self.distinct, self.following(n))).sum(2).mean(1)
 
-    def hits_interval(self, n: Any = 1, level: float | None = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """An interval for how many of these items are among a user's next n, shape (users,) each.
+    def hits_interval(self, n: Any = 1, level: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The shortest interval for how many of these items are among a user's next n, shape (users,) each.
+
+        It has at least the chance `level`, mostly more, as hits are whole numbers.
 
         Args:
             n: number of next items, one for all or one for each user.
             level: of the interval, None for that of `recommend`.
-            seed: of the draws, one for each of the posterior.
         """
-        chances = np.asarray(included(self.draws, np.broadcast_to(n, len(self.items))))
-        hits = (np.random.default_rng(seed).uniform(size=chances.shape) < chances).sum(2)
-        tail = (1 - (self.level if level is None else level)) / 2
-        low, high = np.quantile(hits, [tail, 1 - tail], axis=1, method="closest_observation")
-        return low, high
+        low, high = shortest(self.hits_law(n), self.level if level is None else level)
+        return np.asarray(low), np.asarray(high)
+
+    def hits_law(self, n: Any = 1) -> np.ndarray:
+        """The chances that 0, 1, ..., k of these items are among a user's next n, shape (users, k + 1).
+
+        Args:
+            n: number of next items, one for all or one for each user.
+        """
+        return np.asarray(hits_law(self.draws, self.distinct, self.following(n)))
+
+    def following(self, n: Any) -> np.ndarray:
+        """A number of next items for each user.
+
+        Raises:
+            ValueError: for numbers below zero, or not one for all or for each user.
+        """
+        n = np.asarray(n, np.float32)
+        if n.shape not in ((), (len(self.items),)) or not (n >= 0).all():
+            raise ValueError(
+                f"n={n}: expected how many items a user chooses next, one number or {len(self.items)}, of at least 0."
+            )
+        return np.broadcast_to(n, len(self.items))
 
     def to_pandas(self) -> Any:
         """One row for each user and rank."""
@@ -80,8 +106,3 @@ class Recommendations:
         users, k = self.items.shape
         first = self.to_pandas().head(k).to_string(index=False)
         return f"Recommendations({k} items for {users} users; to_pandas() lists them)\n{first}"
-
-
-def included(chances: Any, n: Any) -> Any:
-    """The chance of each item to be among a user's next n: 1 - (1 - p)^n for p of shape (users, draws, k)."""
-    return -jnp.expm1(n[:, None, None] * jnp.log1p(-jnp.minimum(chances, 1 - 1e-6)))

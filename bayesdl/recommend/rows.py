@@ -62,6 +62,38 @@ def as_rows(X: Any, num_items: int | None = None) -> CSR:
     return rows
 
 
+def in_order(table: Any, labels: Any, axis: int) -> Any:
+    """A DataFrame with its rows (axis 0) or columns (axis 1) in the order of these labels; other data as they are.
+
+    Args:
+        table: labelled, or any other data; a DataFrame whose labels count from 0 and are not these is taken by position.
+        labels: of the items, shape (items,).
+        axis: where the items are.
+
+    Raises:
+        DataError: for labels that are not those of the items.
+    """
+    if not hasattr(table, "iloc"):
+        return table
+    names = table.columns if axis else table.index
+    at = names.get_indexer(list(labels)) if names.is_unique else np.array([-1])
+    if len(names) == len(labels) and (at >= 0).all():
+        return table.iloc[:, at] if axis else table.iloc[at]
+    if np.array_equal(names, np.arange(len(names))):
+        return table
+    where = "columns" if axis else "index"
+    raise DataError(
+        f"The DataFrame has {len(names)} {where} {list(names[:3])}, ..., expected one for each of {len(labels)} items "
+        f"{list(labels[:3])}, ...; X.reindex({where}=model.items_, fill_value=0) gives them."
+    )
+
+
+def chosen(user: Any, item: Any, shape: tuple[int, int]) -> CSR:
+    """Ones at the places of events, repeated ones as one."""
+    pairs = np.unique(np.stack([user, item]), axis=1)
+    return scipy.sparse.csr_array((np.ones(pairs.shape[1], np.float32), (pairs[0], pairs[1])), shape=shape)
+
+
 def refuse_bad_values(rows: CSR) -> None:
     """Refuses values that are not counts or weights.
 

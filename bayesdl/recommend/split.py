@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse
 
 from bayesdl.cells import DataError
-from bayesdl.recommend.rows import CSR
+from bayesdl.recommend.rows import CSR, in_order
 
 THRESHOLD = 3.5  # ratings above it count
 MIN_ITEMS = 5  # of a user that is kept
@@ -26,11 +26,13 @@ class HeldOut:
         fold_in: users x items, shown.
         held_out: users x items, hidden.
         users: labels, or None.
+        items: labels of the columns, or None; a recommender that is fitted with such users takes them over.
     """
 
     fold_in: Any
     held_out: Any
     users: Any = None
+    items: Any = None
 
     def __post_init__(self) -> None:
         if np.shape(self.fold_in) != np.shape(self.held_out):
@@ -38,7 +40,8 @@ class HeldOut:
                 f"HeldOut: fold_in has shape {np.shape(self.fold_in)} and held_out {np.shape(self.held_out)}; expected the "
                 "same users and items."
             )
-        both = scipy.sparse.csr_array(self.fold_in).multiply(scipy.sparse.csr_array(self.held_out)).nnz
+        hidden = in_order(self.held_out, getattr(self.fold_in, "columns", ()), 1)
+        both = scipy.sparse.csr_array(self.fold_in).multiply(scipy.sparse.csr_array(hidden)).nnz
         if both:
             raise DataError(f"HeldOut: {both} entries are shown and held out at once; what is shown is never recommended.")
 
@@ -58,6 +61,7 @@ class Split:
         users: labels of the training users.
         items: labels of the columns.
         dropped: events of held-out users with items that no training user has.
+        left_out: users with too few items.
     """
 
     train: CSR
@@ -66,11 +70,13 @@ class Split:
     users: np.ndarray
     items: np.ndarray
     dropped: int
+    left_out: int
 
     def __repr__(self) -> str:
         return (
             f"Split(train: {self.train.shape[0]:,} users x {self.train.shape[1]:,} items, {self.train.nnz:,} entries; "
-            f"validation: {self.validation!r}; test: {self.test!r}; {self.dropped} events of unseen items dropped)"
+            f"validation: {self.validation!r}; test: {self.test!r}; {self.left_out} users with too few items left out, "
+            f"{self.dropped} events of unseen items dropped)"
         )
 
 
@@ -123,10 +129,11 @@ def strong_split(
     repeated = np.zeros(len(users), bool)
     repeated[1:] = (users[1:] == users[:-1]) & (items[1:] == items[:-1])
     users, items = users[~repeated], items[~repeated]
-    names, index, counts = np.unique(users, return_inverse=True, return_counts=True)
+    everyone, index, counts = np.unique(users, return_inverse=True, return_counts=True)
     enough = counts[index] >= min_items
     users, items = users[enough], items[enough]
     names = np.unique(users)
+    left_out = len(everyone) - len(names)
     if len(names) <= sum(held_out):
         raise DataError(
             f"strong_split: {len(names)} users have {min_items} items or more, and {sum(held_out)} are to be held out: lower "
@@ -143,7 +150,7 @@ def strong_split(
         known = here & np.isin(items, columns)
         dropped += int(here.sum() - known.sum())
         parts.append(hidden_share(users[known], items[known], group, columns, share, seed))
-    return Split(train, parts[0], parts[1], names[:first], columns, dropped)
+    return Split(train, parts[0], parts[1], names[:first], columns, dropped, left_out)
 
 
 def first_seen(labels: np.ndarray) -> np.ndarray:
@@ -177,4 +184,4 @@ def hidden_share(
         if n >= 5:
             hidden[first + rng.choice(n, size=int(share * n), replace=False)] = True
     shown, kept_back = (matrix(users[part], items[part], rows, columns) for part in (~hidden, hidden))
-    return HeldOut(shown, kept_back, rows)
+    return HeldOut(shown, kept_back, rows, columns)
