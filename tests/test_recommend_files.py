@@ -75,7 +75,7 @@ def test_a_loaded_recommender_recommends_the_same_to_the_bit(kind, tmp_path):
     assert type(other) is type(model) and repr(other) == repr(model)
     assert other.temperature_ == model.temperature_ and other.items_.dtype == model.items_.dtype
     for strategy in STRATEGIES if kind in ("ease", "blend") else ["mean"]:
-        asked = {"k": ITEMS // 2, "strategy": strategy, "refine_steps": 2, "seed": 3}
+        asked = {"k": ITEMS // 2, "strategy": strategy, "refine_steps": 2 * model.refines, "seed": 3}
         one, two = model.recommend(NEW, **asked), other.recommend(NEW, **asked)
         for name in ("items", "scores", "probabilities", "lower", "upper"):
             np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
@@ -111,7 +111,7 @@ def test_saving_what_cannot_be_saved(tmp_path):
         with pytest.raises(NotFittedError, match="is not fitted: call fit"):
             model.save(tmp_path / "model.bdl")
     stopped = MultVAE(**TINY)
-    stopped.learned(TRAIN, None)  # a fit that was interrupted
+    stopped.begin(TRAIN, None, None)  # a fit that was interrupted
     with pytest.raises(NotFittedError, match="is not fitted: call fit"):
         stopped.save(tmp_path / "model.bdl")
     with pytest.raises(BundleError, match=r"label 0\.5: a file holds whole numbers or text"):
@@ -288,7 +288,7 @@ def test_unknown_items_and_empty_histories(folder, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert out.startswith("user,rank,item,score,probability,lower,upper\na,1,") and out.count("\n") == 9
     assert "2 of 6 rows dropped: their items were not in training" in err
-    assert "3 of 4 users have an empty history and get what suits any user: b, c, d" in err
+    assert "3 of 4 users have an empty history, EASE knows nothing of them and takes its first items: b, c, d" in err
     assert cli.main(["recommend", "apply", *map(str, asked), "-o", str(tmp_path / "out.csv")]) == 0
     said, err = capsys.readouterr()
     assert err == "" and "2 of 6 rows dropped" in said and "8 rows for 4 users" in said

@@ -1,7 +1,8 @@
 """What all recommenders share: scores in blocks of users, rankings with what they mean, and similar items.
 
-A recommender gives scores f of all items for any user's row, and draws of them under its posterior. The chance that the next
-item is i is softmax(f / T)_i over the items that may be recommended, with a temperature T that is fitted on validation users.
+A recommender gives scores f of all items for any user's row, and draws of their log weights g(f) under its posterior, where g
+is the identity but for EASE. The chance that the next item is i is softmax(g(f) / T)_i over the items that may be recommended,
+with a temperature T that is fitted on validation users.
 """
 
 from __future__ import annotations
@@ -19,7 +20,18 @@ import scipy.sparse
 from jax.tree_util import Partial
 
 from bayesdl.cells import DataError
-from bayesdl.recommend.chances import DRAWS, Lists, apart, draw_once, drawn_chances, shared, temperature, upper
+from bayesdl.recommend.chances import (
+    DRAWS,
+    LEVEL,
+    Lists,
+    apart,
+    draw_once,
+    drawn_chances,
+    intervals_hold,
+    shared,
+    temperature,
+    upper,
+)
 from bayesdl.recommend.codes import Refinement
 from bayesdl.recommend.hits import OCTAVES
 from bayesdl.recommend.metrics import hits as hits_of
@@ -64,11 +76,15 @@ class AbstractRecommender(abc.ABC):
 
     @abc.abstractmethod
     def block_law(self, rows: CSR, how: Refinement) -> tuple[Any, Partial]:
-        """The same scores, and a function of a key for each user that draws them under the posterior."""
+        """The same scores, and a function of a key for each user that draws their log weights under the posterior."""
 
     @abc.abstractmethod
     def item_vectors(self) -> np.ndarray:
         """What `similar_items` compares, shape (items, width)."""
+
+    def log_weights(self, scores: Any) -> Any:
+        """What the chances at T = 1 are the softmax of."""
+        return scores
 
     @property
     def refines(self) -> bool:
@@ -95,7 +111,7 @@ class AbstractRecommender(abc.ABC):
 
         return save(self, path)
 
-    def begin(self, train: Any, validation: HeldOut | None, items: Any) -> CSR:
+    def begin(self, train: Any, validation: Any, items: Any) -> CSR:
         """The rows of a fit, and the items are remembered: their labels are those given, a DataFrame's, or validation's.
 
         Raises:
@@ -157,7 +173,7 @@ class AbstractRecommender(abc.ABC):
             )
         return chosen(user[known], item[known], (len(labels), self.num_items_)), np.asarray(labels)
 
-    def held(self, users: HeldOut) -> tuple[CSR, CSR]:
+    def held(self, users: Any) -> tuple[CSR, CSR]:
         """What is shown and what is held out of users to be judged on, checked against the fit.
 
         Raises:
@@ -210,22 +226,17 @@ class AbstractRecommender(abc.ABC):
         how, (fold_in, held_out) = self.how(refine_steps, likelihood_power), self.held(validation)
         fold_in, held_out = fold_in[:CALIBRATED], held_out[:CALIBRATED]
         k = max(1, min(LIST, self.num_items_ // 10))
-        lists, hits, spread = [], 0, 0.0
+        lists, spread = [], 0.0
         for (users, part), (_, wanted) in zip(blocks(fold_in), blocks(held_out), strict=True):
             scores, draw = self.block_law(part, how)
             hide = jnp.asarray(part.toarray() > 0)
             items = ranked(jnp.where(hide, -jnp.inf, jnp.asarray(scores)), k)[1]
-            count, spread = users.stop - users.start, max(spread, float(np.std(scores)))
-            hits += int(hits_of(np.asarray(items)[:count], wanted[:count]).sum())
+            spread = max(spread, float(np.std(self.log_weights(scores))))
+            hits = hits_of(np.asarray(items), wanted).sum(1)
             keys = apart(jax.random.key(0), users.start, part.shape[0])
-            lists.append(Lists(draw, keys, hide, items, jnp.asarray(wanted.sum(1), jnp.float32)))
-        self.temperature_, matched = temperature(lists, hits, spread)
-        if matched != hits:
-            warnings.warn(
-                f"{type(self).__name__}: {matched:.1f} hits of validation users are expected at the best temperature, {hits} "
-                "are there: its chances are doubtful.",
-                stacklevel=3,
-            )
+            lists.append(Lists(draw, keys, hide, items, jnp.asarray(np.diff(wanted.indptr), jnp.float32), hits))
+        self.temperature_, matched = temperature(lists, spread)
+        warn_of_chances(type(self).__name__, lists, self.temperature_, matched)
 
     def recommend(
         self,
@@ -366,6 +377,18 @@ def refuse_settings(k: int, candidates: int, strategy: str, level: float) -> Non
 
 def empty(k: int) -> list[np.ndarray]:
     return [np.zeros((0, k), int), np.zeros((0, k)), np.zeros((0, DRAWS, k)), np.zeros((0, DRAWS, OCTAVES))]
+
+
+def warn_of_chances(name: str, lists: list[Lists], temperature: float, expected: float) -> None:
+    """Says where hits of validation users are not what the chances say."""
+    hits, covered = sum(int(part.hits.sum()) for part in lists), intervals_hold(lists, temperature)
+    if round(expected) != hits:
+        told = f"{expected:.1f} hits of validation users are expected at the best temperature, {hits} are there"
+    elif covered.mean() + 3 * np.sqrt(LEVEL * (1 - LEVEL) / len(covered)) < LEVEL:
+        told = f"intervals of {LEVEL:.0%} hold the hits of {covered.mean():.0%} of the validation users"
+    else:
+        return
+    warnings.warn(f"{name}: {told}: its chances are doubtful.", stacklevel=4)
 
 
 def warn_of_seen(count: int) -> None:

@@ -1,4 +1,9 @@
-"""A sum of the standardised scores of several recommenders, weighted as validation users say."""
+"""A logarithmic pool of the laws of several recommenders, weighted as validation users say:
+
+    log p(i) = sum_j w_j log p_j(i) + constant
+
+Reference: Genest and Zidek (1986), Combining probability distributions, Statistical Science 1.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +27,9 @@ GRID = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # weights that ar
 
 @dataclasses.dataclass
 class Blend(AbstractRecommender):
-    """A weighted sum of recommenders: each one's scores of a user are standardised over the items, then added.
+    """A logarithmic pool of recommenders: its scores are weighted sums of the log chances of its members.
+
+    Members whose temperature was fitted, by validation users, are weighed by chances that can be trusted.
 
     Args:
         members: recommenders; those that are not fitted yet are fitted with it.
@@ -91,26 +98,25 @@ class Blend(AbstractRecommender):
         """The sum over users of NDCG@100 with each of these weights, by blocks of users."""
         sums = np.zeros(len(tried))
         for users, rows in blocks(fold_in):
-            parts, count = self.standardised(rows, Refinement()), users.stop - users.start
+            parts, count = [member.block_scores(rows, Refinement()) for member in self.members], users.stop - users.start
             wanted = held_out[users]
             for i, weights in enumerate(tried):
-                total = sum(w * part[:count] for w, part in zip(weights, parts, strict=True))
+                total = self.pooled(weights, parts)[:count]
                 sums[i] += np.nansum(ndcg(ranked_hits(total, rows[:count], wanted, 100), np.diff(wanted.indptr), 100))
         return sums
 
-    def standardised(self, rows: CSR, how: Refinement) -> list[np.ndarray]:
-        """The members' standardised scores of a block of users."""
-        return [standardised(np.asarray(member.block_scores(rows, how))) for member in self.members]
+    def pooled(self, weights: Sequence[float], scores: Sequence[Any]) -> np.ndarray:
+        """Weighted sums of the members' log chances, up to a constant of each user."""
+        parts = zip(weights, self.members, scores, strict=True)
+        return np.add.reduce([w / member.temperature_ * np.asarray(member.log_weights(f)) for w, member, f in parts])
 
     def block_scores(self, rows: CSR, how: Refinement) -> Any:
-        return sum(w * part for w, part in zip(self.weights_, self.standardised(rows, how), strict=True))
+        return self.pooled(self.weights_, [member.block_scores(rows, how) for member in self.members])
 
     def block_law(self, rows: CSR, how: Refinement) -> tuple[Any, Partial]:
-        laws = [member.block_law(rows, how) for member in self.members]
-        centres, draws = [np.asarray(scores) for scores, _ in laws], tuple(draw for _, draw in laws)
-        moments = tuple((f.mean(1, keepdims=True), spread(f)) for f in centres)
-        mean = sum(w * standardised(f) for w, f in zip(self.weights_, centres, strict=True))
-        return mean, Partial(blended_draw, draws, moments, self.weights_)
+        scores, draws = zip(*[member.block_law(rows, how) for member in self.members], strict=True)
+        weights = tuple(w / member.temperature_ for w, member in zip(self.weights_, self.members, strict=True))
+        return self.pooled(self.weights_, scores), Partial(pooled_draw, draws, weights)
 
     def item_vectors(self) -> np.ndarray:
         parts = [member.item_vectors() for member in self.members]
@@ -118,18 +124,6 @@ class Blend(AbstractRecommender):
         return np.concatenate(scaled, axis=1)
 
 
-def spread(f: np.ndarray) -> np.ndarray:
-    """Standard deviations of each user's scores, one where they are all equal."""
-    sd = f.std(1, keepdims=True)
-    return np.where(sd > 0, sd, 1.0)
-
-
-def standardised(f: np.ndarray) -> np.ndarray:
-    """Each user's scores with mean zero and standard deviation one."""
-    return (f - f.mean(1, keepdims=True)) / spread(f)
-
-
-def blended_draw(draws: tuple, moments: tuple, weights: tuple, keys: jax.Array) -> jax.Array:
+def pooled_draw(draws: tuple, weights: tuple, keys: jax.Array) -> jax.Array:
     each = jax.vmap(lambda key: jax.random.split(key, len(draws)), out_axes=1)(keys)
-    parts = zip(draws, moments, weights, each, strict=True)
-    return sum(w * (draw(k) - m) / s for draw, (m, s), w, k in parts)  # type: ignore[return-value]
+    return sum(w * draw(k) for draw, w, k in zip(draws, weights, each, strict=True))  # type: ignore[return-value]

@@ -1,8 +1,8 @@
 """What draws of scores say: chances of items, upper bounds of them, and the temperature that matches hits to what was expected.
 
-A draw is a function of a key for each user (`jax.tree_util.Partial`, so that its arrays may be traced) that gives scores of a
-block of users, shape (b, items). One key for all means that users of whom the same is known get the same chances; a key for
-each, that they explore apart, and that errors of the draws cancel in sums over users.
+A draw is a function of a key for each user (`jax.tree_util.Partial`, so that its arrays may be traced) that gives the log
+weights of all items for a block of users, shape (b, items). One key for all means that users of whom the same is known get the
+same chances; a key for each, that they explore apart, and that errors of the draws cancel in sums over users.
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ import numpy as np
 from jax.tree_util import Partial
 from scipy.optimize import brentq
 
-from bayesdl.recommend.hits import distinct, included
+from bayesdl.recommend.hits import distinct, hits_law, included, shortest
 
 DRAWS = 100  # of the posterior, for probabilities and intervals
 CALIBRATION_DRAWS = 10  # for the temperature
+LEVEL = 0.9  # of the intervals of hits that are looked at
 
 
 class Lists(NamedTuple):
     """The best items of a block of validation users.
 
     Attributes:
-        draw: of their scores.
+        draw: of their log weights.
         keys: of its users, shape (b,).
         hide: items they are not given, shape (b, items).
         items: the lists, shape (b, k).
         n: numbers of held-out items, shape (b,).
+        hits: held-out items in the lists, shape (b,).
     """
 
     draw: Partial
@@ -38,21 +40,22 @@ class Lists(NamedTuple):
     hide: Any
     items: Any
     n: Any
+    hits: Any
 
 
-def temperature(lists: list[Lists], hits: int, spread: float) -> tuple[float, float]:
+def temperature(lists: list[Lists], spread: float) -> tuple[float, float]:
     """T at which as many hits are expected as there are, or comes nearest, and the number that is expected then.
 
     Args:
         lists: of all validation users.
-        hits: held-out items in them.
-        spread: standard deviation of the scores.
+        spread: standard deviation of the log weights.
     """
+    hits = sum(int(part.hits.sum()) for part in lists)
 
     def surplus(log_T: float) -> float:
-        return sum(float(expected(*part, np.exp(log_T))) for part in lists) - hits
+        return sum(float(expected(part, np.exp(log_T))) for part in lists) - hits
 
-    # from flat laws to sharp ones: expected hits grow, and fall again where all is on one item
+    # from flat laws to sharp ones: expected hits grow, until the chances of all but a few items are too small for a number
     tried = np.log(max(spread, 1e-6)) + np.arange(3.0, -5.0, -0.5)
     found = [surplus(float(tried[0]))]
     while found[-1] <= 0 and len(found) < len(tried):
@@ -104,10 +107,23 @@ def numbered(keys: jax.Array, draws: int) -> jax.Array:
 
 
 @jax.jit
-def expected(draw: Partial, keys: jax.Array, hide: Any, items: Any, n: Any, temperature: Any) -> jax.Array:
-    """Expected hits of all users of a block among these items, each with n next ones."""
-    chances, counts = drawn_chances(draw, keys, hide, items, temperature, CALIBRATION_DRAWS)
-    return included(chances, counts, n).sum(2).mean(1).sum()
+def expected(part: Lists, temperature: Any) -> jax.Array:
+    """Expected hits of all users of a block, each with n next items."""
+    chances, counts = drawn_chances(part.draw, part.keys, part.hide, part.items, temperature, CALIBRATION_DRAWS)
+    return included(chances, counts, part.n).sum(2).mean(1).sum()
+
+
+def intervals_hold(lists: list[Lists], temperature: float) -> np.ndarray:
+    """Whether the hits of each user with held-out items are in their interval."""
+    return np.concatenate([np.asarray(interval_holds(part, temperature))[np.asarray(part.n) > 0] for part in lists])
+
+
+@jax.jit
+def interval_holds(part: Lists, temperature: Any) -> jax.Array:
+    """Whether the hits of each user of a block are in their interval."""
+    chances, counts = drawn_chances(part.draw, part.keys, part.hide, part.items, temperature, CALIBRATION_DRAWS)
+    low, high = shortest(hits_law(chances, counts, part.n), LEVEL)
+    return (low <= part.hits) & (part.hits <= high)
 
 
 @jax.jit

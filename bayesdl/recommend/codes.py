@@ -101,7 +101,7 @@ def refined(
 
 @functools.cache
 def drawer(network: Network) -> Any:
-    """Draws scores of a block of users from weights, means and log variances."""
+    """Draws log weights, the scores, of a block of users from weights, means and log variances."""
 
     def draw(params: dict, mean: Any, log_variance: Any, keys: jax.Array) -> jax.Array:
         return network.decode(params, jax.vmap(drawn)(keys, mean, log_variance) if network.stochastic else mean)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from argparse import Namespace
 from typing import Any
 
@@ -234,8 +235,10 @@ def apply(options: Namespace) -> int:
     if options.likelihood_power is not None and not options.refine_steps:
         raise UsageError(f"--likelihood-power {options.likelihood_power:g}: give --refine-steps too, such as 100.")
     history = history_of(read_events(options.history, options, optional_items=True), model.items_)
-    found = recommended(model, history, options)
-    notes = notes_of(history)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* users have no items")  # told in `notes`
+        found = recommended(model, history, options)
+    notes = notes_of(history, model)
     facts = {
         "users": len(history.users),
         "unknown items": history.unknown,
@@ -286,7 +289,7 @@ def recommended(model: AbstractRecommender, history: History, options: Namespace
     return pd.concat(parts, ignore_index=True)
 
 
-def notes_of(history: History) -> list[str]:
+def notes_of(history: History, model: AbstractRecommender) -> list[str]:
     """What was not used, in words."""
     notes = []
     if history.below:
@@ -295,7 +298,7 @@ def notes_of(history: History) -> list[str]:
         notes.append(f"{history.unknown} of {history.events} rows dropped: their items were not in training")
     if len(history.without):
         some = ", ".join(map(str, history.without[:5])) + (", ..." if len(history.without) > 5 else "")
-        notes.append(
-            f"{len(history.without)} of {len(history.users)} users have an empty history and get what suits any user: {some}"
-        )
+        nothing = f"{type(model).__name__} knows nothing of them and takes its first items"
+        given = nothing if model.needs_items else "they get what suits any user"
+        notes.append(f"{len(history.without)} of {len(history.users)} users have an empty history, {given}: {some}")
     return notes

@@ -7,7 +7,8 @@ It is the regression of a Gaussian Markov random field with precision P (Steck 2
     B_j | X ~ N(mean, s_j^2 (P - P_.j P_j. / P_jj)),    s_j^2 = (1 / P_jj - lambda) / n
 
 and the score of item j for a user x that does not have it has mean x'B_j and variance s_j^2 (x'P x - (x'P_j)^2 / P_jj). n is
-the number of users; 1 / P_jj - lambda is the smallest penalised sum of squares.
+the number of users; 1 / P_jj - lambda is the smallest penalised sum of squares. A score predicts linearly whether the user has
+the item, so that the chance of item j to be the next is proportional to max(score_j, FLOOR)^(1 / T).
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from bayesdl.recommend.base import AbstractRecommender
 from bayesdl.recommend.codes import Refinement
 from bayesdl.recommend.rows import CSR
 from bayesdl.recommend.split import HeldOut
+
+FLOOR = 1e-3  # for scores that are negative or next to nothing
 
 
 @dataclasses.dataclass
@@ -90,16 +93,21 @@ class EASE(AbstractRecommender):
         whole = np.asarray(rows.multiply(seen).sum(1)).reshape(-1, 1)
         return rows.toarray() - seen / diagonal, noise * np.maximum(whole - seen**2 / diagonal, 0)  # x B without forming B
 
+    def log_weights(self, scores: Any) -> Any:
+        return np.log(np.maximum(scores, FLOOR))
+
     def block_law(self, rows: CSR, how: Refinement) -> tuple[np.ndarray, Partial]:
         mean, variance = self.block_moments(rows)
-        return mean, Partial(normal_draw, jnp.asarray(mean, jnp.float32), jnp.asarray(np.sqrt(variance), jnp.float32))
+        return mean, Partial(log_draw, jnp.asarray(mean, jnp.float32), jnp.asarray(np.sqrt(variance), jnp.float32))
 
     def item_vectors(self) -> np.ndarray:
         return self.weights.T
 
 
-def normal_draw(mean: Any, sd: Any, keys: jax.Array) -> jax.Array:
-    return mean + sd * jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:]))(keys)
+def log_draw(mean: Any, sd: Any, keys: jax.Array) -> jax.Array:
+    """Log weights of normal scores."""
+    noise = jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:]))(keys)
+    return jnp.log(jnp.maximum(mean + sd * noise, FLOOR))
 
 
 def inverse(gram: np.ndarray) -> np.ndarray:

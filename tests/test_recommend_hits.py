@@ -1,0 +1,241 @@
+"""What recommenders say of chances and hits: laws by simulation, the temperature, shared noise, labels that travel."""
+
+import copy
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+from jax.tree_util import Partial
+
+from bayesdl.recommend import EASE, Blend, HeldOut, MultDAE, MultVAE, Popularity, strong_split
+from bayesdl.recommend.chances import Lists, intervals_hold
+from bayesdl.recommend.hits import distinct, hits_law, included, shortest
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*its chances are doubtful")  # of sets so small that no list can be matched
+USERS, ITEMS = 40, 12
+QUICK = {"hidden": (8,), "latent": 3, "epochs": 5, "batch_size": 16, "progress": False}
+DRAWN = 20_000
+
+
+@pytest.fixture(scope="module")
+def rows():
+    X = (np.random.default_rng(0).uniform(size=(USERS, ITEMS)) < 0.3).astype(np.float32)
+    X[:, 0] = 1
+    return scipy.sparse.csr_array(X)
+
+
+@pytest.fixture(scope="module")
+def fitted(rows):
+    return MultVAE(**QUICK).fit(rows)
+
+
+# hits among the next n different items
+
+
+def zipf(items, power):
+    p = np.arange(1.0, items + 1) ** -power
+    return p / p.sum()
+
+
+def counted(p):
+    return distinct(jnp.asarray(p, jnp.float32))[None, None]
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 20, 100])
+def test_hits_are_those_of_items_drawn_one_by_one(n):
+    """From a law of 500 items, n different ones, by simulation; the method is right to a share of about max p / 2."""
+    p, k = zipf(500, 0.7), 15
+    order = np.argsort(-(np.log(p) + np.random.default_rng(n).gumbel(size=(DRAWN, 500))), axis=1)[:, :n]
+    chosen = np.bincount(order.ravel(), minlength=500)[:k] / DRAWN
+    given = (jnp.asarray(p[None, None, :k], jnp.float32), counted(p), jnp.array([float(n)]))
+    q = np.asarray(included(*given))[0, 0]
+    assert (np.abs(q - chosen) < 4 * np.sqrt(chosen * (1 - chosen) / DRAWN) + q * (n > 1) * p[0] / 2).all()
+    hits = (order < k).sum(1)
+    law, found = np.asarray(hits_law(*given))[0], np.bincount(hits, minlength=k + 1) / DRAWN
+    assert (np.abs(law - found) < 4 * np.sqrt(found * (1 - found) / DRAWN) + (n > 1) * p[0] / 2 + 1e-4).all()
+    assert abs(law @ np.arange(k + 1) - hits.mean()) < 4 * hits.std() / np.sqrt(DRAWN) + hits.mean() * p[0] / 2
+    assert law.sum() == pytest.approx(1, abs=1e-5)
+    sd = np.sqrt(law @ np.arange(k + 1) ** 2 - (law @ np.arange(k + 1)) ** 2)
+    assert sd == pytest.approx(hits.std(), rel=4 / np.sqrt(2 * DRAWN) + p[0] / 2)  # independent items have 8 % more with n = 2
+
+
+def test_ends_of_the_law_of_hits():
+    p = jnp.asarray(zipf(30, 1.0), jnp.float32)
+    laws = [np.asarray(hits_law(p[None, None, :5], counted(p), jnp.array([n])))[0] for n in (0.0, 0.5, 1.0, 30.0, 1e6)]
+    np.testing.assert_allclose(laws[0], np.eye(6)[0])
+    for law, n in zip(laws[1:3], (0.5, 1.0), strict=True):
+        np.testing.assert_allclose(law[:2], [1 - n * p[:5].sum(), n * p[:5].sum()], rtol=1e-5)
+    for law in laws[3:]:
+        np.testing.assert_allclose(law, np.eye(6)[5], atol=1e-4)
+
+
+def test_a_mean_over_draws_of_the_law():
+    laws = np.stack([zipf(200, 0.5), zipf(200, 1.0)])
+    given = jnp.asarray(laws[None, :, :8], jnp.float32), jnp.concatenate([counted(p) for p in laws], 1), jnp.array([10.0])
+    alone = [hits_law(given[0][:, [i]], given[1][:, [i]], given[2]) for i in range(2)]
+    np.testing.assert_allclose(hits_law(*given), np.mean(alone, axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.9])
+def test_the_shortest_interval(level):
+    """Beside a search over all intervals."""
+    laws = np.random.default_rng(0).dirichlet(np.ones(7), size=50).astype(np.float32)
+    low, high = map(np.asarray, shortest(jnp.asarray(laws), level))
+    for law, a, b in zip(laws, low, high, strict=True):
+        every = [(j - i, -law[i : j + 1].sum()) for i in range(7) for j in range(i, 7) if law[i : j + 1].sum() >= level]
+        assert (b - a, pytest.approx(-law[a : b + 1].sum(), abs=1e-5)) == min(every)
+
+
+def test_expected_hits_and_intervals_of_recommendations(fitted, rows):
+    top = fitted.recommend(rows, k=4, exclude_seen=False)
+    np.testing.assert_allclose(top.expected_hits(), top.probabilities.sum(1), rtol=1e-5)
+    low, high = top.hits_interval(np.arange(USERS), level=0.8)
+    law = top.hits_law(np.arange(USERS))
+    mass = [law[u, a : b + 1].sum() for u, (a, b) in enumerate(zip(low, high, strict=True))]
+    assert min(mass) >= 0.8 - 1e-4 and (low[0], high[0]) == (0, 0)
+    assert (np.diff(top.expected_hits(np.arange(USERS))[[1, 5, 10]]) > 0).all()
+
+
+def test_upper_ranks_by_chances_not_by_scores(fitted, rows):
+    """A constant for each user in the scores, as a layer of equal columns adds, changes no chance and no rank."""
+    other = copy.copy(fitted)
+    last = fitted.params_["decoder1.weight"]
+    other.params_ = fitted.params_ | {"decoder1.weight": last + 3}
+    one, two = (model.recommend(rows, k=3, strategy="ucb", exclude_seen=False) for model in (fitted, other))
+    np.testing.assert_allclose(one.scores, two.scores, rtol=1e-3, atol=1e-3)
+    assert (one.items == two.items).mean() > 0.95  # ties to rounding
+
+
+def test_thompson_explores(fitted, rows):
+    found = [fitted.recommend(rows, k=3, strategy="thompson", seed=seed).items for seed in range(2)]
+    assert not np.array_equal(*found)
+
+
+def test_thompson_draws_for_each_user(fitted):
+    lists = fitted.recommend(np.zeros((30, ITEMS)), k=3, strategy="thompson").items
+    assert len(np.unique(lists, axis=0)) > 1
+
+
+def test_users_alike_get_the_same_chances_and_explore_apart(fitted):
+    X = np.zeros((3, ITEMS))
+    X[:, [1, 4]] = 1
+    for model in (fitted, EASE(l2=5.0).fit(np.eye(ITEMS) + np.roll(np.eye(ITEMS), 1, 0))):
+        top = model.recommend(X, k=5)
+        np.testing.assert_array_equal(top.draws[0], top.draws[1])
+        np.testing.assert_allclose(model.recommend(X[:1], k=5).draws[0], top.draws[0], rtol=1e-5)
+        explored = model.recommend(X, k=5, strategy="thompson").scores
+        assert not np.array_equal(explored[0], explored[1])
+
+
+# the temperature
+
+
+def test_temperature_makes_as_many_hits_expected_as_there_are(rows):
+    """Of held-out users' best item, each with two held out; a list of one, as there are few items."""
+    dense = rows.toarray()
+    hide = np.zeros_like(dense)
+    for u in range(USERS):
+        hide[u, np.flatnonzero(dense[u])[:2]] = 1
+    held = HeldOut(dense * (1 - hide), hide)
+    model = MultDAE(**QUICK).fit(rows, held)  # without a posterior, so that no draws differ
+    top = model.recommend(held.fold_in, k=1)
+    actual = hide[np.arange(USERS), top.items[:, 0]].sum()
+    assert 0 < actual < USERS
+    assert top.expected_hits(hide.sum(1)).sum() == pytest.approx(actual, rel=1e-2)
+
+
+def test_calibration_is_for_answers_as_they_are_asked_for(fitted, rows):
+    dense = rows.toarray()
+    hide = np.zeros_like(dense)
+    hide[np.arange(USERS), dense[:, ::-1].argmax(1) * -1 - 1] = 1
+    held = HeldOut(dense * (1 - hide), hide)
+    model = copy.copy(fitted)
+    found = []
+    for how in ({}, {"refine_steps": 50}, {"refine_steps": 50, "likelihood_power": 0.2}):
+        model.calibrate(held, **how)
+        expected = model.recommend(held.fold_in, k=1, **how).expected_hits(hide.sum(1)).sum()
+        actual = np.take_along_axis(hide, model.recommend(held.fold_in, k=1, **how).items, axis=1).sum()
+        assert expected == pytest.approx(actual, rel=0.1)  # ten draws apart in the one, a hundred shared ones in the other
+        found.append(model.temperature_)
+    assert len(set(found)) == 3
+
+
+def test_chances_that_do_not_hold_are_told(fitted):
+    """Users of one law who are thought to be of another; the intervals of theirs hold, and of the other do not."""
+    p, other = zipf(300, 1.0), zipf(300, 1.0)[::-1]
+    n, rng = np.full(400, 20.0), np.random.default_rng(0)
+    order = np.argsort(-(np.log(p) + rng.gumbel(size=(400, 300))), axis=1)[:, :20]
+    items = np.repeat(np.arange(10)[None], 400, 0)
+    hits = (order < 10).sum(1)
+
+    def holds(law):
+        draw = Partial(lambda f, keys: f, jnp.repeat(jnp.log(jnp.asarray(law, jnp.float32))[None], 400, 0))
+        keys = jax.random.split(jax.random.key(0), 400)
+        part = Lists(
+            draw, keys, jnp.zeros((400, 300), bool), jnp.asarray(items), jnp.asarray(n, jnp.float32), jnp.asarray(hits)
+        )
+        return intervals_hold([part], 1.0).mean()
+
+    assert holds(p) > 0.9 - 3 * np.sqrt(0.09 / 400)
+    assert holds(other) < 0.1
+
+
+def test_ease_gives_chances_in_proportion_to_its_scores():
+    X = np.array([[1, 1, 0, 1], [1, 1, 0, 0], [0, 1, 1, 0], [1, 0, 1, 1]])
+    model = EASE(l2=100.0).fit(np.tile(X, (200, 1)))  # so many that the weights are known
+    top = model.recommend(np.array([[0, 1, 0, 0]]), k=3)
+    draws, scores = top.draws[0], top.scores[0]
+    np.testing.assert_allclose(draws.sum(1), 1, rtol=1e-5)
+    assert scores[2] < 0 and np.median(draws[:, 2]) < 0.01
+    assert np.median(draws[:, 0] / draws[:, 1]) == pytest.approx(scores[0] / scores[1], rel=0.2)
+
+
+def test_a_blend_is_the_product_of_its_members_laws(rows):
+    members = [MultDAE(**QUICK).fit(rows), MultDAE(**QUICK | {"seed": 1}).fit(rows)]
+    members[0].temperature_ = 0.7
+    model = Blend(members, weights=(1.0, 0.5)).fit(rows)
+    laws = [member.recommend(rows, k=ITEMS, exclude_seen=False) for member in [*members, model]]
+    p, q, pooled = (np.take_along_axis(top.probabilities, np.argsort(top.items, axis=1), axis=1) for top in laws)
+    product = p * q**0.5
+    np.testing.assert_allclose(pooled, product / product.sum(1, keepdims=True), rtol=1e-4)
+
+
+# labels
+
+
+def test_tables_are_read_by_label(rows):
+    names = [f"item {i}" for i in range(ITEMS)]
+    table = pd.DataFrame(rows.toarray(), columns=names)
+    model = Popularity().fit(table)
+    assert model.items_.tolist() == names
+    shuffled = table[names[::-1]]
+    np.testing.assert_array_equal(model.recommend(shuffled, k=3).items, model.recommend(table, k=3).items)
+    np.testing.assert_array_equal(model.recommend(rows, k=3).items, model.recommend(table, k=3).items)
+    plain = pd.DataFrame(rows.toarray())  # columns 0, 1, ...: by position
+    np.testing.assert_array_equal(model.recommend(plain, k=3).items, model.recommend(table, k=3).items)
+    features = pd.DataFrame(np.random.default_rng(0).normal(size=(ITEMS, 2)), index=names)
+    one, two = (MultVAE(**QUICK).fit(table, item_features=F) for F in (features, features[::-1]))
+    np.testing.assert_array_equal(one.recommend(table, k=3).scores, two.recommend(table, k=3).scores)
+    held = HeldOut(table, 0 * shuffled + shuffled.eq(0))
+    np.testing.assert_array_equal(
+        *(part.toarray() for part in (model.held(held)[1], scipy.sparse.csr_array(1.0 - rows.toarray())))
+    )
+
+
+def test_labels_travel_with_a_split():
+    users, items = (
+        np.repeat(np.arange(60), 6),
+        np.random.default_rng(0).permuted(np.tile(np.arange(100, 120), (60, 1)), axis=1)[:, :6],
+    )
+    split = strong_split(np.append(users, 99), np.append(items.ravel(), 100), held_out=(10, 10))
+    assert split.left_out == 1 and "1 users with too few items left out" in repr(split)
+    model = Popularity().fit(split.train, split.validation)
+    np.testing.assert_array_equal(model.items_, split.items)
+    X, labels = model.rows_from(["b", "a", "b", "b"], [split.items[3], split.items[5], split.items[4], split.items[4]])
+    assert labels.tolist() == ["b", "a"]
+    np.testing.assert_array_equal(X.toarray().nonzero(), [[0, 0, 1], [3, 4, 5]])
+    with pytest.warns(UserWarning, match="1 of 2 events are dropped"):
+        assert model.rows_from(["b", "a"], [7, split.items[0]])[0].sum() == 1
