@@ -17,16 +17,18 @@ import numpy as np
 from jax.tree_util import Partial
 
 from bayesdl.cells import DataError
-from bayesdl.recommend.base import AbstractRecommender, blocks
+from bayesdl.recommend.base import AbstractRecommender
 from bayesdl.recommend.codes import Refinement, UserPosterior, decoded, drawer, encoded, refined, scored
 from bayesdl.recommend.likelihoods import LIKELIHOODS
 from bayesdl.recommend.network import Network
 from bayesdl.recommend.objective import PRIORS, Objective, totals
-from bayesdl.recommend.rows import CSR, Entries, entries, in_order, refuse_empty
+from bayesdl.recommend.rows import CSR, Entries, blocks, entries, in_order, refuse_empty
 from bayesdl.recommend.split import HeldOut
 from bayesdl.recommend.training import PerUser, Trained, train
 from inference.keys import named
 from inference.progress import Bar, Silent
+
+PARAMS = "params/"  # before the names of weights in a file
 
 
 class AbstractAutoencoder(AbstractRecommender):
@@ -40,6 +42,7 @@ class AbstractAutoencoder(AbstractRecommender):
         best_epoch_: from 1.
     """
 
+    facts: ClassVar[tuple[str, ...]] = ("beta_", "history_", "best_epoch_")
     stochastic: ClassVar[bool]
     params_: dict
     beta_: Any
@@ -187,6 +190,20 @@ class AbstractAutoencoder(AbstractRecommender):
         objective, code = self.objective(), self.code(entries(rows), how)
         return decoded(objective, self.params_, code[0]), Partial(drawer(objective.network), self.params_, *code)
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {f"{PARAMS}{name}": np.asarray(value) for name, value in self.params_.items()}
+
+    def shapes(self, arrays: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+        objective = self.objective()
+        found = {name: leaf.shape for name, leaf in jax.eval_shape(objective.init, jax.random.key(0)).items()}
+        if f"{PARAMS}features" in arrays:  # only where the items had any
+            given, width = arrays[f"{PARAMS}features"].shape[-1], objective.network.decoder[-1][0]
+            found |= {"features": (self.num_items_, given), "features.weight": (given, width), "features.bias": (given,)}
+        return {f"{PARAMS}{name}": shape for name, shape in found.items()}
+
+    def take(self, arrays: dict[str, np.ndarray]) -> None:
+        self.params_ = {name.removeprefix(PARAMS): value for name, value in arrays.items() if name.startswith(PARAMS)}
+
     def item_vectors(self) -> np.ndarray:
         return np.asarray(self.objective().network.item_layer(self.params_)[0]).T
 
@@ -213,7 +230,7 @@ class AbstractAutoencoder(AbstractRecommender):
         if len(np.unique(both)) < len(both):
             raise DataError(f"with_items: the labels {labels[:3]}, ... must be new, each of them once.")
         other = dataclasses.replace(self)  # type: ignore[type-var]
-        for name in ("temperature_", "beta_", "history_", "best_epoch_"):
+        for name in ("temperature_", *self.facts):
             setattr(other, name, getattr(self, name))
         last = f"decoder{len(self.objective().network.decoder) - 1}"
         grown = {"features": (0, F), "encoder0.weight": (0, None), f"{last}.weight": (1, None), f"{last}.bias": (0, None)}

@@ -37,12 +37,10 @@ from bayesdl.recommend.hits import OCTAVES
 from bayesdl.recommend.metrics import hits as hits_of
 from bayesdl.recommend.metrics import ndcg, ranked, ranked_hits
 from bayesdl.recommend.recommendations import Recommendations
-from bayesdl.recommend.rows import CSR, as_rows, chosen, in_order, refuse_empty
+from bayesdl.recommend.rows import CSR, as_rows, blocks, chosen, in_order, masked, refuse_empty
 from bayesdl.recommend.split import HeldOut
 from inference.keys import named
 
-BLOCK = 500  # users whose scores are in memory at a time
-SIZES = (1, 32, BLOCK)  # of blocks, each compiled once
 CALIBRATED = 1000  # validation users that fit the temperature
 LIST = 20  # length of the lists whose hits it matches
 STRATEGIES = ("mean", "thompson", "ucb")
@@ -64,6 +62,7 @@ class AbstractRecommender(abc.ABC):
     num_items_: int
     items_: np.ndarray
     temperature_: float
+    facts: ClassVar[tuple[str, ...]] = ()  # what a fit finds beside arrays
     needs_items: ClassVar[bool] = False  # whether nothing can be said of a user without items
 
     @abc.abstractmethod
@@ -81,6 +80,17 @@ class AbstractRecommender(abc.ABC):
     @abc.abstractmethod
     def item_vectors(self) -> np.ndarray:
         """What `similar_items` compares, shape (items, width)."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays that a fit found, by the names in a file."""
+        return {}
+
+    def shapes(self, arrays: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the arrays that a file must have, which may depend on what it has."""
+        return {}
+
+    def take(self, arrays: dict[str, np.ndarray]) -> None:  # noqa: B027 - some have none
+        """The inverse of `arrays`."""
 
     def log_weights(self, scores: Any) -> Any:
         """What the chances at T = 1 are the softmax of."""
@@ -337,25 +347,6 @@ class AbstractRecommender(abc.ABC):
         fold_in, held_out = self.held(held)
         hit = np.concatenate([ranked_hits(f, fold_in[users], held_out[users], k) for users, f in self.scores(fold_in)])
         return float(np.nanmean(ndcg(hit, np.diff(held_out.indptr), k)))
-
-
-def blocks(rows: CSR) -> Iterator[tuple[slice, CSR]]:
-    """Slices of users, and their rows, filled up with empty ones to a number from a short list."""
-    for first in range(0, rows.shape[0], BLOCK):
-        part = rows[first : first + BLOCK]
-        count = part.shape[0]
-        size = next(size for size in SIZES if size >= count)
-        if size > count:
-            part = scipy.sparse.vstack([part, scipy.sparse.csr_array((size - count, part.shape[1]), dtype=part.dtype)], "csr")
-        yield slice(first, first + count), scipy.sparse.csr_array(part)
-
-
-def masked(rows: CSR, allowed: np.ndarray, exclude_seen: bool) -> np.ndarray:
-    """Which items each user is not to be given, shape (b, items)."""
-    blocked = np.repeat(~allowed[None], rows.shape[0], axis=0)
-    if exclude_seen:
-        blocked[rows.tocoo().coords] = True
-    return blocked
 
 
 def refuse_settings(k: int, candidates: int, strategy: str, level: float) -> None:

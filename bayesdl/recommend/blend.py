@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
 from jax.tree_util import Partial
 
 from bayesdl.cells import DataError
-from bayesdl.recommend.base import AbstractRecommender, blocks
+from bayesdl.recommend.base import AbstractRecommender
 from bayesdl.recommend.codes import Refinement
 from bayesdl.recommend.metrics import ndcg, ranked_hits
-from bayesdl.recommend.rows import CSR
+from bayesdl.recommend.rows import CSR, blocks
 from bayesdl.recommend.split import HeldOut
 
 GRID = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # weights that are tried beside the first one's 1
@@ -43,6 +43,7 @@ class Blend(AbstractRecommender):
         (1.0, 0.5)
     """
 
+    facts: ClassVar[tuple[str, ...]] = ("weights_",)
     members: Sequence[AbstractRecommender]
     weights: Sequence[float] | None = None
 

@@ -51,6 +51,7 @@ class EASE(AbstractRecommender):
         [[1]]
     """
 
+    facts: ClassVar[tuple[str, ...]] = ("num_users_",)
     needs_items: ClassVar[bool] = True
     l2: float | int = 500.0
 
@@ -99,6 +100,15 @@ class EASE(AbstractRecommender):
     def block_law(self, rows: CSR, how: Refinement) -> tuple[np.ndarray, Partial]:
         mean, variance = self.block_moments(rows)
         return mean, Partial(log_draw, jnp.asarray(mean, jnp.float32), jnp.asarray(np.sqrt(variance), jnp.float32))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"precision": self.precision_}
+
+    def shapes(self, arrays: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+        return {"precision": (self.num_items_, self.num_items_)}
+
+    def take(self, arrays: dict[str, np.ndarray]) -> None:
+        self.precision_ = arrays["precision"]
 
     def item_vectors(self) -> np.ndarray:
         return self.weights.T

@@ -56,6 +56,15 @@ class Popularity(AbstractRecommender):
         draw = Partial(shares_draw, jnp.asarray(self.counts_ + PRIOR, jnp.float32), jnp.zeros((rows.shape[0], 1)))
         return self.block_scores(rows, how), draw
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"counts": self.counts_}
+
+    def shapes(self, arrays: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+        return {"counts": (self.num_items_,)}
+
+    def take(self, arrays: dict[str, np.ndarray]) -> None:
+        self.counts_ = arrays["counts"]
+
     def item_vectors(self) -> np.ndarray:
         return np.zeros((self.num_items_, 0))
 

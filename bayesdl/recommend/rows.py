@@ -7,6 +7,7 @@ list, so that few programs are compiled. The matrix users x items is never alloc
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,8 @@ from bayesdl.cells import DataError
 
 CSR = Any  # a scipy.sparse.csr_array, whose shape type checkers do not know
 SMALLEST = 256  # entries of a padded batch
+BLOCK = 500  # users whose scores are in memory at a time
+SIZES = (1, 32, BLOCK)  # of blocks, each compiled once
 
 
 class Entries(NamedTuple):
@@ -151,3 +154,22 @@ def stacked(rows: CSR, order: np.ndarray, size: int) -> Entries:
 def entries(rows: CSR) -> Entries:
     """All rows as one batch."""
     return Entries(*(leaf[0] for leaf in stacked(rows, np.arange(rows.shape[0]), rows.shape[0])))
+
+
+def blocks(rows: CSR) -> Iterator[tuple[slice, CSR]]:
+    """Slices of users, and their rows, filled up with empty ones to a number from a short list."""
+    for first in range(0, rows.shape[0], BLOCK):
+        part = rows[first : first + BLOCK]
+        count = part.shape[0]
+        size = next(size for size in SIZES if size >= count)
+        if size > count:
+            part = scipy.sparse.vstack([part, scipy.sparse.csr_array((size - count, part.shape[1]), dtype=part.dtype)], "csr")
+        yield slice(first, first + count), scipy.sparse.csr_array(part)
+
+
+def masked(rows: CSR, allowed: np.ndarray, exclude_seen: bool) -> np.ndarray:
+    """Which items each user is not to be given, shape (b, items)."""
+    blocked = np.repeat(~allowed[None], rows.shape[0], axis=0)
+    if exclude_seen:
+        blocked[rows.tocoo().coords] = True
+    return blocked

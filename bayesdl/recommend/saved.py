@@ -8,12 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from bayesdl import spec
 from bayesdl.bundle import LIBRARIES, SCHEMA, BundleError, read, write
-from bayesdl.recommend.autoencoder import AbstractAutoencoder, MultDAE, MultVAE
+from bayesdl.recommend.autoencoder import MultDAE, MultVAE
 from bayesdl.recommend.base import AbstractRecommender, NotFittedError
 from bayesdl.recommend.blend import Blend
 from bayesdl.recommend.ease import EASE
@@ -22,8 +21,6 @@ from bayesdl.recommend.popularity import Popularity
 KIND = "bayesdl-recommender"
 KEYS = ("schema", "recommender", "versions")
 CLASSES = {cls.__name__: cls for cls in (EASE, Blend, MultDAE, MultVAE, Popularity)}
-TRAINED = ("beta_", "history_", "best_epoch_")  # of an autoencoder, beside its weights
-FACTS = {EASE: ("num_users_",), Blend: ("weights_",), MultDAE: TRAINED, MultVAE: TRAINED, Popularity: ()}
 LABELS = {"i": (int,), "u": (int,), "U": (str,), "O": (int, str)}  # kinds of arrays that labels come in, and what each label is
 
 
@@ -70,15 +67,15 @@ def described(model: AbstractRecommender, prefix: str, arrays: dict[str, np.ndar
     name = type(model).__name__
     if CLASSES.get(name) is not type(model):
         raise BundleError(f"{name} cannot be stored in a file: only {', '.join(CLASSES)} can.")
-    if not hasattr(model, "num_items_") or not all(hasattr(model, fact) for fact in FACTS[type(model)]):
+    if not hasattr(model, "num_items_") or not all(hasattr(model, fact) for fact in model.facts):
         raise NotFittedError(f"{name} is not fitted: call fit(train) before save.")
-    arrays |= {f"{prefix}{key}": np.ascontiguousarray(value) for key, value in arrays_of(model).items()}
+    arrays |= {f"{prefix}{key}": np.ascontiguousarray(value) for key, value in model.arrays().items()}
     data = {
         "class": name,
         "settings": settings_of(model),
         "items": labels_data(model.items_),
         "temperature": model.temperature_,
-        "facts": {fact: fact_data(getattr(model, fact)) for fact in FACTS[type(model)]},
+        "facts": {fact: fact_data(getattr(model, fact)) for fact in model.facts},
     }
     if isinstance(model, Blend):
         data["members"] = [described(member, f"{prefix}member{i}/", arrays) for i, member in enumerate(model.members)]
@@ -103,7 +100,7 @@ def restored(data: dict[str, Any], prefix: str, arrays: dict[str, np.ndarray], p
     model.check()
     items = np.array(data["items"]["labels"], np.dtype(data["items"]["type"]))
     model.items_, model.num_items_, model.temperature_ = items, len(items), float(data["temperature"])
-    for fact in FACTS[cls]:
+    for fact in cls.facts:
         setattr(model, fact, fact_of(fact, data["facts"][fact]))
     own = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
     place(model, own, path)
@@ -151,43 +148,14 @@ def fact_of(name: str, data: Any) -> Any:
     return data if name == "history_" else spec.from_data(data)
 
 
-def arrays_of(model: AbstractRecommender) -> dict[str, np.ndarray]:
-    """The arrays that a fit found, by name."""
-    if isinstance(model, AbstractAutoencoder):
-        return {f"params/{name}": np.asarray(value) for name, value in model.params_.items()}
-    if isinstance(model, EASE):
-        return {"precision": model.precision_}
-    return {"counts": model.counts_} if isinstance(model, Popularity) else {}
-
-
 def place(model: AbstractRecommender, arrays: dict[str, np.ndarray], path: Path) -> None:
-    """The inverse of `arrays_of`.
+    """Gives a recommender the arrays that its fit found.
 
     Raises:
         BundleError: where an array is missing or has another shape.
     """
-    for name, shape in shapes(model, arrays).items():
+    for name, shape in model.shapes(arrays).items():
         if name not in arrays or arrays[name].shape != shape:
             got = f"shape {arrays[name].shape}" if name in arrays else "no array"
             raise BundleError(f"{path} is damaged: array {name} has {got}, expected {shape}. Save it again.")
-    if isinstance(model, AbstractAutoencoder):
-        prefix = "params/"
-        model.params_ = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
-    elif isinstance(model, EASE):
-        model.precision_ = arrays["precision"]
-    elif isinstance(model, Popularity):
-        model.counts_ = arrays["counts"]
-
-
-def shapes(model: AbstractRecommender, arrays: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the arrays that a recommender needs; features of items only where there are any."""
-    n = model.num_items_
-    if not isinstance(model, AbstractAutoencoder):
-        return {EASE: {"precision": (n, n)}, Popularity: {"counts": (n,)}}.get(type(model), {})
-    objective = model.objective()
-    found = {f"params/{name}": leaf.shape for name, leaf in jax.eval_shape(objective.init, jax.random.key(0)).items()}
-    if "params/features" in arrays:
-        given = arrays["params/features"].shape[-1]
-        width = objective.network.decoder[-1][0]
-        found |= {"params/features": (n, given), "params/features.weight": (given, width), "params/features.bias": (given,)}
-    return found
+    model.take(arrays)
