@@ -12,6 +12,7 @@ from bayesdl.recommend.codes import UserPosterior
 from bayesdl.recommend.ease import EASE
 from bayesdl.recommend.evaluation import Evaluation, evaluate
 from bayesdl.recommend.popularity import Popularity
+from bayesdl.recommend.program import programs
 from bayesdl.recommend.recommendations import Recommendations
 from bayesdl.recommend.saved import load
 from bayesdl.recommend.split import HeldOut, Split, strong_split
@@ -32,5 +33,6 @@ __all__ = [
     "UserPosterior",
     "evaluate",
     "load",
+    "programs",
     "strong_split",
 ]
