@@ -34,6 +34,7 @@ from inference.result import Draws
 
 SCHEMA = 1
 KEYS = ("schema", "model", "engine", "frame", "info", "seed", "layout", "draws", "data_hash", "versions")
+LOADERS = {"bayesdl": "bayesdl.load", "bayesdl-recommender": "bayesdl.recommend.load"}  # by format
 LIBRARIES = ("bayesdl", "jax", "numpyro", "numpy")
 
 
@@ -156,7 +157,9 @@ def read(
         with zipfile.ZipFile(path) as archive:
             manifest = json.loads(archive.read("manifest.json"))
             if manifest.get("format") != kind:
-                raise BundleError(f"{path} is not a {kind} bundle: expected a file written by {by}.")
+                reader = LOADERS.get(manifest.get("format"))
+                cure = f"{reader} reads it" if reader else f"expected a file written by {by}"
+                raise BundleError(f"{path} is not a {kind} bundle: {cure}.")
             if manifest["schema"] > SCHEMA:
                 raise BundleError(
                     f"{path} has schema {manifest['schema']} and this bayesdl reads up to {SCHEMA}: upgrade bayesdl "

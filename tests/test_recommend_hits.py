@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import scipy.sparse
 from jax.tree_util import Partial
+from sklearn.base import clone
 
 from bayesdl.recommend import EASE, Blend, HeldOut, MultDAE, MultVAE, Popularity, strong_split
 from bayesdl.recommend.chances import Lists, intervals_hold
@@ -203,7 +204,15 @@ def test_a_blend_is_the_product_of_its_members_laws(rows):
     np.testing.assert_allclose(pooled, product / product.sum(1, keepdims=True), rtol=1e-4)
 
 
-# labels
+# settings and labels
+
+
+def test_settings_are_those_of_scikit_learns_tools(fitted):
+    for model in (fitted, EASE(l2=3.0), Blend([EASE(), MultDAE(**QUICK)], weights=(1.0, 2.0)), Popularity()):
+        assert clone(model) == model and not hasattr(clone(model), "num_items_")
+    assert clone(fitted).set_params(latent=5).latent == 5 != fitted.latent
+    with pytest.raises(ValueError, match="EASE has no setting 'lamda': expected l2"):
+        EASE().set_params(lamda=1.0)
 
 
 def test_tables_are_read_by_label(rows):

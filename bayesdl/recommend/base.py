@@ -8,6 +8,7 @@ with a temperature T that is fitted on validation users.
 from __future__ import annotations
 
 import abc
+import dataclasses
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,15 +23,14 @@ from jax.tree_util import Partial
 from bayesdl.cells import DataError
 from bayesdl.recommend.chances import (
     DRAWS,
-    LEVEL,
     Lists,
     apart,
     draw_once,
     drawn_chances,
-    intervals_hold,
     shared,
     temperature,
     upper,
+    warn_of_chances,
 )
 from bayesdl.recommend.codes import Refinement
 from bayesdl.recommend.hits import OCTAVES
@@ -107,6 +107,22 @@ class AbstractRecommender(abc.ABC):
         Raises:
             ValueError: naming the setting.
         """
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The settings, so that `sklearn.base.clone` makes a copy that is not fitted."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.init}  # type: ignore[arg-type]
+
+    def set_params(self, **settings: Any) -> Any:
+        """Changes settings; the next fit has them.
+
+        Raises:
+            ValueError: for a name that is no setting.
+        """
+        for name, value in settings.items():
+            if name not in self.get_params():
+                raise ValueError(f"{type(self).__name__} has no setting {name!r}: expected {', '.join(self.get_params())}.")
+            setattr(self, name, value)
+        return self
 
     def save(self, path: str | Path) -> Path:
         """Writes the recommender to a file, which `bayesdl.recommend.load` reads.
@@ -368,18 +384,6 @@ def refuse_settings(k: int, candidates: int, strategy: str, level: float) -> Non
 
 def empty(k: int) -> list[np.ndarray]:
     return [np.zeros((0, k), int), np.zeros((0, k)), np.zeros((0, DRAWS, k)), np.zeros((0, DRAWS, OCTAVES))]
-
-
-def warn_of_chances(name: str, lists: list[Lists], temperature: float, expected: float) -> None:
-    """Says where hits of validation users are not what the chances say."""
-    hits, covered = sum(int(part.hits.sum()) for part in lists), intervals_hold(lists, temperature)
-    if round(expected) != hits:
-        told = f"{expected:.1f} hits of validation users are expected at the best temperature, {hits} are there"
-    elif covered.mean() + 3 * np.sqrt(LEVEL * (1 - LEVEL) / len(covered)) < LEVEL:
-        told = f"intervals of {LEVEL:.0%} hold the hits of {covered.mean():.0%} of the validation users"
-    else:
-        return
-    warnings.warn(f"{name}: {told}: its chances are doubtful.", stacklevel=4)
 
 
 def warn_of_seen(count: int) -> None:

@@ -8,6 +8,7 @@ same chances; a key for each, that they explore apart, and that errors of the dr
 from __future__ import annotations
 
 import functools
+import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -65,6 +66,18 @@ def temperature(lists: list[Lists], spread: float) -> tuple[float, float]:
         return float(np.exp(root)), float(hits)
     nearest = int(np.argmin(np.abs(found)))
     return float(np.exp(tried[nearest])), hits + found[nearest]
+
+
+def warn_of_chances(name: str, lists: list[Lists], temperature: float, expected: float) -> None:
+    """Says where hits of validation users are not what the chances say."""
+    hits, covered = sum(int(part.hits.sum()) for part in lists), intervals_hold(lists, temperature)
+    if round(expected) != hits:
+        told = f"{expected:.1f} hits of validation users are expected at the best temperature, {hits} are there"
+    elif covered.mean() + 3 * np.sqrt(LEVEL * (1 - LEVEL) / len(covered)) < LEVEL:
+        told = f"intervals of {LEVEL:.0%} hold the hits of {covered.mean():.0%} of the validation users"
+    else:
+        return
+    warnings.warn(f"{name}: {told}: its chances are doubtful.", stacklevel=4)
 
 
 def shared(key: jax.Array, users: int) -> jax.Array:
