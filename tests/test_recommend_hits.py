@@ -11,7 +11,7 @@ import scipy.sparse
 from jax.tree_util import Partial
 from sklearn.base import clone
 
-from bayesdl.recommend import EASE, Blend, HeldOut, MultDAE, MultVAE, Popularity, strong_split
+from bayesdl.recommend import EASE, Blend, HeldOut, MultDAE, MultVAE, Popularity, chances, codes, strong_split, training
 from bayesdl.recommend.chances import Lists, intervals_hold
 from bayesdl.recommend.hits import distinct, hits_law, included, shortest
 
@@ -129,6 +129,23 @@ def test_users_alike_get_the_same_chances_and_explore_apart(fitted):
         np.testing.assert_allclose(model.recommend(X[:1], k=5).draws[0], top.draws[0], rtol=1e-5)
         explored = model.recommend(X, k=5, strategy="thompson").scores
         assert not np.array_equal(explored[0], explored[1])
+
+
+def test_nothing_is_compiled_again_for_another_seed_or_number_of_users(rows):
+    def compiled():
+        return [f._cache_size() for f in (training.epoch, codes.encoded, chances.drawn_chances, included, hits_law)]
+
+    first = MultVAE(**QUICK).fit(rows)
+    for users in (1, 20, 40):
+        first.recommend(rows[:users], k=3).hits_law(4)
+    before = compiled()
+    second = MultVAE(**QUICK | {"seed": 1, "epochs": 9}, beta=0.3).fit(rows)
+    for users in (2, 7, 31, 36, 40):
+        top = second.recommend(rows[:users], k=3)
+        top.hits_law(2), top.expected_hits(3)
+    assert compiled()[0] <= before[0] + 1  # a fuller batch
+    assert compiled()[1:3] + compiled()[4:] == before[1:3] + before[4:]
+    assert compiled()[3] <= before[3] + 1
 
 
 # the temperature

@@ -13,13 +13,15 @@ exact: the chance is n p_i, of one hit at most.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 OCTAVES = 20  # S is known at the times 1, 2, 4, ..., 2^19, and log S linear in log t between
-USERS = 256  # whose laws are in memory at a time
+BLOCK = 128  # users whose laws are in memory at a time
 
 
 def distinct(p: Any) -> jax.Array:
@@ -53,10 +55,17 @@ def hits_law(chances: Any, counts: Any, n: Any) -> jax.Array:
         n: shape (users,).
     """
 
-    def of_user(given: tuple) -> jax.Array:
-        return jax.vmap(law, (0, 0, None))(*given).mean(0)
+    return jax.vmap(jax.vmap(law, (0, 0, None)))(chances, counts, n).mean(1)
 
-    return jax.lax.map(of_user, (chances, counts, n), batch_size=USERS)
+
+def by_blocks(function: Callable, chances: np.ndarray, counts: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """`included` or `hits_law` of any number of users, in blocks of one size, so that they are compiled once for each k."""
+    found = []
+    for first in range(0, max(len(n), 1), BLOCK):
+        parts = [leaf[first : first + BLOCK] for leaf in (chances, counts, n)]
+        filled = [np.pad(part, [(0, BLOCK - len(part))] + [(0, 0)] * (part.ndim - 1)) for part in parts]
+        found.append(np.asarray(function(*filled)))
+    return np.concatenate(found)[: len(n)]
 
 
 @jax.jit

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesdl.recommend.hits import hits_law, included, shortest
+from bayesdl.recommend.hits import by_blocks, hits_law, included, shortest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Recommendations:
         Args:
             n: number of next items, one for all or one for each user.
         """
-        return np.asarray(included(self.draws, self.distinct, self.following(n))).sum(2).mean(1)
+        return by_blocks(included, self.draws, self.distinct, self.following(n)).sum(2).mean(1)
 
     def hits_interval(self, n: Any = 1, level: float | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The shortest interval for how many of these items are among a user's next n, shape (users,) each.
@@ -77,7 +77,7 @@ class Recommendations:
         Args:
             n: number of next items, one for all or one for each user.
         """
-        return np.asarray(hits_law(self.draws, self.distinct, self.following(n)))
+        return by_blocks(hits_law, self.draws, self.distinct, self.following(n))
 
     def following(self, n: Any) -> np.ndarray:
         """A number of next items for each user.
