@@ -459,6 +459,14 @@ def test_bad_matrices(rows, fitted):
         assert as_rows(double).toarray()[0, 1] == 2
 
 
+@pytest.mark.parametrize("models", [{"a": 1}, [EASE()]])
+def test_what_cannot_be_evaluated(models, held):
+    with pytest.raises(TypeError, match="expected recommenders by name, or one"):
+        evaluate(models, held)
+    with pytest.raises(TypeError, match=r"held is a (dict|list), expected HeldOut"):
+        evaluate(held, models)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -496,11 +504,27 @@ def test_bad_matrices(rows, fitted):
         (lambda m, X: m.score(HeldOut(X, 0 * X, items=np.arange(ITEMS)[::-1])), "items=split.items"),
         (lambda m, X: EASE().fit(X).recommend(X, k=1, refine_steps=3), "EASE has no posterior of users"),
         (lambda m, X: m.recommend(X, k=1).expected_hits(-1), "of at least 0"),
-        (lambda m, X: m.recommend(X, k=1).expected_hits([1, 2]), "one number or 40"),
+        (lambda m, X: m.recommend(X, k=1).expected_hits([1, 2]), "one whole number or 40"),
         (lambda m, X: m.rows_from([1, 2], [3]), "a label of each"),
+        (lambda m, X: m.rows_from([1, 2], ["a", "b"]), "none of the items"),
+        (lambda m, X: m.recommend(X, k=1).hits_interval(2, level=90.0), "0 < level < 1"),
+        (lambda m, X: m.recommend(X, k=1).expected_hits(0.5), "whole number"),
+        (lambda m, X: m.recommend(X, k=1).expected_hits(None), "n=None"),
+        (lambda m, X: m.recommend(X, k=1, seed=None), "seed=None"),
+        (lambda m, X: m.calibrate(HeldOut(0 * X, X), k=ITEMS + 1), "12 candidates"),
+        (lambda m, X: evaluate(m, HeldOut(X, 0 * X)), "no user has held-out items"),
+        (lambda m, X: strong_split([1], [1], held_out=(-1, 1)), "two whole numbers"),
+        (lambda m, X: strong_split([1], [1], held_out=(0.1, 0.1)), "two whole numbers"),
+        (lambda m, X: strong_split([1], [1], share=1.0), "0 < share < 1"),
+        (lambda m, X: strong_split([1], [1], [np.nan]), "none missing"),
+        (lambda m, X: strong_split([1], [1], times=[1, 2]), "one for each of 1 events"),
+        (lambda m, X: strong_split([1], [1], times=["May"]), "times must be numbers"),
+        (lambda m, X: Blend([EASE(), EASE()], (1.0, -1.0)).fit(X), "numbers of at least 0"),
+        (lambda m, X: Blend({"a": EASE()}).fit(X), "expected a list of two"),
+        (lambda m, X: MultVAE(**QUICK).fit(X, item_features=[["red"]] * ITEMS), "get_dummies"),
         (
             lambda m, X: m.recommend(pd.DataFrame(np.ones((1, ITEMS)), columns=list("abcdefghijkl")), k=1),
-            "expected one for each",
+            "missing 0, 1, 2 and 9 others; unknown a, b, c and 9 others",
         ),
         (lambda m, X: Evaluation({"a": {"m": np.ones(2)}}).paired("a", "b"), "expected two of a"),
         (lambda m, X: Evaluation({"a": {"m": np.ones(2)}}).paired("a", "a", "n"), "expected one of m"),

@@ -22,7 +22,7 @@ from bayesdl.recommend.codes import Refinement, UserPosterior, decoded, drawer, 
 from bayesdl.recommend.likelihoods import LIKELIHOODS
 from bayesdl.recommend.network import Network
 from bayesdl.recommend.objective import PRIORS, Objective, totals
-from bayesdl.recommend.rows import CSR, Entries, blocks, entries, in_order, refuse_empty
+from bayesdl.recommend.rows import CSR, Entries, as_features, blocks, entries, in_order, refuse_empty
 from bayesdl.recommend.split import HeldOut
 from bayesdl.recommend.training import PerUser, Trained, train
 from inference.keys import named
@@ -40,14 +40,16 @@ class AbstractAutoencoder(AbstractRecommender):
         beta_: of the best epoch.
         history_: for each epoch its beta, loss and validation's score.
         best_epoch_: from 1.
+        feature_names_: columns of the items' features, where they came in a DataFrame.
     """
 
-    facts: ClassVar[tuple[str, ...]] = ("beta_", "history_", "best_epoch_")
+    facts: ClassVar[tuple[str, ...]] = ("beta_", "history_", "best_epoch_", "feature_names_")
     stochastic: ClassVar[bool]
     params_: dict
     beta_: Any
     history_: list[dict[str, float]]
     best_epoch_: int
+    feature_names_: list
 
     hidden: tuple[int, ...]
     latent: int
@@ -134,9 +136,11 @@ class AbstractAutoencoder(AbstractRecommender):
 
     def of_features(self, features: Any, key: jax.Array) -> dict[str, Any]:
         """Parameters for features of the items."""
+        self.feature_names_ = []
         if features is None:
             return {}
-        F = np.asarray(in_order(features, self.items_, 0), np.float32)
+        self.feature_names_ = getattr(features, "columns", np.zeros(0)).tolist()
+        F = as_features(in_order(features, self.items_, 0, "Expected a row for each item."), "item_features")
         if F.ndim != 2 or len(F) != self.num_items_ or not np.isfinite(F).all():
             raise DataError(
                 f"item_features has shape {F.shape}, expected finite numbers with a row for each of {self.num_items_} items."
@@ -215,8 +219,11 @@ class AbstractAutoencoder(AbstractRecommender):
         """
         if "features" not in getattr(self, "params_", {}):
             raise DataError("with_items needs a recommender that was fitted with item_features.")
-        labels = np.asarray(items)
-        F = np.asarray(in_order(item_features, labels, 0), np.float32)
+        labels = np.atleast_1d(np.asarray(items))
+        table = in_order(item_features, labels, 0, "Expected a row for each of the new items.")
+        if self.feature_names_:
+            table = in_order(table, self.feature_names_, 1, "Expected the features of the fit.")
+        F = as_features(table, "with_items")
         if F.ndim != 2 or F.shape[1] != self.params_["features"].shape[1] or len(labels) != len(F) or not np.isfinite(F).all():
             raise DataError(
                 f"with_items: features of shape {F.shape} and {len(labels)} labels; expected finite "

@@ -163,7 +163,7 @@ class AbstractRecommender(abc.ABC):
         if not hasattr(self, "num_items_"):
             raise NotFittedError(f"{type(self).__name__} is not fitted: call fit(train) first.")
         if not scipy.sparse.issparse(X) and np.ndim(X) == 1:
-            X = np.asarray(X)[None]
+            X = X.to_frame().T if hasattr(X, "to_frame") else np.asarray(X)[None]
         return as_rows(in_order(X, self.items_, 1), self.num_items_)
 
     def rows_from(self, users: Any, items: Any) -> tuple[CSR, np.ndarray]:
@@ -179,7 +179,7 @@ class AbstractRecommender(abc.ABC):
             The rows, and the users' labels in the order of their first events.
 
         Raises:
-            DataError: for columns of unequal length.
+            DataError: for columns of unequal length, or where no item is one of the fit.
         """
         import pandas as pd
 
@@ -193,6 +193,11 @@ class AbstractRecommender(abc.ABC):
         user, labels = pd.factorize(users)
         item = pd.Index(self.items_).get_indexer(pd.Index(items))
         known = item >= 0
+        if len(items) and not known.any():
+            raise DataError(
+                f"rows_from: none of the items {items[:3].tolist()}, ... is one of the fit, {self.items_[:3].tolist()}, ...; "
+                "expected rows_from(users, items) with labels as in the fit."
+            )
         if not known.all():
             warnings.warn(
                 f"{(~known).sum()} of {len(items)} events are dropped: the fit does not have their items.", stacklevel=2
@@ -208,9 +213,9 @@ class AbstractRecommender(abc.ABC):
         if not isinstance(users, HeldOut):
             raise DataError(f"Got {type(users).__name__}, expected HeldOut(fold_in, held_out).")
         if users.items is not None and not np.array_equal(users.items, self.items_):
+            theirs, ours = (f"{len(items)} items {np.asarray(items)[:3].tolist()}, ..." for items in (users.items, self.items_))
             raise DataError(
-                f"HeldOut: its items are {users.items[:3]}, ... and those of the fit {self.items_[:3]}, ...; expected the "
-                "same in the same order: give fit(..., items=split.items)."
+                f"HeldOut has {theirs} and the fit {ours}: expected the same in the same order; give fit(..., items=split.items)"
             )
         return self.rows(users.fold_in), self.rows(users.held_out)
 
@@ -238,20 +243,25 @@ class AbstractRecommender(abc.ABC):
         how, rows = self.how(refine_steps, likelihood_power), self.rows(X)
         return ((users, np.asarray(self.block_scores(part, how))[: users.stop - users.start]) for users, part in blocks(rows))
 
-    def calibrate(self, validation: HeldOut, *, refine_steps: int = 0, likelihood_power: Any = None) -> None:
-        """Fits the temperature: among the best items of validation users as many hits are expected as there are.
+    def calibrate(
+        self, validation: HeldOut, *, k: int | None = None, refine_steps: int = 0, likelihood_power: Any = None
+    ) -> Any:
+        """Fits the temperature: in the lists of validation users as many hits are expected as there are.
 
         `fit` does this for the encoder's answers; where answers are refined, or under another power, call it again with the
-        same settings.
+        same settings. Chances are then those of what these users have hidden: of the next items where it is what came last
+        (`strong_split(..., times=...)`), and too large for these where it is random. Gives the recommender itself, changed.
 
         Args:
             validation: users.
+            k: length of the lists; None for 20, or a tenth of the items where that is less.
             refine_steps: see `recommend`.
             likelihood_power: see `recommend`.
         """
         how, (fold_in, held_out) = self.how(refine_steps, likelihood_power), self.held(validation)
         fold_in, held_out = fold_in[:CALIBRATED], held_out[:CALIBRATED]
-        k = max(1, min(LIST, self.num_items_ // 10))
+        k = max(1, min(LIST, self.num_items_ // 10)) if k is None else k
+        refuse_settings(k, self.num_items_, "mean", 0.5, 0)
         lists, spread = [], 0.0
         for (users, part), (_, wanted) in zip(blocks(fold_in), blocks(held_out), strict=True):
             scores, draw = self.block_law(part, how)
@@ -263,6 +273,7 @@ class AbstractRecommender(abc.ABC):
             lists.append(Lists(draw, keys, hide, items, jnp.asarray(np.diff(wanted.indptr), jnp.float32), hits))
         self.temperature_, matched = temperature(lists, spread)
         warn_of_chances(type(self).__name__, lists, self.temperature_, matched)
+        return self
 
     def recommend(
         self,
@@ -275,7 +286,7 @@ class AbstractRecommender(abc.ABC):
         likelihood_power: float | int | None = None,
         candidates: Any = None,
         level: float = 0.9,
-        seed: int = 0,
+        seed: Any = 0,
     ) -> Recommendations:
         """The k best items of each user.
 
@@ -283,13 +294,15 @@ class AbstractRecommender(abc.ABC):
             X: users x items of any users, new ones too; a row may be empty.
             k: number of items.
             exclude_seen: whether items of the user's own row are left out.
-            strategy: "mean" ranks by the score at the posterior's mean, "thompson" by one draw of it, which explores, "ucb" by
-                the mean plus one standard deviation of the log chances.
+            strategy: "mean" ranks by the score at the posterior's mean (the order of the chances, which are means over the
+                posterior, may differ), "thompson" by one draw of it, which explores, "ucb" by the mean plus one standard
+                deviation of the log chances.
             refine_steps: steps of optimising each user's posterior from the encoder's answer, of those that have one; zero
                 takes that answer, which is too sure of users with few items.
-            likelihood_power: of the posterior behind draws and intervals; None for that of training, 1 / beta, and 1 for the
-                model's own. Another than that of training needs `refine_steps`.
-            candidates: labels of the items that may be recommended, or None for all.
+            likelihood_power: how many times each choice counts in a user's posterior; None for as often as in training,
+                1 / beta, and 1 for once, as the model has it. Another than that of training needs `refine_steps`.
+            candidates: labels of the items that may be recommended, or None for all; chances and hits are of next items among
+                these.
             level: of the intervals.
             seed: of the draws.
 
@@ -298,7 +311,7 @@ class AbstractRecommender(abc.ABC):
         """
         rows = self.rows(X)
         allowed = self.allowed(candidates)
-        refuse_settings(k, int(allowed.sum()), strategy, level)
+        refuse_settings(k, int(allowed.sum()), strategy, level, seed)
         how = self.how(refine_steps, likelihood_power)
         warn_of_unknown(self, rows)
         found: list[list] = []
@@ -332,7 +345,7 @@ class AbstractRecommender(abc.ABC):
         """
         if candidates is None:
             return np.ones(self.num_items_, bool)
-        labels = np.asarray(candidates)
+        labels = np.asarray(list(candidates))
         unknown = labels[~np.isin(labels, self.items_)]
         if len(unknown):
             raise DataError(f"candidates: {unknown[0]} is not an item of the fit, whose items are {self.items_[:3]}, ...")
@@ -365,7 +378,7 @@ class AbstractRecommender(abc.ABC):
         return float(np.nanmean(ndcg(hit, np.diff(held_out.indptr), k)))
 
 
-def refuse_settings(k: int, candidates: int, strategy: str, level: float) -> None:
+def refuse_settings(k: int, candidates: int, strategy: str, level: float, seed: Any) -> None:
     """Refuses what cannot be asked for.
 
     Raises:
@@ -378,6 +391,8 @@ def refuse_settings(k: int, candidates: int, strategy: str, level: float) -> Non
         raise DataError(f"recommend(k={k}): there are {candidates} candidates; ask for at most so many.")
     if strategy not in STRATEGIES:
         raise ValueError(f"recommend(strategy={strategy!r}): expected one of {', '.join(STRATEGIES)}.")
+    if not isinstance(seed, int | np.integer):
+        raise ValueError(f"recommend(seed={seed!r}): expected a whole number.")
     if not 0 < level < 1:
         raise ValueError(f"recommend(level={level!r}): expected a number with 0 < level < 1.")
 

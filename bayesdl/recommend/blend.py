@@ -32,7 +32,7 @@ class Blend(AbstractRecommender):
     Members whose temperature was fitted, by validation users, are weighed by chances that can be trusted.
 
     Args:
-        members: recommenders; those that are not fitted yet are fitted with it.
+        members: a list of recommenders; those that are not fitted yet are fitted with it.
         weights: one for each member, or None to choose them on validation users, the first having 1.
 
     Example:
@@ -44,7 +44,7 @@ class Blend(AbstractRecommender):
     """
 
     facts: ClassVar[tuple[str, ...]] = ("weights_",)
-    members: Sequence[AbstractRecommender]
+    members: Any
     weights: Sequence[float] | None = None
 
     weights_: tuple[float, ...] = dataclasses.field(init=False, repr=False, compare=False)
@@ -56,8 +56,11 @@ class Blend(AbstractRecommender):
             DataError: for bad values.
             ValueError: without members, or where weights are to be chosen without validation users.
         """
-        if len(self.members) < 2 or not all(isinstance(member, AbstractRecommender) for member in self.members):
-            raise ValueError(f"Blend(members={self.members!r}): expected two recommenders or more.")
+        several = isinstance(self.members, list | tuple) and len(self.members) > 1
+        if not several or not all(isinstance(member, AbstractRecommender) for member in self.members):
+            raise ValueError(f"Blend(members={self.members!r}): expected a list of two recommenders or more.")
+        if self.weights is not None and not all(0 <= w < np.inf for w in self.weights):
+            raise ValueError(f"Blend(weights={self.weights!r}): expected numbers of at least 0.")
         if self.weights is None and validation is None:
             raise ValueError("Blend: weights are chosen on validation users; give fit(train, validation=...) or weights=.")
         if self.weights is not None and len(self.weights) != len(self.members):

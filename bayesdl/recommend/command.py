@@ -31,7 +31,7 @@ MODELS: dict[str, dict[str, type]] = {
     "dae": {"dae": MultDAE},
     "ease": {"ease": EASE},
     "popularity": {"popularity": Popularity},
-    "blend": {"ease": EASE, "vae": MultVAE},
+    "blend": {"ease": EASE, "vae": MultVAE, "popularity": Popularity},
 }
 DECIDED = ("seed", "progress")  # settings that other options give
 BETAS = {"anneal": Anneal(), "per-user": PerUser()}
@@ -169,7 +169,7 @@ def told(
         "ndcg@100 above popularity": compared,
     }
     facts = [f"best epoch {model.best_epoch_} of {model.epochs}, beta {told_beta(model)}"] if isinstance(model, MultVAE) else []
-    facts += [f"weights {', '.join(f'{weight:g}' for weight in model.weights_)}"] if isinstance(model, Blend) else []
+    facts += [weights_told(model)] if isinstance(model, Blend) else []
     lines = [
         f"model   {model!r}",
         *([f"        chosen here: {', '.join(f'{k}={v}' for k, v in chosen.items())}; --set changes them"] if chosen else []),
@@ -184,6 +184,12 @@ def told(
         f"saved   {options.out}",
     ]
     return say(options, result, lines)
+
+
+def weights_told(model: Blend) -> str:
+    """The weights of the members by their names."""
+    pairs = zip(model.members, model.weights_, strict=True)
+    return "weights " + ", ".join(f"{type(member).__name__} {weight:g}" for member, weight in pairs)
 
 
 def told_beta(model: MultVAE) -> str:

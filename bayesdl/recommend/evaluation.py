@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from bayesdl.cells import DataError
 from bayesdl.recommend.base import AbstractRecommender
 from bayesdl.recommend.metrics import ndcg, ranked_hits, recall, standard_error
 from bayesdl.recommend.split import HeldOut
@@ -27,7 +28,7 @@ class Evaluation:
     values: Mapping[str, Mapping[str, np.ndarray]]
 
     def table(self) -> Any:
-        """Means and standard errors, one row for each recommender."""
+        """Means and standard errors, one row for each recommender, and the number of users that are behind them."""
         import pandas as pd
 
         rows = {
@@ -36,6 +37,7 @@ class Evaluation:
                 for metric, v in of.items()
                 for column, value in ((metric, v.mean()), (f"{metric} se", standard_error(v)))
             }
+            | {"users": len(next(iter(of.values())))}
             for name, of in self.values.items()
         }
         return pd.DataFrame.from_dict(rows, orient="index")
@@ -62,8 +64,8 @@ class Evaluation:
 
 
 def evaluate(
-    models: Mapping[str, AbstractRecommender] | AbstractRecommender,
-    held: HeldOut,
+    models: Any,
+    held: Any,
     *,
     refine_steps: int = 0,
     likelihood_power: Any = None,
@@ -71,10 +73,14 @@ def evaluate(
     """NDCG@100, Recall@20 and Recall@50 of held-out items, those that were shown left out of the ranking.
 
     Args:
-        models: recommenders by name, or one.
+        models: a dictionary of fitted recommenders by name, or one.
         held: users to judge on; those without held-out items are left out.
         refine_steps: as in `recommend`, of those that have posteriors of users to refine.
         likelihood_power: as in `recommend`, likewise.
+
+    Raises:
+        TypeError: for other kinds of arguments.
+        DataError: where nothing is held out, or the items are not those of the fit.
 
     Example:
         >>> import numpy as np
@@ -83,7 +89,12 @@ def evaluate(
         >>> evaluate(model, HeldOut(np.array([[0, 1, 0]]), np.array([[1, 0, 0]]))).values["Popularity"]["ndcg@100"]
         array([1.])
     """
+    if not isinstance(held, HeldOut):
+        raise TypeError(f"evaluate(models, held): held is a {type(held).__name__}, expected HeldOut, such as split.test.")
     named = models if isinstance(models, Mapping) else {type(models).__name__: models}
+    other = next((model for model in named.values() if not isinstance(model, AbstractRecommender)), None)
+    if other is not None:
+        raise TypeError(f"evaluate(models, held): models has a {type(other).__name__}, expected recommenders by name, or one.")
     return Evaluation({name: of_users(model, held, refine_steps, likelihood_power) for name, model in named.items()})
 
 
@@ -96,5 +107,7 @@ def of_users(model: AbstractRecommender, held: HeldOut, refine_steps: int, likel
     hit = np.concatenate([ranked_hits(scores, fold_in[users], held_out[users], deepest) for users, scores in blocks])
     sizes = np.diff(held_out.indptr)
     kept = sizes > 0
+    if not kept.any():
+        raise DataError("evaluate: no user has held-out items to be found; see `share` and `min_items` of strong_split.")
     functions = {"ndcg": ndcg, "recall": recall}
     return {f"{name}@{k}": functions[name](hit[kept], sizes[kept], k) for name, k in METRICS}

@@ -7,8 +7,8 @@ the first n where it rings before the n-th does. The time of that is taken as kn
     S(t) = sum_i 1 - exp(-t p_i) = n      over all items that may come.
 
 Then S(2 t) - S(t) is the variance of how many have rung, and that there are n in all makes the number of hits less variable
-than that of independent items: what rang beside the list is taken as binomial, with its mean and variance. For n <= 1 all is
-exact: the chance is n p_i, of one hit at most.
+than that of independent items: what rang beside the list is taken as binomial, with its mean and variance, and the law of hits
+is tilted to the mean that the chances add up to. For n <= 1 all is exact: the chance is n p_i, of one hit at most.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 OCTAVES = 20  # S is known at the times 1, 2, 4, ..., 2^19, and log S linear in log t between
+NEWTON = 5  # steps from a mean that is off by two per cent
 BLOCK = 128  # users whose laws are in memory at a time
 
 
@@ -95,8 +96,9 @@ def log_time(counts: Any, n: Any) -> jax.Array:
 
 
 def rung(p: Any, counts: Any, n: Any) -> jax.Array:
-    """The chance of items to be among the next n by one law, shape (k,)."""
-    return jnp.where(n <= 1, n * p, -jnp.expm1(-jnp.exp2(log_time(counts, n)) * p))
+    """The chance of items to be among the next n by one law, shape (k,); all are where n is more than ever ring."""
+    later = jnp.where(n >= counts[-1], jnp.sign(p), -jnp.expm1(-jnp.exp2(log_time(counts, n)) * p))
+    return jnp.where(n <= 1, n * p, later)
 
 
 def law(p: Any, counts: Any, n: Any) -> jax.Array:
@@ -105,7 +107,19 @@ def law(p: Any, counts: Any, n: Any) -> jax.Array:
     alone = jax.lax.scan(one_more, jnp.zeros(len(q) + 1).at[0].set(1.0), q)[0]
     weights = jnp.where(alone > 0, jnp.log(alone), -jnp.inf) + log_rest(q, counts, n)
     few = jnp.zeros(len(q) + 1).at[:2].set(jnp.stack([1 - q.sum(), q.sum()]))
-    return jnp.where(n <= 1, few, jax.nn.softmax(weights))
+    return jnp.where(n <= 1, few, tilted(weights, q.sum()))
+
+
+def tilted(weights: Any, mean: Any) -> jax.Array:
+    """The law in proportion to exp(weights + c h) with this mean; Newton's method for c."""
+    h = jnp.arange(float(len(weights)))
+
+    def step(i: Any, c: jax.Array) -> jax.Array:
+        law = jax.nn.softmax(weights + c * h)
+        got = (law * h).sum()
+        return c + (mean - got) / jnp.maximum((law * (h - got) ** 2).sum(), 1e-2)
+
+    return jax.nn.softmax(weights + jax.lax.fori_loop(0, NEWTON, step, jnp.zeros(())) * h)
 
 
 def one_more(law: jax.Array, q: jax.Array) -> tuple[jax.Array, None]:

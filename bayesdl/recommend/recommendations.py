@@ -67,8 +67,14 @@ class Recommendations:
         Args:
             n: number of next items, one for all or one for each user.
             level: of the interval, None for that of `recommend`.
+
+        Raises:
+            ValueError: for a level that is no probability.
         """
-        low, high = shortest(self.hits_law(n), self.level if level is None else level)
+        level = self.level if level is None else level
+        if not 0 < level < 1:
+            raise ValueError(f"hits_interval(level={level!r}): expected a number with 0 < level < 1.")
+        low, high = shortest(self.hits_law(n), level)
         return np.asarray(low), np.asarray(high)
 
     def hits_law(self, n: Any = 1) -> np.ndarray:
@@ -83,14 +89,15 @@ class Recommendations:
         """A number of next items for each user.
 
         Raises:
-            ValueError: for numbers below zero, or not one for all or for each user.
+            ValueError: for numbers that are not whole or below zero, or not one for all or for each user.
         """
-        n = np.asarray(n, np.float32)
-        if n.shape not in ((), (len(self.items),)) or not (n >= 0).all():
+        given = np.asarray(n)
+        known = given.dtype.kind in "iuf" and given.shape in ((), (len(self.items),))
+        if not known or not (given >= 0).all() or not (given == np.floor(given)).all():
             raise ValueError(
-                f"n={n}: expected how many items a user chooses next, one number or {len(self.items)}, of at least 0."
+                f"n={n!r}: expected how many items a user chooses next, one whole number or {len(self.items)}, of at least 0."
             )
-        return np.broadcast_to(n, len(self.items))
+        return np.broadcast_to(given.astype(np.float32), len(self.items))
 
     def to_pandas(self) -> Any:
         """One row for each user and rank."""

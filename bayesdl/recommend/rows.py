@@ -16,6 +16,7 @@ import scipy.sparse
 from bayesdl.cells import DataError
 
 CSR = Any  # a scipy.sparse.csr_array, whose shape type checkers do not know
+ROWS = "Expected a column for each item; rows_from makes rows of a table of events."
 SMALLEST = 256  # entries of a padded batch
 BLOCK = 500  # users whose scores are in memory at a time
 SIZES = (1, 32, BLOCK)  # of blocks, each compiled once
@@ -51,7 +52,8 @@ def as_rows(X: Any, num_items: int | None = None) -> CSR:
         X = np.asarray(X)
         if X.dtype.kind not in "bifu" or X.ndim != 2:
             raise DataError(
-                f"Got {X.dtype} of shape {X.shape}, expected users x items as a scipy.sparse matrix, or numbers with two axes."
+                f"Got {X.dtype} of shape {X.shape}, expected users x items as a scipy.sparse matrix, or numbers with two axes. "
+                "A table of events becomes rows by strong_split, or by rows_from of a fitted recommender."
             )
     rows: Any = scipy.sparse.csr_array(X).astype(np.float32)
     refuse_bad_values(rows)
@@ -65,13 +67,14 @@ def as_rows(X: Any, num_items: int | None = None) -> CSR:
     return rows
 
 
-def in_order(table: Any, labels: Any, axis: int) -> Any:
+def in_order(table: Any, labels: Any, axis: int, advice: str = ROWS) -> Any:
     """A DataFrame with its rows (axis 0) or columns (axis 1) in the order of these labels; other data as they are.
 
     Args:
         table: labelled, or any other data; a DataFrame whose labels count from 0 and are not these is taken by position.
         labels: of the items, shape (items,).
         axis: where the items are.
+        advice: the end of the error.
 
     Raises:
         DataError: for labels that are not those of the items.
@@ -84,11 +87,30 @@ def in_order(table: Any, labels: Any, axis: int) -> Any:
         return table.iloc[:, at] if axis else table.iloc[at]
     if np.array_equal(names, np.arange(len(names))):
         return table
+    known, given = set(np.asarray(labels).tolist()), set(names.tolist())
+    lacks, more = ([name for name in one if name not in other] for one, other in ((labels, given), (names, known)))
     where = "columns" if axis else "index"
     raise DataError(
-        f"The DataFrame has {len(names)} {where} {list(names[:3])}, ..., expected one for each of {len(labels)} items "
-        f"{list(labels[:3])}, ...; X.reindex({where}=model.items_, fill_value=0) gives them."
+        f"The {where} of the DataFrame are not those of the fit: missing {told(lacks)}; unknown {told(more)}. {advice}"
     )
+
+
+def told(labels: list) -> str:
+    """The first of some labels in words."""
+    more = f" and {len(labels) - 3} others" if len(labels) > 3 else ""
+    return (", ".join(map(str, labels[:3])) or "none") + more
+
+
+def as_features(F: Any, name: str) -> np.ndarray:
+    """Features of items as an array.
+
+    Raises:
+        DataError: for values that are not numbers.
+    """
+    try:
+        return np.asarray(F, np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name}: expected numbers ({error}); pandas.get_dummies makes them of categories.") from None
 
 
 def chosen(user: Any, item: Any, shape: tuple[int, int]) -> CSR:

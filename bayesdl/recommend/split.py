@@ -85,9 +85,10 @@ def strong_split(
     items: Any,
     ratings: Any = None,
     *,
+    times: Any = None,
     threshold: float = THRESHOLD,
     min_items: int = MIN_ITEMS,
-    held_out: tuple[int, int] = (500, 500),
+    held_out: Any = (500, 500),
     share: float = 0.2,
     seed: int = 98765,
 ) -> Split:
@@ -97,14 +98,17 @@ def strong_split(
         users: label of the user of each event, shape (events,).
         items: label of its item.
         ratings: its rating, or None where every event counts.
+        times: its time, numbers or dates: then the last items of a held-out user are hidden, not random ones as in the paper.
+            Chances and hits, which are calibrated to what is hidden, are of the next items only so: random ones are easier.
         threshold: ratings above it count.
         min_items: users with fewer items are left out.
-        held_out: numbers of validation and of test users.
-        share: of a held-out user's items that is hidden, where there are five or more.
+        held_out: numbers of validation and of test users, a pair.
+        share: of a held-out user's items that is hidden, where there are five or more; of users with fewer, nothing is.
         seed: of the permutation of users, and of what is hidden.
 
     Raises:
-        DataError: for columns of unequal length, or too few users.
+        DataError: for columns of unequal length or with missing values, or too few users.
+        ValueError: for other settings that have no meaning.
 
     Example:
         >>> import numpy as np
@@ -112,6 +116,7 @@ def strong_split(
         >>> strong_split(users, items, held_out=(5, 5)).train.shape
         (20, 6)
     """
+    refuse_shares(held_out, share)
     users, items = np.asarray(users), np.asarray(items)
     if users.shape != items.shape or users.ndim != 1 or (ratings is not None and np.shape(ratings) != users.shape):
         raise DataError(
@@ -123,15 +128,16 @@ def strong_split(
         missing = np.array([label is None or label != label for label in labels.tolist()])
         if missing.any():
             raise DataError(f"strong_split: {name}[{int(missing.argmax())}] is missing; leave such events out.")
-    kept = np.ones(len(users), bool) if ratings is None else np.asarray(ratings) > threshold
-    order = np.lexsort((items[kept], users[kept]))
-    users, items = users[kept][order], items[kept][order]
+    kept = np.ones(len(users), bool) if ratings is None else numbers(ratings, "ratings") > threshold
+    when = np.zeros(len(users)) if times is None else moments(times, len(users))
+    order = np.lexsort((when[kept], items[kept], users[kept]))
+    users, items, when = users[kept][order], items[kept][order], when[kept][order]
     repeated = np.zeros(len(users), bool)
     repeated[1:] = (users[1:] == users[:-1]) & (items[1:] == items[:-1])
-    users, items = users[~repeated], items[~repeated]
+    users, items, when = users[~repeated], items[~repeated], when[~repeated]
     everyone, index, counts = np.unique(users, return_inverse=True, return_counts=True)
     enough = counts[index] >= min_items
-    users, items = users[enough], items[enough]
+    users, items, when = users[enough], items[enough], when[enough]
     names = np.unique(users)
     left_out = len(everyone) - len(names)
     if len(names) <= sum(held_out):
@@ -149,8 +155,48 @@ def strong_split(
         here = np.isin(users, group)
         known = here & np.isin(items, columns)
         dropped += int(here.sum() - known.sum())
-        parts.append(hidden_share(users[known], items[known], group, columns, share, seed))
+        last = None if times is None else when[known]
+        parts.append(hidden_share(users[known], items[known], last, group, columns, share, seed))
     return Split(train, parts[0], parts[1], names[:first], columns, dropped, left_out)
+
+
+def refuse_shares(held_out: Any, share: float) -> None:
+    """Refuses what cannot be held out.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    counts = list(held_out) if np.ndim(held_out) == 1 else []
+    if len(counts) != 2 or not all(isinstance(n, int | np.integer) and n >= 0 for n in counts):
+        raise ValueError(f"strong_split(held_out={held_out!r}): expected two whole numbers, of validation and of test users.")
+    if not 0 < share < 1:
+        raise ValueError(f"strong_split(share={share!r}): expected a number with 0 < share < 1.")
+
+
+def numbers(values: Any, name: str) -> np.ndarray:
+    """A column of numbers, none missing.
+
+    Raises:
+        DataError: for text or missing values.
+    """
+    found = np.asarray(values)
+    if found.dtype.kind not in "biuf" or np.isnan(found).any():
+        raise DataError(f"strong_split: {name} must be numbers, none missing; got {found.dtype} {found[:3]}, ...")
+    return found
+
+
+def moments(times: Any, count: int) -> np.ndarray:
+    """Times that can be sorted, one for each event, none missing.
+
+    Raises:
+        DataError: for another shape, text or missing values.
+    """
+    found = np.asarray(times)
+    if found.dtype.kind == "M" and not np.isnat(found).any():
+        found = found.astype("datetime64[us]").astype(np.int64)
+    if found.shape != (count,):
+        raise DataError(f"strong_split: times have shape {found.shape}, expected one for each of {count} events.")
+    return numbers(found, "times")
 
 
 def first_seen(labels: np.ndarray) -> np.ndarray:
@@ -174,14 +220,16 @@ def places(labels: np.ndarray, among: np.ndarray) -> np.ndarray:
 
 
 def hidden_share(
-    users: np.ndarray, items: np.ndarray, rows: np.ndarray, columns: np.ndarray, share: float, seed: int
+    users: np.ndarray, items: np.ndarray, when: Any, rows: np.ndarray, columns: np.ndarray, share: float, seed: int
 ) -> HeldOut:
-    """Hides a share of the items of each user; users in ascending order, and items within them."""
+    """Hides a share of each user's items, the last ones or random ones; users in ascending order, and items within them."""
     rng = np.random.RandomState(seed)
     hidden = np.zeros(len(users), bool)
     starts = np.flatnonzero(np.append(True, users[1:] != users[:-1])) if len(users) else np.zeros(0, int)
     for first, n in zip(starts, np.diff(starts, append=len(users)), strict=True):
         if n >= 5:
-            hidden[first + rng.choice(n, size=int(share * n), replace=False)] = True
+            size = int(share * n)
+            drawn = rng.choice(n, size=size, replace=False) if when is None else np.argsort(when[first : first + n])[n - size :]
+            hidden[first + drawn] = True
     shown, kept_back = (matrix(users[part], items[part], rows, columns) for part in (~hidden, hidden))
     return HeldOut(shown, kept_back, rows, columns)
