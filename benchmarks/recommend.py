@@ -28,6 +28,7 @@ import numpy as np
 import scipy.sparse
 
 from bayesdl.recommend import EASE, Anneal, Blend, HeldOut, MultDAE, MultVAE, PerUser, Popularity, evaluate
+from bayesdl.recommend.hits import between_quantiles
 from bayesdl.recommend.metrics import ndcg, ranked_hits, standard_error
 from benchmarks.reference_data import movielens
 from benchmarks.report import run_parts
@@ -166,8 +167,7 @@ def hits(model: Any, test: HeldOut, refine_steps: int) -> dict[str, float]:
         actual = held.toarray()[users[:, None], top.items].sum(1).astype(int)
         law, (low, high) = top.hits_law(n), top.hits_interval(n)
         below = np.pad(np.cumsum(law, axis=1), ((0, 0), (1, 0)))
-        at, after = below[users, actual], below[users, actual + 1]
-        exact = np.clip((np.minimum(after, 0.95) - np.maximum(at, 0.05)) / (after - at), 0, 1)
+        exact = between_quantiles(law, 0.9)[users, actual]
         found |= {
             f"expected over actual hits, {name}": float(top.expected_hits(n).sum() / actual.sum()),
             f"coverage of the 90 % interval, {name}": float(((low <= actual) & (actual <= high)).mean()),

@@ -22,7 +22,7 @@ from bayesdl.recommend.codes import Refinement, UserPosterior, decoded, drawer, 
 from bayesdl.recommend.likelihoods import LIKELIHOODS
 from bayesdl.recommend.network import Network
 from bayesdl.recommend.objective import PRIORS, Objective, totals
-from bayesdl.recommend.rows import CSR, Entries, as_features, blocks, entries, in_order, refuse_empty
+from bayesdl.recommend.rows import CSR, Entries, as_features, blocks, entries, in_order
 from bayesdl.recommend.split import HeldOut
 from bayesdl.recommend.training import PerUser, Trained, train
 from inference.keys import named
@@ -109,8 +109,6 @@ class AbstractAutoencoder(AbstractRecommender):
             DataError: for bad values, or a matrix without entries.
         """
         rows = self.begin(train, validation, items)
-        if validation is not None:
-            refuse_empty(self.held(validation)[1], "validation.held_out")
         if self.likelihood in ("bernoulli", "gaussian") and (rows.data != 1).any():
             raise DataError(f"likelihood={self.likelihood!r} takes ones for items chosen; got counts: use 'poisson', or X > 0.")
         key = jax.random.key(self.seed)
@@ -122,9 +120,7 @@ class AbstractAutoencoder(AbstractRecommender):
         found = self.trained(rows, params, validation, named(key, "training"))
         self.params_, self.beta_ = jax.tree.map(np.asarray, found.params), found.beta
         self.history_, self.best_epoch_ = found.history, found.epoch
-        if validation is not None:
-            self.calibrate(validation)
-        return self
+        return self.finish(validation)
 
     def base_rates(self, rows: CSR) -> dict[str, Any]:
         """Biases of the last layer at the start: the items' own rates, of likelihoods that have a level to find."""
@@ -152,10 +148,13 @@ class AbstractAutoencoder(AbstractRecommender):
     def trained(self, rows: CSR, params: dict, validation: HeldOut | None, key: jax.Array) -> Trained:
         """The parameters that training finds."""
 
+        trial = copy.copy(self)  # nothing of a fit that is interrupted stays
+        trial.temperature_ = 1.0
+        shown, hidden = (None, None) if validation is None else trial.held(validation)
+
         def score(params: dict) -> float:
-            trial = copy.copy(self)  # nothing of a fit that is interrupted stays
             trial.params_ = params
-            return trial.score(validation)  # type: ignore[arg-type]
+            return trial.score_rows(shown, hidden)
 
         return train(
             self.objective(),

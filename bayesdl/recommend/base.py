@@ -21,19 +21,17 @@ import scipy.sparse
 from jax.tree_util import Partial
 
 from bayesdl.cells import DataError
+from bayesdl.recommend.asked import empty, refuse_settings, warn_of_seen, warn_of_unknown
 from bayesdl.recommend.chances import (
-    DRAWS,
     Lists,
     apart,
     draw_once,
     drawn_chances,
-    shared,
     temperature,
     upper,
     warn_of_chances,
 )
 from bayesdl.recommend.codes import Refinement
-from bayesdl.recommend.hits import OCTAVES
 from bayesdl.recommend.metrics import hits as hits_of
 from bayesdl.recommend.metrics import ndcg, ranked, ranked_hits
 from bayesdl.recommend.recommendations import Recommendations
@@ -43,7 +41,6 @@ from inference.keys import named
 
 CALIBRATED = 1000  # validation users that fit the temperature
 LIST = 20  # length of the lists whose hits it matches
-STRATEGIES = ("mean", "thompson", "ucb")
 
 
 class NotFittedError(ValueError):
@@ -113,16 +110,28 @@ class AbstractRecommender(abc.ABC):
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.init}  # type: ignore[arg-type]
 
     def set_params(self, **settings: Any) -> Any:
-        """Changes settings; the next fit has them.
+        """Changes settings and forgets the fit, which was with others.
 
         Raises:
-            ValueError: for a name that is no setting.
+            ValueError: for a name that is no setting; nothing is changed then.
         """
-        for name, value in settings.items():
+        for name in settings:
             if name not in self.get_params():
                 raise ValueError(f"{type(self).__name__} has no setting {name!r}: expected {', '.join(self.get_params())}.")
+        self.forget()
+        for name, value in settings.items():
             setattr(self, name, value)
         return self
+
+    def forget(self) -> None:
+        """Removes all that a fit found."""
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether a fit came to its end."""
+        return hasattr(self, "temperature_")
 
     def save(self, path: str | Path) -> Path:
         """Writes the recommender to a file, which `bayesdl.recommend.load` reads.
@@ -141,7 +150,8 @@ class AbstractRecommender(abc.ABC):
         """The rows of a fit, and the items are remembered: their labels are those given, a DataFrame's, or validation's.
 
         Raises:
-            DataError: for bad values, a matrix without entries, or where there is not a label for each item.
+            DataError: for bad values, a matrix without entries, or where there is not a label for each item; an earlier fit
+                stays then.
         """
         self.check()
         if validation is not None and not isinstance(validation, HeldOut):
@@ -150,17 +160,29 @@ class AbstractRecommender(abc.ABC):
             items = getattr(train, "columns", None if validation is None else validation.items)
         rows = as_rows(train if items is None else in_order(train, items, 1))
         refuse_empty(rows)
+        if validation is not None:
+            refuse_empty(as_rows(validation.held_out), "validation.held_out")
         labels = np.arange(rows.shape[1]) if items is None else np.asarray(items)
         if labels.shape != (rows.shape[1],):
             raise DataError(f"items has shape {labels.shape}, expected one label for each of {rows.shape[1]} columns.")
         if len(np.unique(labels)) < len(labels):
             raise DataError("items: two columns have one label; give each its own.")
-        self.num_items_, self.items_, self.temperature_ = rows.shape[1], labels, 1.0
+        self.forget()
+        self.num_items_, self.items_ = rows.shape[1], labels
         return rows
+
+    def finish(self, validation: HeldOut | None) -> Any:
+        """Ends a fit with the temperature, from validation users or one."""
+        self.temperature_ = 1.0
+        try:
+            return self if validation is None else self.calibrate(validation)
+        except BaseException:
+            del self.temperature_  # it is not fitted
+            raise
 
     def rows(self, X: Any) -> CSR:
         """Users' rows, checked against the fit; one row may be given alone, and a DataFrame's columns are found by label."""
-        if not hasattr(self, "num_items_"):
+        if not self.fitted:
             raise NotFittedError(f"{type(self).__name__} is not fitted: call fit(train) first.")
         if not scipy.sparse.issparse(X) and np.ndim(X) == 1:
             X = X.to_frame().T if hasattr(X, "to_frame") else np.asarray(X)[None]
@@ -183,13 +205,16 @@ class AbstractRecommender(abc.ABC):
         """
         import pandas as pd
 
-        if not hasattr(self, "num_items_"):
+        if not self.fitted:
             raise NotFittedError(f"{type(self).__name__} is not fitted: call fit(train) first.")
         users, items = np.asarray(users), np.asarray(items)
         if users.ndim != 1 or users.shape != items.shape:
             raise DataError(
                 f"rows_from: users have shape {users.shape}, items {items.shape}; expected a label of each for every event."
             )
+        missing = np.flatnonzero(pd.isna(users))
+        if len(missing):
+            raise DataError(f"rows_from: users[{missing[0]}] is missing; leave such events out.")
         user, labels = pd.factorize(users)
         item = pd.Index(self.items_).get_indexer(pd.Index(items))
         known = item >= 0
@@ -215,7 +240,7 @@ class AbstractRecommender(abc.ABC):
         if users.items is not None and not np.array_equal(users.items, self.items_):
             theirs, ours = (f"{len(items)} items {np.asarray(items)[:3].tolist()}, ..." for items in (users.items, self.items_))
             raise DataError(
-                f"HeldOut has {theirs} and the fit {ours}: expected the same in the same order; give fit(..., items=split.items)"
+                f"HeldOut has {theirs} and the fit {ours}: expected the same in the same order; use items=split.items in fit."
             )
         return self.rows(users.fold_in), self.rows(users.held_out)
 
@@ -259,7 +284,9 @@ class AbstractRecommender(abc.ABC):
             likelihood_power: see `recommend`.
         """
         how, (fold_in, held_out) = self.how(refine_steps, likelihood_power), self.held(validation)
-        fold_in, held_out = fold_in[:CALIBRATED], held_out[:CALIBRATED]
+        refuse_empty(held_out, "validation.held_out")
+        some = np.random.default_rng(0).permutation(np.flatnonzero(np.diff(held_out.indptr)))[:CALIBRATED]
+        fold_in, held_out = fold_in[np.sort(some)], held_out[np.sort(some)]
         k = max(1, min(LIST, self.num_items_ // 10)) if k is None else k
         refuse_settings(k, self.num_items_, "mean", 0.5, 0)
         lists, spread = [], 0.0
@@ -313,7 +340,8 @@ class AbstractRecommender(abc.ABC):
         allowed = self.allowed(candidates)
         refuse_settings(k, int(allowed.sum()), strategy, level, seed)
         how = self.how(refine_steps, likelihood_power)
-        warn_of_unknown(self, rows)
+        if self.needs_items:
+            warn_of_unknown(type(self).__name__, rows)
         found: list[list] = []
         for users, part in blocks(rows):
             blocked = masked(part, allowed, exclude_seen)
@@ -329,7 +357,7 @@ class AbstractRecommender(abc.ABC):
     ) -> tuple[Any, ...]:
         """Items and scores of a block, shape (b, k), and `drawn_chances` of the items."""
         ranking, draw = self.block_law(rows, how)
-        hide, alike = jnp.asarray(blocked), shared(named(key, "chances"), len(blocked))
+        hide, alike = jnp.asarray(blocked), named(key, "chances")[None]
         if strategy == "thompson":
             ranking = draw_once(draw, apart(named(key, strategy), first, len(blocked)))
         elif strategy == "ucb":
@@ -372,48 +400,19 @@ class AbstractRecommender(abc.ABC):
         return self.items_[order], cosine[order]
 
     def score(self, held: HeldOut, k: int = 100) -> float:
-        """Mean NDCG@k of held-out items."""
-        fold_in, held_out = self.held(held)
-        hit = np.concatenate([ranked_hits(f, fold_in[users], held_out[users], k) for users, f in self.scores(fold_in)])
-        return float(np.nanmean(ndcg(hit, np.diff(held_out.indptr), k)))
+        """Mean NDCG@k of held-out items.
 
+        Raises:
+            DataError: where nothing is held out.
+        """
+        return self.score_rows(*self.held(held), k)
 
-def refuse_settings(k: int, candidates: int, strategy: str, level: float, seed: Any) -> None:
-    """Refuses what cannot be asked for.
-
-    Raises:
-        DataError: for k above the number of candidates.
-        ValueError: for other settings.
-    """
-    if not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1:
-        raise ValueError(f"recommend(k={k!r}): expected a whole number of at least 1.")
-    if k > candidates:
-        raise DataError(f"recommend(k={k}): there are {candidates} candidates; ask for at most so many.")
-    if strategy not in STRATEGIES:
-        raise ValueError(f"recommend(strategy={strategy!r}): expected one of {', '.join(STRATEGIES)}.")
-    if not isinstance(seed, int | np.integer):
-        raise ValueError(f"recommend(seed={seed!r}): expected a whole number.")
-    if not 0 < level < 1:
-        raise ValueError(f"recommend(level={level!r}): expected a number with 0 < level < 1.")
-
-
-def empty(k: int) -> list[np.ndarray]:
-    return [np.zeros((0, k), int), np.zeros((0, k)), np.zeros((0, DRAWS, k)), np.zeros((0, DRAWS, OCTAVES))]
-
-
-def warn_of_seen(count: int) -> None:
-    """Says that some users get fewer items than asked for."""
-    if count:
-        told = f"{count} users have fewer unseen candidates than k: the rest of their rows holds no items, see `filled`."
-        warnings.warn(told, stacklevel=3)
-
-
-def warn_of_unknown(model: AbstractRecommender, rows: CSR) -> None:
-    """Says that some users' items come in no order that means anything."""
-    count = int((np.diff(rows.indptr) == 0).sum())
-    if model.needs_items and count:
-        warnings.warn(
-            f"{count} users have no items: {type(model).__name__} knows nothing of them and takes the first columns; blend "
-            "it with Popularity.",
-            stacklevel=3,
-        )
+    def score_rows(self, fold_in: CSR, held_out: CSR, k: int = 100) -> float:
+        """The same of rows that are checked."""
+        refuse_empty(held_out, "held_out")
+        how, values = Refinement(), []
+        for users, part in blocks(fold_in):
+            scores = np.asarray(self.block_scores(part, how))[: users.stop - users.start]
+            hit = ranked_hits(scores, fold_in[users], held_out[users], k)
+            values.append(ndcg(hit, np.diff(held_out[users].indptr), k))
+        return float(np.nanmean(np.concatenate(values)))

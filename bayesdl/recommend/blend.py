@@ -7,6 +7,7 @@ Reference: Genest and Zidek (1986), Combining probability distributions, Statist
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -22,7 +23,8 @@ from bayesdl.recommend.metrics import ndcg, ranked_hits
 from bayesdl.recommend.rows import CSR, blocks
 from bayesdl.recommend.split import HeldOut
 
-GRID = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # weights that are tried beside the first one's 1
+GRID = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # weights that are tried beside the best member's 1
+SWEEPS = 2  # over the other members
 
 
 @dataclasses.dataclass
@@ -32,8 +34,12 @@ class Blend(AbstractRecommender):
     Members whose temperature was fitted, by validation users, are weighed by chances that can be trusted.
 
     Args:
-        members: a list of recommenders; those that are not fitted yet are fitted with it.
-        weights: one for each member, or None to choose them on validation users, the first having 1.
+        members: a list of recommenders. Those that are fitted are taken as they are, of others a copy is fitted.
+        weights: one for each member, or None to choose them on validation users, the best member having 1.
+
+    Attributes:
+        members_: the fitted members.
+        weights_: of the members.
 
     Example:
         >>> import numpy as np
@@ -47,7 +53,21 @@ class Blend(AbstractRecommender):
     members: Any
     weights: Sequence[float] | None = None
 
+    members_: list = dataclasses.field(init=False, repr=False, compare=False)
     weights_: tuple[float, ...] = dataclasses.field(init=False, repr=False, compare=False)
+
+    def check(self) -> None:
+        several = isinstance(self.members, list | tuple) and len(self.members) > 1
+        if not several or not all(isinstance(member, AbstractRecommender) for member in self.members):
+            raise ValueError(f"Blend(members={self.members!r}): expected a list of two recommenders or more.")
+        for member in self.members:
+            member.check()
+        if self.weights is None:
+            return
+        if len(self.weights) != len(self.members):
+            raise ValueError(f"Blend: got {len(self.weights)} weights for {len(self.members)} members.")
+        if not all(0 <= w < np.inf for w in self.weights) or not any(self.weights):
+            raise ValueError(f"Blend(weights={self.weights!r}): expected numbers of at least 0, not all of them 0.")
 
     def fit(self, train: Any, validation: HeldOut | None = None, *, items: Any = None) -> Any:
         """Fits members that are not fitted, and chooses the weights with the best NDCG@100 one after the other.
@@ -56,19 +76,12 @@ class Blend(AbstractRecommender):
             DataError: for bad values.
             ValueError: without members, or where weights are to be chosen without validation users.
         """
-        several = isinstance(self.members, list | tuple) and len(self.members) > 1
-        if not several or not all(isinstance(member, AbstractRecommender) for member in self.members):
-            raise ValueError(f"Blend(members={self.members!r}): expected a list of two recommenders or more.")
-        if self.weights is not None and not all(0 <= w < np.inf for w in self.weights):
-            raise ValueError(f"Blend(weights={self.weights!r}): expected numbers of at least 0.")
+        self.check()
         if self.weights is None and validation is None:
             raise ValueError("Blend: weights are chosen on validation users; give fit(train, validation=...) or weights=.")
-        if self.weights is not None and len(self.weights) != len(self.members):
-            raise ValueError(f"Blend: got {len(self.weights)} weights for {len(self.members)} members.")
         rows = self.begin(train, validation, self.labels() if items is None else items)
-        for member in self.members:
-            if not hasattr(member, "num_items_"):
-                member.fit(rows, validation, items=self.items_)
+        self.members_ = [m if m.fitted else copy.copy(m).fit(rows, validation, items=self.items_) for m in self.members]
+        for member in self.members_:
             if member.num_items_ != rows.shape[1]:
                 raise DataError(f"A member was fitted to {member.num_items_} items, and these rows have {rows.shape[1]}.")
             if not np.array_equal(member.items_, self.items_):
@@ -77,23 +90,23 @@ class Blend(AbstractRecommender):
                     "...: give all the same items=."
                 )
         self.weights_ = tuple(map(float, self.weights)) if self.weights is not None else self.chosen(validation)
-        if validation is not None:
-            self.calibrate(validation)
-        return self
+        return self.finish(validation)
 
     def labels(self) -> Any:
         """Those of a member that is fitted already, or None."""
-        return next((member.items_ for member in self.members if hasattr(member, "items_")), None)
+        return next((member.items_ for member in self.members if member.fitted), None)
 
     @property
     def refines(self) -> bool:
         return any(member.refines for member in self.members)
 
     def chosen(self, validation: Any) -> tuple[float, ...]:
-        """Weights by coordinate search over `GRID`."""
-        fold_in, held_out = self.held(validation)
-        weights = [1.0] + [0.0] * (len(self.members) - 1)
-        for place in range(1, len(weights)):
+        """Weights by coordinate search over `GRID` from the best member alone."""
+        fold_in, held_out = self.members_[0].held(validation)
+        alone = np.eye(len(self.members_)).tolist()
+        best = int(np.argmax(self.totals(alone, fold_in, held_out)))
+        weights = alone[best]
+        for place in [place for place in range(len(weights)) if place != best] * SWEEPS:
             tried = [[*weights[:place], w, *weights[place + 1 :]] for w in GRID]
             weights = tried[int(np.argmax(self.totals(tried, fold_in, held_out)))]
         return tuple(weights)
@@ -102,7 +115,7 @@ class Blend(AbstractRecommender):
         """The sum over users of NDCG@100 with each of these weights, by blocks of users."""
         sums = np.zeros(len(tried))
         for users, rows in blocks(fold_in):
-            parts, count = [member.block_scores(rows, Refinement()) for member in self.members], users.stop - users.start
+            parts, count = [member.block_scores(rows, Refinement()) for member in self.members_], users.stop - users.start
             wanted = held_out[users]
             for i, weights in enumerate(tried):
                 total = self.pooled(weights, parts)[:count]
@@ -111,19 +124,19 @@ class Blend(AbstractRecommender):
 
     def pooled(self, weights: Sequence[float], scores: Sequence[Any]) -> np.ndarray:
         """Weighted sums of the members' log chances, up to a constant of each user."""
-        parts = zip(weights, self.members, scores, strict=True)
+        parts = zip(weights, self.members_, scores, strict=True)
         return np.add.reduce([w / member.temperature_ * np.asarray(member.log_weights(f)) for w, member, f in parts])
 
     def block_scores(self, rows: CSR, how: Refinement) -> Any:
-        return self.pooled(self.weights_, [member.block_scores(rows, how) for member in self.members])
+        return self.pooled(self.weights_, [member.block_scores(rows, how) for member in self.members_])
 
     def block_law(self, rows: CSR, how: Refinement) -> tuple[Any, Partial]:
-        scores, draws = zip(*[member.block_law(rows, how) for member in self.members], strict=True)
-        weights = tuple(w / member.temperature_ for w, member in zip(self.weights_, self.members, strict=True))
+        scores, draws = zip(*[member.block_law(rows, how) for member in self.members_], strict=True)
+        weights = tuple(w / member.temperature_ for w, member in zip(self.weights_, self.members_, strict=True))
         return self.pooled(self.weights_, scores), Partial(pooled_draw, draws, weights)
 
     def item_vectors(self) -> np.ndarray:
-        parts = [member.item_vectors() for member in self.members]
+        parts = [member.item_vectors() for member in self.members_]
         scaled = [w * part / max(float(np.linalg.norm(part)), 1e-12) for w, part in zip(self.weights_, parts, strict=True)]
         return np.concatenate(scaled, axis=1)
 

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from bayesdl.recommend.network import Network
-from bayesdl.recommend.objective import Objective, drawn, totals
+from bayesdl.recommend.objective import Objective, totals
 from bayesdl.recommend.rows import Entries
 
 REFINE_RATE = 0.02  # Adam's, of a user's own mean and log variance
@@ -90,8 +90,8 @@ def refined(
     optimizer = optax.adam(REFINE_RATE)
 
     def loss(code: tuple, key: jax.Array) -> jax.Array:
-        noise = jax.random.normal(key, (1, code[0].shape[1]))
-        plus, minus = (objective.bound(params, code, x, beta, sign * noise) for sign in (1.0, -1.0))
+        e = noise(key[None], code[0].shape[1])
+        plus, minus = (objective.bound(params, code, x, beta, sign * e) for sign in (1.0, -1.0))
         return -(plus + minus).sum() / 2
 
     def step(i: Any, carry: tuple) -> tuple:
@@ -102,11 +102,18 @@ def refined(
     return jax.lax.fori_loop(0, steps, step, (code, optimizer.init(code)))[0]
 
 
+def noise(keys: jax.Array, size: int) -> jax.Array:
+    """Standard normal numbers of each key, shape (keys, size)."""
+    return jax.vmap(lambda key: jax.random.normal(key, (size,)))(keys)
+
+
 @functools.cache
 def drawer(network: Network) -> Any:
     """Draws log weights, the scores, of a block of users from weights, means and log variances."""
 
     def draw(params: dict, mean: Any, log_variance: Any, keys: jax.Array) -> jax.Array:
-        return network.decode(params, jax.vmap(drawn)(keys, mean, log_variance) if network.stochastic else mean)
+        return network.decode(
+            params, mean + jnp.exp(log_variance / 2) * noise(keys, mean.shape[1]) if network.stochastic else mean
+        )
 
     return draw

@@ -188,7 +188,7 @@ def told(
 
 def weights_told(model: Blend) -> str:
     """The weights of the members by their names."""
-    pairs = zip(model.members, model.weights_, strict=True)
+    pairs = zip(model.members_, model.weights_, strict=True)
     return "weights " + ", ".join(f"{type(member).__name__} {weight:g}" for member, weight in pairs)
 
 
@@ -286,13 +286,18 @@ def recommended(model: AbstractRecommender, history: History, options: Namespace
                 refine_steps=options.refine_steps,
                 likelihood_power=options.likelihood_power,
                 level=options.level,
-                seed=options.seed + (first if options.strategy == "thompson" else 0),  # users explore apart
+                seed=apart(options.seed, first) if options.strategy == "thompson" else options.seed,
             ).to_pandas()
             parts.append(answer.assign(user=history.users[first : first + BLOCK][answer["user"].to_numpy()]))
             progress.advance(rows.shape[0])
     finally:
         progress.close()
     return pd.concat(parts, ignore_index=True)
+
+
+def apart(seed: int, first: int) -> int:
+    """A seed for the users from this one on, so that they explore apart from those before them."""
+    return int(np.random.SeedSequence([seed, first]).generate_state(1)[0] // 2)
 
 
 def notes_of(history: History, model: AbstractRecommender) -> list[str]:

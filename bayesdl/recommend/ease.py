@@ -8,7 +8,7 @@ It is the regression of a Gaussian Markov random field with precision P (Steck 2
 
 and the score of item j for a user x that does not have it has mean x'B_j and variance s_j^2 (x'P x - (x'P_j)^2 / P_jj). n is
 the number of users; 1 / P_jj - lambda is the smallest penalised sum of squares. A score predicts linearly whether the user has
-the item, so that the chance of item j to be the next is proportional to max(score_j, FLOOR)^(1 / T).
+the item, so that the chance of item j to be the next is proportional to max(score_j, FLOOR max_i score_i)^(1 / T).
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ import scipy.sparse
 from jax.tree_util import Partial
 
 from bayesdl.recommend.base import AbstractRecommender
-from bayesdl.recommend.codes import Refinement
+from bayesdl.recommend.codes import Refinement, noise
 from bayesdl.recommend.rows import CSR
 from bayesdl.recommend.split import HeldOut
 
-FLOOR = 1e-3  # for scores that are negative or next to nothing
+FLOOR = 1e-3  # for scores that are negative or next to nothing, as a share of a user's best
+TINY = 1e-6  # for users without a positive score
 
 
 @dataclasses.dataclass
@@ -69,9 +70,7 @@ class EASE(AbstractRecommender):
         gram[np.diag_indices_from(gram)] += self.l2
         self.precision_ = inverse(gram)
         self.num_users_ = rows.shape[0]
-        if validation is not None:
-            self.calibrate(validation)
-        return self
+        return self.finish(validation)
 
     def check(self) -> None:
         if not 0 < self.l2 < np.inf:
@@ -88,18 +87,19 @@ class EASE(AbstractRecommender):
         return self.block_moments(rows)[0]
 
     def block_moments(self, rows: CSR) -> tuple[np.ndarray, np.ndarray]:
-        """Posterior means and variances of the scores, shape (b, items); variances of items that a user does not have."""
+        """Posterior means and variances of the scores, shape (b, items)."""
         seen, diagonal = rows @ self.precision_, np.diag(self.precision_)[None]
         noise = np.maximum(1 / diagonal - self.l2, 0) / self.num_users_
         whole = np.asarray(rows.multiply(seen).sum(1)).reshape(-1, 1)
         return rows.toarray() - seen / diagonal, noise * np.maximum(whole - seen**2 / diagonal, 0)  # x B without forming B
 
     def log_weights(self, scores: Any) -> Any:
-        return np.log(np.maximum(scores, FLOOR))
+        return np.log(np.maximum(scores, floor_of(scores)))
 
     def block_law(self, rows: CSR, how: Refinement) -> tuple[np.ndarray, Partial]:
         mean, variance = self.block_moments(rows)
-        return mean, Partial(log_draw, jnp.asarray(mean, jnp.float32), jnp.asarray(np.sqrt(variance), jnp.float32))
+        parts = (mean, np.sqrt(variance), floor_of(mean))
+        return mean, Partial(log_draw, *(jnp.asarray(part, jnp.float32) for part in parts))
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"precision": self.precision_}
@@ -114,10 +114,14 @@ class EASE(AbstractRecommender):
         return self.weights.T
 
 
-def log_draw(mean: Any, sd: Any, keys: jax.Array) -> jax.Array:
+def floor_of(scores: np.ndarray) -> np.ndarray:
+    """The least score that is told from nothing, shape (b, 1)."""
+    return FLOOR * np.maximum(scores.max(1, keepdims=True), TINY)
+
+
+def log_draw(mean: Any, sd: Any, floor: Any, keys: jax.Array) -> jax.Array:
     """Log weights of normal scores."""
-    noise = jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:]))(keys)
-    return jnp.log(jnp.maximum(mean + sd * noise, FLOOR))
+    return jnp.log(jnp.maximum(mean + sd * noise(keys, mean.shape[1]), floor))
 
 
 def inverse(gram: np.ndarray) -> np.ndarray:

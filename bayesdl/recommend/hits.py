@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-OCTAVES = 20  # S is known at the times 1, 2, 4, ..., 2^19, and log S linear in log t between
-NEWTON = 5  # steps from a mean that is off by two per cent
+OCTAVES = 20  # S is known at the times 1, 2, 4, ..., 2^19
+NEWTON = 5  # steps of Newton's method, from where little is lacking
 BLOCK = 128  # users whose laws are in memory at a time
 
 
@@ -59,14 +59,14 @@ def hits_law(chances: Any, counts: Any, n: Any) -> jax.Array:
     return jax.vmap(jax.vmap(law, (0, 0, None)))(chances, counts, n).mean(1)
 
 
-def by_blocks(function: Callable, chances: np.ndarray, counts: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """`included` or `hits_law` of any number of users, in blocks of one size, so that they are compiled once for each k."""
-    found = []
-    for first in range(0, max(len(n), 1), BLOCK):
-        parts = [leaf[first : first + BLOCK] for leaf in (chances, counts, n)]
+def by_blocks(function: Callable, *arrays: np.ndarray) -> Any:
+    """A function of arrays over any number of users, in blocks of one size, so that it is compiled once for each k."""
+    found, users = [], len(arrays[0])
+    for first in range(0, max(users, 1), BLOCK):
+        parts = [leaf[first : first + BLOCK] for leaf in arrays]
         filled = [np.pad(part, [(0, BLOCK - len(part))] + [(0, 0)] * (part.ndim - 1)) for part in parts]
-        found.append(np.asarray(function(*filled)))
-    return np.concatenate(found)[: len(n)]
+        found.append(jax.tree.map(np.asarray, function(*filled)))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:users], *found)
 
 
 @jax.jit
@@ -75,7 +75,7 @@ def shortest(laws: Any, level: Any) -> tuple[jax.Array, jax.Array]:
 
     Args:
         laws: chances of 0, 1, ..., shape (users, size).
-        level: of the intervals.
+        level: of the intervals, shape (users,).
     """
     size = laws.shape[1]
     below = jnp.cumsum(jnp.pad(laws, ((0, 0), (1, size))), axis=1)
@@ -85,14 +85,41 @@ def shortest(laws: Any, level: Any) -> tuple[jax.Array, jax.Array]:
         return mass.argmax(1), mass.max(1)
 
     starts, masses = jax.lax.map(of_width, jnp.arange(size))
-    width = (masses >= level - 1e-5).at[-1].set(True).argmax(0)
+    width = (masses >= level[None] - 1e-5).at[-1].set(True).argmax(0)
     low = jnp.take_along_axis(starts, width[None], axis=0)[0]
     return low, low + width
 
 
+def between_quantiles(laws: np.ndarray, level: float) -> np.ndarray:
+    """How far each number of hits is between the quantiles of the law, shape (users, k + 1); the law's mean of it is the level.
+
+    One for numbers inside, zero outside; for those that an end falls on the share which makes the level exact.
+    """
+    below = np.cumsum(laws, axis=1)
+    inside = np.minimum(below, (1 + level) / 2) - np.maximum(below - laws, (1 - level) / 2)
+    return np.clip(inside / np.maximum(laws, 1e-12), 0, 1)
+
+
+def log_rung(log_S: Any, x: Any) -> jax.Array:
+    """Log S at t = 2^x: cubic between the octaves, linear beyond the last."""
+    i = jnp.clip(jnp.floor(x), 0, OCTAVES - 2).astype(int)
+    at = log_S[jnp.clip(i + jnp.arange(-1, 3), 0, OCTAVES - 1)]
+    u, slopes = x - i, (at[2:] - at[:-2]) / 2
+    slopes = jnp.where(i == 0, jnp.stack([at[2] - at[1], slopes[1]]), slopes)
+    cubic = u * (1 - u) * ((1 - u) * slopes[0] - u * slopes[1] + (2 * u - 1) * (at[2] - at[1]))
+    return at[1] + u * (at[2] - at[1]) + jnp.where(u <= 1, cubic, 0.0)
+
+
 def log_time(counts: Any, n: Any) -> jax.Array:
-    """The base-2 logarithm of the t with S(t) = n."""
-    return jnp.interp(jnp.log(jnp.maximum(n, 1.0)), jnp.log(counts), jnp.arange(float(OCTAVES)))
+    """The base-2 logarithm of the t with S(t) = n, by secants from where log S is taken as linear between octaves."""
+    log_S, wanted = jnp.log(counts), jnp.log(jnp.maximum(n, 1.0))
+    start = jnp.interp(wanted, log_S, jnp.arange(float(OCTAVES)))
+    slope = jnp.maximum(jnp.interp(start + 0.5, jnp.arange(0.5, OCTAVES - 1), jnp.diff(log_S)), 1e-3)
+
+    def step(i: Any, x: jax.Array) -> jax.Array:
+        return x + jnp.clip((wanted - log_rung(log_S, x)) / slope, -0.5, 0.5)
+
+    return jax.lax.fori_loop(0, NEWTON, step, start)
 
 
 def rung(p: Any, counts: Any, n: Any) -> jax.Array:
@@ -132,7 +159,7 @@ def log_rest(q: Any, counts: Any, n: Any) -> jax.Array:
 
     Binomial with mean m and variance v, by the ratio of the chances of r - 1 and r,  r v / (m^2 - (m - v) (r - 1)).
     """
-    spread = jnp.exp(jnp.interp(log_time(counts, n) + 1, jnp.arange(float(OCTAVES)), jnp.log(counts))) - n
+    spread = jnp.exp(log_rung(jnp.log(counts), log_time(counts, n) + 1)) - n
     m = jnp.maximum(n - q.sum(), 1e-6)
     v = jnp.clip(spread - (q * (1 - q)).sum(), 1e-6 * m, m)
     r = n - jnp.arange(len(q))

@@ -44,17 +44,14 @@ class Popularity(AbstractRecommender):
         """
         rows = self.begin(train, validation, items)
         self.counts_ = np.asarray(rows.sum(0)).ravel().astype(np.float64)
-        if validation is not None:
-            self.calibrate(validation)
-        return self
+        return self.finish(validation)
 
     def block_scores(self, rows: CSR, how: Refinement) -> np.ndarray:
         shares = np.log(self.counts_ + PRIOR) - np.log((self.counts_ + PRIOR).sum())
         return np.repeat(shares[None].astype(np.float32), rows.shape[0], 0)
 
     def block_law(self, rows: CSR, how: Refinement) -> tuple[np.ndarray, Partial]:
-        draw = Partial(shares_draw, jnp.asarray(self.counts_ + PRIOR, jnp.float32), jnp.zeros((rows.shape[0], 1)))
-        return self.block_scores(rows, how), draw
+        return self.block_scores(rows, how), Partial(shares_draw, jnp.asarray(self.counts_ + PRIOR, jnp.float32))
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"counts": self.counts_}
@@ -69,7 +66,6 @@ class Popularity(AbstractRecommender):
         return np.zeros((self.num_items_, 0))
 
 
-def shares_draw(concentration: Any, users: Any, keys: jax.Array) -> jax.Array:
-    """Logarithms of shares, one draw for all users, as they have them in common."""
-    shares = jnp.log(jax.random.gamma(keys[0], concentration))
-    return users + jax.nn.log_softmax(shares)[None]
+def shares_draw(concentration: Any, keys: jax.Array) -> jax.Array:
+    """Logarithms of shares."""
+    return jax.vmap(lambda key: jax.nn.log_softmax(jax.random.loggamma(key, concentration)))(keys)

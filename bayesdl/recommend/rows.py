@@ -71,7 +71,8 @@ def in_order(table: Any, labels: Any, axis: int, advice: str = ROWS) -> Any:
     """A DataFrame with its rows (axis 0) or columns (axis 1) in the order of these labels; other data as they are.
 
     Args:
-        table: labelled, or any other data; a DataFrame whose labels count from 0 and are not these is taken by position.
+        table: labelled, or any other data; a DataFrame with the index that pandas gives by itself, 0, 1, ..., has no labels
+            and is taken by position.
         labels: of the items, shape (items,).
         axis: where the items are.
         advice: the end of the error.
@@ -82,11 +83,11 @@ def in_order(table: Any, labels: Any, axis: int, advice: str = ROWS) -> Any:
     if not hasattr(table, "iloc"):
         return table
     names = table.columns if axis else table.index
+    if type(names).__name__ == "RangeIndex" and len(names) == len(labels):
+        return table
     at = names.get_indexer(list(labels)) if names.is_unique else np.array([-1])
     if len(names) == len(labels) and (at >= 0).all():
         return table.iloc[:, at] if axis else table.iloc[at]
-    if np.array_equal(names, np.arange(len(names))):
-        return table
     known, given = set(np.asarray(labels).tolist()), set(names.tolist())
     lacks, more = ([name for name in one if name not in other] for one, other in ((labels, given), (names, known)))
     where = "columns" if axis else "index"

@@ -67,7 +67,7 @@ def described(model: AbstractRecommender, prefix: str, arrays: dict[str, np.ndar
     name = type(model).__name__
     if CLASSES.get(name) is not type(model):
         raise BundleError(f"{name} cannot be stored in a file: only {', '.join(CLASSES)} can.")
-    if not hasattr(model, "num_items_") or not all(hasattr(model, fact) for fact in model.facts):
+    if not model.fitted:
         raise NotFittedError(f"{name} is not fitted: call fit(train) before save.")
     arrays |= {f"{prefix}{key}": np.ascontiguousarray(value) for key, value in model.arrays().items()}
     data = {
@@ -78,7 +78,7 @@ def described(model: AbstractRecommender, prefix: str, arrays: dict[str, np.ndar
         "facts": {fact: fact_data(getattr(model, fact)) for fact in model.facts},
     }
     if isinstance(model, Blend):
-        data["members"] = [described(member, f"{prefix}member{i}/", arrays) for i, member in enumerate(model.members)]
+        data["members"] = [described(member, f"{prefix}member{i}/", arrays) for i, member in enumerate(model.members_)]
     return data
 
 
@@ -98,6 +98,8 @@ def restored(data: dict[str, Any], prefix: str, arrays: dict[str, np.ndarray], p
         ]
     model = cls(**settings)
     model.check()
+    if isinstance(model, Blend):
+        model.members_ = model.members
     items = np.array(data["items"]["labels"], np.dtype(data["items"]["type"]))
     model.items_, model.num_items_, model.temperature_ = items, len(items), float(data["temperature"])
     for fact in cls.facts:

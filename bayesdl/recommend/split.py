@@ -40,7 +40,8 @@ class HeldOut:
                 f"HeldOut: fold_in has shape {np.shape(self.fold_in)} and held_out {np.shape(self.held_out)}; expected the "
                 "same users and items."
             )
-        hidden = in_order(self.held_out, getattr(self.fold_in, "columns", ()), 1)
+        both_labelled = hasattr(self.fold_in, "columns") and hasattr(self.held_out, "columns")
+        hidden = in_order(self.held_out, self.fold_in.columns, 1) if both_labelled else self.held_out
         both = scipy.sparse.csr_array(self.fold_in).multiply(scipy.sparse.csr_array(hidden)).nnz
         if both:
             raise DataError(f"HeldOut: {both} entries are shown and held out at once; what is shown is never recommended.")
