@@ -25,6 +25,8 @@ PRIOR = 0.5  # Jeffreys' counts before the data
 class Popularity(AbstractRecommender):
     """The items that most users choose, the same for all: what any other recommender has to beat.
 
+    With `strategy="thompson"` users that are asked for together get one draw.
+
     Attributes:
         counts_: sums of the users' entries of each item.
 
@@ -67,5 +69,5 @@ class Popularity(AbstractRecommender):
 
 
 def shares_draw(concentration: Any, keys: jax.Array) -> jax.Array:
-    """Logarithms of shares."""
-    return jax.vmap(lambda key: jax.nn.log_softmax(jax.random.loggamma(key, concentration)))(keys)
+    """Logarithms of shares, one draw for all users: they have them in common, and gamma numbers for each are slow."""
+    return jax.nn.log_softmax(jax.random.loggamma(keys[0], concentration))[None]
