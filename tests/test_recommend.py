@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
+from recommend_toys import ITEMS, QUICK, USERS, few_rows
 from scipy import stats
 
 import bayesdl as bdl
@@ -27,8 +28,9 @@ from bayesdl.recommend import (
     strong_split,
 )
 from bayesdl.recommend import network as networks
-from bayesdl.recommend.base import NotFittedError, Refinement
 from bayesdl.recommend.blend import GRID
+from bayesdl.recommend.codes import Refinement
+from bayesdl.recommend.estimator import NotFittedError
 from bayesdl.recommend.likelihoods import LIKELIHOODS, UNSEEN, multinomial_in_blocks
 from bayesdl.recommend.metrics import hits, ndcg, ranked, recall
 from bayesdl.recommend.objective import SHARES, WIDE, Objective, drawn
@@ -39,15 +41,11 @@ from bayesdl.recommend.training import Betas
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.* hits of validation users are expected"
 )  # of sets so small that no list can be matched
-USERS, ITEMS = 40, 12
-QUICK = {"hidden": (8,), "latent": 3, "epochs": 5, "batch_size": 16, "progress": False}
 
 
 @pytest.fixture(scope="module")
 def rows():
-    X = (np.random.default_rng(0).uniform(size=(USERS, ITEMS)) < 0.3).astype(np.float32)
-    X[:, 0] = 1
-    return scipy.sparse.csr_array(X)
+    return few_rows()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from bayesdl import bundle as posterior_bundle
 from bayesdl.recommend import EASE, Anneal, Blend, HeldOut, MultDAE, MultVAE, PerUser, Popularity, load
 from bayesdl.recommend import command as recommend_command
 from bayesdl.recommend.asked import STRATEGIES
-from bayesdl.recommend.base import NotFittedError
+from bayesdl.recommend.estimator import NotFittedError
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.* hits of validation users are expected"

@@ -7,28 +7,24 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse
 from jax.tree_util import Partial
+from recommend_toys import ITEMS, QUICK, USERS, few_rows
 from sklearn.base import clone
 
 from bayesdl.cells import DataError
 from bayesdl.recommend import EASE, Blend, HeldOut, MultDAE, MultVAE, Popularity, chances, codes, strong_split, training
-from bayesdl.recommend.base import NotFittedError
 from bayesdl.recommend.chances import Lists, quantiles_hold
+from bayesdl.recommend.estimator import NotFittedError
 from bayesdl.recommend.hits import distinct, hits_law, included, shortest
 from bayesdl.recommend.rows import entries
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*its chances are doubtful")  # of sets so small that no list can be matched
-USERS, ITEMS = 40, 12
-QUICK = {"hidden": (8,), "latent": 3, "epochs": 5, "batch_size": 16, "progress": False}
 DRAWN = 20_000
 
 
 @pytest.fixture(scope="module")
 def rows():
-    X = (np.random.default_rng(0).uniform(size=(USERS, ITEMS)) < 0.3).astype(np.float32)
-    X[:, 0] = 1
-    return scipy.sparse.csr_array(X)
+    return few_rows()
 
 
 @pytest.fixture(scope="module")
@@ -337,9 +333,7 @@ def test_tables_are_read_by_label(rows):
     with pytest.raises(DataError, match=r"missing tall; unknown high\. Expected the features of the fit"):
         one.with_items(more.rename(columns={"tall": "high"}), ["new"])
     held = HeldOut(table, 0 * shuffled + shuffled.eq(0))
-    np.testing.assert_array_equal(
-        *(part.toarray() for part in (model.held(held)[1], scipy.sparse.csr_array(1.0 - rows.toarray())))
-    )
+    np.testing.assert_array_equal(model.held(held)[1].toarray(), 1 - rows.toarray())
 
 
 def test_the_last_items_are_hidden_where_times_are_given():

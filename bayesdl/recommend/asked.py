@@ -15,17 +15,26 @@ from bayesdl.recommend.rows import CSR
 STRATEGIES = ("mean", "thompson", "ucb")
 
 
-def refuse_settings(k: int, candidates: int, strategy: str, level: float, seed: Any) -> None:
-    """Refuses what cannot be asked for.
+def refuse_length(k: int, candidates: int) -> None:
+    """Refuses lists that cannot be made.
 
     Raises:
-        DataError: for k above the number of candidates, or a level that the draws cannot tell.
-        ValueError: for other settings.
+        DataError: for k above the number of candidates.
+        ValueError: for other k.
     """
     if not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1:
-        raise ValueError(f"recommend(k={k!r}): expected a whole number of at least 1.")
+        raise ValueError(f"k={k!r}: expected a whole number of at least 1.")
     if k > candidates:
-        raise DataError(f"recommend(k={k}): there are {candidates} candidates; ask for at most so many.")
+        raise DataError(f"k={k}: there are {candidates} candidates; ask for at most so many.")
+
+
+def refuse_settings(strategy: str, level: float, seed: Any) -> None:
+    """Refuses what else cannot be asked for.
+
+    Raises:
+        DataError: for a level that the draws cannot tell.
+        ValueError: for other settings.
+    """
     if strategy not in STRATEGIES:
         raise ValueError(f"recommend(strategy={strategy!r}): expected one of {', '.join(STRATEGIES)}.")
     if not isinstance(seed, int | np.integer):

@@ -8,8 +8,6 @@ with a temperature T that is fitted on validation users.
 from __future__ import annotations
 
 import abc
-import dataclasses
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,11 +15,10 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
 from jax.tree_util import Partial
 
 from bayesdl.cells import DataError
-from bayesdl.recommend.asked import empty, refuse_settings, warn_of_seen, warn_of_unknown
+from bayesdl.recommend.asked import empty, refuse_length, refuse_settings, warn_of_seen, warn_of_unknown
 from bayesdl.recommend.chances import (
     Lists,
     apart,
@@ -32,10 +29,11 @@ from bayesdl.recommend.chances import (
     warn_of_chances,
 )
 from bayesdl.recommend.codes import Refinement
+from bayesdl.recommend.estimator import AbstractEstimator
 from bayesdl.recommend.metrics import hits as hits_of
 from bayesdl.recommend.metrics import ndcg, ranked, ranked_hits
 from bayesdl.recommend.recommendations import Recommendations
-from bayesdl.recommend.rows import CSR, as_rows, blocks, chosen, in_order, masked, refuse_empty
+from bayesdl.recommend.rows import CSR, blocks, masked, refuse_empty
 from bayesdl.recommend.split import HeldOut
 from inference.keys import named
 
@@ -43,22 +41,9 @@ CALIBRATED = 1000  # validation users that fit the temperature
 LIST = 20  # length of the lists whose hits it matches
 
 
-class NotFittedError(ValueError):
-    """The recommender was asked before it was fitted."""
+class AbstractRecommender(AbstractEstimator):
+    """A model of which items users choose; a subclass gives its fit, its scores and their law."""
 
-
-class AbstractRecommender(abc.ABC):
-    """A model of which items users choose, in scikit-learn's style: settings at the start, `fit`, then attributes with `_`.
-
-    Attributes:
-        num_items_: columns of the data it was fitted to.
-        items_: labels of the items, or their numbers.
-        temperature_: T of the probabilities.
-    """
-
-    num_items_: int
-    items_: np.ndarray
-    temperature_: float
     facts: ClassVar[tuple[str, ...]] = ()  # what a fit finds beside arrays
     needs_items: ClassVar[bool] = False  # whether nothing can be said of a user without items
 
@@ -86,7 +71,7 @@ class AbstractRecommender(abc.ABC):
         """Names and shapes of the arrays that a file must have, which may depend on what it has."""
         return {}
 
-    def take(self, arrays: dict[str, np.ndarray]) -> None:  # noqa: B027 - some have none
+    def take(self, arrays: dict[str, np.ndarray]) -> None:
         """The inverse of `arrays`."""
 
     def log_weights(self, scores: Any) -> Any:
@@ -97,41 +82,6 @@ class AbstractRecommender(abc.ABC):
     def refines(self) -> bool:
         """Whether each user has a posterior that steps of optimising improve."""
         return False
-
-    def check(self) -> None:  # noqa: B027 - most have nothing to refuse
-        """Refuses settings that have no meaning.
-
-        Raises:
-            ValueError: naming the setting.
-        """
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The settings, so that `sklearn.base.clone` makes a copy that is not fitted."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.init}  # type: ignore[arg-type]
-
-    def set_params(self, **settings: Any) -> Any:
-        """Changes settings and forgets the fit, which was with others.
-
-        Raises:
-            ValueError: for a name that is no setting; nothing is changed then.
-        """
-        for name in settings:
-            if name not in self.get_params():
-                raise ValueError(f"{type(self).__name__} has no setting {name!r}: expected {', '.join(self.get_params())}.")
-        self.forget()
-        for name, value in settings.items():
-            setattr(self, name, value)
-        return self
-
-    def forget(self) -> None:
-        """Removes all that a fit found."""
-        for name in [name for name in vars(self) if name.endswith("_")]:
-            delattr(self, name)
-
-    @property
-    def fitted(self) -> bool:
-        """Whether a fit came to its end."""
-        return hasattr(self, "temperature_")
 
     def save(self, path: str | Path) -> Path:
         """Writes the recommender to a file, which `bayesdl.recommend.load` reads.
@@ -146,31 +96,6 @@ class AbstractRecommender(abc.ABC):
 
         return save(self, path)
 
-    def begin(self, train: Any, validation: Any, items: Any) -> CSR:
-        """The rows of a fit, and the items are remembered: their labels are those given, a DataFrame's, or validation's.
-
-        Raises:
-            DataError: for bad values, a matrix without entries, or where there is not a label for each item; an earlier fit
-                stays then.
-        """
-        self.check()
-        if validation is not None and not isinstance(validation, HeldOut):
-            raise DataError(f"validation: got {type(validation).__name__}, expected HeldOut(fold_in, held_out).")
-        if items is None:
-            items = getattr(train, "columns", None if validation is None else validation.items)
-        rows = as_rows(train if items is None else in_order(train, items, 1))
-        refuse_empty(rows)
-        if validation is not None:
-            refuse_empty(as_rows(validation.held_out), "validation.held_out")
-        labels = np.arange(rows.shape[1]) if items is None else np.asarray(items)
-        if labels.shape != (rows.shape[1],):
-            raise DataError(f"items has shape {labels.shape}, expected one label for each of {rows.shape[1]} columns.")
-        if len(np.unique(labels)) < len(labels):
-            raise DataError("items: two columns have one label; give each its own.")
-        self.forget()
-        self.num_items_, self.items_ = rows.shape[1], labels
-        return rows
-
     def finish(self, validation: HeldOut | None) -> Any:
         """Ends a fit with the temperature, from validation users or one."""
         self.temperature_ = 1.0
@@ -179,70 +104,6 @@ class AbstractRecommender(abc.ABC):
         except BaseException:
             del self.temperature_  # it is not fitted
             raise
-
-    def rows(self, X: Any) -> CSR:
-        """Users' rows, checked against the fit; one row may be given alone, and a DataFrame's columns are found by label."""
-        if not self.fitted:
-            raise NotFittedError(f"{type(self).__name__} is not fitted: call fit(train) first.")
-        if not scipy.sparse.issparse(X) and np.ndim(X) == 1:
-            X = X.to_frame().T if hasattr(X, "to_frame") else np.asarray(X)[None]
-        return as_rows(in_order(X, self.items_, 1), self.num_items_)
-
-    def rows_from(self, users: Any, items: Any) -> tuple[CSR, np.ndarray]:
-        """Rows from events: for `recommend`, users who come as a table of what they chose.
-
-        Items that the fit does not have are dropped, which a warning counts.
-
-        Args:
-            users: label of the user of each event, shape (events,).
-            items: label of its item.
-
-        Returns:
-            The rows, and the users' labels in the order of their first events.
-
-        Raises:
-            DataError: for columns of unequal length, or where no item is one of the fit.
-        """
-        import pandas as pd
-
-        if not self.fitted:
-            raise NotFittedError(f"{type(self).__name__} is not fitted: call fit(train) first.")
-        users, items = np.asarray(users), np.asarray(items)
-        if users.ndim != 1 or users.shape != items.shape:
-            raise DataError(
-                f"rows_from: users have shape {users.shape}, items {items.shape}; expected a label of each for every event."
-            )
-        missing = np.flatnonzero(pd.isna(users))
-        if len(missing):
-            raise DataError(f"rows_from: users[{missing[0]}] is missing; leave such events out.")
-        user, labels = pd.factorize(users)
-        item = pd.Index(self.items_).get_indexer(pd.Index(items))
-        known = item >= 0
-        if len(items) and not known.any():
-            raise DataError(
-                f"rows_from: none of the items {items[:3].tolist()}, ... is one of the fit, {self.items_[:3].tolist()}, ...; "
-                "expected rows_from(users, items) with labels as in the fit."
-            )
-        if not known.all():
-            warnings.warn(
-                f"{(~known).sum()} of {len(items)} events are dropped: the fit does not have their items.", stacklevel=2
-            )
-        return chosen(user[known], item[known], (len(labels), self.num_items_)), np.asarray(labels)
-
-    def held(self, users: Any) -> tuple[CSR, CSR]:
-        """What is shown and what is held out of users to be judged on, checked against the fit.
-
-        Raises:
-            DataError: where their items are others, or in another order.
-        """
-        if not isinstance(users, HeldOut):
-            raise DataError(f"Got {type(users).__name__}, expected HeldOut(fold_in, held_out).")
-        if users.items is not None and not np.array_equal(users.items, self.items_):
-            theirs, ours = (f"{len(items)} items {np.asarray(items)[:3].tolist()}, ..." for items in (users.items, self.items_))
-            raise DataError(
-                f"HeldOut has {theirs} and the fit {ours}: expected the same in the same order; use items=split.items in fit."
-            )
-        return self.rows(users.fold_in), self.rows(users.held_out)
 
     def how(self, refine_steps: int, likelihood_power: Any) -> Refinement:
         """How users' posteriors are found.
@@ -288,7 +149,7 @@ class AbstractRecommender(abc.ABC):
         some = np.random.default_rng(0).permutation(np.flatnonzero(np.diff(held_out.indptr)))[:CALIBRATED]
         fold_in, held_out = fold_in[np.sort(some)], held_out[np.sort(some)]
         k = max(1, min(LIST, self.num_items_ // 10)) if k is None else k
-        refuse_settings(k, self.num_items_, "mean", 0.5, 0)
+        refuse_length(k, self.num_items_)
         lists, spread = [], 0.0
         for (users, part), (_, wanted) in zip(blocks(fold_in), blocks(held_out), strict=True):
             scores, draw = self.block_law(part, how)
@@ -338,7 +199,8 @@ class AbstractRecommender(abc.ABC):
         """
         rows = self.rows(X)
         allowed = self.allowed(candidates)
-        refuse_settings(k, int(allowed.sum()), strategy, level, seed)
+        refuse_length(k, int(allowed.sum()))
+        refuse_settings(strategy, level, seed)
         how = self.how(refine_steps, likelihood_power)
         if self.needs_items:
             warn_of_unknown(type(self).__name__, rows)
@@ -364,20 +226,6 @@ class AbstractRecommender(abc.ABC):
             ranking = upper(draw, alike, hide, self.temperature_)
         scores, items = ranked(jnp.where(hide, -jnp.inf, jnp.asarray(ranking)), k)
         return items, scores, *drawn_chances(draw, alike, hide, items, self.temperature_)
-
-    def allowed(self, candidates: Any) -> np.ndarray:
-        """Which items may be recommended.
-
-        Raises:
-            DataError: for labels that no item has.
-        """
-        if candidates is None:
-            return np.ones(self.num_items_, bool)
-        labels = np.asarray(list(candidates))
-        unknown = labels[~np.isin(labels, self.items_)]
-        if len(unknown):
-            raise DataError(f"candidates: {unknown[0]} is not an item of the fit, whose items are {self.items_[:3]}, ...")
-        return np.isin(self.items_, labels)
 
     def similar_items(self, item: Any, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
         """The k items most like this one, and the cosines of their vectors.
@@ -410,9 +258,13 @@ class AbstractRecommender(abc.ABC):
     def score_rows(self, fold_in: CSR, held_out: CSR, k: int = 100) -> float:
         """The same of rows that are checked."""
         refuse_empty(held_out, "held_out")
-        how, values = Refinement(), []
+        hit = self.hit_ranks(fold_in, held_out, k, Refinement())
+        return float(np.nanmean(ndcg(hit, np.diff(held_out.indptr), k)))
+
+    def hit_ranks(self, fold_in: CSR, held_out: CSR, k: int, how: Refinement) -> np.ndarray:
+        """Whether each of the k best items of each user that were not shown is held out, shape (users, k)."""
+        found = []
         for users, part in blocks(fold_in):
             scores = np.asarray(self.block_scores(part, how))[: users.stop - users.start]
-            hit = ranked_hits(scores, fold_in[users], held_out[users], k)
-            values.append(ndcg(hit, np.diff(held_out[users].indptr), k))
-        return float(np.nanmean(np.concatenate(values)))
+            found.append(ranked_hits(scores, fold_in[users], held_out[users], k))
+        return np.concatenate(found)

@@ -92,6 +92,9 @@ class Blend(AbstractRecommender):
         self.weights_ = tuple(map(float, self.weights)) if self.weights is not None else self.chosen(validation)
         return self.finish(validation)
 
+    def take(self, arrays: dict[str, np.ndarray]) -> None:
+        self.members_ = self.members  # a file holds them fitted
+
     def labels(self) -> Any:
         """Those of a member that is fitted already, or None."""
         return next((member.items_ for member in self.members if member.fitted), None)

@@ -112,8 +112,7 @@ def drawer(network: Network) -> Any:
     """Draws log weights, the scores, of a block of users from weights, means and log variances."""
 
     def draw(params: dict, mean: Any, log_variance: Any, keys: jax.Array) -> jax.Array:
-        return network.decode(
-            params, mean + jnp.exp(log_variance / 2) * noise(keys, mean.shape[1]) if network.stochastic else mean
-        )
+        z = mean + jnp.exp(log_variance / 2) * noise(keys, mean.shape[1]) if network.stochastic else mean
+        return network.decode(params, z)
 
     return draw

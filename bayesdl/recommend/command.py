@@ -286,7 +286,7 @@ def recommended(model: AbstractRecommender, history: History, options: Namespace
                 refine_steps=options.refine_steps,
                 likelihood_power=options.likelihood_power,
                 level=options.level,
-                seed=apart(options.seed, first) if options.strategy == "thompson" else options.seed,
+                seed=seed_from(options.seed, first) if options.strategy == "thompson" else options.seed,
             ).to_pandas()
             parts.append(answer.assign(user=history.users[first : first + BLOCK][answer["user"].to_numpy()]))
             progress.advance(rows.shape[0])
@@ -295,7 +295,7 @@ def recommended(model: AbstractRecommender, history: History, options: Namespace
     return pd.concat(parts, ignore_index=True)
 
 
-def apart(seed: int, first: int) -> int:
+def seed_from(seed: int, first: int) -> int:
     """A seed for the users from this one on, so that they explore apart from those before them."""
     return int(np.random.SeedSequence([seed, first]).generate_state(1)[0] // 2)
 

@@ -11,7 +11,8 @@ from scipy import stats
 
 from bayesdl.cells import DataError
 from bayesdl.recommend.base import AbstractRecommender
-from bayesdl.recommend.metrics import ndcg, ranked_hits, recall, standard_error
+from bayesdl.recommend.codes import Refinement
+from bayesdl.recommend.metrics import ndcg, recall, standard_error
 from bayesdl.recommend.split import HeldOut
 
 METRICS = (("ndcg", 100), ("recall", 20), ("recall", 50))
@@ -102,12 +103,11 @@ def of_users(model: AbstractRecommender, held: HeldOut, refine_steps: int, likel
     """Each metric of one recommender."""
     fold_in, held_out = model.held(held)
     deepest = max(k for _, k in METRICS)
-    refined = {"refine_steps": refine_steps, "likelihood_power": likelihood_power} if model.refines else {}
-    blocks = model.scores(fold_in, **refined)
-    hit = np.concatenate([ranked_hits(scores, fold_in[users], held_out[users], deepest) for users, scores in blocks])
+    how = model.how(refine_steps, likelihood_power) if model.refines else Refinement()
     sizes = np.diff(held_out.indptr)
     kept = sizes > 0
     if not kept.any():
         raise DataError("evaluate: no user has held-out items to be found; see `share` and `min_items` of strong_split.")
+    hit = model.hit_ranks(fold_in, held_out, deepest, how)
     functions = {"ndcg": ndcg, "recall": recall}
     return {f"{name}@{k}": functions[name](hit[kept], sizes[kept], k) for name, k in METRICS}

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 OCTAVES = 20  # S is known at the times 1, 2, 4, ..., 2^19
-NEWTON = 5  # steps of Newton's method, from where little is lacking
+STEPS = 5  # to a root, from where little is lacking
 BLOCK = 128  # users whose laws are in memory at a time
 
 
@@ -55,7 +55,6 @@ def hits_law(chances: Any, counts: Any, n: Any) -> jax.Array:
         counts: as of `included`.
         n: shape (users,).
     """
-
     return jax.vmap(jax.vmap(law, (0, 0, None)))(chances, counts, n).mean(1)
 
 
@@ -111,7 +110,7 @@ def log_rung(log_S: Any, x: Any) -> jax.Array:
 
 
 def log_time(counts: Any, n: Any) -> jax.Array:
-    """The base-2 logarithm of the t with S(t) = n, by secants from where log S is taken as linear between octaves."""
+    """The base-2 logarithm of the t with S(t) = n, by chords from where log S is taken as linear between octaves."""
     log_S, wanted = jnp.log(counts), jnp.log(jnp.maximum(n, 1.0))
     start = jnp.interp(wanted, log_S, jnp.arange(float(OCTAVES)))
     slope = jnp.maximum(jnp.interp(start + 0.5, jnp.arange(0.5, OCTAVES - 1), jnp.diff(log_S)), 1e-3)
@@ -119,7 +118,7 @@ def log_time(counts: Any, n: Any) -> jax.Array:
     def step(i: Any, x: jax.Array) -> jax.Array:
         return x + jnp.clip((wanted - log_rung(log_S, x)) / slope, -0.5, 0.5)
 
-    return jax.lax.fori_loop(0, NEWTON, step, start)
+    return jax.lax.fori_loop(0, STEPS, step, start)
 
 
 def rung(p: Any, counts: Any, n: Any) -> jax.Array:
@@ -146,7 +145,7 @@ def tilted(weights: Any, mean: Any) -> jax.Array:
         got = (law * h).sum()
         return c + (mean - got) / jnp.maximum((law * (h - got) ** 2).sum(), 1e-2)
 
-    return jax.nn.softmax(weights + jax.lax.fori_loop(0, NEWTON, step, jnp.zeros(())) * h)
+    return jax.nn.softmax(weights + jax.lax.fori_loop(0, STEPS, step, jnp.zeros(())) * h)
 
 
 def one_more(law: jax.Array, q: jax.Array) -> tuple[jax.Array, None]:

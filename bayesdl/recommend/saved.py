@@ -13,9 +13,10 @@ import numpy as np
 from bayesdl import spec
 from bayesdl.bundle import LIBRARIES, SCHEMA, BundleError, read, write
 from bayesdl.recommend.autoencoder import MultDAE, MultVAE
-from bayesdl.recommend.base import AbstractRecommender, NotFittedError
+from bayesdl.recommend.base import AbstractRecommender
 from bayesdl.recommend.blend import Blend
 from bayesdl.recommend.ease import EASE
+from bayesdl.recommend.estimator import NotFittedError
 from bayesdl.recommend.popularity import Popularity
 
 KIND = "bayesdl-recommender"
@@ -98,8 +99,6 @@ def restored(data: dict[str, Any], prefix: str, arrays: dict[str, np.ndarray], p
         ]
     model = cls(**settings)
     model.check()
-    if isinstance(model, Blend):
-        model.members_ = model.members
     items = np.array(data["items"]["labels"], np.dtype(data["items"]["type"]))
     model.items_, model.num_items_, model.temperature_ = items, len(items), float(data["temperature"])
     for fact in cls.facts:
