@@ -1,0 +1,1 @@
+"""Commands for developers that are not part of the installed packages."""
