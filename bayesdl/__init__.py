@@ -16,14 +16,14 @@ if not getattr(inference, "__bayesdl__", False):
     )
 
 from bayesdl import kernels, priors, vi
-from bayesdl.architectures import RandomBNN
+from bayesdl.amortized.prior_mixture import PriorMixture
+from bayesdl.amortized.random_bnn import RandomBNN
 from bayesdl.bnn.conv import ConvNet
 from bayesdl.bnn.spec import BNN
-from bayesdl.bundle import BundleError, load
-from bayesdl.cells import DataError, ModelError
 from bayesdl.checks.calibration import sbc
 from bayesdl.checks.loo import compare
 from bayesdl.checks.prior import prior_predictive
+from bayesdl.data.validation import DataError, ModelError
 from bayesdl.engines import (
     HMC,
     MCLMC,
@@ -43,17 +43,17 @@ from bayesdl.engines import (
 from bayesdl.fitting import fit
 from bayesdl.functional.match import match_prior, prior_report
 from bayesdl.functional.report import PriorMismatch
-from bayesdl.gp import GP
-from bayesdl.likelihoods import Bernoulli, Categorical, NegativeBinomial, Normal, Poisson, StudentT
-from bayesdl.mixture import PriorMixture
-from bayesdl.model import Program
-from bayesdl.posterior import Posterior
-from bayesdl.tensor import FunBaT, Mode
-from inference.checkpoint import CheckpointError
+from bayesdl.gp.spec import GP
+from bayesdl.model.base import Program
+from bayesdl.model.likelihoods import Bernoulli, Categorical, NegativeBinomial, Normal, Poisson, StudentT
+from bayesdl.posterior.posterior import Posterior
+from bayesdl.saving.bundle import BundleError, load
+from bayesdl.tensor.spec import FunBaT, Mode
+from inference.core.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
     from bayesdl import recommend, sparse
-    from bayesdl.pfn import PFN
+    from bayesdl.amortized.pfn import PFN
 
 __version__ = "0.1.0"
 
@@ -63,7 +63,7 @@ def __getattr__(name: str) -> object:
     if name in ("plots", "recommend", "sklearn", "sparse"):
         return importlib.import_module(f"bayesdl.{name}")
     if name == "PFN":
-        return importlib.import_module("bayesdl.pfn").PFN
+        return importlib.import_module("bayesdl.amortized.pfn").PFN
     raise AttributeError(f"module 'bayesdl' has no attribute {name!r}")
 
 

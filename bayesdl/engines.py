@@ -5,19 +5,19 @@ from __future__ import annotations
 import importlib.util
 import math
 
-from inference.engine import AbstractEngine, UnsupportedError
+from inference.core.engine import AbstractEngine, UnsupportedError
+from inference.core.problem import Problem
+from inference.core.structure import AbstractGaussianProcessRegression, LayeredNetwork, StateSpaceTensor
 from inference.exact.gp import ExactGP
+from inference.laplace.engine import Laplace
 from inference.mcmc.hmc import HMC, NUTS
 from inference.mcmc.mclmc import MCLMC
 from inference.mcmc.sgmcmc import SGHMC, SGLD, CyclicalSGMCMC
 from inference.messages.engine import MessagePassing
-from inference.problem import Problem
-from inference.structure import AbstractGaussianProcessRegression, LayeredNetwork, StateSpaceTensor
+from inference.sparse.engine import SSVI
 from inference.torch.gpytorch_gp import GPyTorchGP
 from inference.torch.pyro_nuts import PyroNUTS
 from inference.vi.engine import VI
-from inference.vi.laplace import Laplace
-from inference.vi.sparse.engine import SSVI
 
 ENGINES: tuple[type[AbstractEngine], ...] = (
     *(NUTS, HMC, MCLMC, SGLD, SGHMC, CyclicalSGMCMC),

@@ -9,13 +9,13 @@ from typing import Any
 import jax
 
 from bayesdl.engines import ENGINES, UnsupportedError, choose, require
-from bayesdl.model import AbstractModel, as_model
-from bayesdl.posterior import Posterior
-from bayesdl.precision import precision_of
-from inference.checkpoint import Checkpoint
-from inference.engine import AbstractEngine
-from inference.problem import Problem
-from inference.progress import as_progress
+from bayesdl.model.base import AbstractModel, as_model
+from bayesdl.model.precision import precision_of
+from bayesdl.posterior.posterior import Posterior
+from inference.core.checkpoint import Checkpoint
+from inference.core.engine import AbstractEngine
+from inference.core.problem import Problem
+from inference.core.progress import as_progress
 
 log = logging.getLogger("bayesdl")
 

@@ -16,12 +16,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from bayesdl.bnn.spec import BNN
-from bayesdl.bundle import load
-from bayesdl.cells import is_frame
+from bayesdl.data.validation import is_frame
 from bayesdl.fitting import fit
-from bayesdl.gp import GP
-from bayesdl.likelihoods import Bernoulli, Categorical
-from bayesdl.prediction import AbstractPrediction, ClassPrediction, Prediction
+from bayesdl.gp.spec import GP
+from bayesdl.model.likelihoods import Bernoulli, Categorical
+from bayesdl.posterior.prediction import AbstractPrediction, ClassPrediction, Prediction
+from bayesdl.saving.bundle import load
 
 
 class AbstractEstimator(BaseEstimator):
@@ -63,7 +63,7 @@ class AbstractEstimator(BaseEstimator):
         return X, y if y.ndim < 2 or self.__sklearn_tags__().target_tags.multi_output else column_or_1d(y, warn=True)
 
     def _validated(self, X: Any, reset: bool) -> Any:
-        """X after scikit-learn's checks; of a DataFrame only the names, as `bayesdl.columns` takes text columns too."""
+        """X after scikit-learn's checks; of a DataFrame only the names, as `bayesdl.data.columns` takes text columns too."""
         return validate_data(self, X, reset=reset, skip_check_array=is_frame(X))
 
     def _predict(self, X: Any, seed: int | None = None) -> AbstractPrediction:

@@ -12,8 +12,9 @@ p and q are handles of the model and the guide: `help(bayesdl.vi.Handle)`.
 
 from inference.vi.check import check_unbiased
 from inference.vi.constructs import marginal, normalize
-from inference.vi.estimators import MVD, Enum, EstimatorError, Implicit, Reinforce, Reparam
-from inference.vi.expectation import expectation
+from inference.vi.gradients.estimators import MVD, Enum, EstimatorError, Implicit, Reinforce, Reparam
+from inference.vi.gradients.expectation import expectation
+from inference.vi.gradients.runs import add_cost, step
 from inference.vi.handles import Handle
 from inference.vi.objectives import (
     dreg,
@@ -26,7 +27,6 @@ from inference.vi.objectives import (
     wake_phi,
     wake_theta,
 )
-from inference.vi.passes import add_cost, step
 
 __all__ = [
     "MVD",

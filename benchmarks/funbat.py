@@ -22,12 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import bayesdl as bdl
-from bayesdl.kernels import Matern12, Matern32
+from bayesdl.gp.kernels import Matern12, Matern32
 from benchmarks.reference_data import beijing
 from benchmarks.report import run_parts
+from inference.core.problem import Problem
 from inference.messages.engine import BLOCK
-from inference.messages.passes import Passes
-from inference.problem import Problem
+from inference.messages.iteration import Passes
 
 NAMES = ("temperature", "pressure", "day")
 PUBLISHED = bdl.MessagePassing(iterations=100, restarts=1, damping=0.3, noise_damping=0.8, anneal=0, tolerance=1e-12)

@@ -23,7 +23,7 @@ import numpy as np
 from arviz_stats.base import array_stats
 
 import bayesdl as bdl
-from bayesdl.stream import means
+from bayesdl.posterior.streaming import means
 from benchmarks.reference_data import uci
 from benchmarks.report import RESULTS, write
 

@@ -28,12 +28,12 @@ from numpyro.infer.hmc import hmc
 from numpyro.infer.util import initialize_model
 
 import bayesdl as bdl
-from bayesdl.model import RowLaw, TableProgram
+from bayesdl.model.base import RowLaw, TableProgram
 from benchmarks.report import run_parts
 from inference.amortized.certificate import scored
 from inference.amortized.tasks import simulated
+from inference.core.keys import tagged
 from inference.exact.gp import GPLaw
-from inference.keys import tagged
 
 NOISE = dist.TransformedDistribution(dist.Gamma(1.1, 20.0), dist.transforms.PowerTransform(0.5))
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpyro.distributions as dist
 
 import bayesdl as bdl
-from bayesdl.pfn import PRETRAINED
+from bayesdl.amortized.pfn import PRETRAINED
 
 GP = bdl.GP(
     bdl.kernels.Matern52(lengthscale=dist.LogNormal(0.7, 0.7), variance=dist.LogNormal(0.0, 0.5), ard=True),

@@ -28,8 +28,8 @@ import numpy as np
 import scipy.sparse
 
 from bayesdl.recommend import EASE, Anneal, Blend, HeldOut, MultDAE, MultVAE, PerUser, Popularity, evaluate
+from bayesdl.recommend.evaluation.metrics import ndcg, ranked_hits, standard_error
 from bayesdl.recommend.hits import between_quantiles
-from bayesdl.recommend.metrics import ndcg, ranked_hits, standard_error
 from benchmarks.reference_data import movielens
 from benchmarks.report import run_parts
 

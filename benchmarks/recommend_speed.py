@@ -17,10 +17,10 @@ import optax
 import scipy.sparse
 
 from bayesdl.recommend import MultVAE
+from bayesdl.recommend.autoencoder.training import epoch
 from bayesdl.recommend.base import Refinement
-from bayesdl.recommend.metrics import ranked, without
+from bayesdl.recommend.evaluation.metrics import ranked, without
 from bayesdl.recommend.rows import stacked
-from bayesdl.recommend.training import epoch
 from benchmarks.recommend import peak_gb, split
 
 BATCH, EPOCHS = 500, 6

@@ -28,8 +28,9 @@ import numpy as np
 import bayesdl as bdl
 from benchmarks.reference_data import mnist, uci
 from benchmarks.report import RESULTS, run_parts
-from inference.vi.sparse import accounts, saving
-from inference.vi.sparse.engine import SSVI
+from inference.sparse import accounts
+from inference.sparse.engine import SSVI
+from inference.sparse.training import runs as saving
 
 BATCH = 128
 BETA = 0.1

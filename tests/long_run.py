@@ -19,7 +19,7 @@ import numpy as np
 from toys import entries, product_program
 
 import bayesdl as bdl
-from inference.progress import AbstractProgress
+from inference.core.progress import AbstractProgress
 
 ENGINES = {
     "nuts": bdl.NUTS(500, 1000, 2),

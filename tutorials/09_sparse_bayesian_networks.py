@@ -126,7 +126,7 @@ plt.show()
 # larger (Bayesian model reduction). A file holds indices and moments only, and predicts with NumPy alone:
 #
 # ```python
-# from inference.vi.sparse.portable import load      # this module needs nothing but NumPy
+# from inference.sparse.products.portable import load      # this module needs nothing but NumPy
 # load("digits.sparse").predict(X)["probabilities"]
 # ```
 

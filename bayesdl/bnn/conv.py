@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 
 from bayesdl.bnn.networks import ACTIVATIONS, PLAIN, AbstractNetwork
-from bayesdl.cells import ModelError
-from bayesdl.language import Language
+from bayesdl.data.validation import ModelError
+from bayesdl.model.language import Language
 from bayesdl.priors import Leaf
-from inference.structure import AbstractProduct
+from inference.core.structure import AbstractProduct
 
 
 @dataclasses.dataclass(frozen=True)

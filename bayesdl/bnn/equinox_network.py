@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from bayesdl.bnn.networks import PLAIN, AbstractNetwork
-from bayesdl.language import Language
+from bayesdl.model.language import Language
 from bayesdl.priors import Leaf
-from inference.structure import AbstractProduct, Plain
+from inference.core.structure import AbstractProduct, Plain
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

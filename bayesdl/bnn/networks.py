@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from bayesdl.cells import ModelError
-from bayesdl.language import NUMPYRO, Language
+from bayesdl.data.validation import ModelError
+from bayesdl.model.language import NUMPYRO, Language
 from bayesdl.priors import Leaf
-from inference.structure import AbstractProduct, Plain
+from inference.core.structure import AbstractProduct, Plain
 
 PLAIN = Plain()
 ACTIVATIONS = tuple(NUMPYRO.activations)

@@ -12,16 +12,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bayesdl import likelihoods, priors
+from bayesdl import priors
 from bayesdl.bnn.equinox_network import EquinoxNetwork
 from bayesdl.bnn.networks import MLP, PLAIN, AbstractNetwork, refuse_outputs
-from bayesdl.data import TableFrame
-from bayesdl.language import NUMPYRO, Language
-from bayesdl.model import AbstractTableModel
+from bayesdl.data.table import TableFrame
+from bayesdl.model import likelihoods
+from bayesdl.model.base import AbstractTableModel
+from bayesdl.model.language import NUMPYRO, Language
 from bayesdl.priors.base import AbstractPrior, count_layers, replaced, without_numbers
 from bayesdl.priors.flow import LOG_SCALES
-from inference.problem import Problem
-from inference.structure import AbstractProduct, LayeredNetwork
+from inference.core.problem import Problem
+from inference.core.structure import AbstractProduct, LayeredNetwork
 
 
 @dataclasses.dataclass(frozen=True)

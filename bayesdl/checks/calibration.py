@@ -23,18 +23,18 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from bayesdl.cells import DataError
 from bayesdl.checks.proper import refuse_unnormalised
+from bayesdl.data.validation import DataError
 from bayesdl.engines import require
-from bayesdl.model import AbstractModel, AbstractTableModel, as_model
-from bayesdl.precision import precision_of
-from inference.engine import UnsupportedError
-from inference.keys import named
+from bayesdl.model.base import AbstractModel, AbstractTableModel, as_model
+from bayesdl.model.precision import precision_of
+from inference.core.engine import UnsupportedError
+from inference.core.keys import named
+from inference.core.problem import Problem
+from inference.core.progress import as_progress
+from inference.mcmc.batched import infer_many
 from inference.mcmc.engine import AbstractMCMC
 from inference.mcmc.hmc import NUTS
-from inference.mcmc.many import infer_many
-from inference.problem import Problem
-from inference.progress import as_progress
 
 LEVEL = 0.01  # of the test over all quantities
 ROWS = 3  # of a table whose means are quantities

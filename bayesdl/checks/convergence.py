@@ -16,14 +16,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from bayesdl.posterior import Posterior
-from bayesdl.precision import is_double, precision_of
-from bayesdl.stream import Stream, means, probabilities
-from inference.engine import AbstractEngine
-from inference.keys import named
+from bayesdl.model.precision import is_double, precision_of
+from bayesdl.posterior.posterior import Posterior
+from bayesdl.posterior.streaming import Stream, means, probabilities
+from inference.core.engine import AbstractEngine
+from inference.core.keys import named
+from inference.core.result import Approximation, Draws
 from inference.mcmc.mclmc import MCLMC
 from inference.mcmc.sgmcmc import AbstractSGMCMC
-from inference.result import Approximation, Draws
 
 RHAT_LIMIT = 1.01
 ESS_PER_CHAIN = 100

@@ -20,11 +20,11 @@ from jaxtyping import Float
 from numpyro import handlers
 from numpyro.distributions import Independent, MultivariateNormal, Unit
 
-from bayesdl.data import TableFrame
-from bayesdl.posterior import Posterior
-from bayesdl.precision import is_double, precision_of
-from bayesdl.stream import DRAWS_AT_ONCE, Stream, join_static, split_static, take
-from inference.result import Approximation, Conditional, Draws
+from bayesdl.data.table import TableFrame
+from bayesdl.model.precision import is_double, precision_of
+from bayesdl.posterior.posterior import Posterior
+from bayesdl.posterior.streaming import DRAWS_AT_ONCE, Stream, join_static, split_static, take
+from inference.core.result import Approximation, Conditional, Draws
 
 BLOCK = 1024  # rows whose log densities are held at once
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from bayesdl.posterior import Posterior
-from inference.engine import AbstractEngine, UnsupportedError
+from bayesdl.posterior.posterior import Posterior
+from inference.core.engine import AbstractEngine, UnsupportedError
 from inference.mcmc.mclmc import MCLMC
 from inference.mcmc.sgmcmc import AbstractSGMCMC
 

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from bayesdl.cells import DataError
 from bayesdl.checks.convergence import TrustWarning
 from bayesdl.checks.densities import blocks, need_draws
 from bayesdl.checks.predictive import observed_targets
-from bayesdl.posterior import Posterior
+from bayesdl.data.validation import DataError
+from bayesdl.posterior.posterior import Posterior
 
 SHOWN = 5  # rows named in a verdict
 EFFICIENCY_ROWS = 100
@@ -93,7 +93,7 @@ def loo(posterior: Posterior) -> LeaveOneOut:
 
 def estimated(posterior: Posterior) -> LeaveOneOut:
     """The result of `loo`, without a warning."""
-    from bayesdl.arviz_bridge import psis_loo
+    from bayesdl.interop.arviz import psis_loo
 
     need_draws(posterior, "leave-one-out")
     y = observed_targets(posterior)
@@ -171,7 +171,7 @@ def compare(posteriors: Mapping[str, Any], method: str = "stacking") -> Any:
         >>> compare({"wide": wide, "narrow": narrow}).index.tolist()
         ['wide', 'narrow']
     """
-    from bayesdl.arviz_bridge import compare as table
+    from bayesdl.interop.arviz import compare as table
 
     if not isinstance(posteriors, Mapping) or len(posteriors) < 2:
         raise ValueError("compare takes a dictionary of at least two posteriors by name, e.g. {'linear': a, 'network': b}.")

@@ -19,10 +19,10 @@ from jaxtyping import Real, Shaped
 
 from bayesdl.checks.densities import observed
 from bayesdl.checks.statistics import Statistic, chosen, summarised
-from bayesdl.posterior import Posterior
-from bayesdl.target import Target
+from bayesdl.data.target import Target
+from bayesdl.posterior.posterior import Posterior
 from inference.amortized.answer import Answer
-from inference.result import Predictor
+from inference.core.result import Predictor
 
 EXTREME = 0.05
 KEPT = 200  # replicated data sets kept for pictures

@@ -19,16 +19,16 @@ import numpy as np
 from jaxtyping import Shaped
 from numpyro import handlers
 
-from bayesdl.cells import DataError, ModelError
 from bayesdl.checks.proper import refuse_unnormalised
 from bayesdl.checks.statistics import chosen, summarised
-from bayesdl.model import AbstractModel, AbstractTableModel, Program, as_model, observations
-from bayesdl.precision import precision_of
-from bayesdl.stream import DRAWS_AT_ONCE, LARGEST, join_static, split_static, two_columns
-from bayesdl.target import Target
-from inference.keys import named as named_key
-from inference.problem import Problem
-from inference.structure import AbstractGaussianProcessRegression
+from bayesdl.data.target import Target
+from bayesdl.data.validation import DataError, ModelError
+from bayesdl.model.base import AbstractModel, AbstractTableModel, Program, as_model, observations
+from bayesdl.model.precision import precision_of
+from bayesdl.posterior.streaming import DRAWS_AT_ONCE, LARGEST, join_static, split_static, two_columns
+from inference.core.keys import named as named_key
+from inference.core.problem import Problem
+from inference.core.structure import AbstractGaussianProcessRegression
 
 JITTER = 1e-8  # relative to the mean variance of the process
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from numpyro.distributions import Unit
 
-from bayesdl.cells import ModelError
-from inference.problem import Problem
+from bayesdl.data.validation import ModelError
+from inference.core.problem import Problem
 
 
 def refuse_unnormalised(problem: Problem) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from bayesdl.prediction import AbstractPrediction, ClassPrediction, Prediction
-from inference.calibration import expected_calibration_error
+from bayesdl.posterior.prediction import AbstractPrediction, ClassPrediction, Prediction
+from inference.core.calibration import expected_calibration_error
 
 LEVELS = (0.5, 0.9, 0.95)
 CRPS_SAMPLES = 1000

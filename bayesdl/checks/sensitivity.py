@@ -17,7 +17,7 @@ from typing import Any
 from numpyro.distributions import Unit
 
 from bayesdl.checks.densities import log_likelihood, log_prior, need_draws
-from bayesdl.posterior import Posterior
+from bayesdl.posterior.posterior import Posterior
 
 THRESHOLD = 0.05
 FUNCTION = "E[y | x]"
@@ -70,7 +70,7 @@ def sensitivity(posterior: Posterior, sites: Any = None, priors: Any = None) -> 
         >>> sensitivity(post).table["diagnosis"].tolist()  # the prior says 0 and the data say 6
         ['potential prior-data conflict']
     """
-    from bayesdl.arviz_bridge import psense
+    from bayesdl.interop.arviz import psense
 
     need_draws(posterior, "power scaling")
     if not posterior.problem.observed:

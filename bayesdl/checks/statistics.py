@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Real
 
-from bayesdl.target import Target
+from bayesdl.data.target import Target
 
 QUANTILES = ("5%", "50%", "95%")
 OF_NUMBERS: dict[str, Callable] = {

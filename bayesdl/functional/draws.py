@@ -13,10 +13,10 @@ import numpy as np
 
 from bayesdl.bnn.networks import AbstractNetwork
 from bayesdl.functional.noise import FromNoise
-from bayesdl.language import NUMPYRO
+from bayesdl.model.language import NUMPYRO
 from bayesdl.priors.base import AbstractPrior, Leaf
 from bayesdl.priors.family import AbstractFamily
-from inference.keys import side_by_side, tagged
+from inference.core.keys import side_by_side, tagged
 
 TOGETHER = 128  # functions at once, which bounds memory
 

@@ -19,8 +19,8 @@ import numpy as np
 
 from bayesdl.bnn.networks import MLP, refuse_outputs
 from bayesdl.bnn.spec import BNN
-from bayesdl.cells import ModelError
-from bayesdl.columns import Columns
+from bayesdl.data.columns import Columns
+from bayesdl.data.validation import ModelError
 from bayesdl.functional.draws import Drawn
 from bayesdl.functional.dual import wasserstein
 from bayesdl.functional.losses import LOSSES, among
@@ -31,8 +31,8 @@ from bayesdl.functional.targets import AbstractTarget, as_target
 from bayesdl.priors import LayerGaussian, LayerHierarchical, Spectral
 from bayesdl.priors.base import count_layers
 from bayesdl.priors.family import AbstractFamily
-from inference.keys import named, tagged
-from inference.progress import AbstractProgress, as_progress
+from inference.core.keys import named, tagged
+from inference.core.progress import AbstractProgress, as_progress
 
 BLOCK = 20  # steps compiled together
 WASSERSTEIN = "wasserstein"

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from bayesdl.cells import DataError
+from bayesdl.data.validation import DataError
 
 NUM_POINTS = 100
 

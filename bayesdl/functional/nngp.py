@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesdl.functional.losses import bures_of
-from bayesdl.language import NUMPYRO
+from bayesdl.model.language import NUMPYRO
 from bayesdl.priors.base import Leaf
 from bayesdl.priors.layers import LayerGaussian
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.primitives import Messenger
 
-from inference.keys import tagged
-from inference.vi.estimators import stripped
+from inference.core.keys import tagged
+from inference.vi.gradients.estimators import stripped
 
 
 class FromNoise(Messenger):

@@ -172,7 +172,7 @@ class PriorReport:
         Returns:
             The axes.
         """
-        from bayesdl.functional.pictures import plot
+        from bayesdl.plots.functional import plot
 
         return plot(self, before, axes)
 

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
 
-from bayesdl import kernels
-from bayesdl.cells import ModelError
+from bayesdl.data.validation import ModelError
 from bayesdl.functional.noise import FromNoise
-from bayesdl.gp import GP
-from inference.keys import side_by_side, tagged
+from bayesdl.gp import kernels
+from bayesdl.gp.spec import GP
+from inference.core.keys import side_by_side, tagged
 
 PIECE, PIECES = 64, 40  # functions drawn together, and how often in one compiled call
 ROOM = 4  # kernels in a sum, for whose hyperparameters there is noise; those of others have keys

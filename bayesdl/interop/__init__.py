@@ -1,1 +1,1 @@
-"""Bridges to torch: the only place where `bayesdl` touches it. Nothing here is imported unless it is used."""
+"""Bridges to other libraries: ArviZ, Pyro, GPyTorch and torch, imported only when they are used."""

@@ -23,10 +23,10 @@ import jax
 import numpy as np
 import numpyro.distributions as dist
 
-from bayesdl import kernels
-from bayesdl.cells import ModelError
-from bayesdl.kernels import AbstractKernel, check_length, lengthscale_prior, scale_prior
-from inference.engine import UnsupportedError
+from bayesdl.data.validation import ModelError
+from bayesdl.gp import kernels
+from bayesdl.gp.kernels import AbstractKernel, check_length, lengthscale_prior, scale_prior
+from inference.core.engine import UnsupportedError
 from inference.torch.install import load
 
 Sites = dict[str, Callable[[], Any]]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bayesdl.interop.activations import ACTIVATIONS
-from bayesdl.language import Language
+from bayesdl.model.language import Language
 from inference.torch.install import load
 
 torch, pyro, distributions = load("torch"), load("pyro"), load("pyro.distributions")

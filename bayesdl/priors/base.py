@@ -8,7 +8,7 @@ import dataclasses
 import math
 from typing import Any, ClassVar
 
-from bayesdl.language import Language
+from bayesdl.model.language import Language
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,9 +6,9 @@ import dataclasses
 import math
 from typing import Any, ClassVar
 
-from bayesdl.language import Language
+from bayesdl.model.language import Language
 from bayesdl.priors.base import AbstractLeafPrior, Leaf, iid, positive
-from inference import bursts
+from inference.distributions import bursts
 
 
 @dataclasses.dataclass(frozen=True)

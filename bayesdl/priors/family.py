@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from bayesdl.cells import ModelError
+from bayesdl.data.validation import ModelError
 from bayesdl.priors.base import AbstractPrior, Leaf, count_layers, positive, replaced
 
 

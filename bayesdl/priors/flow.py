@@ -13,8 +13,8 @@ import numpyro.distributions as dist
 from numpyro.distributions import constraints
 from numpyro.distributions.transforms import Transform
 
-from bayesdl.cells import ModelError
-from bayesdl.language import NUMPYRO, Language
+from bayesdl.data.validation import ModelError
+from bayesdl.model.language import NUMPYRO, Language
 from bayesdl.priors.base import Leaf, replaced, scaled
 from bayesdl.priors.family import AbstractFamily
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-from bayesdl.language import Language
+from bayesdl.model.language import Language
 from bayesdl.priors.base import AbstractLeafPrior, Leaf, iid, scaled
 from bayesdl.priors.family import AbstractFamily, per_layer
 

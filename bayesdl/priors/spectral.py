@@ -13,9 +13,9 @@ import dataclasses
 import math
 from typing import Any, ClassVar
 
-from bayesdl import kernels
-from bayesdl.cells import ModelError
-from bayesdl.language import NUMPYRO, Language
+from bayesdl.data.validation import ModelError
+from bayesdl.gp import kernels
+from bayesdl.model.language import NUMPYRO, Language
 from bayesdl.priors.base import AbstractPrior, Leaf, iid
 
 ORDER = {kernels.RBF: math.inf, kernels.Matern12: 0.5, kernels.Matern32: 1.5, kernels.Matern52: 2.5}

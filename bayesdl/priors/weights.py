@@ -6,8 +6,8 @@ import dataclasses
 import math
 from typing import Any, ClassVar
 
-from bayesdl.cells import ModelError
-from bayesdl.language import Language
+from bayesdl.data.validation import ModelError
+from bayesdl.model.language import Language
 from bayesdl.priors.base import AbstractLeafPrior, Leaf, iid, positive, scaled
 
 

@@ -6,17 +6,17 @@ model.recommend(rows, k=20)                              # items, probabilities,
 model.save("films.bdl")                                  # and later bayesdl.recommend.load("films.bdl")
 """
 
-from bayesdl.recommend.autoencoder import MultDAE, MultVAE
+from bayesdl.recommend.autoencoder.codes import UserPosterior
+from bayesdl.recommend.autoencoder.program import programs
+from bayesdl.recommend.autoencoder.spec import MultDAE, MultVAE
+from bayesdl.recommend.autoencoder.training import Anneal, PerUser
 from bayesdl.recommend.blend import Blend
-from bayesdl.recommend.codes import UserPosterior
 from bayesdl.recommend.ease import EASE
-from bayesdl.recommend.evaluation import Evaluation, evaluate
+from bayesdl.recommend.evaluation.comparison import Evaluation, evaluate
+from bayesdl.recommend.evaluation.split import HeldOut, Split, strong_split
 from bayesdl.recommend.popularity import Popularity
-from bayesdl.recommend.program import programs
 from bayesdl.recommend.recommendations import Recommendations
-from bayesdl.recommend.saved import load
-from bayesdl.recommend.split import HeldOut, Split, strong_split
-from bayesdl.recommend.training import Anneal, PerUser
+from bayesdl.recommend.saving import load
 
 __all__ = [
     "EASE",

@@ -17,25 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from bayesdl.cells import DataError
-from bayesdl.recommend.asked import empty, refuse_length, refuse_settings, warn_of_seen, warn_of_unknown
-from bayesdl.recommend.chances import (
-    Lists,
-    apart,
-    draw_once,
-    drawn_chances,
-    temperature,
-    upper,
-    warn_of_chances,
-)
-from bayesdl.recommend.codes import Refinement
+from bayesdl.data.validation import DataError
+from bayesdl.recommend.autoencoder.codes import Refinement
 from bayesdl.recommend.estimator import AbstractEstimator
-from bayesdl.recommend.metrics import hits as hits_of
-from bayesdl.recommend.metrics import ndcg, ranked, ranked_hits
+from bayesdl.recommend.evaluation.metrics import hits as hits_of
+from bayesdl.recommend.evaluation.metrics import ndcg, ranked, ranked_hits
+from bayesdl.recommend.evaluation.split import HeldOut
+from bayesdl.recommend.probabilities import Lists, apart, draw_once, drawn_chances, temperature, upper, warn_of_chances
 from bayesdl.recommend.recommendations import Recommendations
 from bayesdl.recommend.rows import CSR, blocks, masked, refuse_empty
-from bayesdl.recommend.split import HeldOut
-from inference.keys import named
+from bayesdl.recommend.validation import empty, refuse_length, refuse_settings, warn_of_seen, warn_of_unknown
+from inference.core.keys import named
 
 CALIBRATED = 1000  # validation users that fit the temperature
 LIST = 20  # length of the lists whose hits it matches
@@ -92,7 +84,7 @@ class AbstractRecommender(AbstractEstimator):
             NotFittedError: before `fit`.
             BundleError: where the path cannot be written, or items have labels that are neither whole numbers nor text.
         """
-        from bayesdl.recommend.saved import save
+        from bayesdl.recommend.saving import save
 
         return save(self, path)
 

@@ -16,12 +16,12 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
-from bayesdl.cells import DataError
+from bayesdl.data.validation import DataError
+from bayesdl.recommend.autoencoder.codes import Refinement
 from bayesdl.recommend.base import AbstractRecommender
-from bayesdl.recommend.codes import Refinement
-from bayesdl.recommend.metrics import ndcg, ranked_hits
+from bayesdl.recommend.evaluation.metrics import ndcg, ranked_hits
+from bayesdl.recommend.evaluation.split import HeldOut
 from bayesdl.recommend.rows import CSR, blocks
-from bayesdl.recommend.split import HeldOut
 
 GRID = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # weights that are tried beside the best member's 1
 SWEEPS = 2  # over the other members

@@ -23,10 +23,10 @@ import scipy.linalg
 import scipy.sparse
 from jax.tree_util import Partial
 
+from bayesdl.recommend.autoencoder.codes import Refinement, noise
 from bayesdl.recommend.base import AbstractRecommender
-from bayesdl.recommend.codes import Refinement, noise
+from bayesdl.recommend.evaluation.split import HeldOut
 from bayesdl.recommend.rows import CSR
-from bayesdl.recommend.split import HeldOut
 
 FLOOR = 1e-3  # for scores that are negative or next to nothing, as a share of a user's best
 TINY = 1e-6  # for users without a positive score

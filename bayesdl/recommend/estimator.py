@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from bayesdl.cells import DataError
+from bayesdl.data.validation import DataError
+from bayesdl.recommend.evaluation.split import HeldOut
 from bayesdl.recommend.rows import CSR, as_rows, chosen, in_order, refuse_empty
-from bayesdl.recommend.split import HeldOut
 
 
 class NotFittedError(ValueError):

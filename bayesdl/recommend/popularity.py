@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from bayesdl.recommend.autoencoder.codes import Refinement
 from bayesdl.recommend.base import AbstractRecommender
-from bayesdl.recommend.codes import Refinement
+from bayesdl.recommend.evaluation.split import HeldOut
 from bayesdl.recommend.rows import CSR
-from bayesdl.recommend.split import HeldOut
 
 PRIOR = 0.5  # Jeffreys' counts before the data
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
-from bayesdl.cells import DataError
+from bayesdl.data.validation import DataError
 
 CSR = Any  # a scipy.sparse.csr_array, whose shape type checkers do not know
 ROWS = "Expected a column for each item; rows_from makes rows of a table of events."

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from numpyro.distributions import Distribution, constraints
 
-from inference.amortized.bars import Bars, Grid, law
-from inference.amortized.moved import moved
 from inference.amortized.network import AbstractNetwork, Cache
-from inference.result import AbstractLaw, Conditional
+from inference.core.result import AbstractLaw, Conditional
+from inference.distributions.bars import Bars, Grid, law
+from inference.distributions.shifted_bars import moved
 
 MOST_JOINTLY = 256  # rows; each is read once more by the network
 

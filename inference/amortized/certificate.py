@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inference.amortized.bars import Grid, law
 from inference.amortized.network import AbstractNetwork
 from inference.amortized.tasks import Batch, Tasks, simulated
-from inference.calibration import expected_calibration_error
-from inference.keys import tagged
+from inference.core.calibration import expected_calibration_error
+from inference.core.keys import tagged
+from inference.distributions.bars import Grid, law
 
 AT_ONCE = 64  # data sets, which bounds the memory of large ones
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from inference.keys import tagged
+from inference.core.keys import tagged
 
 CLUSTERS = 8
 

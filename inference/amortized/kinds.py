@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import jax
 
-from inference.amortized.cells import CellNetwork
+from inference.amortized.cell_network import CellNetwork
 from inference.amortized.network import AbstractNetwork, Shape
-from inference.amortized.rows import RowNetwork
+from inference.amortized.row_network import RowNetwork
 
 KINDS = {"rows": RowNetwork, "cells": CellNetwork}
 

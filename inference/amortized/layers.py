@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from inference.keys import tagged
+from inference.core.keys import tagged
 
 
 class Layer(eqx.Module):

@@ -27,10 +27,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from inference.amortized.bars import Grid, law
 from inference.amortized.layers import normalised, uniform, wide
-from inference.amortized.moved import moved
-from inference.keys import tagged
+from inference.core.keys import tagged
+from inference.distributions.bars import Grid, law
+from inference.distributions.shifted_bars import moved
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Shape:
         heads: attention heads.
         hidden: units of the MLP in a layer.
         frequencies: of the sines and cosines of each input.
-        tokens: "rows", or "cells": see `inference.amortized.cells`.
+        tokens: "rows", or "cells": see `inference.amortized.cell_network`.
         num_latents: latent sites that are predicted too.
         latent_bars: logits of each.
         unit: centre and spread of the prior's targets, where contexts are read in units of their own; None where they are not.

@@ -12,8 +12,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from inference.amortized.bars import Grid
 from inference.amortized.network import AbstractNetwork
+from inference.distributions.bars import Grid
 
 PLACES = 8  # at most, at which the next target is predicted
 AT_ONCE = 8  # data sets

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from numpyro import handlers
 
 from inference.amortized.inputs import INPUTS
-from inference.keys import tagged
-from inference.program import KeyPerName, Program
+from inference.core.keys import tagged
+from inference.core.program import KeyPerName, Program
 
 TARGET = "y"
 AT_ONCE = 64  # tasks, where many are drawn for their own sake: it bounds the memory

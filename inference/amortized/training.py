@@ -22,13 +22,13 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from inference.amortized.bars import Grids, law
 from inference.amortized.kinds import initial
 from inference.amortized.network import AbstractNetwork, Shape
-from inference.amortized.saved import Saved
+from inference.amortized.saving import Saved
 from inference.amortized.tasks import Batch, Tasks
-from inference.keys import tagged
-from inference.progress import AbstractProgress
+from inference.core.keys import tagged
+from inference.core.progress import AbstractProgress
+from inference.distributions.bars import Grids, law
 
 BLOCK = 50  # steps compiled together
 AVERAGED = 0.05  # share of the steps that the averaged weights remember

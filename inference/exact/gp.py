@@ -19,14 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
-from inference.engine import AbstractEngine, choice, positive_integers
-from inference.keys import named
+from inference.core.engine import AbstractEngine, choice, positive_integers
+from inference.core.keys import named
+from inference.core.minimise import minimise
+from inference.core.problem import Problem, ProblemError
+from inference.core.progress import AbstractProgress, Silent
+from inference.core.result import AbstractLaw, AbstractResult, Conditional, Draws, Predictor
+from inference.core.structure import AbstractGaussianProcessRegression
 from inference.mcmc.hmc import NUTS
-from inference.minimise import minimise
-from inference.problem import Problem, ProblemError
-from inference.progress import AbstractProgress, Silent
-from inference.result import AbstractLaw, AbstractResult, Conditional, Draws, Predictor
-from inference.structure import AbstractGaussianProcessRegression
 
 MAX_STEPS = 1000
 JITTER = 1e-9  # repeated rows give a singular covariance

@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inference.checkpoint import Checkpoint, Folder
+from inference.core.checkpoint import Checkpoint, Folder
+from inference.core.problem import ProblemError
+from inference.core.progress import AbstractProgress
+from inference.core.result import Draws
 from inference.mcmc.layout import Layout, choose_layout, freeze, over_chains, thaw, to_host, without_keys
 from inference.mcmc.sampler import AbstractSampler, strongly_typed
 from inference.mcmc.sharing import SamplerOf, compiled
-from inference.problem import ProblemError
-from inference.progress import AbstractProgress
-from inference.result import Draws
 
 if TYPE_CHECKING:
     from inference.mcmc.engine import AbstractMCMC

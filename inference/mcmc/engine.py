@@ -8,14 +8,14 @@ from typing import ClassVar
 
 import jax
 
-from inference.checkpoint import Checkpoint
-from inference.engine import AbstractEngine, UnsupportedError, choice, needs_gradients, positive_integers
+from inference.core.checkpoint import Checkpoint
+from inference.core.engine import AbstractEngine, UnsupportedError, choice, needs_gradients, positive_integers
+from inference.core.problem import Problem
+from inference.core.progress import AbstractProgress, Silent
+from inference.core.result import Draws
 from inference.mcmc.chains import continue_chains, run_chains
 from inference.mcmc.layout import CHAIN_METHODS, lacks_devices
 from inference.mcmc.sampler import AbstractSampler
-from inference.problem import Problem
-from inference.progress import AbstractProgress, Silent
-from inference.result import Draws
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,13 +19,13 @@ import numpy as np
 import numpyro.infer
 from numpyro.infer.mcmc import MCMCKernel
 
-from inference.engine import choice, positive, positive_integers
-from inference.keys import named
+from inference.core.engine import choice, positive, positive_integers
+from inference.core.keys import named
+from inference.core.problem import Problem, ProblemError, no_start_message
 from inference.mcmc.engine import AbstractMCMC
 from inference.mcmc.layout import Layout, over_chains, place, to_host
 from inference.mcmc.sampler import AbstractSampler
 from inference.mcmc.starts import DRAWN, STARTS
-from inference.problem import Problem, ProblemError, no_start_message
 
 ATTEMPTS = 100
 

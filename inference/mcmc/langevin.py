@@ -30,10 +30,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inference.keys import side_by_side, tagged
+from inference.core.keys import side_by_side, tagged
+from inference.core.problem import Problem
 from inference.mcmc.sampler import AbstractSampler
 from inference.mcmc.starts import DRAWN, STARTS, mode
-from inference.problem import Problem
 
 if TYPE_CHECKING:
     from inference.mcmc.sgmcmc import AbstractSGMCMC

@@ -18,11 +18,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from inference.engine import choice
+from inference.core.engine import choice
+from inference.core.problem import Problem
 from inference.mcmc.engine import AbstractMCMC
 from inference.mcmc.sampler import AbstractSampler
 from inference.mcmc.starts import STARTS
-from inference.problem import Problem
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from inference.core.problem import Problem
 from inference.mcmc.layout import Layout, place
-from inference.problem import Problem
 
 
 class AbstractSampler(abc.ABC):

@@ -16,12 +16,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from inference.engine import choice, positive, positive_integers
+from inference.core.engine import choice, positive, positive_integers
+from inference.core.problem import Problem, ProblemError
 from inference.mcmc.engine import AbstractMCMC
 from inference.mcmc.langevin import LangevinSampler
 from inference.mcmc.sampler import evenly
 from inference.mcmc.starts import STARTS
-from inference.problem import Problem, ProblemError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from inference.core.problem import Problem
+from inference.core.program import AbstractTraceable, bare
 from inference.mcmc.layout import Layout, everywhere
 from inference.mcmc.sampler import AbstractSampler
-from inference.problem import Problem
-from inference.program import AbstractTraceable, bare
 
 if TYPE_CHECKING:
     from inference.mcmc.engine import AbstractMCMC

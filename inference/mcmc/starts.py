@@ -10,8 +10,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from inference.keys import tagged
-from inference.problem import LogDensity
+from inference.core.keys import tagged
+from inference.core.problem import LogDensity
 
 Gradient = Callable[[jax.Array, jax.Array], jax.Array]
 

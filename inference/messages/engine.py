@@ -18,15 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import biject_to, constraints
 
-from inference.engine import AbstractEngine, choice, positive, positive_integers
-from inference.keys import named
-from inference.messages.law import TensorLaw
-from inference.messages.passes import Passes, State, largest_first
+from inference.core.engine import AbstractEngine, choice, positive, positive_integers
+from inference.core.keys import named
+from inference.core.problem import Problem, ProblemError
+from inference.core.progress import AbstractProgress, Silent
+from inference.core.result import Predictor
+from inference.core.structure import StateSpaceTensor
+from inference.messages.iteration import Passes, State, largest_first
+from inference.messages.predictive import TensorLaw
 from inference.messages.streaming import continued
-from inference.problem import Problem, ProblemError
-from inference.progress import AbstractProgress, Silent
-from inference.result import Predictor
-from inference.structure import StateSpaceTensor
 
 BLOCK = 10  # iterations of a compiled block
 ANNEAL = 10  # iterations, where there are twice as many

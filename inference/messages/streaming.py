@@ -14,15 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from inference.core.problem import Problem, ProblemError
+from inference.core.result import Predictor
+from inference.core.structure import StateSpaceTensor
 from inference.messages.forms import Moments, moments
-from inference.messages.law import mode_params
-from inference.messages.matern import Kernel
-from inference.messages.passes import SITE_STEP, Passes, State, largest_first
-from inference.messages.sites import AbstractScalarLikelihood, Sites
-from inference.messages.smoother import smoothed
-from inference.problem import Problem, ProblemError
-from inference.result import Predictor
-from inference.structure import StateSpaceTensor
+from inference.messages.iteration import SITE_STEP, Passes, State, largest_first
+from inference.messages.likelihood_sites import AbstractScalarLikelihood, Sites
+from inference.messages.predictive import mode_params
+from inference.state_space.matern import Kernel
+from inference.state_space.smoother import smoothed
 
 UPDATES = 10  # iterations over new entries
 SMALLEST = 64  # entries, or positions, that a compiled update is made for; then twice as many, and so on

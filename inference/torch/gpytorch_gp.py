@@ -24,14 +24,14 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
-from inference.engine import AbstractEngine, UnsupportedError, choice, positive, positive_integers
+from inference.core.engine import AbstractEngine, UnsupportedError, choice, positive, positive_integers
+from inference.core.keys import named
+from inference.core.minimise import minimise
+from inference.core.problem import Problem, ProblemError
+from inference.core.progress import AbstractProgress, Silent
+from inference.core.result import Conditional, Predictor
+from inference.core.structure import AbstractGaussianProcessRegression
 from inference.exact.gp import LARGEST
-from inference.keys import named
-from inference.minimise import minimise
-from inference.problem import Problem, ProblemError
-from inference.progress import AbstractProgress, Silent
-from inference.result import Conditional, Predictor
-from inference.structure import AbstractGaussianProcessRegression
 from inference.torch.install import load, missing
 
 BLOCK = 50

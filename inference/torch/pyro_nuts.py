@@ -17,12 +17,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from inference.engine import AbstractEngine, needs_gradients, positive_integers
-from inference.keys import named
-from inference.problem import Problem, finding_a_start
-from inference.progress import AbstractProgress, Silent
-from inference.result import Draws
-from inference.structure import LayeredNetwork
+from inference.core.engine import AbstractEngine, needs_gradients, positive_integers
+from inference.core.keys import named
+from inference.core.problem import Problem, finding_a_start
+from inference.core.progress import AbstractProgress, Silent
+from inference.core.result import Draws
+from inference.core.structure import LayeredNetwork
 from inference.torch.install import load, missing
 
 BLOCK = 10

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from inference.keys import named
-from inference.problem import ProblemError
-from inference.vi.estimators import AbstractEstimator, Enum, EstimatorError
-from inference.vi.expectation import Expectation, expectation
-from inference.vi.refusals import refuse_other_arguments
+from inference.core.keys import named
+from inference.core.problem import ProblemError
+from inference.vi.gradients.estimators import AbstractEstimator, Enum, EstimatorError
+from inference.vi.gradients.expectation import Expectation, expectation
 from inference.vi.space import Space
+from inference.vi.validation import refuse_other_arguments
 
 LIMIT = 4.0
 STEP = 0.1  # of finite differences, extrapolated from this and twice this to an error of fourth order
@@ -78,7 +78,7 @@ def check_unbiased(
 
     Example:
         >>> import numpyro, numpyro.distributions as dist
-        >>> from inference.vi.estimators import MVD
+        >>> from inference.vi.gradients.estimators import MVD
         >>> def guide():
         ...     numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("phi", 0.4)))
         >>> report = check_unbiased(lambda p, q: q.sim()[0]["z"] * 2.0, lambda: None, guide, estimators={"z": MVD()})

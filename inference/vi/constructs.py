@@ -21,10 +21,10 @@ import numpyro.distributions as dist
 from jax.lax import stop_gradient as sg
 from jax.scipy.special import logsumexp
 
-from inference.problem import ProblemError
-from inference.program import Program
+from inference.core.problem import ProblemError
+from inference.core.program import Program
+from inference.vi.gradients.runs import Pass, current
 from inference.vi.handles import AbstractHandle, Handle, Lanes, Values, as_handle, lanes_of, mismatch, total
-from inference.vi.passes import Pass, current
 
 
 def marginal(program: Any, keep: Sequence[str], reverse: Program | None = None, N: int = 1) -> Marginal:

@@ -21,19 +21,19 @@ import numpy as np
 import numpyro.distributions as dist
 from numpyro import handlers
 
-from inference.engine import AbstractEngine, choice, needs_gradients, positive, positive_integers
-from inference.keys import named
-from inference.problem import Problem, ProblemError
-from inference.program import Program, Subsampled, WholePlates, WithParameters
-from inference.progress import AbstractProgress, Silent
-from inference.result import Approximation
+from inference.core.engine import AbstractEngine, choice, needs_gradients, positive, positive_integers
+from inference.core.keys import named
+from inference.core.problem import Problem, ProblemError
+from inference.core.program import Program, Subsampled, WholePlates, WithParameters
+from inference.core.progress import AbstractProgress, Silent
+from inference.core.result import Approximation
 from inference.vi.constructs import Marginal
-from inference.vi.expectation import Expectation
+from inference.vi.gradients.expectation import Expectation
 from inference.vi.guides import GUIDES, autoguide_of, laplace_start
 from inference.vi.handles import AbstractHandle, Handle, as_handle
 from inference.vi.objectives import OBJECTIVES, elbo
-from inference.vi.refusals import refuse_classes, refuse_other_arguments, refuse_other_supports
 from inference.vi.space import Space
+from inference.vi.validation import refuse_classes, refuse_other_arguments, refuse_other_supports
 
 BLOCKS = 50
 STARTS = 100  # draws for the ELBO before the first step, against which that of other objectives' fits is held

@@ -17,10 +17,10 @@ from numpyro import handlers
 from numpyro.infer import autoguide
 from numpyro.infer.initialization import init_to_sample
 
-from inference.keys import named
-from inference.minimise import minimise
-from inference.problem import Problem
-from inference.vi.laplace import compiled_hessian, inverse_root
+from inference.core.keys import named
+from inference.core.minimise import minimise
+from inference.core.problem import Problem
+from inference.laplace.engine import compiled_hessian, inverse_root
 
 GUIDES: dict[str, Callable] = {
     "mean-field": autoguide.AutoDiagonalNormal,

@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from inference.problem import ProblemError
-from inference.program import Program
-from inference.vi.passes import Pass, current
+from inference.core.problem import ProblemError
+from inference.core.program import Program
+from inference.vi.gradients.runs import Pass, current
 
 Values = Mapping[str, Any]
 Lanes = tuple[int, ...]

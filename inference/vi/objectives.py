@@ -18,8 +18,8 @@ from jax.nn import softmax
 from jax.scipy.special import logsumexp
 
 from inference.vi.constructs import normalize
+from inference.vi.gradients.runs import step
 from inference.vi.handles import AbstractHandle
-from inference.vi.passes import step
 
 Objective = Callable[..., jax.Array]
 OBJECTIVES: dict[str, Objective] = {}

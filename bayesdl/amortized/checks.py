@@ -1,0 +1,186 @@
+"""What a trained network is worth beside another engine, and whether data are like those of its prior."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesdl.amortized.prior_mixture import PriorMixture
+from bayesdl.checks.convergence import TrustWarning
+from bayesdl.data.validation import ModelError
+from bayesdl.engines import UnsupportedError, require
+from bayesdl.fitting import infer
+from bayesdl.model.base import AbstractTableModel, Program
+from bayesdl.posterior.posterior import Posterior
+from inference.amortized.certificate import scored
+from inference.amortized.surprise import code_lengths
+from inference.amortized.tasks import TARGET, Batch, Tasks, simulated
+from inference.core.engine import AbstractEngine
+from inference.core.keys import tagged
+from inference.core.program import AbstractTraceable
+from inference.core.progress import as_progress
+
+SURPRISING = 0.02  # p-values up to it are a warning
+FEWEST = 99  # samples that can give such a p-value
+
+
+def compared(pfn: Any, engine: AbstractEngine, num_tasks: int, num_rows: int, progress: Any) -> dict[str, Any]:
+    """The gap of a PFN to an engine on data sets of its prior, and CPU seconds of both; see `PFN.certify`."""
+    batch, queries = data_sets(pfn, num_tasks, num_rows), pfn.tasks.num_queries
+    jax.block_until_ready(scored(pfn.network, batch, queries, pfn.grids.target))  # compiles
+    started = time.process_time()
+    ours = np.asarray(scored(pfn.network, batch, queries, pfn.grids.target)[0], float).mean(1)
+    seconds = {"PFN": (time.process_time() - started) / len(ours)}
+
+    shown, name = as_progress(progress), type(engine).__name__
+    shown.start(len(ours), f"{name} on data sets of the prior")
+    theirs, warned, started = [], 0, time.process_time()
+    try:
+        for X, y in zip(np.asarray(batch.X, np.float64), np.asarray(batch.y), strict=True):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                theirs.append(predicted(in_model_units(pfn.model), engine, X[:, (X != 0).any(0)], y, num_rows, queries))
+            warned += bool(caught)
+            shown.advance(1, gap=f"{np.mean(theirs - ours[: len(theirs)]):.3f}")
+    finally:
+        shown.close()
+    seconds[name] = (time.process_time() - started) / len(ours)
+    lost = np.array(theirs) - ours
+    return {
+        "name": name,
+        "gap": (float(lost.mean()), float(lost.std() / np.sqrt(len(lost)))),
+        "num_tasks": len(lost),
+        "num_rows": num_rows,
+        "tasks_with_warnings": warned,
+        "cpu_seconds_per_task_with_compilation": seconds,
+    }
+
+
+def data_sets(pfn: Any, num_tasks: int, num_rows: int) -> Batch:
+    """Data sets of the prior; of classes those whose first rows have all, as other engines must have seen each."""
+    classes = pfn.network.shape.num_classes
+    batch = simulated(pfn.tasks, tagged(jax.random.key(num_tasks), "certify"), num_tasks * (8 if classes else 1))
+    context = np.asarray(batch.y)[:, :num_rows]
+    seen = [not classes or len(np.unique(y)) == classes for y in context]
+    if not any(seen):
+        raise ModelError(f"No data set of the prior has all {classes} classes in {num_rows} rows: certify with more rows.")
+    batch = jax.tree.map(lambda part: part[np.flatnonzero(seen)[:num_tasks]], batch)
+    return batch._replace(num_rows=jnp.full(len(batch.y), num_rows, jnp.int32))
+
+
+def predicted(model: Any, engine: AbstractEngine, X: np.ndarray, y: np.ndarray, num_rows: int, queries: int) -> float:
+    """Mean log predictive density of the last rows given the first ones."""
+    frame = model.frame(X[:num_rows], y=y[:num_rows])
+    problem = model.problem(frame, X[:num_rows], y=y[:num_rows])
+    require(engine, problem)
+    posterior = infer(model, frame, problem, engine, 0, False)
+    return float(np.mean(posterior.predict(X[-queries:]).log_prob(y[-queries:])))
+
+
+def in_model_units(model: Any) -> Any:
+    """The model for data that are in its units already; programs of users share what is compiled."""
+    if isinstance(model, PriorMixture):
+        return dataclasses.replace(model, models=tuple(map(in_model_units, model.models)))
+    if isinstance(model, AbstractTableModel):
+        return dataclasses.replace(model, standardize=False)  # pyright: ignore[reportArgumentType]
+    return Program(Traced(model.function), model.site)
+
+
+@dataclasses.dataclass(frozen=True)
+class Traced(AbstractTraceable):
+    """A NumPyro function of arrays, which a PFN was trained on: so its arguments may be traced."""
+
+    program: Callable
+
+    @property
+    def __wrapped__(self) -> Callable:
+        """For `inspect.signature`."""
+        return self.program
+
+    @property
+    def __name__(self) -> str:
+        return self.program.__name__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.program(*args, **kwargs)
+
+    def parted(self) -> tuple[Traced, None]:
+        return self, None
+
+    def filled(self, numbers: Any) -> Traced:
+        return self
+
+
+@dataclasses.dataclass(frozen=True)
+class Surprise:
+    """How surprising data are under a prior.
+
+    Attributes:
+        p: two-sided p-value: of data drawn from the prior at the same inputs, how many are as short or as long to encode.
+        code_length: mean of -log q of each target given some of the others, nats a row, in the model's units.
+        of_prior: that of data drawn from the prior.
+    """
+
+    p: float
+    code_length: float
+    of_prior: np.ndarray
+
+    def __repr__(self) -> str:
+        low, high = np.quantile(self.of_prior, [0.05, 0.95])
+        word = "unlike" if self.p <= SURPRISING else "like"
+        return (
+            f"{word} the prior's data: p = {self.p:.3g} (code length {self.code_length:.3g} nats a row, "
+            f"of the prior's data 90 % between {low:.3g} and {high:.3g})"
+        )
+
+
+def ood(posterior: Posterior, num_samples: int) -> Surprise:
+    """See `Posterior.ood`."""
+    from bayesdl.amortized.pfn import PFN, inputs_and_targets
+
+    if num_samples < FEWEST:
+        raise ValueError(f"ood(num_samples={num_samples}): expected at least {FEWEST}, for a p-value that can be small.")
+    pfn: Any = posterior.engine
+    if not isinstance(pfn, PFN):
+        raise UnsupportedError(f"ood needs a fit by a PFN, got one by {type(pfn).__name__}: use post.check_predictive().")
+    X, y = inputs_and_targets(posterior.problem)
+    padded = np.asarray(pfn.read(X, y).X)[: len(X)]
+    key = tagged(jax.random.key(posterior.seed), "ood")
+    with jax.enable_x64(pfn.tasks.double):
+        wide = jnp.asarray(padded, jnp.float64 if pfn.tasks.double else jnp.float32)
+        drawn = np.asarray(targets_at(pfn.tasks, jax.random.split(key, num_samples), wide))
+    if pfn.grids.target is None:  # fit refuses data of one class
+        drawn = drawn[[len(np.unique(one)) > 1 for one in drawn]]
+    targets = np.stack([y, *(as_fitted(pfn.model, one) for one in drawn)]).astype(np.float32 if pfn.grids.target else np.int32)
+    keys = jax.random.split(tagged(key, "orders"), len(targets))
+    outputs = pfn.network.shape.num_outputs
+    lengths = code_lengths(pfn.network, pfn.grids.target, jnp.asarray(padded), jnp.asarray(targets), keys, outputs)
+    observed, simulated = float(lengths[0]), np.asarray(lengths[1:], float)
+    more, fewer = np.sum(simulated >= observed), np.sum(simulated <= observed)
+    found = Surprise(min(1.0, 2 * (1 + min(more, fewer)) / (1 + len(simulated))), observed, simulated)
+    if found.p <= SURPRISING:
+        warnings.warn(f"The data are {found}: predictions cannot be trusted.", TrustWarning, stacklevel=3)
+    return found
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def targets_at(tasks: Tasks, keys: jax.Array, X: jax.Array) -> jax.Array:
+    """Targets of the prior at these inputs, one data set for each key."""
+    return jax.vmap(lambda key: tasks.sites(key, X)[TARGET]["value"])(keys)
+
+
+def as_fitted(model: Any, y: np.ndarray) -> np.ndarray:
+    """Targets of the prior as `fit` would give them to the network: standardised, or with classes counted from 0."""
+    if np.issubdtype(y.dtype, np.integer):
+        return np.unique(y, return_inverse=True)[1]
+    if not (isinstance(model, AbstractTableModel) and model.standardize) or len(y) < 2:
+        return y
+    return (y - y.mean()) / max(y.std(), 1e-12)

@@ -1,0 +1,1 @@
+"""Tables of data: validated cells, input columns and targets, learned once from the training data."""

@@ -1,0 +1,301 @@
+"""Kernels k(x, x') of Gaussian processes: what is believed, as plain data.
+
+A hyperparameter is a number (fixed), a NumPyro distribution (its prior), or None (learned under the default prior
+LogNormal(log sqrt(2 p), 1) for length scales with p inputs, and LogNormal(0.1, 1) otherwise; Tran et al. 2022,
+arXiv:2011.12829). Units are those of standardised data. Kernels add and multiply. tinygp (JAX) computes them.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpyro
+import numpyro.distributions as dist
+
+from bayesdl.data.validation import ModelError
+
+Draw = Callable[[str, Any, Any, tuple[int, ...]], Any]
+
+
+class AbstractKernel(abc.ABC):
+    """A positive definite function of two inputs."""
+
+    @abc.abstractmethod
+    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Any:
+        """The tinygp kernel, its hyperparameters from `draw(site, value, default prior, shape)`."""
+
+    def __add__(self, other: AbstractKernel) -> Sum:
+        return Sum((self, as_kernel(other)))
+
+    def __mul__(self, other: AbstractKernel) -> Product:
+        return Product((self, as_kernel(other)))
+
+
+def sample(site: str, value: Any, default: dist.Distribution, shape: tuple[int, ...]) -> Any:
+    """Draws a hyperparameter as a NumPyro site, unless it is a fixed number."""
+    if value is not None and not isinstance(value, dist.Distribution):
+        return value
+    law = default if value is None else value
+    return numpyro.sample(site, law.expand(shape).to_event(1) if shape else law)
+
+
+def lengthscale_prior(num_inputs: int) -> dist.Distribution:
+    return dist.LogNormal(0.5 * math.log(2 * num_inputs), 1.0)
+
+
+def scale_prior() -> dist.Distribution:
+    return dist.LogNormal(0.1, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class AbstractStationary(AbstractKernel):
+    """variance * g(r), r^2 = sum_d (x_d - x'_d)^2 / lengthscale_d^2.
+
+    Args:
+        lengthscale: one number, one per input (a tuple), a prior, or None.
+        variance: of the function.
+        ard: whether a learned length scale is one per input.
+    """
+
+    lengthscale: Any = None
+    variance: Any = None
+    ard: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.lengthscale, list):
+            object.__setattr__(self, "lengthscale", tuple(self.lengthscale))
+        for name in ("lengthscale", "variance"):
+            check_positive(self, name)
+
+    @abc.abstractmethod
+    def profile(self) -> Callable:
+        """The function g of r^2."""
+
+    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Any:
+        from bayesdl.gp.stationary import Stationary
+
+        return Stationary(self.profile(), *self.hyperparameters(draw, prefix, num_inputs))
+
+    def hyperparameters(self, draw: Draw, prefix: str, num_inputs: int) -> tuple[Any, Any]:
+        """Length scale, shape () or (num_inputs,), and variance, as arrays."""
+        check_length(self, num_inputs)
+        shape = (num_inputs,) if self.ard else ()
+        lengthscale = draw(f"{prefix}lengthscale", self.lengthscale, lengthscale_prior(num_inputs), shape)
+        return as_array(lengthscale), as_array(draw(f"{prefix}variance", self.variance, scale_prior(), ()))
+
+
+def as_array(value: Any) -> Any:
+    import jax.numpy as jnp
+
+    return jnp.asarray(value)
+
+
+def check_positive(kernel: Any, name: str) -> None:
+    value = getattr(kernel, name)
+    if value is None or isinstance(value, dist.Distribution):
+        return
+    entries = value if isinstance(value, tuple) else (value,)
+    if not all(isinstance(v, int | float) and v > 0 for v in entries):
+        raise ValueError(
+            f"{type(kernel).__name__}({name}={value!r}): expected a positive number (a tuple for one per input), "
+            "a NumPyro distribution, or None."
+        )
+
+
+def check_length(kernel: AbstractStationary, num_inputs: int) -> None:
+    value = kernel.lengthscale
+    if isinstance(value, tuple) and len(value) != num_inputs:
+        raise ModelError(
+            f"{type(kernel).__name__}(lengthscale={value}) gives {len(value)} length scales and the model has {num_inputs} "
+            "inputs (a category is one input): give one per input, or one number for all."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class RBF(AbstractStationary):
+    """variance * exp(-r^2 / 2): infinitely smooth functions.
+
+    Example:
+        >>> RBF(lengthscale=0.5) + Linear()
+        Sum(parts=(RBF(lengthscale=0.5, variance=None, ard=False), Linear(variance=None)))
+    """
+
+    def profile(self) -> Callable:
+        from bayesdl.gp.stationary import rbf
+
+        return rbf
+
+
+@dataclasses.dataclass(frozen=True)
+class Matern12(AbstractStationary):
+    """variance * exp(-r): continuous, nowhere smooth functions.
+
+    Example:
+        >>> Matern12(lengthscale=1.0).lengthscale
+        1.0
+    """
+
+    def profile(self) -> Callable:
+        from bayesdl.gp.stationary import matern12
+
+        return matern12
+
+
+@dataclasses.dataclass(frozen=True)
+class Matern32(AbstractStationary):
+    """variance * (1 + sqrt(3) r) exp(-sqrt(3) r): once differentiable functions.
+
+    Example:
+        >>> Matern32(ard=True).ard
+        True
+    """
+
+    def profile(self) -> Callable:
+        from bayesdl.gp.stationary import matern32
+
+        return matern32
+
+
+@dataclasses.dataclass(frozen=True)
+class Matern52(AbstractStationary):
+    """variance * (1 + sqrt(5) r + 5 r^2 / 3) exp(-sqrt(5) r): twice differentiable functions.
+
+    Example:
+        >>> Matern52(variance=2.0).variance
+        2.0
+    """
+
+    def profile(self) -> Callable:
+        from bayesdl.gp.stationary import matern52
+
+        return matern52
+
+
+@dataclasses.dataclass(frozen=True)
+class Periodic(AbstractKernel):
+    """variance * exp(-2 sum_d sin^2(pi (x_d - x'_d) / period) / lengthscale^2).
+
+    Example:
+        >>> Periodic(period=12.0).period
+        12.0
+    """
+
+    period: Any = None
+    lengthscale: Any = None
+    variance: Any = None
+
+    def __post_init__(self) -> None:
+        for name in ("period", "lengthscale", "variance"):
+            check_positive(self, name)
+
+    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Any:
+        import jax.numpy as jnp
+        from tinygp.kernels import Custom
+
+        period = as_array(draw(f"{prefix}period", self.period, scale_prior(), ()))
+        lengthscale = as_array(draw(f"{prefix}lengthscale", self.lengthscale, lengthscale_prior(1), ()))
+        variance = as_array(draw(f"{prefix}variance", self.variance, scale_prior(), ()))
+
+        # tinygp's own takes the sine of the summed distance, which is another kernel for several inputs
+        def unit(x: Any, z: Any) -> Any:
+            return jnp.exp(-2.0 * jnp.sum(jnp.sin(jnp.pi * (x - z) / period) ** 2) / lengthscale**2)
+
+        return variance * Custom(unit)
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear(AbstractKernel):
+    """variance * x . x': linear functions through the origin.
+
+    Example:
+        >>> Linear(variance=1.0).variance
+        1.0
+    """
+
+    variance: Any = None
+
+    def __post_init__(self) -> None:
+        check_positive(self, "variance")
+
+    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Any:
+        from tinygp.kernels import DotProduct
+
+        return as_array(draw(f"{prefix}variance", self.variance, scale_prior(), ())) * DotProduct()
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant(AbstractKernel):
+    """variance: functions that are constant.
+
+    Example:
+        >>> Constant(variance=1.0).variance
+        1.0
+    """
+
+    variance: Any = None
+
+    def __post_init__(self) -> None:
+        check_positive(self, "variance")
+
+    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Any:
+        from tinygp.kernels import Constant as Unit
+
+        return Unit(as_array(draw(f"{prefix}variance", self.variance, scale_prior(), ())))
+
+
+@dataclasses.dataclass(frozen=True)
+class Sum(AbstractKernel):
+    """k1 + k2 + ...; written with `+`."""
+
+    parts: tuple[AbstractKernel, ...]
+
+    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Any:
+        built = [part.build(draw, f"{prefix}{i}.", num_inputs) for i, part in enumerate(self.parts)]
+        total = built[0]
+        for kernel in built[1:]:
+            total = total + kernel
+        return total
+
+
+@dataclasses.dataclass(frozen=True)
+class Product(AbstractKernel):
+    """k1 * k2 * ...; written with `*`."""
+
+    parts: tuple[AbstractKernel, ...]
+
+    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Any:
+        built = [part.build(draw, f"{prefix}{i}.", num_inputs) for i, part in enumerate(self.parts)]
+        product = built[0]
+        for kernel in built[1:]:
+            product = product * kernel
+        return product
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TinyGP(AbstractKernel):
+    """A kernel made with tinygp, its hyperparameters fixed as given."""
+
+    kernel: Any = dataclasses.field(hash=False)  # it holds arrays
+
+    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Any:
+        return self.kernel
+
+
+def as_kernel(kernel: Any) -> AbstractKernel:
+    """A kernel of this module as it is, a tinygp kernel wrapped.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    if isinstance(kernel, AbstractKernel):
+        return kernel
+    import tinygp
+
+    if isinstance(kernel, tinygp.kernels.Kernel):
+        return TinyGP(kernel)
+    hint = " As a target of bdl.match_prior give it by itself, to=kernel." if "gpytorch" in type(kernel).__module__ else ""
+    raise TypeError(f"Expected a kernel from bayesdl.kernels or tinygp.kernels, got {type(kernel).__name__}.{hint}")

@@ -1,0 +1,106 @@
+"""The Gaussian process: a prior over functions, observed with normal noise.
+
+    f ~ GP(0, k),    y = f(x) + e,    e ~ N(0, sigma^2)
+
+The program has f integrated out, so its latent sites are the hyperparameters:
+log p(y) = -y' (K + sigma^2 I)^-1 y / 2 - log |K + sigma^2 I| / 2 - n log(2 pi) / 2 (Rasmussen and Williams 2006, 2.30).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpyro
+import numpyro.distributions as dist
+
+from bayesdl.data.table import TableFrame
+from bayesdl.data.validation import DataError, ModelError
+from bayesdl.gp import kernels
+from bayesdl.model.base import AbstractTableModel
+from bayesdl.model.language import NUMPYRO
+from bayesdl.model.likelihoods import Normal
+from inference.core.problem import Problem
+from inference.core.structure import AbstractGaussianProcessRegression
+from inference.exact.gp import GPLaw
+
+JITTER = 1e-8  # relative to the unit variance of standardised targets
+
+
+@dataclasses.dataclass(frozen=True)
+class GP(AbstractTableModel):
+    """Gaussian process regression.
+
+    Args:
+        kernel: from `bayesdl.kernels`, or a tinygp kernel with fixed hyperparameters.
+        likelihood: `Normal()`; its scale is sigma.
+        standardize: whether inputs and targets are standardised with the training data's mean and sd.
+
+    Example:
+        >>> GP(kernels.Matern52(lengthscale=1.0), likelihood=Normal(scale=0.1)).kernel.lengthscale
+        1.0
+    """
+
+    kernel: Any = kernels.RBF(ard=True)
+    likelihood: Any = Normal()
+    standardize: bool = True
+    double_precision = True
+    rows_covary = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kernel", kernels.as_kernel(self.kernel))
+        if not isinstance(self.likelihood, Normal) or self.likelihood.scale == "heteroscedastic":
+            raise ModelError(
+                f"GP takes likelihood=bdl.Normal() with one scale, got {self.likelihood}: use bdl.BNN for other likelihoods."
+            )
+
+    def frame(self, X: Any = None, y: Any = None) -> TableFrame:
+        frame = super().frame(X, y)
+        if frame.target.num_targets > 1:
+            raise DataError(f"GP takes one target column, y has {frame.target.num_targets}: fit one GP per column, or a BNN.")
+        return frame
+
+    def program(self, X: Any, y: Any = None, *, num_targets: int = 1) -> None:
+        """The NumPyro program with f integrated out."""
+        kernel = self.kernel.build(kernels.sample, "kernel.", X.shape[-1])
+        sigma = self.likelihood.parameters(1, NUMPYRO)
+        lower = process(kernel, sigma, X).solver.scale_tril
+        numpyro.sample("y", dist.MultivariateNormal(0.0, scale_tril=lower), obs=y)
+
+    def structure(self, frame: TableFrame) -> Regression:
+        return Regression(self.kernel, self.likelihood, len(frame.columns.scale))
+
+    def law(self, problem: Problem, around: dict | None = None) -> GPLaw:
+        return GPLaw(problem.structure_as(Regression), *problem.args)
+
+
+@dataclasses.dataclass(frozen=True)
+class Regression(AbstractGaussianProcessRegression):
+    """What the engines for Gaussian processes need."""
+
+    kernel: kernels.AbstractKernel
+    likelihood: Normal
+    num_inputs: int
+
+    def gaussian_process(self, values: dict, X: Any) -> Any:
+        kernel = self.kernel.build(lambda site, value, *_: values.get(site, value), "kernel.", X.shape[-1])
+        return process(kernel, self.noise_scale(values), X)
+
+    def noise_scale(self, values: dict) -> Any:
+        """Sigma: drawn, or fixed."""
+        return values.get("sigma", self.likelihood.fixed_scale)
+
+    def noise_variance(self, values: dict) -> Any:
+        return self.noise_scale(values) ** 2
+
+    def torch_parts(self) -> tuple:
+        from bayesdl.interop.gpytorch import torch_parts
+
+        return torch_parts(self.kernel, self.likelihood.scale, self.num_inputs)
+
+
+def process(kernel: Any, sigma: Any, X: Any) -> Any:
+    """The tinygp process of the noisy targets."""
+    import tinygp
+
+    return tinygp.GaussianProcess(kernel, X, diag=sigma**2 + JITTER)

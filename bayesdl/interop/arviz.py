@@ -1,0 +1,180 @@
+"""To ArviZ and xarray; the only file that knows ArviZ versions."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import numpy as np
+
+from bayesdl.data.table import TableFrame
+from bayesdl.posterior.posterior import Posterior
+from inference.core.result import Draws, Predictor
+
+
+def to_datatree(
+    posterior: Posterior, log_likelihood: bool = False, log_prior: bool = False, posterior_predictive: bool = False
+) -> Any:
+    """Groups posterior, sample_stats, observed_data and constant_data, and those asked for.
+
+    Raises:
+        ValueError: for a predictor, which has no draws.
+    """
+    import arviz_base
+
+    if not posterior.samples:
+        raise ValueError(f"{posterior!r} has no draws of parameters: it predicts in closed form. Use predict.")
+    groups: dict[str, Any] = {"posterior": posterior.samples}
+    groups |= {"sample_stats": posterior.raw.stats} if isinstance(posterior.raw, Draws) else {}
+    arrays = _named_arrays(posterior)
+    observed = {name: arrays.pop(name) for name in posterior.problem.observed if name in arrays}
+    if isinstance(posterior.frame, TableFrame):
+        observed = {"y": posterior.frame.target.in_units(observed["y"])}
+    groups |= {"observed_data": observed} if observed else {}
+    groups |= {"constant_data": arrays} if arrays else {}
+    if log_likelihood or log_prior or posterior_predictive:
+        groups |= _computed(posterior, log_likelihood, log_prior, posterior_predictive)
+    return arviz_base.from_dict(groups)
+
+
+def _computed(posterior: Posterior, log_likelihood: bool, log_prior: bool, posterior_predictive: bool) -> dict[str, Any]:
+    """Groups that take a pass over the draws."""
+    from bayesdl.checks import densities
+
+    groups: dict[str, Any] = {"observed_data": densities.observed(posterior)}
+    groups |= {"log_likelihood": densities.pointwise(posterior)} if log_likelihood else {}
+    groups |= {"log_prior": densities.log_prior(posterior)} if log_prior else {}
+    if posterior_predictive:
+        prediction, shape = posterior.predict(), next(iter(posterior.samples.values())).shape[:2]
+        values = prediction.replicates()
+        groups["posterior_predictive"] = {prediction.target.names[0]: values.reshape(*shape, *values.shape[1:])}
+    return groups
+
+
+def psis_loo(blocks: Iterable[np.ndarray], efficiency: float) -> Any:
+    """arviz-stats' leave-one-out of blocks of rows, shape (chain, draw, rows), as one ELPDData without its weights."""
+    import arviz_base
+    import xarray as xr
+    from arviz_stats.loo import loo
+
+    parts: list[Any] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of large k and of weights that overflow: the caller judges k
+        for block in blocks:
+            groups = {"log_likelihood": {"y": block}}
+            part: Any = loo(arviz_base.from_dict(groups), pointwise=True, reff=efficiency)
+            parts.append(dataclasses.replace(part, log_weights=None))
+    terms, k = (np.concatenate([getattr(part, name).values for part in parts]) for name in ("elpd_i", "pareto_k"))
+    return dataclasses.replace(
+        parts[0],
+        elpd=float(terms.sum()),
+        se=float(np.sqrt(terms.size * terms.var())),
+        p=float(sum(part.p for part in parts)),
+        n_data_points=terms.size,
+        warning=any(part.warning for part in parts),
+        good_k=float(parts[0].good_k),
+        elpd_i=xr.DataArray(terms, dims="row"),
+        pareto_k=xr.DataArray(k, dims="row"),
+    )
+
+
+def compare(elpds: dict[str, Any], method: str) -> Any:
+    """arviz-stats' table of models, best first."""
+    from arviz_stats.loo import compare as table
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of arviz-stats' use of pandas
+        return table(elpds, method=method)
+
+
+def psense(parameters: dict, log_prior: dict, log_likelihood: dict, threshold: float) -> Any:
+    """arviz-stats' power-scaling sensitivities and diagnosis, a row per scalar."""
+    import arviz_base
+    from arviz_stats.psense import psense_summary
+
+    tree = arviz_base.from_dict({"posterior": parameters, "log_prior": log_prior, "log_likelihood": log_likelihood})
+    log = logging.getLogger("arviz_stats.psense")
+    was, log.disabled = log.disabled, True  # what it says is said by the verdict
+    try:
+        return psense_summary(tree, threshold=threshold, round_to=6)
+    finally:
+        log.disabled = was
+
+
+def _named_arrays(posterior: Posterior) -> dict[str, np.ndarray]:
+    """Arguments of the program by name."""
+    import inspect
+
+    names = list(inspect.signature(posterior.problem.program).parameters)
+    arguments = dict(zip(names, posterior.problem.args, strict=False)) | dict(posterior.problem.kwargs)
+    arrays = {k: np.asarray(v) for k, v in arguments.items() if isinstance(v, np.ndarray | jax.Array)}
+    return {k: v for k, v in arrays.items() if v.dtype.kind in "iufb"}
+
+
+def to_arviz(posterior: Posterior) -> Any:
+    """InferenceData for ArviZ before 1.0, a DataTree from then on."""
+    import arviz
+
+    tree = to_datatree(posterior)
+    if int(arviz.__version__.split(".")[0]) >= 1:
+        return tree
+    groups = {name: node.to_dataset() for name, node in tree.children.items()}
+    return arviz.InferenceData(**groups)
+
+
+def summary(posterior: Posterior, sites: list[str] | None) -> Any:
+    """arviz-stats' summary of the sites that the data can identify, or of those named.
+
+    Raises:
+        ValueError: for unknown sites.
+    """
+    from arviz_stats.summary import summary as table
+
+    if not posterior.samples:
+        return _fixed_summary(posterior, sites)
+    unknown = [site for site in sites or [] if site not in posterior.samples]
+    if unknown:
+        raise ValueError(f"No site {unknown[0]!r}: expected some of {list(posterior.samples)}.")
+    chosen = sites or [site for site in posterior.samples if posterior.model.identified(site)] or list(posterior.samples)
+    kind = "all" if isinstance(posterior.raw, Draws) else "stats"
+    return table(to_datatree(posterior), var_names=chosen, kind=kind, round_to="none")  # pyright: ignore[reportArgumentType]
+
+
+def _fixed_summary(posterior: Posterior, sites: list[str] | None) -> Any:
+    import pandas as pd
+
+    if isinstance(posterior.raw, Predictor) and posterior.raw.latents:
+        laws = {site: posterior.latent(site) for site in sites or posterior.raw.latents}
+        parts = {"mean": "mean", "sd": "std"}
+        table = {name: [float(getattr(law, part)) for law in laws.values()] for name, part in parts.items()}
+        table |= {f"{q:.0%}": [float(law.quantile(q)) for law in laws.values()] for q in (0.05, 0.95)}
+        return pd.DataFrame(table, index=pd.Index(laws))
+    values = posterior.raw.info.get("hyperparameters", {})
+    unknown = [site for site in sites or [] if site not in values]
+    if unknown:
+        raise ValueError(f"No site {unknown[0]!r}: expected some of {list(values)}.")
+    values = values if sites is None else {site: values[site] for site in sites}
+    rows = {}
+    for name, value in values.items():
+        array = np.asarray(value)
+        rows |= {name if not array.ndim else f"{name}[{','.join(map(str, i))}]": array[i] for i in np.ndindex(array.shape)}
+    return pd.DataFrame({"value": rows})
+
+
+def to_pandas(posterior: Posterior) -> Any:
+    """A row per draw with columns chain, draw, and a column per scalar."""
+    import pandas as pd
+
+    columns: dict[str, Any] = {}
+    for name, values in posterior.samples.items():
+        chains, draws = values.shape[:2]
+        columns.setdefault("chain", np.repeat(np.arange(chains), draws))
+        columns.setdefault("draw", np.tile(np.arange(draws), chains))
+        flat = values.reshape(chains * draws, -1)
+        labels = [",".join(map(str, i)) for i in np.ndindex(values.shape[2:])]
+        columns |= {name if label == "" else f"{name}[{label}]": flat[:, j] for j, label in enumerate(labels)}
+    return pd.DataFrame(columns)

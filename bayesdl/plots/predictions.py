@@ -1,0 +1,323 @@
+"""Plots of predictions, of chains and of posterior draws."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from bayesdl.checks.scores import calibration_curve
+from bayesdl.data.target import real_targets
+from bayesdl.plots.axes import ABOVE, BLUE, GREY, abscissa, axes_for, columns_of
+from bayesdl.posterior.posterior import Posterior
+from bayesdl.posterior.prediction import AbstractPrediction, ClassPrediction, Prediction
+from inference.core.result import Draws
+
+NUM_BINS = 10
+MAX_PANELS = 12
+FUNCTION = "E[y | x]"  # the name under which values of the function stand in for weights
+FUNCTION_ROWS = 3
+
+
+def prediction(prediction: Prediction, x: Any = None, ax: Any = None, y: Any = None) -> Any:
+    """Predictive mean with central 50 and 90 % intervals.
+
+    Args:
+        prediction: of numbers.
+        x: what to draw against, shape (rows,); by default the rows, sorted by their predicted mean.
+        ax: matplotlib axes, one per target column.
+        y: the targets, drawn as dots where given.
+
+    Returns:
+        The axes; an array of them where there are several target columns.
+
+    Example:
+        >>> import bayesdl as bdl
+        >>> x = np.linspace(-1, 1, 20)
+        >>> post = bdl.fit(bdl.BNN(hidden=()), x[:, None], np.sin(3 * x), engine=bdl.Laplace(), progress=False)
+        >>> prediction(post.predict(), x).get_ylabel()
+        'y'
+    """
+    if isinstance(prediction, ClassPrediction):
+        return class_prediction(prediction, x, ax)
+    bands = {level: columns_of(prediction.interval(level), skip=1) for level in (0.9, 0.5)}
+    means = columns_of(prediction.mean)
+    targets = None if y is None else columns_of(real_targets(y)[0])
+    axes = axes_for(ax, means.shape[1])
+    for j, panel in enumerate(axes):
+        where, order, label, step = abscissa(x, means[:, j])
+        for level, (low, high) in bands.items():
+            shade = 0.18 if level == 0.9 else 0.35
+            name = f"{100 * level:.0f} % interval"
+            panel.fill_between(where, low[order, j], high[order, j], step=step, color=BLUE, alpha=shade, lw=0, label=name)
+        panel.plot(where, means[order, j], color=BLUE, lw=1.5, drawstyle="steps-mid" if step else "default", label="mean")
+        if targets is not None:
+            panel.plot(where, targets[order, j], "o", color="black", ms=3, alpha=0.7, label="observed")
+        panel.set(xlabel=label, ylabel=_target_name(prediction, j))
+        panel.legend(**ABOVE)
+    return axes if means.shape[1] > 1 else axes[0]
+
+
+def functions(functions: Any, ax: Any = None) -> Any:
+    """Latent functions of one index with 90 % bands.
+
+    Args:
+        functions: what `post.mode(name).predict(x)` gives.
+        ax: matplotlib axes.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> import bayesdl as bdl
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.integers(0, 6, (60, 2)).astype(float)
+        >>> model, engine = bdl.FunBaT(("hour", "place")), bdl.MessagePassing(iterations=20, restarts=2)
+        >>> post = bdl.fit(model, X, np.sin(X[:, 0]) * X[:, 1], engine=engine, progress=False)
+        >>> functions(post.mode("hour").predict(np.linspace(0, 5, 30))).get_xlabel()
+        'hour'
+    """
+    (panel,) = axes_for(ax, 1)
+    order = np.argsort(functions.x, kind="stable")
+    low, high = functions.interval(0.9)
+    for j in range(functions.mean.shape[1]):
+        (line,) = panel.plot(functions.x[order], functions.mean[order, j], lw=1.5, label=f"function {j}")
+        panel.fill_between(functions.x[order], low[order, j], high[order, j], color=line.get_color(), alpha=0.2, lw=0)
+    panel.set(xlabel=functions.name, ylabel="value, with 90 % band")
+    panel.legend(**ABOVE)
+    return panel
+
+
+def class_prediction(prediction: ClassPrediction, x: Any = None, ax: Any = None) -> Any:
+    """Class probabilities, stacked so that the height of a colour is the probability of its class.
+
+    Args:
+        prediction: of classes.
+        x: what to draw against, shape (rows,); by default the rows, sorted by class and probability.
+        ax: matplotlib axes.
+
+    Example:
+        >>> import bayesdl as bdl
+        >>> x = np.linspace(-1, 1, 20)
+        >>> model = bdl.BNN(hidden=(), likelihood=bdl.Bernoulli())
+        >>> post = bdl.fit(model, x[:, None], x > 0, engine=bdl.Laplace(), progress=False)
+        >>> class_prediction(post.predict(), x).get_ylabel()
+        'P(y = class)'
+    """
+    import matplotlib
+
+    (panel,) = axes_for(ax, 1)
+    probs = prediction.probs
+    best = probs.argmax(1)
+    # confident rows of the first class first, confident rows of the last class last
+    towards = probs[:, -1] if probs.shape[1] == 2 else best + np.where(best == 0, 1 - probs[:, 0], probs.max(1))
+    where, order, label, step = abscissa(x, towards)
+    if x is None:
+        label = "rows, sorted by class and probability"
+    edges = np.concatenate([np.zeros((len(probs), 1)), probs.cumsum(1)], axis=1)[order]
+    colours = matplotlib.colormaps["viridis"](np.linspace(0.15, 0.9, probs.shape[1]))
+    for k, name in enumerate(prediction.classes):
+        panel.fill_between(where, edges[:, k], edges[:, k + 1], step=step, color=colours[k], alpha=0.75, lw=0, label=str(name))
+    target = prediction.target.names[0]
+    panel.set(xlabel=label, ylabel=f"P({target} = class)", ylim=(0, 1))
+    panel.margins(x=0)
+    panel.legend(title=target, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    return panel
+
+
+def calibration(prediction: AbstractPrediction, y: Any, ax: Any = None) -> Any:
+    """Whether probabilities come true as often as they say.
+
+    Of numbers: the share of targets at or below their predicted p-quantile, against p. Of classes: the share of rows in
+    which the class came true, against its predicted probability, in bins with their number of rows; with two classes
+    that is the second class, with more the most probable one. Grey: where 95 % of such shares lie if the prediction is
+    calibrated and rows are independent, by the binomial distribution, at each level by itself.
+
+    Args:
+        prediction: of the rows of y.
+        y: what happened.
+        ax: matplotlib axes.
+
+    Example:
+        >>> import bayesdl as bdl
+        >>> x = np.linspace(-1, 1, 20)
+        >>> post = bdl.fit(bdl.BNN(hidden=()), x[:, None], np.sin(3 * x), engine=bdl.Laplace(), progress=False)
+        >>> calibration(post.predict(), np.sin(3 * x)).get_xlabel()
+        'predicted probability'
+    """
+    (panel,) = axes_for(ax, 1)
+    panel.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--", label="calibrated")
+    if isinstance(prediction, ClassPrediction):
+        _reliability(prediction, y, panel)
+    else:
+        assert isinstance(prediction, Prediction)
+        _quantile_calibration(prediction, y, panel)
+    panel.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability")
+    panel.legend(frameon=False, loc="best")
+    return panel
+
+
+def _quantile_calibration(prediction: Prediction, y: Any, panel: Any) -> None:
+    values, flat = real_targets(y)
+    levels, shares = calibration_curve(prediction, values[:, 0] if flat else values)
+    low, high = _binomial_band(len(values), levels)
+    panel.fill_between(levels, low, high, color=GREY, alpha=0.25, lw=0, label=f"95 % band for {len(values)} rows")
+    panel.plot(levels, shares, "o-", color=BLUE, ms=4, label="observed")
+    panel.set_ylabel(f"share of {', '.join(prediction.target.names)} below the quantile")
+
+
+def _reliability(prediction: ClassPrediction, y: Any, panel: Any) -> None:
+    probs, index = prediction.probs, prediction.target.read(y)
+    two = probs.shape[1] == 2
+    chance, came_true = (probs[:, 1], index == 1) if two else (probs.max(1), probs.argmax(1) == index)
+    bins = np.minimum((chance * NUM_BINS).astype(int), NUM_BINS - 1)
+    used, counts = np.unique(bins, return_counts=True)
+    predicted = np.array([chance[bins == b].mean() for b in used])
+    observed = np.array([came_true[bins == b].mean() for b in used])
+    low, high = _binomial_band(counts, predicted)
+    panel.vlines(predicted, low, high, color=GREY, alpha=0.35, lw=7, label="95 % band of a bin")
+    panel.plot(predicted, observed, "o-", color=BLUE, ms=5, label="observed")
+    for at, count in zip(predicted, counts, strict=True):
+        panel.text(at, 1.01, str(count), transform=panel.get_xaxis_transform(), ha="center", fontsize="x-small", color=GREY)
+    name = prediction.target.names[0]
+    panel.set_ylabel(f"share with {name} = {prediction.classes[1]}" if two else f"share with {name} predicted correctly")
+    panel.set_title("rows per bin", fontsize="small", loc="left", color=GREY, pad=16)
+
+
+def _binomial_band(rows: Any, chance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds of the share of successes among `rows` trials, with probability 95 % or a little more."""
+    from scipy.stats import binom
+
+    chance = np.clip(chance, 0.0, 1.0)
+    return binom.ppf(0.025, rows, chance) / rows, binom.ppf(0.975, rows, chance) / rows
+
+
+def trace(posterior: Posterior, sites: list[str] | None = None, axes: Any = None) -> Any:
+    """Draws of each scalar in order, a line per chain; chains that agree look like one band of noise.
+
+    Args:
+        posterior: with draws.
+        sites: which ones; by default those that the data identify. Where there are others (weights of a network), the
+            function values E[y | x] at three training rows, in the model's units, are drawn for them.
+        axes: matplotlib axes, one per scalar; by default new ones for up to 12 scalars.
+
+    Returns:
+        The array of axes.
+
+    Raises:
+        ValueError: for unknown sites, too few axes, or a posterior without draws in sequence.
+
+    Example:
+        >>> import bayesdl as bdl
+        >>> x = np.linspace(-1, 1, 20)
+        >>> engine = bdl.NUTS(num_warmup=50, num_samples=50, num_chains=2)
+        >>> post = bdl.fit(bdl.BNN(hidden=()), x[:, None], x + np.sin(9 * x), engine=engine, progress=False)
+        >>> len(trace(post, ["sigma"])[0].lines)
+        2
+    """
+    if not isinstance(posterior.raw, Draws):
+        raise ValueError(f"{posterior!r} has no chains, so there is nothing to trace: use plots.posterior.")
+    scalars, axes = _panels(posterior, sites, axes)
+    for panel, (name, values) in zip(axes, scalars.items(), strict=False):
+        for chain, line in enumerate(values):
+            panel.plot(line, lw=0.6, alpha=0.8, label=f"chain {chain}")
+        panel.set(xlabel="draw", ylabel=name)
+    axes[0].legend(**ABOVE)
+    return axes
+
+
+def posterior(posterior: Posterior, sites: list[str] | None = None, axes: Any = None) -> Any:
+    """Marginal density of each scalar with its mean and central 90 % interval; a histogram for whole numbers.
+
+    Args:
+        posterior: with draws, or an approximation.
+        sites: which ones; by default as in `trace`.
+        axes: matplotlib axes, one per scalar; by default new ones for up to 12 scalars.
+
+    Returns:
+        The array of axes.
+
+    Raises:
+        ValueError: for unknown sites, too few axes, or a posterior without draws.
+
+    Example:
+        >>> import bayesdl as bdl
+        >>> x = np.linspace(-1, 1, 20)
+        >>> post = bdl.fit(bdl.BNN(hidden=()), x[:, None], x + np.sin(9 * x), engine=bdl.Laplace(), progress=False)
+        >>> posterior(post, ["layer0.weight"])[0].get_xlabel()
+        'layer0.weight[0,0]'
+    """
+    from arviz_stats.base.array import array_stats
+
+    scalars, axes = _panels(posterior, sites, axes)
+    for panel, (name, values) in zip(axes, scalars.items(), strict=False):
+        values = values.ravel()
+        low, high = np.quantile(values, [0.05, 0.95])
+        if values.dtype.kind in "iub":
+            panel.hist(values, bins=np.arange(values.min(), values.max() + 2) - 0.5, density=True, color=BLUE, alpha=0.5)
+        elif values.std() > 0:
+            grid, density, _ = array_stats.kde(values.astype(np.float64))
+            panel.plot(grid, density, color=BLUE, lw=1.5)
+            inside = (low <= grid) & (grid <= high)
+            panel.fill_between(grid[inside], density[inside], color=BLUE, alpha=0.25, lw=0, label="90 % interval")
+        panel.axvline(values.mean(), color="black", lw=1, label="mean")
+        panel.set(xlabel=name, ylabel="density", ylim=(0, None), yticks=[])
+    axes[0].legend(**ABOVE)
+    return axes
+
+
+def _panels(posterior: Posterior, sites: list[str] | None, axes: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Scalars by name, shape (chain, draw), and an axes for each."""
+    scalars = _scalars(_chosen(posterior, sites))
+    if axes is not None:
+        axes = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
+        if len(axes) < len(scalars):
+            raise ValueError(f"axes: got {len(axes)} for the {len(scalars)} scalars {list(scalars)[:5]}: expected one each.")
+        return scalars, axes
+    shown = dict(list(scalars.items())[:MAX_PANELS])
+    axes = _grid(len(shown))
+    if len(shown) < len(scalars):  # said on the picture, so that nobody takes a part for the whole
+        axes[0].figure.suptitle(f"the first {MAX_PANELS} of {len(scalars)} scalars; choose with sites=[...]", fontsize="small")
+    return shown, axes
+
+
+def _chosen(posterior: Posterior, sites: list[str] | None) -> dict[str, np.ndarray]:
+    """Draws by site, shape (chain, draw, ...)."""
+    samples = posterior.samples
+    if not samples:
+        raise ValueError(f"{posterior!r} has no draws of parameters: it predicts in closed form. Use plots.prediction.")
+    unknown = [site for site in sites or [] if site not in samples and site != FUNCTION]
+    if unknown:
+        raise ValueError(f"No site {unknown[0]!r}: expected some of {[*samples, FUNCTION]}.")
+    chosen = sites or [site for site in samples if posterior.model.identified(site)]
+    if not sites and len(chosen) < len(samples):
+        chosen = [*chosen, FUNCTION]
+    found = {site: samples[site] for site in chosen if site != FUNCTION}
+    values = posterior.function_values(FUNCTION_ROWS) if FUNCTION in chosen else None
+    return found if values is None else found | {FUNCTION: values}
+
+
+def _scalars(sites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    scalars = {}
+    for name, values in sites.items():
+        for index in np.ndindex(values.shape[2:]):
+            label = f"{name}[{','.join(map(str, index))}]" if index else name
+            scalars[label] = values[(..., *index)]
+    return scalars
+
+
+def _grid(panels: int) -> np.ndarray:
+    import matplotlib.pyplot as plt
+
+    columns = 2 if panels == 4 else min(panels, 3)
+    rows = math.ceil(panels / columns)
+    _, axes = plt.subplots(rows, columns, figsize=(1.2 + 3.4 * columns, 0.6 + 2.2 * rows), squeeze=False, layout="constrained")
+    for panel in axes.ravel()[panels:]:
+        panel.remove()
+    return axes.ravel()[:panels]
+
+
+def _target_name(prediction: Prediction, j: int) -> str:
+    names = prediction.target.names
+    return names[j] if j < len(names) else f"{names[0]}[{j}]"

@@ -1,0 +1,1 @@
+"""Posteriors and their predictions, computed in a stream over draws and rows."""

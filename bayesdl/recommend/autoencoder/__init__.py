@@ -1,0 +1,1 @@
+"""Variational autoencoders for collaborative filtering: the spec, its networks, training and NumPyro program."""

@@ -1,0 +1,1 @@
+"""Evaluation of recommenders: splits of users, ranking metrics and comparisons with standard errors."""

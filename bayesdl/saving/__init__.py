@@ -1,0 +1,1 @@
+"""Saved fits: bundles without code, and specs as JSON data."""

@@ -1,0 +1,141 @@
+"""Specs as plain data: models, priors, likelihoods, kernels and engines to JSON and back.
+
+Only classes listed here, and NumPyro distributions with constant parameters, can be made from a file: nothing in a file
+is ever run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+import numpyro.distributions as dist
+
+from inference.vi.gradients.estimators import MVD, Enum, Implicit, Reinforce, Reparam
+from inference.vi.objectives import OBJECTIVES
+
+
+class SpecError(ValueError):
+    """A spec that cannot be written as data."""
+
+
+@functools.cache
+def registry() -> dict[str, type]:
+    """The classes that may stand in a file, by name."""
+    from bayesdl import priors
+    from bayesdl.amortized.prior_mixture import PriorMixture
+    from bayesdl.amortized.random_bnn import RandomBNN
+    from bayesdl.bnn.conv import ConvNet
+    from bayesdl.bnn.spec import BNN
+    from bayesdl.data import columns, target
+    from bayesdl.data import table as data
+    from bayesdl.engines import ENGINES
+    from bayesdl.gp import kernels
+    from bayesdl.gp.spec import GP
+    from bayesdl.model import base as model
+    from bayesdl.model import likelihoods
+    from bayesdl.recommend.autoencoder.training import Anneal, PerUser
+    from bayesdl.tensor.spec import FunBaT, Mode
+
+    specs = {"priors": priors, "kernels": kernels, "likelihoods": likelihoods}
+    modules = specs | {"data": data, "columns": columns, "target": target}
+    models = (BNN, GP, ConvNet, FunBaT, Mode, RandomBNN, PriorMixture, model.ProgramFrame)
+    found: dict[str, type] = {cls.__name__: cls for cls in models}
+    found |= {f"engines.{engine.__name__}": engine for engine in ENGINES}
+    found |= {f"recommend.{cls.__name__}": cls for cls in (Anneal, PerUser)}
+    found |= {f"vi.{cls.__name__}": cls for cls in (Reparam, Implicit, Reinforce, Enum, MVD)}
+    for prefix, module in modules.items():
+        for name, value in vars(module).items():
+            if (
+                isinstance(value, type)
+                and dataclasses.is_dataclass(value)
+                and value.__module__.startswith(module.__name__)
+                and name != "TinyGP"
+            ):
+                found[f"{prefix}.{name}"] = value
+    return found
+
+
+def to_data(value: Any) -> Any:
+    """A spec as JSON data.
+
+    Raises:
+        SpecError: for functions, modules and anything else that is code.
+    """
+    names = {cls: name for name, cls in registry().items()}
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple | list):
+        return [to_data(entry) for entry in value]
+    if type(value) in names:
+        fields = {f.name: to_data(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"class": names[type(value)], **fields}
+    if isinstance(value, dist.Distribution):
+        return distribution_data(value)
+    if isinstance(value, dict):
+        return {"by name": {name: to_data(entry) for name, entry in value.items()}}
+    function = getattr(value, "func", value)
+    if callable(function) and function in OBJECTIVES.values() and not getattr(value, "args", ()):
+        return {"vi objective": function.__name__, "settings": to_data(dict(getattr(value, "keywords", {})))}
+    raise SpecError(f"{type(value).__name__} is code, not data, and cannot be stored in a file.")
+
+
+def distribution_data(law: dist.Distribution) -> dict:
+    """A NumPyro distribution as JSON data.
+
+    Raises:
+        SpecError: where its name and parameters do not give the same distribution again, e.g. a truncated one.
+    """
+    try:
+        data = {"distribution": type(law).__name__} | {k: np.asarray(getattr(law, k)).tolist() for k in law.arg_constraints}
+        rebuilt = from_data(data)
+    except Exception as error:  # what a constructor says of arguments that are not its own is its own matter
+        raise SpecError(f"{type(law).__name__} cannot be made from its parameters alone ({error}).") from None
+    if not same_law(law, rebuilt):
+        raise SpecError(f"{type(law).__name__} is another distribution when made from its parameters alone.")
+    return data
+
+
+def same_law(one: dist.Distribution, other: dist.Distribution) -> bool:
+    """Whether class, shapes and parameters are the same."""
+    shapes_agree = one.batch_shape == other.batch_shape and one.event_shape == other.event_shape
+    if type(one) is not type(other) or not shapes_agree:
+        return False
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in one.arg_constraints)
+
+
+def from_data(data: Any) -> Any:
+    """The inverse of `to_data`.
+
+    Raises:
+        SpecError: for a class that is not known here.
+    """
+    if isinstance(data, list):
+        return tuple(from_data(entry) for entry in data)
+    if not isinstance(data, dict):
+        return data
+    if "by name" in data:
+        return {name: from_data(entry) for name, entry in data["by name"].items()}
+    if "vi objective" in data:
+        if data["vi objective"] not in OBJECTIVES:
+            raise SpecError(f"Unknown objective {data['vi objective']!r}.")
+        objective, settings = OBJECTIVES[data["vi objective"]], from_data(data["settings"])
+        return functools.partial(objective, **settings) if settings else objective
+    fields = {name: from_data(entry) for name, entry in data.items() if name not in ("class", "distribution")}
+    if "distribution" in data:
+        if data["distribution"] not in dist.__all__:
+            raise SpecError(f"Unknown distribution {data['distribution']!r}.")
+        return getattr(dist, data["distribution"])(
+            **{k: np.asarray(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+        )
+    if data.get("class") not in registry():
+        raise SpecError(f"Unknown class {data.get('class')!r}.")
+    cls = registry()[data["class"]]
+    known = {f.name for f in dataclasses.fields(cls)}
+    if set(fields) - known:
+        raise SpecError(f"{data['class']} has no setting {sorted(set(fields) - known)[0]!r}.")
+    return cls(**fields)

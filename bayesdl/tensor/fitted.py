@@ -1,0 +1,143 @@
+"""What a fitted functional tensor has besides predictions: the functions of each mode, and going on with new entries."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.special import ndtri
+
+from bayesdl.data.validation import DataError, numbers, rectangular, refuse_dates
+from bayesdl.engines import UnsupportedError
+from bayesdl.posterior.posterior import Posterior
+from bayesdl.tensor.spec import FunBaT
+from inference.core.result import Predictor
+from inference.messages.engine import MessagePassing
+from inference.messages.predictive import TensorLaw, function_at, mode_params
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class LatentFunctions:
+    """Functions of one index, in units of the standardised target where they are multiplied.
+
+    Attributes:
+        name: of the mode.
+        x: indexes, shape (n,).
+        mean: shape (n, rank).
+        covariance: of the functions at each index, shape (n, rank, rank).
+    """
+
+    name: str
+    x: np.ndarray
+    mean: np.ndarray
+    covariance: np.ndarray
+
+    @property
+    def std(self) -> np.ndarray:
+        """Standard deviations, shape (n, rank)."""
+        return np.sqrt(np.maximum(np.diagonal(self.covariance, axis1=1, axis2=2), 0.0))
+
+    def interval(self, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+        """Central intervals, two arrays of shape (n, rank)."""
+        if not 0 < level < 1:
+            raise ValueError(f"interval(level={level!r}): expected a probability between 0 and 1.")
+        width = ndtri(0.5 + level / 2) * self.std
+        return self.mean - width, self.mean + width
+
+    def __repr__(self) -> str:
+        return f"LatentFunctions(mode={self.name!r}, indexes={len(self.x)}, rank={self.mean.shape[1]})"
+
+    def plot(self, ax: Any = None) -> Any:
+        """The functions with their 90 % bands; see `bayesdl.plots.functions`."""
+        from bayesdl.plots.predictions import functions
+
+        return functions(self, ax)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class FittedMode:
+    """A mode of a fitted functional tensor."""
+
+    post: Posterior
+    number: int
+
+    def predict(self, x: Any = None) -> LatentFunctions:
+        """The functions at these indexes, shape (n,), in any order; by default at those of the training data.
+
+        Signs and sizes of functions of different modes are not identified: their products are.
+        """
+        raw = fitted(self.post)
+        law: Any = raw.predict
+        x = law.positions[self.number] if x is None else self.read(x)
+        params = mode_params(raw.params, self.number)
+        with jax.enable_x64(True):
+            found = function_at(
+                law.smoothness[self.number],
+                {name: jnp.asarray(value) for name, value in params.items()},
+                jnp.asarray(law.positions[self.number]),
+                jnp.asarray(x),
+            )
+        return LatentFunctions(self.name, np.asarray(x), *map(np.asarray, found))
+
+    def read(self, x: Any) -> np.ndarray:
+        """Indexes as finite numbers, shape (n,).
+
+        Raises:
+            DataError: naming the mode.
+        """
+        refuse_dates(self.name, x)
+        x = np.atleast_1d(rectangular(f"x of mode('{self.name}')", x))
+        if x.ndim > 1:
+            raise DataError(f"mode({self.name!r}).predict(x) takes indexes of shape (n,): got shape {x.shape}.")
+        return numbers(self.name, x)
+
+    @property
+    def name(self) -> str:
+        return fitted_model(self.post).modes[self.number].name
+
+    def __repr__(self) -> str:
+        law: Any = fitted(self.post).predict
+        rank = fitted_model(self.post).modes[self.number].rank
+        return f"FittedMode(mode={self.name!r}, indexes={len(law.positions[self.number])}, rank={rank})"
+
+
+def fitted(post: Posterior) -> Predictor:
+    """The result of a fit by message passing.
+
+    Raises:
+        UnsupportedError: for another engine.
+    """
+    if not (isinstance(post.raw, Predictor) and isinstance(post.raw.predict, TensorLaw)):
+        raise UnsupportedError(
+            f"{type(post.engine).__name__} of {type(post.model).__name__} has no functions of modes: fit bdl.FunBaT by "
+            "bdl.MessagePassing()."
+        )
+    return post.raw
+
+
+def fitted_model(post: Posterior) -> FunBaT:
+    assert isinstance(post.model, FunBaT)
+    return post.model
+
+
+def mode(post: Posterior, name: str) -> FittedMode:
+    """One mode of a fitted functional tensor; see `Posterior.mode`."""
+    fitted(post)
+    names = [mode.name for mode in fitted_model(post).modes]
+    if name not in names:
+        raise DataError(f"mode({name!r}): expected one of {', '.join(map(repr, names))}.")
+    return FittedMode(post, names.index(name))
+
+
+def updated(post: Posterior, X: Any, y: Any) -> Posterior:
+    """The posterior with more entries; see `Posterior.update`."""
+    raw, model, engine = fitted(post), fitted_model(post), post.engine
+    assert isinstance(engine, MessagePassing)
+    X, y = model.known(X, y)
+    new = post.frame.columns.read(X), post.frame.target.read(y)
+    args = tuple(np.concatenate([np.asarray(old), part]) for old, part in zip(post.problem.args, new, strict=True))
+    problem = model.posed(post.frame, args, {})
+    return dataclasses.replace(post, problem=problem, raw=engine.update(problem, raw, len(new[1])))

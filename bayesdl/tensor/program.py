@@ -1,0 +1,138 @@
+"""Functional tensors as a NumPyro program with whitened states, and the law of new entries given a draw of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+from numpyro import handlers
+
+from bayesdl.gp import kernels
+from bayesdl.model import likelihoods
+from bayesdl.model.language import NUMPYRO
+from inference.core.result import AbstractLaw, Conditional
+from inference.messages.forms import multiplied
+from inference.state_space.matern import Kernel
+from inference.state_space.whitened import bridged, functions, states
+
+LENGTHS = 10.0  # the default prior's median length scale is the range of the index over this
+SPREAD = 1.5  # sd of its logarithm
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TensorProgram:
+    """The program at given positions: whitened states, scales, length scales, the core and the noise.
+
+    Attributes:
+        model: a `FunBaT`, with its likelihood in units of the target.
+        positions: of each mode, sorted and distinct.
+    """
+
+    model: Any
+    positions: tuple
+
+    def __call__(self, X: Any, y: Any = None) -> None:
+        model, noise = self.model, {}
+        kernels_ = self.kernels_at(None)
+        for mode, x in zip(model.modes, self.positions, strict=True):
+            shape = (len(x), mode.smoothness + 1 + (mode.constant is not None), mode.rank)
+            noise[mode.name] = numpyro.sample(f"{mode.name}.noise", dist.Normal(0.0, 1.0).expand(shape).to_event(3))
+        made = self.states(kernels_, noise)
+        found: list[Any] = [
+            numpyro.deterministic(f"{mode.name}.functions", functions(mode.smoothness, Z))
+            for mode, Z in zip(model.modes, made, strict=True)
+        ]
+        core = None
+        if model.form == "tucker":
+            core = numpyro.sample("core", dist.Normal(0.0, 1.0).expand(model.ranks).to_event(len(model.ranks)))
+        parameters = model.likelihood.parameters(1, NUMPYRO)
+        with numpyro.plate("entries", X.shape[0]) as rows:
+            X, y = jnp.asarray(X)[rows], None if y is None else jnp.asarray(y)[rows]
+            places = [jnp.searchsorted(jnp.asarray(x), X[:, k]) for k, x in enumerate(self.positions)]
+            f = combined([values[place] for values, place in zip(found, places, strict=True)], core)
+            numpyro.sample("y", model.likelihood.law(f[:, None], parameters, NUMPYRO), obs=y)
+
+    def states(self, kernels_: tuple, noise: Mapping[str, Any]) -> list:
+        """The states of each mode from whitened ones."""
+        return [
+            states(mode.smoothness, kernel, jnp.asarray(x), noise[mode.name])
+            for mode, kernel, x in zip(self.model.modes, kernels_, self.positions, strict=True)
+        ]
+
+    def kernels_at(self, values: Mapping[str, Any] | None) -> tuple:
+        """The kernel of each mode, its learned numbers taken from values, or sampled where there are none."""
+
+        def draw(site: str, value: Any, default: dist.Distribution, shape: tuple[int, ...] = ()) -> Any:
+            if value is not None and not isinstance(value, dist.Distribution):
+                return jnp.asarray(value, float)
+            if values is not None:
+                return values[site]
+            return kernels.sample(site, value, default, shape)
+
+        found = []
+        for k, (mode, x) in enumerate(zip(self.model.modes, self.positions, strict=True)):
+            median = math.log((x[-1] - x[0]) / LENGTHS)
+            length = draw(f"{mode.name}.lengthscale", mode.matern.lengthscale, dist.LogNormal(median, SPREAD))
+            variance = 1.0 if mode.matern.variance is None else mode.matern.variance
+            variance = draw(f"{mode.name}.variance", variance, kernels.scale_prior())
+            constant = None
+            if mode.constant is not None:
+                given = 1.0 if mode.constant.variance is None else mode.constant.variance
+                constant = draw(f"{mode.name}.constant", given, kernels.scale_prior()) / variance
+            scales = jnp.ones(mode.rank)
+            if self.model.relevance and (self.model.form == "tucker" or k == 0):
+                scales = draw(self.scales_name(mode), None, dist.HalfNormal(1.0), (mode.rank,))
+            found.append(Kernel(length, constant, variance * scales**2))
+        return tuple(found)
+
+    def scales_name(self, mode: Any) -> str:
+        """The site of the scales s of the functions of a mode; in the form "cp" they are those of the products."""
+        return f"{mode.name}.scales" if self.model.form == "tucker" else "scales"
+
+    @property
+    def hyperparameters(self) -> tuple[str, ...]:
+        """The sites that `kernels_at` samples."""
+        return tuple(handlers.trace(handlers.seed(self.kernels_at, jax.random.key(0))).get_trace(None))
+
+
+def combined(values: list, core: Any) -> Any:
+    """Of each row f, from the functions' values, each of shape (n, r)."""
+    if core is None:
+        return multiplied(values).sum(1)
+    found = jnp.broadcast_to(core, (len(values[0]), *core.shape))
+    for value in values:  # one mode of the core after the other
+        found = jnp.einsum("nj...,nj->n...", found, value)
+    return found
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class DrawnLaw(AbstractLaw):
+    """The law of new entries given a draw; functions at new indexes are drawn given their states beside them."""
+
+    program: TensorProgram = dataclasses.field(metadata={"static": True})
+
+    def __call__(self, latents: dict, key: Any, X: Any) -> Conditional:
+        program, X = self.program, jnp.asarray(X)
+        model, kernels_ = program.model, program.kernels_at(latents)
+        made = program.states(kernels_, {mode.name: latents[f"{mode.name}.noise"] for mode in model.modes})
+        values = []
+        for k, (mode, kernel, x, Z) in enumerate(zip(model.modes, kernels_, program.positions, made, strict=True)):
+            drawn = bridged(mode.smoothness, kernel, jnp.asarray(x), Z, X[:, k], jax.random.fold_in(key, k))
+            values.append(functions(mode.smoothness, drawn))
+        f = combined(values, latents.get("core"))
+        law = model.likelihood.law(f[:, None], self.parameters(latents), NUMPYRO)
+        return Conditional(law, jnp.zeros(len(X)))
+
+    def parameters(self, latents: dict) -> Any:
+        """Of the likelihood."""
+        likelihood = self.program.model.likelihood
+        if isinstance(likelihood, likelihoods.StudentT):
+            return latents.get("df", likelihood.df), latents.get("sigma", likelihood.scale)
+        return latents.get("sigma", getattr(likelihood, "scale", None))

@@ -1,0 +1,287 @@
+"""Functional tensors (FunBaT): y at tuples of real-valued indexes.
+
+    y_n ~ p(y | f(i_n)),    f(i) = sum_{j_1..j_K} W_{j_1..j_K} prod_k u^k_{j_k}(i_k),    u^k_j ~ GP(0, s_kj^2 k_k)
+
+with a core W of independent N(0, 1) ("tucker"), or f(i) = sum_j prod_k u^k_j(i_k) ("cp"). A mode is one index, such as the day
+or the temperature; its Gaussian processes are Matern, plus a constant where asked for, so they are Markov: their cost is linear
+in the number of distinct indexes. Reference: Fang et al. (2024), arXiv:2311.04829.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bayesdl.data.columns import Columns
+from bayesdl.data.table import TableFrame, same_rows
+from bayesdl.data.target import Target, plain
+from bayesdl.data.validation import DataError, ModelError, is_frame, rectangular, refuse_dates
+from bayesdl.gp import kernels
+from bayesdl.model import likelihoods
+from bayesdl.model.base import AbstractTableModel
+from bayesdl.tensor.program import DrawnLaw, TensorProgram
+from inference.core.problem import Problem
+from inference.core.program import bare
+from inference.core.result import AbstractLaw
+from inference.core.structure import StateSpaceTensor
+from inference.messages import likelihood_sites as sites
+from inference.messages.forms import FORMS
+
+SMOOTHNESS = {kernels.Matern12: 0, kernels.Matern32: 1, kernels.Matern52: 2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """One index of a functional tensor.
+
+    Args:
+        name: of its column.
+        kernel: `kernels.Matern12`, `Matern32` or `Matern52`, alone or plus a `Constant`. A length scale is in units of the
+            index; None learns it, with prior LogNormal(log(range / 10), 1.5). A variance of None is 1.
+        rank: number of functions.
+
+    Example:
+        >>> Mode("day", kernels.Matern12(lengthscale=2.0) + kernels.Constant(1.0), rank=3).smoothness
+        0
+    """
+
+    name: str
+    kernel: Any = kernels.Matern32()
+    rank: int = 2
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ValueError(f"Mode(name={self.name!r}): expected the name of a column.")
+        if not isinstance(self.rank, int) or isinstance(self.rank, bool) or self.rank < 1:
+            raise ValueError(f"Mode(rank={self.rank!r}): expected a whole number of at least 1.")
+        parts = self.kernel.parts if isinstance(self.kernel, kernels.Sum) else (self.kernel,)
+        kinds = [type(part) for part in parts]
+        if kinds[:1] == [] or kinds[0] not in SMOOTHNESS or kinds[1:] not in ([], [kernels.Constant]):
+            raise ModelError(
+                f"Mode(kernel={self.kernel!r}): expected kernels.Matern12, Matern32 or Matern52, alone or plus "
+                "kernels.Constant."
+            )
+        if isinstance(self.matern.lengthscale, tuple):
+            raise ModelError(
+                f"Mode(kernel={self.kernel!r}): a mode has one index, so one length scale: give a kernel for each mode."
+            )
+        if self.matern.ard:
+            raise ModelError(f"Mode(kernel={self.kernel!r}): a mode has one index, so ard=True has no meaning; leave it out.")
+
+    @property
+    def matern(self) -> Any:
+        """The Matern kernel."""
+        return self.kernel.parts[0] if isinstance(self.kernel, kernels.Sum) else self.kernel
+
+    @property
+    def constant(self) -> Any:
+        """The constant kernel, or None."""
+        return self.kernel.parts[1] if isinstance(self.kernel, kernels.Sum) else None
+
+    @property
+    def smoothness(self) -> int:
+        """How often its functions can be differentiated."""
+        return SMOOTHNESS[type(self.matern)]
+
+
+@dataclasses.dataclass(frozen=True)
+class FunBaT(AbstractTableModel):
+    """A functional tensor: products of functions of one index each.
+
+    Args:
+        modes: a tuple of the indexes, two or more; names stand for modes with the defaults of `Mode`.
+        form: "cp", sums of as many products as the modes have functions, or "tucker", all products with a core, for which modes
+            may have different ranks.
+        likelihood: `Normal()`, `StudentT(df=...)`, `Bernoulli()` or `Poisson()`.
+        relevance: whether functions have scales s of their own, with prior HalfNormal(1), so that those that are not needed
+            go to zero: of each product in the form "cp", of each function of each mode with "tucker".
+        standardize: whether the target is standardised; indexes are taken as they are.
+
+    Data are `fit(model, X, y)` with X a DataFrame that has columns of the modes' names (others are not looked at), a dictionary
+    of arrays, or an array with a column for each mode in this order. Rows may repeat; those whose y is missing are left out.
+
+    Beyond the data predictions return to the mean. Counts have a log-normal rate, whose mean is absurd where its log is known
+    badly: use `quantile(0.5)` there, which a warning says.
+
+    Example:
+        >>> FunBaT(("row", "column")).ranks
+        (2, 2)
+    """
+
+    modes: Any
+    form: str = "cp"
+    likelihood: Any = likelihoods.Normal()
+    relevance: bool = True
+    standardize: bool = True
+    double_precision = True
+
+    def __post_init__(self) -> None:
+        given = self.modes if isinstance(self.modes, tuple | list) else ()  # the letters of a text are no names
+        modes = tuple(Mode(mode) if isinstance(mode, str) else mode for mode in given)
+        if len(modes) < 2 or not all(isinstance(mode, Mode) for mode in modes):
+            raise ModelError(
+                f"FunBaT(modes={self.modes!r}): expected a tuple of two or more of bdl.Mode or names of columns, e.g. "
+                '("day", "price").'
+            )
+        object.__setattr__(self, "modes", modes)
+        names = [mode.name for mode in modes]
+        if len(set(names)) < len(names):
+            raise ModelError(f"FunBaT(modes=...): got the names {names}, expected different ones.")
+        if self.form not in FORMS:
+            raise ModelError(f"FunBaT(form={self.form!r}): expected one of {', '.join(map(repr, FORMS))}.")
+        if self.form == "cp" and len(set(self.ranks)) > 1:
+            raise ModelError(f"FunBaT(form='cp') needs equal ranks, got {self.ranks}: make them equal, or use form='tucker'.")
+        able = likelihoods.Normal | likelihoods.StudentT | likelihoods.Bernoulli | likelihoods.Poisson
+        if not isinstance(self.likelihood, able) or getattr(self.likelihood, "scale", None) == "heteroscedastic":
+            raise ModelError(
+                f"FunBaT takes likelihood=bdl.Normal(), StudentT(), Bernoulli() or Poisson() with one scale, got "
+                f"{self.likelihood}."
+            )
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """Functions of each mode."""
+        return tuple(mode.rank for mode in self.modes)
+
+    # data
+
+    def indexes(self, X: Any) -> Any:
+        """The columns of the modes, in their order.
+
+        Raises:
+            DataError: for a column that is not there, or columns that make no table.
+        """
+        names = [mode.name for mode in self.modes]
+        if isinstance(X, Mapping) or is_frame(X):
+            missing = [name for name in names if name not in X]
+            if missing:
+                raise DataError(
+                    f"X lacks column {', '.join(map(repr, missing))}: got {list(map(str, X))[:10]}, expected {names}."
+                )
+            import pandas as pd
+
+            columns = {name: index_column(name, X[name]) for name in names}
+            rows = {name: len(column) for name, column in columns.items()}
+            if len(set(rows.values())) > 1:
+                raise DataError(f"X is ragged: got {rows} entries in its columns, expected as many in every one.")
+            return pd.DataFrame(columns)
+        return X
+
+    def frame(self, X: Any = None, y: Any = None) -> TableFrame:
+        if X is None or y is None or isinstance(y, str):
+            raise DataError(f"Expected bdl.fit(model, X, y) with indexes X and a target y: got X={X!r:.40}, y={y!r:.40}.")
+        X, y = self.known(X, y)
+        two_classes = isinstance(self.likelihood, likelihoods.Bernoulli)
+        target = Target.learn(y, self.likelihood.kind, self.standardize, two_classes)
+        frame = TableFrame(Columns.learn(X, False), target)
+        if frame.target.num_targets > 1 and frame.target.kind != "class":
+            raise DataError(f"FunBaT takes one target column, y has {frame.target.num_targets}: fit one tensor per column.")
+        columns = frame.columns
+        texts = [n for n, levels in zip(columns.names, columns.levels, strict=True) if levels is not None]
+        if texts:
+            raise DataError(
+                f"Column '{texts[0]}' holds text, and an index is a number: use its position, such as days since a start."
+            )
+        if len(columns.names) != len(self.modes):
+            raise DataError(f"X has {len(columns.names)} columns, expected {len(self.modes)}: one for each mode.")
+        names = tuple(mode.name for mode in self.modes)
+        frame = dataclasses.replace(frame, columns=dataclasses.replace(columns, names=names))
+        for mode, values in zip(self.modes, frame.columns.read(X).T, strict=True):
+            distinct = len(np.unique(values))
+            if distinct < max(2, mode.rank):
+                indexes = "index" if distinct == 1 else "indexes"
+                raise DataError(
+                    f"Mode '{mode.name}' has {distinct} distinct {indexes} and rank {mode.rank}: expected at least two, and as "
+                    "many as its rank. Leave the mode out, or lower its rank."
+                )
+        return frame
+
+    def known(self, X: Any, y: Any) -> tuple[Any, Any]:
+        """The rows whose target is not missing.
+
+        Raises:
+            DataError: where there is none.
+        """
+        X = self.indexes(X)
+        same_rows(X, y)
+        values = plain(y)
+        if values.dtype.kind != "f" or values.ndim != 1 or not np.isnan(values).any():
+            return X, y
+        kept = ~np.isnan(values)
+        if not kept.any():
+            raise DataError("Every y is missing (NaN): got none, expected some.")
+        X, y = (part[kept] if hasattr(part, "shape") else np.asarray(part)[kept] for part in (X, y))  # a Series keeps its name
+        return X, y
+
+    def problem(self, frame: TableFrame, X: Any, y: Any) -> Problem:
+        return super().problem(frame, *self.known(X, y))
+
+    def inputs(self, frame: TableFrame, X: Any) -> tuple[tuple, dict]:
+        return super().inputs(frame, self.indexes(X))
+
+    def split(self, problem: Problem, X: Any, y: Any) -> tuple[tuple, dict, Any]:
+        return super().split(problem, *self.known(X, y))
+
+    # the model
+
+    def posed(self, frame: TableFrame, args: tuple, kwargs: dict) -> Problem:
+        model = dataclasses.replace(self, likelihood=self.likelihood.in_units(frame.target.scale))
+        pairs = [np.unique(column, return_inverse=True) for column in np.asarray(args[0]).T]
+        program = TensorProgram(model, tuple(values for values, _ in pairs))
+        scale = getattr(model.likelihood, "scale", None)
+        structure = StateSpaceTensor(
+            names=tuple(mode.name for mode in self.modes),
+            ranks=self.ranks,
+            smoothness=tuple(mode.smoothness for mode in self.modes),
+            form=self.form,
+            positions=program.positions,
+            places=tuple(places for _, places in pairs),
+            likelihood=scalar(model.likelihood),
+            kernels=program.kernels_at,
+            hyperparameters=program.hyperparameters,
+            scale=scale if isinstance(scale, int | float) else None,
+        )
+        return Problem(program, args, structure=structure)
+
+    def program(self, X: Any, y: Any = None, *, num_targets: int = 1) -> None:
+        """The program with the distinct indexes of X as positions."""
+        TensorProgram(self, tuple(np.unique(column) for column in np.asarray(X).T))(X, y)
+
+    def structure(self, frame: TableFrame) -> Any:
+        raise NotImplementedError("a functional tensor's structure depends on its data; see `posed`")
+
+    def law(self, problem: Problem, around: dict | None = None) -> AbstractLaw:
+        program: Any = bare(problem.program)
+        return DrawnLaw(program)
+
+    def identified(self, site: str) -> bool:
+        """Functions may be exchanged, mirrored and rescaled; the noise is identified."""
+        return site in ("sigma", "df")
+
+
+def index_column(name: str, column: Any) -> np.ndarray:
+    """A column of indexes as it was given.
+
+    Raises:
+        DataError: for dates, which NumPy would take for numbers, and for anything but one index per row.
+    """
+    refuse_dates(name, column)
+    column = rectangular(f"Column '{name}'", column)
+    if column.ndim != 1:
+        got = repr(column.item()) if column.ndim == 0 else f"shape {column.shape}"
+        raise DataError(f"Column '{name}' is not a column: got {got}, expected shape (rows,), such as a list of numbers.")
+    return column
+
+
+def scalar(likelihood: Any) -> Any:
+    """What message passing knows of a likelihood, or why it knows nothing of it."""
+    if isinstance(likelihood, likelihoods.StudentT):
+        if not isinstance(likelihood.df, int | float):
+            return "its degrees of freedom are learned; give bdl.StudentT(df=...) a number"
+        return sites.StudentT(float(likelihood.df))
+    return {likelihoods.Normal: sites.Normal, likelihoods.Bernoulli: sites.Bernoulli, likelihoods.Poisson: sites.Poisson}[
+        type(likelihood)
+    ]()

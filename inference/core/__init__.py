@@ -1,0 +1,1 @@
+"""The contract of all engines: problems, structures, engines, results, keys, progress and checkpoints."""

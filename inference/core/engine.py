@@ -1,0 +1,94 @@
+"""What every engine is: frozen settings and one method, `infer`."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+
+from inference.core.problem import Problem
+from inference.core.progress import AbstractProgress, Silent
+from inference.core.result import AbstractResult
+
+
+class UnsupportedError(ValueError):
+    """An engine was asked to run a problem that it cannot run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AbstractEngine(abc.ABC):
+    """An algorithm with its settings, a frozen dataclass of plain data so that it can be saved as JSON.
+
+    Attributes:
+        can_checkpoint: whether `infer` also takes `checkpoint=`, a `Checkpoint` that lets an interrupted run go on.
+    """
+
+    can_checkpoint: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def supports(self, problem: Problem) -> str | None:
+        """None where this engine can run the problem, otherwise the reason why not, as a sentence."""
+
+    @abc.abstractmethod
+    def infer(self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()) -> AbstractResult:
+        """Runs the algorithm; the same key gives the same result."""
+
+    @abc.abstractmethod
+    def restore(self, problem: Problem, arrays: dict, info: dict) -> AbstractResult:
+        """Rebuilds a result of this engine from what its `arrays()` and `info` gave."""
+
+    def as_data(self) -> dict[str, Any]:
+        """Name and settings as JSON data."""
+        return {"name": type(self).__name__, **dataclasses.asdict(self)}
+
+
+def needs_gradients(problem: Problem) -> str | None:
+    """The reason why an engine that needs gradients cannot run this problem, or None."""
+    if problem.discrete_latents:
+        name = problem.discrete_latents[0]
+        return (
+            f"latent site '{name}' is discrete; give its observations if they were forgotten, sum it out, or use VI with a "
+            "guide of your own"
+        )
+    if not problem.latents:
+        return "the program has no latent site to infer"
+    return None
+
+
+def positive(engine: AbstractEngine, *names: str) -> None:
+    """Refuses settings that are not positive.
+
+    Raises:
+        ValueError: naming the engine, the setting and what was got.
+    """
+    for name in names:
+        value = getattr(engine, name)
+        if not value > 0:
+            raise ValueError(f"{type(engine).__name__}({name}={value!r}): expected a positive number.")
+
+
+def positive_integers(engine: AbstractEngine, *names: str, optional: bool = False) -> None:
+    """Refuses settings that are not positive whole numbers (None too, where optional).
+
+    Raises:
+        ValueError: naming the engine, the setting and what was got.
+    """
+    for name in names:
+        value = getattr(engine, name)
+        if value is None and optional:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{type(engine).__name__}({name}={value!r}): expected a whole number of at least 1.")
+
+
+def choice(engine: AbstractEngine, name: str, allowed: tuple[str, ...]) -> None:
+    """Refuses a setting that is not one of the allowed words.
+
+    Raises:
+        ValueError: listing the allowed words.
+    """
+    value = getattr(engine, name)
+    if value not in allowed:
+        raise ValueError(f"{type(engine).__name__}({name}={value!r}): expected one of {', '.join(map(repr, allowed))}.")

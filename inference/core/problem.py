@@ -1,0 +1,295 @@
+"""A problem: a NumPyro program together with the data it is conditioned on.
+
+Writing z for the latent variables and y for the data, a program states log p(y, z). Gradient-based engines
+work on unconstrained space: with z = T(u) for the bijections T that NumPyro attaches to the supports,
+
+    log density(u) = log p(y, T(u)) + log |det dT/du|.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
+from numpyro import handlers
+from numpyro.infer.initialization import init_to_sample
+from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
+
+from inference.core.fingerprint import hash_of, is_array
+from inference.core.program import KeyPerName, Program, Subsampled, WholePlates
+from inference.core.structure import AbstractStructure
+
+S = TypeVar("S", bound=AbstractStructure)
+
+
+class ProblemError(ValueError):
+    """The program and its data cannot be turned into something that an engine can compute."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LogDensity:
+    """The log density of a problem on flat unconstrained space (see the module's docstring)."""
+
+    problem: Problem
+
+    @functools.cached_property
+    def unravel(self) -> Callable[[jax.Array], dict[str, jax.Array]]:
+        """Maps a flat vector, shape (d,), to the dictionary of unconstrained sites."""
+        shapes = jax.eval_shape(self.prior_draw, jax.random.key(0))
+        return ravel_pytree(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))[1]
+
+    def prior_draw(self, key: jax.Array) -> dict[str, jax.Array]:
+        """A draw of the unconstrained sites from the prior; uniform on (-2, 2) where a prior is improper."""
+        problem = self.problem
+        program = handlers.substitute(KeyPerName(problem.program, key), substitute_fn=init_to_sample)
+        sites = handlers.trace(program).get_trace(*problem.args, **problem.kwargs)
+        values = {name: sites[name]["value"] for name in problem.latents}
+        return problem.unconstrained(values)
+
+    def ravel(self, sites: Mapping[str, ArrayLike]) -> jax.Array:
+        """The inverse of `unravel`."""
+        return ravel_pytree(sites)[0]
+
+    def __call__(self, u: ArrayLike) -> jax.Array:
+        """Log density(u), a scalar."""
+        return self.problem.log_density_at(self.unravel(jnp.asarray(u)))
+
+    def constrain(self, u: ArrayLike) -> dict[str, jax.Array]:
+        """The program's sites at u, deterministic ones included."""
+        problem, sites = self.problem, self.unravel(jnp.asarray(u))
+        return constrain_fn(problem.program, problem.args, dict(problem.kwargs), sites, return_deterministic=True)
+
+    def start(self, key: jax.Array, num_tries: int = 20) -> np.ndarray:
+        """A draw from the prior at which density and gradient are finite, shape (d,).
+
+        Raises:
+            ProblemError: where none is found.
+        """
+
+        def attempt(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+            u = self.ravel(self.prior_draw(key))
+            return u, *jax.value_and_grad(self.__call__)(u)
+
+        with finding_a_start(self.problem):
+            compiled = jax.jit(attempt)
+            for k in jax.random.split(key, num_tries):
+                u, value, gradient = map(np.asarray, compiled(k))
+                if np.isfinite(value) and np.isfinite(gradient).all():
+                    return u
+            raise RuntimeError("every attempt failed")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+    """A NumPyro program, its data, and the structure that some engines exploit.
+
+    Args:
+        program: any NumPyro program.
+        args: positional arguments of the program; array leaves are the data.
+        kwargs: keyword arguments of the program.
+        structure: what special engines may exploit, or None.
+
+    Plates that ask for a `subsample_size` are given all their rows: whether a step sees a batch is the engine's to decide.
+    """
+
+    program: Program
+    args: tuple = ()
+    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    structure: AbstractStructure | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.program, WholePlates | Subsampled):
+            object.__setattr__(self, "program", WholePlates(self.program))
+
+    def structure_as(self, kind: type[S]) -> S:
+        """The structure, as the kind that an engine asked for in `supports`.
+
+        Raises:
+            ProblemError: where the problem offers another one or none.
+        """
+        if not isinstance(self.structure, kind):
+            raise ProblemError(f"The problem offers {type(self.structure).__name__}, expected {kind.__name__}.")
+        return self.structure
+
+    @functools.cached_property
+    def trace(self) -> dict[str, dict]:
+        """Abstract trace of the program: shapes and distributions by site, no arithmetic done."""
+        seeded = handlers.seed(self.program, jax.random.key(0))
+        program = handlers.substitute(seeded, substitute_fn=init_to_sample)  # improper priors have no sampler
+        sites: dict[str, dict] = {}
+
+        def run() -> None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                sites.update(handlers.trace(program).get_trace(*self.args, **self.kwargs))
+
+        jax.eval_shape(run)
+        return sites
+
+    @property
+    def latents(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the latent sites by name."""
+        return {
+            name: tuple(site["value"].shape)
+            for name, site in self.trace.items()
+            if site["type"] == "sample" and not site["is_observed"]
+        }
+
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """Names of the observed sites; factors (`numpyro.factor`) are not data."""
+        return tuple(
+            name
+            for name, site in self.trace.items()
+            if site["type"] == "sample" and site["is_observed"] and not isinstance(site["fn"], numpyro.distributions.Unit)
+        )
+
+    @property
+    def data_shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of the observed sites."""
+        return [tuple(self.trace[name]["value"].shape) for name in self.observed]
+
+    @property
+    def discrete_latents(self) -> tuple[str, ...]:
+        """Latent sites with discrete support, which engines that need gradients refuse."""
+        return tuple(name for name in self.latents if self.trace[name]["fn"].support.is_discrete)
+
+    @property
+    def plates(self) -> dict[str, int]:
+        """Sizes of the plates that hold observed data, by name."""
+        names = {frame.name for site in self.observed for frame in self.trace[site]["cond_indep_stack"]}
+        return {name: site["args"][0] for name, site in self.trace.items() if site["type"] == "plate" and name in names}
+
+    def log_density(self) -> LogDensity:
+        """The log density on unconstrained space."""
+        return LogDensity(self)
+
+    def prior_sample(self, key: jax.Array) -> dict[str, jax.Array]:
+        """One draw of every site (the data too) from the joint distribution; observations are ignored."""
+        program = handlers.uncondition(KeyPerName(self.program, key))
+        sites = handlers.trace(program).get_trace(*self.args, **self.kwargs)
+        return {name: site["value"] for name, site in sites.items() if site["type"] in ("sample", "deterministic")}
+
+    def observing(self, values: Mapping[str, ArrayLike]) -> Problem:
+        """The same problem with other values at its observed sites."""
+        return dataclasses.replace(self, program=handlers.condition(self.program, data=dict(values)))
+
+    def fingerprint(self) -> tuple[str, str]:
+        """Hashes of the data, and of the model: the operations of its log density and the constants in them.
+
+        Data that the program closes over instead of taking them as arguments are such constants.
+        """
+        density = self.log_density()
+        digest = hashlib.sha256()
+        for leaf in jax.tree.leaves((self.args, dict(self.kwargs))):
+            digest.update(
+                repr((leaf.dtype, leaf.shape)).encode() + np.asarray(leaf).tobytes() if is_array(leaf) else repr(leaf).encode()
+            )
+        u = jax.eval_shape(lambda key: density.ravel(density.prior_draw(key)), jax.random.key(0))
+        return digest.hexdigest(), hash_of(jax.make_jaxpr(density.__call__)(u))
+
+    @property
+    def data_plate(self) -> tuple[str, int]:
+        """Name and size of the one plate that holds the data.
+
+        Raises:
+            ProblemError: where there is not exactly one.
+        """
+        if len(self.plates) != 1:
+            raise ProblemError(
+                f"Minibatches need one plate over the data, and this program has {len(self.plates)}. "
+                "Wrap the observed site in two lines: `with numpyro.plate('rows', n) as idx:` and take `x[idx]`, `y[idx]`."
+            )
+        ((name, total),) = self.plates.items()
+        return name, total
+
+    def batch_log_density(self, size: int) -> Callable[[jax.Array, jax.Array], jax.Array]:
+        """Maps (u, rows), rows being `size` numbers of rows, to the log density with the likelihood of those rows rescaled.
+
+        Its mean over random rows is `log_density()(u)`. Whether the program takes its rows is checked by `minibatch`.
+        """
+        name, total = self.data_plate
+
+        def density(u: jax.Array, rows: jax.Array) -> jax.Array:
+            program = Subsampled(self.program, name, size, rows) if size < total else self.program
+            return dataclasses.replace(self, program=program).log_density_at(unravel(u))
+
+        unravel = self.log_density().unravel
+        return density
+
+    def unconstrained(self, sites: Mapping[str, Any]) -> dict[str, Any]:
+        """Unconstrained values of the latent sites."""
+        return unconstrain_fn(self.program, self.args, dict(self.kwargs), dict(sites))
+
+    def log_density_at(self, sites: Mapping[str, Any]) -> jax.Array:
+        """The log density at unconstrained values of the sites."""
+        return -jnp.asarray(potential_energy(self.program, self.args, dict(self.kwargs), dict(sites)))
+
+    def minibatch(self, size: int) -> Problem:
+        """The same problem, each run seeing a random subset of its rows with the likelihood rescaled to stay unbiased.
+
+        Inside `plate(...) as idx` the program must take its rows by `idx`, or by `numpyro.subsample`.
+
+        Raises:
+            ProblemError: where the program has not exactly one plate over its data, or the size does not fit.
+        """
+        name, total = self.data_plate
+        if not 0 < size <= total:
+            raise ProblemError(f"Batch size {size} is outside 1..{total}, the rows of plate '{name}'.")
+        batched = dataclasses.replace(self, program=Subsampled(self.program, name, size))
+        batched.check_batch(name, size)
+        return batched
+
+    def check_batch(self, plate: str, size: int) -> None:
+        """Refuses a program that does not take its rows by the index of its plate.
+
+        Raises:
+            ProblemError: naming the site.
+        """
+        cure = f"inside `with numpyro.plate('{plate}', n) as idx:` take x[idx] and y[idx]"
+        try:
+            sites = self.trace
+        except Exception as error:
+            raise ProblemError(f"The program fails on a minibatch of {size} rows; {cure}. ({error})") from error
+        for name, site in sites.items():
+            if site["type"] != "sample" or plate not in {frame.name for frame in site["cond_indep_stack"]}:
+                continue
+            if not site["is_observed"]:
+                raise ProblemError(f"Site '{name}' is latent for each row of plate '{plate}': minibatches cannot be used.")
+            axis = next(frame.dim for frame in site["cond_indep_stack"] if frame.name == plate) - len(site["fn"].event_shape)
+            if site["value"].shape[axis] != size:
+                rows = site["value"].shape[axis]
+                raise ProblemError(f"Site '{name}' has {rows} rows in a minibatch of {size}; {cure}.")
+
+
+@contextlib.contextmanager
+def finding_a_start(problem: Problem) -> Iterator[None]:
+    """Turns NumPyro's failure to find a starting point into one error that says the cure.
+
+    Raises:
+        ProblemError: where there is no starting point with a finite log density.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Out-of-support values")  # the error below says it
+            yield
+    except RuntimeError as error:
+        raise ProblemError(no_start_message(problem)) from error
+
+
+def no_start_message(problem: Problem) -> str:
+    return (
+        f"No starting point with a finite log density was found for sites {list(problem.latents)}. Check the data for "
+        "values that the likelihood cannot produce (NaN, zero scale, wrong support), or give tighter priors."
+    )

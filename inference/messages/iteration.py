@@ -1,0 +1,265 @@
+"""One iteration of message passing: structured mean-field coordinate ascent on the evidence bound.
+
+    L = E log p(y | f) - sum_k KL(q(u^k) || p(u^k)) - KL(q(W) || p(W)) + log p(hyperparameters)
+
+q(u^k) is the prior tilted by Lambda and eta (`smoother.py`), so KL = sum_s (eta_s' m_s - <Lambda_s, E u_s u_s'> / 2) - log Z.
+Where q is the best for the others, derivatives of L by the hyperparameters are those of log Z alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from numpyro.distributions import biject_to
+
+from inference.core.problem import Problem
+from inference.core.structure import StateSpaceTensor
+from inference.messages.forms import FORMS, Moments, Tucker, moments
+from inference.messages.likelihood_sites import AbstractScalarLikelihood, Sites
+from inference.state_space.matern import prior
+from inference.state_space.smoother import smoothed
+
+SITE_STEP = 0.5  # of sites that are not conjugate: how far they go to their new values
+TINY = 1e-12  # variance of f, whose root has a derivative then
+NEWTON = 4  # steps to the best scale
+
+
+class State(NamedTuple):
+    """Of one restart.
+
+    Attributes:
+        told: Lambda and eta of each mode.
+        factors: `Moments` of each mode.
+        told_core: Lambda and eta of the core, or None.
+        core: its `Moments`, or None.
+        sites: of the entries.
+        sigma: scale of the likelihood.
+        hyper: unconstrained values of the hyperparameters.
+        optimizer: state of their optimiser.
+    """
+
+    told: list
+    factors: list
+    told_core: Any
+    core: Any
+    sites: Sites
+    sigma: Any
+    hyper: dict
+    optimizer: Any
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Passes:
+    """The functions of a fit; all are pure.
+
+    Attributes:
+        problem: with a `StateSpaceTensor`.
+        y: targets, shape (N,).
+        damping: weight of the old messages.
+        noise_damping: weight of the old noise variance.
+        learning_rate: of hyperparameters, at the start.
+        iterations: over which it decays to zero.
+        parallel: whether smoothing is parallel along the index.
+        order: of the modes in an iteration.
+        known: Lambda and eta of each mode, and of the core, from other entries; None where there are none.
+    """
+
+    problem: Problem
+    y: Any
+    damping: float
+    noise_damping: float
+    learning_rate: float
+    iterations: int
+    parallel: bool
+    order: tuple[int, ...]
+    known: tuple[list, Any] | None = None
+
+    @property
+    def structure(self) -> StateSpaceTensor:
+        return self.problem.structure_as(StateSpaceTensor)
+
+    @property
+    def form(self) -> Any:
+        return FORMS[self.structure.form]()
+
+    @property
+    def likelihood(self) -> AbstractScalarLikelihood:
+        return self.structure.likelihood
+
+    @property
+    def optimizer(self) -> Any:
+        import optax
+
+        return optax.adam(optax.cosine_decay_schedule(self.learning_rate, self.iterations))
+
+    def places(self) -> list:
+        return [jnp.asarray(place) for place in self.structure.places]
+
+    def values(self, hyper: dict) -> dict:
+        """Hyperparameters in their own space."""
+        return {name: biject_to(self.law(name).support)(u) for name, u in hyper.items()}
+
+    def law(self, name: str) -> Any:
+        """The prior of a hyperparameter."""
+        return self.problem.trace[name]["fn"]
+
+    def log_prior(self, hyper: dict, sigma: Any) -> Any:
+        """Log density of the hyperparameters, in their own space."""
+        total = sum((self.law(name).log_prob(value).sum() for name, value in self.values(hyper).items()), jnp.zeros(()))
+        return total + self.log_prior_of_scale(sigma)
+
+    def log_prior_searched(self, hyper: dict) -> Any:
+        """The log density whose gradient hyperparameters follow: of their logarithms, which leads to a prior's median.
+
+        Scales of functions are the exception: the density of their logarithm would keep those that are not needed from zero.
+        """
+        total = jnp.zeros(())
+        for name, u in hyper.items():
+            transform = biject_to(self.law(name).support)
+            value = transform(u)
+            total = total + self.law(name).log_prob(value).sum()
+            if not name.endswith("scales"):
+                total = total + jnp.sum(transform.log_abs_det_jacobian(u, value))
+        return total
+
+    def log_prior_of_scale(self, sigma: Any) -> Any:
+        if not self.likelihood.has_scale or self.structure.scale is not None:
+            return jnp.zeros(())
+        return self.law("sigma").log_prob(sigma)
+
+    def priors(self, hyper: dict) -> list:
+        """The state-space model of each mode."""
+        s = self.structure
+        kernels = s.kernels(self.values(hyper))
+        return [prior(p, kernel, jnp.asarray(x)) for p, kernel, x in zip(s.smoothness, kernels, s.positions, strict=True)]
+
+    def start(self, key: jax.Array, hyper: dict, sigma: Any, spread: float) -> State:
+        """Random factors in (0, 1): with means of both signs most starts cancel."""
+        s, keys = self.structure, jax.random.split(key, len(self.structure.ranks) + 1)
+        factors, told = [], []
+        for key, r, x in zip(keys, s.ranks, s.positions, strict=False):
+            mean = jax.random.uniform(key, (len(x), r), dtype=float)
+            factors.append(moments(mean, jnp.broadcast_to(spread * jnp.eye(r), (len(x), r, r))))
+            told.append((jnp.zeros((len(x), r, r)), jnp.zeros((len(x), r))))
+        core = told_core = None
+        if isinstance(self.form, Tucker):
+            size = math.prod(s.ranks)
+            mean = jax.random.uniform(keys[-1], (size,), dtype=float)
+            core, told_core = moments(mean, spread * jnp.eye(size)), (jnp.zeros((size, size)), jnp.zeros(size))
+        first = self.likelihood.first_sites(self.y)
+        blank = Sites(self.y, self.y) if first is None else first
+        state = State(told, factors, told_core, core, blank, sigma, hyper, self.optimizer.init(hyper))
+        return state if first is not None else state._replace(sites=self.sites(state, *self.entries(state), 1.0))
+
+    def entries(self, state: State) -> tuple[Any, Any]:
+        """Mean and variance of f at each entry."""
+        mean, second = self.form.entries(state.factors, state.core, self.places())
+        return mean, jnp.maximum(second - mean**2, TINY)
+
+    def sites(self, state: State, mean: Any, variance: Any, step: float) -> Sites:
+        new = self.likelihood.sites(self.y, mean, variance, state.sigma)
+        return jax.tree.map(lambda old, new: old + step * (new - old), state.sites, new)
+
+    def iterate(self, state: State, free: Any, learn: Any, emphasis: Any = 1.0) -> tuple[State, Any]:
+        """One iteration, and the bound after it.
+
+        Args:
+            state: of a restart.
+            free: whether the scale of the likelihood is updated.
+            learn: whether hyperparameters are.
+            emphasis: how many times the data count for the factors; the bound counts them once.
+        """
+        priors, pull = jax.vjp(self.priors, state.hyper)
+        state, divergence, slopes = self.through_modes(state, priors, emphasis)
+        mean, variance = self.entries(state)
+        state = state._replace(sigma=jnp.where(free, self.scale(state, mean, variance), state.sigma))
+        state = state._replace(sites=self.sites(state, mean, variance, 1.0 if self.likelihood.has_scale else SITE_STEP))
+        expected = self.likelihood.expected(self.y, mean, variance, state.sigma).sum()
+        bound = expected - divergence + self.log_prior(state.hyper, state.sigma)
+        if state.hyper:
+            state = self.learned(state, pull(slopes)[0], learn)
+        return state, bound
+
+    def through_modes(self, state: State, priors: list, emphasis: Any) -> tuple[State, Any, list]:
+        """All factors and the core once; their divergence from the prior; derivatives of the bound by the priors."""
+        told, factors, places = list(state.told), list(state.factors), self.places()
+        sites = jax.tree.map(lambda part: emphasis * part, state.sites)
+        divergence, slopes = jnp.zeros(()), list(priors)
+        for k in self.order:
+            heard = self.form.heard(k, factors, state.core, places, *sites)
+            told[k] = jax.tree.map(self.damped, told[k], self.with_known(heard, k))
+            found = smoothed(priors[k], told[k][1], told[k][0], self.parallel)
+            factors[k] = moments(found.mean, found.covariance)
+            divergence = divergence + tilt(told[k], factors[k]) - found.log_normalizer
+            slopes[k] = found.slope
+        state = state._replace(told=told, factors=factors)
+        if state.core is None:
+            return state, divergence, slopes
+        heard = self.form.heard_by_core(factors, places, *sites)
+        told_core = jax.tree.map(self.damped, state.told_core, self.with_known(heard, None))
+        core, log_normalizer = tilted_normal(*told_core)
+        return (
+            state._replace(told_core=told_core, core=core),
+            divergence + tilt(told_core, core) - log_normalizer,
+            slopes,
+        )
+
+    def with_known(self, heard: tuple, k: int | None) -> tuple:
+        """What is heard of mode k, or of the core, plus what is known from other entries."""
+        if self.known is None:
+            return heard
+        return jax.tree.map(jnp.add, tuple(heard), tuple(self.known[1] if k is None else self.known[0][k]))
+
+    def damped(self, old: Any, new: Any) -> Any:
+        return self.damping * old + (1 - self.damping) * new
+
+    def scale(self, state: State, mean: Any, variance: Any) -> Any:
+        """The best scale of the likelihood under its prior, by Newton's steps for its logarithm."""
+        if not self.likelihood.has_scale or self.structure.scale is not None:
+            return state.sigma
+        squares, n = self.likelihood.noise(self.y, mean, variance, state.sigma), len(self.y)
+
+        def cost(log_sigma: Any) -> Any:
+            return n * log_sigma + squares * jnp.exp(-2 * log_sigma) / 2 - self.log_prior_of_scale(jnp.exp(log_sigma))
+
+        log_sigma = 0.5 * jnp.log(squares / n)
+        for _ in range(NEWTON):
+            curvature = jnp.maximum(jax.grad(jax.grad(cost))(log_sigma), n)
+            log_sigma = log_sigma - jax.grad(cost)(log_sigma) / curvature
+        old = self.noise_damping
+        return jnp.sqrt(old * state.sigma**2 + (1 - old) * jnp.exp(2 * log_sigma))
+
+    def learned(self, state: State, gradient: dict, learn: Any) -> State:
+        """The state after one step of the hyperparameters."""
+        import optax
+
+        of_prior = jax.grad(self.log_prior_searched)(state.hyper)
+        descent = jax.tree.map(lambda a, b: -(a + b), gradient, of_prior)
+        updates, optimizer = self.optimizer.update(descent, state.optimizer, state.hyper)
+        moved: Any = optax.apply_updates(state.hyper, updates)
+        new, old = (moved, optimizer), (state.hyper, state.optimizer)
+        hyper, optimizer = jax.tree.map(lambda a, b: jnp.where(learn, a, b), new, old)
+        return state._replace(hyper=hyper, optimizer=optimizer)
+
+
+def largest_first(sizes: list[int]) -> tuple[int, ...]:
+    """The order of the modes: that with most positions has most to say about flat starts of the others."""
+    return tuple(sorted(range(len(sizes)), key=lambda k: -sizes[k]))
+
+
+def tilt(told: tuple, found: Moments) -> Any:
+    """E[eta'u - u'Lambda u / 2] under q."""
+    precision, information = told
+    return (information * found.mean).sum() - (precision * found.second).sum() / 2
+
+
+def tilted_normal(precision: Any, information: Any) -> tuple[Moments, Any]:
+    """N(0, I) tilted by exp(eta'w - w'Lambda w / 2): its moments, and the log of its normaliser."""
+    factor = jnp.linalg.cholesky(precision + jnp.eye(len(information)))
+    covariance = jax.scipy.linalg.cho_solve((factor, True), jnp.eye(len(information)))
+    mean = covariance @ information
+    return moments(mean, covariance), information @ mean / 2 - jnp.log(jnp.diag(factor)).sum()

@@ -1,0 +1,1 @@
+"""Which weights may be active: patterns of tiles, budgets and layouts."""

@@ -1,0 +1,1 @@
+"""Products with sparse random weights, on the device and in NumPy alone."""

@@ -1,0 +1,1 @@
+"""Training a sparse posterior: optimiser steps, exchanges of tiles, and pruning."""

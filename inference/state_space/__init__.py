@@ -1,0 +1,1 @@
+"""Gaussian processes as linear state-space models: kernels, smoothing and whitened states."""

@@ -1,0 +1,84 @@
+"""Functions as whitened states, for engines that draw them: from noise to states, and from states to new positions.
+
+    Z_0 = sqrt(v) chol(P) z_0,   Z_t = A_t Z_{t-1} + sqrt(v) chol(Q_t) z_t,   z ~ N(0, I)
+
+Between two known states a new one is normal (a bridge); outside of all of them it is a prediction, forwards or backwards.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from inference.state_space.matern import Kernel, prior
+
+
+def cholesky(Q: Any) -> Any:
+    """Of noise whose entries differ by many orders of magnitude, zeros on the diagonal allowed; shape (..., s, s)."""
+    sd = jnp.sqrt(jnp.diagonal(Q, axis1=-2, axis2=-1))
+    safe = jnp.where(sd > 0, sd, 1.0)
+    eye = jnp.eye(Q.shape[-1], dtype=Q.dtype)
+    correlation = Q / (safe[..., :, None] * safe[..., None, :])
+    correlation = jnp.where(jnp.broadcast_to(eye > 0, Q.shape), 1.0, correlation)
+    return sd[..., :, None] * jnp.linalg.cholesky(correlation)
+
+
+def states(p: int, kernel: Kernel, positions: Any, noise: Any) -> Any:
+    """The states at sorted distinct positions, shape (d, s, r), from noise of that shape."""
+    made = prior(p, kernel, positions)
+    noises = made.noises.at[0].set(made.start)
+    moves = made.steps.at[0].set(0.0)
+    pushes = cholesky(noises) @ (noise * jnp.sqrt(made.variances)[None, None])
+
+    def step(Z: Any, given: Any) -> tuple[Any, Any]:
+        A, push = given
+        Z = A @ Z + push
+        return Z, Z
+
+    return jax.lax.scan(step, jnp.zeros_like(pushes[0]), (moves, pushes))[1]
+
+
+def functions(p: int, states: Any) -> Any:
+    """The values of the functions, shape (d, r): the first state plus the constant, where there is one."""
+    return states[:, 0] if states.shape[1] == p + 1 else states[:, 0] + states[:, -1]
+
+
+def noise_at(key: jax.Array, x: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Standard normal noise that belongs to a position: the same wherever it stands among others."""
+    words = jax.lax.bitcast_convert_type(x, jnp.uint32).reshape(-1)
+    for i in range(len(words)):
+        key = jax.random.fold_in(key, words[i])
+    return jax.random.normal(key, shape, dtype)
+
+
+def bridged(p: int, kernel: Kernel, positions: Any, known: Any, x: Any, key: jax.Array) -> Any:
+    """A draw of the states at new positions, shape (n, s, r), each given the known states beside it."""
+    last = len(positions) - 1
+    right = jnp.searchsorted(positions, x, side="right")
+    left, after = jnp.maximum(right - 1, 0), jnp.minimum(right, last)
+    at_left, at_right = right > 0, right <= last
+
+    def moved(steps: Any, free: Any) -> tuple[Any, Any]:
+        """A and Q of a step; where it is free, of a step from nothing."""
+        pair = jnp.stack([jnp.zeros_like(steps), steps], 1)
+        made = jax.vmap(lambda two: prior(p, kernel, two))(pair)
+        A, Q = made.steps[:, 1], made.noises[:, 1]
+        return jnp.where(free[:, None, None], 0.0, A), jnp.where(free[:, None, None], made.start[0], Q)
+
+    A, Q = moved(jnp.where(at_left, x - positions[left], 0.0), ~at_left)
+    B, R = moved(jnp.where(at_right, positions[after] - x, 0.0), jnp.zeros_like(at_right))
+    mean = A @ known[left]
+    S = B @ Q @ jnp.swapaxes(B, 1, 2) + R
+    scale = jnp.sqrt(jnp.maximum(jnp.diagonal(S, axis1=1, axis2=2), jnp.finfo(S.dtype).tiny))
+    scaled = S / (scale[:, :, None] * scale[:, None, :]) + jnp.finfo(S.dtype).eps * jnp.eye(S.shape[-1], dtype=S.dtype)[None]
+    gain = jnp.swapaxes(jnp.linalg.solve(scaled, (B @ Q) / scale[:, :, None]), 1, 2) / scale[:, None, :]
+    gain = jnp.where(at_right[:, None, None], gain, 0.0)
+    mean = mean + gain @ (known[after] - B @ mean)
+    covariance = Q - gain @ B @ Q
+    covariance = (covariance + jnp.swapaxes(covariance, 1, 2)) / 2
+    values, vectors = jnp.linalg.eigh(covariance)
+    root = vectors * jnp.sqrt(jnp.maximum(values, 0.0))[:, None, :]
+    noise = jax.vmap(lambda x: noise_at(key, x, mean.shape[1:], mean.dtype))(x) * jnp.sqrt(kernel.variances)[None, None]
+    return mean + root @ noise

@@ -1,0 +1,1 @@
+"""Gradient estimators: runs of an objective, and unbiased derivatives of their expectation."""

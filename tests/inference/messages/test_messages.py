@@ -1,0 +1,286 @@
+"""State-space smoothing and products of functions, against dense algebra and other libraries."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from inference.messages.forms import CP, Moments, Tucker
+from inference.state_space.matern import Kernel, prior, rate, stationary, transition
+from inference.state_space.smoother import directions, smoothed
+from inference.state_space.whitened import bridged, functions, states
+
+NOISE = 0.01
+
+
+@pytest.fixture(autouse=True)
+def double():
+    with jax.enable_x64(True):
+        yield
+
+
+def matern(p, x, z, lengthscale):
+    d = np.abs(np.subtract.outer(x, z)) * rate(p) / lengthscale
+    return np.exp(-d) * (1, 1 + d, 1 + d + d**2 / 3)[p]
+
+
+def kernel_of(lengthscale, variances, constant=None):
+    return Kernel(jnp.asarray(lengthscale), constant, jnp.asarray(variances))
+
+
+def irregular(n, seed=0):
+    rng = np.random.default_rng(seed)
+    x = np.sort(rng.uniform(0, 10, n))
+    return x, np.sin(x) + 0.1 * rng.normal(size=n)
+
+
+def dense_answer(p, x, y, new, lengthscale, variance=1.0):
+    """Mean and variance at new positions, and log evidence, by a Cholesky factor."""
+    S = variance * matern(p, x, x, lengthscale) + NOISE * np.eye(len(x))
+    k = variance * matern(p, new, x, lengthscale)
+    solved = np.linalg.solve(S, np.column_stack([y, k.T]))
+    evidence = -0.5 * (y @ solved[:, 0] + np.linalg.slogdet(S)[1] + len(x) * np.log(2 * np.pi))
+    return k @ solved[:, 0], variance - np.einsum("ni,in->n", k, solved[:, 1:]), evidence
+
+
+def smoothed_regression(p, x, y, lengthscale, parallel, variance=1.0, dtype=float):
+    information, precision = jnp.asarray(y / NOISE, dtype)[:, None], jnp.full((len(x), 1, 1), 1 / NOISE, dtype)
+    kernel = Kernel(jnp.asarray(lengthscale, dtype), None, jnp.asarray([variance], dtype))
+    made = prior(p, kernel, jnp.asarray(x, dtype))
+    return jax.jit(smoothed, static_argnums=3)(made, information, precision, parallel)
+
+
+SLOW = pytest.mark.slow  # the parallel path compiles for long
+PATHS = [(p, 300, False) for p in (0, 1, 2)] + [(0, 20, True)]
+PATHS += [pytest.param(p, 1461, False, marks=SLOW) for p in (0, 1, 2)]
+PATHS += [pytest.param(p, n, True, marks=SLOW) for p, n in ((0, 300), (1, 300), (2, 300), (0, 1461), (1, 1461), (2, 1461))]
+
+
+@pytest.mark.parametrize(("p", "n", "parallel"), PATHS)
+def test_smoother_equals_the_dense_process(p, n, parallel):
+    x, y = irregular(n)
+    mean, variance, evidence = dense_answer(p, x, y, x, 0.7)
+    found = smoothed_regression(p, x, y, 0.7, parallel)
+    np.testing.assert_allclose(found.mean[:, 0], mean, atol=1e-9)
+    np.testing.assert_allclose(found.covariance[:, 0, 0], variance, atol=1e-10)
+    of_data = -0.5 * (n * np.log(2 * np.pi * NOISE) + (y**2).sum() / NOISE)
+    assert float(found.log_normalizer) + of_data == pytest.approx(evidence, abs=1e-7)
+
+
+@pytest.mark.parametrize("p", [0, 1, 2])
+def test_single_precision(p):
+    x, y = irregular(1461)
+    mean, _, _ = dense_answer(p, x, y, x, 0.7)
+    found = smoothed_regression(p, x, y, 0.7, False, dtype=np.float32)
+    assert found.mean.dtype == np.float32
+    np.testing.assert_allclose(found.mean[:, 0], mean, atol=1e-4)
+    assert (np.asarray(found.covariance) > 0).all()
+
+
+@pytest.mark.parametrize("p", [0, 1, 2])
+def test_new_positions_are_states_without_information(p):
+    x, y = irregular(200)
+    new = np.array([-5.0, -0.3, x[0], 3.33, x[17], x[17] + 7e-7, 9.99, 10.5, 40.0])
+    mean, variance, _ = dense_answer(p, x, y, new, 0.7, 2.0)
+    every = np.concatenate([x, new])
+    order = np.argsort(every, kind="stable")
+    known = (np.arange(len(every)) < len(x))[order]
+    values = np.where(known, np.concatenate([y, new])[order], 0.0)
+    made = prior(p, kernel_of(0.7, [2.0]), jnp.asarray(every[order]))
+    found = jax.jit(smoothed)(made, jnp.asarray(values / NOISE)[:, None], jnp.asarray(known / NOISE)[:, None, None])
+    at = np.argsort(order)[len(x) :]
+    np.testing.assert_allclose(found.mean[at, 0], mean, atol=1e-8)
+    np.testing.assert_allclose(found.covariance[at, 0, 0], variance, atol=1e-8)
+    assert (np.asarray(found.covariance) > 0).all() and (np.asarray(found.covariance[at]) <= 2 + 1e-12).all()
+
+
+def test_tinygp_and_gpytorch_agree():
+    """Other libraries on the same numbers: the Matern-5/2 process at the data."""
+    import tinygp
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from gpytorch.kernels import MaternKernel
+
+    x, y = irregular(150)
+    found = smoothed_regression(2, x, y, 0.7, False)
+    process = tinygp.GaussianProcess(tinygp.kernels.quasisep.Matern52(scale=0.7), jnp.asarray(x), diag=NOISE)
+    conditioned = process.condition(jnp.asarray(y), diag=0.0).gp  # which adds a jitter of 1.5e-8 otherwise
+    np.testing.assert_allclose(found.mean[:, 0], conditioned.loc, atol=1e-9)
+    np.testing.assert_allclose(found.covariance[:, 0, 0], conditioned.variance, atol=1e-9)
+    kernel = MaternKernel(nu=2.5).double()
+    kernel.lengthscale = 0.7
+    with torch.no_grad():
+        K = kernel(torch.tensor(x)[:, None]).to_dense().numpy()
+    np.testing.assert_allclose(found.mean[:, 0], K @ np.linalg.solve(K + NOISE * np.eye(150), y), atol=1e-6)
+
+
+@pytest.mark.parametrize("p", [0, 1, 2])
+def test_process_noise_of_small_steps(p):
+    """Against quadrature of its integral, where P - A P A' has lost all digits; and against P - A P A' elsewhere."""
+    from scipy.integrate import quad
+
+    def h(u):
+        return (np.exp(-u), u * np.exp(-u), u**2 / 2 * np.exp(-u))[p]
+
+    c = 1 / quad(lambda u: h(u) ** 2, 0, np.inf)[0]
+    for x in (1e-6, 1e-3, 0.3):
+        Q = np.asarray(transition(p, jnp.asarray([x]))[1][0])
+        assert Q[0, 0] == pytest.approx(c * quad(lambda u: h(u) ** 2, 0, x, epsabs=0, epsrel=1e-12)[0], rel=1e-9)
+        scale = np.sqrt(np.diag(Q))
+        assert np.linalg.eigvalsh(Q / np.outer(scale, scale)).min() > 1e-5
+    A, Q = (np.asarray(part[0]) for part in transition(p, jnp.asarray([1.7])))
+    P = stationary(p)
+    np.testing.assert_allclose(Q, P - A @ P @ A.T, atol=1e-13)
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.slow
+def test_several_functions_with_a_constant_and_gaps(parallel):
+    """Three functions of different variances, coupled by what is known of them, of which there may be none or one direction."""
+    rng = np.random.default_rng(0)
+    x, r = np.sort(rng.uniform(0, 10, 60)), 3
+    x[5] = x[4]  # a tie
+    B = rng.normal(size=(60, 4, r))
+    precision = np.einsum("nka,nkb->nab", B, B)
+    precision[::3] = 0.0
+    precision[1] = np.outer([1, 2, 0.5], [1, 2, 0.5])
+    information = np.einsum("nab,nb->na", precision, rng.normal(size=(60, r)))
+    variances, constant = np.array([1.0, 0.5, 2.0]), 0.3
+    made = prior(1, kernel_of(0.5, variances, constant), jnp.asarray(x))
+    found = jax.jit(smoothed, static_argnums=3)(made, jnp.asarray(information), jnp.asarray(precision), parallel)
+    K = np.kron(matern(1, x, x, 0.5) + constant, np.diag(variances))
+    L = np.zeros_like(K)
+    for i in range(60):
+        L[r * i : r * i + r, r * i : r * i + r] = precision[i]
+    C = np.linalg.solve(np.eye(len(K)) + K @ L, K)
+    eta = information.ravel()
+    np.testing.assert_allclose(found.mean.ravel(), C @ eta, atol=1e-9)
+    for i in range(60):
+        np.testing.assert_allclose(found.covariance[i], C[r * i : r * i + r, r * i : r * i + r], atol=1e-10)
+    expected = 0.5 * eta @ C @ eta - 0.5 * np.linalg.slogdet(np.eye(len(K)) + K @ L)[1]
+    assert float(found.log_normalizer) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("parallel", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_slope_is_the_derivative_by_hyperparameters(parallel):
+    x, y = irregular(40)
+    x[5] = x[4]
+    information, precision = (
+        jnp.asarray(y / NOISE)[:, None] * jnp.ones((1, 2)),
+        jnp.tile(jnp.asarray([[5.0, 1.0], [1.0, 3.0]]), (40, 1, 1)),
+    )
+
+    def made(lengthscale, constant, variances):
+        return prior(1, Kernel(lengthscale, constant, variances), jnp.asarray(x))
+
+    values = (jnp.asarray(0.6), jnp.asarray(0.4), jnp.asarray([1.0, 0.5]))
+    built, pull = jax.vjp(made, *values)
+    slope = jax.jit(smoothed, static_argnums=3)(built, information, precision, parallel).slope
+    found = pull(slope)
+
+    def log_z(*values):
+        return smoothed(made(*values), information, precision).log_normalizer
+
+    expected = jax.jit(jax.grad(log_z, argnums=(0, 1, 2)))(*values)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-7)
+
+
+def test_directions_give_the_matrix_back():
+    rng = np.random.default_rng(0)
+    B = rng.normal(size=(20, 5, 3))
+    B[10:, :, 2] = B[10:, :, 0]  # of rank two
+    matrices = np.einsum("nia,nja->nij", B, B)
+    matrices[0] = 0.0
+    L, D = directions(jnp.asarray(matrices))
+    np.testing.assert_allclose(jnp.einsum("nij,nj,nkj->nik", L, D, L), matrices, atol=1e-10)
+    assert (np.asarray(D) >= 0).all()
+
+
+def test_states_follow_the_kernel_and_bridges_the_process():
+    """Drawn states have the kernel's covariance, and states drawn between them that of the process: Monte Carlo, z < 4."""
+    x, new, draws = np.array([0.0, 0.4, 0.5, 2.0]), np.array([-0.7, 0.45, 1.1, 2.6]), 20_000
+    kernel = kernel_of(0.8, [1.5], 0.3)
+
+    def one(key):
+        first, second = jax.random.split(key)
+        Z = states(1, kernel, jnp.asarray(x), jax.random.normal(first, (4, 3, 1)))
+        bridge = bridged(1, kernel, jnp.asarray(x), Z, jnp.asarray(new), second)
+        return functions(1, Z)[:, 0], functions(1, bridge)[:, 0]
+
+    known, drawn = (np.asarray(part) for part in jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), draws)))
+    for a, b, here, there in ((known, known, x, x), (known, drawn, x, new)):
+        expected = 1.5 * (matern(1, here, there, 0.8) + 0.3)
+        products = a[:, :, None] * b[:, None, :]
+        z = (products.mean(0) - expected) / (products.std(0) / np.sqrt(draws))
+        assert abs(z).max() < 4
+    own = 1.5 * 1.3
+    assert abs((drawn**2).mean(0) - own).max() < 4 * own * np.sqrt(2 / draws)
+
+
+def random_factors(ranks, sizes, seed=0):
+    rng = np.random.default_rng(seed)
+    factors = []
+    for r, d in zip(ranks, sizes, strict=True):
+        mean, B = rng.normal(size=(d, r)), rng.normal(size=(d, r, r + 1))
+        covariance = np.einsum("dij,dkj->dik", B, B)
+        factors.append(Moments(jnp.asarray(mean), jnp.asarray(covariance + np.einsum("di,dj->dij", mean, mean))))
+    total = int(np.prod(ranks))
+    mean, B = rng.normal(size=total), rng.normal(size=(total, total))
+    core = Moments(jnp.asarray(mean), jnp.asarray(B @ B.T / total + np.outer(mean, mean)))
+    places = [rng.integers(0, d, 50) for d in sizes]
+    return factors, core, [jnp.asarray(p) for p in places], rng
+
+
+def test_tucker_messages_equal_those_of_each_entry():
+    """Ranks (2, 3, 4): sums against a loop over entries in NumPy, and message times factor against the prediction."""
+    ranks, sizes = (2, 3, 4), (5, 6, 7)
+    factors, core, places, rng = random_factors(ranks, sizes)
+    weights, linear = rng.uniform(1, 2, 50), rng.normal(size=50)
+    form = Tucker()
+    W, WW = np.asarray(core.mean).reshape(ranks), np.asarray(core.second).reshape(ranks * 2)
+    mean, second = form.entries(factors, core, places)
+    means, seconds = ([np.asarray(part) for part in parts] for parts in zip(*factors, strict=True))
+    for k in range(3):
+        precision, information = form.heard(k, factors, core, places, jnp.asarray(weights), jnp.asarray(linear))
+        expected = np.zeros((sizes[k], ranks[k], ranks[k])), np.zeros((sizes[k], ranks[k]))
+        for n in range(50):
+            u = [means[j][places[j][n]] for j in range(3)]
+            uu = [seconds[j][places[j][n]] for j in range(3)]
+            letters = [("a", "d"), ("b", "e"), ("c", "f")]
+            others = [j for j in range(3) if j != k]
+            a = np.einsum(f"abc,{','.join(letters[j][0] for j in others)}->{letters[k][0]}", W, *(u[j] for j in others))
+            aa = np.einsum(
+                f"abcdef,{','.join(''.join(letters[j]) for j in others)}->{''.join(letters[k])}", WW, *(uu[j] for j in others)
+            )
+            assert u[k] @ a == pytest.approx(float(mean[n]), abs=1e-12)
+            assert (uu[k] * aa).sum() == pytest.approx(float(second[n]), rel=1e-12)
+            expected[0][places[k][n]] += weights[n] * aa
+            expected[1][places[k][n]] += linear[n] * a
+        np.testing.assert_allclose(precision, expected[0], rtol=1e-10)
+        np.testing.assert_allclose(information, expected[1], rtol=1e-10, atol=1e-10)
+    told = form.heard_by_core(factors, places, jnp.asarray(weights), jnp.asarray(linear))
+    products = np.stack([np.einsum("a,b,c->abc", *(means[j][places[j][n]] for j in range(3))).ravel() for n in range(50)])
+    np.testing.assert_allclose(told[1], products.T @ linear, rtol=1e-10, atol=1e-10)
+    squares = np.einsum("n,nad,nbe,ncf->abcdef", weights, *(seconds[j][np.asarray(places[j])] for j in range(3))).reshape(
+        24, 24
+    )
+    np.testing.assert_allclose(told[0], squares, rtol=1e-10)
+
+
+def test_cp_is_tucker_with_a_superdiagonal_core():
+    factors, _, places, rng = random_factors((3, 3, 3), (5, 6, 7))
+    superdiagonal = np.zeros((3, 3, 3))
+    superdiagonal[np.arange(3), np.arange(3), np.arange(3)] = 1.0
+    core = Moments(jnp.asarray(superdiagonal.ravel()), jnp.asarray(np.outer(superdiagonal.ravel(), superdiagonal.ravel())))
+    weights, linear = jnp.asarray(rng.uniform(1, 2, 50)), jnp.asarray(rng.normal(size=50))
+    for one, other in zip(CP().entries(factors, None, places), Tucker().entries(factors, core, places), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10)
+    for k in range(3):
+        pair = CP().heard(k, factors, None, places, weights, linear), Tucker().heard(k, factors, core, places, weights, linear)
+        for one, other in zip(*pair, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)

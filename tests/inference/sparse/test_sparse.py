@@ -1,0 +1,362 @@
+"""Sparse subspace VI: budgets kept exactly, kernels against matrices, the objective against closed forms."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import optax
+import pytest
+from scipy import integrate, stats
+from sparse_toys import images, moments_of, regression, training_of
+
+import bayesdl as bdl
+from bayesdl.model.language import NUMPYRO
+from inference.core.keys import named
+from inference.sparse.engine import SSVI
+from inference.sparse.family import Prior, kl_of_entries
+from inference.sparse.patterns.budget import patterns
+from inference.sparse.patterns.pattern import BudgetError, Pattern
+from inference.sparse.products.kernels import KERNELS, fitting
+
+STRUCTURES = ("unstructured", "fan_in", "block:4", "neurons")
+PATTERNS = {
+    "unstructured": Pattern((9, 14), (1, 1), False, 30),
+    "fan_in": Pattern((9, 14), (1, 1), True, 3),
+    "blocks": Pattern((8, 12), (4, 4), True, 2),
+    "padded blocks": Pattern((9, 14), (4, 4), True, 2),
+    "neurons": Pattern((9, 14), (1, 14), False, 4),
+    "dense": Pattern((9, 14), (9, 14), False, 1),
+}
+
+
+# budgets
+
+
+def thousand_steps(model, X, y, **settings):
+    """The index of each store after every one of 1,000 steps, each followed by an exchange."""
+    training, state, data = training_of(model, X, y, every=1, steps=2000, **settings)
+
+    def one(state, i):
+        state, _ = training.step(i, state, data)
+        state, _ = training.exchange(state, i, jnp.asarray(training.engine.rate), data)
+        return state, state.index
+
+    _, found = jax.jit(lambda state: jax.lax.scan(one, state, jnp.arange(1000)))(state)
+    return training.layout, jax.tree.map(np.asarray, found)
+
+
+@pytest.mark.parametrize("case", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in range(1, 6))])
+def test_budgets_are_kept_after_every_step(case):
+    rng = np.random.default_rng(case)
+    structure = (*STRUCTURES, "global", "block:16")[case]
+    density = (
+        float(rng.uniform(0.3, 0.5)) if structure.startswith("block") else float(np.exp(rng.uniform(*np.log([0.06, 0.5]))))
+    )
+    widths = tuple(int(w) for w in rng.integers(40, 90, 2))
+    settings = {"allocation": "global"} if structure == "global" else {"structure": structure}
+    X, y = regression(columns=int(rng.integers(33, 50)))
+    layout, found = thousand_steps(bdl.BNN(hidden=widths), X, y, density=density, **settings)
+    changed = 0
+    for store, pattern in layout.patterns.items():
+        index = found[store].astype(np.int64)
+        assert index.shape == (1000, *pattern.index_shape)
+        assert index.min() >= 0
+        assert index.max() < pattern.candidates
+        assert (np.diff(index, axis=2) > 0).all()  # sorted and unique
+        changed += (np.diff(index, axis=0) != 0).sum()
+    assert changed > 0
+    assert sum(p.size for p in layout.patterns.values()) <= density * sum(map(math.prod, layout.shapes.values()))
+
+
+@pytest.mark.parametrize("density", [0.005, 0.02, 0.1, 0.5])
+@pytest.mark.parametrize("structure", ["unstructured", "fan_in", "block:16", "block:32", "neurons"])
+@pytest.mark.parametrize("allocation", ["uniform", "erk"])
+def test_budgets_are_below_the_density(density, structure, allocation):
+    shapes = {"a": (1024, 784), "b": (1024, 1024), "c": (10, 1024)}
+    total = sum(map(math.prod, shapes.values()))
+    dense = ("c",) if density >= 0.02 else ()
+    too_few = {("block:16", 0.005), ("block:32", 0.005), ("block:16", 0.02), ("block:32", 0.02)}
+    too_few |= {("neurons", 0.005)} if allocation == "uniform" else set()  # of ten units
+    if (structure, density) in too_few:
+        with pytest.raises(BudgetError, match="the least is"):
+            patterns(shapes, density, allocation, structure, dense)
+        return
+    found = patterns(shapes, density, allocation, structure, dense)
+    active = sum(p.size for p in found.values())
+    unit = max(p.size // p.count for name, p in found.items() if not p.is_dense)
+    assert density * total - unit - len(found) < active <= density * total  # large odd budgets lose one weight
+    assert all(p.size % 2 == 0 for p in found.values() if p.size > 1000)
+    assert found["c"].is_dense or not dense
+
+
+def test_erk_gives_small_layers_more():
+    shapes = {"a": (100, 200), "b": (20, 30), "c": (5, 5)}
+    found = patterns(shapes, 0.1, "erk", "unstructured", ())
+    assert found["c"].is_dense
+    expected = (20 + 30) / (20 * 30) / ((100 + 200) / (100 * 200))
+    assert found["b"].density / found["a"].density == pytest.approx(expected, rel=0.02)
+
+
+# kernels
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_kernels_are_products_with_the_scattered_matrix(name):
+    pattern = PATTERNS[name]
+    key = jax.random.key(0)
+    index = pattern.draw(key)
+    mean, variance = jax.random.normal(key, pattern.values_shape), jax.random.uniform(named(key, "v"), pattern.values_shape)
+    h = jax.random.normal(named(key, "h"), (pattern.shape[1], 5))
+    inside = pattern.inside(index)
+
+    def loss(multiply, h, mean, variance):
+        m, v = multiply(h, jnp.where(inside, mean, 0.0), jnp.where(inside, variance, 0.0))
+        return jnp.sum(jnp.sin(m)) + jnp.sum(jnp.sqrt(v + 1.0))
+
+    def by_matrices(h, mean, variance):
+        (a, b), columns = pattern.tile, pattern.grid[1]
+        where = jnp.zeros(pattern.padded), jnp.zeros(pattern.padded)
+        for place, number in enumerate(np.asarray(pattern.numbers(index))):  # tile by tile
+            group, k = divmod(place, pattern.count)
+            row, column = divmod(int(number), columns)
+            at = (slice(row * a, row * a + a), slice(column * b, column * b + b))
+            where = tuple(w.at[at].set(v[group, k]) for w, v in zip(where, (mean, variance), strict=True))
+        m, v = (w[: pattern.shape[0], : pattern.shape[1]] for w in where)
+        return m @ h, v @ (h * h)
+
+    expected = jax.value_and_grad(functools.partial(loss, by_matrices), argnums=(0, 1, 2))(h, mean, variance)
+    for kernel in {*fitting(pattern), "transient"}:
+
+        def multiply(h, mean, variance, kernel=kernel):
+            return KERNELS[kernel](pattern, h, index, mean, variance)
+
+        found = jax.value_and_grad(functools.partial(loss, multiply), argnums=(0, 1, 2))(h, mean, variance)
+        jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5), found, expected)
+        alone, none = KERNELS[kernel](pattern, h, index, mean, None)
+        assert none is None
+        np.testing.assert_allclose(alone, by_matrices(h, jnp.where(inside, mean, 0.0), variance)[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("structure", [pytest.param("fan_in", marks=pytest.mark.slow), "block:4", "neurons"])
+def test_kernels_agree_in_loss_and_gradient(structure):
+    X, y = regression()
+    kernel = structure.partition(":")[0].replace("block", "blocks")
+    found = []
+    for name in (kernel, "transient"):
+        training, state, data = training_of(bdl.BNN(hidden=(12, 12)), X, y, structure=structure, kernel=name, density=0.6)
+
+        def loss(params, training=training, state=state, data=data):
+            terms, _ = training.objective.terms(params, state.index, jnp.arange(16), jax.random.key(3), data)
+            return training.objective.value(terms)
+
+        found.append(jax.jit(jax.value_and_grad(loss))(state.params))
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-4), *found)
+
+
+def test_scattered_and_gathered_are_inverse():
+    for pattern in PATTERNS.values():
+        index = pattern.draw(jax.random.key(1))
+        values = jnp.where(pattern.inside(index), jax.random.normal(jax.random.key(2), pattern.values_shape), 0.0)
+        np.testing.assert_array_equal(pattern.gathered(index, pattern.scattered(index, values)), values)
+
+
+# the objective
+
+
+def test_density_one_is_dense_mean_field_vi_step_for_step():
+    X, y = regression()
+    training, state, data = training_of(bdl.BNN(hidden=(7, 5), activation="relu"), X, y, density=1.0, steps=50)
+    (inputs, targets), _ = data
+    total, optimizer = len(inputs), optax.adam(optax.cosine_decay_schedule(0.01, 50))
+    names = ["layer0", "layer1", "layer2"]
+    w = {n: {k: v[0, 0] for k, v in state.params["weights"][f"{n}.weight"].items()} for n in names}
+    mine = {"w": w, "b": {n: state.params["points"][f"{n}.bias"] for n in names}, "s": state.params["normals"]["sigma"]}
+
+    def loss(params, rows, key):
+        h, kl = inputs[rows].T, 0.0
+        for n in names:
+            mu, sd = params["w"][n]["mean"], jax.nn.softplus(params["w"][n]["raw"])
+            m, v = mu @ h, sd**2 @ h**2
+            eps = jax.random.normal(named(named(key, "weights"), f"{n}.weight"), m.shape)
+            h = (m + jnp.sqrt(v + 1e-12) * eps) / math.sqrt(h.shape[0]) + params["b"][n][:, None]
+            h = jax.nn.relu(h) if n != "layer2" else h
+            kl += (-jnp.log(sd) + (sd**2 + mu**2) / 2 - 0.5).sum()
+            kl -= jax.scipy.stats.norm.logpdf(params["b"][n]).sum()
+        loc, sd = params["s"]["loc"], jax.nn.softplus(params["s"]["raw"])
+        u = loc + sd * jax.random.normal(named(named(key, "sites"), "sigma"), ())
+        sigma = jnp.exp(u)
+        log_prior = jnp.log(2.0) + jax.scipy.stats.norm.logpdf(sigma) + u
+        kl += -(0.5 * math.log(2 * math.pi * math.e) + jnp.log(sd)) - log_prior
+        likelihood = jax.scipy.stats.norm.logpdf(targets[rows], h[0], sigma).sum() * total / len(rows)
+        return -(likelihood - kl) / total
+
+    opt_state = optimizer.init(mine)
+    step, gradients = jax.jit(training.step), jax.jit(jax.value_and_grad(loss))
+    for i in range(25):
+        key = jax.random.fold_in(named(training.key, "steps"), i)
+        rows = jax.random.randint(named(key, "rows"), (16,), 0, total)
+        value, gradient = gradients(mine, rows, named(key, "draws"))
+        state, terms = step(i, state, data)
+        np.testing.assert_allclose(-training.objective.value(terms) / total, value, rtol=1e-5)
+        updates, opt_state = optimizer.update(gradient, opt_state, mine)
+        mine = optax.apply_updates(mine, updates)
+    for n in names:
+        found = state.params["weights"][f"{n}.weight"]
+        for part in ("mean", "raw"):
+            np.testing.assert_allclose(found[part][0, 0], mine["w"][n][part], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(state.params["points"][f"{n}.bias"], mine["b"][n], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(state.params["normals"]["sigma"]["loc"], mine["s"]["loc"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_doubling_the_data_halves_the_share_of_kl():
+    X, y = regression()
+    one = training_of(bdl.BNN(hidden=(10,), standardize=False), X, y)
+    two = training_of(bdl.BNN(hidden=(10,), standardize=False), np.tile(X, (2, 1)), np.tile(y, 2))
+    state = one[1]
+    rows, key = jnp.arange(16), jax.random.key(0)
+    (terms, _), (doubled, _) = (
+        training.objective.terms(state.params, state.index, rows, key, data) for training, _, data in (one, two)
+    )
+    assert float(doubled.likelihood) == pytest.approx(2 * float(terms.likelihood), rel=1e-5)
+    assert float(doubled.divergence) == pytest.approx(float(terms.divergence), rel=1e-6)
+    assert (two[0].total, one[0].total) == (120, 60)  # by which the loss is divided
+
+
+@pytest.mark.parametrize("estimator", ["local", "flipout", "weights"])
+def test_elbo_of_a_linear_model_is_the_closed_form(estimator):
+    X, y = regression()
+    model = bdl.BNN(hidden=(), likelihood=bdl.Normal(scale=0.5), standardize=False)
+    training, state, data = training_of(model, X, y, density=0.6, estimator=estimator)
+    mean, sd = (np.asarray(training.layout.matrices(state.index, v)["layer0.weight"])[0] for v in moments_of(state))
+    active, width = sd > 0, X.shape[1]
+    prior = math.sqrt(1 / 0.5)  # 4 of 8 inputs are active
+    fit, spread = X @ mean / math.sqrt(width), X**2 @ sd**2 / width
+    likelihood = stats.norm.logpdf(y, fit, 0.5).sum() - (spread / (2 * 0.25)).sum()
+    kl = (np.log(prior / sd[active]) + (sd[active] ** 2 + mean[active] ** 2) / (2 * prior**2) - 0.5).sum()
+    kl -= stats.norm.logpdf(0.0)  # of the bias, a point
+
+    @jax.jit
+    def terms(key):
+        return jnp.stack(training.objective.terms(state.params, state.index, None, key, data)[0])
+
+    found = np.asarray(jax.lax.map(terms, jax.random.split(jax.random.key(1), 2000)), np.float64)
+    error = found.std(0) / np.sqrt(len(found))
+    assert abs(found[:, 0].mean() - likelihood) < 4 * error[0]
+    np.testing.assert_allclose(found[:, 1], kl, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_estimators_agree_where_weights_are_shared_by_places():
+    """A convolution uses its weights at all places of a row, so that noise of its own for each place would be another q."""
+    X, y = images(12)
+    model = bdl.BNN(network=bdl.ConvNet(image=(8, 8), channels=(4, 4)), likelihood=bdl.Categorical(), standardize=False)
+    found = {}
+    for estimator in ("local", "flipout", "weights"):
+        training, state, data = training_of(model, X, y, density=0.5, estimator=estimator, initial_scale=0.5)
+
+        @jax.jit
+        def likelihoods(key, training=training, state=state, data=data):
+            def one(key):
+                return training.objective.terms(state.params, state.index, None, key, data)[0].likelihood
+
+            return jax.lax.map(one, jax.random.split(key, 4000))
+
+        found[estimator] = np.asarray(likelihoods(jax.random.key(1)), np.float64)
+    for estimator in ("local", "flipout"):
+        one, other = found[estimator], found["weights"]
+        assert abs(one.mean() - other.mean()) < 4 * math.hypot(one.std(), other.std()) / math.sqrt(4000)
+
+
+def test_priors_are_wider_by_the_share_of_inputs():
+    X, y = regression(columns=20)
+    model = bdl.BNN(hidden=(20, 20), standardize=False)
+    units, *_ = training_of(model, X, y, structure="neurons", density=0.4)
+    counts = [units.layout.patterns[f"layer{i}.weight"].count for i in range(2)]
+    live = {"layer0.weight": 1.0, "layer1.weight": counts[0] / 20, "layer2.weight": counts[1] / 20}
+    assert units.layout.shares == pytest.approx(live)
+    single, state, _ = training_of(model, X, y, density=0.4)
+    spread = state.params["weights"]["layer1.weight"]["mean"]
+    count, share = spread.size, single.layout.shares["layer1.weight"]
+    assert share == single.layout.patterns["layer1.weight"].density
+    assert abs(float((spread**2).mean()) * share - 1) < 4 * math.sqrt(2 / count)  # drawn from the prior of active weights
+
+
+def test_minibatches_are_unbiased():
+    X, y = regression(200)
+    training, state, data = training_of(bdl.BNN(hidden=(10,)), X, y)
+
+    @jax.jit
+    def likelihood(key, rows):
+        return training.objective.terms(state.params, state.index, rows, key, data)[0].likelihood
+
+    keys = jax.random.split(jax.random.key(0), 1000)
+    rows = jax.vmap(lambda key: training.rows(key, 16))(keys)
+    batches = np.asarray(jax.lax.map(lambda z: likelihood(*z), (keys, rows)), np.float64)
+    whole = np.asarray(jax.lax.map(lambda key: likelihood(key, None), keys), np.float64)
+    error = math.hypot(batches.std(), whole.std()) / math.sqrt(1000)
+    assert abs(batches.mean() - whole.mean()) < 4 * error
+
+
+def test_the_exact_posterior_of_a_linear_model_is_found():
+    rng = np.random.default_rng(0)
+    X = np.linalg.qr(rng.normal(size=(40, 4)) - 0.0)[0] * np.sqrt(40)  # orthogonal: the posterior is mean-field
+    y = X @ np.array([1.0, -0.5, 0.0, 0.3]) + 0.5 * rng.normal(size=40)
+    model = bdl.BNN(hidden=(), likelihood=bdl.Normal(scale=0.5), scaling="standard", standardize=False)
+    engine = SSVI(density=1.0, steps=4000, biases="normal", learning_rate=0.02)
+    post = bdl.fit(model, X, y, engine=engine, progress=False)
+    design = np.column_stack([X, np.ones(40)])
+    covariance = np.linalg.inv(np.eye(5) + design.T @ design / 0.25)
+    exact = covariance @ design.T @ y / 0.25
+    mean = np.r_[post.raw.params["layer0.weight/mean"].ravel(), post.raw.params["layer0.bias/loc"]]
+    sd = np.r_[post.raw.params["layer0.weight/scale"].ravel(), post.raw.params["layer0.bias/scale"]]
+    precision = np.linalg.inv(covariance)
+    best_sd = 1 / np.sqrt(np.diag(precision))  # of the best independent normals
+    kl = (np.log(best_sd / sd) + sd**2 / (2 * best_sd**2) - 0.5).sum() + (mean - exact) @ precision @ (mean - exact) / 2
+    assert kl < 0.02
+    evidence = stats.multivariate_normal(np.zeros(40), 0.25 * np.eye(40) + design @ design.T).logpdf(y)
+    gap = 0.5 * (np.log(np.diag(precision)).sum() - np.linalg.slogdet(precision)[1])
+    weights = np.asarray(post.raw.log_weights(jax.random.key(0), 2000), np.float64)
+    assert abs(weights.mean() - (evidence - gap - kl)) < 4 * weights.std() / np.sqrt(2000)
+
+
+@pytest.mark.parametrize("law", [dist.Laplace(0.0, 0.7), dist.StudentT(4.0, 0.0, 1.3), dist.Normal(0.0, 0.4)])
+def test_kl_of_other_priors_is_right_in_the_mean(law):
+    mean, sd, scale = 0.3, 0.2, 1.5
+
+    def integrand(w):
+        density = stats.norm.pdf(w, mean, sd)
+        return density * (stats.norm.logpdf(w, mean, sd) - float(law.log_prob(w / scale)) + math.log(scale))
+
+    expected = integrate.quad(integrand, mean - 8 * sd, mean + 8 * sd, limit=200)[0]
+    found = np.asarray(kl_of_entries(jnp.full(20_000, mean), jnp.full(20_000, sd), Prior(law, scale), jax.random.key(0)), float)
+    assert abs(found.mean() - expected) < 4 * found.std() / np.sqrt(len(found)) + 1e-4
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [
+        bdl.priors.LayerHierarchical(),
+        *(pytest.param(p, marks=pytest.mark.slow) for p in (bdl.priors.Hierarchical(), bdl.priors.Laplace())),
+    ],
+    ids=lambda prior: type(prior).__name__,
+)
+@pytest.mark.slow
+def test_priors_with_scales_of_their_own(prior):
+    X, y = regression()
+    post = bdl.fit(bdl.BNN(hidden=(10,), prior=prior), X, y, engine=SSVI(steps=300, density=0.5), progress=False)
+    sites = post.sample(3)
+    for latent, seen in post.problem.structure.weights.items():
+        assert latent in sites
+        if seen.endswith(".weight"):
+            assert (sites[seen] != 0).mean() <= bdl.sparse.report(post).layers[seen]["density"] + 1e-6
+    packed = {k: v[0] for k, v in post.latent_draws.items()}
+    values = post.raw.unpacking(packed)
+    net = post.model.net
+    leaves = net.leaves(X.shape[1], 1)
+    f = net.apply({leaf.name: values[leaf.name] for leaf in leaves}, post.problem.args[0], NUMPYRO)
+    law = post.law(packed, jax.random.key(0), post.problem.args[0]).law
+    np.testing.assert_allclose(law.mean, f[:, 0], rtol=2e-5, atol=2e-5)
