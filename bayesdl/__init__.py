@@ -44,8 +44,8 @@ from bayesdl.fitting import fit
 from bayesdl.functional.match import match_prior, prior_report
 from bayesdl.functional.report import PriorMismatch
 from bayesdl.gp.spec import GP
-from bayesdl.model.base import Program
 from bayesdl.model.likelihoods import Bernoulli, Categorical, NegativeBinomial, Normal, Poisson, StudentT
+from bayesdl.model.program import Program
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.saving.bundle import BundleError, load
 from bayesdl.tensor.spec import FunBaT, Mode

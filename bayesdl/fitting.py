@@ -9,8 +9,9 @@ from typing import Any
 import jax
 
 from bayesdl.engines import ENGINES, UnsupportedError, choose, require
-from bayesdl.model.base import AbstractModel, as_model
+from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_of
+from bayesdl.model.program import as_model
 from bayesdl.posterior.posterior import Posterior
 from inference.core.checkpoint import Checkpoint
 from inference.core.engine import AbstractEngine

@@ -28,7 +28,7 @@ from numpyro.infer.hmc import hmc
 from numpyro.infer.util import initialize_model
 
 import bayesdl as bdl
-from bayesdl.model.base import RowLaw, TableProgram
+from bayesdl.model.table import RowLaw, TableProgram
 from benchmarks.report import run_parts
 from inference.amortized.certificate import scored
 from inference.amortized.tasks import simulated

@@ -18,7 +18,8 @@ from bayesdl.checks.convergence import TrustWarning
 from bayesdl.data.validation import ModelError
 from bayesdl.engines import UnsupportedError, require
 from bayesdl.fitting import infer
-from bayesdl.model.base import AbstractTableModel, Program
+from bayesdl.model.program import Program
+from bayesdl.model.table import AbstractTableModel
 from bayesdl.posterior.posterior import Posterior
 from inference.amortized.certificate import scored
 from inference.amortized.surprise import code_lengths

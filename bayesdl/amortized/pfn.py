@@ -25,7 +25,9 @@ from bayesdl.amortized.requirements import same_program
 from bayesdl.amortized.training import Plan, trained
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.engines import UnsupportedError
-from bayesdl.model.base import AbstractModel, Program, TableProgram, as_model
+from bayesdl.model.base import AbstractModel
+from bayesdl.model.program import Program, as_model
+from bayesdl.model.table import TableProgram
 from bayesdl.saving.bundle import hash_arrays
 from inference.amortized.answer import Answer, Context, LatentAnswer, condition
 from inference.amortized.network import AbstractNetwork

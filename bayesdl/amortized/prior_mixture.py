@@ -15,8 +15,8 @@ from numpyro import handlers
 
 from bayesdl.data.table import TableFrame
 from bayesdl.data.validation import ModelError
-from bayesdl.model.base import AbstractTableModel
 from bayesdl.model.likelihoods import AbstractLikelihood
+from bayesdl.model.table import AbstractTableModel
 from inference.core.problem import Problem
 
 

@@ -21,9 +21,9 @@ import numpyro.distributions as dist
 from bayesdl.bnn.networks import ACTIVATIONS
 from bayesdl.data.table import TableFrame
 from bayesdl.data.validation import DataError
-from bayesdl.model.base import AbstractTableModel
 from bayesdl.model.language import NUMPYRO
 from bayesdl.model.likelihoods import AbstractLikelihood, Categorical, Normal
+from bayesdl.model.table import AbstractTableModel
 
 NEVER = -1e9  # the logit of a class that is not there
 BIAS = 0.3  # sd of the biases of classes, which would otherwise often be one alone

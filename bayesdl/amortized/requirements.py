@@ -12,8 +12,10 @@ from bayesdl.amortized.prior_mixture import PriorMixture
 from bayesdl.amortized.random_bnn import RandomBNN
 from bayesdl.data.validation import ModelError
 from bayesdl.gp.spec import GP
-from bayesdl.model.base import AbstractModel, AbstractTableModel, Program, TableProgram
+from bayesdl.model.base import AbstractModel
 from bayesdl.model.likelihoods import AbstractLikelihood, Bernoulli
+from bayesdl.model.program import Program
+from bayesdl.model.table import AbstractTableModel, TableProgram
 from bayesdl.saving.bundle import model_data
 from inference.amortized.inputs import INPUTS
 from inference.amortized.kinds import KINDS

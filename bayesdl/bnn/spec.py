@@ -17,8 +17,8 @@ from bayesdl.bnn.equinox_network import EquinoxNetwork
 from bayesdl.bnn.networks import MLP, PLAIN, AbstractNetwork, refuse_outputs
 from bayesdl.data.table import TableFrame
 from bayesdl.model import likelihoods
-from bayesdl.model.base import AbstractTableModel
 from bayesdl.model.language import NUMPYRO, Language
+from bayesdl.model.table import AbstractTableModel
 from bayesdl.priors.base import AbstractPrior, count_layers, replaced, without_numbers
 from bayesdl.priors.flow import LOG_SCALES
 from inference.core.problem import Problem

@@ -26,8 +26,10 @@ from jaxtyping import Float, Int
 from bayesdl.checks.proper import refuse_unnormalised
 from bayesdl.data.validation import DataError
 from bayesdl.engines import require
-from bayesdl.model.base import AbstractModel, AbstractTableModel, as_model
+from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_of
+from bayesdl.model.program import as_model
+from bayesdl.model.table import AbstractTableModel
 from inference.core.engine import UnsupportedError
 from inference.core.keys import named
 from inference.core.problem import Problem

@@ -23,8 +23,10 @@ from bayesdl.checks.proper import refuse_unnormalised
 from bayesdl.checks.statistics import chosen, summarised
 from bayesdl.data.target import Target
 from bayesdl.data.validation import DataError, ModelError
-from bayesdl.model.base import AbstractModel, AbstractTableModel, Program, as_model, observations
+from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_of
+from bayesdl.model.program import Program, as_model, observations
+from bayesdl.model.table import AbstractTableModel
 from bayesdl.posterior.streaming import DRAWS_AT_ONCE, LARGEST, join_static, split_static, two_columns
 from inference.core.keys import named as named_key
 from inference.core.problem import Problem

@@ -9,7 +9,7 @@ import numpy as np
 from bayesdl.bnn.spec import BNN
 from bayesdl.engines import ENGINES
 from bayesdl.gp.spec import GP
-from bayesdl.model.base import Program
+from bayesdl.model.program import Program
 from bayesdl.priors import Horseshoe, LayerHierarchical
 from bayesdl.tensor.spec import FunBaT
 

@@ -17,9 +17,9 @@ import numpyro.distributions as dist
 from bayesdl.data.table import TableFrame
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.gp import kernels
-from bayesdl.model.base import AbstractTableModel
 from bayesdl.model.language import NUMPYRO
 from bayesdl.model.likelihoods import Normal
+from bayesdl.model.table import AbstractTableModel
 from inference.core.problem import Problem
 from inference.core.structure import AbstractGaussianProcessRegression
 from inference.exact.gp import GPLaw

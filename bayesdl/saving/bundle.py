@@ -24,8 +24,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from bayesdl.model.base import AbstractModel, Program, as_model
+from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_of
+from bayesdl.model.program import Program, as_model
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.saving import serialization as spec
 from inference.core.engine import AbstractEngine

@@ -34,14 +34,14 @@ def registry() -> dict[str, type]:
     from bayesdl.engines import ENGINES
     from bayesdl.gp import kernels
     from bayesdl.gp.spec import GP
-    from bayesdl.model import base as model
     from bayesdl.model import likelihoods
+    from bayesdl.model.program import ProgramFrame
     from bayesdl.recommend.autoencoder.training import Anneal, PerUser
     from bayesdl.tensor.spec import FunBaT, Mode
 
     specs = {"priors": priors, "kernels": kernels, "likelihoods": likelihoods}
     modules = specs | {"data": data, "columns": columns, "target": target}
-    models = (BNN, GP, ConvNet, FunBaT, Mode, RandomBNN, PriorMixture, model.ProgramFrame)
+    models = (BNN, GP, ConvNet, FunBaT, Mode, RandomBNN, PriorMixture, ProgramFrame)
     found: dict[str, type] = {cls.__name__: cls for cls in models}
     found |= {f"engines.{engine.__name__}": engine for engine in ENGINES}
     found |= {f"recommend.{cls.__name__}": cls for cls in (Anneal, PerUser)}

@@ -21,7 +21,7 @@ from bayesdl.data.target import Target, plain
 from bayesdl.data.validation import DataError, ModelError, is_frame, rectangular, refuse_dates
 from bayesdl.gp import kernels
 from bayesdl.model import likelihoods
-from bayesdl.model.base import AbstractTableModel
+from bayesdl.model.table import AbstractTableModel
 from bayesdl.tensor.program import DrawnLaw, TensorProgram
 from inference.core.problem import Problem
 from inference.core.program import bare

@@ -8,7 +8,7 @@ from toys import CASES, rows, tensor_rows
 
 import bayesdl as bdl
 from bayesdl.engines import ENGINES
-from bayesdl.model.base import as_model
+from bayesdl.model.program import as_model
 from inference.core.problem import Problem, ProblemError
 from inference.core.result import Approximation, Draws, Predictor
 

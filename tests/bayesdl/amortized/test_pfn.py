@@ -16,7 +16,7 @@ import bayesdl as bdl
 from bayesdl.amortized.requirements import program_of
 from bayesdl.checks.convergence import TrustWarning
 from bayesdl.data.validation import ModelError
-from bayesdl.model.base import TableProgram
+from bayesdl.model.table import TableProgram
 from bayesdl.posterior.prediction import crps
 from inference.amortized.certificate import scored
 from inference.amortized.kinds import initial

@@ -17,7 +17,7 @@ import bayesdl as bdl
 from bayesdl.checks import densities
 from bayesdl.checks.convergence import TrustWarning, convergence_findings, sampler_findings, site_statistics
 from bayesdl.checks.loo import estimated
-from bayesdl.model.base import as_model
+from bayesdl.model.program import as_model
 from inference.core.result import Draws
 
 pytestmark = pytest.mark.filterwarnings("ignore:Please use numpyro:DeprecationWarning")  # tinygp's

@@ -16,7 +16,7 @@ from jax.extend.core import ClosedJaxpr
 from toys import compilations, entries, product_program, tensor_program
 
 import bayesdl as bdl
-from bayesdl.model.base import as_model
+from bayesdl.model.program import as_model
 from inference.core.problem import Problem, ProblemError
 from inference.core.progress import Silent
 from inference.mcmc import sharing

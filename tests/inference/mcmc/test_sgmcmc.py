@@ -12,7 +12,7 @@ from arviz_stats.base import array_stats
 from toys import entries, sd_error, tensor_program
 
 import bayesdl as bdl
-from bayesdl.model.base import as_model
+from bayesdl.model.program import as_model
 from inference.core.problem import ProblemError
 from inference.core.result import Draws
 from inference.mcmc.sgmcmc import AbstractSGMCMC

@@ -16,7 +16,7 @@ import bayesdl as bdl
 from bayesdl import priors
 from bayesdl.gp import kernels
 from bayesdl.model import likelihoods
-from bayesdl.model.base import as_model
+from bayesdl.model.program import as_model
 from bayesdl.priors.base import AbstractPrior
 from inference.core.problem import ProblemError
 from inference.core.progress import AbstractProgress

@@ -1,0 +1,118 @@
+"""Models of a table: rows of inputs X and targets y."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from bayesdl.data.columns import Columns
+from bayesdl.data.table import TableFrame, same_rows
+from bayesdl.data.target import Target
+from bayesdl.data.validation import DataError
+from bayesdl.model.base import AbstractModel, law_of
+from bayesdl.model.likelihoods import AbstractLikelihood, Bernoulli
+from inference.core.problem import Problem
+from inference.core.program import AbstractTraceable, bare
+from inference.core.result import AbstractLaw, Conditional
+
+
+class AbstractTableModel(AbstractModel):
+    """Models of a table of rows X and targets y, whose program is `program(X, y)` with the site "y"."""
+
+    likelihood: AbstractLikelihood
+    standardize: bool
+    rows_are_independent = True
+    fewer_classes = False  # whether there may be fewer classes than a network was trained for
+
+    @abc.abstractmethod
+    def program(self, X: Any, y: Any = None, *, num_targets: int = 1) -> None:
+        """The NumPyro program on standardised data, scales of the likelihood being in standardised units."""
+
+    @abc.abstractmethod
+    def structure(self, frame: TableFrame) -> Any:
+        """What the problem offers to special engines."""
+
+    def frame(self, X: Any = None, y: Any = None) -> TableFrame:
+        if X is None:
+            raise DataError("The inputs are missing: got X=None, expected bdl.fit(model, X, y) with an array or DataFrame X.")
+        if y is None or isinstance(y, str):
+            raise DataError(f"The target is missing: got y={y!r}, expected bdl.fit(model, X, y) with an array or column y.")
+        same_rows(X, y)
+        columns = Columns.learn(X, self.standardize)
+        two_classes = isinstance(self.likelihood, Bernoulli)
+        return TableFrame(columns, Target.learn(y, self.likelihood.kind, self.standardize, two_classes))
+
+    def problem(self, frame: TableFrame, X: Any, y: Any) -> Problem:
+        same_rows(X, y)
+        return self.posed(frame, (frame.columns.read(X), frame.target.read(y)), {})
+
+    def posed(self, frame: TableFrame, args: tuple, kwargs: dict) -> Problem:
+        standardised: Any = dataclasses.replace(self, likelihood=self.likelihood.in_units(frame.target.scale))  # pyright: ignore
+        return Problem(standardised.bound(frame), args, structure=standardised.structure(frame))
+
+    def parted(self) -> tuple[AbstractTableModel, Any]:
+        """The model without numbers that its program may take traced, and these: a pytree."""
+        return self, None
+
+    def filled(self, numbers: Any) -> AbstractTableModel:
+        """The model with its numbers again."""
+        return self
+
+    def bound(self, frame: TableFrame) -> TableProgram:
+        """The program for targets like these."""
+        return TableProgram(self, frame.target.num_targets)
+
+    def inputs(self, frame: TableFrame, X: Any) -> tuple[tuple, dict]:
+        return (frame.columns.read(X),), {}
+
+    def training_inputs(self, problem: Problem) -> tuple[tuple, dict]:
+        return (problem.args[0],), {}
+
+    def target(self, frame: TableFrame, problem: Problem) -> Target:
+        return frame.target
+
+    def law(self, problem: Problem, around: dict | None = None) -> AbstractLaw:
+        program = bare(problem.program)
+        program, numbers = program.parted() if isinstance(program, AbstractTraceable) else (problem.program, None)
+        return RowLaw(program, numbers, {} if around is None else {"around": around})
+
+    def split(self, problem: Problem, X: Any, y: Any) -> tuple[tuple, dict, Any]:
+        return (X,), {}, y
+
+
+@dataclasses.dataclass(frozen=True)
+class TableProgram(AbstractTraceable):
+    """The program of a table model for so many targets; equal models give equal programs."""
+
+    model: AbstractTableModel
+    num_targets: int
+
+    def __call__(self, X: Any, y: Any = None, **settings: Any) -> None:
+        self.model.program(X, y, num_targets=self.num_targets, **settings)
+
+    def parted(self) -> tuple[TableProgram, Any]:
+        model, numbers = self.model.parted()
+        return TableProgram(model, self.num_targets), numbers
+
+    def filled(self, numbers: Any) -> TableProgram:
+        return TableProgram(self.model.filled(numbers), self.num_targets)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class RowLaw(AbstractLaw):
+    """The law of new rows of a table, independent given the latent sites."""
+
+    program: Callable = dataclasses.field(metadata={"static": True})
+    numbers: Any
+    settings: dict
+
+    def __call__(self, latents: dict, key: Any, X: Any) -> Conditional:
+        program = self.program.filled(self.numbers) if isinstance(self.program, AbstractTraceable) else self.program
+        law = law_of(program, "y", latents, key, (X,), self.settings)
+        return Conditional(law, jnp.zeros(X.shape[0]))
