@@ -44,7 +44,14 @@ from bayesdl.fitting import fit
 from bayesdl.functional.match import match_prior, prior_report
 from bayesdl.functional.report import PriorMismatch
 from bayesdl.gp.spec import GP
-from bayesdl.model.likelihoods import Bernoulli, Categorical, NegativeBinomial, Normal, Poisson, StudentT
+from bayesdl.model.likelihoods import (
+    Bernoulli,
+    Categorical,
+    NegativeBinomial,
+    Normal,
+    Poisson,
+    StudentT,
+)
 from bayesdl.model.program import Program
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.saving.bundle import BundleError, load

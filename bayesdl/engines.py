@@ -7,7 +7,11 @@ import math
 
 from inference.core.engine import AbstractEngine, UnsupportedError
 from inference.core.problem import Problem
-from inference.core.structure import AbstractGaussianProcessRegression, LayeredNetwork, StateSpaceTensor
+from inference.core.structure import (
+    AbstractGaussianProcessRegression,
+    LayeredNetwork,
+    StateSpaceTensor,
+)
 from inference.exact.gp import ExactGP
 from inference.laplace.engine import Laplace
 from inference.mcmc.hmc import HMC, NUTS
@@ -37,12 +41,20 @@ def choose(problem: Problem) -> tuple[AbstractEngine, str]:
             return ExactGP(), f"a Gaussian process with {rows} rows has a closed form"
         if importlib.util.find_spec("gpytorch"):
             return GPyTorchGP(method="svgp"), f"{rows} rows are too many for a closed form"
-        return ExactGP(), f"{rows} rows are many; install bayesdl[torch] for a sparse Gaussian process"
-    if isinstance(problem.structure, StateSpaceTensor) and MessagePassing().supports(problem) is None:
+        return (
+            ExactGP(),
+            f"{rows} rows are many; install bayesdl[torch] for a sparse Gaussian process",
+        )
+    if (
+        isinstance(problem.structure, StateSpaceTensor)
+        and MessagePassing().supports(problem) is None
+    ):
         return MessagePassing(), "a functional tensor is what it is made for"
     if rows * size <= NUTS_WORK:
         start = "prior" if isinstance(problem.structure, LayeredNetwork) else "uniform"
-        return NUTS(start=start), f"{rows} rows and {size} latent dimensions are few enough for MCMC"
+        return NUTS(
+            start=start
+        ), f"{rows} rows and {size} latent dimensions are few enough for MCMC"
     return VI(), f"{rows} rows and {size} latent dimensions are many for MCMC"
 
 
@@ -60,4 +72,6 @@ def require(engine: AbstractEngine, problem: Problem) -> None:
     reason = engine.supports(problem)
     if reason is not None:
         able = ", ".join(alternatives(problem)) or "none"
-        raise UnsupportedError(f"{type(engine).__name__} cannot run this model: {reason}. Engines that can: {able}.")
+        raise UnsupportedError(
+            f"{type(engine).__name__} cannot run this model: {reason}. Engines that can: {able}."
+        )

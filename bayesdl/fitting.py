@@ -66,7 +66,9 @@ def fit(
     problem = spec.problem(frame, *data, **named)
     if isinstance(engine, str):
         if engine != "auto":
-            raise ValueError(f"engine={engine!r}: expected an engine such as bdl.NUTS(), or 'auto'.")
+            raise ValueError(
+                f"engine={engine!r}: expected an engine such as bdl.NUTS(), or 'auto'."
+            )
         engine, reason = choose(problem)
         tell(f"engine: {type(engine).__name__}, because {reason}")
     if not isinstance(engine, AbstractEngine):
@@ -75,16 +77,26 @@ def fit(
     kept = {} if checkpoint is None else {"checkpoint": Checkpoint(Path(checkpoint), every)}
     if kept and not engine.can_checkpoint:
         able = ", ".join(cls.__name__ for cls in ENGINES if cls.can_checkpoint)
-        raise UnsupportedError(f"{type(engine).__name__} cannot keep a checkpoint; leave it out, or use one of: {able}.")
+        raise UnsupportedError(
+            f"{type(engine).__name__} cannot keep a checkpoint; leave it out, or use one of: {able}."
+        )
     return infer(spec, frame, problem, engine, seed, progress, **kept)
 
 
 def infer(
-    model: AbstractModel, frame: Any, problem: Problem, engine: AbstractEngine, seed: int, progress: Any, **kept: Any
+    model: AbstractModel,
+    frame: Any,
+    problem: Problem,
+    engine: AbstractEngine,
+    seed: int,
+    progress: Any,
+    **kept: Any,
 ) -> Posterior:
     """The posterior of a problem that has been posed and an engine that can run it."""
     with precision_of(model):
-        result = engine.infer(problem, key=jax.random.key(seed), progress=as_progress(progress), **kept)
+        result = engine.infer(
+            problem, key=jax.random.key(seed), progress=as_progress(progress), **kept
+        )
     return Posterior(model, frame, problem, engine, result, seed)
 
 

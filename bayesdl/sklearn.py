@@ -33,7 +33,9 @@ class AbstractEstimator(BaseEstimator):
         feature_names_in_: their names, where X was a DataFrame with text names.
     """
 
-    def __init__(self, model: Any = None, engine: Any = "auto", seed: Any = 0, progress: Any = False) -> None:
+    def __init__(
+        self, model: Any = None, engine: Any = "auto", seed: Any = 0, progress: Any = False
+    ) -> None:
         self.model = model
         self.engine = engine
         self.seed = seed
@@ -52,7 +54,9 @@ class AbstractEstimator(BaseEstimator):
         return np.moveaxis(prediction.sample(n_samples), 0, -1)
 
     def _fit(self, model: Any, X: Any, y: Any) -> None:
-        self.posterior_ = fit(model, X, y, engine=self.engine, seed=self.seed, progress=self.progress)
+        self.posterior_ = fit(
+            model, X, y, engine=self.engine, seed=self.seed, progress=self.progress
+        )
 
     def _training_data(self, X: Any, y: Any) -> tuple[Any, Any]:
         """X and y after scikit-learn's checks; y keeps its names, and has one dimension where it must."""
@@ -60,7 +64,12 @@ class AbstractEstimator(BaseEstimator):
             validate_data(self, X, None, skip_check_array=True)  # type: ignore[arg-type]  # raises: a target is required
         X = self._validated(X, reset=True)
         y = y if hasattr(y, "iloc") else np.asarray(y)
-        return X, y if y.ndim < 2 or self.__sklearn_tags__().target_tags.multi_output else column_or_1d(y, warn=True)
+        return (
+            X,
+            y
+            if y.ndim < 2 or self.__sklearn_tags__().target_tags.multi_output
+            else column_or_1d(y, warn=True),
+        )
 
     def _validated(self, X: Any, reset: bool) -> Any:
         """X after scikit-learn's checks; of a DataFrame only the names, as `bayesdl.data.columns` takes text columns too."""
@@ -69,12 +78,16 @@ class AbstractEstimator(BaseEstimator):
     def _predict(self, X: Any, seed: int | None = None) -> AbstractPrediction:
         check_is_fitted(self)
         X = self._validated(X, reset=False)
-        return self.posterior_.predict(X, seed=seed, double=True)  # scikit-learn compares predictions to 1e-7
+        return self.posterior_.predict(
+            X, seed=seed, double=True
+        )  # scikit-learn compares predictions to 1e-7
 
     def __getstate__(self) -> dict[str, Any]:
         state: Any = super().__getstate__()
         state = dict(state)
-        if "posterior_" in state:  # compiled functions cannot be pickled, so the posterior goes as the bytes of its bundle
+        if (
+            "posterior_" in state
+        ):  # compiled functions cannot be pickled, so the posterior goes as the bytes of its bundle
             with tempfile.TemporaryDirectory() as folder:
                 path = state["posterior_"].save(Path(folder) / "posterior.bdl")
                 state["posterior_"] = path.read_bytes()
@@ -119,7 +132,9 @@ class BayesRegressor(RegressorMixin, AbstractEstimator):
         """
         model = BNN() if self.model is None else self.model
         if getattr(getattr(model, "likelihood", None), "kind", "real") == "class":
-            raise ValueError(f"BayesRegressor predicts numbers and {model.likelihood} classes: use BayesClassifier.")
+            raise ValueError(
+                f"BayesRegressor predicts numbers and {model.likelihood} classes: use BayesClassifier."
+            )
         self._fit(model, *self._training_data(X, y))
         return self
 
@@ -168,9 +183,13 @@ class BayesClassifier(ClassifierMixin, AbstractEstimator):
         X, y = self._training_data(X, y)
         model = self.model
         if model is None:
-            model = BNN(likelihood=Bernoulli() if len(np.unique(np.asarray(y))) == 2 else Categorical())
+            model = BNN(
+                likelihood=Bernoulli() if len(np.unique(np.asarray(y))) == 2 else Categorical()
+            )
         if getattr(getattr(model, "likelihood", None), "kind", "class") != "class":
-            raise ValueError(f"BayesClassifier predicts classes and {model.likelihood} numbers: use BayesRegressor.")
+            raise ValueError(
+                f"BayesClassifier predicts classes and {model.likelihood} numbers: use BayesRegressor."
+            )
         self._fit(model, X, y)
         self.classes_ = np.unique(np.asarray(y))
         return self

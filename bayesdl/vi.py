@@ -12,7 +12,14 @@ p and q are handles of the model and the guide: `help(bayesdl.vi.Handle)`.
 
 from inference.vi.check import check_unbiased
 from inference.vi.constructs import marginal, normalize
-from inference.vi.gradients.estimators import MVD, Enum, EstimatorError, Implicit, Reinforce, Reparam
+from inference.vi.gradients.estimators import (
+    MVD,
+    Enum,
+    EstimatorError,
+    Implicit,
+    Reinforce,
+    Reparam,
+)
 from inference.vi.gradients.expectation import expectation
 from inference.vi.gradients.runs import add_cost, step
 from inference.vi.handles import Handle

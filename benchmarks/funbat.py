@@ -30,7 +30,9 @@ from inference.messages.engine import BLOCK
 from inference.messages.iteration import Passes
 
 NAMES = ("temperature", "pressure", "day")
-PUBLISHED = bdl.MessagePassing(iterations=100, restarts=1, damping=0.3, noise_damping=0.8, anneal=0, tolerance=1e-12)
+PUBLISHED = bdl.MessagePassing(
+    iterations=100, restarts=1, damping=0.3, noise_damping=0.8, anneal=0, tolerance=1e-12
+)
 STARTS = 8
 LEARNED = bdl.MessagePassing(iterations=200, restarts=10)
 
@@ -43,11 +45,18 @@ def published_model() -> bdl.FunBaT:
 def learned_model() -> bdl.FunBaT:
     """The one configuration: smooth functions of what is measured, rough ones of time."""
     kernels = (Matern32(), Matern32(), Matern12())
-    return bdl.FunBaT(tuple(bdl.Mode(name, kernel, 2) for name, kernel in zip(NAMES, kernels, strict=True)))
+    return bdl.FunBaT(
+        tuple(bdl.Mode(name, kernel, 2) for name, kernel in zip(NAMES, kernels, strict=True))
+    )
 
 
 def scores(
-    model: bdl.FunBaT, engine: bdl.MessagePassing, X: np.ndarray, y: np.ndarray, test: np.ndarray, seed: int = 0
+    model: bdl.FunBaT,
+    engine: bdl.MessagePassing,
+    X: np.ndarray,
+    y: np.ndarray,
+    test: np.ndarray,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Of one fit on held-out rows."""
     started = time.process_time()
@@ -67,7 +76,13 @@ def scores(
         "elbo": info["elbo"],
         "cpu_s": seconds,
     }
-    print({name: round(value, 4) if isinstance(value, float) else value for name, value in found.items()}, flush=True)
+    print(
+        {
+            name: round(value, 4) if isinstance(value, float) else value
+            for name, value in found.items()
+        },
+        flush=True,
+    )
     return found
 
 
@@ -92,7 +107,9 @@ def published(_: str) -> dict:
     ):
         starts = [scores(published_model(), engine, *given, seed=seed) for seed in range(STARTS)]
         found[name] = {"best bound": max(starts, key=lambda start: start["elbo"]), "starts": starts}
-    found["cpu_s_per_iteration"] = iteration_seconds(published_model(), PUBLISHED, data["index"], data["y"])
+    found["cpu_s_per_iteration"] = iteration_seconds(
+        published_model(), PUBLISHED, data["index"], data["y"]
+    )
     print("CPU s an iteration", found["cpu_s_per_iteration"])
     return found
 
@@ -104,28 +121,44 @@ class AsPublished(bdl.MessagePassing):
     def passes(self, problem: Problem) -> Passes:
         passes = super().passes(problem)
         sizes = zip(passes.structure.positions, passes.structure.ranks, strict=True)
-        known = [(jnp.broadcast_to(jnp.eye(r), (len(x), r, r)), jnp.zeros((len(x), r))) for x, r in sizes]
+        known = [
+            (jnp.broadcast_to(jnp.eye(r), (len(x), r, r)), jnp.zeros((len(x), r))) for x, r in sizes
+        ]
         return dataclasses.replace(passes, known=(known, None), order=tuple(range(len(known))))
 
 
 def learned(_: str) -> dict:
     data, found = beijing(), {}
     for fold in (0, 1):
-        found[f"fold {fold}"] = scores(learned_model(), LEARNED, data["index"], data["y"], data["test"][fold])
-    found["unseen days"] = scores(learned_model(), LEARNED, data["index"], data["y"], data["test_unseen_days"])
+        found[f"fold {fold}"] = scores(
+            learned_model(), LEARNED, data["index"], data["y"], data["test"][fold]
+        )
+    found["unseen days"] = scores(
+        learned_model(), LEARNED, data["index"], data["y"], data["test_unseen_days"]
+    )
     binned = beijing("beijing_pm25_100x100x300")
-    folds = [scores(learned_model(), LEARNED, binned["index"].astype(float), binned["y"], test) for test in binned["test"]]
-    found["100x100x300"] = {"mean_rmse": float(np.mean([fold["rmse"] for fold in folds])), "folds": folds}
+    folds = [
+        scores(learned_model(), LEARNED, binned["index"].astype(float), binned["y"], test)
+        for test in binned["test"]
+    ]
+    found["100x100x300"] = {
+        "mean_rmse": float(np.mean([fold["rmse"] for fold in folds])),
+        "folds": folds,
+    }
     print("100x100x300", found["100x100x300"]["mean_rmse"])
     return found
 
 
-def iteration_seconds(model: bdl.FunBaT, engine: bdl.MessagePassing, X: np.ndarray, y: np.ndarray, blocks: int = 4) -> float:
+def iteration_seconds(
+    model: bdl.FunBaT, engine: bdl.MessagePassing, X: np.ndarray, y: np.ndarray, blocks: int = 4
+) -> float:
     """CPU seconds of an iteration of one restart, compilation left out."""
     problem = model.problem(model.frame(X, y), X, y)
     with jax.enable_x64(True):
         passes = engine.passes(problem)
-        state = jax.jit(jax.vmap(lambda key: engine.start(passes, key)))(jax.random.split(jax.random.key(0), engine.restarts))
+        state = jax.jit(jax.vmap(lambda key: engine.start(passes, key)))(
+            jax.random.split(jax.random.key(0), engine.restarts)
+        )
         block = jax.jit(jax.vmap(lambda state: engine.block(passes, state, 0)))
         state, _ = jax.block_until_ready(block(state))
         times = []
@@ -148,11 +181,18 @@ def scaling(_: str) -> dict:
     one = bdl.MessagePassing(restarts=1)
     fixed = Matern12(lengthscale=1.0)
     cp = bdl.FunBaT(tuple(bdl.Mode(n, fixed, 3) for n in NAMES), relevance=False)
-    by_entries = {n: iteration_seconds(cp, one, *simulated(n, 500)) for n in (80_000, 160_000, 320_000)}
-    by_indexes = {d: iteration_seconds(cp, one, *simulated(100_000, d)) for d in (4_000, 8_000, 16_000)}
+    by_entries = {
+        n: iteration_seconds(cp, one, *simulated(n, 500)) for n in (80_000, 160_000, 320_000)
+    }
+    by_indexes = {
+        d: iteration_seconds(cp, one, *simulated(100_000, d)) for d in (4_000, 8_000, 16_000)
+    }
     for name, times in (("entries", by_entries), ("indexes", by_indexes)):
         slope = float(np.polyfit(np.log(list(times)), np.log(list(times.values())), 1)[0])
-        found[name] = {"cpu_s": {str(size): value for size, value in times.items()}, "exponent": slope}
+        found[name] = {
+            "cpu_s": {str(size): value for size, value in times.items()},
+            "exponent": slope,
+        }
         print(name, found[name], flush=True)
     found["million entries, cp 3"] = with_memory(cp, one, *simulated(1_000_000, 500))
     data = beijing()
@@ -161,11 +201,22 @@ def scaling(_: str) -> dict:
     return found
 
 
-def with_memory(model: bdl.FunBaT, engine: bdl.MessagePassing, X: np.ndarray, y: np.ndarray) -> dict[str, float]:
+def with_memory(
+    model: bdl.FunBaT, engine: bdl.MessagePassing, X: np.ndarray, y: np.ndarray
+) -> dict[str, float]:
     """CPU seconds of an iteration, and the most memory that this process has had so far, in GB."""
     seconds = iteration_seconds(model, engine, X, y, 2)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(model.form, model.ranks, len(y), round(seconds, 3), "CPU s,", round(peak, 2), "GB", flush=True)
+    print(
+        model.form,
+        model.ranks,
+        len(y),
+        round(seconds, 3),
+        "CPU s,",
+        round(peak, 2),
+        "GB",
+        flush=True,
+    )
     return {"cpu_s": seconds, "peak_gb": peak}
 
 

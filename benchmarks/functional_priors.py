@@ -31,7 +31,14 @@ TARGET = bdl.GP(bdl.kernels.RBF(ard=True))
 ENGINE = bdl.SGHMC(num_warmup=10_000, num_samples=200, thinning=400, num_chains=4, start="prior")
 # all rows of a small set at once: steps are three times as costly and can be ten times as long
 SMALL = bdl.SGHMC(
-    num_warmup=800, num_samples=200, thinning=25, num_chains=2, batch_size=None, step_size=0.2, friction=0.3, start="prior"
+    num_warmup=800,
+    num_samples=200,
+    thinning=25,
+    num_chains=2,
+    batch_size=None,
+    step_size=0.2,
+    friction=0.3,
+    start="prior",
 )
 MATCHING: dict[str, Any] = {"steps": 100, "num_functions": 64}  # in boston, uci and digits
 MOST_GP_ROWS = 2000
@@ -40,7 +47,9 @@ MOST_GP_ROWS = 2000
 def matched(model: bdl.BNN, X: np.ndarray, seed: int, **settings: Any) -> tuple[Any, float]:
     """The matched prior and the CPU seconds it took."""
     started = time.process_time()
-    prior = bdl.match_prior(model, to=TARGET, inputs=X, seed=seed, progress=False, **MATCHING, **settings)
+    prior = bdl.match_prior(
+        model, to=TARGET, inputs=X, seed=seed, progress=False, **MATCHING, **settings
+    )
     return prior, time.process_time() - started
 
 
@@ -48,7 +57,9 @@ def scores(model: Any, engine: Any, data: dict, split: int) -> dict[str, float]:
     """Of a fit to one split, and its CPU seconds."""
     test = data["test"][split]
     started = time.process_time()
-    post = bdl.fit(model, data["X"][~test], data["y"][~test], engine=engine, progress=False, seed=split)
+    post = bdl.fit(
+        model, data["X"][~test], data["y"][~test], engine=engine, progress=False, seed=split
+    )
     X, y = data["X"][test], data["y"][test]
     prediction = post.predict(X)
     found = post.score(X, y)
@@ -76,7 +87,10 @@ def match() -> dict:
     data = uci("boston")
     X, held = data["X"][~data["test"][0]], data["X"][data["test"][0]]
     boston = bdl.BNN(hidden=(100,))
-    families = {"LayerGaussian": bdl.priors.LayerGaussian(), "LayerHierarchical": bdl.priors.LayerHierarchical()}
+    families = {
+        "LayerGaussian": bdl.priors.LayerGaussian(),
+        "LayerHierarchical": bdl.priors.LayerHierarchical(),
+    }
     families |= {"ScaleFlow": bdl.priors.ScaleFlow()}
     cases = {"1-D LayerGaussian": (line, gp, x, families["LayerGaussian"])}
     cases |= {f"boston {name}": (boston, TARGET, X, family) for name, family in families.items()}
@@ -85,7 +99,11 @@ def match() -> dict:
         started = time.process_time()
         prior = bdl.match_prior(model, to=target, inputs=inputs, family=family, progress=False)
         seconds = time.process_time() - started
-        where = {"num_functions": 4096} if inputs is x else {"at": held, "num_points": 70, "num_functions": 1024}
+        where = (
+            {"num_functions": 4096}
+            if inputs is x
+            else {"at": held, "num_points": 70, "num_functions": 1024}
+        )
         report = bdl.prior_report(model.with_prior(prior), to=target, inputs=inputs, **where)
         results[name] = {
             "cpu_s": seconds,
@@ -113,7 +131,10 @@ def boston(splits: int) -> dict:
         rows.append(row)
         print(
             split,
-            *(f"{n} rmse {row[n]['rmse']:.3f} nll {row[n]['nll_of_moments']:.3f}" for n in ("fixed", "matched")),
+            *(
+                f"{n} rmse {row[n]['rmse']:.3f} nll {row[n]['nll_of_moments']:.3f}"
+                for n in ("fixed", "matched")
+            ),
             flush=True,
         )
     summary = {
@@ -129,19 +150,29 @@ def boston(splits: int) -> dict:
 def one_set(name: str, splits: int) -> list[dict]:
     """All priors on a set, with learned noise."""
     data, rows = uci(name), []
-    data["X"] = data["X"][:, np.ptp(data["X"], axis=0) > 0]  # naval has two columns that are constant
+    data["X"] = data["X"][
+        :, np.ptp(data["X"], axis=0) > 0
+    ]  # naval has two columns that are constant
     for split in range(splits):
         X = data["X"][~data["test"][split]]
         model, row = bdl.BNN(hidden=(100,)), {"split": split}
-        families = {"fixed": bdl.priors.LayerGaussian(), "hierarchical": bdl.priors.LayerHierarchical()}
+        families = {
+            "fixed": bdl.priors.LayerGaussian(),
+            "hierarchical": bdl.priors.LayerHierarchical(),
+        }
         for label, family in families.items():
             prior, seconds = matched(model, X, split, family=family)
             row[label] = scores(model.with_prior(family), ENGINE, data, split)
             key = "matched" if label == "fixed" else "matched hierarchical"
-            row[key] = scores(model.with_prior(prior), ENGINE, data, split) | {"match_cpu_s": seconds}
+            row[key] = scores(model.with_prior(prior), ENGINE, data, split) | {
+                "match_cpu_s": seconds
+            }
         if len(X) <= MOST_GP_ROWS:
             row["gp"] = scores(bdl.GP(), bdl.ExactGP(), data, split)
-        row["mc dropout"] = {"rmse": float(data["mc_dropout_rmse"][split]), "nll": -float(data["mc_dropout_ll"][split])}
+        row["mc dropout"] = {
+            "rmse": float(data["mc_dropout_rmse"][split]),
+            "nll": -float(data["mc_dropout_ll"][split]),
+        }
         rows.append(row)
     table(name, rows)
     return rows
@@ -151,9 +182,14 @@ def table(name: str, rows: list[dict]) -> None:
     """Means over splits."""
     for label in [key for key in rows[0] if key != "split"]:
         cells = {
-            k: np.mean([row[label][k] for row in rows]) for k in ("rmse", "nll", "crps", "coverage_90") if k in rows[0][label]
+            k: np.mean([row[label][k] for row in rows])
+            for k in ("rmse", "nll", "crps", "coverage_90")
+            if k in rows[0][label]
         }
-        print(f"{name:<9}{label:<22}" + "".join(f"{k} {v:8.4f}   " for k, v in cells.items()), flush=True)
+        print(
+            f"{name:<9}{label:<22}" + "".join(f"{k} {v:8.4f}   " for k, v in cells.items()),
+            flush=True,
+        )
 
 
 def digits() -> dict:
@@ -165,27 +201,40 @@ def digits() -> dict:
     train, test = order[:900], order[900:]
     net = bdl.ConvNet(image=(8, 8), channels=(8, 16))
     model = bdl.BNN(network=net, likelihood=bdl.Categorical(), prior=bdl.priors.LayerGaussian())
-    target = bdl.GP(bdl.kernels.RBF(lengthscale=8.0, variance=8.0))  # inputs are 64 standardised numbers
+    target = bdl.GP(
+        bdl.kernels.RBF(lengthscale=8.0, variance=8.0)
+    )  # inputs are 64 standardised numbers
     started = time.process_time()
-    prior = bdl.match_prior(model, to=target, inputs=X[train], num_targets=10, progress=False, **MATCHING)
-    results: dict[str, Any] = {"match_cpu_s": time.process_time() - started, "prior": [prior.weight, prior.bias]}
+    prior = bdl.match_prior(
+        model, to=target, inputs=X[train], num_targets=10, progress=False, **MATCHING
+    )
+    results: dict[str, Any] = {
+        "match_cpu_s": time.process_time() - started,
+        "prior": [prior.weight, prior.bias],
+    }
     engine = bdl.SGHMC(num_warmup=2000, num_samples=100, thinning=20, num_chains=2, batch_size=64)
     for name, one in {"fixed": bdl.priors.LayerGaussian(), "matched": prior}.items():
         started = time.process_time()
         post = bdl.fit(model.with_prior(one), X[train], y[train], engine=engine, progress=False)
         found = post.score(X[test], y[test])
-        results[name] = {k: float(v) for k, v in found.items()} | {"cpu_s": time.process_time() - started}
+        results[name] = {k: float(v) for k, v in found.items()} | {
+            "cpu_s": time.process_time() - started
+        }
         print(name, results[name], flush=True)
     return results
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("parts", nargs="*", default=["match", "boston", "uci", "digits"])
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--datasets", nargs="+", default=["energy", "wine", "kin8nm", "naval"])
     asked = parser.parse_args()
-    warnings.simplefilter("ignore")  # short chains: their figures are read as predictions, not as posteriors
+    warnings.simplefilter(
+        "ignore"
+    )  # short chains: their figures are read as predictions, not as posteriors
     path = RESULTS / "functional_priors.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     results = {k: v for k, v in results.items() if k in ("match", "boston", "uci", "digits")}

@@ -16,7 +16,12 @@ CODE = "import time; start = time.process_time(); import {name}; print(time.proc
 
 def cpu_seconds(name: str) -> float:
     return float(
-        subprocess.run([sys.executable, "-c", CODE.format(name=name)], capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", CODE.format(name=name)],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
     )
 
 

@@ -46,17 +46,24 @@ def main() -> None:
     frame = model.frame(X, y)
 
     def ours():
-        return bdl.fit(model, X, y, engine=bdl.NUTS(chain_method="sequential", **SETTINGS), progress=False).samples
+        return bdl.fit(
+            model, X, y, engine=bdl.NUTS(chain_method="sequential", **SETTINGS), progress=False
+        ).samples
 
     def theirs():
         problem = model.problem(frame, X, y)
-        mcmc = MCMC(NumPyroNUTS(problem.program), chain_method="sequential", progress_bar=False, **SETTINGS)
+        mcmc = MCMC(
+            NumPyroNUTS(problem.program), chain_method="sequential", progress_bar=False, **SETTINGS
+        )
         mcmc.run(jax.random.key(0), *problem.args, extra_fields=STATS)
         return jax.tree.map(np.asarray, mcmc.get_samples(group_by_chain=True))
 
     rows = []
     for repeat in range(repeats):
-        runs = {name: timed(f) for name, f in ([("ours", ours), ("numpyro", theirs)][:: 1 if repeat % 2 else -1])}
+        runs = {
+            name: timed(f)
+            for name, f in ([("ours", ours), ("numpyro", theirs)][:: 1 if repeat % 2 else -1])
+        }
         same = all(np.array_equal(v, runs["ours"][2][k]) for k, v in runs["numpyro"][2].items())
         rows.append(
             {

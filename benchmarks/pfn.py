@@ -29,13 +29,32 @@ from inference.amortized.training import BLOCK, Schedule, State, block
 
 ROWS = (0, 1, 2, 3, 4, 5, 7, 10, 15, 20, 25, 30)
 SETTINGS: dict[str, dict[str, Any]] = {
-    "a": {"num_inputs": 1, "lengthscale": 0.2, "variance": 1e-2, "bars": 100, "steps": 7000, "learning_rate": 1e-3},
-    "b": {"num_inputs": 5, "lengthscale": 0.6, "variance": 1e-4, "bars": 1000, "steps": 6000, "learning_rate": 3e-3},
+    "a": {
+        "num_inputs": 1,
+        "lengthscale": 0.2,
+        "variance": 1e-2,
+        "bars": 100,
+        "steps": 7000,
+        "learning_rate": 1e-3,
+    },
+    "b": {
+        "num_inputs": 5,
+        "lengthscale": 0.6,
+        "variance": 1e-4,
+        "bars": 1000,
+        "steps": 6000,
+        "learning_rate": 3e-3,
+    },
 }
-PUBLISHED = {"a": {"gap": 0.0779, "data_sets_per_cpu_s": 637}, "b": {"gap": 0.0439, "data_sets_per_cpu_s": 481}}
+PUBLISHED = {
+    "a": {"gap": 0.0779, "data_sets_per_cpu_s": 637},
+    "b": {"gap": 0.0439, "data_sets_per_cpu_s": 481},
+}
 
 
-def data_sets(num_inputs: int, lengthscale: float, variance: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def data_sets(
+    num_inputs: int, lengthscale: float, variance: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """500 data sets of 40 rows and their kernel matrices."""
     rng = np.random.default_rng(20240)
     X = rng.random((500, 40, num_inputs))
@@ -66,7 +85,10 @@ def one(name: str) -> dict:
     gaps = {}
     for rows in ROWS:
         batch = Batch(
-            jnp.asarray(X, jnp.float32), jnp.asarray(y, jnp.float32), jnp.full(500, rows, jnp.int32), jnp.zeros((500, 0))
+            jnp.asarray(X, jnp.float32),
+            jnp.asarray(y, jnp.float32),
+            jnp.full(500, rows, jnp.int32),
+            jnp.zeros((500, 0)),
         )
         log_q, _ = scored(pfn.network, batch, 10, pfn.grids.target)
         lost = exact(K, y, rows, variance).mean(1) - np.asarray(log_q, float).mean(1)
@@ -97,7 +119,9 @@ def throughput(pfn: Any, schedule: Schedule, steps: int) -> float:
         for repeat in range(6):
             started = time.process_time()
             given = jax.random.key(repeat), jnp.asarray(BLOCK), jnp.asarray(steps), pfn.grids
-            state, losses = block(jax.tree.map(jnp.copy, state), *given, tasks=pfn.tasks, schedule=schedule)
+            state, losses = block(
+                jax.tree.map(jnp.copy, state), *given, tasks=pfn.tasks, schedule=schedule
+            )
             jax.block_until_ready(losses)
             rates.append(BLOCK * schedule.batch_size / (time.process_time() - started))
     return float(np.median(rates[1:]))

@@ -43,7 +43,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
             bdl.Normal(NOISE),
             standardize=False,
         ),
-        "train": {"inputs": "uniform", "max_rows": 30, "steps": 54_000, "learning_rate": 3e-3, "normalize": True},
+        "train": {
+            "inputs": "uniform",
+            "max_rows": 30,
+            "steps": 54_000,
+            "learning_rate": 3e-3,
+            "normalize": True,
+        },
         "rows": 20,
         "draws": (256, 256),
         "tasks": 200,
@@ -68,7 +74,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def compiled_nuts(program: Callable, law_of: Callable, warmup: int, samples: int) -> Callable:
     """log p(y_new | X_new, X, y) of one data set by NUTS, as a compiled function of (key, X, y, X_new, y_new)."""
 
-    def run(key: jax.Array, X: jax.Array, y: jax.Array, X_new: jax.Array, y_new: jax.Array) -> jax.Array:
+    def run(
+        key: jax.Array, X: jax.Array, y: jax.Array, X_new: jax.Array, y_new: jax.Array
+    ) -> jax.Array:
         starting, sampling = jax.random.split(key)
         info = initialize_model(starting, program, model_args=(X, y), dynamic_args=True)
         init, step = hmc(potential_fn_gen=info.potential_fn, algo="NUTS")
@@ -82,7 +90,9 @@ def compiled_nuts(program: Callable, law_of: Callable, warmup: int, samples: int
         _, draws = jax.lax.scan(one, state, None, length=samples)
         latents = jax.vmap(info.postprocess_fn(X, y))(draws)
         law = law_of(X, y)
-        log_p = jax.lax.map(lambda z: law(z, key, X_new).law.log_prob(y_new), latents, batch_size=64)
+        log_p = jax.lax.map(
+            lambda z: law(z, key, X_new).law.log_prob(y_new), latents, batch_size=64
+        )
         return logsumexp(log_p, 0) - jnp.log(samples)
 
     return jax.jit(run)
@@ -143,7 +153,9 @@ def one(name: str) -> dict:
     return found
 
 
-def naive_seconds(program: Callable, X: jax.Array, y: jax.Array, warmup: int, samples: int) -> float:
+def naive_seconds(
+    program: Callable, X: jax.Array, y: jax.Array, warmup: int, samples: int
+) -> float:
     """CPU seconds of a new `MCMC` for one data set."""
     started = time.process_time()
     mcmc = MCMC(NUTS(program), num_warmup=warmup, num_samples=samples, progress_bar=False)

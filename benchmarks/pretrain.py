@@ -17,7 +17,9 @@ import bayesdl as bdl
 from bayesdl.amortized.pfn import PRETRAINED
 
 GP = bdl.GP(
-    bdl.kernels.Matern52(lengthscale=dist.LogNormal(0.7, 0.7), variance=dist.LogNormal(0.0, 0.5), ard=True),
+    bdl.kernels.Matern52(
+        lengthscale=dist.LogNormal(0.7, 0.7), variance=dist.LogNormal(0.0, 0.5), ard=True
+    ),
     bdl.Normal(dist.LogNormal(-1.6, 1.0)),
 )
 TABLE = bdl.RandomBNN(likelihood=bdl.Categorical(), fewer_classes=True)
@@ -43,7 +45,13 @@ RECIPES = {
         {"num_inputs": (1, 8), "inputs": "tabular", "latents": ("sigma",)},
         (
             {"steps": 8000, "max_rows": 32, "batch_size": 64, "learning_rate": 2e-3},
-            {"steps": 3000, "max_rows": 128, "batch_size": 32, "learning_rate": 7e-4, "num_queries": 16},
+            {
+                "steps": 3000,
+                "max_rows": 128,
+                "batch_size": 32,
+                "learning_rate": 7e-4,
+                "num_queries": 16,
+            },
         ),
     ),
     "tabular-classification": Recipe(
@@ -58,7 +66,9 @@ RECIPES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("name", choices=sorted(RECIPES))
     name = parser.parse_args().name
     recipe, pfn = RECIPES[name], None

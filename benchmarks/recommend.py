@@ -27,7 +27,17 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from bayesdl.recommend import EASE, Anneal, Blend, HeldOut, MultDAE, MultVAE, PerUser, Popularity, evaluate
+from bayesdl.recommend import (
+    EASE,
+    Anneal,
+    Blend,
+    HeldOut,
+    MultDAE,
+    MultVAE,
+    PerUser,
+    Popularity,
+    evaluate,
+)
 from bayesdl.recommend.evaluation.metrics import ndcg, ranked_hits, standard_error
 from bayesdl.recommend.hits import between_quantiles
 from benchmarks.reference_data import movielens
@@ -42,24 +52,33 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen
 
 def split() -> tuple[Any, HeldOut, HeldOut]:
     data = movielens()
-    return data["train"], *(HeldOut(data[f"{part}_foldin"], data[f"{part}_heldout"]) for part in ("val", "test"))  # type: ignore
+    return data["train"], *(
+        HeldOut(data[f"{part}_foldin"], data[f"{part}_heldout"]) for part in ("val", "test")
+    )  # type: ignore
 
 
 def scores(model: Any, test: HeldOut, refine_steps: int = 0) -> dict[str, float]:
     """Means over test users, and the standard error of NDCG@100."""
     table = evaluate(model, test, refine_steps=refine_steps).table().iloc[0]
-    return {name: float(table[name]) for name in ("ndcg@100", "ndcg@100 se", "recall@20", "recall@50")}
+    return {
+        name: float(table[name]) for name in ("ndcg@100", "ndcg@100 se", "recall@20", "recall@50")
+    }
 
 
 def told(name: str, found: Any) -> Any:
-    print(name, {k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()}, flush=True)
+    print(
+        name, {k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()}, flush=True
+    )
     return found
 
 
 def linear() -> dict:
     train, validation, test = split()
     models = {"popularity": Popularity(), "ease 500": EASE(l2=500)}
-    return {name: told(name, scores(model.fit(train, validation), test)) for name, model in models.items()}
+    return {
+        name: told(name, scores(model.fit(train, validation), test))
+        for name, model in models.items()
+    }
 
 
 def fitted(model: Any, train: Any, validation: HeldOut) -> tuple[Any, dict[str, float]]:
@@ -68,7 +87,12 @@ def fitted(model: Any, train: Any, validation: HeldOut) -> tuple[Any, dict[str, 
     model.fit(train, validation)
     best = max(epoch["ndcg@100"] for epoch in model.history_)
     beta = model.beta_.share if isinstance(model.beta_, PerUser) else model.beta_
-    return model, {"validation": best, "epoch": model.best_epoch_, "beta": beta, "cpu_s": time.process_time() - started}
+    return model, {
+        "validation": best,
+        "epoch": model.best_epoch_,
+        "beta": beta,
+        "cpu_s": time.process_time() - started,
+    }
 
 
 def verbatim(progress: float) -> float:
@@ -84,8 +108,12 @@ def schedule() -> dict:
         for name, beta in (("relative", Anneal()), ("published", verbatim)):
             model = MultVAE(beta=beta, seed=seed, batch_size=500, epochs=200, progress=False)
             models[name], about = fitted(model, train, validation)
-            found[f"{name}, seed {seed}"] = told(f"{name}, seed {seed}", about | scores(model, test))
-        found[f"paired, seed {seed}"] = told("paired", evaluate(models, test).paired("relative", "published"))
+            found[f"{name}, seed {seed}"] = told(
+                f"{name}, seed {seed}", about | scores(model, test)
+            )
+        found[f"paired, seed {seed}"] = told(
+            "paired", evaluate(models, test).paired("relative", "published")
+        )
     gains = [found[f"paired, seed {seed}"]["difference"] for seed in SEEDS]
     found["mean paired difference"] = float(np.mean(gains))
     return found
@@ -95,10 +123,18 @@ CONFIGURATIONS: dict[str, Any] = {
     "mult-vae": lambda seed: MultVAE(beta=Anneal(), seed=seed, **SHORT),
     "mult-dae": lambda seed: MultDAE(seed=seed, **SHORT),
     "mult-vae, auto": lambda seed: MultVAE(seed=seed, **SHORT),
-    "vamp prior": lambda seed: MultVAE(hidden=(), prior="vamp", beta=Anneal(), weight_decay=2e-5, seed=seed, **SHORT),
-    "mult-vae, bernoulli": lambda seed: MultVAE(likelihood="bernoulli", beta=Anneal(), seed=seed, **SHORT),
-    "mult-vae, poisson": lambda seed: MultVAE(likelihood="poisson", beta=Anneal(), seed=seed, **SHORT),
-    "mult-vae, gaussian": lambda seed: MultVAE(likelihood="gaussian", beta=Anneal(), seed=seed, **SHORT),
+    "vamp prior": lambda seed: MultVAE(
+        hidden=(), prior="vamp", beta=Anneal(), weight_decay=2e-5, seed=seed, **SHORT
+    ),
+    "mult-vae, bernoulli": lambda seed: MultVAE(
+        likelihood="bernoulli", beta=Anneal(), seed=seed, **SHORT
+    ),
+    "mult-vae, poisson": lambda seed: MultVAE(
+        likelihood="poisson", beta=Anneal(), seed=seed, **SHORT
+    ),
+    "mult-vae, gaussian": lambda seed: MultVAE(
+        likelihood="gaussian", beta=Anneal(), seed=seed, **SHORT
+    ),
     "composite prior": lambda seed: MultVAE(
         hidden=(), prior="composite", beta=PerUser(0.002), weight_decay=2e-5, seed=seed, **SHORT
     ),
@@ -116,12 +152,15 @@ def quality() -> dict:
             runs.append(told(f"{name}, seed {seed}", about | scores(model, test)))
             if name == "mult-vae" and seed == 0:
                 blend = Blend([ease, model]).fit(train, validation)
-                found["blend of ease and mult-vae"] = told("blend", scores(blend, test) | {"weight": blend.weights_[1]})
+                found["blend of ease and mult-vae"] = told(
+                    "blend", scores(blend, test) | {"weight": blend.weights_[1]}
+                )
                 found["the same, refined"] = told("blend, refined", scores(blend, test, REFINE))
             if "prior" in name:
                 runs[-1]["refined"] = told("refined", scores(model, test, REFINE))
         found[name] = {"runs": runs} | {
-            metric: float(np.mean([run[metric] for run in runs])) for metric in ("ndcg@100", "recall@20", "recall@50")
+            metric: float(np.mean([run[metric] for run in runs]))
+            for metric in ("ndcg@100", "recall@20", "recall@50")
         }
     return found
 
@@ -135,7 +174,9 @@ def uncertainty() -> dict:
     for seed in SEEDS:
         model, _ = fitted(MultVAE(beta=Anneal(), seed=seed, **SHORT), train, validation)
         if seed == 0:
-            found["blend"] = told("blend", hits(Blend([EASE(l2=500), model]).fit(train, validation), test, 0))
+            found["blend"] = told(
+                "blend", hits(Blend([EASE(l2=500), model]).fit(train, validation), test, 0)
+            )
         plain, refined = (evaluate(model, test, refine_steps=steps) for steps in (0, REFINE))
         gain = refined.values["MultVAE"]["ndcg@100"] - plain.values["MultVAE"]["ndcg@100"]
         found[f"seed {seed}"] = told(f"seed {seed}", hits(model, test, 0))
@@ -147,7 +188,9 @@ def uncertainty() -> dict:
         }
         told("gain", {"gain": float(gain.mean())})
     runs = [found[f"seed {seed}"] for seed in SEEDS]
-    found["mean of seeds"] = {key: float(np.mean([run[key] for run in runs])) for key in runs[0] if key != "refined"}
+    found["mean of seeds"] = {
+        key: float(np.mean([run[key] for run in runs])) for key in runs[0] if key != "refined"
+    }
     return found
 
 
@@ -170,7 +213,9 @@ def hits(model: Any, test: HeldOut, refine_steps: int) -> dict[str, float]:
         exact = between_quantiles(law, 0.9)[users, actual]
         found |= {
             f"expected over actual hits, {name}": float(top.expected_hits(n).sum() / actual.sum()),
-            f"coverage of the 90 % interval, {name}": float(((low <= actual) & (actual <= high)).mean()),
+            f"coverage of the 90 % interval, {name}": float(
+                ((low <= actual) & (actual <= high)).mean()
+            ),
             f"its chance, {name}": float((below[users, high + 1] - below[users, low]).mean()),
             f"between the quantiles, {name}": float(exact.mean()),
         }
@@ -193,7 +238,9 @@ def cold() -> dict:
     orders = [rng.permutation(n) for n in np.diff(rows.indptr)]
     found: dict[str, Any] = {}
     for k in COLD:
-        kept = np.concatenate([rows.indptr[u] + order[:k] for u, order in enumerate(orders)]).astype(int)
+        kept = np.concatenate(
+            [rows.indptr[u] + order[:k] for u, order in enumerate(orders)]
+        ).astype(int)
         data = np.zeros_like(rows.data)
         data[kept] = 1
         few = scipy.sparse.csr_array((data, rows.indices, rows.indptr), shape=rows.shape, copy=True)
@@ -216,7 +263,9 @@ def ranking(model: Any, few: Any, test: HeldOut, refine_steps: int = 0) -> float
 def in_a_process(part: str) -> dict:
     """A part of one thread, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.recommend_speed", part]
-    done = subprocess.run(command, env=os.environ | ONE_THREAD, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=os.environ | ONE_THREAD, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise RuntimeError(done.stderr)
     return told(part, json.loads(done.stdout.splitlines()[-1]))

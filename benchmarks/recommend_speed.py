@@ -43,7 +43,16 @@ class Ours:
         size = -(-users // -(-users // BATCH))  # equal batches, as `train` makes them
         batches = stacked(self.train, self.rng.permutation(users), size)
         betas = np.full(len(batches.present), BETA, np.float32)
-        self.carry, loss = epoch(self.objective, 1e-3, False, self.carry, self.carry[0], batches, betas, jax.random.key(0))
+        self.carry, loss = epoch(
+            self.objective,
+            1e-3,
+            False,
+            self.carry,
+            self.carry[0],
+            batches,
+            betas,
+            jax.random.key(0),
+        )
         jax.block_until_ready(loss)
 
 
@@ -60,7 +69,9 @@ class Torch:
         torch.nn.init.xavier_uniform_(self.first)
         self.bias = torch.nn.Parameter(torch.zeros(600))
         self.code = torch.nn.Linear(600, 400)
-        self.decoder = torch.nn.Sequential(torch.nn.Linear(200, 600), torch.nn.Tanh(), torch.nn.Linear(600, items))
+        self.decoder = torch.nn.Sequential(
+            torch.nn.Linear(200, 600), torch.nn.Tanh(), torch.nn.Linear(600, items)
+        )
         parameters = [self.first, self.bias, *self.code.parameters(), *self.decoder.parameters()]
         self.optimizer = torch.optim.Adam(parameters, lr=1e-3)
         self.rng = np.random.default_rng(0)
@@ -73,7 +84,10 @@ class Torch:
     def step(self, x: Any) -> None:
         torch, F = self.torch, self.torch.nn.functional
         user = torch.from_numpy(np.repeat(np.arange(x.shape[0]), np.diff(x.indptr)))
-        item, offsets = torch.from_numpy(x.indices.astype(np.int64)), torch.from_numpy(x.indptr[:-1].astype(np.int64))
+        item, offsets = (
+            torch.from_numpy(x.indices.astype(np.int64)),
+            torch.from_numpy(x.indptr[:-1].astype(np.int64)),
+        )
         counts = torch.from_numpy(np.diff(x.indptr).astype(np.float32))
         if self.sparse:
             value = F.dropout(1 / torch.sqrt(counts)[user], 0.5)
@@ -98,18 +112,34 @@ class Torch:
 def speed() -> dict[str, float]:
     train, _, test = split()
     train = scipy.sparse.csr_array(train).astype(np.float32)
-    runs = {"bayesdl": Ours(train), "torch sparse": Torch(train, True), "torch dense": Torch(train, False)}
+    runs = {
+        "bayesdl": Ours(train),
+        "torch sparse": Torch(train, True),
+        "torch dense": Torch(train, False),
+    }
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(EPOCHS):
         for name, run in runs.items():
             started = time.process_time()
             run.epoch()
             times[name].append(time.process_time() - started)
-    found = {f"{name}, cpu s an epoch": float(np.median(values[1:])) for name, values in times.items()}
+    found = {
+        f"{name}, cpu s an epoch": float(np.median(values[1:])) for name, values in times.items()
+    }
     compiled = times["bayesdl"][0] - found["bayesdl, cpu s an epoch"]
     ours = found["bayesdl, cpu s an epoch"]
-    ratios = {f"times {name}": ours / found[f"{name}, cpu s an epoch"] for name in ("torch sparse", "torch dense")}
-    return found | ratios | {"compile, cpu s": compiled, "users scored and ranked per cpu s": ranking(runs["bayesdl"], test)}
+    ratios = {
+        f"times {name}": ours / found[f"{name}, cpu s an epoch"]
+        for name in ("torch sparse", "torch dense")
+    }
+    return (
+        found
+        | ratios
+        | {
+            "compile, cpu s": compiled,
+            "users scored and ranked per cpu s": ranking(runs["bayesdl"], test),
+        }
+    )
 
 
 def ranking(ours: Any, test: Any) -> float:
@@ -132,11 +162,19 @@ def memory() -> dict[str, float]:
     users, items, entries = 29_858, 40_981, 1_027_370
     popularity = 1 / np.arange(1, items + 1) ** 0.6
     item = rng.choice(items, entries, p=popularity / popularity.sum())
-    X = scipy.sparse.csr_array((np.ones(entries, np.float32), (rng.integers(0, users, entries), item)), shape=(users, items))
+    X = scipy.sparse.csr_array(
+        (np.ones(entries, np.float32), (rng.integers(0, users, entries), item)),
+        shape=(users, items),
+    )
     X.data[:] = 1
     before, started = peak_gb(), time.process_time()
     MultVAE(epochs=2, batch_size=500, beta=0.1, progress=False).fit(X)
-    return {"entries": X.nnz, "peak GB": peak_gb(), "before the fit": before, "cpu s": time.process_time() - started}
+    return {
+        "entries": X.nnz,
+        "peak GB": peak_gb(),
+        "before the fit": before,
+        "cpu s": time.process_time() - started,
+    }
 
 
 if __name__ == "__main__":

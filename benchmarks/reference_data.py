@@ -49,7 +49,9 @@ def mnist() -> dict[str, np.ndarray]:
     for part in ("train", "test"):
         images = data.pop(next(name for name in data if part in name and data[name].ndim == 3))
         data[f"X_{part}"] = (images.reshape(len(images), -1) / 255).astype(np.float32)
-        data[f"y_{part}"] = data.pop(next(name for name in data if part in name and data[name].ndim == 1)).astype(int)
+        data[f"y_{part}"] = data.pop(
+            next(name for name in data if part in name and data[name].ndim == 1)
+        ).astype(int)
     return data
 
 
@@ -60,5 +62,8 @@ def movielens() -> dict:
 
     table = pd.read_csv(find("ml-1m/ratings_uir.csv.gz")).to_numpy()
     parts = ("train", "val_foldin", "val_heldout", "test_foldin", "test_heldout")
-    matrices = {part: scipy.sparse.csr_array(scipy.sparse.load_npz(find(f"ml-1m/{part}.npz"))) for part in parts}
+    matrices = {
+        part: scipy.sparse.csr_array(scipy.sparse.load_npz(find(f"ml-1m/{part}.npz")))
+        for part in parts
+    }
     return dict(zip(("users", "items", "ratings"), table.T, strict=True)) | matrices

@@ -21,14 +21,20 @@ def write(name: str, results: dict[str, Any]) -> Path:
     versions = {package: version(package) for package in ("bayesdl", "jax", "numpyro")}
     path = RESULTS / f"{name}{card}.json"
     RESULTS.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"device": device.device_kind, "versions": versions, **results}, indent=1) + "\n")
+    path.write_text(
+        json.dumps({"device": device.device_kind, "versions": versions, **results}, indent=1) + "\n"
+    )
     print(f"wrote {path}")
     return path
 
 
-def run_parts(name: str, parts: Iterable[str], one: Callable[[str], dict], about: str | None) -> None:
+def run_parts(
+    name: str, parts: Iterable[str], one: Callable[[str], dict], about: str | None
+) -> None:
     """Runs the parts asked for on the command line; the others keep what results/NAME.json has of them."""
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("parts", nargs="*", default=list(parts))
     asked = parser.parse_args().parts
     if set(asked) - set(parts):

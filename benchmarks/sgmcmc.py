@@ -76,9 +76,14 @@ def step_costs() -> dict[str, Any]:
     one_core = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
     one_thread = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     found = {}
-    for name, code, flags in (("one core", one_core + measure, one_thread), ("default threads", measure, "")):
+    for name, code, flags in (
+        ("one core", one_core + measure, one_thread),
+        ("default threads", measure, ""),
+    ):
         environment = os.environ | {"XLA_FLAGS": flags}
-        out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+        out = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, check=True
+        )
         found[name] = json.loads(out.stdout.splitlines()[-1])
     return found
 
@@ -86,7 +91,13 @@ def step_costs() -> dict[str, Any]:
 def smallest_ess(samples: dict[str, np.ndarray]) -> float:
     """Over all scalars of all sites."""
     return min(
-        float(np.min(array_stats.ess(np.asarray(v, float).reshape(*v.shape[:2], -1), chain_axis=0, draw_axis=1)))
+        float(
+            np.min(
+                array_stats.ess(
+                    np.asarray(v, float).reshape(*v.shape[:2], -1), chain_axis=0, draw_axis=1
+                )
+            )
+        )
         for v in samples.values()
     )
 
@@ -97,7 +108,11 @@ def peers(problem: Any, engine: Any) -> dict[str, Any]:
     nuts = isinstance(engine, bdl.NUTS)
 
     def kernel() -> Any:
-        return NUTS(problem.program) if nuts else HMC(problem.program, num_steps=engine.num_steps, trajectory_length=None)
+        return (
+            NUTS(problem.program)
+            if nuts
+            else HMC(problem.program, num_steps=engine.num_steps, trajectory_length=None)
+        )
 
     def ours() -> Any:
         made = Run(engine, engine.sampler(problem), DRAWS)
@@ -127,14 +142,22 @@ def peers(problem: Any, engine: Any) -> dict[str, Any]:
             extra = {} if nuts else {"num_integration_steps": engine.num_steps}
             algorithm = blackjax.nuts if nuts else blackjax.hmc
             adapted, _ = blackjax.window_adaptation(algorithm, density, **extra).run(
-                warm, jax.random.uniform(start, density.ravel(density.prior_draw(start)).shape, minval=-2, maxval=2), WARMUP
+                warm,
+                jax.random.uniform(
+                    start, density.ravel(density.prior_draw(start)).shape, minval=-2, maxval=2
+                ),
+                WARMUP,
             )
             step = algorithm(density, **adapted.parameters).step
-            _, states = jax.lax.scan(lambda s, k: (step(k, s)[0],) * 2, adapted.state, jax.random.split(run, DRAWS))
+            _, states = jax.lax.scan(
+                lambda s, k: (step(k, s)[0],) * 2, adapted.state, jax.random.split(run, DRAWS)
+            )
             return jax.lax.map(density.constrain, states.position)
 
         chains = jax.jit(jax.vmap(chain))
-        return lambda seed: jax.tree.map(np.asarray, chains(jax.random.split(jax.random.key(seed), CHAINS)))
+        return lambda seed: jax.tree.map(
+            np.asarray, chains(jax.random.split(jax.random.key(seed), CHAINS))
+        )
 
     return {
         "bayesdl": ours,
@@ -157,9 +180,18 @@ def efficiency(problem: Any, engine: Any, repeats: int) -> dict[str, dict[str, f
             second = run(2 * repeat + 1)
             times.append(clocks())
             spent = np.diff(times, axis=0)
-            rows.setdefault(name, []).append((*(smallest_ess(first) / spent[0]), *(smallest_ess(second) / spent[1])))
-    kinds = [f"ess_per_{clock}_s{what}" for what in ("_with_compilation", "") for clock in ("cpu", "wall")]
-    return {name: dict(zip(kinds, np.median(values, axis=0).tolist(), strict=True)) for name, values in rows.items()}
+            rows.setdefault(name, []).append(
+                (*(smallest_ess(first) / spent[0]), *(smallest_ess(second) / spent[1]))
+            )
+    kinds = [
+        f"ess_per_{clock}_s{what}"
+        for what in ("_with_compilation", "")
+        for clock in ("cpu", "wall")
+    ]
+    return {
+        name: dict(zip(kinds, np.median(values, axis=0).tolist(), strict=True))
+        for name, values in rows.items()
+    }
 
 
 def clocks() -> tuple[float, float]:
@@ -189,16 +221,24 @@ def many_chains() -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--steps-only", action="store_true", help="measure the cost of a step and keep the other figures")
+    parser.add_argument(
+        "--steps-only",
+        action="store_true",
+        help="measure the cost of a step and keep the other figures",
+    )
     arguments = parser.parse_args()
     repeats = arguments.repeats
     warnings.simplefilter("ignore")
     settings = {"num_warmup": WARMUP, "num_samples": DRAWS, "num_chains": CHAINS}
     linear = posed(bdl.BNN(hidden=()))
     kept = RESULTS / "sgmcmc.json"
-    results: dict[str, Any] = json.loads(kept.read_text())["results"] if arguments.steps_only else {}
+    results: dict[str, Any] = (
+        json.loads(kept.read_text())["results"] if arguments.steps_only else {}
+    )
     runs = (
         ("NUTS, linear regression", linear, bdl.NUTS(**settings)),
         ("HMC, linear regression", linear, bdl.HMC(num_steps=10, **settings)),
@@ -206,9 +246,16 @@ def main() -> None:
     for label, problem, engine in () if arguments.steps_only else runs:
         results[label] = efficiency(problem, engine, repeats)
         for name, row in results[label].items():
-            print(f"{label:<28}{name:<22}" + "".join(f"{value:>10.1f}" for value in row.values()), flush=True)
+            print(
+                f"{label:<28}{name:<22}" + "".join(f"{value:>10.1f}" for value in row.values()),
+                flush=True,
+            )
         results[label]["ratio to the better of numpyro"] = against_numpyro(results[label])
-        print(f"{label:<28}{'ratio to numpyro':<22}", results[label]["ratio to the better of numpyro"], flush=True)
+        print(
+            f"{label:<28}{'ratio to numpyro':<22}",
+            results[label]["ratio to the better of numpyro"],
+            flush=True,
+        )
     if jax.default_backend() != "cpu":
         results["SGHMC, chain-steps per second by number of chains"] = many_chains()
     results["SGHMC step"] = step_costs() | {"published_ms": PUBLISHED_MS}

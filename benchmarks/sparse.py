@@ -75,7 +75,10 @@ def trainings(density: float) -> dict:
     """A run of each kind on the large network."""
     model, frame, X, y = large_problem()
     problem = model.problem(frame, X, y)
-    engines = {name: SSVI(**{"density": density, "batch_size": BATCH} | settings) for name, settings in LARGE.items()}
+    engines = {
+        name: SSVI(**{"density": density, "batch_size": BATCH} | settings)
+        for name, settings in LARGE.items()
+    }
     return {name: engine.training(problem, jax.random.key(0)) for name, engine in engines.items()}
 
 
@@ -112,7 +115,9 @@ def cost(_: str) -> dict:
     for name, row in rows.items():
         ratios = [row[key] / dense[key] for key in ("stored", "persistent")]
         temp = [row["temporary"][key] / dense["temporary"]["step"] for key in ("step", "exchange")]
-        row["ratios"] = dict(zip(("stored", "persistent", "step", "exchange"), ratios + temp, strict=True))
+        row["ratios"] = dict(
+            zip(("stored", "persistent", "step", "exchange"), ratios + temp, strict=True)
+        )
         row["ratios"]["xla_operations"] = row["xla_operations"] / dense["xla_operations"]
         print(
             f"{name:<12}{row['density']:>9.4f}{ratios[0]:>9.4f}{ratios[1]:>11.4f}{temp[0]:>10.2f}{temp[1]:>10.2f}"
@@ -139,7 +144,9 @@ def speed_at(density: float, rounds: int = 25, steps: int = 3) -> dict:
             for i in range(steps):
                 state, _ = step(saving.whole(i), state, data)
             jax.block_until_ready(state)
-            times[name].append([(time.process_time() - cpu) / steps, (time.perf_counter() - wall) / steps])
+            times[name].append(
+                [(time.process_time() - cpu) / steps, (time.perf_counter() - wall) / steps]
+            )
     low = {name: np.percentile(values, 25, axis=0) for name, values in times.items()}
     rows = {
         name: {
@@ -163,7 +170,13 @@ def fitted(images: tuple, seed: int = 0, **settings) -> dict:
     X, y, X_test, y_test = images
     started = time.process_time()
     engine = SSVI(
-        **{"steps": EPOCHS * len(X) // BATCH, "batch_size": BATCH, "beta": BETA, "num_samples": 16, "growth_batches": 4}
+        **{
+            "steps": EPOCHS * len(X) // BATCH,
+            "batch_size": BATCH,
+            "beta": BETA,
+            "num_samples": 16,
+            "growth_batches": 4,
+        }
         | settings
     )
     try:
@@ -181,11 +194,18 @@ def fitted(images: tuple, seed: int = 0, **settings) -> dict:
 def robustness(_: str) -> dict:
     """Accuracy on 10,000 held-out training images."""
     d = mnist()
-    images = d["X_train"][:50_000], d["y_train"][:50_000], d["X_train"][50_000:], d["y_train"][50_000:]
+    images = (
+        d["X_train"][:50_000],
+        d["y_train"][:50_000],
+        d["X_train"][50_000:],
+        d["y_train"][50_000:],
+    )
     found = {}
     for kind, density in (("sparse", 0.05), ("dense", 1.0)):
         found[kind] = {
-            f"{rate:g}, {scale:g}": fitted(images, density=density, learning_rate=rate, initial_scale=scale)
+            f"{rate:g}, {scale:g}": fitted(
+                images, density=density, learning_rate=rate, initial_scale=scale
+            )
             for rate in RATES
             for scale in SCALES
         }
@@ -207,7 +227,9 @@ def on_test(_: str) -> dict:
     images = d["X_train"], d["y_train"], d["X_test"], d["y_test"]
     found = {"dense": [fitted(images, seed, density=1.0, **best_cell("dense")) for seed in SEEDS]}
     for density in (0.1, 0.05, 0.02):
-        found[f"{density:g}"] = [fitted(images, seed, density=density, **best_cell("sparse")) for seed in SEEDS]
+        found[f"{density:g}"] = [
+            fitted(images, seed, density=density, **best_cell("sparse")) for seed in SEEDS
+        ]
     print_means(found)
     return found
 
@@ -217,9 +239,15 @@ def ablation(_: str) -> dict:
     d = mnist()
     images = d["X_train"], d["y_train"], d["X_test"], d["y_test"]
     kinds = {"ssvi": {}, "static mask": {"rate": 0.0}, "random growth": {"growth": "random"}}
-    kinds |= {"random removal": {"removal": "random"}, "erk": {"allocation": "erk"}, "global": {"allocation": "global"}}
+    kinds |= {
+        "random removal": {"removal": "random"},
+        "erk": {"allocation": "erk"},
+        "global": {"allocation": "global"},
+    }
     found = {
-        name: [fitted(images, seed, density=0.02, **best_cell("sparse") | settings) for seed in SEEDS]
+        name: [
+            fitted(images, seed, density=0.02, **best_cell("sparse") | settings) for seed in SEEDS
+        ]
         for name, settings in kinds.items()
     }
     print_means(found)
@@ -234,7 +262,10 @@ def small(_: str) -> dict:
     settings |= {"learning_rate": 1e-3, "initial_scale": 0.01}
     kinds = {"ssvi": {}, "static mask": {"rate": 0.0}, "random growth": {"growth": "random"}}
     kinds |= {"random removal": {"removal": "random"}, "erk": {"allocation": "erk"}}
-    found = {name: [fitted(images, seed, **settings | other) for seed in SEEDS] for name, other in kinds.items()}
+    found = {
+        name: [fitted(images, seed, **settings | other) for seed in SEEDS]
+        for name, other in kinds.items()
+    }
     print_means(found)
     return found
 
@@ -256,7 +287,12 @@ def uci_sets(_: str) -> dict:
             test = data["test"][split]
             for kind, density in (("dense", 1.0), ("0.2", 0.2)):
                 post = bdl.fit(
-                    bdl.BNN(), data["X"][~test], data["y"][~test], engine=SSVI(density=density), seed=split, progress=False
+                    bdl.BNN(),
+                    data["X"][~test],
+                    data["y"][~test],
+                    engine=SSVI(density=density),
+                    seed=split,
+                    progress=False,
                 )
                 rows[kind].append(-float(post.score(data["X"][test], data["y"][test])["nll"]))
                 jax.clear_caches()
@@ -283,7 +319,14 @@ def digits(_: str) -> dict:
     for kind, density in (("dense", 1.0), ("0.1", 0.1)):
         rows = []
         for seed in SEEDS:
-            post = bdl.fit(model, X[train], y[train], engine=SSVI(density=density, steps=5000), seed=seed, progress=False)
+            post = bdl.fit(
+                model,
+                X[train],
+                y[train],
+                engine=SSVI(density=density, steps=5000),
+                seed=seed,
+                progress=False,
+            )
             scores = post.score(X[test], y[test])
             rows.append({name: float(scores[name]) for name in ("accuracy", "nll", "ece")})
             print(kind, seed, rows[-1], flush=True)

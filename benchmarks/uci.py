@@ -40,7 +40,9 @@ def one_split(data: dict, split: int, name: str) -> dict:
     model, engine = ENGINES[name]
     test = data["test"][split]
     started = time.process_time()
-    post = bdl.fit(model, data["X"][~test], data["y"][~test], engine=engine, progress=False, seed=split)
+    post = bdl.fit(
+        model, data["X"][~test], data["y"][~test], engine=engine, progress=False, seed=split
+    )
     scores = post.score(data["X"][test], data["y"][test])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -82,7 +84,9 @@ def table(results: dict) -> None:
 
 def worst(rows: list[dict]) -> str:
     """The worst R-hat and the smallest effective sample size over the splits, where they are stored."""
-    rhats, sizes = ([row[key] for row in rows if key in row] for key in ("rhat (worst)", "ess (smallest)"))
+    rhats, sizes = (
+        [row[key] for row in rows if key in row] for key in ("rhat (worst)", "ess (smallest)")
+    )
     return f"{max(rhats):>13.3f}{min(sizes):>14.0f}" if rhats else ""
 
 
@@ -93,7 +97,9 @@ def stored() -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--datasets", nargs="+", default=["boston", "energy", "wine"])
     parser.add_argument("--splits", type=int, default=20)
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))

@@ -32,9 +32,17 @@ PIXELS, HIDDEN, LATENT, BATCH = 784, 200, 20, 256
 
 def starting() -> dict[str, jax.Array]:
     """Parameters by name."""
-    shapes = {"e1": (PIXELS, HIDDEN), "e2": (HIDDEN, 2 * LATENT), "d1": (LATENT, HIDDEN), "d2": (HIDDEN, PIXELS)}
+    shapes = {
+        "e1": (PIXELS, HIDDEN),
+        "e2": (HIDDEN, 2 * LATENT),
+        "d1": (LATENT, HIDDEN),
+        "d2": (HIDDEN, PIXELS),
+    }
     keys = jax.random.split(jax.random.key(0), len(shapes))
-    weights = {n: jax.random.normal(k, s) / np.sqrt(s[0]) for (n, s), k in zip(shapes.items(), keys, strict=True)}
+    weights = {
+        n: jax.random.normal(k, s) / np.sqrt(s[0])
+        for (n, s), k in zip(shapes.items(), keys, strict=True)
+    }
     return weights | {f"{n} bias": jnp.zeros(s[1]) for n, s in shapes.items()}
 
 
@@ -108,7 +116,9 @@ def peers(K: int | None) -> dict[str, Callable]:
     }
     if K is None:
         loss = Trace_ELBO()
-        functions["numpyro"] = lambda params, key, X: -loss.loss(key, params, batch_model, batch_guide, X) / len(X)
+        functions["numpyro"] = lambda params, key, X: (
+            -loss.loss(key, params, batch_model, batch_guide, X) / len(X)
+        )
     return {name: jax.grad(function) for name, function in functions.items()}
 
 
@@ -134,9 +144,14 @@ def costs(K: int | None, rounds: int) -> dict[str, dict[str, float]]:
             for _ in range(5):
                 jax.block_until_ready(function(START, key, X))
             calls[name].append((time.process_time() - started) / 5)
-    rows = {name: {"ms": 1000 * statistics.median(values), "compile_s": seconds[name]} for name, values in calls.items()}
+    rows = {
+        name: {"ms": 1000 * statistics.median(values), "compile_s": seconds[name]}
+        for name, values in calls.items()
+    }
     for row in rows.values():
-        row |= {f"bayesdl_ratio_{key}": rows["bayesdl"][key] / row[key] for key in ("ms", "compile_s")}
+        row |= {
+            f"bayesdl_ratio_{key}": rows["bayesdl"][key] / row[key] for key in ("ms", "compile_s")
+        }
     return rows
 
 
@@ -146,7 +161,9 @@ def per_row_gradients(rounds: int) -> float:
     X = jnp.asarray(np.random.default_rng(0).integers(0, 2, (64, PIXELS)), float)
     keys = jax.random.split(jax.random.key(1), 64)
     mean = jax.jit(jax.grad(lambda params: E.rows(jax.random.key(1), params, X)))
-    each = jax.jit(lambda params: jax.vmap(jax.grad(lambda p, k, x: E(k, p, x)), (None, 0, 0))(params, keys, X))
+    each = jax.jit(
+        lambda params: jax.vmap(jax.grad(lambda p, k, x: E(k, p, x)), (None, 0, 0))(params, keys, X)
+    )
     times: dict[str, list[float]] = {"mean": [], "each": []}
     for name, function in (("mean", mean), ("each", each)) * rounds:
         started = time.process_time()
@@ -166,21 +183,29 @@ def enumeration(sites: int) -> dict[str, float]:
     def squared(p: Any, q: Any) -> jax.Array:
         return sum(q.sim()[0].values()) ** 2.0
 
-    E = expectation(squared, lambda: None, chain, estimators={f"z{i}": Enum() for i in range(sites)})
+    E = expectation(
+        squared, lambda: None, chain, estimators={f"z{i}": Enum() for i in range(sites)}
+    )
     gradient = jax.grad(lambda phi: E(jax.random.key(0), {"phi": phi}))
     seconds, _ = compile_seconds(gradient, 0.3)
     return {"equations": len(jax.make_jaxpr(gradient)(0.3).eqns), "compile_s": seconds}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=40)
     rounds = parser.parse_args().rounds
     results: dict[str, Any] = {}
     for label, K in (("ELBO", None), ("IWELBO(5)", 5)):
         results[label] = costs(K, rounds)
         for name, row in results[label].items():
-            print(f"{label:<12}{name:<10}" + "".join(f"{key} {value:8.3f}   " for key, value in row.items()), flush=True)
+            print(
+                f"{label:<12}{name:<10}"
+                + "".join(f"{key} {value:8.3f}   " for key, value in row.items()),
+                flush=True,
+            )
     results["per_row_ratio"] = per_row_gradients(5)
     print(f"gradients of each row take {results['per_row_ratio']:.0f} times as long as the mean's")
     results["enumeration"] = {str(sites): enumeration(sites) for sites in (2, 4, 6, 8)}

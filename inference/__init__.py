@@ -3,4 +3,6 @@
 This package knows nothing of `bayesdl`; users import `bayesdl`, which re-exports the engines.
 """
 
-__bayesdl__ = True  # another distribution also installs a package called `inference`; see bayesdl/__init__.py
+__bayesdl__ = (
+    True  # another distribution also installs a package called `inference`; see bayesdl/__init__.py
+)

@@ -54,7 +54,9 @@ def main(engine, folder, out, limit=None):
     i, j, y = entries()
     kept = {} if folder == "-" else {"checkpoint": folder, "every": 40}
     print("start", flush=True)
-    post = bdl.fit(product_program, i, j, y=y, engine=ENGINES[engine], progress=Lines(limit), **kept)
+    post = bdl.fit(
+        product_program, i, j, y=y, engine=ENGINES[engine], progress=Lines(limit), **kept
+    )
     np.savez(out, **post.raw.arrays())
     print("end", flush=True)
 

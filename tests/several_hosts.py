@@ -7,7 +7,9 @@ import os
 import sys
 from pathlib import Path
 
-os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={2 // int(sys.argv[3])}"  # two devices in all
+os.environ["XLA_FLAGS"] = (
+    f"--xla_force_host_platform_device_count={2 // int(sys.argv[3])}"  # two devices in all
+)
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
 import jax

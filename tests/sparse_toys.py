@@ -21,14 +21,18 @@ def regression(rows=60, columns=8, seed=0):
 def training_of(model, X, y, key=0, **settings):
     """A run's functions, its start and its data."""
     problem = model.problem(model.frame(X, y), X, y)
-    training = SSVI(**{"density": 0.3, "batch_size": 16} | settings).training(problem, jax.random.key(key))
+    training = SSVI(**{"density": 0.3, "batch_size": 16} | settings).training(
+        problem, jax.random.key(key)
+    )
     state = jax.jit(training.start)(named(training.key, "start"))
     return training, state, jax.tree.map(jnp.asarray, (problem.args, dict(problem.kwargs)))
 
 
 def moments_of(state):
     leaves = state.params["weights"]
-    return {n: leaf["mean"] for n, leaf in leaves.items()}, {n: scale_of(leaf["raw"]) for n, leaf in leaves.items()}
+    return {n: leaf["mean"] for n, leaf in leaves.items()}, {
+        n: scale_of(leaf["raw"]) for n, leaf in leaves.items()
+    }
 
 
 @functools.cache
@@ -49,4 +53,6 @@ def mean_gradient(function, values, key):
     """Over the minibatches of an exchange."""
     split = jax.random.split(key, SSVI().growth_batches)
     keys = [split[i] for i in range(len(split))]
-    return jax.jit(jax.grad(lambda v: jnp.mean(jnp.stack([function(v, key) for key in keys]))))(values)
+    return jax.jit(jax.grad(lambda v: jnp.mean(jnp.stack([function(v, key) for key in keys]))))(
+        values
+    )

@@ -17,7 +17,18 @@ import bayesdl as bdl
 import inference
 
 ROOT = Path(__file__).resolve().parents[1]
-LAZY = ("torch", "pyro", "gpytorch", "arviz", "arviz_base", "arviz_stats", "pandas", "matplotlib", "sklearn", "xarray")
+LAZY = (
+    "torch",
+    "pyro",
+    "gpytorch",
+    "arviz",
+    "arviz_base",
+    "arviz_stats",
+    "pandas",
+    "matplotlib",
+    "sklearn",
+    "xarray",
+)
 
 
 def modules():
@@ -29,7 +40,12 @@ def modules():
 
 def run(code, **env):
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=os.environ | env, check=False
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | env,
+        check=False,
     )
 
 
@@ -56,13 +72,20 @@ def test_a_foreign_inference_package_is_refused(tmp_path):
 def test_public_names():
     """A change here is a change for users: put it into CHANGELOG.md."""
     golden = (ROOT / "tests" / "golden" / "public_names.txt").read_text().split()
-    namespaces = {"bayesdl": bdl, "bayesdl.priors": bdl.priors, "bayesdl.kernels": bdl.kernels, "bayesdl.vi": bdl.vi}
+    namespaces = {
+        "bayesdl": bdl,
+        "bayesdl.priors": bdl.priors,
+        "bayesdl.kernels": bdl.kernels,
+        "bayesdl.vi": bdl.vi,
+    }
     names = []
     for prefix, module in namespaces.items():
         public = getattr(module, "__all__", None) or [
             n
             for n, v in vars(module).items()
-            if inspect.isclass(v) and v.__module__ == module.__name__ and not n.startswith(("Abstract", "_"))
+            if inspect.isclass(v)
+            and v.__module__ == module.__name__
+            and not n.startswith(("Abstract", "_"))
         ]
         names += [f"{prefix}.{name}" for name in public]
     assert sorted(names) == sorted(golden)
@@ -82,7 +105,9 @@ def test_classes_are_abstract_or_final():
             if inspect.isclass(cls) and cls.__module__ == name:
                 for base in cls.__bases__:
                     if base.__module__.startswith(("bayesdl", "inference")):
-                        assert base.__name__.startswith("Abstract"), f"{name}.{label} inherits from {base.__name__}"
+                        assert base.__name__.startswith("Abstract"), (
+                            f"{name}.{label} inherits from {base.__name__}"
+                        )
 
 
 def test_files_are_short():
@@ -95,7 +120,8 @@ def test_no_pickle_anywhere():
     for folder in ("bayesdl", "inference"):
         for path in (ROOT / folder).rglob("*.py"):
             assert not re.search(
-                r"\b(pickle|cloudpickle|joblib)\b.*\b(load|dump)|import pickle|allow_pickle=True", path.read_text()
+                r"\b(pickle|cloudpickle|joblib)\b.*\b(load|dump)|import pickle|allow_pickle=True",
+                path.read_text(),
             ), path
 
 
@@ -105,7 +131,11 @@ FITS = """plots.predictions plots.checks sparse.torch_module sparse.fitted funct
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n[8:] in FITS.split() else n for n in sorted(modules())]
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.slow) if n[8:] in FITS.split() else n
+        for n in sorted(modules())
+    ],
 )
 def test_examples_in_docstrings(name):
     module = importlib.import_module(name)
@@ -144,7 +174,9 @@ def test_readme_table_is_made_by_the_code():
 
 
 def test_the_project_speaks_of_itself_only():
-    tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=True).stdout.split()
+    tracked = subprocess.run(
+        ["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=True
+    ).stdout.split()
     for path in tracked:
         if path.endswith((".py", ".md", ".toml", ".txt", "Makefile")):
             assert not re.search(r"(^|[^A-Za-z0-9])/(work|farm)/", (ROOT / path).read_text()), path

@@ -61,7 +61,9 @@ def tensor_rows(n=40, seed=0):
 def sparse_rows(n=40, columns=12, seed=0):
     """A CSR matrix of counts, and labels."""
     rng = np.random.default_rng(seed)
-    X = scipy.sparse.random(n, columns, density=0.2, random_state=np.random.default_rng(seed), format="csr")
+    X = scipy.sparse.random(
+        n, columns, density=0.2, random_state=np.random.default_rng(seed), format="csr"
+    )
     weights = rng.normal(size=columns)
     return X, (rng.uniform(size=n) < 1 / (1 + np.exp(-2 * X @ weights))).astype(int)
 
@@ -72,7 +74,9 @@ def tensor_program(i, j, y=None):
     b = numpyro.sample("b", dist.Normal(0, 1).expand([3]).to_event(1))
     sigma = numpyro.sample("sigma", dist.HalfNormal(0.5))
     with numpyro.plate("entries", len(i)) as index:
-        basis = [jnp.stack([jnp.ones(len(index)), x[index], x[index] ** 2], axis=-1) for x in (i, j)]
+        basis = [
+            jnp.stack([jnp.ones(len(index)), x[index], x[index] ** 2], axis=-1) for x in (i, j)
+        ]
         mean = (basis[0] @ a) * (basis[1] @ b)
         numpyro.sample("y", dist.Normal(mean, sigma), obs=None if y is None else y[index])
 
@@ -81,7 +85,9 @@ def product_program(i, j, y=None):
     """y = f_1 f_2 + noise, with a site of positive values, and a product of matrices as a deterministic site."""
     w = numpyro.sample("w", dist.Normal(0, 1).expand([3, 2]).to_event(2))
     sigma = numpyro.sample("sigma", dist.HalfNormal(0.5))
-    f = numpyro.deterministic("f", jnp.stack([jnp.ones(len(i)), jnp.asarray(i), jnp.asarray(j)], axis=-1) @ w)
+    f = numpyro.deterministic(
+        "f", jnp.stack([jnp.ones(len(i)), jnp.asarray(i), jnp.asarray(j)], axis=-1) @ w
+    )
     with numpyro.plate("entries", len(i)) as index:
         mean = f[index, 0] * f[index, 1]
         numpyro.sample("y", dist.Normal(mean, sigma), obs=None if y is None else y[index])

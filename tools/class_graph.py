@@ -23,7 +23,9 @@ class ClassGraph:
         self.sources = {source.module: source for source in read_sources(root)}
         self._bound = {module: _find_bindings(source) for module, source in self.sources.items()}
         self.classes = {
-            f"{module}.{node.name}": node for module, source in self.sources.items() for node in list_classes(source)
+            f"{module}.{node.name}": node
+            for module, source in self.sources.items()
+            for node in list_classes(source)
         }
         self.bases = {name: self._find_bases(name) for name in self.classes}
 
@@ -61,7 +63,11 @@ class ClassGraph:
 
     def find_descendants(self, roots: Collection[str]) -> set[str]:
         """Find the classes that are, or inherit from, a class with one of the bare names."""
-        return {name for name in self.classes if any(one.rsplit(".", 1)[1] in roots for one in self.list_ancestors(name))}
+        return {
+            name
+            for name in self.classes
+            if any(one.rsplit(".", 1)[1] in roots for one in self.list_ancestors(name))
+        }
 
     def find_attributes(self, name: str) -> dict[str, ast.stmt]:
         """Find the fields and methods that a class defines or inherits, by name."""

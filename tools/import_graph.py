@@ -81,7 +81,9 @@ def _is_type_checking(test: ast.expr) -> bool:
     return ast.unparse(test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 
 
-def _find_targets(statement: ast.stmt | ast.expr, source: Source, modules: Collection[str]) -> list[str]:
+def _find_targets(
+    statement: ast.stmt | ast.expr, source: Source, modules: Collection[str]
+) -> list[str]:
     """Find the modules that a statement imports."""
     if isinstance(statement, ast.Import):
         return [alias.name for alias in statement.names]
@@ -126,7 +128,10 @@ def circles(root: Path, when: Collection[str] = (RUN, TYPING, LAZY)) -> list[lis
     for source, target in edges:
         ahead.setdefault(source, set()).add(target)
     reached = {module: _reach(module, ahead) for module in ahead}
-    found = {tuple(sorted(other for other in reached[module] if module in reached.get(other, ()))) for module in reached}
+    found = {
+        tuple(sorted(other for other in reached[module] if module in reached.get(other, ())))
+        for module in reached
+    }
     return sorted(([*circle] for circle in found if circle), key=lambda c: (-len(c), c))
 
 
@@ -146,7 +151,11 @@ def lazy_imports(root: Path, own: bool) -> list[str]:
 
     Those under TYPE_CHECKING are in none. A statement that takes two names counts twice.
     """
-    return [f"{one.path}:{one.line} {one.target}" for one in list_imports(root) if one.when == LAZY and one.is_own == own]
+    return [
+        f"{one.path}:{one.line} {one.target}"
+        for one in list_imports(root)
+        if one.when == LAZY and one.is_own == own
+    ]
 
 
 def upward_arrows(root: Path) -> set[tuple[str, str]]:

@@ -58,7 +58,11 @@ def kind_switches(root: Path) -> list[Switch]:
     finder = _Finder(graph)
     shared = (one for one in graph.sources.values() if not FAMILIES.match(one.path))
     return sorted(
-        {Switch(source.path, line, source.lines[line - 1].strip()) for source in shared for line in finder.find_lines(source)}
+        {
+            Switch(source.path, line, source.lines[line - 1].strip())
+            for source in shared
+            for line in finder.find_lines(source)
+        }
     )
 
 

@@ -92,7 +92,8 @@ def measure(root: Path) -> Table:
     """Make all measures: those of each package, of both together, and of the whole."""
     columns = {package: (package,) for package in PACKAGES} | {"both": PACKAGES}
     parts: Table = {
-        name: {label: function(root, packages) for label, function in PER_PACKAGE.items()} for name, packages in columns.items()
+        name: {label: function(root, packages) for label, function in PER_PACKAGE.items()}
+        for name, packages in columns.items()
     }
     return parts | {"whole": _measure_whole(root)}
 
@@ -113,7 +114,9 @@ def _measure_whole(root: Path) -> dict[str, Value]:
         "arrows from bayesdl to inference": [" -> ".join(arrow) for arrow in arrows],
         "files of inference that they reach": targets,
         "of these in inference/core": core,
-        "switches on kinds in shared code": [dataclasses.asdict(switch) for switch in kind_switches(root)],
+        "switches on kinds in shared code": [
+            dataclasses.asdict(switch) for switch in kind_switches(root)
+        ],
     }
 
 
@@ -158,21 +161,32 @@ def arrange_for_json(measures: Table) -> dict[str, object]:
     """
     every = measures["both"] | measures["whole"]
     brief = ("lines above", "whole-line comments", "public module-level functions")
-    figures = {part: {label: _summarize(value) for label, value in values.items()} for part, values in measures.items()}
-    lists = {label: value for label, value in every.items() if isinstance(value, list | dict) and not label.startswith(brief)}
+    figures = {
+        part: {label: _summarize(value) for label, value in values.items()}
+        for part, values in measures.items()
+    }
+    lists = {
+        label: value
+        for label, value in every.items()
+        if isinstance(value, list | dict) and not label.startswith(brief)
+    }
     return {"figures": figures, "lists": lists}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table, and write the JSON file if one is asked for."""
-    parser = argparse.ArgumentParser(prog="python -m tools.measure_house", description="Measure the layout of the code.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.measure_house", description="Measure the layout of the code."
+    )
     parser.add_argument("root", nargs="?", type=Path, default=Path(), help="default: this folder")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures and lists")
     options = parser.parse_args(arguments)
     measures = measure(options.root)
     print(format_table(measures))
     if options.json:
-        options.json.write_text(json.dumps(arrange_for_json(measures), indent=1) + "\n", encoding="utf-8")
+        options.json.write_text(
+            json.dumps(arrange_for_json(measures), indent=1) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

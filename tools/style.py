@@ -95,7 +95,9 @@ def documented_function_share(root: Path, packages: Sequence[str] = PACKAGES) ->
 
 def documented_class_share(root: Path, packages: Sequence[str] = PACKAGES) -> float:
     """Measure the percentage of classes without leading underscore that have a docstring."""
-    return _documented(one for source in read_sources(root, packages) for one in list_classes(source))
+    return _documented(
+        one for source in read_sources(root, packages) for one in list_classes(source)
+    )
 
 
 def documented_module_share(root: Path, packages: Sequence[str] = PACKAGES) -> float:
@@ -148,7 +150,9 @@ def repeated_file_names(root: Path, packages: Sequence[str] = PACKAGES) -> dict[
     return {name: paths for name, paths in places.items() if len(paths) > 1}
 
 
-def repeated_function_names(root: Path, packages: Sequence[str] = PACKAGES, least: int = 3) -> dict[str, list[str]]:
+def repeated_function_names(
+    root: Path, packages: Sequence[str] = PACKAGES, least: int = 3
+) -> dict[str, list[str]]:
     """Find the names of module-level functions that are defined in several files."""
     places: dict[str, list[str]] = {}
     for name in public_functions(root, packages):

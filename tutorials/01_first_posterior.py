@@ -173,7 +173,9 @@ def non_centred(error, y=None):
         numpyro.sample("y", dist.Normal(theta, error), obs=y)
 
 
-careful = bdl.NUTS(num_warmup=500, num_samples=500, num_chains=4, target_accept=0.95, chain_method="vectorized")
+careful = bdl.NUTS(
+    num_warmup=500, num_samples=500, num_chains=4, target_accept=0.95, chain_method="vectorized"
+)
 good = bdl.fit(non_centred, error, y=effect, engine=careful, seed=0, progress=False)
 trust = good.diagnose()
 trust
@@ -189,7 +191,14 @@ table.round(2)
 # %%
 _, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, fitted in (("centred", bad), ("non-centred", good)):
-    ax.hist(np.log(fitted.samples["tau"]).ravel(), bins=40, range=(-4, 4), density=True, histtype="step", label=name)
+    ax.hist(
+        np.log(fitted.samples["tau"]).ravel(),
+        bins=40,
+        range=(-4, 4),
+        density=True,
+        histtype="step",
+        label=name,
+    )
 ax.set(xlabel="log tau", ylabel="density")
 ax.legend(frameon=False)
 plt.show()
@@ -229,7 +238,9 @@ assert trust.facts["rhat (worst)"] < 1.02
 
 # the posterior mean of mu is 4.4 (posteriordb, eight_schools_noncentered)
 mu = good.samples["mu"]
-mcse = float(arviz_stats.summary(good.to_datatree(), var_names=["mu"], round_to="none")["mcse_mean"].iloc[0])
+mcse = float(
+    arviz_stats.summary(good.to_datatree(), var_names=["mu"], round_to="none")["mcse_mean"].iloc[0]
+)
 assert abs(mu.mean() - 4.4) < 4 * mcse + 0.05
 
 # saved and loaded: the same numbers

@@ -46,7 +46,9 @@ from bayesdl.sklearn import BayesRegressor
 line = np.linspace(-2, 2, 100)[:, None]
 _, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True, layout="constrained")
 for ax, scale in zip(axes, (1.0, 5.0), strict=True):
-    network = bdl.BNN(hidden=(20,), prior=bdl.priors.Gaussian((scale, 1.0)), likelihood=bdl.Normal(scale=0.01))
+    network = bdl.BNN(
+        hidden=(20,), prior=bdl.priors.Gaussian((scale, 1.0)), likelihood=bdl.Normal(scale=0.01)
+    )
     functions = Predictive(network.program, num_samples=10)(jax.random.key(0), line)["y"]
     ax.plot(line, functions.T, lw=1)
     ax.set(title=f"hidden weights ~ N(0, {scale:g}²)", xlabel="x (standardised)")
@@ -66,7 +68,9 @@ x = np.concatenate([rng.uniform(-2.0, -0.7, 30), rng.uniform(0.7, 2.0, 30)])
 y = np.sin(2 * x) + 0.3 * x + NOISE * rng.normal(size=60)
 
 model = bdl.BNN(hidden=(12,), activation="tanh", prior=bdl.priors.Gaussian((5.0, 1.0)))
-engine = bdl.NUTS(num_warmup=300, num_samples=300, num_chains=2, start="prior", chain_method="vectorized")
+engine = bdl.NUTS(
+    num_warmup=300, num_samples=300, num_chains=2, start="prior", chain_method="vectorized"
+)
 post = bdl.fit(model, x[:, None], y, engine=engine, seed=0, progress=False)
 post
 

@@ -62,13 +62,21 @@ grid = np.linspace(-3, 3, 200)
 # %%
 network = bdl.BNN(hidden=(10,), prior=bdl.priors.Gaussian((4.0, 1.0)))
 fits = {
-    "NUTS": (network, bdl.NUTS(num_warmup=300, num_samples=300, num_chains=2, start="prior", chain_method="vectorized")),
+    "NUTS": (
+        network,
+        bdl.NUTS(
+            num_warmup=300, num_samples=300, num_chains=2, start="prior", chain_method="vectorized"
+        ),
+    ),
     "VI, mean-field": (network, bdl.VI(guide="mean-field", steps=3000)),
     "VI, full-rank": (network, bdl.VI(guide="full-rank", steps=3000)),
     "Laplace": (network, bdl.Laplace()),
     "exact GP": (bdl.GP(bdl.kernels.RBF()), bdl.ExactGP()),
 }
-posts = {name: bdl.fit(model, x[:, None], y, engine=engine, seed=0, progress=False) for name, (model, engine) in fits.items()}
+posts = {
+    name: bdl.fit(model, x[:, None], y, engine=engine, seed=0, progress=False)
+    for name, (model, engine) in fits.items()
+}
 
 # %%
 curves = {name: post.predict(grid[:, None]) for name, post in posts.items()}

@@ -72,8 +72,14 @@ straight = bdl.fit(non_centred, engine=settings, seed=0, progress=False)
 trust = straight.diagnose()
 
 _, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharex=True, sharey=True, layout="constrained")
-for ax, (name, fitted) in zip(axes, {"centred": funnel, "non-centred": straight}.items(), strict=True):
-    v, x0, diverged = fitted.samples["v"], fitted.samples["x"][..., 0], fitted.raw.stats["diverging"].astype(bool)
+for ax, (name, fitted) in zip(
+    axes, {"centred": funnel, "non-centred": straight}.items(), strict=True
+):
+    v, x0, diverged = (
+        fitted.samples["v"],
+        fitted.samples["x"][..., 0],
+        fitted.raw.stats["diverging"].astype(bool),
+    )
     ax.plot(x0.ravel(), v.ravel(), ".", ms=3, alpha=0.4, label="draws")
     ax.plot(x0[diverged], v[diverged], "o", ms=4, color="crimson", label="diverged")
     ax.set(title=f"{name}: sd of v is {v.std():.2f}", xlabel="x[0]", xlim=(-20, 20), ylim=(-11, 11))
@@ -110,7 +116,9 @@ def line(x, y=None):
     numpyro.sample("y", dist.Normal(w[0] + w[1] * x, 0.5), obs=y)
 
 
-short = bdl.HMC(num_warmup=100, num_samples=50, num_chains=4, num_steps=16, chain_method="vectorized")
+short = bdl.HMC(
+    num_warmup=100, num_samples=50, num_chains=4, num_steps=16, chain_method="vectorized"
+)
 post = bdl.fit(line, x, y=y, engine=short, seed=0, progress=False)
 first = post.diagnose()
 first
@@ -125,7 +133,13 @@ longer, verdict = post, first
 while not verdict.ok:
     longer = longer.extend(15 * longer.samples["w"].shape[1], progress=False)
     verdict = longer.diagnose()
-    history.append((longer.samples["w"].shape[1], verdict.facts["rhat (worst)"], verdict.facts["ess (smallest)"]))
+    history.append(
+        (
+            longer.samples["w"].shape[1],
+            verdict.facts["rhat (worst)"],
+            verdict.facts["ess (smallest)"],
+        )
+    )
 for draws, rhat, ess in history:
     print(f"{draws:5d} draws per chain: R-hat {rhat:.3f}, ESS {ess:.0f}")
 verdict
@@ -165,8 +179,12 @@ def noisy_line(x, y=None):
 places, blank = np.linspace(-1, 1, 10), np.zeros(10)  # observed values only tell shapes
 ranks = {}
 for temperature in (1.0, 0.5):
-    engine = bdl.SGHMC(300, 50, thinning=20, batch_size=None, step_size=0.4, start="prior", temperature=temperature)
-    ranks[temperature] = bdl.sbc(noisy_line, places, y=blank, engine=engine, num_simulations=100, progress=False)
+    engine = bdl.SGHMC(
+        300, 50, thinning=20, batch_size=None, step_size=0.4, start="prior", temperature=temperature
+    )
+    ranks[temperature] = bdl.sbc(
+        noisy_line, places, y=blank, engine=engine, num_simulations=100, progress=False
+    )
     print(ranks[temperature], "\n")
 
 # %%
@@ -208,7 +226,10 @@ def student(x, y=None):
         numpyro.sample("y", dist.StudentT(nu, w[0] + w[1] * x, sigma), obs=y)
 
 
-noises = {f.__name__: bdl.fit(f, x, y=y, engine=settings, seed=0, progress=False) for f in (normal, student)}
+noises = {
+    f.__name__: bdl.fit(f, x, y=y, engine=settings, seed=0, progress=False)
+    for f in (normal, student)
+}
 {name: fitted.diagnose().ok for name, fitted in noises.items()}
 
 # %% [markdown]
@@ -217,7 +238,10 @@ noises = {f.__name__: bdl.fit(f, x, y=y, engine=settings, seed=0, progress=False
 # The sd would say nothing here, since $\sigma$ has been fitted to it; quantiles and the extremes do.
 
 # %%
-checks = {name: fitted.check_predictive(["sd", "min", "max", "5%", "95%"]) for name, fitted in noises.items()}
+checks = {
+    name: fitted.check_predictive(["sd", "min", "max", "5%", "95%"])
+    for name, fitted in noises.items()
+}
 checks["normal"]
 
 # %%
@@ -267,7 +291,16 @@ scaled
 # %%
 folder = tempfile.TemporaryDirectory()
 once, again = (
-    bdl.fit(line, x, y=y, engine=short, seed=0, progress=False, checkpoint=Path(folder.name) / "run", every=25)
+    bdl.fit(
+        line,
+        x,
+        y=y,
+        engine=short,
+        seed=0,
+        progress=False,
+        checkpoint=Path(folder.name) / "run",
+        every=25,
+    )
     for _ in range(2)
 )
 same = np.array_equal(once.samples["w"], again.samples["w"])

@@ -56,7 +56,10 @@ exact_mean, exact_sd = covariance @ X.T @ y / NOISE**2, np.sqrt(np.diag(covarian
 
 def against_exact(post):
     w = post.samples["w"].astype(float)
-    return {"sd ratio": w.std((0, 1)) / exact_sd, "shift of mean / sd": (w.mean((0, 1)) - exact_mean) / exact_sd}
+    return {
+        "sd ratio": w.std((0, 1)) / exact_sd,
+        "shift of mean / sd": (w.mean((0, 1)) - exact_mean) / exact_sd,
+    }
 
 
 # %% [markdown]
@@ -83,7 +86,9 @@ def against_exact(post):
 # * the factor by which steps were **shortened**.
 
 # %%
-plain = bdl.fit(regression, X, y=y, engine=bdl.SGHMC(1000, 300, 4, 50, batch_size=128), seed=0, progress=False)
+plain = bdl.fit(
+    regression, X, y=y, engine=bdl.SGHMC(1000, 300, 4, 50, batch_size=128), seed=0, progress=False
+)
 tired = plain.diagnose()
 tired
 
@@ -110,7 +115,10 @@ trust
 
 # %%
 table = pd.concat(
-    {name: pd.DataFrame(against_exact(post)) for name, post in {"plain": plain, "control variates": quiet}.items()}
+    {
+        name: pd.DataFrame(against_exact(post))
+        for name, post in {"plain": plain, "control variates": quiet}.items()
+    }
 )
 table.round(3)
 
@@ -132,7 +140,14 @@ halving
 
 # %%
 incomes = np.c_[X, np.exp(2 * rng.normal(size=N))]
-hot = bdl.fit(regression, incomes, y=y, engine=bdl.SGHMC(500, 200, 4, 20, batch_size=16), seed=0, progress=False)
+hot = bdl.fit(
+    regression,
+    incomes,
+    y=y,
+    engine=bdl.SGHMC(500, 200, 4, 20, batch_size=16),
+    seed=0,
+    progress=False,
+)
 warning = hot.diagnose()
 warning
 
@@ -145,9 +160,18 @@ warning
 # %%
 _, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
 grid = exact_mean[1] + exact_sd[1] * np.linspace(-4, 4, 200)
-density = np.exp(-(((grid - exact_mean[1]) / exact_sd[1]) ** 2) / 2) / exact_sd[1] / np.sqrt(2 * np.pi)
+density = (
+    np.exp(-(((grid - exact_mean[1]) / exact_sd[1]) ** 2) / 2) / exact_sd[1] / np.sqrt(2 * np.pi)
+)
 for name, post in {"plain": plain, "control variates": quiet}.items():
-    ax.hist(post.samples["w"][..., 1].ravel(), bins=50, range=(grid[0], grid[-1]), density=True, histtype="step", label=name)
+    ax.hist(
+        post.samples["w"][..., 1].ravel(),
+        bins=50,
+        range=(grid[0], grid[-1]),
+        density=True,
+        histtype="step",
+        label=name,
+    )
 ax.plot(grid, density, "k--", lw=1, label="exact")
 ax.set(xlabel="w[1]", yticks=[])
 ax.legend(frameon=False)
@@ -163,7 +187,9 @@ plt.show()
 x = rng.uniform(-3, 3, 20_000)
 target = np.sin(1.5 * x) + 0.3 * x + 0.3 * rng.normal(size=len(x))
 network_engine = bdl.SGHMC(1000, 50, 2, 50, batch_size=256)
-network = bdl.fit(bdl.BNN(hidden=(10,)), x[:, None], target, engine=network_engine, seed=0, progress=False)
+network = bdl.fit(
+    bdl.BNN(hidden=(10,)), x[:, None], target, engine=network_engine, seed=0, progress=False
+)
 line = np.linspace(-3, 3, 100)
 prediction = network.predict(line[:, None])
 ax = plots.prediction(prediction, line)
@@ -200,10 +226,22 @@ def mixture(y=None):
         numpyro.sample("y", law, obs=None if y is None else y[i])
 
 
-shared = {"num_warmup": 1000, "num_samples": 400, "num_chains": 4, "batch_size": 2, "start": "prior", "friction": 0.1}
+shared = {
+    "num_warmup": 1000,
+    "num_samples": 400,
+    "num_chains": 4,
+    "batch_size": 2,
+    "start": "prior",
+    "friction": 0.1,
+}
 modes = {
     "SGHMC": bdl.fit(mixture, y=points, engine=bdl.SGHMC(**shared), progress=False),
-    "cyclical": bdl.fit(mixture, y=points, engine=bdl.CyclicalSGMCMC(**shared, step_size=0.2, num_cycles=40), progress=False),
+    "cyclical": bdl.fit(
+        mixture,
+        y=points,
+        engine=bdl.CyclicalSGMCMC(**shared, step_size=0.2, num_cycles=40),
+        progress=False,
+    ),
 }
 
 # %%
@@ -212,20 +250,33 @@ one, two = (np.exp(-((points - side[:, None]) ** 2) / 2) for _ in range(2))
 log_density = np.log(one[:, None] + two[None]).sum(-1) - (side[:, None] ** 2 + side**2) / 18
 _, axes = plt.subplots(1, 2, figsize=(9, 4.2), sharex=True, sharey=True, layout="constrained")
 for ax, (name, post) in zip(axes, modes.items(), strict=True):
-    ax.contour(side, side, np.exp(log_density - log_density.max()).T, levels=[0.01, 0.1, 0.5], colors="k", linewidths=0.6)
+    ax.contour(
+        side,
+        side,
+        np.exp(log_density - log_density.max()).T,
+        levels=[0.01, 0.1, 0.5],
+        colors="k",
+        linewidths=0.6,
+    )
     m = post.samples["m"][0]
     ax.plot(m[:, 0], m[:, 1], "-", lw=0.3, color="C0", alpha=0.5)
     ax.plot(m[:, 0], m[:, 1], ".", ms=3, color="C0")
-    ax.set(title=f"{name}, one chain of {len(m)} draws", xlabel="m[0]", xlim=(-3, 3.5), ylim=(-3, 3.5))
+    ax.set(
+        title=f"{name}, one chain of {len(m)} draws", xlabel="m[0]", xlim=(-3, 3.5), ylim=(-3, 3.5)
+    )
 axes[0].set_ylabel("m[1]")
 plt.show()
 
 # %%
-lower = {name: post.samples["m"][..., 0] < post.samples["m"][..., 1] for name, post in modes.items()}
+lower = {
+    name: post.samples["m"][..., 0] < post.samples["m"][..., 1] for name, post in modes.items()
+}
 share = {name: first.mean(1) for name, first in lower.items()}
 for name, first in lower.items():
     crossings = (first[:, 1:] != first[:, :-1]).sum(1)
-    print(f"{name}: share of draws in one mode, by chain {share[name].round(2)}; crossings {crossings}")
+    print(
+        f"{name}: share of draws in one mode, by chain {share[name].round(2)}; crossings {crossings}"
+    )
 
 # %% [markdown]
 # A rule of thumb: up to some ten thousand rows NUTS, exact and without settings. Beyond, `SGHMC` with control variates where

@@ -78,14 +78,20 @@ LOG_EVIDENCE = -5.3232  # by quadrature
 
 
 def fitted(guide, objective, steps=2000):
-    engine = bdl.VI(guide=guide, objective=objective, steps=steps, num_particles=32, learning_rate=0.05)
+    engine = bdl.VI(
+        guide=guide, objective=objective, steps=steps, num_particles=32, learning_rate=0.05
+    )
     return bdl.fit(cone, 5.0, engine=engine, progress=False)
 
 
 def bound(objective, guide, params, num=4000):
     """The objective at the fitted parameters, averaged over many draws."""
     E = vi.expectation(objective, cone, guide)
-    return float(jax.jit(jax.vmap(lambda key: E(key, params, 5.0)))(jax.random.split(jax.random.key(7), num)).mean())
+    return float(
+        jax.jit(jax.vmap(lambda key: E(key, params, 5.0)))(
+            jax.random.split(jax.random.key(7), num)
+        ).mean()
+    )
 
 
 normals = fitted(two_normals, elbo)
@@ -127,10 +133,19 @@ scale = 0.1 + squared / 100
 log_joint = -0.5 * (squared / 100 + ((5 - squared) / scale) ** 2) - np.log(scale)
 fig, axes = plt.subplots(1, 3, figsize=(10, 3.4), sharex=True, sharey=True)
 for ax, (name, post) in zip(
-    axes, {"two normals, ELBO": normals, "two normals, 10 draws": weighted, "ring": ringed}.items(), strict=True
+    axes,
+    {"two normals, ELBO": normals, "two normals, 10 draws": weighted, "ring": ringed}.items(),
+    strict=True,
 ):
     draws = post.sample(1000)
-    ax.contour(xx, yy, np.exp(log_joint - log_joint.max()), levels=[0.05, 0.5], colors="0.6", linewidths=0.8)
+    ax.contour(
+        xx,
+        yy,
+        np.exp(log_joint - log_joint.max()),
+        levels=[0.05, 0.5],
+        colors="0.6",
+        linewidths=0.8,
+    )
     ax.scatter(draws["x"], draws["y"], s=4, alpha=0.4)
     ax.set(title=name, xlabel="x", aspect="equal", xlim=(-4, 4), ylim=(-4, 4))
 axes[0].set_ylabel("y")
@@ -155,7 +170,9 @@ rng = np.random.default_rng(1)
 TEMPLATES, LENGTH, NOISE = 12, 40, 0.5
 templates = jnp.asarray(rng.normal(size=(TEMPLATES, LENGTH)))
 present = jnp.asarray(rng.random(TEMPLATES) < 0.4)
-signal = jnp.where(present[:, None], templates, 0.0).sum(0) + NOISE * jnp.asarray(rng.normal(size=LENGTH))
+signal = jnp.where(present[:, None], templates, 0.0).sum(0) + NOISE * jnp.asarray(
+    rng.normal(size=LENGTH)
+)
 
 
 def mixture(signal):
@@ -177,7 +194,13 @@ estimators = {
 }
 history, found = {}, {}
 for name, (objective, estimator) in estimators.items():
-    engine = bdl.VI(guide=flips, objective=objective, estimators={"z": estimator}, steps=400, optimizer=optax.adam(0.1))
+    engine = bdl.VI(
+        guide=flips,
+        objective=objective,
+        estimators={"z": estimator},
+        steps=400,
+        optimizer=optax.adam(0.1),
+    )
     post = bdl.fit(mixture, signal, engine=engine, progress=False)
     history[name], found[name] = -post.raw.losses, 1 / (1 + np.exp(-post.raw.params["logits"]))
 
@@ -190,15 +213,26 @@ for name, (objective, estimator) in estimators.items():
 # %%
 def gradient_sd(objective, estimator, num=500):
     E = vi.expectation(objective, mixture, flips, estimators={"z": estimator})
-    gradient = jax.jit(jax.vmap(jax.grad(lambda logits, key: E(key, {"logits": logits}, signal)), (None, 0)))
-    return float(np.sqrt(gradient(jnp.full(TEMPLATES, -0.5), jax.random.split(jax.random.key(3), num)).var(0).mean()))
+    gradient = jax.jit(
+        jax.vmap(jax.grad(lambda logits, key: E(key, {"logits": logits}, signal)), (None, 0))
+    )
+    return float(
+        np.sqrt(
+            gradient(jnp.full(TEMPLATES, -0.5), jax.random.split(jax.random.key(3), num))
+            .var(0)
+            .mean()
+        )
+    )
 
 
 spread = {name: gradient_sd(*pair) for name, pair in estimators.items()}
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4))
 for name, values in history.items():
-    left.plot(np.convolve(values, np.ones(20) / 20, "valid"), label=f"{name} (gradient sd {spread[name]:.0f})")
+    left.plot(
+        np.convolve(values, np.ones(20) / 20, "valid"),
+        label=f"{name} (gradient sd {spread[name]:.0f})",
+    )
 left.set(xlabel="step", ylabel="objective", title="Objective, mean of 20 steps", ylim=(-400, 0))
 left.legend(fontsize=8)
 for offset, (name, probs) in enumerate(found.items()):
@@ -229,7 +263,15 @@ def small_flips(signal):
 
 
 reports = {
-    name: vi.check_unbiased(objective, small_mixture, small_flips, None, signal, estimators={"z": estimator}, num_samples=5000)
+    name: vi.check_unbiased(
+        objective,
+        small_mixture,
+        small_flips,
+        None,
+        signal,
+        estimators={"z": estimator},
+        num_samples=5000,
+    )
     for name, (objective, estimator) in estimators.items()
 }
 for name, report in reports.items():

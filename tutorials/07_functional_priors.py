@@ -94,7 +94,11 @@ posteriors = {
     "unit normal weights": bdl.fit(network, X, y, engine=engine, progress=False),
     "matched weights": bdl.fit(network.with_prior(prior), X, y, engine=engine, progress=False),
     "the process itself": bdl.fit(
-        bdl.GP(target.kernel, likelihood=bdl.Normal(scale=0.1), standardize=False), X, y, engine=bdl.ExactGP(), progress=False
+        bdl.GP(target.kernel, likelihood=bdl.Normal(scale=0.1), standardize=False),
+        X,
+        y,
+        engine=bdl.ExactGP(),
+        progress=False,
     ),
 }
 

@@ -41,7 +41,9 @@ import bayesdl as bdl
 
 # %%
 gp = bdl.GP(bdl.kernels.RBF(lengthscale=0.5, variance=1.0), bdl.Normal(0.1), standardize=False)
-pfn = bdl.PFN.train(gp, steps=2000, max_rows=20, bars=100, width=32, layers=3, learning_rate=3e-3, progress=False)
+pfn = bdl.PFN.train(
+    gp, steps=2000, max_rows=20, bars=100, width=32, layers=3, learning_rate=3e-3, progress=False
+)
 pfn
 
 # %% [markdown]
@@ -54,7 +56,9 @@ pfn
 for row in pfn.certificate["rows"]:
     gap, error = row["gap"]
     coverage = " ".join(f"{share:.2f}" for share in row["coverage"])
-    print(f"{row['num_rows']:>3} rows: gap {gap:.3f} +- {error:.3f}, coverage {coverage}, p {row['p_uniform']:.2f}")
+    print(
+        f"{row['num_rows']:>3} rows: gap {gap:.3f} +- {error:.3f}, coverage {coverage}, p {row['p_uniform']:.2f}"
+    )
 
 # %% [markdown]
 # ## One data set, both engines
@@ -126,9 +130,16 @@ y_test = truth(X_test) + 0.2 * rng.normal(size=100)
 
 amortized = bdl.fit(shipped.model, X_train, y_train, engine=shipped, progress=False)
 sampled = bdl.fit(
-    shipped.model, X_train, y_train, engine=bdl.NUTS(num_warmup=150, num_samples=150, num_chains=1), progress=False
+    shipped.model,
+    X_train,
+    y_train,
+    engine=bdl.NUTS(num_warmup=150, num_samples=150, num_chains=1),
+    progress=False,
 )
-nll = {name: post.score(X_test, y_test)["nll"] for name, post in (("network", amortized), ("NUTS", sampled))}
+nll = {
+    name: post.score(X_test, y_test)["nll"]
+    for name, post in (("network", amortized), ("NUTS", sampled))
+}
 nll
 
 # %% [markdown]

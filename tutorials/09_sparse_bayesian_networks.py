@@ -40,7 +40,9 @@ X, y = load_digits(return_X_y=True)
 X, order = X / 16, np.random.default_rng(0).permutation(len(X))
 train, test = order[:1200], order[1200:]
 
-model = bdl.BNN(hidden=(128, 128), activation="relu", likelihood=bdl.Categorical(), standardize=False)
+model = bdl.BNN(
+    hidden=(128, 128), activation="relu", likelihood=bdl.Categorical(), standardize=False
+)
 
 
 def fit(**settings):
@@ -66,14 +68,28 @@ tenth.score(X[test], y[test])
 # they do: from a random mask to one that leaves the dark edges out.
 
 # %%
-stops = {"no exchange": 0.0, "stopped after 10 %": 0.1, "after 30 %": 0.3, "after 75 % (default)": 0.75}
-fits = {name: tenth if stop == 0.75 else fit(density=0.1, stop=stop) for name, stop in stops.items()}
-looked_at = {name: bdl.sparse.masks(post)["layer0.weight"].sum(0).reshape(8, 8) for name, post in fits.items()}
+stops = {
+    "no exchange": 0.0,
+    "stopped after 10 %": 0.1,
+    "after 30 %": 0.3,
+    "after 75 % (default)": 0.75,
+}
+fits = {
+    name: tenth if stop == 0.75 else fit(density=0.1, stop=stop) for name, stop in stops.items()
+}
+looked_at = {
+    name: bdl.sparse.masks(post)["layer0.weight"].sum(0).reshape(8, 8)
+    for name, post in fits.items()
+}
 
 figure, panels = plt.subplots(1, 5, figsize=(13, 2.8))
 for panel, (name, counts) in zip(panels, looked_at.items(), strict=False):
-    image = panel.imshow(counts, cmap="viridis", vmin=0, vmax=max(c.max() for c in looked_at.values()))
-    panel.set_title(f"{name}\naccuracy {fits[name].score(X[test], y[test])['accuracy']:.3f}", fontsize=9)
+    image = panel.imshow(
+        counts, cmap="viridis", vmin=0, vmax=max(c.max() for c in looked_at.values())
+    )
+    panel.set_title(
+        f"{name}\naccuracy {fits[name].score(X[test], y[test])['accuracy']:.3f}", fontsize=9
+    )
 figure.colorbar(image, ax=panels[:4], label="units that look at it", shrink=0.8)
 panels[4].imshow(X[train].std(0).reshape(8, 8), cmap="gray")
 panels[4].set_title("spread of each pixel", fontsize=9)
@@ -114,7 +130,13 @@ known, unknown = tenth.predict(X[test]).epistemic, tenth.predict(shuffled).epist
 
 figure, panel = plt.subplots(figsize=(5, 3))
 for values, name in ((known, "digits"), (unknown, "shuffled pixels")):
-    panel.hist(values, bins=np.linspace(0, max(known.max(), unknown.max()), 30), density=True, alpha=0.6, label=name)
+    panel.hist(
+        values,
+        bins=np.linspace(0, max(known.max(), unknown.max()), 30),
+        density=True,
+        alpha=0.6,
+        label=name,
+    )
 panel.set(xlabel="epistemic uncertainty (nats)", yticks=[])
 panel.legend()
 plt.show()
@@ -132,13 +154,17 @@ plt.show()
 
 # %%
 by_evidence = bdl.sparse.rebudget(tenth)
-print(f"{bdl.sparse.report(tenth).active} weights, {bdl.sparse.report(by_evidence).active} after rebudget:")
+print(
+    f"{bdl.sparse.report(tenth).active} weights, {bdl.sparse.report(by_evidence).active} after rebudget:"
+)
 print(by_evidence.score(X[test], y[test]))
 
 path = Path(tempfile.mkdtemp()) / "digits.sparse"
 bdl.sparse.export(by_evidence, path)
 elsewhere = bdl.sparse.load(path).predict(X[test])
-print(f"{path.stat().st_size} bytes; accuracy by NumPy {(elsewhere['probabilities'].argmax(1) == y[test]).mean():.3f}")
+print(
+    f"{path.stat().st_size} bytes; accuracy by NumPy {(elsewhere['probabilities'].argmax(1) == y[test]).mean():.3f}"
+)
 
 # %% [markdown]
 # For large layers choose `structure="block:16"` or `"fan_in"`: then a training step on a CPU is five or two times as
@@ -155,4 +181,6 @@ assert accuracy["after 75 % (default)"] > accuracy["no exchange"]
 assert scores[0.1]["nll"] < scores[1.0]["nll"]
 assert unknown.mean() > 1.5 * known.mean()
 assert bdl.sparse.report(by_evidence).active < bdl.sparse.report(tenth).active
-assert (elsewhere["probabilities"].argmax(1) == y[test]).mean() > by_evidence.score(X[test], y[test])["accuracy"] - 0.03
+assert (elsewhere["probabilities"].argmax(1) == y[test]).mean() > by_evidence.score(
+    X[test], y[test]
+)["accuracy"] - 0.03

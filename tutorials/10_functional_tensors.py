@@ -55,7 +55,11 @@ def truth(a, b, t):
 
 
 table = pd.DataFrame(
-    {"temperature": rng.choice(temperature, 1500), "pressure": rng.choice(pressure, 1500), "day": rng.choice(day, 1500)}
+    {
+        "temperature": rng.choice(temperature, 1500),
+        "pressure": rng.choice(pressure, 1500),
+        "day": rng.choice(day, 1500),
+    }
 )
 f = truth(table["temperature"], table["pressure"], table["day"])
 y = f + 0.3 * rng.normal(size=1500)
@@ -97,7 +101,11 @@ ax.set(xlabel="iteration", ylabel="evidence bound (nats)")
 
 # %%
 new = pd.DataFrame(
-    {"temperature": rng.choice(temperature, 1000), "pressure": rng.choice(pressure, 1000), "day": rng.choice(day, 1000)}
+    {
+        "temperature": rng.choice(temperature, 1000),
+        "pressure": rng.choice(pressure, 1000),
+        "day": rng.choice(day, 1000),
+    }
 )
 expected = truth(new["temperature"], new["pressure"], new["day"]).to_numpy()
 observed = expected + 0.3 * rng.normal(size=1000)
@@ -108,7 +116,9 @@ print("rmse of f on days with data   ", np.sqrt((error[~unseen] ** 2).mean()).ro
 print("rmse of f on days without any ", np.sqrt((error[unseen] ** 2).mean()).round(3))
 low, high = prediction.interval(0.9)
 inside = (low <= observed) & (observed <= high)
-print("90 % intervals cover", inside[~unseen].mean().round(3), "and", inside[unseen].mean().round(3))
+print(
+    "90 % intervals cover", inside[~unseen].mean().round(3), "and", inside[unseen].mean().round(3)
+)
 
 # %% [markdown]
 # ## Functions of one index
@@ -144,11 +154,22 @@ plt.plot(ahead["day"], truth(15.0, 1005.0, ahead["day"]), "k--", lw=1)
 
 # %%
 late = pd.DataFrame(
-    {"temperature": rng.choice(temperature, 60), "pressure": rng.choice(pressure, 60), "day": rng.choice([120.0, 121, 122], 60)}
+    {
+        "temperature": rng.choice(temperature, 60),
+        "pressure": rng.choice(pressure, 60),
+        "day": rng.choice([120.0, 121, 122], 60),
+    }
 )
-grown = post.update(late, truth(late["temperature"], late["pressure"], late["day"]) + 0.3 * rng.normal(size=60))
+grown = post.update(
+    late, truth(late["temperature"], late["pressure"], late["day"]) + 0.3 * rng.normal(size=60)
+)
 before, after = post.predict(late), grown.predict(late)
-print("sd of f on days 120 to 122:", before.epistemic.mean().round(3), "->", after.epistemic.mean().round(3))
+print(
+    "sd of f on days 120 to 122:",
+    before.epistemic.mean().round(3),
+    "->",
+    after.epistemic.mean().round(3),
+)
 
 # %% [markdown]
 # ## Exercises

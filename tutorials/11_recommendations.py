@@ -98,7 +98,10 @@ evaluation.table().round(3)
 # judged on the same users, and the mean of the *differences* has a much smaller error. So we compare in pairs.
 
 # %%
-pairs = {(a, b): evaluation.paired(a, b) for a, b in (("EASE", "popularity"), ("Mult-VAE", "EASE"), ("blend", "Mult-VAE"))}
+pairs = {
+    (a, b): evaluation.paired(a, b)
+    for a, b in (("EASE", "popularity"), ("Mult-VAE", "EASE"), ("blend", "Mult-VAE"))
+}
 for (a, b), said in pairs.items():
     print(f"{a} - {b}: {said['difference']:.4f} +- {said['se']:.4f}, p = {said['p']:.2g}")
 
@@ -130,11 +133,19 @@ truth = law(tastes[split.test.users], shown)
 fig, ax = plt.subplots(figsize=(5, 4), layout="constrained")
 for name in ("popularity", "EASE", "Mult-VAE"):
     answer = models[name].recommend(shown, k=240)
-    p, q = answer.probabilities.ravel(), np.take_along_axis(truth, place[answer.items], axis=1).ravel()
+    p, q = (
+        answer.probabilities.ravel(),
+        np.take_along_axis(truth, place[answer.items], axis=1).ravel(),
+    )
     groups = np.array_split(np.argsort(p), 20)
     ax.plot([p[g].mean() for g in groups], [q[g].mean() for g in groups], "o-", ms=3, label=name)
 ax.plot([1e-4, 4e-2], [1e-4, 4e-2], "k--", lw=1, label="equal")
-ax.set(xscale="log", yscale="log", xlabel="predicted chance, mean of 1/20 of the pairs", ylabel="true chance")
+ax.set(
+    xscale="log",
+    yscale="log",
+    xlabel="predicted chance, mean of 1/20 of the pairs",
+    ylabel="true chance",
+)
 ax.legend()
 
 # %% [markdown]
@@ -159,14 +170,18 @@ def among(p, n):
     """The formula's chance of each item to be among the next n, from the law of the next item; Newton's method for t."""
     t = n[:, None].astype(float)
     for _ in range(30):
-        t = t + (n[:, None] - (1 - np.exp(-t * p)).sum(1, keepdims=True)) / (p * np.exp(-t * p)).sum(1, keepdims=True)
+        t = t + (n[:, None] - (1 - np.exp(-t * p)).sum(1, keepdims=True)) / (
+            p * np.exp(-t * p)
+        ).sum(1, keepdims=True)
     return 1 - np.exp(-t * p)
 
 
 n = hidden.sum(1).astype(int)
 f = np.where(truth > 0, np.log(np.maximum(truth, 1e-300)), -np.inf)
 noise = np.random.default_rng(1).gumbel(size=(20, *f.shape))
-following = (np.argsort(np.argsort(-(f + noise), axis=2), axis=2) < n[:, None]).mean(0)  # among the next n
+following = (np.argsort(np.argsort(-(f + noise), axis=2), axis=2) < n[:, None]).mean(
+    0
+)  # among the next n
 bias, cover, said_true, drawn_hits, formula, actual = {}, {}, {}, {}, {}, {}
 for name, model in models.items():
     answer = model.recommend(shown, k=20)
@@ -184,9 +199,18 @@ for name, model in models.items():
     print(f"{name:10s} hits {hits.mean():.2f}, expected {expected.mean():.2f}", end=", ")
     print(f"expected - hits {bias[name][0]:.2f} +- {bias[name][1]:.2f}", end="; ")
     print(f"true law: drawn {drawn_hits[name].mean():.2f}, formula {formula[name].mean():.2f}")
-    print(f"{'':10s} hits in their intervals {cover[name][2].mean():.2f} +- {standard_error(cover[name][2]):.2f}", end="; ")
-    print(f"chances: sum {answer.probabilities.sum(1).mean():.3f}, true {chances.sum(1).mean():.3f}", end=", ")
-    print(f"difference {said_true[name].mean():.3f} +- {standard_error(said_true[name]):.3f}", end=", ")
+    print(
+        f"{'':10s} hits in their intervals {cover[name][2].mean():.2f} +- {standard_error(cover[name][2]):.2f}",
+        end="; ",
+    )
+    print(
+        f"chances: sum {answer.probabilities.sum(1).mean():.3f}, true {chances.sum(1).mean():.3f}",
+        end=", ",
+    )
+    print(
+        f"difference {said_true[name].mean():.3f} +- {standard_error(said_true[name]):.3f}",
+        end=", ",
+    )
     print(f"cover {cover[name][0]:.2f} +- {cover[name][1]:.2f}")
 
 # %% [markdown]
@@ -227,14 +251,21 @@ wider = (plain.sd - sharp.sd).mean(1)
 # %%
 six = shown[:6]
 program, guide = rec.programs(vae, six, likelihood_power=1)
-exact = bdl.fit(program, engine=bdl.NUTS(num_warmup=500, num_samples=1000, num_chains=2), progress=False)
+exact = bdl.fit(
+    program, engine=bdl.NUTS(num_warmup=500, num_samples=1000, num_chains=2), progress=False
+)
 draws = exact.samples["z"].reshape(-1, 6, 16)
 away, narrow = {}, {}
-for name, how in (("encoder", {}), ("refined, power 1", {"refine_steps": 300, "likelihood_power": 1})):
+for name, how in (
+    ("encoder", {}),
+    ("refined, power 1", {"refine_steps": 300, "likelihood_power": 1}),
+):
     q = vae.posterior(six, **how)
     away[name] = np.abs(q.mean - draws.mean(0)) / draws.std(0)
     narrow[name] = q.sd / draws.std(0)
-    print(f"{name:17s} means are {away[name].mean():.2f} sd away, sds {narrow[name].mean():.2f} times the exact ones")
+    print(
+        f"{name:17s} means are {away[name].mean():.2f} sd away, sds {narrow[name].mean():.2f} times the exact ones"
+    )
 
 # %% [markdown]
 # One user's exact posterior is known without sampling: without any items it is the prior, whatever the power. The recommender
@@ -262,7 +293,9 @@ sequence = place[choices(newcomers)]
 def rows(columns):
     """Users with these items."""
     who = np.repeat(np.arange(len(columns)), columns.shape[1])
-    return scipy.sparse.csr_array((np.ones(columns.size), (who, columns.ravel())), shape=(len(columns), 300))
+    return scipy.sparse.csr_array(
+        (np.ones(columns.size), (who, columns.ravel())), shape=(len(columns), 300)
+    )
 
 
 ways = {
@@ -278,7 +311,9 @@ for count in (0, 1, 5, 20):
     held = rec.HeldOut(rows(sequence[:, :count]), rows(sequence[:, 20:30]))
     cold[count] = rec.evaluate(models, held)
     chances = law(newcomers, held.fold_in)
-    means = ", ".join(f"{name} {v['ndcg@100'].mean():.3f}" for name, v in cold[count].values.items())
+    means = ", ".join(
+        f"{name} {v['ndcg@100'].mean():.3f}" for name, v in cold[count].values.items()
+    )
     print(f"{count:2d} items: NDCG@100 {means}")
     for other in ("EASE", "popularity"):
         said = cold[count].paired("Mult-VAE", other)
@@ -294,8 +329,13 @@ for count in (0, 1, 5, 20):
         gain = mass[count, way] - mass[count, "encoder"]
         print(f"   {way:16s} upper / lower {ratio[count, way]:5.1f}", end=", ")
         print(f"cover {share.mean():.2f} +- {standard_error(share):.2f}", end="")
-        print(f" ({more.mean():+.2f} +- {standard_error(more):.2f}), true sum {mass[count, way].mean():.3f}", end="")
-        print(f" ({gain.mean():+.4f} +- {standard_error(gain):.4f}), said {said_sum[count, way].mean():.3f}")
+        print(
+            f" ({more.mean():+.2f} +- {standard_error(more):.2f}), true sum {mass[count, way].mean():.3f}",
+            end="",
+        )
+        print(
+            f" ({gain.mean():+.4f} +- {standard_error(gain):.4f}), said {said_sum[count, way].mean():.3f}"
+        )
 
 # %% [markdown]
 # Without items popularity is a little ahead of Mult-VAE; EASE has no intercept, gives all items the score zero, and ranks by
@@ -324,7 +364,9 @@ for ax, count in zip(axes, (0, 1, 5, 20), strict=True):
     at = [int(np.flatnonzero(place[answer.items[0]] == column)[0]) for column in best]
     p = answer.probabilities[0, at]
     ends = [p - answer.lower[0, at], answer.upper[0, at] - p]
-    ax.errorbar(p, range(8), xerr=np.maximum(ends, 0), fmt="o", ms=4, capsize=2, label="predicted, 90 %")
+    ax.errorbar(
+        p, range(8), xerr=np.maximum(ends, 0), fmt="o", ms=4, capsize=2, label="predicted, 90 %"
+    )
     ax.plot(law(newcomers[[one]], row)[0, best], range(8), "k|", ms=12, label="true")
     ax.set(xscale="log", title=f"items seen: {count}", xlabel="chance of the next item", yticks=[])
 axes[0].set(ylabel="items")
@@ -349,7 +391,9 @@ for count in (0, 20):
         print(f"{count:2d} items, {strategy:8s} {lists}, true chance {chosen.mean():.3f}")
 cost = {count: explored[count, "mean"][1] - explored[count, "thompson"][1] for count in (0, 20)}
 for count, loss in cost.items():
-    print(f"{count:2d} items: exploring costs {loss.mean():.3f} +- {standard_error(loss):.3f} of the next choice")
+    print(
+        f"{count:2d} items: exploring costs {loss.mean():.3f} +- {standard_error(loss):.3f} of the next choice"
+    )
 
 # %% [markdown]
 # ## New items
@@ -394,9 +438,14 @@ print(f"true cosine with five neighbours {near.mean():.2f}, with all others {far
 # - Set `loadings` to zero. Which recommender should win, and does it?
 
 # %% tags=["check"]
-assert all(pairs[pair]["difference"] > 2 * pairs[pair]["se"] for pair in (("EASE", "popularity"), ("Mult-VAE", "EASE")))
+assert all(
+    pairs[pair]["difference"] > 2 * pairs[pair]["se"]
+    for pair in (("EASE", "popularity"), ("Mult-VAE", "EASE"))
+)
 assert abs(pairs["blend", "Mult-VAE"]["difference"]) < 2 * pairs["blend", "Mult-VAE"]["se"]
-assert all(abs(mean) < 2 * np.sqrt(2) * se for mean, se in bias.values())  # two samples of 400 users
+assert all(
+    abs(mean) < 2 * np.sqrt(2) * se for mean, se in bias.values()
+)  # two samples of 400 users
 
 
 def above(values, errors=3):
@@ -409,8 +458,14 @@ for name in ("Mult-VAE", "blend"):
     assert abs(said_true[name].mean()) < 2 * np.sqrt(2) * standard_error(said_true[name])
     assert above(actual[name] - drawn_hits[name])  # what is hidden is not what comes next
 assert not any(above(0.9 - held) for _, _, held in cover.values())
-assert all(share + 3 * se < 0.9 for share, se, _ in cover.values())  # intervals of chances hold too seldom
-assert vae.beta_ < 1 and above((sharp.sd - trained.sd).mean(1)) and above((plain.sd - sharp.sd).mean(1))
+assert all(
+    share + 3 * se < 0.9 for share, se, _ in cover.values()
+)  # intervals of chances hold too seldom
+assert (
+    vae.beta_ < 1
+    and above((sharp.sd - trained.sd).mean(1))
+    and above((plain.sd - sharp.sd).mean(1))
+)
 assert away["refined, power 1"].mean() < away["encoder"].mean()
 assert narrow["encoder"].mean() < narrow["refined, power 1"].mean() < 1
 assert gap == 0 and not vae.posterior(nobody, refine_steps=200, likelihood_power=1).mean.any()
@@ -419,14 +474,22 @@ assert all(ratio[0, way] > ratio[1, way] > ratio[5, way] > ratio[20, way] for wa
 assert all(above(0.9 - covered[count, "encoder"]) for count in (0, 1, 5, 20))
 for count in (1, 5, 20):
     refined, wide_way = (count, "refined"), (count, "refined, power 1")
-    assert above(mass[count, "encoder"] - mass[refined])  # training's power: worse lists, and intervals but for one item
+    assert above(
+        mass[count, "encoder"] - mass[refined]
+    )  # training's power: worse lists, and intervals but for one item
     assert above((covered[refined] - covered[count, "encoder"]) * (1 if count == 1 else -1))
-    assert ratio[wide_way] > 2 * ratio[count, "encoder"] and above(covered[wide_way] - covered[count, "encoder"])
+    assert ratio[wide_way] > 2 * ratio[count, "encoder"] and above(
+        covered[wide_way] - covered[count, "encoder"]
+    )
     assert above(mass[wide_way] - mass[refined])
     assert covered[wide_way].mean() > 0.85
 at_start = {other: cold[0].paired("Mult-VAE", other) for other in ("EASE", "popularity")}
 assert at_start["popularity"]["difference"] < -2 * at_start["popularity"]["se"]
-ahead = [cold[count].paired("Mult-VAE", other) for count in (1, 5, 20) for other in ("EASE", "popularity")]
+ahead = [
+    cold[count].paired("Mult-VAE", other)
+    for count in (1, 5, 20)
+    for other in ("EASE", "popularity")
+]
 assert all(said["difference"] > 2 * said["se"] for said in ahead)
 assert explored[0, "mean"][0] == 20 < explored[0, "thompson"][0]
 assert all(above(loss) for loss in cost.values()) and cost[20].mean() < cost[0].mean()

@@ -24,7 +24,9 @@ def in_a_line(certificate: dict[str, Any], measurable: bool) -> str:
         gap = f"gap to the exact predictive {np.mean(gaps):.3f} nats"
     elif engine:
         of = f"{engine['num_tasks']} data sets of {engine['num_rows']} rows"
-        gap = f"gap to {engine['name']} {engine['gap'][0]:.3f} +- {engine['gap'][1]:.3f} nats ({of})"
+        gap = (
+            f"gap to {engine['name']} {engine['gap'][0]:.3f} +- {engine['gap'][1]:.3f} nats ({of})"
+        )
     return gap if p is None else f"{gap}, calibration p = {p:.2g}"
 
 
@@ -42,11 +44,18 @@ def doubts(certificate: dict[str, Any]) -> list[str]:
     if not gaps and "engine" in certificate:
         gaps = [certificate["engine"]["gap"]]
     if gaps:
-        gap, error = np.mean([gap for gap, _ in gaps]), np.sqrt(np.mean([error**2 for _, error in gaps]) / len(gaps))
+        gap, error = (
+            np.mean([gap for gap, _ in gaps]),
+            np.sqrt(np.mean([error**2 for _, error in gaps]) / len(gaps)),
+        )
         if not gap - 2 * error <= DOUBTFUL_GAP:
-            found.append(f"On data of its own prior it loses {gap:.2g} nats a prediction; train it for longer.")
+            found.append(
+                f"On data of its own prior it loses {gap:.2g} nats a prediction; train it for longer."
+            )
     if p is not None and not p >= DOUBTFUL_P:
-        found.append(f"Its probabilities are not calibrated on data of its own prior (p = {p:.2g}).")
+        found.append(
+            f"Its probabilities are not calibrated on data of its own prior (p = {p:.2g})."
+        )
     return found
 
 
@@ -62,4 +71,8 @@ def table(certificate: dict[str, Any]) -> str:
         | {"calibration error": row.get("calibration_error")}
         for row in certificate["rows"]
     ]
-    return pd.DataFrame(rows).dropna(axis=1, how="all").to_string(index=False, float_format="{:.3f}".format)
+    return (
+        pd.DataFrame(rows)
+        .dropna(axis=1, how="all")
+        .to_string(index=False, float_format="{:.3f}".format)
+    )

@@ -33,7 +33,9 @@ SURPRISING = 0.02  # p-values up to it are a warning
 FEWEST = 99  # samples that can give such a p-value
 
 
-def compared(pfn: Any, engine: AbstractEngine, num_tasks: int, num_rows: int, progress: Any) -> dict[str, Any]:
+def compared(
+    pfn: Any, engine: AbstractEngine, num_tasks: int, num_rows: int, progress: Any
+) -> dict[str, Any]:
     """The gap of a PFN to an engine on data sets of its prior, and CPU seconds of both; see `PFN.certify`."""
     batch, queries = data_sets(pfn, num_tasks, num_rows), pfn.tasks.num_queries
     jax.block_until_ready(scored(pfn.network, batch, queries, pfn.grids.target))  # compiles
@@ -48,7 +50,16 @@ def compared(pfn: Any, engine: AbstractEngine, num_tasks: int, num_rows: int, pr
         for X, y in zip(np.asarray(batch.X, np.float64), np.asarray(batch.y), strict=True):
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                theirs.append(predicted(in_model_units(pfn.model), engine, X[:, (X != 0).any(0)], y, num_rows, queries))
+                theirs.append(
+                    predicted(
+                        in_model_units(pfn.model),
+                        engine,
+                        X[:, (X != 0).any(0)],
+                        y,
+                        num_rows,
+                        queries,
+                    )
+                )
             warned += bool(caught)
             shown.advance(1, gap=f"{np.mean(theirs - ours[: len(theirs)]):.3f}")
     finally:
@@ -68,16 +79,22 @@ def compared(pfn: Any, engine: AbstractEngine, num_tasks: int, num_rows: int, pr
 def data_sets(pfn: Any, num_tasks: int, num_rows: int) -> Batch:
     """Data sets of the prior; of classes those whose first rows have all, as other engines must have seen each."""
     classes = pfn.network.shape.num_classes
-    batch = simulated(pfn.tasks, tagged(jax.random.key(num_tasks), "certify"), num_tasks * (8 if classes else 1))
+    batch = simulated(
+        pfn.tasks, tagged(jax.random.key(num_tasks), "certify"), num_tasks * (8 if classes else 1)
+    )
     context = np.asarray(batch.y)[:, :num_rows]
     seen = [not classes or len(np.unique(y)) == classes for y in context]
     if not any(seen):
-        raise ModelError(f"No data set of the prior has all {classes} classes in {num_rows} rows: certify with more rows.")
+        raise ModelError(
+            f"No data set of the prior has all {classes} classes in {num_rows} rows: certify with more rows."
+        )
     batch = jax.tree.map(lambda part: part[np.flatnonzero(seen)[:num_tasks]], batch)
     return batch._replace(num_rows=jnp.full(len(batch.y), num_rows, jnp.int32))
 
 
-def predicted(model: Any, engine: AbstractEngine, X: np.ndarray, y: np.ndarray, num_rows: int, queries: int) -> float:
+def predicted(
+    model: Any, engine: AbstractEngine, X: np.ndarray, y: np.ndarray, num_rows: int, queries: int
+) -> float:
     """Mean log predictive density of the last rows given the first ones."""
     frame = model.frame(X[:num_rows], y=y[:num_rows])
     problem = model.problem(frame, X[:num_rows], y=y[:num_rows])
@@ -148,10 +165,14 @@ def ood(posterior: Posterior, num_samples: int) -> Surprise:
     from bayesdl.amortized.pfn import PFN, inputs_and_targets
 
     if num_samples < FEWEST:
-        raise ValueError(f"ood(num_samples={num_samples}): expected at least {FEWEST}, for a p-value that can be small.")
+        raise ValueError(
+            f"ood(num_samples={num_samples}): expected at least {FEWEST}, for a p-value that can be small."
+        )
     pfn: Any = posterior.engine
     if not isinstance(pfn, PFN):
-        raise UnsupportedError(f"ood needs a fit by a PFN, got one by {type(pfn).__name__}: use post.check_predictive().")
+        raise UnsupportedError(
+            f"ood needs a fit by a PFN, got one by {type(pfn).__name__}: use post.check_predictive()."
+        )
     X, y = inputs_and_targets(posterior.problem)
     padded = np.asarray(pfn.read(X, y).X)[: len(X)]
     key = tagged(jax.random.key(posterior.seed), "ood")
@@ -160,15 +181,23 @@ def ood(posterior: Posterior, num_samples: int) -> Surprise:
         drawn = np.asarray(targets_at(pfn.tasks, jax.random.split(key, num_samples), wide))
     if pfn.grids.target is None:  # fit refuses data of one class
         drawn = drawn[[len(np.unique(one)) > 1 for one in drawn]]
-    targets = np.stack([y, *(as_fitted(pfn.model, one) for one in drawn)]).astype(np.float32 if pfn.grids.target else np.int32)
+    targets = np.stack([y, *(as_fitted(pfn.model, one) for one in drawn)]).astype(
+        np.float32 if pfn.grids.target else np.int32
+    )
     keys = jax.random.split(tagged(key, "orders"), len(targets))
     outputs = pfn.network.shape.num_outputs
-    lengths = code_lengths(pfn.network, pfn.grids.target, jnp.asarray(padded), jnp.asarray(targets), keys, outputs)
+    lengths = code_lengths(
+        pfn.network, pfn.grids.target, jnp.asarray(padded), jnp.asarray(targets), keys, outputs
+    )
     observed, simulated = float(lengths[0]), np.asarray(lengths[1:], float)
     more, fewer = np.sum(simulated >= observed), np.sum(simulated <= observed)
-    found = Surprise(min(1.0, 2 * (1 + min(more, fewer)) / (1 + len(simulated))), observed, simulated)
+    found = Surprise(
+        min(1.0, 2 * (1 + min(more, fewer)) / (1 + len(simulated))), observed, simulated
+    )
     if found.p <= SURPRISING:
-        warnings.warn(f"The data are {found}: predictions cannot be trusted.", TrustWarning, stacklevel=3)
+        warnings.warn(
+            f"The data are {found}: predictions cannot be trusted.", TrustWarning, stacklevel=3
+        )
     return found
 
 

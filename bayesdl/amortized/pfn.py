@@ -147,7 +147,11 @@ class PFN(AbstractEngine):
             ModelError: for a model that cannot be drawn from before data are known, or settings that make no sense.
             CheckpointError: where the checkpoint is of another training or cannot be written.
         """
-        given = {name: value for name, value in locals().items() if name not in ("cls", "model", "start", "progress")}
+        given = {
+            name: value
+            for name, value in locals().items()
+            if name not in ("cls", "model", "start", "progress")
+        }
         shown = as_progress(progress)
         given["latents"] = (latents,) if isinstance(latents, str) else latents
         plan = Plan.of(as_model(model), given)
@@ -173,13 +177,19 @@ class PFN(AbstractEngine):
 
     def supports(self, problem: Problem) -> str | None:
         program = bare(problem.program)
-        observes_y = isinstance(program, TableProgram) or problem.observed == (TARGET,)  # that of a table does without a look
+        observes_y = isinstance(program, TableProgram) or problem.observed == (
+            TARGET,
+        )  # that of a table does without a look
         if not same_program(program, self.tasks.program) or not observes_y:
             classes, most = getattr(program, "num_targets", 0), self.network.shape.num_classes
             if most and isinstance(program, TableProgram) and program.model == self.model:
                 return f"the data have {classes} classes, and it was trained for {most}"
             return "it was trained on another model, or another prior of it; fit pfn.model, or train one with bdl.PFN.train"
-        first, *others = (name for name, value in arguments(problem).items() if value is not None and name != TARGET)
+        first, *others = (
+            name
+            for name, value in arguments(problem).items()
+            if value is not None and name != TARGET
+        )
         if others:
             return f"it was trained on functions of {first} and y alone, and argument '{others[0]}' is given"
         X, _ = inputs_and_targets(problem)
@@ -192,15 +202,27 @@ class PFN(AbstractEngine):
             return f"X has {len(X)} rows, and more than {LARGEST} times the {most} that it was trained for are refused"
         return None
 
-    def infer(self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()) -> Predictor:
+    def infer(
+        self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()
+    ) -> Predictor:
         X, y = inputs_and_targets(problem)
         outside = self.concerns(X, y)
         for concern in outside:
-            warnings.warn(f"The data are outside what this PFN was trained for: {concern}.", stacklevel=4)
+            warnings.warn(
+                f"The data are outside what this PFN was trained for: {concern}.", stacklevel=4
+            )
         context = self.read(X, y)
         cache = condition(self.network, context)
         columns = self.tasks.num_inputs[1] - X.shape[1]
-        law = Answer(self.network, context, cache, self.grids.target, columns, self.outputs(problem), self.tasks.max_rows)
+        law = Answer(
+            self.network,
+            context,
+            cache,
+            self.grids.target,
+            columns,
+            self.outputs(problem),
+            self.tasks.max_rows,
+        )
         latents: dict[str, AbstractLaw] = {}
         if self.grids.latents is not None:
             of_site = functools.partial(LatentAnswer, self.network, cache, self.grids.latents)
@@ -212,7 +234,12 @@ class PFN(AbstractEngine):
             "network": self.hash,
         }
         return Predictor(
-            {}, law, info, covary=True, outside=functools.partial(self.new_inputs_outside, X.shape[1]), latents=latents
+            {},
+            law,
+            info,
+            covary=True,
+            outside=functools.partial(self.new_inputs_outside, X.shape[1]),
+            latents=latents,
         )
 
     def read(self, X: np.ndarray, y: np.ndarray) -> Context:
@@ -226,12 +253,18 @@ class PFN(AbstractEngine):
 
     def outputs(self, problem: Problem) -> int:
         """Of the network that count: all bars, or the classes of these data."""
-        return self.network.shape.num_outputs if self.grids.target else bare(problem.program).num_targets
+        return (
+            self.network.shape.num_outputs
+            if self.grids.target
+            else bare(problem.program).num_targets
+        )
 
     def restore(self, problem: Problem, arrays: dict, info: dict) -> AbstractResult:
         reason = self.supports(problem)
         if reason or info["network"] != self.hash:
-            raise ProblemError(f"It was fitted with another PFN than the one given{f': {reason}' if reason else ''}.")
+            raise ProblemError(
+                f"It was fitted with another PFN than the one given{f': {reason}' if reason else ''}."
+            )
         return self.infer(problem, key=jax.random.key(0))
 
     def concerns(self, X: np.ndarray, y: np.ndarray) -> list[str]:
@@ -243,7 +276,9 @@ class PFN(AbstractEngine):
         if self.grids.target and len(y):
             left, right = self.target_range
             if y.min() < left or y.max() > right:
-                found.append(f"targets from {y.min():.3g} to {y.max():.3g}, trained for {left:.3g} to {right:.3g}")
+                found.append(
+                    f"targets from {y.min():.3g} to {y.max():.3g}, trained for {left:.3g} to {right:.3g}"
+                )
         return found
 
     @property
@@ -263,9 +298,13 @@ class PFN(AbstractEngine):
         """
         X = np.asarray((*args, *named.values())[0])
         if X.ndim != 2 or X.shape[1] != columns:
-            raise DataError(f"New X has shape {X.shape}, expected (rows, {columns}) as in the data fitted.")
+            raise DataError(
+                f"New X has shape {X.shape}, expected (rows, {columns}) as in the data fitted."
+            )
         if not np.isfinite(X).all():
-            raise DataError("New X has values that are not finite: PFN expects numbers only; leave such rows out.")
+            raise DataError(
+                "New X has values that are not finite: PFN expects numbers only; leave such rows out."
+            )
         return self.inputs_outside(X)
 
     def inputs_outside(self, X: np.ndarray) -> list[str]:
@@ -279,9 +318,12 @@ class PFN(AbstractEngine):
     def hash(self) -> str:
         """Of the network's weights and sizes, and the bars; the order of fields does not matter."""
         parts = sorted(
-            (jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path((self.network, self.grids))
+            (jax.tree_util.keystr(path), leaf)
+            for path, leaf in jax.tree_util.tree_leaves_with_path((self.network, self.grids))
         )
-        sizes = np.frombuffer(json.dumps(dataclasses.asdict(self.network.shape), sort_keys=True).encode(), np.uint8)
+        sizes = np.frombuffer(
+            json.dumps(dataclasses.asdict(self.network.shape), sort_keys=True).encode(), np.uint8
+        )
         return hash_arrays([sizes, *(np.asarray(leaf) for _, leaf in parts)])
 
     @property
@@ -294,7 +336,13 @@ class PFN(AbstractEngine):
         """Whether no other engine can answer for the model, as which kind of function it is is unknown too."""
         return isinstance(self.model, RandomBNN | PriorMixture)
 
-    def certify(self, engine: AbstractEngine, num_tasks: int = 32, num_rows: int | None = None, progress: Any = True) -> PFN:
+    def certify(
+        self,
+        engine: AbstractEngine,
+        num_tasks: int = 32,
+        num_rows: int | None = None,
+        progress: Any = True,
+    ) -> PFN:
         """The same PFN with its gap to another engine in the certificate: how much worse it predicts, in nats.
 
         Args:
@@ -349,7 +397,11 @@ class PFN(AbstractEngine):
         return load(path, model)
 
     def __repr__(self) -> str:
-        name = self.model.function.__name__ if isinstance(self.model, Program) else type(self.model).__name__
+        name = (
+            self.model.function.__name__
+            if isinstance(self.model, Program)
+            else type(self.model).__name__
+        )
         return f"PFN({name}, {self.line})"
 
     def __str__(self) -> str:
@@ -359,7 +411,9 @@ class PFN(AbstractEngine):
 
 def arguments(problem: Problem) -> dict[str, Any]:
     """The arguments of a problem's program by name."""
-    return dict(inspect.signature(bare(problem.program)).bind(*problem.args, **problem.kwargs).arguments)
+    return dict(
+        inspect.signature(bare(problem.program)).bind(*problem.args, **problem.kwargs).arguments
+    )
 
 
 def inputs_and_targets(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
@@ -371,7 +425,11 @@ def inputs_and_targets(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
     given = arguments(problem)
     X, y = np.asarray(next(iter(given.values()))), np.asarray(given.get(TARGET))
     if X.ndim != 2 or y.shape != (len(X),):
-        raise DataError(f"X and y have shapes {X.shape} and {y.shape}: PFN expects (rows, columns) and (rows,).")
+        raise DataError(
+            f"X and y have shapes {X.shape} and {y.shape}: PFN expects (rows, columns) and (rows,)."
+        )
     if not (np.isfinite(X).all() and np.isfinite(y).all()):
-        raise DataError("X or y has values that are not finite: PFN expects numbers only; leave such rows out.")
+        raise DataError(
+            "X or y has values that are not finite: PFN expects numbers only; leave such rows out."
+        )
     return X, y

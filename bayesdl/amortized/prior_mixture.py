@@ -41,16 +41,27 @@ class PriorMixture(AbstractTableModel):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "models", tuple(self.models))
-        if not self.models or not all(isinstance(model, AbstractTableModel) for model in self.models):
-            raise ModelError(f"PriorMixture(models={self.models}): expected table models, e.g. (bdl.GP(), bdl.BNN()).")
+        if not self.models or not all(
+            isinstance(model, AbstractTableModel) for model in self.models
+        ):
+            raise ModelError(
+                f"PriorMixture(models={self.models}): expected table models, e.g. (bdl.GP(), bdl.BNN())."
+            )
         weights = tuple(map(float, self.weights)) or (1 / len(self.models),) * len(self.models)
         if len(weights) != len(self.models) or min(weights) <= 0 or abs(sum(weights) - 1) > 1e-6:
-            raise ModelError(f"PriorMixture(weights={self.weights}): expected {len(self.models)} positive numbers of sum 1.")
+            raise ModelError(
+                f"PriorMixture(weights={self.weights}): expected {len(self.models)} positive numbers of sum 1."
+            )
         object.__setattr__(self, "weights", weights)
         for what in ("standardize", "likelihood kind"):
-            found = {model.standardize if what == "standardize" else model.likelihood.kind for model in self.models}
+            found = {
+                model.standardize if what == "standardize" else model.likelihood.kind
+                for model in self.models
+            }
             if len(found) > 1:
-                raise ModelError(f"The models of a mixture must agree in {what}, got {sorted(map(str, found))}.")
+                raise ModelError(
+                    f"The models of a mixture must agree in {what}, got {sorted(map(str, found))}."
+                )
 
     @property
     def likelihood(self) -> AbstractLikelihood:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -86,8 +97,14 @@ class PriorMixture(AbstractTableModel):
 
     def law_of_model(self, k: int, X: Any, num_targets: int) -> Any:
         """The law of y under one model, its other sites being drawn."""
-        blank = jnp.zeros(X.shape[0], jnp.int32 if self.likelihood.kind == "class" else X.dtype)  # so that y is not drawn
-        with handlers.scope(prefix=str(k), divider="."), handlers.block(hide=["y"]), handlers.trace() as trace:
+        blank = jnp.zeros(
+            X.shape[0], jnp.int32 if self.likelihood.kind == "class" else X.dtype
+        )  # so that y is not drawn
+        with (
+            handlers.scope(prefix=str(k), divider="."),
+            handlers.block(hide=["y"]),
+            handlers.trace() as trace,
+        ):
             self.models[k].program(X, blank, num_targets=num_targets)
         law = trace["y"]["fn"]
         return law if law.event_shape else law.to_event(1)

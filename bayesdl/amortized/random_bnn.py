@@ -66,18 +66,26 @@ class RandomBNN(AbstractTableModel):
     standardize: bool = True
 
     def __post_init__(self) -> None:
-        for name, least, bound in (("depth", 0, math.inf), ("width", 1, math.inf), ("sparsity", 0.0, 1.0)):
+        for name, least, bound in (
+            ("depth", 0, math.inf),
+            ("width", 1, math.inf),
+            ("sparsity", 0.0, 1.0),
+        ):
             low, high = span = tuple(getattr(self, name))
             object.__setattr__(self, name, span)
             if not least <= low <= high < bound:
-                raise ValueError(f"RandomBNN({name}={span}): expected (least, largest) from {least} on, below {bound}.")
+                raise ValueError(
+                    f"RandomBNN({name}={span}): expected (least, largest) from {least} on, below {bound}."
+                )
         unknown = set(self.activations) - set(ACTIVATIONS)
         if unknown or not self.activations:
             raise ValueError(
                 f"RandomBNN(activations={self.activations}): expected some of {', '.join(map(repr, ACTIVATIONS))}."
             )
         if not isinstance(self.likelihood, AbstractLikelihood):
-            raise ValueError(f"RandomBNN(likelihood={self.likelihood!r}): expected an object, e.g. bdl.Normal().")
+            raise ValueError(
+                f"RandomBNN(likelihood={self.likelihood!r}): expected an object, e.g. bdl.Normal()."
+            )
 
     def structure(self, frame: TableFrame) -> None:
         return None
@@ -109,18 +117,35 @@ class RandomBNN(AbstractTableModel):
         f = x @ normal("linear.weight", X.shape[-1], num_outputs) / jnp.sqrt(num_used)
         if self.depth[1]:
             h, width = self.hidden(x, num_used, depth)
-            f = jnp.where(depth > 0, h @ normal("output.weight", self.width[1], num_outputs) / jnp.sqrt(width), f)
-        return f + (BIAS if self.likelihood.kind == "class" else 1.0) * biases("output.bias", num_outputs)
+            f = jnp.where(
+                depth > 0,
+                h @ normal("output.weight", self.width[1], num_outputs) / jnp.sqrt(width),
+                f,
+            )
+        return f + (BIAS if self.likelihood.kind == "class" else 1.0) * biases(
+            "output.bias", num_outputs
+        )
 
     def hidden(self, x: Any, fan_in: Any, depth: Any) -> tuple[Any, Any]:
         """Units of the last of `depth` hidden layers, shape (rows, largest width), and how many there are."""
         width = numpyro.sample("width", dist.DiscreteUniform(*self.width))
-        activation = numpyro.sample("activation", dist.DiscreteUniform(0, len(self.activations) - 1))
-        sparsity = drawn("sparsity", dist.Uniform(*self.sparsity) if self.sparsity[0] < self.sparsity[1] else self.sparsity[0])
+        activation = numpyro.sample(
+            "activation", dist.DiscreteUniform(0, len(self.activations) - 1)
+        )
+        sparsity = drawn(
+            "sparsity",
+            dist.Uniform(*self.sparsity)
+            if self.sparsity[0] < self.sparsity[1]
+            else self.sparsity[0],
+        )
         gain, most, h = drawn("gain", self.gain), self.width[1], x
         for layer in range(self.depth[1]):
-            weight = normal(f"layer{layer}.weight", h.shape[-1], most) * jnp.sqrt(1 / (fan_in * (1 - sparsity)))
-            kept = numpyro.sample(f"layer{layer}.kept", dist.Bernoulli(1 - sparsity).expand(weight.shape).to_event(2))
+            weight = normal(f"layer{layer}.weight", h.shape[-1], most) * jnp.sqrt(
+                1 / (fan_in * (1 - sparsity))
+            )
+            kept = numpyro.sample(
+                f"layer{layer}.kept", dist.Bernoulli(1 - sparsity).expand(weight.shape).to_event(2)
+            )
             z = gain * h @ (weight * kept) + biases(f"layer{layer}.bias", most)
             new = jnp.stack([NUMPYRO.activations[name](z) for name in self.activations])[activation]
             new = jnp.where((jnp.arange(most) < width)[None, :], new, 0.0)
@@ -150,4 +175,6 @@ def normal(name: str, rows: int, columns: int) -> Any:
 
 def biases(name: str, size: int) -> Any:
     """A row of standard normal biases, shape (1, size)."""
-    return jnp.asarray(numpyro.sample(name, dist.Normal(0.0, 1.0).expand((size,)).to_event(1)))[None, :]
+    return jnp.asarray(numpyro.sample(name, dist.Normal(0.0, 1.0).expand((size,)).to_event(1)))[
+        None, :
+    ]

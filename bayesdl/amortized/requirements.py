@@ -51,18 +51,28 @@ def program_of(spec: AbstractModel, num_classes: int) -> tuple[Any, int]:
     if isinstance(spec, AbstractTableModel):
         likelihood: AbstractLikelihood = spec.likelihood
         if likelihood.kind == "count":
-            raise ModelError(f"PFN predicts real numbers and classes, got {likelihood}: use bdl.NUTS() or bdl.VI() for counts.")
+            raise ModelError(
+                f"PFN predicts real numbers and classes, got {likelihood}: use bdl.NUTS() or bdl.VI() for counts."
+            )
         fixed = likelihood.in_units((2.0,)) != likelihood
         if fixed and spec.standardize:
             raise ModelError(
                 f"{likelihood} fixes a scale in the units of y, which are not known before the data: learn it (bdl.Normal()), "
                 "or give the model standardize=False."
             )
-        classes = 0 if likelihood.kind == "real" else 2 if isinstance(likelihood, Bernoulli) else num_classes
+        classes = (
+            0
+            if likelihood.kind == "real"
+            else 2
+            if isinstance(likelihood, Bernoulli)
+            else num_classes
+        )
         return TableProgram(spec, classes or 1), classes
     if isinstance(spec, Program):
         return spec.function, 0
-    raise ModelError(f"PFN.train takes a table model or a NumPyro function, got {type(spec).__name__}.")
+    raise ModelError(
+        f"PFN.train takes a table model or a NumPyro function, got {type(spec).__name__}."
+    )
 
 
 def draw_hash(tasks: Tasks) -> str:
@@ -77,9 +87,17 @@ def span(num_inputs: Any) -> tuple[int, int]:
     Raises:
         ModelError: for anything but one or two whole numbers.
     """
-    given: tuple[Any, ...] = num_inputs if isinstance(num_inputs, tuple) else (num_inputs, num_inputs)
-    if len(given) != 2 or not all(isinstance(number, int) for number in given) or not 1 <= given[0] <= given[1]:
-        raise ModelError(f"num_inputs={num_inputs!r}: expected a number of at least 1, or (fewest, most).")
+    given: tuple[Any, ...] = (
+        num_inputs if isinstance(num_inputs, tuple) else (num_inputs, num_inputs)
+    )
+    if (
+        len(given) != 2
+        or not all(isinstance(number, int) for number in given)
+        or not 1 <= given[0] <= given[1]
+    ):
+        raise ModelError(
+            f"num_inputs={num_inputs!r}: expected a number of at least 1, or (fewest, most)."
+        )
     return given[0], given[1]
 
 
@@ -97,24 +115,38 @@ def refuse(spec: AbstractModel, low: int, high: int, given: dict[str, Any]) -> N
         )
     for name, least in LEAST.items():
         if not isinstance(given[name], int) or given[name] < least:
-            raise ModelError(f"{name}={given[name]!r}: expected a whole number of at least {least}.")
+            raise ModelError(
+                f"{name}={given[name]!r}: expected a whole number of at least {least}."
+            )
     if given["width"] % given["heads"]:
-        raise ModelError(f"width={given['width']}, heads={given['heads']}: expected a width that the heads divide.")
+        raise ModelError(
+            f"width={given['width']}, heads={given['heads']}: expected a width that the heads divide."
+        )
     for name in ("seconds", "gap", "learning_rate"):
         if given[name] is not None and not given[name] > 0:
             raise ModelError(f"{name}={given[name]!r}: expected a positive number.")
     steps, seconds = given["steps"], given["seconds"]
-    if (steps is not None and seconds is not None) or (steps is not None and (not isinstance(steps, int) or steps < 1)):
-        raise ModelError(f"steps={steps!r}, seconds={seconds!r}: expected a whole number of steps of at least 1, or seconds.")
+    if (steps is not None and seconds is not None) or (
+        steps is not None and (not isinstance(steps, int) or steps < 1)
+    ):
+        raise ModelError(
+            f"steps={steps!r}, seconds={seconds!r}: expected a whole number of steps of at least 1, or seconds."
+        )
     inputs = given["inputs"]
     if not (inputs in INPUTS if isinstance(inputs, str) else callable(inputs)):
-        raise ModelError(f"inputs={inputs!r}: expected {', '.join(map(repr, INPUTS))} or a function (key, shape) -> X.")
+        raise ModelError(
+            f"inputs={inputs!r}: expected {', '.join(map(repr, INPUTS))} or a function (key, shape) -> X."
+        )
     if given["tokens"] not in KINDS:
         raise ModelError(f"tokens={given['tokens']!r}: expected {' or '.join(map(repr, KINDS))}.")
     if given["tokens"] == "cells" and low < high:
-        raise ModelError(f"num_inputs={(low, high)}: a network of cells is trained for one number of columns; give one number.")
+        raise ModelError(
+            f"num_inputs={(low, high)}: a network of cells is trained for one number of columns; give one number."
+        )
     if given["precision"] not in PRECISIONS:
-        raise ModelError(f"precision={given['precision']!r}: expected {' or '.join(map(repr, PRECISIONS))}.")
+        raise ModelError(
+            f"precision={given['precision']!r}: expected {' or '.join(map(repr, PRECISIONS))}."
+        )
     if given["devices"] > jax.device_count() or given["batch_size"] % given["devices"]:
         raise ModelError(
             f"devices={given['devices']}, batch_size={given['batch_size']}: JAX has {jax.device_count()} devices, and each "
@@ -131,7 +163,11 @@ def refuse_program(spec: AbstractModel, tasks: Tasks) -> None:
     rows = tasks.max_rows + tasks.num_queries
 
     def sites(key: jax.Array, X: jax.Array) -> dict:
-        return {name: site["value"] for name, site in tasks.sites(key, X).items() if site["type"] == "sample"}
+        return {
+            name: site["value"]
+            for name, site in tasks.sites(key, X).items()
+            if site["type"] == "sample"
+        }
 
     try:
         with jax.enable_x64(tasks.double):
@@ -142,29 +178,48 @@ def refuse_program(spec: AbstractModel, tasks: Tasks) -> None:
             "NumPyro function of (X, y=None) that uses JAX only and draws y where it is None."
         ) from error
     for name in tasks.latents:
-        if name not in found or found[name].shape or not jnp.issubdtype(found[name].dtype, jnp.floating) or name == TARGET:
-            numbers = sorted(k for k, v in found.items() if not v.shape and jnp.issubdtype(v.dtype, jnp.floating))
-            raise ModelError(f"latents={tasks.latents}: '{name}' is no latent site of one real number; those are {numbers}.")
+        if (
+            name not in found
+            or found[name].shape
+            or not jnp.issubdtype(found[name].dtype, jnp.floating)
+            or name == TARGET
+        ):
+            numbers = sorted(
+                k for k, v in found.items() if not v.shape and jnp.issubdtype(v.dtype, jnp.floating)
+            )
+            raise ModelError(
+                f"latents={tasks.latents}: '{name}' is no latent site of one real number; those are {numbers}."
+            )
     if TARGET not in found:
-        raise ModelError(f"{spec} has no site 'y' to predict, but {sorted(found)}: name the observed site 'y'.")
+        raise ModelError(
+            f"{spec} has no site 'y' to predict, but {sorted(found)}: name the observed site 'y'."
+        )
     if found[TARGET].shape != (rows,):
-        raise ModelError(f"Site 'y' has shape {found['y'].shape} for {rows} rows: expected one target a row, shape ({rows},).")
+        raise ModelError(
+            f"Site 'y' has shape {found['y'].shape} for {rows} rows: expected one target a row, shape ({rows},)."
+        )
     if isinstance(spec, Program) and not jnp.issubdtype(found[TARGET].dtype, jnp.floating):
-        raise ModelError(f"Site 'y' of {spec.function.__name__} is {found['y'].dtype}: expected real numbers.")
+        raise ModelError(
+            f"Site 'y' of {spec.function.__name__} is {found['y'].dtype}: expected real numbers."
+        )
 
 
 def program_hash(tasks: Tasks) -> str:
     """Of one draw of the program, its constants included: the same for the same program only."""
     X = jnp.zeros((2, tasks.num_inputs[1]))
     with jax.enable_x64(tasks.double):
-        return hash_of(jax.make_jaxpr(lambda key: tasks.sites(key, X)[TARGET]["value"])(jax.random.key(0)))
+        return hash_of(
+            jax.make_jaxpr(lambda key: tasks.sites(key, X)[TARGET]["value"])(jax.random.key(0))
+        )
 
 
 def exact_of(spec: AbstractModel, num_inputs: int) -> Any:
     """The exact log predictive density where there is one: of a Gaussian process with fixed hyperparameters."""
     if not isinstance(spec, GP) or hyperparameters(spec, num_inputs):
         return None
-    structure = spec.structure(spec.frame(np.arange(2.0)[:, None] + np.arange(num_inputs), np.arange(2.0)))
+    structure = spec.structure(
+        spec.frame(np.arange(2.0)[:, None] + np.arange(num_inputs), np.arange(2.0))
+    )
     return lambda X, y, X_new, y_new: condition(structure, {}, X, y, X_new).law.log_prob(y_new)
 
 
@@ -181,9 +236,13 @@ def same_program(one: Any, other: Any) -> bool:
         return True
     if not (isinstance(one, TableProgram) and isinstance(other, TableProgram)):
         return False
-    fits = one.num_targets == other.num_targets or (other.model.fewer_classes and one.num_targets < other.num_targets)
+    fits = one.num_targets == other.num_targets or (
+        other.model.fewer_classes and one.num_targets < other.num_targets
+    )
     data = model_data(one.model)
-    return fits and data == model_data(other.model) and "code" not in data  # of code only the name is in the data
+    return (
+        fits and data == model_data(other.model) and "code" not in data
+    )  # of code only the name is in the data
 
 
 def hyperparameters(spec: GP, num_inputs: int) -> dict[str, Any]:
@@ -192,7 +251,11 @@ def hyperparameters(spec: GP, num_inputs: int) -> dict[str, Any]:
         sites = Tasks(TableProgram(spec, 1), (num_inputs, num_inputs), 1, 1).sites(
             jax.random.key(0), jnp.zeros((2, num_inputs))
         )
-    return {name: site["fn"] for name, site in sites.items() if site["type"] == "sample" and name != TARGET}
+    return {
+        name: site["fn"]
+        for name, site in sites.items()
+        if site["type"] == "sample" and name != TARGET
+    }
 
 
 def same_at(spec: GP, low: int, high: int) -> bool:
@@ -204,4 +267,6 @@ def same_at(spec: GP, low: int, high: int) -> bool:
     def moments(law: Any) -> list:
         return [np.unique(np.asarray(part)).tolist() for part in (law.mean, law.variance)]
 
-    return few.keys() == many.keys() and all(moments(few[name]) == moments(many[name]) for name in few)
+    return few.keys() == many.keys() and all(
+        moments(few[name]) == moments(many[name]) for name in few
+    )

@@ -21,7 +21,17 @@ from inference.amortized.tasks import Tasks
 from inference.distributions.bars import Grid, Grids
 
 KIND = "bayesdl-pfn"
-KEYS = ("schema", "model", "program", "weights", "shape", "tasks", "facts", "certificate", "versions")
+KEYS = (
+    "schema",
+    "model",
+    "program",
+    "weights",
+    "shape",
+    "tasks",
+    "facts",
+    "certificate",
+    "versions",
+)
 
 
 def save(pfn: PFN, path: str | Path) -> Path:
@@ -40,7 +50,14 @@ def save(pfn: PFN, path: str | Path) -> Path:
     }
     arrays = {f"network/{name}": np.asarray(leaf) for name, leaf in named(pfn.network)}
     for name, grid in pfn.grids._asdict().items():
-        arrays |= {} if grid is None else {f"{name}/edges": np.asarray(grid.edges), f"{name}/scales": np.asarray(grid.scales)}
+        arrays |= (
+            {}
+            if grid is None
+            else {
+                f"{name}/edges": np.asarray(grid.edges),
+                f"{name}/scales": np.asarray(grid.scales),
+            }
+        )
     return write(Path(path), manifest, arrays, {})
 
 
@@ -55,16 +72,28 @@ def load(path: str | Path, model: Any = None) -> PFN:
     tasks |= {name: tuple(tasks[name]) for name in ("num_inputs", "latents")}
     program, _ = program_of(spec, shape.num_classes)
     if "network/0" in arrays:
-        raise BundleError(f"{path} was saved by an earlier version, which named its arrays otherwise: train it again.")
+        raise BundleError(
+            f"{path} was saved by an earlier version, which named its arrays otherwise: train it again."
+        )
     network = weights(shape, arrays, path)
     grids = Grids(*(grid(arrays, name) for name in Grids._fields))
     tasks = Tasks(program, **tasks)
-    same_libraries = all(version(name) == manifest["versions"].get(name) for name in ("jax", "numpyro"))  # they change the hash
-    if "code" in manifest["model"] and same_libraries and program_hash_or_none(tasks) != manifest["program"]:
-        raise BundleError(f"{path} holds a network that was trained on another program: give {spec} as it was in training.")
+    same_libraries = all(
+        version(name) == manifest["versions"].get(name) for name in ("jax", "numpyro")
+    )  # they change the hash
+    if (
+        "code" in manifest["model"]
+        and same_libraries
+        and program_hash_or_none(tasks) != manifest["program"]
+    ):
+        raise BundleError(
+            f"{path} holds a network that was trained on another program: give {spec} as it was in training."
+        )
     pfn = PFN(spec, tasks, network, grids, manifest["facts"], manifest["certificate"])
     if pfn.hash != manifest["weights"]:
-        raise BundleError(f"{path} holds other weights than those its certificate is of: it was changed after it was saved.")
+        raise BundleError(
+            f"{path} holds other weights than those its certificate is of: it was changed after it was saved."
+        )
     return pfn
 
 

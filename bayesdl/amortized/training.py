@@ -12,7 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesdl.amortized.requirements import draw_hash, exact_of, program_of, refuse, refuse_program, same_program, span
+from bayesdl.amortized.requirements import (
+    draw_hash,
+    exact_of,
+    program_of,
+    refuse,
+    refuse_program,
+    same_program,
+    span,
+)
 from bayesdl.data.validation import ModelError
 from bayesdl.model.base import AbstractModel
 from inference.amortized.certificate import AT_ONCE, LEVELS, checked, dependence, latents_checked
@@ -57,13 +65,32 @@ class Plan:
         sizes = given["max_rows"], given["num_queries"], given["inputs"]
         tasks = Tasks(program, (low, high), *sizes, spec.double_precision, latents)
         refuse_program(spec, tasks)
-        network = {name: given[name] for name in ("width", "layers", "heads", "hidden", "frequencies", "tokens")}
+        network = {
+            name: given[name]
+            for name in ("width", "layers", "heads", "hidden", "frequencies", "tokens")
+        }
         outputs = {"num_outputs": classes or bars, "num_classes": classes}
         if given["normalize"] and classes:
-            raise ModelError("normalize=True is for targets that are numbers, and these are classes; leave it out.")
-        unit = (0.0, 1.0) if given["normalize"] else None  # what they are of this prior is measured before training
-        shape = Shape(high, **outputs, **network, num_latents=len(latents), latent_bars=bars if latents else 0, unit=unit)
-        schedule = Schedule(**{name: given[name] for name in ("batch_size", "learning_rate", "precision", "devices")})
+            raise ModelError(
+                "normalize=True is for targets that are numbers, and these are classes; leave it out."
+            )
+        unit = (
+            (0.0, 1.0) if given["normalize"] else None
+        )  # what they are of this prior is measured before training
+        shape = Shape(
+            high,
+            **outputs,
+            **network,
+            num_latents=len(latents),
+            latent_bars=bars if latents else 0,
+            unit=unit,
+        )
+        schedule = Schedule(
+            **{
+                name: given[name]
+                for name in ("batch_size", "learning_rate", "precision", "devices")
+            }
+        )
         steps = STEPS if given["steps"] is None and given["seconds"] is None else given["steps"]
         return cls(spec, tasks, shape, schedule, Budget(steps, given["seconds"]), given["seed"])
 
@@ -84,18 +111,27 @@ class Plan:
         }
 
 
-def trained(plan: Plan, start: Any, gap: float | None, checkpoint: Any, shown: AbstractProgress) -> tuple:
+def trained(
+    plan: Plan, start: Any, gap: float | None, checkpoint: Any, shown: AbstractProgress
+) -> tuple:
     """The network, its grids, facts of training and certificate."""
     tasks, exact = plan.tasks, exact_of(plan.spec, plan.tasks.num_inputs[1])
     first = begun(start, plan.shape, tasks)
-    shape, grids = measured(tasks, plan.shape, plan.key("edges")) if start is None else (start.network.shape, start.grids)
+    shape, grids = (
+        measured(tasks, plan.shape, plan.key("edges"))
+        if start is None
+        else (start.network.shape, start.grids)
+    )
     enough = None if gap is None else enough_of(gap, tasks, grids, exact, plan.key("gap"))
     budget = dataclasses.replace(plan.budget, enough=enough)
     saved = None if checkpoint is None else Saved(Path(checkpoint), plan.identity(start, gap))
-    found = train(tasks, shape, grids, plan.schedule, budget, plan.key("training"), shown, first, saved)
+    found = train(
+        tasks, shape, grids, plan.schedule, budget, plan.key("training"), shown, first, saved
+    )
     facts = {
         "steps": found.steps,
-        "data_sets": found.steps * plan.schedule.batch_size + (0 if start is None else start.facts["data_sets"]),
+        "data_sets": found.steps * plan.schedule.batch_size
+        + (0 if start is None else start.facts["data_sets"]),
         "skipped_steps": found.skipped,
         "loss": float(found.losses[-1]),
         "losses": [round(float(loss), 5) for loss in found.losses],
@@ -103,7 +139,12 @@ def trained(plan: Plan, start: Any, gap: float | None, checkpoint: Any, shown: A
         "cpu_seconds": found.seconds[1],
         "device": jax.devices()[0].device_kind,
     }
-    return found.network, grids, facts, certified(exact, tasks, found.network, grids, plan.key("certificate"))
+    return (
+        found.network,
+        grids,
+        facts,
+        certified(exact, tasks, found.network, grids, plan.key("certificate")),
+    )
 
 
 def enough_of(
@@ -135,21 +176,32 @@ def measured(tasks: Tasks, shape: Shape, key: jax.Array) -> tuple[Shape, Grids]:
     """
     if shape.num_classes and not shape.num_latents:
         return shape, Grids(None)
-    drawn = [simulated(tasks, tagged(key, f"part {part}"), CHECKED) for part in range(TARGETS // CHECKED)]
+    drawn = [
+        simulated(tasks, tagged(key, f"part {part}"), CHECKED) for part in range(TARGETS // CHECKED)
+    ]
     _, y, rows, latents = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
     for what, values in (("targets", y), ("latent sites", latents)):
         if not np.isfinite(values).all():
             share = np.mean(~np.isfinite(values))
-            raise ModelError(f"The model's prior draws {what} that are not finite ({share:.2%} of them).")
+            raise ModelError(
+                f"The model's prior draws {what} that are not finite ({share:.2%} of them)."
+            )
     if shape.unit is not None:
-        low, middle, high = np.quantile(y, [0.25, 0.5, 0.75])  # a prior's targets may lack a variance
+        low, middle, high = np.quantile(
+            y, [0.25, 0.5, 0.75]
+        )  # a prior's targets may lack a variance
         unit = float(middle), float(high - low) / 1.349  # of normal targets the standard deviation
         if not unit[1] > 0:
             raise ModelError(
                 f"normalize=True: half of the prior's targets are {unit[0]:g}, so they have no scale; leave it out."
             )
-        shape, units = dataclasses.replace(shape, unit=unit), np.asarray(units_of(jnp.asarray(y), jnp.asarray(rows), unit))
-        y = ((y - units[:, :1]) / units[:, 1:])[np.arange(y.shape[1])[None, :] >= rows[:, None]]  # those not in the context
+        shape, units = (
+            dataclasses.replace(shape, unit=unit),
+            np.asarray(units_of(jnp.asarray(y), jnp.asarray(rows), unit)),
+        )
+        y = ((y - units[:, :1]) / units[:, 1:])[
+            np.arange(y.shape[1])[None, :] >= rows[:, None]
+        ]  # those not in the context
     target = None if shape.num_classes else single(fitted_grid(y, shape.num_outputs))
     if not shape.num_latents:
         return shape, Grids(target)
@@ -183,11 +235,15 @@ def sizes(shape: Shape) -> dict[str, Any]:
     return dataclasses.asdict(shape) | {"unit": shape.unit is not None}
 
 
-def certified(exact: Any, tasks: Tasks, network: AbstractNetwork, grids: Grids, key: jax.Array) -> dict[str, Any]:
+def certified(
+    exact: Any, tasks: Tasks, network: AbstractNetwork, grids: Grids, key: jax.Array
+) -> dict[str, Any]:
     """The certificate as plain data."""
     rows = checked(network, tasks, grids.target, exact, key, CHECKED)
     batch = simulated(tasks, tagged(key, "exactness"), CHECKED)
-    order, leak = dependence(network, jax.tree.map(lambda part: part[:AT_ONCE], batch), tasks.num_queries)
+    order, leak = dependence(
+        network, jax.tree.map(lambda part: part[:AT_ONCE], batch), tasks.num_queries
+    )
     latents = [] if grids.latents is None else latents_checked(network, batch, tasks, grids.latents)
     return {
         "rows": [row._asdict() for row in rows],
@@ -199,5 +255,7 @@ def certified(exact: Any, tasks: Tasks, network: AbstractNetwork, grids: Grids, 
         "num_inputs": tasks.num_inputs,
         "max_rows": tasks.max_rows,
         "targets": (float(batch.y.min()), float(batch.y.max())),
-        "inputs": (0.0, 1.0) if tasks.inputs == "uniform" else (float(batch.X.min()), float(batch.X.max())),
+        "inputs": (0.0, 1.0)
+        if tasks.inputs == "uniform"
+        else (float(batch.X.min()), float(batch.X.max())),
     }

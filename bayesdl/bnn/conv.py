@@ -42,18 +42,28 @@ class ConvNet(AbstractNetwork):
     def __post_init__(self) -> None:
         for name in ("image", "channels"):
             value = getattr(self, name)
-            if not isinstance(value, list | tuple) or not value or any(not isinstance(v, int) or v < 1 for v in value):
-                raise ValueError(f"ConvNet({name}={value!r}): expected a tuple of positive whole numbers.")
+            if (
+                not isinstance(value, list | tuple)
+                or not value
+                or any(not isinstance(v, int) or v < 1 for v in value)
+            ):
+                raise ValueError(
+                    f"ConvNet({name}={value!r}): expected a tuple of positive whole numbers."
+                )
             object.__setattr__(self, name, tuple(value))
         if len(self.image) not in (2, 3):
-            raise ValueError(f"ConvNet(image={self.image}): expected (height, width) or (height, width, channels).")
+            raise ValueError(
+                f"ConvNet(image={self.image}): expected (height, width) or (height, width, channels)."
+            )
         if min(self.image[:2]) < 2 ** len(self.channels):
             raise ValueError(
                 f"ConvNet(image={self.image}, channels={self.channels}): each stage halves the image, which is too small for "
                 f"{len(self.channels)} of them."
             )
         if self.activation not in ACTIVATIONS:
-            raise ValueError(f"ConvNet(activation={self.activation!r}): expected one of {', '.join(map(repr, ACTIVATIONS))}.")
+            raise ValueError(
+                f"ConvNet(activation={self.activation!r}): expected one of {', '.join(map(repr, ACTIVATIONS))}."
+            )
 
     @property
     def convolutions(self) -> tuple[tuple[int, int], ...]:
@@ -84,7 +94,9 @@ class ConvNet(AbstractNetwork):
         fan_in = cells * self.channels[-1]
         return tuple(leaves + both(len(self.convolutions), (num_outputs, fan_in), fan_in))
 
-    def apply(self, weights: dict[str, Any], X: Any, lang: Language, product: AbstractProduct = PLAIN) -> Any:
+    def apply(
+        self, weights: dict[str, Any], X: Any, lang: Language, product: AbstractProduct = PLAIN
+    ) -> Any:
         activate = lang.activations[self.activation]
         self.refuse_layout(X.shape[1:])
         h = jnp.reshape(X, (X.shape[0], *self.image[:2], -1))
@@ -94,7 +106,10 @@ class ConvNet(AbstractNetwork):
             nonlocal layer
             layer += 1
             name = f"layer{layer - 1}.weight"
-            return convolve(name, h, weights[name], product) + weights[f"layer{layer - 1}.bias"][None, None, None, :]
+            return (
+                convolve(name, h, weights[name], product)
+                + weights[f"layer{layer - 1}.bias"][None, None, None, :]
+            )
 
         for _ in self.channels:
             h = activate(next_convolution(h))
@@ -103,7 +118,10 @@ class ConvNet(AbstractNetwork):
             h = pool(h)
         flat = h.reshape(h.shape[0], -1)
         name = f"layer{layer}.weight"
-        return product(name, flat, weights[name]) / math.sqrt(flat.shape[1]) + weights[f"layer{layer}.bias"][None, :]
+        return (
+            product(name, flat, weights[name]) / math.sqrt(flat.shape[1])
+            + weights[f"layer{layer}.bias"][None, :]
+        )
 
 
 def both(layer: int, shape: tuple[int, ...], fan_in: int) -> list[Leaf]:
@@ -116,7 +134,9 @@ def convolve(name: str, h: Any, weight: Any, product: AbstractProduct) -> Any:
     """A 3x3 convolution with zeros around, as one product: many networks side by side stay products of matrices."""
     rows, columns = h.shape[1:3]
     padded = jnp.pad(h, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    patches = jnp.stack([padded[:, i : i + rows, j : j + columns] for i in range(3) for j in range(3)], -1)
+    patches = jnp.stack(
+        [padded[:, i : i + rows, j : j + columns] for i in range(3) for j in range(3)], -1
+    )
     flat = patches.reshape(*h.shape[:3], -1)  # channels, then places, as in the weights
     out, fan_in = weight.shape[0], weight[0].size
     return product(name, flat, weight.reshape(out, fan_in)) / math.sqrt(fan_in)

@@ -30,7 +30,9 @@ class EquinoxNetwork(AbstractNetwork):
 
         weights, rest = eqx.partition(self.module, eqx.is_inexact_array)
         paths, structure = jax.tree_util.tree_flatten_with_path(weights)
-        named = [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in paths]
+        named = [
+            (jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in paths
+        ]
         return named, structure, rest
 
     @functools.cached_property
@@ -43,7 +45,11 @@ class EquinoxNetwork(AbstractNetwork):
     def lookups(self) -> tuple[str, ...]:
         import equinox as eqx
 
-        return tuple(weight_of(name) for name, layer in layers_of(self.module) if isinstance(layer, eqx.nn.Embedding))
+        return tuple(
+            weight_of(name)
+            for name, layer in layers_of(self.module)
+            if isinstance(layer, eqx.nn.Embedding)
+        )
 
     def leaves(self, num_inputs: int, num_outputs: int) -> tuple[Leaf, ...]:
         named, _, _ = self._arrays()
@@ -59,11 +65,15 @@ class EquinoxNetwork(AbstractNetwork):
             for name, leaf in named
         )
 
-    def apply(self, weights: dict[str, Any], X: Any, lang: Language, product: AbstractProduct = PLAIN) -> Any:
+    def apply(
+        self, weights: dict[str, Any], X: Any, lang: Language, product: AbstractProduct = PLAIN
+    ) -> Any:
         import equinox as eqx
 
         named, structure, rest = self._arrays()
-        module = eqx.combine(jax.tree.unflatten(structure, [weights[name] for name, _ in named]), rest)
+        module = eqx.combine(
+            jax.tree.unflatten(structure, [weights[name] for name, _ in named]), rest
+        )
 
         def row(x: Any, number: Any) -> tuple[Any, dict]:
             own = product.for_row(number, X.shape[0])
@@ -91,7 +101,11 @@ def weight_of(layer: str) -> str:
 def layers_of(module: Any) -> list[tuple[str, Any]]:
     """The known layers of a module by name."""
     paths, _ = jax.tree_util.tree_flatten_with_path(module, is_leaf=is_known)
-    return [(jax.tree_util.keystr(path, simple=True, separator="."), part) for path, part in paths if is_known(part)]
+    return [
+        (jax.tree_util.keystr(path, simple=True, separator="."), part)
+        for path, part in paths
+        if is_known(part)
+    ]
 
 
 def multiplying(module: Any, product: AbstractProduct) -> Any:
@@ -100,7 +114,9 @@ def multiplying(module: Any, product: AbstractProduct) -> Any:
         return module
     paths, structure = jax.tree_util.tree_flatten_with_path(module, is_leaf=is_known)
     parts = [
-        Through(jax.tree_util.keystr(path, simple=True, separator="."), part, product) if is_known(part) else part
+        Through(jax.tree_util.keystr(path, simple=True, separator="."), part, product)
+        if is_known(part)
+        else part
         for path, part in paths
     ]
     return jax.tree.unflatten(structure, parts)
@@ -125,7 +141,9 @@ class Through:
         out = self.product(self.name, h, layer.weight.reshape(layer.weight.shape[0], -1))
         out = jnp.moveaxis(out, -1, 0)
         out = out if bias is None else out + bias
-        return out[0] if isinstance(layer, eqx.nn.Linear) and layer.out_features == "scalar" else out
+        return (
+            out[0] if isinstance(layer, eqx.nn.Linear) and layer.out_features == "scalar" else out
+        )
 
 
 def patches_of(layer: Any, x: Any) -> Any:

@@ -42,7 +42,9 @@ class AbstractNetwork(abc.ABC):
         """The arrays of weights."""
 
     @abc.abstractmethod
-    def apply(self, weights: dict[str, Any], X: Any, lang: Language, product: AbstractProduct = PLAIN) -> Any:
+    def apply(
+        self, weights: dict[str, Any], X: Any, lang: Language, product: AbstractProduct = PLAIN
+    ) -> Any:
         """Outputs, shape (rows, num_outputs).
 
         Args:
@@ -53,7 +55,9 @@ class AbstractNetwork(abc.ABC):
         """
 
 
-def refuse_outputs(net: AbstractNetwork, leaves: tuple[Leaf, ...], X: Any, num_outputs: int, what: str) -> None:
+def refuse_outputs(
+    net: AbstractNetwork, leaves: tuple[Leaf, ...], X: Any, num_outputs: int, what: str
+) -> None:
     """Refuses a network with another number of outputs than is needed.
 
     Raises:
@@ -76,9 +80,13 @@ class MLP(AbstractNetwork):
 
     def __post_init__(self) -> None:
         if any(not isinstance(width, int) or width < 1 for width in self.hidden):
-            raise ValueError(f"hidden={self.hidden!r}: expected a tuple of positive integers, e.g. (50,) or (50, 50).")
+            raise ValueError(
+                f"hidden={self.hidden!r}: expected a tuple of positive integers, e.g. (50,) or (50, 50)."
+            )
         if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation={self.activation!r}: expected one of {', '.join(map(repr, ACTIVATIONS))}.")
+            raise ValueError(
+                f"activation={self.activation!r}: expected one of {', '.join(map(repr, ACTIVATIONS))}."
+            )
         if self.scaling not in SCALINGS:
             raise ValueError(f"scaling={self.scaling!r}: expected 'ntk' or 'standard'.")
 
@@ -86,16 +94,30 @@ class MLP(AbstractNetwork):
         widths = (num_inputs, *self.hidden, num_outputs)
         leaves = []
         for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
-            leaves.append(Leaf(f"layer{layer}.weight", (fan_out, fan_in), fan_in, layer, False, self.gain(fan_in)))
+            leaves.append(
+                Leaf(
+                    f"layer{layer}.weight",
+                    (fan_out, fan_in),
+                    fan_in,
+                    layer,
+                    False,
+                    self.gain(fan_in),
+                )
+            )
             leaves.append(Leaf(f"layer{layer}.bias", (fan_out,), fan_in, layer, True))
         return tuple(leaves)
 
-    def apply(self, weights: dict[str, Any], X: Any, lang: Language, product: AbstractProduct = PLAIN) -> Any:
+    def apply(
+        self, weights: dict[str, Any], X: Any, lang: Language, product: AbstractProduct = PLAIN
+    ) -> Any:
         activate, depth = lang.activations[self.activation], len(self.hidden)
         h = X
         for layer in range(depth + 1):
             name = f"layer{layer}.weight"
-            h = product(name, h, weights[name]) * self.gain(h.shape[-1]) + weights[f"layer{layer}.bias"][None, :]
+            h = (
+                product(name, h, weights[name]) * self.gain(h.shape[-1])
+                + weights[f"layer{layer}.bias"][None, :]
+            )
             h = activate(h) if layer < depth else h
         return h
 

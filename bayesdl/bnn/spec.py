@@ -57,17 +57,28 @@ class BNN(AbstractTableModel):
 
     def __post_init__(self) -> None:
         if isinstance(self.hidden, int):
-            raise ValueError(f"BNN(hidden={self.hidden}): expected a tuple of widths, e.g. ({self.hidden},).")
-        for name, kind in (("likelihood", likelihoods.AbstractLikelihood), ("prior", AbstractPrior)):
+            raise ValueError(
+                f"BNN(hidden={self.hidden}): expected a tuple of widths, e.g. ({self.hidden},)."
+            )
+        for name, kind in (
+            ("likelihood", likelihoods.AbstractLikelihood),
+            ("prior", AbstractPrior),
+        ):
             if not isinstance(getattr(self, name), kind):
-                raise ValueError(f"BNN({name}={getattr(self, name)!r}): expected an object, e.g. {getattr(BNN, name)!r}.")
+                raise ValueError(
+                    f"BNN({name}={getattr(self, name)!r}): expected an object, e.g. {getattr(BNN, name)!r}."
+                )
         object.__setattr__(self, "hidden", tuple(self.hidden))
         if self.network is not None:
             self._refuse_settings_beside_network()
         _ = self.net  # validates the settings
 
     def _refuse_settings_beside_network(self) -> None:
-        defaults = {f.name: f.default for f in dataclasses.fields(self) if f.name in ("hidden", "activation", "scaling")}
+        defaults = {
+            f.name: f.default
+            for f in dataclasses.fields(self)
+            if f.name in ("hidden", "activation", "scaling")
+        }
         for name, default in defaults.items():
             if getattr(self, name) != default:
                 raise ValueError(
@@ -116,7 +127,11 @@ class BNN(AbstractTableModel):
         with lang.plate("rows", X.shape[0]) as rows:
             if len(rows) < X.shape[0]:  # a minibatch; only NumPyro's engines ask for one
                 X, y = jnp.asarray(X)[rows], None if y is None else jnp.asarray(y)[rows]
-            f = net.apply(weights, X, lang, product) if around is None else linearized(net, weights, around, X)
+            f = (
+                net.apply(weights, X, lang, product)
+                if around is None
+                else linearized(net, weights, around, X)
+            )
             lang.sample("y", likelihood.law(f, parameters, lang), obs=y)
 
     def posed(self, frame: TableFrame, args: tuple, kwargs: dict) -> Problem:
@@ -129,14 +144,21 @@ class BNN(AbstractTableModel):
     def parted(self) -> tuple[BNN, dict]:
         prior, of_prior = without_numbers(self.prior, self.prior.positives)
         likelihood, of_likelihood = without_numbers(self.likelihood, self.likelihood.positives)
-        return replaced(self, {"prior": prior, "likelihood": likelihood}), {"prior": of_prior, "likelihood": of_likelihood}
+        return replaced(self, {"prior": prior, "likelihood": likelihood}), {
+            "prior": of_prior,
+            "likelihood": of_likelihood,
+        }
 
     def filled(self, numbers: dict) -> BNN:
-        return replaced(self, {part: replaced(getattr(self, part), fields) for part, fields in numbers.items()})
+        return replaced(
+            self, {part: replaced(getattr(self, part), fields) for part, fields in numbers.items()}
+        )
 
     def structure(self, frame: TableFrame) -> LayeredNetwork:
         program = self.bound(frame)
-        leaves = self.net.leaves(len(frame.columns.scale), self.likelihood.num_outputs(frame.target.num_targets))
+        leaves = self.net.leaves(
+            len(frame.columns.scale), self.likelihood.num_outputs(frame.target.num_targets)
+        )
 
         def linear(around: dict) -> Any:
             return functools.partial(program, around=around)
@@ -162,7 +184,9 @@ class BNN(AbstractTableModel):
     def identified(self, site: str) -> bool:
         """Weights beside hidden units are not identified: units can be permuted and mirrored. All other sites are."""
         linear = not self.hidden and self.network is None
-        hierarchical = isinstance(self.prior, priors.Hierarchical | priors.LayerHierarchical | priors.Horseshoe)
+        hierarchical = isinstance(
+            self.prior, priors.Hierarchical | priors.LayerHierarchical | priors.Horseshoe
+        )
         scale_of_a_layer = hierarchical and site.endswith((".scale", ".variance", ".global"))
         scale_of_a_layer |= site == LOG_SCALES or site.startswith("kernel.")
         return linear or scale_of_a_layer or site in ("sigma", "df", "concentration")

@@ -77,7 +77,10 @@ class Calibration:
     @property
     def verdict(self) -> str:
         """What speaks against the engine, or that nothing does."""
-        return " ".join(self.findings) or f"Calibrated as far as {self.kept} simulations can tell: all ranks look uniform."
+        return (
+            " ".join(self.findings)
+            or f"Calibrated as far as {self.kept} simulations can tell: all ranks look uniform."
+        )
 
     @property
     def kept(self) -> int:
@@ -100,7 +103,13 @@ class Calibration:
             ]
         limit = LEVEL / len(self.p_values)
         bad = [name for name, p in self.p_values.items() if not p >= limit]
-        return [f"NOT calibrated: the ranks of {', '.join(bad)} are not uniform (p below {limit:.2g})."] if bad else []
+        return (
+            [
+                f"NOT calibrated: the ranks of {', '.join(bad)} are not uniform (p below {limit:.2g})."
+            ]
+            if bad
+            else []
+        )
 
     def not_finite(self) -> list[str]:
         """Sentences on the simulations left out, without which the others say little."""
@@ -124,7 +133,10 @@ class Calibration:
         return "\n".join([self.verdict, *rows])
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><td>{html.escape(name)}</td><td>{p:.3g}</td></tr>" for name, p in self.p_values.items())
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{p:.3g}</td></tr>"
+            for name, p in self.p_values.items()
+        )
         return f"<b>{html.escape(self.verdict)}</b><table><tr><th>quantity</th><th>p of uniform ranks</th></tr>{rows}</table>"
 
 
@@ -166,25 +178,39 @@ def sbc(
         ['log density', 'p']
     """
     if not isinstance(engine, AbstractMCMC):
-        raise UnsupportedError(f"sbc needs an engine of Markov chains such as bdl.NUTS(), got {type(engine).__name__}.")
+        raise UnsupportedError(
+            f"sbc needs an engine of Markov chains such as bdl.NUTS(), got {type(engine).__name__}."
+        )
     if num_simulations < 20:
-        raise ValueError(f"sbc(num_simulations={num_simulations}): expected at least 20; fewer say nothing.")
+        raise ValueError(
+            f"sbc(num_simulations={num_simulations}): expected at least 20; fewer say nothing."
+        )
     spec = as_model(model)
     with precision_of(spec):
         frame = spec.frame(*data, **named_data)
         problem = spec.problem(frame, *data, **named_data)
-        require(dataclasses.replace(engine, num_chains=jax.device_count()), problem)  # chains are as many as data sets
+        require(
+            dataclasses.replace(engine, num_chains=jax.device_count()), problem
+        )  # chains are as many as data sets
         refuse_unnormalised(problem)
         if not problem.observed:
-            raise DataError("Nothing is observed, so there are no data to simulate: give observations as in bdl.fit.")
+            raise DataError(
+                "Nothing is observed, so there are no data to simulate: give observations as in bdl.fit."
+            )
         key = jax.random.key(seed)
-        truth = jax.jit(jax.vmap(problem.prior_sample))(jax.random.split(named(key, "truth"), num_simulations))
+        truth = jax.jit(jax.vmap(problem.prior_sample))(
+            jax.random.split(named(key, "truth"), num_simulations)
+        )
         observed = {name: truth[name] for name in problem.observed}
-        draws, diverging = infer_many(engine, problem, observed, named(key, "chains"), as_progress(progress))
+        draws, diverging = infer_many(
+            engine, problem, observed, named(key, "chains"), as_progress(progress)
+        )
         latents = {name: np.asarray(truth[name])[:, None] for name in problem.latents}
         drawn = {name: draws[name] for name in problem.latents}
         measure = quantities(spec, problem)
-        true, found = (flat(jax.tree.map(np.asarray, measure(values, observed))) for values in (latents, drawn))
+        true, found = (
+            flat(jax.tree.map(np.asarray, measure(values, observed))) for values in (latents, drawn)
+        )
     result = judge(true, found, np.random.default_rng(seed), float(diverging.mean()))
     if not result.ok:
         warnings.warn(result.verdict, CalibrationWarning, stacklevel=2)
@@ -202,11 +228,15 @@ def quantities(model: AbstractModel, problem: Problem) -> Callable[[dict, dict],
         values = {name: sites[name] for name in identified}
         if law is not None:
             rows = np.linspace(0, len(args[0]) - 1, ROWS).astype(int)
-            values["E[y | x]"] = law(sites, jax.random.key(0), *(arg[rows] for arg in args), **kwargs).law.mean
+            values["E[y | x]"] = law(
+                sites, jax.random.key(0), *(arg[rows] for arg in args), **kwargs
+            ).law.mean
         return values | {"log density": posed.log_density_at(posed.unconstrained(sites))}
 
     over_draws = jax.vmap(one, (0, None))
-    return jax.jit(lambda sites, observed: jax.lax.map(lambda both: over_draws(*both), (sites, observed)))
+    return jax.jit(
+        lambda sites, observed: jax.lax.map(lambda both: over_draws(*both), (sites, observed))
+    )
 
 
 def flat(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -214,12 +244,17 @@ def flat(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     scalars = {}
     for name, value in values.items():
         for index in np.ndindex(value.shape[2:]):
-            scalars[name + (f"[{','.join(map(str, index))}]" if index else "")] = value[(..., *index)].astype(np.float64)
+            scalars[name + (f"[{','.join(map(str, index))}]" if index else "")] = value[
+                (..., *index)
+            ].astype(np.float64)
     return scalars
 
 
 def judge(
-    true: dict[str, np.ndarray], found: dict[str, np.ndarray], rng: np.random.Generator, divergences: float = 0.0
+    true: dict[str, np.ndarray],
+    found: dict[str, np.ndarray],
+    rng: np.random.Generator,
+    divergences: float = 0.0,
 ) -> Calibration:
     """Ranks, their p-values and the efficiency of the draws, over the simulations in which all numbers are finite."""
     right, drawn = finite(true), finite(found)
@@ -228,7 +263,15 @@ def judge(
     ranks = {name: ranked(true[name][keep], found[name][keep], rng) for name in true}
     p_values = {name: uniformity(rank, num_draws, rng) for name, rank in ranks.items()}
     efficiency = min(efficiency_of(rows[keep]) for rows in found.values()) if keep.any() else np.nan
-    return Calibration(ranks, num_draws, p_values, efficiency, int(np.sum(~right)), int(np.sum(right & ~drawn)), divergences)
+    return Calibration(
+        ranks,
+        num_draws,
+        p_values,
+        efficiency,
+        int(np.sum(~right)),
+        int(np.sum(right & ~drawn)),
+        divergences,
+    )
 
 
 def finite(values: dict[str, np.ndarray]) -> np.ndarray:
@@ -246,10 +289,15 @@ def efficiency_of(rows: np.ndarray) -> float:
     """Effective draws per draw of chains, shape (n, draws): the median over chains."""
     from arviz_stats.base.array import array_stats
 
-    return float(np.median([array_stats.ess(row[None], chain_axis=0, draw_axis=1) for row in rows]) / rows.shape[1])
+    return float(
+        np.median([array_stats.ess(row[None], chain_axis=0, draw_axis=1) for row in rows])
+        / rows.shape[1]
+    )
 
 
-def transform(ranks: Int[np.ndarray, "n"], num_draws: int, rng: np.random.Generator) -> Float[np.ndarray, "n"]:
+def transform(
+    ranks: Int[np.ndarray, "n"], num_draws: int, rng: np.random.Generator
+) -> Float[np.ndarray, "n"]:
     """(rank + U) / (L + 1): uniform on (0, 1) where ranks are."""
     return (ranks + rng.uniform(size=ranks.shape)) / (num_draws + 1)
 
@@ -268,7 +316,9 @@ def smallest_tail(u: Float[np.ndarray, "n"]) -> float:
     n = len(u)
     x = np.arange(1, n) / n
     k = np.searchsorted(np.sort(u), x)
-    return float(np.minimum(bdtr(k, n, x), bdtr(n - k, n, x[::-1])).min())  # P(K >= k) is that of n - K, with 1 - x
+    return float(
+        np.minimum(bdtr(k, n, x), bdtr(n - k, n, x[::-1])).min()
+    )  # P(K >= k) is that of n - K, with 1 - x
 
 
 def band(tail: float, n: int) -> tuple[Int[np.ndarray, "points"], Int[np.ndarray, "points"]]:

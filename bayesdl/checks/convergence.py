@@ -110,7 +110,10 @@ def diagnose_draws(posterior: Posterior, draws: Draws) -> Diagnosis:
         note = "Weights are not identified (units can be permuted and mirrored), so their R-hat is not held against the fit."
         verdict.append(note)
     if ok:
-        verdict.insert(0, f"R-hat at most {rhat:.3f} and at least {ess:.0f} effective draws for everything identified.")
+        verdict.insert(
+            0,
+            f"R-hat at most {rhat:.3f} and at least {ess:.0f} effective draws for everything identified.",
+        )
     return Diagnosis(ok, tuple(verdict), facts, table)
 
 
@@ -126,7 +129,10 @@ def site_statistics(values: np.ndarray) -> tuple[float, float, float]:
         return np.nan, np.nan, np.nan
     axes: dict[str, Any] = {"chain_axis": 0, "draw_axis": 1}
     rhat = array_stats.rhat(flat, **axes)
-    bulk, tail = array_stats.ess(flat, **axes), array_stats.ess(flat, method="tail", prob=0.9, **axes)
+    bulk, tail = (
+        array_stats.ess(flat, **axes),
+        array_stats.ess(flat, method="tail", prob=0.9, **axes),
+    )
     return float(np.max(rhat)), float(np.min(bulk)), float(np.min(tail))
 
 
@@ -134,13 +140,18 @@ def cut_short(draws: Draws) -> list[str]:
     """A finding for a run that was interrupted."""
     if "interrupted" not in draws.info:
         return []
-    return [f"The run was interrupted after {draws.info['interrupted']}: go on with post.extend, or from its checkpoint."]
+    return [
+        f"The run was interrupted after {draws.info['interrupted']}: go on with post.extend, or from its checkpoint."
+    ]
 
 
 def not_finite(draws: Draws) -> list[str]:
     """A finding for each site with draws that are NaN or infinite."""
     bad = [name for name, values in draws.samples.items() if not np.isfinite(values).all()]
-    return [f"Site '{name}' has draws that are NaN or infinite: check the program and its data." for name in bad]
+    return [
+        f"Site '{name}' has draws that are NaN or infinite: check the program and its data."
+        for name in bad
+    ]
 
 
 def sampler_facts(draws: Draws) -> dict[str, float]:
@@ -150,11 +161,15 @@ def sampler_facts(draws: Draws) -> dict[str, float]:
     if "diverging" in draws.stats:
         facts["divergences"] = float(draws.stats["diverging"].sum())
     if "energy" in draws.stats:
-        facts["bfmi (smallest)"] = float(np.min(array_stats.bfmi(draws.stats["energy"], chain_axis=0, draw_axis=1)))
+        facts["bfmi (smallest)"] = float(
+            np.min(array_stats.bfmi(draws.stats["energy"], chain_axis=0, draw_axis=1))
+        )
     if "n_steps" in draws.stats:
         facts["leapfrog steps (mean)"] = float(draws.stats["n_steps"].mean())
         if "max_tree_depth" in draws.info:
-            facts["saturated trees"] = float((draws.stats["n_steps"] >= 2 ** draws.info["max_tree_depth"] - 1).mean())
+            facts["saturated trees"] = float(
+                (draws.stats["n_steps"] >= 2 ** draws.info["max_tree_depth"] - 1).mean()
+            )
     return facts | stochastic_facts(draws)
 
 
@@ -165,7 +180,10 @@ def stochastic_facts(draws: Draws) -> dict[str, float]:
     facts = {"momentum temperature": float(draws.stats["noise_temperature"].mean())}
     if draws.info["stochastic"]:
         ratio = draws.stats["noise_ratio"]
-        facts |= {"noise ratio (mean)": float(ratio.mean()), "clamp fraction": float((ratio > 1).mean())}
+        facts |= {
+            "noise ratio (mean)": float(ratio.mean()),
+            "clamp fraction": float((ratio > 1).mean()),
+        }
         facts["step size shortened to"] = min(draws.info["shortened"])
     if draws.info["temperature"] != 1:
         facts["posterior temperature"] = draws.info["temperature"]
@@ -186,7 +204,9 @@ def stochastic_findings(facts: dict[str, float], engine: AbstractEngine) -> list
             f"At {100 * facts['clamp fraction']:.0f} % of the draws gradient noise was more than friction can balance; {cure}."
         )
     if asked != 1:
-        findings.append(f"Draws are of p(z | y)^(1/{asked:g}), as temperature={asked:g} was asked for, not of the posterior.")
+        findings.append(
+            f"Draws are of p(z | y)^(1/{asked:g}), as temperature={asked:g} was asked for, not of the posterior."
+        )
     return findings
 
 
@@ -194,7 +214,9 @@ def shorter_steps(facts: dict[str, float], engine: AbstractEngine) -> str:
     """The cure of steps that are too long; where warm-up shortened them, a value that is shorter still."""
     factor = facts.get("step size shortened to", 1.0)
     if isinstance(engine, AbstractSGMCMC) and factor < 1:
-        return f"lower step_size below {engine.step_size * factor:.2g} (to which warm-up shortened it)"
+        return (
+            f"lower step_size below {engine.step_size * factor:.2g} (to which warm-up shortened it)"
+        )
     return "lower step_size"
 
 
@@ -202,7 +224,9 @@ def noise_cure(facts: dict[str, float], engine: AbstractEngine) -> str:
     """What to do about gradient noise, of what is not done yet."""
     cures = [shorter_steps(facts, engine)]
     if isinstance(engine, AbstractSGMCMC) and engine.batch_size is not None:
-        cures += ["raise batch_size"] + ([] if engine.control_variates else ["use control_variates=True"])
+        cures += ["raise batch_size"] + (
+            [] if engine.control_variates else ["use control_variates=True"]
+        )
     return ", or ".join(cures)
 
 
@@ -215,16 +239,18 @@ def divergence_cure(facts: dict[str, float], engine: AbstractEngine) -> str:
     return "raise target_accept towards 0.99, or reparametrise"
 
 
-def convergence_findings(rhat: float, ess: float, chains: int, has_modes: bool = False) -> list[str]:
+def convergence_findings(
+    rhat: float, ess: float, chains: int, has_modes: bool = False
+) -> list[str]:
     """Findings on R-hat and ESS; `has_modes` says that the posterior has copies of modes, as those of networks."""
     findings = []
     cure = "raise num_warmup and num_samples"
     if has_modes:
-        cure += (
-            ", unless they sit in different modes, which longer chains do not join: then judge by post.score on held-out data"
-        )
+        cure += ", unless they sit in different modes, which longer chains do not join: then judge by post.score on held-out data"
     if chains < 2:
-        findings.append("There is one chain, so R-hat can miss a chain that is stuck: use num_chains=4.")
+        findings.append(
+            "There is one chain, so R-hat can miss a chain that is stuck: use num_chains=4."
+        )
     if not rhat <= RHAT_LIMIT:
         findings.append(f"R-hat is {rhat:.3f}, above {RHAT_LIMIT}: the chains disagree; {cure}.")
     if not ess >= ESS_PER_CHAIN * chains:
@@ -271,10 +297,17 @@ def diagnose_approximation(posterior: Posterior, approximation: Approximation) -
     elbo, error = log_weights.mean(), log_weights.std() / np.sqrt(PARETO_DRAWS)
     k = 0.0 if np.ptp(log_weights) < EQUAL else np.inf
     if EQUAL <= np.ptp(log_weights) < np.inf:
-        k = float(array_stats.psislw(-log_weights)[1])  # it takes log q - log p, minus the log weights
+        k = float(
+            array_stats.psislw(-log_weights)[1]
+        )  # it takes log q - log p, minus the log weights
     weights = np.exp(log_weights - log_weights.max())
     effective = float(weights.sum() ** 2 / (weights**2).sum())
-    facts = {"pareto k": k, "effective draws of 1000": effective, "elbo": float(elbo), "elbo standard error": float(error)}
+    facts = {
+        "pareto k": k,
+        "effective draws of 1000": effective,
+        "elbo": float(elbo),
+        "elbo standard error": float(error),
+    }
     program = "the linearised network" if approximation.expansion is not None else "the model"
     if not approximation.info.get("converged", True):
         note = "The search for the mode did not converge: raise max_steps and num_rounds."
@@ -294,21 +327,34 @@ def diagnose_approximation(posterior: Posterior, approximation: Approximation) -
     if k <= PARETO_LIMIT:
         close = f"Pareto k is {k:.2f}: the approximation is close to the posterior of {program}, where it has mass."
         return Diagnosis(True, (close, *note), facts)
-    verdict = [f"Pareto k is {k:.2f}, above {PARETO_LIMIT}: the approximation is not close to the posterior of {program}."]
-    verdict.append("Predictions may still be useful: judge them by post.score on held-out data, or fit with bdl.NUTS().")
+    verdict = [
+        f"Pareto k is {k:.2f}, above {PARETO_LIMIT}: the approximation is not close to the posterior of {program}."
+    ]
+    verdict.append(
+        "Predictions may still be useful: judge them by post.score on held-out data, or fit with bdl.NUTS()."
+    )
     return Diagnosis(False, (*verdict, *note), facts)
 
 
 def diagnose_predictor(posterior: Posterior) -> Diagnosis:
-    facts = {k: float(v) for k, v in posterior.raw.info.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    facts = {
+        k: float(v)
+        for k, v in posterior.raw.info.items()
+        if isinstance(v, int | float) and not isinstance(v, bool)
+    }
     if not posterior.raw.info.get("converged", True):
         note = "The search for hyperparameters did not converge: raise the number of steps or of restarts."
         return Diagnosis(False, (note,), facts)
     outside = tuple(
-        f"The data are outside what the engine can answer: {what}." for what in posterior.raw.info.get("outside", ())
+        f"The data are outside what the engine can answer: {what}."
+        for what in posterior.raw.info.get("outside", ())
     )
     doubts = tuple(posterior.raw.info.get("doubts", ()))
-    return Diagnosis(not (outside or doubts), (*outside, *doubts, f"The answer is {posterior.raw.info['answer']}."), facts)
+    return Diagnosis(
+        not (outside or doubts),
+        (*outside, *doubts, f"The answer is {posterior.raw.info['answer']}."),
+        facts,
+    )
 
 
 def function_values(posterior: Posterior, max_rows: int) -> np.ndarray | None:
@@ -322,7 +368,16 @@ def function_values(posterior: Posterior, max_rows: int) -> np.ndarray | None:
     chains, length = next(iter(posterior.samples.values())).shape[:2]
     is_class = posterior.model.target(posterior.frame, posterior.problem).kind == "class"
     with precision_of(posterior.model):
-        laws = Stream(posterior.law, posterior.latent_draws, 0, args, kwargs, None, 1, is_double(posterior.model))
+        laws = Stream(
+            posterior.law,
+            posterior.latent_draws,
+            0,
+            args,
+            kwargs,
+            None,
+            1,
+            is_double(posterior.model),
+        )
         try:
             values = laws.map(probabilities if is_class else means)
         except NotImplementedError:

@@ -90,7 +90,9 @@ def blocks(posterior: Posterior) -> dict[str, Iterator[Float[np.ndarray, "chain 
     if separable(posterior):
         return {"y": row_blocks(posterior)}
     unit = log_unit(posterior)
-    return {name: iter([values - unit]) for name, values in of_program(row_terms, posterior).items()}
+    return {
+        name: iter([values - unit]) for name, values in of_program(row_terms, posterior).items()
+    }
 
 
 def pointwise(posterior: Posterior) -> dict[str, Float[np.ndarray, "chain draw *rows"]]:
@@ -113,7 +115,11 @@ def separable(posterior: Posterior) -> bool:
 
 def log_unit(posterior: Posterior) -> float:
     """What a row's log density loses when y is given in its own units."""
-    return float(np.log(posterior.frame.target.scale).sum()) if isinstance(posterior.frame, TableFrame) else 0.0
+    return (
+        float(np.log(posterior.frame.target.scale).sum())
+        if isinstance(posterior.frame, TableFrame)
+        else 0.0
+    )
 
 
 def row_blocks(posterior: Posterior) -> Iterator[Float[np.ndarray, "chain draw rows"]]:
@@ -121,7 +127,16 @@ def row_blocks(posterior: Posterior) -> Iterator[Float[np.ndarray, "chain draw r
     size, unit, shape = min(BLOCK, len(X)), log_unit(posterior), draws_shape(posterior)
     for start in range(0, len(X), size):
         args = (take(X, start, size),)
-        laws = Stream(posterior.law, posterior.latent_draws, 0, args, {}, None, size, is_double(posterior.model))
+        laws = Stream(
+            posterior.law,
+            posterior.latent_draws,
+            0,
+            args,
+            {},
+            None,
+            size,
+            is_double(posterior.model),
+        )
         values = laws.map(log_densities, take(y, start, size))[:, : len(X) - start]
         yield values.reshape(*shape, -1).astype(np.float64) - unit
 
@@ -139,7 +154,10 @@ def draws_shape(posterior: Posterior) -> tuple[int, int]:
 def of_program(function: Callable, posterior: Posterior) -> dict[str, np.ndarray]:
     """A function of the program's sites at all draws, shape (chain, draw, ...)."""
     values, shape = at_draws_of(function, posterior, posterior.latent_draws), draws_shape(posterior)
-    return {name: value.reshape(*shape, *value.shape[1:]).astype(np.float64) for name, value in values.items()}
+    return {
+        name: value.reshape(*shape, *value.shape[1:]).astype(np.float64)
+        for name, value in values.items()
+    }
 
 
 def at_draws_of(function: Callable, posterior: Posterior, draws: dict) -> dict[str, np.ndarray]:
@@ -147,17 +165,25 @@ def at_draws_of(function: Callable, posterior: Posterior, draws: dict) -> dict[s
     arrays, static = split_static((tuple(problem.args), dict(problem.kwargs)))
     at_once = 1 if posterior.model.rows_covary else DRAWS_AT_ONCE  # a matrix of rows for each draw
     with precision_of(posterior.model):
-        return jax.tree.map(np.asarray, at_draws(function, problem.program, static, at_once, draws, arrays))
+        return jax.tree.map(
+            np.asarray, at_draws(function, problem.program, static, at_once, draws, arrays)
+        )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def at_draws(function: Callable, program: Callable, static: Any, at_once: int, draws: dict, arrays: list) -> dict:
+def at_draws(
+    function: Callable, program: Callable, static: Any, at_once: int, draws: dict, arrays: list
+) -> dict:
     """`function(sites)` of the program with its data, for each draw of the latent sites."""
     args, kwargs = join_static(arrays, static)
 
     def one(latents: dict) -> dict:
-        seeded = handlers.seed(program, jax.random.key(0))  # nothing is left to draw, but programs may ask for keys
-        return function(handlers.trace(handlers.substitute(seeded, data=latents)).get_trace(*args, **kwargs))
+        seeded = handlers.seed(
+            program, jax.random.key(0)
+        )  # nothing is left to draw, but programs may ask for keys
+        return function(
+            handlers.trace(handlers.substitute(seeded, data=latents)).get_trace(*args, **kwargs)
+        )
 
     return jax.lax.map(one, draws, batch_size=at_once)
 
@@ -166,7 +192,11 @@ def at_draws(function: Callable, program: Callable, static: Any, at_once: int, d
 
 
 def prior_terms(sites: dict) -> dict:
-    return {name: total(site) for name, site in sites.items() if site["type"] == "sample" and not site["is_observed"]}
+    return {
+        name: total(site)
+        for name, site in sites.items()
+        if site["type"] == "sample" and not site["is_observed"]
+    }
 
 
 def data_terms(sites: dict) -> dict:
@@ -174,7 +204,9 @@ def data_terms(sites: dict) -> dict:
 
 
 def row_terms(sites: dict) -> dict:
-    return {name: by_row(site["fn"], site["value"]) for name, site in sites.items() if is_data(site)}
+    return {
+        name: by_row(site["fn"], site["value"]) for name, site in sites.items() if is_data(site)
+    }
 
 
 def data_values(sites: dict) -> dict:
@@ -194,14 +226,18 @@ def total(site: dict) -> jax.Array:
 
 def by_row(law: Any, y: Any) -> jax.Array:
     """Log p(y_i | z) per row, or log p(y_i | y_-i, z) where one multivariate normal holds all rows."""
-    while isinstance(law, Independent) and not law.batch_shape:  # one event of independent entries: each is a row
+    while (
+        isinstance(law, Independent) and not law.batch_shape
+    ):  # one event of independent entries: each is a row
         law = law.base_dist
     if isinstance(law, MultivariateNormal) and not law.batch_shape:
         return left_out(jnp.broadcast_to(law.loc, y.shape), law.scale_tril, y)
     return jnp.asarray(law.log_prob(y))
 
 
-def left_out(mean: Float[Any, "rows"], lower: Float[Any, "rows rows"], y: Float[Any, "rows"]) -> Float[Any, "rows"]:
+def left_out(
+    mean: Float[Any, "rows"], lower: Float[Any, "rows rows"], y: Float[Any, "rows"]
+) -> Float[Any, "rows"]:
     """Log p(y_i | y_-i) for y ~ N(mean, C) with C = lower lower'.
 
     With g = C^-1 (y - mean) and c = diag C^-1 it is the log density of N(y_i - g_i / c_i, 1 / c_i) at y_i

@@ -75,8 +75,12 @@ def step_halving(posterior: Posterior, progress: Any = True) -> StepHalving:
         raise UnsupportedError(refusal(engine))
     one = usable_values(posterior)  # before the second run, so that nobody waits for a refusal
     half = halved(engine, posterior.raw.info["shortened"])
-    again = infer(posterior.model, posterior.frame, posterior.problem, half, posterior.seed + 1, progress)
-    step_sizes = tuple(e.step_size * min(p.raw.info["shortened"]) for e, p in ((engine, posterior), (half, again)))
+    again = infer(
+        posterior.model, posterior.frame, posterior.problem, half, posterior.seed + 1, progress
+    )
+    step_sizes = tuple(
+        e.step_size * min(p.raw.info["shortened"]) for e, p in ((engine, posterior), (half, again))
+    )
     return compared(step_sizes, one, usable_values(again))
 
 
@@ -99,7 +103,9 @@ def halved(engine: AbstractSGMCMC, shortened: list[float]) -> AbstractSGMCMC:
         shortened: factors by which its warm-up shortened the steps, by chain.
     """
     step_size = engine.step_size * min(shortened) / 2
-    return dataclasses.replace(engine, step_size=step_size, thinning=2 * engine.thinning, num_warmup=2 * engine.num_warmup)
+    return dataclasses.replace(
+        engine, step_size=step_size, thinning=2 * engine.thinning, num_warmup=2 * engine.num_warmup
+    )
 
 
 def usable_values(posterior: Posterior) -> np.ndarray:
@@ -109,9 +115,13 @@ def usable_values(posterior: Posterior) -> np.ndarray:
         raise UnsupportedError("This model has no function values E[y | x, z] to compare.")
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
-        raise ValueError("Function values are NaN or infinite, so there is nothing to compare: see post.diagnose().")
+        raise ValueError(
+            "Function values are NaN or infinite, so there is nothing to compare: see post.diagnose()."
+        )
     if values.shape[1] < LEAST_DRAWS:
-        raise ValueError(f"There are {values.shape[1]} draws per chain, expected at least {LEAST_DRAWS}: raise num_samples.")
+        raise ValueError(
+            f"There are {values.shape[1]} draws per chain, expected at least {LEAST_DRAWS}: raise num_samples."
+        )
     if constant(values).all():
         raise UnsupportedError(
             "The function values E[y | x, z] of this model do not depend on z, so there is nothing to compare."
@@ -136,12 +146,16 @@ def compared(step_sizes: tuple[float, float], one: np.ndarray, two: np.ndarray) 
     axes: dict[str, Any] = {"chain_axis": 0, "draw_axis": 1}
     vary = ~(constant(one) | constant(two))
     if not vary.any():
-        raise UnsupportedError("No function value E[y | x, z] varies in both runs, so there is nothing to compare.")
+        raise UnsupportedError(
+            "No function value E[y | x, z] varies in both runs, so there is nothing to compare."
+        )
     one, two = one[..., vary], two[..., vary]
     means, sds = [v.mean((0, 1)) for v in (one, two)], [v.std((0, 1)) for v in (one, two)]
     mean_errors = [array_stats.mcse(v, **axes) for v in (one, two)]
     squares = [(v - mean) ** 2 for v, mean in zip((one, two), means, strict=True)]
-    sd_errors = [array_stats.mcse(v, **axes) / (2 * sd**2) for v, sd in zip(squares, sds, strict=True)]
+    sd_errors = [
+        array_stats.mcse(v, **axes) / (2 * sd**2) for v, sd in zip(squares, sds, strict=True)
+    ]
     shift = np.abs(means[1] - means[0])
     mean_z = float(np.max(shift / np.hypot(mean_errors[0], mean_errors[1])))
     log_ratio = np.log(sds[1] / sds[0])

@@ -59,7 +59,12 @@ class LeaveOneOut:
 
     def __repr__(self) -> str:
         lines = [f"- {line}" for line in self.verdict]
-        return "\n".join([f"elpd_loo {self.elpd:.2f} ± {self.se:.2f}   p_loo {self.p:.2f}   rows {len(self.pareto_k)}", *lines])
+        return "\n".join(
+            [
+                f"elpd_loo {self.elpd:.2f} ± {self.se:.2f}   p_loo {self.p:.2f}   rows {len(self.pareto_k)}",
+                *lines,
+            ]
+        )
 
     def _repr_html_(self) -> str:
         items = "".join(f"<li>{html.escape(line)}</li>" for line in self.verdict)
@@ -107,7 +112,18 @@ def estimated(posterior: Posterior) -> LeaveOneOut:
     raw = psis_loo(itertools.chain([first], parts), relative_efficiency(first))
     k = raw.pareto_k.values
     ok = bool(np.all(k <= raw.good_k))
-    return LeaveOneOut(ok, tuple(judged(k, raw.good_k)), raw.elpd, raw.se, raw.p, raw.elpd_i.values, k, raw.good_k, y, raw)
+    return LeaveOneOut(
+        ok,
+        tuple(judged(k, raw.good_k)),
+        raw.elpd,
+        raw.se,
+        raw.p,
+        raw.elpd_i.values,
+        k,
+        raw.good_k,
+        y,
+        raw,
+    )
 
 
 def rows_of_site(posterior: Posterior) -> Iterator[Float[np.ndarray, "chain draw rows"]]:
@@ -129,13 +145,18 @@ def relative_efficiency(block: Float[np.ndarray, "chain draw rows"]) -> float:
     if draws < 4 or not some.shape[-1]:
         return 1.0
     densities = np.exp(some - some.max((0, 1)))
-    return float(np.mean(array_stats.ess(densities, method="mean", chain_axis=0, draw_axis=1)) / (chains * draws))
+    return float(
+        np.mean(array_stats.ess(densities, method="mean", chain_axis=0, draw_axis=1))
+        / (chains * draws)
+    )
 
 
 def judged(k: Float[np.ndarray, "rows"], threshold: float) -> list[str]:
     bad = np.flatnonzero(~(k <= threshold))
     if not bad.size:
-        return [f"All {len(k)} rows have Pareto k at most {threshold:.2f} (the largest is {k.max():.2f}): elpd can be trusted."]
+        return [
+            f"All {len(k)} rows have Pareto k at most {threshold:.2f} (the largest is {k.max():.2f}): elpd can be trusted."
+        ]
     worst = bad[np.argsort(-k[bad], kind="stable")][:SHOWN]
     named = ", ".join(map(str, worst.tolist())) + (", ..." if bad.size > SHOWN else "")
     return [
@@ -174,13 +195,22 @@ def compare(posteriors: Mapping[str, Any], method: str = "stacking") -> Any:
     from bayesdl.interop.arviz import compare as table
 
     if not isinstance(posteriors, Mapping) or len(posteriors) < 2:
-        raise ValueError("compare takes a dictionary of at least two posteriors by name, e.g. {'linear': a, 'network': b}.")
+        raise ValueError(
+            "compare takes a dictionary of at least two posteriors by name, e.g. {'linear': a, 'network': b}."
+        )
     for name, entry in posteriors.items():
         if not isinstance(entry, Posterior | LeaveOneOut):
-            raise ValueError(f"compare: {name!r} is a {type(entry).__name__}, expected a posterior or its post.loo().")
+            raise ValueError(
+                f"compare: {name!r} is a {type(entry).__name__}, expected a posterior or its post.loo()."
+            )
     if str(method).lower() not in ("stacking", "bb-pseudo-bma", "pseudo-bma"):
-        raise ValueError(f"method={method!r}: expected 'stacking', 'BB-pseudo-BMA' or 'pseudo-BMA'.")
-    found = {name: estimated(entry) if isinstance(entry, Posterior) else entry for name, entry in posteriors.items()}
+        raise ValueError(
+            f"method={method!r}: expected 'stacking', 'BB-pseudo-BMA' or 'pseudo-BMA'."
+        )
+    found = {
+        name: estimated(entry) if isinstance(entry, Posterior) else entry
+        for name, entry in posteriors.items()
+    }
     same_targets(found)
     for name, result in found.items():
         if not result.ok:
@@ -193,7 +223,11 @@ def same_targets(found: dict[str, LeaveOneOut]) -> None:
     (first, reference), *rest = found.items()
     y, terms = reference.observed, len(reference.pareto_k)
     for name, result in rest:
-        if len(result.pareto_k) != terms or result.observed.size != y.size or not agree(result.observed, y):
+        if (
+            len(result.pareto_k) != terms
+            or result.observed.size != y.size
+            or not agree(result.observed, y)
+        ):
             raise DataError(
                 f"{first!r} and {name!r} were fitted to different targets ({terms} and {len(result.pareto_k)} rows): log "
                 "densities can be compared for the same rows in the same units and order only."

@@ -103,7 +103,9 @@ def check_predictive(
     replicated = prediction.sample(num_samples)
     table = compared(functions, y, replicated)
     verdict = findings(table, num_samples)
-    return PredictiveCheck(not verdict, tuple(verdict or [fine(table)]), table, target, y, replicated[:KEPT])
+    return PredictiveCheck(
+        not verdict, tuple(verdict or [fine(table)]), table, target, y, replicated[:KEPT]
+    )
 
 
 def observed_targets(posterior: Posterior) -> np.ndarray:
@@ -114,19 +116,25 @@ def observed_targets(posterior: Posterior) -> np.ndarray:
     return y if target.classes is None else np.array(target.classes)[y.astype(int)]
 
 
-def compared(functions: dict[str, Statistic], y: np.ndarray, replicated: Shaped[np.ndarray, "sets *y"]) -> Any:
+def compared(
+    functions: dict[str, Statistic], y: np.ndarray, replicated: Shaped[np.ndarray, "sets *y"]
+) -> Any:
     """The table of a `PredictiveCheck`."""
     import pandas as pd
 
     actual = np.array([function(y[None])[0] for function in functions.values()], dtype=np.float64)
-    values = np.stack([function(replicated) for function in functions.values()], axis=1).astype(np.float64)
+    values = np.stack([function(replicated) for function in functions.values()], axis=1).astype(
+        np.float64
+    )
     mean, low, high = summarised(values)
     parts = {"observed": actual, "mean": mean, "5%": low, "95%": high}
     shares = {"p": (values >= actual).mean(0), "p two-sided": two_sided(values, actual)}
     return pd.DataFrame(parts | shares, index=pd.Index(functions, name="statistic"))
 
 
-def two_sided(values: Real[np.ndarray, "sets statistics"], actual: Real[np.ndarray, "statistics"]) -> np.ndarray:
+def two_sided(
+    values: Real[np.ndarray, "sets statistics"], actual: Real[np.ndarray, "statistics"]
+) -> np.ndarray:
     """2 min(P(T >= t), P(T <= t)), at most 1: values tied with the observed one count on both sides."""
     return np.minimum(1.0, 2 * np.minimum((values >= actual).mean(0), (values <= actual).mean(0)))
 

@@ -27,7 +27,13 @@ from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_of
 from bayesdl.model.program import Program, as_model, observations
 from bayesdl.model.table import AbstractTableModel
-from bayesdl.posterior.streaming import DRAWS_AT_ONCE, LARGEST, join_static, split_static, two_columns
+from bayesdl.posterior.streaming import (
+    DRAWS_AT_ONCE,
+    LARGEST,
+    join_static,
+    split_static,
+    two_columns,
+)
 from inference.core.keys import named as named_key
 from inference.core.problem import Problem
 from inference.core.structure import AbstractGaussianProcessRegression
@@ -60,7 +66,9 @@ class PriorPredictive:
         import pandas as pd
 
         functions = chosen(None, self.target)
-        values = np.stack([function(self.y) for function in functions.values()], axis=1).astype(np.float64)
+        values = np.stack([function(self.y) for function in functions.values()], axis=1).astype(
+            np.float64
+        )
         parts = dict(zip(("mean", "5%", "95%"), summarised(values), strict=True))
         return pd.DataFrame(parts, index=pd.Index(functions, name="statistic"))
 
@@ -80,7 +88,9 @@ class PriorPredictive:
         return f"{len(self.y)} data sets of {', '.join(self.target.names)} drawn from the prior"
 
 
-def prior_predictive(model: Any, *data: Any, num_samples: int = 1000, seed: int = 0, **named: Any) -> PriorPredictive:
+def prior_predictive(
+    model: Any, *data: Any, num_samples: int = 1000, seed: int = 0, **named: Any
+) -> PriorPredictive:
     """Draws functions and targets from the prior, at the rows of the data.
 
     Args:
@@ -103,10 +113,14 @@ def prior_predictive(model: Any, *data: Any, num_samples: int = 1000, seed: int 
         ((100, 20), (100, 20))
     """
     if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
-        raise ValueError(f"prior_predictive(num_samples={num_samples!r}): expected a whole number of at least 1.")
+        raise ValueError(
+            f"prior_predictive(num_samples={num_samples!r}): expected a whole number of at least 1."
+        )
     spec = as_model(model)
     if isinstance(spec, AbstractTableModel) and len(data) < 2 and "y" not in named:
-        raise DataError("y is missing: its units and classes belong to the model. Use bdl.prior_predictive(model, X, y).")
+        raise DataError(
+            "y is missing: its units and classes belong to the model. Use bdl.prior_predictive(model, X, y)."
+        )
     frame = spec.frame(*data, **named)
     problem = spec.problem(frame, *data, **named)
     spec = told_site(spec, problem)
@@ -115,8 +129,14 @@ def prior_predictive(model: Any, *data: Any, num_samples: int = 1000, seed: int 
     site = target.names[0] if isinstance(spec, Program) else "y"
     with precision_of(spec):
         key = named_key(jax.random.key(seed), "prior predictive")
-        y, function = simulate(problem, site, target.kind == "class", jax.random.split(key, num_samples))
-    y = np.array(target.classes)[y.astype(int)] if target.classes is not None else target.in_units(y.astype(np.float64))
+        y, function = simulate(
+            problem, site, target.kind == "class", jax.random.split(key, num_samples)
+        )
+    y = (
+        np.array(target.classes)[y.astype(int)]
+        if target.classes is not None
+        else target.in_units(y.astype(np.float64))
+    )
     function = None if function is None else target.in_units(function.astype(np.float64))
     x, x_name = (None, "x") if isinstance(spec, Program) else single_column(frame, problem)
     return PriorPredictive(y, function, target, x, x_name)
@@ -143,23 +163,39 @@ def single_column(frame: Any, problem: Problem) -> tuple[np.ndarray | None, str]
     return columns.shift[0] + X[:, 0] * columns.scale[0], columns.names[0] if columns.named else "x"
 
 
-def simulate(problem: Problem, site: str, is_class: bool, keys: jax.Array) -> tuple[np.ndarray, np.ndarray | None]:
+def simulate(
+    problem: Problem, site: str, is_class: bool, keys: jax.Array
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Targets and functions as the program sees them, a draw per key."""
     structure = problem.structure
     process = structure if isinstance(structure, AbstractGaussianProcessRegression) else None
     if process is not None and len(problem.args[0]) > LARGEST:
-        raise DataError(f"A process needs a covariance of all rows: got {len(problem.args[0])} rows, at most {LARGEST}.")
+        raise DataError(
+            f"A process needs a covariance of all rows: got {len(problem.args[0])} rows, at most {LARGEST}."
+        )
     arrays, static = split_static((tuple(problem.args), dict(problem.kwargs)))
-    return jax.tree.map(np.asarray, many(problem.program, process, site, is_class, static, arrays, keys))
+    return jax.tree.map(
+        np.asarray, many(problem.program, process, site, is_class, static, arrays, keys)
+    )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def many(program: Callable, process: Any, site: str, is_class: bool, static: Any, arrays: list, keys: jax.Array) -> tuple:
+def many(
+    program: Callable,
+    process: Any,
+    site: str,
+    is_class: bool,
+    static: Any,
+    arrays: list,
+    keys: jax.Array,
+) -> tuple:
     args, kwargs = join_static(arrays, static)
     problem = Problem(program, args, kwargs)
     if process is not None:  # one matrix of rows at a time
         return jax.lax.map(lambda key: process_draw(problem, process, key), keys)
-    return jax.lax.map(lambda key: program_draw(problem, site, is_class, key), keys, batch_size=DRAWS_AT_ONCE)
+    return jax.lax.map(
+        lambda key: program_draw(problem, site, is_class, key), keys, batch_size=DRAWS_AT_ONCE
+    )
 
 
 def program_draw(problem: Problem, site: str, is_class: bool, key: jax.Array) -> tuple:
@@ -172,7 +208,9 @@ def program_draw(problem: Problem, site: str, is_class: bool, key: jax.Array) ->
         return drawn["value"], None
 
 
-def process_draw(problem: Problem, process: AbstractGaussianProcessRegression, key: jax.Array) -> tuple:
+def process_draw(
+    problem: Problem, process: AbstractGaussianProcessRegression, key: jax.Array
+) -> tuple:
     """Targets and the function behind them, which the program has integrated out."""
     values = problem.prior_sample(named_key(key, "hyperparameters"))
     X = jnp.asarray(problem.args[0])

@@ -18,9 +18,13 @@ def refuse_unnormalised(problem: Problem) -> None:
         if site["type"] != "sample":
             continue
         if isinstance(site["fn"], Unit):
-            raise ModelError(f"The factor {name!r} leaves the prior unnormalised, so nothing can be drawn from it.")
+            raise ModelError(
+                f"The factor {name!r} leaves the prior unnormalised, so nothing can be drawn from it."
+            )
         law = site["fn"]
         while hasattr(law, "base_dist"):
             law = law.base_dist
         if type(law).__name__ == "ImproperUniform":
-            raise ModelError(f"Site {name!r} has an improper prior, from which nothing can be drawn: give it a proper one.")
+            raise ModelError(
+                f"Site {name!r} has an improper prior, from which nothing can be drawn: give it a proper one."
+            )

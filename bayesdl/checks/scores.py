@@ -27,7 +27,9 @@ class Scores(dict):
         return "\n".join(f"{name:<18}{value:>10.4g}" for name, value in self.items())
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><td>{name}</td><td>{value:.4g}</td></tr>" for name, value in self.items())
+        rows = "".join(
+            f"<tr><td>{name}</td><td>{value:.4g}</td></tr>" for name, value in self.items()
+        )
         return f"<table><tr><th>score</th><th>value</th></tr>{rows}</table>"
 
 
@@ -80,7 +82,9 @@ def probability_integral_transform(prediction: Prediction, y: np.ndarray) -> np.
     if prediction.target.kind != "count":
         return upper
     lower = np.where(y > 0, cdf(np.maximum(y - 1, 0)), 0.0)
-    return lower + np.random.default_rng(prediction.seed).uniform(size=upper.shape) * (upper - lower)
+    return lower + np.random.default_rng(prediction.seed).uniform(size=upper.shape) * (
+        upper - lower
+    )
 
 
 def class_scores(prediction: ClassPrediction, y: Any) -> Scores:

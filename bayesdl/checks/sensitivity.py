@@ -39,7 +39,12 @@ class Sensitivity:
     table: Any
 
     def __repr__(self) -> str:
-        return "\n".join([self.table.to_string(float_format="{:.3f}".format), *(f"- {line}" for line in self.verdict)])
+        return "\n".join(
+            [
+                self.table.to_string(float_format="{:.3f}".format),
+                *(f"- {line}" for line in self.verdict),
+            ]
+        )
 
     def _repr_html_(self) -> str:
         items = "".join(f"<li>{html.escape(line)}</li>" for line in self.verdict)
@@ -74,10 +79,17 @@ def sensitivity(posterior: Posterior, sites: Any = None, priors: Any = None) -> 
 
     need_draws(posterior, "power scaling")
     if not posterior.problem.observed:
-        raise ValueError("The program observes nothing, so there is no likelihood to scale: give the observations in bdl.fit.")
+        raise ValueError(
+            "The program observes nothing, so there is no likelihood to scale: give the observations in bdl.fit."
+        )
     scaled = known(priors, "prior", posterior.problem.latents) or list(posterior.problem.latents)
     terms = log_prior(posterior)
-    table = psense(parameters(posterior, sites), {site: terms[site] for site in scaled}, log_likelihood(posterior), THRESHOLD)
+    table = psense(
+        parameters(posterior, sites),
+        {site: terms[site] for site in scaled},
+        log_likelihood(posterior),
+        THRESHOLD,
+    )
     flagged = findings(table)
     return Sensitivity(not flagged, tuple((flagged or [fine(table)]) + factors(posterior)), table)
 
@@ -87,7 +99,9 @@ def parameters(posterior: Posterior, sites: Any) -> dict[str, Any]:
     samples = posterior.samples
     if chosen := known(sites, "site", samples):
         return {site: samples[site] for site in chosen}
-    identified = {site: values for site, values in samples.items() if posterior.model.identified(site)}
+    identified = {
+        site: values for site, values in samples.items() if posterior.model.identified(site)
+    }
     values = posterior.function_values(FUNCTION_ROWS) if len(identified) < len(samples) else None
     return (identified if values is None else identified | {FUNCTION: values}) or samples
 
@@ -107,9 +121,13 @@ def findings(table: Any) -> list[str]:
     for name, row in table[table["diagnosis"].str.startswith("potential")].iterrows():
         numbers = f"prior {row['prior']:.2f}, likelihood {row['likelihood']:.2f}"
         if "conflict" in row["diagnosis"]:
-            found.append(f"{name}: prior and data both move it and may be in conflict ({numbers}): check what the prior says.")
+            found.append(
+                f"{name}: prior and data both move it and may be in conflict ({numbers}): check what the prior says."
+            )
         else:
-            found.append(f"{name}: the prior decides and the data say little ({numbers}): say so, or gather more data.")
+            found.append(
+                f"{name}: the prior decides and the data say little ({numbers}): say so, or gather more data."
+            )
     return found
 
 
@@ -121,5 +139,11 @@ def fine(table: Any) -> str:
 def factors(posterior: Posterior) -> list[str]:
     """A note on terms that are neither prior nor likelihood."""
     trace = posterior.problem.trace
-    names = [name for name, site in trace.items() if site["type"] == "sample" and isinstance(site["fn"], Unit)]
-    return [f"The factor {names[0]!r} is scaled neither as prior nor as likelihood."] if names else []
+    names = [
+        name
+        for name, site in trace.items()
+        if site["type"] == "sample" and isinstance(site["fn"], Unit)
+    ]
+    return (
+        [f"The factor {names[0]!r} is scaled neither as prior nor as likelihood."] if names else []
+    )

@@ -21,7 +21,9 @@ OF_NUMBERS: dict[str, Callable] = {
 OF_COUNTS: dict[str, Callable] = {"share of zeros": lambda y: (y == 0).mean(1)}
 SHARE = "share of "
 
-Statistic = Callable[[np.ndarray], np.ndarray]  # of many data sets at once: shape (sets, rows, ...) to (sets,)
+Statistic = Callable[
+    [np.ndarray], np.ndarray
+]  # of many data sets at once: shape (sets, rows, ...) to (sets,)
 
 
 def chosen(statistics: Any, target: Target) -> dict[str, Statistic]:
@@ -46,7 +48,9 @@ def chosen(statistics: Any, target: Target) -> dict[str, Statistic]:
         else:
             found |= per_column(entry, by_name(entry, target), target)
     if not found:
-        raise ValueError(f"statistics={statistics!r}: expected at least one of {', '.join(usual(target))}, or a function.")
+        raise ValueError(
+            f"statistics={statistics!r}: expected at least one of {', '.join(usual(target))}, or a function."
+        )
     return found
 
 
@@ -90,18 +94,24 @@ def per_column(name: str, statistic: Statistic, target: Target) -> dict[str, Sta
 def one_by_one(name: Any, function: Any) -> Statistic:
     """A user's function of one target array, called once per data set: it may be any Python."""
     if not callable(function):
-        raise ValueError(f"The statistic {name!r} is {function!r}: expected a function of a target array.")
+        raise ValueError(
+            f"The statistic {name!r} is {function!r}: expected a function of a target array."
+        )
 
     def many(sets: np.ndarray) -> np.ndarray:
         values = [np.asarray(function(y)) for y in sets]
         if any(value.size != 1 or value.dtype.kind not in "iufb" for value in values):
-            raise ValueError(f"The statistic {name!r} gave {values[0]!r}: expected a function that gives one number.")
+            raise ValueError(
+                f"The statistic {name!r} gave {values[0]!r}: expected a function that gives one number."
+            )
         return np.array([float(value.ravel()[0]) for value in values])
 
     return many
 
 
-def summarised(values: Real[np.ndarray, "sets statistics"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def summarised(
+    values: Real[np.ndarray, "sets statistics"],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean and bounds of the central 90 % interval over data sets, each of shape (statistics,)."""
     low, high = np.quantile(values, [0.05, 0.95], axis=0)
     return values.mean(0), low, high

@@ -29,13 +29,26 @@ from bayesdl.saving import bundle
 from inference.core.problem import ProblemError
 
 # what the user can cure; anything else is a bug and keeps its traceback
-USER_ERRORS = (UsageError, DataError, bundle.BundleError, ModelError, UnsupportedError, ProblemError)
+USER_ERRORS = (
+    UsageError,
+    DataError,
+    bundle.BundleError,
+    ModelError,
+    UnsupportedError,
+    ProblemError,
+)
 HOLDOUTS = (".holdout.csv", ".holdout.parquet")
 
 
 def fit(options: Namespace) -> int:
     """Fits, saves, and scores on held-out rows."""
-    from bayesdl.cli.settings import ENGINE_BY_NAME, Settings, build, build_tensor, choose_likelihood
+    from bayesdl.cli.settings import (
+        ENGINE_BY_NAME,
+        Settings,
+        build,
+        build_tensor,
+        choose_likelihood,
+    )
 
     check_writable(options.out, options.data)
     for path in holdout_files(options.out):
@@ -47,13 +60,22 @@ def fit(options: Namespace) -> int:
     if options.model == "funbat":
         model, configure = build_tensor(options.modes, likelihood, parsed)
         if options.target in [mode.name for mode in model.modes]:
-            raise UsageError(f"--modes {options.modes}: {options.target!r} is the target, expected columns of indexes.")
+            raise UsageError(
+                f"--modes {options.modes}: {options.target!r} is the target, expected columns of indexes."
+            )
     elif options.modes is not None:
         raise UsageError(f"--modes {options.modes}: only --model funbat has modes.")
     else:
         model, configure = build(options.model, likelihood, parsed)
-    frame = model.frame(X, y)  # the whole table is checked before it is split, so that row numbers are the file's
-    held = hold_out(table, options.holdout, options.seed, options.target if frame.target.kind == "class" else None)
+    frame = model.frame(
+        X, y
+    )  # the whole table is checked before it is split, so that row numbers are the file's
+    held = hold_out(
+        table,
+        options.holdout,
+        options.seed,
+        options.target if frame.target.kind == "class" else None,
+    )
     problem = model.problem(model.frame(X[~held], y[~held]), X[~held], y[~held])
     if options.engine == "auto":
         engine, why_engine = choose(problem)
@@ -62,10 +84,14 @@ def fit(options: Namespace) -> int:
     engine = configure(engine)
     require(engine, problem)
 
-    posterior = fit_model(model, X[~held], y[~held], engine=engine, seed=options.seed, progress=sys.stderr.isatty())
+    posterior = fit_model(
+        model, X[~held], y[~held], engine=engine, seed=options.seed, progress=sys.stderr.isatty()
+    )
     diagnosis = quiet_diagnosis(posterior)
     scores = posterior.score(X[held], y[held]) if held.any() else None
-    for stale in holdout_files(options.out):  # of an earlier fit under this name: they may be training rows now
+    for stale in holdout_files(
+        options.out
+    ):  # of an earlier fit under this name: they may be training rows now
         stale.unlink(missing_ok=True)
     posterior.save(options.out)
     held_file = holdout_files(options.out)[is_parquet(options.data)] if held.any() else None
@@ -107,14 +133,24 @@ def predict(options: Namespace) -> int:
     table = posterior.predict(read_table(options.data)).to_pandas(options.level)
     if options.out:
         write_table(table, options.out)
-        return say(options, {"out": options.out, "rows": len(table)}, [f"saved   {options.out}, {len(table)} rows"])
-    return say(options, {"rows": len(table), "predictions": table.to_dict("list")}, [table.to_csv(index=False).rstrip("\n")])
+        return say(
+            options,
+            {"out": options.out, "rows": len(table)},
+            [f"saved   {options.out}, {len(table)} rows"],
+        )
+    return say(
+        options,
+        {"rows": len(table), "predictions": table.to_dict("list")},
+        [table.to_csv(index=False).rstrip("\n")],
+    )
 
 
 def check(options: Namespace) -> int:
     """Diagnoses a saved fit, and scores it on rows that it has not seen; 1 where it is not to be trusted."""
     posterior = bundle.load(options.bundle)
-    data = options.data or next((path for path in holdout_files(options.bundle) if os.path.isfile(path)), None)
+    data = options.data or next(
+        (path for path in holdout_files(options.bundle) if os.path.isfile(path)), None
+    )
     scores = None
     if data:
         X, y = inputs_and_target(read_table(data), posterior.frame.target.names[0], data)
@@ -122,7 +158,11 @@ def check(options: Namespace) -> int:
     diagnosis = quiet_diagnosis(posterior)
     result = {"diagnosis": as_data(diagnosis), "data": data, "scores": scores}
     lines: list[str] = [repr(posterior), *told(diagnosis), ""]
-    lines += [f"scores on {data} ({len(y)} rows)", repr(scores)] if data else ["no held-out rows: give some by --data FILE"]
+    lines += (
+        [f"scores on {data} ({len(y)} rows)", repr(scores)]
+        if data
+        else ["no held-out rows: give some by --data FILE"]
+    )
     say(options, result, lines)
     return 0 if diagnosis.ok else 1
 
@@ -131,8 +171,18 @@ def summary(options: Namespace) -> int:
     """Prints the parameters."""
     posterior = bundle.load(options.bundle)
     table = posterior.summary()
-    result = {"model": repr(posterior.model), "engine": repr(posterior.engine), "table": table.T.to_dict()}
-    lines = [repr(posterior), repr(posterior.model), repr(posterior.engine), "", table.round(3).to_string()]
+    result = {
+        "model": repr(posterior.model),
+        "engine": repr(posterior.engine),
+        "table": table.T.to_dict(),
+    }
+    lines = [
+        repr(posterior),
+        repr(posterior.model),
+        repr(posterior.engine),
+        "",
+        table.round(3).to_string(),
+    ]
     return say(options, result, lines)
 
 

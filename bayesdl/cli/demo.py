@@ -63,15 +63,22 @@ def run(folder: Path, progress: bool) -> tuple[dict[str, Any], list[str]]:
             diagnosis = posterior.diagnose()
         scores = posterior.score(X_new, y_new)
         posterior.save(folder / f"{name}.bdl")
-        write_table(prediction.to_pandas().assign(**{y_new.name: y_new.to_numpy()}), folder / f"{name}.csv")
+        write_table(
+            prediction.to_pandas().assign(**{y_new.name: y_new.to_numpy()}), folder / f"{name}.csv"
+        )
         panels.append((name, prediction, y_new))
 
         seconds = time.perf_counter() - started
         facts = {"ok": diagnosis.ok, "verdict": list(diagnosis.verdict)}
         result[name] = {"bnn": scores, peer: peer_scores, "diagnosis": facts, "seconds": seconds}
-        lines += [f"{name}: {len(X)} rows for training, {len(X_new)} held out, {X.shape[1]} columns; {seconds:.0f} s"]
+        lines += [
+            f"{name}: {len(X)} rows for training, {len(X_new)} held out, {X.shape[1]} columns; {seconds:.0f} s"
+        ]
         lines += compared(SHOWN[name], {"BNN by NUTS": scores, peer: peer_scores})
-        lines += [f"  verdict: {'can be trusted' if diagnosis.ok else 'NOT to be trusted'}. {diagnosis.verdict[0]}", ""]
+        lines += [
+            f"  verdict: {'can be trusted' if diagnosis.ok else 'NOT to be trusted'}. {diagnosis.verdict[0]}",
+            "",
+        ]
     draw(panels, folder / "calibration.png")
     return result, [*lines, f"saved bundles, predictions and calibration.png in {folder}"]
 
@@ -127,7 +134,13 @@ def logistic(X: Any, y: Any, X_new: Any, y_new: Any) -> tuple[str, dict[str, flo
 def compared(names: tuple[str, ...], scores: dict[str, dict[str, float]]) -> list[str]:
     """A line per method, a column per score."""
     head = "  " + " " * 20 + "".join(f"{name:>14}" for name in names)
-    return [head, *(f"  {method:<20}" + "".join(f"{row[name]:>14.4g}" for name in names) for method, row in scores.items())]
+    return [
+        head,
+        *(
+            f"  {method:<20}" + "".join(f"{row[name]:>14.4g}" for name in names)
+            for method, row in scores.items()
+        ),
+    ]
 
 
 def draw(panels: list[tuple[str, Any, Any]], path: Path) -> None:
@@ -139,7 +152,9 @@ def draw(panels: list[tuple[str, Any, Any]], path: Path) -> None:
 
     figure = Figure(figsize=(5 * len(panels), 4.5), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (name, prediction, y) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    for axes, (name, prediction, y) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+    ):
         plots.calibration(prediction, y, ax=axes)
         axes.set_title(name.replace("_", " "), pad=18)
     replace(path, lambda beside: figure.savefig(beside, format="png", dpi=120))

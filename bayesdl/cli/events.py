@@ -51,13 +51,17 @@ def read_events(path: Path, options: Namespace, optional_items: bool = False) ->
     items = given if optional_items else labels(given, "item", path)
     if options.rating is None and RATING not in table.columns:
         if options.threshold is not None:
-            raise UsageError(f"--threshold {options.threshold:g}: {path} has no column {RATING!r}; name one by --rating.")
+            raise UsageError(
+                f"--threshold {options.threshold:g}: {path} has no column {RATING!r}; name one by --rating."
+            )
         return Events(users, np.asarray(items), np.ones(len(table), bool), "every row")
     name = options.rating or RATING
     ratings = column(table, name, "--rating", path)
     bad = np.flatnonzero(~finite(ratings))
     if len(bad):
-        raise UsageError(f"{path}: column {name!r}, row {bad[0]} is not a number: got {ratings.iloc[bad[0]]!r}.")
+        raise UsageError(
+            f"{path}: column {name!r}, row {bad[0]} is not a number: got {ratings.iloc[bad[0]]!r}."
+        )
     threshold = THRESHOLD if options.threshold is None else options.threshold
     counts = ratings.to_numpy(float) > threshold
     return Events(users, np.asarray(items), counts, f"rows whose {name} is above {threshold:g}")
@@ -70,7 +74,9 @@ def column(table: Any, name: str, option: str, path: Path) -> Any:
         UsageError: listing the columns that are there.
     """
     if name not in table.columns:
-        raise UsageError(f"{path} has no column {name!r}: got {list(table.columns)[:20]}; name it by {option}.")
+        raise UsageError(
+            f"{path} has no column {name!r}: got {list(table.columns)[:20]}; name it by {option}."
+        )
     return table[name]
 
 
@@ -92,7 +98,11 @@ def labels(values: Any, what: str, path: Path) -> np.ndarray:
         raise UsageError(f"{path}: the {what} of row {missing[0]} is missing.")
     if values.dtype.kind in "iu":
         return values.to_numpy(np.int64)
-    if values.dtype.kind == "f" and (values == values.round()).all() and (values.abs() < 2**53).all():
+    if (
+        values.dtype.kind == "f"
+        and (values == values.round()).all()
+        and (values.abs() < 2**53).all()
+    ):
         return values.to_numpy(np.int64)
     return np.array([str(value) for value in values], dtype=str)
 
@@ -104,7 +114,10 @@ def columns_of(items: np.ndarray, among: np.ndarray) -> np.ndarray:
     if among.dtype.kind in "iu":
         numbers = pd.to_numeric(pd.Series(items), errors="coerce")
         return pd.Index(among).get_indexer(pd.Index(numbers))
-    texts = [str(int(item)) if isinstance(item, float) and item.is_integer() else str(item) for item in items.tolist()]
+    texts = [
+        str(int(item)) if isinstance(item, float) and item.is_integer() else str(item)
+        for item in items.tolist()
+    ]
     return pd.Index(among.astype(object)).get_indexer(pd.Index(texts, dtype=object))
 
 

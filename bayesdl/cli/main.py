@@ -128,22 +128,56 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=functools.partial(Formatter, room=len("    recommend")),
     )
     top.add_argument("--version", action="version", version=f"bayesdl {__version__}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser, prog="bayesdl")
+    commands = top.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=Parser, prog="bayesdl"
+    )
     command = functools.partial(add_command, commands, "bayesdl")
 
-    add_fit(command("fit", "DATA --target COLUMN -o FILE [options]", "fit a model to a table and save the posterior"))
-    add_predict(command("predict", "BUNDLE DATA [-o FILE] [options]", "predict new rows, with intervals or probabilities"))
-    add_check(command("check", "BUNDLE [--data FILE]", "say whether a fit can be trusted, and score it on held-out rows"))
-    summary = command("summary", "BUNDLE", "print a table of the parameters: means, sds, intervals, ESS, R-hat")
+    add_fit(
+        command(
+            "fit",
+            "DATA --target COLUMN -o FILE [options]",
+            "fit a model to a table and save the posterior",
+        )
+    )
+    add_predict(
+        command(
+            "predict",
+            "BUNDLE DATA [-o FILE] [options]",
+            "predict new rows, with intervals or probabilities",
+        )
+    )
+    add_check(
+        command(
+            "check",
+            "BUNDLE [--data FILE]",
+            "say whether a fit can be trusted, and score it on held-out rows",
+        )
+    )
+    summary = command(
+        "summary", "BUNDLE", "print a table of the parameters: means, sds, intervals, ESS, R-hat"
+    )
     summary.add_argument("bundle", metavar="BUNDLE", type=Path, help="written by `bayesdl fit`")
     add_recommend(commands)
     command("engines", "", "print which engine runs which model, and why not")
-    demo = command("demo", "[--out FOLDER]", "fit two networks to real data next to classical methods, in a minute or two")
-    demo.add_argument("--out", metavar="FOLDER", type=Path, default=Path("demo"), help="where to write results (default: demo)")
+    demo = command(
+        "demo",
+        "[--out FOLDER]",
+        "fit two networks to real data next to classical methods, in a minute or two",
+    )
+    demo.add_argument(
+        "--out",
+        metavar="FOLDER",
+        type=Path,
+        default=Path("demo"),
+        help="where to write results (default: demo)",
+    )
     return top
 
 
-def add_command(commands: Any, prog: str, name: str, usage: str, text: str) -> argparse.ArgumentParser:
+def add_command(
+    commands: Any, prog: str, name: str, usage: str, text: str
+) -> argparse.ArgumentParser:
     """Adds a command to those of a parser."""
     added = commands.add_parser(
         name,
@@ -157,9 +191,23 @@ def add_command(commands: Any, prog: str, name: str, usage: str, text: str) -> a
 
 
 def add_fit(added: argparse.ArgumentParser) -> None:
-    added.add_argument("data", metavar="DATA", type=Path, help="CSV or Parquet; a header line names the columns")
-    added.add_argument("--target", metavar="COLUMN", required=True, help="what to predict; all other columns are inputs")
-    added.add_argument("-o", "--out", metavar="FILE", type=Path, required=True, help="the saved posterior, e.g. run.bdl")
+    added.add_argument(
+        "data", metavar="DATA", type=Path, help="CSV or Parquet; a header line names the columns"
+    )
+    added.add_argument(
+        "--target",
+        metavar="COLUMN",
+        required=True,
+        help="what to predict; all other columns are inputs",
+    )
+    added.add_argument(
+        "-o",
+        "--out",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="the saved posterior, e.g. run.bdl",
+    )
     added.add_argument(
         "--model",
         choices=("bnn", "gp", "linear", "funbat"),
@@ -168,9 +216,17 @@ def add_fit(added: argparse.ArgumentParser) -> None:
         help="bnn (a neural network), gp (a Gaussian process), linear, funbat (a functional tensor; needs --modes) "
         "(default: bnn)",
     )
-    added.add_argument("--modes", metavar="COLUMNS", help="the indexes of a functional tensor, e.g. temperature,pressure,day")
     added.add_argument(
-        "--engine", choices=ENGINES, default="auto", metavar="NAME", help=f"{', '.join(ENGINES)} (default: auto)"
+        "--modes",
+        metavar="COLUMNS",
+        help="the indexes of a functional tensor, e.g. temperature,pressure,day",
+    )
+    added.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="auto",
+        metavar="NAME",
+        help=f"{', '.join(ENGINES)} (default: auto)",
     )
     added.add_argument(
         "--likelihood",
@@ -178,7 +234,10 @@ def add_fit(added: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"{', '.join(LIKELIHOODS)} (default: from the target: numbers normal, labels bernoulli or categorical)",
     )
-    add_settings(added, "engine, model, likelihood, prior or kernel, e.g. num_samples=500, model.hidden=50,50, prior=horseshoe")
+    add_settings(
+        added,
+        "engine, model, likelihood, prior or kernel, e.g. num_samples=500, model.hidden=50,50, prior=horseshoe",
+    )
     added.add_argument(
         "--holdout",
         metavar="FRACTION",
@@ -198,7 +257,9 @@ def add_settings(added: argparse.ArgumentParser, of_what: str) -> None:
         dest="settings",
         help=f"a setting of {of_what}; repeat for more, and a wrong key lists the possible ones",
     )
-    added.add_argument("--seed", metavar="N", type=seed, default=0, help="of all randomness (default: 0)")
+    added.add_argument(
+        "--seed", metavar="N", type=seed, default=0, help="of all randomness (default: 0)"
+    )
 
 
 def seed(text: str) -> int:
@@ -210,9 +271,26 @@ def seed(text: str) -> int:
 
 def add_predict(added: argparse.ArgumentParser) -> None:
     added.add_argument("bundle", metavar="BUNDLE", type=Path, help="written by `bayesdl fit`")
-    added.add_argument("data", metavar="DATA", type=Path, help="CSV or Parquet with the columns of the training data")
-    added.add_argument("-o", "--out", metavar="FILE", type=Path, help="CSV, or Parquet by its ending (default: CSV on stdout)")
-    added.add_argument("--level", metavar="P", type=float, default=0.9, help="probability of the intervals (default: 0.9)")
+    added.add_argument(
+        "data",
+        metavar="DATA",
+        type=Path,
+        help="CSV or Parquet with the columns of the training data",
+    )
+    added.add_argument(
+        "-o",
+        "--out",
+        metavar="FILE",
+        type=Path,
+        help="CSV, or Parquet by its ending (default: CSV on stdout)",
+    )
+    added.add_argument(
+        "--level",
+        metavar="P",
+        type=float,
+        default=0.9,
+        help="probability of the intervals (default: 0.9)",
+    )
 
 
 def add_check(added: argparse.ArgumentParser) -> None:
@@ -236,17 +314,41 @@ def add_recommend(commands: Any) -> None:
         description=f"{text[0].upper()}{text[1:]}.",
         formatter_class=Formatter,
     )
-    actions = group.add_subparsers(dest="action", metavar="fit|apply", required=True, parser_class=Parser, prog=prog)
+    actions = group.add_subparsers(
+        dest="action", metavar="fit|apply", required=True, parser_class=Parser, prog=prog
+    )
     command = functools.partial(add_command, actions, prog)
-    add_recommend_fit(command("fit", "DATA -o FILE [options]", "fit a recommender, score it on held-out users, and save it"))
+    add_recommend_fit(
+        command(
+            "fit",
+            "DATA -o FILE [options]",
+            "fit a recommender, score it on held-out users, and save it",
+        )
+    )
     add_recommend_apply(
-        command("apply", "FILE HISTORY [-o OUT] [options]", "recommend items to the users of a table, with intervals")
+        command(
+            "apply",
+            "FILE HISTORY [-o OUT] [options]",
+            "recommend items to the users of a table, with intervals",
+        )
     )
 
 
 def add_recommend_fit(added: argparse.ArgumentParser) -> None:
-    added.add_argument("data", metavar="DATA", type=Path, help="CSV or Parquet with a row for each event: a user, an item")
-    added.add_argument("-o", "--out", metavar="FILE", type=Path, required=True, help="the saved recommender, e.g. films.bdl")
+    added.add_argument(
+        "data",
+        metavar="DATA",
+        type=Path,
+        help="CSV or Parquet with a row for each event: a user, an item",
+    )
+    added.add_argument(
+        "-o",
+        "--out",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="the saved recommender, e.g. films.bdl",
+    )
     added.add_argument(
         "--model",
         choices=RECOMMENDERS,
@@ -268,21 +370,51 @@ def add_recommend_fit(added: argparse.ArgumentParser) -> None:
 
 def add_columns(added: argparse.ArgumentParser) -> None:
     """Which columns hold the events, and which events count."""
-    added.add_argument("--user", metavar="COLUMN", default="user", help="the users, names or numbers (default: user)")
-    added.add_argument("--item", metavar="COLUMN", default="item", help="the items, names or numbers (default: item)")
     added.add_argument(
-        "--rating", metavar="COLUMN", help="the ratings (default: rating where it is there; without ratings every row counts)"
+        "--user",
+        metavar="COLUMN",
+        default="user",
+        help="the users, names or numbers (default: user)",
     )
-    added.add_argument("--threshold", metavar="R", type=number_of, help="rows with a rating above it count (default: 3.5)")
+    added.add_argument(
+        "--item",
+        metavar="COLUMN",
+        default="item",
+        help="the items, names or numbers (default: item)",
+    )
+    added.add_argument(
+        "--rating",
+        metavar="COLUMN",
+        help="the ratings (default: rating where it is there; without ratings every row counts)",
+    )
+    added.add_argument(
+        "--threshold",
+        metavar="R",
+        type=number_of,
+        help="rows with a rating above it count (default: 3.5)",
+    )
 
 
 def add_recommend_apply(added: argparse.ArgumentParser) -> None:
-    added.add_argument("model", metavar="FILE", type=Path, help="written by `bayesdl recommend fit`")
     added.add_argument(
-        "history", metavar="HISTORY", type=Path, help="CSV or Parquet with users, new ones too, and the items that they chose"
+        "model", metavar="FILE", type=Path, help="written by `bayesdl recommend fit`"
     )
-    added.add_argument("-k", metavar="N", type=at_least(1), default=20, help="items for each user (default: 20)")
-    added.add_argument("-o", "--out", metavar="OUT", type=Path, help="CSV, or Parquet by its ending (default: CSV on stdout)")
+    added.add_argument(
+        "history",
+        metavar="HISTORY",
+        type=Path,
+        help="CSV or Parquet with users, new ones too, and the items that they chose",
+    )
+    added.add_argument(
+        "-k", metavar="N", type=at_least(1), default=20, help="items for each user (default: 20)"
+    )
+    added.add_argument(
+        "-o",
+        "--out",
+        metavar="OUT",
+        type=Path,
+        help="CSV, or Parquet by its ending (default: CSV on stdout)",
+    )
     add_columns(added)
     added.add_argument(
         "--strategy",
@@ -292,7 +424,11 @@ def add_recommend_apply(added: argparse.ArgumentParser) -> None:
         help="mean, thompson (by one draw, which explores), ucb (mean plus one standard deviation) (default: mean)",
     )
     added.add_argument(
-        "--refine-steps", metavar="N", type=at_least(0), default=0, help="of fitting each user's posterior (default: 0)"
+        "--refine-steps",
+        metavar="N",
+        type=at_least(0),
+        default=0,
+        help="of fitting each user's posterior (default: 0)",
     )
     added.add_argument(
         "--likelihood-power",
@@ -300,9 +436,19 @@ def add_recommend_apply(added: argparse.ArgumentParser) -> None:
         type=positive,
         help="of that posterior, 1 for the model's own (default: that of training)",
     )
-    added.add_argument("--level", metavar="P", type=level, default=0.9, help="probability of the intervals (default: 0.9)")
-    added.add_argument("--include-seen", action="store_true", help="recommend items of a user's own history too")
-    added.add_argument("--seed", metavar="N", type=seed, default=0, help="of all randomness (default: 0)")
+    added.add_argument(
+        "--level",
+        metavar="P",
+        type=level,
+        default=0.9,
+        help="probability of the intervals (default: 0.9)",
+    )
+    added.add_argument(
+        "--include-seen", action="store_true", help="recommend items of a user's own history too"
+    )
+    added.add_argument(
+        "--seed", metavar="N", type=seed, default=0, help="of all randomness (default: 0)"
+    )
 
 
 def at_least(least: int) -> Callable[[str], int]:

@@ -55,7 +55,9 @@ def fit(options: Namespace) -> int:
     model, chosen = build(options, settings, np.shape(split.train)[0])
     validation = split.validation if split.validation.held_out.nnz else None
     if validation is None and isinstance(model, Blend):
-        raise UsageError("--model blend chooses its weights on validation users: hold out more by --holdout.")
+        raise UsageError(
+            "--model blend chooses its weights on validation users: hold out more by --holdout."
+        )
     try:
         model.fit(split.train, validation, items=split.items)
     except FloatingPointError as error:
@@ -65,7 +67,9 @@ def fit(options: Namespace) -> int:
     return told(options, events, split, lasting, model, chosen, found)
 
 
-def build(options: Namespace, settings: Settings, users: int) -> tuple[AbstractRecommender, dict[str, int]]:
+def build(
+    options: Namespace, settings: Settings, users: int
+) -> tuple[AbstractRecommender, dict[str, int]]:
     """The recommender that was asked for, and the numbers that were chosen for so many training users.
 
     Raises:
@@ -80,7 +84,11 @@ def build(options: Namespace, settings: Settings, users: int) -> tuple[AbstractR
         given = settings.of(part, types[part])
         if cls in (MultVAE, MultDAE):
             size = int(np.clip(-(-users // BATCHES), *BATCH_SIZES))
-            ours = {name: value for name, value in (("epochs", EPOCHS), ("batch_size", size)) if name not in given}
+            ours = {
+                name: value
+                for name, value in (("epochs", EPOCHS), ("batch_size", size))
+                if name not in given
+            }
             chosen |= ours
             given |= ours | {"seed": options.seed, "progress": sys.stderr.isatty()}
         if isinstance(given.get("beta"), str):
@@ -93,7 +101,11 @@ def build(options: Namespace, settings: Settings, users: int) -> tuple[AbstractR
 
 def settable(cls: type) -> dict[str, str]:
     """The settings that text can give, and their types; what the fit finds ends in "_"."""
-    return {name: type_ for name, type_ in fields(cls).items() if name not in DECIDED and not name.endswith("_")}
+    return {
+        name: type_
+        for name, type_ in fields(cls).items()
+        if name not in DECIDED and not name.endswith("_")
+    }
 
 
 def checked(model: AbstractRecommender) -> None:
@@ -124,7 +136,9 @@ def held_out(asked: float | None, users: int, path: Any, events: Events) -> int:
     """
     if not users:
         counted = f"{events.counts.sum()} of {len(events.users)} rows count"
-        raise UsageError(f"{path}: no user has {MIN_ITEMS} items or more; {counted}: {events.what}.")
+        raise UsageError(
+            f"{path}: no user has {MIN_ITEMS} items or more; {counted}: {events.what}."
+        )
     if asked is None:
         return min(HELD_OUT, users // 10)
     count = round(asked * users) if asked < 1 else int(asked)
@@ -140,7 +154,11 @@ def scored(model: AbstractRecommender, name: str, split: Split) -> Evaluation | 
     """Scores on the test users beside popularity; None without such users."""
     if not split.test.held_out.nnz:
         return None
-    others = {} if isinstance(model, Popularity) else {"popularity": Popularity().fit(split.train, items=split.items)}
+    others = (
+        {}
+        if isinstance(model, Popularity)
+        else {"popularity": Popularity().fit(split.train, items=split.items)}
+    )
     return evaluate({name: model} | others, split.test)
 
 
@@ -154,25 +172,47 @@ def told(
     found: Evaluation | None,
 ) -> int:
     """Prints what was done."""
-    sizes = {"training": np.shape(split.train)[0], "validation": size(split.validation), "test": size(split.test)}
+    sizes = {
+        "training": np.shape(split.train)[0],
+        "validation": size(split.validation),
+        "test": size(split.test),
+    }
     left_out = len(np.unique(events.users)) - lasting
-    compared = found.paired(options.model, "popularity") if found is not None and len(found.values) > 1 else None
+    compared = (
+        found.paired(options.model, "popularity")
+        if found is not None and len(found.values) > 1
+        else None
+    )
     result = {
         "out": options.out,
         "model": repr(model),
         "chosen": chosen,
-        "events": {"rows": len(events.users), "counted": int(events.counts.sum()), "of unseen items": split.dropped},
+        "events": {
+            "rows": len(events.users),
+            "counted": int(events.counts.sum()),
+            "of unseen items": split.dropped,
+        },
         "users": sizes | {"with too few items": left_out},
         "items": len(split.items),
         "temperature": model.temperature_,
         "scores": None if found is None else as_data(found),
         "ndcg@100 above popularity": compared,
     }
-    facts = [f"best epoch {model.best_epoch_} of {model.epochs}, beta {told_beta(model)}"] if isinstance(model, MultVAE) else []
+    facts = (
+        [f"best epoch {model.best_epoch_} of {model.epochs}, beta {told_beta(model)}"]
+        if isinstance(model, MultVAE)
+        else []
+    )
     facts += [weights_told(model)] if isinstance(model, Blend) else []
     lines = [
         f"model   {model!r}",
-        *([f"        chosen here: {', '.join(f'{k}={v}' for k, v in chosen.items())}; --set changes them"] if chosen else []),
+        *(
+            [
+                f"        chosen here: {', '.join(f'{k}={v}' for k, v in chosen.items())}; --set changes them"
+            ]
+            if chosen
+            else []
+        ),
         f"events  {events.counts.sum()} of {len(events.users)} rows count: {events.what}",
         f"users   {sizes['training']} for training, {sizes['validation']} for validation, {sizes['test']} for test; "
         f"{left_out} left out, with fewer than {MIN_ITEMS} items",
@@ -203,7 +243,9 @@ def size(held: HeldOut) -> int:
 def as_data(found: Evaluation) -> dict[str, Any]:
     """Means and standard errors by recommender and metric."""
     return {
-        name: {metric: {"mean": float(v.mean()), "se": standard_error(v)} for metric, v in of.items()}
+        name: {
+            metric: {"mean": float(v.mean()), "se": standard_error(v)} for metric, v in of.items()
+        }
         for name, of in found.values.items()
     }
 
@@ -225,7 +267,9 @@ def table(found: Evaluation) -> list[str]:
     metrics = list(next(iter(found.values.values())))
     lines = [f"{'':12}" + "".join(f"{metric:>18}" for metric in metrics)]
     for name, of in found.values.items():
-        cells = [f"{of[metric].mean():.4f} +- {standard_error(of[metric]):.4f}" for metric in metrics]
+        cells = [
+            f"{of[metric].mean():.4f} +- {standard_error(of[metric]):.4f}" for metric in metrics
+        ]
         lines.append(f"{name:12}" + "".join(f"{cell:>18}" for cell in cells))
     return lines
 
@@ -237,9 +281,13 @@ def apply(options: Namespace) -> int:
         require_parquet(options.out)
     model = load(options.model)
     if options.refine_steps and not model.refines:
-        raise UsageError(f"--refine-steps {options.refine_steps}: {type(model).__name__} has no posterior of users to refine.")
+        raise UsageError(
+            f"--refine-steps {options.refine_steps}: {type(model).__name__} has no posterior of users to refine."
+        )
     if options.likelihood_power is not None and not options.refine_steps:
-        raise UsageError(f"--likelihood-power {options.likelihood_power:g}: give --refine-steps too, such as 100.")
+        raise UsageError(
+            f"--likelihood-power {options.likelihood_power:g}: give --refine-steps too, such as 100."
+        )
     history = history_of(read_events(options.history, options, optional_items=True), model.items_)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* users have no items")  # told in `notes`
@@ -271,7 +319,9 @@ def recommended(model: AbstractRecommender, history: History, options: Namespace
     import pandas as pd
 
     if options.k > model.num_items_:
-        raise DataError(f"-k {options.k}: the recommender has {model.num_items_} items; ask for at most so many.")
+        raise DataError(
+            f"-k {options.k}: the recommender has {model.num_items_} items; ask for at most so many."
+        )
     progress = as_progress(sys.stderr.isatty())
     progress.start(len(history.users), "users")
     parts = []
@@ -286,9 +336,13 @@ def recommended(model: AbstractRecommender, history: History, options: Namespace
                 refine_steps=options.refine_steps,
                 likelihood_power=options.likelihood_power,
                 level=options.level,
-                seed=seed_from(options.seed, first) if options.strategy == "thompson" else options.seed,
+                seed=seed_from(options.seed, first)
+                if options.strategy == "thompson"
+                else options.seed,
             ).to_pandas()
-            parts.append(answer.assign(user=history.users[first : first + BLOCK][answer["user"].to_numpy()]))
+            parts.append(
+                answer.assign(user=history.users[first : first + BLOCK][answer["user"].to_numpy()])
+            )
             progress.advance(rows.shape[0])
     finally:
         progress.close()
@@ -304,12 +358,20 @@ def notes_of(history: History, model: AbstractRecommender) -> list[str]:
     """What was not used, in words."""
     notes = []
     if history.below:
-        notes.append(f"{history.below} of {history.events} rows do not count: their ratings are not above the threshold")
+        notes.append(
+            f"{history.below} of {history.events} rows do not count: their ratings are not above the threshold"
+        )
     if history.unknown:
-        notes.append(f"{history.unknown} of {history.events} rows dropped: their items were not in training")
+        notes.append(
+            f"{history.unknown} of {history.events} rows dropped: their items were not in training"
+        )
     if len(history.without):
-        some = ", ".join(map(str, history.without[:5])) + (", ..." if len(history.without) > 5 else "")
+        some = ", ".join(map(str, history.without[:5])) + (
+            ", ..." if len(history.without) > 5 else ""
+        )
         nothing = f"{type(model).__name__} knows nothing of them and takes its first items"
         given = nothing if model.needs_items else "they get what suits any user"
-        notes.append(f"{len(history.without)} of {len(history.users)} users have an empty history, {given}: {some}")
+        notes.append(
+            f"{len(history.without)} of {len(history.users)} users have an empty history, {given}: {some}"
+        )
     return notes

@@ -30,7 +30,12 @@ LIKELIHOODS = {
     "poisson": likelihoods.Poisson,
     "negative-binomial": likelihoods.NegativeBinomial,
 }
-ENGINE_NAMES = {"CyclicalSGMCMC": "cyclical-sgmcmc", "ExactGP": "exact-gp", "GPyTorchGP": "gpytorch", "PyroNUTS": "pyro"}
+ENGINE_NAMES = {
+    "CyclicalSGMCMC": "cyclical-sgmcmc",
+    "ExactGP": "exact-gp",
+    "GPyTorchGP": "gpytorch",
+    "PyroNUTS": "pyro",
+}
 ENGINE_NAMES |= {"MessagePassing": "message-passing"}
 ENGINE_BY_NAME = {ENGINE_NAMES.get(cls.__name__, cls.__name__.lower()): cls for cls in ENGINES}
 
@@ -80,18 +85,28 @@ class Settings:
             UsageError: listing the possible names.
         """
         for part, name, _ in self.entries:
-            owners = [key for key, fields in parts.items() if part in (None, key) and name in fields]
+            owners = [
+                key for key, fields in parts.items() if part in (None, key) and name in fields
+            ]
             if len(owners) == 1:
                 continue
             if owners:
                 choices = " or ".join(f"{owner}.{name}" for owner in owners)
                 raise UsageError(f"--set {name}=... could mean {choices}: write one of them.")
-            possible = ", ".join(f"{key}.{field}" for key, fields in parts.items() for field in fields)
-            raise UsageError(f"--set {'.'.join(filter(None, (part, name)))}=...: no such setting. Possible: {possible}.")
+            possible = ", ".join(
+                f"{key}.{field}" for key, fields in parts.items() for field in fields
+            )
+            raise UsageError(
+                f"--set {'.'.join(filter(None, (part, name)))}=...: no such setting. Possible: {possible}."
+            )
 
     def of(self, part: str, types: dict[str, str]) -> dict[str, Any]:
         """The values for one part, by name."""
-        chosen = [(name, text) for owner, name, text in self.entries if owner in (None, part) and name in types]
+        chosen = [
+            (name, text)
+            for owner, name, text in self.entries
+            if owner in (None, part) and name in types
+        ]
         return {name: read(f"{part}.{name}", text, types[name]) for name, text in chosen}
 
 
@@ -105,19 +120,26 @@ def choose_likelihood(y: Any, asked: str | None, kind: str) -> tuple[str, str]:
         return asked, f"the likelihood {asked} was asked for"
     values = y.dropna().unique()
     if y.dtype.kind in "mM":
-        raise UsageError(f"The target {y.name!r} holds dates: turn it into numbers first, e.g. days since a start.")
+        raise UsageError(
+            f"The target {y.name!r} holds dates: turn it into numbers first, e.g. days since a start."
+        )
     if y.dtype.kind not in "iuf" and len(values):
         name = "bernoulli" if len(values) <= 2 else "categorical"
         return name, f"the target {y.name!r} holds {len(values)} labels"
     if len(values) == 2 and kind != "gp":
-        return "bernoulli", f"the target {y.name!r} has two values, {values.min():g} and {values.max():g}"
+        return (
+            "bernoulli",
+            f"the target {y.name!r} has two values, {values.min():g} and {values.max():g}",
+        )
     why = f"the target {y.name!r} holds numbers"
     if kind != "gp" and len(values) <= 20 and (values == values.round()).all():
         why += " (few and whole ones: use --likelihood categorical if they are classes, poisson if they are counts)"
     return "normal", why
 
 
-def build(kind: str, likelihood: str, settings: Settings) -> tuple[Any, Callable[[AbstractEngine], AbstractEngine]]:
+def build(
+    kind: str, likelihood: str, settings: Settings
+) -> tuple[Any, Callable[[AbstractEngine], AbstractEngine]]:
     """The model, and a function that applies the engine's settings once the engine is known.
 
     Args:
@@ -129,11 +151,16 @@ def build(kind: str, likelihood: str, settings: Settings) -> tuple[Any, Callable
         UsageError: for settings that do not exist or have impossible values.
     """
     model, inner, module = (GP, "kernel", kernels) if kind == "gp" else (BNN, "prior", priors)
-    own = {name: type_ for name, type_ in fields(model).items() if name not in DECIDED[kind]} | {inner: "str"}
+    own = {name: type_ for name, type_ in fields(model).items() if name not in DECIDED[kind]} | {
+        inner: "str"
+    }
     chosen = settings.of("model", own)
     word = chosen.pop(inner, None)
     default = next(field.default for field in dataclasses.fields(model) if field.name == inner)
-    classes = {inner: type(default) if word is None else named(module, inner, word), "likelihood": LIKELIHOODS[likelihood]}
+    classes = {
+        inner: type(default) if word is None else named(module, inner, word),
+        "likelihood": LIKELIHOODS[likelihood],
+    }
     parts = {"model": own} | {part: fields(cls) for part, cls in classes.items()}
 
     made = {part: make(cls, settings.of(part, parts[part])) for part, cls in classes.items()}
@@ -160,13 +187,24 @@ def build_tensor(
     """
     names = [name.strip() for name in (modes or "").split(",") if name.strip()]
     if not names:
-        raise UsageError("--model funbat needs --modes with the columns of its indexes, e.g. --modes temperature,pressure,day.")
-    own = {name: type_ for name, type_ in fields(FunBaT).items() if name not in ("modes", "likelihood")}
-    of_modes = {name: type_ for name, type_ in fields(Mode).items() if name != "name"} | {"kernel": "str"}
+        raise UsageError(
+            "--model funbat needs --modes with the columns of its indexes, e.g. --modes temperature,pressure,day."
+        )
+    own = {
+        name: type_ for name, type_ in fields(FunBaT).items() if name not in ("modes", "likelihood")
+    }
+    of_modes = {name: type_ for name, type_ in fields(Mode).items() if name != "name"} | {
+        "kernel": "str"
+    }
     chosen = settings.of("mode", of_modes)
     word = chosen.pop("kernel", None)
     kernel = Mode.kernel if word is None else named(kernels, "kernel", word)()
-    parts = {"model": own, "mode": of_modes, "kernel": fields(type(kernel)), "likelihood": fields(LIKELIHOODS[likelihood])}
+    parts = {
+        "model": own,
+        "mode": of_modes,
+        "kernel": fields(type(kernel)),
+        "likelihood": fields(LIKELIHOODS[likelihood]),
+    }
     kernel = change(kernel, settings.of("kernel", parts["kernel"]))
     law = make(LIKELIHOODS[likelihood], settings.of("likelihood", parts["likelihood"]))
     made = tuple(make(Mode, {"name": name, "kernel": kernel, **chosen}) for name in names)
@@ -175,7 +213,9 @@ def build_tensor(
     return spec, functools.partial(configured, settings, parts)
 
 
-def configured(settings: Settings, parts: dict[str, dict[str, str]], engine: AbstractEngine) -> AbstractEngine:
+def configured(
+    settings: Settings, parts: dict[str, dict[str, str]], engine: AbstractEngine
+) -> AbstractEngine:
     """The engine with its settings, after every name was found to belong to it or to a part of the model."""
     names = fields(type(engine))
     settings.check(parts | {"engine": names})
@@ -185,7 +225,9 @@ def configured(settings: Settings, parts: dict[str, dict[str, str]], engine: Abs
 def fields(cls: type) -> dict[str, str]:
     """The settings of a spec that text can give, and their types; those that hold other specs are left out."""
     types = {field.name: str(field.type) for field in dataclasses.fields(cls)}
-    return {name: type_ for name, type_ in types.items() if set(alternatives(type_)) <= {"Any", *TYPES}}
+    return {
+        name: type_ for name, type_ in types.items() if set(alternatives(type_)) <= {"Any", *TYPES}
+    }
 
 
 def named(module: Any, part: str, word: str) -> type:
@@ -196,7 +238,11 @@ def named(module: Any, part: str, word: str) -> type:
     """
     found: dict[str, type] = {}
     for name, cls in vars(module).items():
-        ours = inspect.isclass(cls) and cls.__module__.startswith(module.__name__) and not name.startswith("Abstract")
+        ours = (
+            inspect.isclass(cls)
+            and cls.__module__.startswith(module.__name__)
+            and not name.startswith("Abstract")
+        )
         if (
             ours
             and dataclasses.is_dataclass(cls)
@@ -220,7 +266,12 @@ def make(cls: type, arguments: dict[str, Any]) -> Any:
 def change(spec: Any, arguments: dict[str, Any]) -> Any:
     """A copy of a spec with other settings."""
     return (
-        make(type(spec), {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec)} | arguments) if arguments else spec
+        make(
+            type(spec),
+            {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec)} | arguments,
+        )
+        if arguments
+        else spec
     )
 
 
@@ -236,7 +287,11 @@ def read(key: str, text: str, type_: str) -> Any:
         UsageError: saying what is expected.
     """
     value, expected = from_text(text), alternatives(type_)
-    if "Any" in expected or type(value).__name__ in expected or (value is None and "None" in expected):
+    if (
+        "Any" in expected
+        or type(value).__name__ in expected
+        or (value is None and "None" in expected)
+    ):
         return value
     if isinstance(value, int) and not isinstance(value, bool) and "float" in expected:
         return float(value)
@@ -244,7 +299,9 @@ def read(key: str, text: str, type_: str) -> Any:
         return text
     if "tuple" in expected and isinstance(value, int | float):
         return (value,)
-    raise UsageError(f"--set {key}={text}: expected {' or '.join(TYPES[name] for name in expected)}.")
+    raise UsageError(
+        f"--set {key}={text}: expected {' or '.join(TYPES[name] for name in expected)}."
+    )
 
 
 def from_text(text: str) -> Any:

@@ -22,7 +22,10 @@ def support() -> dict[str, dict[str, str | None]]:
         True
     """
     problems = toy_problems()
-    return {cls.__name__: {name: cls().supports(problem) for name, problem in problems.items()} for cls in ENGINES}
+    return {
+        cls.__name__: {name: cls().supports(problem) for name, problem in problems.items()}
+        for cls in ENGINES
+    }
 
 
 def toy_problems() -> dict[str, Any]:
@@ -42,7 +45,10 @@ def toy_problems() -> dict[str, Any]:
         "GP": (GP(), (X, y), {}),
         "FunBaT": (FunBaT(("i", "j")), (np.concatenate([X, X[::-1] ** 2], 1), y), {}),
     }
-    return {name: model.problem(model.frame(*data, **kw), *data, **kw) for name, (model, data, kw) in cases.items()}
+    return {
+        name: model.problem(model.frame(*data, **kw), *data, **kw)
+        for name, (model, data, kw) in cases.items()
+    }
 
 
 def line(x: Any, y: Any = None) -> None:
@@ -53,7 +59,9 @@ def line(x: Any, y: Any = None) -> None:
     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
     intercept = numpyro.sample("intercept", dist.Normal(0.0, 1.0))
     with numpyro.plate("rows", len(x)) as rows:
-        numpyro.sample("y", dist.Normal(intercept + slope * x[rows], 1.0), obs=None if y is None else y[rows])
+        numpyro.sample(
+            "y", dist.Normal(intercept + slope * x[rows], 1.0), obs=None if y is None else y[rows]
+        )
 
 
 def markdown(table: dict[str, dict[str, str | None]] | None = None) -> str:
@@ -63,9 +71,14 @@ def markdown(table: dict[str, dict[str, str | None]] | None = None) -> str:
     models = list(next(iter(table.values())))
     cells = [["engine", *models]]
     for engine, row in table.items():
-        cells.append([engine, *(f"no ({reasons.index(why) + 1})" if why else "yes" for why in row.values())])
+        cells.append(
+            [engine, *(f"no ({reasons.index(why) + 1})" if why else "yes" for why in row.values())]
+        )
     widths = [max(len(line[j]) for line in cells) for j in range(len(models) + 1)]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in cells
+    ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     notes = [f"{number}. {why}" for number, why in enumerate(reasons, 1)]
     return "\n".join([*lines, *([""] if notes else []), *notes])

@@ -44,7 +44,10 @@ def read_table(path: Path) -> Any:
         table = pd.read_parquet(path) if is_parquet(path) else pd.read_csv(path)
     except pd.errors.EmptyDataError:
         raise UsageError(f"{path} is empty: expected a header line and rows.") from None
-    except (ValueError, OSError) as error:  # pandas' and pyarrow's errors of a malformed file are ValueErrors
+    except (
+        ValueError,
+        OSError,
+    ) as error:  # pandas' and pyarrow's errors of a malformed file are ValueErrors
         raise UsageError(f"{path} cannot be read as {kind}: {error}") from None
     if not len(table):
         raise UsageError(f"{path} has no rows: got the columns {list(table.columns)[:10]} alone.")
@@ -70,7 +73,9 @@ def require_parquet(path: Path) -> None:
         try:
             import pyarrow  # noqa: F401  # pyright: ignore
         except ImportError:
-            raise UsageError(f'{path} is Parquet, which needs pyarrow: pip install "bayesdl[parquet]".') from None
+            raise UsageError(
+                f'{path} is Parquet, which needs pyarrow: pip install "bayesdl[parquet]".'
+            ) from None
 
 
 def replace(path: Path, write: Callable[[Path], Any]) -> None:
@@ -86,7 +91,9 @@ def replace(path: Path, write: Callable[[Path], Any]) -> None:
     except OSError as error:
         raise UsageError(f"Cannot write {path}: {error.strerror or error}.") from None
     finally:
-        with contextlib.suppress(OSError):  # of a name that is too long, which the error above tells
+        with contextlib.suppress(
+            OSError
+        ):  # of a name that is too long, which the error above tells
             beside.unlink(missing_ok=True)
 
 
@@ -124,7 +131,9 @@ def inputs_and_target(table: Any, name: str, path: Path) -> tuple[Any, Any]:
         UsageError: where the target column is missing.
     """
     if name not in table.columns:
-        raise UsageError(f"{path} has no column {name!r} for the target: got {list(table.columns)[:20]}.")
+        raise UsageError(
+            f"{path} has no column {name!r} for the target: got {list(table.columns)[:20]}."
+        )
     return table.drop(columns=name), table[name]
 
 
@@ -143,7 +152,9 @@ def hold_out(table: Any, fraction: float, seed: int, labels: str | None) -> np.n
         UsageError: for a fraction outside [0, 1).
     """
     if not 0 <= fraction < 1:
-        raise UsageError(f"--holdout {fraction:g}: expected a fraction of the rows, 0 <= fraction < 1.")
+        raise UsageError(
+            f"--holdout {fraction:g}: expected a fraction of the rows, 0 <= fraction < 1."
+        )
     rows = len(table)
     held = np.zeros(rows, dtype=bool)
     count = min(max(1, round(fraction * rows)), rows - 2) if fraction else 0

@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from bayesdl.data.validation import DataError, finite_array, is_frame, is_number, numbers, rectangular, refuse_dates
+from bayesdl.data.validation import (
+    DataError,
+    finite_array,
+    is_frame,
+    is_number,
+    numbers,
+    rectangular,
+    refuse_dates,
+)
 
 # 2024-01-31, 31/1/2024, 1.31.24, each with or without a time after it
 DATE = r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}))(?:[T ]\d{1,2}:\d{2}.*)?"
@@ -43,9 +51,13 @@ class Columns:
         columns = split(X)
         rows = len(next(iter(columns.values()))) if columns else 0
         if not columns or rows == 0:
-            raise DataError(f"X is empty: got {rows} rows and {len(columns)} columns, expected at least 2 rows and 1 column.")
+            raise DataError(
+                f"X is empty: got {rows} rows and {len(columns)} columns, expected at least 2 rows and 1 column."
+            )
         if rows == 1:
-            raise DataError("X has one row: got 1, expected at least 2 rows (1 sample says nothing about spread).")
+            raise DataError(
+                "X has one row: got 1, expected at least 2 rows (1 sample says nothing about spread)."
+            )
         shape = tuple(np.shape(X)[1:]) if np.ndim(X) > 2 else None
         levels = tuple(categories(name, column) for name, column in columns.items())
         frame = cls(tuple(columns), is_frame(X), levels, shape, (), ())
@@ -58,8 +70,12 @@ class Columns:
         constant = np.flatnonzero(scale <= 1e-12 * np.abs(encoded).max(axis))
         if constant.size:
             names = ", ".join(f"'{name}'" for name in np.array(frame.encoded_names)[constant][:5])
-            raise DataError(f"Column {names} is constant and tells nothing: drop it, or use standardize=False.")
-        return dataclasses.replace(frame, shift=tuple(map(float, shift)), scale=tuple(map(float, scale)))
+            raise DataError(
+                f"Column {names} is constant and tells nothing: drop it, or use standardize=False."
+            )
+        return dataclasses.replace(
+            frame, shift=tuple(map(float, shift)), scale=tuple(map(float, scale))
+        )
 
     @property
     def encoded_names(self) -> list[str]:
@@ -101,7 +117,9 @@ class Columns:
             return finite_array(np.stack(list(columns.values()), axis=1)).reshape(-1, *self.shape)
         parts = []
         for (name, column), levels in zip(columns.items(), self.levels, strict=True):
-            parts.append(numbers(name, column)[:, None] if levels is None else one_hot(name, column, levels))
+            parts.append(
+                numbers(name, column)[:, None] if levels is None else one_hot(name, column, levels)
+            )
         return np.concatenate(parts, axis=1)
 
 
@@ -110,7 +128,9 @@ def split(X: Any) -> dict[str, Any]:
     if is_frame(X):
         names = X.columns.map(str)
         if names.has_duplicates:
-            raise DataError(f"X has two columns named {names[names.duplicated()][0]!r} (names are read as text): rename one.")
+            raise DataError(
+                f"X has two columns named {names[names.duplicated()][0]!r} (names are read as text): rename one."
+            )
         return {str(name): X[name] for name in X.columns}
     if hasattr(X, "tocsr"):
         raise DataError(
@@ -119,13 +139,19 @@ def split(X: Any) -> dict[str, Any]:
         )
     array = rectangular("X", X)
     if np.iscomplexobj(array):
-        raise DataError("Complex data not supported: X has complex numbers; give real and imaginary part as columns.")
+        raise DataError(
+            "Complex data not supported: X has complex numbers; give real and imaginary part as columns."
+        )
     if array.ndim < 2:
         raise DataError(
             f"Expected 2D array, got {array.ndim}D array instead: X has shape {array.shape}. "
             "Reshape your data, X.reshape(-1, 1) for one column or X.reshape(1, -1) for one row."
         )
-    flat = array.reshape(len(array), -1) if len(array) else array.reshape(0, int(np.prod(array.shape[1:])))
+    flat = (
+        array.reshape(len(array), -1)
+        if len(array)
+        else array.reshape(0, int(np.prod(array.shape[1:])))
+    )
     return {f"x{j}": flat[:, j] for j in range(flat.shape[1])}
 
 
@@ -140,7 +166,9 @@ def categories(name: str, column: Any) -> tuple[str, ...] | None:
         return None
     missing = np.flatnonzero(column.isna().to_numpy())
     if missing.size:
-        raise DataError(f"Column '{name}' has no value in row {missing[0]}: fill it in or drop the row.")
+        raise DataError(
+            f"Column '{name}' has no value in row {missing[0]}: fill it in or drop the row."
+        )
     levels = tuple(sorted({str(value) for value in column}))
     refuse_disguised(name, column, as_number)
     if len(levels) > max(20, len(column) // 2):

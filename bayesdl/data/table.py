@@ -29,7 +29,9 @@ def num_rows(name: str, values: Any) -> int:
     """
     shape = values.shape if hasattr(values, "shape") else rectangular(name, values).shape
     if not shape:
-        raise DataError(f"{name} has no rows: got {name}={values!r}, expected an array or DataFrame with a row per sample.")
+        raise DataError(
+            f"{name} has no rows: got {name}={values!r}, expected an array or DataFrame with a row per sample."
+        )
     return shape[0]
 
 
@@ -37,4 +39,6 @@ def same_rows(X: Any, y: Any) -> None:
     """Refuses X and y of different lengths."""
     rows, targets = num_rows("X", X), num_rows("y", y)
     if rows != targets:
-        raise DataError(f"Found input variables with inconsistent numbers of samples: X has {rows} rows and y has {targets}.")
+        raise DataError(
+            f"Found input variables with inconsistent numbers of samples: X has {rows} rows and y has {targets}."
+        )

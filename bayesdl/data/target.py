@@ -41,7 +41,9 @@ class Target:
         Raises:
             DataError: for a target of the wrong kind.
         """
-        names = tuple(map(str, y.columns)) if is_frame(y) else (str(getattr(y, "name", None) or "y"),)
+        names = (
+            tuple(map(str, y.columns)) if is_frame(y) else (str(getattr(y, "name", None) or "y"),)
+        )
         if kind == "class":
             return cls(names, kind, True, class_labels(y, two_classes), (0.0,), (1.0,))
         values, flat = real_targets(y)
@@ -53,7 +55,9 @@ class Target:
             return cls(names, kind, flat, None, (0.0,) * width, (1.0,) * width)
         shift, scale = values.mean(0), values.std(0)
         if np.any(scale <= 1e-12 * np.abs(values).max(0)):
-            raise DataError(f"The target is constant (every value is {values[0].tolist()}): there is nothing to learn from it.")
+            raise DataError(
+                f"The target is constant (every value is {values[0].tolist()}): there is nothing to learn from it."
+            )
         return cls(names, kind, flat, None, tuple(map(float, shift)), tuple(map(float, scale)))
 
     def read(self, y: Any) -> np.ndarray:
@@ -66,7 +70,9 @@ class Target:
             return class_indices(y, self.classes)
         values, _ = real_targets(y)
         if values.shape[1] != len(self.scale):
-            raise DataError(f"y has {values.shape[1]} columns, expected {len(self.scale)} as in training.")
+            raise DataError(
+                f"y has {values.shape[1]} columns, expected {len(self.scale)} as in training."
+            )
         if self.kind == "count":
             check_counts(values)
         values = (values - np.array(self.shift)) / np.array(self.scale)
@@ -75,8 +81,14 @@ class Target:
     def in_units(self, values: np.ndarray) -> np.ndarray:
         """Numbers that the program sees, shape (...) or (..., targets), in the units of y; class indices as they are."""
         one = len(self.scale) == 1
-        shift, scale = (self.shift[0], self.scale[0]) if one else (np.array(self.shift), np.array(self.scale))
-        return np.asarray(values) if self.classes is not None else np.asarray(shift + np.asarray(values) * scale)
+        shift, scale = (
+            (self.shift[0], self.scale[0]) if one else (np.array(self.shift), np.array(self.scale))
+        )
+        return (
+            np.asarray(values)
+            if self.classes is not None
+            else np.asarray(shift + np.asarray(values) * scale)
+        )
 
 
 def plain(y: Any) -> np.ndarray:
@@ -93,7 +105,9 @@ def real_targets(y: Any) -> tuple[np.ndarray, bool]:
     if np.iscomplexobj(array):
         raise DataError("Complex data not supported: y has complex numbers.")
     if array.ndim > 2:
-        raise DataError(f"y has {array.ndim} dimensions: got shape {array.shape}, expected (rows,) or (rows, targets).")
+        raise DataError(
+            f"y has {array.ndim} dimensions: got shape {array.shape}, expected (rows,) or (rows, targets)."
+        )
     flat = array.ndim == 1
     columns = array[:, None] if flat else array
     values = [numbers("y" if flat else f"y{j}", columns[:, j]) for j in range(columns.shape[1])]
@@ -113,7 +127,9 @@ def check_counts(values: np.ndarray) -> None:
 def labels(y: Any) -> np.ndarray:
     """Class labels, shape (rows,), none of them missing."""
     array = plain(y)
-    if array.dtype.kind in "US" and isinstance(y, list | tuple):  # NumPy made texts of the numbers among them
+    if array.dtype.kind in "US" and isinstance(
+        y, list | tuple
+    ):  # NumPy made texts of the numbers among them
         array = plain(np.array(y, dtype=object))
     if array.ndim != 1:
         raise DataError(f"Class labels must be one column: y has shape {array.shape}.")
@@ -144,11 +160,15 @@ def class_labels(y: Any, two_classes: bool) -> tuple:
         classes = np.unique(array)
     except TypeError:
         kinds = " and ".join(sorted({type(value).__name__ for value in array.tolist()}))
-        raise DataError(f"y mixes labels of types {kinds}, which have no order: make them all text, or all numbers.") from None
+        raise DataError(
+            f"y mixes labels of types {kinds}, which have no order: make them all text, or all numbers."
+        ) from None
     if len(classes) < 2:
         raise DataError(f"y has one class, {classes[0]!r}: got 1 class, expected at least 2.")
     if two_classes and len(classes) > 2:
-        raise DataError(f"Bernoulli takes two classes and y has {len(classes)}: use likelihood=bdl.Categorical().")
+        raise DataError(
+            f"Bernoulli takes two classes and y has {len(classes)}: use likelihood=bdl.Categorical()."
+        )
     if len(classes) > max(20, len(array) // 2):
         raise DataError(
             f"y has {len(classes)} classes in {len(array)} rows: is this a regression? Use likelihood=bdl.Normal()."
@@ -161,5 +181,7 @@ def class_indices(y: Any, classes: tuple | None) -> np.ndarray:
     seen = set(known.tolist())
     unseen = [value for value in array.tolist() if value not in seen]
     if unseen:
-        raise DataError(f"y has the unseen class {unseen[0]!r}: expected one of {list(known.tolist())[:10]}.")
+        raise DataError(
+            f"y has the unseen class {unseen[0]!r}: expected one of {list(known.tolist())[:10]}."
+        )
     return np.searchsorted(known, array).astype(np.int32)

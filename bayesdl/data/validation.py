@@ -28,7 +28,9 @@ def rectangular(name: str, values: Any) -> np.ndarray:
     try:
         return np.asarray(values)
     except ValueError:
-        raise DataError(f"{name} is ragged: got rows of different lengths, expected as many entries in every row.") from None
+        raise DataError(
+            f"{name} is ragged: got rows of different lengths, expected as many entries in every row."
+        ) from None
 
 
 def is_frame(X: Any) -> bool:
@@ -38,7 +40,11 @@ def is_frame(X: Any) -> bool:
 
 
 def is_number(column: Any) -> bool:
-    return np.dtype(getattr(column, "dtype", object)).kind in "iufb" if not is_extension(column) else numeric_extension(column)
+    return (
+        np.dtype(getattr(column, "dtype", object)).kind in "iufb"
+        if not is_extension(column)
+        else numeric_extension(column)
+    )
 
 
 def is_extension(column: Any) -> bool:
@@ -59,7 +65,9 @@ def refuse_dates(name: str, column: Any) -> None:
         DataError: naming the column.
     """
     if getattr(getattr(column, "dtype", None), "kind", None) in ("m", "M"):
-        raise DataError(f"Column '{name}' holds dates: turn it into numbers first, e.g. days since a start, or the month.")
+        raise DataError(
+            f"Column '{name}' holds dates: turn it into numbers first, e.g. days since a start, or the month."
+        )
 
 
 def numbers(name: str, column: Any) -> np.ndarray:
@@ -70,7 +78,9 @@ def numbers(name: str, column: Any) -> np.ndarray:
     """
     refuse_dates(name, column)
     try:
-        plain_column = column.to_numpy(dtype=float, na_value=np.nan) if is_extension(column) else column
+        plain_column = (
+            column.to_numpy(dtype=float, na_value=np.nan) if is_extension(column) else column
+        )
         values = np.asarray(plain_column, dtype=np.float64)
     except (TypeError, ValueError):
         for row, value in enumerate(column.tolist() if isinstance(column, np.ndarray) else column):
@@ -99,5 +109,7 @@ def finite_array(values: Any) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
-        raise DataError(f"X is NaN or infinite at index {tuple(map(int, bad[0]))}: fill it in or drop the row.")
+        raise DataError(
+            f"X is NaN or infinite at index {tuple(map(int, bad[0]))}: fill it in or drop the row."
+        )
     return values

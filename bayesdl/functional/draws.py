@@ -36,7 +36,9 @@ class Drawn:
     blank: AbstractPrior
 
     @classmethod
-    def of(cls, net: AbstractNetwork, leaves: tuple[Leaf, ...], prior: AbstractPrior) -> tuple[Drawn, Any]:
+    def of(
+        cls, net: AbstractNetwork, leaves: tuple[Leaf, ...], prior: AbstractPrior
+    ) -> tuple[Drawn, Any]:
         """With the parameters of this prior."""
         if isinstance(prior, AbstractFamily):
             return cls(net, leaves, type(prior)()), prior.started(leaves).parameters()
@@ -47,7 +49,9 @@ class Drawn:
         prior = self.blank
         if isinstance(prior, AbstractFamily):
             prior = prior.at(parameters)
-        noise = jax.random.normal(tagged(key, "noise"), (sum(1 + math.prod(leaf.shape) for leaf in self.leaves),))
+        noise = jax.random.normal(
+            tagged(key, "noise"), (sum(1 + math.prod(leaf.shape) for leaf in self.leaves),)
+        )
         with FromNoise(noise, key):
             weights = prior.draws(self.leaves, NUMPYRO)
         return self.net.apply(weights, X, NUMPYRO)
@@ -57,14 +61,27 @@ class Drawn:
         return jax.vmap(lambda k: self.one(parameters, X, k).ravel())(side_by_side(key, (num,)))
 
 
-def functions(net: AbstractNetwork, leaves: tuple[Leaf, ...], prior: AbstractPrior, X: np.ndarray, num: int, seed: int) -> Any:
+def functions(
+    net: AbstractNetwork,
+    leaves: tuple[Leaf, ...],
+    prior: AbstractPrior,
+    X: np.ndarray,
+    num: int,
+    seed: int,
+) -> Any:
     """Functions of the network at X, shape (num, points * outputs)."""
     drawn, parameters = Drawn.of(net, leaves, prior)
     whole = -(-num // TOGETHER) * TOGETHER  # a remainder would be compiled too
-    return np.asarray(compiled(drawn, whole, parameters, jnp.asarray(X, float), jax.random.key(seed)), float)[:num]
+    return np.asarray(
+        compiled(drawn, whole, parameters, jnp.asarray(X, float), jax.random.key(seed)), float
+    )[:num]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def compiled(drawn: Drawn, num: int, parameters: Any, X: jax.Array, key: jax.Array) -> jax.Array:
     """In pieces that bound memory."""
-    return jax.lax.map(lambda k: drawn.one(parameters, X, k).ravel(), jax.random.split(key, num), batch_size=TOGETHER)
+    return jax.lax.map(
+        lambda k: drawn.one(parameters, X, k).ravel(),
+        jax.random.split(key, num),
+        batch_size=TOGETHER,
+    )

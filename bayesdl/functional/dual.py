@@ -70,5 +70,7 @@ def trained(critic: Any, f: jax.Array, g: jax.Array, key: jax.Array) -> Any:
         updates, state = optimizer.update(jax.grad(loss)(critic, key), state)
         return (optax.apply_updates(critic, updates), state), None
 
-    (critic, _), _ = jax.lax.scan(step, (critic, optimizer.init(critic)), jax.random.split(key, INNER))
+    (critic, _), _ = jax.lax.scan(
+        step, (critic, optimizer.init(critic)), jax.random.split(key, INNER)
+    )
     return critic

@@ -124,8 +124,12 @@ def match_prior(
     drawn, origin = Drawn.of(setting.net, setting.leaves, family)
     start = origin
     if start_wide:
-        start = started_wide(setting, family, measure.draw(rng, 1)[0], named(key, "wide")).parameters()
-    parameters = optimised(settings, drawn, origin, start, setting.target, measure, rng, named(key, "steps"), shown)
+        start = started_wide(
+            setting, family, measure.draw(rng, 1)[0], named(key, "wide")
+        ).parameters()
+    parameters = optimised(
+        settings, drawn, origin, start, setting.target, measure, rng, named(key, "steps"), shown
+    )
     prior = family.at(parameters).numbers()
     points = Measurement.of(held, num_points if held is train else None, real, pad).draw(rng, 1)[0]
     report = compared(setting, prior, points, CHECKED, seed)
@@ -198,7 +202,9 @@ class Setting:
     @classmethod
     def of(cls, model: Any, to: Any, inputs: Any, num_targets: int) -> Setting:
         if not isinstance(model, BNN):
-            raise ModelError(f"Expected a bdl.BNN, whose weights have a prior, got {type(model).__name__}.")
+            raise ModelError(
+                f"Expected a bdl.BNN, whose weights have a prior, got {type(model).__name__}."
+            )
         columns = Columns.learn(inputs, model.standardize)
         rows = columns.read(inputs)
         num_outputs = model.likelihood.num_outputs(num_targets)
@@ -245,10 +251,14 @@ def chosen_family(model: BNN, family: Any) -> AbstractFamily:
     return family
 
 
-def checked(loss: str, steps: int, num_functions: int, learning_rate: float, pull: float) -> Settings:
+def checked(
+    loss: str, steps: int, num_functions: int, learning_rate: float, pull: float
+) -> Settings:
     """The settings, refused where they make no sense."""
     if loss not in (*LOSSES, WASSERSTEIN):
-        raise ModelError(f"loss={loss!r}: expected one of {', '.join(map(repr, (*LOSSES, WASSERSTEIN)))}.")
+        raise ModelError(
+            f"loss={loss!r}: expected one of {', '.join(map(repr, (*LOSSES, WASSERSTEIN)))}."
+        )
     for name, value, least in (("steps", steps, 1), ("num_functions", num_functions, 2)):
         if not isinstance(value, int) or value < least:
             raise ModelError(f"{name}={value!r}: expected a whole number, at least {least}.")
@@ -265,7 +275,9 @@ def started_wide(setting: Setting, family: Any, points: np.ndarray, key: jax.Arr
     Raises:
         ModelError: where that kernel is not known.
     """
-    if not isinstance(setting.net, MLP) or not isinstance(family, LayerGaussian | LayerHierarchical):
+    if not isinstance(setting.net, MLP) or not isinstance(
+        family, LayerGaussian | LayerHierarchical
+    ):
         raise ModelError(
             f"start_wide=True is for perceptrons with LayerGaussian or LayerHierarchical, got {type(setting.net).__name__} "
             f"with {type(family).__name__}: leave it out."
@@ -275,7 +287,9 @@ def started_wide(setting: Setting, family: Any, points: np.ndarray, key: jax.Arr
     points = points[some]
     goal = jnp.asarray(values.T @ values / len(values), float)
     blank = LayerGaussian() if isinstance(family, LayerHierarchical) else family
-    scales = blank.at(warm_start(blank, setting.leaves, setting.net.activation, jnp.asarray(points, float), goal)).numbers()
+    scales = blank.at(
+        warm_start(blank, setting.leaves, setting.net.activation, jnp.asarray(points, float), goal)
+    ).numbers()
     if isinstance(family, LayerHierarchical):
         return family.started(setting.leaves).numbers().centred(scales)
     return scales
@@ -300,7 +314,10 @@ def optimised(
     import optax
 
     state = optax.scale_by_adam().init(parameters)
-    knobs = {name: jnp.asarray(float(getattr(settings, name))) for name in ("steps", "learning_rate", "pull")}
+    knobs = {
+        name: jnp.asarray(float(getattr(settings, name)))
+        for name in ("steps", "learning_rate", "pull")
+    }
     num = settings.num_functions * (2 if settings.loss == WASSERSTEIN else 1)
     progress.start(settings.steps, "matching")
     try:
@@ -312,13 +329,24 @@ def optimised(
             arrays = jnp.asarray(X, float), jnp.asarray(g, float)
             when = jnp.asarray(done), jnp.asarray(count)
             parameters, state, values = block(
-                settings.loss, settings.num_functions, drawn, knobs, origin, parameters, state, jnp.stack(keys), *when, *arrays
+                settings.loss,
+                settings.num_functions,
+                drawn,
+                knobs,
+                origin,
+                parameters,
+                state,
+                jnp.stack(keys),
+                *when,
+                *arrays,
             )
             progress.advance(count, distance=f"{float(values[:count].mean()):.4g}")
     finally:
         progress.close()
     if not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(parameters)):
-        raise ModelError("Matching diverged: the prior's numbers are not finite. Lower learning_rate.")
+        raise ModelError(
+            "Matching diverged: the prior's numbers are not finite. Lower learning_rate."
+        )
     return parameters
 
 
@@ -357,6 +385,10 @@ def block(
         value, gradient = jax.value_and_grad(loss)(parameters, keys[i], X[i], g[i])
         updates, state = optimizer.update(gradient, state, parameters)
         rate = knobs["learning_rate"] * (1 + jnp.cos(jnp.pi * (done + i) / knobs["steps"])) / 2
-        return jax.tree.map(lambda p, u: p - rate * u, parameters, updates), state, values.at[i].set(value)
+        return (
+            jax.tree.map(lambda p, u: p - rate * u, parameters, updates),
+            state,
+            values.at[i].set(value),
+        )
 
     return jax.lax.fori_loop(0, count, step, (parameters, state, jnp.zeros(len(X))))

@@ -58,7 +58,9 @@ class Measurement:
             grid = np.linspace(low, high, self.num_points)
             return np.broadcast_to(grid, (num_sets, *grid.shape))
         num_real = round(self.real * self.num_points)
-        chosen = rng.permuted(np.tile(np.arange(len(self.rows)), (num_sets, 1)), axis=1)[:, :num_real]
+        chosen = rng.permuted(np.tile(np.arange(len(self.rows)), (num_sets, 1)), axis=1)[
+            :, :num_real
+        ]
         box = rng.uniform(low, high, (num_sets, self.num_points - num_real, *self.rows.shape[1:]))
         return np.concatenate([self.rows[chosen], box], axis=1)
 

@@ -25,11 +25,16 @@ STEPS = 60
 NEAR_ONE = 1 - 1e-6  # correlations, whose square root has no derivative at 1
 
 
-def covariance(prior: LayerGaussian, leaves: tuple[Leaf, ...], activation: str, X: jax.Array) -> jax.Array:
+def covariance(
+    prior: LayerGaussian, leaves: tuple[Leaf, ...], activation: str, X: jax.Array
+) -> jax.Array:
     """The kernel matrix at rows X of the network in the limit of wide layers."""
     activate = NUMPYRO.activations[activation]
     weights, biases = leaves[0::2], leaves[1::2]
-    scales = [(prior.scale(w) ** 2 * w.gain**2 * w.fan_in, prior.scale(b) ** 2) for w, b in zip(weights, biases, strict=True)]
+    scales = [
+        (prior.scale(w) ** 2 * w.gain**2 * w.fan_in, prior.scale(b) ** 2)
+        for w, b in zip(weights, biases, strict=True)
+    ]
     slope, offset = scales[0]
     K = slope * X @ X.T / X.shape[1] + offset
     for slope, offset in scales[1:]:
@@ -45,13 +50,20 @@ def product_of(activate: Any, K: jax.Array) -> jax.Array:
     correlation = jnp.clip(K / (sd[:, None] * sd[None, :]), -NEAR_ONE, NEAR_ONE)
     rest = jnp.sqrt(1 - correlation**2)
     z = jnp.asarray(nodes)
-    mixed = correlation[..., None, None] * z[None, None, :, None] + rest[..., None, None] * z[None, None, None, :]
-    given_u = activate(sd[None, :, None, None] * mixed) @ weights  # E[a(v) | u], shape (rows, rows, nodes)
+    mixed = (
+        correlation[..., None, None] * z[None, None, :, None]
+        + rest[..., None, None] * z[None, None, None, :]
+    )
+    given_u = (
+        activate(sd[None, :, None, None] * mixed) @ weights
+    )  # E[a(v) | u], shape (rows, rows, nodes)
     return ((activate(sd[:, None] * z[None, :]) * weights[None, :])[:, None, :] * given_u).sum(-1)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def warm_start(blank: LayerGaussian, leaves: tuple[Leaf, ...], activation: str, X: jax.Array, goal: jax.Array) -> Any:
+def warm_start(
+    blank: LayerGaussian, leaves: tuple[Leaf, ...], activation: str, X: jax.Array, goal: jax.Array
+) -> Any:
     """Parameters of a `LayerGaussian` whose wide-network kernel is near a covariance, by the Bures distance."""
     import optax
 

@@ -43,7 +43,9 @@ class FromNoise(Messenger):
         value: Any = self.noise[self.used : self.used + size].reshape(shape)
         self.used += size
         parts: Any = (base.loc, base.scale)
-        loc, scale = (jnp.expand_dims(jnp.asarray(p), tuple(range(len(shape) - jnp.ndim(p)))) for p in parts)
+        loc, scale = (
+            jnp.expand_dims(jnp.asarray(p), tuple(range(len(shape) - jnp.ndim(p)))) for p in parts
+        )
         value = loc + scale * value
         for transform in transforms:
             value = transform(value)

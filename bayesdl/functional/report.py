@@ -83,8 +83,14 @@ class PriorReport:
     @property
     def close(self) -> bool:
         """Whether sliced W1 is below twice its floor with 500 functions, the median sd within 30 %, and heavy tails are met."""
-        usual = self.floor * np.sqrt(len(self.target) / USUAL)  # the floor falls with the root of their number
-        return bool(self.sliced_w1 < NEAR * usual and 1 / 1.3 < np.median(self.sd_ratio) < 1.3 and not self.lacks_tails)
+        usual = self.floor * np.sqrt(
+            len(self.target) / USUAL
+        )  # the floor falls with the root of their number
+        return bool(
+            self.sliced_w1 < NEAR * usual
+            and 1 / 1.3 < np.median(self.sd_ratio) < 1.3
+            and not self.lacks_tails
+        )
 
     @property
     def lacks_tails(self) -> bool:
@@ -125,17 +131,29 @@ class PriorReport:
             PriorMismatch: naming the worst points.
             ValueError: where nothing is required, or sd_ratio is not a pair.
         """
-        if all(limit is None for limit in (sd_ratio, marginal_w1, correlation_error, sliced_w1, sliced_w1_over_floor)):
+        if all(
+            limit is None
+            for limit in (sd_ratio, marginal_w1, correlation_error, sliced_w1, sliced_w1_over_floor)
+        ):
             raise ValueError(
                 "require(): nothing is required; give limits, e.g. require(sd_ratio=(0.8, 1.25), sliced_w1_over_floor=2)."
             )
         if sd_ratio is not None and np.shape(sd_ratio) != (2,):
-            raise ValueError(f"require(sd_ratio={sd_ratio!r}): expected (least, most), e.g. (0.8, 1.25).")
+            raise ValueError(
+                f"require(sd_ratio={sd_ratio!r}): expected (least, most), e.g. (0.8, 1.25)."
+            )
         if sd_ratio is not None:
             outside = np.maximum(sd_ratio[0] / self.sd_ratio, self.sd_ratio / sd_ratio[1])
-            self.refuse("sd ratio", self.sd_ratio, outside, f"between {sd_ratio[0]:g} and {sd_ratio[1]:g}")
+            self.refuse(
+                "sd ratio", self.sd_ratio, outside, f"between {sd_ratio[0]:g} and {sd_ratio[1]:g}"
+            )
         if marginal_w1 is not None:
-            self.refuse("marginal W1", self.marginal_w1, self.marginal_w1 / marginal_w1, f"at most {marginal_w1:g}")
+            self.refuse(
+                "marginal W1",
+                self.marginal_w1,
+                self.marginal_w1 / marginal_w1,
+                f"at most {marginal_w1:g}",
+            )
         limits = {
             "correlation error": (self.correlation_error, correlation_error),
             "sliced W1": (self.sliced_w1, sliced_w1),
@@ -160,7 +178,9 @@ class PriorReport:
         worst = bad[np.argsort(-outside[bad])][:3]
         outputs = len(values) // len(self.points)
         where = "; ".join(f"{values[i]:.3g} at {place(self.points[i // outputs])}" for i in worst)
-        raise PriorMismatch(f"{name} is not {wanted} at {bad.size} of {len(values)} points, worst: {where}. {self.line}")
+        raise PriorMismatch(
+            f"{name} is not {wanted} at {bad.size} of {len(values)} points, worst: {where}. {self.line}"
+        )
 
     def plot(self, before: PriorReport | None = None, axes: Any = None) -> Any:
         """Functions of the network and of the target, and before matching where that report is given.
@@ -181,7 +201,10 @@ class PriorReport:
         rows = [
             ("points, functions", f"{len(self.points)}, {len(self.network)}"),
             ("sd ratio", f"{middle:.3f} (from {low:.3f} to {high:.3f})"),
-            ("marginal W1", f"{self.marginal_w1.mean():.3f} (at most {self.marginal_w1.max():.3f})"),
+            (
+                "marginal W1",
+                f"{self.marginal_w1.mean():.3f} (at most {self.marginal_w1.max():.3f})",
+            ),
             ("correlation error", f"{self.correlation_error:.3f}"),
             ("excess kurtosis", f"{self.kurtosis[0]:.2f} (target {self.kurtosis[1]:.2f})"),
             ("sliced W1", f"{self.sliced_w1:.3f} (floor {self.floor:.3f})"),
@@ -189,7 +212,11 @@ class PriorReport:
             ("p of equal laws", f"{self.p_value:.3f}"),
             ("jitter", f"{self.jitter:.0e}"),
         ]
-        head = "The functions are near the target's." if self.close else "The functions are NOT near the target's."
+        head = (
+            "The functions are near the target's."
+            if self.close
+            else "The functions are NOT near the target's."
+        )
         return "\n".join([head, *(f"{name:<18} {value}" for name, value in rows)])
 
 
@@ -200,13 +227,17 @@ def place(point: np.ndarray) -> str:
     return f"x = ({cells}{', ...' if flat.size > 4 else ''})"
 
 
-def compared(setting: Setting, prior: AbstractPrior, points: np.ndarray, num: int, seed: int) -> PriorReport:
+def compared(
+    setting: Setting, prior: AbstractPrior, points: np.ndarray, num: int, seed: int
+) -> PriorReport:
     """The report of a prior at points that the network sees."""
     from scipy import stats
 
     prior.check(count_layers(setting.leaves), setting.net.activation)
     f = functions(setting.net, setting.leaves, prior, points, num, seed)
-    g, other = setting.target.draw(jax.random.key(seed), points[None], 2 * num)[0].reshape(2, num, -1)
+    g, other = setting.target.draw(jax.random.key(seed), points[None], 2 * num)[0].reshape(
+        2, num, -1
+    )
     rng = np.random.default_rng(seed)
     shift, scale = np.array(setting.columns.shift), np.array(setting.columns.scale)
     return PriorReport(

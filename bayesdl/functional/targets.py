@@ -51,18 +51,26 @@ class GPTarget(AbstractTarget):
         found, total = [], len(sets)
         with jax.enable_x64(True):
             for first in range(0, total, PIECES):
-                some = sets[(first + np.arange(PIECES)) % total]  # the last ones again, as all calls share one shape
+                some = sets[
+                    (first + np.arange(PIECES)) % total
+                ]  # the last ones again, as all calls share one shape
                 keys = jax.random.split(jax.random.fold_in(key, first), PIECES)
-                functions, jitter = gp_draws(self.kernel, self.num_outputs, keys, jnp.asarray(some, jnp.float64))
+                functions, jitter = gp_draws(
+                    self.kernel, self.num_outputs, keys, jnp.asarray(some, jnp.float64)
+                )
                 found.append(np.asarray(functions))
                 self.jitter = max(self.jitter, float(jitter))
-        functions = np.concatenate(found)[:total].reshape(len(X), pieces * PIECE, X.shape[1], -1)[:, :num]
+        functions = np.concatenate(found)[:total].reshape(len(X), pieces * PIECE, X.shape[1], -1)[
+            :, :num
+        ]
         refuse_not_finite(functions, f"the kernel matrix of {self.kernel}")
         return functions
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def gp_draws(kernel: Any, num_outputs: int, keys: jax.Array, X: jax.Array) -> tuple[jax.Array, jax.Array]:
+def gp_draws(
+    kernel: Any, num_outputs: int, keys: jax.Array, X: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Some functions at each set of points, and the largest jitter, in double precision."""
 
     def one(X: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -93,12 +101,16 @@ def cholesky_ladder(K: jax.Array) -> tuple[jax.Array, jax.Array]:
         return jnp.linalg.cholesky(K + FIRST_JITTER * 10.0**rung * size), rung
 
     # most kernel matrices are singular to rounding, so that the first rung is not 0
-    lower, rung = jax.lax.while_loop(fails, climb, (jnp.linalg.cholesky(K + FIRST_JITTER * size), jnp.asarray(0)))
+    lower, rung = jax.lax.while_loop(
+        fails, climb, (jnp.linalg.cholesky(K + FIRST_JITTER * size), jnp.asarray(0))
+    )
     return lower, FIRST_JITTER * 10.0**rung
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def normal_draws(shape: tuple[int, ...], key: jax.Array, mean: jax.Array, covariance: jax.Array) -> tuple[jax.Array, jax.Array]:
+def normal_draws(
+    shape: tuple[int, ...], key: jax.Array, mean: jax.Array, covariance: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Functions with these moments, and the jitter."""
     lower, jitter = cholesky_ladder(covariance)
     return mean[None, :, None] + lower[None] @ jax.random.normal(key, shape), jitter
@@ -124,7 +136,9 @@ class GPyTorchTarget(AbstractTarget):
         for points, set_key in zip(X, jax.random.split(key, len(X)), strict=True):
             mean, covariance = prior_moments(self.module, points.reshape(len(points), -1))
             with jax.enable_x64(True):
-                values, jitter = normal_draws((num, len(points), self.num_outputs), set_key, mean, covariance)
+                values, jitter = normal_draws(
+                    (num, len(points), self.num_outputs), set_key, mean, covariance
+                )
                 found.append(np.asarray(values))
             self.jitter = max(self.jitter, float(jitter))
         functions = np.stack(found)
@@ -209,8 +223,13 @@ def refuse_dimension(kernel: kernels.AbstractKernel, num_inputs: int) -> None:
     """
     try:
         with handlers.seed(rng_seed=0):
-            jax.eval_shape(lambda X: kernel.build(kernels.sample, "kernel.", num_inputs)(X, X), jnp.zeros((2, num_inputs)))
+            jax.eval_shape(
+                lambda X: kernel.build(kernels.sample, "kernel.", num_inputs)(X, X),
+                jnp.zeros((2, num_inputs)),
+            )
     except ModelError:
         raise
     except (TypeError, ValueError) as error:
-        raise ModelError(f"The kernel {kernel} does not take {num_inputs} inputs: {error}") from None
+        raise ModelError(
+            f"The kernel {kernel} does not take {num_inputs} inputs: {error}"
+        ) from None

@@ -84,8 +84,12 @@ class AbstractStationary(AbstractKernel):
         """Length scale, shape () or (num_inputs,), and variance, as arrays."""
         check_length(self, num_inputs)
         shape = (num_inputs,) if self.ard else ()
-        lengthscale = draw(f"{prefix}lengthscale", self.lengthscale, lengthscale_prior(num_inputs), shape)
-        return as_array(lengthscale), as_array(draw(f"{prefix}variance", self.variance, scale_prior(), ()))
+        lengthscale = draw(
+            f"{prefix}lengthscale", self.lengthscale, lengthscale_prior(num_inputs), shape
+        )
+        return as_array(lengthscale), as_array(
+            draw(f"{prefix}variance", self.variance, scale_prior(), ())
+        )
 
 
 def as_array(value: Any) -> Any:
@@ -197,7 +201,9 @@ class Periodic(AbstractKernel):
         from tinygp.kernels import Custom
 
         period = as_array(draw(f"{prefix}period", self.period, scale_prior(), ()))
-        lengthscale = as_array(draw(f"{prefix}lengthscale", self.lengthscale, lengthscale_prior(1), ()))
+        lengthscale = as_array(
+            draw(f"{prefix}lengthscale", self.lengthscale, lengthscale_prior(1), ())
+        )
         variance = as_array(draw(f"{prefix}variance", self.variance, scale_prior(), ()))
 
         # tinygp's own takes the sine of the summed distance, which is another kernel for several inputs
@@ -297,5 +303,11 @@ def as_kernel(kernel: Any) -> AbstractKernel:
 
     if isinstance(kernel, tinygp.kernels.Kernel):
         return TinyGP(kernel)
-    hint = " As a target of bdl.match_prior give it by itself, to=kernel." if "gpytorch" in type(kernel).__module__ else ""
-    raise TypeError(f"Expected a kernel from bayesdl.kernels or tinygp.kernels, got {type(kernel).__name__}.{hint}")
+    hint = (
+        " As a target of bdl.match_prior give it by itself, to=kernel."
+        if "gpytorch" in type(kernel).__module__
+        else ""
+    )
+    raise TypeError(
+        f"Expected a kernel from bayesdl.kernels or tinygp.kernels, got {type(kernel).__name__}.{hint}"
+    )

@@ -57,7 +57,9 @@ class GP(AbstractTableModel):
     def frame(self, X: Any = None, y: Any = None) -> TableFrame:
         frame = super().frame(X, y)
         if frame.target.num_targets > 1:
-            raise DataError(f"GP takes one target column, y has {frame.target.num_targets}: fit one GP per column, or a BNN.")
+            raise DataError(
+                f"GP takes one target column, y has {frame.target.num_targets}: fit one GP per column, or a BNN."
+            )
         return frame
 
     def program(self, X: Any, y: Any = None, *, num_targets: int = 1) -> None:
@@ -83,7 +85,9 @@ class Regression(AbstractGaussianProcessRegression):
     num_inputs: int
 
     def gaussian_process(self, values: dict, X: Any) -> Any:
-        kernel = self.kernel.build(lambda site, value, *_: values.get(site, value), "kernel.", X.shape[-1])
+        kernel = self.kernel.build(
+            lambda site, value, *_: values.get(site, value), "kernel.", X.shape[-1]
+        )
         return process(kernel, self.noise_scale(values), X)
 
     def noise_scale(self, values: dict) -> Any:

@@ -17,7 +17,10 @@ from inference.core.result import Draws, Predictor
 
 
 def to_datatree(
-    posterior: Posterior, log_likelihood: bool = False, log_prior: bool = False, posterior_predictive: bool = False
+    posterior: Posterior,
+    log_likelihood: bool = False,
+    log_prior: bool = False,
+    posterior_predictive: bool = False,
 ) -> Any:
     """Groups posterior, sample_stats, observed_data and constant_data, and those asked for.
 
@@ -27,7 +30,9 @@ def to_datatree(
     import arviz_base
 
     if not posterior.samples:
-        raise ValueError(f"{posterior!r} has no draws of parameters: it predicts in closed form. Use predict.")
+        raise ValueError(
+            f"{posterior!r} has no draws of parameters: it predicts in closed form. Use predict."
+        )
     groups: dict[str, Any] = {"posterior": posterior.samples}
     groups |= {"sample_stats": posterior.raw.stats} if isinstance(posterior.raw, Draws) else {}
     arrays = _named_arrays(posterior)
@@ -41,7 +46,9 @@ def to_datatree(
     return arviz_base.from_dict(groups)
 
 
-def _computed(posterior: Posterior, log_likelihood: bool, log_prior: bool, posterior_predictive: bool) -> dict[str, Any]:
+def _computed(
+    posterior: Posterior, log_likelihood: bool, log_prior: bool, posterior_predictive: bool
+) -> dict[str, Any]:
     """Groups that take a pass over the draws."""
     from bayesdl.checks import densities
 
@@ -51,7 +58,9 @@ def _computed(posterior: Posterior, log_likelihood: bool, log_prior: bool, poste
     if posterior_predictive:
         prediction, shape = posterior.predict(), next(iter(posterior.samples.values())).shape[:2]
         values = prediction.replicates()
-        groups["posterior_predictive"] = {prediction.target.names[0]: values.reshape(*shape, *values.shape[1:])}
+        groups["posterior_predictive"] = {
+            prediction.target.names[0]: values.reshape(*shape, *values.shape[1:])
+        }
     return groups
 
 
@@ -63,12 +72,17 @@ def psis_loo(blocks: Iterable[np.ndarray], efficiency: float) -> Any:
 
     parts: list[Any] = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of large k and of weights that overflow: the caller judges k
+        warnings.simplefilter(
+            "ignore"
+        )  # of large k and of weights that overflow: the caller judges k
         for block in blocks:
             groups = {"log_likelihood": {"y": block}}
             part: Any = loo(arviz_base.from_dict(groups), pointwise=True, reff=efficiency)
             parts.append(dataclasses.replace(part, log_weights=None))
-    terms, k = (np.concatenate([getattr(part, name).values for part in parts]) for name in ("elpd_i", "pareto_k"))
+    terms, k = (
+        np.concatenate([getattr(part, name).values for part in parts])
+        for name in ("elpd_i", "pareto_k")
+    )
     return dataclasses.replace(
         parts[0],
         elpd=float(terms.sum()),
@@ -96,7 +110,9 @@ def psense(parameters: dict, log_prior: dict, log_likelihood: dict, threshold: f
     import arviz_base
     from arviz_stats.psense import psense_summary
 
-    tree = arviz_base.from_dict({"posterior": parameters, "log_prior": log_prior, "log_likelihood": log_likelihood})
+    tree = arviz_base.from_dict(
+        {"posterior": parameters, "log_prior": log_prior, "log_likelihood": log_likelihood}
+    )
     log = logging.getLogger("arviz_stats.psense")
     was, log.disabled = log.disabled, True  # what it says is said by the verdict
     try:
@@ -110,8 +126,12 @@ def _named_arrays(posterior: Posterior) -> dict[str, np.ndarray]:
     import inspect
 
     names = list(inspect.signature(posterior.problem.program).parameters)
-    arguments = dict(zip(names, posterior.problem.args, strict=False)) | dict(posterior.problem.kwargs)
-    arrays = {k: np.asarray(v) for k, v in arguments.items() if isinstance(v, np.ndarray | jax.Array)}
+    arguments = dict(zip(names, posterior.problem.args, strict=False)) | dict(
+        posterior.problem.kwargs
+    )
+    arrays = {
+        k: np.asarray(v) for k, v in arguments.items() if isinstance(v, np.ndarray | jax.Array)
+    }
     return {k: v for k, v in arrays.items() if v.dtype.kind in "iufb"}
 
 
@@ -139,7 +159,11 @@ def summary(posterior: Posterior, sites: list[str] | None) -> Any:
     unknown = [site for site in sites or [] if site not in posterior.samples]
     if unknown:
         raise ValueError(f"No site {unknown[0]!r}: expected some of {list(posterior.samples)}.")
-    chosen = sites or [site for site in posterior.samples if posterior.model.identified(site)] or list(posterior.samples)
+    chosen = (
+        sites
+        or [site for site in posterior.samples if posterior.model.identified(site)]
+        or list(posterior.samples)
+    )
     kind = "all" if isinstance(posterior.raw, Draws) else "stats"
     return table(to_datatree(posterior), var_names=chosen, kind=kind, round_to="none")  # pyright: ignore[reportArgumentType]
 
@@ -150,8 +174,13 @@ def _fixed_summary(posterior: Posterior, sites: list[str] | None) -> Any:
     if isinstance(posterior.raw, Predictor) and posterior.raw.latents:
         laws = {site: posterior.latent(site) for site in sites or posterior.raw.latents}
         parts = {"mean": "mean", "sd": "std"}
-        table = {name: [float(getattr(law, part)) for law in laws.values()] for name, part in parts.items()}
-        table |= {f"{q:.0%}": [float(law.quantile(q)) for law in laws.values()] for q in (0.05, 0.95)}
+        table = {
+            name: [float(getattr(law, part)) for law in laws.values()]
+            for name, part in parts.items()
+        }
+        table |= {
+            f"{q:.0%}": [float(law.quantile(q)) for law in laws.values()] for q in (0.05, 0.95)
+        }
         return pd.DataFrame(table, index=pd.Index(laws))
     values = posterior.raw.info.get("hyperparameters", {})
     unknown = [site for site in sites or [] if site not in values]
@@ -161,7 +190,10 @@ def _fixed_summary(posterior: Posterior, sites: list[str] | None) -> Any:
     rows = {}
     for name, value in values.items():
         array = np.asarray(value)
-        rows |= {name if not array.ndim else f"{name}[{','.join(map(str, i))}]": array[i] for i in np.ndindex(array.shape)}
+        rows |= {
+            name if not array.ndim else f"{name}[{','.join(map(str, i))}]": array[i]
+            for i in np.ndindex(array.shape)
+        }
     return pd.DataFrame({"value": rows})
 
 
@@ -176,5 +208,8 @@ def to_pandas(posterior: Posterior) -> Any:
         columns.setdefault("draw", np.tile(np.arange(draws), chains))
         flat = values.reshape(chains * draws, -1)
         labels = [",".join(map(str, i)) for i in np.ndindex(values.shape[2:])]
-        columns |= {name if label == "" else f"{name}[{label}]": flat[:, j] for j, label in enumerate(labels)}
+        columns |= {
+            name if label == "" else f"{name}[{label}]": flat[:, j]
+            for j, label in enumerate(labels)
+        }
     return pd.DataFrame(columns)

@@ -58,7 +58,9 @@ def render_with_sites(kernel: AbstractKernel, num_inputs: int) -> tuple[Any, Sit
     return renderer.render(kernel, "kernel."), renderer.sites
 
 
-def torch_parts(kernel: AbstractKernel, scale: Any, num_inputs: int) -> tuple[Any, Sites, float, bool]:
+def torch_parts(
+    kernel: AbstractKernel, scale: Any, num_inputs: int
+) -> tuple[Any, Sites, float, bool]:
     """What `AbstractGaussianProcessRegression.torch_parts` gives: kernel, sites, sigma, and whether sigma is learned.
 
     Args:
@@ -107,19 +109,44 @@ class Renderer:
         from gpytorch.kernels import MaternKernel, RBFKernel
 
         check_length(kernel, self.num_inputs)
-        per_input = isinstance(kernel.lengthscale, tuple) or (kernel.ard and not isinstance(kernel.lengthscale, int | float))
-        options = {"ard_num_dims": self.num_inputs if per_input else None, "lengthscale_constraint": positive()}
-        unit = RBFKernel(**options) if isinstance(kernel, kernels.RBF) else MaternKernel(nu=MATERN[type(kernel)], **options)
+        per_input = isinstance(kernel.lengthscale, tuple) or (
+            kernel.ard and not isinstance(kernel.lengthscale, int | float)
+        )
+        options = {
+            "ard_num_dims": self.num_inputs if per_input else None,
+            "lengthscale_constraint": positive(),
+        }
+        unit = (
+            RBFKernel(**options)
+            if isinstance(kernel, kernels.RBF)
+            else MaternKernel(nu=MATERN[type(kernel)], **options)
+        )
         shape = (self.num_inputs,) if kernel.ard else ()
-        self.place(unit, "lengthscale", f"{prefix}lengthscale", kernel.lengthscale, lengthscale_prior(self.num_inputs), shape)
+        self.place(
+            unit,
+            "lengthscale",
+            f"{prefix}lengthscale",
+            kernel.lengthscale,
+            lengthscale_prior(self.num_inputs),
+            shape,
+        )
         return self.scaled(unit, kernel.variance, prefix)
 
     def periodic(self, kernel: kernels.Periodic, prefix: str) -> Any:
         from gpytorch.kernels import PeriodicKernel
 
-        unit = PeriodicKernel(lengthscale_constraint=positive(), period_length_constraint=positive())
+        unit = PeriodicKernel(
+            lengthscale_constraint=positive(), period_length_constraint=positive()
+        )
         self.place(unit, "period_length", f"{prefix}period", kernel.period, scale_prior())
-        self.place(unit, "lengthscale", f"{prefix}lengthscale", kernel.lengthscale, lengthscale_prior(1), power=2.0)
+        self.place(
+            unit,
+            "lengthscale",
+            f"{prefix}lengthscale",
+            kernel.lengthscale,
+            lengthscale_prior(1),
+            power=2.0,
+        )
         return self.scaled(unit, kernel.variance, prefix)
 
     def linear(self, kernel: kernels.Linear, prefix: str) -> Any:
@@ -138,18 +165,32 @@ class Renderer:
         scaled = ScaleKernel(unit, outputscale_constraint=positive())
         return self.place(scaled, "outputscale", f"{prefix}variance", variance, scale_prior())
 
-    def place(self, module: Any, name: str, site: str, value: Any, default: Any, shape: tuple = (), power: float = 1.0) -> Any:
+    def place(
+        self,
+        module: Any,
+        name: str,
+        site: str,
+        value: Any,
+        default: Any,
+        shape: tuple = (),
+        power: float = 1.0,
+    ) -> Any:
         """Sets the parameter `name` of a GPyTorch module to value ** power: fixed, or learned and noted as a site."""
         import torch
 
         module.double()  # before the value is set, which would otherwise be rounded to float32
         raw = getattr(module, f"raw_{name}")
         fixed = isinstance(value, int | float | tuple)
-        start = np.asarray(value if fixed else median(default if value is None else value), np.float64) ** power
+        start = (
+            np.asarray(value if fixed else median(default if value is None else value), np.float64)
+            ** power
+        )
         setattr(module, name, torch.tensor(np.broadcast_to(start, raw.shape).copy()))
         raw.requires_grad_(not fixed)
         if not fixed:
-            self.sites[site] = lambda: getattr(module, name).detach().numpy().reshape(shape) ** (1.0 / power)
+            self.sites[site] = lambda: (
+                getattr(module, name).detach().numpy().reshape(shape) ** (1.0 / power)
+            )
         return module
 
 
@@ -211,6 +252,8 @@ def prior_moments(module: Any, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         try:
             covariance = kernel(points).to_dense().numpy()
         except RuntimeError as error:
-            raise ModelError(f"{type(module).__name__} does not take {X.shape[1]} inputs: {error}") from None
+            raise ModelError(
+                f"{type(module).__name__} does not take {X.shape[1]} inputs: {error}"
+            ) from None
         mean = module.mean_module(points).numpy() if kernel is not module else np.zeros(len(X))
     return mean, covariance

@@ -21,7 +21,11 @@ torch, pyro, distributions = load("torch"), load("pyro"), load("pyro.distributio
 
 def tensor(value: Any) -> Any:
     """A tensor as it is, anything else as a float64 tensor."""
-    return value if isinstance(value, torch.Tensor) else torch.tensor(np.asarray(value), dtype=torch.float64)
+    return (
+        value
+        if isinstance(value, torch.Tensor)
+        else torch.tensor(np.asarray(value), dtype=torch.float64)
+    )
 
 
 class DoubleDistributions:

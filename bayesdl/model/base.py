@@ -78,7 +78,9 @@ class AbstractModel(abc.ABC):
         return model_html(self)
 
 
-def law_of(program: Callable, site: str, latents: dict, key: jax.Array, args: tuple, kwargs: Mapping) -> Distribution:
+def law_of(
+    program: Callable, site: str, latents: dict, key: jax.Array, args: tuple, kwargs: Mapping
+) -> Distribution:
     """The distribution of an unobserved site of a program given the latent sites; other unobserved sites are drawn."""
     conditioned = handlers.substitute(handlers.seed(program, key), data=latents)
     return handlers.trace(conditioned).get_trace(*args, **kwargs)[site]["fn"]

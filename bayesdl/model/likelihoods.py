@@ -63,21 +63,39 @@ def draw_positive(name: str, value: Any, num_targets: int, lang: Language, defau
     if isinstance(value, int | float | jax.Array):
         return value
     if isinstance(value, tuple):  # a number per target
-        return (jnp if isinstance(value[0], jax.Array) else np).asarray(value) if num_targets > 1 else value[0]
+        return (
+            (jnp if isinstance(value[0], jax.Array) else np).asarray(value)
+            if num_targets > 1
+            else value[0]
+        )
     law = default if value is None else lang.dist_from(value)
     return lang.sample(name, law.expand((num_targets,)).to_event(1) if num_targets > 1 else law)
 
 
-def check_scale(likelihood: AbstractLikelihood, name: str, words: tuple[str, ...] = (), per_target: bool = False) -> None:
+def check_scale(
+    likelihood: AbstractLikelihood, name: str, words: tuple[str, ...] = (), per_target: bool = False
+) -> None:
     """Refuses a setting that is not a positive number, a prior, None or one of the words; a tuple only `per_target`."""
     value = getattr(likelihood, name)
-    if value is None or isinstance(value, Distribution) or (isinstance(value, str) and value in words):
+    if (
+        value is None
+        or isinstance(value, Distribution)
+        or (isinstance(value, str) and value in words)
+    ):
         return
     entries = value if per_target and isinstance(value, tuple) and value else (value,)
     if not all(isinstance(entry, int | float) and 0 < entry < math.inf for entry in entries):
         tuples = ["a tuple of positive numbers, one per target"] if per_target else []
-        allowed = ["a positive number", *tuples, "a NumPyro distribution", "None (learned)", *map(repr, words)]
-        raise ValueError(f"{type(likelihood).__name__}({name}={value!r}): expected {', '.join(allowed)}.")
+        allowed = [
+            "a positive number",
+            *tuples,
+            "a NumPyro distribution",
+            "None (learned)",
+            *map(repr, words),
+        ]
+        raise ValueError(
+            f"{type(likelihood).__name__}({name}={value!r}): expected {', '.join(allowed)}."
+        )
 
 
 def divide(scale: Any, unit: Any) -> Any:

@@ -60,11 +60,15 @@ class Program(AbstractModel):
 
     def posed(self, frame: ProgramFrame, args: tuple, kwargs: dict) -> Problem:
         args = tuple(as_argument(value) for value in args)
-        return Problem(self.function, args, {name: as_argument(value) for name, value in kwargs.items()})
+        return Problem(
+            self.function, args, {name: as_argument(value) for name, value in kwargs.items()}
+        )
 
     def inputs(self, frame: ProgramFrame, *data: Any, **named: Any) -> tuple[tuple, dict]:
         self.bound(data, named)
-        return tuple(as_argument(value) for value in data), {name: as_argument(value) for name, value in named.items()}
+        return tuple(as_argument(value) for value in data), {
+            name: as_argument(value) for name, value in named.items()
+        }
 
     def bound(self, args: tuple, kwargs: Mapping) -> inspect.BoundArguments:
         """Arguments by the names of the function's parameters.
@@ -76,7 +80,9 @@ class Program(AbstractModel):
         try:
             return signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise ModelError(f"The arguments do not fit {self.function.__name__}{signature}: {error}.") from None
+            raise ModelError(
+                f"The arguments do not fit {self.function.__name__}{signature}: {error}."
+            ) from None
 
     def training_inputs(self, problem: Problem) -> tuple[tuple, dict]:
         """The training arguments less the observations."""
@@ -88,7 +94,11 @@ class Program(AbstractModel):
     def observed_at(self, problem: Problem) -> dict[str, str]:
         """The arguments that are observations, each with its site: that of its name, otherwise one of its value."""
         given = self.bound(problem.args, problem.kwargs).arguments
-        optional = [name for name in given if name in observations(self.function) and given[name] is not None]
+        optional = [
+            name
+            for name in given
+            if name in observations(self.function) and given[name] is not None
+        ]
         found = {name: name for name in optional if name in problem.observed}
         sites = [site for site in problem.observed if site not in found]
         if sites and len(found) < len(optional):
@@ -117,7 +127,12 @@ class Program(AbstractModel):
     def target(self, frame: ProgramFrame, problem: Problem) -> Target:
         site = self.predicted_site(problem)
         law = problem.trace[site]["fn"]
-        kinds = {"BernoulliProbs": 2, "BernoulliLogits": 2, "CategoricalProbs": None, "CategoricalLogits": None}
+        kinds = {
+            "BernoulliProbs": 2,
+            "BernoulliLogits": 2,
+            "CategoricalProbs": None,
+            "CategoricalLogits": None,
+        }
         name = type(getattr(law, "base_dist", law)).__name__
         if name in kinds and len(law.shape()) == 1:
             size = kinds[name] or law.probs.shape[-1]
@@ -128,7 +143,11 @@ class Program(AbstractModel):
     def split(self, problem: Problem, *data: Any, **named: Any) -> tuple[tuple, dict, Any]:
         site, given = self.predicted_site(problem), self.bound(data, named)
         names = list(given.arguments)
-        held_out = {at: given.arguments.pop(name) for name, at in self.observed_at(problem).items() if name in names}
+        held_out = {
+            at: given.arguments.pop(name)
+            for name, at in self.observed_at(problem).items()
+            if name in names
+        }
         if held_out.get(site) is None:
             raise ModelError(
                 f"Which of {names} is the target of site '{site}' cannot be told: score takes the data as fit does, "
@@ -161,7 +180,9 @@ def observations(function: Callable) -> set[str]:
 def values_at(problem: Problem, sites: list[str]) -> dict[str, Any]:
     """The values of observed sites, from one run of the program."""
     seeded = handlers.seed(problem.program, jax.random.key(0))
-    program = handlers.substitute(seeded, substitute_fn=init_to_sample)  # improper priors have no sampler
+    program = handlers.substitute(
+        seeded, substitute_fn=init_to_sample
+    )  # improper priors have no sampler
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trace = handlers.trace(program).get_trace(*problem.args, **problem.kwargs)
@@ -173,7 +194,9 @@ def same_value(one: Any, other: Any) -> bool:
     if one is other:
         return True
     numeric = all(isinstance(value, np.ndarray | jax.Array | int | float) for value in (one, other))
-    return numeric and np.shape(one) == np.shape(other) and np.array_equal(one, other, equal_nan=True)
+    return (
+        numeric and np.shape(one) == np.shape(other) and np.array_equal(one, other, equal_nan=True)
+    )
 
 
 def as_argument(value: Any) -> Any:
@@ -182,7 +205,11 @@ def as_argument(value: Any) -> Any:
         from jax.experimental.sparse import BCOO
 
         return BCOO.from_scipy_sparse(value.tocsr())
-    array = rectangular("An argument", value) if isinstance(value, np.ndarray | list) or hasattr(value, "__array__") else None
+    array = (
+        rectangular("An argument", value)
+        if isinstance(value, np.ndarray | list) or hasattr(value, "__array__")
+        else None
+    )
     if array is None or array.dtype.kind in "iufb":
         return value if array is None else jnp.asarray(array)
     if array.dtype.kind in "OUS":
@@ -201,7 +228,11 @@ def as_model(model: Any) -> AbstractModel:
     if isinstance(model, AbstractModel):
         return model
     if inspect.isclass(model):
-        raise ModelError(f"Expected a model, got the class {model.__name__}: make one, e.g. bdl.{model.__name__}().")
+        raise ModelError(
+            f"Expected a model, got the class {model.__name__}: make one, e.g. bdl.{model.__name__}()."
+        )
     if callable(model):
         return Program(model)
-    raise ModelError(f"Expected a model such as bdl.BNN(), bdl.GP() or a NumPyro function, got {type(model).__name__}.")
+    raise ModelError(
+        f"Expected a model such as bdl.BNN(), bdl.GP() or a NumPyro function, got {type(model).__name__}."
+    )

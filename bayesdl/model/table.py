@@ -39,20 +39,28 @@ class AbstractTableModel(AbstractModel):
 
     def frame(self, X: Any = None, y: Any = None) -> TableFrame:
         if X is None:
-            raise DataError("The inputs are missing: got X=None, expected bdl.fit(model, X, y) with an array or DataFrame X.")
+            raise DataError(
+                "The inputs are missing: got X=None, expected bdl.fit(model, X, y) with an array or DataFrame X."
+            )
         if y is None or isinstance(y, str):
-            raise DataError(f"The target is missing: got y={y!r}, expected bdl.fit(model, X, y) with an array or column y.")
+            raise DataError(
+                f"The target is missing: got y={y!r}, expected bdl.fit(model, X, y) with an array or column y."
+            )
         same_rows(X, y)
         columns = Columns.learn(X, self.standardize)
         two_classes = isinstance(self.likelihood, Bernoulli)
-        return TableFrame(columns, Target.learn(y, self.likelihood.kind, self.standardize, two_classes))
+        return TableFrame(
+            columns, Target.learn(y, self.likelihood.kind, self.standardize, two_classes)
+        )
 
     def problem(self, frame: TableFrame, X: Any, y: Any) -> Problem:
         same_rows(X, y)
         return self.posed(frame, (frame.columns.read(X), frame.target.read(y)), {})
 
     def posed(self, frame: TableFrame, args: tuple, kwargs: dict) -> Problem:
-        standardised: Any = dataclasses.replace(self, likelihood=self.likelihood.in_units(frame.target.scale))  # pyright: ignore
+        standardised: Any = dataclasses.replace(
+            self, likelihood=self.likelihood.in_units(frame.target.scale)
+        )  # pyright: ignore
         return Problem(standardised.bound(frame), args, structure=standardised.structure(frame))
 
     def parted(self) -> tuple[AbstractTableModel, Any]:
@@ -78,7 +86,9 @@ class AbstractTableModel(AbstractModel):
 
     def law(self, problem: Problem, around: dict | None = None) -> AbstractLaw:
         program = bare(problem.program)
-        program, numbers = program.parted() if isinstance(program, AbstractTraceable) else (problem.program, None)
+        program, numbers = (
+            program.parted() if isinstance(program, AbstractTraceable) else (problem.program, None)
+        )
         return RowLaw(program, numbers, {} if around is None else {"around": around})
 
     def split(self, problem: Problem, X: Any, y: Any) -> tuple[tuple, dict, Any]:
@@ -113,6 +123,10 @@ class RowLaw(AbstractLaw):
     settings: dict
 
     def __call__(self, latents: dict, key: Any, X: Any) -> Conditional:
-        program = self.program.filled(self.numbers) if isinstance(self.program, AbstractTraceable) else self.program
+        program = (
+            self.program.filled(self.numbers)
+            if isinstance(self.program, AbstractTraceable)
+            else self.program
+        )
         law = law_of(program, "y", latents, key, (X,), self.settings)
         return Conditional(law, jnp.zeros(X.shape[0]))

@@ -33,10 +33,17 @@ def columns_of(values: np.ndarray, skip: int = 0) -> np.ndarray:
 def abscissa(x: Any, key: np.ndarray) -> tuple[np.ndarray, np.ndarray, str, Any]:
     """Where to draw, the order of the rows, the label, and how bands go from row to row."""
     if x is None:
-        return np.arange(len(key)), np.argsort(key, kind="stable"), "rows, sorted by predicted mean", "mid"
+        return (
+            np.arange(len(key)),
+            np.argsort(key, kind="stable"),
+            "rows, sorted by predicted mean",
+            "mid",
+        )
     values = np.asarray(x, dtype=np.float64)
     if values.size != len(key):
-        raise ValueError(f"x has shape {values.shape}, expected ({len(key)},): one number per predicted row.")
+        raise ValueError(
+            f"x has shape {values.shape}, expected ({len(key)},): one number per predicted row."
+        )
     order = np.argsort(values.ravel(), kind="stable")
     columns = getattr(x, "columns", [None])
     return values.ravel()[order], order, str(getattr(x, "name", None) or columns[0] or "x"), None

@@ -68,7 +68,9 @@ def prior_predictive(prior: PriorPredictive, x: Any = None, ax: Any = None) -> A
     for j, panel in enumerate(axes):
         where, order, label, _ = abscissa(against, targets[0, :, j])
         for level, shade in ((0.9, 0.18), (0.5, 0.35)):
-            low, high = np.quantile(targets[:, order, j], [(1 - level) / 2, (1 + level) / 2], axis=0)
+            low, high = np.quantile(
+                targets[:, order, j], [(1 - level) / 2, (1 + level) / 2], axis=0
+            )
             name = f"{100 * level:.0f} % interval of y"
             panel.fill_between(where, low, high, color=BLUE, alpha=shade, lw=0, label=name)
         if functions is not None:
@@ -80,7 +82,11 @@ def prior_predictive(prior: PriorPredictive, x: Any = None, ax: Any = None) -> A
 
 
 def data_sets(
-    target: Target, sets: Shaped[np.ndarray, "sets *y"], y: Shaped[np.ndarray, "*y"] | None, ax: Any, name: str
+    target: Target,
+    sets: Shaped[np.ndarray, "sets *y"],
+    y: Shaped[np.ndarray, "*y"] | None,
+    ax: Any,
+    name: str,
 ) -> Any:
     """Densities or shares of simulated data sets, and of the observed one."""
     width = len(target.names)  # a program's site has one name, and all its entries go together
@@ -107,7 +113,13 @@ def counted(sets: np.ndarray, y: np.ndarray | None) -> np.ndarray | None:
     return np.arange(low, high + 1) if high - low < MANY else None
 
 
-def shares(panel: Any, values: np.ndarray, sets: Shaped[np.ndarray, "sets rows"], y: np.ndarray | None, name: str) -> None:
+def shares(
+    panel: Any,
+    values: np.ndarray,
+    sets: Shaped[np.ndarray, "sets rows"],
+    y: np.ndarray | None,
+    name: str,
+) -> None:
     """The share of each value: central 90 % over data sets, and observed."""
     each = np.stack([(sets == value).mean(1) for value in values], axis=1)
     low, high = np.quantile(each, [0.05, 0.95], axis=0)
@@ -115,13 +127,24 @@ def shares(panel: Any, values: np.ndarray, sets: Shaped[np.ndarray, "sets rows"]
     panel.vlines(at, low, high, color=BLUE, alpha=0.35, lw=7, label=f"90 % of {name}")
     panel.plot(at, each.mean(0), "_", color=BLUE, ms=9, label="mean")
     if y is not None:
-        panel.plot(at, [(y == value).mean() for value in values], "o", color="black", ms=4, label="observed")
+        panel.plot(
+            at,
+            [(y == value).mean() for value in values],
+            "o",
+            color="black",
+            ms=4,
+            label="observed",
+        )
     if len(values) <= 12:
-        panel.set_xticks(at, [str(value) if values.dtype.kind not in "f" else f"{value:g}" for value in values])
+        panel.set_xticks(
+            at, [str(value) if values.dtype.kind not in "f" else f"{value:g}" for value in values]
+        )
     panel.set(ylabel="share of rows", ylim=(0, None))
 
 
-def densities(panel: Any, sets: Real[np.ndarray, "sets rows"], y: Real[np.ndarray, "rows"] | None, name: str) -> None:
+def densities(
+    panel: Any, sets: Real[np.ndarray, "sets rows"], y: Real[np.ndarray, "rows"] | None, name: str
+) -> None:
     """Kernel density estimates, on the range and up to the height of nearly all, so that a few do not flatten the rest."""
     low, high = np.quantile(sets, [0.005, 0.995])
     if y is not None:
@@ -138,7 +161,9 @@ def densities(panel: Any, sets: Real[np.ndarray, "sets rows"], y: Real[np.ndarra
     panel.set(ylabel="density", ylim=(0, 1.08 * top if top > 0 else None), yticks=[], xlim=limits)
 
 
-def draw_density(panel: Any, values: np.ndarray, limits: tuple[float, float], **style: Any) -> float:
+def draw_density(
+    panel: Any, values: np.ndarray, limits: tuple[float, float], **style: Any
+) -> float:
     """Draws the density and gives its peak; values that are all the same are a vertical line, of peak zero."""
     from arviz_stats.base.array import array_stats
 
@@ -146,7 +171,9 @@ def draw_density(panel: Any, values: np.ndarray, limits: tuple[float, float], **
     if len(inside) < 2 or inside.std() == 0:
         panel.axvline(values.mean(), **style)
         return 0.0
-    grid, density, _ = array_stats.kde(inside, custom_lims=limits, bound_correction=False, grid_len=GRID)
+    grid, density, _ = array_stats.kde(
+        inside, custom_lims=limits, bound_correction=False, grid_len=GRID
+    )
     density = density * len(inside) / len(values)
     panel.plot(grid, density, **style)
     return float(density.max())
@@ -180,7 +207,10 @@ def calibration_ranks(result: Calibration, names: list[str] | None = None, ax: A
     if unknown:
         raise ValueError(f"No quantity {unknown[0]!r}: expected some of {list(result.ranks)}.")
     (axes,) = axes_for(ax, 1)
-    curves = {name: transform(result.ranks[name], result.num_draws, np.random.default_rng(0)) for name in shown}
+    curves = {
+        name: transform(result.ranks[name], result.num_draws, np.random.default_rng(0))
+        for name in shown
+    }
     for name, u in curves.items():
         x, ecdf, _, _ = ecdf_pit(u, 0.95, 1000)
         axes.plot(x, ecdf - x, lw=1, label=f"{name}  p = {result.p_values[name]:.2g}")

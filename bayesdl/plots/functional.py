@@ -24,8 +24,14 @@ def plot(report: PriorReport, before: PriorReport | None, axes: Any) -> Any:
         axes: matplotlib axes, one per panel.
     """
     if before is not None and not np.array_equal(before.points, report.points):
-        raise ValueError("before: the two reports are at different points; make both with the same inputs and num_points.")
-    if report.points.ndim == 2 and report.points.shape[1] == 1 and report.network.shape[1] == len(report.points):
+        raise ValueError(
+            "before: the two reports are at different points; make both with the same inputs and num_points."
+        )
+    if (
+        report.points.ndim == 2
+        and report.points.shape[1] == 1
+        and report.network.shape[1] == len(report.points)
+    ):
         return curves(report, before, axes)
     return scatters(report, before, axes)
 
@@ -53,11 +59,21 @@ def scatters(report: PriorReport, before: PriorReport | None, axes: Any) -> Any:
     sides = [] if before is None else [("before", before, GREY)]
     sides += [("network" if before is None else "matched", report, BLUE)]
     for name, one, color in sides:
-        axes[0].plot(one.quantiles[1].ravel(), one.quantiles[0].ravel(), ".", ms=3, color=color, alpha=0.5, label=name)
+        axes[0].plot(
+            one.quantiles[1].ravel(),
+            one.quantiles[0].ravel(),
+            ".",
+            ms=3,
+            color=color,
+            alpha=0.5,
+            label=name,
+        )
         pairs = np.random.default_rng(0).integers(0, one.target.shape[1], (2, PAIRS))
         theirs, ours = (np.corrcoef(f.T)[pairs[0], pairs[1]] for f in (one.target, one.network))
         axes[1].plot(theirs, ours, ".", ms=3, color=color, alpha=0.5, label=name)
-    for panel, what in zip(axes, ("quantiles at points, 5 to 95 %", "correlations between points"), strict=True):
+    for panel, what in zip(
+        axes, ("quantiles at points, 5 to 95 %", "correlations between points"), strict=True
+    ):
         low, high = panel.get_xlim()
         panel.plot([low, high], [low, high], color="black", lw=0.8)
         panel.set(title=what, xlabel="target", ylabel="network")

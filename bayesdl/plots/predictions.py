@@ -50,10 +50,28 @@ def prediction(prediction: Prediction, x: Any = None, ax: Any = None, y: Any = N
         for level, (low, high) in bands.items():
             shade = 0.18 if level == 0.9 else 0.35
             name = f"{100 * level:.0f} % interval"
-            panel.fill_between(where, low[order, j], high[order, j], step=step, color=BLUE, alpha=shade, lw=0, label=name)
-        panel.plot(where, means[order, j], color=BLUE, lw=1.5, drawstyle="steps-mid" if step else "default", label="mean")
+            panel.fill_between(
+                where,
+                low[order, j],
+                high[order, j],
+                step=step,
+                color=BLUE,
+                alpha=shade,
+                lw=0,
+                label=name,
+            )
+        panel.plot(
+            where,
+            means[order, j],
+            color=BLUE,
+            lw=1.5,
+            drawstyle="steps-mid" if step else "default",
+            label="mean",
+        )
         if targets is not None:
-            panel.plot(where, targets[order, j], "o", color="black", ms=3, alpha=0.7, label="observed")
+            panel.plot(
+                where, targets[order, j], "o", color="black", ms=3, alpha=0.7, label="observed"
+            )
         panel.set(xlabel=label, ylabel=_target_name(prediction, j))
         panel.legend(**ABOVE)
     return axes if means.shape[1] > 1 else axes[0]
@@ -82,8 +100,17 @@ def functions(functions: Any, ax: Any = None) -> Any:
     order = np.argsort(functions.x, kind="stable")
     low, high = functions.interval(0.9)
     for j in range(functions.mean.shape[1]):
-        (line,) = panel.plot(functions.x[order], functions.mean[order, j], lw=1.5, label=f"function {j}")
-        panel.fill_between(functions.x[order], low[order, j], high[order, j], color=line.get_color(), alpha=0.2, lw=0)
+        (line,) = panel.plot(
+            functions.x[order], functions.mean[order, j], lw=1.5, label=f"function {j}"
+        )
+        panel.fill_between(
+            functions.x[order],
+            low[order, j],
+            high[order, j],
+            color=line.get_color(),
+            alpha=0.2,
+            lw=0,
+        )
     panel.set(xlabel=functions.name, ylabel="value, with 90 % band")
     panel.legend(**ABOVE)
     return panel
@@ -111,14 +138,27 @@ def class_prediction(prediction: ClassPrediction, x: Any = None, ax: Any = None)
     probs = prediction.probs
     best = probs.argmax(1)
     # confident rows of the first class first, confident rows of the last class last
-    towards = probs[:, -1] if probs.shape[1] == 2 else best + np.where(best == 0, 1 - probs[:, 0], probs.max(1))
+    towards = (
+        probs[:, -1]
+        if probs.shape[1] == 2
+        else best + np.where(best == 0, 1 - probs[:, 0], probs.max(1))
+    )
     where, order, label, step = abscissa(x, towards)
     if x is None:
         label = "rows, sorted by class and probability"
     edges = np.concatenate([np.zeros((len(probs), 1)), probs.cumsum(1)], axis=1)[order]
     colours = matplotlib.colormaps["viridis"](np.linspace(0.15, 0.9, probs.shape[1]))
     for k, name in enumerate(prediction.classes):
-        panel.fill_between(where, edges[:, k], edges[:, k + 1], step=step, color=colours[k], alpha=0.75, lw=0, label=str(name))
+        panel.fill_between(
+            where,
+            edges[:, k],
+            edges[:, k + 1],
+            step=step,
+            color=colours[k],
+            alpha=0.75,
+            lw=0,
+            label=str(name),
+        )
     target = prediction.target.names[0]
     panel.set(xlabel=label, ylabel=f"P({target} = class)", ylim=(0, 1))
     panel.margins(x=0)
@@ -162,7 +202,9 @@ def _quantile_calibration(prediction: Prediction, y: Any, panel: Any) -> None:
     values, flat = real_targets(y)
     levels, shares = calibration_curve(prediction, values[:, 0] if flat else values)
     low, high = _binomial_band(len(values), levels)
-    panel.fill_between(levels, low, high, color=GREY, alpha=0.25, lw=0, label=f"95 % band for {len(values)} rows")
+    panel.fill_between(
+        levels, low, high, color=GREY, alpha=0.25, lw=0, label=f"95 % band for {len(values)} rows"
+    )
     panel.plot(levels, shares, "o-", color=BLUE, ms=4, label="observed")
     panel.set_ylabel(f"share of {', '.join(prediction.target.names)} below the quantile")
 
@@ -170,7 +212,9 @@ def _quantile_calibration(prediction: Prediction, y: Any, panel: Any) -> None:
 def _reliability(prediction: ClassPrediction, y: Any, panel: Any) -> None:
     probs, index = prediction.probs, prediction.target.read(y)
     two = probs.shape[1] == 2
-    chance, came_true = (probs[:, 1], index == 1) if two else (probs.max(1), probs.argmax(1) == index)
+    chance, came_true = (
+        (probs[:, 1], index == 1) if two else (probs.max(1), probs.argmax(1) == index)
+    )
     bins = np.minimum((chance * NUM_BINS).astype(int), NUM_BINS - 1)
     used, counts = np.unique(bins, return_counts=True)
     predicted = np.array([chance[bins == b].mean() for b in used])
@@ -179,9 +223,21 @@ def _reliability(prediction: ClassPrediction, y: Any, panel: Any) -> None:
     panel.vlines(predicted, low, high, color=GREY, alpha=0.35, lw=7, label="95 % band of a bin")
     panel.plot(predicted, observed, "o-", color=BLUE, ms=5, label="observed")
     for at, count in zip(predicted, counts, strict=True):
-        panel.text(at, 1.01, str(count), transform=panel.get_xaxis_transform(), ha="center", fontsize="x-small", color=GREY)
+        panel.text(
+            at,
+            1.01,
+            str(count),
+            transform=panel.get_xaxis_transform(),
+            ha="center",
+            fontsize="x-small",
+            color=GREY,
+        )
     name = prediction.target.names[0]
-    panel.set_ylabel(f"share with {name} = {prediction.classes[1]}" if two else f"share with {name} predicted correctly")
+    panel.set_ylabel(
+        f"share with {name} = {prediction.classes[1]}"
+        if two
+        else f"share with {name} predicted correctly"
+    )
     panel.set_title("rows per bin", fontsize="small", loc="left", color=GREY, pad=16)
 
 
@@ -217,7 +273,9 @@ def trace(posterior: Posterior, sites: list[str] | None = None, axes: Any = None
         2
     """
     if not isinstance(posterior.raw, Draws):
-        raise ValueError(f"{posterior!r} has no chains, so there is nothing to trace: use plots.posterior.")
+        raise ValueError(
+            f"{posterior!r} has no chains, so there is nothing to trace: use plots.posterior."
+        )
     scalars, axes = _panels(posterior, sites, axes)
     for panel, (name, values) in zip(axes, scalars.items(), strict=False):
         for chain, line in enumerate(values):
@@ -255,30 +313,45 @@ def posterior(posterior: Posterior, sites: list[str] | None = None, axes: Any = 
         values = values.ravel()
         low, high = np.quantile(values, [0.05, 0.95])
         if values.dtype.kind in "iub":
-            panel.hist(values, bins=np.arange(values.min(), values.max() + 2) - 0.5, density=True, color=BLUE, alpha=0.5)
+            panel.hist(
+                values,
+                bins=np.arange(values.min(), values.max() + 2) - 0.5,
+                density=True,
+                color=BLUE,
+                alpha=0.5,
+            )
         elif values.std() > 0:
             grid, density, _ = array_stats.kde(values.astype(np.float64))
             panel.plot(grid, density, color=BLUE, lw=1.5)
             inside = (low <= grid) & (grid <= high)
-            panel.fill_between(grid[inside], density[inside], color=BLUE, alpha=0.25, lw=0, label="90 % interval")
+            panel.fill_between(
+                grid[inside], density[inside], color=BLUE, alpha=0.25, lw=0, label="90 % interval"
+            )
         panel.axvline(values.mean(), color="black", lw=1, label="mean")
         panel.set(xlabel=name, ylabel="density", ylim=(0, None), yticks=[])
     axes[0].legend(**ABOVE)
     return axes
 
 
-def _panels(posterior: Posterior, sites: list[str] | None, axes: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _panels(
+    posterior: Posterior, sites: list[str] | None, axes: Any
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Scalars by name, shape (chain, draw), and an axes for each."""
     scalars = _scalars(_chosen(posterior, sites))
     if axes is not None:
         axes = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
         if len(axes) < len(scalars):
-            raise ValueError(f"axes: got {len(axes)} for the {len(scalars)} scalars {list(scalars)[:5]}: expected one each.")
+            raise ValueError(
+                f"axes: got {len(axes)} for the {len(scalars)} scalars {list(scalars)[:5]}: expected one each."
+            )
         return scalars, axes
     shown = dict(list(scalars.items())[:MAX_PANELS])
     axes = _grid(len(shown))
     if len(shown) < len(scalars):  # said on the picture, so that nobody takes a part for the whole
-        axes[0].figure.suptitle(f"the first {MAX_PANELS} of {len(scalars)} scalars; choose with sites=[...]", fontsize="small")
+        axes[0].figure.suptitle(
+            f"the first {MAX_PANELS} of {len(scalars)} scalars; choose with sites=[...]",
+            fontsize="small",
+        )
     return shown, axes
 
 
@@ -286,7 +359,9 @@ def _chosen(posterior: Posterior, sites: list[str] | None) -> dict[str, np.ndarr
     """Draws by site, shape (chain, draw, ...)."""
     samples = posterior.samples
     if not samples:
-        raise ValueError(f"{posterior!r} has no draws of parameters: it predicts in closed form. Use plots.prediction.")
+        raise ValueError(
+            f"{posterior!r} has no draws of parameters: it predicts in closed form. Use plots.prediction."
+        )
     unknown = [site for site in sites or [] if site not in samples and site != FUNCTION]
     if unknown:
         raise ValueError(f"No site {unknown[0]!r}: expected some of {[*samples, FUNCTION]}.")
@@ -312,7 +387,13 @@ def _grid(panels: int) -> np.ndarray:
 
     columns = 2 if panels == 4 else min(panels, 3)
     rows = math.ceil(panels / columns)
-    _, axes = plt.subplots(rows, columns, figsize=(1.2 + 3.4 * columns, 0.6 + 2.2 * rows), squeeze=False, layout="constrained")
+    _, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(1.2 + 3.4 * columns, 0.6 + 2.2 * rows),
+        squeeze=False,
+        layout="constrained",
+    )
     for panel in axes.ravel()[panels:]:
         panel.remove()
     return axes.ravel()[:panels]

@@ -21,7 +21,15 @@ from inference.core.keys import named as named_key
 from inference.core.problem import Problem
 from inference.core.program import WithParameters
 from inference.core.progress import as_progress
-from inference.core.result import AbstractLaw, AbstractResult, AbstractUnpacking, Approximation, Conditional, Draws, Predictor
+from inference.core.result import (
+    AbstractLaw,
+    AbstractResult,
+    AbstractUnpacking,
+    Approximation,
+    Conditional,
+    Draws,
+    Predictor,
+)
 from inference.mcmc.engine import AbstractMCMC
 
 
@@ -67,11 +75,20 @@ class Posterior:
                 return jax.tree.map(np.asarray, self.raw.sample(key, num_samples))
         flat = self._flat(self.samples)
         total = len(next(iter(flat.values()), ()))
-        index = np.asarray(jax.random.choice(key, total, (num_samples,), replace=num_samples > total)) if total else []
+        index = (
+            np.asarray(jax.random.choice(key, total, (num_samples,), replace=num_samples > total))
+            if total
+            else []
+        )
         return {name: value[index] for name, value in flat.items()}
 
     def predict(
-        self, *data: Any, batch_size: int = 1024, seed: int | None = None, double: bool = False, **named: Any
+        self,
+        *data: Any,
+        batch_size: int = 1024,
+        seed: int | None = None,
+        double: bool = False,
+        **named: Any,
     ) -> AbstractPrediction:
         """The predictive distribution at new data.
 
@@ -87,15 +104,22 @@ class Posterior:
             DataError: where the new data do not fit the training data.
         """
         args, kwargs = (
-            self.model.inputs(self.frame, *data, **named) if data or named else self.model.training_inputs(self.problem)
+            self.model.inputs(self.frame, *data, **named)
+            if data or named
+            else self.model.training_inputs(self.problem)
         )
         if isinstance(self.raw, Predictor):
             for concern in self.raw.outside(*args, **kwargs):
-                warnings.warn(f"Predictions outside what {type(self.engine).__name__} can answer: {concern}.", stacklevel=2)
+                warnings.warn(
+                    f"Predictions outside what {type(self.engine).__name__} can answer: {concern}.",
+                    stacklevel=2,
+                )
         target = self.model.target(self.frame, self.problem)
         num_rows = len(args[0]) if self.model.rows_are_independent else None
         if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"predict(batch_size={batch_size!r}): expected a whole number of at least 1.")
+            raise ValueError(
+                f"predict(batch_size={batch_size!r}): expected a whole number of at least 1."
+            )
         stream = Stream(
             self.law,
             self.latent_draws,
@@ -122,9 +146,15 @@ class Posterior:
         """
         known = self.raw.latents if isinstance(self.raw, Predictor) else {}
         if site not in known:
-            cure = "draws of sites are in post.samples" if self.samples else f"train it with latents=({site!r},)"
+            cure = (
+                "draws of sites are in post.samples"
+                if self.samples
+                else f"train it with latents=({site!r},)"
+            )
             names = f"it has {sorted(known)}; " if known else ""
-            raise UnsupportedError(f"{type(self.engine).__name__} has no law of latent site '{site}': {names}{cure}.")
+            raise UnsupportedError(
+                f"{type(self.engine).__name__} has no law of latent site '{site}': {names}{cure}."
+            )
         stream = Stream(known[site], {}, self.seed, (), {}, None, 1, False)
         return Prediction(stream, Target((site,), "real", True, None, (0.0,), (1.0,)), self.seed)
 
@@ -170,7 +200,9 @@ class Posterior:
 
         return summary(self, sites)
 
-    def check_predictive(self, statistics: Any = None, num_samples: int = 1000, seed: int | None = None) -> Any:
+    def check_predictive(
+        self, statistics: Any = None, num_samples: int = 1000, seed: int | None = None
+    ) -> Any:
         """Whether the model makes data like the training data: statistics of replicated data sets against the observed.
 
         Args:
@@ -199,7 +231,12 @@ class Posterior:
 
         return sensitivity(self, sites, priors)
 
-    def to_datatree(self, log_likelihood: bool = False, log_prior: bool = False, posterior_predictive: bool = False) -> Any:
+    def to_datatree(
+        self,
+        log_likelihood: bool = False,
+        log_prior: bool = False,
+        posterior_predictive: bool = False,
+    ) -> Any:
         """An xarray DataTree by the ArviZ conventions: posterior, sample_stats, observed_data, constant_data.
 
         Targets are in the units of y, classes as their indices.
@@ -236,9 +273,13 @@ class Posterior:
             ValueError: for a number of draws below 1, or one that would cut a cycle.
         """
         if not (isinstance(self.engine, AbstractMCMC) and isinstance(self.raw, Draws)):
-            raise UnsupportedError(f"{type(self.engine).__name__} has no chains to continue; fit again with other settings.")
+            raise UnsupportedError(
+                f"{type(self.engine).__name__} has no chains to continue; fit again with other settings."
+            )
         if not isinstance(num_samples, int) or num_samples < 1:
-            raise ValueError(f"extend(num_samples={num_samples!r}): expected a whole number of at least 1.")
+            raise ValueError(
+                f"extend(num_samples={num_samples!r}): expected a whole number of at least 1."
+            )
         with precision_of(self.model):
             result = self.engine.extend(self.problem, self.raw, num_samples, as_progress(progress))
         return dataclasses.replace(self, raw=result)
@@ -342,8 +383,14 @@ class Posterior:
         """All draws of the latent sites in one axis, as `law` takes them; deterministic sites left out."""
         if isinstance(self.raw, Approximation) and self.raw.unpacking is not None:
             with precision_of(self.model):
-                return jax.tree.map(np.asarray, self.raw.packed_sample(self.draws_key, self.raw.num_draws))
-        return {name: value for name, value in self._flat(self.samples).items() if name in self.problem.latents}
+                return jax.tree.map(
+                    np.asarray, self.raw.packed_sample(self.draws_key, self.raw.num_draws)
+                )
+        return {
+            name: value
+            for name, value in self._flat(self.samples).items()
+            if name in self.problem.latents
+        }
 
     @staticmethod
     def _flat(samples: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -374,7 +421,15 @@ class PredictorLaw(AbstractLaw):
         return self.predict(self.params, key, *args, **kwargs)
 
     def joint_concern(self, *args: Any, **kwargs: Any) -> str | None:
-        return self.predict.joint_concern(*args, **kwargs) if isinstance(self.predict, AbstractLaw) else None
+        return (
+            self.predict.joint_concern(*args, **kwargs)
+            if isinstance(self.predict, AbstractLaw)
+            else None
+        )
 
     def mean_concern(self, mean: Any, epistemic: Any) -> str | None:
-        return self.predict.mean_concern(mean, epistemic) if isinstance(self.predict, AbstractLaw) else None
+        return (
+            self.predict.mean_concern(mean, epistemic)
+            if isinstance(self.predict, AbstractLaw)
+            else None
+        )

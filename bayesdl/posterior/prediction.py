@@ -78,7 +78,9 @@ class AbstractPrediction(abc.ABC):
         """Simulated targets in the model's units; each row follows its own law, rows share the draw behind them."""
         rows = np.arange(self.stream.num_rows or 1)
         seeds = np.stack([np.full(len(rows), self.seed), rows], axis=1).astype(np.int32)
-        fixed = dataclasses.replace(self.stream, batch_size=CHUNK)  # so that samples do not depend on the batch size asked for
+        fixed = dataclasses.replace(
+            self.stream, batch_size=CHUNK
+        )  # so that samples do not depend on the batch size asked for
         return fixed.map(stream.simulator(num_samples, shuffle), seeds, axis=1)
 
 
@@ -92,7 +94,9 @@ class Prediction(AbstractPrediction):
     @functools.cached_property
     def _moments(self) -> tuple[np.ndarray, ...]:
         """Mean, variance, its aleatoric and its epistemic part, in the model's units."""
-        mean, variance, aleatoric, epistemic = (part.astype(np.float64) for part in self.stream.map(stream.moments))
+        mean, variance, aleatoric, epistemic = (
+            part.astype(np.float64) for part in self.stream.map(stream.moments)
+        )
         concern = self.stream.law.mean_concern(mean, epistemic)
         if concern:
             from bayesdl.checks.convergence import TrustWarning
@@ -130,7 +134,9 @@ class Prediction(AbstractPrediction):
         """
         levels = np.atleast_1d(np.asarray(q, dtype=np.float64))
         if levels.ndim > 1 or np.any((levels <= 0) | (levels >= 1)):
-            raise ValueError(f"quantile(q={q!r}): expected a level, or a list of levels, between 0 and 1.")
+            raise ValueError(
+                f"quantile(q={q!r}): expected a level, or a list of levels, between 0 and 1."
+            )
         try:
             values = self.stream.map(stream.quantiles, levels, rowwise=False, axis=1)
         except NotImplementedError:
@@ -141,7 +147,9 @@ class Prediction(AbstractPrediction):
     def interval(self, level: float = 0.9) -> np.ndarray:
         """The central interval with probability `level`: lower and upper bounds, shape (2, rows, ...)."""
         if not 0 < level < 1:
-            raise ValueError(f"interval(level={level!r}): expected a probability between 0 and 1, e.g. 0.9.")
+            raise ValueError(
+                f"interval(level={level!r}): expected a probability between 0 and 1, e.g. 0.9."
+            )
         return self.quantile([(1 - level) / 2, (1 + level) / 2])
 
     def cdf(self, y: Any) -> np.ndarray:
@@ -154,7 +162,9 @@ class Prediction(AbstractPrediction):
         Exact for a `PFN`, otherwise the fair estimate from simulated targets (Gneiting and Raftery 2007).
         """
         try:
-            return np.asarray(self.stream.map(stream.crps, self._read(y)).astype(np.float64) * self._unit)
+            return np.asarray(
+                self.stream.map(stream.crps, self._read(y)).astype(np.float64) * self._unit
+            )
         except NotImplementedError:
             return crps(self.marginal_samples(), np.asarray(y, np.float64).reshape(self.mean.shape))
 
@@ -165,7 +175,11 @@ class Prediction(AbstractPrediction):
         rows are drawn one by one.)
         """
         check_count(num_samples)
-        values = self.stream.functions(num_samples) if self.stream.covary else self._simulated(num_samples)
+        values = (
+            self.stream.functions(num_samples)
+            if self.stream.covary
+            else self._simulated(num_samples)
+        )
         return self._in_units(values.astype(np.float64))
 
     def marginal_samples(self, num_samples: int = 1000) -> np.ndarray:
@@ -187,9 +201,15 @@ class Prediction(AbstractPrediction):
             )
         )
         if self.mean.ndim != 2 or self.stream.num_rows is None:
-            index = pd.MultiIndex.from_tuples(list(np.ndindex(self.mean.shape))) if self.mean.ndim > 1 else None
+            index = (
+                pd.MultiIndex.from_tuples(list(np.ndindex(self.mean.shape)))
+                if self.mean.ndim > 1
+                else None
+            )
             return pd.DataFrame({k: np.ravel(v) for k, v in parts.items()}, index=index)
-        return pd.DataFrame({f"{t}.{k}": v[:, j] for j, t in enumerate(self.target.names) for k, v in parts.items()})
+        return pd.DataFrame(
+            {f"{t}.{k}": v[:, j] for j, t in enumerate(self.target.names) for k, v in parts.items()}
+        )
 
     def plot(self, x: Any = None, ax: Any = None) -> Any:
         """Mean with 50 and 90 % bands against x (or the row number); returns the axes."""
@@ -211,12 +231,16 @@ class ClassPrediction(AbstractPrediction):
 
     @functools.cached_property
     def _parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        probs, aleatoric, epistemic = (part.astype(np.float64) for part in self.stream.map(stream.class_probabilities))
+        probs, aleatoric, epistemic = (
+            part.astype(np.float64) for part in self.stream.map(stream.class_probabilities)
+        )
         return probs / probs.sum(-1, keepdims=True), aleatoric, epistemic
 
     def __getattr__(self, name: str) -> Any:
         if name in ("mean", "std", "quantile", "interval", "cdf"):
-            raise AttributeError(f"Class labels have no {name}: use probs, label, aleatoric, epistemic, sample or log_prob.")
+            raise AttributeError(
+                f"Class labels have no {name}: use probs, label, aleatoric, epistemic, sample or log_prob."
+            )
         raise AttributeError(f"ClassPrediction has no attribute {name!r}.")
 
     @property
@@ -247,7 +271,11 @@ class ClassPrediction(AbstractPrediction):
     def sample(self, num_samples: int = 1000) -> np.ndarray:
         """Simulated labels, shape (num_samples, rows)."""
         check_count(num_samples)
-        values = self.stream.functions(num_samples) if self.stream.covary else self._simulated(num_samples)
+        values = (
+            self.stream.functions(num_samples)
+            if self.stream.covary
+            else self._simulated(num_samples)
+        )
         return self.classes[values.astype(int)]
 
     def to_pandas(self, level: float = 0.9) -> Any:
@@ -255,7 +283,9 @@ class ClassPrediction(AbstractPrediction):
         import pandas as pd
 
         probs = {f"P({label})": self.probs[:, k] for k, label in enumerate(self.classes)}
-        return pd.DataFrame({"class": self.label, **probs, "aleatoric": self.aleatoric, "epistemic": self.epistemic})
+        return pd.DataFrame(
+            {"class": self.label, **probs, "aleatoric": self.aleatoric, "epistemic": self.epistemic}
+        )
 
     def plot(self, x: Any = None, ax: Any = None) -> Any:
         """Class probabilities against x (or the row number); returns the axes."""
@@ -267,10 +297,14 @@ class ClassPrediction(AbstractPrediction):
 def check_count(num_samples: Any) -> None:
     """Refuses anything but a positive whole number."""
     if not isinstance(num_samples, int) or num_samples < 1:
-        raise ValueError(f"sample(num_samples={num_samples!r}): expected a whole number of at least 1.")
+        raise ValueError(
+            f"sample(num_samples={num_samples!r}): expected a whole number of at least 1."
+        )
 
 
-def crps(samples: Real[np.ndarray, "samples *y"], y: Real[np.ndarray, "*y"]) -> Real[np.ndarray, "*y"]:
+def crps(
+    samples: Real[np.ndarray, "samples *y"], y: Real[np.ndarray, "*y"]
+) -> Real[np.ndarray, "*y"]:
     """The fair (unbiased) sample estimate of the CRPS; samples have shape (samples, *y.shape)."""
     n = len(samples)
     ordered = np.sort(samples, axis=0)

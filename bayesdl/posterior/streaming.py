@@ -55,7 +55,9 @@ class Stream:
     traceable: bool = True
     covary: bool = False
 
-    def map(self, statistic: Callable, given: Any = None, rowwise: bool = True, axis: int = 0) -> Any:
+    def map(
+        self, statistic: Callable, given: Any = None, rowwise: bool = True, axis: int = 0
+    ) -> Any:
         """`statistic(laws, given)` for each chunk of rows, put together.
 
         Args:
@@ -72,9 +74,13 @@ class Stream:
             for start in range(0, self.num_rows, size):
                 chunk = functools.partial(take, start=start, size=size)
                 args = tuple(map(chunk, self.args))
-                out = self.run(statistic, args, chunk(given) if rowwise and given is not None else given)
+                out = self.run(
+                    statistic, args, chunk(given) if rowwise and given is not None else given
+                )
                 kept = range(min(size, self.num_rows - start))
-                parts.append(jax.tree.map(lambda leaf, kept=kept: np.take(np.asarray(leaf), kept, axis), out))
+                parts.append(
+                    jax.tree.map(lambda leaf, kept=kept: np.take(np.asarray(leaf), kept, axis), out)
+                )
             return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis), *parts)
 
     def functions(self, num_samples: int, shuffle: bool = True) -> np.ndarray:
@@ -101,7 +107,11 @@ class Stream:
             order = np.asarray(jax.random.permutation(key, total)) if shuffle else np.arange(total)
             index = order[np.arange(num_samples) % total] if total else []
             chosen = {name: value[index] for name, value in self.draws.items()}
-            return np.asarray(simulate_jointly(static, self.law, chosen, jax.random.split(key, num_samples), arrays))
+            return np.asarray(
+                simulate_jointly(
+                    static, self.law, chosen, jax.random.split(key, num_samples), arrays
+                )
+            )
 
     def run(self, statistic: Callable, args: tuple, given: Any) -> Any:
         """The statistic of one chunk."""
@@ -122,22 +132,32 @@ def split_static(tree: Any) -> tuple[list, Any]:
     leaves, structure = jax.tree.flatten(tree)
     is_array = tuple(isinstance(leaf, np.ndarray | jax.Array) for leaf in leaves)
     rest = tuple(leaf for leaf, array in zip(leaves, is_array, strict=True) if not array)
-    return [leaf for leaf, array in zip(leaves, is_array, strict=True) if array], (structure, is_array, rest)
+    return [leaf for leaf, array in zip(leaves, is_array, strict=True) if array], (
+        structure,
+        is_array,
+        rest,
+    )
 
 
 def join_static(arrays: list, static: Any) -> Any:
     """The inverse of `split_static`."""
     structure, is_array, rest = static
     given, others = iter(arrays), iter(rest)
-    return jax.tree.unflatten(structure, [next(given) if array else next(others) for array in is_array])
+    return jax.tree.unflatten(
+        structure, [next(given) if array else next(others) for array in is_array]
+    )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def evaluate(statistic: Callable, static: Any, law: Any, draws: dict, seed: Any, arrays: list, given: Any) -> Any:
+def evaluate(
+    statistic: Callable, static: Any, law: Any, draws: dict, seed: Any, arrays: list, given: Any
+) -> Any:
     args, kwargs = join_static(arrays, static)
     if draws:
         keys = jax.random.split(jax.random.key(seed), len(jax.tree.leaves(draws)[0]))
-        laws = jax.lax.map(lambda z: law(z[0], z[1], *args, **kwargs), (draws, keys), batch_size=DRAWS_AT_ONCE)
+        laws = jax.lax.map(
+            lambda z: law(z[0], z[1], *args, **kwargs), (draws, keys), batch_size=DRAWS_AT_ONCE
+        )
     else:
         laws = jax.tree.map(lambda leaf: leaf[None], law({}, jax.random.key(seed), *args, **kwargs))
     return statistic(laws, given)
@@ -149,7 +169,9 @@ def simulate_jointly(static: Any, law: Any, draws: dict, keys: jax.Array, arrays
     if not draws:  # one law for all samples
         only = law({}, keys[0], *args, joint=True, **kwargs).law
         return jax.lax.map(only.sample, keys, batch_size=DRAWS_AT_ONCE)
-    return jax.lax.map(lambda z: law(z[0], z[1], *args, joint=True, **kwargs).law.sample(z[1]), (draws, keys))
+    return jax.lax.map(
+        lambda z: law(z[0], z[1], *args, joint=True, **kwargs).law.sample(z[1]), (draws, keys)
+    )
 
 
 # Statistics: functions of (laws, given), where `laws` is a Conditional whose leaves have a leading axis of draws.
@@ -163,7 +185,11 @@ def moments(laws: Conditional, _: Any) -> tuple:
     """Mean, variance, and its parts E[Var(y | z)] and Var(E[y | z]), by the law of total variance."""
     means = over_draws(lambda law: law.mean, laws.law)
     variances = over_draws(lambda law: law.variance, laws.law)
-    known = over_draws(lambda e, v: e.reshape(e.shape + (1,) * (v.ndim - e.ndim)) * jnp.ones_like(v), laws.epistemic, variances)
+    known = over_draws(
+        lambda e, v: e.reshape(e.shape + (1,) * (v.ndim - e.ndim)) * jnp.ones_like(v),
+        laws.epistemic,
+        variances,
+    )
     unknown = jnp.maximum((variances - known).mean(0), 0.0)  # rounding may leave less than none
     return means.mean(0), variances.mean(0) + means.var(0), unknown, means.var(0) + known.mean(0)
 

@@ -84,7 +84,9 @@ def positive(prior: AbstractPrior, *names: str) -> None:
         value = getattr(prior, name)
         for entry in value if isinstance(value, tuple) else (value,):
             if not (isinstance(entry, int | float) and 0 < entry < math.inf):
-                raise ValueError(f"{type(prior).__name__}({name}={value!r}): expected positive numbers.")
+                raise ValueError(
+                    f"{type(prior).__name__}({name}={value!r}): expected positive numbers."
+                )
 
 
 def replaced(spec: Any, fields: dict[str, Any]) -> Any:
@@ -98,7 +100,9 @@ def replaced(spec: Any, fields: dict[str, Any]) -> Any:
 def without_numbers(spec: Any, names: tuple[str, ...]) -> tuple[Any, dict[str, Any]]:
     """A spec with None for those of its fields that hold numbers, and these."""
     values = {name: getattr(spec, name) for name in names}
-    numbers = {name: value for name, value in values.items() if isinstance(value, int | float | tuple)}
+    numbers = {
+        name: value for name, value in values.items() if isinstance(value, int | float | tuple)
+    }
     return replaced(spec, dict.fromkeys(numbers)), numbers
 
 

@@ -46,14 +46,20 @@ class Bursts(AbstractLeafPrior):
     def __post_init__(self) -> None:
         positive(self, "slab", "spike", "share", "length", "df")
         if not self.spike < self.slab:
-            raise ValueError(f"Bursts(slab={self.slab}, spike={self.spike}): expected a spike that is narrower than the slab.")
+            raise ValueError(
+                f"Bursts(slab={self.slab}, spike={self.spike}): expected a spike that is narrower than the slab."
+            )
         if not self.share < 1:
             raise ValueError(f"Bursts(share={self.share}): expected a number below 1.")
         if not self.df > 2:
-            raise ValueError(f"Bursts(df={self.df}): expected a number above 2, so that weights have a variance.")
+            raise ValueError(
+                f"Bursts(df={self.df}): expected a number above 2, so that weights have a variance."
+            )
         if self.length * (1 - self.share) < 1 - 1e-12:
             least = 1 / (1 - self.share)
-            raise ValueError(f"Bursts(length={self.length}): expected at least 1 / (1 - share) = {least:.3g}.")
+            raise ValueError(
+                f"Bursts(length={self.length}): expected at least 1 / (1 - share) = {least:.3g}."
+            )
 
     def draw(self, leaf: Leaf, lang: Language) -> Any:
         if leaf.is_bias:

@@ -34,7 +34,12 @@ class AbstractFamily(AbstractPrior):
         """With a number of its own for each layer."""
         num_layers = count_layers(leaves)
         self.check(num_layers)
-        return self.at({n: jnp.log(jnp.broadcast_to(jnp.asarray(getattr(self, n)), num_layers)) for n in self.positives})
+        return self.at(
+            {
+                n: jnp.log(jnp.broadcast_to(jnp.asarray(getattr(self, n)), num_layers))
+                for n in self.positives
+            }
+        )
 
     def parameters(self) -> dict[str, Any]:
         """Its numbers as unconstrained arrays."""
@@ -46,7 +51,10 @@ class AbstractFamily(AbstractPrior):
 
     def numbers(self) -> Any:
         """The same prior with plain numbers, to print and to store."""
-        return replaced(self, {name: tuple(map(float, np.asarray(getattr(self, name)))) for name in self.positives})
+        return replaced(
+            self,
+            {name: tuple(map(float, np.asarray(getattr(self, name)))) for name in self.positives},
+        )
 
     def __str__(self) -> str:
         return table(self)
@@ -65,6 +73,8 @@ def table(prior: AbstractFamily) -> str:
     lines = ["layer " + " ".join(f"{name:>{width}}" for name, width in widths.items())]
     for layer in range(length):
         label = layer if length > 1 or any(isinstance(v, tuple) for v in values.values()) else "all"
-        cells = " ".join(f"{per_layer(values[name], layer):>{width}.4g}" for name, width in widths.items())
+        cells = " ".join(
+            f"{per_layer(values[name], layer):>{width}.4g}" for name, width in widths.items()
+        )
         lines.append(f"{label:>5} {cells}")
     return "\n".join(lines)

@@ -36,11 +36,21 @@ class Warp(Transform):
     codomain = constraints.real_vector  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, first: Any, second: Any, location: Any, skew: Any, tail: Any) -> None:
-        self.first, self.second, self.location, self.skew, self.tail = first, second, location, skew, tail
+        self.first, self.second, self.location, self.skew, self.tail = (
+            first,
+            second,
+            location,
+            skew,
+            tail,
+        )
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        skew, tail, location = (jnp.broadcast_to(part, x.shape) for part in (self.skew, self.tail, self.location))
-        return location + times(self.second, jnp.sinh((jnp.arcsinh(times(self.first, x)) + skew) / tail))
+        skew, tail, location = (
+            jnp.broadcast_to(part, x.shape) for part in (self.skew, self.tail, self.location)
+        )
+        return location + times(
+            self.second, jnp.sinh((jnp.arcsinh(times(self.first, x)) + skew) / tail)
+        )
 
     def middle(self, y: jax.Array) -> jax.Array:
         """W = B^-1 (y - location)."""
@@ -50,7 +60,9 @@ class Warp(Transform):
         skew, tail = (jnp.broadcast_to(part, y.shape) for part in (self.skew, self.tail))
         return times(inverse(self.first), jnp.sinh(jnp.arcsinh(self.middle(y)) * tail - skew))
 
-    def log_abs_det_jacobian(self, x: jax.Array, y: jax.Array, intermediates: Any = None) -> jax.Array:
+    def log_abs_det_jacobian(
+        self, x: jax.Array, y: jax.Array, intermediates: Any = None
+    ) -> jax.Array:
         v, w = times(self.first, x), self.middle(y)
         each = jnp.log1p(w**2) / 2 - jnp.log1p(v**2) / 2  # cosh(arcsinh(w)) = sqrt(1 + w^2)
         return each.sum(-1) + jnp.log(jnp.diag(self.second)).sum() - jnp.log(self.tail).sum()
@@ -105,13 +117,23 @@ class ScaleFlow(AbstractFamily):
         if all(value is None for value in values.values()):
             return
         if any(value is None for value in values.values()):
-            raise ValueError("ScaleFlow: give all fields or none; none is for bdl.match_prior to tune.")
+            raise ValueError(
+                "ScaleFlow: give all fields or none; none is for bdl.match_prior to tune."
+            )
         d = len(values["location"])
-        lengths = {"location": d, "first": d * (d - 1) // 2, "second": d * (d + 1) // 2, "skew": d, "tail": d}
+        lengths = {
+            "location": d,
+            "first": d * (d - 1) // 2,
+            "second": d * (d + 1) // 2,
+            "skew": d,
+            "tail": d,
+        }
         for name, value in values.items():
             value = tuple(float(entry) for entry in value)
             if len(value) != lengths[name] or not all(map(math.isfinite, value)):
-                raise ValueError(f"ScaleFlow({name}=...): got {len(value)} numbers, expected {lengths[name]} finite ones.")
+                raise ValueError(
+                    f"ScaleFlow({name}=...): got {len(value)} numbers, expected {lengths[name]} finite ones."
+                )
             object.__setattr__(self, name, value)
 
     def check(self, num_layers: int, activation: str | None = None) -> None:
@@ -125,7 +147,9 @@ class ScaleFlow(AbstractFamily):
     def started(self, leaves: tuple[Leaf, ...]) -> Any:
         d = len(leaves)
         if self.location is not None and len(self.location) != d:
-            raise ModelError(f"ScaleFlow has {len(self.location)} scales and the network has {d} arrays of weights.")
+            raise ModelError(
+                f"ScaleFlow has {len(self.location)} scales and the network has {d} arrays of weights."
+            )
         diagonal = np.full((d, d), 0.0)
         np.fill_diagonal(diagonal, math.log(0.3))
         start = {
@@ -135,7 +159,11 @@ class ScaleFlow(AbstractFamily):
             "skew": np.zeros(d),
             "tail": np.zeros(d),
         }
-        return self.at({name: jnp.asarray(start[name]) for name in self.fields}) if self.location is None else self
+        return (
+            self.at({name: jnp.asarray(start[name]) for name in self.fields})
+            if self.location is None
+            else self
+        )
 
     def parameters(self) -> dict[str, Any]:
         return {name: jnp.asarray(getattr(self, name), float) for name in self.fields}
@@ -144,7 +172,9 @@ class ScaleFlow(AbstractFamily):
         return replaced(self, {name: parameters[name] for name in self.fields})
 
     def numbers(self) -> Any:
-        return replaced(self, {name: tuple(map(float, np.asarray(getattr(self, name)))) for name in self.fields})
+        return replaced(
+            self, {name: tuple(map(float, np.asarray(getattr(self, name)))) for name in self.fields}
+        )
 
     def law(self, num_scales: int) -> dist.Distribution:
         """The distribution of the log scales."""
@@ -155,13 +185,17 @@ class ScaleFlow(AbstractFamily):
         second = jnp.zeros((num_scales, num_scales)).at[rows, columns].set(p["second"])
         second = jnp.tril(second, -1) + jnp.diag(jnp.exp(jnp.diag(second)))
         base = dist.Normal(0.0, 1.0).expand((num_scales,)).to_event(1)
-        return dist.TransformedDistribution(base, Warp(first, second, p["location"], p["skew"], jnp.exp(p["tail"])))
+        return dist.TransformedDistribution(
+            base, Warp(first, second, p["location"], p["skew"], jnp.exp(p["tail"]))
+        )
 
     def draws(self, leaves: tuple[Leaf, ...], lang: Language) -> dict[str, Any]:
         if lang is not NUMPYRO:
             raise ModelError("ScaleFlow is a NumPyro prior: take an engine other than Pyro's.")
         log_scales = lang.sample(LOG_SCALES, self.started(leaves).law(len(leaves)))
-        return {leaf.name: scaled(leaf, jnp.exp(log_scales[i]), lang) for i, leaf in enumerate(leaves)}
+        return {
+            leaf.name: scaled(leaf, jnp.exp(log_scales[i]), lang) for i, leaf in enumerate(leaves)
+        }
 
     def weight_site(self, leaf: Leaf) -> str:
         return f"{leaf.name}.raw"
@@ -174,4 +208,6 @@ class ScaleFlow(AbstractFamily):
         low, middle, high = np.quantile(draws, [0.05, 0.5, 0.95], axis=0)
         lines = ["array    5 %   median    95 %  of the scale"]
         rows = zip(low, middle, high, strict=True)
-        return "\n".join(lines + [f"{i:>5} {a:>6.3g} {b:>8.3g} {c:>7.3g}" for i, (a, b, c) in enumerate(rows)])
+        return "\n".join(
+            lines + [f"{i:>5} {a:>6.3g} {b:>8.3g} {c:>7.3g}" for i, (a, b, c) in enumerate(rows)]
+        )

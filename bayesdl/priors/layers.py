@@ -63,12 +63,20 @@ class LayerHierarchical(AbstractFamily, AbstractLeafPrior):
     bias_concentration: Numbers = 3.0
     bias_rate: Numbers = 3.0
     scale_per_leaf: ClassVar[bool] = True
-    positives: ClassVar[tuple[str, ...]] = ("weight_concentration", "weight_rate", "bias_concentration", "bias_rate")
+    positives: ClassVar[tuple[str, ...]] = (
+        "weight_concentration",
+        "weight_rate",
+        "bias_concentration",
+        "bias_rate",
+    )
 
     def variance_law(self, leaf: Leaf, lang: Language) -> Any:
         """The distribution of the variance of an array of weights."""
         kind = "bias" if leaf.is_bias else "weight"
-        numbers = (per_layer(getattr(self, f"{kind}_{name}"), leaf.layer) for name in ("concentration", "rate"))
+        numbers = (
+            per_layer(getattr(self, f"{kind}_{name}"), leaf.layer)
+            for name in ("concentration", "rate")
+        )
         return lang.dist.InverseGamma(*numbers)
 
     def draw(self, leaf: Leaf, lang: Language) -> Any:

@@ -38,7 +38,9 @@ class Spectral(AbstractPrior):
 
     def __post_init__(self) -> None:
         if type(self.kernel) not in ORDER:
-            raise ValueError(f"Spectral(kernel={type(self.kernel).__name__}): expected RBF or a Matern kernel.")
+            raise ValueError(
+                f"Spectral(kernel={type(self.kernel).__name__}): expected RBF or a Matern kernel."
+            )
 
     def check(self, num_layers: int, activation: str | None = None) -> None:
         if num_layers != 2 or activation != "sine":
@@ -53,10 +55,14 @@ class Spectral(AbstractPrior):
         inner, phase, outer, offset = leaves
         lengthscale, variance = self.kernel.hyperparameters(kernels.sample, "kernel.", inner.fan_in)
         units = inner.shape[0]
-        omega = lang.sample(f"{inner.name}.raw", iid(lang.dist.Normal(0.0, 1.0), inner)) / lengthscale.reshape(1, -1)
+        omega = lang.sample(
+            f"{inner.name}.raw", iid(lang.dist.Normal(0.0, 1.0), inner)
+        ) / lengthscale.reshape(1, -1)
         order = ORDER[type(self.kernel)]
         if order < math.inf:
-            mix = lang.sample(f"{inner.name}.mix", lang.dist.Gamma(order, order).expand((units,)).to_event(1))
+            mix = lang.sample(
+                f"{inner.name}.mix", lang.dist.Gamma(order, order).expand((units,)).to_event(1)
+            )
             omega = omega / mix[:, None] ** 0.5
         raw = lang.sample(f"{outer.name}.raw", iid(lang.dist.Normal(0.0, 1.0), outer))
         size = (2 * variance / units) ** 0.5 / outer.gain

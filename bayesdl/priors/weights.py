@@ -134,13 +134,17 @@ class Hierarchical(AbstractLeafPrior):
     def __post_init__(self) -> None:
         positive(self, "scale", "concentration", "rate")
         if self.family not in ("half_normal", "inverse_gamma"):
-            raise ValueError(f"Hierarchical(family={self.family!r}): expected 'half_normal' or 'inverse_gamma'.")
+            raise ValueError(
+                f"Hierarchical(family={self.family!r}): expected 'half_normal' or 'inverse_gamma'."
+            )
 
     def draw(self, leaf: Leaf, lang: Language) -> Any:
         if self.family == "half_normal":
             scale = lang.sample(f"{leaf.name}.scale", lang.dist.HalfNormal(self.scale))
         else:
-            variance = lang.sample(f"{leaf.name}.variance", lang.dist.InverseGamma(self.concentration, self.rate))
+            variance = lang.sample(
+                f"{leaf.name}.variance", lang.dist.InverseGamma(self.concentration, self.rate)
+            )
             scale = variance**0.5
         return scaled(leaf, scale, lang)
 

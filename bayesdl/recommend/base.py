@@ -23,10 +23,24 @@ from bayesdl.recommend.estimator import AbstractEstimator
 from bayesdl.recommend.evaluation.metrics import hits as hits_of
 from bayesdl.recommend.evaluation.metrics import ndcg, ranked, ranked_hits
 from bayesdl.recommend.evaluation.split import HeldOut
-from bayesdl.recommend.probabilities import Lists, apart, draw_once, drawn_chances, temperature, upper, warn_of_chances
+from bayesdl.recommend.probabilities import (
+    Lists,
+    apart,
+    draw_once,
+    drawn_chances,
+    temperature,
+    upper,
+    warn_of_chances,
+)
 from bayesdl.recommend.recommendations import Recommendations
 from bayesdl.recommend.rows import CSR, blocks, masked, refuse_empty
-from bayesdl.recommend.validation import empty, refuse_length, refuse_settings, warn_of_seen, warn_of_unknown
+from bayesdl.recommend.validation import (
+    empty,
+    refuse_length,
+    refuse_settings,
+    warn_of_seen,
+    warn_of_unknown,
+)
 from inference.core.keys import named
 
 CALIBRATED = 1000  # validation users that fit the temperature
@@ -110,7 +124,9 @@ class AbstractRecommender(AbstractEstimator):
             )
         return found
 
-    def scores(self, X: Any, *, refine_steps: int = 0, likelihood_power: Any = None) -> Iterator[tuple[slice, np.ndarray]]:
+    def scores(
+        self, X: Any, *, refine_steps: int = 0, likelihood_power: Any = None
+    ) -> Iterator[tuple[slice, np.ndarray]]:
         """The scores of all items in blocks of users: pairs of the users' slice and an array (users of the block, items).
 
         Args:
@@ -119,10 +135,18 @@ class AbstractRecommender(AbstractEstimator):
             likelihood_power: see `recommend`.
         """
         how, rows = self.how(refine_steps, likelihood_power), self.rows(X)
-        return ((users, np.asarray(self.block_scores(part, how))[: users.stop - users.start]) for users, part in blocks(rows))
+        return (
+            (users, np.asarray(self.block_scores(part, how))[: users.stop - users.start])
+            for users, part in blocks(rows)
+        )
 
     def calibrate(
-        self, validation: HeldOut, *, k: int | None = None, refine_steps: int = 0, likelihood_power: Any = None
+        self,
+        validation: HeldOut,
+        *,
+        k: int | None = None,
+        refine_steps: int = 0,
+        likelihood_power: Any = None,
     ) -> Any:
         """Fits the temperature: in the lists of validation users as many hits are expected as there are.
 
@@ -138,7 +162,9 @@ class AbstractRecommender(AbstractEstimator):
         """
         how, (fold_in, held_out) = self.how(refine_steps, likelihood_power), self.held(validation)
         refuse_empty(held_out, "validation.held_out")
-        some = np.random.default_rng(0).permutation(np.flatnonzero(np.diff(held_out.indptr)))[:CALIBRATED]
+        some = np.random.default_rng(0).permutation(np.flatnonzero(np.diff(held_out.indptr)))[
+            :CALIBRATED
+        ]
         fold_in, held_out = fold_in[np.sort(some)], held_out[np.sort(some)]
         k = max(1, min(LIST, self.num_items_ // 10)) if k is None else k
         refuse_length(k, self.num_items_)
@@ -150,7 +176,11 @@ class AbstractRecommender(AbstractEstimator):
             spread = max(spread, float(np.std(self.log_weights(scores))))
             hits = hits_of(np.asarray(items), wanted).sum(1)
             keys = apart(jax.random.key(0), users.start, part.shape[0])
-            lists.append(Lists(draw, keys, hide, items, jnp.asarray(np.diff(wanted.indptr), jnp.float32), hits))
+            lists.append(
+                Lists(
+                    draw, keys, hide, items, jnp.asarray(np.diff(wanted.indptr), jnp.float32), hits
+                )
+            )
         self.temperature_, matched = temperature(lists, spread)
         warn_of_chances(type(self).__name__, lists, self.temperature_, matched)
         return self
@@ -199,15 +229,26 @@ class AbstractRecommender(AbstractEstimator):
         found: list[list] = []
         for users, part in blocks(rows):
             blocked = masked(part, allowed, exclude_seen)
-            answer = self.block_recommended(part, blocked, k, strategy, how, jax.random.key(seed), users.start)
+            answer = self.block_recommended(
+                part, blocked, k, strategy, how, jax.random.key(seed), users.start
+            )
             found.append([np.asarray(leaf)[: users.stop - users.start] for leaf in answer])
-        parts = [np.concatenate(leaves) for leaves in zip(*found, strict=True)] if found else empty(k)
+        parts = (
+            [np.concatenate(leaves) for leaves in zip(*found, strict=True)] if found else empty(k)
+        )
         answer = Recommendations.of(self.items_, *parts, level=level)
         warn_of_seen(int((~answer.filled.all(1)).sum()))
         return answer
 
     def block_recommended(
-        self, rows: CSR, blocked: np.ndarray, k: int, strategy: str, how: Refinement, key: jax.Array, first: int
+        self,
+        rows: CSR,
+        blocked: np.ndarray,
+        k: int,
+        strategy: str,
+        how: Refinement,
+        key: jax.Array,
+        first: int,
     ) -> tuple[Any, ...]:
         """Items and scores of a block, shape (b, k), and `drawn_chances` of the items."""
         ranking, draw = self.block_law(rows, how)
@@ -229,10 +270,14 @@ class AbstractRecommender(AbstractEstimator):
             raise ValueError(f"similar_items(k={k!r}): expected a whole number of at least 1.")
         at = np.flatnonzero(self.items_ == item)
         if not len(at):
-            raise DataError(f"{item} is not an item of the fit, whose items are {self.items_[:3]}, ...")
+            raise DataError(
+                f"{item} is not an item of the fit, whose items are {self.items_[:3]}, ..."
+            )
         vectors = self.item_vectors()
         if not vectors.shape[1]:
-            raise DataError(f"{type(self).__name__} does not know which items are alike: take MultVAE or EASE.")
+            raise DataError(
+                f"{type(self).__name__} does not know which items are alike: take MultVAE or EASE."
+            )
         norms = np.maximum(np.linalg.norm(vectors, axis=1), np.finfo(np.float32).tiny)
         cosine = vectors @ vectors[at[0]] / norms / norms[at[0]]
         order = np.argsort(-cosine, kind="stable")

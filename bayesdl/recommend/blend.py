@@ -23,7 +23,18 @@ from bayesdl.recommend.evaluation.metrics import ndcg, ranked_hits
 from bayesdl.recommend.evaluation.split import HeldOut
 from bayesdl.recommend.rows import CSR, blocks
 
-GRID = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # weights that are tried beside the best member's 1
+GRID = (
+    0.0,
+    0.125,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+    1.5,
+    2.0,
+    3.0,
+    4.0,
+)  # weights that are tried beside the best member's 1
 SWEEPS = 2  # over the other members
 
 
@@ -58,16 +69,24 @@ class Blend(AbstractRecommender):
 
     def check(self) -> None:
         several = isinstance(self.members, list | tuple) and len(self.members) > 1
-        if not several or not all(isinstance(member, AbstractRecommender) for member in self.members):
-            raise ValueError(f"Blend(members={self.members!r}): expected a list of two recommenders or more.")
+        if not several or not all(
+            isinstance(member, AbstractRecommender) for member in self.members
+        ):
+            raise ValueError(
+                f"Blend(members={self.members!r}): expected a list of two recommenders or more."
+            )
         for member in self.members:
             member.check()
         if self.weights is None:
             return
         if len(self.weights) != len(self.members):
-            raise ValueError(f"Blend: got {len(self.weights)} weights for {len(self.members)} members.")
+            raise ValueError(
+                f"Blend: got {len(self.weights)} weights for {len(self.members)} members."
+            )
         if not all(0 <= w < np.inf for w in self.weights) or not any(self.weights):
-            raise ValueError(f"Blend(weights={self.weights!r}): expected numbers of at least 0, not all of them 0.")
+            raise ValueError(
+                f"Blend(weights={self.weights!r}): expected numbers of at least 0, not all of them 0."
+            )
 
     def fit(self, train: Any, validation: HeldOut | None = None, *, items: Any = None) -> Any:
         """Fits members that are not fitted, and chooses the weights with the best NDCG@100 one after the other.
@@ -78,18 +97,27 @@ class Blend(AbstractRecommender):
         """
         self.check()
         if self.weights is None and validation is None:
-            raise ValueError("Blend: weights are chosen on validation users; give fit(train, validation=...) or weights=.")
+            raise ValueError(
+                "Blend: weights are chosen on validation users; give fit(train, validation=...) or weights=."
+            )
         rows = self.begin(train, validation, self.labels() if items is None else items)
-        self.members_ = [m if m.fitted else copy.copy(m).fit(rows, validation, items=self.items_) for m in self.members]
+        self.members_ = [
+            m if m.fitted else copy.copy(m).fit(rows, validation, items=self.items_)
+            for m in self.members
+        ]
         for member in self.members_:
             if member.num_items_ != rows.shape[1]:
-                raise DataError(f"A member was fitted to {member.num_items_} items, and these rows have {rows.shape[1]}.")
+                raise DataError(
+                    f"A member was fitted to {member.num_items_} items, and these rows have {rows.shape[1]}."
+                )
             if not np.array_equal(member.items_, self.items_):
                 raise DataError(
                     f"The members were fitted with different labels of items, {member.items_[:3]}, ... and {self.items_[:3]}, "
                     "...: give all the same items=."
                 )
-        self.weights_ = tuple(map(float, self.weights)) if self.weights is not None else self.chosen(validation)
+        self.weights_ = (
+            tuple(map(float, self.weights)) if self.weights is not None else self.chosen(validation)
+        )
         return self.finish(validation)
 
     def take(self, arrays: dict[str, np.ndarray]) -> None:
@@ -118,29 +146,43 @@ class Blend(AbstractRecommender):
         """The sum over users of NDCG@100 with each of these weights, by blocks of users."""
         sums = np.zeros(len(tried))
         for users, rows in blocks(fold_in):
-            parts, count = [member.block_scores(rows, Refinement()) for member in self.members_], users.stop - users.start
+            parts, count = (
+                [member.block_scores(rows, Refinement()) for member in self.members_],
+                users.stop - users.start,
+            )
             wanted = held_out[users]
             for i, weights in enumerate(tried):
                 total = self.pooled(weights, parts)[:count]
-                sums[i] += np.nansum(ndcg(ranked_hits(total, rows[:count], wanted, 100), np.diff(wanted.indptr), 100))
+                sums[i] += np.nansum(
+                    ndcg(ranked_hits(total, rows[:count], wanted, 100), np.diff(wanted.indptr), 100)
+                )
         return sums
 
     def pooled(self, weights: Sequence[float], scores: Sequence[Any]) -> np.ndarray:
         """Weighted sums of the members' log chances, up to a constant of each user."""
         parts = zip(weights, self.members_, scores, strict=True)
-        return np.add.reduce([w / member.temperature_ * np.asarray(member.log_weights(f)) for w, member, f in parts])
+        return np.add.reduce(
+            [w / member.temperature_ * np.asarray(member.log_weights(f)) for w, member, f in parts]
+        )
 
     def block_scores(self, rows: CSR, how: Refinement) -> Any:
-        return self.pooled(self.weights_, [member.block_scores(rows, how) for member in self.members_])
+        return self.pooled(
+            self.weights_, [member.block_scores(rows, how) for member in self.members_]
+        )
 
     def block_law(self, rows: CSR, how: Refinement) -> tuple[Any, Partial]:
         scores, draws = zip(*[member.block_law(rows, how) for member in self.members_], strict=True)
-        weights = tuple(w / member.temperature_ for w, member in zip(self.weights_, self.members_, strict=True))
+        weights = tuple(
+            w / member.temperature_ for w, member in zip(self.weights_, self.members_, strict=True)
+        )
         return self.pooled(self.weights_, scores), Partial(pooled_draw, draws, weights)
 
     def item_vectors(self) -> np.ndarray:
         parts = [member.item_vectors() for member in self.members_]
-        scaled = [w * part / max(float(np.linalg.norm(part)), 1e-12) for w, part in zip(self.weights_, parts, strict=True)]
+        scaled = [
+            w * part / max(float(np.linalg.norm(part)), 1e-12)
+            for w, part in zip(self.weights_, parts, strict=True)
+        ]
         return np.concatenate(scaled, axis=1)
 
 

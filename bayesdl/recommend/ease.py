@@ -91,7 +91,9 @@ class EASE(AbstractRecommender):
         seen, diagonal = rows @ self.precision_, np.diag(self.precision_)[None]
         noise = np.maximum(1 / diagonal - self.l2, 0) / self.num_users_
         whole = np.asarray(rows.multiply(seen).sum(1)).reshape(-1, 1)
-        return rows.toarray() - seen / diagonal, noise * np.maximum(whole - seen**2 / diagonal, 0)  # x B without forming B
+        return rows.toarray() - seen / diagonal, noise * np.maximum(
+            whole - seen**2 / diagonal, 0
+        )  # x B without forming B
 
     def log_weights(self, scores: Any) -> Any:
         return np.log(np.maximum(scores, floor_of(scores)))

@@ -41,7 +41,11 @@ class AbstractEstimator(abc.ABC):
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The settings, so that `sklearn.base.clone` makes a copy that is not fitted."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.init}  # type: ignore[arg-type]
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.init
+        }  # type: ignore[arg-type]
 
     def set_params(self, **settings: Any) -> Any:
         """Changes settings and forgets the fit, which was with others.
@@ -51,7 +55,9 @@ class AbstractEstimator(abc.ABC):
         """
         for name in settings:
             if name not in self.get_params():
-                raise ValueError(f"{type(self).__name__} has no setting {name!r}: expected {', '.join(self.get_params())}.")
+                raise ValueError(
+                    f"{type(self).__name__} has no setting {name!r}: expected {', '.join(self.get_params())}."
+                )
         self.forget()
         for name, value in settings.items():
             setattr(self, name, value)
@@ -85,7 +91,9 @@ class AbstractEstimator(abc.ABC):
         """
         self.check()
         if validation is not None and not isinstance(validation, HeldOut):
-            raise DataError(f"validation: got {type(validation).__name__}, expected HeldOut(fold_in, held_out).")
+            raise DataError(
+                f"validation: got {type(validation).__name__}, expected HeldOut(fold_in, held_out)."
+            )
         if items is None:
             items = getattr(train, "columns", None if validation is None else validation.items)
         rows = as_rows(train if items is None else in_order(train, items, 1))
@@ -94,7 +102,9 @@ class AbstractEstimator(abc.ABC):
             refuse_empty(as_rows(validation.held_out), "validation.held_out")
         labels = np.arange(rows.shape[1]) if items is None else np.asarray(items)
         if labels.shape != (rows.shape[1],):
-            raise DataError(f"items has shape {labels.shape}, expected one label for each of {rows.shape[1]} columns.")
+            raise DataError(
+                f"items has shape {labels.shape}, expected one label for each of {rows.shape[1]} columns."
+            )
         if len(np.unique(labels)) < len(labels):
             raise DataError("items: two columns have one label; give each its own.")
         self.forget()
@@ -144,7 +154,8 @@ class AbstractEstimator(abc.ABC):
             )
         if not known.all():
             warnings.warn(
-                f"{(~known).sum()} of {len(items)} events are dropped: the fit does not have their items.", stacklevel=2
+                f"{(~known).sum()} of {len(items)} events are dropped: the fit does not have their items.",
+                stacklevel=2,
             )
         return chosen(user[known], item[known], (len(labels), self.num_items_)), np.asarray(labels)
 
@@ -157,7 +168,10 @@ class AbstractEstimator(abc.ABC):
         if not isinstance(users, HeldOut):
             raise DataError(f"Got {type(users).__name__}, expected HeldOut(fold_in, held_out).")
         if users.items is not None and not np.array_equal(users.items, self.items_):
-            theirs, ours = (f"{len(items)} items {np.asarray(items)[:3].tolist()}, ..." for items in (users.items, self.items_))
+            theirs, ours = (
+                f"{len(items)} items {np.asarray(items)[:3].tolist()}, ..."
+                for items in (users.items, self.items_)
+            )
             raise DataError(
                 f"HeldOut has {theirs} and the fit {ours}: expected the same in the same order; use items=split.items in fit."
             )
@@ -174,5 +188,7 @@ class AbstractEstimator(abc.ABC):
         labels = np.asarray(list(candidates))
         unknown = labels[~np.isin(labels, self.items_)]
         if len(unknown):
-            raise DataError(f"candidates: {unknown[0]} is not an item of the fit, whose items are {self.items_[:3]}, ...")
+            raise DataError(
+                f"candidates: {unknown[0]} is not an item of the fit, whose items are {self.items_[:3]}, ..."
+            )
         return np.isin(self.items_, labels)

@@ -63,7 +63,9 @@ def by_blocks(function: Callable, *arrays: np.ndarray) -> Any:
     found, users = [], len(arrays[0])
     for first in range(0, max(users, 1), BLOCK):
         parts = [leaf[first : first + BLOCK] for leaf in arrays]
-        filled = [np.pad(part, [(0, BLOCK - len(part))] + [(0, 0)] * (part.ndim - 1)) for part in parts]
+        filled = [
+            np.pad(part, [(0, BLOCK - len(part))] + [(0, 0)] * (part.ndim - 1)) for part in parts
+        ]
         found.append(jax.tree.map(np.asarray, function(*filled)))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:users], *found)
 
@@ -113,7 +115,9 @@ def log_time(counts: Any, n: Any) -> jax.Array:
     """The base-2 logarithm of the t with S(t) = n, by chords from where log S is taken as linear between octaves."""
     log_S, wanted = jnp.log(counts), jnp.log(jnp.maximum(n, 1.0))
     start = jnp.interp(wanted, log_S, jnp.arange(float(OCTAVES)))
-    slope = jnp.maximum(jnp.interp(start + 0.5, jnp.arange(0.5, OCTAVES - 1), jnp.diff(log_S)), 1e-3)
+    slope = jnp.maximum(
+        jnp.interp(start + 0.5, jnp.arange(0.5, OCTAVES - 1), jnp.diff(log_S)), 1e-3
+    )
 
     def step(i: Any, x: jax.Array) -> jax.Array:
         return x + jnp.clip((wanted - log_rung(log_S, x)) / slope, -0.5, 0.5)

@@ -53,7 +53,9 @@ class Popularity(AbstractRecommender):
         return np.repeat(shares[None].astype(np.float32), rows.shape[0], 0)
 
     def block_law(self, rows: CSR, how: Refinement) -> tuple[np.ndarray, Partial]:
-        return self.block_scores(rows, how), Partial(shares_draw, jnp.asarray(self.counts_ + PRIOR, jnp.float32))
+        return self.block_scores(rows, how), Partial(
+            shares_draw, jnp.asarray(self.counts_ + PRIOR, jnp.float32)
+        )
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"counts": self.counts_}

@@ -72,7 +72,10 @@ def temperature(lists: list[Lists], spread: float) -> tuple[float, float]:
 
 def warn_of_chances(name: str, lists: list[Lists], temperature: float, expected: float) -> None:
     """Says where hits of validation users are not what the chances say."""
-    hits, (covered, error) = sum(int(part.hits.sum()) for part in lists), quantiles_hold(lists, temperature)
+    hits, (covered, error) = (
+        sum(int(part.hits.sum()) for part in lists),
+        quantiles_hold(lists, temperature),
+    )
     if abs(expected - hits) > 0.5 or not np.isfinite(expected):
         told = f"{expected:.1f} hits of validation users are expected at the best temperature, {hits} are there"
     elif abs(covered - LEVEL) > 3 * error + SMALL:
@@ -108,7 +111,9 @@ def drawn_chances(
         p = jnp.where(hide, 0.0, jnp.exp(law - jax.nn.logsumexp(law, axis=1, keepdims=True)))
         return jnp.take_along_axis(p, items, axis=1), distinct(p)
 
-    return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), jax.lax.map(one, numbered(keys, draws)))
+    return jax.tree.map(
+        lambda leaf: jnp.swapaxes(leaf, 0, 1), jax.lax.map(one, numbered(keys, draws))
+    )
 
 
 def numbered(keys: jax.Array, draws: int) -> jax.Array:
@@ -119,7 +124,9 @@ def numbered(keys: jax.Array, draws: int) -> jax.Array:
 @jax.jit
 def expected(part: Lists, temperature: Any) -> jax.Array:
     """Expected hits of all users of a block, each with n next items."""
-    chances, counts = drawn_chances(part.draw, part.keys, part.hide, part.items, temperature, CALIBRATION_DRAWS)
+    chances, counts = drawn_chances(
+        part.draw, part.keys, part.hide, part.items, temperature, CALIBRATION_DRAWS
+    )
     return included(chances, counts, part.n).sum(2).mean(1).sum()
 
 

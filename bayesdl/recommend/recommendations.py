@@ -40,12 +40,30 @@ class Recommendations:
 
     @classmethod
     def of(
-        cls, labels: np.ndarray, places: np.ndarray, scores: np.ndarray, draws: np.ndarray, distinct: np.ndarray, level: float
+        cls,
+        labels: np.ndarray,
+        places: np.ndarray,
+        scores: np.ndarray,
+        draws: np.ndarray,
+        distinct: np.ndarray,
+        level: float,
     ) -> Any:
         """From the items' numbers, their scores, and draws of their chances and of what the whole laws count."""
         tail = (1 - level) / 2
-        lower, upper = np.quantile(draws, [tail, 1 - tail], axis=1, method="weibull")  # which draws are inside of on average
-        return cls(labels[places], scores, draws.mean(1), lower, upper, np.isfinite(scores), draws, distinct, level)
+        lower, upper = np.quantile(
+            draws, [tail, 1 - tail], axis=1, method="weibull"
+        )  # which draws are inside of on average
+        return cls(
+            labels[places],
+            scores,
+            draws.mean(1),
+            lower,
+            upper,
+            np.isfinite(scores),
+            draws,
+            distinct,
+            level,
+        )
 
     def expected_hits(self, n: Any = 1) -> np.ndarray:
         """How many of these items are expected among a user's next n, shape (users,).
@@ -59,7 +77,9 @@ class Recommendations:
         """
         return by_blocks(included, self.draws, self.distinct, self.following(n)).sum(2).mean(1)
 
-    def hits_interval(self, n: Any = 1, level: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def hits_interval(
+        self, n: Any = 1, level: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The shortest interval for how many of these items are among a user's next n, shape (users,) each.
 
         It has at least the chance `level`, mostly more, as hits are whole numbers.
@@ -73,7 +93,9 @@ class Recommendations:
         """
         level = self.level if level is None else level
         if not 0 < level < 1:
-            raise ValueError(f"hits_interval(level={level!r}): expected a number with 0 < level < 1.")
+            raise ValueError(
+                f"hits_interval(level={level!r}): expected a number with 0 < level < 1."
+            )
         return by_blocks(shortest, self.hits_law(n), np.full(len(self.items), level, np.float32))
 
     def hits_law(self, n: Any = 1) -> np.ndarray:
@@ -106,7 +128,13 @@ class Recommendations:
         columns = {"user": user, "rank": rank + 1}
         parts = ("items", "scores", "probabilities", "lower", "upper")
         names = ("item", "score", "probability", "lower", "upper")
-        return pd.DataFrame(columns | {name: getattr(self, part)[user, rank] for name, part in zip(names, parts, strict=True)})
+        return pd.DataFrame(
+            columns
+            | {
+                name: getattr(self, part)[user, rank]
+                for name, part in zip(names, parts, strict=True)
+            }
+        )
 
     def __repr__(self) -> str:
         users, k = self.items.shape

@@ -60,10 +60,15 @@ def as_rows(X: Any, num_items: int | None = None) -> CSR:
     stored = X.nnz if scipy.sparse.issparse(X) else rows.nnz
     rows.sum_duplicates()
     if rows.nnz < stored:
-        warnings.warn(f"{stored - rows.nnz} entries stand for a user and an item that are there already: summed.", stacklevel=3)
+        warnings.warn(
+            f"{stored - rows.nnz} entries stand for a user and an item that are there already: summed.",
+            stacklevel=3,
+        )
     rows.eliminate_zeros()
     if num_items is not None and rows.shape[1] != num_items:
-        raise DataError(f"The rows have {rows.shape[1]} items, the fit has {num_items}: give the same columns.")
+        raise DataError(
+            f"The rows have {rows.shape[1]} items, the fit has {num_items}: give the same columns."
+        )
     return rows
 
 
@@ -89,7 +94,10 @@ def in_order(table: Any, labels: Any, axis: int, advice: str = ROWS) -> Any:
     if len(names) == len(labels) and (at >= 0).all():
         return table.iloc[:, at] if axis else table.iloc[at]
     known, given = set(np.asarray(labels).tolist()), set(names.tolist())
-    lacks, more = ([name for name in one if name not in other] for one, other in ((labels, given), (names, known)))
+    lacks, more = (
+        [name for name in one if name not in other]
+        for one, other in ((labels, given), (names, known))
+    )
     where = "columns" if axis else "index"
     raise DataError(
         f"The {where} of the DataFrame are not those of the fit: missing {told(lacks)}; unknown {told(more)}. {advice}"
@@ -111,13 +119,17 @@ def as_features(F: Any, name: str) -> np.ndarray:
     try:
         return np.asarray(F, np.float32)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{name}: expected numbers ({error}); pandas.get_dummies makes them of categories.") from None
+        raise DataError(
+            f"{name}: expected numbers ({error}); pandas.get_dummies makes them of categories."
+        ) from None
 
 
 def chosen(user: Any, item: Any, shape: tuple[int, int]) -> CSR:
     """Ones at the places of events, repeated ones as one."""
     pairs = np.unique(np.stack([user, item]), axis=1)
-    return scipy.sparse.csr_array((np.ones(pairs.shape[1], np.float32), (pairs[0], pairs[1])), shape=shape)
+    return scipy.sparse.csr_array(
+        (np.ones(pairs.shape[1], np.float32), (pairs[0], pairs[1])), shape=shape
+    )
 
 
 def refuse_bad_values(rows: CSR) -> None:
@@ -186,7 +198,10 @@ def blocks(rows: CSR) -> Iterator[tuple[slice, CSR]]:
         count = part.shape[0]
         size = next(size for size in SIZES if size >= count)
         if size > count:
-            part = scipy.sparse.vstack([part, scipy.sparse.csr_array((size - count, part.shape[1]), dtype=part.dtype)], "csr")
+            part = scipy.sparse.vstack(
+                [part, scipy.sparse.csr_array((size - count, part.shape[1]), dtype=part.dtype)],
+                "csr",
+            )
         yield slice(first, first + count), scipy.sparse.csr_array(part)
 
 

@@ -22,7 +22,12 @@ from bayesdl.saving.bundle import LIBRARIES, SCHEMA, BundleError, read, write
 KIND = "bayesdl-recommender"
 KEYS = ("schema", "recommender", "versions")
 CLASSES = {cls.__name__: cls for cls in (EASE, Blend, MultDAE, MultVAE, Popularity)}
-LABELS = {"i": (int,), "u": (int,), "U": (str,), "O": (int, str)}  # kinds of arrays that labels come in, and what each label is
+LABELS = {
+    "i": (int,),
+    "u": (int,),
+    "U": (str,),
+    "O": (int, str),
+}  # kinds of arrays that labels come in, and what each label is
 
 
 def save(model: AbstractRecommender, path: str | Path) -> Path:
@@ -58,7 +63,9 @@ def load(path: str | Path) -> AbstractRecommender:
         ) from None
 
 
-def described(model: AbstractRecommender, prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+def described(
+    model: AbstractRecommender, prefix: str, arrays: dict[str, np.ndarray]
+) -> dict[str, Any]:
     """A recommender as JSON data; its arrays are put among those given, with a prefix.
 
     Raises:
@@ -70,7 +77,9 @@ def described(model: AbstractRecommender, prefix: str, arrays: dict[str, np.ndar
         raise BundleError(f"{name} cannot be stored in a file: only {', '.join(CLASSES)} can.")
     if not model.fitted:
         raise NotFittedError(f"{name} is not fitted: call fit(train) before save.")
-    arrays |= {f"{prefix}{key}": np.ascontiguousarray(value) for key, value in model.arrays().items()}
+    arrays |= {
+        f"{prefix}{key}": np.ascontiguousarray(value) for key, value in model.arrays().items()
+    }
     data = {
         "class": name,
         "settings": settings_of(model),
@@ -79,31 +88,47 @@ def described(model: AbstractRecommender, prefix: str, arrays: dict[str, np.ndar
         "facts": {fact: fact_data(getattr(model, fact)) for fact in model.facts},
     }
     if isinstance(model, Blend):
-        data["members"] = [described(member, f"{prefix}member{i}/", arrays) for i, member in enumerate(model.members_)]
+        data["members"] = [
+            described(member, f"{prefix}member{i}/", arrays)
+            for i, member in enumerate(model.members_)
+        ]
     return data
 
 
-def restored(data: dict[str, Any], prefix: str, arrays: dict[str, np.ndarray], path: Path) -> AbstractRecommender:
+def restored(
+    data: dict[str, Any], prefix: str, arrays: dict[str, np.ndarray], path: Path
+) -> AbstractRecommender:
     """The inverse of `described`.
 
     Raises:
         BundleError: where arrays are missing or have other shapes.
     """
     if data["class"] not in CLASSES:
-        raise BundleError(f"{path} holds a {data['class']!r}, which this version does not know: expected {', '.join(CLASSES)}.")
+        raise BundleError(
+            f"{path} holds a {data['class']!r}, which this version does not know: expected {', '.join(CLASSES)}."
+        )
     cls = CLASSES[data["class"]]
     settings = {name: spec.from_data(value) for name, value in data["settings"].items()}
     if cls is Blend:
         settings["members"] = [
-            restored(member, f"{prefix}member{i}/", arrays, path) for i, member in enumerate(data["members"])
+            restored(member, f"{prefix}member{i}/", arrays, path)
+            for i, member in enumerate(data["members"])
         ]
     model = cls(**settings)
     model.check()
     items = np.array(data["items"]["labels"], np.dtype(data["items"]["type"]))
-    model.items_, model.num_items_, model.temperature_ = items, len(items), float(data["temperature"])
+    model.items_, model.num_items_, model.temperature_ = (
+        items,
+        len(items),
+        float(data["temperature"]),
+    )
     for fact in cls.facts:
         setattr(model, fact, fact_of(fact, data["facts"][fact]))
-    own = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+    own = {
+        name.removeprefix(prefix): value
+        for name, value in arrays.items()
+        if name.startswith(prefix)
+    }
     place(model, own, path)
     return model
 
@@ -121,7 +146,8 @@ def settings_of(model: Any) -> dict[str, Any]:
             if field.name != "beta":
                 raise
             warnings.warn(
-                f"beta is a function, which a file cannot hold: stored is beta={model.beta_:g}, that of the fit.", stacklevel=5
+                f"beta is a function, which a file cannot hold: stored is beta={model.beta_:g}, that of the fit.",
+                stacklevel=5,
             )
             found["beta"] = model.beta_
     return found
@@ -136,7 +162,9 @@ def labels_data(labels: np.ndarray) -> dict[str, Any]:
     values, kinds = labels.tolist(), LABELS.get(labels.dtype.kind, ())
     other = next((value for value in values if type(value) not in kinds), None)
     if other is not None:
-        raise BundleError(f"items holds the label {other!r}: a file holds whole numbers or text; fit with such labels.")
+        raise BundleError(
+            f"items holds the label {other!r}: a file holds whole numbers or text; fit with such labels."
+        )
     return {"type": labels.dtype.str, "labels": values}
 
 
@@ -158,5 +186,7 @@ def place(model: AbstractRecommender, arrays: dict[str, np.ndarray], path: Path)
     for name, shape in model.shapes(arrays).items():
         if name not in arrays or arrays[name].shape != shape:
             got = f"shape {arrays[name].shape}" if name in arrays else "no array"
-            raise BundleError(f"{path} is damaged: array {name} has {got}, expected {shape}. Save it again.")
+            raise BundleError(
+                f"{path} is damaged: array {name} has {got}, expected {shape}. Save it again."
+            )
     model.take(arrays)

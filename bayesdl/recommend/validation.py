@@ -36,7 +36,9 @@ def refuse_settings(strategy: str, level: float, seed: Any) -> None:
         ValueError: for other settings.
     """
     if strategy not in STRATEGIES:
-        raise ValueError(f"recommend(strategy={strategy!r}): expected one of {', '.join(STRATEGIES)}.")
+        raise ValueError(
+            f"recommend(strategy={strategy!r}): expected one of {', '.join(STRATEGIES)}."
+        )
     if not isinstance(seed, int | np.integer):
         raise ValueError(f"recommend(seed={seed!r}): expected a whole number.")
     if not 0 < level <= 1 - 2 / (DRAWS + 1):
@@ -45,7 +47,12 @@ def refuse_settings(strategy: str, level: float, seed: Any) -> None:
 
 
 def empty(k: int) -> list[np.ndarray]:
-    return [np.zeros((0, k), int), np.zeros((0, k)), np.zeros((0, DRAWS, k)), np.zeros((0, DRAWS, OCTAVES))]
+    return [
+        np.zeros((0, k), int),
+        np.zeros((0, k)),
+        np.zeros((0, DRAWS, k)),
+        np.zeros((0, DRAWS, OCTAVES)),
+    ]
 
 
 def warn_of_seen(count: int) -> None:

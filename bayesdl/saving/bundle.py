@@ -34,7 +34,18 @@ from inference.core.problem import Problem, ProblemError
 from inference.core.result import Draws
 
 SCHEMA = 1
-KEYS = ("schema", "model", "engine", "frame", "info", "seed", "layout", "draws", "data_hash", "versions")
+KEYS = (
+    "schema",
+    "model",
+    "engine",
+    "frame",
+    "info",
+    "seed",
+    "layout",
+    "draws",
+    "data_hash",
+    "versions",
+)
 LOADERS = {"bayesdl": "bayesdl.load", "bayesdl-recommender": "bayesdl.recommend.load"}  # by format
 LIBRARIES = ("bayesdl", "jax", "numpyro", "numpy")
 
@@ -52,7 +63,9 @@ def save(posterior: Posterior, path: str | Path) -> Path:
     path = Path(path)
     draws = isinstance(posterior.raw, Draws)
     in_netcdf = ("samples/", "stats/") if draws else ()
-    arrays = {f"result/{k}": v for k, v in posterior.raw.arrays().items() if not k.startswith(in_netcdf)}
+    arrays = {
+        f"result/{k}": v for k, v in posterior.raw.arrays().items() if not k.startswith(in_netcdf)
+    }
     leaves, layout = pack((posterior.problem.args, dict(posterior.problem.kwargs)))
     arrays |= {f"data/{i}": leaf for i, leaf in enumerate(leaves)}
     arrays = {name: np.asarray(value, order="C") for name, value in arrays.items()}
@@ -68,12 +81,15 @@ def save(posterior: Posterior, path: str | Path) -> Path:
         "draws": draws,
         "sites": sites(posterior.problem),
         "data_hash": hash_arrays(leaves),
-        "versions": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+        "versions": {name: version(name) for name in LIBRARIES}
+        | {"python": platform.python_version()},
     }
     return write(path, manifest, arrays, {"posterior.nc": netcdf(posterior)} if draws else {})
 
 
-def write(path: Path, manifest: dict, arrays: dict[str, np.ndarray], others: dict[str, bytes]) -> Path:
+def write(
+    path: Path, manifest: dict, arrays: dict[str, np.ndarray], others: dict[str, bytes]
+) -> Path:
     """Writes a zip of a manifest, arrays and other files, in one piece or not at all.
 
     Raises:
@@ -81,7 +97,10 @@ def write(path: Path, manifest: dict, arrays: dict[str, np.ndarray], others: dic
     """
     from safetensors.numpy import save as to_safetensors
 
-    with in_one_piece(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
+    with (
+        in_one_piece(path) as beside,
+        zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
         archive.writestr("manifest.json", json.dumps(manifest, indent=1))
         archive.writestr("arrays.safetensors", to_safetensors(arrays))
         for name, content in others.items():
@@ -105,7 +124,9 @@ def in_one_piece(path: Path) -> Iterator[Path]:
             f"Cannot write {path}: {error.strerror or error}. Choose a folder that exists and can be written."
         ) from None
     finally:
-        with contextlib.suppress(OSError):  # of a name that is too long, which the error above tells
+        with contextlib.suppress(
+            OSError
+        ):  # of a name that is too long, which the error above tells
             beside.unlink(missing_ok=True)
 
 
@@ -125,7 +146,10 @@ def load(path: str | Path, model: Any = None, engine: Any = None) -> Posterior:
     manifest, arrays, netcdf_bytes = read(path)
     spec_model = the_model(manifest["model"], model, path)
     try:
-        engine, frame = the_engine(manifest["engine"], engine, path), spec.from_data(manifest["frame"])
+        engine, frame = (
+            the_engine(manifest["engine"], engine, path),
+            spec.from_data(manifest["frame"]),
+        )
     except BundleError:
         raise
     except (spec.SpecError, TypeError, ValueError) as error:
@@ -168,7 +192,9 @@ def read(
                 )
             missing = [key for key in keys if key not in manifest]
             if missing:
-                raise BundleError(f"{path} is damaged: its manifest lacks {missing[0]!r}. Save it again.")
+                raise BundleError(
+                    f"{path} is damaged: its manifest lacks {missing[0]!r}. Save it again."
+                )
             arrays = from_safetensors(archive.read("arrays.safetensors"))
             return manifest, arrays, archive.read("posterior.nc") if manifest.get("draws") else b""
     except BundleError:
@@ -223,11 +249,15 @@ def the_model(data: Any, model: Any, path: Path, load: str = "bdl.load") -> Abst
     except (spec.SpecError, TypeError, ValueError) as error:
         raise BundleError(f"{path} holds a model that this version cannot read: {error}") from None
     if model is not None and model_data(as_model(model)) != model_data(stored):
-        raise BundleError(f"{path} holds the fit of {stored!r}, not of model={model!r}: leave out model, or fit that one.")
+        raise BundleError(
+            f"{path} holds the fit of {stored!r}, not of model={model!r}: leave out model, or fit that one."
+        )
     return stored
 
 
-def pose(model: AbstractModel, frame: Any, args: tuple, kwargs: dict, manifest: dict, path: Path) -> Problem:
+def pose(
+    model: AbstractModel, frame: Any, args: tuple, kwargs: dict, manifest: dict, path: Path
+) -> Problem:
     """The problem with the stored data; code that was given must have the sites that were fitted."""
     if "code" not in manifest["model"]:
         return model.posed(frame, args, kwargs)
@@ -236,18 +266,27 @@ def pose(model: AbstractModel, frame: Any, args: tuple, kwargs: dict, manifest: 
         problem = model.posed(frame, args, kwargs)
         found = sites(problem)
     except Exception as error:  # code that does not fit may fail in any way
-        raise BundleError(f"The model given fails on the data in {path} ({type(error).__name__}: {error}): {cure}") from error
+        raise BundleError(
+            f"The model given fails on the data in {path} ({type(error).__name__}: {error}): {cure}"
+        ) from error
     stored = manifest.get("sites", found)
     for name in stored | found:
         if stored.get(name) != found.get(name):
-            got, expected = (f"of shape {s[name]}" if name in s else "absent" for s in (found, stored))
-            raise BundleError(f"In the model given site {name!r} is {got}, and in {path} it is {expected}: {cure}")
+            got, expected = (
+                f"of shape {s[name]}" if name in s else "absent" for s in (found, stored)
+            )
+            raise BundleError(
+                f"In the model given site {name!r} is {got}, and in {path} it is {expected}: {cure}"
+            )
     return problem
 
 
 def sites(problem: Problem) -> dict[str, list[int]]:
     """Shapes of the latent and the observed sites by name."""
-    return {name: list(np.shape(problem.trace[name]["value"])) for name in (*problem.latents, *problem.observed)}
+    return {
+        name: list(np.shape(problem.trace[name]["value"]))
+        for name in (*problem.latents, *problem.observed)
+    }
 
 
 def pack(tree: Any) -> tuple[list[np.ndarray], Any]:
@@ -262,13 +301,18 @@ def pack(tree: Any) -> tuple[list[np.ndarray], Any]:
         if isinstance(value, dict):
             return {"dict": {key: place(entry) for key, entry in value.items()}}
         if isinstance(value, BCOO):
-            return {"sparse": [place(np.asarray(value.data)), place(np.asarray(value.indices))], "shape": list(value.shape)}
+            return {
+                "sparse": [place(np.asarray(value.data)), place(np.asarray(value.indices))],
+                "shape": list(value.shape),
+            }
         if isinstance(value, np.ndarray | jax.Array):
             leaves.append(np.asarray(value))
             return {"array": len(leaves) - 1}
         if value is None or isinstance(value, bool | int | float | str):
             return {"value": value}
-        raise BundleError(f"An argument of type {type(value).__name__} cannot be stored: pass arrays, numbers or strings.")
+        raise BundleError(
+            f"An argument of type {type(value).__name__} cannot be stored: pass arrays, numbers or strings."
+        )
 
     layout = place(tree)
     return leaves, layout
@@ -307,11 +351,19 @@ def netcdf(posterior: Posterior) -> bytes:
     assert isinstance(posterior.raw, Draws)
     buffer = io.BytesIO()
     samples = {escaped(name): values for name, values in posterior.raw.samples.items()}
-    tree = dataclasses.replace(posterior, raw=dataclasses.replace(posterior.raw, samples=samples)).to_datatree()
-    lost = [urllib.parse.unquote(name) for name in samples if name not in tree["posterior"].data_vars]
+    tree = dataclasses.replace(
+        posterior, raw=dataclasses.replace(posterior.raw, samples=samples)
+    ).to_datatree()
+    lost = [
+        urllib.parse.unquote(name) for name in samples if name not in tree["posterior"].data_vars
+    ]
     if lost:
-        raise BundleError(f"The draws of site {lost[0]!r} cannot be stored under this name: rename the site.")
-    tree.filter(lambda node: node.name in (None, "posterior", "sample_stats")).to_netcdf(buffer, engine="h5netcdf")
+        raise BundleError(
+            f"The draws of site {lost[0]!r} cannot be stored under this name: rename the site."
+        )
+    tree.filter(lambda node: node.name in (None, "posterior", "sample_stats")).to_netcdf(
+        buffer, engine="h5netcdf"
+    )
     return buffer.getvalue()
 
 
@@ -319,7 +371,10 @@ def from_netcdf(data: bytes) -> dict[str, np.ndarray]:
     import xarray as xr
 
     tree = xr.open_datatree(io.BytesIO(data), engine="h5netcdf")
-    samples = {f"samples/{urllib.parse.unquote(str(k))}": v.values for k, v in tree["posterior"].data_vars.items()}
+    samples = {
+        f"samples/{urllib.parse.unquote(str(k))}": v.values
+        for k, v in tree["posterior"].data_vars.items()
+    }
     return samples | {f"stats/{k}": v.values for k, v in tree["sample_stats"].data_vars.items()}
 
 

@@ -80,7 +80,10 @@ def to_data(value: Any) -> Any:
         return {"by name": {name: to_data(entry) for name, entry in value.items()}}
     function = getattr(value, "func", value)
     if callable(function) and function in OBJECTIVES.values() and not getattr(value, "args", ()):
-        return {"vi objective": function.__name__, "settings": to_data(dict(getattr(value, "keywords", {})))}
+        return {
+            "vi objective": function.__name__,
+            "settings": to_data(dict(getattr(value, "keywords", {}))),
+        }
     raise SpecError(f"{type(value).__name__} is code, not data, and cannot be stored in a file.")
 
 
@@ -91,12 +94,20 @@ def distribution_data(law: dist.Distribution) -> dict:
         SpecError: where its name and parameters do not give the same distribution again, e.g. a truncated one.
     """
     try:
-        data = {"distribution": type(law).__name__} | {k: np.asarray(getattr(law, k)).tolist() for k in law.arg_constraints}
+        data = {"distribution": type(law).__name__} | {
+            k: np.asarray(getattr(law, k)).tolist() for k in law.arg_constraints
+        }
         rebuilt = from_data(data)
-    except Exception as error:  # what a constructor says of arguments that are not its own is its own matter
-        raise SpecError(f"{type(law).__name__} cannot be made from its parameters alone ({error}).") from None
+    except (
+        Exception
+    ) as error:  # what a constructor says of arguments that are not its own is its own matter
+        raise SpecError(
+            f"{type(law).__name__} cannot be made from its parameters alone ({error})."
+        ) from None
     if not same_law(law, rebuilt):
-        raise SpecError(f"{type(law).__name__} is another distribution when made from its parameters alone.")
+        raise SpecError(
+            f"{type(law).__name__} is another distribution when made from its parameters alone."
+        )
     return data
 
 
@@ -105,7 +116,9 @@ def same_law(one: dist.Distribution, other: dist.Distribution) -> bool:
     shapes_agree = one.batch_shape == other.batch_shape and one.event_shape == other.event_shape
     if type(one) is not type(other) or not shapes_agree:
         return False
-    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in one.arg_constraints)
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name)) for name in one.arg_constraints
+    )
 
 
 def from_data(data: Any) -> Any:
@@ -125,7 +138,11 @@ def from_data(data: Any) -> Any:
             raise SpecError(f"Unknown objective {data['vi objective']!r}.")
         objective, settings = OBJECTIVES[data["vi objective"]], from_data(data["settings"])
         return functools.partial(objective, **settings) if settings else objective
-    fields = {name: from_data(entry) for name, entry in data.items() if name not in ("class", "distribution")}
+    fields = {
+        name: from_data(entry)
+        for name, entry in data.items()
+        if name not in ("class", "distribution")
+    }
     if "distribution" in data:
         if data["distribution"] not in dist.__all__:
             raise SpecError(f"Unknown distribution {data['distribution']!r}.")

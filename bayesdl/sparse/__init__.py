@@ -10,4 +10,14 @@ from bayesdl.sparse.fitted import SparseReport, guide, masks, rebudget, report
 from inference.sparse.patterns.pattern import BudgetError
 from inference.sparse.products.portable import load
 
-__all__ = ["BudgetError", "SparseReport", "export", "guide", "load", "masks", "rebudget", "report", "to_torch"]
+__all__ = [
+    "BudgetError",
+    "SparseReport",
+    "export",
+    "guide",
+    "load",
+    "masks",
+    "rebudget",
+    "report",
+    "to_torch",
+]

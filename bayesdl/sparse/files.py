@@ -47,10 +47,16 @@ def export(post: Posterior, path: str | Path, bfloat16: bool = False) -> Path:
     arrays = exported_arrays(post, raw, unpacking)
     about = {"format": FORMAT, **network_facts(post, raw, unpacking)}
     if bfloat16:
-        arrays |= {name: value.astype(jnp.bfloat16) for name, value in arrays.items() if name.endswith(("/mean", "/sd"))}
+        arrays |= {
+            name: value.astype(jnp.bfloat16)
+            for name, value in arrays.items()
+            if name.endswith(("/mean", "/sd"))
+        }
     path = Path(path)
     with in_one_piece(path) as beside:
-        beside.write_bytes(save(arrays, {"about": json.dumps(about | {"sha256": hash_of(arrays, about)})}))
+        beside.write_bytes(
+            save(arrays, {"about": json.dumps(about | {"sha256": hash_of(arrays, about)})})
+        )
     return path
 
 
@@ -68,20 +74,29 @@ def to_torch(post: Posterior) -> Any:
 
     raw, unpacking = unpacking_of(post)
     about = {"format": FORMAT, **network_facts(post, raw, unpacking)}
-    return SparseModule(SparseNetwork(exported_arrays(post, raw, unpacking), json.loads(json.dumps(about))))
+    return SparseModule(
+        SparseNetwork(exported_arrays(post, raw, unpacking), json.loads(json.dumps(about)))
+    )
 
 
-def exported_arrays(post: Posterior, raw: Approximation, unpacking: Unpacking) -> dict[str, np.ndarray]:
+def exported_arrays(
+    post: Posterior, raw: Approximation, unpacking: Unpacking
+) -> dict[str, np.ndarray]:
     """The arrays of an exported file; see `inference.sparse.products.portable`."""
     layout, arrays = unpacking.layout, {}
     parts = {
-        part: layout.matrices(unpacking.index, {name: jnp.asarray(raw.params[f"{name}/{part}"]) for name in layout.patterns})
+        part: layout.matrices(
+            unpacking.index,
+            {name: jnp.asarray(raw.params[f"{name}/{part}"]) for name in layout.patterns},
+        )
         for part in ("mean", "scale")
     }
     biases = biases_of(post, unpacking.sites, raw)
     for layer, mask in masks(post).items():
         flat = mask.reshape(layout.flat_shape(layer))
-        mean, sd = (np.asarray(parts[part][layer]).reshape(flat.shape) for part in ("mean", "scale"))
+        mean, sd = (
+            np.asarray(parts[part][layer]).reshape(flat.shape) for part in ("mean", "scale")
+        )
         if not flat.all():
             arrays[f"{layer}/counts"] = narrow(flat.sum(1), flat.shape[1])
             arrays[f"{layer}/columns"] = narrow(np.nonzero(flat)[1], flat.shape[1])
@@ -89,7 +104,9 @@ def exported_arrays(post: Posterior, raw: Approximation, unpacking: Unpacking) -
         arrays |= {f"{layer}/mean": mean, f"{layer}/sd": sd, f"{layer}/bias": biases[layer]}
     columns = post.frame.columns
     if any(columns.shift) or set(columns.scale) != {1.0}:
-        arrays["inputs/shift"], arrays["inputs/scale"] = (np.array(v, np.float32) for v in (columns.shift, columns.scale))
+        arrays["inputs/shift"], arrays["inputs/scale"] = (
+            np.array(v, np.float32) for v in (columns.shift, columns.scale)
+        )
     return arrays
 
 
@@ -105,7 +122,9 @@ def biases_of(post: Posterior, sites: Sites, raw: Approximation) -> dict[str, np
         if seen in sites.network.matrices:
             continue
         if f"{latent}/point" not in raw.params or latent != seen:
-            raise ModelError("Only biases that are points with a fixed prior can be exported: fit with SSVI(biases='point').")
+            raise ModelError(
+                "Only biases that are points with a fixed prior can be exported: fit with SSVI(biases='point')."
+            )
         found[seen.replace(".bias", ".weight")] = np.asarray(raw.params[f"{latent}/point"])
     return found
 
@@ -118,9 +137,15 @@ def network_facts(post: Posterior, raw: Approximation, unpacking: Unpacking) -> 
     """
     model, columns, target = post.model, post.frame.columns, post.frame.target
     if not isinstance(model, BNN) or any(columns.levels):
-        raise ModelError("Only a BNN whose inputs are all numbers can be exported: encode categories as numbers first.")
+        raise ModelError(
+            "Only a BNN whose inputs are all numbers can be exported: encode categories as numbers first."
+        )
     net = model.net
-    network = {"kind": type(net).__name__} | dataclasses.asdict(net) if isinstance(net, MLP | ConvNet) else None
+    network = (
+        {"kind": type(net).__name__} | dataclasses.asdict(net)
+        if isinstance(net, MLP | ConvNet)
+        else None
+    )
     if network is None:
         raise ModelError(f"A network of {type(net).__name__} cannot be exported.")
     kind = target.kind
@@ -128,12 +153,21 @@ def network_facts(post: Posterior, raw: Approximation, unpacking: Unpacking) -> 
     if kind == "class":
         about["classes"] = list(target.classes)
     elif isinstance(model.likelihood, Normal) and model.likelihood.scale != "heteroscedastic":
-        about |= {"shift": list(target.shift), "scale": list(target.scale), "sigma": sigma_of(model.likelihood, post, raw)}
+        about |= {
+            "shift": list(target.shift),
+            "scale": list(target.scale),
+            "sigma": sigma_of(model.likelihood, post, raw),
+        }
     else:
-        raise ModelError(f"A {type(model.likelihood).__name__} likelihood cannot be exported: expected classes or Normal().")
+        raise ModelError(
+            f"A {type(model.likelihood).__name__} likelihood cannot be exported: expected classes or Normal()."
+        )
     shapes = {name: list(unpacking.layout.flat_shape(name)) for name in unpacking.layout.shapes}
     about["flat"] = target.flat
-    inputs = {"columns": list(columns.names) if columns.named else None, "width": len(columns.names)}
+    inputs = {
+        "columns": list(columns.names) if columns.named else None,
+        "width": len(columns.names),
+    }
     return {"layers": shapes, "network": network, "target": about, "inputs": inputs}
 
 

@@ -65,7 +65,9 @@ class SparseReport:
         lines = [f"{'layer':<20}{'shape':>16}{'active':>10}{'density':>10}  kernel"]
         for name, facts in self.layers.items():
             shape = " x ".join(map(str, facts["shape"]))
-            lines.append(f"{name:<20}{shape:>16}{facts['active']:>10}{100 * facts['density']:>8.2f} %  {facts['kernel']}")
+            lines.append(
+                f"{name:<20}{shape:>16}{facts['active']:>10}{100 * facts['density']:>8.2f} %  {facts['kernel']}"
+            )
         lines += [
             f"{'in all':<36}{self.active:>10}{100 * self.density:>8.2f} %",
             f"stored       {amount(self.bytes_stored)}; dense VI {amount(self.bytes_dense[0])}",
@@ -93,9 +95,7 @@ def shares(exchanges: list[dict]) -> str:
     if not exchanges:
         return ""
     first, last = exchanges[0], exchanges[-1]
-    return (
-        f", of {100 * first['share']:.1f} % after step {first['step']} to {100 * last['share']:.1f} % after step {last['step']}"
-    )
+    return f", of {100 * first['share']:.1f} % after step {first['step']} to {100 * last['share']:.1f} % after step {last['step']}"
 
 
 def report(post: Posterior) -> SparseReport:
@@ -119,14 +119,18 @@ def report(post: Posterior) -> SparseReport:
             "shape": shape,
             "active": info["active"][name],
             "density": info["active"][name] / math.prod(shape),
-            "kernel": layout.kernels[layout.store_of(name)] if name in layout.patterns else "transient",
+            "kernel": layout.kernels[layout.store_of(name)]
+            if name in layout.patterns
+            else "transient",
         }
         for name, shape in layout.shapes.items()
     }
     total, active = sum(map(math.prod, layout.shapes.values())), sum(info["active"].values())
     sizes, work = info["bytes_in_training"], info["operations"]
     others = sum(
-        np.asarray(value).nbytes for name, value in raw.params.items() if name.rpartition("/")[0] not in layout.patterns
+        np.asarray(value).nbytes
+        for name, value in raw.params.items()
+        if name.rpartition("/")[0] not in layout.patterns
     )
     dense = 2 * 4 * total + others
     return SparseReport(
@@ -158,8 +162,13 @@ def transient_note(layers: dict[str, dict[str, Any]]) -> list[str]:
 def masks(post: Posterior) -> dict[str, np.ndarray]:
     """Which weights of each layer are active, shape (out, in, ...)."""
     _, unpacking = unpacking_of(post)
-    ones = {name: jnp.ones(pattern.values_shape) for name, pattern in unpacking.layout.patterns.items()}
-    return {name: np.asarray(value) > 0 for name, value in unpacking.layout.matrices(unpacking.index, ones).items()}
+    ones = {
+        name: jnp.ones(pattern.values_shape) for name, pattern in unpacking.layout.patterns.items()
+    }
+    return {
+        name: np.asarray(value) > 0
+        for name, value in unpacking.layout.matrices(unpacking.index, ones).items()
+    }
 
 
 def rebudget(post: Posterior, density: float | None = None) -> Posterior:
@@ -186,10 +195,10 @@ def rebudget(post: Posterior, density: float | None = None) -> Posterior:
     assert isinstance(post.engine, SSVI)
     layout, params = pruned(post.engine, unpacking.sites, unpacking.layout, raw.params, density)
     engine = post.engine if density is None else dataclasses.replace(post.engine, density=density)
-    gone = sum(pattern.size for pattern in unpacking.layout.patterns.values()) - sum(p.size for p in layout.patterns.values())
-    note = (
-        f"{gone} weights were removed after the fit, so its ELBO does not hold; post.diagnose() tells that of this posterior."
+    gone = sum(pattern.size for pattern in unpacking.layout.patterns.values()) - sum(
+        p.size for p in layout.patterns.values()
     )
+    note = f"{gone} weights were removed after the fit, so its ELBO does not hold; post.diagnose() tells that of this posterior."
     info = raw.info | engine.kept(layout, params, raw.info["places"])
     info |= {"elbo": math.nan, "divergence": math.nan, "notes": [*info["notes"], note]}
     result = engine.approximation(post.problem, layout, params, raw.losses, info)
@@ -212,7 +221,9 @@ def guide(post: Posterior) -> Any:
         import numpyro
         import numpyro.distributions as dist
 
-        packed: dict[str, Any] = {name: jnp.asarray(raw.params[f"{name}/point"]) for name in sites.points}
+        packed: dict[str, Any] = {
+            name: jnp.asarray(raw.params[f"{name}/point"]) for name in sites.points
+        }
         for name in (*layout.patterns, *sites.normals):
             where = "mean" if name in layout.patterns else "loc"
             loc, scale = (jnp.asarray(raw.params[f"{name}/{part}"]) for part in (where, "scale"))

@@ -44,10 +44,14 @@ class SparseModule(torch.nn.Module):
         found = {}
         for layer in self.network.layers:
             mean, sd = self.kept(f"{layer}/mean"), self.kept(f"{layer}/sd")
-            found[layer] = mean + sd * torch.randn(mean.shape, generator=generator, device=mean.device)
+            found[layer] = mean + sd * torch.randn(
+                mean.shape, generator=generator, device=mean.device
+            )
         return found
 
-    def forward(self, X: torch.Tensor, weights: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
+    def forward(
+        self, X: torch.Tensor, weights: dict[str, torch.Tensor] | None = None
+    ) -> torch.Tensor:
         """F(x; w), shape (rows, outputs): logits, or means of the standardised target.
 
         Args:
@@ -59,14 +63,22 @@ class SparseModule(torch.nn.Module):
         if "inputs/shift" in self.network.arrays:
             h = (h - self.kept("inputs/shift")) / self.kept("inputs/scale")
         about = self.network.about["network"]
-        return self.convolutional(about, h, weights) if about["kind"] == "ConvNet" else self.perceptron(about, h, weights)
+        return (
+            self.convolutional(about, h, weights)
+            if about["kind"] == "ConvNet"
+            else self.perceptron(about, h, weights)
+        )
 
-    def linear(self, layer: str, h: torch.Tensor, weights: dict[str, torch.Tensor], gain: float) -> torch.Tensor:
+    def linear(
+        self, layer: str, h: torch.Tensor, weights: dict[str, torch.Tensor], gain: float
+    ) -> torch.Tensor:
         values = weights[layer]
         if f"{layer}/counts" in self.network.arrays:
             counts, columns = self.kept(f"{layer}/counts"), self.kept(f"{layer}/columns")
             rows = torch.repeat_interleave(torch.arange(len(counts), device=h.device), counts)
-            matrix = torch.zeros(self.network.about["layers"][layer], dtype=values.dtype, device=h.device)
+            matrix = torch.zeros(
+                self.network.about["layers"][layer], dtype=values.dtype, device=h.device
+            )
             values = matrix.index_put((rows, columns), values)
         return gain * (h @ values.T) + self.kept(f"{layer}/bias")
 
@@ -82,7 +94,9 @@ class SparseModule(torch.nn.Module):
         h = h.reshape(len(h), *about["image"][:2], -1).permute(0, 3, 1, 2)
 
         def convolution(h: torch.Tensor) -> torch.Tensor:
-            flat = torch.nn.functional.unfold(h, 3, padding=1).transpose(1, 2)  # channels, then places
+            flat = torch.nn.functional.unfold(h, 3, padding=1).transpose(
+                1, 2
+            )  # channels, then places
             out = self.linear(next(layers), flat, weights, 1 / math.sqrt(flat.shape[-1]))
             return out.transpose(1, 2).reshape(len(h), -1, *h.shape[2:])
 

@@ -48,7 +48,9 @@ class LatentFunctions:
         return self.mean - width, self.mean + width
 
     def __repr__(self) -> str:
-        return f"LatentFunctions(mode={self.name!r}, indexes={len(self.x)}, rank={self.mean.shape[1]})"
+        return (
+            f"LatentFunctions(mode={self.name!r}, indexes={len(self.x)}, rank={self.mean.shape[1]})"
+        )
 
     def plot(self, ax: Any = None) -> Any:
         """The functions with their 90 % bands; see `bayesdl.plots.functions`."""
@@ -91,7 +93,9 @@ class FittedMode:
         refuse_dates(self.name, x)
         x = np.atleast_1d(rectangular(f"x of mode('{self.name}')", x))
         if x.ndim > 1:
-            raise DataError(f"mode({self.name!r}).predict(x) takes indexes of shape (n,): got shape {x.shape}.")
+            raise DataError(
+                f"mode({self.name!r}).predict(x) takes indexes of shape (n,): got shape {x.shape}."
+            )
         return numbers(self.name, x)
 
     @property
@@ -138,6 +142,9 @@ def updated(post: Posterior, X: Any, y: Any) -> Posterior:
     assert isinstance(engine, MessagePassing)
     X, y = model.known(X, y)
     new = post.frame.columns.read(X), post.frame.target.read(y)
-    args = tuple(np.concatenate([np.asarray(old), part]) for old, part in zip(post.problem.args, new, strict=True))
+    args = tuple(
+        np.concatenate([np.asarray(old), part])
+        for old, part in zip(post.problem.args, new, strict=True)
+    )
     problem = model.posed(post.frame, args, {})
     return dataclasses.replace(post, problem=problem, raw=engine.update(problem, raw, len(new[1])))

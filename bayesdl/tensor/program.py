@@ -42,7 +42,9 @@ class TensorProgram:
         kernels_ = self.kernels_at(None)
         for mode, x in zip(model.modes, self.positions, strict=True):
             shape = (len(x), mode.smoothness + 1 + (mode.constant is not None), mode.rank)
-            noise[mode.name] = numpyro.sample(f"{mode.name}.noise", dist.Normal(0.0, 1.0).expand(shape).to_event(3))
+            noise[mode.name] = numpyro.sample(
+                f"{mode.name}.noise", dist.Normal(0.0, 1.0).expand(shape).to_event(3)
+            )
         made = self.states(kernels_, noise)
         found: list[Any] = [
             numpyro.deterministic(f"{mode.name}.functions", functions(mode.smoothness, Z))
@@ -50,11 +52,15 @@ class TensorProgram:
         ]
         core = None
         if model.form == "tucker":
-            core = numpyro.sample("core", dist.Normal(0.0, 1.0).expand(model.ranks).to_event(len(model.ranks)))
+            core = numpyro.sample(
+                "core", dist.Normal(0.0, 1.0).expand(model.ranks).to_event(len(model.ranks))
+            )
         parameters = model.likelihood.parameters(1, NUMPYRO)
         with numpyro.plate("entries", X.shape[0]) as rows:
             X, y = jnp.asarray(X)[rows], None if y is None else jnp.asarray(y)[rows]
-            places = [jnp.searchsorted(jnp.asarray(x), X[:, k]) for k, x in enumerate(self.positions)]
+            places = [
+                jnp.searchsorted(jnp.asarray(x), X[:, k]) for k, x in enumerate(self.positions)
+            ]
             f = combined([values[place] for values, place in zip(found, places, strict=True)], core)
             numpyro.sample("y", model.likelihood.law(f[:, None], parameters, NUMPYRO), obs=y)
 
@@ -68,7 +74,9 @@ class TensorProgram:
     def kernels_at(self, values: Mapping[str, Any] | None) -> tuple:
         """The kernel of each mode, its learned numbers taken from values, or sampled where there are none."""
 
-        def draw(site: str, value: Any, default: dist.Distribution, shape: tuple[int, ...] = ()) -> Any:
+        def draw(
+            site: str, value: Any, default: dist.Distribution, shape: tuple[int, ...] = ()
+        ) -> Any:
             if value is not None and not isinstance(value, dist.Distribution):
                 return jnp.asarray(value, float)
             if values is not None:
@@ -78,7 +86,9 @@ class TensorProgram:
         found = []
         for k, (mode, x) in enumerate(zip(self.model.modes, self.positions, strict=True)):
             median = math.log((x[-1] - x[0]) / LENGTHS)
-            length = draw(f"{mode.name}.lengthscale", mode.matern.lengthscale, dist.LogNormal(median, SPREAD))
+            length = draw(
+                f"{mode.name}.lengthscale", mode.matern.lengthscale, dist.LogNormal(median, SPREAD)
+            )
             variance = 1.0 if mode.matern.variance is None else mode.matern.variance
             variance = draw(f"{mode.name}.variance", variance, kernels.scale_prior())
             constant = None
@@ -98,7 +108,9 @@ class TensorProgram:
     @property
     def hyperparameters(self) -> tuple[str, ...]:
         """The sites that `kernels_at` samples."""
-        return tuple(handlers.trace(handlers.seed(self.kernels_at, jax.random.key(0))).get_trace(None))
+        return tuple(
+            handlers.trace(handlers.seed(self.kernels_at, jax.random.key(0))).get_trace(None)
+        )
 
 
 def combined(values: list, core: Any) -> Any:
@@ -121,10 +133,16 @@ class DrawnLaw(AbstractLaw):
     def __call__(self, latents: dict, key: Any, X: Any) -> Conditional:
         program, X = self.program, jnp.asarray(X)
         model, kernels_ = program.model, program.kernels_at(latents)
-        made = program.states(kernels_, {mode.name: latents[f"{mode.name}.noise"] for mode in model.modes})
+        made = program.states(
+            kernels_, {mode.name: latents[f"{mode.name}.noise"] for mode in model.modes}
+        )
         values = []
-        for k, (mode, kernel, x, Z) in enumerate(zip(model.modes, kernels_, program.positions, made, strict=True)):
-            drawn = bridged(mode.smoothness, kernel, jnp.asarray(x), Z, X[:, k], jax.random.fold_in(key, k))
+        for k, (mode, kernel, x, Z) in enumerate(
+            zip(model.modes, kernels_, program.positions, made, strict=True)
+        ):
+            drawn = bridged(
+                mode.smoothness, kernel, jnp.asarray(x), Z, X[:, k], jax.random.fold_in(key, k)
+            )
             values.append(functions(mode.smoothness, drawn))
         f = combined(values, latents.get("core"))
         law = model.likelihood.law(f[:, None], self.parameters(latents), NUMPYRO)

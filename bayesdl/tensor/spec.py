@@ -59,7 +59,11 @@ class Mode:
             raise ValueError(f"Mode(rank={self.rank!r}): expected a whole number of at least 1.")
         parts = self.kernel.parts if isinstance(self.kernel, kernels.Sum) else (self.kernel,)
         kinds = [type(part) for part in parts]
-        if kinds[:1] == [] or kinds[0] not in SMOOTHNESS or kinds[1:] not in ([], [kernels.Constant]):
+        if (
+            kinds[:1] == []
+            or kinds[0] not in SMOOTHNESS
+            or kinds[1:] not in ([], [kernels.Constant])
+        ):
             raise ModelError(
                 f"Mode(kernel={self.kernel!r}): expected kernels.Matern12, Matern32 or Matern52, alone or plus "
                 "kernels.Constant."
@@ -69,7 +73,9 @@ class Mode:
                 f"Mode(kernel={self.kernel!r}): a mode has one index, so one length scale: give a kernel for each mode."
             )
         if self.matern.ard:
-            raise ModelError(f"Mode(kernel={self.kernel!r}): a mode has one index, so ard=True has no meaning; leave it out.")
+            raise ModelError(
+                f"Mode(kernel={self.kernel!r}): a mode has one index, so ard=True has no meaning; leave it out."
+            )
 
     @property
     def matern(self) -> Any:
@@ -119,7 +125,9 @@ class FunBaT(AbstractTableModel):
     double_precision = True
 
     def __post_init__(self) -> None:
-        given = self.modes if isinstance(self.modes, tuple | list) else ()  # the letters of a text are no names
+        given = (
+            self.modes if isinstance(self.modes, tuple | list) else ()
+        )  # the letters of a text are no names
         modes = tuple(Mode(mode) if isinstance(mode, str) else mode for mode in given)
         if len(modes) < 2 or not all(isinstance(mode, Mode) for mode in modes):
             raise ModelError(
@@ -131,11 +139,20 @@ class FunBaT(AbstractTableModel):
         if len(set(names)) < len(names):
             raise ModelError(f"FunBaT(modes=...): got the names {names}, expected different ones.")
         if self.form not in FORMS:
-            raise ModelError(f"FunBaT(form={self.form!r}): expected one of {', '.join(map(repr, FORMS))}.")
+            raise ModelError(
+                f"FunBaT(form={self.form!r}): expected one of {', '.join(map(repr, FORMS))}."
+            )
         if self.form == "cp" and len(set(self.ranks)) > 1:
-            raise ModelError(f"FunBaT(form='cp') needs equal ranks, got {self.ranks}: make them equal, or use form='tucker'.")
-        able = likelihoods.Normal | likelihoods.StudentT | likelihoods.Bernoulli | likelihoods.Poisson
-        if not isinstance(self.likelihood, able) or getattr(self.likelihood, "scale", None) == "heteroscedastic":
+            raise ModelError(
+                f"FunBaT(form='cp') needs equal ranks, got {self.ranks}: make them equal, or use form='tucker'."
+            )
+        able = (
+            likelihoods.Normal | likelihoods.StudentT | likelihoods.Bernoulli | likelihoods.Poisson
+        )
+        if (
+            not isinstance(self.likelihood, able)
+            or getattr(self.likelihood, "scale", None) == "heteroscedastic"
+        ):
             raise ModelError(
                 f"FunBaT takes likelihood=bdl.Normal(), StudentT(), Bernoulli() or Poisson() with one scale, got "
                 f"{self.likelihood}."
@@ -166,27 +183,37 @@ class FunBaT(AbstractTableModel):
             columns = {name: index_column(name, X[name]) for name in names}
             rows = {name: len(column) for name, column in columns.items()}
             if len(set(rows.values())) > 1:
-                raise DataError(f"X is ragged: got {rows} entries in its columns, expected as many in every one.")
+                raise DataError(
+                    f"X is ragged: got {rows} entries in its columns, expected as many in every one."
+                )
             return pd.DataFrame(columns)
         return X
 
     def frame(self, X: Any = None, y: Any = None) -> TableFrame:
         if X is None or y is None or isinstance(y, str):
-            raise DataError(f"Expected bdl.fit(model, X, y) with indexes X and a target y: got X={X!r:.40}, y={y!r:.40}.")
+            raise DataError(
+                f"Expected bdl.fit(model, X, y) with indexes X and a target y: got X={X!r:.40}, y={y!r:.40}."
+            )
         X, y = self.known(X, y)
         two_classes = isinstance(self.likelihood, likelihoods.Bernoulli)
         target = Target.learn(y, self.likelihood.kind, self.standardize, two_classes)
         frame = TableFrame(Columns.learn(X, False), target)
         if frame.target.num_targets > 1 and frame.target.kind != "class":
-            raise DataError(f"FunBaT takes one target column, y has {frame.target.num_targets}: fit one tensor per column.")
+            raise DataError(
+                f"FunBaT takes one target column, y has {frame.target.num_targets}: fit one tensor per column."
+            )
         columns = frame.columns
-        texts = [n for n, levels in zip(columns.names, columns.levels, strict=True) if levels is not None]
+        texts = [
+            n for n, levels in zip(columns.names, columns.levels, strict=True) if levels is not None
+        ]
         if texts:
             raise DataError(
                 f"Column '{texts[0]}' holds text, and an index is a number: use its position, such as days since a start."
             )
         if len(columns.names) != len(self.modes):
-            raise DataError(f"X has {len(columns.names)} columns, expected {len(self.modes)}: one for each mode.")
+            raise DataError(
+                f"X has {len(columns.names)} columns, expected {len(self.modes)}: one for each mode."
+            )
         names = tuple(mode.name for mode in self.modes)
         frame = dataclasses.replace(frame, columns=dataclasses.replace(columns, names=names))
         for mode, values in zip(self.modes, frame.columns.read(X).T, strict=True):
@@ -213,7 +240,9 @@ class FunBaT(AbstractTableModel):
         kept = ~np.isnan(values)
         if not kept.any():
             raise DataError("Every y is missing (NaN): got none, expected some.")
-        X, y = (part[kept] if hasattr(part, "shape") else np.asarray(part)[kept] for part in (X, y))  # a Series keeps its name
+        X, y = (
+            part[kept] if hasattr(part, "shape") else np.asarray(part)[kept] for part in (X, y)
+        )  # a Series keeps its name
         return X, y
 
     def problem(self, frame: TableFrame, X: Any, y: Any) -> Problem:
@@ -251,7 +280,9 @@ class FunBaT(AbstractTableModel):
         TensorProgram(self, tuple(np.unique(column) for column in np.asarray(X).T))(X, y)
 
     def structure(self, frame: TableFrame) -> Any:
-        raise NotImplementedError("a functional tensor's structure depends on its data; see `posed`")
+        raise NotImplementedError(
+            "a functional tensor's structure depends on its data; see `posed`"
+        )
 
     def law(self, problem: Problem, around: dict | None = None) -> AbstractLaw:
         program: Any = bare(problem.program)
@@ -272,7 +303,9 @@ def index_column(name: str, column: Any) -> np.ndarray:
     column = rectangular(f"Column '{name}'", column)
     if column.ndim != 1:
         got = repr(column.item()) if column.ndim == 0 else f"shape {column.shape}"
-        raise DataError(f"Column '{name}' is not a column: got {got}, expected shape (rows,), such as a list of numbers.")
+        raise DataError(
+            f"Column '{name}' is not a column: got {got}, expected shape (rows,), such as a list of numbers."
+        )
     return column
 
 
@@ -282,6 +315,8 @@ def scalar(likelihood: Any) -> Any:
         if not isinstance(likelihood.df, int | float):
             return "its degrees of freedom are learned; give bdl.StudentT(df=...) a number"
         return sites.StudentT(float(likelihood.df))
-    return {likelihoods.Normal: sites.Normal, likelihoods.Bernoulli: sites.Bernoulli, likelihoods.Poisson: sites.Poisson}[
-        type(likelihood)
-    ]()
+    return {
+        likelihoods.Normal: sites.Normal,
+        likelihoods.Bernoulli: sites.Bernoulli,
+        likelihoods.Poisson: sites.Poisson,
+    }[type(likelihood)]()

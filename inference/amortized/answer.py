@@ -59,20 +59,22 @@ class Answer(AbstractLaw):
     outputs: int = dataclasses.field(metadata={"static": True})
     most_rows: int = dataclasses.field(metadata={"static": True})
 
-    def __call__(self, latents: dict, key: Any, *args: Any, joint: bool = False, **named: Any) -> Conditional:
+    def __call__(
+        self, latents: dict, key: Any, *args: Any, joint: bool = False, **named: Any
+    ) -> Conditional:
         (X,) = (*args, *named.values())
         X = jnp.pad(jnp.asarray(X, jnp.float32), ((0, 0), (0, self.columns)))
         q: Any = Jointly(self, X) if joint else self.of(self.cache, X)
-        return Conditional(q, jnp.full(len(X), jnp.nan))  # the network does not tell doubt about the function from noise
+        return Conditional(
+            q, jnp.full(len(X), jnp.nan)
+        )  # the network does not tell doubt about the function from noise
 
     def joint_concern(self, *args: Any, **kwargs: Any) -> str | None:
         (X,) = (*args, *kwargs.values())
         total = int(self.context.num_rows) + len(X) - 1
         if total <= self.most_rows:
             return None
-        return (
-            f"joint samples read their own rows too, {total} in all, and the network was trained for at most {self.most_rows}"
-        )
+        return f"joint samples read their own rows too, {total} in all, and the network was trained for at most {self.most_rows}"
 
     def of(self, cache: Cache, X: jax.Array) -> Any:
         """The law of each row by itself."""
@@ -114,7 +116,9 @@ class Jointly(Distribution):
             (X, y), (number, row) = carry, given
             at = context.num_rows + number
             cache = self.answer.network.condition(X[None], y[None], at[None])
-            value = self.answer.of(cache, self.X[row][None]).sample(jax.random.fold_in(drawing, number))[0]
+            value = self.answer.of(cache, self.X[row][None]).sample(
+                jax.random.fold_in(drawing, number)
+            )[0]
             return (X.at[at].set(self.X[row]), y.at[at].set(value.astype(y.dtype))), value
 
         _, values = jax.lax.scan(step, start, (jnp.arange(rows), order))
@@ -141,7 +145,9 @@ class LatentAnswer(AbstractLaw):
     def __call__(self, latents: dict, key: Any) -> Conditional:
         logits = self.network.latents(self.cache)[0, self.number]
         q: Any = Bars(logits, self.grid.edges[self.number], self.grid.scales[self.number])
-        return Conditional(q, q.variance)  # all doubt about a latent site is what more data would remove
+        return Conditional(
+            q, q.variance
+        )  # all doubt about a latent site is what more data would remove
 
 
 @jax.jit

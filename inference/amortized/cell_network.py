@@ -33,7 +33,12 @@ class CellLayer(eqx.Module):
 
     @classmethod
     def init(cls, shape: Shape, key: jax.Array) -> CellLayer:
-        return cls(*(Layer.init(shape.width, shape.hidden, tagged(key, way)) for way in ("along", "across")))
+        return cls(
+            *(
+                Layer.init(shape.width, shape.hidden, tagged(key, way))
+                for way in ("along", "across")
+            )
+        )
 
     def kept(self, h: jax.Array, heads: int) -> jax.Array:
         """Keys and values of the cells of contexts, column by column; cells have shape (tasks, rows, cells, width)."""
@@ -43,7 +48,9 @@ class CellLayer(eqx.Module):
         """Cells after the layer, given what was kept of contexts with so many rows."""
         tasks, rows, cells, width = h.shape
         flat = self.along(by_column(h), kept, jnp.repeat(lengths, cells))
-        h = jnp.moveaxis(flat.reshape(tasks, cells, rows, width), 1, 2).reshape(tasks * rows, cells, width)
+        h = jnp.moveaxis(flat.reshape(tasks, cells, rows, width), 1, 2).reshape(
+            tasks * rows, cells, width
+        )
         h = self.across(h, self.across.kept(h, kept.shape[-2]), None)
         return h.reshape(tasks, rows, cells, width)
 
@@ -75,20 +82,29 @@ class CellNetwork(AbstractNetwork):
             seen=jax.random.normal(tagged(key, "seen"), (width,)) / width**0.5,
             asked_for=jax.random.normal(tagged(key, "asked for"), (width,)) / width**0.5,
             null=jax.random.normal(tagged(key, "null"), (2, width)) / width**0.5,
-            layers=tuple(CellLayer.init(shape, tagged(key, f"layer {number}")) for number in range(shape.layers)),
+            layers=tuple(
+                CellLayer.init(shape, tagged(key, f"layer {number}"))
+                for number in range(shape.layers)
+            ),
             ends=Ends.init(shape, key),
         )
 
     def embedded(self, X: jax.Array, target: jax.Array) -> jax.Array:
         """Tokens of rows, shape (tasks, rows, 1 + inputs, width), given those of their targets."""
-        seen = jnp.concatenate([X[..., None], waves(X, self.shape.frequencies)], -1).astype(self.inputs.dtype)
+        seen = jnp.concatenate([X[..., None], waves(X, self.shape.frequencies)], -1).astype(
+            self.inputs.dtype
+        )
         target = jnp.broadcast_to(target, (*X.shape[:2], self.shape.width))[:, :, None]
-        return jnp.concatenate([target, seen @ self.inputs + self.inputs_bias[None, None, None, :] + target], 2)
+        return jnp.concatenate(
+            [target, seen @ self.inputs + self.inputs_bias[None, None, None, :] + target], 2
+        )
 
     def condition(self, X: jax.Array, y: jax.Array, num_rows: jax.Array) -> Cache:
         read, (tasks, _, columns) = self.read(y, num_rows), X.shape
         null = jnp.broadcast_to(self.null[None], (tasks, 2, self.shape.width))
-        null = jnp.concatenate([null[:, :1] + read.told[:, None], jnp.repeat(null[:, 1:], columns, 1)], 1)
+        null = jnp.concatenate(
+            [null[:, :1] + read.told[:, None], jnp.repeat(null[:, 1:], columns, 1)], 1
+        )
         h = jnp.concatenate([null[:, None], self.embedded(X, read.tokens + wide(self.seen))], 1)
         return self.kept(h, num_rows, read.units)
 
@@ -98,5 +114,7 @@ class CellNetwork(AbstractNetwork):
     def asked_latents(self, cache: Cache) -> jax.Array:
         cells = cache.keys_values[0].shape[1] // len(cache.lengths)
         sites, width = self.ends.latent_tokens.shape
-        tokens = jnp.broadcast_to(self.ends.latent_tokens[None, :, None], (len(cache.lengths), sites, cells, width))
+        tokens = jnp.broadcast_to(
+            self.ends.latent_tokens[None, :, None], (len(cache.lengths), sites, cells, width)
+        )
         return self.through(cache, tokens)[:, :, 0]

@@ -49,7 +49,12 @@ class Checked(NamedTuple):
 
 
 def checked(
-    network: AbstractNetwork, tasks: Tasks, grid: Grid | None, exact: Callable | None, key: jax.Array, num_tasks: int
+    network: AbstractNetwork,
+    tasks: Tasks,
+    grid: Grid | None,
+    exact: Callable | None,
+    key: jax.Array,
+    num_tasks: int,
 ) -> list[Checked]:
     """The network at several numbers of rows.
 
@@ -63,21 +68,31 @@ def checked(
     """
     found = []
     batch = simulated(tasks, tagged(key, "checked"), num_tasks)
-    for num_rows in sorted({round(share * tasks.max_rows) for share in np.linspace(0, 1, ROWS) ** 2}):
+    for num_rows in sorted(
+        {round(share * tasks.max_rows) for share in np.linspace(0, 1, ROWS) ** 2}
+    ):
         at = batch._replace(num_rows=jnp.full(num_tasks, num_rows, jnp.int32))
         log_q, cdf = map(np.asarray, scored(network, at, tasks.num_queries, grid))
         gap = None
         if exact is not None:
-            lost = exact_log_probs(exact, batch, num_rows, tasks.num_queries).mean(1) - log_q.mean(1)
+            lost = exact_log_probs(exact, batch, num_rows, tasks.num_queries).mean(1) - log_q.mean(
+                1
+            )
             gap = float(lost.mean()), float(lost.std() / np.sqrt(num_tasks))
         p_uniform, coverage = calibration(cdf) if grid is not None else (None, None)
-        error = expected_calibration_error(np.abs(cdf).ravel(), cdf.ravel() > 0) if grid is None else None
+        error = (
+            expected_calibration_error(np.abs(cdf).ravel(), cdf.ravel() > 0)
+            if grid is None
+            else None
+        )
         found.append(Checked(num_rows, float(-log_q.mean()), gap, p_uniform, coverage, error))
     return found
 
 
 @jax.jit(static_argnames="num_queries")
-def scored(network: AbstractNetwork, batch: Batch, num_queries: int, grid: Grid | None) -> tuple[jax.Array, jax.Array]:
+def scored(
+    network: AbstractNetwork, batch: Batch, num_queries: int, grid: Grid | None
+) -> tuple[jax.Array, jax.Array]:
     """Log q and q's cdf at all queries' targets, shape (tasks, queries).
 
     Of classes the second is the probability of the most probable one, negative where that is not the target.
@@ -91,7 +106,9 @@ def scored(network: AbstractNetwork, batch: Batch, num_queries: int, grid: Grid 
         if grid is not None:
             return q.log_prob(target)[0], q.cdf(target)[0]
         confidence = q.probs.max(-1)
-        return q.log_prob(target)[0], jnp.where(q.probs.argmax(-1) == target, confidence, -confidence)[0]
+        return q.log_prob(target)[0], jnp.where(
+            q.probs.argmax(-1) == target, confidence, -confidence
+        )[0]
 
     return jax.lax.map(one, (batch.X, batch.y, batch.num_rows), batch_size=AT_ONCE)
 
@@ -100,7 +117,11 @@ def exact_log_probs(exact: Callable, batch: Batch, num_rows: int, num_queries: i
     """Log p at all queries' targets, shape (tasks, queries)."""
     with jax.enable_x64(True):
         X, y = (jnp.asarray(np.asarray(part, np.float64)) for part in (batch.X, batch.y))
-        return np.asarray(one_by_one(exact, (X[:, :num_rows], y[:, :num_rows], X[:, -num_queries:], y[:, -num_queries:])))
+        return np.asarray(
+            one_by_one(
+                exact, (X[:, :num_rows], y[:, :num_rows], X[:, -num_queries:], y[:, -num_queries:])
+            )
+        )
 
 
 @jax.jit(static_argnames="function")
@@ -113,7 +134,9 @@ def calibration(cdf: np.ndarray) -> tuple[float, tuple[float, ...]]:
     from scipy import stats
 
     central = np.abs(2 * cdf - 1)
-    return float(stats.kstest(cdf[:, 0], "uniform").pvalue), tuple(float((central <= level).mean()) for level in LEVELS)
+    return float(stats.kstest(cdf[:, 0], "uniform").pvalue), tuple(
+        float((central <= level).mean()) for level in LEVELS
+    )
 
 
 def dependence(network: AbstractNetwork, batch: Batch, num_queries: int) -> tuple[float, float]:
@@ -133,14 +156,18 @@ def dependence(network: AbstractNetwork, batch: Batch, num_queries: int) -> tupl
     first = jax.jit(logits)
     before = first(X, y, batch.X[:, context:])
     moved = first(
-        jnp.take_along_axis(X, reversed_rows[..., None], 1), jnp.take_along_axis(y, reversed_rows, 1), batch.X[:, context:]
+        jnp.take_along_axis(X, reversed_rows[..., None], 1),
+        jnp.take_along_axis(y, reversed_rows, 1),
+        batch.X[:, context:],
     )
     others = batch.X[:, context:].at[:, 1:].add(3.0)
     leaked = first(X, y, others)[:, 0]
     return float(jnp.abs(moved - before).max()), float(jnp.abs(leaked - before[:, 0]).max())
 
 
-def latents_checked(network: AbstractNetwork, batch: Batch, tasks: Tasks, grid: Grid) -> list[dict[str, Any]]:
+def latents_checked(
+    network: AbstractNetwork, batch: Batch, tasks: Tasks, grid: Grid
+) -> list[dict[str, Any]]:
     """Of each latent site: what q knows of it (its NLL, and with the prior alone), and the test that q's cdf is uniform.
 
     The contexts have all numbers of rows. Where a network gives quantiles of posteriors, that test is simulation-based
@@ -157,9 +184,17 @@ def latents_checked(network: AbstractNetwork, batch: Batch, tasks: Tasks, grid: 
 
         return jax.lax.map(one, batch, batch_size=AT_ONCE)
 
-    (known, cdf), (prior, _) = answers(batch), answers(batch._replace(num_rows=jnp.zeros_like(batch.num_rows)))
+    (known, cdf), (prior, _) = (
+        answers(batch),
+        answers(batch._replace(num_rows=jnp.zeros_like(batch.num_rows))),
+    )
     parts = zip(tasks.latents, -known.mean(0), -prior.mean(0), np.asarray(cdf).T, strict=True)
     return [
-        {"site": site, "nll": float(nll), "nll_of_prior": float(before), "p_uniform": float(stats.kstest(u, "uniform").pvalue)}
+        {
+            "site": site,
+            "nll": float(nll),
+            "nll_of_prior": float(before),
+            "p_uniform": float(stats.kstest(u, "uniform").pvalue),
+        }
         for site, nll, before, u in parts
     ]

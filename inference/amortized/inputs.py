@@ -22,8 +22,13 @@ def tabular(key: jax.Array, shape: tuple[int, int], dtype: Any) -> jax.Array:
     def unit(name: str, *size: int) -> jax.Array:
         return jax.random.uniform(tagged(key, name), size, dtype)
 
-    cluster = jnp.floor(unit("cluster", rows) * jnp.ceil(unit("clusters") * CLUSTERS)).astype(jnp.int32)
-    latent = normal("rows", rows, columns) + 3 * unit("apart") * normal("centres", CLUSTERS, columns)[cluster]
+    cluster = jnp.floor(unit("cluster", rows) * jnp.ceil(unit("clusters") * CLUSTERS)).astype(
+        jnp.int32
+    )
+    latent = (
+        normal("rows", rows, columns)
+        + 3 * unit("apart") * normal("centres", CLUSTERS, columns)[cluster]
+    )
     mixing = normal("mixing", columns, columns) / columns**0.5
     shared = unit("shared")
     X = standardised(jnp.sqrt(1 - shared) * latent + jnp.sqrt(shared) * latent @ mixing)

@@ -44,17 +44,25 @@ class Layer(eqx.Module):
 
     def __call__(self, h: jax.Array, kept: jax.Array, lengths: jax.Array | None) -> jax.Array:
         """Tokens after the layer, given the keys and values of those they attend to, the first so many."""
-        query = (normalised(h, self.norms[0]) @ self.query).reshape(*h.shape[:-1], kept.shape[-2], -1)
+        query = (normalised(h, self.norms[0]) @ self.query).reshape(
+            *h.shape[:-1], kept.shape[-2], -1
+        )
         h = h + attention(query, kept[0], kept[1], lengths).reshape(h.shape) @ self.out
         up = jax.nn.gelu(normalised(h, self.norms[1]) @ self.up + wide(self.up_bias))
         return h + up @ self.down + wide(self.down_bias)
 
 
-def attention(query: jax.Array, keys: jax.Array, values: jax.Array, lengths: jax.Array | None) -> jax.Array:
+def attention(
+    query: jax.Array, keys: jax.Array, values: jax.Array, lengths: jax.Array | None
+) -> jax.Array:
     """Softmax attention to the first so many keys; cuDNN's where there is a GPU and half precision."""
     fused = query.dtype != jnp.float32 and has_fused_attention()
     return jax.nn.dot_product_attention(
-        query, keys, values, key_value_seq_lengths=lengths, implementation="cudnn" if fused else "xla"
+        query,
+        keys,
+        values,
+        key_value_seq_lengths=lengths,
+        implementation="cudnn" if fused else "xla",
     )
 
 
@@ -66,8 +74,12 @@ def has_fused_attention() -> bool:
     probe = jnp.zeros((1, 8, 1, 8), jnp.bfloat16)
     try:
         with jax.ensure_compile_time_eval():
-            jax.block_until_ready(jax.nn.dot_product_attention(probe, probe, probe, implementation="cudnn"))
-    except Exception:  # a library that is missing, or too old for this card: any error means that XLA's is taken
+            jax.block_until_ready(
+                jax.nn.dot_product_attention(probe, probe, probe, implementation="cudnn")
+            )
+    except (
+        Exception
+    ):  # a library that is missing, or too old for this card: any error means that XLA's is taken
         return False
     return True
 

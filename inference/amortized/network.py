@@ -67,7 +67,9 @@ class Shape:
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
-            raise ValueError(f"width={self.width} and heads={self.heads}: expected a width that the heads divide.")
+            raise ValueError(
+                f"width={self.width} and heads={self.heads}: expected a width that the heads divide."
+            )
 
 
 class Cache(eqx.Module):
@@ -224,9 +226,13 @@ def units_of(y: jax.Array, num_rows: jax.Array, unit: tuple[float, float]) -> ja
     rows = 1 + num_rows[:, None]
     center = (unit[0] + jnp.where(seen, y, 0.0).sum(1, keepdims=True)) / rows
     squares = jnp.where(seen, (y - center) ** 2, 0.0).sum(1, keepdims=True)
-    return jnp.concatenate([center, jnp.sqrt((unit[1] ** 2 + (unit[0] - center) ** 2 + squares) / rows)], 1)
+    return jnp.concatenate(
+        [center, jnp.sqrt((unit[1] ** 2 + (unit[0] - center) ** 2 + squares) / rows)], 1
+    )
 
 
 def told_of(units: jax.Array, unit: tuple[float, float]) -> jax.Array:
     """What the network is told of units, in those of the prior, on scales that heavy tails do not leave: shape (tasks, 2)."""
-    return jnp.stack([jnp.arcsinh((units[:, 0] - unit[0]) / unit[1]), jnp.log(units[:, 1] / unit[1])], 1)
+    return jnp.stack(
+        [jnp.arcsinh((units[:, 0] - unit[0]) / unit[1]), jnp.log(units[:, 1] / unit[1])], 1
+    )

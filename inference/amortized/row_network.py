@@ -35,14 +35,19 @@ class RowNetwork(AbstractNetwork):
             inputs=uniform(tagged(key, "inputs"), features, width),
             inputs_bias=jnp.zeros(width),
             null=jax.random.normal(tagged(key, "null"), (width,)) / width**0.5,
-            layers=tuple(Layer.init(width, hidden, tagged(key, f"layer {number}")) for number in range(shape.layers)),
+            layers=tuple(
+                Layer.init(width, hidden, tagged(key, f"layer {number}"))
+                for number in range(shape.layers)
+            ),
             ends=Ends.init(shape, key),
         )
 
     def embedded(self, X: jax.Array) -> jax.Array:
         """Tokens of inputs, shape (tasks, rows, width)."""
         seen = jnp.concatenate([X, waves(X, self.shape.frequencies).reshape(*X.shape[:-1], -1)], -1)
-        return seen.astype(self.inputs.dtype) @ self.inputs + wide(self.inputs_bias)  # waves in single precision
+        return seen.astype(self.inputs.dtype) @ self.inputs + wide(
+            self.inputs_bias
+        )  # waves in single precision
 
     def condition(self, X: jax.Array, y: jax.Array, num_rows: jax.Array) -> Cache:
         read = self.read(y, num_rows)
@@ -55,4 +60,6 @@ class RowNetwork(AbstractNetwork):
 
     def asked_latents(self, cache: Cache) -> jax.Array:
         tokens = self.ends.latent_tokens[None]
-        return self.through(cache, jnp.broadcast_to(tokens, (len(cache.lengths), *self.ends.latent_tokens.shape)))
+        return self.through(
+            cache, jnp.broadcast_to(tokens, (len(cache.lengths), *self.ends.latent_tokens.shape))
+        )

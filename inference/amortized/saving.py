@@ -46,10 +46,16 @@ class Saved:
                 os.replace(beside, path / "manifest.json")
             stored = json.loads((path / "manifest.json").read_text())
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path} is no checkpoint of a training that can be used: {error}. {ANEW}") from None
-        changed = sorted(name for name in {**stored, **identity} if stored.get(name) != identity.get(name))
+            raise CheckpointError(
+                f"{path} is no checkpoint of a training that can be used: {error}. {ANEW}"
+            ) from None
+        changed = sorted(
+            name for name in {**stored, **identity} if stored.get(name) != identity.get(name)
+        )
         if changed:
-            raise CheckpointError(f"The checkpoint {path} is of another training: {', '.join(changed)} changed. {ANEW}")
+            raise CheckpointError(
+                f"The checkpoint {path} is of another training: {', '.join(changed)} changed. {ANEW}"
+            )
 
     def load(self, run: tuple[Any, list[float], int | None]) -> tuple[Any, list[float], int | None]:
         """The last saved (state, losses, steps), or the given one where none was saved.
@@ -64,10 +70,19 @@ class Saved:
         leaves, structure = jax.tree.flatten(run[0])
         try:
             stored = load_file(self.state)
-            found = [jnp.asarray(stored[str(i)].reshape(leaf.shape), leaf.dtype) for i, leaf in enumerate(leaves)]
-            return jax.tree.unflatten(structure, found), stored["losses"].tolist(), int(stored["steps"])
+            found = [
+                jnp.asarray(stored[str(i)].reshape(leaf.shape), leaf.dtype)
+                for i, leaf in enumerate(leaves)
+            ]
+            return (
+                jax.tree.unflatten(structure, found),
+                stored["losses"].tolist(),
+                int(stored["steps"]),
+            )
         except Exception as error:  # safetensors raises its own error
-            raise CheckpointError(f"The checkpoint {self.path} is damaged ({self.state.name}: {error}). {ANEW}") from None
+            raise CheckpointError(
+                f"The checkpoint {self.path} is damaged ({self.state.name}: {error}). {ANEW}"
+            ) from None
 
     def save(self, run: tuple[Any, list[float], int | None], at_once: bool) -> None:
         """Saves (state, losses, steps), where the last time is long enough ago.

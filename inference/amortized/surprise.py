@@ -21,7 +21,12 @@ AT_ONCE = 8  # data sets
 
 @partial(jax.jit, static_argnames=("outputs",))
 def code_lengths(
-    network: AbstractNetwork, grid: Grid | None, X: jax.Array, y: jax.Array, keys: jax.Array, outputs: int
+    network: AbstractNetwork,
+    grid: Grid | None,
+    X: jax.Array,
+    y: jax.Array,
+    keys: jax.Array,
+    outputs: int,
 ) -> jax.Array:
     """L of each data set, its rows in a random order.
 
@@ -41,7 +46,9 @@ def code_lengths(
         order = jax.random.permutation(key, rows)
         X_all = jnp.broadcast_to(X[order][None], (len(places), *X.shape))
         y_all = jnp.broadcast_to(y[order][None], (len(places), rows))
-        q = network.law(network.condition(X_all, y_all, places), X[order][places][:, None], grid, outputs)
+        q = network.law(
+            network.condition(X_all, y_all, places), X[order][places][:, None], grid, outputs
+        )
         return -q.log_prob(y[order][places][:, None]).mean()
 
     return jax.lax.map(one, (y, keys), batch_size=AT_ONCE)

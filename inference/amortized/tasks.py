@@ -58,7 +58,11 @@ class Tasks:
 
     def settings(self) -> dict[str, Any]:
         """All but the program, as plain data; a function of inputs is None."""
-        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "program"}
+        given = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name != "program"
+        }
         return given | {"inputs": self.inputs if isinstance(self.inputs, str) else None}
 
     def draw(self, key: jax.Array, num_tasks: int, at_once: int | None = None) -> Batch:
@@ -74,7 +78,9 @@ class Tasks:
     def draw_rows(self, key: jax.Array, num_tasks: int) -> jax.Array:
         """Numbers of rows of contexts: density 1/2 + x of x = rows / max_rows, as large contexts are learned more slowly."""
         share = jax.random.uniform(key, (2, num_tasks), jnp.float32)
-        share = jnp.where(jnp.arange(num_tasks) % 2 == 0, share[0], share.max(0))  # the larger of two has density 2 x
+        share = jnp.where(
+            jnp.arange(num_tasks) % 2 == 0, share[0], share.max(0)
+        )  # the larger of two has density 2 x
         return jnp.floor(share * (self.max_rows + 1)).astype(jnp.int32).clip(0, self.max_rows)
 
     def one(self, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -90,11 +96,20 @@ class Tasks:
     def draw_inputs(self, key: jax.Array) -> jax.Array:
         """Inputs, with columns that are not used at zero."""
         low, high = self.num_inputs
-        shape, dtype = (self.max_rows + self.num_queries, high), jnp.float64 if self.double else jnp.float32
+        shape, dtype = (
+            (self.max_rows + self.num_queries, high),
+            jnp.float64 if self.double else jnp.float32,
+        )
         if self.inputs is None:
-            raise ValueError("The function of inputs that a PFN was trained with is code, which its file does not hold.")
+            raise ValueError(
+                "The function of inputs that a PFN was trained with is code, which its file does not hold."
+            )
         drawn = tagged(key, "inputs"), shape
-        X = INPUTS[self.inputs](*drawn, dtype) if isinstance(self.inputs, str) else self.inputs(*drawn).astype(dtype)
+        X = (
+            INPUTS[self.inputs](*drawn, dtype)
+            if isinstance(self.inputs, str)
+            else self.inputs(*drawn).astype(dtype)
+        )
         if low == high:
             return X
         used = jax.random.randint(tagged(key, "columns"), (), low, high + 1)

@@ -61,14 +61,22 @@ class Schedule:
 
     def optimizer(self) -> optax.GradientTransformation:
         """Steps for a rate of 1."""
-        steps = optax.scale_by_adam(b2=0.98), optax.add_decayed_weights(self.weight_decay), optax.scale(-1.0)
-        return optax.apply_if_finite(optax.chain(optax.clip_by_global_norm(self.clip), *steps), max_consecutive_errors=100)
+        steps = (
+            optax.scale_by_adam(b2=0.98),
+            optax.add_decayed_weights(self.weight_decay),
+            optax.scale(-1.0),
+        )
+        return optax.apply_if_finite(
+            optax.chain(optax.clip_by_global_norm(self.clip), *steps), max_consecutive_errors=100
+        )
 
     def rate(self, step: jax.Array, steps: jax.Array) -> jax.Array:
         """Of one step of so many, which may be traced so that no number of steps is compiled anew."""
         warm = jnp.maximum(1.0, jnp.floor(self.warmup * steps))
         fall = jnp.clip((step - warm) / jnp.maximum(steps - warm, 1.0), 0, 1)
-        return self.learning_rate * jnp.where(step < warm, (step + 1) / warm, (1 + jnp.cos(jnp.pi * fall)) / 2)
+        return self.learning_rate * jnp.where(
+            step < warm, (step + 1) / warm, (1 + jnp.cos(jnp.pi * fall)) / 2
+        )
 
     def spread(self, batch: Batch) -> Batch:
         """The batch over devices."""
@@ -119,7 +127,9 @@ def loss_of(network: AbstractNetwork, batch: Batch, num_queries: int, grids: Gri
     """The mean of -log q over tasks and queries, and over tasks and latent sites."""
     X, y = batch.X, batch.y
     cache = network.condition(X[:, :-num_queries], y[:, :-num_queries], batch.num_rows)
-    loss = -network.law(cache, X[:, -num_queries:], grids.target).log_prob(y[:, -num_queries:]).mean()
+    loss = (
+        -network.law(cache, X[:, -num_queries:], grids.target).log_prob(y[:, -num_queries:]).mean()
+    )
     if grids.latents is None:
         return loss
     return loss - law(network.latents(cache), grids.latents).log_prob(batch.latents).mean()
@@ -127,7 +137,14 @@ def loss_of(network: AbstractNetwork, batch: Batch, num_queries: int, grids: Gri
 
 @functools.partial(jax.jit, static_argnames=("tasks", "schedule"), donate_argnames="state")
 def block(
-    state: State, key: jax.Array, count: jax.Array, steps: jax.Array, grids: Grids, *, tasks: Tasks, schedule: Schedule
+    state: State,
+    key: jax.Array,
+    count: jax.Array,
+    steps: jax.Array,
+    grids: Grids,
+    *,
+    tasks: Tasks,
+    schedule: Schedule,
 ) -> tuple[State, jax.Array]:
     """`count` more of `steps` steps, at most `BLOCK`, and their losses; step i has the key that belongs to it."""
     optimizer, precision = schedule.optimizer(), PRECISIONS[schedule.precision]
@@ -138,12 +155,18 @@ def block(
 
     def step(i: jax.Array, carry: tuple) -> tuple:
         state, losses = carry
-        batch = schedule.spread(tasks.draw(jax.random.fold_in(key, state.step), schedule.batch_size))
+        batch = schedule.spread(
+            tasks.draw(jax.random.fold_in(key, state.step), schedule.batch_size)
+        )
         value, gradient = eqx.filter_value_and_grad(loss)(state.network, batch)
         updates, inner = optimizer.update(gradient, state.optimizer, state.network)
         rate = schedule.rate(state.step, steps).astype(jnp.float32)
-        network: Any = optax.apply_updates(state.network, jax.tree.map(lambda update: rate * update, updates))
-        averaged: Any = optax.incremental_update(network, state.averaged, averaging(state.step, steps))
+        network: Any = optax.apply_updates(
+            state.network, jax.tree.map(lambda update: rate * update, updates)
+        )
+        averaged: Any = optax.incremental_update(
+            network, state.averaged, averaging(state.step, steps)
+        )
         return State(network, averaged, inner, state.step + 1), losses.at[i].set(value)
 
     return jax.lax.fori_loop(0, count, step, (state, jnp.zeros(BLOCK)))
@@ -197,8 +220,14 @@ def train(
     saved: Saved | None = None,
 ) -> Trained:
     """Trains a network from given weights, from new ones, or from where a saved training was."""
-    with jax.enable_x64(False):  # the network stays in single precision where its tasks are drawn in double
-        network: Any = initial(shape, tagged(key, "network")) if start is None else jax.tree.map(jnp.copy, start)
+    with jax.enable_x64(
+        False
+    ):  # the network stays in single precision where its tasks are drawn in double
+        network: Any = (
+            initial(shape, tagged(key, "network"))
+            if start is None
+            else jax.tree.map(jnp.copy, start)
+        )
     with jax.enable_x64(tasks.double):
         run = Run(State.of(network, schedule), [], budget.steps)
         run = run if saved is None else Run(*saved.load((run.state, run.losses, run.steps)))
@@ -231,16 +260,22 @@ def trained(
     """The blocks of a training, saved now and then."""
     started, cpu, first = time.perf_counter(), time.process_time(), run.done
     compiled = functools.partial(block, tasks=tasks, schedule=schedule)
-    run.steps = run.steps or affordable(run.state, compiled, key, grids, budget.seconds or 0.0, started)
+    run.steps = run.steps or affordable(
+        run.state, compiled, key, grids, budget.seconds or 0.0, started
+    )
     progress.start(run.steps - first, "training")
     every = max(1, run.steps // (BLOCK * CHECKS))
     try:
         while run.done < run.steps:
             count = min(BLOCK, run.steps - run.done)
-            run.state, found = compiled(run.state, key, jnp.asarray(count), jnp.asarray(run.steps), grids)
+            run.state, found = compiled(
+                run.state, key, jnp.asarray(count), jnp.asarray(run.steps), grids
+            )
             run.losses.append(float(found[:count].mean()))
             rate = (run.done - first) * schedule.batch_size / (time.perf_counter() - started)
-            progress.advance(count, loss=f"{run.losses[-1]:.4f}", data_sets_per_second=f"{rate:.0f}")
+            progress.advance(
+                count, loss=f"{run.losses[-1]:.4f}", data_sets_per_second=f"{rate:.0f}"
+            )
             if saved is not None:
                 saved.save((run.state, run.losses, run.steps), at_once=run.done == run.steps)
             if budget.enough and len(run.losses) % every == 0 and budget.enough(run.state.averaged):
@@ -253,7 +288,9 @@ def trained(
     return Trained(run.state.averaged, np.array(run.losses), run.done, skipped, seconds)
 
 
-def affordable(state: State, compiled: Callable, key: jax.Array, grids: Grids, seconds: float, started: float) -> int:
+def affordable(
+    state: State, compiled: Callable, key: jax.Array, grids: Grids, seconds: float, started: float
+) -> int:
     """The number of steps that fit into the time, of which compilation has used some."""
     some, begun = jnp.asarray(MEASURED), 0.0
     for _ in range(2):  # the first compiles

@@ -11,5 +11,8 @@ def expected_calibration_error(
 ) -> float:
     """Sum over bins of share * |accuracy - confidence|, with equal-width bins of the confidence."""
     bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
-    gaps = [abs(hits[bins == b].mean() - confidence[bins == b].mean()) * np.mean(bins == b) for b in np.unique(bins)]
+    gaps = [
+        abs(hits[bins == b].mean() - confidence[bins == b].mean()) * np.mean(bins == b)
+        for b in np.unique(bins)
+    ]
     return float(np.sum(gaps))

@@ -55,7 +55,9 @@ class Checkpoint:
 
     def __post_init__(self) -> None:
         if not isinstance(self.every, int) or isinstance(self.every, bool) or self.every < 1:
-            raise ValueError(f"every={self.every!r}: expected a whole number of at least 1, the draws between saved states.")
+            raise ValueError(
+                f"every={self.every!r}: expected a whole number of at least 1, the draws between saved states."
+            )
 
 
 def write_state(folder: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -115,7 +117,9 @@ class Folder:
             self.file.close()
         except Exception as error:  # h5py raises RuntimeError
             if failure[0] is None:
-                raise CheckpointError(f"Cannot write draws into {self.path}: {reason(error)}.") from None
+                raise CheckpointError(
+                    f"Cannot write draws into {self.path}: {reason(error)}."
+                ) from None
 
     def create(self, identity: dict[str, Any], layout: dict[str, Any]) -> None:
         """Makes the folder beside its place and renames it, so that there is none without a manifest."""
@@ -124,13 +128,18 @@ class Folder:
             sweep(self.path.parent, f".{self.path.name}.")
             beside.mkdir(parents=True)
             lay_out(beside / "draws.h5", layout)
-            (beside / "manifest.json").write_text(json.dumps({"schema": SCHEMA, **identity}, indent=1))
+            (beside / "manifest.json").write_text(
+                json.dumps({"schema": SCHEMA, **identity}, indent=1)
+            )
             for path in (beside / "draws.h5", beside / "manifest.json", beside):
                 force_to_disk(path)
             os.rename(beside, self.path)
             force_to_disk(self.path.parent)
         except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and (self.path / "manifest.json").exists():
+            if (
+                error.errno in (errno.ENOTEMPTY, errno.EEXIST)
+                and (self.path / "manifest.json").exists()
+            ):
                 return  # another process made it meanwhile
             size = sum(np.dtype(a.dtype).itemsize * int(np.prod(a.shape)) for a in layout.values())
             raise CheckpointError(
@@ -145,9 +154,13 @@ class Folder:
             stored = json.loads((self.path / "manifest.json").read_text())
             schema = stored["schema"]
         except (OSError, ValueError, KeyError, TypeError):
-            raise CheckpointError(f"{self.path} is not a checkpoint (it has no manifest that can be read). {ANEW}") from None
+            raise CheckpointError(
+                f"{self.path} is not a checkpoint (it has no manifest that can be read). {ANEW}"
+            ) from None
         if schema != SCHEMA:
-            raise CheckpointError(f"{self.path} has schema {schema}, and this version reads {SCHEMA}. {ANEW}")
+            raise CheckpointError(
+                f"{self.path} has schema {schema}, and this version reads {SCHEMA}. {ANEW}"
+            )
         for part, meaning in MEANING.items():
             ours = json.loads(json.dumps(identity[part]))
             if stored.get(part) != ours:
@@ -164,12 +177,20 @@ class Folder:
         try:
             file: Any = h5py.File(path, "r+")
         except BlockingIOError:
-            raise CheckpointError(f"{self.path} is in use by another process. Wait for it, or give another path.") from None
+            raise CheckpointError(
+                f"{self.path} is in use by another process. Wait for it, or give another path."
+            ) from None
         except OSError as error:
-            raise CheckpointError(f"The checkpoint {self.path} is damaged ({path.name}: {reason(error)}). {ANEW}") from None
-        if {name: file[name].shape for name in names_of(file)} != {name: array.shape for name, array in layout.items()}:
+            raise CheckpointError(
+                f"The checkpoint {self.path} is damaged ({path.name}: {reason(error)}). {ANEW}"
+            ) from None
+        if {name: file[name].shape for name in names_of(file)} != {
+            name: array.shape for name, array in layout.items()
+        }:
             file.close()
-            raise CheckpointError(f"The checkpoint {self.path} is damaged ({path.name} has other datasets). {ANEW}")
+            raise CheckpointError(
+                f"The checkpoint {self.path} is damaged ({path.name} has other datasets). {ANEW}"
+            )
         return file
 
     def save(self, state: dict[str, np.ndarray], draws: int) -> None:
@@ -199,7 +220,9 @@ class Folder:
             state = load_file(path)
             return state, int(state.pop("draws"))
         except Exception as error:  # safetensors raises its own error
-            raise CheckpointError(f"The checkpoint {self.path} is damaged ({path.name}: {error}). {ANEW}") from None
+            raise CheckpointError(
+                f"The checkpoint {self.path} is damaged ({path.name}: {error}). {ANEW}"
+            ) from None
 
     def write(self, start: int, block: dict[str, np.ndarray]) -> None:
         """Writes draws from number `start` on, past HDF5: it keeps what it could not write, and crashes when it ends.
@@ -222,7 +245,10 @@ class Folder:
 
     def mapped(self) -> dict[str, np.ndarray]:
         """The datasets, mapped into memory rather than read."""
-        return {name: map_dataset(self.path / "draws.h5", self.file[name]) for name in names_of(self.file)}
+        return {
+            name: map_dataset(self.path / "draws.h5", self.file[name])
+            for name in names_of(self.file)
+        }
 
 
 def write_all(number: int, data: bytes, where: int) -> None:
@@ -280,7 +306,14 @@ def lay_out(path: Path, layout: dict[str, Any]) -> None:
     with h5py.File(path, "w") as file:
         for name, array in layout.items():
             kind = h5py.h5t.py_create(np.dtype(array.dtype), logical=True)
-            h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(array.shape), dcpl=early, lcpl=links)
+            h5py.h5d.create(
+                file.id,
+                name.encode(),
+                kind,
+                h5py.h5s.create_simple(array.shape),
+                dcpl=early,
+                lcpl=links,
+            )
     if hasattr(os, "posix_fallocate"):
         with open(path, "r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
@@ -291,7 +324,9 @@ def names_of(file: Any) -> list[str]:
     import h5py
 
     names: list[str] = []
-    file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    file.visititems(
+        lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
+    )
     return names
 
 
@@ -308,7 +343,11 @@ def cure(part: str, old: Any, new: Any) -> str:
     """What else helps against a change, besides beginning anew."""
     if part == "versions":
         return "Install those again to go on with it. "
-    if part != "engine" or not isinstance(old, dict) or old | {"num_samples": new["num_samples"]} != new:
+    if (
+        part != "engine"
+        or not isinstance(old, dict)
+        or old | {"num_samples": new["num_samples"]} != new
+    ):
         return ""
     return f"To add draws, fit with num_samples={old['num_samples']} and call post.extend on what it gives. "
 
@@ -324,6 +363,8 @@ def told(old: Any, new: Any) -> str:
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return ""
     changed = [
-        f"{name} from {old.get(name)!r} to {new.get(name)!r}" for name in {**old, **new} if old.get(name) != new.get(name)
+        f"{name} from {old.get(name)!r} to {new.get(name)!r}"
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
     ]
     return f" ({', '.join(changed)})"

@@ -32,7 +32,9 @@ class AbstractEngine(abc.ABC):
         """None where this engine can run the problem, otherwise the reason why not, as a sentence."""
 
     @abc.abstractmethod
-    def infer(self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()) -> AbstractResult:
+    def infer(
+        self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()
+    ) -> AbstractResult:
         """Runs the algorithm; the same key gives the same result."""
 
     @abc.abstractmethod
@@ -66,7 +68,9 @@ def positive(engine: AbstractEngine, *names: str) -> None:
     for name in names:
         value = getattr(engine, name)
         if not value > 0:
-            raise ValueError(f"{type(engine).__name__}({name}={value!r}): expected a positive number.")
+            raise ValueError(
+                f"{type(engine).__name__}({name}={value!r}): expected a positive number."
+            )
 
 
 def positive_integers(engine: AbstractEngine, *names: str, optional: bool = False) -> None:
@@ -80,7 +84,9 @@ def positive_integers(engine: AbstractEngine, *names: str, optional: bool = Fals
         if value is None and optional:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{type(engine).__name__}({name}={value!r}): expected a whole number of at least 1.")
+            raise ValueError(
+                f"{type(engine).__name__}({name}={value!r}): expected a whole number of at least 1."
+            )
 
 
 def choice(engine: AbstractEngine, name: str, allowed: tuple[str, ...]) -> None:
@@ -91,4 +97,6 @@ def choice(engine: AbstractEngine, name: str, allowed: tuple[str, ...]) -> None:
     """
     value = getattr(engine, name)
     if value not in allowed:
-        raise ValueError(f"{type(engine).__name__}({name}={value!r}): expected one of {', '.join(map(repr, allowed))}.")
+        raise ValueError(
+            f"{type(engine).__name__}({name}={value!r}): expected one of {', '.join(map(repr, allowed))}."
+        )

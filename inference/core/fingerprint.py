@@ -17,7 +17,11 @@ def hash_of(traced: Any) -> str:
     """A hash of the operations of a traced function and of the constants in them."""
     digest = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", str(traced)).encode())
     for value in constants(traced):  # the text leaves arrays out
-        value = jax.random.key_data(value) if jnp.issubdtype(value.dtype, jax.dtypes.prng_key) else value
+        value = (
+            jax.random.key_data(value)
+            if jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+            else value
+        )
         digest.update(repr((value.dtype, value.shape)).encode() + np.asarray(value).tobytes())
     return digest.hexdigest()
 

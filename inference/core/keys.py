@@ -22,7 +22,9 @@ def tagged(key: jax.Array, name: str) -> jax.Array:
     that differ in any way (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"). Tagging twice with one name
     gives the first key back, so names must differ along the way.
     """
-    return combined(key, np.frombuffer(hashlib.blake2b(name.encode(), digest_size=8).digest(), np.uint32))
+    return combined(
+        key, np.frombuffer(hashlib.blake2b(name.encode(), digest_size=8).digest(), np.uint32)
+    )
 
 
 def side_by_side(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 
-SMALL = 1e-3  # of a gradient, relative to the root of the value: curvature mostly grows with the value
+SMALL = (
+    1e-3  # of a gradient, relative to the root of the value: curvature mostly grows with the value
+)
 
 
-def minimise(value_and_grad: Callable, u: np.ndarray, max_steps: int, *fixed: Any) -> tuple[np.ndarray, bool]:
+def minimise(
+    value_and_grad: Callable, u: np.ndarray, max_steps: int, *fixed: Any
+) -> tuple[np.ndarray, bool]:
     """The minimum over u, and whether the search converged.
 
     Args:
@@ -36,4 +40,6 @@ def at_minimum(found: Any) -> bool:
     SciPy calls it a failure when rounding keeps the line search from lowering the value, as it happens close to a minimum.
     """
     small = SMALL * np.sqrt(max(1.0, abs(found.fun)))
-    return bool(np.isfinite(found.fun) and (found.success or np.max(np.abs(found.jac), initial=0.0) < small))
+    return bool(
+        np.isfinite(found.fun) and (found.success or np.max(np.abs(found.jac), initial=0.0) < small)
+    )

@@ -52,7 +52,9 @@ class LogDensity:
     def prior_draw(self, key: jax.Array) -> dict[str, jax.Array]:
         """A draw of the unconstrained sites from the prior; uniform on (-2, 2) where a prior is improper."""
         problem = self.problem
-        program = handlers.substitute(KeyPerName(problem.program, key), substitute_fn=init_to_sample)
+        program = handlers.substitute(
+            KeyPerName(problem.program, key), substitute_fn=init_to_sample
+        )
         sites = handlers.trace(program).get_trace(*problem.args, **problem.kwargs)
         values = {name: sites[name]["value"] for name in problem.latents}
         return problem.unconstrained(values)
@@ -68,7 +70,9 @@ class LogDensity:
     def constrain(self, u: ArrayLike) -> dict[str, jax.Array]:
         """The program's sites at u, deterministic ones included."""
         problem, sites = self.problem, self.unravel(jnp.asarray(u))
-        return constrain_fn(problem.program, problem.args, dict(problem.kwargs), sites, return_deterministic=True)
+        return constrain_fn(
+            problem.program, problem.args, dict(problem.kwargs), sites, return_deterministic=True
+        )
 
     def start(self, key: jax.Array, num_tries: int = 20) -> np.ndarray:
         """A draw from the prior at which density and gradient are finite, shape (d,).
@@ -119,14 +123,18 @@ class Problem:
             ProblemError: where the problem offers another one or none.
         """
         if not isinstance(self.structure, kind):
-            raise ProblemError(f"The problem offers {type(self.structure).__name__}, expected {kind.__name__}.")
+            raise ProblemError(
+                f"The problem offers {type(self.structure).__name__}, expected {kind.__name__}."
+            )
         return self.structure
 
     @functools.cached_property
     def trace(self) -> dict[str, dict]:
         """Abstract trace of the program: shapes and distributions by site, no arithmetic done."""
         seeded = handlers.seed(self.program, jax.random.key(0))
-        program = handlers.substitute(seeded, substitute_fn=init_to_sample)  # improper priors have no sampler
+        program = handlers.substitute(
+            seeded, substitute_fn=init_to_sample
+        )  # improper priors have no sampler
         sites: dict[str, dict] = {}
 
         def run() -> None:
@@ -152,7 +160,9 @@ class Problem:
         return tuple(
             name
             for name, site in self.trace.items()
-            if site["type"] == "sample" and site["is_observed"] and not isinstance(site["fn"], numpyro.distributions.Unit)
+            if site["type"] == "sample"
+            and site["is_observed"]
+            and not isinstance(site["fn"], numpyro.distributions.Unit)
         )
 
     @property
@@ -168,8 +178,14 @@ class Problem:
     @property
     def plates(self) -> dict[str, int]:
         """Sizes of the plates that hold observed data, by name."""
-        names = {frame.name for site in self.observed for frame in self.trace[site]["cond_indep_stack"]}
-        return {name: site["args"][0] for name, site in self.trace.items() if site["type"] == "plate" and name in names}
+        names = {
+            frame.name for site in self.observed for frame in self.trace[site]["cond_indep_stack"]
+        }
+        return {
+            name: site["args"][0]
+            for name, site in self.trace.items()
+            if site["type"] == "plate" and name in names
+        }
 
     def log_density(self) -> LogDensity:
         """The log density on unconstrained space."""
@@ -179,11 +195,17 @@ class Problem:
         """One draw of every site (the data too) from the joint distribution; observations are ignored."""
         program = handlers.uncondition(KeyPerName(self.program, key))
         sites = handlers.trace(program).get_trace(*self.args, **self.kwargs)
-        return {name: site["value"] for name, site in sites.items() if site["type"] in ("sample", "deterministic")}
+        return {
+            name: site["value"]
+            for name, site in sites.items()
+            if site["type"] in ("sample", "deterministic")
+        }
 
     def observing(self, values: Mapping[str, ArrayLike]) -> Problem:
         """The same problem with other values at its observed sites."""
-        return dataclasses.replace(self, program=handlers.condition(self.program, data=dict(values)))
+        return dataclasses.replace(
+            self, program=handlers.condition(self.program, data=dict(values))
+        )
 
     def fingerprint(self) -> tuple[str, str]:
         """Hashes of the data, and of the model: the operations of its log density and the constants in them.
@@ -194,7 +216,9 @@ class Problem:
         digest = hashlib.sha256()
         for leaf in jax.tree.leaves((self.args, dict(self.kwargs))):
             digest.update(
-                repr((leaf.dtype, leaf.shape)).encode() + np.asarray(leaf).tobytes() if is_array(leaf) else repr(leaf).encode()
+                repr((leaf.dtype, leaf.shape)).encode() + np.asarray(leaf).tobytes()
+                if is_array(leaf)
+                else repr(leaf).encode()
             )
         u = jax.eval_shape(lambda key: density.ravel(density.prior_draw(key)), jax.random.key(0))
         return digest.hexdigest(), hash_of(jax.make_jaxpr(density.__call__)(u))
@@ -234,7 +258,9 @@ class Problem:
 
     def log_density_at(self, sites: Mapping[str, Any]) -> jax.Array:
         """The log density at unconstrained values of the sites."""
-        return -jnp.asarray(potential_energy(self.program, self.args, dict(self.kwargs), dict(sites)))
+        return -jnp.asarray(
+            potential_energy(self.program, self.args, dict(self.kwargs), dict(sites))
+        )
 
     def minibatch(self, size: int) -> Problem:
         """The same problem, each run seeing a random subset of its rows with the likelihood rescaled to stay unbiased.
@@ -246,7 +272,9 @@ class Problem:
         """
         name, total = self.data_plate
         if not 0 < size <= total:
-            raise ProblemError(f"Batch size {size} is outside 1..{total}, the rows of plate '{name}'.")
+            raise ProblemError(
+                f"Batch size {size} is outside 1..{total}, the rows of plate '{name}'."
+            )
         batched = dataclasses.replace(self, program=Subsampled(self.program, name, size))
         batched.check_batch(name, size)
         return batched
@@ -261,16 +289,26 @@ class Problem:
         try:
             sites = self.trace
         except Exception as error:
-            raise ProblemError(f"The program fails on a minibatch of {size} rows; {cure}. ({error})") from error
+            raise ProblemError(
+                f"The program fails on a minibatch of {size} rows; {cure}. ({error})"
+            ) from error
         for name, site in sites.items():
-            if site["type"] != "sample" or plate not in {frame.name for frame in site["cond_indep_stack"]}:
+            if site["type"] != "sample" or plate not in {
+                frame.name for frame in site["cond_indep_stack"]
+            }:
                 continue
             if not site["is_observed"]:
-                raise ProblemError(f"Site '{name}' is latent for each row of plate '{plate}': minibatches cannot be used.")
-            axis = next(frame.dim for frame in site["cond_indep_stack"] if frame.name == plate) - len(site["fn"].event_shape)
+                raise ProblemError(
+                    f"Site '{name}' is latent for each row of plate '{plate}': minibatches cannot be used."
+                )
+            axis = next(
+                frame.dim for frame in site["cond_indep_stack"] if frame.name == plate
+            ) - len(site["fn"].event_shape)
             if site["value"].shape[axis] != size:
                 rows = site["value"].shape[axis]
-                raise ProblemError(f"Site '{name}' has {rows} rows in a minibatch of {size}; {cure}.")
+                raise ProblemError(
+                    f"Site '{name}' has {rows} rows in a minibatch of {size}; {cure}."
+                )
 
 
 @contextlib.contextmanager
@@ -282,7 +320,9 @@ def finding_a_start(problem: Problem) -> Iterator[None]:
     """
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Out-of-support values")  # the error below says it
+            warnings.filterwarnings(
+                "ignore", message="Out-of-support values"
+            )  # the error below says it
             yield
     except RuntimeError as error:
         raise ProblemError(no_start_message(problem)) from error

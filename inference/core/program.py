@@ -68,7 +68,9 @@ class AllRows(Messenger):
 class Subsampled(Messenger):
     """Makes one plate of a program draw a random subset of its indices, or take those given."""
 
-    def __init__(self, program: Program, plate: str, size: int, rows: jax.Array | None = None) -> None:
+    def __init__(
+        self, program: Program, plate: str, size: int, rows: jax.Array | None = None
+    ) -> None:
         super().__init__(program)
         self.plate, self.size, self.rows = plate, size, rows
 
@@ -102,7 +104,9 @@ class KeyPerName(Messenger):
         if msg["kwargs"]["rng_key"] is not None or msg["value"] is not None:
             return
         self.unnamed += "name" not in msg or msg["name"] is None
-        msg["kwargs"]["rng_key"] = tagged(self.key, f"{msg['type']} {msg.get('name') or self.unnamed}")
+        msg["kwargs"]["rng_key"] = tagged(
+            self.key, f"{msg['type']} {msg.get('name') or self.unnamed}"
+        )
 
 
 class WithParameters(Messenger):

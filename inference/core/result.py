@@ -79,7 +79,11 @@ class Draws(AbstractResult):
 
     def arrays(self) -> dict[str, np.ndarray]:
         parts = {"samples": self.samples, "stats": self.stats, "state": self.state}
-        return {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
+        return {
+            f"{part}/{name}": value
+            for part, values in parts.items()
+            for name, value in values.items()
+        }
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], info: dict[str, Any]) -> Draws:
@@ -131,7 +135,9 @@ class Approximation(AbstractResult):
 
     def arrays(self) -> dict[str, np.ndarray]:
         expansion = self.expansion or {}
-        arrays = {f"params/{k}": np.asarray(v) for k, v in self.params.items()} | {"losses": np.asarray(self.losses)}
+        arrays = {f"params/{k}": np.asarray(v) for k, v in self.params.items()} | {
+            "losses": np.asarray(self.losses)
+        }
         return arrays | {f"expansion/{k}": np.asarray(v) for k, v in expansion.items()}
 
     def sample(self, key: jax.Array, num_samples: int) -> dict[str, jax.Array]:

@@ -47,15 +47,21 @@ class Bars(Distribution):
     support: Any = constraints.real
     reparametrized_params: ClassVar = []
 
-    def __init__(self, logits: Any, edges: Any, scales: Any, *, validate_args: bool | None = None) -> None:
+    def __init__(
+        self, logits: Any, edges: Any, scales: Any, *, validate_args: bool | None = None
+    ) -> None:
         self.logits, self.edges, self.scales = logits, like(edges, logits), like(scales, logits)
-        batch_shape = jnp.broadcast_shapes(jnp.shape(logits)[:-1], jnp.shape(edges)[:-1], jnp.shape(scales)[:-1])
+        batch_shape = jnp.broadcast_shapes(
+            jnp.shape(logits)[:-1], jnp.shape(edges)[:-1], jnp.shape(scales)[:-1]
+        )
         super().__init__(batch_shape, (), validate_args=validate_args)
 
     @property
     def log_probs(self) -> jax.Array:
         """Log p of each bar, in single precision or better."""
-        return jax.nn.log_softmax(self.logits.astype(jnp.promote_types(self.logits.dtype, jnp.float32)), -1)
+        return jax.nn.log_softmax(
+            self.logits.astype(jnp.promote_types(self.logits.dtype, jnp.float32)), -1
+        )
 
     @property
     def below(self) -> jax.Array:
@@ -105,16 +111,24 @@ class Bars(Distribution):
         below = jnp.broadcast_to(self.below, (*q.shape, self.below.shape[-1]))
         bar = jnp.sum(q[..., None] >= below, -1)
         left, right, scale = self.edges_of(bar)
-        share = (q - self.before(bar)) / jnp.maximum(jnp.exp(taken(self.log_probs, bar)), jnp.finfo(q.dtype).tiny)
+        share = (q - self.before(bar)) / jnp.maximum(
+            jnp.exp(taken(self.log_probs, bar)), jnp.finfo(q.dtype).tiny
+        )
         share = jnp.clip(share, 0, 1)
         last = self.logits.shape[-1] - 1
         left_tail, right_tail = norm.ppf(share / 2), -norm.ppf((1 - share) / 2)
-        return left + jnp.where(bar == 0, scale * left_tail, jnp.where(bar == last, scale * right_tail, share * (right - left)))
+        return left + jnp.where(
+            bar == 0,
+            scale * left_tail,
+            jnp.where(bar == last, scale * right_tail, share * (right - left)),
+        )
 
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> jax.Array:
         shape = (*sample_shape, *self.batch_shape)
         dtype = self.log_probs.dtype
-        return self.icdf(jax.random.uniform(key, shape, dtype, minval=jnp.finfo(dtype).tiny))  # the quantile of 0 is infinite
+        return self.icdf(
+            jax.random.uniform(key, shape, dtype, minval=jnp.finfo(dtype).tiny)
+        )  # the quantile of 0 is infinite
 
     def moments(self) -> tuple[jax.Array, jax.Array]:
         """Mean and variance within each bar, shape (..., K)."""
@@ -122,20 +136,42 @@ class Bars(Distribution):
         left, right = self.scales[..., :1], self.scales[..., 1:]
         low, high = self.edges[..., :-1], self.edges[..., 1:]
         tails = (1 - MEAN_OF_HALF_NORMAL**2) * self.scales**2
-        means = jnp.concatenate([first - MEAN_OF_HALF_NORMAL * left, (low + high) / 2, last + MEAN_OF_HALF_NORMAL * right], -1)
+        means = jnp.concatenate(
+            [
+                first - MEAN_OF_HALF_NORMAL * left,
+                (low + high) / 2,
+                last + MEAN_OF_HALF_NORMAL * right,
+            ],
+            -1,
+        )
         return means, jnp.concatenate([tails[..., :1], (high - low) ** 2 / 12, tails[..., 1:]], -1)
 
     def crps(self, value: Any) -> jax.Array:
         """Int (F(t) - [t >= value])^2 dt in closed form: a parabola over each bar, and over the tails int Phi^2."""
         y = jnp.broadcast_to(value, self.batch_shape)
-        before = jnp.concatenate([jnp.zeros((*self.below.shape[:-1], 1)), self.below], -1)  # F at each bar's left edge
-        mass, edges = jnp.exp(self.log_probs), jnp.broadcast_to(self.edges, (*y.shape, self.edges.shape[-1]))
+        before = jnp.concatenate(
+            [jnp.zeros((*self.below.shape[:-1], 1)), self.below], -1
+        )  # F at each bar's left edge
+        mass, edges = (
+            jnp.exp(self.log_probs),
+            jnp.broadcast_to(self.edges, (*y.shape, self.edges.shape[-1])),
+        )
         low, high, F = edges[..., :-1], edges[..., 1:], before[..., 1:-1]
         slope, cut = mass[..., 1:-1] / (high - low), jnp.clip(y[..., None], low, high)
-        inner = parabola(F, slope, cut - low) + parabola(1 - F - slope * (cut - low), -slope, high - cut)
-        first, last, (left, right) = edges[..., 0], edges[..., -1], (self.scales[..., side] for side in (0, 1))
+        inner = parabola(F, slope, cut - low) + parabola(
+            1 - F - slope * (cut - low), -slope, high - cut
+        )
+        first, last, (left, right) = (
+            edges[..., 0],
+            edges[..., -1],
+            (self.scales[..., side] for side in (0, 1)),
+        )
         below_first, above_last = jnp.maximum(first - y, 0), jnp.maximum(y - last, 0)
-        return inner.sum(-1) + tail(mass[..., 0], below_first, left) + tail(mass[..., -1], above_last, right)
+        return (
+            inner.sum(-1)
+            + tail(mass[..., 0], below_first, left)
+            + tail(mass[..., -1], above_last, right)
+        )
 
     @property
     def mean(self) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -216,7 +252,9 @@ def fitted_grid(y: np.ndarray, num_bars: int) -> Grid:
         ValueError: where there are too few different targets.
     """
     y = np.sort(np.asarray(y, np.float64).ravel())
-    edges = np.quantile(y, np.arange(1, num_bars) / num_bars).astype(np.float32).astype(np.float64)  # as they will be used
+    edges = (
+        np.quantile(y, np.arange(1, num_bars) / num_bars).astype(np.float32).astype(np.float64)
+    )  # as they will be used
     if np.any(np.diff(edges) <= 0):
         raise ValueError(
             f"The prior's targets have ties: {len(np.unique(edges))} different ones among {len(edges)} quantiles. Expected a "

@@ -109,7 +109,15 @@ class Bursts(Distribution):
     arg_constraints: ClassVar[dict] = {}
     pytree_aux_fields = ("slab", "spike", "share", "length", "df")
 
-    def __init__(self, slab: float, spike: float, share: float, length: float, df: float, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        slab: float,
+        spike: float,
+        share: float,
+        length: float,
+        df: float,
+        shape: tuple[int, ...],
+    ) -> None:
         self.slab, self.spike, self.share, self.length, self.df = slab, spike, share, length, df
         super().__init__(batch_shape=(), event_shape=tuple(shape))
 
@@ -131,7 +139,9 @@ class Bursts(Distribution):
         scale = jnp.asarray([self.spike, self.slab]).reshape(*[1] * jnp.ndim(second), 2)
         half = (self.df + 1) / 2
         constant = gammaln(half) - gammaln(self.df / 2) - 0.5 * jnp.log(self.df * jnp.pi)
-        return constant - jnp.log(scale) - half * jnp.log1p(second[..., None] / (self.df * scale**2))
+        return (
+            constant - jnp.log(scale) - half * jnp.log1p(second[..., None] / (self.df * scale**2))
+        )
 
     def log_prob(self, value: Any, intermediates: Any = None) -> Any:
         flat = jnp.reshape(value, (-1, math.prod(self.event_shape)))
@@ -153,7 +163,9 @@ class Bursts(Distribution):
         first = jnp.where(uniform[0] < share, 1.0, 0.0)
         _, later = jax.lax.scan(step, first, uniform[1:])
         states = jnp.concatenate([first[None], later]).T
-        weights = jnp.where(states > 0, self.slab, self.spike) * jax.random.t(of_weights, self.df, rows)
+        weights = jnp.where(states > 0, self.slab, self.spike) * jax.random.t(
+            of_weights, self.df, rows
+        )
         return weights.reshape(*sample_shape, *self.event_shape)
 
     @property

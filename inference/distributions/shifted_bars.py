@@ -30,9 +30,13 @@ class Moved(Distribution):
     reparametrized_params: ClassVar = []
     pytree_data_fields: ClassVar = ("bars", "center", "spread")
 
-    def __init__(self, bars: Bars, center: Any, spread: Any, *, validate_args: bool | None = None) -> None:
+    def __init__(
+        self, bars: Bars, center: Any, spread: Any, *, validate_args: bool | None = None
+    ) -> None:
         self.bars = bars
-        self.center, self.spread = (jnp.broadcast_to(part, bars.batch_shape) for part in (center, spread))
+        self.center, self.spread = (
+            jnp.broadcast_to(part, bars.batch_shape) for part in (center, spread)
+        )
         super().__init__(bars.batch_shape, (), validate_args=validate_args)
 
     def standard(self, value: Any) -> jax.Array:

@@ -64,12 +64,16 @@ class ExactGP(AbstractEngine):
             return f"{rows} rows need a dense {rows} x {rows} matrix; the limit is {LARGEST}"
         return None
 
-    def infer(self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()) -> AbstractResult:
+    def infer(
+        self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()
+    ) -> AbstractResult:
         if self.hyperparameters == "sample" and problem.latents:
             return self.sampler.infer(problem, key=key, progress=progress)
         started = time.perf_counter()
         with jax.enable_x64(True):
-            values, converged = self.maximise(problem, key, progress) if problem.latents else ({}, True)
+            values, converged = (
+                self.maximise(problem, key, progress) if problem.latents else ({}, True)
+            )
             X, y = (jnp.asarray(arg) for arg in problem.args)
             regression = problem.structure_as(AbstractGaussianProcessRegression)
             evidence = float(regression.gaussian_process(values, X).log_probability(y))
@@ -87,23 +91,32 @@ class ExactGP(AbstractEngine):
             return Draws.from_arrays(arrays, info)
         return self.predictor(problem, arrays, info)
 
-    def maximise(self, problem: Problem, key: jax.Array, progress: AbstractProgress) -> tuple[dict[str, np.ndarray], bool]:
+    def maximise(
+        self, problem: Problem, key: jax.Array, progress: AbstractProgress
+    ) -> tuple[dict[str, np.ndarray], bool]:
         """The hyperparameters with the highest objective over all restarts, and whether that search converged."""
-        density, regression = problem.log_density(), problem.structure_as(AbstractGaussianProcessRegression)
+        density, regression = (
+            problem.log_density(),
+            problem.structure_as(AbstractGaussianProcessRegression),
+        )
         sites = tuple(problem.latents)
 
         def objective(u: jax.Array) -> jax.Array:
             if self.hyperparameters == "map":
                 return -density(u)
             values = density.constrain(u)
-            return -regression.gaussian_process(values, problem.args[0]).log_probability(problem.args[1])
+            return -regression.gaussian_process(values, problem.args[0]).log_probability(
+                problem.args[1]
+            )
 
         compiled = jax.jit(jax.value_and_grad(objective))
         best, lowest, converged = None, np.inf, False
         progress.start(self.num_restarts, "hyperparameters")
         try:
             for restart in range(self.num_restarts):
-                u, done = minimise(compiled, density.start(named(key, f"restart {restart}")), MAX_STEPS)
+                u, done = minimise(
+                    compiled, density.start(named(key, f"restart {restart}")), MAX_STEPS
+                )
                 value = float(compiled(u)[0])
                 progress.advance(1, best=f"{-min(value, lowest):.5g}")
                 if value < lowest:
@@ -111,12 +124,18 @@ class ExactGP(AbstractEngine):
         finally:
             progress.close()
         if best is None:
-            raise ProblemError("No hyperparameters with a finite marginal likelihood were found: give tighter priors.")
+            raise ProblemError(
+                "No hyperparameters with a finite marginal likelihood were found: give tighter priors."
+            )
         values = density.constrain(jnp.asarray(best))
         return {site: np.asarray(values[site]) for site in sites}, converged
 
     def predictor(self, problem: Problem, values: dict, info: dict) -> Predictor:
-        return Predictor(values, GPLaw(problem.structure_as(AbstractGaussianProcessRegression), *problem.args), info)
+        return Predictor(
+            values,
+            GPLaw(problem.structure_as(AbstractGaussianProcessRegression), *problem.args),
+            info,
+        )
 
 
 @jax.tree_util.register_dataclass
@@ -133,7 +152,12 @@ class GPLaw(AbstractLaw):
 
 
 def condition(
-    structure: AbstractGaussianProcessRegression, values: dict, X: Any, y: Any, X_new: Any, joint: bool = False
+    structure: AbstractGaussianProcessRegression,
+    values: dict,
+    X: Any,
+    y: Any,
+    X_new: Any,
+    joint: bool = False,
 ) -> Conditional:
     """The law of new targets given the training data and hyperparameters: of each row by itself, or of all jointly."""
     X, X_new = jnp.asarray(X), jnp.asarray(X_new)
@@ -143,6 +167,10 @@ def condition(
     variance = jnp.maximum(process.kernel(X_new) - jnp.sum(projected**2, axis=0), 0.0)
     noise = structure.noise_variance(values)
     if joint:
-        covariance = process.kernel(X_new, X_new) - projected.T @ projected + (noise + JITTER) * jnp.eye(len(X_new))
+        covariance = (
+            process.kernel(X_new, X_new)
+            - projected.T @ projected
+            + (noise + JITTER) * jnp.eye(len(X_new))
+        )
         return Conditional(dist.MultivariateNormal(projected.T @ whitened, covariance), variance)
     return Conditional(dist.Normal(projected.T @ whitened, jnp.sqrt(variance + noise)), variance)

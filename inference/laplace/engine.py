@@ -66,12 +66,16 @@ class Laplace(AbstractEngine):
     def supports(self, problem: Problem) -> str | None:
         size = sum(int(np.prod(shape)) for shape in problem.latents.values())
         if size > LARGEST:
-            return f"{size} latent dimensions need a dense matrix of that size; the limit is {LARGEST}"
+            return (
+                f"{size} latent dimensions need a dense matrix of that size; the limit is {LARGEST}"
+            )
         if isinstance(problem.structure, LayeredNetwork) and not problem.structure.scale_per_site:
             return "it needs weights that are normal with one scale per layer (bdl.priors.Gaussian or Hierarchical)"
         return needs_gradients(problem)
 
-    def infer(self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()) -> Approximation:
+    def infer(
+        self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()
+    ) -> Approximation:
         started = time.perf_counter()
         layered = isinstance(problem.structure, LayeredNetwork)
         progress.start(self.num_rounds if layered else 1, "Laplace")
@@ -86,11 +90,17 @@ class Laplace(AbstractEngine):
         return self.approximation(problem, params, expansion, info)
 
     def restore(self, problem: Problem, arrays: dict, info: dict) -> Approximation:
-        expansion = {k.removeprefix("expansion/"): v for k, v in arrays.items() if k.startswith("expansion/")}
-        params = {k.removeprefix("params/"): v for k, v in arrays.items() if k.startswith("params/")}
+        expansion = {
+            k.removeprefix("expansion/"): v for k, v in arrays.items() if k.startswith("expansion/")
+        }
+        params = {
+            k.removeprefix("params/"): v for k, v in arrays.items() if k.startswith("params/")
+        }
         return self.approximation(problem, params, expansion or None, info)
 
-    def joint_fit(self, problem: Problem, u: np.ndarray, key: jax.Array, progress: AbstractProgress) -> tuple:
+    def joint_fit(
+        self, problem: Problem, u: np.ndarray, key: jax.Array, progress: AbstractProgress
+    ) -> tuple:
         """Mode and Hessian over all latent sites."""
         density = problem.log_density()
 
@@ -101,10 +111,14 @@ class Laplace(AbstractEngine):
         progress.advance(1)
         return normal(u, inverse_root(compiled_hessian(potential)(u))), None, converged
 
-    def network_fit(self, problem: Problem, u: np.ndarray, key: jax.Array, progress: AbstractProgress) -> tuple:
+    def network_fit(
+        self, problem: Problem, u: np.ndarray, key: jax.Array, progress: AbstractProgress
+    ) -> tuple:
         """Mode, Gauss-Newton precision of the weights, and expectation maximisation for the rest."""
         weights, u = weight_mask(problem, u), u * np.asarray(WeightDensity(problem).scale(u))
-        noise = np.asarray(jax.random.normal(named(key, "draws"), (self.num_draws, int(weights.sum()))))
+        noise = np.asarray(
+            jax.random.normal(named(key, "draws"), (self.num_draws, int(weights.sum())))
+        )
         model = LinearisedModel(problem, weights, noise)
         w, h, converged = u[weights], u[~weights], not (~weights).any()
         for _ in range(self.num_rounds):
@@ -114,8 +128,13 @@ class Laplace(AbstractEngine):
                 converged = found
                 break
             _, draws = model.posterior_of_w(w, h, expansion)
-            old, (h, _) = h, minimise(model.mode_of_h, h, self.max_steps, draws, expansion, problem.args)
-            converged = bool(np.max(np.abs(old - h)) < self.tolerance)  # then once more the mode of w for this h
+            old, (h, _) = (
+                h,
+                minimise(model.mode_of_h, h, self.max_steps, draws, expansion, problem.args),
+            )
+            converged = bool(
+                np.max(np.abs(old - h)) < self.tolerance
+            )  # then once more the mode of w for this h
             progress.advance(1, change=f"{np.max(np.abs(old - h)):.2g}")
         root_w, _ = model.posterior_of_w(w, h, expansion)
         roots = [root_w] + ([model.root_of_h(w, h, expansion)] if h.size else [])
@@ -123,9 +142,15 @@ class Laplace(AbstractEngine):
 
         order = np.argsort(np.r_[np.flatnonzero(weights), np.flatnonzero(~weights)])
         block = np.asarray(scipy.linalg.block_diag(*roots))
-        return normal(np.asarray(model.join(w, h)), block[np.ix_(order, order)]), expansion, converged
+        return (
+            normal(np.asarray(model.join(w, h)), block[np.ix_(order, order)]),
+            expansion,
+            converged,
+        )
 
-    def approximation(self, problem: Problem, params: dict, expansion: dict | None, info: dict) -> Approximation:
+    def approximation(
+        self, problem: Problem, params: dict, expansion: dict | None, info: dict
+    ) -> Approximation:
         if expansion is not None:
             program = problem.structure_as(LayeredNetwork).linearized(expansion)
             problem = dataclasses.replace(problem, program=program)
@@ -152,7 +177,10 @@ class WeightDensity:
 
     def scale(self, u: ArrayLike) -> jax.Array:
         """For each entry of the flat vector the s by which the network's weight is the latent one; 1 for all of h."""
-        density, weights = self.problem.log_density(), self.problem.structure_as(LayeredNetwork).weights
+        density, weights = (
+            self.problem.log_density(),
+            self.problem.structure_as(LayeredNetwork).weights,
+        )
         sites = density.unravel(jnp.asarray(u))
         ones = {name: jnp.ones_like(value) for name, value in sites.items()}
         scaled = {name: seen for name, seen in weights.items() if seen != name}
@@ -193,7 +221,9 @@ class LinearisedModel:
 
     def linear(self, w: ArrayLike, h: ArrayLike, expansion: dict, data: tuple) -> jax.Array:
         """The same with the network linearised."""
-        posed = dataclasses.replace(self.problem, program=self.layers.linearized(expansion), args=data)
+        posed = dataclasses.replace(
+            self.problem, program=self.layers.linearized(expansion), args=data
+        )
         return -WeightDensity(posed)(self.join(w, h))
 
     def expected(self, h: ArrayLike, draws: ArrayLike, expansion: dict, data: tuple) -> jax.Array:
@@ -204,7 +234,9 @@ class LinearisedModel:
         """The sites at (w, h), around which the network is linearised."""
         return jax.tree.map(np.asarray, self.constrain(w, h))
 
-    def posterior_of_w(self, w: np.ndarray, h: np.ndarray, expansion: dict) -> tuple[np.ndarray, np.ndarray]:
+    def posterior_of_w(
+        self, w: np.ndarray, h: np.ndarray, expansion: dict
+    ) -> tuple[np.ndarray, np.ndarray]:
         """A root of A^-1, and draws from N(w*, A^-1), with w* one Newton step from w: exact in the linearised model."""
         root = inverse_root(self.curvature(w, h, expansion, self.problem.args))
         gradient = np.asarray(self.gradient_in_w(w, h, expansion, self.problem.args))
@@ -251,7 +283,12 @@ def weight_mask(problem: Problem, u: Float[np.ndarray, "size"]) -> Bool[np.ndarr
     """Which entries of the flat vector belong to weights."""
     density, weights = problem.log_density(), problem.structure_as(LayeredNetwork).weights
     sites = density.unravel(jnp.asarray(u))
-    return np.asarray(density.ravel({name: jnp.full_like(value, name in weights) for name, value in sites.items()}), bool)
+    return np.asarray(
+        density.ravel(
+            {name: jnp.full_like(value, name in weights) for name, value in sites.items()}
+        ),
+        bool,
+    )
 
 
 def compiled_hessian(function: Callable) -> Callable[..., np.ndarray]:
@@ -264,7 +301,9 @@ def compiled_hessian(function: Callable) -> Callable[..., np.ndarray]:
     compiled = jax.jit(columns)
 
     def symmetric(u: np.ndarray, *fixed: Any) -> np.ndarray:
-        matrix = np.asarray(compiled(u, np.eye(u.size), *fixed))  # an argument: as a constant it would be folded
+        matrix = np.asarray(
+            compiled(u, np.eye(u.size), *fixed)
+        )  # an argument: as a constant it would be folded
         return (matrix + matrix.T) / 2
 
     return symmetric

@@ -15,7 +15,15 @@ from inference.core.problem import Problem
 from inference.core.progress import AbstractProgress, Silent
 from inference.mcmc.engine import AbstractMCMC
 from inference.mcmc.hmc import ATTEMPTS, NumPyroSampler
-from inference.mcmc.layout import Layout, choose_layout, over_chains, place, to_host, with_keys, without_keys
+from inference.mcmc.layout import (
+    Layout,
+    choose_layout,
+    over_chains,
+    place,
+    to_host,
+    with_keys,
+    without_keys,
+)
 from inference.mcmc.sampler import AbstractSampler
 
 PIECE = 16  # data sets per device between two reports of progress
@@ -44,10 +52,19 @@ def infer_many(
     progress.start(total, f"{type(engine).__name__} on simulated data")
     try:
         for start in range(0, total, size):
-            rows = np.minimum(np.arange(start, start + size), total - 1)  # the last piece repeats a data set to keep its shape
-            given = keys[rows], {name: jnp.asarray(values)[rows] for name, values in observed.items()}
+            rows = np.minimum(
+                np.arange(start, start + size), total - 1
+            )  # the last piece repeats a data set to keep its shape
+            given = (
+                keys[rows],
+                {name: jnp.asarray(values)[rows] for name, values in observed.items()},
+            )
             count = min(size, total - start)
-            pieces.append(jax.tree.map(lambda leaf, count=count: leaf[:count], to_host(chain(place(given, layout)))))
+            pieces.append(
+                jax.tree.map(
+                    lambda leaf, count=count: leaf[:count], to_host(chain(place(given, layout)))
+                )
+            )
             progress.advance(count)
     finally:
         progress.close()
@@ -67,11 +84,15 @@ def one_chain(
     sampler = engine.sampler(problem.observing(observed))
 
     def draw(state: Any, j: jax.Array) -> Any:
-        state = jax.lax.fori_loop(sampler.steps_before(j), sampler.steps_before(j + 1), sampler.step, state)
+        state = jax.lax.fori_loop(
+            sampler.steps_before(j), sampler.steps_before(j + 1), sampler.step, state
+        )
         position, stats = sampler.record(state)
         return state, (position, stats["diverging"])
 
-    state = started(sampler, key, ATTEMPTS if isinstance(sampler, NumPyroSampler) else 1)  # as in `sampler.start`
+    state = started(
+        sampler, key, ATTEMPTS if isinstance(sampler, NumPyroSampler) else 1
+    )  # as in `sampler.start`
     if sampler.num_warmup:
         state = jax.lax.fori_loop(0, sampler.num_warmup, sampler.step, state)
     _, (positions, diverging) = jax.lax.scan(draw, state, jnp.arange(engine.num_samples))
@@ -87,6 +108,10 @@ def started(sampler: AbstractSampler, key: jax.Array, attempts: int) -> Any:
         state = sampler.init(jnp.where(number == 0, key, jax.random.fold_in(key, number)))
         return number + 1, jnp.isfinite(sampler.record(state)[1]["lp"]), without_keys(state)
 
-    empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(without_keys, structure))
-    _, _, state = jax.lax.while_loop(lambda carry: ~carry[1] & (carry[0] < attempts), attempt, (0, jnp.array(False), empty))
+    empty = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(without_keys, structure)
+    )
+    _, _, state = jax.lax.while_loop(
+        lambda carry: ~carry[1] & (carry[0] < attempts), attempt, (0, jnp.array(False), empty)
+    )
     return with_keys(state, structure)

@@ -41,12 +41,16 @@ def pathfinder_draw(density: Callable, start: jax.Array, key: jax.Array) -> jax.
 
     search, draw = jax.random.split(key)
     with jax.numpy_rank_promotion("allow"):  # BlackJAX relies on it here
-        state, _ = pathfinder.approximate(search, density, start, num_samples=PATHFINDER_DRAWS, maxiter=100)
+        state, _ = pathfinder.approximate(
+            search, density, start, num_samples=PATHFINDER_DRAWS, maxiter=100
+        )
     drawn: Any = pathfinder.sample(draw, state)
     return drawn[0]
 
 
-def tuned_mclmc(density: Callable, start: jax.Array, key: jax.Array, num_warmup: int) -> Microcanonical:
+def tuned_mclmc(
+    density: Callable, start: jax.Array, key: jax.Array, num_warmup: int
+) -> Microcanonical:
     """A chain of unadjusted MCLMC whose L, step size and mass matrix `num_warmup` steps have tuned."""
     import blackjax
 
@@ -63,7 +67,9 @@ def tuned_mclmc(density: Callable, start: jax.Array, key: jax.Array, num_warmup:
 
 def before_first_step(chain: Any, tuned: Any, key: jax.Array) -> Microcanonical:
     """The state of a tuned chain."""
-    return Microcanonical(chain, tuned, key, jnp.ones(()), jnp.zeros((), bool), jnp.zeros(()), jnp.ones((), int))
+    return Microcanonical(
+        chain, tuned, key, jnp.ones(()), jnp.zeros((), bool), jnp.zeros(()), jnp.ones((), int)
+    )
 
 
 def step_mclmc(density: Callable, state: Microcanonical) -> Microcanonical:
@@ -73,7 +79,9 @@ def step_mclmc(density: Callable, state: Microcanonical) -> Microcanonical:
     key, now = jax.random.split(state.key)
     L, step_size, metric = state.tuned
     chain, info = blackjax.mclmc.build_kernel()(now, state.chain, density, metric, L, step_size)
-    return state._replace(chain=chain, key=key, diverging=~info.nonans, energy_error=info.energy_change)
+    return state._replace(
+        chain=chain, key=key, diverging=~info.nonans, energy_error=info.energy_change
+    )
 
 
 def adjusted_kernel() -> Callable:
@@ -107,7 +115,12 @@ def step_adjusted_mclmc(density: Callable, state: Microcanonical) -> Microcanoni
     key, now = jax.random.split(state.key)
     L, step_size, metric = state.tuned
     chain, info = adjusted_kernel()(
-        now, state.chain, density, step_size, inverse_mass_matrix=metric, integration_steps_params=(L / step_size,)
+        now,
+        state.chain,
+        density,
+        step_size,
+        inverse_mass_matrix=metric,
+        integration_steps_params=(L / step_size,),
     )
     return state._replace(
         chain=chain,

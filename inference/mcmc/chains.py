@@ -20,7 +20,15 @@ from inference.core.checkpoint import Checkpoint, Folder
 from inference.core.problem import ProblemError
 from inference.core.progress import AbstractProgress
 from inference.core.result import Draws
-from inference.mcmc.layout import Layout, choose_layout, freeze, over_chains, thaw, to_host, without_keys
+from inference.mcmc.layout import (
+    Layout,
+    choose_layout,
+    freeze,
+    over_chains,
+    thaw,
+    to_host,
+    without_keys,
+)
 from inference.mcmc.sampler import AbstractSampler, strongly_typed
 from inference.mcmc.sharing import SamplerOf, compiled
 
@@ -58,19 +66,30 @@ def run_chains(
             states, done = thaw(saved[0], run.structure, run.layout), saved[1]
         else:
             states, done = run.start(key), -sampler.num_warmup
-            folder.save(freeze(states), done)  # a start can be long: MCLMC tunes in it, and SGHMC looks for a mode
+            folder.save(
+                freeze(states), done
+            )  # a start can be long: MCLMC tunes in it, and SGHMC looks for a mode
         return run.draws(states, done, progress, folder, checkpoint.every)
 
 
 def continue_chains(
-    engine: AbstractMCMC, sampler: AbstractSampler, draws: Draws, num_samples: int, progress: AbstractProgress
+    engine: AbstractMCMC,
+    sampler: AbstractSampler,
+    draws: Draws,
+    num_samples: int,
+    progress: AbstractProgress,
 ) -> Draws:
     """The draws and `num_samples` more, from the state they hold."""
     run = Run(engine, sampler, num_samples, offset=draws.length)
-    more = run.draws(thaw(draws.state, run.structure, run.layout), draws.length, progress, None, None)
+    more = run.draws(
+        thaw(draws.state, run.structure, run.layout), draws.length, progress, None, None
+    )
     joined = {
         part: {name: np.concatenate([old[name], new[name]], axis=1) for name in new}
-        for part, old, new in (("samples", draws.samples, more.samples), ("stats", draws.stats, more.stats))
+        for part, old, new in (
+            ("samples", draws.samples, more.samples),
+            ("stats", draws.stats, more.stats),
+        )
     }
     info = draws.info | more.info | {"seconds": draws.info["seconds"] + more.info["seconds"]}
     made, wanted = draws.length + more.length, max(asked_for(draws.info), asked_for(more.info))
@@ -100,15 +119,21 @@ class Run:
         offset: number of the first one.
     """
 
-    def __init__(self, engine: AbstractMCMC, sampler: AbstractSampler, num_samples: int, offset: int = 0) -> None:
+    def __init__(
+        self, engine: AbstractMCMC, sampler: AbstractSampler, num_samples: int, offset: int = 0
+    ) -> None:
         self.engine, self.sampler = engine, sampler
         self.offset, self.num_samples = offset, num_samples
         keys = jax.random.split(jax.random.key(0), engine.num_chains)
-        self.structure = jax.eval_shape(jax.vmap(sampler.init), keys)  # shapes of the states of all chains
+        self.structure = jax.eval_shape(
+            jax.vmap(sampler.init), keys
+        )  # shapes of the states of all chains
         self.layout: Layout = choose_layout(engine.chain_method, engine.num_chains, sampler.light)
         self.recorded = jax.eval_shape(jax.vmap(sampler.record), self.structure)
         self.kept = shapes_of_a_draw(sampler, self.recorded)
-        self.length = block_length((self.recorded[0], [self.kept] * engine.num_chains), sampler.num_warmup + num_samples)
+        self.length = block_length(
+            (self.recorded[0], [self.kept] * engine.num_chains), sampler.num_warmup + num_samples
+        )
         self.begin = compiled(make_begin, engine, sampler, self.layout, sampler.quick_start)
         self.block = compiled(make_block, engine, sampler, self.layout, self.length)
         self.constrain = compiled(make_constrain, engine, sampler, self.layout)
@@ -116,20 +141,38 @@ class Run:
     def start(self, key: jax.Array) -> Any:
         """The states of all chains before their first step."""
         chains = self.engine.num_chains
-        return self.sampler.start(self.begin, jax.random.split(key, chains) if chains > 1 else key[None], self.layout)
+        return self.sampler.start(
+            self.begin, jax.random.split(key, chains) if chains > 1 else key[None], self.layout
+        )
 
     def shapes(self) -> dict[str, Any]:
         """Shape and dtype of all that is kept, by name."""
         front = (self.engine.num_chains, self.num_samples)
         return {k: jax.ShapeDtypeStruct((*front, *v.shape), v.dtype) for k, v in self.kept.items()}
 
-    def draws(self, states: Any, done: int, progress: AbstractProgress, folder: Folder | None, every: int | None) -> Draws:
+    def draws(
+        self,
+        states: Any,
+        done: int,
+        progress: AbstractProgress,
+        folder: Folder | None,
+        every: int | None,
+    ) -> Draws:
         """Makes all draws from number `done` on, into memory or into the folder."""
         started, end = time.perf_counter(), self.offset + self.num_samples
-        kept = {} if folder else {name: np.empty(a.shape, a.dtype) for name, a in self.shapes().items()}
+        kept = (
+            {}
+            if folder
+            else {name: np.empty(a.shape, a.dtype) for name, a in self.shapes().items()}
+        )
         progress.note(self.layout.describe(self.engine.num_chains))
         progress.start(end - done, type(self.engine).__name__)
-        at, saved, interrupted, divergences = (states, done), done, False, 0  # `at` changes in one piece, whenever Ctrl-C comes
+        at, saved, interrupted, divergences = (
+            (states, done),
+            done,
+            False,
+            0,
+        )  # `at` changes in one piece, whenever Ctrl-C comes
         try:
             while at[1] < end:
                 states, done = at
@@ -146,7 +189,11 @@ class Run:
                     saved = stop
                 if done >= 0:  # those of adaptation do not count
                     divergences += int(block["stats/diverging"].sum())
-                progress.advance(stop - done, stage="warm-up" if done < 0 else "sampling", divergences=divergences)
+                progress.advance(
+                    stop - done,
+                    stage="warm-up" if done < 0 else "sampling",
+                    divergences=divergences,
+                )
         except KeyboardInterrupt:
             if at[1] <= self.offset:
                 raise
@@ -171,7 +218,9 @@ class Run:
             block[f"samples/{name}"] = np.asarray(values).swapaxes(0, 1)[:, :count]
         return states, block
 
-    def result(self, kept: dict, states: Any, done: int, interrupted: bool, seconds: float) -> Draws:
+    def result(
+        self, kept: dict, states: Any, done: int, interrupted: bool, seconds: float
+    ) -> Draws:
         if not interrupted:
             problem_of_chains(self.engine, kept)
         facts = {
@@ -190,12 +239,16 @@ class Run:
 
 def make_begin(sampler_of: SamplerOf, layout: Layout, quick: bool) -> Any:
     """Compiles `(keys, given) -> states`: what tunes in it does so side by side or spread over devices, as draws are made."""
-    return over_chains(lambda key, given: strongly_typed(sampler_of(given).init(key)), layout, quick)
+    return over_chains(
+        lambda key, given: strongly_typed(sampler_of(given).init(key)), layout, quick
+    )
 
 
 def make_constrain(sampler_of: SamplerOf, _: Layout) -> Any:
     """Compiles `(positions, given) -> sites`, leading axes (draw, chain)."""
-    return jax.jit(lambda positions, given: jax.lax.map(jax.vmap(sampler_of(given).constrain), positions))
+    return jax.jit(
+        lambda positions, given: jax.lax.map(jax.vmap(sampler_of(given).constrain), positions)
+    )
 
 
 def make_block(sampler_of: SamplerOf, layout: Layout, length: int) -> Any:
@@ -203,11 +256,15 @@ def make_block(sampler_of: SamplerOf, layout: Layout, length: int) -> Any:
 
     def one_chain(state: Any, given: Any, j: jax.Array, n: jax.Array) -> Any:
         sampler = sampler_of(given)
-        kept = jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), sampler.record(state))
+        kept = jax.tree.map(
+            lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), sampler.record(state)
+        )
 
         def step(i: jax.Array, carry: Any) -> Any:
             state = sampler.step(i, carry[0])
-            return state, carry[1] | sampler.record(state)[1]["diverging"]  # thinning must not hide the steps between draws
+            return state, carry[1] | sampler.record(state)[1][
+                "diverging"
+            ]  # thinning must not hide the steps between draws
 
         def draw(k: jax.Array, carry: Any) -> Any:
             state, kept = carry
@@ -225,9 +282,13 @@ def make_block(sampler_of: SamplerOf, layout: Layout, length: int) -> Any:
 
 def shapes_of_a_draw(sampler: AbstractSampler, recorded: Any) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape and dtype of what one chain keeps of a draw, by name, given what is recorded of all chains."""
-    position, stats = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), recorded)
+    position, stats = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), recorded
+    )
     sites = jax.eval_shape(sampler.constrain, position)
-    return {f"samples/{k}": v for k, v in sites.items()} | {f"stats/{k}": v for k, v in stats.items()}
+    return {f"samples/{k}": v for k, v in sites.items()} | {
+        f"stats/{k}": v for k, v in stats.items()
+    }
 
 
 def block_length(kept: Any, total: int) -> int:
@@ -239,7 +300,9 @@ def block_length(kept: Any, total: int) -> int:
 def open_folder(checkpoint: Checkpoint, run: Run, key: jax.Array) -> Folder:
     """The folder of a run, made or found."""
     if jax.process_count() > 1:
-        raise ProblemError("A run of several processes cannot keep a checkpoint; leave out checkpoint, or use one process.")
+        raise ProblemError(
+            "A run of several processes cannot keep a checkpoint; leave out checkpoint, or use one process."
+        )
     data, model = run.sampler.problem.fingerprint()
     identity = {
         "engine": run.engine.as_data(),

@@ -9,7 +9,13 @@ from typing import ClassVar
 import jax
 
 from inference.core.checkpoint import Checkpoint
-from inference.core.engine import AbstractEngine, UnsupportedError, choice, needs_gradients, positive_integers
+from inference.core.engine import (
+    AbstractEngine,
+    UnsupportedError,
+    choice,
+    needs_gradients,
+    positive_integers,
+)
 from inference.core.problem import Problem
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import Draws
@@ -66,9 +72,17 @@ class AbstractMCMC(AbstractEngine):
         progress: AbstractProgress = Silent(),
         checkpoint: Checkpoint | None = None,
     ) -> Draws:
-        return run_chains(self, self.sampler(problem), key=key, progress=progress, checkpoint=checkpoint)
+        return run_chains(
+            self, self.sampler(problem), key=key, progress=progress, checkpoint=checkpoint
+        )
 
-    def extend(self, problem: Problem, draws: Draws, num_samples: int, progress: AbstractProgress = Silent()) -> Draws:
+    def extend(
+        self,
+        problem: Problem,
+        draws: Draws,
+        num_samples: int,
+        progress: AbstractProgress = Silent(),
+    ) -> Draws:
         """The draws with `num_samples` more per chain, to the bit those that the chains would have made next.
 
         Cycles go on with their length, so more draws are more cycles.
@@ -78,7 +92,9 @@ class AbstractMCMC(AbstractEngine):
             ValueError: where the last cycle would be cut.
         """
         if not draws.state:
-            raise UnsupportedError("These draws hold no state to go on from (an older version saved them): fit again.")
+            raise UnsupportedError(
+                "These draws hold no state to go on from (an older version saved them): fit again."
+            )
         cut = (draws.length + num_samples) % self.draws_per_cycle
         if cut:
             raise ValueError(

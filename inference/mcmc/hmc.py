@@ -50,20 +50,26 @@ class AbstractHamiltonian(AbstractMCMC):
         super().__post_init__()
         choice(self, "start", tuple(STARTS))
         if not 0 < self.target_accept < 1:
-            raise ValueError(f"{type(self).__name__}(target_accept={self.target_accept}): expected a number in (0, 1).")
+            raise ValueError(
+                f"{type(self).__name__}(target_accept={self.target_accept}): expected a number in (0, 1)."
+            )
 
     @abc.abstractmethod
     def kernel(self, problem: Problem) -> MCMCKernel:
         """NumPyro's kernel with these settings."""
 
     def sampler(self, problem: Problem) -> NumPyroSampler:
-        return NumPyroSampler(self.kernel(problem), problem, self.num_warmup, self.thinning, self.start)
+        return NumPyroSampler(
+            self.kernel(problem), problem, self.num_warmup, self.thinning, self.start
+        )
 
 
 class NumPyroSampler(AbstractSampler):
     """A chain of one of NumPyro's kernels."""
 
-    def __init__(self, kernel: MCMCKernel, problem: Problem, num_warmup: int, thinning: int, where: str) -> None:
+    def __init__(
+        self, kernel: MCMCKernel, problem: Problem, num_warmup: int, thinning: int, where: str
+    ) -> None:
         super().__init__(problem, num_warmup, thinning)
         self.kernel, self.where, self.quick_start = kernel, where, where in DRAWN
         self.data = (problem.args, dict(problem.kwargs))

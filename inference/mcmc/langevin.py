@@ -40,7 +40,10 @@ if TYPE_CHECKING:
 
 MOST_NOISE = 0.5  # of h |e|, root mean square
 MEMORY = 20.0  # steps that averages look back on the way to the posterior; from half of warm-up on they forget nothing
-LONG_STEPS, LONGEST_STEP = 10.0, 0.1  # warm-up begins with steps so much longer, but no longer than the latter
+LONG_STEPS, LONGEST_STEP = (
+    10.0,
+    0.1,
+)  # warm-up begins with steps so much longer, but no longer than the latter
 SHRINKAGE = 50.0  # steps after which the metric believes its averages as much as their mean over coordinates
 
 
@@ -93,8 +96,24 @@ class LangevinSampler(AbstractSampler):
         u = self.begin(tagged(key, "start"))
         nothing, zero = jnp.zeros_like(u), jnp.zeros((), u.dtype)
         p = jax.random.normal(tagged(key, "momentum"), u.shape, u.dtype)
-        anchor = (u, jax.grad(self.full.__call__)(u)) if self.engine.control_variates else (nothing[:0], nothing[:0])
-        return State(u, p, tagged(key, "steps"), nothing, nothing, nothing + 1, zero + 1, anchor, zero, zero, zero)
+        anchor = (
+            (u, jax.grad(self.full.__call__)(u))
+            if self.engine.control_variates
+            else (nothing[:0], nothing[:0])
+        )
+        return State(
+            u,
+            p,
+            tagged(key, "steps"),
+            nothing,
+            nothing,
+            nothing + 1,
+            zero + 1,
+            anchor,
+            zero,
+            zero,
+            zero,
+        )
 
     def steps_before(self, j: Any) -> Any:
         return self.engine.steps_before(j)
@@ -103,7 +122,9 @@ class LangevinSampler(AbstractSampler):
         """Where the chain starts."""
         if self.engine.start != "mode":
             return STARTS[self.engine.start](self.full, key)
-        return mode(self.full, key, lambda u, key: self.estimates(u, self.draw_rows(key))[1].mean(0))
+        return mode(
+            self.full, key, lambda u, key: self.estimates(u, self.draw_rows(key))[1].mean(0)
+        )
 
     def draw_rows(self, key: jax.Array) -> jax.Array:
         """Row numbers of the two halves of a batch."""
@@ -116,21 +137,39 @@ class LangevinSampler(AbstractSampler):
         lp, g, e = self.gradient(rows, state)
         h, temperature = self.schedule(i)
         a = self.engine.damping(jnp.asarray(h, state.u.dtype))
-        state = jax.lax.cond(i < self.num_warmup, self.adapt, lambda _, state, *rest: state, i, state, e, rows, sign_key)
+        state = jax.lax.cond(
+            i < self.num_warmup,
+            self.adapt,
+            lambda _, state, *rest: state,
+            i,
+            state,
+            e,
+            rows,
+            sign_key,
+        )
 
         root = jnp.sqrt(state.metric)
         towards, ratio, p = self.damp(state.p, e / root, h, temperature)
         p = p + h * g / root
         q = h / 2 * p
-        p = a * p + jnp.sqrt(temperature * (1 - a**2)) * jax.random.normal(noise_key, p.shape, p.dtype)
+        p = a * p + jnp.sqrt(temperature * (1 - a**2)) * jax.random.normal(
+            noise_key, p.shape, p.dtype
+        )
         q = q + h / 2 * p
-        return state._replace(u=state.u + q / root, p=p, temperature=towards, noise_ratio=ratio, lp=lp)
+        return state._replace(
+            u=state.u + q / root, p=p, temperature=towards, noise_ratio=ratio, lp=lp
+        )
 
-    def damp(self, p: jax.Array, e: jax.Array, h: Any, temperature: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def damp(
+        self, p: jax.Array, e: jax.Array, h: Any, temperature: Any
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """The momentum's temperature along fresh noise e, h^2 |e|^2, and the momentum damped along e to balance the noise."""
         if self.engine.batch_size is None:
             return jnp.mean(p**2), jnp.zeros_like(p[0]), p
-        size, along = jnp.maximum(jnp.sum(e**2), 1e-30), jnp.sum(e * p)  # at an anchor there is no noise
+        size, along = (
+            jnp.maximum(jnp.sum(e**2), 1e-30),
+            jnp.sum(e * p),
+        )  # at an anchor there is no noise
         ratio = h**2 * size / jnp.maximum(temperature, 1e-10)
         share = jnp.where(temperature > 0, 1 - jnp.sqrt(jnp.maximum(1 - ratio, 0.0)), 0.0)
         # differences to an anchor lie along the way that the momentum took, so with control variates it is hotter along them
@@ -158,9 +197,13 @@ class LangevinSampler(AbstractSampler):
             g = g - self.estimates(where, rows)[1] + known[None]
         return lp.mean(), g.mean(0), (g[0] - g[-1]) / 2
 
-    def adapt(self, i: jax.Array, state: State, e: jax.Array, rows: jax.Array, key: jax.Array) -> State:
+    def adapt(
+        self, i: jax.Array, state: State, e: jax.Array, rows: jax.Array, key: jax.Array
+    ) -> State:
         """Updates the averages and the metric; a larger metric is a shorter step."""
-        since = jnp.maximum(i - self.num_warmup // 2, 0)  # steps since the chain should have arrived
+        since = jnp.maximum(
+            i - self.num_warmup // 2, 0
+        )  # steps since the chain should have arrived
         rate = jnp.where(since > 0, 1 / (since + MEMORY), 1 / (jnp.minimum(i, MEMORY) + 1))
         signs = jax.random.rademacher(key, state.u.shape, state.u.dtype)
         _, product = jax.jvp(lambda u: self.estimates(u, rows)[1].mean(0), (state.u,), (signs,))
@@ -172,7 +215,9 @@ class LangevinSampler(AbstractSampler):
         h, _ = self.engine.schedule(jnp.asarray(self.num_warmup - 1))
         longer = h**2 * jnp.sum(noise / metric) / (MOST_NOISE**2 * self.engine.temperature)
         shortened = jnp.minimum(1.0, longer**-0.5)
-        return state._replace(curvature=curvature, noise=noise, metric=metric / shortened**2, shortened=shortened)
+        return state._replace(
+            curvature=curvature, noise=noise, metric=metric / shortened**2, shortened=shortened
+        )
 
     def renew_anchor(self, i: jax.Array, state: State) -> State:
         """Takes the gradient of all rows where the chain is, every so many steps."""
@@ -186,7 +231,12 @@ class LangevinSampler(AbstractSampler):
 
     def record(self, state: State) -> tuple[Any, dict[str, jax.Array]]:
         finite = jnp.isfinite(state.lp) & jnp.isfinite(state.u).all()
-        stats = {"lp": state.lp, "diverging": ~finite, "noise_temperature": state.temperature, "noise_ratio": state.noise_ratio}
+        stats = {
+            "lp": state.lp,
+            "diverging": ~finite,
+            "noise_temperature": state.temperature,
+            "noise_ratio": state.noise_ratio,
+        }
         return state.u, stats
 
     def constrain(self, position: Any) -> dict[str, jax.Array]:

@@ -49,8 +49,12 @@ def choose_layout(chain_method: str, num_chains: int, light: bool = False) -> La
     if chain_method == "parallel":
         return Layout(num_chains, False)
     spread = max(d for d in range(1, min(devices, num_chains) + 1) if num_chains % d == 0)
-    vectorized = chain_method == "vectorized" or (chain_method == "auto" and (light or jax.default_backend() != "cpu"))
-    return Layout(1 if chain_method == "sequential" and jax.process_count() == 1 else spread, vectorized)
+    vectorized = chain_method == "vectorized" or (
+        chain_method == "auto" and (light or jax.default_backend() != "cpu")
+    )
+    return Layout(
+        1 if chain_method == "sequential" and jax.process_count() == 1 else spread, vectorized
+    )
 
 
 def lacks_devices(chain_method: str, num_chains: int) -> str | None:
@@ -81,9 +85,13 @@ def over_chains(function: Any, layout: Layout, quick: bool = False) -> Any:
 
     def all_chains(states: Any, *shared: Any) -> Any:
         specs = (chains, *(same for _ in shared))
-        return jax.shard_map(one_device, mesh=layout.mesh, in_specs=specs, out_specs=chains, check_vma=False)(states, *shared)
+        return jax.shard_map(
+            one_device, mesh=layout.mesh, in_specs=specs, out_specs=chains, check_vma=False
+        )(states, *shared)
 
-    return jax.jit(all_chains, compiler_options=QUICK if quick and jax.default_backend() == "cpu" else None)
+    return jax.jit(
+        all_chains, compiler_options=QUICK if quick and jax.default_backend() == "cpu" else None
+    )
 
 
 def place(states: Any, layout: Layout) -> Any:
@@ -93,7 +101,9 @@ def place(states: Any, layout: Layout) -> Any:
         return jax.device_put(states, sharding)
 
     def over_processes(leaf: Any) -> Any:
-        return jax.make_array_from_callback(leaf.shape, sharding, lambda index: np.asarray(leaf)[index])
+        return jax.make_array_from_callback(
+            leaf.shape, sharding, lambda index: np.asarray(leaf)[index]
+        )
 
     return with_keys(jax.tree.map(over_processes, without_keys(states)), states)
 
@@ -127,7 +137,9 @@ def freeze(states: Any) -> dict[str, np.ndarray]:
 def thaw(arrays: dict[str, np.ndarray], structure: Any, layout: Layout) -> Any:
     """The inverse of `freeze`, given states of the same structure (or their shapes)."""
     leaves = [arrays[f"{number:03d}"] for number in range(len(arrays))]
-    return place(with_keys(jax.tree.unflatten(jax.tree.structure(structure), leaves), structure), layout)
+    return place(
+        with_keys(jax.tree.unflatten(jax.tree.structure(structure), leaves), structure), layout
+    )
 
 
 def without_keys(states: Any) -> Any:
@@ -137,7 +149,9 @@ def without_keys(states: Any) -> Any:
 
 def with_keys(states: Any, like: Any) -> Any:
     """The inverse of `without_keys`."""
-    return jax.tree.map(lambda leaf, old: jax.random.wrap_key_data(leaf) if is_key(old) else leaf, states, like)
+    return jax.tree.map(
+        lambda leaf, old: jax.random.wrap_key_data(leaf) if is_key(old) else leaf, states, like
+    )
 
 
 def is_key(leaf: Any) -> bool:

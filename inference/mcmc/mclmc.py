@@ -51,7 +51,9 @@ class MCLMC(AbstractMCMC):
         super().__post_init__()
         choice(self, "start", tuple(STARTS))
         if not 0 < self.target_accept < 1:
-            raise ValueError(f"MCLMC(target_accept={self.target_accept}): expected a number in (0, 1).")
+            raise ValueError(
+                f"MCLMC(target_accept={self.target_accept}): expected a number in (0, 1)."
+            )
 
     def supports(self, problem: Problem) -> str | None:
         if sum(int(np.prod(shape)) for shape in problem.latents.values()) == 1:
@@ -75,7 +77,9 @@ class MicrocanonicalSampler(AbstractSampler):
         near, key = jax.random.split(key)
         u = STARTS[self.engine.start](self.density, near)
         if self.engine.adjusted:
-            return tuned_adjusted_mclmc(self.density, u, key, self.engine.num_warmup, self.engine.target_accept)
+            return tuned_adjusted_mclmc(
+                self.density, u, key, self.engine.num_warmup, self.engine.target_accept
+            )
         return tuned_mclmc(self.density, u, key, self.engine.num_warmup)
 
     def step(self, i: jax.Array, state: Any) -> Any:
@@ -85,8 +89,13 @@ class MicrocanonicalSampler(AbstractSampler):
 
     def record(self, state: Any) -> tuple[Any, dict[str, jax.Array]]:
         stats = {"diverging": state.diverging, "lp": state.chain.logdensity}
-        if self.engine.adjusted:  # BlackJAX gives no energy error of a trajectory, but what it does to acceptance
-            return state.chain.position, stats | {"acceptance_rate": state.accept, "n_steps": state.num_steps}
+        if (
+            self.engine.adjusted
+        ):  # BlackJAX gives no energy error of a trajectory, but what it does to acceptance
+            return state.chain.position, stats | {
+                "acceptance_rate": state.accept,
+                "n_steps": state.num_steps,
+            }
         return state.chain.position, stats | {"energy_error": state.energy_error}
 
     def constrain(self, position: Any) -> dict[str, jax.Array]:

@@ -86,6 +86,10 @@ def strongly_typed(state: Any) -> Any:
     """The same values without weak types, so that a block's states fit the next block and it is not compiled twice."""
 
     def one(leaf: jax.Array) -> jax.Array:
-        return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(leaf, leaf.dtype)
+        return (
+            leaf
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            else jax.lax.convert_element_type(leaf, leaf.dtype)
+        )
 
     return jax.tree.map(one, state)

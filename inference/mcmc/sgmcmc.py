@@ -56,9 +56,13 @@ class AbstractSGMCMC(AbstractMCMC):
         choice(self, "start", tuple(STARTS))
         name = type(self).__name__
         if self.batch_size is not None and self.batch_size % 2:
-            raise ValueError(f"{name}(batch_size={self.batch_size}): expected an even number, as noise is measured by halves.")
+            raise ValueError(
+                f"{name}(batch_size={self.batch_size}): expected an even number, as noise is measured by halves."
+            )
         if self.control_variates and self.batch_size is None:
-            raise ValueError(f"{name}(control_variates=True, batch_size=None): all rows have no noise; give a batch_size.")
+            raise ValueError(
+                f"{name}(control_variates=True, batch_size=None): all rows have no noise; give a batch_size."
+            )
 
     def noted(self) -> dict:
         return {"temperature": self.temperature, "stochastic": self.batch_size is not None}
@@ -70,7 +74,9 @@ class AbstractSGMCMC(AbstractMCMC):
         try:
             name, total = problem.data_plate
             if total < 2:
-                return f"plate '{name}' has {total} row, which cannot be halved; use batch_size=None"
+                return (
+                    f"plate '{name}' has {total} row, which cannot be halved; use batch_size=None"
+                )
             problem.minibatch(min(self.batch_size, total) // 2)  # a step sees two of these
         except ProblemError as error:
             return str(error).rstrip(".")
@@ -155,7 +161,9 @@ class CyclicalSGMCMC(AbstractSGMCMC):
         positive(self, "friction")
         positive_integers(self, "num_cycles")
         if not 0 < self.exploration < 1:
-            raise ValueError(f"CyclicalSGMCMC(exploration={self.exploration}): expected a number in (0, 1).")
+            raise ValueError(
+                f"CyclicalSGMCMC(exploration={self.exploration}): expected a number in (0, 1)."
+            )
         if self.num_samples % self.num_cycles:
             raise ValueError(
                 f"CyclicalSGMCMC(num_samples={self.num_samples}, num_cycles={self.num_cycles}): expected a multiple, so that "
@@ -181,7 +189,9 @@ class CyclicalSGMCMC(AbstractSGMCMC):
 
     def schedule(self, i: jax.Array) -> tuple[Any, Any]:
         """The cosine over a cycle; warm-up, which tunes the metric, has the step size of where sampling begins."""
-        where = jnp.where(i < self.num_warmup, self.exploring_steps, (i - self.num_warmup) % self.cycle_length)
+        where = jnp.where(
+            i < self.num_warmup, self.exploring_steps, (i - self.num_warmup) % self.cycle_length
+        )
         h = 0.5 * self.step_size * (1 + jnp.cos(jnp.pi * where / self.cycle_length))
         return h, jnp.where(where < self.exploring_steps, 0.0, self.temperature)
 

@@ -34,7 +34,9 @@ class Compiled:
         return self.function(states, self.given, *rest)
 
 
-def compiled(make: Callable, engine: AbstractMCMC, sampler: AbstractSampler, layout: Layout, *settings: Any) -> Compiled:
+def compiled(
+    make: Callable, engine: AbstractMCMC, sampler: AbstractSampler, layout: Layout, *settings: Any
+) -> Compiled:
     """The function of a problem that `make(sampler_of, layout, *settings)` compiles.
 
     Given are the arrays of the problem and the numbers of its program, and `sampler_of(given)` is the sampler, inside the
@@ -53,7 +55,12 @@ def compiled(make: Callable, engine: AbstractMCMC, sampler: AbstractSampler, lay
 
 @functools.lru_cache(KEPT)
 def kept(
-    make: Callable, engine: AbstractMCMC, program: AbstractTraceable, shapes: Any, layout: Layout, *settings: Any
+    make: Callable,
+    engine: AbstractMCMC,
+    program: AbstractTraceable,
+    shapes: Any,
+    layout: Layout,
+    *settings: Any,
 ) -> Callable:
     """Equal programs share a function for each shape of what is given, so that `KEPT` bounds what is compiled."""
 

@@ -50,7 +50,9 @@ def mode(density: LogDensity, key: jax.Array, gradient: Gradient | None = None) 
         return (u + updates, state), None
 
     start = prior(density, tagged(key, "prior"))
-    (u, _), _ = jax.lax.scan(step, (start, adam.init(start)), jax.random.split(key, OPTIMISER_STEPS))
+    (u, _), _ = jax.lax.scan(
+        step, (start, adam.init(start)), jax.random.split(key, OPTIMISER_STEPS)
+    )
     return u
 
 
@@ -62,7 +64,9 @@ def pathfinder(density: LogDensity, key: jax.Array) -> jax.Array:
     """
     from inference.mcmc.blackjax_adapter import pathfinder_draw
 
-    candidates = jax.vmap(lambda key: uniform(density, key))(jax.random.split(tagged(key, "candidates"), CANDIDATES))
+    candidates = jax.vmap(lambda key: uniform(density, key))(
+        jax.random.split(tagged(key, "candidates"), CANDIDATES)
+    )
     start = candidates[jnp.argmax(jnp.nan_to_num(jax.vmap(density)(candidates), nan=-jnp.inf))]
     found = pathfinder_draw(density, start, tagged(key, "pathfinder"))
     better = jnp.isfinite(found).all() & (density(found) > density(start))

@@ -31,16 +31,16 @@ from inference.messages.streaming import continued
 BLOCK = 10  # iterations of a compiled block
 ANNEAL = 10  # iterations, where there are twice as many
 COLLAPSED = 0.05  # of the variance that f has where it explains y: less is a fit that found nothing
-START_SCALE = 1.0  # of the noise while factors find their shape, in units of the standardised target
+START_SCALE = (
+    1.0  # of the noise while factors find their shape, in units of the standardised target
+)
 SPREAD = 1.0  # variance of the factors at the start; with either smaller, starts lead to rougher functions that predict worse
 
 
 NOTHING = "The fit explains nothing of the data: they may have no structure of this kind, or need other length scales or ranks."
 
 
-ANSWER = (
-    "structured mean-field: functions of different modes are independent in it, noise and length scales are point estimates"
-)
+ANSWER = "structured mean-field: functions of different modes are independent in it, noise and length scales are point estimates"
 
 
 class CollapseWarning(UserWarning):
@@ -88,7 +88,9 @@ class MessagePassing(AbstractEngine):
             )
         for name in ("damping", "noise_damping"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"MessagePassing({name}={getattr(self, name)!r}): expected a number with 0 <= {name} < 1.")
+                raise ValueError(
+                    f"MessagePassing({name}={getattr(self, name)!r}): expected a number with 0 <= {name} < 1."
+                )
 
     @property
     def annealed(self) -> int:
@@ -101,11 +103,16 @@ class MessagePassing(AbstractEngine):
         likelihood = problem.structure.likelihood
         if isinstance(likelihood, str):
             return likelihood
-        if "sigma" in problem.latents and problem.trace["sigma"]["fn"].support is not constraints.positive:
+        if (
+            "sigma" in problem.latents
+            and problem.trace["sigma"]["fn"].support is not constraints.positive
+        ):
             return "the prior of its noise has a bounded support; give one on all positive numbers, such as HalfNormal"
         return None
 
-    def infer(self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()) -> Predictor:
+    def infer(
+        self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()
+    ) -> Predictor:
         started = time.perf_counter()
         with jax.enable_x64(True):
             passes = self.passes(problem)
@@ -130,18 +137,37 @@ class MessagePassing(AbstractEngine):
         """The functions of a fit of this problem."""
         y = jnp.asarray(problem.args[1], float)
         order = largest_first([len(x) for x in problem.structure_as(StateSpaceTensor).positions])
-        return Passes(problem, y, self.damping, self.noise_damping, self.learning_rate, self.iterations, self.parallel, order)
+        return Passes(
+            problem,
+            y,
+            self.damping,
+            self.noise_damping,
+            self.learning_rate,
+            self.iterations,
+            self.parallel,
+            order,
+        )
 
     @property
     def parallel(self) -> bool:
         """Whether smoothing is parallel along the index."""
-        return self.smoother == "parallel" or (self.smoother == "auto" and jax.default_backend() != "cpu")
+        return self.smoother == "parallel" or (
+            self.smoother == "auto" and jax.default_backend() != "cpu"
+        )
 
-    def run(self, passes: Passes, key: jax.Array, progress: AbstractProgress) -> tuple[State, np.ndarray, bool]:
+    def run(
+        self, passes: Passes, key: jax.Array, progress: AbstractProgress
+    ) -> tuple[State, np.ndarray, bool]:
         """The states of all restarts, their bounds, shape (iterations, restarts), and whether the best one converged."""
-        state = jax.jit(jax.vmap(lambda key: self.start(passes, key)))(jax.random.split(named(key, "starts"), self.restarts))
-        state = jax.tree.map(lambda leaf: leaf.astype(leaf.dtype), state)  # no weak types, which blocks would compile twice for
-        block = jax.jit(jax.vmap(lambda *given: self.block(passes, *given), in_axes=(0, None, None, None)))
+        state = jax.jit(jax.vmap(lambda key: self.start(passes, key)))(
+            jax.random.split(named(key, "starts"), self.restarts)
+        )
+        state = jax.tree.map(
+            lambda leaf: leaf.astype(leaf.dtype), state
+        )  # no weak types, which blocks would compile twice for
+        block = jax.jit(
+            jax.vmap(lambda *given: self.block(passes, *given), in_axes=(0, None, None, None))
+        )
         bounds: list[np.ndarray] = []
         converged = False
         progress.start(self.iterations, "message passing")
@@ -172,7 +198,8 @@ class MessagePassing(AbstractEngine):
         for name in s.hyperparameters:
             law = problem.trace[name]["fn"]
             positive = (
-                law.support is constraints.positive or getattr(law.support, "base_constraint", None) is constraints.positive
+                law.support is constraints.positive
+                or getattr(law.support, "base_constraint", None) is constraints.positive
             )
             drawn = name.endswith("lengthscale") or not positive
             value = law.sample(named(key, name)) if drawn else jnp.ones(law.shape())
@@ -180,7 +207,9 @@ class MessagePassing(AbstractEngine):
         sigma = jnp.asarray(START_SCALE if s.scale is None else s.scale)
         return passes.start(named(key, "factors"), hyper, sigma, SPREAD)
 
-    def block(self, passes: Passes, state: State, first: Any, count: Any = BLOCK, learn: Any = True) -> tuple[State, Any]:
+    def block(
+        self, passes: Passes, state: State, first: Any, count: Any = BLOCK, learn: Any = True
+    ) -> tuple[State, Any]:
         """`count` iterations from number `first` on, and the bounds after each, in an array for the longest block."""
 
         def one(j: Any, carry: tuple) -> tuple:
@@ -199,7 +228,9 @@ class MessagePassing(AbstractEngine):
             ProblemError: where no restart has a finite bound.
         """
         if not np.isfinite(bounds).any():
-            raise ProblemError("Message passing diverged in every restart: raise damping, or give tighter priors.")
+            raise ProblemError(
+                "Message passing diverged in every restart: raise damping, or give tighter priors."
+            )
         spread = np.asarray(jax.jit(jax.vmap(lambda s: jnp.var(passes.entries(s)[0])))(state))
         wanted = passes.likelihood.spread(np.asarray(passes.y))
         collapsed = np.flatnonzero(~(spread >= COLLAPSED * wanted)).tolist()
@@ -226,10 +257,16 @@ class MessagePassing(AbstractEngine):
         """All that predictions need, by name."""
         s = passes.structure
         values = passes.values(state.hyper)
-        found: dict[str, Any] = {f"hyper.{name}": value for name, value in values.items()} | {"sigma": state.sigma}
+        found: dict[str, Any] = {f"hyper.{name}": value for name, value in values.items()} | {
+            "sigma": state.sigma
+        }
         for k, kernel in enumerate(s.kernels(values)):
             precision, information = state.told[k]
-            parts = {"precision": precision, "information": information, "mean": state.factors[k].mean}
+            parts = {
+                "precision": precision,
+                "information": information,
+                "mean": state.factors[k].mean,
+            }
             parts |= {"lengthscale": kernel.lengthscale, "variances": kernel.variances}
             parts |= {} if kernel.constant is None else {"constant": kernel.constant}
             found |= {f"mode{k}.{name}": value for name, value in parts.items()}
@@ -250,7 +287,10 @@ class MessagePassing(AbstractEngine):
         for k, size in enumerate(sizes):
             core = core * size.reshape([-1 if j == k else 1 for j in range(len(sizes))])
         axes = range(len(sizes))
-        return {name: np.sqrt((core**2).sum(tuple(j for j in axes if j != k))).tolist() for k, name in enumerate(s.names)}
+        return {
+            name: np.sqrt((core**2).sum(tuple(j for j in axes if j != k))).tolist()
+            for k, name in enumerate(s.names)
+        }
 
     def update(self, problem: Problem, before: Predictor, new: int) -> Predictor:
         """The result with more entries: the last `new` ones of the problem; what the others said stays."""
@@ -258,8 +298,14 @@ class MessagePassing(AbstractEngine):
         with jax.enable_x64(True):
             params = continued(s, y[-new:], before, self.parallel)
         added = before.info.get("added", 0) + new
-        since = f"; elbo, seconds and doubts are of the fit before {added} entries were added by update"
-        info = before.info | {"rank_weights": self.rank_weights(problem, params), "added": added, "answer": ANSWER + since}
+        since = (
+            f"; elbo, seconds and doubts are of the fit before {added} entries were added by update"
+        )
+        info = before.info | {
+            "rank_weights": self.rank_weights(problem, params),
+            "added": added,
+            "answer": ANSWER + since,
+        }
         return self.predictor(problem, params, info)
 
     def estimates(self, s: StateSpaceTensor, params: dict) -> dict[str, Any]:
@@ -275,5 +321,12 @@ class MessagePassing(AbstractEngine):
         s = problem.structure_as(StateSpaceTensor)
         info = info | {"hyperparameters": self.estimates(s, params)}
         return Predictor(
-            params, TensorLaw(s.smoothness, s.form, s.likelihood, tuple(np.asarray(x, np.float64) for x in s.positions)), info
+            params,
+            TensorLaw(
+                s.smoothness,
+                s.form,
+                s.likelihood,
+                tuple(np.asarray(x, np.float64) for x in s.positions),
+            ),
+            info,
         )

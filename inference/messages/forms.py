@@ -41,7 +41,9 @@ class AbstractForm(abc.ABC):
     """How factors make a function."""
 
     @abc.abstractmethod
-    def heard(self, k: int, factors: list, core: Any, places: list, weights: Any, linear: Any) -> tuple[Any, Any]:
+    def heard(
+        self, k: int, factors: list, core: Any, places: list, weights: Any, linear: Any
+    ) -> tuple[Any, Any]:
         """Lambda and eta of mode k.
 
         Args:
@@ -61,7 +63,9 @@ class AbstractForm(abc.ABC):
 class CP(AbstractForm):
     """Sums of products, without a core."""
 
-    def heard(self, k: int, factors: list, core: Any, places: list, weights: Any, linear: Any) -> tuple[Any, Any]:
+    def heard(
+        self, k: int, factors: list, core: Any, places: list, weights: Any, linear: Any
+    ) -> tuple[Any, Any]:
         d, r = factors[k].mean.shape
         first, second = gathered(multiplied, r, k, factors, places, weights, linear)
         return second.reshape(d, r, r), first
@@ -78,10 +82,14 @@ class CP(AbstractForm):
 class Tucker(AbstractForm):
     """All products, each with an entry of the core."""
 
-    def heard(self, k: int, factors: list, core: Any, places: list, weights: Any, linear: Any) -> tuple[Any, Any]:
+    def heard(
+        self, k: int, factors: list, core: Any, places: list, weights: Any, linear: Any
+    ) -> tuple[Any, Any]:
         ranks = [f.mean.shape[1] for f in factors]
         r, W, WW = ranks[k], *arranged(core, ranks, k)
-        first, second = gathered(products, math.prod(ranks) // r, k, factors, places, weights, linear)
+        first, second = gathered(
+            products, math.prod(ranks) // r, k, factors, places, weights, linear
+        )
         return (second @ WW).reshape(-1, r, r), first @ W
 
     def entries(self, factors: list, core: Any, places: list) -> tuple[Any, Any]:
@@ -91,14 +99,20 @@ class Tucker(AbstractForm):
         def one(places: Any) -> tuple[Any, Any]:
             means = [f.mean[place] for f, place in zip(factors, places, strict=True)]
             seconds = [flat(f.second[place]) for f, place in zip(factors, places, strict=True)]
-            return ((products(means[1:]) @ W) * means[0]).sum(1), ((products(seconds[1:]) @ WW) * seconds[0]).sum(1)
+            return ((products(means[1:]) @ W) * means[0]).sum(1), (
+                (products(seconds[1:]) @ WW) * seconds[0]
+            ).sum(1)
 
         return by_entry(one, places, math.prod(ranks[1:]) ** 2)
 
-    def heard_by_core(self, factors: list, places: list, weights: Any, linear: Any) -> tuple[Any, Any]:
+    def heard_by_core(
+        self, factors: list, places: list, weights: Any, linear: Any
+    ) -> tuple[Any, Any]:
         """Lambda and eta of vec(W): shape (R, R) and (R,)."""
         ranks = [f.mean.shape[1] for f in factors]
-        first, second = gathered(products, math.prod(ranks[1:]), 0, factors, places, weights, linear)
+        first, second = gathered(
+            products, math.prod(ranks[1:]), 0, factors, places, weights, linear
+        )
         both = flat(factors[0].second).T @ second
         pairs = both.reshape([r for rank in ranks for r in (rank, rank)])
         order = [*range(0, 2 * len(ranks), 2), *range(1, 2 * len(ranks), 2)]
@@ -106,7 +120,9 @@ class Tucker(AbstractForm):
         return pairs.transpose(order).reshape(total, total), (factors[0].mean.T @ first).reshape(-1)
 
 
-def gathered(combined: Callable, width: int, k: int, factors: list, places: list, weights: Any, linear: Any) -> tuple[Any, Any]:
+def gathered(
+    combined: Callable, width: int, k: int, factors: list, places: list, weights: Any, linear: Any
+) -> tuple[Any, Any]:
     """Sums over the entries at each position of mode k of what the other modes' moments make together.
 
     Args:

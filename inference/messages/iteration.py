@@ -109,7 +109,10 @@ class Passes:
 
     def log_prior(self, hyper: dict, sigma: Any) -> Any:
         """Log density of the hyperparameters, in their own space."""
-        total = sum((self.law(name).log_prob(value).sum() for name, value in self.values(hyper).items()), jnp.zeros(()))
+        total = sum(
+            (self.law(name).log_prob(value).sum() for name, value in self.values(hyper).items()),
+            jnp.zeros(()),
+        )
         return total + self.log_prior_of_scale(sigma)
 
     def log_prior_searched(self, hyper: dict) -> Any:
@@ -135,7 +138,10 @@ class Passes:
         """The state-space model of each mode."""
         s = self.structure
         kernels = s.kernels(self.values(hyper))
-        return [prior(p, kernel, jnp.asarray(x)) for p, kernel, x in zip(s.smoothness, kernels, s.positions, strict=True)]
+        return [
+            prior(p, kernel, jnp.asarray(x))
+            for p, kernel, x in zip(s.smoothness, kernels, s.positions, strict=True)
+        ]
 
     def start(self, key: jax.Array, hyper: dict, sigma: Any, spread: float) -> State:
         """Random factors in (0, 1): with means of both signs most starts cancel."""
@@ -149,11 +155,20 @@ class Passes:
         if isinstance(self.form, Tucker):
             size = math.prod(s.ranks)
             mean = jax.random.uniform(keys[-1], (size,), dtype=float)
-            core, told_core = moments(mean, spread * jnp.eye(size)), (jnp.zeros((size, size)), jnp.zeros(size))
+            core, told_core = (
+                moments(mean, spread * jnp.eye(size)),
+                (jnp.zeros((size, size)), jnp.zeros(size)),
+            )
         first = self.likelihood.first_sites(self.y)
         blank = Sites(self.y, self.y) if first is None else first
-        state = State(told, factors, told_core, core, blank, sigma, hyper, self.optimizer.init(hyper))
-        return state if first is not None else state._replace(sites=self.sites(state, *self.entries(state), 1.0))
+        state = State(
+            told, factors, told_core, core, blank, sigma, hyper, self.optimizer.init(hyper)
+        )
+        return (
+            state
+            if first is not None
+            else state._replace(sites=self.sites(state, *self.entries(state), 1.0))
+        )
 
     def entries(self, state: State) -> tuple[Any, Any]:
         """Mean and variance of f at each entry."""
@@ -164,7 +179,9 @@ class Passes:
         new = self.likelihood.sites(self.y, mean, variance, state.sigma)
         return jax.tree.map(lambda old, new: old + step * (new - old), state.sites, new)
 
-    def iterate(self, state: State, free: Any, learn: Any, emphasis: Any = 1.0) -> tuple[State, Any]:
+    def iterate(
+        self, state: State, free: Any, learn: Any, emphasis: Any = 1.0
+    ) -> tuple[State, Any]:
         """One iteration, and the bound after it.
 
         Args:
@@ -176,8 +193,12 @@ class Passes:
         priors, pull = jax.vjp(self.priors, state.hyper)
         state, divergence, slopes = self.through_modes(state, priors, emphasis)
         mean, variance = self.entries(state)
-        state = state._replace(sigma=jnp.where(free, self.scale(state, mean, variance), state.sigma))
-        state = state._replace(sites=self.sites(state, mean, variance, 1.0 if self.likelihood.has_scale else SITE_STEP))
+        state = state._replace(
+            sigma=jnp.where(free, self.scale(state, mean, variance), state.sigma)
+        )
+        state = state._replace(
+            sites=self.sites(state, mean, variance, 1.0 if self.likelihood.has_scale else SITE_STEP)
+        )
         expected = self.likelihood.expected(self.y, mean, variance, state.sigma).sum()
         bound = expected - divergence + self.log_prior(state.hyper, state.sigma)
         if state.hyper:
@@ -212,7 +233,9 @@ class Passes:
         """What is heard of mode k, or of the core, plus what is known from other entries."""
         if self.known is None:
             return heard
-        return jax.tree.map(jnp.add, tuple(heard), tuple(self.known[1] if k is None else self.known[0][k]))
+        return jax.tree.map(
+            jnp.add, tuple(heard), tuple(self.known[1] if k is None else self.known[0][k])
+        )
 
     def damped(self, old: Any, new: Any) -> Any:
         return self.damping * old + (1 - self.damping) * new
@@ -224,7 +247,11 @@ class Passes:
         squares, n = self.likelihood.noise(self.y, mean, variance, state.sigma), len(self.y)
 
         def cost(log_sigma: Any) -> Any:
-            return n * log_sigma + squares * jnp.exp(-2 * log_sigma) / 2 - self.log_prior_of_scale(jnp.exp(log_sigma))
+            return (
+                n * log_sigma
+                + squares * jnp.exp(-2 * log_sigma) / 2
+                - self.log_prior_of_scale(jnp.exp(log_sigma))
+            )
 
         log_sigma = 0.5 * jnp.log(squares / n)
         for _ in range(NEWTON):

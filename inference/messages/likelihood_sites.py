@@ -169,7 +169,9 @@ class Bernoulli(AbstractScalarLikelihood):
         f, weights = at_nodes(mean, variance)
         conditional = (entropy_of_logit(f) * weights[None]).sum(1)
         p = (jax.nn.sigmoid(f) * weights[None]).sum(1)
-        return jnp.maximum(jax.scipy.special.entr(p) + jax.scipy.special.entr(1 - p) - conditional, 0.0)
+        return jnp.maximum(
+            jax.scipy.special.entr(p) + jax.scipy.special.entr(1 - p) - conditional, 0.0
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +182,9 @@ class Poisson(AbstractScalarLikelihood):
         return y * mean - rate_of(mean + variance / 2) - gammaln(y + 1)
 
     def first_sites(self, y: Any) -> Any:
-        counts = y + 0.5  # as a first step of weighted least squares from f = log y, which far starts need
+        counts = (
+            y + 0.5
+        )  # as a first step of weighted least squares from f = log y, which far starts need
         return Sites(counts, counts * jnp.log(counts))
 
     def spread(self, y: np.ndarray) -> float:

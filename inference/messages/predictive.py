@@ -46,7 +46,9 @@ class TensorLaw(AbstractLaw):
         if not isinstance(self.likelihood, Poisson):
             return None
         with np.errstate(over="ignore", invalid="ignore"):
-            wide = ~(epistemic <= math.expm1(WIDE**2) * mean**2)  # the ratio for a log-normal rate; false for NaN and infinity
+            wide = ~(
+                epistemic <= math.expm1(WIDE**2) * mean**2
+            )  # the ratio for a log-normal rate; false for NaN and infinity
         if not wide.any():
             return None
         return (
@@ -57,19 +59,33 @@ class TensorLaw(AbstractLaw):
     def moments(self, params: dict, X: Any) -> tuple[Any, Any]:
         """Mean and variance of f at the rows of X."""
         factors = [self.factor(params, k, X[:, k]) for k in range(len(self.smoothness))]
-        core = moments(params["core.mean"], params["core.covariance"]) if "core.mean" in params else None
-        mean, second = FORMS[self.form]().entries(factors, core, [jnp.arange(len(X))] * len(factors))
+        core = (
+            moments(params["core.mean"], params["core.covariance"])
+            if "core.mean" in params
+            else None
+        )
+        mean, second = FORMS[self.form]().entries(
+            factors, core, [jnp.arange(len(X))] * len(factors)
+        )
         return mean, jnp.maximum(second - mean**2, 0.0)
 
     def factor(self, params: dict, k: int, x: Any) -> Moments:
         """Moments of the functions of a mode at new positions."""
-        return moments(*function_at(self.smoothness[k], mode_params(params, k), jnp.asarray(self.positions[k]), x))
+        return moments(
+            *function_at(
+                self.smoothness[k], mode_params(params, k), jnp.asarray(self.positions[k]), x
+            )
+        )
 
 
 def mode_params(params: dict, k: int) -> dict:
     """Those of one mode."""
     prefix = f"mode{k}."
-    return {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): value
+        for name, value in params.items()
+        if name.startswith(prefix)
+    }
 
 
 def function_at(p: int, params: dict, positions: Any, x: Any) -> tuple[Any, Any]:

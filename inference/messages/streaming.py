@@ -25,7 +25,9 @@ from inference.state_space.matern import Kernel
 from inference.state_space.smoother import smoothed
 
 UPDATES = 10  # iterations over new entries
-SMALLEST = 64  # entries, or positions, that a compiled update is made for; then twice as many, and so on
+SMALLEST = (
+    64  # entries, or positions, that a compiled update is made for; then twice as many, and so on
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,26 +63,41 @@ def continued(s: StateSpaceTensor, y: np.ndarray, before: Predictor, parallel: b
         mode, old = mode_params(params, k), np.asarray(law.positions[k])  # pyright: ignore[reportFunctionMemberAccess]
         at = np.searchsorted(positions, old)
         if not np.array_equal(np.asarray(positions)[at], old):
-            raise ProblemError(f"The indexes of mode '{s.names[k]}' before the update are not among those after it.")
+            raise ProblemError(
+                f"The indexes of mode '{s.names[k]}' before the update are not among those after it."
+            )
         size = filled_up(len(positions))
-        told.append(tuple(spread_out(np.asarray(mode[part]), at, size) for part in ("precision", "information")))
+        told.append(
+            tuple(
+                spread_out(np.asarray(mode[part]), at, size)
+                for part in ("precision", "information")
+            )
+        )
         kernels.append(Kernel(mode["lengthscale"], mode.get("constant"), mode["variances"]))
     core = told_core = None
     if "core.mean" in params:
         core = params["core.mean"], params["core.covariance"]
         told_core = params["core.precision"], params["core.information"]
-    order = largest_first([filled_up(len(x)) for x in s.positions])  # of filled sizes, which change seldom
+    order = largest_first(
+        [filled_up(len(x)) for x in s.positions]
+    )  # of filled sizes, which change seldom
     layout = Layout(s.names, s.ranks, s.smoothness, s.form, s.likelihood, parallel, order)
-    entries = [repeated(place[-new:], filled_up(new)) for place in s.places], repeated(y, filled_up(new))
+    entries = (
+        [repeated(place[-new:], filled_up(new)) for place in s.places],
+        repeated(y, filled_up(new)),
+    )
     positions = tuple(repeated(x, filled_up(len(x))) for x in s.positions)
     seen = (np.arange(filled_up(new)) < new).astype(float)
-    given = jax.tree.map(lambda part: jnp.asarray(part, float), (kernels, positions, seen, told, core, told_core))
+    given = jax.tree.map(
+        lambda part: jnp.asarray(part, float), (kernels, positions, seen, told, core, told_core)
+    )
     state = absorbed(layout, *entries, *given, jnp.asarray(params["sigma"], float))
     found = dict(params)
     for k, x in enumerate(s.positions):
         parts = (*state.told[k], state.factors[k].mean)
         found |= {
-            f"mode{k}.{name}": part[: len(x)] for name, part in zip(("precision", "information", "mean"), parts, strict=True)
+            f"mode{k}.{name}": part[: len(x)]
+            for name, part in zip(("precision", "information", "mean"), parts, strict=True)
         }
     if state.core is not None:
         mean, second = state.core
@@ -117,7 +134,9 @@ def absorbed(
         sigma: scale of the likelihood.
     """
     names = (layout.names, layout.ranks, layout.smoothness, layout.form)
-    structure = StateSpaceTensor(*names, positions, tuple(places), layout.likelihood, lambda _: tuple(kernels), (), None)
+    structure = StateSpaceTensor(
+        *names, positions, tuple(places), layout.likelihood, lambda _: tuple(kernels), (), None
+    )
     problem = Problem(lambda: None, structure=structure)
     passes = Passes(problem, y, 0.0, 0.0, 1.0, 1, layout.parallel, layout.order, (told, told_core))
     priors = passes.priors({})
@@ -131,11 +150,16 @@ def absorbed(
         return state._replace(sites=jax.tree.map(lambda part: seen * part, found))
 
     def one(_: Any, state: State) -> State:
-        return heard(passes.through_modes(state, priors, 1.0)[0], 1.0 if layout.likelihood.has_scale else SITE_STEP)
+        return heard(
+            passes.through_modes(state, priors, 1.0)[0],
+            1.0 if layout.likelihood.has_scale else SITE_STEP,
+        )
 
     factors = [factor(prior, known) for prior, known in zip(priors, told, strict=True)]
     blank = Sites(jnp.zeros_like(seen), jnp.zeros_like(seen))
-    start = State(told, factors, told_core, None if core is None else moments(*core), blank, sigma, {}, None)
+    start = State(
+        told, factors, told_core, None if core is None else moments(*core), blank, sigma, {}, None
+    )
     return jax.lax.fori_loop(0, UPDATES, one, heard(start, 1.0))
 
 

@@ -29,7 +29,9 @@ def active(layout: Layout, index: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
-def operations(layout: Layout, places: Mapping[str, int], every: int, batches: int, rate: float) -> dict[str, float]:
+def operations(
+    layout: Layout, places: Mapping[str, int], every: int, batches: int, rate: float
+) -> dict[str, float]:
     """Floating-point operations of a step, those of dense mean-field VI, and those of the exchanges for each step.
 
     Args:
@@ -48,10 +50,16 @@ def operations(layout: Layout, places: Mapping[str, int], every: int, batches: i
         passes = 4 if layer == first else 6
         step += 2 * passes * rows * done
         dense += 2 * passes * rows * size
-        exchange += batches * 2 * (passes - 2) * rows * done  # forwards, and backwards to the layers
+        exchange += (
+            batches * 2 * (passes - 2) * rows * done
+        )  # forwards, and backwards to the layers
         exchange += batches * 2 * rows * size if largest(pattern, rate) else 0  # the gradient
     exchanges = any(largest(pattern, rate) for pattern in layout.patterns.values())
-    return {"step": step, "dense": dense, "exchanges_per_step": exchange / every if exchanges else 0.0}
+    return {
+        "step": step,
+        "dense": dense,
+        "exchanges_per_step": exchange / every if exchanges else 0.0,
+    }
 
 
 def bytes_of(tree: Any) -> int:

@@ -117,27 +117,37 @@ class SSVI(AbstractEngine):
             choice(self, name, allowed)
         if not callable(self.removal) and self.removal not in REMOVALS:
             words = ", ".join(map(repr, REMOVALS))
-            raise ValueError(f"SSVI(removal={self.removal!r}): expected one of {words}, or a function of (mean, sd).")
+            raise ValueError(
+                f"SSVI(removal={self.removal!r}): expected one of {words}, or a function of (mean, sd)."
+            )
         if self.dense_output not in (True, False, None):
-            raise ValueError(f"SSVI(dense_output={self.dense_output!r}): expected True, False or None.")
+            raise ValueError(
+                f"SSVI(dense_output={self.dense_output!r}): expected True, False or None."
+            )
         for name in ("density", "rate", "stop", "learning_rate", "initial_scale", "beta"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ValueError(f"SSVI({name}={value!r}): expected a number.")
         if self.optimizer is not None and not hasattr(self.optimizer, "update"):
-            raise ValueError(f"SSVI(optimizer={self.optimizer!r}): expected an optax optimiser such as optax.adam(1e-2).")
+            raise ValueError(
+                f"SSVI(optimizer={self.optimizer!r}): expected an optax optimiser such as optax.adam(1e-2)."
+            )
         positive(self, "learning_rate", "initial_scale", "beta")
         positive_integers(self, "steps", "batch_size", "every", "growth_batches", "num_samples")
         for name, low in (("density", "0 <"), ("rate", "0 <="), ("stop", "0 <=")):
             value = getattr(self, name)
             if not (0 <= value <= 1) or (name == "density" and value == 0):
-                raise ValueError(f"SSVI({name}={value!r}): expected a number with {low} {name} <= 1.")
+                raise ValueError(
+                    f"SSVI({name}={value!r}): expected a number with {low} {name} <= 1."
+                )
         if not re.fullmatch(r"unstructured|fan_in|neurons|block:[1-9]\d*", str(self.structure)):
             raise ValueError(
                 f"SSVI(structure={self.structure!r}): expected 'unstructured', 'fan_in', 'neurons' or e.g. 'block:16'."
             )
         if self.allocation == "global" and self.structure != "unstructured":
-            raise ValueError(f"SSVI(allocation='global', structure={self.structure!r}): a global budget is of single weights.")
+            raise ValueError(
+                f"SSVI(allocation='global', structure={self.structure!r}): a global budget is of single weights."
+            )
 
     def supports(self, problem: Problem) -> str | None:
         return reason_against(problem, self.removal, self.allocation)
@@ -162,27 +172,46 @@ class SSVI(AbstractEngine):
         self.refuse_divergence(losses)
         warn_of_loss(losses, self.every, log)
         last = terms[-self.every :].astype(float)
-        info: dict[str, Any] = {"objective": self.objective_name, "beta": self.beta, "exchanges": log, "notes": notes}
-        info |= {"elbo": saving.elbo_of(last), "divergence": float(last[:, 1].mean()), "rows": training.total}
+        info: dict[str, Any] = {
+            "objective": self.objective_name,
+            "beta": self.beta,
+            "exchanges": log,
+            "notes": notes,
+        }
+        info |= {
+            "elbo": saving.elbo_of(last),
+            "divergence": float(last[:, 1].mean()),
+            "rows": training.total,
+        }
         info |= self.costs(training, run, state, data) | {"seconds": time.perf_counter() - started}
         return self.approximation(problem, training.layout, stored(state), losses, info)
 
-    def costs(self, training: Training, run: saving.Run, state: State, data: tuple) -> dict[str, Any]:
+    def costs(
+        self, training: Training, run: saving.Run, state: State, data: tuple
+    ) -> dict[str, Any]:
         """What the run cost, and how its weights are kept, as plain data."""
         sizes = {"optimizer": run.optimizer_bytes, "temporary": run.temporary}
-        return self.kept(training.layout, stored(state), training.places(state, data)) | {"bytes_in_training": sizes}
+        return self.kept(training.layout, stored(state), training.places(state, data)) | {
+            "bytes_in_training": sizes
+        }
 
-    def kept(self, layout: Layout, params: Mapping[str, Any], places: Mapping[str, int]) -> dict[str, Any]:
+    def kept(
+        self, layout: Layout, params: Mapping[str, Any], places: Mapping[str, int]
+    ) -> dict[str, Any]:
         """How weights are kept, and what a step with them costs."""
         index = {name: params[f"{name}/index"] for name in layout.patterns}
         return {
-            "patterns": {name: dataclasses.asdict(pattern) for name, pattern in layout.patterns.items()},
+            "patterns": {
+                name: dataclasses.asdict(pattern) for name, pattern in layout.patterns.items()
+            },
             "kernels": dict(layout.kernels),
             "shares": dict(layout.shares),
             "active": accounts.active(layout, index),
             "bytes": accounts.bytes_of(dict(params)),
             "places": dict(places),
-            "operations": accounts.operations(layout, places, self.every, self.growth_batches, self.rate),
+            "operations": accounts.operations(
+                layout, places, self.every, self.growth_batches, self.rate
+            ),
         }
 
     @property
@@ -202,7 +231,9 @@ class SSVI(AbstractEngine):
                 f"initial_scale (now {self.initial_scale})."
             )
 
-    def training(self, problem: Problem, key: jax.Array, kernels: Mapping[str, str] | None = None) -> Training:
+    def training(
+        self, problem: Problem, key: jax.Array, kernels: Mapping[str, str] | None = None
+    ) -> Training:
         """What a run does.
 
         Args:
@@ -242,7 +273,9 @@ class SSVI(AbstractEngine):
         return self.structure == "neurons" or sizes[-1] <= self.density * sum(sizes) / 2
 
     def restore(self, problem: Problem, arrays: dict, info: dict) -> Approximation:
-        params = {k.removeprefix("params/"): v for k, v in arrays.items() if k.startswith("params/")}
+        params = {
+            k.removeprefix("params/"): v for k, v in arrays.items() if k.startswith("params/")
+        }
         shapes = problem.structure_as(LayeredNetwork).matrices
         found = {name: Pattern(**as_pattern(data)) for name, data in info["patterns"].items()}
         for name, pattern in found.items():
@@ -255,9 +288,16 @@ class SSVI(AbstractEngine):
         return self.approximation(problem, layout, params, arrays["losses"], info)
 
     def approximation(
-        self, problem: Problem, layout: Layout, params: Mapping[str, Any], losses: np.ndarray, info: dict
+        self,
+        problem: Problem,
+        layout: Layout,
+        params: Mapping[str, Any],
+        losses: np.ndarray,
+        info: dict,
     ) -> Approximation:
-        return approximation(Sites(problem, self.biases), layout, dict(params), losses, info, self.num_samples)
+        return approximation(
+            Sites(problem, self.biases), layout, dict(params), losses, info, self.num_samples
+        )
 
 
 def as_pattern(data: Mapping[str, Any]) -> dict[str, Any]:

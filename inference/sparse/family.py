@@ -45,7 +45,10 @@ class Prior(NamedTuple):
     def sd(self) -> Any:
         """The standard deviation; the scale of laws that have none, such as Student's t with two degrees of freedom."""
         variance = jnp.asarray(self.law.variance).reshape(-1)[0]
-        return jnp.where(jnp.isfinite(variance), jnp.sqrt(variance), getattr(self.law, "scale", 1.0)) * self.scale
+        return (
+            jnp.where(jnp.isfinite(variance), jnp.sqrt(variance), getattr(self.law, "scale", 1.0))
+            * self.scale
+        )
 
 
 class Joint(NamedTuple):
@@ -100,18 +103,28 @@ class Sites:
     @functools.cached_property
     def weights(self) -> dict[str, str]:
         """The latent site behind each matrix of weights, by the name that the network sees."""
-        return {seen: latent for latent, seen in self.network.weights.items() if seen in self.network.matrices}
+        return {
+            seen: latent
+            for latent, seen in self.network.weights.items()
+            if seen in self.network.matrices
+        }
 
     @functools.cached_property
     def points(self) -> tuple[str, ...]:
         if self.biases != "point":
             return ()
         weights = self.weights.values()
-        return tuple(s for s in self.problem.latents if s in self.network.weights and s not in weights)
+        return tuple(
+            s for s in self.problem.latents if s in self.network.weights and s not in weights
+        )
 
     @functools.cached_property
     def normals(self) -> tuple[str, ...]:
-        return tuple(s for s in self.problem.latents if s not in self.points and s not in self.weights.values())
+        return tuple(
+            s
+            for s in self.problem.latents
+            if s not in self.points and s not in self.weights.values()
+        )
 
     def transform(self, site: str) -> Any:
         """From unconstrained space to that of a site."""
@@ -125,9 +138,18 @@ class Sites:
             drawn = density.prior_draw(key)
             return {name: drawn[name] for name in self.normals}
 
-        return jax.tree.map(lambda leaf: leaf.mean(0), jax.jit(jax.vmap(one))(jax.random.split(key, START_DRAWS)))
+        return jax.tree.map(
+            lambda leaf: leaf.mean(0), jax.jit(jax.vmap(one))(jax.random.split(key, START_DRAWS))
+        )
 
-    def joint(self, values: Mapping[str, Any], product: AbstractProduct, rows: Any, args: tuple, kwargs: Mapping) -> Joint:
+    def joint(
+        self,
+        values: Mapping[str, Any],
+        product: AbstractProduct,
+        rows: Any,
+        args: tuple,
+        kwargs: Mapping,
+    ) -> Joint:
         """The log joint density where the network multiplies by a product.
 
         Args:
@@ -152,18 +174,24 @@ class Sites:
                 continue
             term = site["fn"].log_prob(site["value"])
             term = term.sum() if site["scale"] is None else (site["scale"] * term).sum()
-            likelihood, rest = (likelihood + term, rest) if site["is_observed"] else (likelihood, rest + term)
+            likelihood, rest = (
+                (likelihood + term, rest) if site["is_observed"] else (likelihood, rest + term)
+            )
         priors = {}
         for seen, latent in self.weights.items():
             law = entry_law(sites[latent]["fn"])
             assert law is not None  # `supports` has refused it
-            priors[seen] = Prior(law, 1.0 if seen == latent else sites[seen]["value"].reshape(-1)[0])
+            priors[seen] = Prior(
+                law, 1.0 if seen == latent else sites[seen]["value"].reshape(-1)[0]
+            )
         return Joint(likelihood, rest, priors)
 
     def priors(self, layout: Layout, values: Mapping[str, Any]) -> dict[str, Prior]:
         """The priors of the layers' weights, given all other sites."""
         problem = self.problem
-        return self.joint(values, Ignored(layout), jnp.zeros(1, jnp.int32), problem.args, problem.kwargs).priors
+        return self.joint(
+            values, Ignored(layout), jnp.zeros(1, jnp.int32), problem.args, problem.kwargs
+        ).priors
 
 
 def prior_sds(layout: Layout, store: str, index: Any, priors: Mapping[str, Prior]) -> Any:
@@ -174,7 +202,14 @@ def prior_sds(layout: Layout, store: str, index: Any, priors: Mapping[str, Prior
     return found
 
 
-def kl_of_weights(layout: Layout, index: Mapping, mean: Mapping, sd: Mapping, priors: Mapping[str, Prior], key: Any) -> Any:
+def kl_of_weights(
+    layout: Layout,
+    index: Mapping,
+    mean: Mapping,
+    sd: Mapping,
+    priors: Mapping[str, Prior],
+    key: Any,
+) -> Any:
     """KL(q(w) || p(w)) over the active weights: in closed form for normal priors and bursts, otherwise by one draw."""
     total = jnp.zeros(())
     for store, pattern in layout.patterns.items():
@@ -183,7 +218,11 @@ def kl_of_weights(layout: Layout, index: Mapping, mean: Mapping, sd: Mapping, pr
             if isinstance(prior.law, Bursts):
                 entropy = jnp.where(mask, NORMAL_ENTROPY + jnp.log(sd[store]), 0.0).sum()
                 second = mean[store] ** 2 + sd[store] ** 2
-                total = total - entropy - log_prior(prior.law, prior.scale, pattern, index[store], second, mask)
+                total = (
+                    total
+                    - entropy
+                    - log_prior(prior.law, prior.scale, pattern, index[store], second, mask)
+                )
                 continue
             term = kl_of_entries(mean[store], sd[store], prior, named(key, store))
             total = total + jnp.where(mask, term, 0.0).sum()

@@ -51,7 +51,9 @@ class Unpacking(AbstractUnpacking):
     sites: Sites = dataclasses.field(metadata={"static": True})
 
     def __call__(self, packed: Mapping[str, Any]) -> dict[str, Any]:
-        seen = self.layout.matrices(self.index, {name: packed[name] for name in self.layout.patterns})
+        seen = self.layout.matrices(
+            self.index, {name: packed[name] for name in self.layout.patterns}
+        )
         others = {name: packed[name] for name in (*self.sites.points, *self.sites.normals)}
         scales, deterministic = self.surroundings(others)
         latent = {self.sites.weights[name]: matrix / scales[name] for name, matrix in seen.items()}
@@ -66,10 +68,19 @@ class Unpacking(AbstractUnpacking):
         program = WholePlates(self.sites.network.multiplied(Ignored(self.layout)))
         ones = {site: jnp.ones(problem.latents[site]) for site in weights.values()}
         seeded = handlers.seed(program, jax.random.key(0))
-        inputs = tuple(arg[:1] for arg in problem.args)  # one row: what depends on rows is not looked at
-        trace = handlers.trace(handlers.substitute(seeded, data=ones | dict(others))).get_trace(*inputs, **problem.kwargs)
-        scales = {seen: 1.0 if seen == site else trace[seen]["value"].reshape(-1)[0] for seen, site in weights.items()}
-        return scales, {name: site["value"] for name, site in trace.items() if site["type"] == "deterministic"}
+        inputs = tuple(
+            arg[:1] for arg in problem.args
+        )  # one row: what depends on rows is not looked at
+        trace = handlers.trace(handlers.substitute(seeded, data=ones | dict(others))).get_trace(
+            *inputs, **problem.kwargs
+        )
+        scales = {
+            seen: 1.0 if seen == site else trace[seen]["value"].reshape(-1)[0]
+            for seen, site in weights.items()
+        }
+        return scales, {
+            name: site["value"] for name, site in trace.items() if site["type"] == "deterministic"
+        }
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,7 +102,9 @@ class Fitted:
 
     def others(self, key: jax.Array, params: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
         """One draw of the sites that are not weights, and its log density under q."""
-        values: dict[str, Any] = {name: jnp.asarray(params[f"{name}/point"]) for name in self.sites.points}
+        values: dict[str, Any] = {
+            name: jnp.asarray(params[f"{name}/point"]) for name in self.sites.points
+        }
         density = jnp.zeros(())
         for name in self.sites.normals:
             loc, sd = jnp.asarray(params[f"{name}/loc"]), jnp.asarray(params[f"{name}/scale"])
@@ -119,15 +132,21 @@ class Fitted:
         total = problem.data_plate[1]
 
         def part(rows: Any) -> tuple[Any, Any, Any]:
-            product = SparseProduct(self.layout, index, {name: drawn[name] for name in mean}, flat, key, "weights")
+            product = SparseProduct(
+                self.layout, index, {name: drawn[name] for name in mean}, flat, key, "weights"
+            )
             joint = self.sites.joint(values, product, rows, problem.args, problem.kwargs)
             return joint.likelihood * len(rows) / total, joint.sites, joint.priors
 
         cut = total - total % ROWS
-        likelihood, sites, priors = part(jnp.arange(cut, total)) if cut < total else part(jnp.arange(ROWS))
+        likelihood, sites, priors = (
+            part(jnp.arange(cut, total)) if cut < total else part(jnp.arange(ROWS))
+        )
         likelihood = likelihood if cut < total else jnp.zeros(())
         if cut:
-            likelihood += jax.lax.map(lambda rows: part(rows)[0], jnp.arange(cut).reshape(-1, ROWS)).sum()
+            likelihood += jax.lax.map(
+                lambda rows: part(rows)[0], jnp.arange(cut).reshape(-1, ROWS)
+            ).sum()
         for store in self.layout.patterns:
             noise = (drawn[store] - mean[store]) / sd[store]
             log_q = jax.scipy.stats.norm.logpdf(noise) - jnp.log(sd[store])
@@ -136,18 +155,34 @@ class Fitted:
                 density = density + jnp.where(mask, log_q, 0.0).sum()
                 if isinstance(law, Bursts):
                     pattern = self.layout.patterns[store]
-                    density = density - log_prior(law, scale, pattern, index[store], drawn[store] ** 2, mask)
+                    density = density - log_prior(
+                        law, scale, pattern, index[store], drawn[store] ** 2, mask
+                    )
                 else:
-                    density = density - jnp.where(mask, law.log_prob(drawn[store] / scale) - jnp.log(scale), 0.0).sum()
+                    density = (
+                        density
+                        - jnp.where(
+                            mask, law.log_prob(drawn[store] / scale) - jnp.log(scale), 0.0
+                        ).sum()
+                    )
         return likelihood + sites - density
 
 
 def approximation(
-    sites: Sites, layout: Layout, params: dict[str, Any], losses: np.ndarray, info: dict, num_draws: int
+    sites: Sites,
+    layout: Layout,
+    params: dict[str, Any],
+    losses: np.ndarray,
+    info: dict,
+    num_draws: int,
 ) -> Approximation:
     """The result of SSVI."""
     fitted = Fitted(sites, layout)
-    work = 1000.0 * sites.problem.data_plate[1] * sum(np.prod(shape) for shape in layout.shapes.values())
+    work = (
+        1000.0
+        * sites.problem.data_plate[1]
+        * sum(np.prod(shape) for shape in layout.shapes.values())
+    )
     return Approximation(
         params,
         draw=fitted.sample,

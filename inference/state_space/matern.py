@@ -64,8 +64,12 @@ def transition(p: int, x: Any) -> tuple[Any, Any]:
         power = power @ nilpotent
     orders = jnp.arange(1, 2 * p + 2, dtype=x.dtype)
     moving = (x > 0)[:, None]
-    safe = jnp.where(moving, 2 * x[:, None], 1.0)  # the derivative at zero is infinite in one factor
-    parts = jnp.where(moving, jax.scipy.special.gammainc(orders[None, :], safe), 0.0)  # P(m + 1, 2 x)
+    safe = jnp.where(
+        moving, 2 * x[:, None], 1.0
+    )  # the derivative at zero is infinite in one factor
+    parts = jnp.where(
+        moving, jax.scipy.special.gammainc(orders[None, :], safe), 0.0
+    )  # P(m + 1, 2 x)
     Q = jnp.einsum("ijm,nm->nij", jnp.asarray(products(p), x.dtype), parts)
     return A * jnp.exp(-x)[:, None, None], Q
 

@@ -84,7 +84,9 @@ def smoothed(prior: Prior, information: Any, precision: Any, parallel: bool = Fa
         precision: Lambda, shape (n, r, r).
         parallel: which path.
     """
-    log_normalizer, adjoint = (in_parallel if parallel else in_sequence)(prior, information, precision)
+    log_normalizer, adjoint = (in_parallel if parallel else in_sequence)(
+        prior, information, precision
+    )
     m, P, g, J, _, _ = adjoint
     h = prior.observed
     to_functions = jnp.einsum("naibj,j->naib", P, h)  # Cov[Z, u]
@@ -124,8 +126,13 @@ def in_sequence(prior: Prior, information: Any, precision: Any) -> tuple[Any, Ad
     """
     r, s = len(prior.variances), len(prior.observed)
     L, D = directions(precision)
-    e = jax.scipy.linalg.solve_triangular(L, information[..., None], lower=True, unit_diagonal=True)[..., 0]
-    scales, own = prior.variances[:, None, None, None], jnp.eye(r, dtype=information.dtype)[:, None, :, None]
+    e = jax.scipy.linalg.solve_triangular(
+        L, information[..., None], lower=True, unit_diagonal=True
+    )[..., 0]
+    scales, own = (
+        prior.variances[:, None, None, None],
+        jnp.eye(r, dtype=information.dtype)[:, None, :, None],
+    )
 
     def noise(Q: Any) -> Any:
         return scales * own * Q[None, :, None, :]
@@ -142,7 +149,13 @@ def in_sequence(prior: Prior, information: Any, precision: Any) -> tuple[Any, Ad
             S, mu = jnp.sum(h * Ph), jnp.sum(h * new_m)
             gain = 1 / (1 + d[i] * S)
             surprise = (e[i] - d[i] * mu) * gain
-            total = total + 0.5 * surprise**2 * S / gain + e[i] * mu - 0.5 * d[i] * mu**2 - 0.5 * jnp.log1p(d[i] * S)
+            total = (
+                total
+                + 0.5 * surprise**2 * S / gain
+                + e[i] * mu
+                - 0.5 * d[i] * mu**2
+                - 0.5 * jnp.log1p(d[i] * S)
+            )
             new_m = new_m + Ph * surprise
             new_P = new_P - (d[i] * gain) * Ph[:, :, None, None] * Ph[None, None]
             updates.append((Ph, surprise, d[i] * gain))
@@ -242,7 +255,9 @@ def in_parallel(prior: Prior, information: Any, precision: Any) -> tuple[Any, Ad
     moving = Element(A, zeros, Q, zeros, jnp.zeros_like(A))
     telling = Element(jnp.broadcast_to(eye, A.shape), zeros, jnp.zeros_like(A), eta, J)
     prefix = jax.lax.associative_scan(followed, followed(moving, telling))
-    suffix = jax.lax.associative_scan(lambda a, b: followed(b, a), followed(telling, shifted(moving)), reverse=True)
+    suffix = jax.lax.associative_scan(
+        lambda a, b: followed(b, a), followed(telling, shifted(moving)), reverse=True
+    )
     before_m = jnp.concatenate([zeros[:1], prefix.b[:-1]])
     before_P = jnp.concatenate([jnp.zeros_like(A[:1]), prefix.C[:-1]])
     m, P = times(A, before_m), A @ before_P @ t(A) + Q
@@ -252,8 +267,12 @@ def in_parallel(prior: Prior, information: Any, precision: Any) -> tuple[Any, Ad
     seen_P, seen_m = jnp.einsum("ia,nij,jb->nab", H, P, H), m @ H
     inner = functions[None] + precision @ seen_P
     new = information - times(precision, seen_m)
-    quadratic = jnp.einsum("ni,nij,nj->n", new, seen_P, jnp.linalg.solve(inner, new[..., None])[..., 0])
-    at_mean = jnp.sum(information * seen_m, 1) - 0.5 * jnp.einsum("ni,nij,nj->n", seen_m, precision, seen_m)
+    quadratic = jnp.einsum(
+        "ni,nij,nj->n", new, seen_P, jnp.linalg.solve(inner, new[..., None])[..., 0]
+    )
+    at_mean = jnp.sum(information * seen_m, 1) - 0.5 * jnp.einsum(
+        "ni,nij,nj->n", seen_m, precision, seen_m
+    )
     total = jnp.sum(0.5 * quadratic + at_mean - 0.5 * jnp.linalg.slogdet(inner)[1])
     wide, square = (n, r, s), (n, r, s, r, s)
     return total, Adjoint(

@@ -65,20 +65,31 @@ def bridged(p: int, kernel: Kernel, positions: Any, known: Any, x: Any, key: jax
         pair = jnp.stack([jnp.zeros_like(steps), steps], 1)
         made = jax.vmap(lambda two: prior(p, kernel, two))(pair)
         A, Q = made.steps[:, 1], made.noises[:, 1]
-        return jnp.where(free[:, None, None], 0.0, A), jnp.where(free[:, None, None], made.start[0], Q)
+        return jnp.where(free[:, None, None], 0.0, A), jnp.where(
+            free[:, None, None], made.start[0], Q
+        )
 
     A, Q = moved(jnp.where(at_left, x - positions[left], 0.0), ~at_left)
     B, R = moved(jnp.where(at_right, positions[after] - x, 0.0), jnp.zeros_like(at_right))
     mean = A @ known[left]
     S = B @ Q @ jnp.swapaxes(B, 1, 2) + R
     scale = jnp.sqrt(jnp.maximum(jnp.diagonal(S, axis1=1, axis2=2), jnp.finfo(S.dtype).tiny))
-    scaled = S / (scale[:, :, None] * scale[:, None, :]) + jnp.finfo(S.dtype).eps * jnp.eye(S.shape[-1], dtype=S.dtype)[None]
-    gain = jnp.swapaxes(jnp.linalg.solve(scaled, (B @ Q) / scale[:, :, None]), 1, 2) / scale[:, None, :]
+    scaled = (
+        S / (scale[:, :, None] * scale[:, None, :])
+        + jnp.finfo(S.dtype).eps * jnp.eye(S.shape[-1], dtype=S.dtype)[None]
+    )
+    gain = (
+        jnp.swapaxes(jnp.linalg.solve(scaled, (B @ Q) / scale[:, :, None]), 1, 2)
+        / scale[:, None, :]
+    )
     gain = jnp.where(at_right[:, None, None], gain, 0.0)
     mean = mean + gain @ (known[after] - B @ mean)
     covariance = Q - gain @ B @ Q
     covariance = (covariance + jnp.swapaxes(covariance, 1, 2)) / 2
     values, vectors = jnp.linalg.eigh(covariance)
     root = vectors * jnp.sqrt(jnp.maximum(values, 0.0))[:, None, :]
-    noise = jax.vmap(lambda x: noise_at(key, x, mean.shape[1:], mean.dtype))(x) * jnp.sqrt(kernel.variances)[None, None]
+    noise = (
+        jax.vmap(lambda x: noise_at(key, x, mean.shape[1:], mean.dtype))(x)
+        * jnp.sqrt(kernel.variances)[None, None]
+    )
     return mean + root @ noise

@@ -85,9 +85,13 @@ def latent_moments(model: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
 def cholesky() -> Iterator[None]:
     """Dense Cholesky factors in place of GPyTorch's iterative approximations for many rows."""
     with (
-        gpytorch.settings.fast_computations(covar_root_decomposition=False, log_prob=False, solves=False),
+        gpytorch.settings.fast_computations(
+            covar_root_decomposition=False, log_prob=False, solves=False
+        ),
         gpytorch.settings.max_cholesky_size(10**9),
-        gpytorch.settings.debug(False),  # it warns where one predicts at the training inputs, which is allowed here
+        gpytorch.settings.debug(
+            False
+        ),  # it warns where one predicts at the training inputs, which is allowed here
     ):
         yield
 

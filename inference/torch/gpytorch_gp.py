@@ -24,7 +24,13 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
-from inference.core.engine import AbstractEngine, UnsupportedError, choice, positive, positive_integers
+from inference.core.engine import (
+    AbstractEngine,
+    UnsupportedError,
+    choice,
+    positive,
+    positive_integers,
+)
 from inference.core.keys import named
 from inference.core.minimise import minimise
 from inference.core.problem import Problem, ProblemError
@@ -84,23 +90,35 @@ class GPyTorchGP(AbstractEngine):
                 reason = str(error)
         return reason
 
-    def infer(self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()) -> Predictor:
+    def infer(
+        self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()
+    ) -> Predictor:
         from inference.torch import gp_models
 
         started = time.perf_counter()
         rng = np.random.default_rng(int(jax.random.bits(named(key, "numpy"))))
-        inducing = spread(problem.args[0], self.num_inducing, rng) if self.method == "svgp" else None
+        inducing = (
+            spread(problem.args[0], self.num_inducing, rng) if self.method == "svgp" else None
+        )
         model, sites = gp_models.make(parts(problem), problem.args, inducing)
         with gp_models.seeded(int(jax.random.bits(named(key, "torch")))), gp_models.cholesky():
             try:
-                facts = self.fit_exact(model, rng, progress) if inducing is None else self.fit_sparse(model, problem, progress)
+                facts = (
+                    self.fit_exact(model, rng, progress)
+                    if inducing is None
+                    else self.fit_sparse(model, problem, progress)
+                )
             finally:
                 progress.close()
         info = facts | {
-            "hyperparameters": {site: np.asarray(value()).tolist() for site, value in sites.items()},
+            "hyperparameters": {
+                site: np.asarray(value()).tolist() for site, value in sites.items()
+            },
             "seconds": time.perf_counter() - started,
         }
-        return self.predictor(problem, {k: v.numpy().copy() for k, v in model.state_dict().items()}, info)
+        return self.predictor(
+            problem, {k: v.numpy().copy() for k, v in model.state_dict().items()}, info
+        )
 
     def restore(self, problem: Problem, arrays: dict, info: dict) -> Predictor:
         return self.predictor(problem, arrays, info)
@@ -113,7 +131,11 @@ class GPyTorchGP(AbstractEngine):
         torch = load("torch")
         parameters = [p for p in model.parameters() if p.requires_grad]
         objective = evidence_and_gradient(model, parameters)
-        start = np.concatenate([p.detach().numpy().ravel() for p in parameters]) if parameters else np.zeros(0)
+        start = (
+            np.concatenate([p.detach().numpy().ravel() for p in parameters])
+            if parameters
+            else np.zeros(0)
+        )
         searches = self.num_restarts if parameters else 1
         best, lowest, converged = start, math.inf, False
         progress.start(searches, "hyperparameters")
@@ -125,7 +147,9 @@ class GPyTorchGP(AbstractEngine):
                 best, lowest, converged = u, value, done
             progress.advance(1, best=f"{-lowest:.5g}")
         if not math.isfinite(lowest):
-            raise ProblemError("No hyperparameters with a finite marginal likelihood were found: give tighter priors.")
+            raise ProblemError(
+                "No hyperparameters with a finite marginal likelihood were found: give tighter priors."
+            )
         if parameters:
             torch.nn.utils.vector_to_parameters(torch.tensor(best), parameters)
         answer = "exact for these hyperparameters; their uncertainty is not in it"
@@ -142,7 +166,10 @@ class GPyTorchGP(AbstractEngine):
             torch.optim.Adam(learned, lr=self.learning_rate),
             gpytorch.optim.NGD(model.variational_parameters(), num_data=len(y), lr=NATURAL_STEP),
         ]
-        schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.num_steps) for optimiser in optimisers]
+        schedules = [
+            torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.num_steps)
+            for optimiser in optimisers
+        ]
         model.train()
         progress.start(self.num_steps, "SVGP")
         batches = minibatches(len(y), self.batch_size)
@@ -161,7 +188,9 @@ class GPyTorchGP(AbstractEngine):
                 progress.advance((step - 1) % BLOCK + 1, elbo=f"{-len(y) * loss.item():.5g}")
         elbo = bound(model, X, y, self.batch_size)
         if not math.isfinite(elbo):
-            raise ProblemError(f"SVGP diverged: the ELBO is {elbo}. Lower learning_rate (now {self.learning_rate}).")
+            raise ProblemError(
+                f"SVGP diverged: the ELBO is {elbo}. Lower learning_rate (now {self.learning_rate})."
+            )
         answer = "an approximation with inducing points: judge it by post.score on held-out data"
         converged = (elbo - halfway) / self.path(half) <= max(1.0, SLOPE * len(y))
         return {"elbo": elbo, "converged": converged, "answer": answer}
@@ -185,8 +214,12 @@ class Predict:
         from inference.torch import gp_models
 
         if params is not self.params:
-            self.model, _ = gp_models.make(parts(self.problem), self.problem.args, params.get(INDUCING))
-            self.model.load_state_dict({name: gp_models.torch.tensor(value) for name, value in params.items()})
+            self.model, _ = gp_models.make(
+                parts(self.problem), self.problem.args, params.get(INDUCING)
+            )
+            self.model.load_state_dict(
+                {name: gp_models.torch.tensor(value) for name, value in params.items()}
+            )
             self.model.eval()
             self.params = params
         mean, variance = gp_models.latent_moments(self.model, X_new)
@@ -200,7 +233,9 @@ def parts(problem: Problem) -> tuple:
     return problem.structure.torch_parts()
 
 
-def evidence_and_gradient(model: Any, parameters: list) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+def evidence_and_gradient(
+    model: Any, parameters: list
+) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
     """-log p(y) and its gradient as a function of the flat unconstrained hyperparameters."""
     from linear_operator.utils.errors import NanError, NotPSDError
 
@@ -236,7 +271,9 @@ def spread(X: Any, count: int, rng: np.random.Generator) -> np.ndarray:
     from scipy.cluster.vq import kmeans2
 
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "One of the clusters is empty", UserWarning)  # its centre stays where it was
+        warnings.filterwarnings(
+            "ignore", "One of the clusters is empty", UserWarning
+        )  # its centre stays where it was
         return kmeans2(rows, count, iter=10, minit="points", rng=rng)[0]
 
 
@@ -258,5 +295,8 @@ def bound(model: Any, X: Any, y: Any, size: int) -> float:
     model.eval()
     with torch.no_grad():
         chunks = zip(X.split(size), y.split(size), strict=True)
-        fit = sum(model.likelihood.expected_log_prob(part, model(rows)).sum().item() for rows, part in chunks)
+        fit = sum(
+            model.likelihood.expected_log_prob(part, model(rows)).sum().item()
+            for rows, part in chunks
+        )
         return fit - model.variational_strategy.kl_divergence().item()

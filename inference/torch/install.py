@@ -18,7 +18,11 @@ def missing(*modules: str) -> str | None:
         'no_such_module is not installed: pip install "bayesdl[torch]"'
     """
     absent = [name for name in modules if importlib.util.find_spec(name) is None]
-    return f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed: {HINT}" if absent else None
+    return (
+        f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed: {HINT}"
+        if absent
+        else None
+    )
 
 
 def load(module: str) -> Any:

@@ -55,7 +55,9 @@ class PyroNUTS(AbstractEngine):
     def __post_init__(self) -> None:
         positive_integers(self, "num_warmup", "num_samples", "num_chains", "max_tree_depth")
         if not 0 < self.target_accept < 1:
-            raise ValueError(f"{type(self).__name__}(target_accept={self.target_accept}): expected a number in (0, 1).")
+            raise ValueError(
+                f"{type(self).__name__}(target_accept={self.target_accept}): expected a number in (0, 1)."
+            )
 
     def supports(self, problem: Problem) -> str | None:
         structure = problem.structure
@@ -63,18 +65,27 @@ class PyroNUTS(AbstractEngine):
             return "it needs a model that can be written in Pyro (bdl.BNN without network=...)"
         return needs_gradients(problem) or missing("torch", "pyro")
 
-    def infer(self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()) -> Draws:
+    def infer(
+        self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()
+    ) -> Draws:
         load("pyro.infer")
         structure = problem.structure
-        assert isinstance(structure, LayeredNetwork) and structure.pyro_program is not None  # by `supports`
+        assert (
+            isinstance(structure, LayeredNetwork) and structure.pyro_program is not None
+        )  # by `supports`
         started = time.perf_counter()
         program, data = structure.pyro_program(), as_tensors(problem)
-        progress.start(self.num_chains * (self.num_warmup + self.num_samples), f"{self.num_chains} chains by Pyro")
+        progress.start(
+            self.num_chains * (self.num_warmup + self.num_samples),
+            f"{self.num_chains} chains by Pyro",
+        )
         chains = []
         try:
             for chain in range(self.num_chains):
                 seed = int(jax.random.bits(named(key, f"chain {chain}")))
-                chains.append(isolated(seed, lambda: self.run_chain(problem, program, data, progress)))
+                chains.append(
+                    isolated(seed, lambda: self.run_chain(problem, program, data, progress))
+                )
         finally:
             progress.close()
         samples, stats, step_sizes = zip(*chains, strict=True)
@@ -84,7 +95,9 @@ class PyroNUTS(AbstractEngine):
     def restore(self, problem: Problem, arrays: dict, info: dict) -> Draws:
         return Draws.from_arrays(arrays, info)
 
-    def run_chain(self, problem: Problem, program: Callable, data: tuple, progress: AbstractProgress) -> tuple:
+    def run_chain(
+        self, problem: Problem, program: Callable, data: tuple, progress: AbstractProgress
+    ) -> tuple:
         """One chain: samples by site, statistics, both with a leading axis of draws, and the step size."""
         from pyro.infer import MCMC, NUTS
 
@@ -99,7 +112,9 @@ class PyroNUTS(AbstractEngine):
         mcmc = MCMC(kernel, self.num_samples, self.num_warmup, hook_fn=watch, disable_progbar=True)
         try:
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", r"`torch\.jit", DeprecationWarning)  # it is Pyro that uses it
+                warnings.filterwarnings(
+                    "ignore", r"`torch\.jit", DeprecationWarning
+                )  # it is Pyro that uses it
                 mcmc.run(*data)
         except ValueError as error:
             if "valid initial params" not in str(error):
@@ -108,7 +123,9 @@ class PyroNUTS(AbstractEngine):
                 raise RuntimeError(str(error)) from error
         watch.flush()
         draws = {site: value.detach() for site, value in mcmc.get_samples().items()}
-        diverging = np.isin(np.arange(self.num_samples), mcmc.diagnostics()["divergences"]["chain 0"])
+        diverging = np.isin(
+            np.arange(self.num_samples), mcmc.diagnostics()["divergences"]["chain 0"]
+        )
         stats = {"diverging": diverging, "lp": np.array(watch.log_densities)}
         return with_deterministic(program, data, draws, problem), stats, watch.step_size
 
@@ -150,7 +167,9 @@ def as_tensors(problem: Problem) -> tuple:
     return tuple(torch.tensor(np.asarray(arg), dtype=torch.float64) for arg in problem.args)
 
 
-def with_deterministic(program: Callable, data: tuple, draws: dict[str, Any], problem: Problem) -> dict[str, np.ndarray]:
+def with_deterministic(
+    program: Callable, data: tuple, draws: dict[str, Any], problem: Problem
+) -> dict[str, np.ndarray]:
     """The draws and the deterministic sites they imply, as float32 arrays in the order of the program."""
     poutine = load("pyro.poutine")
     names = [name for name, site in problem.trace.items() if site["type"] == "deterministic"]
@@ -159,7 +178,9 @@ def with_deterministic(program: Callable, data: tuple, draws: dict[str, Any], pr
         return samples
     values: dict[str, list] = {name: [] for name in names}
     for i in range(len(next(iter(draws.values())))):
-        conditioned = poutine.condition(program, data={name: value[i] for name, value in draws.items()})
+        conditioned = poutine.condition(
+            program, data={name: value[i] for name, value in draws.items()}
+        )
         nodes = poutine.trace(conditioned).get_trace(*data).nodes
         for name in names:
             values[name].append(nodes[name]["value"].numpy())

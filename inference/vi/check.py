@@ -19,7 +19,9 @@ from inference.vi.space import Space
 from inference.vi.validation import refuse_other_arguments
 
 LIMIT = 4.0
-STEP = 0.1  # of finite differences, extrapolated from this and twice this to an error of fourth order
+STEP = (
+    0.1  # of finite differences, extrapolated from this and twice this to an error of fourth order
+)
 MOST_PARAMETERS = 50  # for finite differences, which run the program four times for each
 
 
@@ -86,7 +88,9 @@ def check_unbiased(
         (True, 'enumeration')
     """
     if oracle not in ("auto", "enumeration", "finite differences"):
-        raise ProblemError(f"check_unbiased(oracle={oracle!r}): expected 'auto', 'enumeration' or 'finite differences'.")
+        raise ProblemError(
+            f"check_unbiased(oracle={oracle!r}): expected 'auto', 'enumeration' or 'finite differences'."
+        )
     for what, program in (("model", model), ("guide", guide)):
         refuse_other_arguments(what, getattr(program, "program", program), args, {})
     key = jax.random.key(seed)
@@ -100,12 +104,18 @@ def check_unbiased(
     def value(E: Expectation, key: jax.Array, u: Any) -> jax.Array:
         return E(key, {**fixed, **space.constrain(u)}, *args)
 
-    mean, error = moments(lambda k: jax.grad(lambda u: value(E, k, u))(at), named(key, "gradient"), num_samples)
-    method, (expected, doubt) = the_oracle(E, value, at, args, fixed, space, oracle, named(key, "oracle"), num_samples)
+    mean, error = moments(
+        lambda k: jax.grad(lambda u: value(E, k, u))(at), named(key, "gradient"), num_samples
+    )
+    method, (expected, doubt) = the_oracle(
+        E, value, at, args, fixed, space, oracle, named(key, "oracle"), num_samples
+    )
     tiny = 1e-6 * (1 + np.abs(expected))  # rounding, where nothing is random
     z = (mean - expected) / np.maximum(np.hypot(error, doubt), tiny)
     unravel = ravel_pytree(at)[1]
-    scores, gradient, should = (jax.tree.map(np.asarray, unravel(jnp.asarray(part))) for part in (z, mean, expected))
+    scores, gradient, should = (
+        jax.tree.map(np.asarray, unravel(jnp.asarray(part))) for part in (z, mean, expected)
+    )
     return UnbiasedReport(bool(np.max(np.abs(z)) < LIMIT), scores, gradient, should, method)
 
 
@@ -121,34 +131,52 @@ def moments(function: Callable, key: jax.Array, num_samples: int) -> tuple[np.nd
 
 
 def the_oracle(
-    E: Expectation, value: Callable, at: dict, args: tuple, fixed: dict, space: Space, asked: str, key: jax.Array, num: int
+    E: Expectation,
+    value: Callable,
+    at: dict,
+    args: tuple,
+    fixed: dict,
+    space: Space,
+    asked: str,
+    key: jax.Array,
+    num: int,
 ) -> tuple[str, tuple[np.ndarray, np.ndarray]]:
     """Method, and the gradient and its standard error by it."""
     now = E.run(E.call(key, {**fixed, **space.constrain(at)}, args, {}), 0)[0]
     names = {site.id.partition("/")[2] for site in now.sites}
     local = now.drawn - names
     if asked == "enumeration" and local:
-        raise ProblemError(f"Enumeration is not possible: site {sorted(local)[0]!r} has a gradient through its value.")
+        raise ProblemError(
+            f"Enumeration is not possible: site {sorted(local)[0]!r} has a gradient through its value."
+        )
     if asked != "finite differences" and not local:
         exact = dataclasses.replace(E, estimators=dict.fromkeys(names, Enum()))
         try:
-            return "enumeration", moments(lambda k: jax.grad(lambda u: value(exact, k, u))(at), key, num)
+            return "enumeration", moments(
+                lambda k: jax.grad(lambda u: value(exact, k, u))(at), key, num
+            )
         except EstimatorError as error:
             if asked == "enumeration":
                 raise ProblemError(f"Enumeration is not possible: {error}") from error
     return "finite differences", differences(lambda k, u: value(E, k, u), at, key, num)
 
 
-def differences(value: Callable, at: dict, key: jax.Array, num_samples: int) -> tuple[np.ndarray, np.ndarray]:
+def differences(
+    value: Callable, at: dict, key: jax.Array, num_samples: int
+) -> tuple[np.ndarray, np.ndarray]:
     """The gradient by central differences of the value with common random numbers, extrapolated in the step."""
     flat, unravel = ravel_pytree(at)
     if len(flat) > MOST_PARAMETERS:
-        raise ProblemError(f"Finite differences in {len(flat)} parameters are too many, above {MOST_PARAMETERS}.")
+        raise ProblemError(
+            f"Finite differences in {len(flat)} parameters are too many, above {MOST_PARAMETERS}."
+        )
     axes = jnp.eye(len(flat))
 
     def one(key: jax.Array) -> jax.Array:
         def central(axis: jax.Array, step: float) -> jax.Array:
-            return (value(key, unravel(flat + step * axis)) - value(key, unravel(flat - step * axis))) / (2 * step)
+            return (
+                value(key, unravel(flat + step * axis)) - value(key, unravel(flat - step * axis))
+            ) / (2 * step)
 
         return jax.vmap(lambda axis: (4 * central(axis, STEP) - central(axis, 2 * STEP)) / 3)(axes)
 

@@ -24,10 +24,21 @@ from jax.scipy.special import logsumexp
 from inference.core.problem import ProblemError
 from inference.core.program import Program
 from inference.vi.gradients.runs import Pass, current
-from inference.vi.handles import AbstractHandle, Handle, Lanes, Values, as_handle, lanes_of, mismatch, total
+from inference.vi.handles import (
+    AbstractHandle,
+    Handle,
+    Lanes,
+    Values,
+    as_handle,
+    lanes_of,
+    mismatch,
+    total,
+)
 
 
-def marginal(program: Any, keep: Sequence[str], reverse: Program | None = None, N: int = 1) -> Marginal:
+def marginal(
+    program: Any, keep: Sequence[str], reverse: Program | None = None, N: int = 1
+) -> Marginal:
     """The distribution of some sites of a program, its other sites u integrated out by importance sampling.
 
     With r(u | x) the reverse kernel, density(x) is log (1/N) sum_i q(u_i, x) / r(u_i | x) over u_i ~ r, and sim() has one of
@@ -45,9 +56,13 @@ def marginal(program: Any, keep: Sequence[str], reverse: Program | None = None, 
     """
     handle = as_handle(program)
     if not isinstance(handle, Handle):
-        raise ProblemError(f"marginal({type(handle).__name__}): expected a NumPyro program or the handle of one.")
+        raise ProblemError(
+            f"marginal({type(handle).__name__}): expected a NumPyro program or the handle of one."
+        )
     if isinstance(keep, str) or not keep:
-        raise ProblemError(f"marginal(keep={keep!r}): expected the names of the sites to keep, e.g. keep=['x', 'y'].")
+        raise ProblemError(
+            f"marginal(keep={keep!r}): expected the names of the sites to keep, e.g. keep=['x', 'y']."
+        )
     lanes_of(N)
     return Marginal(handle.program, tuple(keep), reverse, N)
 
@@ -61,7 +76,9 @@ class Marginal(AbstractHandle):
     reverse: Program | None
     N: int
 
-    def draw(self, now: Pass, label: str, lanes: Lanes, group: str | None, detached: bool = False) -> tuple[dict, jax.Array]:
+    def draw(
+        self, now: Pass, label: str, lanes: Lanes, group: str | None, detached: bool = False
+    ) -> tuple[dict, jax.Array]:
         outcome = now.run(self.program, label, lanes=lanes, group=group, detached=detached)
         absent = set(self.keep) - set(outcome.values)
         if absent:
@@ -82,8 +99,13 @@ class Marginal(AbstractHandle):
         others = self.weights(now, f"{label} others", x, lanes, self.N - 1, group, detached)
         return x, logsumexp(jnp.concatenate([own[..., None], others], -1), -1) - math.log(self.N)
 
-    def evaluate(self, now: Pass, label: str, values: Values, lanes: Lanes, fixed: bool = False) -> jax.Array:
-        unknown, missing = set(values) - set(self.keep) - now.auxiliary, set(self.keep) - set(values)
+    def evaluate(
+        self, now: Pass, label: str, values: Values, lanes: Lanes, fixed: bool = False
+    ) -> jax.Array:
+        unknown, missing = (
+            set(values) - set(self.keep) - now.auxiliary,
+            set(self.keep) - set(values),
+        )
         if unknown or missing:
             raise ProblemError(mismatch(missing, unknown))
         x = {name: values[name] for name in self.keep}
@@ -91,7 +113,15 @@ class Marginal(AbstractHandle):
         return logsumexp(weights, -1) - math.log(self.N)
 
     def weights(
-        self, now: Pass, label: str, x: Values, lanes: Lanes, N: int, group: str | None, detached: bool, fixed: bool = False
+        self,
+        now: Pass,
+        label: str,
+        x: Values,
+        lanes: Lanes,
+        N: int,
+        group: str | None,
+        detached: bool,
+        fixed: bool = False,
     ) -> jax.Array:
         """Log q(u_i, x) / r(u_i | x) of N fresh u, shape (*lanes, N)."""
         inner = (*lanes, N)
@@ -99,7 +129,10 @@ class Marginal(AbstractHandle):
         how: dict[str, Any] = {"lanes": inner, "detached": detached, "fixed": fixed}
         if self.reverse is None:
             outcome = now.run(self.program, label, given=x, group=group, **how)
-            return total({n: v for n, v in outcome.log_probs.items() if n not in outcome.values or n in x}, inner)
+            return total(
+                {n: v for n, v in outcome.log_probs.items() if n not in outcome.values or n in x},
+                inner,
+            )
         back = now.run(self.reverse, f"{label} reverse", inputs=(x,), group=group, **how)
         outcome = now.run(self.program, label, given=x | back.values, **how)
         refuse_other_sites(set(outcome.values) - set(x), set(back.values))
@@ -113,7 +146,9 @@ def refuse_other_sites(left_out: set[str], drawn: set[str]) -> None:
         ProblemError: naming both.
     """
     if left_out != drawn:
-        raise ProblemError(f"marginal(reverse=...): it draws {sorted(drawn)}, expected the sites left out, {sorted(left_out)}.")
+        raise ProblemError(
+            f"marginal(reverse=...): it draws {sorted(drawn)}, expected the sites left out, {sorted(left_out)}."
+        )
 
 
 def normalize(p: Any, proposal: Any, K: int, detach: bool = True) -> Normalized:
@@ -162,12 +197,23 @@ class Normalized(AbstractHandle):
             ProblemError: naming the cure.
         """
         if self.detach:
-            raise ProblemError("normalize(..., detach=True) gives particles() only; draw from it with detach=False.")
+            raise ProblemError(
+                "normalize(..., detach=True) gives particles() only; draw from it with detach=False."
+            )
 
-    def draw(self, now: Pass, label: str, lanes: Lanes, group: str | None, detached: bool = False) -> tuple[dict, jax.Array]:
+    def draw(
+        self, now: Pass, label: str, lanes: Lanes, group: str | None, detached: bool = False
+    ) -> tuple[dict, jax.Array]:
         self.refuse_detached()
         values, log_w, log_p = self.weighted(now, label, lanes, self.K, group)
-        outcome = now.run(resampled, f"{label} choice", lanes=lanes, inputs=(log_w,), group=group, detached=detached)
+        outcome = now.run(
+            resampled,
+            f"{label} choice",
+            lanes=lanes,
+            inputs=(log_w,),
+            group=group,
+            detached=detached,
+        )
         index = outcome.values["index"][..., None]
 
         def take(leaf: jax.Array) -> jax.Array:
@@ -176,10 +222,14 @@ class Normalized(AbstractHandle):
 
         return jax.tree.map(take, values), take(log_p) - (logsumexp(log_w, -1) - math.log(self.K))
 
-    def evaluate(self, now: Pass, label: str, values: Values, lanes: Lanes, fixed: bool = False) -> jax.Array:
+    def evaluate(
+        self, now: Pass, label: str, values: Values, lanes: Lanes, fixed: bool = False
+    ) -> jax.Array:
         self.refuse_detached()
         log_p = self.p.evaluate(now, f"{label} given", values, lanes, fixed)
-        log_w = (log_p - self.proposal.evaluate(now, f"{label} given proposal", values, lanes, fixed))[..., None]
+        log_w = (
+            log_p - self.proposal.evaluate(now, f"{label} given proposal", values, lanes, fixed)
+        )[..., None]
         if self.K > 1:
             _, others, _ = self.weighted(now, f"{label} others", lanes, self.K - 1)
             log_w = jnp.concatenate([log_w, others], -1)

@@ -21,7 +21,13 @@ import numpy as np
 import numpyro.distributions as dist
 from numpyro import handlers
 
-from inference.core.engine import AbstractEngine, choice, needs_gradients, positive, positive_integers
+from inference.core.engine import (
+    AbstractEngine,
+    choice,
+    needs_gradients,
+    positive,
+    positive_integers,
+)
 from inference.core.keys import named
 from inference.core.problem import Problem, ProblemError
 from inference.core.program import Program, Subsampled, WholePlates, WithParameters
@@ -38,8 +44,17 @@ from inference.vi.validation import refuse_classes, refuse_other_arguments, refu
 BLOCKS = 50
 STARTS = 100  # draws for the ELBO before the first step, against which that of other objectives' fits is held
 AVERAGE_RATE = 0.1  # of the moving averages that are baselines
-LINEAR = ("elbo", "tempered_elbo")  # in the log likelihood of the data, so that batches leave their mean alone
-BOUNDS = ("elbo", "iwelbo", "dreg", "renyi", "thermodynamic")  # a smaller value at the end means divergence
+LINEAR = (
+    "elbo",
+    "tempered_elbo",
+)  # in the log likelihood of the data, so that batches leave their mean alone
+BOUNDS = (
+    "elbo",
+    "iwelbo",
+    "dreg",
+    "renyi",
+    "thermodynamic",
+)  # a smaller value at the end means divergence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,16 +96,22 @@ class VI(AbstractEngine):
 
     def __post_init__(self) -> None:
         if isinstance(self.guide, AbstractHandle) and not isinstance(self.guide, Handle | Marginal):
-            raise ValueError(f"VI(guide={type(self.guide).__name__}): expected a program, or a marginal of one.")
+            raise ValueError(
+                f"VI(guide={type(self.guide).__name__}): expected a program, or a marginal of one."
+            )
         if not callable(self.guide) and not isinstance(self.guide, AbstractHandle):
             choice(self, "guide", tuple(GUIDES))
         if not callable(self.objective):
             choice(self, "objective", tuple(OBJECTIVES))
         if self.optimizer is not None and not hasattr(self.optimizer, "update"):
-            raise ValueError(f"VI(optimizer={self.optimizer!r}): expected an optax optimiser such as optax.adam(1e-2).")
+            raise ValueError(
+                f"VI(optimizer={self.optimizer!r}): expected an optax optimiser such as optax.adam(1e-2)."
+            )
         estimators = {} if self.estimators is None else self.estimators
         if not isinstance(estimators, Mapping):
-            raise ValueError(f"VI(estimators={self.estimators!r}): expected estimators by site name, e.g. {{'z': vi.MVD()}}.")
+            raise ValueError(
+                f"VI(estimators={self.estimators!r}): expected estimators by site name, e.g. {{'z': vi.MVD()}}."
+            )
         refuse_classes(estimators)
         positive(self, "learning_rate", "initial_scale")
         positive_integers(self, "steps", "num_particles")
@@ -103,9 +124,13 @@ class VI(AbstractEngine):
         Raises:
             ValueError: naming both settings.
         """
-        scheduled = any(callable(value) for value in getattr(self.function, "keywords", {}).values())
+        scheduled = any(
+            callable(value) for value in getattr(self.function, "keywords", {}).values()
+        )
         if self.patience is not None and scheduled:
-            raise ValueError("VI(patience=...): an objective with a schedule changes by itself; leave patience out.")
+            raise ValueError(
+                "VI(patience=...): an objective with a schedule changes by itself; leave patience out."
+            )
         name = named_objective(self.function).partition("(")[0]
         if self.batch_size is not None and name not in OBJECTIVES:
             warnings.warn(
@@ -132,36 +157,48 @@ class VI(AbstractEngine):
         """The objective as a function of (p, q)."""
         return OBJECTIVES[self.objective] if isinstance(self.objective, str) else self.objective
 
-    def infer(self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()) -> Approximation:
+    def infer(
+        self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()
+    ) -> Approximation:
         started = time.perf_counter()
         if isinstance(self.guide, Handle | Marginal) or not isinstance(self.guide, str):
-            refuse_other_arguments("guide", getattr(self.guide, "program", self.guide), problem.args, problem.kwargs)
+            refuse_other_arguments(
+                "guide", getattr(self.guide, "program", self.guide), problem.args, problem.kwargs
+            )
         expectation = self.expectation(problem, named(key, "start"))
         sites = expectation.sites(named(key, "parameters"), *problem.args, **problem.kwargs)
         values = {name: site["value"] for name, site in sites.items()}
         if self.guide == "laplace":
             values |= laplace_start(problem, named(key, "laplace"))
         if not values:
-            raise ProblemError("The guide has no numpyro.param statement, so there is nothing to optimise.")
+            raise ProblemError(
+                "The guide has no numpyro.param statement, so there is nothing to optimise."
+            )
         if not isinstance(self.guide, str):
             refuse_other_supports(problem, expectation, values, named(key, "supports"))
         info: dict[str, Any] = {"objective": named_objective(self.function)}
         if self.function not in OBJECTIVES.values():
             start = self.approximation(problem, expectation, flattened(values), np.zeros(0), {})
             info["elbo_at_start"] = float(np.mean(start.log_weights(named(key, "elbo"), STARTS)))
-        params, history, stopped = self.optimise(problem, expectation, Space(sites), values, key, progress)
+        params, history, stopped = self.optimise(
+            problem, expectation, Space(sites), values, key, progress
+        )
         self.refuse_divergence(history, unconstrained_names(sites))
         info |= {"seconds": time.perf_counter() - started, "stopped": stopped}
         return self.approximation(problem, expectation, params, -history, info)
 
     def restore(self, problem: Problem, arrays: dict, info: dict) -> Approximation:
         expectation = self.expectation(problem, jax.random.key(0))
-        params = {k.removeprefix("params/"): v for k, v in arrays.items() if k.startswith("params/")}
+        params = {
+            k.removeprefix("params/"): v for k, v in arrays.items() if k.startswith("params/")
+        }
         init = expectation.init(jax.random.key(0), *problem.args, **problem.kwargs)
         shapes = {name: np.shape(value) for name, value in flattened(init).items()}
         stored = {name: np.shape(value) for name, value in params.items()}
         if shapes != stored:
-            raise ProblemError(f"The fit has parameters {stored}, and this guide has {shapes}: give the guide that was fitted.")
+            raise ProblemError(
+                f"The fit has parameters {stored}, and this guide has {shapes}: give the guide that was fitted."
+            )
         return self.approximation(problem, expectation, params, arrays["losses"], info)
 
     def expectation(self, problem: Problem, key: jax.Array) -> Expectation:
@@ -170,10 +207,22 @@ class VI(AbstractEngine):
             guide = Handle(autoguide_of(self.guide, problem, key, self.rank, self.initial_scale))
         else:
             guide = wrapped(as_handle(self.guide), WholePlates)
-        return Expectation(self.function, Handle(problem.program), guide, dict(self.estimators or {}), self.num_particles)
+        return Expectation(
+            self.function,
+            Handle(problem.program),
+            guide,
+            dict(self.estimators or {}),
+            self.num_particles,
+        )
 
     def optimise(
-        self, problem: Problem, expectation: Expectation, space: Space, values: dict, key: jax.Array, progress: AbstractProgress
+        self,
+        problem: Problem,
+        expectation: Expectation,
+        space: Space,
+        values: dict,
+        key: jax.Array,
+        progress: AbstractProgress,
     ) -> tuple[dict, np.ndarray, int]:
         """The optimiser in compiled blocks of steps; gives parameters, the objective along the way, and the steps made."""
         import optax
@@ -190,7 +239,9 @@ class VI(AbstractEngine):
         def step(j: jax.Array, carry: tuple) -> tuple:
             u, state, first, values = carry
             i = first + j
-            value, gradient = jax.value_and_grad(loss)(u, i, jax.random.fold_in(named(key, "steps"), i))
+            value, gradient = jax.value_and_grad(loss)(
+                u, i, jax.random.fold_in(named(key, "steps"), i)
+            )
             updates, state = optimizer.update(gradient, state, u)
             return optax.apply_updates(u, updates), state, first, values.at[j].set(-value)
 
@@ -232,7 +283,11 @@ class VI(AbstractEngine):
         if not np.isfinite(last) or (bound and last < first - 4 * noise):
             what = "ELBO" if self.function is OBJECTIVES["elbo"] else "objective"
             rate = f" (now {self.learning_rate})" if self.optimizer is None else ""
-            scales = f" If one of {free} is a scale or a probability, give its numpyro.param a constraint=." if free else ""
+            scales = (
+                f" If one of {free} is a scale or a probability, give its numpyro.param a constraint=."
+                if free
+                else ""
+            )
             raise ProblemError(
                 f"VI diverged: the {what} went from {first:.4g} to {last:.4g} in {len(history)} steps. Lower learning_rate"
                 f"{rate}, raise num_particles (now {self.num_particles}), or use guide='mean-field'.{scales}"
@@ -241,7 +296,12 @@ class VI(AbstractEngine):
             warn_of_fall(history, ends)
 
     def approximation(
-        self, problem: Problem, expectation: Expectation, params: dict, losses: np.ndarray, info: dict
+        self,
+        problem: Problem,
+        expectation: Expectation,
+        params: dict,
+        losses: np.ndarray,
+        info: dict,
     ) -> Approximation:
         return Approximation(
             params,
@@ -290,7 +350,9 @@ def optimizer_of(engine: VI, values: Mapping[str, Any]) -> Any:
     return optax.partition({"main": main, "average": optax.sgd(AVERAGE_RATE)}, labels)
 
 
-def batches(problem: Problem, batch_size: int | None) -> Callable[[Expectation, jax.Array], Expectation]:
+def batches(
+    problem: Problem, batch_size: int | None
+) -> Callable[[Expectation, jax.Array], Expectation]:
     """Maps an expectation and a key to the expectation on random rows, the same ones for model and guide.
 
     Raises:
@@ -307,7 +369,9 @@ def batches(problem: Problem, batch_size: int | None) -> Callable[[Expectation, 
         def on_rows(program: Program) -> Program:
             return Subsampled(program, name, batch_size, rows)
 
-        return dataclasses.replace(expectation, p=wrapped(expectation.p, on_rows), q=wrapped(expectation.q, on_rows))
+        return dataclasses.replace(
+            expectation, p=wrapped(expectation.p, on_rows), q=wrapped(expectation.q, on_rows)
+        )
 
     return seen if batch_size < total else lambda expectation, key: expectation
 
@@ -315,7 +379,9 @@ def batches(problem: Problem, batch_size: int | None) -> Callable[[Expectation, 
 def wrapped(handle: Any, wrap: Callable[[Program], Program]) -> Any:
     """A handle with its programs wrapped."""
     if isinstance(handle, Marginal) and handle.reverse is not None:
-        return dataclasses.replace(handle, program=wrap(handle.program), reverse=wrap(handle.reverse))
+        return dataclasses.replace(
+            handle, program=wrap(handle.program), reverse=wrap(handle.reverse)
+        )
     return dataclasses.replace(handle, program=wrap(handle.program))
 
 
@@ -325,7 +391,9 @@ def flattened(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     for name, value in params.items():
         leaves = jax.tree.leaves(value)
         single = len(leaves) == 1 and leaves[0] is value
-        flat |= {name if single else f"{name}#{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
+        flat |= {
+            name if single else f"{name}#{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)
+        }
     return flat
 
 
@@ -337,23 +405,31 @@ def nested(flat: Mapping[str, Any], sites: Mapping[str, dict]) -> dict[str, Any]
             params[name] = flat[name]
         else:
             structure = jax.tree.structure(site["value"])
-            params[name] = jax.tree.unflatten(structure, [flat[f"{name}#{i}"] for i in range(structure.num_leaves)])
+            params[name] = jax.tree.unflatten(
+                structure, [flat[f"{name}#{i}"] for i in range(structure.num_leaves)]
+            )
     return params
 
 
-def structured(expectation: Expectation, problem: Problem, flat: Mapping[str, Any]) -> dict[str, Any]:
+def structured(
+    expectation: Expectation, problem: Problem, flat: Mapping[str, Any]
+) -> dict[str, Any]:
     """Parameters as the programs take them."""
     if not any("#" in name for name in flat):
         return dict(flat)
     return nested(flat, expectation.sites(jax.random.key(0), *problem.args, **problem.kwargs))
 
 
-def draw(problem: Problem, expectation: Expectation, key: jax.Array, params: dict) -> dict[str, jax.Array]:
+def draw(
+    problem: Problem, expectation: Expectation, key: jax.Array, params: dict
+) -> dict[str, jax.Array]:
     """One draw of the program's latent and deterministic sites from the guide."""
     once = dataclasses.replace(expectation, objective=lambda p, q: q.sim()[0])
     values = structured(expectation, problem, params)
     z = once.raw(key, values, problem.args, dict(problem.kwargs))
-    program = handlers.substitute(WithParameters(handlers.seed(problem.program, key), learned(problem, values)), data=z)
+    program = handlers.substitute(
+        WithParameters(handlers.seed(problem.program, key), learned(problem, values)), data=z
+    )
     trace = handlers.trace(program).get_trace(*problem.args, **problem.kwargs)
     return {
         name: jnp.asarray(site["value"])
@@ -362,10 +438,14 @@ def draw(problem: Problem, expectation: Expectation, key: jax.Array, params: dic
     }
 
 
-def log_weight(problem: Problem, expectation: Expectation, key: jax.Array, params: dict) -> jax.Array:
+def log_weight(
+    problem: Problem, expectation: Expectation, key: jax.Array, params: dict
+) -> jax.Array:
     """Log p(y, z) - log q(z) at one draw z ~ q."""
     once = dataclasses.replace(expectation, objective=elbo)
-    return once.raw(key, structured(expectation, problem, params), problem.args, dict(problem.kwargs))
+    return once.raw(
+        key, structured(expectation, problem, params), problem.args, dict(problem.kwargs)
+    )
 
 
 def named_objective(function: Any) -> str:

@@ -32,7 +32,9 @@ GUIDES: dict[str, Callable] = {
 LAPLACE_STEPS = 2000
 
 
-def autoguide_of(name: str, problem: Problem, key: jax.Array, rank: int | None, initial_scale: float) -> Any:
+def autoguide_of(
+    name: str, problem: Problem, key: jax.Array, rank: int | None, initial_scale: float
+) -> Any:
     """The guide of this name, its shapes known and its location a draw from the prior."""
     settings: dict[str, Any] = {} if name == "flow" else {"init_scale": initial_scale}
     settings |= {"rank": rank} if name == "low-rank" else {}
@@ -54,7 +56,12 @@ def laplace_start(problem: Problem, key: jax.Array) -> dict[str, jax.Array]:
         def potential(u: Any) -> jax.Array:
             return -density(u)
 
-        u, _ = minimise(jax.jit(jax.value_and_grad(potential)), density.start(named(key, "mode")), LAPLACE_STEPS)
+        u, _ = minimise(
+            jax.jit(jax.value_and_grad(potential)), density.start(named(key, "mode")), LAPLACE_STEPS
+        )
         root = inverse_root(compiled_hessian(potential)(u))
     lower = np.linalg.cholesky(root @ root.T)
-    return {"auto_loc": jnp.asarray(u, dtype=float), "auto_scale_tril": jnp.asarray(lower, dtype=float)}
+    return {
+        "auto_loc": jnp.asarray(u, dtype=float),
+        "auto_scale_tril": jnp.asarray(lower, dtype=float),
+    }

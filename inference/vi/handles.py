@@ -35,7 +35,9 @@ class Particles(dict):
 
     def untouched(self) -> bool:
         """Whether these are still the values that were handed out."""
-        return self.keys() == self.handed.keys() and all(self[name] is value for name, value in self.handed.items())
+        return self.keys() == self.handed.keys() and all(
+            self[name] is value for name, value in self.handed.items()
+        )
 
 
 # what a function makes of them is an ordinary dictionary, as it may be anything
@@ -50,7 +52,9 @@ def as_made(values: Values, lanes: Lanes) -> tuple[dict, Any]:
     """Values to evaluate, and where to find the result: draws that were handed out are evaluated as they were made."""
     if isinstance(values, Particles) and values.untouched():
         if not lanes:
-            raise ProblemError("density of several draws: give their number too, density(z, K) after z, log_q = q.sim(K).")
+            raise ProblemError(
+                "density of several draws: give their number too, density(z, K) after z, log_q = q.sim(K)."
+            )
         return dict(values.made), values.places
     return {name: jnp.asarray(value) for name, value in values.items()}, ...
 
@@ -79,7 +83,9 @@ class AbstractHandle(abc.ABC):
         if label not in now.swaps:
             return Particles(values, values, ...) if lanes else values, log_q
         places = now.swaps[label]
-        return Particles(jax.tree.map(lambda leaf: leaf[places], values), values, places), log_q[places]
+        return Particles(jax.tree.map(lambda leaf: leaf[places], values), values, places), log_q[
+            places
+        ]
 
     def density(self, values: Any, K: int | None = None, *, fixed: bool = False) -> jax.Array:
         """The log density of values of the latent sites, jointly with the data; an estimate where sites are integrated out.
@@ -105,7 +111,9 @@ class AbstractHandle(abc.ABC):
         self.refuse_estimates(fixed, "fixed")
         for name, value in values.items():
             if lanes and jnp.shape(value)[:1] != lanes:
-                raise ProblemError(f"density(values, K={K}): site '{name}' has shape {jnp.shape(value)}, expected ({K}, ...).")
+                raise ProblemError(
+                    f"density(values, K={K}): site '{name}' has shape {jnp.shape(value)}, expected ({K}, ...)."
+                )
         made, places = as_made(values, lanes)
         return self.evaluate(now, label, made, lanes, fixed)[places]
 
@@ -116,14 +124,20 @@ class AbstractHandle(abc.ABC):
             ProblemError: naming the handle.
         """
         if wanted and not isinstance(self, Handle):
-            raise ProblemError(f"{what}=True needs an exact density, and that of {type(self).__name__} is an estimate.")
+            raise ProblemError(
+                f"{what}=True needs an exact density, and that of {type(self).__name__} is an estimate."
+            )
 
     @abc.abstractmethod
-    def draw(self, now: Pass, label: str, lanes: Lanes, group: str | None, detached: bool = False) -> tuple[dict, jax.Array]:
+    def draw(
+        self, now: Pass, label: str, lanes: Lanes, group: str | None, detached: bool = False
+    ) -> tuple[dict, jax.Array]:
         """Values and log densities, leading axes over lanes."""
 
     @abc.abstractmethod
-    def evaluate(self, now: Pass, label: str, values: Values, lanes: Lanes, fixed: bool = False) -> jax.Array:
+    def evaluate(
+        self, now: Pass, label: str, values: Values, lanes: Lanes, fixed: bool = False
+    ) -> jax.Array:
         """Log densities, leading axes of values over lanes."""
 
 
@@ -137,11 +151,17 @@ class Handle(AbstractHandle):
 
     program: Program
 
-    def draw(self, now: Pass, label: str, lanes: Lanes, group: str | None, detached: bool = False) -> tuple[dict, jax.Array]:
+    def draw(
+        self, now: Pass, label: str, lanes: Lanes, group: str | None, detached: bool = False
+    ) -> tuple[dict, jax.Array]:
         outcome = now.run(self.program, label, lanes=lanes, group=group, detached=detached)
-        return outcome.values, total({n: v for n, v in outcome.log_probs.items() if n in outcome.values}, lanes)
+        return outcome.values, total(
+            {n: v for n, v in outcome.log_probs.items() if n in outcome.values}, lanes
+        )
 
-    def evaluate(self, now: Pass, label: str, values: Values, lanes: Lanes, fixed: bool = False) -> jax.Array:
+    def evaluate(
+        self, now: Pass, label: str, values: Values, lanes: Lanes, fixed: bool = False
+    ) -> jax.Array:
         return total(self.log_probs(now, label, values, lanes, fixed)[0], lanes)
 
     def parts(self, values: Values, K: int | None = None) -> tuple[jax.Array, jax.Array]:
@@ -153,7 +173,9 @@ class Handle(AbstractHandle):
         likelihood = total({n: v for n, v in log_probs.items() if n not in latent}, lanes)
         return prior[places], likelihood[places]
 
-    def log_probs(self, now: Pass, label: str, values: Values, lanes: Lanes, fixed: bool) -> tuple[dict, set[str]]:
+    def log_probs(
+        self, now: Pass, label: str, values: Values, lanes: Lanes, fixed: bool
+    ) -> tuple[dict, set[str]]:
         """Log densities of all sites, and the names of the latent ones."""
         outcome = now.run(self.program, label, given=values, lanes=lanes, fixed=fixed)
         missing = set(outcome.values) - set(outcome.given)

@@ -51,12 +51,18 @@ def refuse_classes(estimators: Mapping[str, Any]) -> None:
     """
     for name, estimator in estimators.items():
         if isinstance(estimator, type) and issubclass(estimator, AbstractEstimator):
-            raise ValueError(f"estimators: site '{name}' has the class {estimator.__name__}; write {estimator.__name__}().")
+            raise ValueError(
+                f"estimators: site '{name}' has the class {estimator.__name__}; write {estimator.__name__}()."
+            )
         if not isinstance(estimator, AbstractEstimator):
-            raise ValueError(f"estimators: site '{name}' has {estimator!r}, expected one such as vi.MVD().")
+            raise ValueError(
+                f"estimators: site '{name}' has {estimator!r}, expected one such as vi.MVD()."
+            )
 
 
-def refuse_other_supports(problem: Problem, expectation: Expectation, params: Mapping[str, Any], key: jax.Array) -> None:
+def refuse_other_supports(
+    problem: Problem, expectation: Expectation, params: Mapping[str, Any], key: jax.Array
+) -> None:
     """Refuses a guide whose draws are not values that the model's sites can have, which no density would tell.
 
     Raises:
@@ -64,7 +70,9 @@ def refuse_other_supports(problem: Problem, expectation: Expectation, params: Ma
     """
 
     def drawn(key: jax.Array) -> dict:
-        once = Expectation(lambda p, q: q.sim()[0], expectation.p, expectation.q, expectation.estimators, 1)
+        once = Expectation(
+            lambda p, q: q.sim()[0], expectation.p, expectation.q, expectation.estimators, 1
+        )
         return once.raw(key, params, problem.args, dict(problem.kwargs))
 
     values = jax.jit(jax.vmap(drawn))(jax.random.split(key, CHECKED))

@@ -28,11 +28,31 @@ FAST = {
 }
 TENSOR = bdl.FunBaT(("i", "j"), relevance=False)
 MODELS = CASES | {"process": (bdl.GP(), rows), "tensor": (TENSOR, tensor_rows)}
-COSTLY = ("MCLMC", "SGLD", "CyclicalSGMCMC")  # they share their machinery with SGHMC, or compile for long
-SLOW = {("NUTS", "process"), ("HMC", "process"), ("VI", "process"), ("HMC", "sparse"), ("SGHMC", "sparse"), ("HMC", "entries")}
-SLOW |= {(engine, "tensor") for engine in ("NUTS", "HMC", "SGHMC", "VI", "Laplace")} | {("VI", "sparse"), ("SSVI", "rows")}
+COSTLY = (
+    "MCLMC",
+    "SGLD",
+    "CyclicalSGMCMC",
+)  # they share their machinery with SGHMC, or compile for long
+SLOW = {
+    ("NUTS", "process"),
+    ("HMC", "process"),
+    ("VI", "process"),
+    ("HMC", "sparse"),
+    ("SGHMC", "sparse"),
+    ("HMC", "entries"),
+}
+SLOW |= {(engine, "tensor") for engine in ("NUTS", "HMC", "SGHMC", "VI", "Laplace")} | {
+    ("VI", "sparse"),
+    ("SSVI", "rows"),
+}
 ALL = [
-    pytest.param(engine, case, marks=[pytest.mark.slow] if engine.__name__ in COSTLY or (engine.__name__, case) in SLOW else [])
+    pytest.param(
+        engine,
+        case,
+        marks=[pytest.mark.slow]
+        if engine.__name__ in COSTLY or (engine.__name__, case) in SLOW
+        else [],
+    )
     for engine in ENGINES
     for case in MODELS
 ]
@@ -64,13 +84,18 @@ def engine_of(cls):
     return cls(**FAST.get(cls.__name__, {}))
 
 
-@pytest.mark.parametrize(("cls", "case"), ALL, ids=lambda v: v if isinstance(v, str) else v.__name__)
+@pytest.mark.parametrize(
+    ("cls", "case"), ALL, ids=lambda v: v if isinstance(v, str) else v.__name__
+)
 def test_runs_or_says_why_not(cls, case):
     model, data, named, problem = pose(case)
     engine = engine_of(cls)
     reason = engine.supports(problem)
     if reason is not None:
-        with pytest.raises(bdl.UnsupportedError, match=f"{cls.__name__} cannot run this model: .*Engines that can: .*NUTS"):
+        with pytest.raises(
+            bdl.UnsupportedError,
+            match=f"{cls.__name__} cannot run this model: .*Engines that can: .*NUTS",
+        ):
             bdl.fit(model, *data, **named, engine=engine, progress=False)
         return
     post = bdl.fit(model, *data, **named, engine=engine, progress=False, seed=3)
@@ -85,13 +110,17 @@ def test_runs_or_says_why_not(cls, case):
         assert not np.array_equal(post.samples[latent], other.samples[latent])
         assert all(np.isfinite(value).all() for value in post.samples.values())
         assert set(problem.latents) <= set(post.samples)
-    centre, same = (fit.predict().probs if case == "sparse" else fit.predict().mean for fit in (post, again))
+    centre, same = (
+        fit.predict().probs if case == "sparse" else fit.predict().mean for fit in (post, again)
+    )
     assert len(centre) == data[0].shape[0]
     assert np.isfinite(centre).all()
     np.testing.assert_array_equal(centre, same)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if "entries" in n else n for n in ROUND_TRIPS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if "entries" in n else n for n in ROUND_TRIPS]
+)
 def test_bundle_round_trip(name, tmp_path):
     case, engine = name.split("-")[0], ROUND_TRIPS[name]
     model, data, named, _ = pose(case)
@@ -112,14 +141,24 @@ def test_minibatches_are_unbiased(case):
     """The mean of the rescaled log density over 4,000 random batches of 5 rows is that of all rows: Monte Carlo, z < 4."""
     _, _, _, problem = pose(case)
     density = problem.log_density()
-    u = density.ravel({k: 0.3 * np.ones_like(v) for k, v in density.unravel(density.start(jax.random.key(0))).items()})
+    u = density.ravel(
+        {
+            k: 0.3 * np.ones_like(v)
+            for k, v in density.unravel(density.start(jax.random.key(0))).items()
+        }
+    )
     batched = problem.minibatch(5)
     draws = 4000
     from numpyro import handlers
     from numpyro.infer.util import potential_energy
 
     def one(key):
-        return -potential_energy(handlers.seed(batched.program, key), batched.args, dict(batched.kwargs), density.unravel(u))
+        return -potential_energy(
+            handlers.seed(batched.program, key),
+            batched.args,
+            dict(batched.kwargs),
+            density.unravel(u),
+        )
 
     values = np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(1), draws)))
     standard_error = values.std() / np.sqrt(draws)
@@ -142,7 +181,10 @@ def test_plates_with_a_subsample_size(size):
     problem = Problem(program, (jnp.asarray(x), jnp.asarray(2 * x)))
     exact = -0.5 * (0.3**2 + ((2 - 0.3) ** 2 * x**2).sum()) - 21 / 2 * np.log(2 * np.pi)
     np.testing.assert_allclose(problem.log_density()(np.array([0.3])), exact, rtol=1e-5)
-    assert all(engine.supports(problem) is None for engine in (bdl.NUTS(), bdl.SGHMC(), bdl.SGHMC(batch_size=8), bdl.VI()))
+    assert all(
+        engine.supports(problem) is None
+        for engine in (bdl.NUTS(), bdl.SGHMC(), bdl.SGHMC(batch_size=8), bdl.VI())
+    )
     batches = problem.batch_log_density(4)(jnp.array([0.3]), jnp.arange(4))
     same = -0.5 * (0.3**2 + 5 * ((2 - 0.3) ** 2 * x[:4] ** 2).sum()) - 21 / 2 * np.log(2 * np.pi)
     np.testing.assert_allclose(batches, same, rtol=1e-5)
@@ -169,7 +211,11 @@ def test_minibatches_refused_without_a_plate():
         import numpyro
         import numpyro.distributions as dist
 
-        numpyro.sample("y", dist.Normal(numpyro.sample("m", dist.Normal(0, 1)), 1).expand([len(x)]).to_event(1), obs=y)
+        numpyro.sample(
+            "y",
+            dist.Normal(numpyro.sample("m", dist.Normal(0, 1)), 1).expand([len(x)]).to_event(1),
+            obs=y,
+        )
 
     with pytest.raises(ProblemError, match="in two lines"):
         bdl.fit(no_plate, np.zeros(5), y=np.zeros(5), engine=bdl.VI(batch_size=2), progress=False)
@@ -185,7 +231,11 @@ def test_no_recompilation_between_blocks():
     def program(y):
         nonlocal traces
         traces += 1
-        numpyro.sample("y", dist.Normal(numpyro.sample("m", dist.Normal(0, 1)), 1).expand([len(y)]).to_event(1), obs=y)
+        numpyro.sample(
+            "y",
+            dist.Normal(numpyro.sample("m", dist.Normal(0, 1)), 1).expand([len(y)]).to_event(1),
+            obs=y,
+        )
 
     counts = []
     for num_samples in (60, 600):

@@ -42,7 +42,10 @@ def arma(times, y=None):
     The same recursion reads off the errors of a given y and simulates a new one.
     """
     mu, phi = numpyro.sample("mu", dist.Normal(0, 10)), numpyro.sample("phi", dist.Normal(0, 2))
-    theta, sigma = numpyro.sample("theta", dist.Normal(0, 2)), numpyro.sample("sigma", dist.HalfCauchy(2.5))
+    theta, sigma = (
+        numpyro.sample("theta", dist.Normal(0, 2)),
+        numpyro.sample("sigma", dist.HalfCauchy(2.5)),
+    )
 
     def step(last, y_t):
         last_y, last_error = last
@@ -67,7 +70,12 @@ def mesquite(diam1, diam2, canopy_height, total_height, density, group, y=None):
     """y is the logarithm of the weight."""
     beta, sigma = flat_vector("beta", 7), flat_scale("sigma")
     area = diam1 * diam2
-    mean = beta[0] + beta[1] * jnp.log(area * canopy_height) + beta[2] * jnp.log(area) + beta[3] * jnp.log(diam1 / diam2)
+    mean = (
+        beta[0]
+        + beta[1] * jnp.log(area * canopy_height)
+        + beta[2] * jnp.log(area)
+        + beta[3] * jnp.log(diam1 / diam2)
+    )
     mean = mean + beta[4] * jnp.log(total_height) + beta[5] * jnp.log(density) + beta[6] * group
     with numpyro.plate("bushes", len(group)):
         numpyro.sample("y", dist.Normal(mean, sigma), obs=y)
@@ -75,10 +83,15 @@ def mesquite(diam1, diam2, canopy_height, total_height, density, group, y=None):
 
 def gaussian_process(x, y=None):
     """The noise has variance sigma, not its square."""
-    rho, alpha = numpyro.sample("rho", dist.Gamma(25, 4)), numpyro.sample("alpha", dist.HalfNormal(2))
+    rho, alpha = (
+        numpyro.sample("rho", dist.Gamma(25, 4)),
+        numpyro.sample("alpha", dist.HalfNormal(2)),
+    )
     sigma = numpyro.sample("sigma", dist.HalfNormal(1))
     K = alpha**2 * jnp.exp(-((x[:, None] - x[None, :]) ** 2) / (2 * rho**2))
-    numpyro.sample("y", dist.MultivariateNormal(jnp.zeros(len(x)), K + sigma * jnp.eye(len(x))), obs=y)
+    numpyro.sample(
+        "y", dist.MultivariateNormal(jnp.zeros(len(x)), K + sigma * jnp.eye(len(x))), obs=y
+    )
 
 
 def linear_regression(X, y=None):
@@ -132,7 +145,10 @@ def earnings_data(d):
 
 # name in posteriordb -> (program, function from its data to (args, kwargs) of the program)
 CASES = {
-    "eight_schools-eight_schools_noncentered": (eight_schools, lambda d: (fields(d, "sigma"), {"y": np.array(d["y"], float)})),
+    "eight_schools-eight_schools_noncentered": (
+        eight_schools,
+        lambda d: (fields(d, "sigma"), {"y": np.array(d["y"], float)}),
+    ),
     "kidiq-kidscore_interaction": (
         kidscore,
         lambda d: (fields(d, "mom_hs", "mom_iq"), {"y": np.array(d["kid_score"], float)}),
@@ -142,6 +158,9 @@ CASES = {
     "mesquite-logmesquite_logvas": (mesquite, mesquite_data),
     "gp_pois_regr-gp_regr": (gaussian_process, lambda d: (fields(d, "x"), {"y": np.array(d["y"])})),
     "sblrc-blr": (linear_regression, lambda d: (fields(d, "X"), {"y": np.array(d["y"])})),
-    "low_dim_gauss_mix-low_dim_gauss_mix": (mixture, lambda d: ((np.arange(d["N"]),), {"y": np.array(d["y"])})),
+    "low_dim_gauss_mix-low_dim_gauss_mix": (
+        mixture,
+        lambda d: ((np.arange(d["N"]),), {"y": np.array(d["y"])}),
+    ),
     "earnings-logearn_interaction_z": (earnings, earnings_data),
 }

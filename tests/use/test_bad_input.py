@@ -14,7 +14,9 @@ from bayesdl.saving.serialization import SpecError, from_data, same_law, to_data
 rng = np.random.default_rng(0)
 X = rng.normal(size=(12, 3))
 Y = X[:, 0] + 0.1 * rng.normal(size=12)
-FRAME = pd.DataFrame(X, columns=["age", "height", "weight"]).assign(colour=["red", "blue", "green"] * 4)
+FRAME = pd.DataFrame(X, columns=["age", "height", "weight"]).assign(
+    colour=["red", "blue", "green"] * 4
+)
 FAST = bdl.Laplace(num_rounds=1)
 LINEAR = bdl.BNN(hidden=())
 CATEGORICAL = bdl.BNN((), likelihood=bdl.Categorical())
@@ -33,7 +35,10 @@ def fit(model=LINEAR, X=X, y=Y, engine=FAST):
 FIT_ERRORS = {
     "NaN cell": (dict(X=with_cell(X, (4, 1), np.nan)), "'x1', row 4 is NaN"),
     "infinite cell": (dict(X=with_cell(X, (4, 1), np.inf)), "'x1', row 4 is infinity"),
-    "NaN in a DataFrame": (dict(X=FRAME.assign(age=with_cell(X[:, 0], 3, np.nan))), "'age', row 3 is NaN"),
+    "NaN in a DataFrame": (
+        dict(X=FRAME.assign(age=with_cell(X[:, 0], 3, np.nan))),
+        "'age', row 3 is NaN",
+    ),
     "NaN target": (dict(y=with_cell(Y, 2, np.nan)), "'y', row 2 is NaN"),
     "text": (dict(X=with_cell(X, (5, 2), "abc")), "'x2', row 5 is not a number: got 'abc'"),
     "one dimension": (dict(X=X[:, 0]), r"X.reshape\(-1, 1\)"),
@@ -46,9 +51,15 @@ FIT_ERRORS = {
     "constant target": (dict(y=np.ones(12)), "target is constant"),
     "constant column of tiny numbers": (dict(X=np.c_[X, np.full(12, 1e-20)]), "'x3' is constant"),
     "rows differ": (dict(y=Y[:5]), "X has 12 rows and y has 5"),
-    "dates": (dict(X=FRAME.assign(day=pd.date_range("2024-01-01", periods=12))), "'day' holds dates"),
+    "dates": (
+        dict(X=FRAME.assign(day=pd.date_range("2024-01-01", periods=12))),
+        "'day' holds dates",
+    ),
     "many categories": (
-        dict(X=pd.DataFrame({"a": X[:, 0].tolist() * 3, "id": [f"user {i}" for i in range(36)]}), y=np.tile(Y, 3)),
+        dict(
+            X=pd.DataFrame({"a": X[:, 0].tolist() * 3, "id": [f"user {i}" for i in range(36)]}),
+            y=np.tile(Y, 3),
+        ),
         "'id' holds 36 different texts",
     ),
     "same name twice": (dict(X=pd.DataFrame(X, columns=["a", "b", "a"])), "two columns named 'a'"),
@@ -58,21 +69,54 @@ FIT_ERRORS = {
     "ragged inputs": (dict(X=[[1.0, 2.0], [3.0]]), "X is ragged"),
     "ragged targets": (dict(y=[[1.0, 2.0], [3.0]]), "y is ragged"),
     "a single target": (dict(y=1.0), "y has no rows: got y=1.0"),
-    "negative counts": (dict(model=bdl.BNN((), likelihood=bdl.Poisson()), y=np.arange(12) - 3), "row 0 is -3"),
-    "fractional counts": (dict(model=bdl.BNN((), likelihood=bdl.NegativeBinomial()), y=np.arange(12) / 2), "row 1 is 0.5"),
-    "three classes for Bernoulli": (dict(model=bdl.BNN((), likelihood=bdl.Bernoulli()), y=np.arange(12) % 3), "Categorical"),
-    "one class": (dict(model=bdl.BNN((), likelihood=bdl.Bernoulli()), y=np.zeros(12, int)), "one class"),
-    "real labels": (dict(model=bdl.BNN((), likelihood=bdl.Categorical()), y=Y), "Unknown label type"),
-    "missing label": (dict(model=bdl.BNN((), likelihood=bdl.Categorical()), y=np.array(["a", "b", None] * 4, object)), "row 2"),
+    "negative counts": (
+        dict(model=bdl.BNN((), likelihood=bdl.Poisson()), y=np.arange(12) - 3),
+        "row 0 is -3",
+    ),
+    "fractional counts": (
+        dict(model=bdl.BNN((), likelihood=bdl.NegativeBinomial()), y=np.arange(12) / 2),
+        "row 1 is 0.5",
+    ),
+    "three classes for Bernoulli": (
+        dict(model=bdl.BNN((), likelihood=bdl.Bernoulli()), y=np.arange(12) % 3),
+        "Categorical",
+    ),
+    "one class": (
+        dict(model=bdl.BNN((), likelihood=bdl.Bernoulli()), y=np.zeros(12, int)),
+        "one class",
+    ),
+    "real labels": (
+        dict(model=bdl.BNN((), likelihood=bdl.Categorical()), y=Y),
+        "Unknown label type",
+    ),
+    "missing label": (
+        dict(
+            model=bdl.BNN((), likelihood=bdl.Categorical()),
+            y=np.array(["a", "b", None] * 4, object),
+        ),
+        "row 2",
+    ),
     "labels of two types": (
         dict(model=CATEGORICAL, y=np.array([1, "a", 2] * 4, object)),
         "y mixes labels of types int and str",
     ),
-    "labels of two types in a list": (dict(model=CATEGORICAL, y=[1, "a", 2] * 4), "y mixes labels of types int and str"),
-    "missing label in a list": (dict(model=CATEGORICAL, y=["a", "b", None] * 4), "y has no label in row 2"),
-    "NA label": (dict(model=CATEGORICAL, y=pd.Series(["a", pd.NA, "b"] * 4, dtype="string")), "y has no label in row 1"),
+    "labels of two types in a list": (
+        dict(model=CATEGORICAL, y=[1, "a", 2] * 4),
+        "y mixes labels of types int and str",
+    ),
+    "missing label in a list": (
+        dict(model=CATEGORICAL, y=["a", "b", None] * 4),
+        "y has no label in row 2",
+    ),
+    "NA label": (
+        dict(model=CATEGORICAL, y=pd.Series(["a", pd.NA, "b"] * 4, dtype="string")),
+        "y has no label in row 1",
+    ),
     "text target": (dict(y=np.array(["a", "b"] * 6)), "'y', row 0 is not a number"),
-    "two targets for a GP": (dict(model=bdl.GP(), y=np.c_[Y, Y], engine=bdl.ExactGP()), "one target column"),
+    "two targets for a GP": (
+        dict(model=bdl.GP(), y=np.c_[Y, Y], engine=bdl.ExactGP()),
+        "one target column",
+    ),
     "GP with counts": (
         dict(
             model=bdl.GP,
@@ -84,9 +128,18 @@ FIT_ERRORS = {
     "no target": (dict(y=None), "target is missing"),
     "target by name": (dict(y="price"), "y='price', expected"),
     "not a model": (dict(model=3), "got int"),
-    "wrong engine": (dict(engine=bdl.ExactGP()), "ExactGP cannot run this model.*Engines that can: NUTS"),
-    "chains that cannot run": (dict(engine=bdl.NUTS(10, 10, 64, chain_method="parallel")), "num_chains=64 and 2 device"),
-    "too few scales": (dict(model=bdl.BNN((4,), prior=bdl.priors.Gaussian((1.0,)))), "one scale per layer"),
+    "wrong engine": (
+        dict(engine=bdl.ExactGP()),
+        "ExactGP cannot run this model.*Engines that can: NUTS",
+    ),
+    "chains that cannot run": (
+        dict(engine=bdl.NUTS(10, 10, 64, chain_method="parallel")),
+        "num_chains=64 and 2 device",
+    ),
+    "too few scales": (
+        dict(model=bdl.BNN((4,), prior=bdl.priors.Gaussian((1.0,)))),
+        "one scale per layer",
+    ),
     "too many scales": (
         dict(model=bdl.BNN((4,), prior=bdl.priors.Gaussian((1.0, 2.0, 3.0)))),
         "3 scales and the network has 2 layers.*one scale per layer",
@@ -100,7 +153,10 @@ FIT_ERRORS = {
         "2 scales and the number of target columns is 3",
     ),
     "too few length scales": (
-        dict(model=bdl.GP(bdl.kernels.RBF((1.0, 2.0)), likelihood=bdl.Normal(0.1)), engine=bdl.ExactGP()),
+        dict(
+            model=bdl.GP(bdl.kernels.RBF((1.0, 2.0)), likelihood=bdl.Normal(0.1)),
+            engine=bdl.ExactGP(),
+        ),
         "2 length scales and the model has 3 inputs",
     ),
 }
@@ -137,7 +193,11 @@ def test_labels_to_score_are_checked():
 @pytest.mark.slow
 def test_tiny_units_are_not_constant():
     """Lengths in metres of things as small as atoms, and targets too."""
-    np.testing.assert_allclose(fit(X=1e-15 * X, y=1e-15 * Y).predict(1e-15 * X).mean, 1e-15 * fit().predict(X).mean, rtol=1e-3)
+    np.testing.assert_allclose(
+        fit(X=1e-15 * X, y=1e-15 * Y).predict(1e-15 * X).mean,
+        1e-15 * fit().predict(X).mean,
+        rtol=1e-3,
+    )
 
 
 SETTINGS = {
@@ -240,10 +300,18 @@ def test_bundles(post, tmp_path):
         (dict(model={"class": "os.system"}), "cannot read"),
         (dict(data_hash="0"), "damaged"),
     ]:
-        with zipfile.ZipFile(good) as archive, zipfile.ZipFile(tmp_path / "changed.bdl", "w") as changed:
+        with (
+            zipfile.ZipFile(good) as archive,
+            zipfile.ZipFile(tmp_path / "changed.bdl", "w") as changed,
+        ):
             for name in archive.namelist():
                 content = archive.read(name)
-                changed.writestr(name, json.dumps(json.loads(content) | change) if name == "manifest.json" else content)
+                changed.writestr(
+                    name,
+                    json.dumps(json.loads(content) | change)
+                    if name == "manifest.json"
+                    else content,
+                )
         with pytest.raises(bdl.BundleError, match=message):
             bdl.load(tmp_path / "changed.bdl")
 
@@ -271,7 +339,9 @@ def test_a_function_is_asked_for(tmp_path):
     def coin(n, y=None):
         numpyro.sample("y", dist.Binomial(n, numpyro.sample("p", dist.Beta(1, 1))), obs=y)
 
-    saved = bdl.fit(coin, 10, y=3, engine=bdl.NUTS(20, 20, 1), progress=False).save(tmp_path / "coin.bdl")
+    saved = bdl.fit(coin, 10, y=3, engine=bdl.NUTS(20, 20, 1), progress=False).save(
+        tmp_path / "coin.bdl"
+    )
     with pytest.raises(bdl.BundleError, match=r"coin.*model=\.\.\."):
         bdl.load(saved)
     assert bdl.load(saved, model=coin).samples["p"].shape == (1, 20)
@@ -299,13 +369,22 @@ def test_a_function_that_does_not_fit_the_draws_is_refused(tmp_path):
         saved = bdl.fit(line, x, y=x, engine=engine, progress=False).save(tmp_path / "line.bdl")
         assert set(bdl.load(saved, model=line).samples) == {"slope"}
         for other, message in [
-            (lambda x, y=None: line(x, y, slope="w"), "site 'slope' is absent, and in .* it is of shape"),
-            (lambda x, y=None: line(x, y, shape=(2,)), r"site 'slope' is of shape \[2\], and in .* it is of shape \[\]"),
+            (
+                lambda x, y=None: line(x, y, slope="w"),
+                "site 'slope' is absent, and in .* it is of shape",
+            ),
+            (
+                lambda x, y=None: line(x, y, shape=(2,)),
+                r"site 'slope' is of shape \[2\], and in .* it is of shape \[\]",
+            ),
             (lambda x, y=None: line(x, y, site="t"), "site 'y' is absent"),
             (lambda z, y=None: line(z[:, 0], y), "fails on the data"),
             (bdl.GP(), "fails on the data"),
         ]:
-            with pytest.raises(bdl.BundleError, match=f"(?s){message}.*give the function or spec line that was fitted"):
+            with pytest.raises(
+                bdl.BundleError,
+                match=f"(?s){message}.*give the function or spec line that was fitted",
+            ):
                 bdl.load(saved, model=other)
 
 
@@ -347,9 +426,17 @@ def test_a_prior_that_cannot_be_rebuilt_is_asked_for(tmp_path):
 def test_priors_that_can_be_rebuilt_are_data():
     import numpyro.distributions as dist
 
-    for law in (dist.LogNormal(0.1, 0.3), dist.Uniform(0.5, 2.0), dist.Gamma(np.array([1.0, 2.0]), 0.3), dist.HalfNormal(0.2)):
+    for law in (
+        dist.LogNormal(0.1, 0.3),
+        dist.Uniform(0.5, 2.0),
+        dist.Gamma(np.array([1.0, 2.0]), 0.3),
+        dist.HalfNormal(0.2),
+    ):
         assert same_law(law, from_data(json.loads(json.dumps(to_data(law)))))
-    for law in (dist.HalfNormal(0.2).expand([2]), dist.Delta(np.zeros(2), event_dim=1)):  # shapes that would get lost
+    for law in (
+        dist.HalfNormal(0.2).expand([2]),
+        dist.Delta(np.zeros(2), event_dim=1),
+    ):  # shapes that would get lost
         with pytest.raises(SpecError):
             to_data(law)
 
@@ -379,7 +466,9 @@ def test_two_observed_sites_need_a_choice():
     post = bdl.fit(program, a=1.0, b=2.0, engine=bdl.NUTS(20, 20, 1), progress=False)
     with pytest.raises(bdl.ModelError, match=r"site=\.\.\."):
         post.predict()
-    chosen = bdl.fit(bdl.Program(program, site="b"), a=1.0, b=2.0, engine=bdl.NUTS(20, 20, 1), progress=False)
+    chosen = bdl.fit(
+        bdl.Program(program, site="b"), a=1.0, b=2.0, engine=bdl.NUTS(20, 20, 1), progress=False
+    )
     assert chosen.predict().mean.shape == ()
 
 
@@ -437,7 +526,9 @@ def test_a_covariate_whose_default_is_none_is_an_input():
 
     x, offset = np.linspace(-1, 1, 8), np.full(8, 100.0)
     for program in (named, unnamed):
-        post = bdl.fit(program, x, 2 * x + offset, offset, engine=bdl.NUTS(50, 50, 1), progress=False)
+        post = bdl.fit(
+            program, x, 2 * x + offset, offset, engine=bdl.NUTS(50, 50, 1), progress=False
+        )
         np.testing.assert_allclose(post.predict().mean, 2 * x + offset, atol=0.5)
         np.testing.assert_allclose(post.predict(x, offset=-offset).mean, 2 * x - offset, atol=0.5)
         np.testing.assert_allclose(post.predict(x).mean, 2 * x, atol=0.5)
@@ -459,9 +550,13 @@ def test_the_target_of_two_observed_sites_is_told_by_value():
 
     first, second = np.zeros(3), np.full(3, 50.0)
     for site, other in (("a", first), ("b", second)):
-        post = bdl.fit(bdl.Program(program, site), first, second, engine=bdl.NUTS(50, 50, 1), progress=False)
+        post = bdl.fit(
+            bdl.Program(program, site), first, second, engine=bdl.NUTS(50, 50, 1), progress=False
+        )
         assert post.predict().mean.shape == (3,)
-        assert post.score(first, second)["rmse"] == pytest.approx(np.sqrt(np.mean((post.predict().mean - other) ** 2)))
+        assert post.score(first, second)["rmse"] == pytest.approx(
+            np.sqrt(np.mean((post.predict().mean - other) ** 2))
+        )
 
 
 @pytest.mark.slow
@@ -475,5 +570,9 @@ def test_sites_that_are_drawn_while_predicting_differ_between_draws():
         a = numpyro.sample("a", dist.Normal(m, 1), obs=a)
         numpyro.sample("b", dist.Normal(a, 1), obs=b)
 
-    post = bdl.fit(bdl.Program(program, site="b"), a=1.0, b=2.0, engine=bdl.NUTS(200, 2000, 2), progress=False)
-    assert post.predict().std == pytest.approx(np.sqrt(0.5 + 2), rel=0.05)  # 4,000 draws give it to 1.1 %
+    post = bdl.fit(
+        bdl.Program(program, site="b"), a=1.0, b=2.0, engine=bdl.NUTS(200, 2000, 2), progress=False
+    )
+    assert post.predict().std == pytest.approx(
+        np.sqrt(0.5 + 2), rel=0.05
+    )  # 4,000 draws give it to 1.1 %

@@ -20,7 +20,17 @@ from bayesdl.cli import support_table as matrix
 from bayesdl.engines import ENGINES
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-COMMANDS = ("fit", "predict", "check", "summary", "recommend", "recommend fit", "recommend apply", "engines", "demo")
+COMMANDS = (
+    "fit",
+    "predict",
+    "check",
+    "summary",
+    "recommend",
+    "recommend fit",
+    "recommend apply",
+    "engines",
+    "demo",
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +54,17 @@ def fit_output(folder):
     """What fitting a Gaussian process printed; the bundle is saved once for all tests."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        code = cli.main(["fit", str(folder / "diabetes.csv"), "--target", "target", *GP, "-o", str(folder / "gp.bdl")])
+        code = cli.main(
+            [
+                "fit",
+                str(folder / "diabetes.csv"),
+                "--target",
+                "target",
+                *GP,
+                "-o",
+                str(folder / "gp.bdl"),
+            ]
+        )
     assert code == 0
     return out.getvalue()
 
@@ -57,7 +77,16 @@ def fitted(folder, fit_output):
 @pytest.fixture(scope="module")
 def classifier(folder):
     path = folder / "iris.bdl"
-    arguments = ["--target", "target", "--model", "linear", "--engine", "laplace", "--set", "num_rounds=1"]
+    arguments = [
+        "--target",
+        "target",
+        "--model",
+        "linear",
+        "--engine",
+        "laplace",
+        "--set",
+        "num_rounds=1",
+    ]
     assert cli.main(["fit", str(folder / "iris.csv"), *arguments, "-o", str(path)]) == 0
     return path
 
@@ -110,7 +139,10 @@ def test_choices_name_every_engine_and_likelihood():
 
 
 def test_fit_says_what_it_chose_and_scores(folder, fit_output):
-    assert "ExactGP" in fit_output and "because a Gaussian process with 48 rows has a closed form" in fit_output
+    assert (
+        "ExactGP" in fit_output
+        and "because a Gaussian process with 48 rows has a closed form" in fit_output
+    )
     assert "because the target 'target' holds numbers" in fit_output
     assert "held-out scores (12 rows)" in fit_output and "rmse" in fit_output
     held, table = pd.read_csv(folder / "gp.bdl.holdout.csv"), pd.read_csv(folder / "diabetes.csv")
@@ -119,14 +151,28 @@ def test_fit_says_what_it_chose_and_scores(folder, fit_output):
 
 def test_fit_without_holding_out_removes_stale_held_out_rows(folder, capsys):
     (folder / "all.bdl.holdout.csv").write_text("of an earlier fit")
-    result = answer(capsys, "fit", folder / "diabetes.csv", "--target", "target", *GP, "--holdout", 0, "-o", folder / "all.bdl")
+    result = answer(
+        capsys,
+        "fit",
+        folder / "diabetes.csv",
+        "--target",
+        "target",
+        *GP,
+        "--holdout",
+        0,
+        "-o",
+        folder / "all.bdl",
+    )
     assert result["rows"] == {"training": 60, "held out": 0}
     assert result["scores"] is None and not (folder / "all.bdl.holdout.csv").exists()
 
 
 def test_names_with_dots_keep_their_own_held_out_rows(folder, tmp_path, capsys):
     arguments = [folder / "diabetes.csv", "--target", "target", *GP]
-    files = [answer(capsys, "fit", *arguments, "-o", tmp_path / name)["holdout"] for name in ("run.v1", "run.v2")]
+    files = [
+        answer(capsys, "fit", *arguments, "-o", tmp_path / name)["holdout"]
+        for name in ("run.v1", "run.v2")
+    ]
     assert [Path(file).name for file in files] == ["run.v1.holdout.csv", "run.v2.holdout.csv"]
     assert answer(capsys, "check", tmp_path / "run.v1")["data"] == files[0]
 
@@ -136,7 +182,11 @@ def test_classes_become_a_categorical(classifier, folder, capsys):
     result = answer(capsys, "predict", classifier, folder / "iris.csv")
     assert result["rows"] == 50
     columns = result["predictions"]
-    np.testing.assert_allclose(sum(np.array(columns[f"P({c})"]) for c in ("setosa", "versicolor", "virginica")), 1.0, atol=1e-6)
+    np.testing.assert_allclose(
+        sum(np.array(columns[f"P({c})"]) for c in ("setosa", "versicolor", "virginica")),
+        1.0,
+        atol=1e-6,
+    )
     assert np.mean(np.array(columns["class"]) == pd.read_csv(folder / "iris.csv")["target"]) > 0.8
 
 
@@ -167,10 +217,17 @@ def test_settings_reach_their_parts():
         "likelihood.scale=none",
     ]
     model, configure = settings.build("bnn", "normal", settings.Settings.parse(texts))
-    assert (model.hidden, model.activation, model.prior.scale, model.likelihood.scale) == ((7, 8), "relu", 2.0, None)
+    assert (model.hidden, model.activation, model.prior.scale, model.likelihood.scale) == (
+        (7, 8),
+        "relu",
+        2.0,
+        None,
+    )
     assert type(model.prior).__name__ == "StudentT"
     assert configure(settings.ENGINE_BY_NAME["nuts"]()).num_samples == 50
-    model, _ = settings.build("gp", "normal", settings.Settings.parse(["kernel=matern52", "lengthscale=0.5"]))
+    model, _ = settings.build(
+        "gp", "normal", settings.Settings.parse(["kernel=matern52", "lengthscale=0.5"])
+    )
     assert (type(model.kernel).__name__, model.kernel.lengthscale) == ("Matern52", 0.5)
     assert settings.build("linear", "poisson", settings.Settings.parse([]))[0].hidden == ()
     assert settings.build("bnn", "normal", settings.Settings.parse(["hidden=5"]))[0].hidden == (5,)
@@ -194,7 +251,17 @@ def test_settings_reach_their_parts():
 )
 def test_wrong_settings(text, words, folder, capsys):
     error = refused(
-        capsys, "fit", folder / "diabetes.csv", "--target", "target", "--engine", "nuts", "--set", text, "-o", folder / "x.bdl"
+        capsys,
+        "fit",
+        folder / "diabetes.csv",
+        "--target",
+        "target",
+        "--engine",
+        "nuts",
+        "--set",
+        text,
+        "-o",
+        folder / "x.bdl",
     )
     assert words in error
     assert not (folder / "x.bdl").exists()
@@ -208,13 +275,37 @@ def test_predict_to_stdout_csv_and_parquet(fitted, folder, capsys):
     printed = capsys.readouterr().out
     lines = printed.splitlines()
     assert lines[0] == "mean,std,10%,90%,aleatoric,epistemic" and len(lines) == 61
-    assert cli.main(["predict", str(fitted), str(folder / "diabetes.csv"), "--level", "0.8", "-o", str(folder / "p.csv")]) == 0
+    assert (
+        cli.main(
+            [
+                "predict",
+                str(fitted),
+                str(folder / "diabetes.csv"),
+                "--level",
+                "0.8",
+                "-o",
+                str(folder / "p.csv"),
+            ]
+        )
+        == 0
+    )
     assert (folder / "p.csv").read_text() == printed
     pytest.importorskip("pyarrow")
     pd.read_csv(folder / "diabetes.csv").to_parquet(folder / "diabetes.parquet")
-    result = answer(capsys, "predict", fitted, folder / "diabetes.parquet", "--level", 0.8, "-o", folder / "p.parquet")
+    result = answer(
+        capsys,
+        "predict",
+        fitted,
+        folder / "diabetes.parquet",
+        "--level",
+        0.8,
+        "-o",
+        folder / "p.parquet",
+    )
     assert result == {"out": str(folder / "p.parquet"), "rows": 60}
-    pd.testing.assert_frame_equal(pd.read_parquet(folder / "p.parquet"), pd.read_csv(folder / "p.csv"))
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(folder / "p.parquet"), pd.read_csv(folder / "p.csv")
+    )
 
 
 def test_check_scores_held_out_rows_and_its_exit_code(fitted, classifier, folder, capsys):
@@ -261,7 +352,10 @@ TABLES = {
     "nan target": ("a,y\n1,2\n2,\n3,4\n4,6\n", "row 1 is NaN"),
     "text": ("a,y\n1,2\n2,3\nx,4\n4,6\n", "row 2 is not a number"),
     "iso dates": ("a,y\n2024-01-01,2\n2024-01-02,3\n2024-01-03,4\n2024-01-04,5\n", "holds dates"),
-    "dates and times": ("a,y\n1/2/2024 10:30,2\n2/2/2024 10:30,3\n3/2/2024 10:30,4\n", "holds dates"),
+    "dates and times": (
+        "a,y\n1/2/2024 10:30,2\n2/2/2024 10:30,3\n3/2/2024 10:30,4\n",
+        "holds dates",
+    ),
     "constant": ("a,y\n1,2\n1,3\n1,4\n1,5\n", "is constant"),
     "constant target": ("a,y\n1,2\n2,2\n3,2\n4,2\n", "target is constant"),
     "no inputs": ("y\n2\n3\n4\n", "X is empty"),
@@ -275,7 +369,9 @@ TABLES = {
 def test_tables_that_cannot_be_used(case, tmp_path, capsys):
     content, words = TABLES[case]
     (tmp_path / "d.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert words in refused(capsys, "fit", tmp_path / "d.csv", "--target", "y", *GP, "-o", tmp_path / "x.bdl")
+    assert words in refused(
+        capsys, "fit", tmp_path / "d.csv", "--target", "y", *GP, "-o", tmp_path / "x.bdl"
+    )
     assert [file.name for file in tmp_path.iterdir()] == ["d.csv"]
 
 
@@ -319,7 +415,11 @@ def test_bundles_that_cannot_be_used(fitted, folder, tmp_path, capsys):
     with zipfile.ZipFile(fitted) as old, zipfile.ZipFile(tmp_path / "newer.bdl", "w") as new:
         manifest = json.loads(old.read("manifest.json")) | {"schema": 99}
         new.writestr("manifest.json", json.dumps(manifest))
-    for name, words in [("cut", "is truncated"), ("newer", "upgrade bayesdl"), ("absent", "does not exist")]:
+    for name, words in [
+        ("cut", "is truncated"),
+        ("newer", "upgrade bayesdl"),
+        ("absent", "does not exist"),
+    ]:
         path = tmp_path / f"{name}.bdl"
         assert words in refused(capsys, "check", path)
         assert words in refused(capsys, "summary", path)
@@ -339,8 +439,13 @@ def test_a_manifest_that_lacks_a_key(key, fitted, tmp_path, capsys):
 
 def test_names_that_are_too_long(fitted, folder, tmp_path, capsys):
     data, long = folder / "diabetes.csv", tmp_path / ("x" * 300)
-    for out in (long, tmp_path / ("x" * 250)):  # the held-out rows have a longer name than the bundle
-        assert "File name too long" in refused(capsys, "fit", data, "--target", "target", *GP, "-o", out)
+    for out in (
+        long,
+        tmp_path / ("x" * 250),
+    ):  # the held-out rows have a longer name than the bundle
+        assert "File name too long" in refused(
+            capsys, "fit", data, "--target", "target", *GP, "-o", out
+        )
         assert "File name too long" in refused(capsys, "predict", fitted, data, "-o", out)
     assert "does not exist" in refused(capsys, "check", long)
     assert "does not exist" in refused(capsys, "predict", fitted, long)
@@ -349,7 +454,11 @@ def test_names_that_are_too_long(fitted, folder, tmp_path, capsys):
 
 def test_outputs_that_cannot_be_written(fitted, folder, tmp_path, capsys):
     data = folder / "diabetes.csv"
-    for out, words in [(tmp_path / "no" / "x.bdl", "no folder"), (tmp_path, "is a folder"), (data, "is the input")]:
+    for out, words in [
+        (tmp_path / "no" / "x.bdl", "no folder"),
+        (tmp_path, "is a folder"),
+        (data, "is the input"),
+    ]:
         assert words in refused(capsys, "fit", data, "--target", "target", *GP, "-o", out)
         assert words in refused(capsys, "predict", fitted, data, "-o", out)
     assert "Cannot write" in refused(capsys, "demo", "--out", data)
@@ -374,7 +483,10 @@ def test_a_write_that_fails_leaves_the_old_file(fitted, folder, tmp_path, capsys
         ([], "COMMAND"),
         (["fly"], "invalid choice: 'fly'"),
         (["fit"], "required: DATA, --target"),
-        (["fit", "d.csv", "--target", "y", "-o", "x", "--engine", "magic"], "invalid choice: 'magic'"),
+        (
+            ["fit", "d.csv", "--target", "y", "-o", "x", "--engine", "magic"],
+            "invalid choice: 'magic'",
+        ),
         (["fit", "d.csv", "--target", "y", "-o", "x", "--seed", "-1"], "expected a whole number"),
         (["summary", "absent.bdl", "--verbose"], "unrecognized arguments: --verbose"),
     ],
@@ -386,22 +498,47 @@ def test_wrong_usage(arguments, words, capsys):
 def test_values_out_of_range(fitted, folder, capsys):
     data = folder / "diabetes.csv"
     assert "--level 1" in refused(capsys, "predict", fitted, data, "--level", 1)
-    assert "--holdout 1" in refused(capsys, "fit", data, "--target", "target", *GP, "--holdout", 1, "-o", folder / "y.bdl")
+    assert "--holdout 1" in refused(
+        capsys, "fit", data, "--target", "target", *GP, "--holdout", 1, "-o", folder / "y.bdl"
+    )
 
 
 def test_an_engine_that_cannot_run_the_model(folder, capsys):
     error = refused(
-        capsys, "fit", folder / "diabetes.csv", "--target", "target", "--engine", "exact-gp", "-o", folder / "y.bdl"
+        capsys,
+        "fit",
+        folder / "diabetes.csv",
+        "--target",
+        "target",
+        "--engine",
+        "exact-gp",
+        "-o",
+        folder / "y.bdl",
     )
     assert "ExactGP cannot run this model" in error and "NUTS" in error
 
 
 def test_length_scales_that_do_not_fit_the_inputs(tmp_path, capsys):
     pytest.importorskip("gpytorch")
-    pd.DataFrame({"a": range(9), "b": np.arange(9) % 4, "y": np.arange(9) % 5}).to_csv(tmp_path / "d.csv", index=False)
+    pd.DataFrame({"a": range(9), "b": np.arange(9) % 4, "y": np.arange(9) % 5}).to_csv(
+        tmp_path / "d.csv", index=False
+    )
     for engine in ("exact-gp", "gpytorch"):
-        arguments = ["--target", "y", "--model", "gp", "--engine", engine, "--set", "lengthscale=1,2,3", "-o", tmp_path / "x"]
-        assert "3 length scales and the model has 2 inputs" in refused(capsys, "fit", tmp_path / "d.csv", *arguments)
+        arguments = [
+            "--target",
+            "y",
+            "--model",
+            "gp",
+            "--engine",
+            engine,
+            "--set",
+            "lengthscale=1,2,3",
+            "-o",
+            tmp_path / "x",
+        ]
+        assert "3 length scales and the model has 2 inputs" in refused(
+            capsys, "fit", tmp_path / "d.csv", *arguments
+        )
 
 
 def test_interrupt(monkeypatch, capsys):
@@ -418,9 +555,18 @@ def test_interrupt(monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_as_a_process(fitted, folder, tmp_path):
-    environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR")}
+    environment = {
+        k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR")
+    }
     environment |= {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    command = [sys.executable, "-m", "bayesdl.cli.main", "predict", str(fitted), str(folder / "diabetes.csv")]
+    command = [
+        sys.executable,
+        "-m",
+        "bayesdl.cli.main",
+        "predict",
+        str(fitted),
+        str(folder / "diabetes.csv"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 61
@@ -431,7 +577,10 @@ def test_as_a_process(fitted, folder, tmp_path):
     command = [sys.executable, "-m", "bayesdl.cli.main", "summary", "absent.bdl"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("bayesdl: error: absent.bdl does not exist") and done.stderr.count("\n") == 1
+    assert (
+        done.stderr.startswith("bayesdl: error: absent.bdl does not exist")
+        and done.stderr.count("\n") == 1
+    )
 
 
 def test_devices_for_chains_unless_the_user_chose(monkeypatch):
@@ -450,9 +599,18 @@ def test_demo(tmp_path, capsys):
     result = answer(capsys, "demo", "--out", tmp_path / "demo")
     assert result["diabetes"]["diagnosis"]["ok"] and result["breast_cancer"]["diagnosis"]["ok"]
     assert result["diabetes"]["bnn"]["nll"] < result["diabetes"]["ridge regression"]["nll"] + 0.05
-    assert result["breast_cancer"]["bnn"]["nll"] < result["breast_cancer"]["logistic regression"]["nll"] + 0.05
+    assert (
+        result["breast_cancer"]["bnn"]["nll"]
+        < result["breast_cancer"]["logistic regression"]["nll"] + 0.05
+    )
     names = {file.name for file in (tmp_path / "demo").iterdir()}
-    assert names == {"diabetes.bdl", "diabetes.csv", "breast_cancer.bdl", "breast_cancer.csv", "calibration.png"}
+    assert names == {
+        "diabetes.bdl",
+        "diabetes.csv",
+        "breast_cancer.bdl",
+        "breast_cancer.csv",
+        "calibration.png",
+    }
 
 
 @pytest.mark.slow
@@ -460,15 +618,33 @@ def test_tensor_with_blank_targets(tmp_path, capsys):
     """The name of the target is kept, and a fit is checked on its held-out rows."""
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"day": rng.integers(0, 8, 60), "price": rng.integers(0, 6, 60)})
-    table["sales"] = np.where(np.arange(60) % 9 == 4, np.nan, np.sin(table["day"] / 2) * table["price"])
+    table["sales"] = np.where(
+        np.arange(60) % 9 == 4, np.nan, np.sin(table["day"] / 2) * table["price"]
+    )
     table.to_csv(tmp_path / "sales.csv", index=False)
     out = tmp_path / "sales.bdl"
-    arguments = ["--target", "sales", "--model", "funbat", "--modes", "day,price", "--set", "iterations=30"]
-    assert cli.main(["fit", str(tmp_path / "sales.csv"), *arguments, "--set", "restarts=2", "-o", str(out)]) == 0
+    arguments = [
+        "--target",
+        "sales",
+        "--model",
+        "funbat",
+        "--modes",
+        "day,price",
+        "--set",
+        "iterations=30",
+    ]
+    assert (
+        cli.main(
+            ["fit", str(tmp_path / "sales.csv"), *arguments, "--set", "restarts=2", "-o", str(out)]
+        )
+        == 0
+    )
     assert cli.main(["check", str(out), "--data", str(tmp_path / "sales.csv")]) in (0, 1)
     assert "scores on" in capsys.readouterr().out
 
 
 def test_the_target_is_no_mode(folder, capsys):
     arguments = ["--target", "bp", "--model", "funbat", "--modes", "bmi,bp", "-o", folder / "t.bdl"]
-    assert "--modes bmi,bp: 'bp' is the target" in refused(capsys, "fit", folder / "diabetes.csv", *arguments)
+    assert "--modes bmi,bp: 'bp' is the target" in refused(
+        capsys, "fit", folder / "diabetes.csv", *arguments
+    )

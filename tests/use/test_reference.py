@@ -30,7 +30,9 @@ def scalar_draws(samples, parameter):
     return draws[..., int(index[:-1]) - 1] if index else draws
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES]
+)
 def test_nuts_reproduces_the_reference(name, reference):
     stored = reference.posteriordb(name)
     program, data = CASES[name]

@@ -17,10 +17,14 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 import bayesdl as bdl
 from bayesdl.sklearn import BayesClassifier, BayesRegressor
 
-LINEAR, TWO, MANY = (bdl.BNN(hidden=(), likelihood=law) for law in (bdl.Normal(), bdl.Bernoulli(), bdl.Categorical()))
+LINEAR, TWO, MANY = (
+    bdl.BNN(hidden=(), likelihood=law) for law in (bdl.Normal(), bdl.Bernoulli(), bdl.Categorical())
+)
 ENGINE = bdl.Laplace(num_rounds=3)
 REGRESSOR, CLASSIFIER = BayesRegressor(LINEAR, ENGINE), BayesClassifier(MANY, ENGINE)
-BOTH = pytest.mark.parametrize("estimator", [REGRESSOR, CLASSIFIER], ids=["regressor", "classifier"])
+BOTH = pytest.mark.parametrize(
+    "estimator", [REGRESSOR, CLASSIFIER], ids=["regressor", "classifier"]
+)
 
 # checks that refuse bad input or look at settings: they hardly fit anything
 QUICK = {
@@ -61,7 +65,9 @@ def test_quick_scikit_learn_checks(estimator):
         check(instance)
         run.add(check.func.__name__)
     # scikit-learn gives this one to classifiers only
-    assert run == QUICK - (set() if estimator is CLASSIFIER else {"check_classifiers_regression_target"})
+    assert run == QUICK - (
+        set() if estimator is CLASSIFIER else {"check_classifiers_regression_target"}
+    )
 
 
 @pytest.mark.slow
@@ -84,7 +90,9 @@ def classifier():
 
 @pytest.mark.parametrize("rows", [1, 7])
 def test_a_row_alone_is_predicted_as_among_others(regressor, rows):
-    np.testing.assert_allclose(regressor.predict(X[:rows]), regressor.predict(X)[:rows], rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(
+        regressor.predict(X[:rows]), regressor.predict(X)[:rows], rtol=1e-7, atol=1e-9
+    )
 
 
 def test_predictions_are_those_of_the_posterior(regressor):
@@ -93,7 +101,9 @@ def test_predictions_are_those_of_the_posterior(regressor):
     np.testing.assert_array_equal(mean, post.predict(X, double=True).mean)
     np.testing.assert_array_equal(std, post.predict(X, double=True).std)
     np.testing.assert_array_equal(regressor.predict(X), mean)
-    assert regressor.score(X, Y) == pytest.approx(1 - np.sum((Y - mean) ** 2) / np.sum((Y - Y.mean()) ** 2))
+    assert regressor.score(X, Y) == pytest.approx(
+        1 - np.sum((Y - mean) ** 2) / np.sum((Y - Y.mean()) ** 2)
+    )
 
 
 @pytest.mark.slow
@@ -178,7 +188,9 @@ def test_models_of_the_other_kind_are_refused():
 
 
 def test_specs_clone_and_stay_equal():
-    estimator = BayesRegressor(bdl.BNN(prior=bdl.priors.Horseshoe()), engine=bdl.NUTS(num_chains=2), seed=3)
+    estimator = BayesRegressor(
+        bdl.BNN(prior=bdl.priors.Horseshoe()), engine=bdl.NUTS(num_chains=2), seed=3
+    )
     again = clone(estimator)
     assert again.get_params() == estimator.get_params()
     assert dataclasses.asdict(again.model) == dataclasses.asdict(estimator.model)
@@ -186,7 +198,9 @@ def test_specs_clone_and_stay_equal():
     assert "Horseshoe" in repr(estimator)
 
 
-@pytest.mark.parametrize("copied", [lambda e: pickle.loads(pickle.dumps(e)), copy.deepcopy], ids=["pickle", "deepcopy"])
+@pytest.mark.parametrize(
+    "copied", [lambda e: pickle.loads(pickle.dumps(e)), copy.deepcopy], ids=["pickle", "deepcopy"]
+)
 def test_copies_predict_the_same(regressor, copied):
     again = copied(regressor)
     np.testing.assert_array_equal(again.predict(X), regressor.predict(X))
@@ -201,7 +215,10 @@ def test_pipeline_cross_validation_and_grid_search():
 
 @pytest.mark.slow
 def test_grid_search_over_models_and_engines():
-    grid = [{"engine": [ENGINE]}, {"model": [LINEAR.with_prior(bdl.priors.Laplace())], "engine": [bdl.VI(steps=20)]}]
+    grid = [
+        {"engine": [ENGINE]},
+        {"model": [LINEAR.with_prior(bdl.priors.Laplace())], "engine": [bdl.VI(steps=20)]},
+    ]
     search = GridSearchCV(clone(REGRESSOR), grid, cv=2).fit(X, Y)
     assert len(search.cv_results_["params"]) == 2
     assert search.best_score_ > 0.8

@@ -24,7 +24,9 @@ def test_there_are_tutorials():
 @EACH
 def test_notebook_is_in_step_with_its_script(script):
     notebook = jupytext.read(script.with_suffix(".ipynb"))
-    assert cells(script.with_suffix(".ipynb")) == cells(script), f"run: jupytext --to notebook {script}"
+    assert cells(script.with_suffix(".ipynb")) == cells(script), (
+        f"run: jupytext --to notebook {script}"
+    )
     assert notebook.metadata["jupytext"]["formats"] == "ipynb,py:percent"
     assert not any(cell.get("outputs") for cell in notebook.cells)
 
@@ -36,10 +38,16 @@ def test_script_ends_in_checks_of_what_it_claims(script):
 
 
 @pytest.mark.parametrize(
-    "script", [pytest.param(s, id=s.stem, marks=[] if s.stem[:2] in QUICK else [pytest.mark.slow]) for s in SCRIPTS]
+    "script",
+    [
+        pytest.param(s, id=s.stem, marks=[] if s.stem[:2] in QUICK else [pytest.mark.slow])
+        for s in SCRIPTS
+    ],
 )
 def test_notebook_runs(script, monkeypatch):
     nbclient = pytest.importorskip("nbclient")
     monkeypatch.setenv("MPLBACKEND", "Agg")
-    client = nbclient.NotebookClient(jupytext.read(script.with_suffix(".ipynb")), timeout=600, kernel_name="python3")
+    client = nbclient.NotebookClient(
+        jupytext.read(script.with_suffix(".ipynb")), timeout=600, kernel_name="python3"
+    )
     client.execute(cwd=str(TUTORIALS))

@@ -31,12 +31,20 @@ class Refinement:
     likelihood_power: float | int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.steps, int | np.integer) or isinstance(self.steps, bool) or self.steps < 0:
+        if (
+            not isinstance(self.steps, int | np.integer)
+            or isinstance(self.steps, bool)
+            or self.steps < 0
+        ):
             raise ValueError(f"refine_steps={self.steps!r}: expected a whole number of at least 0.")
         if self.likelihood_power is not None and not self.likelihood_power > 0:
-            raise ValueError(f"likelihood_power={self.likelihood_power!r}: expected a number above zero.")
+            raise ValueError(
+                f"likelihood_power={self.likelihood_power!r}: expected a number above zero."
+            )
         if self.likelihood_power is not None and not self.steps:
-            raise ValueError("likelihood_power: the encoder knows that of training; give refine_steps too, such as 100.")
+            raise ValueError(
+                "likelihood_power: the encoder knows that of training; give refine_steps too, such as 100."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +70,10 @@ class UserPosterior:
 def encoded(objective: Objective, params: dict, x: Entries) -> tuple[jax.Array, jax.Array]:
     """Mean and log variance; without any item the posterior is the prior, and the encoder need not guess."""
     code = objective.network.encode(params, x)
-    if not objective.network.stochastic or (objective.prior, objective.likelihood) != ("normal", "multinomial"):
+    if not objective.network.stochastic or (objective.prior, objective.likelihood) != (
+        "normal",
+        "multinomial",
+    ):
         return code  # of the other likelihoods, no entries are data
     known = totals(x)[:, None] > 0
     return jnp.where(known, code[0], 0.0), jnp.where(known, code[1], 0.0)
@@ -80,7 +91,13 @@ def scored(objective: Objective, params: dict, x: Entries) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames="objective")
 def refined(
-    objective: Objective, params: dict, code: tuple, x: Entries, beta: Any, steps: Any, key: jax.Array
+    objective: Objective,
+    params: dict,
+    code: tuple,
+    x: Entries,
+    beta: Any,
+    steps: Any,
+    key: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """Each user's mean and log variance after so many steps of Adam on the bound.
 
@@ -112,7 +129,11 @@ def drawer(network: Network) -> Any:
     """Draws log weights, the scores, of a block of users from weights, means and log variances."""
 
     def draw(params: dict, mean: Any, log_variance: Any, keys: jax.Array) -> jax.Array:
-        z = mean + jnp.exp(log_variance / 2) * noise(keys, mean.shape[1]) if network.stochastic else mean
+        z = (
+            mean + jnp.exp(log_variance / 2) * noise(keys, mean.shape[1])
+            if network.stochastic
+            else mean
+        )
         return network.decode(params, z)
 
     return draw

@@ -22,7 +22,9 @@ UNSEEN = 0.1  # confidence that an item without an entry was seen and not wanted
 
 
 def multinomial(f: Any, x: Entries) -> jax.Array:
-    return of_entries(x.value * f[x.user, x.item], x) - of_entries(x.value, x) * jax.nn.logsumexp(f, axis=1)
+    return of_entries(x.value * f[x.user, x.item], x) - of_entries(x.value, x) * jax.nn.logsumexp(
+        f, axis=1
+    )
 
 
 def bernoulli(f: Any, x: Entries) -> jax.Array:
@@ -31,7 +33,10 @@ def bernoulli(f: Any, x: Entries) -> jax.Array:
 
 def gaussian(f: Any, x: Entries) -> jax.Array:
     here, there = f[x.user, x.item], jnp.sign(x.value)
-    return -of_entries(there * ((1 - here) ** 2 - UNSEEN * here**2), x) / 2 - UNSEEN * (f**2).sum(1) / 2
+    return (
+        -of_entries(there * ((1 - here) ** 2 - UNSEEN * here**2), x) / 2
+        - UNSEEN * (f**2).sum(1) / 2
+    )
 
 
 def poisson(f: Any, x: Entries) -> jax.Array:

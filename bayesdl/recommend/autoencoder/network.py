@@ -18,7 +18,9 @@ import jax.numpy as jnp
 from bayesdl.recommend.rows import Entries
 from inference.core.keys import named
 
-DENSE = 1 / 20  # share of nonzeros above which a dense product is faster than a sum of rows, as measured
+DENSE = (
+    1 / 20
+)  # share of nonzeros above which a dense product is faster than a sum of rows, as measured
 BIASES = 0.001  # standard deviation at the start
 
 
@@ -58,12 +60,18 @@ class Network:
         for part, shapes in (("encoder", self.encoder), ("decoder", self.decoder)):
             for layer, shape in enumerate(shapes):
                 name = f"{part}{layer}"
-                params[f"{name}.weight"] = jax.nn.initializers.glorot_uniform()(named(key, f"{name}.weight"), shape)
-                bias = jax.random.truncated_normal(named(key, f"{name}.bias"), -2.0, 2.0, (shape[1],))
+                params[f"{name}.weight"] = jax.nn.initializers.glorot_uniform()(
+                    named(key, f"{name}.weight"), shape
+                )
+                bias = jax.random.truncated_normal(
+                    named(key, f"{name}.bias"), -2.0, 2.0, (shape[1],)
+                )
                 params[f"{name}.bias"] = BIASES * bias
         return params
 
-    def encode(self, params: dict, x: Entries, key: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+    def encode(
+        self, params: dict, x: Entries, key: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
         """Mean and log variance of q(z | x), each of shape (b, latent); for a code that is not stochastic, it and zeros.
 
         Args:
@@ -71,13 +79,19 @@ class Network:
             x: a batch of users.
             key: of the dropout, or None for none.
         """
-        h = summed(normalised(x, self.dropout, key), params["encoder0.weight"]) + params["encoder0.bias"][None]
+        h = (
+            summed(normalised(x, self.dropout, key), params["encoder0.weight"])
+            + params["encoder0.bias"][None]
+        )
         return self.encode_from(params, h)
 
     def encode_from(self, params: dict, h: Any) -> tuple[jax.Array, jax.Array]:
         """The same from what the first layer gives."""
         for layer in range(1, len(self.encoder)):
-            h = jnp.tanh(h) @ params[f"encoder{layer}.weight"] + params[f"encoder{layer}.bias"][None]
+            h = (
+                jnp.tanh(h) @ params[f"encoder{layer}.weight"]
+                + params[f"encoder{layer}.bias"][None]
+            )
         if not self.stochastic:
             return jnp.tanh(h), jnp.zeros_like(h)
         return h[:, : self.latent], h[:, self.latent :]
@@ -85,7 +99,9 @@ class Network:
     def last_hidden(self, params: dict, z: Any) -> jax.Array:
         """What the last layer of the decoder sees, shape (b, width)."""
         for layer in range(len(self.decoder) - 1):
-            z = jnp.tanh(z @ params[f"decoder{layer}.weight"] + params[f"decoder{layer}.bias"][None])
+            z = jnp.tanh(
+                z @ params[f"decoder{layer}.weight"] + params[f"decoder{layer}.bias"][None]
+            )
         return z
 
     def item_layer(self, params: dict) -> tuple[Any, Any]:
@@ -117,7 +133,9 @@ def summed(x: Entries, weight: Any) -> jax.Array:
     """The product of the batch with a matrix (items, width)."""
     if len(x.value) > DENSE * len(x.present) * len(weight):
         return dense(x, len(weight)) @ weight
-    return jax.ops.segment_sum(x.value[:, None] * weight[x.item], x.user, len(x.present), indices_are_sorted=True)
+    return jax.ops.segment_sum(
+        x.value[:, None] * weight[x.item], x.user, len(x.present), indices_are_sorted=True
+    )
 
 
 def dense(x: Entries, num_items: int) -> jax.Array:

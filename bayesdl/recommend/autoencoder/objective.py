@@ -24,7 +24,10 @@ from inference.core.keys import named
 
 PRIORS = ("normal", "vamp", "composite")
 COMPONENTS = 64  # learned users of the prior "vamp"
-SHARES, WIDE = (0.15, 0.75, 0.10), 10.0  # of the prior "composite"; the log variance of its wide part
+SHARES, WIDE = (
+    (0.15, 0.75, 0.10),
+    10.0,
+)  # of the prior "composite"; the log variance of its wide part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +52,14 @@ class Objective:
         """Parameters at the start."""
         params = self.network.init(named(key, "network"))
         if self.prior == "vamp":
-            params["pseudo"] = jax.random.normal(named(key, "pseudo"), (COMPONENTS, self.network.num_items))
+            params["pseudo"] = jax.random.normal(
+                named(key, "pseudo"), (COMPONENTS, self.network.num_items)
+            )
         return params
 
-    def loss(self, params: dict, old: dict, x: Entries, beta: Any, key: jax.Array | None) -> jax.Array:
+    def loss(
+        self, params: dict, old: dict, x: Entries, beta: Any, key: jax.Array | None
+    ) -> jax.Array:
         """Minus the bound, plus the penalty.
 
         Args:
@@ -65,14 +72,21 @@ class Objective:
         code = self.network.encode(params, x, None if key is None else named(key, "dropout"))
         z = code[0] if key is None or not self.network.stochastic else drawn(named(key, "z"), *code)
         bound = self.log_likelihood(params, z, x) - beta * self.divergence(params, old, code, z, x)
-        penalty = sum(jnp.sum(value**2) for name, value in params.items() if name.endswith(".weight"))
+        penalty = sum(
+            jnp.sum(value**2) for name, value in params.items() if name.endswith(".weight")
+        )
         return -(x.present * bound).sum() / x.present.sum() + self.weight_decay * penalty
 
     def log_likelihood(self, params: dict, z: Any, x: Entries) -> jax.Array:
         """Log p(x | z) of each user, shape (b,)."""
         if self.item_block is None:
             return LIKELIHOODS[self.likelihood](self.network.decode(params, z), x)
-        return multinomial_in_blocks(self.network.last_hidden(params, z), *self.network.item_layer(params), x, self.item_block)
+        return multinomial_in_blocks(
+            self.network.last_hidden(params, z),
+            *self.network.item_layer(params),
+            x,
+            self.item_block,
+        )
 
     def divergence(self, params: dict, old: dict, code: tuple, z: Any, x: Entries) -> jax.Array:
         """KL(q || p) of each user, shape (b,); log q(z) - log p(z) where it has no closed form."""
@@ -87,20 +101,29 @@ class Objective:
         """Log p(z) of each user, shape (b,)."""
         if self.prior == "vamp":
             u = jax.nn.sigmoid(params["pseudo"])
-            h = u / jnp.linalg.norm(u, axis=1, keepdims=True) @ params["encoder0.weight"] + params["encoder0.bias"][None]
+            h = (
+                u / jnp.linalg.norm(u, axis=1, keepdims=True) @ params["encoder0.weight"]
+                + params["encoder0.bias"][None]
+            )
             means, log_variances = self.network.encode_from(params, h)
             each = log_normal(z[:, None], means[None], log_variances[None])
             return jax.nn.logsumexp(each, axis=1) - math.log(COMPONENTS)
         zero = jnp.zeros_like(z)
         if self.prior == "normal":
             return log_normal(z, zero, zero)
-        parts = (log_normal(z, zero, zero), log_normal(z, *self.network.encode(old, x)), log_normal(z, zero, zero + WIDE))
+        parts = (
+            log_normal(z, zero, zero),
+            log_normal(z, *self.network.encode(old, x)),
+            log_normal(z, zero, zero + WIDE),
+        )
         return jax.nn.logsumexp(jnp.stack(parts, 1) + jnp.log(jnp.array(SHARES))[None], axis=1)
 
     def bound(self, params: dict, code: tuple, x: Entries, beta: Any, noise: Any) -> jax.Array:
         """The bound of each user at a q of one's own and this noise, shape (b,); for refinement."""
         z = code[0] + jnp.exp(code[1] / 2) * noise
-        return self.log_likelihood(params, z, x) - beta * self.divergence(params, params, code, z, x)
+        return self.log_likelihood(params, z, x) - beta * self.divergence(
+            params, params, code, z, x
+        )
 
 
 def drawn(key: jax.Array, mean: Any, log_variance: Any) -> jax.Array:
@@ -110,7 +133,10 @@ def drawn(key: jax.Array, mean: Any, log_variance: Any) -> jax.Array:
 
 def log_normal(z: Any, mean: Any, log_variance: Any) -> jax.Array:
     """The log density over the last axis."""
-    return -(log_variance + (z - mean) ** 2 * jnp.exp(-log_variance) + math.log(2 * math.pi)).sum(-1) / 2
+    return (
+        -(log_variance + (z - mean) ** 2 * jnp.exp(-log_variance) + math.log(2 * math.pi)).sum(-1)
+        / 2
+    )
 
 
 def totals(x: Entries) -> jax.Array:

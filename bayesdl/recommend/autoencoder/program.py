@@ -53,7 +53,9 @@ class UserRows(dist.Distribution):
         raise NotImplementedError("Rows are evaluated only; draw items from softmax of the scores.")
 
 
-def programs(model: MultVAE, X: Any, *, learn: bool = False, likelihood_power: Any = None) -> tuple[Any, Any]:
+def programs(
+    model: MultVAE, X: Any, *, learn: bool = False, likelihood_power: Any = None
+) -> tuple[Any, Any]:
     """The program of these users' z and rows, and its guide.
 
     Args:
@@ -85,7 +87,9 @@ def programs(model: MultVAE, X: Any, *, learn: bool = False, likelihood_power: A
     def program() -> None:
         weights = params()
         with numpyro.plate("users", len(x.present)):
-            z = numpyro.sample("z", dist.Normal(0.0, 1.0).expand([objective.network.latent]).to_event(1))
+            z = numpyro.sample(
+                "z", dist.Normal(0.0, 1.0).expand([objective.network.latent]).to_event(1)
+            )
             with handlers.scale(scale=power):
                 numpyro.sample("x", UserRows(objective, weights, z, x), obs=x.value)
 

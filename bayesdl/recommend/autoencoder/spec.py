@@ -17,7 +17,15 @@ import numpy as np
 from jax.tree_util import Partial
 
 from bayesdl.data.validation import DataError
-from bayesdl.recommend.autoencoder.codes import Refinement, UserPosterior, decoded, drawer, encoded, refined, scored
+from bayesdl.recommend.autoencoder.codes import (
+    Refinement,
+    UserPosterior,
+    decoded,
+    drawer,
+    encoded,
+    refined,
+    scored,
+)
 from bayesdl.recommend.autoencoder.likelihoods import LIKELIHOODS
 from bayesdl.recommend.autoencoder.network import Network
 from bayesdl.recommend.autoencoder.objective import PRIORS, Objective, totals
@@ -67,7 +75,9 @@ class AbstractAutoencoder(AbstractRecommender):
 
     def objective(self) -> Objective:
         """What is minimised, for the items of the fit."""
-        network = Network(self.num_items_, tuple(self.hidden), self.latent, self.dropout, self.stochastic)
+        network = Network(
+            self.num_items_, tuple(self.hidden), self.latent, self.dropout, self.stochastic
+        )
         return Objective(network, self.likelihood, self.prior, self.weight_decay, self.item_block)
 
     def check(self) -> None:
@@ -78,23 +88,51 @@ class AbstractAutoencoder(AbstractRecommender):
         """
         name = type(self).__name__
         if self.likelihood not in LIKELIHOODS:
-            raise ValueError(f"{name}(likelihood={self.likelihood!r}): expected one of {', '.join(LIKELIHOODS)}.")
+            raise ValueError(
+                f"{name}(likelihood={self.likelihood!r}): expected one of {', '.join(LIKELIHOODS)}."
+            )
         if self.item_block is not None and self.likelihood != "multinomial":
-            raise ValueError(f"{name}(item_block={self.item_block}): only the multinomial likelihood is taken in blocks.")
-        for setting in ("latent", "epochs", "batch_size", *(["item_block"] if self.item_block is not None else [])):
+            raise ValueError(
+                f"{name}(item_block={self.item_block}): only the multinomial likelihood is taken in blocks."
+            )
+        for setting in (
+            "latent",
+            "epochs",
+            "batch_size",
+            *(["item_block"] if self.item_block is not None else []),
+        ):
             value = getattr(self, setting)
             if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name}({setting}={value!r}): expected a whole number of at least 1.")
-        if not isinstance(self.hidden, tuple | list) or not all(type(width) is int and width > 0 for width in self.hidden):
-            raise ValueError(f"{name}(hidden={self.hidden!r}): expected a tuple of whole numbers of at least 1.")
+                raise ValueError(
+                    f"{name}({setting}={value!r}): expected a whole number of at least 1."
+                )
+        if not isinstance(self.hidden, tuple | list) or not all(
+            type(width) is int and width > 0 for width in self.hidden
+        ):
+            raise ValueError(
+                f"{name}(hidden={self.hidden!r}): expected a tuple of whole numbers of at least 1."
+            )
         if not self.weight_decay >= 0:
-            raise ValueError(f"{name}(weight_decay={self.weight_decay!r}): expected a number of at least 0.")
+            raise ValueError(
+                f"{name}(weight_decay={self.weight_decay!r}): expected a number of at least 0."
+            )
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"{name}(dropout={self.dropout!r}): expected a number with 0 <= dropout < 1.")
+            raise ValueError(
+                f"{name}(dropout={self.dropout!r}): expected a number with 0 <= dropout < 1."
+            )
         if not self.learning_rate > 0:
-            raise ValueError(f"{name}(learning_rate={self.learning_rate!r}): expected a number above zero.")
+            raise ValueError(
+                f"{name}(learning_rate={self.learning_rate!r}): expected a number above zero."
+            )
 
-    def fit(self, train: Any, validation: HeldOut | None = None, *, items: Any = None, item_features: Any = None) -> Any:
+    def fit(
+        self,
+        train: Any,
+        validation: HeldOut | None = None,
+        *,
+        items: Any = None,
+        item_features: Any = None,
+    ) -> Any:
         """Learns from users x items.
 
         Args:
@@ -110,7 +148,9 @@ class AbstractAutoencoder(AbstractRecommender):
         """
         rows = self.begin(train, validation, items)
         if self.likelihood in ("bernoulli", "gaussian") and (rows.data != 1).any():
-            raise DataError(f"likelihood={self.likelihood!r} takes ones for items chosen; got counts: use 'poisson', or X > 0.")
+            raise DataError(
+                f"likelihood={self.likelihood!r} takes ones for items chosen; got counts: use 'poisson', or X > 0."
+            )
         key = jax.random.key(self.seed)
         params = (
             self.objective().init(named(key, "start"))
@@ -128,7 +168,9 @@ class AbstractAutoencoder(AbstractRecommender):
         rate = (np.asarray(rows.sum(0)).ravel() + 0.5) / (rows.shape[0] + 1)
         if self.likelihood == "bernoulli":
             return {name: jnp.asarray(np.log(rate / (1 - rate)), jnp.float32)}
-        return {name: jnp.asarray(np.log(rate), jnp.float32)} if self.likelihood == "poisson" else {}
+        return (
+            {name: jnp.asarray(np.log(rate), jnp.float32)} if self.likelihood == "poisson" else {}
+        )
 
     def of_features(self, features: Any, key: jax.Array) -> dict[str, Any]:
         """Parameters for features of the items."""
@@ -136,16 +178,24 @@ class AbstractAutoencoder(AbstractRecommender):
         if features is None:
             return {}
         self.feature_names_ = getattr(features, "columns", np.zeros(0)).tolist()
-        F = as_features(in_order(features, self.items_, 0, "Expected a row for each item."), "item_features")
+        F = as_features(
+            in_order(features, self.items_, 0, "Expected a row for each item."), "item_features"
+        )
         if F.ndim != 2 or len(F) != self.num_items_ or not np.isfinite(F).all():
             raise DataError(
                 f"item_features has shape {F.shape}, expected finite numbers with a row for each of {self.num_items_} items."
             )
         width = self.objective().network.decoder[-1][0]
         weight = 0.01 * jax.random.normal(key, (F.shape[1], width))
-        return {"features": jnp.asarray(F), "features.weight": weight, "features.bias": jnp.zeros(F.shape[1])}
+        return {
+            "features": jnp.asarray(F),
+            "features.weight": weight,
+            "features.bias": jnp.zeros(F.shape[1]),
+        }
 
-    def trained(self, rows: CSR, params: dict, validation: HeldOut | None, key: jax.Array) -> Trained:
+    def trained(
+        self, rows: CSR, params: dict, validation: HeldOut | None, key: jax.Array
+    ) -> Trained:
         """The parameters that training finds."""
 
         trial = copy.copy(self)  # nothing of a fit that is interrupted stays
@@ -175,14 +225,20 @@ class AbstractAutoencoder(AbstractRecommender):
         code = encoded(objective, self.params_, x)
         if how.steps and objective.network.stochastic:
             beta = self.betas(x, how.likelihood_power)
-            code = refined(objective, self.params_, code, x, beta, how.steps, jax.random.key(self.seed))
+            code = refined(
+                objective, self.params_, code, x, beta, how.steps, jax.random.key(self.seed)
+            )
         return code
 
     def betas(self, x: Entries, power: Any) -> Any:
         """Beta of each user of a batch, shape (b,)."""
         if power is not None:
             return jnp.full(len(x.present), 1 / power)
-        return self.beta_.share * totals(x) if isinstance(self.beta_, PerUser) else jnp.full(len(x.present), self.beta_)
+        return (
+            self.beta_.share * totals(x)
+            if isinstance(self.beta_, PerUser)
+            else jnp.full(len(x.present), self.beta_)
+        )
 
     def block_scores(self, rows: CSR, how: Refinement) -> Any:
         if not how.steps:
@@ -191,21 +247,34 @@ class AbstractAutoencoder(AbstractRecommender):
 
     def block_law(self, rows: CSR, how: Refinement) -> tuple[Any, Partial]:
         objective, code = self.objective(), self.code(entries(rows), how)
-        return decoded(objective, self.params_, code[0]), Partial(drawer(objective.network), self.params_, *code)
+        return decoded(objective, self.params_, code[0]), Partial(
+            drawer(objective.network), self.params_, *code
+        )
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {f"{PARAMS}{name}": np.asarray(value) for name, value in self.params_.items()}
 
     def shapes(self, arrays: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
         objective = self.objective()
-        found = {name: leaf.shape for name, leaf in jax.eval_shape(objective.init, jax.random.key(0)).items()}
+        found = {
+            name: leaf.shape
+            for name, leaf in jax.eval_shape(objective.init, jax.random.key(0)).items()
+        }
         if f"{PARAMS}features" in arrays:  # only where the items had any
             given, width = arrays[f"{PARAMS}features"].shape[-1], objective.network.decoder[-1][0]
-            found |= {"features": (self.num_items_, given), "features.weight": (given, width), "features.bias": (given,)}
+            found |= {
+                "features": (self.num_items_, given),
+                "features.weight": (given, width),
+                "features.bias": (given,),
+            }
         return {f"{PARAMS}{name}": shape for name, shape in found.items()}
 
     def take(self, arrays: dict[str, np.ndarray]) -> None:
-        self.params_ = {name.removeprefix(PARAMS): value for name, value in arrays.items() if name.startswith(PARAMS)}
+        self.params_ = {
+            name.removeprefix(PARAMS): value
+            for name, value in arrays.items()
+            if name.startswith(PARAMS)
+        }
 
     def item_vectors(self) -> np.ndarray:
         return np.asarray(self.objective().network.item_layer(self.params_)[0]).T
@@ -223,30 +292,46 @@ class AbstractAutoencoder(AbstractRecommender):
         if self.feature_names_:
             table = in_order(table, self.feature_names_, 1, "Expected the features of the fit.")
         F = as_features(table, "with_items")
-        if F.ndim != 2 or F.shape[1] != self.params_["features"].shape[1] or len(labels) != len(F) or not np.isfinite(F).all():
+        if (
+            F.ndim != 2
+            or F.shape[1] != self.params_["features"].shape[1]
+            or len(labels) != len(F)
+            or not np.isfinite(F).all()
+        ):
             raise DataError(
                 f"with_items: features of shape {F.shape} and {len(labels)} labels; expected finite "
                 f"numbers (items, {self.params_['features'].shape[1]}) and a label of each."
             )
         both = np.concatenate([self.items_, labels])
-        if {type(label) for label in labels.tolist()} - {type(label) for label in self.items_.tolist()}:
+        if {type(label) for label in labels.tolist()} - {
+            type(label) for label in self.items_.tolist()
+        }:
             raise DataError(
                 f"with_items: the labels {labels[:3]}, ... are of another kind than {self.items_[:3]}, ... of the fit."
             )
         if len(np.unique(both)) < len(both):
-            raise DataError(f"with_items: the labels {labels[:3]}, ... must be new, each of them once.")
+            raise DataError(
+                f"with_items: the labels {labels[:3]}, ... must be new, each of them once."
+            )
         other = dataclasses.replace(self)  # type: ignore[type-var]
         for name in ("temperature_", *self.facts):
             setattr(other, name, getattr(self, name))
         last = f"decoder{len(self.objective().network.decoder) - 1}"
-        grown = {"features": (0, F), "encoder0.weight": (0, None), f"{last}.weight": (1, None), f"{last}.bias": (0, None)}
+        grown = {
+            "features": (0, F),
+            "encoder0.weight": (0, None),
+            f"{last}.weight": (1, None),
+            f"{last}.bias": (0, None),
+        }
         grown |= {"pseudo": (1, None)} if "pseudo" in self.params_ else {}
         params = dict(self.params_)
         for name, (axis, more) in grown.items():
             shape = list(params[name].shape)
             shape[axis] = len(F)
             fill = -1e9 if name == "pseudo" else 0.0
-            params[name] = np.concatenate([params[name], np.full(shape, fill, np.float32) if more is None else more], axis)
+            params[name] = np.concatenate(
+                [params[name], np.full(shape, fill, np.float32) if more is None else more], axis
+            )
         other.params_, other.num_items_ = params, self.num_items_ + len(F)
         other.items_ = both
         return other
@@ -313,7 +398,9 @@ class MultVAE(AbstractAutoencoder):
                 f"MultVAE(beta={self.beta!r}): expected 'auto', a number of at least 0, Anneal, PerUser or a function."
             )
 
-    def posterior(self, X: Any, *, refine_steps: int = 0, likelihood_power: float | int | None = None) -> UserPosterior:
+    def posterior(
+        self, X: Any, *, refine_steps: int = 0, likelihood_power: float | int | None = None
+    ) -> UserPosterior:
         """q(z | x) of users.
 
         With the prior "composite", which holds what the encoder said of the same rows, it is the optimum of a bound alone.

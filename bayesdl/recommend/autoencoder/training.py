@@ -93,8 +93,13 @@ def epoch(
         params, state = carry
         x, beta, i = given
         weight = beta * totals(x) if per_user else beta
-        loss, gradient = jax.value_and_grad(objective.loss)(params, old, x, weight, jax.random.fold_in(key, i))
-        fixed = {name: jnp.zeros_like(value) if name == "features" else value for name, value in gradient.items()}
+        loss, gradient = jax.value_and_grad(objective.loss)(
+            params, old, x, weight, jax.random.fold_in(key, i)
+        )
+        fixed = {
+            name: jnp.zeros_like(value) if name == "features" else value
+            for name, value in gradient.items()
+        }
         updates, state = optimizer.update(fixed, state, params)
         return (optax.apply_updates(params, updates), state), loss
 
@@ -157,7 +162,9 @@ def train(
 ) -> Trained:
     """The parameters at the epoch with the best score, or at the last where there is no score."""
     count = -(-rows.shape[0] // batch_size)
-    size = -(-rows.shape[0] // count)  # equal batches: a last one of few users would cost as much as the others
+    size = -(
+        -rows.shape[0] // count
+    )  # equal batches: a last one of few users would cost as much as the others
     per_user = isinstance(beta, PerUser)
     rule = Anneal() if score is None and beta == "auto" else beta
     betas = Betas(rule, epochs * count, patience=max(3, epochs // 8))
@@ -171,7 +178,9 @@ def train(
             batches = stacked(rows, rng.permutation(rows.shape[0]), size)
             steps = betas.of((number - 1) * count, count)
             seed = jax.random.fold_in(named(key, "epochs"), number)
-            carry, loss = epoch(objective, learning_rate, per_user, carry, carry[0], batches, steps, seed)
+            carry, loss = epoch(
+                objective, learning_rate, per_user, carry, carry[0], batches, steps, seed
+            )
             said = {"beta": float(steps[-1]), "loss": float(loss)}
             if not np.isfinite(said["loss"]):
                 raise FloatingPointError(

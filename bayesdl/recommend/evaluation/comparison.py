@@ -53,7 +53,9 @@ class Evaluation:
             if name not in self.values:
                 raise ValueError(f"paired({name!r}): expected two of {', '.join(self.values)}.")
         if metric not in self.values[first]:
-            raise ValueError(f"paired(metric={metric!r}): expected one of {', '.join(self.values[first])}.")
+            raise ValueError(
+                f"paired(metric={metric!r}): expected one of {', '.join(self.values[first])}."
+            )
         difference = self.values[first][metric] - self.values[second][metric]
         same = not np.any(difference)
         test: Any = stats.ttest_1samp(difference, 0.0)
@@ -91,15 +93,28 @@ def evaluate(
         array([1.])
     """
     if not isinstance(held, HeldOut):
-        raise TypeError(f"evaluate(models, held): held is a {type(held).__name__}, expected HeldOut, such as split.test.")
+        raise TypeError(
+            f"evaluate(models, held): held is a {type(held).__name__}, expected HeldOut, such as split.test."
+        )
     named = models if isinstance(models, Mapping) else {type(models).__name__: models}
-    other = next((model for model in named.values() if not isinstance(model, AbstractRecommender)), None)
+    other = next(
+        (model for model in named.values() if not isinstance(model, AbstractRecommender)), None
+    )
     if other is not None:
-        raise TypeError(f"evaluate(models, held): models has a {type(other).__name__}, expected recommenders by name, or one.")
-    return Evaluation({name: of_users(model, held, refine_steps, likelihood_power) for name, model in named.items()})
+        raise TypeError(
+            f"evaluate(models, held): models has a {type(other).__name__}, expected recommenders by name, or one."
+        )
+    return Evaluation(
+        {
+            name: of_users(model, held, refine_steps, likelihood_power)
+            for name, model in named.items()
+        }
+    )
 
 
-def of_users(model: AbstractRecommender, held: HeldOut, refine_steps: int, likelihood_power: Any) -> dict[str, np.ndarray]:
+def of_users(
+    model: AbstractRecommender, held: HeldOut, refine_steps: int, likelihood_power: Any
+) -> dict[str, np.ndarray]:
     """Each metric of one recommender."""
     fold_in, held_out = model.held(held)
     deepest = max(k for _, k in METRICS)
@@ -107,7 +122,9 @@ def of_users(model: AbstractRecommender, held: HeldOut, refine_steps: int, likel
     sizes = np.diff(held_out.indptr)
     kept = sizes > 0
     if not kept.any():
-        raise DataError("evaluate: no user has held-out items to be found; see `share` and `min_items` of strong_split.")
+        raise DataError(
+            "evaluate: no user has held-out items to be found; see `share` and `min_items` of strong_split."
+        )
     hit = model.hit_ranks(fold_in, held_out, deepest, how)
     functions = {"ndcg": ndcg, "recall": recall}
     return {f"{name}@{k}": functions[name](hit[kept], sizes[kept], k) for name, k in METRICS}

@@ -27,7 +27,10 @@ def ranked(scores: Any, k: int) -> tuple[jax.Array, jax.Array]:
 
 def hits(items: np.ndarray, held_out: CSR) -> np.ndarray:
     """Whether each ranked item of each user is held out, shape (b, k)."""
-    wanted = np.repeat(np.arange(held_out.shape[0], dtype=np.int64), np.diff(held_out.indptr)) * held_out.shape[1]
+    wanted = (
+        np.repeat(np.arange(held_out.shape[0], dtype=np.int64), np.diff(held_out.indptr))
+        * held_out.shape[1]
+    )
     asked = np.arange(len(items), dtype=np.int64)[:, None] * held_out.shape[1] + items
     return np.isin(asked, wanted + held_out.indices)
 

@@ -41,10 +41,14 @@ class HeldOut:
                 "same users and items."
             )
         both_labelled = hasattr(self.fold_in, "columns") and hasattr(self.held_out, "columns")
-        hidden = in_order(self.held_out, self.fold_in.columns, 1) if both_labelled else self.held_out
+        hidden = (
+            in_order(self.held_out, self.fold_in.columns, 1) if both_labelled else self.held_out
+        )
         both = scipy.sparse.csr_array(self.fold_in).multiply(scipy.sparse.csr_array(hidden)).nnz
         if both:
-            raise DataError(f"HeldOut: {both} entries are shown and held out at once; what is shown is never recommended.")
+            raise DataError(
+                f"HeldOut: {both} entries are shown and held out at once; what is shown is never recommended."
+            )
 
     def __repr__(self) -> str:
         shown, hidden = (scipy.sparse.csr_array(part).nnz for part in (self.fold_in, self.held_out))
@@ -119,7 +123,11 @@ def strong_split(
     """
     refuse_shares(held_out, share)
     users, items = np.asarray(users), np.asarray(items)
-    if users.shape != items.shape or users.ndim != 1 or (ratings is not None and np.shape(ratings) != users.shape):
+    if (
+        users.shape != items.shape
+        or users.ndim != 1
+        or (ratings is not None and np.shape(ratings) != users.shape)
+    ):
         raise DataError(
             f"strong_split: users have shape {users.shape}, items {items.shape}"
             + ("" if ratings is None else f", ratings {np.shape(ratings)}")
@@ -128,7 +136,9 @@ def strong_split(
     for name, labels in (("users", users), ("items", items)):
         missing = np.array([label is None or label != label for label in labels.tolist()])
         if missing.any():
-            raise DataError(f"strong_split: {name}[{int(missing.argmax())}] is missing; leave such events out.")
+            raise DataError(
+                f"strong_split: {name}[{int(missing.argmax())}] is missing; leave such events out."
+            )
     kept = np.ones(len(users), bool) if ratings is None else numbers(ratings, "ratings") > threshold
     when = np.zeros(len(users)) if times is None else moments(times, len(users))
     order = np.lexsort((when[kept], items[kept], users[kept]))
@@ -169,7 +179,9 @@ def refuse_shares(held_out: Any, share: float) -> None:
     """
     counts = list(held_out) if np.ndim(held_out) == 1 else []
     if len(counts) != 2 or not all(isinstance(n, int | np.integer) and n >= 0 for n in counts):
-        raise ValueError(f"strong_split(held_out={held_out!r}): expected two whole numbers, of validation and of test users.")
+        raise ValueError(
+            f"strong_split(held_out={held_out!r}): expected two whole numbers, of validation and of test users."
+        )
     if not 0 < share < 1:
         raise ValueError(f"strong_split(share={share!r}): expected a number with 0 < share < 1.")
 
@@ -182,7 +194,9 @@ def numbers(values: Any, name: str) -> np.ndarray:
     """
     found = np.asarray(values)
     if found.dtype.kind not in "biuf" or np.isnan(found).any():
-        raise DataError(f"strong_split: {name} must be numbers, none missing; got {found.dtype} {found[:3]}, ...")
+        raise DataError(
+            f"strong_split: {name} must be numbers, none missing; got {found.dtype} {found[:3]}, ..."
+        )
     return found
 
 
@@ -196,7 +210,9 @@ def moments(times: Any, count: int) -> np.ndarray:
     if found.dtype.kind == "M" and not np.isnat(found).any():
         found = found.astype("datetime64[us]").astype(np.int64)
     if found.shape != (count,):
-        raise DataError(f"strong_split: times have shape {found.shape}, expected one for each of {count} events.")
+        raise DataError(
+            f"strong_split: times have shape {found.shape}, expected one for each of {count} events."
+        )
     return numbers(found, "times")
 
 
@@ -209,7 +225,9 @@ def first_seen(labels: np.ndarray) -> np.ndarray:
 def matrix(users: np.ndarray, items: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> CSR:
     """Events as ones, users and items in the order of these labels."""
     at = (places(users, rows), places(items, columns))
-    found = scipy.sparse.csr_array((np.ones(len(users), np.float32), at), shape=(len(rows), len(columns)))
+    found = scipy.sparse.csr_array(
+        (np.ones(len(users), np.float32), at), shape=(len(rows), len(columns))
+    )
     found.sort_indices()
     return found
 
@@ -221,16 +239,30 @@ def places(labels: np.ndarray, among: np.ndarray) -> np.ndarray:
 
 
 def hidden_share(
-    users: np.ndarray, items: np.ndarray, when: Any, rows: np.ndarray, columns: np.ndarray, share: float, seed: int
+    users: np.ndarray,
+    items: np.ndarray,
+    when: Any,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    share: float,
+    seed: int,
 ) -> HeldOut:
     """Hides a share of each user's items, the last ones or random ones; users in ascending order, and items within them."""
     rng = np.random.RandomState(seed)
     hidden = np.zeros(len(users), bool)
-    starts = np.flatnonzero(np.append(True, users[1:] != users[:-1])) if len(users) else np.zeros(0, int)
+    starts = (
+        np.flatnonzero(np.append(True, users[1:] != users[:-1])) if len(users) else np.zeros(0, int)
+    )
     for first, n in zip(starts, np.diff(starts, append=len(users)), strict=True):
         if n >= 5:
             size = int(share * n)
-            drawn = rng.choice(n, size=size, replace=False) if when is None else np.argsort(when[first : first + n])[n - size :]
+            drawn = (
+                rng.choice(n, size=size, replace=False)
+                if when is None
+                else np.argsort(when[first : first + n])[n - size :]
+            )
             hidden[first + drawn] = True
-    shown, kept_back = (matrix(users[part], items[part], rows, columns) for part in (~hidden, hidden))
+    shown, kept_back = (
+        matrix(users[part], items[part], rows, columns) for part in (~hidden, hidden)
+    )
     return HeldOut(shown, kept_back, rows, columns)

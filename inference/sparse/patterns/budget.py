@@ -22,7 +22,9 @@ GLOBAL = "all layers"  # the name of the one pattern of a global budget
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def patterns(shapes: Shapes, density: float, allocation: str, structure: str, dense: tuple[str, ...]) -> dict[str, Pattern]:
+def patterns(
+    shapes: Shapes, density: float, allocation: str, structure: str, dense: tuple[str, ...]
+) -> dict[str, Pattern]:
     """The pattern of each layer, or the one of all layers that are not dense.
 
     Args:
@@ -38,10 +40,14 @@ def patterns(shapes: Shapes, density: float, allocation: str, structure: str, de
     if not shapes:
         raise BudgetError("The network has no layer of weights to choose from.")
     sparse = {name: shape for name, shape in shapes.items() if name not in dense}
-    wanted = density * sum(map(math.prod, shapes.values())) - sum(math.prod(shapes[name]) for name in dense)
+    wanted = density * sum(map(math.prod, shapes.values())) - sum(
+        math.prod(shapes[name]) for name in dense
+    )
     total = sum(map(math.prod, sparse.values()))
     if sparse and wanted <= 0:
-        least = sum(math.prod(shapes[name]) for name in dense) / sum(map(math.prod, shapes.values()))
+        least = sum(math.prod(shapes[name]) for name in dense) / sum(
+            map(math.prod, shapes.values())
+        )
         raise BudgetError(
             f"density={density:g} leaves nothing but the dense layers {list(dense)}, which are {least:.3g} of the weights: "
             "raise density, or give dense_output=False."
@@ -50,9 +56,21 @@ def patterns(shapes: Shapes, density: float, allocation: str, structure: str, de
     if density == 1:
         return {name: whole(shape) for name, shape in shapes.items()}
     if allocation == "global":
-        return found | ({GLOBAL: even(Pattern((1, total), (1, 1), False, max(1, math.floor(wanted))))} if sparse else {})
-    shares = erk(sparse, wanted) if allocation == "erk" else dict.fromkeys(sparse, wanted / max(total, 1))
-    found |= filled_up({name: pattern(name, shape, shares[name], structure) for name, shape in sparse.items()}, shares, wanted)
+        return found | (
+            {GLOBAL: even(Pattern((1, total), (1, 1), False, max(1, math.floor(wanted))))}
+            if sparse
+            else {}
+        )
+    shares = (
+        erk(sparse, wanted)
+        if allocation == "erk"
+        else dict.fromkeys(sparse, wanted / max(total, 1))
+    )
+    found |= filled_up(
+        {name: pattern(name, shape, shares[name], structure) for name, shape in sparse.items()},
+        shares,
+        wanted,
+    )
     return {name: even(found[name]) for name in shapes}
 
 
@@ -65,9 +83,13 @@ def even(p: Pattern) -> Pattern:
     return dataclasses.replace(p, count=p.count - 1) if odd else p
 
 
-def filled_up(found: dict[str, Pattern], shares: Mapping[str, float], wanted: float) -> dict[str, Pattern]:
+def filled_up(
+    found: dict[str, Pattern], shares: Mapping[str, float], wanted: float
+) -> dict[str, Pattern]:
     """The patterns with one tile more per group where rounding down left budget for it, largest remainders first."""
-    remainders = {name: shares[name] * math.prod(p.shape) / unit_of(p) - p.count for name, p in found.items()}
+    remainders = {
+        name: shares[name] * math.prod(p.shape) / unit_of(p) - p.count for name, p in found.items()
+    }
     left = wanted - sum(p.size for p in found.values())
     for name in sorted(found, key=lambda name: -remainders[name]):
         p = found[name]
@@ -105,14 +127,20 @@ def pattern(name: str, shape: tuple[int, ...], density: float, structure: str) -
     return simplest(dataclasses.replace(least, count=min(count, least.candidates)))
 
 
-def empty_message(name: str, shape: tuple[int, int], density: float, structure: str, unit: int) -> str:
+def empty_message(
+    name: str, shape: tuple[int, int], density: float, structure: str, unit: int
+) -> str:
     """What is said of a layer that would have no weight."""
     if unit > math.prod(shape):
         return (
             f"structure='{structure}' does not fit layer '{name}', shape {shape}, which is smaller than one tile in each row: "
             "choose smaller blocks, or structure='fan_in'."
         )
-    cure = "raise density" if structure == "unstructured" else "raise density, or choose structure='unstructured'"
+    cure = (
+        "raise density"
+        if structure == "unstructured"
+        else "raise density, or choose structure='unstructured'"
+    )
     return (
         f"The budget has {100 * density:.3g} % for layer '{name}', shape {shape}, which leaves it empty: with "
         f"structure='{structure}' the least is {100 * unit / math.prod(shape):.3g} %. What dense layers keep counts; {cure}."

@@ -63,7 +63,9 @@ class Layout:
         shape = self.shapes[layer]
         return shape[0], math.prod(shape[1:])
 
-    def layers(self, index: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[tuple[str, Tiles]]:
+    def layers(
+        self, index: Mapping[str, Any], values: Mapping[str, Any]
+    ) -> Iterator[tuple[str, Tiles]]:
         """The layers with their values; those that share a store as dense ones."""
         for store, pattern in self.patterns.items():
             if store != GLOBAL:
@@ -73,7 +75,10 @@ class Layout:
             for name, start in self.members(store):
                 out, width = self.flat_shape(name)
                 matrix = every[start : start + out * width].reshape(1, 1, out, width)
-                yield name, Tiles(whole((out, width)), "dense", jnp.zeros((1, 1), jnp.int32), matrix)
+                yield (
+                    name,
+                    Tiles(whole((out, width)), "dense", jnp.zeros((1, 1), jnp.int32), matrix),
+                )
 
     def matrices(self, index: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
         """The weights of each layer in their own shape, zero where no tile is active."""
@@ -95,7 +100,9 @@ class Layout:
         ]
 
 
-def input_shares(shapes: Mapping[str, tuple[int, ...]], patterns: Mapping[str, Pattern]) -> dict[str, float]:
+def input_shares(
+    shapes: Mapping[str, tuple[int, ...]], patterns: Mapping[str, Pattern]
+) -> dict[str, float]:
     """The share of its inputs that a unit of each layer sums.
 
     Where whole units are active a layer sums over all of its inputs that are alive: the active units of the layer before it.
@@ -105,7 +112,9 @@ def input_shares(shapes: Mapping[str, tuple[int, ...]], patterns: Mapping[str, P
     for name in shapes:
         pattern = patterns.get(name, patterns.get(GLOBAL))
         assert pattern is not None
-        units = pattern.tile == (1, pattern.shape[1]) and not pattern.per_row and not pattern.is_dense
+        units = (
+            pattern.tile == (1, pattern.shape[1]) and not pattern.per_row and not pattern.is_dense
+        )
         neurons = units and name in patterns
         found[name] = before if neurons or pattern.is_dense else pattern.density
         before = pattern.density if neurons else 1.0

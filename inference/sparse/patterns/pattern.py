@@ -97,14 +97,21 @@ class Pattern:
 
     def numbers(self, index: Any) -> Any:
         """Active tiles as numbers in the whole grid, sorted, shape (G * k,)."""
-        return (index + self.grid[1] * jnp.arange(self.groups)[:, None]).reshape(-1) if self.per_row else index.reshape(-1)
+        return (
+            (index + self.grid[1] * jnp.arange(self.groups)[:, None]).reshape(-1)
+            if self.per_row
+            else index.reshape(-1)
+        )
 
     def scattered(self, index: Any, values: Any) -> Any:
         """The matrix, shape (out, in), zero where no tile is active."""
         (rows, columns), (a, b) = self.grid, self.tile
         tiles = jnp.zeros((rows * columns, a, b), values.dtype)
         flat = tiles.at[self.numbers(index)].set(
-            values.reshape(-1, a, b), unique_indices=True, indices_are_sorted=True, mode="promise_in_bounds"
+            values.reshape(-1, a, b),
+            unique_indices=True,
+            indices_are_sorted=True,
+            mode="promise_in_bounds",
         )
         whole = flat.reshape(rows, columns, a, b).transpose(0, 2, 1, 3).reshape(self.padded)
         return whole[: self.shape[0], : self.shape[1]]
@@ -129,7 +136,9 @@ class Pattern:
     def draw(self, key: jax.Array) -> jax.Array:
         """A random index."""
         groups = jax.random.split(key, self.groups)
-        chosen = jax.vmap(lambda key: jax.random.permutation(key, self.candidates)[: self.count])(groups)
+        chosen = jax.vmap(lambda key: jax.random.permutation(key, self.candidates)[: self.count])(
+            groups
+        )
         return jnp.sort(chosen, axis=1).astype(jnp.int32)
 
     def check(self, index: np.ndarray, name: str) -> None:
@@ -147,10 +156,14 @@ class Pattern:
         wide = index.astype(np.int64)  # unsigned numbers have no negative differences
         if wide.min() < 0 or wide.max() >= self.candidates:
             bad = wide[(wide < 0) | (wide >= self.candidates)].flat[0]
-            raise BudgetError(f"The index of {name} is out of range: got {bad}, expected 0..{self.candidates - 1}.")
+            raise BudgetError(
+                f"The index of {name} is out of range: got {bad}, expected 0..{self.candidates - 1}."
+            )
         steps = np.diff(wide, axis=1)
         if (steps <= 0).any():
             group, place = map(int, np.argwhere(steps <= 0)[0])
             what = "not unique" if steps[group, place] == 0 else "not sorted"
             pair = wide[group, place : place + 2].tolist()
-            raise BudgetError(f"The index of {name} is {what}: {pair[0]} before {pair[1]} in group {group}.")
+            raise BudgetError(
+                f"The index of {name} is {what}: {pair[0]} before {pair[1]} in group {group}."
+            )

@@ -38,7 +38,9 @@ class Evidence(NamedTuple):
         return messages(self.law.chain, self.decays, self.log)
 
 
-def evidence(law: Bursts, scale: Any, pattern: Pattern, index: Any, second: Any, inside: Any) -> Evidence:
+def evidence(
+    law: Bursts, scale: Any, pattern: Pattern, index: Any, second: Any, inside: Any
+) -> Evidence:
     """The evidence of a store.
 
     Args:
@@ -55,7 +57,9 @@ def evidence(law: Bursts, scale: Any, pattern: Pattern, index: Any, second: Any,
     return Evidence(law, pattern.numbers(index), pattern.grid[1], each.sum((2, 3)).reshape(-1, 2))
 
 
-def log_prior(law: Bursts, scale: Any, pattern: Pattern, index: Any, second: Any, inside: Any) -> Any:
+def log_prior(
+    law: Bursts, scale: Any, pattern: Pattern, index: Any, second: Any, inside: Any
+) -> Any:
     """Log p(w) of a store, or with second moments its best bound on E_q[log p(w)]; arguments as of `evidence`."""
     found = evidence(law, scale, pattern, index, second, inside)
     return log_total(law.chain, found.decays, found.log) - (inside * jnp.log(scale)).sum()

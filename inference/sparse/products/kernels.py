@@ -43,7 +43,9 @@ def neurons(pattern: Pattern, h: Any, index: Any, mean: Any, variance: Any) -> t
     def product(h: Any, values: Any) -> Any:
         out = jnp.zeros((pattern.shape[0], h.shape[1]), jnp.result_type(h, values))
         some = values[0, :, 0, :] @ h
-        return out.at[index[0]].set(some, unique_indices=True, indices_are_sorted=True, mode="promise_in_bounds")
+        return out.at[index[0]].set(
+            some, unique_indices=True, indices_are_sorted=True, mode="promise_in_bounds"
+        )
 
     return product(h, mean), None if variance is None else product(h * h, variance)
 
@@ -67,10 +69,14 @@ def fan_in(pattern: Pattern, h: Any, index: Any, mean: Any, variance: Any) -> tu
         where, *values = one
         found = h.at[where].get(mode="promise_in_bounds")
         powers = (found, found * found)
-        return tuple(t + v[:, None] * p for t, v, p in zip(totals, values, powers, strict=False)), None
+        return tuple(
+            t + v[:, None] * p for t, v, p in zip(totals, values, powers, strict=False)
+        ), None
 
     given = [mean] if variance is None else [mean, variance]
-    start = tuple(jnp.zeros((pattern.shape[0], h.shape[1]), jnp.result_type(h, mean)) for _ in given)
+    start = tuple(
+        jnp.zeros((pattern.shape[0], h.shape[1]), jnp.result_type(h, mean)) for _ in given
+    )
     totals, _ = jax.lax.scan(add, start, (index.T, *(values[:, :, 0, 0].T for values in given)))
     return totals[0], None if variance is None else totals[1]
 

@@ -56,7 +56,9 @@ class SparseProduct(AbstractProduct):
         self.key, self.estimator, self.probes = key, estimator, probes
         self.given: dict[str, Any] = {}
         noise = {name: sd[name] * normals(key, name, sd[name]) for name in sd}
-        first = {name: mean[name] + noise[name] for name in mean} if estimator == "weights" else mean
+        first = (
+            {name: mean[name] + noise[name] for name in mean} if estimator == "weights" else mean
+        )
         self.first = dict(layout.layers(index, first))
         self.noise = dict(layout.layers(index, noise))
         self.variance = dict(layout.layers(index, {name: sd[name] ** 2 for name in sd}))
@@ -95,7 +97,10 @@ class SparseProduct(AbstractProduct):
         own = copy.copy(self)
         own.key, own.given, own.of_row = jax.random.fold_in(self.key, row), {}, True
         if self.probes is not None:
-            own.probes = {name: probe.reshape(total, -1, probe.shape[1])[row] for name, probe in self.probes.items()}
+            own.probes = {
+                name: probe.reshape(total, -1, probe.shape[1])[row]
+                for name, probe in self.probes.items()
+            }
         return own
 
     def saw(self, inputs: dict[str, Any]) -> None:
@@ -110,7 +115,9 @@ class SparseProduct(AbstractProduct):
         if self.estimator == "flipout" or rows < h.shape[1]:
             places = h.shape[1] // rows
             into = jnp.repeat(signs(named(key, "in"), (h.shape[0], rows), h.dtype), places, 1)
-            out = jnp.repeat(signs(named(key, "out"), (tiles.pattern.shape[0], rows), h.dtype), places, 1)
+            out = jnp.repeat(
+                signs(named(key, "out"), (tiles.pattern.shape[0], rows), h.dtype), places, 1
+            )
             return multiplied(tiles, h) + out * multiplied(self.noise[name], into * h)
         spread = self.variance[name].values
         mean, variance = KERNELS[tiles.kernel](tiles.pattern, h, tiles.index, tiles.values, spread)

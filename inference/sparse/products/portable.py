@@ -58,7 +58,9 @@ class SparseNetwork:
         self.arrays, self.about = arrays, about
 
     def __repr__(self) -> str:
-        sizes = [width for _, width in self.about["layers"].values()] + [next(reversed(self.about["layers"].values()))[0]]
+        sizes = [width for _, width in self.about["layers"].values()] + [
+            next(reversed(self.about["layers"].values()))[0]
+        ]
         return f"SparseNetwork({' - '.join(map(str, sizes))}, {self.num_active} active weights)"
 
     @property
@@ -73,7 +75,9 @@ class SparseNetwork:
     def places(self, layer: str) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of the active weights of a sparse layer."""
         counts = self.arrays[f"{layer}/counts"]
-        return np.repeat(np.arange(len(counts)), counts), self.arrays[f"{layer}/columns"].astype(np.int64)
+        return np.repeat(np.arange(len(counts)), counts), self.arrays[f"{layer}/columns"].astype(
+            np.int64
+        )
 
     def matrix(self, layer: str, values: np.ndarray) -> np.ndarray:
         """W, shape (out, in), from the values of its active weights."""
@@ -103,7 +107,9 @@ class SparseNetwork:
             h = (h - self.arrays["inputs/shift"]) / self.arrays["inputs/scale"]
         network = self.about["network"]
         return (
-            convolutional(self, network, h, weights) if network["kind"] == "ConvNet" else perceptron(self, network, h, weights)
+            convolutional(self, network, h, weights)
+            if network["kind"] == "ConvNet"
+            else perceptron(self, network, h, weights)
         )
 
     def rows(self, X: Any) -> np.ndarray:
@@ -123,17 +129,23 @@ class SparseNetwork:
         except (ValueError, TypeError) as error:
             raise InputError(f"X has cells that are not numbers ({error}).") from None
         if h.ndim < 2 or len(h) == 0 or math.prod(h.shape[1:]) != inputs["width"]:
-            raise InputError(f"X has shape {h.shape}: expected (rows, {inputs['width']}), with at least one row.")
+            raise InputError(
+                f"X has shape {h.shape}: expected (rows, {inputs['width']}), with at least one row."
+            )
         if not np.isfinite(h).all():
             row = int(np.argwhere(~np.isfinite(h))[0][0])
             raise InputError(f"X is not finite in row {row}: fill or drop missing values.")
         return h.reshape(len(h), -1)
 
-    def linear(self, layer: str, h: np.ndarray, weights: dict[str, np.ndarray], gain: float) -> np.ndarray:
+    def linear(
+        self, layer: str, h: np.ndarray, weights: dict[str, np.ndarray], gain: float
+    ) -> np.ndarray:
         """Gain * h W' + b."""
         return gain * (h @ self.matrix(layer, weights[layer]).T) + self.arrays[f"{layer}/bias"]
 
-    def predict(self, X: np.ndarray, num_samples: int = 100, seed: int = 0) -> dict[str, np.ndarray]:
+    def predict(
+        self, X: np.ndarray, num_samples: int = 100, seed: int = 0
+    ) -> dict[str, np.ndarray]:
         """Class probabilities, or mean and standard deviation of the target, over draws of the network.
 
         Args:
@@ -150,8 +162,13 @@ class SparseNetwork:
         outputs = np.stack([self.outputs(X, self.draw(rng)) for _ in range(num_samples)])
         target = self.about["target"]
         if target["kind"] == "class":
-            return {"probabilities": class_probabilities(outputs).mean(0), "classes": np.array(target["classes"])}
-        sigma = np.exp(target["sigma"][0] + target["sigma"][1] * rng.standard_normal((num_samples, 1, 1)))
+            return {
+                "probabilities": class_probabilities(outputs).mean(0),
+                "classes": np.array(target["classes"]),
+            }
+        sigma = np.exp(
+            target["sigma"][0] + target["sigma"][1] * rng.standard_normal((num_samples, 1, 1))
+        )
         sd = np.sqrt(outputs.var(0) + (sigma**2).mean(0))
         shift, scale = np.array(target["shift"]), np.array(target["scale"])
         found = {"mean": shift + scale * outputs.mean(0), "std": scale * sd}
@@ -200,14 +217,20 @@ def patches(h: np.ndarray) -> np.ndarray:
     """The 3x3 surroundings of each place, channels first."""
     rows, columns = h.shape[1:3]
     padded = np.pad(h, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    found = np.stack([padded[:, i : i + rows, j : j + columns] for i in range(3) for j in range(3)], -1)
+    found = np.stack(
+        [padded[:, i : i + rows, j : j + columns] for i in range(3) for j in range(3)], -1
+    )
     return found.reshape(*h.shape[:3], -1)
 
 
 def pool(h: np.ndarray) -> np.ndarray:
     """Means of 2x2 cells."""
     rows, columns = h.shape[1] // 2, h.shape[2] // 2
-    return h[:, : 2 * rows, : 2 * columns].reshape(len(h), rows, 2, columns, 2, h.shape[3]).mean((2, 4))
+    return (
+        h[:, : 2 * rows, : 2 * columns]
+        .reshape(len(h), rows, 2, columns, 2, h.shape[3])
+        .mean((2, 4))
+    )
 
 
 def load(path: str | Path) -> SparseNetwork:
@@ -227,12 +250,20 @@ def load(path: str | Path) -> SparseNetwork:
         about = json.loads(header.pop("__metadata__")["about"])
         if about["format"] != FORMAT:
             raise KeyError(about["format"])
-        parts = {name: (entry, content[8 + size :][slice(*entry["data_offsets"])]) for name, entry in header.items()}
+        parts = {
+            name: (entry, content[8 + size :][slice(*entry["data_offsets"])])
+            for name, entry in header.items()
+        }
         arrays = {name: array_of(entry, part) for name, (entry, part) in parts.items()}
-        if hash_of_bytes({name: part for name, (_, part) in parts.items()}, about) != about["sha256"]:
+        if (
+            hash_of_bytes({name: part for name, (_, part) in parts.items()}, about)
+            != about["sha256"]
+        ):
             raise ValueError("its numbers do not match their hash")
     except (ValueError, KeyError, TypeError) as error:
-        raise FileError(f"{path} is damaged or not a sparse network ({type(error).__name__}: {error}).") from None
+        raise FileError(
+            f"{path} is damaged or not a sparse network ({type(error).__name__}: {error})."
+        ) from None
     network = SparseNetwork(arrays, about)
     for layer in network.layers:
         check(network, layer)
@@ -241,7 +272,9 @@ def load(path: str | Path) -> SparseNetwork:
 
 def hash_of(arrays: dict[str, np.ndarray], about: dict) -> str:
     """Of names and contents, and of what the network is."""
-    return hash_of_bytes({name: np.ascontiguousarray(array).tobytes() for name, array in arrays.items()}, about)
+    return hash_of_bytes(
+        {name: np.ascontiguousarray(array).tobytes() for name, array in arrays.items()}, about
+    )
 
 
 def hash_of_bytes(parts: dict[str, bytes], about: dict) -> str:
@@ -269,15 +302,22 @@ def check(network: SparseNetwork, layer: str) -> None:
     mean = network.arrays[f"{layer}/mean"]
     if f"{layer}/counts" not in network.arrays:
         if mean.shape != (out, width):
-            raise FileError(f"Layer '{layer}' has weights of shape {mean.shape}, expected {(out, width)}.")
+            raise FileError(
+                f"Layer '{layer}' has weights of shape {mean.shape}, expected {(out, width)}."
+            )
         return
-    counts, columns = network.arrays[f"{layer}/counts"].astype(np.int64), network.arrays[f"{layer}/columns"].astype(np.int64)
+    counts, columns = (
+        network.arrays[f"{layer}/counts"].astype(np.int64),
+        network.arrays[f"{layer}/columns"].astype(np.int64),
+    )
     if len(counts) != out or counts.sum() != len(columns) or len(columns) != len(mean):
         raise FileError(
             f"Layer '{layer}' has {len(mean)} weights, {len(columns)} indices and counts of {counts.sum()}: not the same."
         )
     if len(columns) and columns.max() >= width:
-        raise FileError(f"The index of layer '{layer}' is out of range: got {columns.max()}, expected 0..{width - 1}.")
+        raise FileError(
+            f"The index of layer '{layer}' is out of range: got {columns.max()}, expected 0..{width - 1}."
+        )
     rows = np.repeat(np.arange(out), counts)
     steps = np.diff(columns)[np.diff(rows) == 0]
     if (steps <= 0).any():

@@ -71,7 +71,9 @@ def merged(found: tuple[Any, Any], values: Any, numbers: Any) -> tuple[Any, Any]
     return values, numbers[order]
 
 
-def streamed(grid: tuple[int, int], tile: tuple[int, int], active: Any, gradient: Gradient, found: tuple) -> tuple[Any, Any]:
+def streamed(
+    grid: tuple[int, int], tile: tuple[int, int], active: Any, gradient: Gradient, found: tuple
+) -> tuple[Any, Any]:
     """Scores and numbers of the best tiles of a matrix that are not active."""
     rows, columns = grid
     chunk = min(rows, max(1, CHUNK // (tile[0] * tile[1] * columns)))
@@ -82,9 +84,13 @@ def streamed(grid: tuple[int, int], tile: tuple[int, int], active: Any, gradient
         scores = tile_scores(outputs, gradient, tile, columns).reshape(-1)
         numbers = start + jnp.arange(scores.size, dtype=jnp.int32)
         scores = gradient.weighted(scores, numbers)
-        here = jnp.where((active >= start) & (active < start + scores.size), active - start, scores.size)
+        here = jnp.where(
+            (active >= start) & (active < start + scores.size), active - start, scores.size
+        )
         scores = scores.at[here].set(-1.0, mode="drop")
-        scores = jnp.where(numbers < rows * columns, scores, -2.0)  # the last chunk may go beyond the matrix
+        scores = jnp.where(
+            numbers < rows * columns, scores, -2.0
+        )  # the last chunk may go beyond the matrix
         return merged(found, scores, numbers), None
 
     starts = jnp.arange(len(outputs), dtype=jnp.int32) * chunk * columns
@@ -96,7 +102,9 @@ def best_of_rows(pattern: Pattern, index: Any, gradient: Gradient, count: int) -
     rows, columns = pattern.grid
     chunk = min(rows, max(1, CHUNK // (pattern.tile[0] * pattern.tile[1] * columns)))
     outputs = rows_of(gradient.outputs, pattern.tile[0], chunk)
-    active = jnp.pad(index, ((0, len(outputs) * chunk - rows), (0, 0))).reshape(len(outputs), chunk, -1)
+    active = jnp.pad(index, ((0, len(outputs) * chunk - rows), (0, 0))).reshape(
+        len(outputs), chunk, -1
+    )
 
     def one(given: tuple) -> Any:
         start, outputs, active = given
@@ -113,7 +121,9 @@ def rows_of(outputs: Any, side: int, chunk: int) -> Any:
     """D cut into chunks of so many rows of tiles, padded with zeros: shape (chunks, chunk * side, rows)."""
     size = chunk * side
     pieces = -(-outputs.shape[0] // size)
-    return jnp.pad(outputs, ((0, pieces * size - outputs.shape[0]), (0, 0))).reshape(pieces, size, -1)
+    return jnp.pad(outputs, ((0, pieces * size - outputs.shape[0]), (0, 0))).reshape(
+        pieces, size, -1
+    )
 
 
 def tile_scores(outputs: Any, gradient: Gradient, tile: tuple[int, int], columns: int) -> Any:

@@ -55,7 +55,9 @@ class Objective:
         """The terms from one draw of the noise, and the inputs of each layer where there are probes."""
         mean = {name: leaf["mean"] for name, leaf in params["weights"].items()}
         sd = {name: scale_of(leaf["raw"]) for name, leaf in params["weights"].items()}
-        product = SparseProduct(self.layout, index, mean, sd, named(key, "weights"), self.estimator, probes)
+        product = SparseProduct(
+            self.layout, index, mean, sd, named(key, "weights"), self.estimator, probes
+        )
         values, density = self.drawn(params["normals"], named(key, "sites"))
         joint = self.sites.joint(dict(params["points"]) | values, product, rows, *data)
         kl = kl_of_weights(self.layout, index, mean, sd, joint.priors, named(key, "divergence"))

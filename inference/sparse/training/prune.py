@@ -41,22 +41,36 @@ def pruned(
                 "weights fit again."
             )
         if engine.density == 1:
-            raise BudgetError("The fit is dense: fit with SSVI(density=...) below 1 to have weights that can leave one by one.")
+            raise BudgetError(
+                "The fit is dense: fit with SSVI(density=...) below 1 to have weights that can leave one by one."
+            )
         dense = tuple(name for name, pattern in layout.patterns.items() if pattern.is_dense)
         wanted = patterns(layout.shapes, density, engine.allocation, engine.structure, dense)
-        counts = {name: min(pattern.count, wanted[name].count) for name, pattern in layout.patterns.items()}
+        counts = {
+            name: min(pattern.count, wanted[name].count)
+            for name, pattern in layout.patterns.items()
+        }
         removal = engine.removal
     found, kept = {}, dict(params)
     for name, pattern in layout.patterns.items():
-        found[name] = pattern if counts[name] == pattern.count else dataclasses.replace(pattern, count=counts[name])
+        found[name] = (
+            pattern
+            if counts[name] == pattern.count
+            else dataclasses.replace(pattern, count=counts[name])
+        )
         if counts[name] == pattern.count:
             continue
         scores = scores_of(sites, layout, params, name, removal)
         places = np.sort(np.argsort(-scores, axis=1)[:, : counts[name]], axis=1)
         for part in ("index", "mean", "scale"):
             value = np.asarray(params[f"{name}/{part}"])
-            kept[f"{name}/{part}"] = np.take_along_axis(value, places.reshape(*places.shape, *[1] * (value.ndim - 2)), axis=1)
-    kernels = {name: layout.kernels[name] if layout.kernels[name] in fitting(p) else fitting(p)[0] for name, p in found.items()}
+            kept[f"{name}/{part}"] = np.take_along_axis(
+                value, places.reshape(*places.shape, *[1] * (value.ndim - 2)), axis=1
+            )
+    kernels = {
+        name: layout.kernels[name] if layout.kernels[name] in fitting(p) else fitting(p)[0]
+        for name, p in found.items()
+    }
     return Layout(layout.shapes, found, kernels, layout.shares), kept
 
 
@@ -69,14 +83,22 @@ def refuse_other_priors(sites: Sites) -> None:
     for seen, latent in sites.weights.items():
         law = entry_law(sites.problem.trace[latent]["fn"])
         if not isinstance(law, Normal):
-            raise BudgetError(f"The prior of '{seen}' is {type(law).__name__}, not normal: give rebudget a density.")
+            raise BudgetError(
+                f"The prior of '{seen}' is {type(law).__name__}, not normal: give rebudget a density."
+            )
 
 
-def scores_of(sites: Sites, layout: Layout, params: Mapping[str, Any], store: str, removal: Any) -> np.ndarray:
+def scores_of(
+    sites: Sites, layout: Layout, params: Mapping[str, Any], store: str, removal: Any
+) -> np.ndarray:
     """The score of each tile of a store, shape (G, k)."""
-    index, mean, sd = (jnp.asarray(params[f"{store}/{part}"]) for part in ("index", "mean", "scale"))
+    index, mean, sd = (
+        jnp.asarray(params[f"{store}/{part}"]) for part in ("index", "mean", "scale")
+    )
     priors = fitted_priors(sites, layout, params)
-    return np.asarray(tile_scores(layout, store, index, mean, sd, priors, removal, jax.random.key(0)))
+    return np.asarray(
+        tile_scores(layout, store, index, mean, sd, priors, removal, jax.random.key(0))
+    )
 
 
 def gaining(sites: Sites, layout: Layout, params: Mapping[str, Any], store: str) -> int:
@@ -103,5 +125,7 @@ def gaining(sites: Sites, layout: Layout, params: Mapping[str, Any], store: str)
 def fitted_priors(sites: Sites, layout: Layout, params: Mapping[str, Any]) -> dict[str, Any]:
     """The priors of the weights at the centre of q."""
     values = {name: jnp.asarray(params[f"{name}/point"]) for name in sites.points}
-    values |= {name: sites.transform(name)(jnp.asarray(params[f"{name}/loc"])) for name in sites.normals}
+    values |= {
+        name: sites.transform(name)(jnp.asarray(params[f"{name}/loc"])) for name in sites.normals
+    }
     return sites.priors(layout, values)

@@ -38,7 +38,15 @@ def largest(pattern: Pattern, rate: float) -> int:
     return min(math.ceil(rate * pattern.count), pattern.candidates - pattern.count)
 
 
-def plan(pattern: Pattern, index: Any, scores: Any, gains: Any, candidates: Any, rate: Any, key: jax.Array) -> Plan:
+def plan(
+    pattern: Pattern,
+    index: Any,
+    scores: Any,
+    gains: Any,
+    candidates: Any,
+    rate: Any,
+    key: jax.Array,
+) -> Plan:
     """The exchange in one store.
 
     Args:
@@ -53,7 +61,9 @@ def plan(pattern: Pattern, index: Any, scores: Any, gains: Any, candidates: Any,
     most = candidates.shape[1]
     scores = jnp.where(gains, scores, jnp.inf)
     rank = jnp.argsort(jnp.argsort(scores, axis=1), axis=1)
-    wanted = jnp.floor(rate * pattern.count + jax.random.uniform(key, (pattern.groups, 1))).astype(jnp.int32)
+    wanted = jnp.floor(rate * pattern.count + jax.random.uniform(key, (pattern.groups, 1))).astype(
+        jnp.int32
+    )
     number = jnp.minimum(jnp.minimum(wanted, most), gains.sum(1, keepdims=True))
     fresh = rank < number
     new = jnp.take_along_axis(candidates, jnp.minimum(rank, most - 1), axis=1)
@@ -68,7 +78,9 @@ def moved(plan: Plan, values: Any, new: Any) -> Any:
     return jnp.take_along_axis(values, plan.order[:, :, None, None], axis=1)
 
 
-def moved_state(optimizer: Any, state: Any, params: Mapping[str, Any], plans: Mapping[str, Plan]) -> Any:
+def moved_state(
+    optimizer: Any, state: Any, params: Mapping[str, Any], plans: Mapping[str, Plan]
+) -> Any:
     """The optimiser's state after the exchange: what it holds for each weight moves with it, that of new ones is as at a start.
 
     Args:
@@ -97,5 +109,7 @@ def moved_state(optimizer: Any, state: Any, params: Mapping[str, Any], plans: Ma
         fresh = jnp.take_along_axis(plan.fresh, plan.order, axis=1)[:, :, None, None]
         return jnp.where(fresh, start, moved(plan, leaf, 0.0))
 
-    of_leaves = optax.tree.map_params(optimizer, lambda _, store: store, state, labels, transform_non_params=lambda _: "")
+    of_leaves = optax.tree.map_params(
+        optimizer, lambda _, store: store, state, labels, transform_non_params=lambda _: ""
+    )
     return jax.tree.map(move, state, optimizer.init(dict(params)), of_leaves)

@@ -40,7 +40,9 @@ class Run:
         with self.folder() as folder:
             state = jax.jit(self.training.start)(named(self.training.key, "start"))
             history = np.full((self.training.engine.steps, 2), np.nan, np.float32)
-            shares = np.zeros(self.training.engine.steps // self.training.engine.every + 1, np.float32)
+            shares = np.zeros(
+                self.training.engine.steps // self.training.engine.every + 1, np.float32
+            )
             done = 0
             saved = None if folder is None else folder.load()
             if saved:
@@ -68,7 +70,11 @@ class Run:
             progress.close()
             return state
         block = self.compiled("block", training.block, state, whole(0), whole(1), data)
-        exchange = self.compiled("exchange", training.exchange, state, whole(0), real(0.0), data) if engine.rate else None
+        exchange = (
+            self.compiled("exchange", training.exchange, state, whole(0), real(0.0), data)
+            if engine.rate
+            else None
+        )
         progress.advance(done) if done else None
         last = done
         try:
@@ -82,7 +88,9 @@ class Run:
                     state, share = exchange(state, whole(done), real(rate), data)
                     shares[done // engine.every] = share
                 shown = f"{100 * shares[done // engine.every]:.1f} %"
-                progress.advance(count, elbo=f"{elbo_of(history[done - count : done]):.5g}", exchanged=shown)
+                progress.advance(
+                    count, elbo=f"{elbo_of(history[done - count : done]):.5g}", exchanged=shown
+                )
                 if (
                     folder is not None
                     and self.checkpoint is not None
@@ -96,7 +104,9 @@ class Run:
 
     def compiled(self, name: str, function: Any, *args: Any) -> Any:
         """A compiled function; the memory that it needs besides its arguments is noted."""
-        donated = (0,) if isinstance(args[0], State) else ()  # the state before is not needed any more
+        donated = (
+            (0,) if isinstance(args[0], State) else ()
+        )  # the state before is not needed any more
         made = jax.jit(function, donate_argnums=donated).lower(*args).compile()
         analysis = made.memory_analysis()  # some platforms have none
         self.temporary[name] = 0 if analysis is None else int(analysis.temp_size_in_bytes)
@@ -105,7 +115,11 @@ class Run:
     def log(self, shares: np.ndarray) -> list[dict]:
         """The exchanges: after which step, and what share of the exchangeable tiles."""
         every = self.training.engine.every
-        return [{"step": i * every, "share": round(float(share), 6)} for i, share in enumerate(shares) if share > 0]
+        return [
+            {"step": i * every, "share": round(float(share), 6)}
+            for i, share in enumerate(shares)
+            if share > 0
+        ]
 
     def folder(self) -> Any:
         """The checkpoint's folder, or None."""
@@ -127,12 +141,16 @@ class Run:
 def engine_facts(training: Training) -> dict[str, Any]:
     """The settings as plain data, functions and optimisers by the hash of what they compute, and the kernels."""
     engine, one = training.engine, jnp.ones(3)
-    facts = {"name": type(engine).__name__} | {field.name: getattr(engine, field.name) for field in dataclasses.fields(engine)}
+    facts = {"name": type(engine).__name__} | {
+        field.name: getattr(engine, field.name) for field in dataclasses.fields(engine)
+    }
     if callable(engine.removal):
         facts["removal"] = f"function {hash_of(jax.make_jaxpr(engine.removal)(one, one))[:16]}"
     if engine.optimizer is not None:
         state = training.optimizer.init(one)
-        facts["optimizer"] = f"optimiser {hash_of(jax.make_jaxpr(training.optimizer.update)(one, state, one))[:16]}"
+        facts["optimizer"] = (
+            f"optimiser {hash_of(jax.make_jaxpr(training.optimizer.update)(one, state, one))[:16]}"
+        )
     return facts | {KERNEL + name: kernel for name, kernel in training.layout.kernels.items()}
 
 
@@ -141,9 +159,15 @@ def stored_kernels(checkpoint: Checkpoint | None) -> dict[str, str] | None:
     path = None if checkpoint is None else checkpoint.path / "manifest.json"
     if path is None or not path.exists():
         return None
-    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # the folder's own check says what is wrong
+    with contextlib.suppress(
+        ValueError, KeyError, TypeError, AttributeError
+    ):  # the folder's own check says what is wrong
         settings = json.loads(path.read_text())["engine"]
-        return {name.removeprefix(KERNEL): kernel for name, kernel in settings.items() if name.startswith(KERNEL)} or None
+        return {
+            name.removeprefix(KERNEL): kernel
+            for name, kernel in settings.items()
+            if name.startswith(KERNEL)
+        } or None
     return None
 
 

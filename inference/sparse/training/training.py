@@ -68,11 +68,16 @@ class Training:
     def start(self, key: jax.Array) -> State:
         """Random tiles, means drawn from the prior of the active weights, and zero biases."""
         layout = self.layout
-        index = {name: pattern.draw(named(key, f"index {name}")) for name, pattern in layout.patterns.items()}
+        index = {
+            name: pattern.draw(named(key, f"index {name}"))
+            for name, pattern in layout.patterns.items()
+        }
         points = {name: jnp.zeros(self.sites.problem.latents[name]) for name in self.sites.points}
         loc = self.sites.start(named(key, "sites"))
         raw = softplus_inverse(self.engine.initial_scale)
-        normals = {name: {"loc": value, "raw": jnp.full_like(value, raw)} for name, value in loc.items()}
+        normals = {
+            name: {"loc": value, "raw": jnp.full_like(value, raw)} for name, value in loc.items()
+        }
         priors = self.priors({"normals": normals, "points": points})
         weights = {}
         for name, pattern in layout.patterns.items():
@@ -84,12 +89,19 @@ class Training:
 
     def priors(self, params: Mapping[str, Any]) -> dict[str, Prior]:
         """The priors of the layers' weights at the centre of q for the other sites."""
-        normals = {name: self.sites.transform(name)(leaf["loc"]) for name, leaf in params["normals"].items()}
+        normals = {
+            name: self.sites.transform(name)(leaf["loc"])
+            for name, leaf in params["normals"].items()
+        }
         return self.sites.priors(self.layout, normals | dict(params["points"]))
 
     def rows(self, key: jax.Array, size: int) -> Any:
         """Numbers of random rows; None for all of them."""
-        return None if size >= self.total else jax.random.randint(named(key, "rows"), (size,), 0, self.total)
+        return (
+            None
+            if size >= self.total
+            else jax.random.randint(named(key, "rows"), (size,), 0, self.total)
+        )
 
     def step(self, i: Any, state: State, data: tuple) -> tuple[State, Any]:
         """One step of the optimiser, and the terms of the ELBO before it: likelihood and divergence."""
@@ -126,7 +138,9 @@ class Training:
         for store, pattern in self.layout.patterns.items():
             most = largest(pattern, self.engine.rate)
             if most:
-                plans[store] = self.plan(store, most, state, gradients, priors, rate, named(key, store))
+                plans[store] = self.plan(
+                    store, most, state, gradients, priors, rate, named(key, store)
+                )
         weights = dict(state.params["weights"])
         for name, made in plans.items():
             raw = softplus_inverse(self.engine.initial_scale)
@@ -141,65 +155,105 @@ class Training:
         places = sum(made.fresh.size for made in plans.values())
         return State(params, optimizer, index), exchanged / max(places, 1)
 
-    def plan(self, store: str, most: int, state: State, gradients: Mapping, priors: Mapping, rate: Any, key: jax.Array) -> Plan:
+    def plan(
+        self,
+        store: str,
+        most: int,
+        state: State,
+        gradients: Mapping,
+        priors: Mapping,
+        rate: Any,
+        key: jax.Array,
+    ) -> Plan:
         """What is exchanged in one store."""
         pattern, index = self.layout.patterns[store], state.index[store]
         leaf, removal = state.params["weights"][store], self.engine.removal
         mean, sd = leaf["mean"], scale_of(leaf["raw"])
-        scores = tile_scores(self.layout, store, index, mean, sd, priors, removal, named(key, "removal"))
+        scores = tile_scores(
+            self.layout, store, index, mean, sd, priors, removal, named(key, "removal")
+        )
         gains = scores < 0 if removal == "evidence" else jnp.ones(pattern.index_shape, bool)
         members = self.layout.members(store)
         if self.engine.growth == "random":
-            gradients = {name: at_random(gradients[name], named(key, f"growth {name}")) for name, _ in members}
+            gradients = {
+                name: at_random(gradients[name], named(key, f"growth {name}"))
+                for name, _ in members
+            }
         if store == GLOBAL:
             comparable = [
-                (start, gradients[name]._replace(weight=widened(priors[name], self.layout, name).sd)) for name, start in members
+                (
+                    start,
+                    gradients[name]._replace(weight=widened(priors[name], self.layout, name).sd),
+                )
+                for name, start in members
             ]
             candidates = best_of_layers(index, comparable, most)
         else:
             gradient = gradients[store]
             if isinstance(priors[store].law, Bursts) and self.engine.growth == "gradient":
-                gradient = gradient._replace(prospects=prospects(burst_evidence(self.layout, store, index, mean, sd, priors)))
+                gradient = gradient._replace(
+                    prospects=prospects(burst_evidence(self.layout, store, index, mean, sd, priors))
+                )
             candidates = best(pattern, index, gradient, most)
         return plan(pattern, index, scores, gains, candidates, rate, named(key, "rounding"))
 
-    def gradients(self, state: State, key: jax.Array, data: tuple) -> tuple[dict[str, Gradient], dict[str, Any]]:
+    def gradients(
+        self, state: State, key: jax.Array, data: tuple
+    ) -> tuple[dict[str, Gradient], dict[str, Any]]:
         """The factors of the gradient by each layer's weights, and their priors.
 
         Minibatches come one after the other, and of each only the inputs and outputs of the layers are kept.
         """
         number = self.engine.growth_batches
         keys = jax.random.split(key, number)
-        probes = {name: jnp.zeros(shape) for name, shape in self.output_shapes(state, key, data).items()}
+        probes = {
+            name: jnp.zeros(shape) for name, shape in self.output_shapes(state, key, data).items()
+        }
 
         def one(key: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
-            return jax.grad(lambda probes: self.likelihood(state, key, data, probes), has_aux=True)(probes)
+            return jax.grad(lambda probes: self.likelihood(state, key, data, probes), has_aux=True)(
+                probes
+            )
 
         outputs, inputs = jax.lax.map(one, keys)
         found = {}
         for name in probes:
             d = jnp.moveaxis(outputs[name], 2, 0).reshape(outputs[name].shape[2], -1) / number
             h = jnp.moveaxis(inputs[name], 1, 0).reshape(inputs[name].shape[1], -1)
-            lookup = name in self.sites.network.lookups  # then the inputs say which row of W was taken
+            lookup = (
+                name in self.sites.network.lookups
+            )  # then the inputs say which row of W was taken
             found[name] = Gradient(h, d) if lookup else Gradient(d, h)
         return found, self.priors(state.params)
 
-    def likelihood(self, state: State, key: jax.Array, data: tuple, probes: Mapping) -> tuple[Any, dict[str, Any]]:
+    def likelihood(
+        self, state: State, key: jax.Array, data: tuple, probes: Mapping
+    ) -> tuple[Any, dict[str, Any]]:
         """The log likelihood per row of a minibatch with probes, and the inputs of the layers."""
         rows = self.rows(key, self.engine.batch_size)
-        terms, inputs = self.objective.terms(state.params, state.index, rows, named(key, "draws"), data, probes)
+        terms, inputs = self.objective.terms(
+            state.params, state.index, rows, named(key, "draws"), data, probes
+        )
         return terms.likelihood / self.total, inputs
 
-    def output_shapes(self, state: State, key: jax.Array, data: tuple) -> dict[str, tuple[int, int]]:
+    def output_shapes(
+        self, state: State, key: jax.Array, data: tuple
+    ) -> dict[str, tuple[int, int]]:
         """(rows, width) of the outputs of each layer, a convolution's places being rows."""
         inputs = jax.eval_shape(lambda state: self.likelihood(state, key, data, {})[1], state)
-        widths = {name: self.layout.flat_shape(name)[name in self.sites.network.lookups] for name in self.layout.shapes}
+        widths = {
+            name: self.layout.flat_shape(name)[name in self.sites.network.lookups]
+            for name in self.layout.shapes
+        }
         return {name: (h.shape[1], widths[name]) for name, h in inputs.items()}
 
     def places(self, state: State, data: tuple) -> dict[str, int]:
         """Rows of a minibatch times the places of a row at which each layer multiplies; 0 for lookups."""
         shapes = self.output_shapes(state, self.key, data)
-        return {name: 0 if name in self.sites.network.lookups else rows for name, (rows, _) in shapes.items()}
+        return {
+            name: 0 if name in self.sites.network.lookups else rows
+            for name, (rows, _) in shapes.items()
+        }
 
     def rate(self, i: int) -> float:
         """The share of the active tiles to exchange after i steps: a cosine from `rate` to 0 at `stop`."""

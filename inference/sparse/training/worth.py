@@ -15,7 +15,14 @@ from inference.sparse.training.scores import score
 
 
 def tile_scores(
-    layout: Layout, store: str, index: Any, mean: Any, sd: Any, priors: Mapping[str, Prior], removal: Any, key: jax.Array
+    layout: Layout,
+    store: str,
+    index: Any,
+    mean: Any,
+    sd: Any,
+    priors: Mapping[str, Prior],
+    removal: Any,
+    key: jax.Array,
 ) -> Any:
     """The score of each tile of a store, shape (G, k); the lowest are removed first.
 
@@ -36,7 +43,9 @@ def tile_scores(
     return jnp.where(pattern.inside(index), found, 0.0).sum((2, 3))
 
 
-def burst_evidence(layout: Layout, store: str, index: Any, mean: Any, sd: Any, priors: Mapping[str, Prior]) -> Evidence:
+def burst_evidence(
+    layout: Layout, store: str, index: Any, mean: Any, sd: Any, priors: Mapping[str, Prior]
+) -> Evidence:
     """What q says of the supports of a store, whose prior is of bursts."""
     pattern = layout.patterns[store]
     prior: Any = widened(priors[store], layout, store)

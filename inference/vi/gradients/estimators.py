@@ -57,7 +57,9 @@ class AbstractEstimator(abc.ABC):
 
     def prepare(self, law: Law, value: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
         """What the gradient will need of the law, as arrays."""
-        return {"log_q": log_probs_of(law, value[None]).sum()}  # without masks and scales: of what was drawn
+        return {
+            "log_q": log_probs_of(law, value[None]).sum()
+        }  # without masks and scales: of what was drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +105,11 @@ class Implicit(AbstractEstimator):
 
     def refusal(self, law: Law, runs: int) -> str | None:
         base = stripped(law)
-        has_cdf = type(base).cdf is not dist.Distribution.cdf and not base.support.is_discrete and not base.event_shape
+        has_cdf = (
+            type(base).cdf is not dist.Distribution.cdf
+            and not base.support.is_discrete
+            and not base.event_shape
+        )
         if law.has_rsample or has_cdf:
             return None
         return f"{kind(law)} has no distribution function of one real variable; take Enum(), MVD() or Reinforce()"
@@ -135,7 +141,11 @@ class Reinforce(AbstractEstimator):
 
     def __post_init__(self) -> None:
         b = self.baseline
-        known = b in (None, "loo", "average") if isinstance(b, str | None) else callable(b) or isinstance(b, float | int)
+        known = (
+            b in (None, "loo", "average")
+            if isinstance(b, str | None)
+            else callable(b) or isinstance(b, float | int)
+        )
         if not known:
             raise ValueError(
                 f"Reinforce(baseline={b!r}): expected 'loo', 'average', a number, a function of the data, or None."
@@ -227,7 +237,10 @@ def poisson_replacements(law: Any, x: jax.Array, key: jax.Array) -> tuple[jax.Ar
 
 def gamma_replacements(law: Any, x: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """For the rate x + Exponential(rate), which has concentration + 1; for the concentration an independent draw."""
-    concentration, rate = jnp.broadcast_to(law.concentration, x.shape), jnp.broadcast_to(law.rate, x.shape)
+    concentration, rate = (
+        jnp.broadcast_to(law.concentration, x.shape),
+        jnp.broadcast_to(law.rate, x.shape),
+    )
     larger = x + jax.random.exponential(named(key, "exponential"), x.shape, x.dtype) / rate
     other = law.sample(named(key, "other"), x.shape[: x.ndim - len(law.batch_shape)])
     score = jnp.log(x) + jnp.log(rate) - jax.scipy.special.digamma(concentration)
@@ -254,7 +267,10 @@ def default(law: Law, runs: int) -> AbstractEstimator:
 
 def depends_on_parameters(support: Any) -> bool:
     """Whether the bounds of a support are computed."""
-    return any(isinstance(getattr(support, bound, None), Tracer) for bound in ("lower_bound", "upper_bound"))
+    return any(
+        isinstance(getattr(support, bound, None), Tracer)
+        for bound in ("lower_bound", "upper_bound")
+    )
 
 
 def kind(law: Law) -> str:

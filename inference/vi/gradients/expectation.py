@@ -45,7 +45,9 @@ class Expectation:
     estimators: Mapping[str, AbstractEstimator]
     num_particles: int
 
-    def __call__(self, key: jax.Array, params: Mapping[str, Any], *args: Any, **kwargs: Any) -> jax.Array:
+    def __call__(
+        self, key: jax.Array, params: Mapping[str, Any], *args: Any, **kwargs: Any
+    ) -> jax.Array:
         """An unbiased estimate, whose derivative in `params` is unbiased too.
 
         Args:
@@ -62,7 +64,9 @@ class Expectation:
         """
         return self.at_step(0, key, params, args, kwargs)
 
-    def at_step(self, step: Any, key: jax.Array, params: Mapping[str, Any], args: tuple, kwargs: dict) -> jax.Array:
+    def at_step(
+        self, step: Any, key: jax.Array, params: Mapping[str, Any], args: tuple, kwargs: dict
+    ) -> jax.Array:
         """The same at a step of the optimiser."""
         if self.num_particles == 1:
             return self.one(step, params, args, kwargs, key)
@@ -87,12 +91,19 @@ class Expectation:
         """One estimate."""
         try:
             call = self.call(key, params, args, kwargs)
-            return Resolver(functools.partial(self.run, call, step), call, self.num_particles).estimate()
+            return Resolver(
+                functools.partial(self.run, call, step), call, self.num_particles
+            ).estimate()
         except jax.errors.UnexpectedTracerError as error:
             raise EstimatorError(LEAK) from error
 
     def run(
-        self, call: Call, step: Any, overrides: Mapping = {}, swaps: Mapping = {}, resolved: Collection[str] = ()
+        self,
+        call: Call,
+        step: Any,
+        overrides: Mapping = {},
+        swaps: Mapping = {},
+        resolved: Collection[str] = (),
     ) -> tuple[Pass, jax.Array]:
         """One run of the objective and its value; of no meaning where the run ended at a site to be enumerated."""
         with running(Pass(call, step, overrides, swaps, resolved)) as now:
@@ -105,7 +116,9 @@ class Expectation:
                 raise ProblemError("The objective gave None: it must return its value.")
             value = jnp.asarray(value)
             if value.shape:
-                raise ProblemError(f"The objective gave an array of shape {value.shape}: expected a scalar.")
+                raise ProblemError(
+                    f"The objective gave an array of shape {value.shape}: expected a scalar."
+                )
             return now, now.total(value)
 
     def sites(self, key: jax.Array, *args: Any, **kwargs: Any) -> dict[str, dict]:
@@ -121,8 +134,12 @@ class Expectation:
         found = started(seen[0].programs, key, args, kwargs)
         fits = started(learned, key, args, kwargs)
         if set(fits) & set(found):
-            raise EstimatorError(f"Parameter '{sorted(set(fits) & set(found))[0]}' is a baseline's and a program's; rename it.")
-        averages = [average_name(site) for site, baseline in baselines.items() if baseline == "average"]
+            raise EstimatorError(
+                f"Parameter '{sorted(set(fits) & set(found))[0]}' is a baseline's and a program's; rename it."
+            )
+        averages = [
+            average_name(site) for site, baseline in baselines.items() if baseline == "average"
+        ]
         fits |= {name: {"value": jnp.zeros(()), "kwargs": {}} for name in averages}
         return found | {name: site | {"baseline": True} for name, site in fits.items()}
 
@@ -137,7 +154,9 @@ def where_improper(site: dict) -> Any:
     return init_to_sample(site) if improper else None
 
 
-def started(programs: list[tuple[Program, tuple]], key: jax.Array, args: tuple, kwargs: dict) -> dict[str, dict]:
+def started(
+    programs: list[tuple[Program, tuple]], key: jax.Array, args: tuple, kwargs: dict
+) -> dict[str, dict]:
     """The `numpyro.param` sites of programs, with the values that they start them with."""
     found: dict[str, dict] = {}
 
@@ -146,7 +165,13 @@ def started(programs: list[tuple[Program, tuple]], key: jax.Array, args: tuple, 
         for program, inputs in programs:
             seeded = handlers.substitute(handlers.seed(program, key), substitute_fn=where_improper)
             trace = handlers.trace(seeded).get_trace(*inputs, *args, **kwargs)
-            found.update({name: site for name, site in trace.items() if site["type"] == "param" and name not in found})
+            found.update(
+                {
+                    name: site
+                    for name, site in trace.items()
+                    if site["type"] == "param" and name not in found
+                }
+            )
         return {name: site["value"] for name, site in found.items()}
 
     with warnings.catch_warnings():
@@ -185,4 +210,6 @@ def expectation(
         >>> print(f"{jax.grad(lambda phi: E(jax.random.key(0), {'phi': phi}, 1.5))(0.0):.3f}")
         0.038
     """
-    return Expectation(objective, as_handle(model), as_handle(guide), dict(estimators or {}), num_particles)
+    return Expectation(
+        objective, as_handle(model), as_handle(guide), dict(estimators or {}), num_particles
+    )

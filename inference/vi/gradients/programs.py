@@ -70,14 +70,19 @@ class Keyed(Messenger):
         if msg["type"] == "sample":
             msg["fn"] = smooth(msg["fn"])
             if msg["kwargs"].get("sample_shape"):
-                msg["fn"], msg["kwargs"]["sample_shape"] = msg["fn"].expand_by(msg["kwargs"]["sample_shape"]), ()
+                msg["fn"], msg["kwargs"]["sample_shape"] = (
+                    msg["fn"].expand_by(msg["kwargs"]["sample_shape"]),
+                    (),
+                )
         if msg["type"] == "plate":
             msg["kwargs"]["rng_key"] = tagged(self.shared, f"plate {msg['name']}")
         elif msg["type"] in ("prng_key", "control_flow") and msg["kwargs"]["rng_key"] is None:
             self.unnamed += 1
             msg["kwargs"]["rng_key"] = tagged(self.key, f"{self.label}{msg['type']} {self.unnamed}")
             if msg["type"] == "control_flow":
-                msg["args"] = tuple(self.entered(part) if callable(part) else part for part in msg["args"])
+                msg["args"] = tuple(
+                    self.entered(part) if callable(part) else part for part in msg["args"]
+                )
         elif msg["type"] == "sample" and not msg["is_observed"] and msg["value"] is None:
             self.draw(msg)
         elif msg["type"] == "param":
@@ -92,7 +97,9 @@ class Keyed(Messenger):
             )
         if self.params is not None:
             if name not in self.params:
-                raise EstimatorError(f"Parameter '{name}' has no value; got values of {sorted(self.params)}.")
+                raise EstimatorError(
+                    f"Parameter '{name}' has no value; got values of {sorted(self.params)}."
+                )
             msg["value"] = self.params[name]
 
     def draw(self, msg: dict) -> None:
@@ -105,17 +112,31 @@ class Keyed(Messenger):
         if isinstance(estimator, Enum) and self.is_next():
             law = msg["fn"]
             extras = estimator.prepare(law, jnp.zeros(()), key)
-            raise Reached(Site(self.label + msg["name"], estimator, extras["states"][0], extras, (), event_dim(law), None))
+            raise Reached(
+                Site(
+                    self.label + msg["name"],
+                    estimator,
+                    extras["states"][0],
+                    extras,
+                    (),
+                    event_dim(law),
+                    None,
+                )
+            )
         self.chosen[msg["name"]] = estimator
         if type(estimator) is Reparam:
-            msg["kwargs"]["rng_key"] = key  # NumPyro draws, and keeps what a flow needs for its density
+            msg["kwargs"]["rng_key"] = (
+                key  # NumPyro draws, and keeps what a flow needs for its density
+            )
         else:
             msg["value"] = estimator.draw(msg["fn"], key)
 
     def is_next(self) -> bool:
         """Whether all sites before this one are resolved, so that all after it will be run again for each of its values."""
         resolved = self.resolved
-        return resolved is not None and all(e.local or self.label + n in resolved for n, e in self.chosen.items())
+        return resolved is not None and all(
+            e.local or self.label + n in resolved for n, e in self.chosen.items()
+        )
 
     def entered(self, body: Callable) -> Callable:
         """The body of control flow, its sites drawn by the same rules."""
@@ -242,14 +263,27 @@ def run(
     def one(key: jax.Array, given: dict, overrides: dict, inputs: tuple) -> tuple:
         body = substituted(program, given | overrides)
         stop = resolved if seeking and not lanes else None
-        keyed = Keyed(body, key, f"{label}/", call.key, chooser(call.estimators, lanes), call.params, resolved=stop)
+        keyed = Keyed(
+            body,
+            key,
+            f"{label}/",
+            call.key,
+            chooser(call.estimators, lanes),
+            call.params,
+            resolved=stop,
+        )
         log_probs, trace = compute_log_probs(keyed, (*inputs, *call.args), call.kwargs, {})
         latents = {n: s for n, s in trace.items() if s["type"] == "sample" and not s["is_observed"]}
-        estimators = {n: choose_again(keyed, n, site) for n, site in latents.items() if n not in given}
+        estimators = {
+            n: choose_again(keyed, n, site) for n, site in latents.items() if n not in given
+        }
         open_sites = {n: e for n, e in estimators.items() if not e.local}
         left = {n: e for n, e in open_sites.items() if f"{label}/{n}" not in resolved}
         replacements = {n: tagged(key, f"{label}/{n} replacements") for n in left}
-        extras = {n: e.prepare(latents[n]["fn"], latents[n]["value"], replacements[n]) for n, e in left.items()}
+        extras = {
+            n: e.prepare(latents[n]["fn"], latents[n]["value"], replacements[n])
+            for n, e in left.items()
+        }
         found.update(latents=latents, estimators=estimators, open=open_sites)
         return {n: jnp.asarray(site["value"]) for n, site in latents.items()}, log_probs, extras
 
@@ -262,12 +296,20 @@ def run(
         Site(f"{label}/{n}", e, values[n], extras.get(n, {}), lanes, event_dim(laws[n]), group)
         for n, e in found["open"].items()
     )
-    auxiliary = tuple(n for n, site in found["latents"].items() if site["infer"].get("is_auxiliary"))
-    if not all(isinstance(stripped(law), dist.Delta) for n, law in laws.items() if n not in auxiliary):
+    auxiliary = tuple(
+        n for n, site in found["latents"].items() if site["infer"].get("is_auxiliary")
+    )
+    if not all(
+        isinstance(stripped(law), dist.Delta) for n, law in laws.items() if n not in auxiliary
+    ):
         auxiliary = ()
-    sticking = tuple(n for n, e in found["estimators"].items() if isinstance(e, Reparam) and e.stick)
+    sticking = tuple(
+        n for n, e in found["estimators"].items() if isinstance(e, Reparam) and e.stick
+    )
     drawn = tuple(found["estimators"])
-    return Outcome(values, log_probs, tuple(n for n in laws if n in given), auxiliary, sites, drawn, sticking)
+    return Outcome(
+        values, log_probs, tuple(n for n in laws if n in given), auxiliary, sites, drawn, sticking
+    )
 
 
 def choose_again(keyed: Keyed, name: str, site: dict) -> AbstractEstimator:
@@ -284,7 +326,9 @@ def substituted(program: Program, values: Mapping[str, Any]) -> Program:
         if site["type"] != "sample" or site["is_observed"] or site["name"] not in values:
             return None
         has_auxiliary |= site["infer"].get("is_auxiliary", False)
-        return None if has_auxiliary and isinstance(site["fn"], dist.Delta) else values[site["name"]]
+        return (
+            None if has_auxiliary and isinstance(site["fn"], dist.Delta) else values[site["name"]]
+        )
 
     return handlers.substitute(program, substitute_fn=value) if values else program
 
@@ -310,10 +354,14 @@ def chooser(estimators: Mapping[str, AbstractEstimator], lanes: tuple[int, ...])
                 f"Site '{site['name']}' has the class {asked.__name__} as its estimator; write {asked.__name__}()."
             )
         if not isinstance(asked, AbstractEstimator):
-            raise EstimatorError(f"Site '{site['name']}' has estimator {asked!r}: expected one such as Reparam() or MVD().")
+            raise EstimatorError(
+                f"Site '{site['name']}' has estimator {asked!r}: expected one such as Reparam() or MVD()."
+            )
         reason = asked.refusal(law, runs)
         if reason:
-            raise EstimatorError(f"Site '{site['name']}' cannot have {type(asked).__name__}(): {reason}.")
+            raise EstimatorError(
+                f"Site '{site['name']}' cannot have {type(asked).__name__}(): {reason}."
+            )
         return asked
 
     return choose

@@ -34,14 +34,21 @@ class Resolver:
         num_particles: independent estimates made side by side along `PARTICLES`.
     """
 
-    def __init__(self, again: Callable[[Mapping, Mapping, Collection[str]], Ran], call: Call, num_particles: int) -> None:
+    def __init__(
+        self,
+        again: Callable[[Mapping, Mapping, Collection[str]], Ran],
+        call: Call,
+        num_particles: int,
+    ) -> None:
         self.again, self.call, self.num_particles = again, call, num_particles
 
     def estimate(self) -> jax.Array:
         ran = self.again({}, {}, ())
         unknown = set(self.call.estimators) - ran[0].drawn
         if unknown:
-            raise EstimatorError(f"estimators: no site '{sorted(unknown)[0]}' is drawn, only {sorted(ran[0].drawn)}.")
+            raise EstimatorError(
+                f"estimators: no site '{sorted(unknown)[0]}' is drawn, only {sorted(ran[0].drawn)}."
+            )
         return self.after(ran, frozenset(), only_value=False)
 
     def after(self, ran: Ran, done: frozenset[str], only_value: bool) -> jax.Array:
@@ -62,11 +69,15 @@ class Resolver:
             return self.after(ran, rest, only_value)
 
         def at(value: jax.Array, only_value: bool = only_value) -> jax.Array:
-            return self.after(self.again({**now.overrides, site.id: value}, now.swaps, rest), rest, only_value)
+            return self.after(
+                self.again({**now.overrides, site.id: value}, now.swaps, rest), rest, only_value
+            )
 
         def swapped(places: jax.Array) -> jax.Array:
             assert site.group is not None
-            return self.after(self.again(now.overrides, {**now.swaps, site.group: places}, rest), rest, True)
+            return self.after(
+                self.again(now.overrides, {**now.swaps, site.group: places}, rest), rest, True
+            )
 
         if isinstance(site.estimator, Enum):
             return summed(site, at)
@@ -77,7 +88,9 @@ class Resolver:
         assert isinstance(site.estimator, Reinforce)
         return self.scored(site, site.estimator.baseline, here(), now.before(site), swapped)
 
-    def scored(self, site: Site, baseline: Any, k: jax.Array, costs: jax.Array, swapped: Callable) -> jax.Array:
+    def scored(
+        self, site: Site, baseline: Any, k: jax.Array, costs: jax.Array, swapped: Callable
+    ) -> jax.Array:
         """K + sg(k - b) (log q - sg log q), see `estimators.Reinforce`."""
         log_q = site.extras["log_q"]
         if baseline == "loo" and site.group is not None and site.lanes[0] > 1:
@@ -103,7 +116,9 @@ class Resolver:
         params = self.call.params or {}
         if baseline == "average":
             return params.get(average_name(site), jnp.zeros(()))
-        program: Any = handlers.substitute(handlers.seed(baseline, named(self.call.key, site.id)), data=params)
+        program: Any = handlers.substitute(
+            handlers.seed(baseline, named(self.call.key, site.id)), data=params
+        )
         return jnp.reshape(program(*self.call.args, **self.call.kwargs), ())
 
 
@@ -113,11 +128,15 @@ def summed(site: Site, at: Callable) -> jax.Array:
     states = jnp.moveaxis(site.extras["states"], lanes, 0)
     table = jnp.moveaxis(site.extras["log_q"], lanes, 0)
     count, elements = len(states), table[0].size
-    grid = jnp.stack(jnp.meshgrid(*[jnp.arange(count)] * elements, indexing="ij"), -1).reshape(-1, elements)
+    grid = jnp.stack(jnp.meshgrid(*[jnp.arange(count)] * elements, indexing="ij"), -1).reshape(
+        -1, elements
+    )
 
     def one(index: jax.Array) -> jax.Array:
         index = index.reshape(1, *table.shape[1:])
-        value = jnp.take_along_axis(states, index.reshape(*index.shape, *(1,) * site.event_dim), 0)[0]
+        value = jnp.take_along_axis(states, index.reshape(*index.shape, *(1,) * site.event_dim), 0)[
+            0
+        ]
         weight = jnp.exp(jnp.take_along_axis(table, index, 0).sum())
         return weight * at(value)
 
@@ -132,7 +151,10 @@ def replaced(site: Site, k: jax.Array, at: Callable) -> jax.Array:
     kinds, event = len(values), site.value.shape[len(shape) :]
     elements = coefficients[0].size
     flat = site.value.reshape(elements, *event)
-    values, coefficients = values.reshape(kinds, elements, *event), coefficients.reshape(kinds, elements)
+    values, coefficients = (
+        values.reshape(kinds, elements, *event),
+        coefficients.reshape(kinds, elements),
+    )
 
     def one(j: jax.Array, i: jax.Array) -> jax.Array:
         return at(flat.at[i].set(values[j, i]).reshape(site.value.shape))

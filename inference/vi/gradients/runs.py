@@ -45,7 +45,13 @@ class Pass:
         swaps: Mapping[str, jax.Array],
         resolved: Collection[str] = (),
     ) -> None:
-        self.call, self.step, self.overrides, self.swaps, self.resolved = call, step, overrides, swaps, resolved
+        self.call, self.step, self.overrides, self.swaps, self.resolved = (
+            call,
+            step,
+            overrides,
+            swaps,
+            resolved,
+        )
         self.number = 0
         self.sites: list[Site] = []
         self.scores: list[jax.Array] = []
@@ -84,20 +90,37 @@ class Pass:
             detached: whether gradients pass neither through draws nor through their estimators.
             fixed: whether parameters are constants.
         """
-        self.programs.append((program, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[len(lanes) :], leaf.dtype), inputs)))
+        self.programs.append(
+            (
+                program,
+                jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[len(lanes) :], leaf.dtype), inputs),
+            )
+        )
         call = dataclasses.replace(self.call, params=sg(self.call.params)) if fixed else self.call
         prefix = f"{label}/"
-        overrides = {id.removeprefix(prefix): value for id, value in self.overrides.items() if id.startswith(prefix)}
+        overrides = {
+            id.removeprefix(prefix): value
+            for id, value in self.overrides.items()
+            if id.startswith(prefix)
+        }
         self.inside = True
-        seeking = bool(self.resolved) and not detached and all(site.id in self.resolved for site in self.sites)
-        outcome = run(program, call, label, given, overrides, lanes, inputs, group, self.resolved, seeking)
+        seeking = (
+            bool(self.resolved)
+            and not detached
+            and all(site.id in self.resolved for site in self.sites)
+        )
+        outcome = run(
+            program, call, label, given, overrides, lanes, inputs, group, self.resolved, seeking
+        )
         self.inside = False
         if outcome.drawn and get_opaque_trace_state() != self.began:
             raise EstimatorError(LEAK)  # one key for all lanes of the objective's own vmap or loop
         self.auxiliary.update(outcome.auxiliary)
         self.drawn.update(outcome.drawn)
         if detached:
-            return dataclasses.replace(outcome, values=sg(outcome.values), log_probs=sg(outcome.log_probs), sites=())
+            return dataclasses.replace(
+                outcome, values=sg(outcome.values), log_probs=sg(outcome.log_probs), sites=()
+            )
         self.sites.extend(outcome.sites)
         if outcome.sticking:
             again = run(program, call, label, sg(outcome.values), {}, lanes, sg(inputs), group)

@@ -25,7 +25,15 @@ from inference.amortized.tasks import Batch, Tasks
 from inference.distributions.bars import Bars, Grids, fitted_grid
 from inference.distributions.shifted_bars import Moved
 
-SMALL = {"max_rows": 10, "width": 16, "layers": 2, "heads": 2, "hidden": 32, "bars": 50, "progress": False}
+SMALL = {
+    "max_rows": 10,
+    "width": 16,
+    "layers": 2,
+    "heads": 2,
+    "hidden": 32,
+    "bars": 50,
+    "progress": False,
+}
 GP = bdl.GP(bdl.kernels.RBF(lengthscale=0.5, variance=1.0), bdl.Normal(0.1), standardize=False)
 
 
@@ -63,17 +71,31 @@ def bars():
 
 def test_density_cdf_and_moments_are_of_one_distribution(bars):
     grid = np.linspace(-9, 9, 20_001)
-    y = np.sort(np.concatenate([grid, *(np.asarray(bars.edges[0], float) + side for side in (-1e-7, 1e-7))]))  # it jumps there
+    y = np.sort(
+        np.concatenate([grid, *(np.asarray(bars.edges[0], float) + side for side in (-1e-7, 1e-7))])
+    )  # it jumps there
     with jax.enable_x64(True):
-        law = Bars(*(jnp.asarray(np.asarray(part), jnp.float64) for part in (bars.logits, bars.edges, bars.scales)))
+        law = Bars(
+            *(
+                jnp.asarray(np.asarray(part), jnp.float64)
+                for part in (bars.logits, bars.edges, bars.scales)
+            )
+        )
         density = np.exp(np.asarray(law.log_prob(jnp.asarray(y)[:, None])))
         cdf = np.asarray(law.cdf(jnp.asarray(y)[:, None]))
         mean, variance = np.asarray(law.mean), np.asarray(law.variance)
     np.testing.assert_allclose(np.trapezoid(density, y, axis=0), 1, atol=1e-4)
-    between = np.concatenate([np.zeros((1, 5)), np.cumsum((density[1:] + density[:-1]) / 2 * np.diff(y)[:, None], axis=0)])
+    between = np.concatenate(
+        [
+            np.zeros((1, 5)),
+            np.cumsum((density[1:] + density[:-1]) / 2 * np.diff(y)[:, None], axis=0),
+        ]
+    )
     np.testing.assert_allclose(cdf - cdf[0], between, atol=1e-4)
     np.testing.assert_allclose(np.trapezoid(density * y[:, None], y, axis=0), mean, atol=1e-4)
-    np.testing.assert_allclose(np.trapezoid(density * (y[:, None] - mean) ** 2, y, axis=0), variance, rtol=1e-3)
+    np.testing.assert_allclose(
+        np.trapezoid(density * (y[:, None] - mean) ** 2, y, axis=0), variance, rtol=1e-3
+    )
 
 
 @pytest.mark.slow
@@ -81,7 +103,12 @@ def test_crps_is_the_integral_of_squared_differences(bars):
     """At targets in the bars and in both tails; the cdf is piecewise smooth between edges and targets."""
     t = np.linspace(-12, 12, 400_001)
     with jax.enable_x64(True):
-        law = Bars(*(jnp.asarray(np.asarray(part), jnp.float64) for part in (bars.logits, bars.edges, bars.scales)))
+        law = Bars(
+            *(
+                jnp.asarray(np.asarray(part), jnp.float64)
+                for part in (bars.logits, bars.edges, bars.scales)
+            )
+        )
         cdf = np.asarray(law.cdf(jnp.asarray(t)[:, None]))
         for y in (-4.0, -0.3, 0.5, 3.7):
             expected = np.trapezoid((cdf - (t >= y)[:, None]) ** 2, t, axis=0)
@@ -91,7 +118,12 @@ def test_crps_is_the_integral_of_squared_differences(bars):
 def test_quantiles_invert_the_cdf_in_the_tails_too(bars):
     q = jnp.concatenate([jnp.linspace(1e-4, 1 - 1e-4, 999), jnp.array([1e-3, 0.999])])[:, None]
     values = bars.icdf(q)
-    assert float(values.min()) < float(bars.edges[0, 0]) < float(bars.edges[0, -1]) < float(values.max())
+    assert (
+        float(values.min())
+        < float(bars.edges[0, 0])
+        < float(bars.edges[0, -1])
+        < float(values.max())
+    )
     np.testing.assert_allclose(bars.cdf(values), jnp.broadcast_to(q, values.shape), atol=1e-5)
     draws = np.asarray(bars.sample(jax.random.key(0), (20_000,)))
     for column in range(5):
@@ -114,7 +146,9 @@ def test_far_from_zero_the_variance_is_right():
     """Edges within 0.1 of each other around 1000, in single precision."""
     edges, logits = 1000 + jnp.linspace(-0.1, 0.1, 9), jnp.zeros(10)
     near = Bars(logits, edges - 1000, jnp.full(2, 0.05))
-    assert float(Bars(logits, edges, jnp.full(2, 0.05)).variance) == pytest.approx(float(near.variance), rel=0.02)
+    assert float(Bars(logits, edges, jnp.full(2, 0.05)).variance) == pytest.approx(
+        float(near.variance), rel=0.02
+    )
 
 
 def test_targets_with_ties_have_no_bars():
@@ -122,16 +156,33 @@ def test_targets_with_ties_have_no_bars():
         fitted_grid(np.arange(10).repeat(100), 50)
 
 
-@pytest.fixture(scope="module", params=[("rows", None), ("rows", (0.5, 2.0)), ("cells", (0.5, 2.0))], ids=str)
+@pytest.fixture(
+    scope="module", params=[("rows", None), ("rows", (0.5, 2.0)), ("cells", (0.5, 2.0))], ids=str
+)
 def network(request):
     """Weights of a network that does something: none is zero."""
     tokens, unit = request.param
-    shape = Shape(2, 5, width=16, layers=2, heads=2, hidden=32, num_latents=1, latent_bars=3, tokens=tokens, unit=unit)
+    shape = Shape(
+        2,
+        5,
+        width=16,
+        layers=2,
+        heads=2,
+        hidden=32,
+        num_latents=1,
+        latent_bars=3,
+        tokens=tokens,
+        unit=unit,
+    )
     blank = initial(shape, jax.random.key(0))
     leaves, structure = jax.tree.flatten(blank)
     keys = jax.random.split(jax.random.key(1), len(leaves))
     return jax.tree.unflatten(
-        structure, [leaf + 0.2 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
+        structure,
+        [
+            leaf + 0.2 * jax.random.normal(key, leaf.shape)
+            for leaf, key in zip(leaves, keys, strict=True)
+        ],
     )
 
 
@@ -140,7 +191,9 @@ def context(rows=9, queries=6, seed=0):
     return (jnp.asarray(rng.normal(size=(1, n, 2)), jnp.float32) for n in (rows, queries)), rng
 
 
-@pytest.mark.parametrize("rows", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "rows", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)]
+)
 def test_padding_order_and_other_queries_change_nothing(network, rows):
     (X, X_new), rng = context()
     y = jnp.asarray(rng.normal(size=(1, 9)), jnp.float32)
@@ -149,7 +202,9 @@ def test_padding_order_and_other_queries_change_nothing(network, rows):
     assert float(jnp.abs(expected).max()) > 0.1
 
     padded = network.condition(X.at[:, rows:].set(7.0), y.at[:, rows:].set(-5e6), count)
-    np.testing.assert_array_equal(network.predict(padded, X_new), expected)  # padding is never attended to
+    np.testing.assert_array_equal(
+        network.predict(padded, X_new), expected
+    )  # padding is never attended to
     if padded.units is not None:
         np.testing.assert_array_equal(padded.units, network.condition(X, y, count).units)
 
@@ -175,7 +230,10 @@ def test_the_context_matters(network):
 def test_the_order_of_columns_matters_to_rows_alone(network):
     (X, X_new), rng = context()
     y = jnp.asarray(rng.normal(size=(1, 9)), jnp.float32)
-    answers = [network.predict(network.condition(X[..., way], y, jnp.array([7])), X_new[..., way]) for way in ([0, 1], [1, 0])]
+    answers = [
+        network.predict(network.condition(X[..., way], y, jnp.array([7])), X_new[..., way])
+        for way in ([0, 1], [1, 0])
+    ]
     change = float(jnp.abs(answers[0] - answers[1]).max())
     assert change < 1e-4 if network.shape.tokens == "cells" else change > 0.1
     half = network.predict(network.condition(X, y, jnp.array([7])), X_new[..., [1, 0]])
@@ -183,9 +241,13 @@ def test_the_order_of_columns_matters_to_rows_alone(network):
 
 
 def test_the_first_layer_of_cells_knows_how_large_a_target_is():
-    network = initial(Shape(2, 5, width=16, layers=1, heads=2, hidden=32, tokens="cells"), jax.random.key(0))
+    network = initial(
+        Shape(2, 5, width=16, layers=1, heads=2, hidden=32, tokens="cells"), jax.random.key(0)
+    )
     (X, _), _ = context(rows=1)
-    small, large = (network.condition(X, jnp.full((1, 1), y), jnp.array([1])).keys_values[0] for y in (1.0, 5.0))
+    small, large = (
+        network.condition(X, jnp.full((1, 1), y), jnp.array([1])).keys_values[0] for y in (1.0, 5.0)
+    )
     assert float(jnp.abs(small - large)[:, 0, 1].max()) > 0.05  # of the target's own cell
 
 
@@ -197,7 +259,13 @@ def linear_program(X, y=None):
         numpyro.sample("y", dist.Normal(X @ w, 0.5), obs=y)
 
 
-CELLS = SMALL | {"num_inputs": 2, "tokens": "cells", "width": 32, "hidden": 64, "learning_rate": 3e-3}
+CELLS = SMALL | {
+    "num_inputs": 2,
+    "tokens": "cells",
+    "width": 32,
+    "hidden": 64,
+    "learning_rate": 3e-3,
+}
 
 
 @pytest.mark.slow
@@ -206,7 +274,10 @@ def test_a_network_of_cells_is_saved(tmp_path):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(8, 2)), rng.normal(size=8)
     loaded = bdl.PFN.load(pfn.save(tmp_path / "cells.pfn"), linear_program)
-    one, other = (bdl.fit(linear_program, X, y, engine=engine, progress=False).predict(X).mean for engine in (pfn, loaded))
+    one, other = (
+        bdl.fit(linear_program, X, y, engine=engine, progress=False).predict(X).mean
+        for engine in (pfn, loaded)
+    )
     np.testing.assert_array_equal(one, other)
 
 
@@ -216,8 +287,15 @@ def test_a_network_of_cells_learns_linear_regression():
     rng, rows = np.random.default_rng(0), 10
     X, w = rng.normal(size=(256, 20, 2)), rng.normal(size=(256, 2, 1))
     y = (X @ w)[..., 0] + 0.5 * rng.normal(size=(256, 20))
-    batch = Batch(jnp.asarray(X, jnp.float32), jnp.asarray(y, jnp.float32), jnp.full(256, rows, jnp.int32), jnp.zeros((256, 0)))
-    log_q, _ = (np.asarray(part, float) for part in scored(pfn.network, batch, 10, pfn.grids.target))
+    batch = Batch(
+        jnp.asarray(X, jnp.float32),
+        jnp.asarray(y, jnp.float32),
+        jnp.full(256, rows, jnp.int32),
+        jnp.zeros((256, 0)),
+    )
+    log_q, _ = (
+        np.asarray(part, float) for part in scored(pfn.network, batch, 10, pfn.grids.target)
+    )
     A, b, A_new = X[:, :rows], y[:, :rows, None], X[:, rows:]
     S = np.linalg.inv(np.eye(2) + 4 * A.transpose(0, 2, 1) @ A)
     mean = (A_new @ S @ (4 * A.transpose(0, 2, 1) @ b))[..., 0]
@@ -226,9 +304,12 @@ def test_a_network_of_cells_learns_linear_regression():
     prior = stats.norm.logpdf(y[:, rows:], 0, np.sqrt(0.25 + (A_new**2).sum(-1))).mean(1)
     assert (log_q.mean(1) - prior).mean() > lost.mean() > 0  # more than half of what can be learned
     post, turned = (
-        bdl.fit(linear_program, X[0, :rows, way], y[0, :rows], engine=pfn, progress=False) for way in (np.s_[:], np.s_[::-1])
+        bdl.fit(linear_program, X[0, :rows, way], y[0, :rows], engine=pfn, progress=False)
+        for way in (np.s_[:], np.s_[::-1])
     )
-    np.testing.assert_allclose(turned.predict(A_new[0, :, ::-1]).mean, post.predict(A_new[0]).mean, atol=1e-4)
+    np.testing.assert_allclose(
+        turned.predict(A_new[0, :, ::-1]).mean, post.predict(A_new[0]).mean, atol=1e-4
+    )
     assert np.abs(turned.predict(A_new[0]).mean - post.predict(A_new[0]).mean).max() > 0.1
 
 
@@ -239,14 +320,21 @@ def test_units_are_those_of_the_formula():
     for one, n, (center, spread) in zip(y, rows, found, strict=True):
         c = (c0 + one[:n].sum()) / (1 + n)
         assert center == pytest.approx(c, rel=1e-5)
-        assert spread == pytest.approx(np.sqrt((s0**2 + (c0 - c) ** 2 + ((one[:n] - c) ** 2).sum()) / (1 + n)), rel=1e-5)
+        assert spread == pytest.approx(
+            np.sqrt((s0**2 + (c0 - c) ** 2 + ((one[:n] - c) ** 2).sum()) / (1 + n)), rel=1e-5
+        )
 
 
 @pytest.mark.parametrize("ratio", [1e-3, 1.0, 1e5], ids="c/s={:g}".format)
 def test_a_moved_law_is_that_of_c_plus_s_z(bars, ratio):
     """Density, cdf, quantiles, moments and CRPS by change of variables, each law with units of its own."""
     with jax.enable_x64(True):
-        base = Bars(*(jnp.asarray(np.asarray(part), jnp.float64) for part in (bars.logits, bars.edges, bars.scales)))
+        base = Bars(
+            *(
+                jnp.asarray(np.asarray(part), jnp.float64)
+                for part in (bars.logits, bars.edges, bars.scales)
+            )
+        )
         s = jnp.linspace(0.5, 3.0, 5)
         c = ratio * s
         z = jnp.linspace(-3.0, 3.0, 5)
@@ -258,7 +346,10 @@ def test_a_moved_law_is_that_of_c_plus_s_z(bars, ratio):
             "mean": (law.mean, c + s * base.mean),
             "variance": (law.variance, s**2 * base.variance),
             "crps": (law.crps(y), s * base.crps(z)),
-            "sample": (law.sample(jax.random.key(0), (3,)), c[None] + s[None] * base.sample(jax.random.key(0), (3,))),
+            "sample": (
+                law.sample(jax.random.key(0), (3,)),
+                c[None] + s[None] * base.sample(jax.random.key(0), (3,)),
+            ),
         }
     for name, (got, expected) in pairs.items():
         np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-9, err_msg=name)
@@ -291,7 +382,9 @@ def test_a_conjugate_model_is_learned(trained):
     X = rng.normal(size=(512, 20, 1))
     for rows in (1, 3, 10):
         count = jnp.full(512, rows, jnp.int32)
-        batch = Batch(jnp.asarray(X, jnp.float32), jnp.asarray(y, jnp.float32), count, jnp.zeros((512, 1)))
+        batch = Batch(
+            jnp.asarray(X, jnp.float32), jnp.asarray(y, jnp.float32), count, jnp.zeros((512, 1))
+        )
         log_q, _ = scored(trained.network, batch, 10, trained.grids.target)
         mean, sd = y[:, :rows].sum(1, keepdims=True) / (rows + 1), np.sqrt(1 + 1 / (rows + 1))
         gaps.append(np.mean(stats.norm.logpdf(y[:, 10:], mean, sd) - np.asarray(log_q)))
@@ -309,7 +402,10 @@ def test_fit_predicts_and_is_saved(trained, tmp_path):
 
     again = bdl.PFN.load(trained.save(tmp_path / "mean.pfn"), model=normal_mean)
     assert repr(again) == repr(trained)
-    np.testing.assert_array_equal(bdl.fit(normal_mean, X, y, engine=again, progress=False).predict(X[:3]).mean, prediction.mean)
+    np.testing.assert_array_equal(
+        bdl.fit(normal_mean, X, y, engine=again, progress=False).predict(X[:3]).mean,
+        prediction.mean,
+    )
     loaded = bdl.load(post.save(tmp_path / "fit.bdl"), model=normal_mean, engine=trained)
     np.testing.assert_array_equal(loaded.predict(X[:3]).mean, prediction.mean)
     with pytest.raises(bdl.BundleError, match="not a bayesdl-pfn bundle"):
@@ -322,12 +418,16 @@ def test_fit_predicts_and_is_saved(trained, tmp_path):
 
 
 def test_arguments_that_were_not_in_training_are_refused(trained):
-    other = dataclasses.replace(trained, tasks=dataclasses.replace(trained.tasks, program=with_offset))
+    other = dataclasses.replace(
+        trained, tasks=dataclasses.replace(trained.tasks, program=with_offset)
+    )
     X, y = np.zeros((3, 1)), np.arange(3.0)
     with pytest.raises(bdl.UnsupportedError, match="argument 'offset' is given"):
         bdl.fit(with_offset, X, offset=y, y=y, engine=other, progress=False)
     ours = bdl.fit(with_offset, X, y=y, engine=other, progress=False).predict(X).mean
-    np.testing.assert_array_equal(ours, bdl.fit(normal_mean, X, y, engine=trained, progress=False).predict(X).mean)
+    np.testing.assert_array_equal(
+        ours, bdl.fit(normal_mean, X, y, engine=trained, progress=False).predict(X).mean
+    )
 
 
 def test_what_lies_outside_training_is_said(trained):
@@ -366,10 +466,18 @@ def test_what_lies_outside_training_is_said(trained):
         (bdl.BNN(), {"precision": "half"}, "expected 'float32' or 'bfloat16'"),
         (bdl.BNN(), {"devices": 64}, "JAX has"),
         (bdl.BNN(), {"latents": ("tau",)}, "'tau' is no latent site of one real number; those are"),
-        (bdl.BNN(), {"inputs": "gaussian"}, "expected 'normal', 'uniform', 'tabular' or a function"),
+        (
+            bdl.BNN(),
+            {"inputs": "gaussian"},
+            "expected 'normal', 'uniform', 'tabular' or a function",
+        ),
         (lambda X, y=None: numpyro.sample("z", dist.Normal(0, 1)), {}, "no site 'y' to predict"),
         (lambda X, y=None: numpyro.sample("y", dist.Normal(0, 1)), {}, "expected one target a row"),
-        (lambda X, y=None: numpyro.sample("y", dist.Normal(float(X.sum()), 1)), {}, "cannot be drawn from"),
+        (
+            lambda X, y=None: numpyro.sample("y", dist.Normal(float(X.sum()), 1)),
+            {},
+            "cannot be drawn from",
+        ),
     ],
 )
 def test_models_that_cannot_be_amortized_are_refused(model, settings, message):
@@ -380,7 +488,9 @@ def test_models_that_cannot_be_amortized_are_refused(model, settings, message):
 @pytest.mark.slow
 def test_equal_seeds_give_equal_networks_and_a_gp_has_its_gap():
     first, second = (bdl.PFN.train(GP, steps=3, **SMALL) for _ in range(2))
-    for one, other in zip(jax.tree.leaves(first.network), jax.tree.leaves(second.network), strict=True):
+    for one, other in zip(
+        jax.tree.leaves(first.network), jax.tree.leaves(second.network), strict=True
+    ):
         np.testing.assert_array_equal(one, other)
     gaps = [row["gap"] for row in first.certificate["rows"]]
     assert all(gap > -4 * error for gap, error in gaps)
@@ -412,11 +522,17 @@ def test_the_posterior_of_a_latent_site_is_learned(trained):
     assert found["site"] == "mu" and found["p_uniform"] > 0.001
     n = np.arange(11)
     share = (n + 1) / 11
-    weight = (1 / 11 + share**2 - (n / 11) ** 2) / 2  # half of the contexts are uniform, half the larger of two
+    weight = (
+        1 / 11 + share**2 - (n / 11) ** 2
+    ) / 2  # half of the contexts are uniform, half the larger of two
     exact = np.sum(weight * stats.norm.entropy(scale=1 / np.sqrt(n + 1)))
-    assert found["nll"] - exact < 0.1 + 4 * np.sqrt(0.5 / 512)  # log density of a normal law has variance 1/2
+    assert found["nll"] - exact < 0.1 + 4 * np.sqrt(
+        0.5 / 512
+    )  # log density of a normal law has variance 1/2
     assert found["nll_of_prior"] - stats.norm.entropy() < 0.1 + 4 * np.sqrt(0.5 / 512)
-    with pytest.raises(bdl.UnsupportedError, match=r"has no law of latent site 'sigma': it has \['mu'\]"):
+    with pytest.raises(
+        bdl.UnsupportedError, match=r"has no law of latent site 'sigma': it has \['mu'\]"
+    ):
         post.latent("sigma")
 
 
@@ -427,12 +543,16 @@ def test_joint_samples_follow_the_chain_rule(trained):
     prediction = bdl.fit(normal_mean, X, y, engine=trained, progress=False).predict(X[:3])
     draws = prediction.sample(4000)
     error = prediction.std / np.sqrt(4000)
-    assert (np.abs(draws.mean(0) - prediction.mean) < 4 * error + 0.05).all()  # 0.05: what the network loses
+    assert (
+        np.abs(draws.mean(0) - prediction.mean) < 4 * error + 0.05
+    ).all()  # 0.05: what the network loses
     covariance = np.cov(draws.T)[np.triu_indices(3, 1)]
     np.testing.assert_allclose(covariance, 1 / 5, atol=4 * 1.2 / np.sqrt(4000) + 0.05)
     alone = np.cov(prediction.marginal_samples(4000).T)[np.triu_indices(3, 1)]
     assert np.abs(alone).max() < 4 * 1.3 / np.sqrt(4000)
-    large = bdl.fit(normal_mean, X, y, engine=trained, progress=False).predict(rng.normal(size=(300, 1)))
+    large = bdl.fit(normal_mean, X, y, engine=trained, progress=False).predict(
+        rng.normal(size=(300, 1))
+    )
     with (
         pytest.warns(UserWarning, match="read their own rows too"),
         pytest.raises(ValueError, match="Joint samples of 300 rows"),
@@ -466,18 +586,29 @@ def test_data_unlike_the_prior_are_found(trained):
 @pytest.mark.slow
 def test_the_gap_to_another_engine_is_part_of_the_certificate(trained, tmp_path):
     """NUTS is exact up to Monte Carlo error here, so the gap to it is that to the closed form."""
-    again = trained.certify(bdl.NUTS(num_warmup=200, num_samples=300, num_chains=1), num_tasks=12, progress=False)
+    again = trained.certify(
+        bdl.NUTS(num_warmup=200, num_samples=300, num_chains=1), num_tasks=12, progress=False
+    )
     gap, error = again.certificate["engine"]["gap"]
     assert abs(gap) < 0.05 + 4 * error
     assert "gap to NUTS" in again.line and "gap not known" in trained.line
-    assert bdl.PFN.load(again.save(tmp_path / "mean.pfn"), model=normal_mean).certificate["engine"]["num_tasks"] == 12
+    assert (
+        bdl.PFN.load(again.save(tmp_path / "mean.pfn"), model=normal_mean).certificate["engine"][
+            "num_tasks"
+        ]
+        == 12
+    )
 
 
 def test_what_diagnose_says(trained):
-    post = bdl.fit(normal_mean, np.zeros((7, 1)), np.arange(7.0) / 7, engine=trained, progress=False)
+    post = bdl.fit(
+        normal_mean, np.zeros((7, 1)), np.arange(7.0) / 7, engine=trained, progress=False
+    )
     assert "that of a PFN" in post.diagnose().verdict[0]
     with pytest.warns(UserWarning):
-        outside = bdl.fit(normal_mean, np.zeros((12, 1)), np.arange(12.0) / 12, engine=trained, progress=False)
+        outside = bdl.fit(
+            normal_mean, np.zeros((12, 1)), np.arange(12.0) / 12, engine=trained, progress=False
+        )
     with pytest.warns(UserWarning, match="12 rows, trained for at most 10"):
         assert not outside.diagnose().ok
 
@@ -517,7 +648,9 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatc
 @pytest.mark.slow
 def test_architectures_and_columns_are_drawn():
     """Shares of classes, columns and depths of a prior over networks; unused columns do not matter."""
-    model = bdl.RandomBNN(depth=(0, 2), width=(2, 8), likelihood=bdl.Categorical(), fewer_classes=True)
+    model = bdl.RandomBNN(
+        depth=(0, 2), width=(2, 8), likelihood=bdl.Categorical(), fewer_classes=True
+    )
     tasks = Tasks(program_of(model, 5)[0], (2, 4), 20, 5, "tabular")
     batch = jax.jit(lambda key: tasks.draw(key, 500))(jax.random.key(0))
     X, y = np.asarray(batch.X), np.asarray(batch.y)
@@ -525,17 +658,25 @@ def test_architectures_and_columns_are_drawn():
     columns = (X != 0).any(1).sum(1)  # one of few values may be constant
     assert columns.max() == 4 and columns.min() < 3
     np.testing.assert_allclose(X[:, :, 0].mean(1), 0, atol=1e-5)
-    sites = jax.vmap(lambda key: tasks.sites(key, batch.X[0])["depth"]["value"])(jax.random.split(jax.random.key(1), 600))
+    sites = jax.vmap(lambda key: tasks.sites(key, batch.X[0])["depth"]["value"])(
+        jax.random.split(jax.random.key(1), 600)
+    )
     counts = np.bincount(np.asarray(sites), minlength=3)
     assert stats.chisquare(counts).pvalue > 0.001
 
-    latents = {name: site["value"] for name, site in tasks.sites(jax.random.key(3), batch.X[0]).items() if name != "y"}
+    latents = {
+        name: site["value"]
+        for name, site in tasks.sites(jax.random.key(3), batch.X[0]).items()
+        if name != "y"
+    }
     assert latents["depth"].shape == ()
 
 
 def test_the_variance_of_random_networks_is_that_of_their_formula():
     """Depth 0: f = U x / sqrt(p) + c with relevance 1, so Var f = |x|^2 / p + 1 for columns in use, z < 4."""
-    model = bdl.RandomBNN(depth=(0, 0), relevance=1.0, likelihood=bdl.Normal(0.5), standardize=False)
+    model = bdl.RandomBNN(
+        depth=(0, 0), relevance=1.0, likelihood=bdl.Normal(0.5), standardize=False
+    )
     tasks = Tasks(program_of(model, 1)[0], (1, 3), 2, 1)
     X = jnp.array([[1.0, -2.0, 0.0], [0.5, 0.5, 0.0], [0.0, 3.0, 0.0]])
     draw = jax.jit(jax.vmap(lambda key: tasks.sites(key, X)["y"]["value"]))
@@ -546,11 +687,20 @@ def test_the_variance_of_random_networks_is_that_of_their_formula():
 
 def test_a_mixture_draws_from_each_model_with_its_weight():
     """Two laws that differ in their variance: the second and fourth moments of the mixture, z < 4."""
-    small, large = (bdl.RandomBNN(depth=(0, 0), likelihood=bdl.Normal(scale), standardize=False) for scale in (0.1, 3.0))
+    small, large = (
+        bdl.RandomBNN(depth=(0, 0), likelihood=bdl.Normal(scale), standardize=False)
+        for scale in (0.1, 3.0)
+    )
     mixture = bdl.PriorMixture((small, large), weights=(0.75, 0.25))
     tasks = Tasks(program_of(mixture, 1)[0], (1, 1), 2, 1)
     X = jnp.zeros((3, 1))
-    sites = jax.jit(jax.vmap(lambda key: {k: v["value"] for k, v in tasks.sites(key, X).items() if k in ("y", "component")}))
+    sites = jax.jit(
+        jax.vmap(
+            lambda key: {
+                k: v["value"] for k, v in tasks.sites(key, X).items() if k in ("y", "component")
+            }
+        )
+    )
     drawn = sites(jax.random.split(jax.random.key(0), 4000))
     component, y = np.asarray(drawn["component"]), np.asarray(drawn["y"])
     assert abs(component.mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 4000)
@@ -579,15 +729,23 @@ def test_mixtures_of_models_that_do_not_fit_are_refused(models, settings, messag
 
 @pytest.mark.slow
 def test_classes_that_the_data_lack_have_no_probability():
-    model = bdl.RandomBNN(depth=(0, 1), width=(2, 4), likelihood=bdl.Categorical(), fewer_classes=True)
+    model = bdl.RandomBNN(
+        depth=(0, 1), width=(2, 4), likelihood=bdl.Categorical(), fewer_classes=True
+    )
     pfn = bdl.PFN.train(model, steps=2, num_inputs=(1, 3), num_classes=5, inputs="tabular", **SMALL)
     X, y = np.random.default_rng(0).normal(size=(9, 2)), np.array(["a", "b", "c"] * 3)
-    same = bdl.RandomBNN(depth=(0, 1), width=(2, 4), likelihood=bdl.Categorical(), fewer_classes=True)
+    same = bdl.RandomBNN(
+        depth=(0, 1), width=(2, 4), likelihood=bdl.Categorical(), fewer_classes=True
+    )
     prediction = bdl.fit(same, X, y, engine=pfn, progress=False).predict(X)
     assert prediction.probs.shape == (9, 3)
     np.testing.assert_allclose(prediction.probs.sum(1), 1, rtol=1e-6)
-    assert set(bdl.fit(same, X, y, engine=pfn, progress=False).predict(X[:2]).sample(5).ravel()) <= {"a", "b", "c"}
-    with pytest.raises(bdl.UnsupportedError, match="the data have 6 classes, and it was trained for 5"):
+    assert set(
+        bdl.fit(same, X, y, engine=pfn, progress=False).predict(X[:2]).sample(5).ravel()
+    ) <= {"a", "b", "c"}
+    with pytest.raises(
+        bdl.UnsupportedError, match="the data have 6 classes, and it was trained for 5"
+    ):
         bdl.fit(same, X, np.arange(9) % 6, engine=pfn, progress=False)
 
 
@@ -596,7 +754,8 @@ def test_training_over_devices_and_in_half_precision():
     """Two devices share a batch: losses agree to rounding; bfloat16 to its two digits. Warm starts go on."""
     settings = SMALL | {"bars": 20, "width": 8, "layers": 1}
     one, two, half = (
-        bdl.PFN.train(normal_mean, steps=50, **settings, **more) for more in ({}, {"devices": 2}, {"precision": "bfloat16"})
+        bdl.PFN.train(normal_mean, steps=50, **settings, **more)
+        for more in ({}, {"devices": 2}, {"precision": "bfloat16"})
     )
     assert two.facts["losses"] == pytest.approx(one.facts["losses"], abs=1e-3)
     assert half.facts["losses"] == pytest.approx(one.facts["losses"], rel=0.02)
@@ -619,7 +778,9 @@ def test_a_time_is_turned_into_as_many_steps_as_it_holds():
         time.sleep(0.02 * int(count))
         return state
 
-    steps = affordable(State(*[None] * 4), compiled, jax.random.key(0), Grids(None), 1.0, time.perf_counter())
+    steps = affordable(
+        State(*[None] * 4), compiled, jax.random.key(0), Grids(None), 1.0, time.perf_counter()
+    )
     assert 1 <= steps <= 40
 
 
@@ -639,14 +800,23 @@ def test_units_of_y_are_those_of_the_data():
     pfn = bdl.PFN.pretrained("gp-regression")
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(20, 2)), rng.normal(size=20)
-    one, other = (bdl.fit(pfn.model, X, target, engine=pfn, progress=False).predict(X[:5]) for target in (y, 100 + 50 * y))
+    one, other = (
+        bdl.fit(pfn.model, X, target, engine=pfn, progress=False).predict(X[:5])
+        for target in (y, 100 + 50 * y)
+    )
     np.testing.assert_allclose(other.mean, 100 + 50 * one.mean, rtol=1e-4)
     np.testing.assert_allclose(other.std, 50 * one.std, rtol=1e-3)
-    np.testing.assert_allclose(other.log_prob(100 + 50 * y[:5]), one.log_prob(y[:5]) - np.log(50), atol=1e-3)
+    np.testing.assert_allclose(
+        other.log_prob(100 + 50 * y[:5]), one.log_prob(y[:5]) - np.log(50), atol=1e-3
+    )
     np.testing.assert_allclose(other.crps(100 + 50 * y[:5]), 50 * one.crps(y[:5]), rtol=1e-3)
     np.testing.assert_allclose(other.quantile(0.9), 100 + 50 * one.quantile(0.9), rtol=1e-3)
-    np.testing.assert_allclose(other.crps(y[:5]), crps(other.marginal_samples(20_000), y[:5]), rtol=0.02)
-    assert np.isnan(one.epistemic).all() and np.isnan(one.aleatoric).all()  # a network does not tell them apart
+    np.testing.assert_allclose(
+        other.crps(y[:5]), crps(other.marginal_samples(20_000), y[:5]), rtol=0.02
+    )
+    assert (
+        np.isnan(one.epistemic).all() and np.isnan(one.aleatoric).all()
+    )  # a network does not tell them apart
 
 
 @pytest.mark.slow
@@ -658,7 +828,11 @@ def test_the_shipped_regression_network_is_near_maximum_likelihood():
         X = (X - X.mean(0)) / X.std(0)
         y = np.sin(X[:, 0]) + 0.5 * np.cos(X[:, 1]) + 0.2 * rng.normal(size=60)
         exact = bdl.fit(
-            pfn.model, X[:40], y[:40], engine=bdl.ExactGP(hyperparameters="map", num_restarts=1), progress=False
+            pfn.model,
+            X[:40],
+            y[:40],
+            engine=bdl.ExactGP(hyperparameters="map", num_restarts=1),
+            progress=False,
         ).predict(X[40:])
         ours = bdl.fit(pfn.model, X[:40], y[:40], engine=pfn, progress=False).predict(X[40:])
         lost.append(np.mean(exact.log_prob(y[40:]) - ours.log_prob(y[40:])))
@@ -685,9 +859,17 @@ def test_targets_are_read_in_units_of_their_data_set(normalized):
     """
     rng, rows = np.random.default_rng(0), 10
     y = 3 + rng.normal(size=(512, 20)) / np.sqrt(rng.gamma(1.0, 1.0, size=(512, 1)))
-    batch = Batch(jnp.zeros((512, 20, 1)), jnp.asarray(y, jnp.float32), jnp.full(512, rows, jnp.int32), jnp.zeros((512, 0)))
+    batch = Batch(
+        jnp.zeros((512, 20, 1)),
+        jnp.asarray(y, jnp.float32),
+        jnp.full(512, rows, jnp.int32),
+        jnp.zeros((512, 0)),
+    )
     plain = bdl.PFN.train(unknown_scale, steps=400, learning_rate=3e-3, **SMALL)
-    log_q, log_plain = (np.asarray(scored(p.network, batch, 10, p.grids.target)[0], float).mean(1) for p in (normalized, plain))
+    log_q, log_plain = (
+        np.asarray(scored(p.network, batch, 10, p.grids.target)[0], float).mean(1)
+        for p in (normalized, plain)
+    )
     spread = np.sqrt((1 + ((y[:, :rows] - 3) ** 2).sum(1) / 2) / (1 + rows / 2))[:, None]
     lost = stats.t(2 + rows, 3, spread).logpdf(y[:, 10:]).mean(1) - log_q
     more = log_q - log_plain
@@ -719,7 +901,10 @@ def test_what_a_pfn_refuses_after_training(trained):
     X, y = np.random.default_rng(0).normal(size=(9, 1)), np.arange(9.0) / 9
     with pytest.raises(bdl.DataError, match="not finite"):
         bdl.fit(normal_mean, X, np.where(y > 0.5, np.nan, y), engine=trained, progress=False)
-    with pytest.raises(bdl.UnsupportedError, match="X has 100 rows, and more than 8 times the 10 that it was trained for"):
+    with pytest.raises(
+        bdl.UnsupportedError,
+        match="X has 100 rows, and more than 8 times the 10 that it was trained for",
+    ):
         bdl.fit(normal_mean, np.zeros((100, 1)), np.zeros(100), engine=trained, progress=False)
     with pytest.raises(ModelError, match="1 to 10 rows, for which it was trained"):
         trained.certify(bdl.NUTS(), num_tasks=2, num_rows=11)
@@ -749,11 +934,17 @@ def test_new_inputs_that_do_not_fit_are_refused(trained, X, message):
 def test_what_a_certificate_says_against_a_network_is_in_the_diagnosis(trained):
     rows = [row | {"p_uniform": 1e-4} for row in trained.certificate["rows"]]
     engine = {"name": "NUTS", "gap": (0.3, 0.05), "num_tasks": 2, "num_rows": 5}
-    doubtful = dataclasses.replace(trained, certificate=trained.certificate | {"rows": rows, "engine": engine})
+    doubtful = dataclasses.replace(
+        trained, certificate=trained.certificate | {"rows": rows, "engine": engine}
+    )
     post = bdl.fit(normal_mean, np.zeros((5, 1)), np.arange(5.0), engine=doubtful, progress=False)
     with pytest.warns(TrustWarning):
         verdict = " ".join(post.diagnose().verdict)
-    assert "loses 0.3 nats" in verdict and "not calibrated" in verdict and "2 data sets of 5 rows" in verdict
+    assert (
+        "loses 0.3 nats" in verdict
+        and "not calibrated" in verdict
+        and "2 data sets of 5 rows" in verdict
+    )
 
 
 def test_what_a_user_of_a_pfn_sees(trained, tmp_path):
@@ -761,7 +952,9 @@ def test_what_a_user_of_a_pfn_sees(trained, tmp_path):
     summary = post.summary()
     assert summary.index.tolist() == ["mu"]
     assert summary.loc["mu", "5%"] < summary.loc["mu", "mean"] < summary.loc["mu", "95%"]
-    assert "50%" in str(trained) and len(str(trained).splitlines()) == 2 + len(trained.certificate["rows"])
+    assert "50%" in str(trained) and len(str(trained).splitlines()) == 2 + len(
+        trained.certificate["rows"]
+    )
     with pytest.raises(ValueError, match=r"post.ood\(\)"):
         post.check_predictive()
     path = trained.save(tmp_path / "mean.pfn")
@@ -788,7 +981,10 @@ def test_another_models_network_is_refused():
 
     from bayesdl.amortized.requirements import same_program
 
-    one, other = (bdl.GP(kernel(0.5), bdl.Normal(0.1)) for kernel in (tinygp.kernels.ExpSquared, tinygp.kernels.Matern32))
+    one, other = (
+        bdl.GP(kernel(0.5), bdl.Normal(0.1))
+        for kernel in (tinygp.kernels.ExpSquared, tinygp.kernels.Matern32)
+    )
     programs = [TableProgram(model, 1) for model in (one, other)]
     assert same_program(programs[0], programs[0])
     assert not same_program(*programs)

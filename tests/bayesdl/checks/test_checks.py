@@ -15,7 +15,12 @@ from scipy import integrate, special, stats
 
 import bayesdl as bdl
 from bayesdl.checks import densities
-from bayesdl.checks.convergence import TrustWarning, convergence_findings, sampler_findings, site_statistics
+from bayesdl.checks.convergence import (
+    TrustWarning,
+    convergence_findings,
+    sampler_findings,
+    site_statistics,
+)
 from bayesdl.checks.loo import estimated
 from bayesdl.model.program import as_model
 from inference.core.result import Draws
@@ -41,7 +46,10 @@ def pose(model, *data, draws=None, **named):
     frame = spec.frame(*data, **named)
     problem = spec.problem(frame, *data, **named)
     some = np.random.default_rng(9)
-    draws = draws or {site: np.exp(0.3 * some.normal(size=(2, 50, *shape))) for site, shape in problem.latents.items()}
+    draws = draws or {
+        site: np.exp(0.3 * some.normal(size=(2, 50, *shape)))
+        for site, shape in problem.latents.items()
+    }
     dtype = np.float64 if spec.double_precision else np.float32
     raw = Draws({site: np.asarray(values, dtype) for site, values in draws.items()}, {})
     return bdl.Posterior(spec, frame, problem, bdl.NUTS(), raw, 0)
@@ -49,14 +57,21 @@ def pose(model, *data, draws=None, **named):
 
 def pose_linear(model, X, y, coefficients):
     """With draws of (bias, weights), shape (chain, draw, 1 + columns)."""
-    return pose(model, X, y, draws={"layer0.bias": coefficients[..., :1], "layer0.weight": coefficients[..., None, 1:]})
+    return pose(
+        model,
+        X,
+        y,
+        draws={"layer0.bias": coefficients[..., :1], "layer0.weight": coefficients[..., None, 1:]},
+    )
 
 
 def exact_linear_posterior():
     """Mean and covariance of the coefficients of LINEAR given (X, Y), in standardised units."""
     precision = np.eye(3) + DESIGN.T @ DESIGN * (Y.std() / NOISE) ** 2
     y = (Y - Y.mean()) / Y.std()
-    return np.linalg.solve(precision, DESIGN.T @ y * (Y.std() / NOISE) ** 2), np.linalg.inv(precision)
+    return np.linalg.solve(precision, DESIGN.T @ y * (Y.std() / NOISE) ** 2), np.linalg.inv(
+        precision
+    )
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +103,14 @@ def mean_posterior(y, m0, t0):
 def mean_draws(y, m0, t0, shape=(4, 1000), seed=0):
     """Independent draws from the exact posterior of `mean_program`."""
     mean, sd = mean_posterior(y, m0, t0)
-    return pose(mean_program, len(y), m0, t0, y=y, draws={"mu": np.random.default_rng(seed).normal(mean, sd, shape)})
+    return pose(
+        mean_program,
+        len(y),
+        m0,
+        t0,
+        y=y,
+        draws={"mu": np.random.default_rng(seed).normal(mean, sd, shape)},
+    )
 
 
 class TestPredictiveCheck:
@@ -110,15 +132,24 @@ class TestPredictiveCheck:
         X = np.random.default_rng(3).normal(size=(2500, 2))
         y = X @ [3.0, 1.0] + 1e-3 * np.random.default_rng(4).normal(size=2500)
         draws = np.random.default_rng(5).normal(size=(2, 30, 3))
-        post = pose_linear(bdl.BNN(hidden=(), likelihood=bdl.Normal(scale=1e-3 * y.std())), X, y, draws)
+        post = pose_linear(
+            bdl.BNN(hidden=(), likelihood=bdl.Normal(scale=1e-3 * y.std())), X, y, draws
+        )
         design = np.c_[np.ones(2500), (X - X.mean(0)) / X.std(0) / np.sqrt(2)]
-        for replicated in (post.check_predictive(num_samples=60).replicated, post.predict().replicates()):
-            found, residual, *_ = np.linalg.lstsq(design, (replicated.T - y.mean()) / y.std(), rcond=None)
+        for replicated in (
+            post.check_predictive(num_samples=60).replicated,
+            post.predict().replicates(),
+        ):
+            found, residual, *_ = np.linalg.lstsq(
+                design, (replicated.T - y.mean()) / y.std(), rcond=None
+            )
             np.testing.assert_allclose(np.sqrt(residual / 2500), 1e-3, rtol=0.1)
             distance = np.abs(found.T[:, None] - draws.reshape(-1, 3)).max(-1)
             assert np.all(distance.min(1) < 5e-4)
             assert len(set(distance.argmin(1))) == 60
-        np.testing.assert_array_equal(distance.argmin(1), np.arange(60))  # replicates come in the order of the draws
+        np.testing.assert_array_equal(
+            distance.argmin(1), np.arange(60)
+        )  # replicates come in the order of the draws
 
     @pytest.mark.slow
     def test_of_a_gaussian_process_rows_vary_together(self):
@@ -137,16 +168,32 @@ class TestPredictiveCheck:
         assert abs(row["mean"] - mean) < 4 * np.sqrt(variance / 2000)
         law = stats.norm(mean, np.sqrt(variance))
         for level in (0.05, 0.95):
-            assert abs(law.cdf(row[f"{100 * level:.0f}%"]) - level) < 4 * np.sqrt(0.05 * 0.95 / 2000)
+            assert abs(law.cdf(row[f"{100 * level:.0f}%"]) - level) < 4 * np.sqrt(
+                0.05 * 0.95 / 2000
+            )
 
     def test_finds_too_many_zeros(self):
         x = rng.normal(size=(200, 1))
         y = rng.poisson(np.exp(1.5 + 0.2 * x[:, 0])) * rng.integers(0, 2, 200)
-        check = fit(bdl.BNN(hidden=(), likelihood=bdl.Poisson()), x, y).check_predictive(num_samples=500)
-        assert check.table.index.tolist() == ["mean", "sd", "min", "max", "5%", "50%", "95%", "share of zeros"]
+        check = fit(bdl.BNN(hidden=(), likelihood=bdl.Poisson()), x, y).check_predictive(
+            num_samples=500
+        )
+        assert check.table.index.tolist() == [
+            "mean",
+            "sd",
+            "min",
+            "max",
+            "5%",
+            "50%",
+            "95%",
+            "share of zeros",
+        ]
         assert check.table.loc["share of zeros", "observed"] == np.mean(y == 0)
         assert not check.ok
-        assert any("share of zeros" in line and "above" in line and "none of 500" in line for line in check.verdict)
+        assert any(
+            "share of zeros" in line and "above" in line and "none of 500" in line
+            for line in check.verdict
+        )
         assert "share of zeros" in repr(check)
         assert "<li>" in check._repr_html_()
 
@@ -157,7 +204,9 @@ class TestPredictiveCheck:
         for name, function in {"mean": np.mean, "sd": np.std, "min": np.min, "max": np.max}.items():
             assert check.table.loc[name, "observed"] == pytest.approx(function(Y))
         for level in (5, 50, 95):
-            assert check.table.loc[f"{level}%", "observed"] == pytest.approx(np.quantile(Y, level / 100))
+            assert check.table.loc[f"{level}%", "observed"] == pytest.approx(
+                np.quantile(Y, level / 100)
+            )
 
     def test_of_classes(self):
         labels = np.array(["ant", "bee", "cat"])[np.digitize(Y, [90, 110])]
@@ -167,7 +216,9 @@ class TestPredictiveCheck:
         assert check.table.loc["share of bee", "observed"] == np.mean(labels == "bee")
         runs = post.check_predictive({"runs": lambda y: (y[1:] != y[:-1]).sum()})
         assert runs.table.loc["runs", "observed"] == (labels[1:] != labels[:-1]).sum()
-        with pytest.raises(ValueError, match=r"No statistic 'mean' of class targets: expected some of share of ant"):
+        with pytest.raises(
+            ValueError, match=r"No statistic 'mean' of class targets: expected some of share of ant"
+        ):
             post.check_predictive("mean")
 
     def test_of_two_targets_and_of_a_program(self):
@@ -178,19 +229,25 @@ class TestPredictiveCheck:
         assert table.index.tolist() == ["min of a", "min of b", "max"]
         assert table["observed"].tolist() == pytest.approx([Y.min(), -Y.max(), Y.max()])
         y = np.arange(6.0)
-        assert pose(mean_program, 6, 0.0, 5.0, y=y).check_predictive("90%").table["observed"].tolist() == [4.5]
+        assert pose(mean_program, 6, 0.0, 5.0, y=y).check_predictive("90%").table[
+            "observed"
+        ].tolist() == [4.5]
 
     def test_refuses_bad_input(self, linear):
         for statistics in ("median", ["mean", "105%"], [3], []):
             with pytest.raises(ValueError, match="expected"):
                 linear.check_predictive(statistics)
-        with pytest.raises(ValueError, match=r"'range' gave .* expected a function that gives one number"):
+        with pytest.raises(
+            ValueError, match=r"'range' gave .* expected a function that gives one number"
+        ):
             linear.check_predictive({"range": lambda y: y[:2]})
         with pytest.raises(ValueError, match="expected a whole number"):
             linear.check_predictive(num_samples=0)
 
     def test_refuses_a_predictor_that_knows_rows_one_by_one(self, closed_form):
-        one_by_one = dataclasses.replace(closed_form, raw=dataclasses.replace(closed_form.raw, traceable=False))
+        one_by_one = dataclasses.replace(
+            closed_form, raw=dataclasses.replace(closed_form.raw, traceable=False)
+        )
         with pytest.raises(ValueError, match=r"rows one by one.*bdl.ExactGP"):
             one_by_one.check_predictive()
 
@@ -210,12 +267,16 @@ class TestLeaveOneOut:
     def test_agrees_with_exact_leave_one_out(self, linear):
         """Row by row and in sum, by Monte Carlo: the error comes from 20 independent chains, z < 4."""
         result, exact = linear.loo(), self.exact()
-        coefficients = np.concatenate([linear.samples["layer0.bias"], linear.samples["layer0.weight"][:, :, 0]], axis=-1)
+        coefficients = np.concatenate(
+            [linear.samples["layer0.bias"], linear.samples["layer0.weight"][:, :, 0]], axis=-1
+        )
         chains = [pose_linear(LINEAR, X, Y, coefficients[[c]]).loo().pointwise for c in range(20)]
         error = np.std(chains, axis=0, ddof=1) / np.sqrt(20)
         assert result.ok
         assert np.max(np.abs(result.pointwise - exact) / error) < 4
-        assert abs(result.elpd - exact.sum()) < 4 * np.std(np.sum(chains, axis=1), ddof=1) / np.sqrt(20)
+        assert abs(result.elpd - exact.sum()) < 4 * np.std(
+            np.sum(chains, axis=1), ddof=1
+        ) / np.sqrt(20)
         assert result.elpd == pytest.approx(result.pointwise.sum())
         assert result.se == pytest.approx(np.sqrt(40 * result.pointwise.var()))
         assert result.p == pytest.approx(linear.predict().log_prob(Y).sum() - result.elpd, abs=1e-3)
@@ -226,15 +287,20 @@ class TestLeaveOneOut:
         whole = linear.loo()
         monkeypatch.setattr(densities, "BLOCK", 15)
         parts = linear.loo()
-        np.testing.assert_allclose(parts.pointwise, whole.pointwise, atol=2e-3)  # the tail's length may differ by a draw
         np.testing.assert_allclose(
-            densities.pointwise(linear)["y"], linear.to_datatree(log_likelihood=True)["log_likelihood"]["y"], rtol=1e-6
+            parts.pointwise, whole.pointwise, atol=2e-3
+        )  # the tail's length may differ by a draw
+        np.testing.assert_allclose(
+            densities.pointwise(linear)["y"],
+            linear.to_datatree(log_likelihood=True)["log_likelihood"]["y"],
+            rtol=1e-6,
         )
         assert parts.pareto_k.shape == (40,)
 
     def test_log_likelihood_is_scipys_in_the_users_units(self, linear):
         f = Y.mean() + Y.std() * (
-            linear.samples["layer0.bias"] + np.einsum("cdj,nj->cdn", linear.samples["layer0.weight"][:, :, 0], DESIGN[:, 1:])
+            linear.samples["layer0.bias"]
+            + np.einsum("cdj,nj->cdn", linear.samples["layer0.weight"][:, :, 0], DESIGN[:, 1:])
         )
         values = linear.to_datatree(log_likelihood=True)["log_likelihood"]["y"].values
         np.testing.assert_allclose(values, stats.norm.logpdf(Y, f, NOISE), atol=2e-4)
@@ -249,7 +315,9 @@ class TestLeaveOneOut:
         post = pose(bdl.BNN(hidden=(), likelihood=likelihood), X, y)
         tree = post.to_datatree(log_likelihood=True)
         s = post.samples
-        f = s["layer0.bias"][0][:, None] + np.einsum("dkj,nj->dnk", s["layer0.weight"][0], DESIGN[:, 1:])
+        f = s["layer0.bias"][0][:, None] + np.einsum(
+            "dkj,nj->dnk", s["layer0.weight"][0], DESIGN[:, 1:]
+        )
         if kind == "two targets":
             expected = stats.norm.logpdf(y, y.mean(0) + y.std(0) * f, [6.0, 0.5]).sum(-1)
         elif kind == "counts":
@@ -257,7 +325,9 @@ class TestLeaveOneOut:
         else:
             expected = special.log_expit(f[..., 0] * np.where(y == "yes", 1, -1))
         np.testing.assert_allclose(tree["log_likelihood"]["y"].values[0], expected, atol=2e-4)
-        np.testing.assert_array_equal(tree["observed_data"]["y"], (y == "yes") if kind == "labels" else y)
+        np.testing.assert_array_equal(
+            tree["observed_data"]["y"], (y == "yes") if kind == "labels" else y
+        )
 
     def test_of_a_gaussian_process(self):
         """Per draw log p(y_i | y_-i, hyperparameters) by brute force."""
@@ -266,14 +336,20 @@ class TestLeaveOneOut:
         y, z = (Y[:15] - Y[:15].mean()) / Y[:15].std(), (X[:15] - X[:15].mean(0)) / X[:15].std(0)
         s = {name: draws[1, 7] for name, draws in post.samples.items()}
         scaled = z / s["kernel.lengthscale"]
-        C = s["kernel.variance"] * np.exp(-0.5 * ((scaled[:, None] - scaled) ** 2).sum(-1)) + s["sigma"] ** 2 * np.eye(15)
+        C = s["kernel.variance"] * np.exp(-0.5 * ((scaled[:, None] - scaled) ** 2).sum(-1)) + s[
+            "sigma"
+        ] ** 2 * np.eye(15)
         for i in range(15):
             rest = np.arange(15) != i
             gain = np.linalg.solve(C[np.ix_(rest, rest)], C[rest, i])
             law = stats.norm(gain @ y[rest], np.sqrt(C[i, i] - gain @ C[rest, i]))
-            assert values[1, 7, i] == pytest.approx(law.logpdf(y[i]) - np.log(Y[:15].std()), abs=1e-5)
+            assert values[1, 7, i] == pytest.approx(
+                law.logpdf(y[i]) - np.log(Y[:15].std()), abs=1e-5
+            )
         joint = densities.log_likelihood(post)["y"]
-        assert joint[1, 7] == pytest.approx(stats.multivariate_normal(np.zeros(15), C).logpdf(y), abs=1e-4)
+        assert joint[1, 7] == pytest.approx(
+            stats.multivariate_normal(np.zeros(15), C).logpdf(y), abs=1e-4
+        )
 
     def test_rows_of_a_program(self):
         """One event of independent entries counts as rows; one event of another kind has none to leave out."""
@@ -302,18 +378,29 @@ class TestLeaveOneOut:
 
     def test_refuses_draws_of_another_posterior(self):
         post = pose(mean_program, 3, 0.0, 1.0, y=np.zeros(3))
-        heated = dataclasses.replace(post, raw=dataclasses.replace(post.raw, info={"temperature": 0.1}))
+        heated = dataclasses.replace(
+            post, raw=dataclasses.replace(post.raw, info={"temperature": 0.1})
+        )
         broken = pose(
-            mean_program, 3, 0.0, 1.0, y=np.zeros(3), draws={"mu": np.where(np.arange(50) == 7, np.nan, np.ones((2, 50)))}
+            mean_program,
+            3,
+            0.0,
+            1.0,
+            y=np.zeros(3),
+            draws={"mu": np.where(np.arange(50) == 7, np.nan, np.ones((2, 50)))},
         )
         for check in (bdl.Posterior.loo, bdl.Posterior.sensitivity):
-            with pytest.raises(ValueError, match=r"temperature=0.1 was asked for.* fit with temperature=1"):
+            with pytest.raises(
+                ValueError, match=r"temperature=0.1 was asked for.* fit with temperature=1"
+            ):
                 check(heated)
             with pytest.raises(ValueError, match="Site 'mu' has draws that are NaN or infinite"):
                 check(broken)
 
     def test_refuses_what_has_no_draws(self, closed_form):
-        with pytest.raises(ValueError, match=r"is an approximation: leave-one-out reweights.*bdl.NUTS\(\)"):
+        with pytest.raises(
+            ValueError, match=r"is an approximation: leave-one-out reweights.*bdl.NUTS\(\)"
+        ):
             fit(mean_program, 3, 0.0, 1.0, y=np.ones(3)).loo()
         with pytest.raises(ValueError, match=r"no draws of parameters.*hyperparameters='sample'"):
             closed_form.loo()
@@ -388,12 +475,16 @@ class TestPriorPredictive:
     @pytest.mark.slow
     def test_of_classes_and_counts(self):
         labels = np.where(Y > 100, "yes", "no")
-        prior = bdl.prior_predictive(bdl.BNN(hidden=(), likelihood=bdl.Bernoulli()), X, labels, num_samples=500)
+        prior = bdl.prior_predictive(
+            bdl.BNN(hidden=(), likelihood=bdl.Bernoulli()), X, labels, num_samples=500
+        )
         assert set(np.unique(prior.y)) == {"yes", "no"}
         np.testing.assert_allclose(prior.function.sum(-1), 1, atol=1e-6)
         z = ((prior.y == "yes") - prior.function[..., 1]) / np.sqrt(prior.function.prod(-1).mean())
         assert abs(z.mean()) * np.sqrt(z.size) < 4
-        counts = bdl.prior_predictive(bdl.BNN(hidden=(), likelihood=bdl.Poisson()), X, labels == "yes", num_samples=500)
+        counts = bdl.prior_predictive(
+            bdl.BNN(hidden=(), likelihood=bdl.Poisson()), X, labels == "yes", num_samples=500
+        )
         assert np.all(counts.y == np.round(counts.y))
         z = (counts.y - counts.function) / np.sqrt(counts.function)
         assert abs(z.mean()) * np.sqrt(z.size) < 4
@@ -429,7 +520,9 @@ class TestPriorPredictive:
                 bdl.prior_predictive(model, X)
         with pytest.raises(ValueError, match="at least 1"):
             bdl.prior_predictive(LINEAR, X, Y, num_samples=0)
-        assert bdl.prior_predictive(bdl.Program(unclear, site="b"), 3, num_samples=7).y.shape == (7,)
+        assert bdl.prior_predictive(bdl.Program(unclear, site="b"), 3, num_samples=7).y.shape == (
+            7,
+        )
 
 
 class NoMean(dist.Distribution):
@@ -455,7 +548,9 @@ class TestSensitivity:
         tau, theta = np.exp(g.normal(size=(2, 30))), g.normal(size=(2, 30, 3))
         post = pose(program, y=np.ones(3), draws={"tau": tau, "theta": theta})
         tree = post.to_datatree(log_prior=True)
-        np.testing.assert_allclose(tree["log_prior"]["tau"], stats.halfnorm.logpdf(tau, scale=2.0), atol=1e-4)
+        np.testing.assert_allclose(
+            tree["log_prior"]["tau"], stats.halfnorm.logpdf(tau, scale=2.0), atol=1e-4
+        )
         expected = stats.norm.logpdf(theta, 0, tau[..., None]).sum(-1)
         np.testing.assert_allclose(tree["log_prior"]["theta"], expected, rtol=1e-4, atol=1e-4)
 
@@ -467,7 +562,9 @@ class TestSensitivity:
         tree = post.to_datatree(log_prior=True, log_likelihood=True)
         slope = -(m - 0.0) * s**2 / 0.7**2
         terms = {1: tree["log_prior"]["mu"].values, -1: tree["log_likelihood"]["y"].values.sum(-1)}
-        assert np.sum(y - m) * s**2 == pytest.approx(-slope)  # at the posterior mean both pull alike
+        assert np.sum(y - m) * s**2 == pytest.approx(
+            -slope
+        )  # at the posterior mean both pull alike
         mu = post.samples["mu"] - m
         for sign, values in terms.items():
             products = mu * (values - values.mean())
@@ -480,14 +577,20 @@ class TestSensitivity:
         for seed in range(12):
             post = mean_draws(y, 0.0, 0.7, seed=seed)
             runs.append(post.sensitivity().table.loc["mu", ["prior", "likelihood"]].to_numpy(float))
-            exact.append([power_scaled_distance(y, 0.0, 0.7, scaled, post.samples["mu"]) for scaled in (0, 1)])
+            exact.append(
+                [
+                    power_scaled_distance(y, 0.0, 0.7, scaled, post.samples["mu"])
+                    for scaled in (0, 1)
+                ]
+            )
         gap = np.array(runs) - exact
         assert np.all(np.abs(gap.mean(0)) < 4 * gap.std(0, ddof=1) / np.sqrt(12))
 
     def test_flags_a_prior_in_conflict_with_the_data(self):
         y = np.random.default_rng(0).normal(3.0, 1.0, 20)
         conflict, vague, weak = (
-            mean_draws(y[:n], m0, t0).sensitivity() for n, m0, t0 in ((20, 0.0, 0.5), (20, 0.0, 20.0), (1, 3.0, 0.1))
+            mean_draws(y[:n], m0, t0).sensitivity()
+            for n, m0, t0 in ((20, 0.0, 0.5), (20, 0.0, 20.0), (1, 3.0, 0.1))
         )
         assert not conflict.ok
         assert "conflict" in conflict.table.loc["mu", "diagnosis"]
@@ -509,14 +612,21 @@ class TestSensitivity:
         assert both.table.index.tolist() == ["tau"]
         assert both.table.loc["tau", "prior"] != top.table.loc["tau", "prior"]
         assert both.table.loc["tau", "likelihood"] == top.table.loc["tau", "likelihood"]
-        with pytest.raises(ValueError, match=r"No prior 'sigma': expected some of \['tau', 'theta'\]"):
+        with pytest.raises(
+            ValueError, match=r"No prior 'sigma': expected some of \['tau', 'theta'\]"
+        ):
             post.sensitivity(priors="sigma")
         with pytest.raises(ValueError, match="No site 'sigma'"):
             post.sensitivity("sigma")
 
     def test_of_a_network_function_values_stand_in_for_weights(self):
         post = pose(bdl.BNN(hidden=(2,)), X, Y)
-        assert post.sensitivity().table.index.tolist() == ["sigma", "E[y | x][0]", "E[y | x][1]", "E[y | x][2]"]
+        assert post.sensitivity().table.index.tolist() == [
+            "sigma",
+            "E[y | x][0]",
+            "E[y | x][1]",
+            "E[y | x][2]",
+        ]
 
     def test_refuses_what_has_no_draws_or_no_data(self):
         def nothing(n):
@@ -557,7 +667,9 @@ def distance(p, q, low, high):
 
     def divergence(x):
         half = (p(x) + q(x)) / 2
-        return special.xlogy(p(x), p(x) / half) / np.log(2) + special.xlogy(q(x), q(x) / half) / np.log(2)
+        return special.xlogy(p(x), p(x) / half) / np.log(2) + special.xlogy(
+            q(x), q(x) / half
+        ) / np.log(2)
 
     return np.sqrt(integral(divergence) / (integral(p) + integral(q)))
 
@@ -575,19 +687,27 @@ class TestPictures:
         assert len(ax.lines) == 52
         observed = ax.lines[-1]
         assert observed.get_label() == "observed"
-        assert np.trapezoid(observed.get_ydata(), observed.get_xdata()) == pytest.approx(1, abs=0.05)
+        assert np.trapezoid(observed.get_ydata(), observed.get_xdata()) == pytest.approx(
+            1, abs=0.05
+        )
         assert ax.get_xlabel() == "y"
 
     def test_of_shares(self):
         import matplotlib.pyplot as plt
 
         labels = np.where(Y > 100, "yes", "no")
-        check = pose(bdl.BNN(hidden=(), likelihood=bdl.Bernoulli()), X, labels).check_predictive(num_samples=40)
+        check = pose(bdl.BNN(hidden=(), likelihood=bdl.Bernoulli()), X, labels).check_predictive(
+            num_samples=40
+        )
         _, ax = plt.subplots()
         assert bdl.plots.predictive_check(check, ax) is ax
-        np.testing.assert_allclose(ax.lines[-1].get_ydata(), [np.mean(labels == "no"), np.mean(labels == "yes")])
+        np.testing.assert_allclose(
+            ax.lines[-1].get_ydata(), [np.mean(labels == "no"), np.mean(labels == "yes")]
+        )
         coefficients = np.array([1.5, 0, 0]) + 0.1 * rng.normal(size=(2, 50, 3))
-        counts = pose_linear(bdl.BNN(hidden=(), likelihood=bdl.Poisson()), X, np.round(Y / 20), coefficients)
+        counts = pose_linear(
+            bdl.BNN(hidden=(), likelihood=bdl.Poisson()), X, np.round(Y / 20), coefficients
+        )
         counts = counts.check_predictive(num_samples=40).plot()
         assert counts.lines[-1].get_ydata().sum() == pytest.approx(1)
 
@@ -608,12 +728,22 @@ class TestPictures:
 class TestDiagnosis:
     @pytest.mark.parametrize(
         "engine",
-        [bdl.NUTS(), bdl.HMC(), bdl.MCLMC(adjusted=True), bdl.MCLMC(), bdl.SGLD(), bdl.SGHMC(), bdl.CyclicalSGMCMC()],
+        [
+            bdl.NUTS(),
+            bdl.HMC(),
+            bdl.MCLMC(adjusted=True),
+            bdl.MCLMC(),
+            bdl.SGLD(),
+            bdl.SGHMC(),
+            bdl.CyclicalSGMCMC(),
+        ],
         ids=repr,
     )
     def test_cures_of_divergences_are_settings_of_the_engine(self, engine):
         (finding,) = sampler_findings({"divergences": 3.0}, 100, engine)
-        named = {"target_accept", "num_warmup", "step_size", "adjusted"} & set(re.findall(r"\w+", finding))
+        named = {"target_accept", "num_warmup", "step_size", "adjusted"} & set(
+            re.findall(r"\w+", finding)
+        )
         assert named and named <= {field.name for field in dataclasses.fields(engine)}
         adapted_to = isinstance(engine, bdl.MCLMC) and not engine.adjusted
         assert not (adapted_to and "target_accept" in named)
@@ -624,11 +754,15 @@ class TestDiagnosis:
         (finding,) = sampler_findings(facts, 100, bdl.SGHMC(step_size=0.04, control_variates=True))
         assert "lower step_size below 0.01 " in finding and "raise batch_size" in finding
         assert "control_variates" not in finding
-        (finding,) = sampler_findings({"momentum temperature": 1.5}, 100, bdl.SGHMC(batch_size=None))
+        (finding,) = sampler_findings(
+            {"momentum temperature": 1.5}, 100, bdl.SGHMC(batch_size=None)
+        )
         assert finding.endswith("; lower step_size.")
 
     def test_chains_in_different_modes_are_not_told_to_run_longer_only(self):
-        (network,), (other,) = (convergence_findings(1.5, 1000.0, 4, has_modes=modes) for modes in (True, False))
+        (network,), (other,) = (
+            convergence_findings(1.5, 1000.0, 4, has_modes=modes) for modes in (True, False)
+        )
         assert "different modes" in network and "post.score" in network
         assert "modes" not in other
 

@@ -26,7 +26,10 @@ SETTINGS = {"num_warmup": 300, "num_samples": 60, "thinning": 5}
 
 def normal(y=None):
     """Mean and log scale of normal data."""
-    mu, log_scale = numpyro.sample("mu", dist.Normal(0, 1)), numpyro.sample("log_scale", dist.Normal(0, 0.5))
+    mu, log_scale = (
+        numpyro.sample("mu", dist.Normal(0, 1)),
+        numpyro.sample("log_scale", dist.Normal(0, 0.5)),
+    )
     with numpyro.plate("rows", 6):
         numpyro.sample("y", dist.Normal(mu, np.e**log_scale), obs=y)
 
@@ -64,7 +67,9 @@ class Broken(AbstractHamiltonian):
             with numpyro.handlers.scale(scale=2.0):
                 problem.program(*args, **kwargs)
 
-        return NUTS(**{f.name: getattr(self, f.name) for f in dataclasses.fields(self)}).kernel(Problem(squared))
+        return NUTS(**{f.name: getattr(self, f.name) for f in dataclasses.fields(self)}).kernel(
+            Problem(squared)
+        )
 
 
 @pytest.mark.slow
@@ -79,7 +84,9 @@ def test_a_broken_sampler_is_caught():
 def test_draws_that_depend_on_each_other_are_not_believed():
     engine = bdl.HMC(300, 60, num_steps=1, trajectory_length=0.05)
     with pytest.warns(UserWarning, match="cannot be believed"):
-        assert not bdl.sbc(normal, np.zeros(6), engine=engine, num_simulations=20, progress=False).ok
+        assert not bdl.sbc(
+            normal, np.zeros(6), engine=engine, num_simulations=20, progress=False
+        ).ok
 
 
 def test_the_test_of_uniformity_has_its_level():
@@ -114,7 +121,9 @@ def test_a_broken_sampler_is_caught_by_many_quantities():
     broken = judge(*simulated(40, 20, 20, sd=0.3))
     assert not broken.ok
     assert broken.verdict.startswith("NOT calibrated")
-    assert min(broken.p_values.values()) < 1 / 2001  # the least that 2000 simulations of uniform ranks could give
+    assert (
+        min(broken.p_values.values()) < 1 / 2001
+    )  # the least that 2000 simulations of uniform ranks could give
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -123,7 +132,10 @@ def test_simulations_that_are_not_finite_have_their_own_verdict(value):
     true["z[0]"][3] = found["z[1]"][3, 0] = value
     bad = judge(true, found, rng)
     assert not bad.ok
-    assert "1 of 40 simulations, or their log density, are NaN" in bad.verdict and "chains" not in bad.verdict
+    assert (
+        "1 of 40 simulations, or their log density, are NaN" in bad.verdict
+        and "chains" not in bad.verdict
+    )
     assert len(bad.ranks["z[0]"]) == 39
     found["z[1]"][5:7, 0] = value
     assert "2 of 40 chains" in judge(true, found, rng).verdict
@@ -153,7 +165,9 @@ def test_chains_with_a_bad_start_are_started_again():
 
     engine = bdl.HMC(5, 4, num_steps=2, chain_method="parallel")
     observed = {"y": np.zeros((9, 3), np.float32)}
-    draws, diverging = infer_many(engine, Problem(positive, kwargs={"y": np.zeros(3)}), observed, jax.random.key(0))
+    draws, diverging = infer_many(
+        engine, Problem(positive, kwargs={"y": np.zeros(3)}), observed, jax.random.key(0)
+    )
     assert draws["mu"].shape == (9, 4, 3) and diverging.shape == (9, 4)
     assert (draws["mu"] > 0).all()
 

@@ -32,7 +32,11 @@ SMOOTH = bdl.GP(kernels.RBF(lengthscale=0.6, variance=1.0), standardize=False)
 SMALL = bdl.BNN(hidden=(20,), standardize=False)
 NET = MLP((30,))
 LEAVES = NET.leaves(1, 1)
-FAMILIES = {"gaussian": priors.LayerGaussian(), "hierarchical": priors.LayerHierarchical(), "flow": priors.ScaleFlow()}
+FAMILIES = {
+    "gaussian": priors.LayerGaussian(),
+    "hierarchical": priors.LayerHierarchical(),
+    "flow": priors.ScaleFlow(),
+}
 
 
 def arcsine(X, weight, bias):
@@ -66,7 +70,11 @@ def test_a_network_is_matched_in_one_dimension():
 @pytest.fixture
 def boston_matched(reference):
     data = reference.uci("boston")
-    X, model, gp = data["X"][~data["test"][0]], bdl.BNN(hidden=(100,)), bdl.GP(kernels.RBF(ard=True))
+    X, model, gp = (
+        data["X"][~data["test"][0]],
+        bdl.BNN(hidden=(100,)),
+        bdl.GP(kernels.RBF(ard=True)),
+    )
 
     @functools.cache
     def report(name):
@@ -74,7 +82,9 @@ def boston_matched(reference):
         with lacks if name == "gaussian" else contextlib.nullcontext():
             prior = bdl.match_prior(model, to=gp, inputs=X, family=FAMILIES[name], progress=False)
         held = data["X"][data["test"][0]]
-        return bdl.prior_report(model.with_prior(prior), to=gp, inputs=X, at=held, num_points=70, num_functions=1024)
+        return bdl.prior_report(
+            model.with_prior(prior), to=gp, inputs=X, at=held, num_points=70, num_functions=1024
+        )
 
     return report
 
@@ -85,7 +95,10 @@ def test_boston_with_random_hyperparameters(boston_matched):
     assert min(boston_matched(name).correlation_error for name in FAMILIES) < 0.16
     assert boston_matched("flow").sliced_w1 < 1.3 * boston_matched("flow").floor
     assert boston_matched("hierarchical").kurtosis[0] > 1
-    assert abs(boston_matched("gaussian").kurtosis[0]) < 0.1 and boston_matched("gaussian").kurtosis[1] > 3
+    assert (
+        abs(boston_matched("gaussian").kurtosis[0]) < 0.1
+        and boston_matched("gaussian").kurtosis[1] > 3
+    )
 
 
 @pytest.mark.slow
@@ -104,7 +117,9 @@ def test_known_scales_are_recovered():
 
     model = bdl.BNN(hidden=(2048,), activation="erf", standardize=False)
     settings = {"to": wide, "inputs": X, "num_points": 60, "seed": 1}
-    prior = bdl.match_prior(model, **settings, steps=600, num_functions=256, pull=0.0, progress=False)
+    prior = bdl.match_prior(
+        model, **settings, steps=600, num_functions=256, pull=0.0, progress=False
+    )
     np.testing.assert_allclose([*prior.weight, *prior.bias], [*weight, *bias], rtol=0.05)
     report = bdl.prior_report(model.with_prior(prior), **settings, num_functions=500)
     assert report.p_value > 0.01
@@ -112,8 +127,17 @@ def test_known_scales_are_recovered():
 
 @pytest.mark.slow
 def test_the_dual_moves_the_scale_the_right_way():
-    model, wide = bdl.BNN(hidden=(10,), standardize=False), kernels.RBF(lengthscale=1.0, variance=25.0)
-    settings = {"loss": "wasserstein", "steps": 5, "num_functions": 32, "num_points": 10, "progress": False}
+    model, wide = (
+        bdl.BNN(hidden=(10,), standardize=False),
+        kernels.RBF(lengthscale=1.0, variance=25.0),
+    )
+    settings = {
+        "loss": "wasserstein",
+        "steps": 5,
+        "num_functions": 32,
+        "num_points": 10,
+        "progress": False,
+    }
     with pytest.warns(UserWarning, match="not near the target"):
         prior = bdl.match_prior(model, to=wide, inputs=LINE, **settings)
     assert prior.weight[-1] > 1.2
@@ -126,7 +150,9 @@ def test_other_distances(loss):
     large = kernels.RBF(lengthscale=1.0, variance=9.0)
     settings = {"to": large, "inputs": LINE[::4] / 6}
     before = bdl.prior_report(SMALL, **settings)
-    prior = bdl.match_prior(SMALL, **settings, loss=loss, steps=60, progress=False, start_wide=loss == "bures")
+    prior = bdl.match_prior(
+        SMALL, **settings, loss=loss, steps=60, progress=False, start_wide=loss == "bures"
+    )
     report = bdl.prior_report(SMALL.with_prior(prior), **settings)
     assert np.median(before.sd_ratio) < 0.5 and 0.85 < np.median(report.sd_ratio) < 1.15
     assert report.sliced_w1 < before.sliced_w1 / 2
@@ -138,7 +164,11 @@ def test_equal_seeds_give_equal_priors_and_outputs_are_matched_jointly():
     X = np.random.default_rng(0).normal(size=(80, 3))
 
     def equal_outputs(key, points, num):
-        return np.repeat(np.asarray(jax.random.normal(key, (num, 1, 1))) * np.ones((num, len(points), 1)), 3, axis=2)
+        return np.repeat(
+            np.asarray(jax.random.normal(key, (num, 1, 1))) * np.ones((num, len(points), 1)),
+            3,
+            axis=2,
+        )
 
     settings = {"to": kernels.RBF(lengthscale=2.0, variance=1.0), "inputs": X, "num_targets": 3}
     one, other = (bdl.match_prior(model, **settings, steps=40, progress=False) for _ in range(2))
@@ -146,7 +176,9 @@ def test_equal_seeds_give_equal_priors_and_outputs_are_matched_jointly():
     apart = bdl.prior_report(model.with_prior(one), **settings)
     joint = bdl.prior_report(model.with_prior(one), **(settings | {"to": equal_outputs}))
     assert apart.network.shape[1] == 3 * len(apart.points)
-    assert joint.correlation_error > 0.5 > 2 * apart.correlation_error  # two thirds of the pairs are of different outputs
+    assert (
+        joint.correlation_error > 0.5 > 2 * apart.correlation_error
+    )  # two thirds of the pairs are of different outputs
 
 
 # targets
@@ -179,8 +211,13 @@ def test_hyperparameters_have_the_distribution_that_was_asked_for():
 
     draws = jax.vmap(one)(jax.random.split(jax.random.key(0), 40_000))
     np.testing.assert_allclose(np.median(draws["lengthscale"], 0), np.sqrt(4), rtol=0.03)
-    np.testing.assert_allclose(np.median(draws["variance"]), stats.gamma(3, scale=0.5).median(), rtol=0.03)
-    assert stats.kstest(np.asarray(draws["lengthscale"])[:, 1], stats.lognorm(1, scale=2.0).cdf).pvalue > 0.001
+    np.testing.assert_allclose(
+        np.median(draws["variance"]), stats.gamma(3, scale=0.5).median(), rtol=0.03
+    )
+    assert (
+        stats.kstest(np.asarray(draws["lengthscale"])[:, 1], stats.lognorm(1, scale=2.0).cdf).pvalue
+        > 0.001
+    )
 
 
 def test_gpytorch_and_tinygp_kernels_are_targets():
@@ -204,25 +241,38 @@ def test_jitter_is_reported():
         for size, rung in ((2e-7, 1e-6), (3e-5, 1e-4)):
             lower, jitter = targets.cholesky_ladder(jnp.diag(jnp.asarray([1.5, 1.5 + size, -size])))
             assert np.isfinite(lower).all() and float(jitter) == pytest.approx(rung)
-        assert not np.isfinite(targets.cholesky_ladder(jnp.diag(jnp.asarray([1.5, 1.5, -3e-4])))[0]).all()
+        assert not np.isfinite(
+            targets.cholesky_ladder(jnp.diag(jnp.asarray([1.5, 1.5, -3e-4])))[0]
+        ).all()
 
 
 # families
 
 
 def test_normal_and_inverse_gamma_densities():
-    for prior in (priors.LayerGaussian((1.7, 0.4), (0.3, 2.0)), priors.LayerHierarchical((2.0, 5.0), 1.5, 3.0, (0.7, 0.2))):
+    for prior in (
+        priors.LayerGaussian((1.7, 0.4), (0.3, 2.0)),
+        priors.LayerHierarchical((2.0, 5.0), 1.5, 3.0, (0.7, 0.2)),
+    ):
         with handlers.seed(rng_seed=0), handlers.trace() as trace:
             prior.draws(LEAVES, NUMPYRO)
         for leaf in LEAVES:
             if isinstance(prior, priors.LayerGaussian):
-                site, expected = trace[leaf.name], stats.norm(0, prior.scale(leaf)).logpdf(trace[leaf.name]["value"]).sum()
+                site, expected = (
+                    trace[leaf.name],
+                    stats.norm(0, prior.scale(leaf)).logpdf(trace[leaf.name]["value"]).sum(),
+                )
             else:
                 site = trace[f"{leaf.name}.variance"]
                 kind = "bias" if leaf.is_bias else "weight"
-                a, b = (np.broadcast_to(getattr(prior, f"{kind}_{n}"), 2)[leaf.layer] for n in ("concentration", "rate"))
+                a, b = (
+                    np.broadcast_to(getattr(prior, f"{kind}_{n}"), 2)[leaf.layer]
+                    for n in ("concentration", "rate")
+                )
                 expected = stats.invgamma(a, scale=b).logpdf(site["value"])
-            assert float(jnp.sum(site["fn"].log_prob(site["value"]))) == pytest.approx(expected, rel=1e-5)
+            assert float(jnp.sum(site["fn"].log_prob(site["value"]))) == pytest.approx(
+                expected, rel=1e-5
+            )
 
 
 def test_gradients_of_random_scales():
@@ -249,7 +299,9 @@ def random_flow(d):
     rng = np.random.default_rng(3)
     lower = d * (d - 1) // 2
     sizes = {"location": d, "first": lower, "second": lower + d, "skew": d, "tail": d}
-    return priors.ScaleFlow(**{name: tuple(rng.normal(0, 0.4, size).tolist()) for name, size in sizes.items()})
+    return priors.ScaleFlow(
+        **{name: tuple(rng.normal(0, 0.4, size).tolist()) for name, size in sizes.items()}
+    )
 
 
 def test_the_flows_density_is_exact_in_both_directions():
@@ -272,7 +324,9 @@ def test_the_flows_density_is_exact_in_both_directions():
             back = transform._inverse(back)
         np.testing.assert_allclose(back, z, atol=1e-10)
         for name in flow.fields:
-            density = lambda value, name=name: flow.at(flow.parameters() | {name: value}).law(4).log_prob(y)  # noqa: E731
+            density = lambda value, name=name: (
+                flow.at(flow.parameters() | {name: value}).law(4).log_prob(y)
+            )
             at = flow.parameters()[name]
             steps = 1e-6 * jnp.eye(len(at))
             numerical = [(density(at + step) - density(at - step)) / 2e-6 for step in steps]
@@ -298,12 +352,18 @@ def test_functions_are_those_of_the_program(name):
     def program():
         return NET.apply(prior.draws(LEAVES, NUMPYRO), jnp.asarray(x, float), NUMPYRO)
 
-    theirs = jax.vmap(lambda key: handlers.seed(program, key)())(jax.random.split(jax.random.key(5), 4000))
+    theirs = jax.vmap(lambda key: handlers.seed(program, key)())(
+        jax.random.split(jax.random.key(5), 4000)
+    )
     assert stats.ks_2samp(ours, np.asarray(theirs).ravel()).pvalue > 0.001
 
 
 @pytest.mark.parametrize(
-    "kernel", [kernels.RBF(lengthscale=0.8, variance=1.5), kernels.Matern32(lengthscale=(0.5, 2.0), variance=0.7)]
+    "kernel",
+    [
+        kernels.RBF(lengthscale=0.8, variance=1.5),
+        kernels.Matern32(lengthscale=(0.5, 2.0), variance=0.7),
+    ],
 )
 @pytest.mark.slow
 def test_spectral_networks_have_the_kernels_covariance(kernel):
@@ -312,19 +372,33 @@ def test_spectral_networks_have_the_kernels_covariance(kernel):
     f = functions(net, net.leaves(2, 1), priors.Spectral(kernel), X, 8000, 0)
     K = np.asarray(kernel.build(lambda site, value, *_: value, "", 2)(X, X))
     assert agrees(f[:, :, None] * f[:, None, :], K)
-    model = bdl.BNN(hidden=(500,), activation="sine", prior=priors.Spectral(kernel), standardize=False)
+    model = bdl.BNN(
+        hidden=(500,), activation="sine", prior=priors.Spectral(kernel), standardize=False
+    )
     report = bdl.prior_report(model, to=kernel, inputs=X, num_points=5, real=1.0, num_functions=500)
     assert report.close and report.p_value > 0.01
 
 
 @pytest.mark.parametrize(
-    "name", ["flow", *(pytest.param(n, marks=pytest.mark.slow) for n in ("gaussian", "hierarchical", "spectral"))]
+    "name",
+    [
+        "flow",
+        *(
+            pytest.param(n, marks=pytest.mark.slow)
+            for n in ("gaussian", "hierarchical", "spectral")
+        ),
+    ],
 )
 @pytest.mark.slow
 def test_engines_run_matched_priors_unchanged(name, tmp_path):
     model = SMALL
     if name == "spectral":
-        model = bdl.BNN(hidden=(20,), activation="sine", prior=priors.Spectral(kernels.RBF(variance=1.0)), standardize=False)
+        model = bdl.BNN(
+            hidden=(20,),
+            activation="sine",
+            prior=priors.Spectral(kernels.RBF(variance=1.0)),
+            standardize=False,
+        )
     else:
         model = model.with_prior(FAMILIES[name].started(LEAVES).numbers())
     X, y = LINE[::5], np.sin(LINE[::5, 0])
@@ -337,7 +411,9 @@ def test_engines_run_matched_priors_unchanged(name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "engine", [bdl.NUTS(20, 20, 1), bdl.SGHMC(50, 20, 1), bdl.HMC(20, 20, 1, num_steps=5)], ids=lambda e: type(e).__name__
+    "engine",
+    [bdl.NUTS(20, 20, 1), bdl.SGHMC(50, 20, 1), bdl.HMC(20, 20, 1, num_steps=5)],
+    ids=lambda e: type(e).__name__,
 )
 @pytest.mark.parametrize("name", FAMILIES)
 def test_samplers_run_matched_priors_unchanged(name, engine):
@@ -357,15 +433,28 @@ def test_energy_is_unbiased_and_equals_its_definition():
         return np.mean([np.linalg.norm(a[i] - b[j]) / np.sqrt(5) for i, j in pairs])
 
     among = list(itertools.permutations(range(7), 2))
-    expected = 2 * mean_of(f, g, list(itertools.product(range(7), range(7)))) - mean_of(f, f, among) - mean_of(g, g, among)
-    assert float(losses.energy(jnp.asarray(f), jnp.asarray(g), jax.random.key(0))) == pytest.approx(expected, rel=1e-5)
+    expected = (
+        2 * mean_of(f, g, list(itertools.product(range(7), range(7))))
+        - mean_of(f, f, among)
+        - mean_of(g, g, among)
+    )
+    assert float(losses.energy(jnp.asarray(f), jnp.asarray(g), jax.random.key(0))) == pytest.approx(
+        expected, rel=1e-5
+    )
     draws = jax.random.normal(jax.random.key(0), (2000, 2, 8, 5))
-    assert agrees(np.asarray(jax.vmap(lambda pair: losses.energy(pair[0], pair[1], jax.random.key(0)))(draws))[:, None], 0.0)
+    assert agrees(
+        np.asarray(
+            jax.vmap(lambda pair: losses.energy(pair[0], pair[1], jax.random.key(0)))(draws)
+        )[:, None],
+        0.0,
+    )
 
 
 def test_bures_is_the_distance_of_normal_distributions():
     A, B = np.diag([1.0, 4.0]), np.diag([9.0, 1.0])
-    assert float(losses.bures_of(jnp.asarray(A), jnp.asarray(B))) == pytest.approx(((1 - 3) ** 2 + (2 - 1) ** 2) / 2, rel=1e-4)
+    assert float(losses.bures_of(jnp.asarray(A), jnp.asarray(B))) == pytest.approx(
+        ((1 - 3) ** 2 + (2 - 1) ** 2) / 2, rel=1e-4
+    )
 
 
 @pytest.mark.slow
@@ -396,7 +485,9 @@ def test_convolutions_are_those_of_jax():
     h, key = np.random.default_rng(0).normal(size=(2, 6, 5, 3)), jax.random.key(0)
     weight = jax.random.normal(key, (4, 3, 3, 3))
     dims = ("NHWC", "OIHW", "NHWC")
-    theirs = jax.lax.conv_general_dilated(jnp.asarray(h, float), weight, (1, 1), "SAME", dimension_numbers=dims)
+    theirs = jax.lax.conv_general_dilated(
+        jnp.asarray(h, float), weight, (1, 1), "SAME", dimension_numbers=dims
+    )
     ours = convolve("layer0.weight", jnp.asarray(h, float), weight, Plain())
     np.testing.assert_allclose(ours, theirs / np.sqrt(27), atol=1e-4)
 
@@ -406,12 +497,16 @@ def test_convolutions_are_those_of_jax():
 def test_convolutional_networks_are_matched_and_fitted(residual):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(60, 8, 8)), rng.integers(0, 3, 60)
-    model = bdl.BNN(network=bdl.ConvNet((8, 8), (4, 4), residual=residual), likelihood=bdl.Categorical())
+    model = bdl.BNN(
+        network=bdl.ConvNet((8, 8), (4, 4), residual=residual), likelihood=bdl.Categorical()
+    )
     target = kernels.RBF(lengthscale=10.0, variance=20.0)
     settings = {"to": target, "inputs": X, "num_targets": 3, "num_points": 20}
     prior = bdl.match_prior(model, **settings, steps=120, num_functions=64, progress=False)
     assert len(prior.weight) == (7 if residual else 3)
-    before = bdl.prior_report(model.with_prior(priors.LayerGaussian()), **settings, num_functions=300)
+    before = bdl.prior_report(
+        model.with_prior(priors.LayerGaussian()), **settings, num_functions=300
+    )
     after = bdl.prior_report(model.with_prior(prior), **settings, num_functions=300)
     assert after.sliced_w1 < 0.6 * before.sliced_w1
     post = bdl.fit(model.with_prior(prior), X, y, engine=bdl.VI(steps=50), progress=False)
@@ -422,10 +517,22 @@ def test_convolutional_networks_are_matched_and_fitted(residual):
 
 TABLE = np.random.default_rng(0).normal(size=(40, 3))
 REFUSED = {
-    "dimension": (lambda: match(to=kernels.RBF(lengthscale=(1.0, 2.0))), "gives 2 length scales and the model has 3 inputs"),
-    "no matrix": (lambda: match(to=lambda key, X, num: np.full((num, len(X)), np.nan)), "not finite"),
-    "shape": (lambda: match(to=lambda key, X, num: np.zeros((num, 2))), r"expected \(.*\): \(functions, points, outputs\)"),
-    "fewer rows": (lambda: match(num_points=100), "inputs has 40 rows and num_points=100 with real=0.7 asks for 70"),
+    "dimension": (
+        lambda: match(to=kernels.RBF(lengthscale=(1.0, 2.0))),
+        "gives 2 length scales and the model has 3 inputs",
+    ),
+    "no matrix": (
+        lambda: match(to=lambda key, X, num: np.full((num, len(X)), np.nan)),
+        "not finite",
+    ),
+    "shape": (
+        lambda: match(to=lambda key, X, num: np.zeros((num, 2))),
+        r"expected \(.*\): \(functions, points, outputs\)",
+    ),
+    "fewer rows": (
+        lambda: match(num_points=100),
+        "inputs has 40 rows and num_points=100 with real=0.7 asks for 70",
+    ),
     "loss": (lambda: match(loss="frobenius"), "expected one of 'energy', 'sliced_w2'"),
     "family": (lambda: match(family=priors.Horseshoe()), "cannot be matched"),
     "spectral": (lambda: match(family=priors.Spectral()), "follows its kernel without matching"),
@@ -433,19 +540,34 @@ REFUSED = {
     "units": (lambda: match(to=SMOOTH), "their inputs would have different units"),
     "model": (lambda: bdl.match_prior(bdl.GP(), to=SMOOTH, inputs=TABLE), "Expected a bdl.BNN"),
     "sines": (
-        lambda: bdl.fit(bdl.BNN(prior=priors.Spectral()), TABLE, TABLE[:, 0], engine=bdl.VI(steps=10)),
+        lambda: bdl.fit(
+            bdl.BNN(prior=priors.Spectral()), TABLE, TABLE[:, 0], engine=bdl.VI(steps=10)
+        ),
         "one hidden layer of sines",
     ),
     "layers": (
-        lambda: bdl.fit(bdl.BNN(prior=priors.LayerGaussian((1.0, 2.0, 3.0))), TABLE, TABLE[:, 0], engine=bdl.VI(steps=10)),
+        lambda: bdl.fit(
+            bdl.BNN(prior=priors.LayerGaussian((1.0, 2.0, 3.0))),
+            TABLE,
+            TABLE[:, 0],
+            engine=bdl.VI(steps=10),
+        ),
         "has 3 numbers and the network has 2 layers",
     ),
-    "wide": (lambda: match(family=priors.ScaleFlow(), start_wide=True), "start_wide=True is for perceptrons"),
+    "wide": (
+        lambda: match(family=priors.ScaleFlow(), start_wide=True),
+        "start_wide=True is for perceptrons",
+    ),
     "log scale": (
-        lambda: bdl.prior_report(bdl.BNN(likelihood=bdl.Normal(scale="heteroscedastic")), to=kernels.RBF(), inputs=TABLE),
+        lambda: bdl.prior_report(
+            bdl.BNN(likelihood=bdl.Normal(scale="heteroscedastic")), to=kernels.RBF(), inputs=TABLE
+        ),
         "has 2 outputs for 1 targets",
     ),
-    "flow": (lambda: priors.ScaleFlow((0.0, 0.0), (0.3, 0.1), (0.0,) * 3, (0.0,) * 2, (0.0,) * 2), "got 2 numbers, expected 1"),
+    "flow": (
+        lambda: priors.ScaleFlow((0.0, 0.0), (0.3, 0.1), (0.0,) * 3, (0.0,) * 2, (0.0,) * 2),
+        "got 2 numbers, expected 1",
+    ),
     "part of a flow": (lambda: priors.ScaleFlow(location=(0.0, 0.0)), "give all fields or none"),
     "channels first": (
         lambda: bdl.prior_report(
@@ -455,7 +577,10 @@ REFUSED = {
         ),
         "expected .height, width, channels",
     ),
-    "brackets": (lambda: match(family=priors.LayerGaussian), r"brackets are missing, LayerGaussian\(\)"),
+    "brackets": (
+        lambda: match(family=priors.LayerGaussian),
+        r"brackets are missing, LayerGaussian\(\)",
+    ),
     "image": (lambda: bdl.ConvNet((4, 4), (2, 2, 2)), "each stage halves the image"),
 }
 
@@ -486,7 +611,8 @@ def test_a_report_says_where_and_how_far():
     report = bdl.prior_report(SMALL, to=SMOOTH, inputs=LINE, num_functions=300)
     assert report.require(sd_ratio=(1e-3, 1e3), marginal_w1=100.0, sliced_w1=100.0) is report
     with pytest.raises(
-        bdl.PriorMismatch, match=r"sd ratio is not between 0.99 and 1.01 at \d+ of 100 points, worst: .* at x = "
+        bdl.PriorMismatch,
+        match=r"sd ratio is not between 0.99 and 1.01 at \d+ of 100 points, worst: .* at x = ",
     ):
         report.require(sd_ratio=(0.99, 1.01))
     with pytest.raises(bdl.PriorMismatch, match="sliced W1 over its floor is"):
@@ -499,7 +625,9 @@ def test_a_report_says_where_and_how_far():
         dataclasses.replace(report, correlation_error=np.nan).require(correlation_error=0.5)
     assert "NOT near" in repr(report) and "jitter" in repr(report)
     assert len(report.plot(before=report)) == 3
-    table = bdl.prior_report(bdl.BNN(hidden=(5,)), to=kernels.RBF(), inputs=TABLE, num_functions=100)
+    table = bdl.prior_report(
+        bdl.BNN(hidden=(5,)), to=kernels.RBF(), inputs=TABLE, num_functions=100
+    )
     assert len(table.plot()) == 2
     with pytest.raises(ValueError, match="at different points"):
         table.plot(before=report)
@@ -514,8 +642,13 @@ def test_the_bound_is_a_bound():
 
 
 def test_missing_tails_are_said():
-    model, unsure = bdl.BNN(hidden=(20,)), bdl.GP(kernels.RBF(lengthscale=2.0, variance=dist.LogNormal(0.0, 1.5)))
-    report = bdl.prior_report(model.with_prior(priors.LayerGaussian(1.2, 1.2)), to=unsure, inputs=TABLE)
+    model, unsure = (
+        bdl.BNN(hidden=(20,)),
+        bdl.GP(kernels.RBF(lengthscale=2.0, variance=dist.LogNormal(0.0, 1.5))),
+    )
+    report = bdl.prior_report(
+        model.with_prior(priors.LayerGaussian(1.2, 1.2)), to=unsure, inputs=TABLE
+    )
     assert report.lacks_tails and not report.close and "LayerHierarchical" in report.line
 
 
@@ -533,11 +666,15 @@ def test_arcsine_oracle_is_right():
     u = X @ rng.normal(0, 1.5, (1, 200_000)) + rng.normal(0, 0.7, 200_000)
     products = special.erf(u[:, None]) * special.erf(u[None, :])
     error = 4 * products.std(-1).max() / np.sqrt(200_000)
-    np.testing.assert_allclose(products.mean(-1) * 0.64 + 0.09, arcsine(X, (1.5, 0.8), (0.7, 0.3)), atol=error)
+    np.testing.assert_allclose(
+        products.mean(-1) * 0.64 + 0.09, arcsine(X, (1.5, 0.8), (0.7, 0.3)), atol=error
+    )
 
 
 def test_predictive_of_numpyro_knows_the_sites():
     model = SMALL.with_prior(priors.LayerHierarchical())
     frame = model.frame(LINE, LINE[:, 0])
-    draws = Predictive(model.bound(frame), num_samples=3)(jax.random.key(0), jnp.asarray(LINE, float))
+    draws = Predictive(model.bound(frame), num_samples=3)(
+        jax.random.key(0), jnp.asarray(LINE, float)
+    )
     assert {"layer0.weight.variance", "layer0.weight.raw", "layer0.weight", "y"} <= set(draws)

@@ -31,7 +31,11 @@ def linear():
 
 @pytest.fixture(scope="module")
 def chains():
-    return fit(bdl.BNN(hidden=()), Y, bdl.NUTS(num_warmup=50, num_samples=60, num_chains=2, chain_method="vectorized"))
+    return fit(
+        bdl.BNN(hidden=()),
+        Y,
+        bdl.NUTS(num_warmup=50, num_samples=60, num_chains=2, chain_method="vectorized"),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -77,12 +81,16 @@ def test_prediction_without_x_sorts_rows_by_mean_and_shows_targets(linear):
     prediction = linear.predict()
     assert plots.prediction(prediction, ax=ax, y=Y) is ax
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), np.sort(prediction.mean))
-    np.testing.assert_array_equal(ax.lines[1].get_ydata(), Y[np.argsort(prediction.mean, kind="stable")])
+    np.testing.assert_array_equal(
+        ax.lines[1].get_ydata(), Y[np.argsort(prediction.mean, kind="stable")]
+    )
     assert "sorted" in ax.get_xlabel()
 
 
 def test_prediction_takes_its_label_from_pandas(linear):
-    assert plots.prediction(linear.predict(), pd.Series(X[:, 0], name="time")).get_xlabel() == "time"
+    assert (
+        plots.prediction(linear.predict(), pd.Series(X[:, 0], name="time")).get_xlabel() == "time"
+    )
     assert plots.prediction(linear.predict(), pd.DataFrame({"age": X[:, 0]})).get_xlabel() == "age"
 
 
@@ -91,7 +99,9 @@ def test_prediction_of_two_targets_has_two_axes():
     post = fit(bdl.BNN(hidden=()), pd.DataFrame({"a": Y, "b": -2 * Y}))
     axes = plots.prediction(post.predict(), X[:, 0])
     assert [ax.get_ylabel() for ax in axes] == ["a", "b"]
-    np.testing.assert_array_equal(axes[1].lines[0].get_ydata(), post.predict().mean[np.argsort(X[:, 0]), 1])
+    np.testing.assert_array_equal(
+        axes[1].lines[0].get_ydata(), post.predict().mean[np.argsort(X[:, 0]), 1]
+    )
     with pytest.raises(ValueError, match="expected 2"):
         plots.prediction(post.predict(), ax=plt.gca())
 
@@ -133,7 +143,9 @@ def test_class_prediction_stacks_probabilities(three):
 def test_class_prediction_without_x_sorts_by_class(two):
     prediction = two.predict()
     ax = plots.class_prediction(prediction)
-    lower = ax.collections[1].get_paths()[0].vertices  # the boundary between the classes: P(first class)
+    lower = (
+        ax.collections[1].get_paths()[0].vertices
+    )  # the boundary between the classes: P(first class)
     assert set(np.round(prediction.probs[:, 0], 9)) <= set(np.round(lower[:, 1], 9))
     assert legend(ax) == ["False", "True"]
 
@@ -168,16 +180,28 @@ def test_calibration_of_classes_is_a_reliability_diagram(two, three, classes):
 def test_trace_draws_a_line_per_chain(chains):
     """A linear model's coefficients are identified, so they are drawn."""
     axes = plots.trace(chains)
-    assert [ax.get_ylabel() for ax in axes] == ["layer0.bias[0]", "layer0.weight[0,0]", "layer0.weight[0,1]", "sigma"]
+    assert [ax.get_ylabel() for ax in axes] == [
+        "layer0.bias[0]",
+        "layer0.weight[0,0]",
+        "layer0.weight[0,1]",
+        "sigma",
+    ]
     for chain in (0, 1):
-        np.testing.assert_array_equal(axes[3].lines[chain].get_ydata(), chains.samples["sigma"][chain])
+        np.testing.assert_array_equal(
+            axes[3].lines[chain].get_ydata(), chains.samples["sigma"][chain]
+        )
 
 
 @pytest.mark.slow
 def test_of_a_network_function_values_are_drawn():
     post = fit(bdl.BNN(hidden=(2,)), Y)
     axes = plots.posterior(post)
-    assert [ax.get_xlabel() for ax in axes] == ["sigma", "E[y | x][0]", "E[y | x][1]", "E[y | x][2]"]
+    assert [ax.get_xlabel() for ax in axes] == [
+        "sigma",
+        "E[y | x][0]",
+        "E[y | x][1]",
+        "E[y | x][2]",
+    ]
     mean_line = axes[3].lines[1].get_xdata()[0]
     assert mean_line == pytest.approx(post.function_values(3)[0, :, 2].mean())
 
@@ -187,7 +211,9 @@ def test_trace_on_given_axes_and_sites(chains):
     _, axes = plt.subplots(1, 2)
     assert list(plots.trace(chains, ["layer0.weight"], axes)) == list(axes)
     assert axes[1].get_ylabel() == "layer0.weight[0,1]"
-    np.testing.assert_array_equal(axes[1].lines[0].get_ydata(), chains.samples["layer0.weight"][0, :, 0, 1])
+    np.testing.assert_array_equal(
+        axes[1].lines[0].get_ydata(), chains.samples["layer0.weight"][0, :, 0, 1]
+    )
     with pytest.raises(ValueError, match="one each"):
         plots.trace(chains, ["layer0.weight"], axes[0])
     with pytest.raises(ValueError, match="No site 'tau'"):
@@ -215,7 +241,9 @@ def test_posterior_draws_densities(chains):
 def test_posterior_draws_whole_numbers_and_constants(chains):
     import dataclasses
 
-    raw = dataclasses.replace(chains.raw, samples={"k": np.array([[0, 1, 1, 3]]), "one": np.ones((1, 4))})
+    raw = dataclasses.replace(
+        chains.raw, samples={"k": np.array([[0, 1, 1, 3]]), "one": np.ones((1, 4))}
+    )
     whole, constant = plots.posterior(dataclasses.replace(chains, raw=raw), ["k", "one"])
     assert [patch.get_height() for patch in whole.patches] == [0.25, 0.5, 0, 0.25]
     assert [line.get_xdata()[0] for line in constant.lines] == [1.0]

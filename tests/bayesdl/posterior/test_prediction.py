@@ -23,8 +23,14 @@ TARGETS = {
     "heteroscedastic": (bdl.Normal(scale="heteroscedastic"), F + 0.3 * rng.normal(size=50)),
     "student": (bdl.StudentT(), 10 + F + 0.3 * rng.standard_t(4, size=50)),
     "poisson": (bdl.Poisson(), rng.poisson(np.exp(0.5 * F))),
-    "negative binomial": (bdl.NegativeBinomial(), rng.poisson(np.exp(0.5 * F) * rng.gamma(3, 1 / 3, size=50))),
-    "fixed per target": (bdl.Normal(scale=(1.5, 40.0)), np.c_[5 + F, 100 * X[:, 1]] + 0.3 * rng.normal(size=(50, 2))),
+    "negative binomial": (
+        bdl.NegativeBinomial(),
+        rng.poisson(np.exp(0.5 * F) * rng.gamma(3, 1 / 3, size=50)),
+    ),
+    "fixed per target": (
+        bdl.Normal(scale=(1.5, 40.0)),
+        np.c_[5 + F, 100 * X[:, 1]] + 0.3 * rng.normal(size=(50, 2)),
+    ),
     "two targets": (bdl.Normal(), np.c_[5 + F, 100 * X[:, 1]] + 0.3 * rng.normal(size=(50, 2))),
 }
 
@@ -33,7 +39,10 @@ QUICK_TARGETS = ("normal", "poisson")  # the others compile variants of the same
 
 
 @pytest.fixture(
-    scope="module", params=[pytest.param(t, marks=[] if t in QUICK_TARGETS else [pytest.mark.slow]) for t in TARGETS]
+    scope="module",
+    params=[
+        pytest.param(t, marks=[] if t in QUICK_TARGETS else [pytest.mark.slow]) for t in TARGETS
+    ],
 )
 def case(request):
     likelihood, y = TARGETS[request.param]
@@ -70,10 +79,14 @@ def components(name, y, post):
 def test_moments(case):
     name, y, post, prediction = case
     law = components(name, y, post)
-    np.testing.assert_allclose(prediction.mean, law.mean().mean(0), rtol=1e-4, atol=1e-4 * np.std(y))
+    np.testing.assert_allclose(
+        prediction.mean, law.mean().mean(0), rtol=1e-4, atol=1e-4 * np.std(y)
+    )
     np.testing.assert_allclose(prediction.aleatoric, np.sqrt(law.var().mean(0)), rtol=1e-3)
     np.testing.assert_allclose(prediction.epistemic, law.mean().std(0), rtol=1e-3)
-    np.testing.assert_allclose(prediction.std, np.sqrt(law.var().mean(0) + law.mean().var(0)), rtol=1e-3)
+    np.testing.assert_allclose(
+        prediction.std, np.sqrt(law.var().mean(0) + law.mean().var(0)), rtol=1e-3
+    )
 
 
 def test_log_prob_is_the_mixture_density(case):
@@ -117,27 +130,39 @@ def test_samples_follow_the_mixture(case):
     assert samples.shape == (4000, *prediction.mean.shape)
 
 
-@pytest.mark.parametrize("likelihood", [bdl.Bernoulli(), bdl.Categorical()], ids=["bernoulli", "categorical"])
+@pytest.mark.parametrize(
+    "likelihood", [bdl.Bernoulli(), bdl.Categorical()], ids=["bernoulli", "categorical"]
+)
 @pytest.mark.slow
 def test_classes(likelihood):
     labels = np.where(F > 0, "yes", "no")
     if isinstance(likelihood, bdl.Categorical):
         labels = np.where(F > 1.5, "maybe", labels)
-    post = bdl.fit(bdl.BNN(hidden=(3,), likelihood=likelihood), X, labels, engine=QUICK, progress=False)
+    post = bdl.fit(
+        bdl.BNN(hidden=(3,), likelihood=likelihood), X, labels, engine=QUICK, progress=False
+    )
     prediction = post.predict(X_NEW, batch_size=10)
     s = {k: v.reshape(-1, *v.shape[2:]).astype(float) for k, v in post.samples.items()}
     Z = (X_NEW - X.mean(0)) / X.std(0)
     h = np.tanh(Z @ np.swapaxes(s["layer0.weight"], 1, 2) / np.sqrt(2) + s["layer0.bias"][:, None])
     f = h @ np.swapaxes(s["layer1.weight"], 1, 2) / np.sqrt(3) + s["layer1.bias"][:, None]
-    probs = special.softmax(f, -1) if f.shape[-1] > 1 else np.concatenate([special.expit(-f), special.expit(f)], -1)
+    probs = (
+        special.softmax(f, -1)
+        if f.shape[-1] > 1
+        else np.concatenate([special.expit(-f), special.expit(f)], -1)
+    )
     np.testing.assert_allclose(prediction.probs, probs.mean(0), atol=1e-5)
     assert prediction.classes.tolist() == sorted(set(labels))
     np.testing.assert_array_equal(prediction.label, prediction.classes[probs.mean(0).argmax(-1)])
     entropy = special.entr(probs).sum(-1)
     np.testing.assert_allclose(prediction.aleatoric, entropy.mean(0), atol=1e-4)
-    np.testing.assert_allclose(prediction.epistemic, special.entr(probs.mean(0)).sum(-1) - entropy.mean(0), atol=1e-4)
+    np.testing.assert_allclose(
+        prediction.epistemic, special.entr(probs.mean(0)).sum(-1) - entropy.mean(0), atol=1e-4
+    )
     index = np.searchsorted(prediction.classes, labels[:23])
-    np.testing.assert_allclose(prediction.log_prob(labels[:23]), np.log(probs.mean(0)[np.arange(23), index]), atol=1e-4)
+    np.testing.assert_allclose(
+        prediction.log_prob(labels[:23]), np.log(probs.mean(0)[np.arange(23), index]), atol=1e-4
+    )
     scores = post.score(X, labels)
     assert set(scores) == {"accuracy", "nll", "brier", "ece"}
     assert scores["accuracy"] > 0.8
@@ -149,11 +174,13 @@ def test_a_shift_of_the_target_shifts_the_prediction_exactly():
     """Standardisation is undone exactly: y -> a + b y gives a + b mean, and log densities lose log b."""
     y = F + 0.3 * np.random.default_rng(1).normal(size=50)
     one = bdl.fit(bdl.BNN(hidden=(3,)), X, y, engine=bdl.Laplace(), progress=False).predict(X_NEW)
-    two = bdl.fit(bdl.BNN(hidden=(3,)), X * 3 + 2000, 1e6 + 2 * y, engine=bdl.Laplace(), progress=False).predict(
-        X_NEW * 3 + 2000
-    )
+    two = bdl.fit(
+        bdl.BNN(hidden=(3,)), X * 3 + 2000, 1e6 + 2 * y, engine=bdl.Laplace(), progress=False
+    ).predict(X_NEW * 3 + 2000)
     np.testing.assert_allclose((two.mean - 1e6) / 2, one.mean, atol=1e-3)
-    np.testing.assert_allclose(two.log_prob(1e6 + 2 * one.mean), one.log_prob(one.mean) - np.log(2), atol=1e-3)
+    np.testing.assert_allclose(
+        two.log_prob(1e6 + 2 * one.mean), one.log_prob(one.mean) - np.log(2), atol=1e-3
+    )
 
 
 def test_crps_of_a_normal():
@@ -165,16 +192,28 @@ def test_crps_of_a_normal():
 
 
 def test_expected_calibration_error():
-    assert expected_calibration_error(np.full(100, 0.8), np.arange(100) < 80) == pytest.approx(0.0, abs=1e-12)
+    assert expected_calibration_error(np.full(100, 0.8), np.arange(100) < 80) == pytest.approx(
+        0.0, abs=1e-12
+    )
     assert expected_calibration_error(np.full(100, 1.0), np.arange(100) < 80) == pytest.approx(0.2)
 
 
 @pytest.mark.slow
 def test_epistemic_part_grows_away_from_the_data():
-    post = bdl.fit(bdl.GP(likelihood=bdl.Normal(0.3)), X, TARGETS["fixed"][1], engine=bdl.ExactGP(), progress=False)
+    post = bdl.fit(
+        bdl.GP(likelihood=bdl.Normal(0.3)),
+        X,
+        TARGETS["fixed"][1],
+        engine=bdl.ExactGP(),
+        progress=False,
+    )
     near, far = post.predict(X[:1]), post.predict(X[:1] + 100)
     assert far.epistemic[0] > 10 * near.epistemic[0]
-    assert far.aleatoric[0] == pytest.approx(near.aleatoric[0], rel=1e-4) == pytest.approx(0.3, rel=1e-4)
+    assert (
+        far.aleatoric[0]
+        == pytest.approx(near.aleatoric[0], rel=1e-4)
+        == pytest.approx(0.3, rel=1e-4)
+    )
 
 
 @pytest.mark.slow
@@ -186,7 +225,13 @@ def test_mixture_quantile_of_a_program_without_a_cdf_comes_from_samples():
         p = numpyro.sample("p", dist.Beta(2, 2))
         numpyro.sample("y", dist.Binomial(n, p), obs=y)
 
-    post = bdl.fit(program, np.array([20, 30]), y=np.array([5, 9]), engine=bdl.NUTS(200, 400, 2), progress=False)
+    post = bdl.fit(
+        program,
+        np.array([20, 30]),
+        y=np.array([5, 9]),
+        engine=bdl.NUTS(200, 400, 2),
+        progress=False,
+    )
     prediction = post.predict(np.array([100]))
     p = post.samples["p"].ravel().astype(float)
     median = optimize.bisect(lambda q: stats.binom(100, p).cdf(q).mean() - 0.5, 0, 100)
@@ -202,13 +247,17 @@ def test_calibration_of_counts_is_flat_when_the_model_is_right():
     x = generator.normal(size=(600, 1))
     y = generator.poisson(np.exp(0.5 + 0.3 * x[:, 0]))
     model = bdl.BNN(hidden=(), likelihood=bdl.Poisson())
-    prediction = bdl.fit(model, x[:300], y[:300], engine=bdl.Laplace(), progress=False).predict(x[300:])
+    prediction = bdl.fit(model, x[:300], y[:300], engine=bdl.Laplace(), progress=False).predict(
+        x[300:]
+    )
     transform = probability_integral_transform(prediction, y[300:].astype(float))
     assert stats.kstest(transform, "uniform").pvalue > 1e-3
 
 
 def test_class_predictions_say_what_to_ask_instead_of_a_mean():
-    post = bdl.fit(bdl.BNN((), likelihood=bdl.Bernoulli()), X, F > 0, engine=bdl.Laplace(), progress=False)
+    post = bdl.fit(
+        bdl.BNN((), likelihood=bdl.Bernoulli()), X, F > 0, engine=bdl.Laplace(), progress=False
+    )
     with pytest.raises(AttributeError, match="use probs"):
         _ = post.predict(X).mean
 
@@ -229,7 +278,9 @@ def test_equal_specs_share_what_was_compiled(model, engine):
     def compiled_after(seed):
         rng = np.random.default_rng(seed)
         X = rng.normal(size=(20, 2))
-        prediction = bdl.fit(model, X, 3 * X[:, 0] + rng.normal(size=20), engine=engine, progress=False).predict(X)
+        prediction = bdl.fit(
+            model, X, 3 * X[:, 0] + rng.normal(size=20), engine=engine, progress=False
+        ).predict(X)
         _ = prediction.mean, prediction.interval(), prediction.log_prob(X[:, 0])
         return stream.evaluate._cache_size()
 
@@ -238,7 +289,9 @@ def test_equal_specs_share_what_was_compiled(model, engine):
 
 @pytest.mark.slow
 def test_what_was_compiled_keeps_no_posterior_alive():
-    post = bdl.fit(bdl.BNN(hidden=(3,)), X_NEW, X_NEW[:, 0], engine=bdl.VI(steps=20), progress=False)
+    post = bdl.fit(
+        bdl.BNN(hidden=(3,)), X_NEW, X_NEW[:, 0], engine=bdl.VI(steps=20), progress=False
+    )
     _ = post.predict().mean
     alive = weakref.ref(post)
     del post
@@ -248,7 +301,9 @@ def test_what_was_compiled_keeps_no_posterior_alive():
 
 def test_targets_for_other_rows_are_refused():
     X = np.linspace(-1, 1, 30)[:, None]
-    post = bdl.fit(bdl.BNN(hidden=()), X, X[:, 0] + np.sin(40 * X[:, 0]), engine=bdl.Laplace(), progress=False)
+    post = bdl.fit(
+        bdl.BNN(hidden=()), X, X[:, 0] + np.sin(40 * X[:, 0]), engine=bdl.Laplace(), progress=False
+    )
     for ask in (post.predict(X).log_prob, post.predict(X).cdf, lambda y: post.score(X, y)):
         with pytest.raises(ValueError, match="y has 3 targets for 30 predicted rows"):
             ask(np.zeros(3))

@@ -36,7 +36,11 @@ def expected_log_density(name, v):
         "gaussian fan-in": lambda: stats.norm.logpdf(v["w"], 0, 1.7 / 2).sum(),
         "laplace": lambda: stats.laplace.logpdf(v["w"], 0, 0.8).sum(),
         "student": lambda: stats.t.logpdf(v["w"], 5.0, 0, 0.8).sum(),
-        "horseshoe": lambda: raw + stats.halfcauchy.logpdf(v["w.local"]).sum() + stats.halfcauchy.logpdf(v["w.global"], 0, 0.5),
+        "horseshoe": lambda: (
+            raw
+            + stats.halfcauchy.logpdf(v["w.local"]).sum()
+            + stats.halfcauchy.logpdf(v["w.global"], 0, 0.5)
+        ),
         "half-normal": lambda: raw + stats.halfnorm.logpdf(v["w.scale"], 0, 0.7),
         "inverse-gamma": lambda: raw + stats.invgamma.logpdf(v["w.variance"], 3.0, 0, 2.0),
     }[name]()
@@ -62,7 +66,9 @@ MARGINALS = {
     "gaussian fan-in": stats.norm(0, 0.85).cdf,
     "laplace": stats.laplace(0, 0.8).cdf,
     "student": stats.t(5.0, 0, 0.8).cdf,
-    "inverse-gamma": stats.t(6.0, 0, np.sqrt(2.0 / 3.0)).cdf,  # a normal with inverse-gamma variance is a Student-t
+    "inverse-gamma": stats.t(
+        6.0, 0, np.sqrt(2.0 / 3.0)
+    ).cdf,  # a normal with inverse-gamma variance is a Student-t
 }
 
 
@@ -77,7 +83,9 @@ def test_sampler_follows_the_marginal_law(name):
 @pytest.mark.parametrize("name", ["horseshoe", "half-normal"])
 def test_hierarchical_sampler_follows_its_definition(name):
     keys = jax.random.split(jax.random.key(3), 5000)
-    weights = np.asarray(jax.jit(jax.vmap(lambda key: draw(PRIORS[name], WEIGHT, key)["w"][0, 0]))(keys), float)
+    weights = np.asarray(
+        jax.jit(jax.vmap(lambda key: draw(PRIORS[name], WEIGHT, key)["w"][0, 0]))(keys), float
+    )
     rng = np.random.default_rng(0)
     z = rng.normal(size=20_000)
     if name == "horseshoe":
@@ -94,7 +102,9 @@ def test_scale_of_a_layer_is_shared():
 
 
 def test_bias_is_not_divided_by_fan_in():
-    value, _ = log_density(bdl.priors.Gaussian(2.0, fan_in=True).draw, (BIAS, NUMPYRO), {}, {"b": np.ones(3)})
+    value, _ = log_density(
+        bdl.priors.Gaussian(2.0, fan_in=True).draw, (BIAS, NUMPYRO), {}, {"b": np.ones(3)}
+    )
     assert float(value) == pytest.approx(stats.norm.logpdf(1, 0, 2.0) * 3, rel=1e-5)
 
 
@@ -153,7 +163,13 @@ def test_any_equinox_module():
     module = eqx.nn.MLP(2, 1, 4, 1, key=jax.random.key(0))
     rng = np.random.default_rng(0)
     X = rng.normal(size=(30, 2))
-    post = bdl.fit(bdl.BNN(network=module), X, X[:, 0] + 0.1 * rng.normal(size=30), engine=bdl.Laplace(), progress=False)
+    post = bdl.fit(
+        bdl.BNN(network=module),
+        X,
+        X[:, 0] + 0.1 * rng.normal(size=30),
+        engine=bdl.Laplace(),
+        progress=False,
+    )
     assert post.samples["layers.0.weight"].shape == (1, 1000, 4, 2)
     assert post.score(X, X[:, 0])["rmse"] < 0.3
 
@@ -163,7 +179,12 @@ def test_equinox_module_of_the_wrong_width_is_refused():
 
     module = eqx.nn.MLP(2, 3, 4, 1, key=jax.random.key(0))
     with pytest.raises(bdl.ModelError, match="3 outputs, expected 1"):
-        bdl.fit(bdl.BNN(network=module), np.random.default_rng(0).normal(size=(9, 2)), np.arange(9.0), progress=False)
+        bdl.fit(
+            bdl.BNN(network=module),
+            np.random.default_rng(0).normal(size=(9, 2)),
+            np.arange(9.0),
+            progress=False,
+        )
 
 
 @pytest.mark.parametrize("name", ["laplace", "student", "horseshoe"])
@@ -171,7 +192,9 @@ def test_laplace_refuses_priors_without_a_normal_shape(name):
     """A kink or a heavy tail has no curvature that describes it, and a scale per weight is too many for its search."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(12, 2))
-    with pytest.raises(bdl.UnsupportedError, match=r"normal with one scale per layer.*Engines that can: NUTS"):
+    with pytest.raises(
+        bdl.UnsupportedError, match=r"normal with one scale per layer.*Engines that can: NUTS"
+    ):
         bdl.fit(bdl.BNN((), prior=PRIORS[name]), X, X[:, 0], engine=bdl.Laplace(), progress=False)
 
 
@@ -181,7 +204,9 @@ def test_degrees_of_freedom_leave_a_finite_variance():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(40, 1))
     y = X[:, 0] + 0.3 * rng.standard_t(2.5, size=40)
-    post = bdl.fit(bdl.BNN((), likelihood=bdl.StudentT()), X, y, engine=bdl.NUTS(200, 300, 2), progress=False)
+    post = bdl.fit(
+        bdl.BNN((), likelihood=bdl.StudentT()), X, y, engine=bdl.NUTS(200, 300, 2), progress=False
+    )
     prediction = post.predict(X)
     assert post.samples["df"].min() > 2
     assert np.isfinite(prediction.mean).all() and np.isfinite(prediction.std).all()

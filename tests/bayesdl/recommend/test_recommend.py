@@ -62,9 +62,20 @@ def fitted(rows, held):
 
 
 def objective(**changes):
-    network = networks.Network(ITEMS, (8,), 3, changes.pop("dropout", 0.0), changes.pop("stochastic", True))
+    network = networks.Network(
+        ITEMS, (8,), 3, changes.pop("dropout", 0.0), changes.pop("stochastic", True)
+    )
     return Objective(
-        network, **({"likelihood": "multinomial", "prior": "normal", "weight_decay": 0.0, "item_block": None} | changes)
+        network,
+        **(
+            {
+                "likelihood": "multinomial",
+                "prior": "normal",
+                "weight_decay": 0.0,
+                "item_block": None,
+            }
+            | changes
+        ),
     )
 
 
@@ -74,20 +85,32 @@ def objective(**changes):
 def test_the_published_split(reference):
     data = reference.movielens()
     split = strong_split(data["users"], data["items"], data["ratings"])
-    mine = (split.train, split.validation.fold_in, split.validation.held_out, split.test.fold_in, split.test.held_out)
-    for name, found in zip(("train", "val_foldin", "val_heldout", "test_foldin", "test_heldout"), mine, strict=True):
+    mine = (
+        split.train,
+        split.validation.fold_in,
+        split.validation.held_out,
+        split.test.fold_in,
+        split.test.held_out,
+    )
+    for name, found in zip(
+        ("train", "val_foldin", "val_heldout", "test_foldin", "test_heldout"), mine, strict=True
+    ):
         np.testing.assert_array_equal(found.indptr, data[name].indptr)
         np.testing.assert_array_equal(found.indices, data[name].indices)
 
 
 def published(reference):
     data = reference.movielens()
-    return data["train"], *(HeldOut(data[f"{part}_foldin"], data[f"{part}_heldout"]) for part in ("val", "test"))
+    return data["train"], *(
+        HeldOut(data[f"{part}_foldin"], data[f"{part}_heldout"]) for part in ("val", "test")
+    )
 
 
 def test_popularity_on_the_published_split(reference):
     train, _, test = published(reference)
-    assert evaluate(Popularity().fit(train), test).values["Popularity"]["ndcg@100"].mean() == pytest.approx(0.21459, abs=2e-5)
+    assert evaluate(Popularity().fit(train), test).values["Popularity"][
+        "ndcg@100"
+    ].mean() == pytest.approx(0.21459, abs=2e-5)
 
 
 @pytest.mark.slow
@@ -113,7 +136,9 @@ def test_metrics_are_those_of_a_loop():
             best = sum(1 / np.log2(r + 2) for r in range(min(k, wanted[u].sum())))
             gain = sum(1 / np.log2(r + 2) for r, is_hit in enumerate(found) if is_hit)
             assert abs(ndcg(hit, wanted.sum(1), k)[u] - gain / best) < 1e-12
-            assert abs(recall(hit, wanted.sum(1), k)[u] - sum(found) / min(k, wanted[u].sum())) < 1e-12
+            assert (
+                abs(recall(hit, wanted.sum(1), k)[u] - sum(found) / min(k, wanted[u].sum())) < 1e-12
+            )
 
 
 def test_split_keeps_users_apart_and_counts_what_it_drops():
@@ -124,7 +149,14 @@ def test_split_keeps_users_apart_and_counts_what_it_drops():
     assert not set(split.users) & (set(split.validation.users) | set(split.test.users))
     assert not (split.test.fold_in.toarray() * split.test.held_out.toarray()).any()
     events = len(np.unique(np.stack([users, items]), axis=1).T)
-    kept = [split.train, *(part for held in (split.validation, split.test) for part in (held.fold_in, held.held_out))]
+    kept = [
+        split.train,
+        *(
+            part
+            for held in (split.validation, split.test)
+            for part in (held.fold_in, held.held_out)
+        ),
+    ]
     assert sum(part.nnz for part in kept) + split.dropped == events
 
 
@@ -143,12 +175,17 @@ def test_likelihoods_are_those_of_the_dense_matrix(rows, name):
         expected = stats.poisson(np.exp(f)).logpmf(X).sum(1)
     else:
         expected = -(np.where(X > 0, 1, UNSEEN) * (X - f) ** 2).sum(1) / 2
-    np.testing.assert_allclose(LIKELIHOODS[name](jnp.asarray(f), entries(rows)), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        LIKELIHOODS[name](jnp.asarray(f), entries(rows)), expected, rtol=1e-5
+    )
 
 
 def test_blocks_of_items_change_nothing(rows):
     rng = np.random.default_rng(2)
-    h, W, b = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((USERS, 5), (5, ITEMS), (ITEMS,)))
+    h, W, b = (
+        jnp.asarray(rng.normal(size=shape), jnp.float32)
+        for shape in ((USERS, 5), (5, ITEMS), (ITEMS,))
+    )
     x = entries(rows)
 
     def whole(h, W, b):
@@ -167,7 +204,10 @@ def test_blocks_of_items_change_nothing(rows):
 
 def test_the_sparse_path_is_the_dense_one(rows, monkeypatch):
     """Loss and every gradient, also with rows that fill up a batch."""
-    made, x = objective(), entries(scipy.sparse.vstack([rows, scipy.sparse.csr_array((3, ITEMS))], "csr"))
+    made, x = (
+        objective(),
+        entries(scipy.sparse.vstack([rows, scipy.sparse.csr_array((3, ITEMS))], "csr")),
+    )
     x = x._replace(present=(jnp.arange(USERS + 3) < USERS).astype(float))
     params, found = made.init(jax.random.key(0)), []
     for share in (0.0, 1.0):
@@ -190,26 +230,39 @@ def test_loss_and_gradients_are_torchs(rows):
 
     noise = np.asarray(jax.random.normal(named(key, "z"), (USERS, 3)))
     loss, gradient = jax.value_and_grad(made.loss)(params, params, x, 0.3, key)
-    w = {name: torch.tensor(np.asarray(value, np.float64), requires_grad=True) for name, value in params.items()}
+    w = {
+        name: torch.tensor(np.asarray(value, np.float64), requires_grad=True)
+        for name, value in params.items()
+    }
     X = torch.tensor(rows.toarray(), dtype=torch.float64)
     h = torch.tanh(torch.nn.functional.normalize(X) @ w["encoder0.weight"] + w["encoder0.bias"])
     mean, log_variance = (h @ w["encoder1.weight"] + w["encoder1.bias"]).split(3, 1)
     q = torch.distributions.Normal(mean, (log_variance / 2).exp())
     z = mean + (log_variance / 2).exp() * torch.tensor(noise, dtype=torch.float64)
-    logits = torch.tanh(z @ w["decoder0.weight"] + w["decoder0.bias"]) @ w["decoder1.weight"] + w["decoder1.bias"]
+    logits = (
+        torch.tanh(z @ w["decoder0.weight"] + w["decoder0.bias"]) @ w["decoder1.weight"]
+        + w["decoder1.bias"]
+    )
     nll = -(torch.log_softmax(logits, 1) * X).sum(1).mean()
     kl = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).sum(1).mean()
     (nll + 0.3 * kl).backward()
     code = made.network.encode(params, x)
-    np.testing.assert_allclose(made.divergence(params, params, code, code[0], x).mean(), kl.item(), rtol=1e-5)
+    np.testing.assert_allclose(
+        made.divergence(params, params, code, code[0], x).mean(), kl.item(), rtol=1e-5
+    )
     np.testing.assert_allclose(loss, (nll + 0.3 * kl).item(), rtol=1e-5)
     for name, value in gradient.items():
         expected = w[name].grad.numpy()
-        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max(), err_msg=name)
+        np.testing.assert_allclose(
+            value, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max(), err_msg=name
+        )
 
 
 def test_the_noise_of_z_has_the_declared_sd():
-    mean, log_variance = jnp.full((20_000, 2), 3.0), jnp.broadcast_to(jnp.log(jnp.array([0.25, 4.0]))[None], (20_000, 2))
+    mean, log_variance = (
+        jnp.full((20_000, 2), 3.0),
+        jnp.broadcast_to(jnp.log(jnp.array([0.25, 4.0]))[None], (20_000, 2)),
+    )
     z = (np.asarray(drawn(jax.random.key(0), mean, log_variance)) - 3) / [0.5, 2.0]
     for column in z.T:
         assert stats.kstest(column, "norm").pvalue > 0.001
@@ -217,7 +270,9 @@ def test_the_noise_of_z_has_the_declared_sd():
 
 def test_dropout_keeps_the_mean_and_drops_the_share(rows):
     x = networks.normalised(entries(rows), 0.0, None)
-    kept = jax.vmap(lambda key: networks.normalised(entries(rows), 0.5, key).value)(jax.random.split(jax.random.key(0), 4000))
+    kept = jax.vmap(lambda key: networks.normalised(entries(rows), 0.5, key).value)(
+        jax.random.split(jax.random.key(0), 4000)
+    )
     inside = np.asarray(x.value) > 0
     error = np.asarray(kept)[:, inside].mean(0) - np.asarray(x.value)[inside]
     assert (np.abs(error) < 4.5 * np.asarray(x.value)[inside] / np.sqrt(4000)).all()
@@ -232,14 +287,21 @@ def test_priors_that_are_mixtures(rows):
     params, old = (composite.init(jax.random.key(seed)) for seed in (0, 1))
     mean, log_variance = map(np.asarray, composite.network.encode(old, x))
     parts = ((0.0, 1.0), (mean, np.exp(log_variance / 2)), (0.0, np.exp(WIDE / 2)))
-    density = sum(share * stats.norm(*part).pdf(np.asarray(z)).prod(1) for share, part in zip(SHARES, parts, strict=True))
+    density = sum(
+        share * stats.norm(*part).pdf(np.asarray(z)).prod(1)
+        for share, part in zip(SHARES, parts, strict=True)
+    )
     np.testing.assert_allclose(composite.log_prior(params, old, z, x), np.log(density), rtol=1e-4)
     vamp = objective(prior="vamp")
     params = vamp.init(jax.random.key(0))
     pseudo = scipy.sparse.csr_array(np.asarray(jax.nn.sigmoid(params["pseudo"])))
     mean, log_variance = map(np.asarray, vamp.network.encode(params, entries(pseudo)))
-    each = stats.norm(mean[None], np.exp(log_variance / 2)[None]).pdf(np.asarray(z)[:, None]).prod(2)
-    np.testing.assert_allclose(vamp.log_prior(params, params, z, x), np.log(each.mean(1)), rtol=1e-4)
+    each = (
+        stats.norm(mean[None], np.exp(log_variance / 2)[None]).pdf(np.asarray(z)[:, None]).prod(2)
+    )
+    np.testing.assert_allclose(
+        vamp.log_prior(params, params, z, x), np.log(each.mean(1)), rtol=1e-4
+    )
 
 
 def test_batches_hold_every_entry_once(rows):
@@ -258,7 +320,9 @@ def test_batches_hold_every_entry_once(rows):
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("prior", ["normal", pytest.param("vamp", marks=pytest.mark.slow)])
 def test_all_likelihoods_learn(rows, likelihood, prior):
-    model = MultVAE(**QUICK | {"epochs": 15}, likelihood=likelihood, prior=prior, beta=0.2).fit(rows)
+    model = MultVAE(**QUICK | {"epochs": 15}, likelihood=likelihood, prior=prior, beta=0.2).fit(
+        rows
+    )
     assert model.history_[-1]["loss"] < model.history_[0]["loss"]
     top = model.recommend(rows[:3], k=4)
     assert np.isfinite(top.scores).all() and (top.lower <= top.upper).all()
@@ -282,12 +346,18 @@ def test_beta_rises_with_the_planned_updates():
     np.testing.assert_allclose(betas.of(0, 100)[[0, 25, 50, 99]], [0, 0.1, 0.2, 0.2], rtol=1e-6)
     auto = Betas("auto", 100, patience=3)
     assert auto.of(50, 1)[0] == pytest.approx(0.15) and not auto.goes_back(2, 0.3)
-    assert auto.goes_back(3, 0.3) and auto.of(90, 1)[0] == pytest.approx(0.3) and not auto.goes_back(9, 0.1)
+    assert (
+        auto.goes_back(3, 0.3)
+        and auto.of(90, 1)[0] == pytest.approx(0.3)
+        and not auto.goes_back(9, 0.1)
+    )
 
 
 def test_beta_for_each_user_is_a_share_of_their_entries(rows):
     model = MultVAE(**QUICK, beta=PerUser(0.01)).fit(rows)
-    np.testing.assert_allclose(model.posterior(rows).likelihood_power, 100 / rows.toarray().sum(1), rtol=1e-5)
+    np.testing.assert_allclose(
+        model.posterior(rows).likelihood_power, 100 / rows.toarray().sum(1), rtol=1e-5
+    )
 
 
 # posteriors
@@ -307,7 +377,9 @@ def test_ease_weights_have_the_posterior_of_a_bayesian_regression(rows):
     np.testing.assert_allclose(model.weights[others, 5], b, rtol=1e-8)
     sd = np.sqrt(noise * ((new[:, others] @ gram) * new[:, others]).sum(1))
     np.testing.assert_allclose(np.sqrt(model.block_moments(as_rows(new))[1])[:, 5], sd, rtol=1e-6)
-    np.testing.assert_allclose(model.block_scores(as_rows(new), Refinement())[:, 5], new[:, others] @ b, rtol=1e-6)
+    np.testing.assert_allclose(
+        model.block_scores(as_rows(new), Refinement())[:, 5], new[:, others] @ b, rtol=1e-6
+    )
 
 
 def test_refinement_finds_the_posterior_that_nuts_finds(rows):
@@ -329,7 +401,9 @@ def test_program_and_guide_have_the_bound_of_training(rows):
     estimate, x = bdl.vi.expectation(bdl.vi.elbo, program, guide), entries(rows[:5])
     keys = jax.random.split(jax.random.key(0), 500)
     one = np.asarray(jax.jit(jax.vmap(lambda key: estimate(key, model.params_)))(keys))
-    loss = jax.jit(jax.vmap(lambda key: -5 * model.objective().loss(model.params_, {}, x, 1.0, key)))
+    loss = jax.jit(
+        jax.vmap(lambda key: -5 * model.objective().loss(model.params_, {}, x, 1.0, key))
+    )
     other = np.asarray(loss(keys))
     assert abs(one.mean() - other.mean()) < 4 * np.hypot(one.std(), other.std()) / np.sqrt(500)
 
@@ -353,14 +427,19 @@ def test_without_items_the_posterior_is_the_prior(fitted):
 def test_a_power_needs_steps_and_widens(fitted, rows):
     with pytest.raises(ValueError, match="give refine_steps"):
         fitted.posterior(rows, likelihood_power=1)
-    sharp, wide = (fitted.posterior(rows, refine_steps=300, likelihood_power=power).sd.mean() for power in (5.0, 0.2))
+    sharp, wide = (
+        fitted.posterior(rows, refine_steps=300, likelihood_power=power).sd.mean()
+        for power in (5.0, 0.2)
+    )
     assert wide > sharp
 
 
 # recommendations
 
 
-@pytest.mark.parametrize("make", [Popularity, lambda: EASE(l2=5.0), lambda: MultVAE(**QUICK), lambda: MultDAE(**QUICK)])
+@pytest.mark.parametrize(
+    "make", [Popularity, lambda: EASE(l2=5.0), lambda: MultVAE(**QUICK), lambda: MultDAE(**QUICK)]
+)
 def test_what_every_recommender_gives(make, rows, held):
     model = make().fit(rows, held, items=[f"item {i}" for i in range(ITEMS)])
     X = rows[:35]
@@ -376,8 +455,14 @@ def test_what_every_recommender_gives(make, rows, held):
     np.testing.assert_array_equal(alone.items[0], top.items[4])
     some = model.recommend(X, k=2, candidates=["item 3", "item 7", "item 9"], exclude_seen=False)
     assert set(some.items.ravel()) <= {"item 3", "item 7", "item 9"}
-    np.testing.assert_allclose(model.recommend(X, k=ITEMS, exclude_seen=False).probabilities.sum(1), 1, rtol=1e-4)
-    with pytest.warns(UserWarning, match="1 users have no items") if model.needs_items else contextlib.nullcontext():
+    np.testing.assert_allclose(
+        model.recommend(X, k=ITEMS, exclude_seen=False).probabilities.sum(1), 1, rtol=1e-4
+    )
+    with (
+        pytest.warns(UserWarning, match="1 users have no items")
+        if model.needs_items
+        else contextlib.nullcontext()
+    ):
         blank = model.recommend(np.zeros((1, ITEMS)), k=ITEMS)
     assert np.isfinite(blank.scores).all() and np.isfinite(blank.probabilities).all()
     if not isinstance(model, Popularity):
@@ -390,23 +475,33 @@ def test_what_every_recommender_gives(make, rows, held):
 
 def test_paired_differences_are_scipys(rows, held):
     found = evaluate({"ease": EASE(l2=5.0).fit(rows), "dae": MultDAE(**QUICK).fit(rows)}, held)
-    a, b = (found.values[name]["recall@20"] + np.arange(10) * scale for name, scale in (("ease", 0.1), ("dae", 0.13)))
+    a, b = (
+        found.values[name]["recall@20"] + np.arange(10) * scale
+        for name, scale in (("ease", 0.1), ("dae", 0.13))
+    )
     paired = Evaluation({"a": {"m": a}, "b": {"m": b}}).paired("a", "b", "m")
     test = stats.ttest_rel(a, b)
-    assert paired["p"] == pytest.approx(test.pvalue) and paired["difference"] / paired["se"] == pytest.approx(test.statistic)
+    assert paired["p"] == pytest.approx(test.pvalue) and paired["difference"] / paired[
+        "se"
+    ] == pytest.approx(test.statistic)
 
 
 def test_users_who_have_seen_everything(fitted):
     with pytest.warns(UserWarning, match="1 users have fewer unseen candidates than k"):
         top = fitted.recommend(np.ones((1, ITEMS)), k=3)
-    assert not top.filled.any() and len(top.to_pandas()) == 0 and np.isfinite(top.probabilities).all()
+    assert (
+        not top.filled.any() and len(top.to_pandas()) == 0 and np.isfinite(top.probabilities).all()
+    )
 
 
 def test_blend_chooses_weights_and_is_no_worse(rows, held):
     members = [EASE(l2=5.0).fit(rows), Popularity().fit(rows)]
     model = Blend(members).fit(rows, held)
     assert model.score(held) >= members[0].score(held) - 1e-9
-    assert model.weights_ == (1.0, max(GRID, key=lambda w: Blend(members, (1.0, w)).fit(rows).score(held)))
+    assert model.weights_ == (
+        1.0,
+        max(GRID, key=lambda w: Blend(members, (1.0, w)).fit(rows).score(held)),
+    )
     with pytest.raises(ValueError, match="give fit\\(train, validation"):
         Blend(members).fit(rows)
 
@@ -425,15 +520,22 @@ def test_items_without_entries_are_scored_by_their_features(rows):
     more = model.with_items(features[:2], [100, 101])
     X = rows[:5]
     wider = scipy.sparse.hstack([X, scipy.sparse.csr_array((5, 2))], "csr")
-    before, after = (np.concatenate([f for _, f in m.scores(x)]) for m, x in ((model, X), (more, wider)))
+    before, after = (
+        np.concatenate([f for _, f in m.scores(x)]) for m, x in ((model, X), (more, wider))
+    )
     np.testing.assert_allclose(after[:, :ITEMS], before, rtol=1e-5, atol=1e-5)
     last = "decoder1"
     own = (
-        model.objective().network.last_hidden(model.params_, model.code(entries(as_rows(X)), Refinement())[0])
+        model.objective().network.last_hidden(
+            model.params_, model.code(entries(as_rows(X)), Refinement())[0]
+        )
         @ model.params_[f"{last}.weight"]
     )
     np.testing.assert_allclose(
-        after[:, ITEMS:], (before - own - model.params_[f"{last}.bias"][None])[:, :2], rtol=1e-3, atol=1e-4
+        after[:, ITEMS:],
+        (before - own - model.params_[f"{last}.bias"][None])[:, :2],
+        rtol=1e-3,
+        atol=1e-4,
     )
 
 
@@ -478,7 +580,10 @@ def test_what_cannot_be_evaluated(models, held):
         (lambda m, X: MultVAE(beta=-1).fit(X), "expected 'auto'"),
         (lambda m, X: MultVAE(prior="flow").fit(X), "expected one of normal"),
         (lambda m, X: MultVAE(likelihood="bernoulli", **QUICK).fit(2 * X), "takes ones"),
-        (lambda m, X: MultVAE(**QUICK).fit(X, item_features=np.ones((3, 2))), "with a row for each of 12 items"),
+        (
+            lambda m, X: MultVAE(**QUICK).fit(X, item_features=np.ones((3, 2))),
+            "with a row for each of 12 items",
+        ),
         (lambda m, X: m.with_items(np.ones((1, 2)), [5]), "fitted with item_features"),
         (lambda m, X: m.recommend(X, k=3, refine_steps=-1), "at least 0"),
         (lambda m, X: m.posterior(X, refine_steps=5, likelihood_power=0), "above zero"),
@@ -499,8 +604,14 @@ def test_what_cannot_be_evaluated(models, held):
         (lambda m, X: Anneal(until=0), "expected cap >= 0"),
         (lambda m, X: EASE().begin(X, (X, X), None), "got tuple, expected HeldOut"),
         (lambda m, X: m.held((X, X)), "Got tuple, expected HeldOut"),
-        (lambda m, X: m.score(HeldOut(X, 0 * X, items=np.arange(ITEMS)[::-1])), "items=split.items"),
-        (lambda m, X: EASE().fit(X).recommend(X, k=1, refine_steps=3), "EASE has no posterior of users"),
+        (
+            lambda m, X: m.score(HeldOut(X, 0 * X, items=np.arange(ITEMS)[::-1])),
+            "items=split.items",
+        ),
+        (
+            lambda m, X: EASE().fit(X).recommend(X, k=1, refine_steps=3),
+            "EASE has no posterior of users",
+        ),
         (lambda m, X: m.recommend(X, k=1).expected_hits(-1), "of at least 0"),
         (lambda m, X: m.recommend(X, k=1).expected_hits([1, 2]), "one whole number or 40"),
         (lambda m, X: m.rows_from([1, 2], [3]), "a label of each"),
@@ -521,11 +632,16 @@ def test_what_cannot_be_evaluated(models, held):
         (lambda m, X: Blend({"a": EASE()}).fit(X), "expected a list of two"),
         (lambda m, X: MultVAE(**QUICK).fit(X, item_features=[["red"]] * ITEMS), "get_dummies"),
         (
-            lambda m, X: m.recommend(pd.DataFrame(np.ones((1, ITEMS)), columns=list("abcdefghijkl")), k=1),
+            lambda m, X: m.recommend(
+                pd.DataFrame(np.ones((1, ITEMS)), columns=list("abcdefghijkl")), k=1
+            ),
             "missing 0, 1, 2 and 9 others; unknown a, b, c and 9 others",
         ),
         (lambda m, X: Evaluation({"a": {"m": np.ones(2)}}).paired("a", "b"), "expected two of a"),
-        (lambda m, X: Evaluation({"a": {"m": np.ones(2)}}).paired("a", "a", "n"), "expected one of m"),
+        (
+            lambda m, X: Evaluation({"a": {"m": np.ones(2)}}).paired("a", "a", "n"),
+            "expected one of m",
+        ),
     ],
 )
 def test_bad_settings(make, words, fitted, rows):

@@ -11,7 +11,17 @@ import scipy.sparse
 from bayesdl import BundleError
 from bayesdl.cli import main as cli
 from bayesdl.cli import recommend as recommend_command
-from bayesdl.recommend import EASE, Anneal, Blend, HeldOut, MultDAE, MultVAE, PerUser, Popularity, load
+from bayesdl.recommend import (
+    EASE,
+    Anneal,
+    Blend,
+    HeldOut,
+    MultDAE,
+    MultVAE,
+    PerUser,
+    Popularity,
+    load,
+)
 from bayesdl.recommend.estimator import NotFittedError
 from bayesdl.recommend.validation import STRATEGIES
 from bayesdl.saving import bundle as posterior_bundle
@@ -28,13 +38,19 @@ def events(users=90, seed=0):
     rng = np.random.default_rng(seed)
     taste = np.where(np.arange(ITEMS) < ITEMS // 2, 6.0, 1.0) * np.linspace(1, 2, ITEMS)
     laws = [taste / taste.sum(), taste[::-1] / taste.sum()]
-    rows = [(f"u{u}", int(item)) for u in range(users) for item in rng.choice(ITEMS, 8, replace=False, p=laws[u % 2])]
+    rows = [
+        (f"u{u}", int(item))
+        for u in range(users)
+        for item in rng.choice(ITEMS, 8, replace=False, p=laws[u % 2])
+    ]
     return pd.DataFrame(rows, columns=["user", "item"])
 
 
 def matrix(table):
     users, _ = pd.factorize(table["user"])
-    return scipy.sparse.csr_array((np.ones(len(table), np.float32), (users, table["item"])), shape=(users.max() + 1, ITEMS))
+    return scipy.sparse.csr_array(
+        (np.ones(len(table), np.float32), (users, table["item"])), shape=(users.max() + 1, ITEMS)
+    )
 
 
 TRAIN = matrix(events())
@@ -49,11 +65,19 @@ MAKERS = {
     "ease": lambda: EASE(l2=20.0).fit(TRAIN, HELD, items=NAMES),
     "vae": lambda: MultVAE(**TINY).fit(TRAIN, HELD, items=NAMES.astype(object)),
     "vamp": lambda: MultVAE(**TINY, prior="vamp", beta=Anneal(cap=0.3)).fit(TRAIN),
-    "composite": lambda: MultVAE(**TINY, prior="composite", beta=PerUser(0.01), item_block=16).fit(TRAIN),
+    "composite": lambda: MultVAE(**TINY, prior="composite", beta=PerUser(0.01), item_block=16).fit(
+        TRAIN
+    ),
     "features": lambda: MultVAE(**TINY, beta=0.5).fit(TRAIN, item_features=FEATURES),
-    "dae": lambda: MultDAE(**TINY | {"hidden": ()}).fit(TRAIN, HELD, items=np.arange(ITEMS, dtype=np.int32) + 7),
-    "blend": lambda: Blend([EASE(l2=20.0), MultVAE(**TINY), Popularity()]).fit(TRAIN, HELD, items=NAMES),
-    "nested": lambda: Blend([Blend([Popularity(), EASE()], (1.0, 2.0)), EASE(l2=5.0)], (1.0, 1.0)).fit(TRAIN),
+    "dae": lambda: MultDAE(**TINY | {"hidden": ()}).fit(
+        TRAIN, HELD, items=np.arange(ITEMS, dtype=np.int32) + 7
+    ),
+    "blend": lambda: Blend([EASE(l2=20.0), MultVAE(**TINY), Popularity()]).fit(
+        TRAIN, HELD, items=NAMES
+    ),
+    "nested": lambda: Blend(
+        [Blend([Popularity(), EASE()], (1.0, 2.0)), EASE(l2=5.0)], (1.0, 1.0)
+    ).fit(TRAIN),
 }
 
 
@@ -69,7 +93,9 @@ def saved(tmp_path_factory):
 COSTLY = ("vamp", "composite", "blend", "nested")
 
 
-@pytest.mark.parametrize("kind", [pytest.param(k, marks=pytest.mark.slow) if k in COSTLY else k for k in MAKERS])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=pytest.mark.slow) if k in COSTLY else k for k in MAKERS]
+)
 def test_a_loaded_recommender_recommends_the_same_to_the_bit(kind, tmp_path):
     model = MAKERS[kind]()
     path = model.save(tmp_path / "model.bdl")
@@ -77,7 +103,12 @@ def test_a_loaded_recommender_recommends_the_same_to_the_bit(kind, tmp_path):
     assert type(other) is type(model) and repr(other) == repr(model)
     assert other.temperature_ == model.temperature_ and other.items_.dtype == model.items_.dtype
     for strategy in STRATEGIES if kind in ("ease", "blend") else ["mean"]:
-        asked = {"k": ITEMS // 2, "strategy": strategy, "refine_steps": 2 * model.refines, "seed": 3}
+        asked = {
+            "k": ITEMS // 2,
+            "strategy": strategy,
+            "refine_steps": 2 * model.refines,
+            "seed": 3,
+        }
         one, two = model.recommend(NEW, **asked), other.recommend(NEW, **asked)
         for name in ("items", "scores", "probabilities", "lower", "upper"):
             np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
@@ -86,7 +117,11 @@ def test_a_loaded_recommender_recommends_the_same_to_the_bit(kind, tmp_path):
         np.testing.assert_array_equal(found[0], expected[0])
         np.testing.assert_array_equal(found[1], expected[1])
     if isinstance(model, MultVAE | MultDAE):
-        assert (other.beta_, other.history_, other.best_epoch_) == (model.beta_, model.history_, model.best_epoch_)
+        assert (other.beta_, other.history_, other.best_epoch_) == (
+            model.beta_,
+            model.history_,
+            model.best_epoch_,
+        )
     if isinstance(model, Blend):
         assert other.weights_ == model.weights_ and other.members == model.members
     again = other.save(tmp_path / "again.bdl")
@@ -97,8 +132,12 @@ def test_a_loaded_recommender_recommends_the_same_to_the_bit(kind, tmp_path):
 def test_more_items_by_features_are_saved_too(tmp_path):
     model = MAKERS["features"]().with_items(FEATURES[:2], [100, 101])
     other = load(model.save(tmp_path / "model.bdl"))
-    np.testing.assert_array_equal(next(model.scores(np.ones(ITEMS + 2)))[1], next(other.scores(np.ones(ITEMS + 2)))[1])
-    np.testing.assert_array_equal(other.with_items(FEATURES[:1], [102]).items_[-3:], [100, 101, 102])
+    np.testing.assert_array_equal(
+        next(model.scores(np.ones(ITEMS + 2)))[1], next(other.scores(np.ones(ITEMS + 2)))[1]
+    )
+    np.testing.assert_array_equal(
+        other.with_items(FEATURES[:1], [102]).items_[-3:], [100, 101, 102]
+    )
 
 
 def test_a_function_as_beta_becomes_the_number_that_was_used(tmp_path):
@@ -127,19 +166,35 @@ def changed(path, new, edit=lambda manifest: manifest, arrays=None):
     """A copy of a bundle with another manifest or other arrays."""
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(new, "w") as archive:
         archive.writestr("manifest.json", json.dumps(edit(json.loads(old.read("manifest.json")))))
-        archive.writestr("arrays.safetensors", old.read("arrays.safetensors") if arrays is None else arrays)
+        archive.writestr(
+            "arrays.safetensors", old.read("arrays.safetensors") if arrays is None else arrays
+        )
     return new
 
 
 EDITS = {
     "another kind": (lambda m: m | {"format": "bayesdl"}, "is not a bayesdl-recommender bundle"),
     "newer": (lambda m: m | {"schema": 99}, "has schema 99 .* upgrade bayesdl"),
-    "lacks": (lambda m: {k: v for k, v in m.items() if k != "recommender"}, "its manifest lacks 'recommender'"),
-    "unknown class": (lambda m: m | {"recommender": m["recommender"] | {"class": "Magic"}}, "holds a 'Magic'"),
-    "unknown setting": (lambda m: m | {"recommender": m["recommender"] | {"settings": {"x": 1}}}, "this version cannot read"),
-    "no items": (lambda m: m | {"recommender": {k: v for k, v in m["recommender"].items() if k != "items"}}, "cannot read"),
+    "lacks": (
+        lambda m: {k: v for k, v in m.items() if k != "recommender"},
+        "its manifest lacks 'recommender'",
+    ),
+    "unknown class": (
+        lambda m: m | {"recommender": m["recommender"] | {"class": "Magic"}},
+        "holds a 'Magic'",
+    ),
+    "unknown setting": (
+        lambda m: m | {"recommender": m["recommender"] | {"settings": {"x": 1}}},
+        "this version cannot read",
+    ),
+    "no items": (
+        lambda m: m | {"recommender": {k: v for k, v in m["recommender"].items() if k != "items"}},
+        "cannot read",
+    ),
     "other items": (
-        lambda m: m | {"recommender": m["recommender"] | {"items": {"type": "<i8", "labels": [1, 2]}}},
+        lambda m: (
+            m | {"recommender": m["recommender"] | {"items": {"type": "<i8", "labels": [1, 2]}}}
+        ),
         r"counts has shape \(40,\), expected \(2,\)",
     ),
 }
@@ -165,7 +220,9 @@ def test_files_that_are_no_bundle(saved, tmp_path):
         load(tmp_path / "cut.bdl")
     with pytest.raises(BundleError, match="array counts has no array"):
         load(changed(saved, tmp_path / "none.bdl", arrays=to_safetensors({"x": np.zeros(2)})))
-    with pytest.raises(BundleError, match="is not a bayesdl bundle"):  # nor is it the file of a posterior
+    with pytest.raises(
+        BundleError, match="is not a bayesdl bundle"
+    ):  # nor is it the file of a posterior
         posterior_bundle.load(saved)
 
 
@@ -183,7 +240,20 @@ def folder(tmp_path_factory):
     history = events(4, seed=1)
     history["user"] = history["user"].str.replace("u", "new")
     history.to_csv(path / "history.csv", index=False)
-    assert cli.main(["recommend", "fit", str(path / "events.csv"), "--model", "ease", "-o", str(path / "ease.bdl")]) == 0
+    assert (
+        cli.main(
+            [
+                "recommend",
+                "fit",
+                str(path / "events.csv"),
+                "--model",
+                "ease",
+                "-o",
+                str(path / "ease.bdl"),
+            ]
+        )
+        == 0
+    )
     return path
 
 
@@ -215,14 +285,24 @@ def test_fit_then_apply(kind, folder, tmp_path, capsys):
     settings = [text.replace("hid", "vae.hid") for text in SMALL] if kind == "blend" else settings
     result = answer(capsys, "fit", folder / "events.csv", "--model", kind, "-o", out, *settings)
     assert result["users"] == {"training": 72, "validation": 9, "test": 9, "with too few items": 1}
-    assert result["events"] == {"rows": 725, "counted": 724, "of unseen items": 0} and result["items"] == ITEMS
+    assert (
+        result["events"] == {"rows": 725, "counted": 724, "of unseen items": 0}
+        and result["items"] == ITEMS
+    )
     assert result["chosen"] == ({"batch_size": 20} if kind != "popularity" else {})
     assert set(result["scores"]) == {kind, "popularity"}
     for metrics in result["scores"].values():
-        assert all(0 <= metrics[m]["mean"] <= 1 and metrics[m]["se"] >= 0 for m in ("ndcg@100", "recall@20", "recall@50"))
+        assert all(
+            0 <= metrics[m]["mean"] <= 1 and metrics[m]["se"] >= 0
+            for m in ("ndcg@100", "recall@20", "recall@50")
+        )
 
     found = answer(capsys, "apply", out, folder / "history.csv", "-k", 3)
-    assert found["rows"] == 12 and found["unknown items"] == 0 and found["users with an empty history"] == []
+    assert (
+        found["rows"] == 12
+        and found["unknown items"] == 0
+        and found["users with an empty history"] == []
+    )
     table = pd.DataFrame(found["recommendations"])
     assert list(table) == ["user", "rank", "item", "score", "probability", "lower", "upper"]
     assert table["user"].tolist() == np.repeat([f"new{i}" for i in range(4)], 3).tolist()
@@ -232,7 +312,14 @@ def test_fit_then_apply(kind, folder, tmp_path, capsys):
 
 
 def test_fit_says_what_it_did(folder, tmp_path, capsys):
-    arguments = ["recommend", "fit", str(folder / "events.csv"), "-o", str(tmp_path / "x.bdl"), *SMALL]
+    arguments = [
+        "recommend",
+        "fit",
+        str(folder / "events.csv"),
+        "-o",
+        str(tmp_path / "x.bdl"),
+        *SMALL,
+    ]
     assert cli.main(arguments) == 0
     out, err = capsys.readouterr()
     assert err == ""  # no bar, as this is no terminal
@@ -252,19 +339,33 @@ def test_the_same_seed_gives_the_same_file(folder, tmp_path):
     for name in ("one", "two"):
         arguments = [str(folder / "events.csv"), *SMALL, "--seed", "5", "-o", str(tmp_path / name)]
         assert cli.main(["recommend", "fit", *arguments]) == 0
-    contents = [zipfile.ZipFile(tmp_path / name).read("arrays.safetensors") for name in ("one", "two")]
+    contents = [
+        zipfile.ZipFile(tmp_path / name).read("arrays.safetensors") for name in ("one", "two")
+    ]
     assert contents[0] == contents[1] and load(tmp_path / "one").seed == 5
 
 
 @pytest.mark.parametrize(("asked", "expected"), [("6", 6), ("0.2", 18), ("0", 0)])
 def test_sizes_of_the_held_out_sets(asked, expected, folder, tmp_path, capsys):
-    result = answer(capsys, "fit", folder / "events.csv", "--model", "ease", "--holdout", asked, "-o", tmp_path / "x.bdl")
+    result = answer(
+        capsys,
+        "fit",
+        folder / "events.csv",
+        "--model",
+        "ease",
+        "--holdout",
+        asked,
+        "-o",
+        tmp_path / "x.bdl",
+    )
     assert result["users"]["validation"] == result["users"]["test"] == expected
     assert (result["scores"] is None) == (expected == 0)
 
 
 def test_columns_by_name_and_all_rows_without_ratings(folder, tmp_path, capsys):
-    table = pd.read_csv(folder / "events.csv").rename(columns={"user": "who", "item": "film", "rating": "stars"})
+    table = pd.read_csv(folder / "events.csv").rename(
+        columns={"user": "who", "item": "film", "rating": "stars"}
+    )
     table["film"] = "film " + table["film"].astype(str)
     table.to_csv(tmp_path / "d.csv", index=False)
     named = ["--user", "who", "--item", "film"]
@@ -274,7 +375,9 @@ def test_columns_by_name_and_all_rows_without_ratings(folder, tmp_path, capsys):
     history = pd.DataFrame({"who": [1, 1], "film": ["film 3", "film 4"]})
     history.to_csv(tmp_path / "h.csv", index=False)
     found = answer(capsys, "apply", tmp_path / "x.bdl", tmp_path / "h.csv", *named, "-k", 1)
-    assert found["recommendations"]["user"] == [1] and found["recommendations"]["item"][0].startswith("film ")
+    assert found["recommendations"]["user"] == [1] and found["recommendations"]["item"][
+        0
+    ].startswith("film ")
 
 
 def test_unknown_items_and_empty_histories(folder, tmp_path, capsys):
@@ -288,9 +391,15 @@ def test_unknown_items_and_empty_histories(folder, tmp_path, capsys):
 
     assert cli.main(["recommend", "apply", *map(str, asked)]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith("user,rank,item,score,probability,lower,upper\na,1,") and out.count("\n") == 9
+    assert (
+        out.startswith("user,rank,item,score,probability,lower,upper\na,1,")
+        and out.count("\n") == 9
+    )
     assert "2 of 6 rows dropped: their items were not in training" in err
-    assert "3 of 4 users have an empty history, EASE knows nothing of them and takes its first items: b, c, d" in err
+    assert (
+        "3 of 4 users have an empty history, EASE knows nothing of them and takes its first items: b, c, d"
+        in err
+    )
     assert cli.main(["recommend", "apply", *map(str, asked), "-o", str(tmp_path / "out.csv")]) == 0
     said, err = capsys.readouterr()
     assert err == "" and "2 of 6 rows dropped" in said and "8 rows for 4 users" in said
@@ -303,7 +412,9 @@ def test_options_of_apply(folder, tmp_path, capsys, monkeypatch):
     whole = answer(capsys, *asked)["recommendations"]
     table = pd.DataFrame(answer(capsys, *asked, "--include-seen", "-k", ITEMS)["recommendations"])
     assert len(table.merge(seen, on=["user", "item"])) == len(seen)
-    wide, narrow = (pd.DataFrame(answer(capsys, *asked, "--level", p)["recommendations"]) for p in (0.98, 0.5))
+    wide, narrow = (
+        pd.DataFrame(answer(capsys, *asked, "--level", p)["recommendations"]) for p in (0.98, 0.5)
+    )
     assert (wide["lower"] <= narrow["lower"]).all() and (wide["upper"] >= narrow["upper"]).all()
     for strategy in ("thompson", "ucb"):
         one, two = (answer(capsys, *asked, "--strategy", strategy, "--seed", 1) for _ in range(2))
@@ -316,8 +427,18 @@ def test_options_of_apply(folder, tmp_path, capsys, monkeypatch):
 def test_parquet(folder, tmp_path, capsys):
     pytest.importorskip("pyarrow")
     pd.read_csv(folder / "history.csv").to_parquet(tmp_path / "h.parquet")
-    arguments = ["apply", folder / "ease.bdl", tmp_path / "h.parquet", "-o", tmp_path / "out.parquet", "-k", 3]
-    assert answer(capsys, *arguments)["rows"] == len(pd.read_parquet(tmp_path / "out.parquet")) == 12
+    arguments = [
+        "apply",
+        folder / "ease.bdl",
+        tmp_path / "h.parquet",
+        "-o",
+        tmp_path / "out.parquet",
+        "-k",
+        3,
+    ]
+    assert (
+        answer(capsys, *arguments)["rows"] == len(pd.read_parquet(tmp_path / "out.parquet")) == 12
+    )
 
 
 TABLES = {
@@ -328,8 +449,16 @@ TABLES = {
     "missing user": ("user,item\n1,2\n,2\n", [], "the user of row 1 is missing"),
     "missing item": ("user,item\n1,2\n1,\n", [], "the item of row 1 is missing"),
     "bad rating": ("user,item,rating\n1,2,3\n1,2,good\n", [], "is not a number: got '3'"),
-    "missing rating": ("user,item,rating\n1,2,3\n1,2,\n", [], "column 'rating', row 1 is not a number"),
-    "few": ("user,item\n1,2\n1,3\n", [], "no user has 5 items or more; 2 of 2 rows count: every row"),
+    "missing rating": (
+        "user,item,rating\n1,2,3\n1,2,\n",
+        [],
+        "column 'rating', row 1 is not a number",
+    ),
+    "few": (
+        "user,item\n1,2\n1,3\n",
+        [],
+        "no user has 5 items or more; 2 of 2 rows count: every row",
+    ),
     "header": ("user,item\n", [], "has no rows"),
     "empty": ("", [], "is empty"),
 }
@@ -356,16 +485,24 @@ def test_tables_that_cannot_be_used(case, tmp_path, capsys):
         (["--model", "ease", "--set", "l2=0"], "EASE(l2=0"),
         (["--model", "ease", "--set", "num_users_=3"], "no such setting. Possible: ease.l2"),
         (["--model", "magic"], "invalid choice: 'magic'"),
-        (["--holdout", "50"], "--holdout 50: 50 users for validation and as many for test leave none of the 90 users"),
+        (
+            ["--holdout", "50"],
+            "--holdout 50: 50 users for validation and as many for test leave none of the 90 users",
+        ),
         (["--holdout", "1.5"], "expected a whole number, or a fraction below 1"),
         (["--holdout", "-1"], "expected a whole number, or a fraction below 1"),
-        (["--model", "blend", "--holdout", "0"], "--model blend chooses its weights on validation users"),
+        (
+            ["--model", "blend", "--holdout", "0"],
+            "--model blend chooses its weights on validation users",
+        ),
         (["--threshold", "high"], "expected a number"),
         ([*SMALL, "--set", "learning_rate=1e30"], "lower learning_rate"),
     ],
 )
 def test_options_of_fit_that_cannot_be(options, words, folder, tmp_path, capsys):
-    assert words in refused(capsys, "fit", folder / "events.csv", "-o", tmp_path / "x.bdl", *options)
+    assert words in refused(
+        capsys, "fit", folder / "events.csv", "-o", tmp_path / "x.bdl", *options
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -386,7 +523,9 @@ def test_options_of_apply_that_cannot_be(folder, saved, tmp_path, capsys):
     assert "does not exist" in refused(capsys, "apply", tmp_path / "absent.bdl", history)
     assert "does not exist" in refused(capsys, "apply", model, tmp_path / "absent.csv")
     assert "is truncated or not" in refused(capsys, "apply", history, history)
-    assert "does not exist: expected a file written by" in refused(capsys, "apply", saved.parent / "other.bdl", history)
+    assert "does not exist: expected a file written by" in refused(
+        capsys, "apply", saved.parent / "other.bdl", history
+    )
     assert "arguments are required" in refused(capsys)
     assert not list(tmp_path.iterdir())
 

@@ -20,7 +20,9 @@ from bayesdl.recommend.hits import distinct, hits_law, included, shortest
 from bayesdl.recommend.probabilities import Lists, quantiles_hold
 from bayesdl.recommend.rows import entries
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*its chances are doubtful")  # of sets so small that no list can be matched
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*its chances are doubtful"
+)  # of sets so small that no list can be matched
 DRAWN = 20_000
 
 
@@ -52,23 +54,34 @@ def counted(p):
 def test_hits_are_those_of_items_drawn_one_by_one(n, power, items):
     """n different items by simulation; the time of the n-th as known is right to a share of about max p / 2 at the head."""
     p, k = zipf(items, power), 10
-    order = np.argsort(-(np.log(p) + np.random.default_rng(n).gumbel(size=(DRAWN, items))), axis=1)[:, :n]
+    order = np.argsort(-(np.log(p) + np.random.default_rng(n).gumbel(size=(DRAWN, items))), axis=1)[
+        :, :n
+    ]
     chosen = np.bincount(order.ravel(), minlength=items)[:k] / DRAWN
     given = (jnp.asarray(p[None, None, :k], jnp.float32), counted(p), jnp.array([float(n)]))
     q = np.asarray(included(*given))[0, 0]
-    assert (np.abs(q - chosen) < 4 * np.sqrt(chosen * (1 - chosen) / DRAWN) + q * (n > 1) * p[0] / 2).all()
+    assert (
+        np.abs(q - chosen) < 4 * np.sqrt(chosen * (1 - chosen) / DRAWN) + q * (n > 1) * p[0] / 2
+    ).all()
     hits = (order < k).sum(1)
     law, found = np.asarray(hits_law(*given))[0], np.bincount(hits, minlength=k + 1) / DRAWN
-    assert (np.abs(law - found) < 4 * np.sqrt(found * (1 - found) / DRAWN) + (n > 1) * p[0] / 2 + 1e-4).all()
+    assert (
+        np.abs(law - found) < 4 * np.sqrt(found * (1 - found) / DRAWN) + (n > 1) * p[0] / 2 + 1e-4
+    ).all()
     assert law @ np.arange(k + 1) == pytest.approx(q.sum(), rel=1e-4)
     assert law.sum() == pytest.approx(1, abs=1e-5)
     sd = np.sqrt(law @ np.arange(k + 1) ** 2 - (law @ np.arange(k + 1)) ** 2)
-    assert sd == pytest.approx(hits.std(), rel=4 / np.sqrt(2 * DRAWN) + p[0] / 2)  # independent items have 8 % more with n = 2
+    assert sd == pytest.approx(
+        hits.std(), rel=4 / np.sqrt(2 * DRAWN) + p[0] / 2
+    )  # independent items have 8 % more with n = 2
 
 
 def test_ends_of_the_law_of_hits():
     p = jnp.asarray(zipf(30, 1.0), jnp.float32)
-    laws = [np.asarray(hits_law(p[None, None, :5], counted(p), jnp.array([n])))[0] for n in (0.0, 0.5, 1.0, 30.0, 1e6)]
+    laws = [
+        np.asarray(hits_law(p[None, None, :5], counted(p), jnp.array([n])))[0]
+        for n in (0.0, 0.5, 1.0, 30.0, 1e6)
+    ]
     np.testing.assert_allclose(laws[0], np.eye(6)[0])
     for law, n in zip(laws[1:3], (0.5, 1.0), strict=True):
         np.testing.assert_allclose(law[:2], [1 - n * p[:5].sum(), n * p[:5].sum()], rtol=1e-5)
@@ -78,7 +91,11 @@ def test_ends_of_the_law_of_hits():
 
 def test_a_mean_over_draws_of_the_law():
     laws = np.stack([zipf(200, 0.5), zipf(200, 1.0)])
-    given = jnp.asarray(laws[None, :, :8], jnp.float32), jnp.concatenate([counted(p) for p in laws], 1), jnp.array([10.0])
+    given = (
+        jnp.asarray(laws[None, :, :8], jnp.float32),
+        jnp.concatenate([counted(p) for p in laws], 1),
+        jnp.array([10.0]),
+    )
     alone = [hits_law(given[0][:, [i]], given[1][:, [i]], given[2]) for i in range(2)]
     np.testing.assert_allclose(hits_law(*given), np.mean(alone, axis=0), atol=1e-6)
 
@@ -89,7 +106,12 @@ def test_the_shortest_interval(level):
     laws = np.random.default_rng(0).dirichlet(np.ones(7), size=50).astype(np.float32)
     low, high = map(np.asarray, shortest(jnp.asarray(laws), jnp.full(50, level)))
     for law, a, b in zip(laws, low, high, strict=True):
-        every = [(j - i, -law[i : j + 1].sum()) for i in range(7) for j in range(i, 7) if law[i : j + 1].sum() >= level]
+        every = [
+            (j - i, -law[i : j + 1].sum())
+            for i in range(7)
+            for j in range(i, 7)
+            if law[i : j + 1].sum() >= level
+        ]
         assert (b - a, pytest.approx(-law[a : b + 1].sum(), abs=1e-5)) == min(every)
 
 
@@ -108,7 +130,9 @@ def test_upper_ranks_by_chances_not_by_scores(fitted, rows):
     other = copy.copy(fitted)
     last = fitted.params_["decoder1.weight"]
     other.params_ = fitted.params_ | {"decoder1.weight": last + 3}
-    one, two = (model.recommend(rows, k=3, strategy="ucb", exclude_seen=False) for model in (fitted, other))
+    one, two = (
+        model.recommend(rows, k=3, strategy="ucb", exclude_seen=False) for model in (fitted, other)
+    )
     np.testing.assert_allclose(one.scores, two.scores, rtol=1e-3, atol=1e-3)
     assert (one.items == two.items).mean() > 0.95  # ties to rounding
 
@@ -117,8 +141,15 @@ def test_upper_is_the_mean_plus_one_sd_of_log_chances(fitted, rows):
     top = fitted.recommend(rows[:5], k=ITEMS, exclude_seen=False, strategy="ucb")
     logs = np.log(fitted.recommend(rows[:5], k=ITEMS, exclude_seen=False).draws)
     order = fitted.recommend(rows[:5], k=ITEMS, exclude_seen=False).items
-    expected = np.take_along_axis(logs.mean(1) + logs.std(1, ddof=1), np.argsort(order, axis=1), axis=1)
-    assert np.abs(np.take_along_axis(top.scores, np.argsort(top.items, axis=1), axis=1) - expected).max() < 1e-4
+    expected = np.take_along_axis(
+        logs.mean(1) + logs.std(1, ddof=1), np.argsort(order, axis=1), axis=1
+    )
+    assert (
+        np.abs(
+            np.take_along_axis(top.scores, np.argsort(top.items, axis=1), axis=1) - expected
+        ).max()
+        < 1e-4
+    )
 
 
 def test_thompson_explores(fitted, rows):
@@ -144,7 +175,17 @@ def test_users_alike_get_the_same_chances_and_explore_apart(fitted):
 
 def test_nothing_is_compiled_again_for_another_seed_or_number_of_users(rows):
     def compiled():
-        return [f._cache_size() for f in (training.epoch, codes.encoded, chances.drawn_chances, included, hits_law, shortest)]
+        return [
+            f._cache_size()
+            for f in (
+                training.epoch,
+                codes.encoded,
+                chances.drawn_chances,
+                included,
+                hits_law,
+                shortest,
+            )
+        ]
 
     first = MultVAE(**QUICK).fit(rows)
     for users in (1, 20, 40):
@@ -163,7 +204,10 @@ def test_refinement_takes_its_noise_with_both_signs(rows):
     model = MultVAE(**QUICK | {"hidden": ()}, likelihood="gaussian").fit(rows)
     objective, x = model.objective(), entries(rows)
     code = codes.encoded(objective, model.params_, x)
-    one, two = (codes.refined(objective, model.params_, code, x, 1.0, 1, jax.random.key(seed)) for seed in (0, 1))
+    one, two = (
+        codes.refined(objective, model.params_, code, x, 1.0, 1, jax.random.key(seed))
+        for seed in (0, 1)
+    )
     np.testing.assert_allclose(one[0], two[0], rtol=1e-4, atol=1e-5)
     assert np.abs(one[0] - code[0]).max() > 1e-3 and np.abs(one[1] - two[1]).max() > 1e-4
 
@@ -195,8 +239,12 @@ def test_calibration_is_for_answers_as_they_are_asked_for(fitted, rows):
     for how in ({}, {"refine_steps": 50}, {"refine_steps": 50, "likelihood_power": 0.2}):
         model.calibrate(held, **how)
         expected = model.recommend(held.fold_in, k=1, **how).expected_hits(hide.sum(1)).sum()
-        actual = np.take_along_axis(hide, model.recommend(held.fold_in, k=1, **how).items, axis=1).sum()
-        assert expected == pytest.approx(actual, rel=0.1)  # ten draws apart in the one, a hundred shared ones in the other
+        actual = np.take_along_axis(
+            hide, model.recommend(held.fold_in, k=1, **how).items, axis=1
+        ).sum()
+        assert expected == pytest.approx(
+            actual, rel=0.1
+        )  # ten draws apart in the one, a hundred shared ones in the other
         found.append(model.temperature_)
     assert len(set(found)) == 3
 
@@ -210,7 +258,10 @@ def test_chances_that_do_not_hold_are_told():
     for u in range(n):
         hide[u, rng.choice(np.arange(10) if kind[u] else np.arange(10, 100), 8, replace=False)] = 1
     held = HeldOut(np.zeros((n, 100)), hide)
-    with pytest.warns(UserWarning, match=r"Popularity: quantiles that should hold the hits of 90% .* hold those of \d+%"):
+    with pytest.warns(
+        UserWarning,
+        match=r"Popularity: quantiles that should hold the hits of 90% .* hold those of \d+%",
+    ):
         Popularity().fit(hide, held)
     alike = np.zeros((n, 100))
     p = zipf(100, 0.8)
@@ -219,7 +270,10 @@ def test_chances_that_do_not_hold_are_told():
     Popularity().fit(alike, HeldOut(0 * alike, alike))  # of one kind indeed: nothing is told
     few = np.zeros((n, 100))
     few[:, 50:] = 1
-    with pytest.warns(UserWarning, match="hits of validation users are expected at the best temperature, 0 are there"):
+    with pytest.warns(
+        UserWarning,
+        match="hits of validation users are expected at the best temperature, 0 are there",
+    ):
         Popularity().fit(1 - few, HeldOut(0 * few, np.eye(100)[np.full(n, 99)]))
 
 
@@ -232,10 +286,17 @@ def test_quantiles_hold_as_the_law_says():
     hits = (order < 10).sum(1)
 
     def holds(law):
-        draw = Partial(lambda f, keys: f, jnp.repeat(jnp.log(jnp.asarray(law, jnp.float32))[None], 400, 0))
+        draw = Partial(
+            lambda f, keys: f, jnp.repeat(jnp.log(jnp.asarray(law, jnp.float32))[None], 400, 0)
+        )
         keys = jax.random.split(jax.random.key(0), 400)
         part = Lists(
-            draw, keys, jnp.zeros((400, 300), bool), jnp.asarray(items), jnp.asarray(n, jnp.float32), jnp.asarray(hits)
+            draw,
+            keys,
+            jnp.zeros((400, 300), bool),
+            jnp.asarray(items),
+            jnp.asarray(n, jnp.float32),
+            jnp.asarray(hits),
         )
         return quantiles_hold([part], 1.0)
 
@@ -246,7 +307,10 @@ def test_quantiles_hold_as_the_law_says():
 
 def test_eases_chances_do_not_depend_on_the_unit_of_the_data():
     X = np.random.default_rng(0).poisson(0.5, size=(60, 8)).astype(float)
-    tops = [EASE(l2=5 * c**2).fit(c * X).recommend(c * X[:5], k=8, exclude_seen=False) for c in (1.0, 0.02)]
+    tops = [
+        EASE(l2=5 * c**2).fit(c * X).recommend(c * X[:5], k=8, exclude_seen=False)
+        for c in (1.0, 0.02)
+    ]
     np.testing.assert_allclose(tops[0].probabilities, tops[1].probabilities, rtol=1e-3)
 
 
@@ -265,7 +329,9 @@ def test_a_blend_is_the_product_of_its_members_laws(rows):
     members[0].temperature_ = 0.7
     model = Blend(members, weights=(1.0, 0.5)).fit(rows)
     laws = [member.recommend(rows, k=ITEMS, exclude_seen=False) for member in [*members, model]]
-    p, q, pooled = (np.take_along_axis(top.probabilities, np.argsort(top.items, axis=1), axis=1) for top in laws)
+    p, q, pooled = (
+        np.take_along_axis(top.probabilities, np.argsort(top.items, axis=1), axis=1) for top in laws
+    )
     product = p * q**0.5
     np.testing.assert_allclose(pooled, product / product.sum(1, keepdims=True), rtol=1e-4)
 
@@ -277,10 +343,15 @@ def test_a_blend_fits_copies_of_its_members_and_drops_what_does_not_help(rows):
     held, other = HeldOut(dense * (1 - hide), hide), np.roll(dense, 3, axis=1)
     model = Blend([EASE(l2=5.0), Popularity()], weights=(1.0, 1.0)).fit(dense).fit(other)
     fresh = Blend([EASE(l2=5.0), Popularity()], weights=(1.0, 1.0)).fit(other)
-    np.testing.assert_array_equal(model.recommend(dense, k=3).scores, fresh.recommend(dense, k=3).scores)
+    np.testing.assert_array_equal(
+        model.recommend(dense, k=3).scores, fresh.recommend(dense, k=3).scores
+    )
     assert not any(member.fitted for member in model.members)
     members = [EASE(l2=5.0).fit(dense), Popularity().fit(dense)]
-    one, two = (dict(zip(map(type, m), Blend(m).fit(dense, held).weights_, strict=True)) for m in (members, members[::-1]))
+    one, two = (
+        dict(zip(map(type, m), Blend(m).fit(dense, held).weights_, strict=True))
+        for m in (members, members[::-1])
+    )
     assert one == two and max(one.values()) >= 1 and 1 in one.values()
 
 
@@ -301,7 +372,12 @@ def test_a_refused_fit_leaves_the_earlier_one_and_a_stopped_one_none(rows, monke
 
 
 def test_settings_are_those_of_scikit_learns_tools(fitted):
-    for model in (fitted, EASE(l2=3.0), Blend([EASE(), MultDAE(**QUICK)], weights=(1.0, 2.0)), Popularity()):
+    for model in (
+        fitted,
+        EASE(l2=3.0),
+        Blend([EASE(), MultDAE(**QUICK)], weights=(1.0, 2.0)),
+        Popularity(),
+    ):
         assert clone(model) == model and not hasattr(clone(model), "num_items_")
     changed = copy.copy(fitted).set_params(latent=5)
     assert changed.latent == 5 != fitted.latent and not changed.fitted and fitted.fitted
@@ -317,22 +393,39 @@ def test_tables_are_read_by_label(rows):
     model = Popularity().fit(table)
     assert model.items_.tolist() == names
     shuffled = table[names[::-1]]
-    np.testing.assert_array_equal(model.recommend(shuffled, k=3).items, model.recommend(table, k=3).items)
-    np.testing.assert_array_equal(model.recommend(rows, k=3).items, model.recommend(table, k=3).items)
+    np.testing.assert_array_equal(
+        model.recommend(shuffled, k=3).items, model.recommend(table, k=3).items
+    )
+    np.testing.assert_array_equal(
+        model.recommend(rows, k=3).items, model.recommend(table, k=3).items
+    )
     turned = Popularity().fit(rows, items=np.arange(ITEMS)[::-1])
-    np.testing.assert_array_equal(turned.recommend(pd.DataFrame(rows.toarray()), k=3).items, turned.recommend(rows, k=3).items)
+    np.testing.assert_array_equal(
+        turned.recommend(pd.DataFrame(rows.toarray()), k=3).items, turned.recommend(rows, k=3).items
+    )
     plain = pd.DataFrame(rows.toarray())  # without labels: by position
-    np.testing.assert_array_equal(model.recommend(plain, k=3).items, model.recommend(table, k=3).items)
-    features = pd.DataFrame(np.random.default_rng(0).normal(size=(ITEMS, 2)), index=names, columns=["wide", "tall"])
+    np.testing.assert_array_equal(
+        model.recommend(plain, k=3).items, model.recommend(table, k=3).items
+    )
+    features = pd.DataFrame(
+        np.random.default_rng(0).normal(size=(ITEMS, 2)), index=names, columns=["wide", "tall"]
+    )
     one, two = (MultVAE(**QUICK).fit(table, item_features=F) for F in (features, features[::-1]))
-    np.testing.assert_array_equal(one.recommend(table, k=3).scores, two.recommend(table, k=3).scores)
-    np.testing.assert_array_equal(model.recommend(shuffled.iloc[2], k=3).items, model.recommend(rows[[2]], k=3).items)
+    np.testing.assert_array_equal(
+        one.recommend(table, k=3).scores, two.recommend(table, k=3).scores
+    )
+    np.testing.assert_array_equal(
+        model.recommend(shuffled.iloc[2], k=3).items, model.recommend(rows[[2]], k=3).items
+    )
     more = pd.DataFrame([[0.5, -1.0]], index=["new"], columns=features.columns)
     grown = [
-        one.with_items(F, ["new"]).recommend(np.ones(ITEMS + 1), k=1, exclude_seen=False) for F in (more, more.iloc[:, ::-1])
+        one.with_items(F, ["new"]).recommend(np.ones(ITEMS + 1), k=1, exclude_seen=False)
+        for F in (more, more.iloc[:, ::-1])
     ]
     np.testing.assert_array_equal(grown[0].scores, grown[1].scores)
-    with pytest.raises(DataError, match=r"missing tall; unknown high\. Expected the features of the fit"):
+    with pytest.raises(
+        DataError, match=r"missing tall; unknown high\. Expected the features of the fit"
+    ):
         one.with_items(more.rename(columns={"tall": "high"}), ["new"])
     held = HeldOut(table, 0 * shuffled + shuffled.eq(0))
     np.testing.assert_array_equal(model.held(held)[1].toarray(), 1 - rows.toarray())
@@ -340,11 +433,16 @@ def test_tables_are_read_by_label(rows):
 
 def test_the_last_items_are_hidden_where_times_are_given():
     rng = np.random.default_rng(0)
-    users, items = np.repeat(np.arange(30), 8), np.concatenate([rng.permutation(20)[:8] for _ in range(30)])
+    users, items = (
+        np.repeat(np.arange(30), 8),
+        np.concatenate([rng.permutation(20)[:8] for _ in range(30)]),
+    )
     when = pd.Timestamp("2026-01-01") + pd.to_timedelta(np.tile(np.arange(8), 30), unit="h")
     shuffled = rng.permutation(240)
     for times in (np.tile(np.arange(8.0), 30), when):
-        split = strong_split(users[shuffled], items[shuffled], times=times[shuffled], held_out=(5, 5), share=0.25)
+        split = strong_split(
+            users[shuffled], items[shuffled], times=times[shuffled], held_out=(5, 5), share=0.25
+        )
         for held in (split.validation, split.test):
             for user, hidden in zip(held.users, held.held_out.toarray(), strict=True):
                 known = items[users == user][np.isin(items[users == user], split.items)]
@@ -355,14 +453,23 @@ def test_chances_are_of_the_next_items_where_the_last_are_hidden():
     """Users of one law: what they choose last are rarer items than random ones, and calibrating to them is for the next."""
     p, rng = zipf(80, 0.8), np.random.default_rng(0)
     order = np.argsort(-(np.log(p) + rng.gumbel(size=(2400, 80))), axis=1)
-    users, items, when = np.repeat(np.arange(2400), 20), order[:, :20].ravel(), np.tile(np.arange(20), 2400)
-    random, last = (strong_split(users, items, times=times, held_out=(1000, 1000), share=0.25) for times in (None, when))
+    users, items, when = (
+        np.repeat(np.arange(2400), 20),
+        order[:, :20].ravel(),
+        np.tile(np.arange(20), 2400),
+    )
+    random, last = (
+        strong_split(users, items, times=times, held_out=(1000, 1000), share=0.25)
+        for times in (None, when)
+    )
     found = {}
     for name, split in (("random", random), ("last", last)):
         model = Popularity().fit(split.train, split.validation)
         top = model.recommend(last.test.fold_in, k=8)
         columns = np.argsort(last.items)[np.searchsorted(np.sort(last.items), top.items)]
-        gap = top.expected_hits(5) - np.take_along_axis(last.test.held_out.toarray(), columns, axis=1).sum(1)
+        gap = top.expected_hits(5) - np.take_along_axis(
+            last.test.held_out.toarray(), columns, axis=1
+        ).sum(1)
         found[name] = gap.mean() / (gap.std() / np.sqrt(1000))
     assert abs(found["last"]) < 3 * np.sqrt(2) and found["random"] > 3 * np.sqrt(2)
 
@@ -376,7 +483,9 @@ def test_labels_travel_with_a_split():
     assert split.left_out == 1 and "1 users with too few items left out" in repr(split)
     model = Popularity().fit(split.train, split.validation)
     np.testing.assert_array_equal(model.items_, split.items)
-    X, labels = model.rows_from(["b", "a", "b", "b"], [split.items[3], split.items[5], split.items[4], split.items[4]])
+    X, labels = model.rows_from(
+        ["b", "a", "b", "b"], [split.items[3], split.items[5], split.items[4], split.items[4]]
+    )
     assert labels.tolist() == ["b", "a"]
     np.testing.assert_array_equal(X.toarray().nonzero(), [[0, 0, 1], [3, 4, 5]])
     with pytest.warns(UserWarning, match="1 of 2 events are dropped"):

@@ -40,21 +40,43 @@ def convolutional():
 def test_files_predict_the_same_by_numpy_and_torch(kind, tmp_path):
     import torch
 
-    post = {"perceptron": fitted, "fan_in": functools.partial(fitted, "fan_in"), "convolutional": convolutional}[kind]()
+    post = {
+        "perceptron": fitted,
+        "fan_in": functools.partial(fitted, "fan_in"),
+        "convolutional": convolutional,
+    }[kind]()
     X = (regression(200)[0] if kind != "convolutional" else images()[0]).astype(np.float32)
     path = bdl.sparse.export(post, tmp_path / "net.sparse")
     network = portable.load(path)
     weights = network.draw(np.random.default_rng(0))
     matrices = {layer: network.matrix(layer, weights[layer]) for layer in network.layers}
-    leaves = {leaf.name: leaf for leaf in post.model.net.leaves(X.shape[1], network.about["layers"][network.layers[-1]][0])}
-    values = {n: (matrices[n] if n in matrices else post.raw.params[f"{n}/point"]).reshape(leaves[n].shape) for n in leaves}
-    expected = post.model.net.apply(values, jnp.asarray(post.frame.columns.read(X), jnp.float32), NUMPYRO)
+    leaves = {
+        leaf.name: leaf
+        for leaf in post.model.net.leaves(
+            X.shape[1], network.about["layers"][network.layers[-1]][0]
+        )
+    }
+    values = {
+        n: (matrices[n] if n in matrices else post.raw.params[f"{n}/point"]).reshape(
+            leaves[n].shape
+        )
+        for n in leaves
+    }
+    expected = post.model.net.apply(
+        values, jnp.asarray(post.frame.columns.read(X), jnp.float32), NUMPYRO
+    )
     np.testing.assert_allclose(network.outputs(X, weights), expected, rtol=1e-5, atol=1e-5)
     given = {name: torch.as_tensor(value) for name, value in weights.items()}
-    np.testing.assert_allclose(bdl.sparse.to_torch(post)(torch.as_tensor(X), given), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        bdl.sparse.to_torch(post)(torch.as_tensor(X), given), expected, rtol=1e-5, atol=1e-5
+    )
 
     report = bdl.sparse.report(post)
-    extras = sum(network.arrays[n].nbytes for n in network.arrays if not n.endswith(("/mean", "/sd", "/columns")))
+    extras = sum(
+        network.arrays[n].nbytes
+        for n in network.arrays
+        if not n.endswith(("/mean", "/sd", "/columns"))
+    )
     assert network.num_active == report.active
     assert path.stat().st_size <= 10 * report.active + extras + 4096
     half = bdl.sparse.export(post, tmp_path / "half.sparse", bfloat16=True)
@@ -66,7 +88,9 @@ def test_files_predict_the_same_by_numpy_and_torch(kind, tmp_path):
 @pytest.mark.slow
 def test_files_give_the_predictions_of_the_fit(tmp_path):
     post, X = fitted(), regression(200)[0]
-    found = portable.load(bdl.sparse.export(post, tmp_path / "net.sparse")).predict(X, num_samples=2000)
+    found = portable.load(bdl.sparse.export(post, tmp_path / "net.sparse")).predict(
+        X, num_samples=2000
+    )
     pred, draws = post.predict(X), post.raw.num_draws
     spread = np.sqrt(pred.epistemic)
     assert (np.abs(found["mean"] - pred.mean) < 5 * spread * np.sqrt(1 / draws + 1 / 2000)).all()
@@ -81,7 +105,9 @@ def test_files_are_read_without_jax(tmp_path):
         f"found = load({str(path)!r}).predict(np.load({str(tmp_path / 'X.npy')!r}), num_samples=3)\n"
         "assert 'jax' not in sys.modules and 'safetensors' not in sys.modules\nprint(found['probabilities'].sum(1).tolist())"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     np.testing.assert_allclose(json.loads(out), 1.0, rtol=1e-5)
 
 
@@ -198,16 +224,31 @@ def test_models_without_layers_are_refused():
     with pytest.raises(bdl.UnsupportedError, match="other latent variables for each weight"):
         bdl.fit(bdl.BNN(prior=bdl.priors.Horseshoe()), X, y, engine=SSVI(), progress=False)
     with pytest.raises(bdl.UnsupportedError, match="needs normal priors"):
-        bdl.fit(bdl.BNN(prior=bdl.priors.Laplace()), X, y, engine=SSVI(removal="evidence"), progress=False)
+        bdl.fit(
+            bdl.BNN(prior=bdl.priors.Laplace()),
+            X,
+            y,
+            engine=SSVI(removal="evidence"),
+            progress=False,
+        )
 
 
 @pytest.mark.slow
 def test_padding_is_said():
     X, y = regression(columns=30)
-    post = bdl.fit(bdl.BNN(hidden=(30, 30)), X, y, engine=SSVI(structure="block:8", density=0.6, steps=100), progress=False)
+    post = bdl.fit(
+        bdl.BNN(hidden=(30, 30)),
+        X,
+        y,
+        engine=SSVI(structure="block:8", density=0.6, steps=100),
+        progress=False,
+    )
     notes = bdl.sparse.report(post).notes
     assert any("(30, 30), is padded to (32, 32)" in note for note in notes)
-    assert all(mask.shape == (30, mask.shape[1]) or mask.shape[0] == 1 for mask in bdl.sparse.masks(post).values())
+    assert all(
+        mask.shape == (30, mask.shape[1]) or mask.shape[0] == 1
+        for mask in bdl.sparse.masks(post).values()
+    )
 
 
 def test_functions_of_sparse_refuse_other_fits():
@@ -233,7 +274,9 @@ def test_the_loss_of_a_needed_weight_warns():
 @pytest.mark.slow
 def test_beta_is_shown():
     X, y = regression()
-    post = bdl.fit(bdl.BNN(hidden=(10,)), X, y, engine=SSVI(steps=200, density=0.5, beta=0.1), progress=False)
+    post = bdl.fit(
+        bdl.BNN(hidden=(10,)), X, y, engine=SSVI(steps=200, density=0.5, beta=0.1), progress=False
+    )
     assert "beta=0.1" in repr(bdl.sparse.report(post))
     assert post.raw.info["objective"] == "tempered_elbo(beta=0.1)"  # which `diagnose` tells
 
@@ -257,13 +300,20 @@ def sequence_network():
 
     keys = jax.random.split(jax.random.key(0), 3)
     convolution = eqx.nn.Conv1d(1, 4, 3, stride=2, padding=1, key=keys[1])
-    return Net(eqx.nn.Embedding(5, 6, key=keys[0]), convolution, eqx.nn.LayerNorm(22), eqx.nn.Linear(22, 1, key=keys[2]))
+    return Net(
+        eqx.nn.Embedding(5, 6, key=keys[0]),
+        convolution,
+        eqx.nn.LayerNorm(22),
+        eqx.nn.Linear(22, 1, key=keys[2]),
+    )
 
 
 def sequences():
     rng = np.random.default_rng(0)
     X = np.column_stack([rng.integers(0, 5, 80), rng.normal(size=(80, 8))]).astype(float)
-    return X, np.array([0.0, 1, -1, 2, 0])[X[:, 0].astype(int)] + X[:, 1:4].mean(1) + 0.1 * rng.normal(size=80)
+    return X, np.array([0.0, 1, -1, 2, 0])[X[:, 0].astype(int)] + X[:, 1:4].mean(
+        1
+    ) + 0.1 * rng.normal(size=80)
 
 
 def module_model():
@@ -288,7 +338,10 @@ def test_known_layers_of_a_module_compute_the_same(make):
     module, x = sequence_network(), jnp.asarray(sequences()[0][0], jnp.float32)
     if make == "image":
         keys = jax.random.split(jax.random.key(1), 2)
-        layers = [eqx.nn.Conv2d(2, 3, (3, 2), dilation=2, padding="SAME", key=keys[0]), eqx.nn.Lambda(jnp.ravel)]
+        layers = [
+            eqx.nn.Conv2d(2, 3, (3, 2), dilation=2, padding="SAME", key=keys[0]),
+            eqx.nn.Lambda(jnp.ravel),
+        ]
         module = eqx.nn.Sequential([*layers, eqx.nn.Linear(3 * 5 * 6, "scalar", key=keys[1])])
         x = jax.random.normal(jax.random.key(2), (2, 5, 6))
     np.testing.assert_allclose(multiplying(module, Same())(x), module(x), rtol=1e-5, atol=1e-6)
@@ -307,14 +360,24 @@ def test_gradients_of_modules_are_those_of_autodiff():
 
     def likelihood(values, key):
         whole = {
-            n: p if p.is_dense else dataclasses.replace(p, count=p.candidates) for n, p in training.layout.patterns.items()
+            n: p if p.is_dense else dataclasses.replace(p, count=p.candidates)
+            for n, p in training.layout.patterns.items()
         }
-        layout = Layout(training.layout.shapes, whole, training.layout.kernels, training.layout.shares)
+        layout = Layout(
+            training.layout.shapes, whole, training.layout.kernels, training.layout.shares
+        )
         index = {n: jnp.arange(p.candidates, dtype=jnp.int32)[None] for n, p in whole.items()}
-        product = SparseProduct(layout, index, values, sds, named(named(key, "draws"), "weights"), "local")
-        others, _ = training.objective.drawn(state.params["normals"], named(named(key, "draws"), "sites"))
+        product = SparseProduct(
+            layout, index, values, sds, named(named(key, "draws"), "weights"), "local"
+        )
+        others, _ = training.objective.drawn(
+            state.params["normals"], named(named(key, "draws"), "sites")
+        )
         rows = training.rows(key, 16)
-        return training.sites.joint(state.params["points"] | others, product, rows, *data).likelihood / training.total
+        return (
+            training.sites.joint(state.params["points"] | others, product, rows, *data).likelihood
+            / training.total
+        )
 
     def complete(values):
         matrices = training.layout.matrices(state.index, values)
@@ -353,7 +416,10 @@ def test_layers_that_cannot_be_followed_are_refused():
             return jax.vmap(self.layer)(x[:, None]).sum()[None]
 
     (X, y), key = sequences(), jax.random.key(0)
-    for module, reason in ((Twice(eqx.nn.Linear(9, 9, key=key)), "used twice"), (Mapped(eqx.nn.Linear(1, 4, key=key)), "vmap")):
+    for module, reason in (
+        (Twice(eqx.nn.Linear(9, 9, key=key)), "used twice"),
+        (Mapped(eqx.nn.Linear(1, 4, key=key)), "vmap"),
+    ):
         with pytest.raises(bdl.UnsupportedError, match=reason):
             bdl.fit(bdl.BNN(network=module), X, y, engine=SSVI(), progress=False)
 

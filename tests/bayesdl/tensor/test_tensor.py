@@ -28,7 +28,11 @@ def grid_entries(n=300, sizes=(15, 15), noise=0.2, seed=0):
     rng = np.random.default_rng(seed)
     points = [np.sort(rng.uniform(0, 1, d)) for d in sizes]
     X = np.stack([rng.choice(x, n) for x in points], 1)
-    f = np.sin(4 * X[:, 0]) * np.cos(3 * X[:, 1]) if len(sizes) == 2 else np.sin(4 * X[:, 0]) * np.cos(3 * X[:, 1]) * X[:, 2]
+    f = (
+        np.sin(4 * X[:, 0]) * np.cos(3 * X[:, 1])
+        if len(sizes) == 2
+        else np.sin(4 * X[:, 0]) * np.cos(3 * X[:, 1]) * X[:, 2]
+    )
     return X, f + noise * rng.normal(size=n), f
 
 
@@ -43,7 +47,11 @@ def test_bound_never_decreases(form):
     ranks = (2, 2, 2) if form == "cp" else (2, 3, 2)
     X = np.stack([rng.choice(rng.uniform(0, 1, d), 80) for d in (8, 9, 10)], 1)
     y = rng.normal(size=(20, 80)) + X[:, 0] * np.sin(5 * X[:, 1])
-    kernels = (Matern12(lengthscale=0.4), Matern32(lengthscale=0.3) + Constant(0.5), Matern52(lengthscale=0.6, variance=2.0))
+    kernels = (
+        Matern12(lengthscale=0.4),
+        Matern32(lengthscale=0.3) + Constant(0.5),
+        Matern52(lengthscale=0.6, variance=2.0),
+    )
     parts = zip("abc", kernels, ranks, strict=True)
     model = bdl.FunBaT(tuple(bdl.Mode(*part) for part in parts), form, relevance=False)
     engine = bdl.MessagePassing(anneal=0)
@@ -55,7 +63,9 @@ def test_bound_never_decreases(form):
         return jnp.concatenate([first, engine.block(passes, state, 10)[1]])
 
     with jax.enable_x64(True):
-        bounds = np.asarray(jax.jit(jax.vmap(run))(jnp.asarray(y), jax.random.split(jax.random.key(0), 20)))
+        bounds = np.asarray(
+            jax.jit(jax.vmap(run))(jnp.asarray(y), jax.random.split(jax.random.key(0), 20))
+        )
     assert bounds.shape == (20, 20) and (bounds[:, -1] > bounds[:, 0]).all()
     assert (np.diff(bounds) > -1e-8 * np.abs(bounds[:, 1:])).all()
 
@@ -67,7 +77,10 @@ def test_a_mode_is_a_gaussian_process_given_the_others():
     x = np.sort(rng.uniform(0, 1, 60))
     X = np.stack([x, np.tile([0.0, 1.0], 30)], 1)
     y = np.sin(6 * x) * np.tile([1.0, 0.5], 30) + 0.2 * rng.normal(size=60)
-    parts = (bdl.Mode("a", Matern52(lengthscale=0.4), 1), bdl.Mode("b", Matern12(lengthscale=2.0), 1))
+    parts = (
+        bdl.Mode("a", Matern52(lengthscale=0.4), 1),
+        bdl.Mode("b", Matern12(lengthscale=2.0), 1),
+    )
     model = bdl.FunBaT(parts, relevance=False, likelihood=bdl.Normal(scale=0.2), standardize=False)
     engine = bdl.MessagePassing(restarts=1, iterations=2000, tolerance=1e-15)
     post = bdl.fit(model, X, y, engine=engine, progress=False)
@@ -78,7 +91,9 @@ def test_a_mode_is_a_gaussian_process_given_the_others():
     S = K + np.diag(0.04 / vv)
     found = post.mode("a").predict(x)
     np.testing.assert_allclose(found.mean[:, 0], K @ np.linalg.solve(S, y * v / vv), atol=1e-6)
-    np.testing.assert_allclose(found.covariance[:, 0, 0], np.diag(K - K @ np.linalg.solve(S, K)), atol=1e-6)
+    np.testing.assert_allclose(
+        found.covariance[:, 0, 0], np.diag(K - K @ np.linalg.solve(S, K)), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("form", [pytest.param("cp", marks=pytest.mark.slow), "tucker"])
@@ -89,7 +104,9 @@ def test_program_and_engine_have_one_log_joint(form):
     X, y, _ = grid_entries(40, (6, 7))
     ranks = (2, 2) if form == "cp" else (2, 3)
     model = bdl.FunBaT(
-        (bdl.Mode("a", Matern32(), ranks[0]), bdl.Mode("b", Matern12() + Constant(), ranks[1])), form, standardize=False
+        (bdl.Mode("a", Matern32(), ranks[0]), bdl.Mode("b", Matern12() + Constant(), ranks[1])),
+        form,
+        standardize=False,
     )
     with jax.enable_x64(True):
         problem = model.problem(model.frame(X, y), X, y)
@@ -102,7 +119,10 @@ def test_program_and_engine_have_one_log_joint(form):
             from numpyro.infer.util import log_density
 
             sites = handlers.trace(
-                handlers.substitute(handlers.seed(problem.program, jax.random.key(0)), data=constrained(problem, draw))
+                handlers.substitute(
+                    handlers.seed(problem.program, jax.random.key(0)),
+                    data=constrained(problem, draw),
+                )
             ).get_trace(*problem.args)
             values = {name: sites[name]["value"] for name in problem.latents}
             ours, _ = log_density(problem.program, problem.args, {}, values)
@@ -121,7 +141,9 @@ def test_program_and_engine_have_one_log_joint(form):
                         free = np.diag(Q[t]) > 0  # a constant has no noise
                         e = (Z[t, :, j] - np.asarray(made.steps)[t] @ Z[t - 1, :, j])[free]
                         C = v * Q[t][np.ix_(free, free)]
-                        total += -0.5 * e @ np.linalg.solve(C, e) - 0.5 * free.sum() * np.log(2 * np.pi)
+                        total += -0.5 * e @ np.linalg.solve(C, e) - 0.5 * free.sum() * np.log(
+                            2 * np.pi
+                        )
                         total += stats.norm.logpdf(noise[t][~free]).sum()
                 u = np.asarray(sites[f"{structure.names[k]}.functions"]["value"])
                 factors.append(Moments(jnp.asarray(u), jnp.asarray(u[:, :, None] * u[:, None, :])))
@@ -131,7 +153,11 @@ def test_program_and_engine_have_one_log_joint(form):
                 core = Moments(w, w[:, None] * w[None, :])
                 total += stats.norm.logpdf(np.asarray(w)).sum()
             f, _ = FORMS[form]().entries(factors, core, [jnp.asarray(p) for p in structure.places])
-            total += float(structure.likelihood.expected(jnp.asarray(y), f, jnp.zeros(len(y)), values["sigma"]).sum())
+            total += float(
+                structure.likelihood.expected(
+                    jnp.asarray(y), f, jnp.zeros(len(y)), values["sigma"]
+                ).sum()
+            )
             assert float(ours) == pytest.approx(total, rel=1e-8)
 
 
@@ -159,7 +185,9 @@ def test_missing_entries_equal_the_subset():
 
 def test_missing_entries_leave_the_name_of_the_target():
     X, y, _ = grid_entries(40)
-    holes = pd.Series(np.where(np.arange(40) == 7, np.nan, y), name="sales", index=np.arange(40) + 5)
+    holes = pd.Series(
+        np.where(np.arange(40) == 7, np.nan, y), name="sales", index=np.arange(40) + 5
+    )
     model = bdl.FunBaT(modes())
     expected = model.frame(X[holes.notna()], holes.dropna()).target
     assert expected.names == ("sales",)
@@ -170,7 +198,12 @@ def test_missing_entries_leave_the_name_of_the_target():
 def small():
     X, y, _ = grid_entries(150)
     model = bdl.FunBaT(modes(), relevance=False, standardize=False)
-    return model, X, y, bdl.fit(model, X, y, engine=bdl.MessagePassing(restarts=4, iterations=300), progress=False)
+    return (
+        model,
+        X,
+        y,
+        bdl.fit(model, X, y, engine=bdl.MessagePassing(restarts=4, iterations=300), progress=False),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +223,9 @@ def test_agrees_with_nuts(small, small_by_nuts):
     ratio = np.asarray(ours.epistemic) / sd
     assert (np.abs(ours.mean - theirs.mean) / sd).max() <= 0.25
     assert ratio.min() >= 0.85 and ratio.max() <= 1.25
-    assert float(post.raw.params["sigma"]) == pytest.approx(float(nuts.samples["sigma"].mean()), rel=0.03)
+    assert float(post.raw.params["sigma"]) == pytest.approx(
+        float(nuts.samples["sigma"].mean()), rel=0.03
+    )
 
 
 @pytest.mark.slow
@@ -205,7 +240,9 @@ def test_vi_predicts_as_well(small, small_by_nuts):
     vi = bdl.fit(model, X, y, engine=bdl.VI("full-rank", steps=5000), progress=False)
     for new in (old, rng.uniform(size=(2000, 2))):
         target = np.sin(4 * new[:, 0]) * np.cos(3 * new[:, 1]) + 0.2 * rng.normal(size=2000)
-        ours, exact, found = (-p.predict(new).log_prob(target).mean() for p in (post, small_by_nuts, vi))
+        ours, exact, found = (
+            -p.predict(new).log_prob(target).mean() for p in (post, small_by_nuts, vi)
+        )
         assert abs(found - ours) < 0.02
         assert abs(found - exact) < 0.02
 
@@ -232,7 +269,9 @@ def test_saved_and_loaded(small, tmp_path):
 @pytest.mark.slow
 def test_irrelevant_products_go_to_zero():
     X, y, _ = grid_entries(400, noise=0.1)
-    post = bdl.fit(bdl.FunBaT(modes(3)), X, y, engine=bdl.MessagePassing(restarts=4), progress=False)
+    post = bdl.fit(
+        bdl.FunBaT(modes(3)), X, y, engine=bdl.MessagePassing(restarts=4), progress=False
+    )
     weights = np.sort(post.raw.info["rank_weights"]["a"])
     assert weights[-2] < 0.05 * weights[-1]
 
@@ -243,7 +282,9 @@ def test_student_t_resists_outliers():
     y = np.where(rng.uniform(size=400) < 0.05, y + rng.choice([-5, 5], 400), y)
     errors = {}
     for name, likelihood in {"normal": bdl.Normal(), "student": bdl.StudentT(df=4.0)}.items():
-        post = bdl.fit(bdl.FunBaT(modes(), likelihood=likelihood), X, y, engine=FAST, progress=False)
+        post = bdl.fit(
+            bdl.FunBaT(modes(), likelihood=likelihood), X, y, engine=FAST, progress=False
+        )
         errors[name] = np.sqrt(((post.predict(X).mean - f) ** 2).mean())
     assert errors["student"] <= 0.7 * errors["normal"]
 
@@ -254,7 +295,11 @@ def test_other_likelihoods_against_nuts(kind):
     """Test log-likelihood on entries of a known rank-one tensor, within 0.02 nats of NUTS on the same 300."""
     rng = np.random.default_rng(3)
     X, _, f = grid_entries(1300, (20, 20), noise=0.0)
-    y = rng.uniform(size=1300) < 1 / (1 + np.exp(-2.5 * f)) if kind == "bernoulli" else rng.poisson(np.exp(1.2 * f))
+    y = (
+        rng.uniform(size=1300) < 1 / (1 + np.exp(-2.5 * f))
+        if kind == "bernoulli"
+        else rng.poisson(np.exp(1.2 * f))
+    )
     y = y.astype(int)
     likelihood = bdl.Bernoulli() if kind == "bernoulli" else bdl.Poisson()
     model = bdl.FunBaT(modes(1), likelihood=likelihood, relevance=False)
@@ -310,7 +355,8 @@ def test_two_products_of_three_modes_are_found(kind):
     post = bdl.fit(model, X[train], y[train], engine=bdl.MessagePassing(restarts=4), progress=False)
     score = post.predict(X[test]).log_prob(y[test]).mean()
     constant, cells, best = (
-        law(means).logpmf(y[test]).mean() for means in (y[train].mean(), by_cells(X[train], y[train], X[test]), mean[test])
+        law(means).logpmf(y[test]).mean()
+        for means in (y[train].mean(), by_cells(X[train], y[train], X[test]), mean[test])
     )
     assert score > max(constant, cells) + 0.05
     assert score > best - 0.02
@@ -333,7 +379,13 @@ def test_large_counts():
     rates = np.exp(5 + 0.5 * f)
     kernel = Matern32(lengthscale=0.5) + Constant(5.0)
     model = bdl.FunBaT(modes(2, kernel=kernel), likelihood=bdl.Poisson(), relevance=False)
-    post = bdl.fit(model, X, rng.poisson(rates), engine=bdl.MessagePassing(restarts=3, iterations=100), progress=False)
+    post = bdl.fit(
+        model,
+        X,
+        rng.poisson(rates),
+        engine=bdl.MessagePassing(restarts=3, iterations=100),
+        progress=False,
+    )
     assert post.diagnose().ok
     assert np.abs(post.predict(X).mean / rates - 1).mean() < 3 / np.sqrt(150)
 
@@ -341,7 +393,9 @@ def test_large_counts():
 @pytest.mark.slow
 def test_predictions_of_draws_do_not_depend_on_batches():
     X, y, _ = grid_entries(40, (6, 6))
-    post = bdl.fit(bdl.FunBaT(modes(), relevance=False), X, y, engine=bdl.NUTS(50, 20, 1), progress=False)
+    post = bdl.fit(
+        bdl.FunBaT(modes(), relevance=False), X, y, engine=bdl.NUTS(50, 20, 1), progress=False
+    )
     new = np.array([[0.5, 0.33], [0.12, 0.9], [0.5, 0.33], [0.7, 0.1]])
     one, other = post.predict(new).mean, post.predict(new, batch_size=2).mean
     np.testing.assert_allclose(one, other, rtol=1e-9)
@@ -373,8 +427,17 @@ def test_summary_lists_point_estimates(tmp_path):
     post = fit(X, y, modes(2, kernel=Matern32()))
     for each in (post, bdl.load(post.save(tmp_path / "tensor.bdl"))):
         table = each.summary()["value"]
-        assert list(table.index) == ["a.lengthscale", "scales[0]", "scales[1]", "b.lengthscale", "sigma"]
-        assert table["a.lengthscale"] == each.raw.params["hyper.a.lengthscale"] and table["sigma"] == each.raw.params["sigma"]
+        assert list(table.index) == [
+            "a.lengthscale",
+            "scales[0]",
+            "scales[1]",
+            "b.lengthscale",
+            "sigma",
+        ]
+        assert (
+            table["a.lengthscale"] == each.raw.params["hyper.a.lengthscale"]
+            and table["sigma"] == each.raw.params["sigma"]
+        )
     assert list(post.summary(["sigma"]).index) == ["sigma"]
 
 
@@ -382,7 +445,9 @@ def test_summary_of_some_sites(small):
     """The noise is all that this fit estimates as a point; length scales were given."""
     post = small[-1]
     assert (
-        post.summary()["value"].to_dict() == post.summary(["sigma"])["value"].to_dict() == {"sigma": post.raw.params["sigma"]}
+        post.summary()["value"].to_dict()
+        == post.summary(["sigma"])["value"].to_dict()
+        == {"sigma": post.raw.params["sigma"]}
     )
     with pytest.raises(ValueError, match=r"No site 'tau': expected some of \['sigma'\]"):
         post.summary(["tau"])
@@ -414,7 +479,9 @@ def test_functions_of_a_mode(small):
     np.testing.assert_allclose(high - low, 2 * 1.6448536 * a.std, rtol=1e-6)
     assert len(post.mode("b").predict().x) == len(np.unique(X[:, 1]))
     assert post.mode("a").predict().plot().get_xlabel() == "a"
-    assert repr(post.mode("b")) == f"FittedMode(mode='b', indexes={len(np.unique(X[:, 1]))}, rank=1)"
+    assert (
+        repr(post.mode("b")) == f"FittedMode(mode='b', indexes={len(np.unique(X[:, 1]))}, rank=1)"
+    )
     assert repr(a) == "LatentFunctions(mode='a', indexes=9, rank=1)"
     with pytest.raises(bdl.DataError, match="expected one of 'a', 'b'"):
         post.mode("c")
@@ -430,7 +497,9 @@ def test_update_goes_on_with_new_indexes(small):
     old = bdl.fit(model, X[first], y[first], engine=engine, progress=False)
     new = old.update(X[later], y[later])
     whole = bdl.fit(model, X, y, engine=engine, progress=False)
-    error = [np.sqrt(((post.predict(X).mean - whole.predict(X).mean) ** 2).mean()) for post in (old, new)]
+    error = [
+        np.sqrt(((post.predict(X).mean - whole.predict(X).mean) ** 2).mean()) for post in (old, new)
+    ]
     assert error[1] < 0.3 * error[0]
     assert len(new.problem.args[1]) == 150 and new.raw.info["added"] == 40
     twice = new.update(X[later][:1], y[later][:1])
@@ -463,17 +532,23 @@ def test_update_needs_message_passing():
 
 
 @pytest.mark.parametrize("sd", [0.0, 0.5, 2.5])
-@pytest.mark.parametrize("likelihood", [sites.Poisson(), sites.Bernoulli(), sites.Normal(), sites.StudentT(5.0)])
+@pytest.mark.parametrize(
+    "likelihood", [sites.Poisson(), sites.Bernoulli(), sites.Normal(), sites.StudentT(5.0)]
+)
 def test_parts_of_the_doubt_about_one_entry(likelihood, sd):
     """f ~ N(0.7, sd^2): Var E[y | f] and the information of a bit about f, against sums over a fine grid."""
     with jax.enable_x64(True):
         found = float(likelihood.epistemic(jnp.array([0.7]), jnp.array([sd**2]))[0])
     f = 0.7 + sd * (z := np.linspace(-14, 14, 40001))
     weights = np.exp(-(z**2) / 2) / np.exp(-(z**2) / 2).sum()
-    mean = {sites.Poisson: np.exp, sites.Bernoulli: lambda f: 1 / (1 + np.exp(-f))}.get(type(likelihood), lambda f: f)(f)
+    mean = {sites.Poisson: np.exp, sites.Bernoulli: lambda f: 1 / (1 + np.exp(-f))}.get(
+        type(likelihood), lambda f: f
+    )(f)
     expected = weights @ mean**2 - (weights @ mean) ** 2
     if isinstance(likelihood, sites.Bernoulli):
-        expected = stats.bernoulli(weights @ mean).entropy() - weights @ stats.bernoulli(mean).entropy()
+        expected = (
+            stats.bernoulli(weights @ mean).entropy() - weights @ stats.bernoulli(mean).entropy()
+        )
     assert found == pytest.approx(expected, rel=2e-3, abs=1e-9)
 
 
@@ -483,10 +558,16 @@ def test_doubt_has_parts_under_each_likelihood(likelihood):
     """They make the sd, or the entropy; means of far rates are said to be no guide, quantiles are one."""
     X, _, f = grid_entries(150, (10, 10), noise=0.0)
     rng = np.random.default_rng(0)
-    y = rng.poisson(np.exp(1 + f)) if isinstance(likelihood, bdl.Poisson) else f + 0.3 * rng.normal(size=150)
+    y = (
+        rng.poisson(np.exp(1 + f))
+        if isinstance(likelihood, bdl.Poisson)
+        else f + 0.3 * rng.normal(size=150)
+    )
     y = (y > 0).astype(int) if isinstance(likelihood, bdl.Bernoulli) else y
     wide = modes(kernel=Matern32(lengthscale=0.3, variance=4.0))
-    post = bdl.fit(bdl.FunBaT(wide, likelihood=likelihood, relevance=False), X, y, engine=FAST, progress=False)
+    post = bdl.fit(
+        bdl.FunBaT(wide, likelihood=likelihood, relevance=False), X, y, engine=FAST, progress=False
+    )
     near, far = post.predict(X[:4]), post.predict(np.array([[5.0, 5.0], X[0]]))
     parts = near.aleatoric, near.epistemic
     if isinstance(likelihood, bdl.Bernoulli):
@@ -498,14 +579,19 @@ def test_doubt_has_parts_under_each_likelihood(likelihood):
     if not isinstance(likelihood, bdl.Poisson):
         return
     assert far.quantile(0.5)[0] < 10
-    with pytest.warns(TrustWarning, match=r"in 1 of 2 rows the log of the rate has an sd above 2.*quantile\(0.5\)"):
+    with pytest.warns(
+        TrustWarning, match=r"in 1 of 2 rows the log of the rate has an sd above 2.*quantile\(0.5\)"
+    ):
         assert np.isfinite(far.mean).all()
 
 
 DATES = pd.date_range("2024-01-01", periods=30)
 
 
-@pytest.mark.parametrize("dates", [DATES, DATES.tz_localize("UTC"), DATES.to_numpy(), DATES - DATES[0], list(DATES.to_numpy())])
+@pytest.mark.parametrize(
+    "dates",
+    [DATES, DATES.tz_localize("UTC"), DATES.to_numpy(), DATES - DATES[0], list(DATES.to_numpy())],
+)
 def test_dates_are_refused_in_fit_and_in_predict(small, dates):
     """Not taken for nanoseconds."""
     _, _, y, post = small
@@ -541,7 +627,10 @@ def test_indexes_that_make_no_table(small, X, message):
     [
         (["z"], "Column 'a', row 0 is not a number: got 'z'"),
         ([0.1, np.nan], "Column 'a', row 1 is NaN"),
-        (np.zeros((2, 3)), r"mode\('a'\).predict\(x\) takes indexes of shape \(n,\): got shape \(2, 3\)"),
+        (
+            np.zeros((2, 3)),
+            r"mode\('a'\).predict\(x\) takes indexes of shape \(n,\): got shape \(2, 3\)",
+        ),
         ([[1.0], [1.0, 2.0]], r"x of mode\('a'\) is ragged"),
     ],
 )
@@ -553,7 +642,9 @@ def test_indexes_of_a_mode_that_are_none(small, x, message):
 def test_annealing_fits_the_iterations():
     annealed = [bdl.MessagePassing(iterations=n).annealed for n in (1, 2, 10, 20, 300)]
     assert annealed == [0, 1, 5, 10, 10]
-    assert bdl.MessagePassing(iterations=30, anneal=10) != bdl.MessagePassing(iterations=30)  # what older files hold
+    assert bdl.MessagePassing(iterations=30, anneal=10) != bdl.MessagePassing(
+        iterations=30
+    )  # what older files hold
 
 
 GOOD = grid_entries(30)[:2]
@@ -575,16 +666,29 @@ GOOD = grid_entries(30)[:2]
         (lambda: bdl.MessagePassing(damping=1.0), "damping"),
         (lambda: bdl.MessagePassing(iterations=10, anneal=10), "0 <= anneal < iterations"),
         (
-            lambda: bdl.fit(bdl.FunBaT(modes(), likelihood=bdl.Normal(scale=dist.Uniform(0.1, 2))), *GOOD, engine=FAST),
+            lambda: bdl.fit(
+                bdl.FunBaT(modes(), likelihood=bdl.Normal(scale=dist.Uniform(0.1, 2))),
+                *GOOD,
+                engine=FAST,
+            ),
             "bounded support",
         ),
-        (lambda: fit(np.where(np.arange(60).reshape(30, 2) == 7, np.inf, GOOD[0]), GOOD[1]), "row 3"),
+        (
+            lambda: fit(np.where(np.arange(60).reshape(30, 2) == 7, np.inf, GOOD[0]), GOOD[1]),
+            "row 3",
+        ),
         (lambda: fit(GOOD[0] * [1.0, 0.0], GOOD[1]), "Mode 'b' has 1 distinct index and"),
         (lambda: fit(GOOD[0], np.full(30, np.nan)), "missing"),
         (lambda: fit(pd.DataFrame(GOOD[0], columns=["a", "c"]), GOOD[1]), "lacks column 'b'"),
         (lambda: fit(GOOD[0][:, :1], GOOD[1]), "expected 2"),
-        (lambda: bdl.fit(bdl.FunBaT(modes(40)), *GOOD, engine=FAST, progress=False), "lower its rank"),
-        (lambda: bdl.fit(bdl.FunBaT(modes(), likelihood=bdl.StudentT()), *GOOD, engine=FAST), "give bdl.StudentT"),
+        (
+            lambda: bdl.fit(bdl.FunBaT(modes(40)), *GOOD, engine=FAST, progress=False),
+            "lower its rank",
+        ),
+        (
+            lambda: bdl.fit(bdl.FunBaT(modes(), likelihood=bdl.StudentT()), *GOOD, engine=FAST),
+            "give bdl.StudentT",
+        ),
         (lambda: bdl.fit(bdl.BNN(), *GOOD, engine=FAST), "needs a functional tensor"),
     ],
 )

@@ -48,7 +48,9 @@ def command(*arguments):
 def run(engine, folder, aim=None, wait=0.0):
     """Runs to the end, or kills the run `wait` seconds after its stage `aim` begins; its lines and when they came."""
     lines = []
-    with subprocess.Popen(command(engine, folder / "kept", folder / "out.npz"), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command(engine, folder / "kept", folder / "out.npz"), stdout=subprocess.PIPE, text=True
+    ) as process:
         for line in process.stdout:
             lines.append((line.strip(), time.monotonic()))
             if line.strip() == aim:
@@ -64,7 +66,10 @@ def seconds(lines):
     begun = {}
     for stage, when in lines:
         begun.setdefault(stage, when)
-    return {stage: after - when for (stage, when), after in zip(begun.items(), list(begun.values())[1:], strict=False)}
+    return {
+        stage: after - when
+        for (stage, when), after in zip(begun.items(), list(begun.values())[1:], strict=False)
+    }
 
 
 @pytest.mark.parametrize(
@@ -85,7 +90,11 @@ def test_killed_at_random_times(engine, kills, tmp_path):
     """
     (tmp_path / "whole").mkdir()
     lasted, rng, ended = seconds(run(engine, tmp_path / "whole")), random.Random(kills), 0
-    whole, hit, folder = np.load(tmp_path / "whole" / "out.npz"), collections.Counter(), tmp_path / "0"
+    whole, hit, folder = (
+        np.load(tmp_path / "whole" / "out.npz"),
+        collections.Counter(),
+        tmp_path / "0",
+    )
 
     def ends(aim, wait):
         folder.mkdir(exist_ok=True)
@@ -108,11 +117,16 @@ def test_killed_at_random_times(engine, kills, tmp_path):
 @pytest.mark.slow
 def test_a_full_disk_says_so(tmp_path):
     """A limit on the size of files stands for a disk that fills up."""
-    out = subprocess.run([*command("nuts", tmp_path / "run", tmp_path / "out.npz"), "1000"], capture_output=True, text=True)
-    assert (out.returncode, out.stdout.split()[-1]) == (1, "sampling")
-    assert re.search("CheckpointError: .*File too large. Free some space and call again", out.stderr.splitlines()[-1]), (
-        out.stderr
+    out = subprocess.run(
+        [*command("nuts", tmp_path / "run", tmp_path / "out.npz"), "1000"],
+        capture_output=True,
+        text=True,
     )
+    assert (out.returncode, out.stdout.split()[-1]) == (1, "sampling")
+    assert re.search(
+        "CheckpointError: .*File too large. Free some space and call again",
+        out.stderr.splitlines()[-1],
+    ), out.stderr
 
 
 def test_a_finished_run_is_read_from_disk(tmp_path):
@@ -157,7 +171,9 @@ def test_interrupted_gives_what_is_there(tmp_path):
     assert 0 < made < 120
     same({k: v[:, :made] for k, v in whole.samples.items()}, part.samples)
     same({k: v[:, :made] for k, v in whole.raw.stats.items()}, part.raw.stats)
-    with pytest.warns(UserWarning, match=r"interrupted after 50 of 120 draws: go on with post\.extend"):
+    with pytest.warns(
+        UserWarning, match=r"interrupted after 50 of 120 draws: go on with post\.extend"
+    ):
         assert not part.diagnose().ok
     same(whole.raw.arrays(), fit(checkpoint=tmp_path / "run").raw.arrays())
 
@@ -206,7 +222,9 @@ def test_extend_refused():
     with pytest.raises(ValueError, match="at least 1"):
         fit().extend(0)
     draws = Draws({"w": np.zeros((2, 120, 3, 2))}, {}, {}, {"000": np.zeros(2)})
-    with pytest.raises(ValueError, match="cycles of 40 draws, and the last one would be cut; give 80"):
+    with pytest.raises(
+        ValueError, match="cycles of 40 draws, and the last one would be cut; give 80"
+    ):
         CYCLES.extend(problem_of(product_program), draws, 50)
     with pytest.raises(bdl.UnsupportedError, match="an older version saved them"):
         FAST.extend(problem_of(product_program), dataclasses.replace(draws, state={}), 50)
@@ -245,15 +263,26 @@ def test_another_run_is_refused(tmp_path):
     cases = [
         (product_program, y + 1, FAST, 0, "the data changed"),
         (other_program, y, FAST, 0, "the model or data in it changed"),
-        (product_program, y, bdl.NUTS(60, 130, 2), 0, "num_samples from 120 to 130.*num_samples=120 and call post.extend"),
+        (
+            product_program,
+            y,
+            bdl.NUTS(60, 130, 2),
+            0,
+            "num_samples from 120 to 130.*num_samples=120 and call post.extend",
+        ),
         (product_program, y, FAST, 1, "the seed changed"),
     ]
     for program, target, engine, seed, words in cases:
         with pytest.raises(bdl.CheckpointError, match=words):
-            bdl.fit(program, i, j, y=target, engine=engine, seed=seed, checkpoint=path, progress=False)
+            bdl.fit(
+                program, i, j, y=target, engine=engine, seed=seed, checkpoint=path, progress=False
+            )
     manifest = json.loads((path / "manifest.json").read_text())
     older = manifest["versions"] | {"jax": "0.0.1"}
-    for change, words in (({"versions": older}, "jax from '0.0.1' to .*Install those again"), ({"schema": 99}, "schema 99")):
+    for change, words in (
+        ({"versions": older}, "jax from '0.0.1' to .*Install those again"),
+        ({"schema": 99}, "schema 99"),
+    ):
         (path / "manifest.json").write_text(json.dumps(manifest | change))
         with pytest.raises(bdl.CheckpointError, match=words):
             fit(checkpoint=path)
@@ -289,7 +318,10 @@ def test_a_damaged_checkpoint_says_so(tmp_path):
     with open_folder(tmp_path / "run") as folder:
         folder.save({"000": np.zeros(3)}, 7)
     (tmp_path / "run" / "state.safetensors").write_bytes(b"")
-    with open_folder(tmp_path / "run") as folder, pytest.raises(bdl.CheckpointError, match=r"damaged \(state.safetensors"):
+    with (
+        open_folder(tmp_path / "run") as folder,
+        pytest.raises(bdl.CheckpointError, match=r"damaged \(state.safetensors"),
+    ):
         folder.load()
     os.truncate(tmp_path / "run" / "draws.h5", 5000)
     with pytest.raises(bdl.CheckpointError, match=r"damaged \(draws.h5"):
@@ -302,7 +334,9 @@ def test_a_damaged_checkpoint_says_so(tmp_path):
 def test_a_checkpoint_in_use_says_so(tmp_path):
     open_folder(tmp_path / "run").__exit__(None)
     code = f"import h5py; file = h5py.File({str(tmp_path / 'run' / 'draws.h5')!r}, 'r+'); print(flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
         other.stdout.readline()
         with pytest.raises(bdl.CheckpointError, match="in use by another process"):
             open_folder(tmp_path / "run")
@@ -346,7 +380,9 @@ def test_a_state_that_cannot_be_saved_leaves_the_last_one(tmp_path):
         folder.save({"000": np.zeros(3)}, 7)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
         try:
-            with pytest.raises(bdl.CheckpointError, match=r"Cannot save the state.*Free some space and call again"):
+            with pytest.raises(
+                bdl.CheckpointError, match=r"Cannot save the state.*Free some space and call again"
+            ):
                 folder.save({"000": np.zeros(100_000)}, 8)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -392,7 +428,9 @@ post = bdl.fit(target, engine=engine, checkpoint={str(tmp_path / "run")!r}, ever
 assert post.samples["z"].shape == (2, 500_000, 10)
 print(watch.seen[len(watch.seen) // 5], watch.seen[-1], resident())
 """
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    )
     early, late, end = map(int, out.stdout.split())
     size = (tmp_path / "run" / "draws.h5").stat().st_size
     assert size > 40e6

@@ -35,7 +35,8 @@ def rows_of(weights):
     """For each row and each support: P(s) p(w | s)."""
     for w in weights:
         yield {
-            s: law_of_supports(s) * stats.t.pdf(w, LAW.df, 0, np.where(s, LAW.slab, LAW.spike)).prod()
+            s: law_of_supports(s)
+            * stats.t.pdf(w, LAW.df, 0, np.where(s, LAW.slab, LAW.spike)).prod()
             for s in itertools.product((0, 1), repeat=len(w))
         }
 
@@ -51,7 +52,9 @@ def test_draws_follow_the_density():
     draws = np.asarray(LAW.sample(jax.random.key(0), (20_000,)), float)
 
     def cdf(w):
-        return LAW.share * stats.t.cdf(w, LAW.df, 0, LAW.slab) + (1 - LAW.share) * stats.t.cdf(w, LAW.df, 0, LAW.spike)
+        return LAW.share * stats.t.cdf(w, LAW.df, 0, LAW.slab) + (1 - LAW.share) * stats.t.cdf(
+            w, LAW.df, 0, LAW.spike
+        )
 
     for place in ((0, 0), (1, 3)):
         assert stats.kstest(draws[:, *place], cdf).pvalue > 1e-4
@@ -90,15 +93,21 @@ def test_supports_and_prospects_are_those_of_the_sum():
             total, on = total + p, on + p * np.array(s)
         expected[4 * r : 4 * r + 4] = on / total
     inactive = np.array([0, 2, 4, 5, 7])
-    np.testing.assert_allclose(prospects(found)(jnp.asarray(inactive)), expected[inactive], rtol=1e-5)
+    np.testing.assert_allclose(
+        prospects(found)(jnp.asarray(inactive)), expected[inactive], rtol=1e-5
+    )
     odds = np.asarray(log_odds(found, Pattern((2, 4), (1, 1), False, 3)), float)[0]
-    np.testing.assert_allclose(odds, np.log(expected[[1, 3, 6]] / (1 - expected[[1, 3, 6]])), rtol=1e-4)
+    np.testing.assert_allclose(
+        odds, np.log(expected[[1, 3, 6]] / (1 - expected[[1, 3, 6]])), rtol=1e-4
+    )
 
 
 def test_long_chains_neither_overflow_nor_forget_their_rows():
     numbers = jnp.arange(3000)
     log = LAW.evidence(jnp.where(numbers % 7 < 3, 4.0, 1e-6))
-    known = jax.jit(lambda numbers, log: messages(LAW.chain, LAW.chain.decays(numbers, 1000), log))(numbers, log)
+    known = jax.jit(lambda numbers, log: messages(LAW.chain, LAW.chain.decays(numbers, 1000), log))(
+        numbers, log
+    )
     assert np.isfinite(known.forward).all() and np.isfinite(known.after).all()
     total = jax.jit(lambda numbers, log: log_total(LAW.chain, LAW.chain.decays(numbers, 1000), log))
     parts = [total(numbers[:1000], log[i : i + 1000]) for i in range(0, 3000, 1000)]
@@ -113,7 +122,11 @@ def network_and_data():
 
 
 @pytest.mark.parametrize(
-    "structure", ["neurons", *(pytest.param(s, marks=pytest.mark.slow) for s in ("unstructured", "fan_in", "block:8"))]
+    "structure",
+    [
+        "neurons",
+        *(pytest.param(s, marks=pytest.mark.slow) for s in ("unstructured", "fan_in", "block:8")),
+    ],
 )
 def test_divergence_is_an_upper_bound_and_tight_for_sure_weights(structure):
     """The bound with the best q(r, s): above E_q[log q - log p(w)], and equal to it where q(w) has no spread."""
@@ -128,14 +141,19 @@ def test_divergence_is_an_upper_bound_and_tight_for_sure_weights(structure):
         kl = kl_of_weights(layout, state.index, mean, sd, priors, key)
 
         def one(key):
-            noise = {n: jax.random.normal(jax.random.fold_in(key, i), m.shape) for i, (n, m) in enumerate(mean.items())}
+            noise = {
+                n: jax.random.normal(jax.random.fold_in(key, i), m.shape)
+                for i, (n, m) in enumerate(mean.items())
+            }
             w = {n: mean[n] + sd[n] * noise[n] for n in mean}
             tiny = {n: jnp.full_like(s, 1e-6) for n, s in sd.items()}
             # at a point the bound is log p: what is left of the divergence is the entropy of that point
             log_p = -kl_of_weights(layout, state.index, w, tiny, priors, key) - entropy(tiny)
             log_q = sum(
                 jnp.where(
-                    layout.patterns[n].inside(state.index[n]), -0.5 * noise[n] ** 2 - jnp.log(sd[n]) - half_log, 0.0
+                    layout.patterns[n].inside(state.index[n]),
+                    -0.5 * noise[n] ** 2 - jnp.log(sd[n]) - half_log,
+                    0.0,
                 ).sum()
                 for n in mean
             )
@@ -145,22 +163,42 @@ def test_divergence_is_an_upper_bound_and_tight_for_sure_weights(structure):
 
         def entropy(sd):
             each = 0.5 * np.log(2 * np.pi * np.e)
-            return sum(jnp.where(layout.patterns[n].inside(state.index[n]), each + jnp.log(sd[n]), 0.0).sum() for n in mean)
+            return sum(
+                jnp.where(
+                    layout.patterns[n].inside(state.index[n]), each + jnp.log(sd[n]), 0.0
+                ).sum()
+                for n in mean
+            )
 
         return kl - jax.lax.map(one, keys)
 
-    wide = np.asarray(jax.jit(excess)({n: jnp.full_like(m, 0.3) for n, m in mean.items()}, jax.random.key(0)), float)
+    wide = np.asarray(
+        jax.jit(excess)({n: jnp.full_like(m, 0.3) for n, m in mean.items()}, jax.random.key(0)),
+        float,
+    )
     assert wide.mean() > -4 * wide.std() / np.sqrt(draws)
-    sure = np.asarray(jax.jit(excess)({n: jnp.full_like(m, 1e-3) for n, m in mean.items()}, jax.random.key(1)), float)
+    sure = np.asarray(
+        jax.jit(excess)({n: jnp.full_like(m, 1e-3) for n, m in mean.items()}, jax.random.key(1)),
+        float,
+    )
     # q's spread makes the bound loose by less than (sd / spike)^2 / 2 = 1.25e-5 a weight
-    assert abs(sure.mean()) < 4 * sure.std() / np.sqrt(draws) + 1e-5 * sum(m.size for m in mean.values())
+    assert abs(sure.mean()) < 4 * sure.std() / np.sqrt(draws) + 1e-5 * sum(
+        m.size for m in mean.values()
+    )
 
 
 @pytest.mark.slow
 def test_support_finds_the_burst():
     X, y = network_and_data()
     model = bdl.BNN(hidden=(), prior=bdl.priors.Bursts(slab=3.0, spike=0.05, length=6.0))
-    engine = SSVI(density=0.15, dense_output=False, removal="support", steps=2000, every=50, learning_rate=0.02)
+    engine = SSVI(
+        density=0.15,
+        dense_output=False,
+        removal="support",
+        steps=2000,
+        every=50,
+        learning_rate=0.02,
+    )
     post = bdl.fit(model, X, y, engine=engine, progress=False)
     (mask,) = bdl.sparse.masks(post).values()
     assert np.flatnonzero(mask).tolist() == list(range(10, 16))
@@ -170,14 +208,18 @@ def test_support_finds_the_burst():
         facts = post.diagnose().facts
     last = -post.raw.losses[-50:]
     error = np.hypot(facts["elbo standard error"], last.std() / np.sqrt(50))
-    assert facts["elbo"] > last.mean() - 4 * error  # with supports summed out, and with the best q for them
+    assert (
+        facts["elbo"] > last.mean() - 4 * error
+    )  # with supports summed out, and with the best q for them
 
 
 @pytest.mark.slow
 def test_units_of_equal_counts_fit_with_bursts():
     model = bdl.BNN(hidden=(16,), prior=bdl.priors.Bursts())
     engine = SSVI(density=0.4, structure="fan_in", removal="support", steps=200, every=50)
-    assert np.isfinite(bdl.sparse.report(bdl.fit(model, *network_and_data(), engine=engine, progress=False)).elbo)
+    assert np.isfinite(
+        bdl.sparse.report(bdl.fit(model, *network_and_data(), engine=engine, progress=False)).elbo
+    )
 
 
 @pytest.mark.slow
@@ -195,7 +237,9 @@ def test_nuts_takes_bursts_too():
     log += np.log(0.5 * stats.t.pdf(w, 4, 0, 1.0) + 0.5 * stats.t.pdf(w, 4, 0, 0.1))
     p = np.exp(log - log.max())
     expected = (p * w).sum() / p.sum()
-    assert abs(draws.mean() - expected) < 4 * float(post.summary().loc["layer0.weight[0, 0]", "mcse_mean"])
+    assert abs(draws.mean() - expected) < 4 * float(
+        post.summary().loc["layer0.weight[0, 0]", "mcse_mean"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -218,4 +262,10 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(bdl.UnsupportedError, match=r"needs bdl\.priors\.Bursts"):
         bdl.fit(bdl.BNN(), X, y, engine=SSVI(removal="support"), progress=False)
     with pytest.raises(bdl.UnsupportedError, match="one budget for all"):
-        bdl.fit(bdl.BNN(prior=bdl.priors.Bursts()), X, y, engine=SSVI(allocation="global"), progress=False)
+        bdl.fit(
+            bdl.BNN(prior=bdl.priors.Bursts()),
+            X,
+            y,
+            engine=SSVI(allocation="global"),
+            progress=False,
+        )

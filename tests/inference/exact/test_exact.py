@@ -71,7 +71,9 @@ def test_laplace_weights_reach_the_evidence(linear):
     np.testing.assert_allclose(log_weights, evidence, rtol=2e-5)
 
 
-@pytest.mark.parametrize("engine", [bdl.NUTS(500, 1000, 4), bdl.HMC(500, 1000, 4, num_steps=10)], ids=["NUTS", "HMC"])
+@pytest.mark.parametrize(
+    "engine", [bdl.NUTS(500, 1000, 4), bdl.HMC(500, 1000, 4, num_steps=10)], ids=["NUTS", "HMC"]
+)
 def test_linear_regression_by_mcmc(linear, engine):
     X, y, X_new, (mean, covariance, f, epistemic, _) = linear
     post = bdl.fit(LINEAR, X, y, engine=engine, progress=False)
@@ -170,7 +172,9 @@ def test_gp_maximum_likelihood_equals_scikit_learn():
         random_state=0,
     ).fit(Z, t)
     post = bdl.fit(bdl.GP(bdl.kernels.RBF()), X, y, engine=bdl.ExactGP(), progress=False)
-    assert post.raw.info["log_evidence"] == pytest.approx(theirs.log_marginal_likelihood_value_, abs=1e-3)
+    assert post.raw.info["log_evidence"] == pytest.approx(
+        theirs.log_marginal_likelihood_value_, abs=1e-3
+    )
     X_new = np.linspace(-2, 2, 9)[:, None]
     mean, std = theirs.predict((X_new - X.mean()) / X.std(), return_std=True)
     np.testing.assert_allclose(post.predict(X_new).mean, y.mean() + y.std() * mean, atol=1e-3)
@@ -189,7 +193,9 @@ def test_gp_hyperparameters_by_nuts_agree_with_quadrature():
     Z, t, sigma = (X - X.mean()) / X.std(), (y - y.mean()) / y.std(), 0.3 / y.std()
     grid = np.exp(np.linspace(-4, 4, 2001))
     log_p = [
-        stats.multivariate_normal.logpdf(t, cov=np.exp(-0.5 * ((Z - Z.T) / v) ** 2) + sigma**2 * np.eye(len(t)))
+        stats.multivariate_normal.logpdf(
+            t, cov=np.exp(-0.5 * ((Z - Z.T) / v) ** 2) + sigma**2 * np.eye(len(t))
+        )
         + stats.norm.logpdf(np.log(v), 0.0, 0.5)
         for v in grid
     ]
@@ -214,7 +220,9 @@ def test_pareto_k_is_that_of_the_importance_weights():
 
     raw = Approximation(post.raw.params, post.raw.draw, log_weight, post.raw.losses)
     k = dataclasses.replace(post, raw=raw).diagnose().facts["pareto k"]
-    assert abs(k - shape) < 0.2  # the estimate from 1,000 weights has a standard error of about 0.06
+    assert (
+        abs(k - shape) < 0.2
+    )  # the estimate from 1,000 weights has a standard error of about 0.06
 
 
 @pytest.mark.slow
@@ -246,11 +254,19 @@ def mixture_over_scales(prior, X, y, sigma, X_new):
     parts = []
     for i, weight in enumerate(grid):
         for j, bias in enumerate(grid):
-            precision = design.T @ design / sigma**2 + np.diag(np.r_[[weight**-2] * X.shape[1], bias**-2])
+            precision = design.T @ design / sigma**2 + np.diag(
+                np.r_[[weight**-2] * X.shape[1], bias**-2]
+            )
             mean = np.linalg.solve(precision, design.T @ y) / sigma**2
             evidence = mean @ design.T @ y / sigma**2 / 2 - np.linalg.slogdet(precision)[1] / 2
             evidence += log_p[i] + log_p[j] - X.shape[1] * np.log(weight) - np.log(bias)
-            parts.append((evidence, new @ mean, np.einsum("ij,ji->i", new, np.linalg.solve(precision, new.T))))
+            parts.append(
+                (
+                    evidence,
+                    new @ mean,
+                    np.einsum("ij,ji->i", new, np.linalg.solve(precision, new.T)),
+                )
+            )
     evidence, means, variances = map(np.array, zip(*parts, strict=True))
     p = np.exp(evidence - evidence.max())
     p /= p.sum()
@@ -262,7 +278,9 @@ def mixture_over_scales(prior, X, y, sigma, X_new):
 def test_laplace_with_unknown_prior_scales(linear, prior):
     """Normal approximations of the scales, not Monte Carlo, limit it: sds within 15 %, means within a third of one."""
     X, y, X_new, _ = linear
-    post = bdl.fit(dataclasses.replace(LINEAR, prior=prior), X, y, engine=bdl.Laplace(), progress=False)
+    post = bdl.fit(
+        dataclasses.replace(LINEAR, prior=prior), X, y, engine=bdl.Laplace(), progress=False
+    )
     mean, sd = mixture_over_scales(prior, X, y, 0.3, X_new)
     prediction = post.predict(X_new)
     assert post.raw.info["converged"]
@@ -278,7 +296,8 @@ def test_laplace_of_a_network_with_unknown_prior_scales(prior):
     y = y + np.sin(2 * X[:, 0])
     model = bdl.BNN(hidden=(5,), prior=prior)
     laplace, nuts = (
-        bdl.fit(model, X, y, engine=engine, progress=False).predict(X) for engine in (bdl.Laplace(), bdl.NUTS(500, 500, 2))
+        bdl.fit(model, X, y, engine=engine, progress=False).predict(X)
+        for engine in (bdl.Laplace(), bdl.NUTS(500, 500, 2))
     )
     ratio = laplace.epistemic / nuts.epistemic
     assert 1 / 1.25 < np.exp(np.log(ratio).mean()) < 1.25
@@ -301,5 +320,7 @@ def test_gp_samples_are_functions(engine):
     assert np.mean(far[:, 0] * far[:, 1]) > 0.9
     if isinstance(engine, bdl.ExactGP):
         prediction = post.predict(X_new)
-        assert np.all(np.abs(samples.mean(0) - prediction.mean) < 4 * prediction.std / np.sqrt(4000))
+        assert np.all(
+            np.abs(samples.mean(0) - prediction.mean) < 4 * prediction.std / np.sqrt(4000)
+        )
         assert np.all(np.abs(samples.std(0) / prediction.std - 1) < 4 / np.sqrt(2 * 4000))

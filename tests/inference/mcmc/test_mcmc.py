@@ -38,7 +38,9 @@ def test_steps_are_numpyros():
     states = Run(engine, sampler, 4).start(jax.random.key(5))
     drawn = []
     for number in range(8):
-        states = jax.vmap(lambda state: sampler.kernel.sample(state, post.problem.args, dict(post.problem.kwargs)))(states)
+        states = jax.vmap(
+            lambda state: sampler.kernel.sample(state, post.problem.args, dict(post.problem.kwargs))
+        )(states)
         drawn += [states.z["a"]] if number >= 4 else []
     np.testing.assert_allclose(post.samples["a"], np.stack(drawn, 1), rtol=1e-3)
 
@@ -63,7 +65,9 @@ def test_blocks_change_nothing(engine, monkeypatch):
 def test_thinning_keeps_every_third_draw():
     i, j, y = entries()
     full = bdl.fit(tensor_program, i, j, y=y, engine=bdl.NUTS(30, 30, 1), progress=False)
-    thin = bdl.fit(tensor_program, i, j, y=y, engine=bdl.NUTS(30, 10, 1, thinning=3), progress=False)
+    thin = bdl.fit(
+        tensor_program, i, j, y=y, engine=bdl.NUTS(30, 10, 1, thinning=3), progress=False
+    )
     np.testing.assert_array_equal(full.samples["a"][:, 2::3], thin.samples["a"])
 
 
@@ -85,7 +89,9 @@ class Counting(AbstractSampler):
 
 def test_divergences_between_draws_are_seen():
     """Draw k comes after steps 3 k + 1, 3 k + 2 and 3 k + 3."""
-    block = make_block(lambda _: Counting(Problem(tensor_program), 0, thinning=3), Layout(1, False), 10)
+    block = make_block(
+        lambda _: Counting(Problem(tensor_program), 0, thinning=3), Layout(1, False), 10
+    )
     _, (position, stats) = block(jnp.zeros(1, int), (), 0, 10)
     np.testing.assert_array_equal(position[0], 3 * np.arange(1, 11))
     np.testing.assert_array_equal(stats["lp"][0], -position[0])
@@ -115,7 +121,11 @@ def scanned(traced):
         if equation.primitive.name == "scan":
             total += equation.params["length"] * any(is_key(var.aval) for var in equation.invars)
         else:
-            total += sum(scanned(inner) for inner in equation.params.values() if isinstance(inner, ClosedJaxpr))
+            total += sum(
+                scanned(inner)
+                for inner in equation.params.values()
+                if isinstance(inner, ClosedJaxpr)
+            )
     return total
 
 
@@ -154,7 +164,9 @@ def test_blocks_are_short_where_much_is_kept():
 
 def test_cures_of_divergence_are_those_of_the_engine():
     kept = {"stats/lp": np.full((2, 10), np.nan)}
-    with pytest.raises(ProblemError, match=r"SGHMC diverged in every chain.*Lower step_size, or start nearer"):
+    with pytest.raises(
+        ProblemError, match=r"SGHMC diverged in every chain.*Lower step_size, or start nearer"
+    ):
         problem_of_chains(bdl.SGHMC(), kept)
     with pytest.raises(ProblemError, match=r"MCLMC diverged in every chain.*end\. Start nearer"):
         problem_of_chains(bdl.MCLMC(), kept)
@@ -176,9 +188,27 @@ def test_layouts_agree_in_distribution(chain_method):
     """Every posterior mean within 4 combined Monte Carlo standard errors of sequential chains."""
     i, j, y = entries()
     num_chains = 4 if chain_method == "vectorized" else 2
-    one = bdl.fit(tensor_program, i, j, y=y, engine=bdl.NUTS(300, 500, num_chains, chain_method=chain_method), progress=False)
-    two = bdl.fit(tensor_program, i, j, y=y, engine=bdl.NUTS(300, 500, 4, chain_method="sequential"), seed=1, progress=False)
-    for name, value in (("sigma", lambda p: p.samples["sigma"]), ("f", lambda p: p.function_values(5))):
+    one = bdl.fit(
+        tensor_program,
+        i,
+        j,
+        y=y,
+        engine=bdl.NUTS(300, 500, num_chains, chain_method=chain_method),
+        progress=False,
+    )
+    two = bdl.fit(
+        tensor_program,
+        i,
+        j,
+        y=y,
+        engine=bdl.NUTS(300, 500, 4, chain_method="sequential"),
+        seed=1,
+        progress=False,
+    )
+    for name, value in (
+        ("sigma", lambda p: p.samples["sigma"]),
+        ("f", lambda p: p.function_values(5)),
+    ):
         a, b = value(one).astype(float), value(two).astype(float)
         errors = np.hypot(*(array_stats.mcse(s, chain_axis=0, draw_axis=1) for s in (a, b)))
         assert np.all(np.abs(a.mean((0, 1)) - b.mean((0, 1))) < 4 * errors), name
@@ -194,7 +224,14 @@ def test_several_hosts_give_the_draws_of_one(tmp_path):
 
     def start(number, count):
         return subprocess.Popen(
-            [sys.executable, script, str(port), str(number), str(count), tmp_path / f"{number}-{count}.npz"]
+            [
+                sys.executable,
+                script,
+                str(port),
+                str(number),
+                str(count),
+                tmp_path / f"{number}-{count}.npz",
+            ]
         )
 
     processes = [start(0, 1), start(0, 2), start(1, 2)]
@@ -236,8 +273,14 @@ def test_nuts_over_many_seeds():
 
 PRIORS = {
     "Gaussian": [bdl.priors.Gaussian(0.5), bdl.priors.Gaussian(1.5)],
-    "LayerGaussian": [bdl.priors.LayerGaussian((1.0, 2.0), (0.5, 1.0)), bdl.priors.LayerGaussian((2.0, 1.0), (1.5, 0.2))],
-    "LayerHierarchical": [bdl.priors.LayerHierarchical((3.0, 4.0)), bdl.priors.LayerHierarchical((5.0, 2.0))],
+    "LayerGaussian": [
+        bdl.priors.LayerGaussian((1.0, 2.0), (0.5, 1.0)),
+        bdl.priors.LayerGaussian((2.0, 1.0), (1.5, 0.2)),
+    ],
+    "LayerHierarchical": [
+        bdl.priors.LayerHierarchical((3.0, 4.0)),
+        bdl.priors.LayerHierarchical((5.0, 2.0)),
+    ],
 }
 
 
@@ -245,7 +288,9 @@ SCALES = {"number": (0.2, 0.4), "tuple": ((0.2, 0.3), (0.4, 0.1)), "learned": (N
 
 
 @pytest.mark.parametrize(
-    ("priors", "scales"), [(PRIORS[a], SCALES[b]) for a, b in zip(PRIORS, SCALES, strict=True)], ids=list(PRIORS)
+    ("priors", "scales"),
+    [(PRIORS[a], SCALES[b]) for a, b in zip(PRIORS, SCALES, strict=True)],
+    ids=list(PRIORS),
 )
 @pytest.mark.slow
 def test_numbers_of_a_program_are_put_back(priors, scales):

@@ -30,7 +30,9 @@ def regression(X, y=None):
 def simulated(n=300):
     """Correlated columns of different scales."""
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(n, 4)) @ np.array([[1, 0.8, 0, 0], [0, 0.6, 0, 0], [0, 0, 3, 0], [0, 0, 0, 0.3]])
+    X = rng.normal(size=(n, 4)) @ np.array(
+        [[1, 0.8, 0, 0], [0, 0.6, 0, 0], [0, 0, 3, 0], [0, 0, 0, 0.3]]
+    )
     return X, X @ [1.0, -0.5, 0.2, 0.8] + NOISE * rng.normal(size=n)
 
 
@@ -61,7 +63,9 @@ UNBIASED = {
 SLOWER = ("SGLD, all rows", "MCLMC, adjusted", "SGHMC, control variates")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOWER else []) for n in UNBIASED])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOWER else []) for n in UNBIASED]
+)
 def test_no_bias_that_monte_carlo_can_see(name):
     """Gradients without noise, or nearly: positions of a normal posterior have no bias (z < 4)."""
     post, mean_z, sd_z, _, _ = against_exact(UNBIASED[name], *simulated())
@@ -72,7 +76,10 @@ def test_no_bias_that_monte_carlo_can_see(name):
 
 @pytest.mark.parametrize(
     "engine",
-    [bdl.SGHMC(1500, 1000, 4, 30), pytest.param(bdl.SGLD(2000, 1000, 4, 60, step_size=0.15), marks=pytest.mark.slow)],
+    [
+        bdl.SGHMC(1500, 1000, 4, 30),
+        pytest.param(bdl.SGLD(2000, 1000, 4, 60, step_size=0.15), marks=pytest.mark.slow),
+    ],
     ids=["SGHMC", "SGLD"],
 )
 def test_minibatches_of_32_rows(engine):
@@ -81,7 +88,9 @@ def test_minibatches_of_32_rows(engine):
     assert np.abs(mean_z).max() < 4
     assert ratio.min() > 0.9 and ratio.max() < 1.1
     temperature = post.raw.stats["noise_temperature"]
-    assert abs(temperature.mean() - 1) < 0.05 + 4 * np.sqrt(2 / temperature.size)  # order h^2, and Var[(p'e)^2] = 2
+    assert abs(temperature.mean() - 1) < 0.05 + 4 * np.sqrt(
+        2 / temperature.size
+    )  # order h^2, and Var[(p'e)^2] = 2
 
 
 @pytest.mark.slow
@@ -90,7 +99,9 @@ def test_without_the_friction_the_momentum_is_too_hot_and_diagnose_says_so(monke
     from inference.mcmc.langevin import LangevinSampler
 
     damp = LangevinSampler.damp
-    monkeypatch.setattr(LangevinSampler, "damp", lambda self, p, *rest: (*damp(self, p, *rest)[:2], p))
+    monkeypatch.setattr(
+        LangevinSampler, "damp", lambda self, p, *rest: (*damp(self, p, *rest)[:2], p)
+    )
     post, _, _, ratio, _ = against_exact(bdl.SGHMC(1500, 1000, 4, 30, batch_size=8), *simulated())
     assert ratio.max() > 1.1
     with pytest.warns(UserWarning, match="too hot where gradient noise acts"):
@@ -100,13 +111,21 @@ def test_without_the_friction_the_momentum_is_too_hot_and_diagnose_says_so(monke
 @pytest.mark.slow
 def test_cycles_keep_draws_of_their_second_part():
     engine = bdl.CyclicalSGMCMC(1000, 400, 4, 20, num_cycles=4, control_variates=True)
-    assert [int(engine.steps_before(j)) for j in (-1, 0, 1, 100, 101)] == [999, 1000, 1000 + 2020, 5000, 5000 + 2020]
+    assert [int(engine.steps_before(j)) for j in (-1, 0, 1, 100, 101)] == [
+        999,
+        1000,
+        1000 + 2020,
+        5000,
+        5000 + 2020,
+    ]
     step_sizes = [float(engine.schedule(jnp.asarray(1000 + i))[0]) for i in (0, 1999, 3999)]
     np.testing.assert_allclose(step_sizes, [0.03, 0.015, 0.0], atol=2e-5)
     assert float(engine.schedule(jnp.asarray(1000))[1]) == 0.0
     assert float(engine.schedule(jnp.asarray(3000))[1]) == 1.0
     _, _, _, ratio, shift = against_exact(engine, *simulated())
-    assert ratio.min() > 0.8 and ratio.max() < 1.2  # few independent cycles: each is one effective draw for what moves slowly
+    assert (
+        ratio.min() > 0.8 and ratio.max() < 1.2
+    )  # few independent cycles: each is one effective draw for what moves slowly
     assert shift.max() < 0.5
 
 
@@ -115,7 +134,9 @@ def test_temperature_is_that_of_the_posterior_and_is_reported():
     X, y = simulated()
     engine = dataclasses.replace(UNBIASED["SGHMC, all rows"], temperature=4.0)
     post, _, _, ratio, _ = against_exact(engine, X, y)
-    np.testing.assert_allclose(ratio, 2.0, rtol=4 * 0.03)  # the Monte Carlo error of an sd from about 600 effective draws
+    np.testing.assert_allclose(
+        ratio, 2.0, rtol=4 * 0.03
+    )  # the Monte Carlo error of an sd from about 600 effective draws
     with pytest.warns(UserWarning, match=r"temperature=4 was asked for"):
         assert post.diagnose().facts["posterior temperature"] == 4
 
@@ -135,7 +156,9 @@ def test_step_halving_sees_a_bias(monkeypatch):
     from inference.mcmc.langevin import LangevinSampler
 
     damp = LangevinSampler.damp
-    monkeypatch.setattr(LangevinSampler, "damp", lambda self, p, *rest: (*damp(self, p, *rest)[:2], p))
+    monkeypatch.setattr(
+        LangevinSampler, "damp", lambda self, p, *rest: (*damp(self, p, *rest)[:2], p)
+    )
     X, y = simulated()
     engine = bdl.SGHMC(1500, 1000, 4, 100, batch_size=4)
     report = bdl.fit(regression, X, y=y, engine=engine, progress=False).step_halving(progress=False)
@@ -160,7 +183,11 @@ def test_step_halving_halves_the_steps_that_warm_up_left():
             rows = sampler.draw_rows(key)
             return sampler.adapt(i, state, sampler.gradient(rows, state)[2], rows, key)
 
-        return float(jax.lax.fori_loop(0, engine.num_warmup, adapt, sampler.init(jax.random.key(0))).shortened)
+        return float(
+            jax.lax.fori_loop(
+                0, engine.num_warmup, adapt, sampler.init(jax.random.key(0))
+            ).shortened
+        )
 
     engine = bdl.SGHMC(num_warmup=200, batch_size=32, start="prior")
     factor = left_by_warm_up(engine)
@@ -170,7 +197,10 @@ def test_step_halving_halves_the_steps_that_warm_up_left():
 
 
 def test_step_halving_reports_the_steps_that_were_made(monkeypatch):
-    monkeypatch.setattr("bayesdl.fitting.infer", lambda m, f, p, engine, *_: posed(regression, engine, {"w": w}, X=X, y=y))
+    monkeypatch.setattr(
+        "bayesdl.fitting.infer",
+        lambda m, f, p, engine, *_: posed(regression, engine, {"w": w}, X=X, y=y),
+    )
     X, y = simulated(30)
     w = np.random.default_rng(0).normal(size=(2, 50, 4))
     first = posed(regression, bdl.SGHMC(step_size=0.04), {"w": w + 1}, [0.5, 0.25], X=X, y=y)
@@ -183,7 +213,9 @@ def test_step_halving_runs_as_long_with_half_the_steps():
     from bayesdl.checks.halving import halved
 
     engine = bdl.CyclicalSGMCMC(100, 40, 4, 10, num_cycles=4, step_size=0.04)
-    assert halved(engine, [0.5, 0.25, 1.0, 0.3]) == dataclasses.replace(engine, num_warmup=200, thinning=20, step_size=0.005)
+    assert halved(engine, [0.5, 0.25, 1.0, 0.3]) == dataclasses.replace(
+        engine, num_warmup=200, thinning=20, step_size=0.005
+    )
     assert halved(engine, [1.0] * 4).step_size == 0.02
 
 
@@ -205,7 +237,11 @@ def test_step_halving_refuses_before_it_runs(monkeypatch):
             numpyro.sample("y", dist.Normal(0, 1), obs=y)
 
     monkeypatch.setattr("bayesdl.fitting.infer", lambda *_: pytest.fail("the sampler was run"))
-    w, some, y = np.random.default_rng(0).normal(size=(2, 50)), bdl.SGHMC(batch_size=None), np.zeros(3)
+    w, some, y = (
+        np.random.default_rng(0).normal(size=(2, 50)),
+        bdl.SGHMC(batch_size=None),
+        np.zeros(3),
+    )
     for engine, reason in (
         (bdl.NUTS(), "NUTS has no step size to halve that biases"),
         (bdl.MCLMC(adjusted=True), "MCLMC has no step size to halve that biases"),
@@ -234,7 +270,9 @@ def test_step_halving_compares_what_it_says():
     assert compared((0.2, 0.1), one, same).ok
     assert not compared((0.2, 0.1), one, 0.8 * same).ok
     assert not compared((0.2, 0.1), one, same + 0.3).ok
-    minority = np.where(np.arange(20) == 7, 0.8, 1.0) * same  # which a median over values does not see
+    minority = (
+        np.where(np.arange(20) == 7, 0.8, 1.0) * same
+    )  # which a median over values does not see
     report = compared((0.2, 0.1), one, minority)
     assert not report.ok
     assert 0.7 < report.sd_ratio < 0.9 and report.sd_z < -report.limit
@@ -265,7 +303,11 @@ def test_any_program_with_a_plate_and_no_other():
     assert np.isfinite(post.predict().mean).all()
 
     def no_plate(x, y=None):
-        numpyro.sample("y", dist.Normal(numpyro.sample("m", dist.Normal(0, 1)), 1).expand([len(x)]).to_event(1), obs=y)
+        numpyro.sample(
+            "y",
+            dist.Normal(numpyro.sample("m", dist.Normal(0, 1)), 1).expand([len(x)]).to_event(1),
+            obs=y,
+        )
 
     with pytest.raises(bdl.UnsupportedError, match="in two lines"):
         bdl.fit(no_plate, np.zeros(5), y=np.zeros(5), engine=bdl.SGHMC(), progress=False)
@@ -286,12 +328,22 @@ def test_settings_refused():
 def test_steps_that_are_too_long_say_so():
     X, y = simulated()
     with pytest.raises(ProblemError, match="Lower step_size"):
-        bdl.fit(regression, X, y=y, engine=bdl.SGHMC(100, 100, 2, batch_size=None, step_size=50.0), progress=False)
+        bdl.fit(
+            regression,
+            X,
+            y=y,
+            engine=bdl.SGHMC(100, 100, 2, batch_size=None, step_size=50.0),
+            progress=False,
+        )
 
 
 def test_one_dimension_is_too_few_for_mclmc():
     def one(y):
-        numpyro.sample("y", dist.Normal(numpyro.sample("m", dist.Normal(0, 1)), 1.0).expand([2]).to_event(1), obs=y)
+        numpyro.sample(
+            "y",
+            dist.Normal(numpyro.sample("m", dist.Normal(0, 1)), 1.0).expand([2]).to_event(1),
+            obs=y,
+        )
 
     with pytest.raises(bdl.UnsupportedError, match="momentum of fixed length needs two"):
         bdl.fit(one, np.zeros(2), engine=bdl.MCLMC(), progress=False)
@@ -299,7 +351,10 @@ def test_one_dimension_is_too_few_for_mclmc():
 
 @pytest.mark.parametrize(
     "engine",
-    [bdl.NUTS(300, 300, 4, start="pathfinder"), pytest.param(bdl.MCLMC(1000, 1000, 4), marks=pytest.mark.slow)],
+    [
+        bdl.NUTS(300, 300, 4, start="pathfinder"),
+        pytest.param(bdl.MCLMC(1000, 1000, 4), marks=pytest.mark.slow),
+    ],
     ids=["Pathfinder", "MCLMC"],
 )
 @pytest.mark.slow
@@ -333,7 +388,12 @@ def test_conjugate_regression_on_boston(batch_size, low, high, reference):
 
 BOSTON_PRIORS = {  # with HMC's known RMSE, NLL of the moments, and mean sd of the function in standardised units
     "N(0, 1)": (bdl.priors.LayerGaussian(), (2.53, 0.02), (2.388, 0.01), (0.109, 0.005)),
-    "matched": (bdl.priors.LayerGaussian((2.908, 1.43), (2.422, 0.161)), (2.42, 0.02), (2.404, 0.01), (0.187, 0.008)),
+    "matched": (
+        bdl.priors.LayerGaussian((2.908, 1.43), (2.422, 0.161)),
+        (2.42, 0.02),
+        (2.404, 0.01),
+        (0.187, 0.008),
+    ),
 }
 
 
@@ -349,15 +409,21 @@ def test_boston_network_against_hmc(reference, name):
     data = reference.uci("boston")
     test = data["test"][0]
     X, y, X_new, y_new = data["X"][~test], data["y"][~test], data["X"][test], data["y"][test]
-    model = bdl.BNN(hidden=(100,), prior=prior, likelihood=bdl.Normal(scale=float(np.sqrt(0.1) * y.std())))
+    model = bdl.BNN(
+        hidden=(100,), prior=prior, likelihood=bdl.Normal(scale=float(np.sqrt(0.1) * y.std()))
+    )
 
     def fitted(engine):
         prediction = bdl.fit(model, X, y, engine=engine, progress=False).predict(X_new)
         return prediction, np.asarray(prediction.stream.map(means, axis=1), dtype=float)
 
-    prediction, exact_values = fitted(bdl.HMC(500, 500, 4, num_steps=100, start="prior", chain_method="vectorized"))
+    prediction, exact_values = fitted(
+        bdl.HMC(500, 500, 4, num_steps=100, start="prior", chain_method="vectorized")
+    )
     assert np.sqrt(np.mean((prediction.mean - y_new) ** 2)) == pytest.approx(rmse, abs=of_rmse[0])
-    assert -stats.norm.logpdf(y_new, prediction.mean, prediction.std).mean() == pytest.approx(nll, abs=of_nll[0])
+    assert -stats.norm.logpdf(y_new, prediction.mean, prediction.std).mean() == pytest.approx(
+        nll, abs=of_nll[0]
+    )
     assert prediction.epistemic.mean() / y.std() == pytest.approx(sd, abs=of_sd[0])
     if name == "matched":
         return

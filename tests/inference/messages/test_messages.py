@@ -46,7 +46,10 @@ def dense_answer(p, x, y, new, lengthscale, variance=1.0):
 
 
 def smoothed_regression(p, x, y, lengthscale, parallel, variance=1.0, dtype=float):
-    information, precision = jnp.asarray(y / NOISE, dtype)[:, None], jnp.full((len(x), 1, 1), 1 / NOISE, dtype)
+    information, precision = (
+        jnp.asarray(y / NOISE, dtype)[:, None],
+        jnp.full((len(x), 1, 1), 1 / NOISE, dtype),
+    )
     kernel = Kernel(jnp.asarray(lengthscale, dtype), None, jnp.asarray([variance], dtype))
     made = prior(p, kernel, jnp.asarray(x, dtype))
     return jax.jit(smoothed, static_argnums=3)(made, information, precision, parallel)
@@ -55,7 +58,10 @@ def smoothed_regression(p, x, y, lengthscale, parallel, variance=1.0, dtype=floa
 SLOW = pytest.mark.slow  # the parallel path compiles for long
 PATHS = [(p, 300, False) for p in (0, 1, 2)] + [(0, 20, True)]
 PATHS += [pytest.param(p, 1461, False, marks=SLOW) for p in (0, 1, 2)]
-PATHS += [pytest.param(p, n, True, marks=SLOW) for p, n in ((0, 300), (1, 300), (2, 300), (0, 1461), (1, 1461), (2, 1461))]
+PATHS += [
+    pytest.param(p, n, True, marks=SLOW)
+    for p, n in ((0, 300), (1, 300), (2, 300), (0, 1461), (1, 1461), (2, 1461))
+]
 
 
 @pytest.mark.parametrize(("p", "n", "parallel"), PATHS)
@@ -89,11 +95,15 @@ def test_new_positions_are_states_without_information(p):
     known = (np.arange(len(every)) < len(x))[order]
     values = np.where(known, np.concatenate([y, new])[order], 0.0)
     made = prior(p, kernel_of(0.7, [2.0]), jnp.asarray(every[order]))
-    found = jax.jit(smoothed)(made, jnp.asarray(values / NOISE)[:, None], jnp.asarray(known / NOISE)[:, None, None])
+    found = jax.jit(smoothed)(
+        made, jnp.asarray(values / NOISE)[:, None], jnp.asarray(known / NOISE)[:, None, None]
+    )
     at = np.argsort(order)[len(x) :]
     np.testing.assert_allclose(found.mean[at, 0], mean, atol=1e-8)
     np.testing.assert_allclose(found.covariance[at, 0, 0], variance, atol=1e-8)
-    assert (np.asarray(found.covariance) > 0).all() and (np.asarray(found.covariance[at]) <= 2 + 1e-12).all()
+    assert (np.asarray(found.covariance) > 0).all() and (
+        np.asarray(found.covariance[at]) <= 2 + 1e-12
+    ).all()
 
 
 def test_tinygp_and_gpytorch_agree():
@@ -107,15 +117,21 @@ def test_tinygp_and_gpytorch_agree():
 
     x, y = irregular(150)
     found = smoothed_regression(2, x, y, 0.7, False)
-    process = tinygp.GaussianProcess(tinygp.kernels.quasisep.Matern52(scale=0.7), jnp.asarray(x), diag=NOISE)
-    conditioned = process.condition(jnp.asarray(y), diag=0.0).gp  # which adds a jitter of 1.5e-8 otherwise
+    process = tinygp.GaussianProcess(
+        tinygp.kernels.quasisep.Matern52(scale=0.7), jnp.asarray(x), diag=NOISE
+    )
+    conditioned = process.condition(
+        jnp.asarray(y), diag=0.0
+    ).gp  # which adds a jitter of 1.5e-8 otherwise
     np.testing.assert_allclose(found.mean[:, 0], conditioned.loc, atol=1e-9)
     np.testing.assert_allclose(found.covariance[:, 0, 0], conditioned.variance, atol=1e-9)
     kernel = MaternKernel(nu=2.5).double()
     kernel.lengthscale = 0.7
     with torch.no_grad():
         K = kernel(torch.tensor(x)[:, None]).to_dense().numpy()
-    np.testing.assert_allclose(found.mean[:, 0], K @ np.linalg.solve(K + NOISE * np.eye(150), y), atol=1e-6)
+    np.testing.assert_allclose(
+        found.mean[:, 0], K @ np.linalg.solve(K + NOISE * np.eye(150), y), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("p", [0, 1, 2])
@@ -129,7 +145,9 @@ def test_process_noise_of_small_steps(p):
     c = 1 / quad(lambda u: h(u) ** 2, 0, np.inf)[0]
     for x in (1e-6, 1e-3, 0.3):
         Q = np.asarray(transition(p, jnp.asarray([x]))[1][0])
-        assert Q[0, 0] == pytest.approx(c * quad(lambda u: h(u) ** 2, 0, x, epsabs=0, epsrel=1e-12)[0], rel=1e-9)
+        assert Q[0, 0] == pytest.approx(
+            c * quad(lambda u: h(u) ** 2, 0, x, epsabs=0, epsrel=1e-12)[0], rel=1e-9
+        )
         scale = np.sqrt(np.diag(Q))
         assert np.linalg.eigvalsh(Q / np.outer(scale, scale)).min() > 1e-5
     A, Q = (np.asarray(part[0]) for part in transition(p, jnp.asarray([1.7])))
@@ -151,7 +169,9 @@ def test_several_functions_with_a_constant_and_gaps(parallel):
     information = np.einsum("nab,nb->na", precision, rng.normal(size=(60, r)))
     variances, constant = np.array([1.0, 0.5, 2.0]), 0.3
     made = prior(1, kernel_of(0.5, variances, constant), jnp.asarray(x))
-    found = jax.jit(smoothed, static_argnums=3)(made, jnp.asarray(information), jnp.asarray(precision), parallel)
+    found = jax.jit(smoothed, static_argnums=3)(
+        made, jnp.asarray(information), jnp.asarray(precision), parallel
+    )
     K = np.kron(matern(1, x, x, 0.5) + constant, np.diag(variances))
     L = np.zeros_like(K)
     for i in range(60):
@@ -160,7 +180,9 @@ def test_several_functions_with_a_constant_and_gaps(parallel):
     eta = information.ravel()
     np.testing.assert_allclose(found.mean.ravel(), C @ eta, atol=1e-9)
     for i in range(60):
-        np.testing.assert_allclose(found.covariance[i], C[r * i : r * i + r, r * i : r * i + r], atol=1e-10)
+        np.testing.assert_allclose(
+            found.covariance[i], C[r * i : r * i + r, r * i : r * i + r], atol=1e-10
+        )
     expected = 0.5 * eta @ C @ eta - 0.5 * np.linalg.slogdet(np.eye(len(K)) + K @ L)[1]
     assert float(found.log_normalizer) == pytest.approx(expected, rel=1e-9)
 
@@ -212,7 +234,10 @@ def test_states_follow_the_kernel_and_bridges_the_process():
         bridge = bridged(1, kernel, jnp.asarray(x), Z, jnp.asarray(new), second)
         return functions(1, Z)[:, 0], functions(1, bridge)[:, 0]
 
-    known, drawn = (np.asarray(part) for part in jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), draws)))
+    known, drawn = (
+        np.asarray(part)
+        for part in jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), draws))
+    )
     for a, b, here, there in ((known, known, x, x), (known, drawn, x, new)):
         expected = 1.5 * (matern(1, here, there, 0.8) + 0.3)
         products = a[:, :, None] * b[:, None, :]
@@ -228,7 +253,11 @@ def random_factors(ranks, sizes, seed=0):
     for r, d in zip(ranks, sizes, strict=True):
         mean, B = rng.normal(size=(d, r)), rng.normal(size=(d, r, r + 1))
         covariance = np.einsum("dij,dkj->dik", B, B)
-        factors.append(Moments(jnp.asarray(mean), jnp.asarray(covariance + np.einsum("di,dj->dij", mean, mean))))
+        factors.append(
+            Moments(
+                jnp.asarray(mean), jnp.asarray(covariance + np.einsum("di,dj->dij", mean, mean))
+            )
+        )
     total = int(np.prod(ranks))
     mean, B = rng.normal(size=total), rng.normal(size=(total, total))
     core = Moments(jnp.asarray(mean), jnp.asarray(B @ B.T / total + np.outer(mean, mean)))
@@ -246,16 +275,24 @@ def test_tucker_messages_equal_those_of_each_entry():
     mean, second = form.entries(factors, core, places)
     means, seconds = ([np.asarray(part) for part in parts] for parts in zip(*factors, strict=True))
     for k in range(3):
-        precision, information = form.heard(k, factors, core, places, jnp.asarray(weights), jnp.asarray(linear))
+        precision, information = form.heard(
+            k, factors, core, places, jnp.asarray(weights), jnp.asarray(linear)
+        )
         expected = np.zeros((sizes[k], ranks[k], ranks[k])), np.zeros((sizes[k], ranks[k]))
         for n in range(50):
             u = [means[j][places[j][n]] for j in range(3)]
             uu = [seconds[j][places[j][n]] for j in range(3)]
             letters = [("a", "d"), ("b", "e"), ("c", "f")]
             others = [j for j in range(3) if j != k]
-            a = np.einsum(f"abc,{','.join(letters[j][0] for j in others)}->{letters[k][0]}", W, *(u[j] for j in others))
+            a = np.einsum(
+                f"abc,{','.join(letters[j][0] for j in others)}->{letters[k][0]}",
+                W,
+                *(u[j] for j in others),
+            )
             aa = np.einsum(
-                f"abcdef,{','.join(''.join(letters[j]) for j in others)}->{''.join(letters[k])}", WW, *(uu[j] for j in others)
+                f"abcdef,{','.join(''.join(letters[j]) for j in others)}->{''.join(letters[k])}",
+                WW,
+                *(uu[j] for j in others),
             )
             assert u[k] @ a == pytest.approx(float(mean[n]), abs=1e-12)
             assert (uu[k] * aa).sum() == pytest.approx(float(second[n]), rel=1e-12)
@@ -264,11 +301,16 @@ def test_tucker_messages_equal_those_of_each_entry():
         np.testing.assert_allclose(precision, expected[0], rtol=1e-10)
         np.testing.assert_allclose(information, expected[1], rtol=1e-10, atol=1e-10)
     told = form.heard_by_core(factors, places, jnp.asarray(weights), jnp.asarray(linear))
-    products = np.stack([np.einsum("a,b,c->abc", *(means[j][places[j][n]] for j in range(3))).ravel() for n in range(50)])
-    np.testing.assert_allclose(told[1], products.T @ linear, rtol=1e-10, atol=1e-10)
-    squares = np.einsum("n,nad,nbe,ncf->abcdef", weights, *(seconds[j][np.asarray(places[j])] for j in range(3))).reshape(
-        24, 24
+    products = np.stack(
+        [
+            np.einsum("a,b,c->abc", *(means[j][places[j][n]] for j in range(3))).ravel()
+            for n in range(50)
+        ]
     )
+    np.testing.assert_allclose(told[1], products.T @ linear, rtol=1e-10, atol=1e-10)
+    squares = np.einsum(
+        "n,nad,nbe,ncf->abcdef", weights, *(seconds[j][np.asarray(places[j])] for j in range(3))
+    ).reshape(24, 24)
     np.testing.assert_allclose(told[0], squares, rtol=1e-10)
 
 
@@ -276,11 +318,19 @@ def test_cp_is_tucker_with_a_superdiagonal_core():
     factors, _, places, rng = random_factors((3, 3, 3), (5, 6, 7))
     superdiagonal = np.zeros((3, 3, 3))
     superdiagonal[np.arange(3), np.arange(3), np.arange(3)] = 1.0
-    core = Moments(jnp.asarray(superdiagonal.ravel()), jnp.asarray(np.outer(superdiagonal.ravel(), superdiagonal.ravel())))
+    core = Moments(
+        jnp.asarray(superdiagonal.ravel()),
+        jnp.asarray(np.outer(superdiagonal.ravel(), superdiagonal.ravel())),
+    )
     weights, linear = jnp.asarray(rng.uniform(1, 2, 50)), jnp.asarray(rng.normal(size=50))
-    for one, other in zip(CP().entries(factors, None, places), Tucker().entries(factors, core, places), strict=True):
+    for one, other in zip(
+        CP().entries(factors, None, places), Tucker().entries(factors, core, places), strict=True
+    ):
         np.testing.assert_allclose(one, other, rtol=1e-10)
     for k in range(3):
-        pair = CP().heard(k, factors, None, places, weights, linear), Tucker().heard(k, factors, core, places, weights, linear)
+        pair = (
+            CP().heard(k, factors, None, places, weights, linear),
+            Tucker().heard(k, factors, core, places, weights, linear),
+        )
         for one, other in zip(*pair, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)

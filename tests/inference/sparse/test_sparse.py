@@ -48,12 +48,16 @@ def thousand_steps(model, X, y, **settings):
     return training.layout, jax.tree.map(np.asarray, found)
 
 
-@pytest.mark.parametrize("case", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in range(1, 6))])
+@pytest.mark.parametrize(
+    "case", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in range(1, 6))]
+)
 def test_budgets_are_kept_after_every_step(case):
     rng = np.random.default_rng(case)
     structure = (*STRUCTURES, "global", "block:16")[case]
     density = (
-        float(rng.uniform(0.3, 0.5)) if structure.startswith("block") else float(np.exp(rng.uniform(*np.log([0.06, 0.5]))))
+        float(rng.uniform(0.3, 0.5))
+        if structure.startswith("block")
+        else float(np.exp(rng.uniform(*np.log([0.06, 0.5]))))
     )
     widths = tuple(int(w) for w in rng.integers(40, 90, 2))
     settings = {"allocation": "global"} if structure == "global" else {"structure": structure}
@@ -68,7 +72,9 @@ def test_budgets_are_kept_after_every_step(case):
         assert (np.diff(index, axis=2) > 0).all()  # sorted and unique
         changed += (np.diff(index, axis=0) != 0).sum()
     assert changed > 0
-    assert sum(p.size for p in layout.patterns.values()) <= density * sum(map(math.prod, layout.shapes.values()))
+    assert sum(p.size for p in layout.patterns.values()) <= density * sum(
+        map(math.prod, layout.shapes.values())
+    )
 
 
 @pytest.mark.parametrize("density", [0.005, 0.02, 0.1, 0.5])
@@ -87,7 +93,9 @@ def test_budgets_are_below_the_density(density, structure, allocation):
     found = patterns(shapes, density, allocation, structure, dense)
     active = sum(p.size for p in found.values())
     unit = max(p.size // p.count for name, p in found.items() if not p.is_dense)
-    assert density * total - unit - len(found) < active <= density * total  # large odd budgets lose one weight
+    assert (
+        density * total - unit - len(found) < active <= density * total
+    )  # large odd budgets lose one weight
     assert all(p.size % 2 == 0 for p in found.values() if p.size > 1000)
     assert found["c"].is_dense or not dense
 
@@ -108,7 +116,10 @@ def test_kernels_are_products_with_the_scattered_matrix(name):
     pattern = PATTERNS[name]
     key = jax.random.key(0)
     index = pattern.draw(key)
-    mean, variance = jax.random.normal(key, pattern.values_shape), jax.random.uniform(named(key, "v"), pattern.values_shape)
+    mean, variance = (
+        jax.random.normal(key, pattern.values_shape),
+        jax.random.uniform(named(key, "v"), pattern.values_shape),
+    )
     h = jax.random.normal(named(key, "h"), (pattern.shape[1], 5))
     inside = pattern.inside(index)
 
@@ -123,44 +134,68 @@ def test_kernels_are_products_with_the_scattered_matrix(name):
             group, k = divmod(place, pattern.count)
             row, column = divmod(int(number), columns)
             at = (slice(row * a, row * a + a), slice(column * b, column * b + b))
-            where = tuple(w.at[at].set(v[group, k]) for w, v in zip(where, (mean, variance), strict=True))
+            where = tuple(
+                w.at[at].set(v[group, k]) for w, v in zip(where, (mean, variance), strict=True)
+            )
         m, v = (w[: pattern.shape[0], : pattern.shape[1]] for w in where)
         return m @ h, v @ (h * h)
 
-    expected = jax.value_and_grad(functools.partial(loss, by_matrices), argnums=(0, 1, 2))(h, mean, variance)
+    expected = jax.value_and_grad(functools.partial(loss, by_matrices), argnums=(0, 1, 2))(
+        h, mean, variance
+    )
     for kernel in {*fitting(pattern), "transient"}:
 
         def multiply(h, mean, variance, kernel=kernel):
             return KERNELS[kernel](pattern, h, index, mean, variance)
 
-        found = jax.value_and_grad(functools.partial(loss, multiply), argnums=(0, 1, 2))(h, mean, variance)
-        jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5), found, expected)
+        found = jax.value_and_grad(functools.partial(loss, multiply), argnums=(0, 1, 2))(
+            h, mean, variance
+        )
+        jax.tree.map(
+            lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5),
+            found,
+            expected,
+        )
         alone, none = KERNELS[kernel](pattern, h, index, mean, None)
         assert none is None
-        np.testing.assert_allclose(alone, by_matrices(h, jnp.where(inside, mean, 0.0), variance)[0], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            alone, by_matrices(h, jnp.where(inside, mean, 0.0), variance)[0], rtol=1e-5, atol=1e-5
+        )
 
 
-@pytest.mark.parametrize("structure", [pytest.param("fan_in", marks=pytest.mark.slow), "block:4", "neurons"])
+@pytest.mark.parametrize(
+    "structure", [pytest.param("fan_in", marks=pytest.mark.slow), "block:4", "neurons"]
+)
 def test_kernels_agree_in_loss_and_gradient(structure):
     X, y = regression()
     kernel = structure.partition(":")[0].replace("block", "blocks")
     found = []
     for name in (kernel, "transient"):
-        training, state, data = training_of(bdl.BNN(hidden=(12, 12)), X, y, structure=structure, kernel=name, density=0.6)
+        training, state, data = training_of(
+            bdl.BNN(hidden=(12, 12)), X, y, structure=structure, kernel=name, density=0.6
+        )
 
         def loss(params, training=training, state=state, data=data):
-            terms, _ = training.objective.terms(params, state.index, jnp.arange(16), jax.random.key(3), data)
+            terms, _ = training.objective.terms(
+                params, state.index, jnp.arange(16), jax.random.key(3), data
+            )
             return training.objective.value(terms)
 
         found.append(jax.jit(jax.value_and_grad(loss))(state.params))
-    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-4), *found)
+    jax.tree.map(
+        lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-4), *found
+    )
 
 
 def test_scattered_and_gathered_are_inverse():
     for pattern in PATTERNS.values():
         index = pattern.draw(jax.random.key(1))
-        values = jnp.where(pattern.inside(index), jax.random.normal(jax.random.key(2), pattern.values_shape), 0.0)
-        np.testing.assert_array_equal(pattern.gathered(index, pattern.scattered(index, values)), values)
+        values = jnp.where(
+            pattern.inside(index), jax.random.normal(jax.random.key(2), pattern.values_shape), 0.0
+        )
+        np.testing.assert_array_equal(
+            pattern.gathered(index, pattern.scattered(index, values)), values
+        )
 
 
 # the objective
@@ -168,12 +203,18 @@ def test_scattered_and_gathered_are_inverse():
 
 def test_density_one_is_dense_mean_field_vi_step_for_step():
     X, y = regression()
-    training, state, data = training_of(bdl.BNN(hidden=(7, 5), activation="relu"), X, y, density=1.0, steps=50)
+    training, state, data = training_of(
+        bdl.BNN(hidden=(7, 5), activation="relu"), X, y, density=1.0, steps=50
+    )
     (inputs, targets), _ = data
     total, optimizer = len(inputs), optax.adam(optax.cosine_decay_schedule(0.01, 50))
     names = ["layer0", "layer1", "layer2"]
     w = {n: {k: v[0, 0] for k, v in state.params["weights"][f"{n}.weight"].items()} for n in names}
-    mine = {"w": w, "b": {n: state.params["points"][f"{n}.bias"] for n in names}, "s": state.params["normals"]["sigma"]}
+    mine = {
+        "w": w,
+        "b": {n: state.params["points"][f"{n}.bias"] for n in names},
+        "s": state.params["normals"]["sigma"],
+    }
 
     def loss(params, rows, key):
         h, kl = inputs[rows].T, 0.0
@@ -190,7 +231,9 @@ def test_density_one_is_dense_mean_field_vi_step_for_step():
         sigma = jnp.exp(u)
         log_prior = jnp.log(2.0) + jax.scipy.stats.norm.logpdf(sigma) + u
         kl += -(0.5 * math.log(2 * math.pi * math.e) + jnp.log(sd)) - log_prior
-        likelihood = jax.scipy.stats.norm.logpdf(targets[rows], h[0], sigma).sum() * total / len(rows)
+        likelihood = (
+            jax.scipy.stats.norm.logpdf(targets[rows], h[0], sigma).sum() * total / len(rows)
+        )
         return -(likelihood - kl) / total
 
     opt_state = optimizer.init(mine)
@@ -207,8 +250,12 @@ def test_density_one_is_dense_mean_field_vi_step_for_step():
         found = state.params["weights"][f"{n}.weight"]
         for part in ("mean", "raw"):
             np.testing.assert_allclose(found[part][0, 0], mine["w"][n][part], rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(state.params["points"][f"{n}.bias"], mine["b"][n], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(state.params["normals"]["sigma"]["loc"], mine["s"]["loc"], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            state.params["points"][f"{n}.bias"], mine["b"][n], rtol=1e-5, atol=1e-6
+        )
+    np.testing.assert_allclose(
+        state.params["normals"]["sigma"]["loc"], mine["s"]["loc"], rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.slow
@@ -219,7 +266,8 @@ def test_doubling_the_data_halves_the_share_of_kl():
     state = one[1]
     rows, key = jnp.arange(16), jax.random.key(0)
     (terms, _), (doubled, _) = (
-        training.objective.terms(state.params, state.index, rows, key, data) for training, _, data in (one, two)
+        training.objective.terms(state.params, state.index, rows, key, data)
+        for training, _, data in (one, two)
     )
     assert float(doubled.likelihood) == pytest.approx(2 * float(terms.likelihood), rel=1e-5)
     assert float(doubled.divergence) == pytest.approx(float(terms.divergence), rel=1e-6)
@@ -231,12 +279,17 @@ def test_elbo_of_a_linear_model_is_the_closed_form(estimator):
     X, y = regression()
     model = bdl.BNN(hidden=(), likelihood=bdl.Normal(scale=0.5), standardize=False)
     training, state, data = training_of(model, X, y, density=0.6, estimator=estimator)
-    mean, sd = (np.asarray(training.layout.matrices(state.index, v)["layer0.weight"])[0] for v in moments_of(state))
+    mean, sd = (
+        np.asarray(training.layout.matrices(state.index, v)["layer0.weight"])[0]
+        for v in moments_of(state)
+    )
     active, width = sd > 0, X.shape[1]
     prior = math.sqrt(1 / 0.5)  # 4 of 8 inputs are active
     fit, spread = X @ mean / math.sqrt(width), X**2 @ sd**2 / width
     likelihood = stats.norm.logpdf(y, fit, 0.5).sum() - (spread / (2 * 0.25)).sum()
-    kl = (np.log(prior / sd[active]) + (sd[active] ** 2 + mean[active] ** 2) / (2 * prior**2) - 0.5).sum()
+    kl = (
+        np.log(prior / sd[active]) + (sd[active] ** 2 + mean[active] ** 2) / (2 * prior**2) - 0.5
+    ).sum()
     kl -= stats.norm.logpdf(0.0)  # of the bias, a point
 
     @jax.jit
@@ -253,22 +306,32 @@ def test_elbo_of_a_linear_model_is_the_closed_form(estimator):
 def test_estimators_agree_where_weights_are_shared_by_places():
     """A convolution uses its weights at all places of a row, so that noise of its own for each place would be another q."""
     X, y = images(12)
-    model = bdl.BNN(network=bdl.ConvNet(image=(8, 8), channels=(4, 4)), likelihood=bdl.Categorical(), standardize=False)
+    model = bdl.BNN(
+        network=bdl.ConvNet(image=(8, 8), channels=(4, 4)),
+        likelihood=bdl.Categorical(),
+        standardize=False,
+    )
     found = {}
     for estimator in ("local", "flipout", "weights"):
-        training, state, data = training_of(model, X, y, density=0.5, estimator=estimator, initial_scale=0.5)
+        training, state, data = training_of(
+            model, X, y, density=0.5, estimator=estimator, initial_scale=0.5
+        )
 
         @jax.jit
         def likelihoods(key, training=training, state=state, data=data):
             def one(key):
-                return training.objective.terms(state.params, state.index, None, key, data)[0].likelihood
+                return training.objective.terms(state.params, state.index, None, key, data)[
+                    0
+                ].likelihood
 
             return jax.lax.map(one, jax.random.split(key, 4000))
 
         found[estimator] = np.asarray(likelihoods(jax.random.key(1)), np.float64)
     for estimator in ("local", "flipout"):
         one, other = found[estimator], found["weights"]
-        assert abs(one.mean() - other.mean()) < 4 * math.hypot(one.std(), other.std()) / math.sqrt(4000)
+        assert abs(one.mean() - other.mean()) < 4 * math.hypot(one.std(), other.std()) / math.sqrt(
+            4000
+        )
 
 
 def test_priors_are_wider_by_the_share_of_inputs():
@@ -282,7 +345,9 @@ def test_priors_are_wider_by_the_share_of_inputs():
     spread = state.params["weights"]["layer1.weight"]["mean"]
     count, share = spread.size, single.layout.shares["layer1.weight"]
     assert share == single.layout.patterns["layer1.weight"].density
-    assert abs(float((spread**2).mean()) * share - 1) < 4 * math.sqrt(2 / count)  # drawn from the prior of active weights
+    assert abs(float((spread**2).mean()) * share - 1) < 4 * math.sqrt(
+        2 / count
+    )  # drawn from the prior of active weights
 
 
 def test_minibatches_are_unbiased():
@@ -303,9 +368,13 @@ def test_minibatches_are_unbiased():
 
 def test_the_exact_posterior_of_a_linear_model_is_found():
     rng = np.random.default_rng(0)
-    X = np.linalg.qr(rng.normal(size=(40, 4)) - 0.0)[0] * np.sqrt(40)  # orthogonal: the posterior is mean-field
+    X = np.linalg.qr(rng.normal(size=(40, 4)) - 0.0)[0] * np.sqrt(
+        40
+    )  # orthogonal: the posterior is mean-field
     y = X @ np.array([1.0, -0.5, 0.0, 0.3]) + 0.5 * rng.normal(size=40)
-    model = bdl.BNN(hidden=(), likelihood=bdl.Normal(scale=0.5), scaling="standard", standardize=False)
+    model = bdl.BNN(
+        hidden=(), likelihood=bdl.Normal(scale=0.5), scaling="standard", standardize=False
+    )
     engine = SSVI(density=1.0, steps=4000, biases="normal", learning_rate=0.02)
     post = bdl.fit(model, X, y, engine=engine, progress=False)
     design = np.column_stack([X, np.ones(40)])
@@ -315,24 +384,37 @@ def test_the_exact_posterior_of_a_linear_model_is_found():
     sd = np.r_[post.raw.params["layer0.weight/scale"].ravel(), post.raw.params["layer0.bias/scale"]]
     precision = np.linalg.inv(covariance)
     best_sd = 1 / np.sqrt(np.diag(precision))  # of the best independent normals
-    kl = (np.log(best_sd / sd) + sd**2 / (2 * best_sd**2) - 0.5).sum() + (mean - exact) @ precision @ (mean - exact) / 2
+    kl = (np.log(best_sd / sd) + sd**2 / (2 * best_sd**2) - 0.5).sum() + (
+        mean - exact
+    ) @ precision @ (mean - exact) / 2
     assert kl < 0.02
-    evidence = stats.multivariate_normal(np.zeros(40), 0.25 * np.eye(40) + design @ design.T).logpdf(y)
+    evidence = stats.multivariate_normal(
+        np.zeros(40), 0.25 * np.eye(40) + design @ design.T
+    ).logpdf(y)
     gap = 0.5 * (np.log(np.diag(precision)).sum() - np.linalg.slogdet(precision)[1])
     weights = np.asarray(post.raw.log_weights(jax.random.key(0), 2000), np.float64)
     assert abs(weights.mean() - (evidence - gap - kl)) < 4 * weights.std() / np.sqrt(2000)
 
 
-@pytest.mark.parametrize("law", [dist.Laplace(0.0, 0.7), dist.StudentT(4.0, 0.0, 1.3), dist.Normal(0.0, 0.4)])
+@pytest.mark.parametrize(
+    "law", [dist.Laplace(0.0, 0.7), dist.StudentT(4.0, 0.0, 1.3), dist.Normal(0.0, 0.4)]
+)
 def test_kl_of_other_priors_is_right_in_the_mean(law):
     mean, sd, scale = 0.3, 0.2, 1.5
 
     def integrand(w):
         density = stats.norm.pdf(w, mean, sd)
-        return density * (stats.norm.logpdf(w, mean, sd) - float(law.log_prob(w / scale)) + math.log(scale))
+        return density * (
+            stats.norm.logpdf(w, mean, sd) - float(law.log_prob(w / scale)) + math.log(scale)
+        )
 
     expected = integrate.quad(integrand, mean - 8 * sd, mean + 8 * sd, limit=200)[0]
-    found = np.asarray(kl_of_entries(jnp.full(20_000, mean), jnp.full(20_000, sd), Prior(law, scale), jax.random.key(0)), float)
+    found = np.asarray(
+        kl_of_entries(
+            jnp.full(20_000, mean), jnp.full(20_000, sd), Prior(law, scale), jax.random.key(0)
+        ),
+        float,
+    )
     assert abs(found.mean() - expected) < 4 * found.std() / np.sqrt(len(found)) + 1e-4
 
 
@@ -340,19 +422,30 @@ def test_kl_of_other_priors_is_right_in_the_mean(law):
     "prior",
     [
         bdl.priors.LayerHierarchical(),
-        *(pytest.param(p, marks=pytest.mark.slow) for p in (bdl.priors.Hierarchical(), bdl.priors.Laplace())),
+        *(
+            pytest.param(p, marks=pytest.mark.slow)
+            for p in (bdl.priors.Hierarchical(), bdl.priors.Laplace())
+        ),
     ],
     ids=lambda prior: type(prior).__name__,
 )
 @pytest.mark.slow
 def test_priors_with_scales_of_their_own(prior):
     X, y = regression()
-    post = bdl.fit(bdl.BNN(hidden=(10,), prior=prior), X, y, engine=SSVI(steps=300, density=0.5), progress=False)
+    post = bdl.fit(
+        bdl.BNN(hidden=(10,), prior=prior),
+        X,
+        y,
+        engine=SSVI(steps=300, density=0.5),
+        progress=False,
+    )
     sites = post.sample(3)
     for latent, seen in post.problem.structure.weights.items():
         assert latent in sites
         if seen.endswith(".weight"):
-            assert (sites[seen] != 0).mean() <= bdl.sparse.report(post).layers[seen]["density"] + 1e-6
+            assert (sites[seen] != 0).mean() <= bdl.sparse.report(post).layers[seen][
+                "density"
+            ] + 1e-6
     packed = {k: v[0] for k, v in post.latent_draws.items()}
     values = post.raw.unpacking(packed)
     net = post.model.net

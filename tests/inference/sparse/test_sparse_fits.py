@@ -35,14 +35,20 @@ def test_snr_orders_weights_as_the_papers_criterion():
     r = np.exp(rng.uniform(np.log(0.1), np.log(1000), 1_000_000))
     sd = np.exp(rng.normal(size=r.size))
     mean = r * sd * rng.choice([-1, 1], r.size)
-    first = mean * special.erf(mean / (sd * np.sqrt(2))) + sd * np.sqrt(2 / np.pi) * np.exp(-(r**2) / 2)
+    first = mean * special.erf(mean / (sd * np.sqrt(2))) + sd * np.sqrt(2 / np.pi) * np.exp(
+        -(r**2) / 2
+    )
     with np.errstate(divide="ignore"):
         paper = first / np.sqrt(sd**2 + mean**2 - first**2)
     with jax.enable_x64(True):
         ours = np.asarray(score("snr", jnp.asarray(mean), jnp.asarray(sd), None, jax.random.key(0)))
-        folded = np.asarray(score("mean_abs", jnp.asarray(mean), jnp.asarray(sd), None, jax.random.key(0)))
+        folded = np.asarray(
+            score("mean_abs", jnp.asarray(mean), jnp.asarray(sd), None, jax.random.key(0))
+        )
     order = np.argsort(ours)
-    below = ours[order] < 5  # above, theirs loses all digits of E|t|^2 - (E|t|)^2 to rounding, in double precision too
+    below = (
+        ours[order] < 5
+    )  # above, theirs loses all digits of E|t|^2 - (E|t|)^2 to rounding, in double precision too
     assert (np.diff(paper[order][below]) > -1e-9).all()
     np.testing.assert_allclose(folded, first, rtol=1e-10)
     lowest = set(order[:200_000].tolist())
@@ -55,14 +61,19 @@ def test_evidence_gain_is_the_change_of_the_log_evidence():
     y = 0.2 * x + noise * rng.normal(size=30)
     precision = 1 / prior**2 + x @ x / noise**2
     mean, sd = x @ y / noise**2 / precision, 1 / np.sqrt(precision)
-    with_weight = stats.multivariate_normal(np.zeros(30), noise**2 * np.eye(30) + prior**2 * np.outer(x, x)).logpdf(y)
+    with_weight = stats.multivariate_normal(
+        np.zeros(30), noise**2 * np.eye(30) + prior**2 * np.outer(x, x)
+    ).logpdf(y)
     without = stats.norm.logpdf(y, 0, noise).sum()
     assert float(evidence_gain(mean, sd, prior)) == pytest.approx(without - with_weight, rel=1e-5)
 
 
 @pytest.mark.parametrize(
     "structure",
-    [pytest.param(s, marks=() if s in ("unstructured", "fan_in") else pytest.mark.slow) for s in (*STRUCTURES, "global")],
+    [
+        pytest.param(s, marks=() if s in ("unstructured", "fan_in") else pytest.mark.slow)
+        for s in (*STRUCTURES, "global")
+    ],
 )
 @pytest.mark.slow
 def test_what_grows_has_the_largest_gradients_by_autodiff(structure):
@@ -85,10 +96,17 @@ def test_what_grows_has_the_largest_gradients_by_autodiff(structure):
 
     def likelihood(given, key):
         shifts.update(given)
-        product = Shifted(layout, state.index, mean, sd, named(named(key, "draws"), "weights"), "local")
-        values, _ = training.objective.drawn(state.params["normals"], named(named(key, "draws"), "sites"))
+        product = Shifted(
+            layout, state.index, mean, sd, named(named(key, "draws"), "weights"), "local"
+        )
+        values, _ = training.objective.drawn(
+            state.params["normals"], named(named(key, "draws"), "sites")
+        )
         rows = training.rows(key, 16)
-        return training.sites.joint(state.params["points"] | values, product, rows, *data).likelihood / training.total
+        return (
+            training.sites.joint(state.params["points"] | values, product, rows, *data).likelihood
+            / training.total
+        )
 
     zeros = {name: jnp.zeros(layout.flat_shape(name)) for name in layout.shapes}
     dense = mean_gradient(likelihood, zeros, key)
@@ -97,23 +115,37 @@ def test_what_grows_has_the_largest_gradients_by_autodiff(structure):
         most = largest(pattern, 0.3)
         if not most:
             continue
-        made = training.plan(store, most, state, gradients, priors, jnp.asarray(0.3), jax.random.key(0))
+        made = training.plan(
+            store, most, state, gradients, priors, jnp.asarray(0.3), jax.random.key(0)
+        )
         added = 0
         if structure == "global":
             assert store in (GLOBAL, "layer2.weight")
-            parts = [np.abs(dense[name]).ravel() * float(priors[name].sd) for name, _ in layout.members(store)]
+            parts = [
+                np.abs(dense[name]).ravel() * float(priors[name].sd)
+                for name, _ in layout.members(store)
+            ]
             scores = np.concatenate(parts)[None]
         else:
             padded = np.zeros(pattern.padded)
             padded[: pattern.shape[0], : pattern.shape[1]] = np.abs(dense[store])
             (rows, columns), (a, b) = pattern.grid, pattern.tile
-            scores = padded.reshape(rows, a, columns, b).sum((1, 3)).reshape(pattern.groups, pattern.candidates)
+            scores = (
+                padded.reshape(rows, a, columns, b)
+                .sum((1, 3))
+                .reshape(pattern.groups, pattern.candidates)
+            )
         np.put_along_axis(scores, np.asarray(state.index[store]), -1.0, axis=1)
         for group in range(pattern.groups):
-            new = sorted(set(np.asarray(made.index)[group].tolist()) - set(np.asarray(state.index[store])[group].tolist()))
+            new = sorted(
+                set(np.asarray(made.index)[group].tolist())
+                - set(np.asarray(state.index[store])[group].tolist())
+            )
             added += len(new)
             best = np.argsort(-scores[group])[: len(new)]
-            np.testing.assert_allclose(sorted(scores[group][new]), sorted(scores[group][best]), rtol=1e-4)
+            np.testing.assert_allclose(
+                sorted(scores[group][new]), sorted(scores[group][best]), rtol=1e-4
+            )
         assert added == np.asarray(made.fresh).sum()
         exchanged += added
     assert exchanged > 0
@@ -122,7 +154,9 @@ def test_what_grows_has_the_largest_gradients_by_autodiff(structure):
 @pytest.mark.slow
 def test_new_weights_begin_at_the_initial_scale_and_the_optimiser_moves_along():
     X, y = regression()
-    training, state, data = training_of(bdl.BNN(hidden=(20, 20)), X, y, initial_scale=0.037, density=0.4)
+    training, state, data = training_of(
+        bdl.BNN(hidden=(20, 20)), X, y, initial_scale=0.037, density=0.4
+    )
     step, exchange = jax.jit(training.step), jax.jit(training.exchange)
     for i in range(5):
         state, _ = step(i, state, data)
@@ -132,7 +166,10 @@ def test_new_weights_begin_at_the_initial_scale_and_the_optimiser_moves_along():
     before_index, index = np.asarray(state.index[name])[0], np.asarray(after.index[name])[0]
     kept = np.isin(index, before_index)
     places = np.searchsorted(before_index, index[kept])
-    moved = {"mean": after.params["weights"][name]["mean"], "raw": after.params["weights"][name]["raw"]}
+    moved = {
+        "mean": after.params["weights"][name]["mean"],
+        "raw": after.params["weights"][name]["raw"],
+    }
     for part, value in moved.items():
         old = np.asarray(state.params["weights"][name][part])[0, :, 0, 0]
         np.testing.assert_array_equal(np.asarray(value)[0, kept, 0, 0], old[places])
@@ -140,30 +177,50 @@ def test_new_weights_begin_at_the_initial_scale_and_the_optimiser_moves_along():
     np.testing.assert_allclose(scale_of(np.asarray(moved["raw"])[0, ~kept]), 0.037, rtol=1e-5)
     for part in ("mu", "nu"):
         old, new = (getattr(s.optimizer[0], part)["weights"][name]["mean"] for s in (state, after))
-        np.testing.assert_array_equal(np.asarray(new)[0, kept, 0, 0], np.asarray(old)[0, places, 0, 0])
+        np.testing.assert_array_equal(
+            np.asarray(new)[0, kept, 0, 0], np.asarray(old)[0, places, 0, 0]
+        )
         assert (np.asarray(new)[0, ~kept] == 0).all()
     assert kept.sum() < len(kept)
 
 
 @pytest.mark.parametrize(
-    "optimizer", [optax.chain(optax.clip(1.0), optax.lion(1e-3)), pytest.param(optax.sgd(1e-3), marks=pytest.mark.slow)]
+    "optimizer",
+    [
+        optax.chain(optax.clip(1.0), optax.lion(1e-3)),
+        pytest.param(optax.sgd(1e-3), marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.slow
 def test_any_optimiser_works(optimizer):
     X, y = regression()
-    post = bdl.fit(bdl.BNN(hidden=(10,)), X, y, engine=SSVI(steps=250, density=0.4, optimizer=optimizer), progress=False)
+    post = bdl.fit(
+        bdl.BNN(hidden=(10,)),
+        X,
+        y,
+        engine=SSVI(steps=250, density=0.4, optimizer=optimizer),
+        progress=False,
+    )
     assert np.isfinite(post.raw.losses).all()
 
 
 def test_optimisers_whose_state_cannot_move_are_refused():
     X, y = regression()
     with pytest.raises(ProblemError, match="cannot move with them"):
-        bdl.fit(bdl.BNN(hidden=(10,)), X, y, engine=SSVI(density=0.4, optimizer=optax.adafactor(1e-2)), progress=False)
+        bdl.fit(
+            bdl.BNN(hidden=(10,)),
+            X,
+            y,
+            engine=SSVI(density=0.4, optimizer=optax.adafactor(1e-2)),
+            progress=False,
+        )
 
 
 def test_evidence_removes_only_where_it_gains():
     X, y = regression()
-    training, state, data = training_of(bdl.BNN(hidden=(20,), standardize=False), X, y, removal="evidence", density=0.4)
+    training, state, data = training_of(
+        bdl.BNN(hidden=(20,), standardize=False), X, y, removal="evidence", density=0.4
+    )
     name = "layer0.weight"
     leaf = state.params["weights"][name]
     sure = jax.tree.map(jnp.zeros_like, leaf) | {
@@ -172,7 +229,9 @@ def test_evidence_removes_only_where_it_gains():
     }
     weak = jnp.arange(leaf["mean"].size) < 5
     sure["mean"] = jnp.where(weak[None, :, None, None], 0.0, sure["mean"])
-    state = state._replace(params=state.params | {"weights": state.params["weights"] | {name: sure}})
+    state = state._replace(
+        params=state.params | {"weights": state.params["weights"] | {name: sure}}
+    )
     after, _ = jax.jit(training.exchange)(state, 0, 0.9, data)
     gone = np.setdiff1d(np.asarray(state.index[name]), np.asarray(after.index[name]))
     assert set(gone.tolist()) <= set(np.asarray(state.index[name])[0, :5].tolist())
@@ -197,7 +256,9 @@ def test_the_report_counts_what_is_there():
         assert mask.sum() == report.layers[name]["active"]
     assert report.active == sum(mask.sum() for mask in masks.values())
     assert report.density <= 0.4
-    assert (masks["layer0.weight"].sum(1) == masks["layer0.weight"].sum(1)[0]).all()  # of every unit
+    assert (
+        masks["layer0.weight"].sum(1) == masks["layer0.weight"].sum(1)[0]
+    ).all()  # of every unit
     assert report.bytes_stored == sum(np.asarray(v).nbytes for v in post.raw.params.values())
     assert "exchanges" in repr(report)
 
@@ -214,7 +275,9 @@ def test_rebudget_keeps_the_best():
     kept = np.isin(post.raw.params["layer1.weight/index"], small.raw.params["layer1.weight/index"])
     assert snr[kept].min() >= snr[~kept].max()
     assert small.predict().mean.shape == (200,)
-    assert small.raw.unpacking.layout.shares == post.raw.unpacking.layout.shares  # the model stays the same
+    assert (
+        small.raw.unpacking.layout.shares == post.raw.unpacking.layout.shares
+    )  # the model stays the same
     by_evidence = bdl.sparse.report(bdl.sparse.rebudget(post))
     assert by_evidence.active < bdl.sparse.report(post).active
     with pytest.raises(BudgetError, match="between 0 and"):
@@ -238,12 +301,15 @@ def test_the_guide_gives_numpyro_the_same_posterior():
     from numpyro.infer import Predictive
 
     post = fitted()
-    drawn = Predictive(bdl.sparse.guide(post), num_samples=500)(jax.random.key(0), *post.problem.args)
+    drawn = Predictive(bdl.sparse.guide(post), num_samples=500)(
+        jax.random.key(0), *post.problem.args
+    )
     weights = np.asarray(drawn["layer1.weight"])
     mask = bdl.sparse.masks(post)["layer1.weight"]
     assert (weights[:, ~mask] == 0).all()
     mean = post.raw.unpacking.layout.matrices(
-        post.raw.unpacking.index, {n: post.raw.params[f"{n}/mean"] for n in post.raw.unpacking.layout.patterns}
+        post.raw.unpacking.index,
+        {n: post.raw.params[f"{n}/mean"] for n in post.raw.unpacking.layout.patterns},
     )["layer1.weight"]
     z = (weights.mean(0) - mean)[mask] / (weights.std(0)[mask] / np.sqrt(500))
     assert np.abs(z).max() < 5
@@ -268,7 +334,9 @@ class KillAfter(Silent):
 @pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_bits(tmp_path):
     X, y = regression(200)
-    call = functools.partial(bdl.fit, bdl.BNN(hidden=(12, 12)), X, y, engine=SSVI(steps=550, density=0.4, every=50))
+    call = functools.partial(
+        bdl.fit, bdl.BNN(hidden=(12, 12)), X, y, engine=SSVI(steps=550, density=0.4, every=50)
+    )
     whole = call(progress=False)
     with pytest.raises(Killed):
         call(progress=KillAfter(300), checkpoint=tmp_path / "run", every=100)
@@ -280,7 +348,14 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path):
         assert other.raw.info["exchanges"] == whole.raw.info["exchanges"]
     with pytest.raises(bdl.CheckpointError, match="optimizer from None to"):
         other = SSVI(steps=550, density=0.4, every=50, optimizer=optax.adam(1e-6))
-        bdl.fit(bdl.BNN(hidden=(12, 12)), X, y, engine=other, checkpoint=tmp_path / "run", progress=False)
+        bdl.fit(
+            bdl.BNN(hidden=(12, 12)),
+            X,
+            y,
+            engine=other,
+            checkpoint=tmp_path / "run",
+            progress=False,
+        )
     with pytest.raises(bdl.CheckpointError, match="density"):
         bdl.fit(
             bdl.BNN(hidden=(12, 12)),
@@ -297,7 +372,9 @@ def test_costs_of_a_large_network():
     """784-1024-1024-10 at 5 %, batches of 128, beside dense mean-field VI."""
     rng = np.random.default_rng(0)
     X, y = rng.random((256, 784), dtype=np.float32), rng.integers(0, 10, 256)
-    model = bdl.BNN(hidden=(1024, 1024), activation="relu", likelihood=bdl.Categorical(), standardize=False)
+    model = bdl.BNN(
+        hidden=(1024, 1024), activation="relu", likelihood=bdl.Categorical(), standardize=False
+    )
     found = {}
     cases = {
         "dense": {"density": 1.0},
@@ -310,13 +387,22 @@ def test_costs_of_a_large_network():
         training, state, data = training_of(model, X, y, **given)
         run = saving.Run(training, None)
         run.compiled("step", training.step, 0, state, data)
-        work = accounts.operations(training.layout, training.places(state, data), 100, 3, 0.3 if name != "dense" else 0.0)
+        work = accounts.operations(
+            training.layout, training.places(state, data), 100, 3, 0.3 if name != "dense" else 0.0
+        )
         stored = accounts.bytes_of((state.params, state.index))
-        found[name] = stored, stored + accounts.bytes_of(state.optimizer), run.temporary["step"], work
+        found[name] = (
+            stored,
+            stored + accounts.bytes_of(state.optimizer),
+            run.temporary["step"],
+            work,
+        )
     dense = found.pop("dense")
     for name, (stored, persistent, temporary, work) in found.items():
         assert stored <= 1.6 * 0.05 * dense[0]
         assert persistent <= 1.25 * 0.05 * dense[1]
         assert temporary <= 1.5 * dense[2]
         ratio = (work["step"] + work["exchanges_per_step"]) / work["dense"]
-        assert ratio <= 0.06 if name != "unstructured" else 0.99 < ratio < 1.02  # transient: honestly about 1
+        assert (
+            ratio <= 0.06 if name != "unstructured" else 0.99 < ratio < 1.02
+        )  # transient: honestly about 1

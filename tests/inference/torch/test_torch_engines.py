@@ -72,7 +72,9 @@ def targets_for(likelihood, f, rng):
     if likelihood.kind == "count":
         return rng.poisson(np.exp(f))
     if likelihood.kind == "class":
-        return rng.permutation(np.arange(len(f)) % (2 if isinstance(likelihood, likelihoods.Bernoulli) else 3))
+        return rng.permutation(
+            np.arange(len(f)) % (2 if isinstance(likelihood, likelihoods.Bernoulli) else 3)
+        )
     return f + 0.3 * rng.normal(size=f.shape)
 
 
@@ -94,14 +96,19 @@ def both_log_densities(problem):
         latents = {name: draw[name] for name in problem.latents}
         args = tuple(np.asarray(a, np.float64) if a.dtype.kind == "f" else a for a in problem.args)
         ours = float(log_density(problem.program, args, {}, latents)[0])
-    given = {name: torch.tensor(np.asarray(value), dtype=torch.float64) for name, value in latents.items()}
+    given = {
+        name: torch.tensor(np.asarray(value), dtype=torch.float64)
+        for name, value in latents.items()
+    }
     conditioned = poutine.condition(problem.structure.pyro_program(), data=given)
     return ours, poutine.trace(conditioned).get_trace(*as_tensors(problem)).log_prob_sum().item()
 
 
 @pytest.mark.parametrize(("prior", "likelihood"), PAIRS, ids=label)
 def test_log_density_is_numpyros(prior, likelihood):
-    ours, theirs = both_log_densities(bnn_problem(bdl.BNN(hidden=(3,), prior=prior, likelihood=likelihood)))
+    ours, theirs = both_log_densities(
+        bnn_problem(bdl.BNN(hidden=(3,), prior=prior, likelihood=likelihood))
+    )
     assert theirs == pytest.approx(ours, rel=1e-5)
 
 
@@ -109,9 +116,15 @@ def test_shifted_laws_know_their_support():
     """df = 2 + Gamma(2, 0.1): so Pyro's sampler, too, moves on (2, infinity)."""
     poutine = install.load("pyro").poutine
     problem = bnn_problem(bdl.BNN(hidden=(), likelihood=likelihoods.StudentT()))
-    law = poutine.trace(problem.structure.pyro_program()).get_trace(*map(torch.tensor, problem.args)).nodes["df"]["fn"]
+    law = (
+        poutine.trace(problem.structure.pyro_program())
+        .get_trace(*map(torch.tensor, problem.args))
+        .nodes["df"]["fn"]
+    )
     assert law.support.lower_bound == 2
-    assert law.log_prob(torch.tensor(5.0)).item() == pytest.approx(stats.gamma.logpdf(3.0, 2, scale=10), rel=1e-6)
+    assert law.log_prob(torch.tensor(5.0)).item() == pytest.approx(
+        stats.gamma.logpdf(3.0, 2, scale=10), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu", "gelu", "silu", "sine"])
@@ -122,9 +135,13 @@ def test_log_density_of_networks(activation, hidden):
     assert theirs == pytest.approx(ours, rel=1e-10)
 
 
-@pytest.mark.parametrize("likelihood", [likelihoods.Normal(), likelihoods.Normal(0.3), likelihoods.StudentT()], ids=label)
+@pytest.mark.parametrize(
+    "likelihood", [likelihoods.Normal(), likelihoods.Normal(0.3), likelihoods.StudentT()], ids=label
+)
 def test_log_density_of_two_targets(likelihood):
-    ours, theirs = both_log_densities(bnn_problem(bdl.BNN(hidden=(3,), likelihood=likelihood), columns=2))
+    ours, theirs = both_log_densities(
+        bnn_problem(bdl.BNN(hidden=(3,), likelihood=likelihood), columns=2)
+    )
     assert theirs == pytest.approx(ours, rel=1e-10)
 
 
@@ -133,18 +150,32 @@ def test_every_prior_and_likelihood_is_covered():
         (priors, AbstractPrior, PRIORS),
         (likelihoods, likelihoods.AbstractLikelihood, LIKELIHOODS),
     ):
-        classes = {c for c in vars(module).values() if inspect.isclass(c) and issubclass(c, abstract) and c is not abstract}
-        assert {c for c in classes if getattr(c, "in_pyro", True)} == {type(entry) for entry in tried}
+        classes = {
+            c
+            for c in vars(module).values()
+            if inspect.isclass(c) and issubclass(c, abstract) and c is not abstract
+        }
+        assert {c for c in classes if getattr(c, "in_pyro", True)} == {
+            type(entry) for entry in tried
+        }
 
 
 @pytest.mark.parametrize(
     "law",
-    [dist.HalfNormal(2.0), dist.Gamma(2.0, 0.5), dist.LogNormal(0.1, 1.0), dist.Exponential(3.0), dist.InverseGamma(2.0, 1.0)],
+    [
+        dist.HalfNormal(2.0),
+        dist.Gamma(2.0, 0.5),
+        dist.LogNormal(0.1, 1.0),
+        dist.Exponential(3.0),
+        dist.InverseGamma(2.0, 1.0),
+    ],
 )
 def test_priors_of_parameters_keep_their_density(law):
     from bayesdl.interop.pyro import dist_from
 
-    assert dist_from(law).log_prob(torch.tensor(0.7)).item() == pytest.approx(float(law.log_prob(0.7)), rel=1e-5)
+    assert dist_from(law).log_prob(torch.tensor(0.7)).item() == pytest.approx(
+        float(law.log_prob(0.7)), rel=1e-5
+    )
 
 
 def test_a_prior_that_pyro_lacks_is_refused():
@@ -166,7 +197,9 @@ def assert_same_means(model, X, y, ours, theirs):
         means.append(values.mean((0, 1)))
         errors.append(array_stats.mcse(values, chain_axis=0, draw_axis=1))
     assert np.all(np.abs(means[0] - means[1]) < 4 * np.hypot(*errors))
-    assert np.median(np.hypot(*errors)) < 0.1  # in units of the standardised target: otherwise the check says nothing
+    assert (
+        np.median(np.hypot(*errors)) < 0.1
+    )  # in units of the standardised target: otherwise the check says nothing
     assert not posts[1].raw.stats["diverging"].sum() > 5
     return posts
 
@@ -200,7 +233,9 @@ def test_pyro_leaves_no_trace_and_repeats_itself():
     pyro.param("mine", torch.ones(2))
     state = torch.get_rng_state()
     fits = [
-        bdl.fit(bdl.BNN(hidden=()), X, y, engine=bdl.PyroNUTS(10, 10, 2, compiled=c), progress=False)
+        bdl.fit(
+            bdl.BNN(hidden=()), X, y, engine=bdl.PyroNUTS(10, 10, 2, compiled=c), progress=False
+        )
         for c in (True, True, False)
     ]
     assert torch.equal(state, torch.get_rng_state())
@@ -208,7 +243,9 @@ def test_pyro_leaves_no_trace_and_repeats_itself():
     pyro.get_param_store().clear()
     first, second, interpreted = (fit.samples["layer0.weight"] for fit in fits)
     np.testing.assert_array_equal(first, second)
-    np.testing.assert_allclose(first, interpreted, rtol=1e-3)  # rounding, which trajectories amplify
+    np.testing.assert_allclose(
+        first, interpreted, rtol=1e-3
+    )  # rounding, which trajectories amplify
     assert not np.array_equal(first[0], first[1])
 
 
@@ -246,7 +283,9 @@ TWO_INPUTS = [
 ]
 
 
-@pytest.mark.parametrize(("kernel", "p"), [(k, 1) for k in ONE_INPUT] + [(k, 2) for k in TWO_INPUTS], ids=label)
+@pytest.mark.parametrize(
+    ("kernel", "p"), [(k, 1) for k in ONE_INPUT] + [(k, 2) for k in TWO_INPUTS], ids=label
+)
 def test_kernel_matrices_are_tinygps(kernel, p):
     """Also at the starting values of learned hyperparameters, which `render_with_sites` names as the program does."""
     from bayesdl.interop.gpytorch import render_with_sites
@@ -255,10 +294,16 @@ def test_kernel_matrices_are_tinygps(kernel, p):
     X, Z = rng.normal(size=(30, p)), rng.normal(size=(11, p))
     rendered, sites = render_with_sites(kernel, p)
     with jax.enable_x64(True):
-        built = kernel.build(lambda site, value, *_: sites[site]() if site in sites else value, "kernel.", p)
+        built = kernel.build(
+            lambda site, value, *_: sites[site]() if site in sites else value, "kernel.", p
+        )
         expected = [np.asarray(built(X, other)) for other in (Z, X)]
-    with torch.no_grad():  # where a gradient is asked for, GPyTorch's distance of a point to itself is 1e-8
-        got = [rendered(torch.tensor(X), torch.tensor(other)).to_dense().numpy() for other in (Z, X)]
+    with (
+        torch.no_grad()
+    ):  # where a gradient is asked for, GPyTorch's distance of a point to itself is 1e-8
+        got = [
+            rendered(torch.tensor(X), torch.tensor(other)).to_dense().numpy() for other in (Z, X)
+        ]
     for matrix, reference in zip(got, expected, strict=True):
         np.testing.assert_allclose(matrix, reference, rtol=1e-10, atol=1e-10)
 
@@ -275,7 +320,9 @@ def test_matrices_from_one_product_are_those_of_pairs(name):
 
     def ours(lengthscale, pairs):
         given = {"kernel.lengthscale": lengthscale, "kernel.variance": jnp.asarray(2.0)}
-        return getattr(kernels, name)(ard=True).build(lambda site, *_: given[site], "kernel.", 3)(*pairs)
+        return getattr(kernels, name)(ard=True).build(lambda site, *_: given[site], "kernel.", 3)(
+            *pairs
+        )
 
     def tinys(lengthscale, pairs):
         unit = getattr(tinygp.kernels, theirs)(distance=tinygp.kernels.distance.L2Distance())
@@ -284,8 +331,13 @@ def test_matrices_from_one_product_are_those_of_pairs(name):
     with jax.enable_x64(True):
         lengthscale = jnp.array([0.5, 1.0, 2.0])
         for pairs in ((X, X), (X, Z), (X,)):
-            np.testing.assert_allclose(ours(lengthscale, pairs), tinys(lengthscale, pairs), atol=1e-9)
-            slopes = [jax.grad(lambda v, f=f, pairs=pairs: f(v, pairs).sum())(lengthscale) for f in (ours, tinys)]
+            np.testing.assert_allclose(
+                ours(lengthscale, pairs), tinys(lengthscale, pairs), atol=1e-9
+            )
+            slopes = [
+                jax.grad(lambda v, f=f, pairs=pairs: f(v, pairs).sum())(lengthscale)
+                for f in (ours, tinys)
+            ]
             np.testing.assert_allclose(*slopes, rtol=1e-7)
 
 
@@ -302,19 +354,29 @@ def test_periodic_kernel_of_two_inputs_is_its_formula():
 def test_exact_with_fixed_hyperparameters_is_the_closed_form(kernel):
     X, y = wave(30)
     model = bdl.GP(kernel, likelihood=bdl.Normal(0.3))
-    ours, theirs = (bdl.fit(model, X, y, engine=engine, progress=False) for engine in (bdl.ExactGP(), bdl.GPyTorchGP()))
+    ours, theirs = (
+        bdl.fit(model, X, y, engine=engine, progress=False)
+        for engine in (bdl.ExactGP(), bdl.GPyTorchGP())
+    )
     X_new = np.linspace(-3, 3, 11)[:, None]
     for name in ("mean", "std", "epistemic"):
-        np.testing.assert_allclose(getattr(theirs.predict(X_new), name), getattr(ours.predict(X_new), name), atol=1e-6)
+        np.testing.assert_allclose(
+            getattr(theirs.predict(X_new), name), getattr(ours.predict(X_new), name), atol=1e-6
+        )
     assert theirs.raw.info["log_evidence"] == pytest.approx(ours.raw.info["log_evidence"], abs=1e-6)
 
 
-@pytest.mark.parametrize("kernel", [kernels.RBF(), kernels.Matern52(ard=True) + kernels.Linear(1.0)], ids=label)
+@pytest.mark.parametrize(
+    "kernel", [kernels.RBF(), kernels.Matern52(ard=True) + kernels.Linear(1.0)], ids=label
+)
 @pytest.mark.slow
 def test_exact_maximum_likelihood_reaches_the_evidence(kernel):
     X, y = wave(40)
     model = bdl.GP(kernel)
-    ours, theirs = (bdl.fit(model, X, y, engine=engine, progress=False) for engine in (bdl.ExactGP(), bdl.GPyTorchGP()))
+    ours, theirs = (
+        bdl.fit(model, X, y, engine=engine, progress=False)
+        for engine in (bdl.ExactGP(), bdl.GPyTorchGP())
+    )
     assert theirs.raw.info["log_evidence"] > ours.raw.info["log_evidence"] - 0.1
     values = {site: np.asarray(value) for site, value in theirs.raw.info["hyperparameters"].items()}
     assert values.keys() == ours.problem.latents.keys()
@@ -337,7 +399,9 @@ def test_svgp_is_as_close_as_its_bound_says():
     assert 0 < gap < 0.05
     exact, sparse = (post.predict(np.linspace(-2, 2, 25)[:, None]) for post in (ours, theirs))
     ratio = (sparse.epistemic / exact.epistemic) ** 2
-    divergence = (ratio - 1 - np.log(ratio) + ((sparse.mean - exact.mean) / exact.epistemic) ** 2) / 2
+    divergence = (
+        ratio - 1 - np.log(ratio) + ((sparse.mean - exact.mean) / exact.epistemic) ** 2
+    ) / 2
     assert np.all(divergence < gap + 1e-3)  # GPyTorch adds 1e-6 to the diagonal of K_ZZ
 
 
@@ -347,9 +411,14 @@ def test_svgp_learns_hyperparameters():
     X, y = wave(300)
     model = bdl.GP(kernels.RBF())
     engine = bdl.GPyTorchGP("svgp", num_inducing=30, num_steps=800, batch_size=150)
-    ours, theirs = (bdl.fit(model, X, y, engine=e, progress=False) for e in (bdl.ExactGP(num_restarts=1), engine))
+    ours, theirs = (
+        bdl.fit(model, X, y, engine=e, progress=False)
+        for e in (bdl.ExactGP(num_restarts=1), engine)
+    )
     assert 0 < ours.raw.info["log_evidence"] - theirs.raw.info["elbo"] < 1
-    assert theirs.raw.info["hyperparameters"]["sigma"] == pytest.approx(ours.raw.info["hyperparameters"]["sigma"], rel=0.05)
+    assert theirs.raw.info["hyperparameters"]["sigma"] == pytest.approx(
+        ours.raw.info["hyperparameters"]["sigma"], rel=0.05
+    )
     assert theirs.diagnose().ok
 
 
@@ -365,7 +434,10 @@ def test_svgp_says_that_it_was_stopped_early(num_steps):
 
 FITS = {
     "exact": (bdl.GP(kernels.RBF() + kernels.Linear(1.0)), bdl.GPyTorchGP(num_restarts=1)),
-    "svgp": (bdl.GP(kernels.Matern52(ard=True)), bdl.GPyTorchGP("svgp", num_inducing=10, num_steps=30, batch_size=8)),
+    "svgp": (
+        bdl.GP(kernels.Matern52(ard=True)),
+        bdl.GPyTorchGP("svgp", num_inducing=10, num_steps=30, batch_size=8),
+    ),
     "pyro": (bdl.BNN(hidden=(), prior=priors.Horseshoe()), bdl.PyroNUTS(10, 10, 2)),
 }
 
@@ -381,7 +453,9 @@ def test_bundles_predict_the_same_numbers(name, tmp_path):
     for other in (back, again):
         np.testing.assert_array_equal(post.predict(X_new).mean, other.predict(X_new).mean)
         np.testing.assert_array_equal(post.predict(X_new).std, other.predict(X_new).std)
-    np.testing.assert_array_equal(post.predict(X_new).log_prob(X_new[:, 0]), back.predict(X_new).log_prob(X_new[:, 0]))
+    np.testing.assert_array_equal(
+        post.predict(X_new).log_prob(X_new[:, 0]), back.predict(X_new).log_prob(X_new[:, 0])
+    )
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -400,9 +474,14 @@ def test_progress_adds_up():
             pass
 
     X, y = wave(10)
-    for engine, model in ((bdl.PyroNUTS(7, 16, 2), bdl.BNN(hidden=())), (bdl.GPyTorchGP("svgp", num_steps=73), bdl.GP())):
+    for engine, model in (
+        (bdl.PyroNUTS(7, 16, 2), bdl.BNN(hidden=())),
+        (bdl.GPyTorchGP("svgp", num_steps=73), bdl.GP()),
+    ):
         counter = Counter()
-        engine.infer(model.problem(model.frame(X, y), X, y), key=jax.random.key(0), progress=counter)
+        engine.infer(
+            model.problem(model.frame(X, y), X, y), key=jax.random.key(0), progress=counter
+        )
         assert counter.done == counter.total
 
 
@@ -421,7 +500,9 @@ def test_engines_refuse_what_they_cannot_run(monkeypatch):
 
     network = eqx.nn.MLP(1, 1, 4, 1, key=jax.random.key(0))
     assert "bdl.GP" in reason(bdl.BNN(), bdl.GPyTorchGP())
-    assert "TinyGP cannot be written in GPyTorch" in reason(bdl.GP(tinygp.kernels.Matern52()), bdl.GPyTorchGP())
+    assert "TinyGP cannot be written in GPyTorch" in reason(
+        bdl.GP(tinygp.kernels.Matern52()), bdl.GPyTorchGP()
+    )
     assert "bdl.BNN" in reason(bdl.GP(), bdl.PyroNUTS())
     assert "without network=" in reason(bdl.BNN(network=network), bdl.PyroNUTS())
     monkeypatch.setattr(gpytorch_gp, "LARGEST", 5)

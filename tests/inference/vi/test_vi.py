@@ -14,8 +14,16 @@ Y = X @ [1.0, -1.0, 0.5] + 0.3 * rng.normal(size=60)
 
 
 def test_divergence_is_an_error_with_a_cure():
-    with pytest.raises(ProblemError, match=r"VI diverged: the ELBO went from .* Lower learning_rate"):
-        bdl.fit(bdl.BNN(hidden=(10,)), X, Y, engine=bdl.VI(learning_rate=30.0, steps=300), progress=False)
+    with pytest.raises(
+        ProblemError, match=r"VI diverged: the ELBO went from .* Lower learning_rate"
+    ):
+        bdl.fit(
+            bdl.BNN(hidden=(10,)),
+            X,
+            Y,
+            engine=bdl.VI(learning_rate=30.0, steps=300),
+            progress=False,
+        )
 
 
 @pytest.mark.slow
@@ -24,7 +32,9 @@ def test_richer_guides_have_larger_evidence_bounds():
     elbo = {}
     for guide in ("mean-field", "low-rank", "full-rank"):
         engine = bdl.VI(guide=guide, steps=4000, num_particles=4)
-        post = bdl.fit(bdl.BNN(hidden=()), X * [1, 1, 0.1] + X[:, :1], Y, engine=engine, progress=False)
+        post = bdl.fit(
+            bdl.BNN(hidden=()), X * [1, 1, 0.1] + X[:, :1], Y, engine=engine, progress=False
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a poor guide is the point here
             facts = post.diagnose().facts
@@ -37,7 +47,13 @@ def test_richer_guides_have_larger_evidence_bounds():
 def test_minibatches_reach_the_same_fit():
     """Means within a fifth of a posterior sd of the full-batch fit: what the last, small steps leave."""
     fits = [
-        bdl.fit(bdl.BNN(hidden=()), X, Y, engine=bdl.VI(steps=4000, batch_size=size), progress=False) for size in (None, 20)
+        bdl.fit(
+            bdl.BNN(hidden=()), X, Y, engine=bdl.VI(steps=4000, batch_size=size), progress=False
+        )
+        for size in (None, 20)
     ]
-    draws = [np.concatenate([v.reshape(5000, -1) for v in fit.sample(5000).values()], axis=1) for fit in fits]
+    draws = [
+        np.concatenate([v.reshape(5000, -1) for v in fit.sample(5000).values()], axis=1)
+        for fit in fits
+    ]
     assert np.all(np.abs(draws[0].mean(0) - draws[1].mean(0)) < 0.2 * draws[0].std(0))

@@ -34,7 +34,9 @@ def normal_guide(y):
 
 
 def poisson_guide(y):
-    numpyro.sample("z", dist.Poisson(numpyro.param("rate", 1.0, constraint=dist.constraints.positive)))
+    numpyro.sample(
+        "z", dist.Poisson(numpyro.param("rate", 1.0, constraint=dist.constraints.positive))
+    )
 
 
 def scale_guide(y):
@@ -63,17 +65,35 @@ def engine(**settings):
 
 
 CASES = {
-    "a count for a real latent": (lambda: bdl.fit(model, Y, engine=engine(guide=poisson_guide)), "'z' draws values such as"),
-    "a real for a positive latent": (lambda: bdl.fit(rate_model, Y, engine=engine()), "expected values of the constraint"),
-    "sim's tuple as values": (lambda: bdl.fit(model, Y, engine=engine(objective=no_values)), r"z, log_q = q\.sim\(\)"),
-    "no return": (lambda: bdl.fit(model, Y, engine=engine(objective=no_return)), "must return its value"),
+    "a count for a real latent": (
+        lambda: bdl.fit(model, Y, engine=engine(guide=poisson_guide)),
+        "'z' draws values such as",
+    ),
+    "a real for a positive latent": (
+        lambda: bdl.fit(rate_model, Y, engine=engine()),
+        "expected values of the constraint",
+    ),
+    "sim's tuple as values": (
+        lambda: bdl.fit(model, Y, engine=engine(objective=no_values)),
+        r"z, log_q = q\.sim\(\)",
+    ),
+    "no return": (
+        lambda: bdl.fit(model, Y, engine=engine(objective=no_return)),
+        "must return its value",
+    ),
     "other arguments": (
         lambda: bdl.fit(model, y=Y, engine=engine(guide=silent_guide)),
         r"guide cannot be called with the data \(y=\)",
     ),
     "a class in the engine": (lambda: engine(estimators={"z": vi.MVD}), r"write MVD\(\)"),
-    "something else in the engine": (lambda: engine(estimators={"z": "mvd"}), "expected one such as"),
-    "no data": (lambda: vi.check_unbiased(vi.elbo, model, normal_guide), r"model cannot be called with the data \(none\)"),
+    "something else in the engine": (
+        lambda: engine(estimators={"z": "mvd"}),
+        "expected one such as",
+    ),
+    "no data": (
+        lambda: vi.check_unbiased(vi.elbo, model, normal_guide),
+        r"model cannot be called with the data \(none\)",
+    ),
     "a negative scale": (
         lambda: bdl.fit(model, Y, engine=engine(guide=scale_guide, optimizer=optax.sgd(3.0))),
         r"'scale'\] is a scale or a probability, give its numpyro\.param a constraint",
@@ -90,7 +110,9 @@ def test_mistakes_are_named(name):
 
 def test_a_class_at_a_site_is_named():
     def guide():
-        numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("phi", 0.0)), infer={"estimator": vi.MVD})
+        numpyro.sample(
+            "z", dist.Bernoulli(logits=numpyro.param("phi", 0.0)), infer={"estimator": vi.MVD}
+        )
 
     E = vi.expectation(vi.elbo, lambda: numpyro.sample("z", dist.Bernoulli(0.5)), guide)
     with pytest.raises(vi.EstimatorError, match=r"write MVD\(\)"):
@@ -100,7 +122,9 @@ def test_a_class_at_a_site_is_named():
 def test_an_objective_of_the_wrong_sign_is_not_to_be_trusted():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        post = bdl.fit(model, Y, engine=engine(objective=flipped, steps=1000, learning_rate=0.03), seed=1)
+        post = bdl.fit(
+            model, Y, engine=engine(objective=flipped, steps=1000, learning_rate=0.03), seed=1
+        )
         diagnosis = post.diagnose()
     assert not diagnosis.ok
     assert "The ELBO fell from" in str(diagnosis)
@@ -108,9 +132,16 @@ def test_an_objective_of_the_wrong_sign_is_not_to_be_trusted():
 
 def test_a_guide_that_is_the_posterior_is_trusted():
     def exact(y):
-        numpyro.sample("z", dist.Normal(numpyro.param("loc", 0.0), 0.5))  # the posterior's scale is 1 / sqrt(4)
+        numpyro.sample(
+            "z", dist.Normal(numpyro.param("loc", 0.0), 0.5)
+        )  # the posterior's scale is 1 / sqrt(4)
 
-    settings = {"guide": exact, "steps": 2000, "learning_rate": 0.05, "estimators": {"z": vi.Reparam(stick=True)}}
+    settings = {
+        "guide": exact,
+        "steps": 2000,
+        "learning_rate": 0.05,
+        "estimators": {"z": vi.Reparam(stick=True)},
+    }
     diagnosis = bdl.fit(model, Y, engine=bdl.VI(**settings)).diagnose()
     assert diagnosis.ok
     assert diagnosis.facts["effective draws of 1000"] > 990
@@ -118,7 +149,9 @@ def test_a_guide_that_is_the_posterior_is_trusted():
 
 def test_a_bound_that_falls_after_its_best_is_said():
     rng = np.random.default_rng(0)
-    rises = np.concatenate([np.linspace(-9, -1, 500), np.full(500, -1.0)]) + rng.normal(0, 0.3, 1000)
+    rises = np.concatenate([np.linspace(-9, -1, 500), np.full(500, -1.0)]) + rng.normal(
+        0, 0.3, 1000
+    )
     warn_of_fall(rises, 50)  # warnings are errors here
     falls = np.concatenate([rises, np.linspace(-1, -3, 500)])
     with pytest.warns(UserWarning, match="the objective fell from -"):

@@ -39,7 +39,9 @@ KEY = jax.random.key(0)
 
 
 def many(function, num=20_000, seed=1):
-    return np.asarray(jax.jit(jax.vmap(function))(jax.random.split(jax.random.key(seed), num)), float)
+    return np.asarray(
+        jax.jit(jax.vmap(function))(jax.random.split(jax.random.key(seed), num)), float
+    )
 
 
 def z_of(values, exact):
@@ -69,7 +71,9 @@ def reverse(kept):
 
 
 @pytest.mark.parametrize(
-    ("kernel", "N"), [(None, 1), (None, 5), (reverse, 1), (reverse, 5)], ids=["prior-1", "prior-5", "own-1", "own-5"]
+    ("kernel", "N"),
+    [(None, 1), (None, 5), (reverse, 1), (reverse, 5)],
+    ids=["prior-1", "prior-5", "own-1", "own-5"],
 )
 def test_marginal_contracts(kernel, N):
     """E[w] = q(x) at x = 1, which is 0.1614; E[g(x) / w] = 1 over x ~ q, for a density g; within 3 standard errors."""
@@ -154,10 +158,15 @@ def test_costs_leave_later_scores_alone():
 
     gradients = []
     for early in (0.0, 1000.0):
-        E = expectation(functools.partial(objective, early=early), lambda: None, guide, estimators={"z": Reinforce(0.5)})
-        value, gradient = jax.jit(jax.vmap(jax.value_and_grad(lambda p, k, E=E: E(k, {"phi": p})), (None, 0)))(
-            0.3, jax.random.split(KEY, 100)
+        E = expectation(
+            functools.partial(objective, early=early),
+            lambda: None,
+            guide,
+            estimators={"z": Reinforce(0.5)},
         )
+        value, gradient = jax.jit(
+            jax.vmap(jax.value_and_grad(lambda p, k, E=E: E(k, {"phi": p})), (None, 0))
+        )(0.3, jax.random.split(KEY, 100))
         assert (value >= early).all()
         gradients.append(gradient)
     np.testing.assert_allclose(*gradients, atol=1e-3)
@@ -179,8 +188,12 @@ def count(p, q):
 
 
 def test_enum_of_a_large_plate_is_refused_and_mvd_runs():
-    with pytest.raises(EstimatorError, match=r"2\^64 runs, above 1024; take MVD\(\), which needs 64"):
-        expectation(count, lambda: None, flips(64), estimators={"z": Enum()})(KEY, {"phi": jnp.zeros(64)})
+    with pytest.raises(
+        EstimatorError, match=r"2\^64 runs, above 1024; take MVD\(\), which needs 64"
+    ):
+        expectation(count, lambda: None, flips(64), estimators={"z": Enum()})(
+            KEY, {"phi": jnp.zeros(64)}
+        )
     E = expectation(count, lambda: None, flips(64), estimators={"z": MVD()})
     gradient = jax.jit(jax.grad(lambda phi: E(KEY, {"phi": phi})))(jnp.zeros(64))
     assert np.isfinite(gradient).all() and (np.asarray(gradient) != 0).all()
@@ -198,7 +211,9 @@ def test_what_cannot_be():
 
     with pytest.raises(EstimatorError, match="Bernoulli has no differentiable sampler"):
         expectation(count, lambda: None, guide, estimators={"z": Reparam()})(KEY, {"phi": 0.0})
-    with pytest.raises(ProblemError, match="site 'x' has no value, and the program has no latent site 'z'"):
+    with pytest.raises(
+        ProblemError, match="site 'x' has no value, and the program has no latent site 'z'"
+    ):
         expectation(elbo, lambda: numpyro.sample("x", dist.Normal(0, 1)), guide)(KEY, {"phi": 0.0})
     with pytest.raises(ProblemError, match="are for objectives"):
         marginal(guide, keep=["z"]).sim()
@@ -213,17 +228,28 @@ def test_enum_of_eight_sites_grows_at_most_quadratically():
         def guide():
             u = 0.0
             for i in range(n):
-                u = numpyro.sample(f"z{i}", dist.Bernoulli(logits=numpyro.param("phi", 0.3) + 0.1 * u))
+                u = numpyro.sample(
+                    f"z{i}", dist.Bernoulli(logits=numpyro.param("phi", 0.3) + 0.1 * u)
+                )
 
         E = expectation(
-            lambda p, q: sum(q.sim()[0].values()) ** 2.0, lambda: None, guide, estimators={f"z{i}": Enum() for i in range(n)}
+            lambda p, q: sum(q.sim()[0].values()) ** 2.0,
+            lambda: None,
+            guide,
+            estimators={f"z{i}": Enum() for i in range(n)},
         )
         return lambda phi: E(KEY, {"phi": phi})
 
     def equations(jaxpr):
-        inner = [p for e in jaxpr.eqns for p in jax.tree.leaves(e.params, is_leaf=lambda v: hasattr(v, "eqns"))]
+        inner = [
+            p
+            for e in jaxpr.eqns
+            for p in jax.tree.leaves(e.params, is_leaf=lambda v: hasattr(v, "eqns"))
+        ]
         return len(jaxpr.eqns) + sum(
-            equations(getattr(p, "jaxpr", p)) for p in inner if hasattr(getattr(p, "jaxpr", p), "eqns")
+            equations(getattr(p, "jaxpr", p))
+            for p in inner
+            if hasattr(getattr(p, "jaxpr", p), "eqns")
         )
 
     sizes = {n: equations(jax.make_jaxpr(jax.grad(program(n)))(0.3).jaxpr) for n in (4, 8)}
@@ -258,12 +284,18 @@ FITS = {
 }
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n == "renyi" else [pytest.mark.slow]) for n in FITS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n == "renyi" else [pytest.mark.slow]) for n in FITS]
+)
 def test_objectives_reach_the_conjugate_posterior(name):
     """Mean and sd within 0.01."""
-    engine = bdl.VI(guide=normal_guide, objective=FITS[name], steps=3000, learning_rate=0.05, num_particles=16)
+    engine = bdl.VI(
+        guide=normal_guide, objective=FITS[name], steps=3000, learning_rate=0.05, num_particles=16
+    )
     post = bdl.fit(mean_of_five, Y, engine=engine, progress=False)
-    np.testing.assert_allclose([post.raw.params["loc"], post.raw.params["scale"]], POSTERIOR, atol=0.01)
+    np.testing.assert_allclose(
+        [post.raw.params["loc"], post.raw.params["scale"]], POSTERIOR, atol=0.01
+    )
 
 
 def test_iwelbo_grows_to_the_evidence():
@@ -273,13 +305,17 @@ def test_iwelbo_grows_to_the_evidence():
         E = expectation(iwelbo(K), mean_of_five, normal_guide)
         values = many(lambda key, E=E: E(key, {"loc": 0.0, "scale": 1.0}, jnp.asarray(Y)))
         means, errors = [*means, values.mean()], [*errors, values.std() / np.sqrt(len(values))]
-    for one, two, error in zip(means[:-1], means[1:], np.hypot(errors[1:], errors[:-1]), strict=True):
+    for one, two, error in zip(
+        means[:-1], means[1:], np.hypot(errors[1:], errors[:-1]), strict=True
+    ):
         assert two > one - 3 * error
     assert all(mean < EVIDENCE + 3 * error for mean, error in zip(means, errors, strict=True))
     assert EVIDENCE - means[-1] < 0.02
 
 
-@pytest.mark.parametrize("guide", ["mean-field", pytest.param("full-rank", marks=pytest.mark.slow), "laplace"])
+@pytest.mark.parametrize(
+    "guide", ["mean-field", pytest.param("full-rank", marks=pytest.mark.slow), "laplace"]
+)
 def test_named_guides_and_what_comes_back(guide, tmp_path):
     engine = bdl.VI(guide=guide, objective=elbo, steps=1500, learning_rate=0.02)
     post = bdl.fit(mean_of_five, Y, engine=engine, progress=False)
@@ -300,10 +336,14 @@ def test_a_flow_bends_and_comes_back(tmp_path):
         numpyro.sample("b", dist.Normal(a**2, 0.5))
 
     posts = {
-        guide: bdl.fit(parabola, engine=bdl.VI(guide=guide, steps=1500, learning_rate=0.01), progress=False)
+        guide: bdl.fit(
+            parabola, engine=bdl.VI(guide=guide, steps=1500, learning_rate=0.01), progress=False
+        )
         for guide in ("full-rank", "flow")
     }
-    bounds = {guide: np.asarray(post.raw.log_weights(KEY, 2000), float) for guide, post in posts.items()}
+    bounds = {
+        guide: np.asarray(post.raw.log_weights(KEY, 2000), float) for guide, post in posts.items()
+    }
     error = np.hypot(*(weights.std() / np.sqrt(2000) for weights in bounds.values()))
     assert bounds["flow"].mean() > bounds["full-rank"].mean() + 4 * error
     assert bounds["flow"].mean() < 4 * error  # the evidence of no data is 1
@@ -323,7 +363,9 @@ def test_custom_code_is_asked_for_again(tmp_path):
 
 def test_discrete_latents_with_a_guide_of_ones_own():
     """A mixture's label, by enumeration: the guide's probability becomes the posterior's."""
-    post = bdl.fit(label, 1.5, engine=bdl.VI(guide=flip, steps=600, learning_rate=0.1), progress=False)
+    post = bdl.fit(
+        label, 1.5, engine=bdl.VI(guide=flip, steps=600, learning_rate=0.1), progress=False
+    )
     odds = np.log(0.3 / 0.7) + (1.5**2 - 0.5**2) / 2
     np.testing.assert_allclose(post.raw.params["phi"], odds, atol=1e-3)
 
@@ -337,7 +379,13 @@ def test_minibatches_patience_schedules_and_averages():
     engine = bdl.VI(guide=normal_guide, steps=4000, patience=400, optimizer=optax.adam(0.05))
     assert bdl.fit(mean_of_five, Y, engine=engine, progress=False).raw.info["stopped"] < 4000
     beta = optax.linear_schedule(0.0, 1.0, 500)
-    warm = bdl.VI(guide=normal_guide, objective=tempered_elbo(beta=beta), steps=2000, learning_rate=0.05, num_particles=16)
+    warm = bdl.VI(
+        guide=normal_guide,
+        objective=tempered_elbo(beta=beta),
+        steps=2000,
+        learning_rate=0.05,
+        num_particles=16,
+    )
     found = bdl.fit(mean_of_five, Y, engine=warm, progress=False).raw
     np.testing.assert_allclose([found.params["loc"], found.params["scale"]], POSTERIOR, atol=0.03)
     assert "tempered_elbo(beta=" in found.info["objective"]
@@ -345,16 +393,27 @@ def test_minibatches_patience_schedules_and_averages():
 
 @pytest.mark.parametrize(
     "baseline",
-    ["average", pytest.param(lambda y: numpyro.param("b", 0.0) + 0.0 * y.sum(), marks=pytest.mark.slow)],
+    [
+        "average",
+        pytest.param(lambda y: numpyro.param("b", 0.0) + 0.0 * y.sum(), marks=pytest.mark.slow),
+    ],
     ids=["average", "learned"],
 )
 def test_baselines_with_parameters(baseline):
     """They change the variance, not the gradient, and move towards the objective's mean."""
-    engine = bdl.VI(guide=normal_guide, steps=1500, learning_rate=0.05, num_particles=8, estimators={"m": Reinforce(baseline)})
+    engine = bdl.VI(
+        guide=normal_guide,
+        steps=1500,
+        learning_rate=0.05,
+        num_particles=8,
+        estimators={"m": Reinforce(baseline)},
+    )
     post = bdl.fit(mean_of_five, Y, engine=engine, progress=False)
     name = next(name for name in post.raw.params if name in ("b", "baseline/draw 1/m"))
     assert abs(post.raw.params[name] - EVIDENCE) < 0.5
-    np.testing.assert_allclose([post.raw.params["loc"], post.raw.params["scale"]], POSTERIOR, atol=0.05)
+    np.testing.assert_allclose(
+        [post.raw.params["loc"], post.raw.params["scale"]], POSTERIOR, atol=0.05
+    )
 
 
 # one program everywhere, and NumPyro's own losses --------------------------------------------------------------------
@@ -379,10 +438,16 @@ def test_numpyros_losses_are_biased_with_a_discrete_guide_and_these_are_not():
     model, guide = label, flip
     for loss, ours in ((Trace_ELBO(), elbo), (RenyiELBO(alpha=0.0, num_particles=2), iwelbo(2))):
         exact = jax.grad(
-            lambda phi, ours=ours: expectation(ours, model, guide, estimators={"z": Enum()})(KEY, {"phi": phi}, 1.5)
+            lambda phi, ours=ours: expectation(ours, model, guide, estimators={"z": Enum()})(
+                KEY, {"phi": phi}, 1.5
+            )
         )
         expected = float(exact(0.4))
-        theirs = many(lambda k, loss=loss: jax.grad(lambda phi: -loss.loss(k, {"phi": phi}, model, guide, 1.5))(0.4))
+        theirs = many(
+            lambda k, loss=loss: jax.grad(
+                lambda phi: -loss.loss(k, {"phi": phi}, model, guide, 1.5)
+            )(0.4)
+        )
         assert z_of(theirs, expected) > 10
         report = check_unbiased(ours, model, guide, {"phi": 0.4}, 1.5, estimators={"z": MVD()})
         assert report.ok and report.method == "enumeration"
@@ -396,7 +461,9 @@ def test_masks_leave_scores_whole():
         with numpyro.handlers.mask(mask=jnp.array([True, False])), numpyro.plate("two", 2):
             numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("phi", jnp.array([0.3, -0.4]))))
 
-    report = check_unbiased(count, lambda: None, guide, estimators={"z": Reinforce(1.0)}, num_samples=5000)
+    report = check_unbiased(
+        count, lambda: None, guide, estimators={"z": Reinforce(1.0)}, num_samples=5000
+    )
     assert report.ok and (np.abs(report.oracle["phi"]) > 0.1).all()
 
 
@@ -404,7 +471,9 @@ def test_settings_that_would_be_wrong_are_refused():
     with pytest.raises(ValueError, match="its mean over batches is another objective"):
         bdl.VI(objective=iwelbo(5), batch_size=10)
     with pytest.raises(EstimatorError, match=r"no site 'zz' is drawn, only \['z'\]"):
-        expectation(count, lambda: None, flips(3), estimators={"zz": MVD()})(KEY, {"phi": jnp.zeros(3)})
+        expectation(count, lambda: None, flips(3), estimators={"zz": MVD()})(
+            KEY, {"phi": jnp.zeros(3)}
+        )
 
 
 @pytest.mark.slow
@@ -414,14 +483,20 @@ def test_check_unbiased_sees_a_bias():
 
     def biased(p, q):
         z, log_q = q.sim()
-        return 2.0 * z["z"] + log_q - jax.lax.stop_gradient(log_q)  # the score alone has mean zero: still unbiased
+        return (
+            2.0 * z["z"] + log_q - jax.lax.stop_gradient(log_q)
+        )  # the score alone has mean zero: still unbiased
 
     def truly_biased(p, q):
         z, log_q = q.sim()
         return 2.0 * z["z"] - 0.5 * z["z"] * (log_q - jax.lax.stop_gradient(log_q))
 
-    assert check_unbiased(biased, lambda: None, guide, oracle="finite differences", estimators={"z": MVD()}).ok
-    report = check_unbiased(truly_biased, lambda: None, guide, oracle="finite differences", estimators={"z": MVD()})
+    assert check_unbiased(
+        biased, lambda: None, guide, oracle="finite differences", estimators={"z": MVD()}
+    ).ok
+    report = check_unbiased(
+        truly_biased, lambda: None, guide, oracle="finite differences", estimators={"z": MVD()}
+    )
     assert not report.ok and "BIASED" in repr(report)
 
 
@@ -456,7 +531,9 @@ def test_a_parameter_may_have_the_name_of_a_site():
 
     E = expectation(elbo, model, guide)
     ours, theirs = many(lambda key: E(key, {"loc": 0.1, "sigma": 0.05})), many(hand)
-    assert abs(ours.mean() - theirs.mean()) < 4 * np.hypot(ours.std(), theirs.std()) / np.sqrt(len(ours))
+    assert abs(ours.mean() - theirs.mean()) < 4 * np.hypot(ours.std(), theirs.std()) / np.sqrt(
+        len(ours)
+    )
 
 
 def test_a_models_own_parameters_are_in_its_predictions(tmp_path):
@@ -479,7 +556,9 @@ def test_uniform_and_repeated_sites():
     def uniform():
         numpyro.sample("z", dist.Uniform(0.0, numpyro.param("a", 1.5)))
 
-    E = expectation(lambda p, q: 3.0 * q.sim()[0]["z"], lambda: None, uniform, estimators={"z": Reinforce(0.5)})
+    E = expectation(
+        lambda p, q: 3.0 * q.sim()[0]["z"], lambda: None, uniform, estimators={"z": Reinforce(0.5)}
+    )
     with pytest.raises(EstimatorError, match="support of Uniform depends on parameters"):
         jax.grad(lambda a: E(KEY, {"a": a}))(1.5)
 
@@ -489,13 +568,19 @@ def test_uniform_and_repeated_sites():
     report = check_unbiased(count, lambda: None, repeated, estimators={"z": Reinforce(2.0)})
     assert report.ok
     p = 1 / (1 + np.exp(-0.3))
-    np.testing.assert_allclose(report.oracle["phi"], p * (1 - p) * (3 + 12 * p), rtol=1e-4)  # of 3 p (1 - p) + 9 p^2
+    np.testing.assert_allclose(
+        report.oracle["phi"], p * (1 - p) * (3 + 12 * p), rtol=1e-4
+    )  # of 3 p (1 - p) + 9 p^2
 
 
 def test_check_unbiased_knows_what_it_cannot_enumerate():
     def normal():
         numpyro.sample(
-            "z", dist.Normal(numpyro.param("m", 0.2), numpyro.param("s", 0.15, constraint=dist.constraints.positive))
+            "z",
+            dist.Normal(
+                numpyro.param("m", 0.2),
+                numpyro.param("s", 0.15, constraint=dist.constraints.positive),
+            ),
         )
 
     def jump(p, q):
@@ -510,7 +595,10 @@ def test_check_unbiased_knows_what_it_cannot_enumerate():
             flip()
 
     report = check_unbiased(
-        lambda p, q: 2.0 * q.sim()[0]["a/z"], lambda: None, scoped, estimators={"a/z": Reinforce("average")}
+        lambda p, q: 2.0 * q.sim()[0]["a/z"],
+        lambda: None,
+        scoped,
+        estimators={"a/z": Reinforce("average")},
     )
     assert report.ok and report.method == "enumeration" and set(report.z) == {"a/phi"}
 
@@ -521,9 +609,21 @@ def auxiliary(*data):
 
 
 WRONG = {
-    "vmap of sim": (lambda p, q: jax.vmap(lambda i: q.sim()[0]["z"] * 1.0)(jnp.arange(3)).sum(), flip, r"inside jax\.jit"),
-    "cost in a program": (lambda p, q: q.sim()[0]["z"] * 1.0, lambda y: add_cost(3.0 * flip()), "not for the programs"),
-    "number of draws forgotten": (lambda p, q: (p.density(q.sim(3)[0])).mean(), normal_guide, "give their number too"),
+    "vmap of sim": (
+        lambda p, q: jax.vmap(lambda i: q.sim()[0]["z"] * 1.0)(jnp.arange(3)).sum(),
+        flip,
+        r"inside jax\.jit",
+    ),
+    "cost in a program": (
+        lambda p, q: q.sim()[0]["z"] * 1.0,
+        lambda y: add_cost(3.0 * flip()),
+        "not for the programs",
+    ),
+    "number of draws forgotten": (
+        lambda p, q: (p.density(q.sim(3)[0])).mean(),
+        normal_guide,
+        "give their number too",
+    ),
     "missing site": (lambda p, q: p.density({}), lambda y: None, "site 'm' has no value"),
     "auxiliary site": (elbo, auxiliary, "the program has no latent site 'u'"),
     "dreg of a marginal": (dreg(2), marginal(auxiliary, keep=["m"]), "needs an exact density"),
@@ -531,25 +631,45 @@ WRONG = {
     "half a gradient": (lambda p, q: normalize(p, q, 3).sim()[1], normal_guide, "particles"),
     "other reverse": (
         elbo,
-        marginal(auxiliary, keep=["m"], reverse=lambda kept, y: numpyro.sample("v", dist.Normal(0.0, 1.0))),
+        marginal(
+            auxiliary,
+            keep=["m"],
+            reverse=lambda kept, y: numpyro.sample("v", dist.Normal(0.0, 1.0)),
+        ),
         "it draws \\['v'\\], expected the sites left out, \\['u'\\]",
     ),
-    "unknown parameter": (elbo, normal_guide, r"Parameter 'scale' has no value; got values of \['mm'\]"),
-    "shared parameter": (lambda p, q: q.sim()[0]["z"] * 1.0, flip, "is a baseline's and a program's"),
+    "unknown parameter": (
+        elbo,
+        normal_guide,
+        r"Parameter 'scale' has no value; got values of \['mm'\]",
+    ),
+    "shared parameter": (
+        lambda p, q: q.sim()[0]["z"] * 1.0,
+        flip,
+        "is a baseline's and a program's",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_what_would_be_silently_wrong_is_refused(name):
     objective, guide, message = WRONG[name]
-    estimators = {"z": Reinforce(lambda y: numpyro.param("phi", 0.0))} if name == "shared parameter" else {}
+    estimators = (
+        {"z": Reinforce(lambda y: numpyro.param("phi", 0.0))} if name == "shared parameter" else {}
+    )
     E = expectation(objective, mean_of_five, guide, estimators=estimators)
     with pytest.raises((ProblemError, EstimatorError, ValueError), match=message):
-        E(KEY, {"mm": 0.0} if name == "unknown parameter" else E.init(KEY, jnp.asarray(Y)), jnp.asarray(Y))
+        E(
+            KEY,
+            {"mm": 0.0} if name == "unknown parameter" else E.init(KEY, jnp.asarray(Y)),
+            jnp.asarray(Y),
+        )
 
 
 def test_another_guide_is_refused_on_loading(tmp_path):
-    path = bdl.fit(mean_of_five, Y, engine=bdl.VI(guide=normal_guide, steps=100), progress=False).save(tmp_path / "fit.bdl")
+    path = bdl.fit(
+        mean_of_five, Y, engine=bdl.VI(guide=normal_guide, steps=100), progress=False
+    ).save(tmp_path / "fit.bdl")
 
     def other(y):
         numpyro.sample("m", dist.Normal(numpyro.param("mu", -50.0), 1.0))
@@ -587,8 +707,12 @@ def mean_field(z, start=0.0):
 def ring(z):
     u = numpyro.sample("u", dist.Uniform(0.0, 1.0))
     root = jnp.sqrt(5.0)
-    numpyro.sample("x", dist.Normal(root * jnp.cos(2 * jnp.pi * u), jnp.exp(numpyro.param("l1", 0.0))))
-    numpyro.sample("y", dist.Normal(root * jnp.sin(2 * jnp.pi * u), jnp.exp(numpyro.param("l2", 0.0))))
+    numpyro.sample(
+        "x", dist.Normal(root * jnp.cos(2 * jnp.pi * u), jnp.exp(numpyro.param("l1", 0.0)))
+    )
+    numpyro.sample(
+        "y", dist.Normal(root * jnp.sin(2 * jnp.pi * u), jnp.exp(numpyro.param("l2", 0.0)))
+    )
 
 
 def ringed(N):
@@ -600,23 +724,41 @@ CONE = {
     "HVI": (elbo, ringed(1), 5000, 64, -9.80, -9.70),
     "IWHVI(5)": (elbo, ringed(5), 5000, 64, -8.23, -8.13),
     "DIWHVI(5, 5)": (iwelbo(5), ringed(5), 5000, 64, -7.38, -7.22),
-    "IWELBO(5)": (iwelbo(5), functools.partial(mean_field, start=3.0), 5000, 64, -7.80, CONE_EVIDENCE),
+    "IWELBO(5)": (
+        iwelbo(5),
+        functools.partial(mean_field, start=3.0),
+        5000,
+        64,
+        -7.80,
+        CONE_EVIDENCE,
+    ),
     "DIWHVI(50, 50)": (iwelbo(50), ringed(50), 1500, 16, -5.60, CONE_EVIDENCE),
 }
 LONG = ("DIWHVI(50, 50)",)  # 2,000 draws are enough to tell it from its limit
 QUICK = ("ELBO", "HVI")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in CONE])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in CONE]
+)
 def test_the_noisy_cone(name):
     """The published figures, evaluated with 20,000 draws, all below the evidence."""
     objective, guide, steps, particles, low, high = CONE[name]
-    engine = bdl.VI(guide=guide, objective=objective, steps=steps, num_particles=particles, optimizer=optax.sgd(1e-3))
+    engine = bdl.VI(
+        guide=guide,
+        objective=objective,
+        steps=steps,
+        num_particles=particles,
+        optimizer=optax.sgd(1e-3),
+    )
     params = bdl.fit(cone, 5.0, engine=engine, progress=False).raw.params
     E = expectation(objective, cone, guide)
     draws = 2000 if name in LONG else 20_000
     keys = jax.random.split(jax.random.key(1), draws)
-    values = np.asarray(jax.jit(lambda k: jax.lax.map(lambda key: E(key, params, 5.0), k, batch_size=500))(keys), float)
+    values = np.asarray(
+        jax.jit(lambda k: jax.lax.map(lambda key: E(key, params, 5.0), k, batch_size=500))(keys),
+        float,
+    )
     error = values.std() / np.sqrt(draws)
     assert low < values.mean() < high, values.mean()
     assert values.mean() < CONE_EVIDENCE + 3 * error

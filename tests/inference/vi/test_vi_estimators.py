@@ -37,10 +37,15 @@ def z_scores(E, params, exact, *args):
     one = jax.value_and_grad(lambda p, key: E(key, p, *args))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*without a baseline")
-        _, gradients = jax.jit(jax.vmap(one, (None, 0)))(params, jax.random.split(jax.random.key(1), DRAWS))
+        _, gradients = jax.jit(jax.vmap(one, (None, 0)))(
+            params, jax.random.split(jax.random.key(1), DRAWS)
+        )
     scores = {}
     for name, g in gradients.items():
-        g, expected = np.asarray(g, float).reshape(DRAWS, -1), np.asarray(exact[name], float).ravel()
+        g, expected = (
+            np.asarray(g, float).reshape(DRAWS, -1),
+            np.asarray(exact[name], float).ravel(),
+        )
         error = np.maximum(g.std(0) / np.sqrt(DRAWS), 1e-6 * (1 + np.abs(expected)))
         scores[name] = np.max(np.abs(g.mean(0) - expected) / error)
     return scores
@@ -101,16 +106,26 @@ def exact_discrete(program, objective):
     states = 2 if program == "flip" else 3
 
     def log_joint(z):
-        trace = numpyro.handlers.trace(numpyro.handlers.substitute(model, data={"z": z})).get_trace(Y)
-        return sum(site["fn"].log_prob(site["value"]) for site in trace.values() if site["type"] == "sample")
+        trace = numpyro.handlers.trace(numpyro.handlers.substitute(model, data={"z": z})).get_trace(
+            Y
+        )
+        return sum(
+            site["fn"].log_prob(site["value"])
+            for site in trace.values()
+            if site["type"] == "sample"
+        )
 
     def value(params):
-        logits = params["phi"] if program == "three" else jnp.stack([0.0 * params["phi"], params["phi"]])
+        logits = (
+            params["phi"] if program == "three" else jnp.stack([0.0 * params["phi"], params["phi"]])
+        )
         log_q = jax.nn.log_softmax(logits)
         total = 0.0
         for draws in itertools.product(range(states), repeat=K):
             log_w = jnp.stack([log_joint(jnp.array(z)) - log_q[z] for z in draws])
-            k = {"elbo": log_w[0], "square": float(draws[0] ** 2)}.get(objective, jax.nn.logsumexp(log_w) - np.log(K))
+            k = {"elbo": log_w[0], "square": float(draws[0] ** 2)}.get(
+                objective, jax.nn.logsumexp(log_w) - np.log(K)
+            )
             total += jnp.exp(sum(log_q[z] for z in draws)) * k
         return total
 
@@ -164,7 +179,9 @@ def quadrature(value_of_draws, K):
     """The mean over K standard normal draws, by a Gauss-Hermite product rule."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(24)
     grid = np.stack(np.meshgrid(*[nodes] * K, indexing="ij"), -1).reshape(-1, K)
-    mass = np.prod(np.stack(np.meshgrid(*[weights / weights.sum()] * K, indexing="ij"), -1).reshape(-1, K), -1)
+    mass = np.prod(
+        np.stack(np.meshgrid(*[weights / weights.sum()] * K, indexing="ij"), -1).reshape(-1, K), -1
+    )
     return mass @ jax.vmap(value_of_draws)(jnp.asarray(grid))
 
 
@@ -177,7 +194,9 @@ def exact_normal(objective):
             z = params["loc"] + params["scale"] * noise
             log_w = dist.Normal(0, 1).log_prob(z) + dist.Normal(z, 0.8).log_prob(Y)
             log_w -= dist.Normal(params["loc"], params["scale"]).log_prob(z)
-            return {"elbo": log_w[0], "square": z[0] ** 2}.get(objective, jax.nn.logsumexp(log_w) - np.log(K))
+            return {"elbo": log_w[0], "square": z[0] ** 2}.get(
+                objective, jax.nn.logsumexp(log_w) - np.log(K)
+            )
 
         return quadrature(one, K)
 
@@ -187,7 +206,9 @@ def exact_normal(objective):
 @pytest.mark.parametrize("objective", costly(OBJECTIVES, ["iwelbo 2"]))
 @pytest.mark.parametrize("estimator", CONTINUOUS)
 def test_a_normal_site(estimator, objective):
-    E = expectation(OBJECTIVES[objective], normal_model, normal_guide, estimators={"z": CONTINUOUS[estimator]})
+    E = expectation(
+        OBJECTIVES[objective], normal_model, normal_guide, estimators={"z": CONTINUOUS[estimator]}
+    )
     assert max(z_scores(E, NORMAL, exact_normal(objective), Y).values()) < 4
 
 
@@ -208,9 +229,15 @@ def test_other_objectives():
         "thermodynamic": bound,
         "dreg": lambda log_w: jax.nn.logsumexp(log_w) - np.log(2),
     }
-    given = {"renyi": renyi(0.6, K=2), "thermodynamic": thermodynamic(K=2, partitions=3), "dreg": dreg(K=2)}
+    given = {
+        "renyi": renyi(0.6, K=2),
+        "thermodynamic": thermodynamic(K=2, partitions=3),
+        "dreg": dreg(K=2),
+    }
     for name, function in exact.items():
-        gradient = jax.jit(jax.grad(lambda p, f=function: quadrature(lambda noise: f(weights(p, noise)), 2)))(NORMAL)
+        gradient = jax.jit(
+            jax.grad(lambda p, f=function: quadrature(lambda noise: f(weights(p, noise)), 2))
+        )(NORMAL)
         E = expectation(given[name], normal_model, normal_guide)
         assert max(z_scores(E, NORMAL, gradient, Y).values()) < 4, name
 
@@ -247,7 +274,9 @@ def test_other_laws(law):
     make, params, estimators, moment = LAWS[law]
 
     def guide():
-        numpyro.sample("z", make({name: numpyro.param(name, value) for name, value in params.items()}))
+        numpyro.sample(
+            "z", make({name: numpyro.param(name, value) for name, value in params.items()})
+        )
 
     for estimator in estimators:
         E = expectation(squared, lambda: None, guide, estimators={"z": estimator})
@@ -257,7 +286,13 @@ def test_other_laws(law):
 # two sites, all ordered pairs ----------------------------------------------------------------------------------------
 
 PAIR = {"a": 0.3, "b": -0.4, "c": 0.5}
-PAIRS = {"Enum": Enum(), "MVD": MVD(), "Reinforce": Reinforce(0.5), "Reparam": Reparam(), "Implicit": Implicit()}
+PAIRS = {
+    "Enum": Enum(),
+    "MVD": MVD(),
+    "Reinforce": Reinforce(0.5),
+    "Reparam": Reparam(),
+    "Implicit": Implicit(),
+}
 
 
 def chain_guide(first, second):
@@ -266,9 +301,14 @@ def chain_guide(first, second):
     def guide():
         a, b, c = (numpyro.param(name, value) for name, value in PAIR.items())
         pathwise = (Reparam, Implicit)
-        u = numpyro.sample("u", dist.Normal(a, 1.0) if isinstance(first, pathwise) else dist.Bernoulli(logits=a))
+        u = numpyro.sample(
+            "u", dist.Normal(a, 1.0) if isinstance(first, pathwise) else dist.Bernoulli(logits=a)
+        )
         eta = b + c * u
-        numpyro.sample("v", dist.Normal(eta, 0.7) if isinstance(second, pathwise) else dist.Bernoulli(logits=eta))
+        numpyro.sample(
+            "v",
+            dist.Normal(eta, 0.7) if isinstance(second, pathwise) else dist.Bernoulli(logits=eta),
+        )
 
     return guide
 
@@ -285,7 +325,11 @@ def exact_chain(first, second):
     def values(kind, eta, scale):
         if isinstance(kind, Reparam | Implicit):
             points = eta + scale * jnp.asarray(nodes)
-            return points, jnp.asarray(weights / weights.sum()), dist.Normal(eta, scale).log_prob(points)
+            return (
+                points,
+                jnp.asarray(weights / weights.sum()),
+                dist.Normal(eta, scale).log_prob(points),
+            )
         points = jnp.arange(2.0)
         log_q = dist.Bernoulli(logits=eta).log_prob(points)
         return points, jnp.exp(log_q), log_q
@@ -306,7 +350,12 @@ def exact_chain(first, second):
 @pytest.mark.parametrize("first", costly(PAIRS, ["MVD", "Reparam"]))
 def test_ordered_pairs(first, second):
     first, second = PAIRS[first], PAIRS[second]
-    E = expectation(chain_objective, lambda: None, chain_guide(first, second), estimators={"u": first, "v": second})
+    E = expectation(
+        chain_objective,
+        lambda: None,
+        chain_guide(first, second),
+        estimators={"u": first, "v": second},
+    )
     assert max(z_scores(E, PAIR, exact_chain(first, second)).values()) < 4
 
 
@@ -318,7 +367,9 @@ def test_a_plate_of_flips():
             numpyro.sample("z", dist.Bernoulli(numpyro.param("probs", jnp.array([0.2, 0.5, 0.7]))))
 
     params = {"probs": jnp.array([0.2, 0.5, 0.7])}
-    exact = jax.grad(lambda p: jnp.sum(p["probs"] * (1 - p["probs"])) + jnp.sum(p["probs"]) ** 2)(params)
+    exact = jax.grad(lambda p: jnp.sum(p["probs"] * (1 - p["probs"])) + jnp.sum(p["probs"]) ** 2)(
+        params
+    )
     for estimator in (Enum(), MVD(), Reinforce(2.0)):
         E = expectation(squared, lambda: None, guide, estimators={"z": estimator})
         assert z_scores(E, params, exact)["probs"] < 4
@@ -370,7 +421,9 @@ def jit_guide():
 
 def lax_scan_guide():
     a = numpyro.param("a", 0.3)
-    jax.lax.scan(lambda c, _: (c + numpyro.sample("x", dist.Normal(a + c, 1.0)), None), 0.0, None, length=3)
+    jax.lax.scan(
+        lambda c, _: (c + numpyro.sample("x", dist.Normal(a + c, 1.0)), None), 0.0, None, length=3
+    )
 
 
 def exact_scan(p):
@@ -421,20 +474,29 @@ def test_control_flow_that_is_refused(guide, estimator):
 
 def test_parameters_inside_control_flow_are_refused():
     def guide():
-        scan(lambda c, _: (c, numpyro.sample("x", dist.Normal(numpyro.param("a", 0.3), 1.0))), 0.0, None, length=3)
+        scan(
+            lambda c, _: (c, numpyro.sample("x", dist.Normal(numpyro.param("a", 0.3), 1.0))),
+            0.0,
+            None,
+            length=3,
+        )
 
     with pytest.raises(EstimatorError, match=r"move its numpyro\.param statement before the loop"):
         expectation(squared, lambda: None, guide).init(KEY)
 
 
-@pytest.mark.parametrize("estimator", [Enum(), MVD(), Reinforce(1.0), None], ids=["Enum", "MVD", "Reinforce", "default"])
+@pytest.mark.parametrize(
+    "estimator", [Enum(), MVD(), Reinforce(1.0), None], ids=["Enum", "MVD", "Reinforce", "default"]
+)
 @pytest.mark.parametrize("guide", [vmap_guide, jit_guide, lax_scan_guide])
 @pytest.mark.parametrize("objective", costly(["square", "elbo"], ["elbo"]))
 def test_draws_that_cannot_be_seen_are_refused(guide, estimator, objective):
     """Raw jit, vmap and lax.scan around a sample statement: never a silent zero."""
     if guide is lax_scan_guide and isinstance(estimator, Enum):
         estimator = Reparam()  # a normal site
-    E = expectation(OBJECTIVES[objective], lambda: None, guide, estimators={"x": estimator} if estimator else {})
+    E = expectation(
+        OBJECTIVES[objective], lambda: None, guide, estimators={"x": estimator} if estimator else {}
+    )
     for _ in range(2):  # a second time: nothing may hide in a cache
         with pytest.raises(EstimatorError, match=r"inside jax\.jit"):
             jax.grad(lambda p: E(KEY, p))({"a": 0.3})

@@ -17,7 +17,9 @@ STEPS, WHAT, PIXELS, HIDDEN, ROWS = 3, 10, 100, 64, 64
 
 def layer(name, x, rows, columns, seed):
     start = jax.random.normal(jax.random.key(seed), (rows, columns)) / np.sqrt(rows)
-    return x @ numpyro.param(f"{name} weights", start) + numpyro.param(f"{name} bias", jnp.zeros(columns))
+    return x @ numpyro.param(f"{name} weights", start) + numpyro.param(
+        f"{name} bias", jnp.zeros(columns)
+    )
 
 
 def decoded(z):
@@ -38,14 +40,20 @@ def guide(image):
     for t in range(STEPS):
         out = layer(f"encoder step {t}", hidden, HIDDEN, 1 + 2 * WHAT, 3 + t)
         numpyro.sample(f"present {t}", dist.Bernoulli(logits=out[0]))
-        numpyro.sample(f"what {t}", dist.Normal(out[1 : 1 + WHAT], jnp.exp(out[1 + WHAT :] - 1)).to_event(1))
+        numpyro.sample(
+            f"what {t}", dist.Normal(out[1 : 1 + WHAT], jnp.exp(out[1 + WHAT :] - 1)).to_event(1)
+        )
 
 
 def images():
     """Drawn from the model: each the sum of up to three patterns and noise."""
     rng = np.random.default_rng(0)
-    patterns = rng.normal(size=(ROWS, STEPS, WHAT)) @ rng.normal(size=(WHAT, PIXELS)) / np.sqrt(WHAT)
-    return jnp.asarray((rng.random((ROWS, STEPS, 1)) < 0.5) * patterns).sum(1) + 0.3 * rng.normal(size=(ROWS, PIXELS))
+    patterns = (
+        rng.normal(size=(ROWS, STEPS, WHAT)) @ rng.normal(size=(WHAT, PIXELS)) / np.sqrt(WHAT)
+    )
+    return jnp.asarray((rng.random((ROWS, STEPS, 1)) < 0.5) * patterns).sum(1) + 0.3 * rng.normal(
+        size=(ROWS, PIXELS)
+    )
 
 
 @functools.cache
@@ -59,7 +67,12 @@ def variance(objective, estimator):
         warnings.filterwarnings("ignore", message=".*without a baseline")
         gradient = jax.jit(jax.grad(lambda p, key: E.rows(key, p, X)))
         draws = [gradient(params, key) for key in jax.random.split(jax.random.key(1), 60)]
-    flat = np.stack([np.concatenate([np.ravel(g[name]) for name in sorted(g) if name.startswith("encoder")]) for g in draws])
+    flat = np.stack(
+        [
+            np.concatenate([np.ravel(g[name]) for name in sorted(g) if name.startswith("encoder")])
+            for g in draws
+        ]
+    )
     return flat.var(0).sum()
 
 
