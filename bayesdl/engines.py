@@ -58,12 +58,12 @@ def choose(problem: Problem) -> tuple[AbstractEngine, str]:
     return VI(), f"{rows} rows and {size} latent dimensions are many for MCMC"
 
 
-def alternatives(problem: Problem) -> list[str]:
+def supported_engines(problem: Problem) -> list[str]:
     """Names of the engines that can run this problem."""
     return [engine.__name__ for engine in ENGINES if engine().supports(problem) is None]
 
 
-def require(engine: AbstractEngine, problem: Problem) -> None:
+def check_supported(engine: AbstractEngine, problem: Problem) -> None:
     """Refuses an engine that cannot run the problem.
 
     Raises:
@@ -71,7 +71,7 @@ def require(engine: AbstractEngine, problem: Problem) -> None:
     """
     reason = engine.supports(problem)
     if reason is not None:
-        able = ", ".join(alternatives(problem)) or "none"
+        able = ", ".join(supported_engines(problem)) or "none"
         raise UnsupportedError(
             f"{type(engine).__name__} cannot run this model: {reason}. Engines that can: {able}."
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from bayesdl.engines import ENGINES, UnsupportedError, choose, require
+from bayesdl.engines import ENGINES, UnsupportedError, check_supported, choose
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_of
 from bayesdl.model.program import as_model
@@ -62,30 +62,30 @@ def fit(
         (20,)
     """
     spec = as_model(model)
-    frame = spec.frame(*data, **named)
-    problem = spec.problem(frame, *data, **named)
+    schema = spec.learn_schema(*data, **named)
+    problem = spec.problem(schema, *data, **named)
     if isinstance(engine, str):
         if engine != "auto":
             raise ValueError(
                 f"engine={engine!r}: expected an engine such as bdl.NUTS(), or 'auto'."
             )
         engine, reason = choose(problem)
-        tell(f"engine: {type(engine).__name__}, because {reason}")
+        announce(f"engine: {type(engine).__name__}, because {reason}")
     if not isinstance(engine, AbstractEngine):
         raise TypeError(f"engine={engine!r}: expected an engine such as bdl.NUTS(), or 'auto'.")
-    require(engine, problem)
+    check_supported(engine, problem)
     kept = {} if checkpoint is None else {"checkpoint": Checkpoint(Path(checkpoint), every)}
     if kept and not engine.can_checkpoint:
         able = ", ".join(cls.__name__ for cls in ENGINES if cls.can_checkpoint)
         raise UnsupportedError(
             f"{type(engine).__name__} cannot keep a checkpoint; leave it out, or use one of: {able}."
         )
-    return infer(spec, frame, problem, engine, seed, progress, **kept)
+    return infer(spec, schema, problem, engine, seed, progress, **kept)
 
 
 def infer(
     model: AbstractModel,
-    frame: Any,
+    schema: Any,
     problem: Problem,
     engine: AbstractEngine,
     seed: int,
@@ -97,10 +97,10 @@ def infer(
         result = engine.infer(
             problem, key=jax.random.key(seed), progress=as_progress(progress), **kept
         )
-    return Posterior(model, frame, problem, engine, result, seed)
+    return Posterior(model, schema, problem, engine, result, seed)
 
 
-def tell(message: str) -> None:
+def announce(message: str) -> None:
     """Says one line on stderr, through the logger "bayesdl" so that it can be silenced."""
     if log.level == logging.NOTSET:  # nobody has decided how loud bayesdl is
         log.setLevel(logging.INFO)

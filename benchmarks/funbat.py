@@ -153,7 +153,7 @@ def iteration_seconds(
     model: bdl.FunBaT, engine: bdl.MessagePassing, X: np.ndarray, y: np.ndarray, blocks: int = 4
 ) -> float:
     """CPU seconds of an iteration of one restart, compilation left out."""
-    problem = model.problem(model.frame(X, y), X, y)
+    problem = model.problem(model.learn_schema(X, y), X, y)
     with jax.enable_x64(True):
         passes = engine.passes(problem)
         state = jax.jit(jax.vmap(lambda key: engine.start(passes, key)))(

@@ -43,7 +43,7 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     X, y = load_diabetes(return_X_y=True)
     model = bdl.BNN(hidden=(10,))
-    frame = model.frame(X, y)
+    schema = model.learn_schema(X, y)
 
     def ours():
         return bdl.fit(
@@ -51,7 +51,7 @@ def main() -> None:
         ).samples
 
     def theirs():
-        problem = model.problem(frame, X, y)
+        problem = model.problem(schema, X, y)
         mcmc = MCMC(
             NumPyroNUTS(problem.program), chain_method="sequential", progress_bar=False, **SETTINGS
         )

@@ -28,12 +28,12 @@ from numpyro.infer.hmc import hmc
 from numpyro.infer.util import initialize_model
 
 import bayesdl as bdl
-from bayesdl.model.table import RowLaw, TableProgram
+from bayesdl.model.table import RowPredictive, TableProgram
 from benchmarks.report import run_parts
 from inference.amortized.certificate import scored
 from inference.amortized.tasks import simulated
 from inference.core.keys import tagged
-from inference.exact.gp import GPLaw
+from inference.exact.gp import GPPredictive
 
 NOISE = dist.TransformedDistribution(dist.Gamma(1.1, 20.0), dist.transforms.PowerTransform(0.5))
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -71,7 +71,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def compiled_nuts(program: Callable, law_of: Callable, warmup: int, samples: int) -> Callable:
+def compiled_nuts(
+    program: Callable, site_distribution: Callable, warmup: int, samples: int
+) -> Callable:
     """log p(y_new | X_new, X, y) of one data set by NUTS, as a compiled function of (key, X, y, X_new, y_new)."""
 
     def run(
@@ -89,9 +91,9 @@ def compiled_nuts(program: Callable, law_of: Callable, warmup: int, samples: int
         state, _ = jax.lax.scan(one, state, None, length=warmup)
         _, draws = jax.lax.scan(one, state, None, length=samples)
         latents = jax.vmap(info.postprocess_fn(X, y))(draws)
-        law = law_of(X, y)
+        law = site_distribution(X, y)
         log_p = jax.lax.map(
-            lambda z: law(z, key, X_new).law.log_prob(y_new), latents, batch_size=64
+            lambda z: law(z, key, X_new).distribution.log_prob(y_new), latents, batch_size=64
         )
         return logsumexp(log_p, 0) - jnp.log(samples)
 
@@ -101,9 +103,11 @@ def compiled_nuts(program: Callable, law_of: Callable, warmup: int, samples: int
 def law_of_model(model: Any, num_inputs: int) -> Callable:
     """Maps training data to the law of new rows given a draw."""
     if isinstance(model, bdl.GP):
-        frame = model.frame(np.arange(2.0)[:, None] + np.arange(num_inputs), y=np.arange(2.0))
-        return lambda X, y: GPLaw(model.structure(frame), X, y)
-    law = RowLaw(*TableProgram(model, 1).parted(), {})
+        schema = model.learn_schema(
+            np.arange(2.0)[:, None] + np.arange(num_inputs), y=np.arange(2.0)
+        )
+        return lambda X, y: GPPredictive(model.structure(schema), X, y)
+    law = RowPredictive(*TableProgram(model, 1).split_params(), {})
     return lambda X, y: law
 
 

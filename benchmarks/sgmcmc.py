@@ -51,9 +51,9 @@ def data() -> tuple[np.ndarray, np.ndarray]:
     return X, np.tanh(X[:, 0]) + 0.5 * X[:, 1] + 0.3 * rng.normal(size=455)
 
 
-def posed(model: Any) -> Any:
+def build_problem(model: Any) -> Any:
     X, y = data()
-    return model.problem(model.frame(X, y), X, y)
+    return model.problem(model.learn_schema(X, y), X, y)
 
 
 def step_cost(repeats: int) -> dict[str, float]:

@@ -68,13 +68,13 @@ def large_problem() -> tuple:
     rng = np.random.default_rng(0)
     X, y = rng.random((1024, 784), dtype=np.float32), rng.integers(0, 10, 1024)
     model = perceptron(1024)
-    return model, model.frame(X, y), X, y
+    return model, model.learn_schema(X, y), X, y
 
 
 def trainings(density: float) -> dict:
     """A run of each kind on the large network."""
-    model, frame, X, y = large_problem()
-    problem = model.problem(frame, X, y)
+    model, schema, X, y = large_problem()
+    problem = model.problem(schema, X, y)
     engines = {
         name: SSVI(**{"density": density, "batch_size": BATCH} | settings)
         for name, settings in LARGE.items()

@@ -20,7 +20,7 @@ def regression(rows=60, columns=8, seed=0):
 
 def training_of(model, X, y, key=0, **settings):
     """A run's functions, its start and its data."""
-    problem = model.problem(model.frame(X, y), X, y)
+    problem = model.problem(model.learn_schema(X, y), X, y)
     training = SSVI(**{"density": 0.3, "batch_size": 16} | settings).training(
         problem, jax.random.key(key)
     )

@@ -22,7 +22,7 @@ from tools.source_files import Source
 
 ROOTS = (
     *("AbstractModel", "AbstractEngine", "AbstractResult", "AbstractStructure"),
-    *("AbstractLaw", "AbstractPredictive", "AbstractDistribution"),
+    *("AbstractPredictive", "AbstractPredictive", "AbstractDistribution"),
     *("AbstractLikelihood", "AbstractKernel", "AbstractPrior"),
 )
 # names on the command line that are not made from the names of classes

@@ -16,7 +16,7 @@ import numpy as np
 from bayesdl.amortized.prior_mixture import PriorMixture
 from bayesdl.checks.convergence import TrustWarning
 from bayesdl.data.validation import ModelError
-from bayesdl.engines import UnsupportedError, require
+from bayesdl.engines import UnsupportedError, check_supported
 from bayesdl.fitting import infer
 from bayesdl.model.program import Program
 from bayesdl.model.table import AbstractTableModel
@@ -96,10 +96,10 @@ def predicted(
     model: Any, engine: AbstractEngine, X: np.ndarray, y: np.ndarray, num_rows: int, queries: int
 ) -> float:
     """Mean log predictive density of the last rows given the first ones."""
-    frame = model.frame(X[:num_rows], y=y[:num_rows])
-    problem = model.problem(frame, X[:num_rows], y=y[:num_rows])
-    require(engine, problem)
-    posterior = infer(model, frame, problem, engine, 0, False)
+    schema = model.learn_schema(X[:num_rows], y=y[:num_rows])
+    problem = model.problem(schema, X[:num_rows], y=y[:num_rows])
+    check_supported(engine, problem)
+    posterior = infer(model, schema, problem, engine, 0, False)
     return float(np.mean(posterior.predict(X[-queries:]).log_prob(y[-queries:])))
 
 
@@ -130,10 +130,10 @@ class Traced(AbstractTraceable):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.program(*args, **kwargs)
 
-    def parted(self) -> tuple[Traced, None]:
+    def split_params(self) -> tuple[Traced, None]:
         return self, None
 
-    def filled(self, numbers: Any) -> Traced:
+    def merge_params(self, numbers: Any) -> Traced:
         return self
 
 

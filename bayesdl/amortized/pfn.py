@@ -34,9 +34,9 @@ from inference.amortized.network import AbstractNetwork
 from inference.amortized.tasks import TARGET, Tasks
 from inference.core.engine import AbstractEngine
 from inference.core.problem import Problem, ProblemError
-from inference.core.program import bare
+from inference.core.program import unwrapped
 from inference.core.progress import AbstractProgress, Silent, as_progress
-from inference.core.result import AbstractLaw, AbstractResult, Predictor
+from inference.core.result import AbstractPredictive, AbstractResult, Predictor
 from inference.distributions.bars import Grids
 
 SMALLEST = 8  # rows of a padded data set, at least
@@ -176,7 +176,7 @@ class PFN(AbstractEngine):
         return cls.load(PRETRAINED / f"{name}.pfn")
 
     def supports(self, problem: Problem) -> str | None:
-        program = bare(problem.program)
+        program = unwrapped(problem.program)
         observes_y = isinstance(program, TableProgram) or problem.observed == (
             TARGET,
         )  # that of a table does without a look
@@ -223,7 +223,7 @@ class PFN(AbstractEngine):
             self.outputs(problem),
             self.tasks.max_rows,
         )
-        latents: dict[str, AbstractLaw] = {}
+        latents: dict[str, AbstractPredictive] = {}
         if self.grids.latents is not None:
             of_site = functools.partial(LatentAnswer, self.network, cache, self.grids.latents)
             latents = {name: of_site(number) for number, name in enumerate(self.tasks.latents)}
@@ -237,7 +237,7 @@ class PFN(AbstractEngine):
             {},
             law,
             info,
-            covary=True,
+            rows_correlated=True,
             outside=functools.partial(self.new_inputs_outside, X.shape[1]),
             latents=latents,
         )
@@ -256,7 +256,7 @@ class PFN(AbstractEngine):
         return (
             self.network.shape.num_outputs
             if self.grids.target
-            else bare(problem.program).num_targets
+            else unwrapped(problem.program).num_targets
         )
 
     def restore(self, problem: Problem, arrays: dict, info: dict) -> AbstractResult:
@@ -412,7 +412,9 @@ class PFN(AbstractEngine):
 def arguments(problem: Problem) -> dict[str, Any]:
     """The arguments of a problem's program by name."""
     return dict(
-        inspect.signature(bare(problem.program)).bind(*problem.args, **problem.kwargs).arguments
+        inspect.signature(unwrapped(problem.program))
+        .bind(*problem.args, **problem.kwargs)
+        .arguments
     )
 
 

@@ -13,7 +13,7 @@ import numpyro
 import numpyro.distributions as dist
 from numpyro import handlers
 
-from bayesdl.data.table import TableFrame
+from bayesdl.data.table import TableSchema
 from bayesdl.data.validation import ModelError
 from bayesdl.model.likelihoods import AbstractLikelihood
 from bayesdl.model.table import AbstractTableModel
@@ -80,11 +80,11 @@ class PriorMixture(AbstractTableModel):
     def fewer_classes(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return all(model.fewer_classes for model in self.models)
 
-    def posed(self, frame: TableFrame, args: tuple, kwargs: dict) -> Problem:
-        models = tuple(in_units(model, frame.target.scale) for model in self.models)
-        return Problem(dataclasses.replace(self, models=models).bound(frame), args)
+    def build_problem(self, schema: TableSchema, args: tuple, kwargs: dict) -> Problem:
+        models = tuple(in_units(model, schema.target.scale) for model in self.models)
+        return Problem(dataclasses.replace(self, models=models).bound(schema), args)
 
-    def structure(self, frame: TableFrame) -> None:
+    def structure(self, schema: TableSchema) -> None:
         return None
 
     def program(self, X: Any, y: Any = None, *, num_targets: int = 1) -> None:

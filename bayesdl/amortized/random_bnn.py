@@ -19,7 +19,7 @@ import numpyro
 import numpyro.distributions as dist
 
 from bayesdl.bnn.networks import ACTIVATIONS
-from bayesdl.data.table import TableFrame
+from bayesdl.data.table import TableSchema
 from bayesdl.data.validation import DataError
 from bayesdl.model.language import NUMPYRO
 from bayesdl.model.likelihoods import AbstractLikelihood, Categorical, Normal
@@ -87,14 +87,16 @@ class RandomBNN(AbstractTableModel):
                 f"RandomBNN(likelihood={self.likelihood!r}): expected an object, e.g. bdl.Normal()."
             )
 
-    def structure(self, frame: TableFrame) -> None:
+    def structure(self, schema: TableSchema) -> None:
         return None
 
-    def frame(self, X: Any = None, y: Any = None) -> TableFrame:
-        frame = super().frame(X, y)
-        if frame.target.kind == "real" and frame.target.num_targets > 1:
-            raise DataError(f"RandomBNN takes one target column, y has {frame.target.num_targets}.")
-        return frame
+    def learn_schema(self, X: Any = None, y: Any = None) -> TableSchema:
+        schema = super().learn_schema(X, y)
+        if schema.target.kind == "real" and schema.target.num_targets > 1:
+            raise DataError(
+                f"RandomBNN takes one target column, y has {schema.target.num_targets}."
+            )
+        return schema
 
     def program(self, X: Any, y: Any = None, *, num_targets: int = 1) -> None:
         """The NumPyro program."""
@@ -105,7 +107,7 @@ class RandomBNN(AbstractTableModel):
             f = f * drawn("sharpness", self.sharpness)
         parameters = self.likelihood.parameters(num_targets, NUMPYRO)
         with numpyro.plate("rows", X.shape[0]):
-            numpyro.sample("y", self.likelihood.law(f, parameters, NUMPYRO), obs=y)
+            numpyro.sample("y", self.likelihood.distribution(f, parameters, NUMPYRO), obs=y)
 
     def functions(self, X: Any, num_outputs: int) -> Any:
         """Draws f at all rows, shape (rows, num_outputs)."""

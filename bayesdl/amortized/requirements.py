@@ -218,9 +218,11 @@ def exact_of(spec: AbstractModel, num_inputs: int) -> Any:
     if not isinstance(spec, GP) or hyperparameters(spec, num_inputs):
         return None
     structure = spec.structure(
-        spec.frame(np.arange(2.0)[:, None] + np.arange(num_inputs), np.arange(2.0))
+        spec.learn_schema(np.arange(2.0)[:, None] + np.arange(num_inputs), np.arange(2.0))
     )
-    return lambda X, y, X_new, y_new: condition(structure, {}, X, y, X_new).law.log_prob(y_new)
+    return lambda X, y, X_new, y_new: condition(structure, {}, X, y, X_new).distribution.log_prob(
+        y_new
+    )
 
 
 def takes_range(spec: AbstractModel, low: int, high: int) -> bool:

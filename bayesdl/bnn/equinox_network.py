@@ -80,7 +80,7 @@ class EquinoxNetwork(AbstractNetwork):
             return multiplying(module, own)(x), own.inputs
 
         outputs, inputs = jax.vmap(row)(X, jnp.arange(X.shape[0]))
-        product.saw(inputs)
+        product.collect_inputs(inputs)
         return outputs.reshape(X.shape[0], -1)
 
 

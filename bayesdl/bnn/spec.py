@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from bayesdl import priors
 from bayesdl.bnn.equinox_network import EquinoxNetwork
 from bayesdl.bnn.networks import MLP, PLAIN, AbstractNetwork, refuse_outputs
-from bayesdl.data.table import TableFrame
+from bayesdl.data.table import TableSchema
 from bayesdl.model import likelihoods
 from bayesdl.model.language import NUMPYRO, Language
 from bayesdl.model.table import AbstractTableModel
@@ -132,16 +132,16 @@ class BNN(AbstractTableModel):
                 if around is None
                 else linearized(net, weights, around, X)
             )
-            lang.sample("y", likelihood.law(f, parameters, lang), obs=y)
+            lang.sample("y", likelihood.distribution(f, parameters, lang), obs=y)
 
-    def posed(self, frame: TableFrame, args: tuple, kwargs: dict) -> Problem:
-        num_outputs = self.likelihood.num_outputs(frame.target.num_targets)
-        leaves = self.net.leaves(len(frame.columns.scale), num_outputs)
+    def build_problem(self, schema: TableSchema, args: tuple, kwargs: dict) -> Problem:
+        num_outputs = self.likelihood.num_outputs(schema.target.num_targets)
+        leaves = self.net.leaves(len(schema.columns.scale), num_outputs)
         self.prior.check(count_layers(leaves), self.net.activation)
         refuse_outputs(self.net, leaves, args[0], num_outputs, f"{self.likelihood} and this target")
-        return super().posed(frame, args, kwargs)
+        return super().build_problem(schema, args, kwargs)
 
-    def parted(self) -> tuple[BNN, dict]:
+    def split_params(self) -> tuple[BNN, dict]:
         prior, of_prior = without_numbers(self.prior, self.prior.positives)
         likelihood, of_likelihood = without_numbers(self.likelihood, self.likelihood.positives)
         return replaced(self, {"prior": prior, "likelihood": likelihood}), {
@@ -149,15 +149,15 @@ class BNN(AbstractTableModel):
             "likelihood": of_likelihood,
         }
 
-    def filled(self, numbers: dict) -> BNN:
+    def merge_params(self, numbers: dict) -> BNN:
         return replaced(
             self, {part: replaced(getattr(self, part), fields) for part, fields in numbers.items()}
         )
 
-    def structure(self, frame: TableFrame) -> LayeredNetwork:
-        program = self.bound(frame)
+    def structure(self, schema: TableSchema) -> LayeredNetwork:
+        program = self.bound(schema)
         leaves = self.net.leaves(
-            len(frame.columns.scale), self.likelihood.num_outputs(frame.target.num_targets)
+            len(schema.columns.scale), self.likelihood.num_outputs(schema.target.num_targets)
         )
 
         def linear(around: dict) -> Any:

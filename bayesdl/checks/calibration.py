@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 
 from bayesdl.checks.proper import refuse_unnormalised
 from bayesdl.data.validation import DataError
-from bayesdl.engines import require
+from bayesdl.engines import check_supported
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_of
 from bayesdl.model.program import as_model
@@ -187,9 +187,9 @@ def sbc(
         )
     spec = as_model(model)
     with precision_of(spec):
-        frame = spec.frame(*data, **named_data)
-        problem = spec.problem(frame, *data, **named_data)
-        require(
+        schema = spec.learn_schema(*data, **named_data)
+        problem = spec.problem(schema, *data, **named_data)
+        check_supported(
             dataclasses.replace(engine, num_chains=jax.device_count()), problem
         )  # chains are as many as data sets
         refuse_unnormalised(problem)
@@ -221,16 +221,16 @@ def quantities(model: AbstractModel, problem: Problem) -> Callable[[dict, dict],
     """Maps sites, shape (data set, draw, ...), and observed values, shape (data set, ...), to the quantities by name."""
     identified = [name for name in problem.latents if model.identified(name)]
     args, kwargs = model.training_inputs(problem)
-    law = model.law(problem) if isinstance(model, AbstractTableModel) else None
+    predictive = model.predictive(problem) if isinstance(model, AbstractTableModel) else None
 
     def one(sites: dict, observed: dict) -> dict:
         posed = problem.observing(observed)
         values = {name: sites[name] for name in identified}
-        if law is not None:
+        if predictive is not None:
             rows = np.linspace(0, len(args[0]) - 1, ROWS).astype(int)
-            values["E[y | x]"] = law(
+            values["E[y | x]"] = predictive(
                 sites, jax.random.key(0), *(arg[rows] for arg in args), **kwargs
-            ).law.mean
+            ).distribution.mean
         return values | {"log density": posed.log_density_at(posed.unconstrained(sites))}
 
     over_draws = jax.vmap(one, (0, None))

@@ -366,10 +366,10 @@ def function_values(posterior: Posterior, max_rows: int) -> np.ndarray | None:
         rows = np.linspace(0, len(args[0]) - 1, min(max_rows, len(args[0]))).astype(int)
         args = tuple(np.asarray(arg)[rows] for arg in args)
     chains, length = next(iter(posterior.samples.values())).shape[:2]
-    is_class = posterior.model.target(posterior.frame, posterior.problem).kind == "class"
+    is_class = posterior.model.target(posterior.schema, posterior.problem).kind == "class"
     with precision_of(posterior.model):
-        laws = Stream(
-            posterior.law,
+        stream = Stream(
+            posterior.predictive,
             posterior.latent_draws,
             0,
             args,
@@ -379,7 +379,7 @@ def function_values(posterior: Posterior, max_rows: int) -> np.ndarray | None:
             is_double(posterior.model),
         )
         try:
-            values = laws.map(probabilities if is_class else means)
+            values = stream.map(probabilities if is_class else means)
         except NotImplementedError:
             return None
     return values.reshape(chains, length, -1)[..., :1000]

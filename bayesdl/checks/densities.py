@@ -20,7 +20,7 @@ from jaxtyping import Float
 from numpyro import handlers
 from numpyro.distributions import Independent, MultivariateNormal, Unit
 
-from bayesdl.data.table import TableFrame
+from bayesdl.data.table import TableSchema
 from bayesdl.model.precision import is_double, precision_of
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.posterior.streaming import DRAWS_AT_ONCE, Stream, join_static, split_static, take
@@ -102,22 +102,22 @@ def pointwise(posterior: Posterior) -> dict[str, Float[np.ndarray, "chain draw *
 
 def observed(posterior: Posterior) -> dict[str, np.ndarray]:
     """The values of the observed sites in the units of y; classes as their indices."""
-    if isinstance(posterior.frame, TableFrame):
-        return {"y": posterior.frame.target.in_units(posterior.problem.args[1])}
+    if isinstance(posterior.schema, TableSchema):
+        return {"y": posterior.schema.target.in_units(posterior.problem.args[1])}
     first = {name: value[:1] for name, value in posterior.latent_draws.items()}
     return {name: value[0] for name, value in at_draws_of(data_values, posterior, first).items()}
 
 
 def separable(posterior: Posterior) -> bool:
     """Whether each row of a table has a law of its own given a draw."""
-    return posterior.model.rows_are_independent and not posterior.model.rows_covary
+    return posterior.model.rows_are_independent and not posterior.model.rows_correlated
 
 
 def log_unit(posterior: Posterior) -> float:
     """What a row's log density loses when y is given in its own units."""
     return (
-        float(np.log(posterior.frame.target.scale).sum())
-        if isinstance(posterior.frame, TableFrame)
+        float(np.log(posterior.schema.target.scale).sum())
+        if isinstance(posterior.schema, TableSchema)
         else 0.0
     )
 
@@ -127,8 +127,8 @@ def row_blocks(posterior: Posterior) -> Iterator[Float[np.ndarray, "chain draw r
     size, unit, shape = min(BLOCK, len(X)), log_unit(posterior), draws_shape(posterior)
     for start in range(0, len(X), size):
         args = (take(X, start, size),)
-        laws = Stream(
-            posterior.law,
+        stream = Stream(
+            posterior.predictive,
             posterior.latent_draws,
             0,
             args,
@@ -137,13 +137,13 @@ def row_blocks(posterior: Posterior) -> Iterator[Float[np.ndarray, "chain draw r
             size,
             is_double(posterior.model),
         )
-        values = laws.map(log_densities, take(y, start, size))[:, : len(X) - start]
+        values = stream.map(log_densities, take(y, start, size))[:, : len(X) - start]
         yield values.reshape(*shape, -1).astype(np.float64) - unit
 
 
-def log_densities(laws: Conditional, y: Any) -> jax.Array:
+def log_densities(conditionals: Conditional, y: Any) -> jax.Array:
     """Log p(y_i | z) for each draw, shape (draws, rows)."""
-    return jax.vmap(lambda law: law.log_prob(y))(laws.law)
+    return jax.vmap(lambda given: given.log_prob(y))(conditionals.distribution)
 
 
 def draws_shape(posterior: Posterior) -> tuple[int, int]:
@@ -163,7 +163,9 @@ def of_program(function: Callable, posterior: Posterior) -> dict[str, np.ndarray
 def at_draws_of(function: Callable, posterior: Posterior, draws: dict) -> dict[str, np.ndarray]:
     problem = posterior.problem
     arrays, static = split_static((tuple(problem.args), dict(problem.kwargs)))
-    at_once = 1 if posterior.model.rows_covary else DRAWS_AT_ONCE  # a matrix of rows for each draw
+    at_once = (
+        1 if posterior.model.rows_correlated else DRAWS_AT_ONCE
+    )  # a matrix of rows for each draw
     with precision_of(posterior.model):
         return jax.tree.map(
             np.asarray, at_draws(function, problem.program, static, at_once, draws, arrays)

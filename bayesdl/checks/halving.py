@@ -76,7 +76,7 @@ def step_halving(posterior: Posterior, progress: Any = True) -> StepHalving:
     one = usable_values(posterior)  # before the second run, so that nobody waits for a refusal
     half = halved(engine, posterior.raw.info["shortened"])
     again = infer(
-        posterior.model, posterior.frame, posterior.problem, half, posterior.seed + 1, progress
+        posterior.model, posterior.schema, posterior.problem, half, posterior.seed + 1, progress
     )
     step_sizes = tuple(
         e.step_size * min(p.raw.info["shortened"]) for e, p in ((engine, posterior), (half, again))

@@ -129,7 +129,7 @@ def estimated(posterior: Posterior) -> LeaveOneOut:
 def rows_of_site(posterior: Posterior) -> Iterator[Float[np.ndarray, "chain draw rows"]]:
     """Log p(y_i | z) of the predicted site in blocks, all its axes of rows as one."""
     by_site = blocks(posterior)
-    target = posterior.model.target(posterior.frame, posterior.problem)
+    target = posterior.model.target(posterior.schema, posterior.problem)
     parts = next(iter(by_site.values())) if len(by_site) == 1 else by_site[target.names[0]]
     for block in parts:
         yield block.reshape(*block.shape[:2], -1)

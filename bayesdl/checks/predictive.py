@@ -92,7 +92,7 @@ def check_predictive(
             "of the prior; for a check given the data fit with bdl.NUTS()."
         )
     prediction = posterior.predict(seed=seed)
-    if isinstance(posterior.raw, Predictor) and not prediction.stream.covary:
+    if isinstance(posterior.raw, Predictor) and not prediction.stream.rows_correlated:
         raise ValueError(
             f"{posterior!r} predicts rows one by one, and a check needs data sets whose rows follow one draw: "
             "fit with bdl.NUTS(), a GP also with bdl.ExactGP()."
@@ -110,7 +110,7 @@ def check_predictive(
 
 def observed_targets(posterior: Posterior) -> np.ndarray:
     """The training targets in the units of y, labels where they are classes."""
-    target = posterior.model.target(posterior.frame, posterior.problem)
+    target = posterior.model.target(posterior.schema, posterior.problem)
     values = observed(posterior)
     y = next(iter(values.values())) if len(values) == 1 else values[target.names[0]]
     return y if target.classes is None else np.array(target.classes)[y.astype(int)]

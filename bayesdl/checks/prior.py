@@ -121,11 +121,11 @@ def prior_predictive(
         raise DataError(
             "y is missing: its units and classes belong to the model. Use bdl.prior_predictive(model, X, y)."
         )
-    frame = spec.frame(*data, **named)
-    problem = spec.problem(frame, *data, **named)
+    schema = spec.learn_schema(*data, **named)
+    problem = spec.problem(schema, *data, **named)
     spec = told_site(spec, problem)
     refuse_unnormalised(problem)
-    target = spec.target(frame, problem)
+    target = spec.target(schema, problem)
     site = target.names[0] if isinstance(spec, Program) else "y"
     with precision_of(spec):
         key = named_key(jax.random.key(seed), "prior predictive")
@@ -138,7 +138,7 @@ def prior_predictive(
         else target.in_units(y.astype(np.float64))
     )
     function = None if function is None else target.in_units(function.astype(np.float64))
-    x, x_name = (None, "x") if isinstance(spec, Program) else single_column(frame, problem)
+    x, x_name = (None, "x") if isinstance(spec, Program) else single_column(schema, problem)
     return PriorPredictive(y, function, target, x, x_name)
 
 
@@ -155,9 +155,9 @@ def told_site(spec: AbstractModel, problem: Problem) -> AbstractModel:
     return dataclasses.replace(spec, site=candidates[0])
 
 
-def single_column(frame: Any, problem: Problem) -> tuple[np.ndarray | None, str]:
+def single_column(schema: Any, problem: Problem) -> tuple[np.ndarray | None, str]:
     """The input in its own units, where it is one column."""
-    columns, X = frame.columns, np.asarray(problem.args[0])
+    columns, X = schema.columns, np.asarray(problem.args[0])
     if X.ndim != 2 or X.shape[1] != 1:
         return None, "x"
     return columns.shift[0] + X[:, 0] * columns.scale[0], columns.names[0] if columns.named else "x"

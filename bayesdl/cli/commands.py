@@ -22,7 +22,7 @@ from bayesdl.cli.tables import (
     write_table,
 )
 from bayesdl.data.validation import DataError, ModelError
-from bayesdl.engines import UnsupportedError, choose, require
+from bayesdl.engines import UnsupportedError, check_supported, choose
 from bayesdl.fitting import fit as fit_model
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.saving import bundle
@@ -67,22 +67,22 @@ def fit(options: Namespace) -> int:
         raise UsageError(f"--modes {options.modes}: only --model funbat has modes.")
     else:
         model, configure = build(options.model, likelihood, parsed)
-    frame = model.frame(
+    schema = model.learn_schema(
         X, y
     )  # the whole table is checked before it is split, so that row numbers are the file's
     held = hold_out(
         table,
         options.holdout,
         options.seed,
-        options.target if frame.target.kind == "class" else None,
+        options.target if schema.target.kind == "class" else None,
     )
-    problem = model.problem(model.frame(X[~held], y[~held]), X[~held], y[~held])
+    problem = model.problem(model.learn_schema(X[~held], y[~held]), X[~held], y[~held])
     if options.engine == "auto":
         engine, why_engine = choose(problem)
     else:
         engine, why_engine = ENGINE_BY_NAME[options.engine](), "it was asked for"
     engine = configure(engine)
-    require(engine, problem)
+    check_supported(engine, problem)
 
     posterior = fit_model(
         model, X[~held], y[~held], engine=engine, seed=options.seed, progress=sys.stderr.isatty()
@@ -153,7 +153,7 @@ def check(options: Namespace) -> int:
     )
     scores = None
     if data:
-        X, y = inputs_and_target(read_table(data), posterior.frame.target.names[0], data)
+        X, y = inputs_and_target(read_table(data), posterior.schema.target.names[0], data)
         scores = posterior.score(X, y)
     diagnosis = quiet_diagnosis(posterior)
     result = {"diagnosis": as_data(diagnosis), "data": data, "scores": scores}

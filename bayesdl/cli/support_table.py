@@ -46,7 +46,7 @@ def toy_problems() -> dict[str, Any]:
         "FunBaT": (FunBaT(("i", "j")), (np.concatenate([X, X[::-1] ** 2], 1), y), {}),
     }
     return {
-        name: model.problem(model.frame(*data, **kw), *data, **kw)
+        name: model.problem(model.learn_schema(*data, **kw), *data, **kw)
         for name, (model, data, kw) in cases.items()
     }
 

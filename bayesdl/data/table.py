@@ -14,7 +14,7 @@ from bayesdl.data.validation import DataError, rectangular
 
 
 @dataclasses.dataclass(frozen=True)
-class TableFrame:
+class TableSchema:
     """Columns and target of a table (X, y)."""
 
     columns: Columns

@@ -14,7 +14,7 @@ from typing import Any
 import numpyro
 import numpyro.distributions as dist
 
-from bayesdl.data.table import TableFrame
+from bayesdl.data.table import TableSchema
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.gp import kernels
 from bayesdl.model.language import NUMPYRO
@@ -22,7 +22,7 @@ from bayesdl.model.likelihoods import Normal
 from bayesdl.model.table import AbstractTableModel
 from inference.core.problem import Problem
 from inference.core.structure import AbstractGaussianProcessRegression
-from inference.exact.gp import GPLaw
+from inference.exact.gp import GPPredictive
 
 JITTER = 1e-8  # relative to the unit variance of standardised targets
 
@@ -45,7 +45,7 @@ class GP(AbstractTableModel):
     likelihood: Any = Normal()
     standardize: bool = True
     double_precision = True
-    rows_covary = True
+    rows_correlated = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kernel", kernels.as_kernel(self.kernel))
@@ -54,13 +54,13 @@ class GP(AbstractTableModel):
                 f"GP takes likelihood=bdl.Normal() with one scale, got {self.likelihood}: use bdl.BNN for other likelihoods."
             )
 
-    def frame(self, X: Any = None, y: Any = None) -> TableFrame:
-        frame = super().frame(X, y)
-        if frame.target.num_targets > 1:
+    def learn_schema(self, X: Any = None, y: Any = None) -> TableSchema:
+        schema = super().learn_schema(X, y)
+        if schema.target.num_targets > 1:
             raise DataError(
-                f"GP takes one target column, y has {frame.target.num_targets}: fit one GP per column, or a BNN."
+                f"GP takes one target column, y has {schema.target.num_targets}: fit one GP per column, or a BNN."
             )
-        return frame
+        return schema
 
     def program(self, X: Any, y: Any = None, *, num_targets: int = 1) -> None:
         """The NumPyro program with f integrated out."""
@@ -69,11 +69,11 @@ class GP(AbstractTableModel):
         lower = process(kernel, sigma, X).solver.scale_tril
         numpyro.sample("y", dist.MultivariateNormal(0.0, scale_tril=lower), obs=y)
 
-    def structure(self, frame: TableFrame) -> Regression:
-        return Regression(self.kernel, self.likelihood, len(frame.columns.scale))
+    def structure(self, schema: TableSchema) -> Regression:
+        return Regression(self.kernel, self.likelihood, len(schema.columns.scale))
 
-    def law(self, problem: Problem, around: dict | None = None) -> GPLaw:
-        return GPLaw(problem.structure_as(Regression), *problem.args)
+    def predictive(self, problem: Problem, around: dict | None = None) -> GPPredictive:
+        return GPPredictive(problem.structure_as(Regression), *problem.args)
 
 
 @dataclasses.dataclass(frozen=True)

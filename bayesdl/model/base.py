@@ -1,6 +1,6 @@
 """What every model is: a spec of plain data that reads data, writes a NumPyro program and predicts from draws.
 
-Data flow one way: data -> frame (what the data look like) -> problem (program and arrays) -> engine -> result.
+Data flow one way: data -> schema (what the data look like) -> problem (program and arrays) -> engine -> result.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpyro.distributions import Distribution
 
 from bayesdl.data.target import Target
 from inference.core.problem import Problem
-from inference.core.result import AbstractLaw
+from inference.core.result import AbstractPredictive
 
 
 class AbstractModel(abc.ABC):
@@ -24,7 +24,7 @@ class AbstractModel(abc.ABC):
     double_precision = False  # whether the model's arithmetic needs 64 bits (Cholesky factors do)
 
     @abc.abstractmethod
-    def frame(self, *data: Any, **named: Any) -> Any:
+    def learn_schema(self, *data: Any, **named: Any) -> Any:
         """Learns what the data look like.
 
         Raises:
@@ -32,15 +32,15 @@ class AbstractModel(abc.ABC):
         """
 
     @abc.abstractmethod
-    def problem(self, frame: Any, *data: Any, **named: Any) -> Problem:
+    def problem(self, schema: Any, *data: Any, **named: Any) -> Problem:
         """The program with the data, as engines take it."""
 
     @abc.abstractmethod
-    def posed(self, frame: Any, args: tuple, kwargs: dict) -> Problem:
+    def build_problem(self, schema: Any, args: tuple, kwargs: dict) -> Problem:
         """The problem with arguments that are already as the program takes them."""
 
     @abc.abstractmethod
-    def inputs(self, frame: Any, *data: Any, **named: Any) -> tuple[tuple, dict]:
+    def inputs(self, schema: Any, *data: Any, **named: Any) -> tuple[tuple, dict]:
         """Arguments of the program for predicting new data; observations left out."""
 
     @abc.abstractmethod
@@ -48,11 +48,11 @@ class AbstractModel(abc.ABC):
         """The arguments for predicting at the training data."""
 
     @abc.abstractmethod
-    def target(self, frame: Any, problem: Problem) -> Target:
+    def target(self, schema: Any, problem: Problem) -> Target:
         """What is predicted, in the user's units."""
 
     @abc.abstractmethod
-    def law(self, problem: Problem, around: dict | None = None) -> AbstractLaw:
+    def predictive(self, problem: Problem, around: dict | None = None) -> AbstractPredictive:
         """The law of new data given one draw of the latent sites; its key draws what the program needs besides.
 
         Args:
@@ -66,7 +66,7 @@ class AbstractModel(abc.ABC):
 
     rows_are_independent = False  # whether predictions may be made in chunks of rows
 
-    rows_covary = False  # whether rows depend on each other given the latent sites; the law then takes joint=True
+    rows_correlated = False  # whether rows depend on each other given the latent sites; the law then takes joint=True
 
     def identified(self, site: str) -> bool:
         """Whether the data can pin down this site, so that chains must agree on it."""
@@ -78,7 +78,7 @@ class AbstractModel(abc.ABC):
         return model_html(self)
 
 
-def law_of(
+def site_distribution(
     program: Callable, site: str, latents: dict, key: jax.Array, args: tuple, kwargs: Mapping
 ) -> Distribution:
     """The distribution of an unobserved site of a program given the latent sites; other unobserved sites are drawn."""

@@ -40,7 +40,7 @@ class AbstractLikelihood(abc.ABC):
         """Draws the likelihood's own parameters as sites."""
 
     @abc.abstractmethod
-    def law(self, f: Any, parameters: Any, lang: Language) -> Any:
+    def distribution(self, f: Any, parameters: Any, lang: Language) -> Any:
         """The law of y given outputs f, shape (rows, num_outputs)."""
 
     def in_units(self, unit: Any) -> AbstractLikelihood:
@@ -145,7 +145,7 @@ class Normal(AbstractLikelihood):
             return None
         return draw_positive("sigma", self.scale, num_targets, lang, lang.dist.HalfNormal(1.0))
 
-    def law(self, f: Any, parameters: Any, lang: Language) -> Any:
+    def distribution(self, f: Any, parameters: Any, lang: Language) -> Any:
         if self.scale == "heteroscedastic":
             half = f.shape[-1] // 2
             f, sigma = f[..., :half], lang.softplus(per_target(f[..., half:])) + 1e-4
@@ -187,7 +187,7 @@ class StudentT(AbstractLikelihood):
         df = draw_positive("df", self.df, 1, lang, lang.shifted(lang.dist.Gamma(2.0, 0.1), 2.0))
         return df, draw_positive("sigma", self.scale, num_targets, lang, lang.dist.HalfNormal(1.0))
 
-    def law(self, f: Any, parameters: Any, lang: Language) -> Any:
+    def distribution(self, f: Any, parameters: Any, lang: Language) -> Any:
         df, sigma = parameters
         return joint(lang.dist.StudentT(df, per_target(f), sigma), f)
 
@@ -212,7 +212,7 @@ class Bernoulli(AbstractLikelihood):
     def parameters(self, num_targets: int, lang: Language) -> Any:
         return None
 
-    def law(self, f: Any, parameters: Any, lang: Language) -> Any:
+    def distribution(self, f: Any, parameters: Any, lang: Language) -> Any:
         return lang.dist.Bernoulli(logits=per_target(f))
 
 
@@ -230,7 +230,7 @@ class Categorical(AbstractLikelihood):
     def parameters(self, num_targets: int, lang: Language) -> Any:
         return None
 
-    def law(self, f: Any, parameters: Any, lang: Language) -> Any:
+    def distribution(self, f: Any, parameters: Any, lang: Language) -> Any:
         return lang.dist.Categorical(logits=f)
 
 
@@ -248,7 +248,7 @@ class Poisson(AbstractLikelihood):
     def parameters(self, num_targets: int, lang: Language) -> Any:
         return None
 
-    def law(self, f: Any, parameters: Any, lang: Language) -> Any:
+    def distribution(self, f: Any, parameters: Any, lang: Language) -> Any:
         return joint(lang.dist.Poisson(lang.exp(per_target(f))), f)
 
 
@@ -274,6 +274,6 @@ class NegativeBinomial(AbstractLikelihood):
         law = lang.dist.Gamma(2.0, 0.1)
         return draw_positive("concentration", self.concentration, num_targets, lang, law)
 
-    def law(self, f: Any, parameters: Any, lang: Language) -> Any:
+    def distribution(self, f: Any, parameters: Any, lang: Language) -> Any:
         logits = per_target(f) - lang.log(parameters)
         return joint(lang.negative_binomial(parameters, logits), f)

@@ -16,13 +16,13 @@ from numpyro.infer.initialization import init_to_sample
 
 from bayesdl.data.target import Target
 from bayesdl.data.validation import DataError, ModelError, rectangular
-from bayesdl.model.base import AbstractModel, law_of
+from bayesdl.model.base import AbstractModel, site_distribution
 from inference.core.problem import Problem
-from inference.core.result import AbstractLaw, Conditional
+from inference.core.result import AbstractPredictive, Conditional
 
 
 @dataclasses.dataclass(frozen=True)
-class ProgramFrame:
+class ProgramSchema:
     """What is remembered of a program's data: the names of its observed sites."""
 
     observed: tuple[str, ...]
@@ -52,19 +52,19 @@ class Program(AbstractModel):
     function: Callable
     site: str | None = None
 
-    def frame(self, *data: Any, **named: Any) -> ProgramFrame:
-        return ProgramFrame(self.problem(ProgramFrame(()), *data, **named).observed)
+    def learn_schema(self, *data: Any, **named: Any) -> ProgramSchema:
+        return ProgramSchema(self.problem(ProgramSchema(()), *data, **named).observed)
 
-    def problem(self, frame: ProgramFrame, *data: Any, **named: Any) -> Problem:
-        return self.posed(frame, *self.inputs(frame, *data, **named))
+    def problem(self, schema: ProgramSchema, *data: Any, **named: Any) -> Problem:
+        return self.build_problem(schema, *self.inputs(schema, *data, **named))
 
-    def posed(self, frame: ProgramFrame, args: tuple, kwargs: dict) -> Problem:
+    def build_problem(self, schema: ProgramSchema, args: tuple, kwargs: dict) -> Problem:
         args = tuple(as_argument(value) for value in args)
         return Problem(
             self.function, args, {name: as_argument(value) for name, value in kwargs.items()}
         )
 
-    def inputs(self, frame: ProgramFrame, *data: Any, **named: Any) -> tuple[tuple, dict]:
+    def inputs(self, schema: ProgramSchema, *data: Any, **named: Any) -> tuple[tuple, dict]:
         self.bound(data, named)
         return tuple(as_argument(value) for value in data), {
             name: as_argument(value) for name, value in named.items()
@@ -124,7 +124,7 @@ class Program(AbstractModel):
             f"got site={self.site!r}, expected bdl.Program(function, site=...) with one of them."
         )
 
-    def target(self, frame: ProgramFrame, problem: Problem) -> Target:
+    def target(self, schema: ProgramSchema, problem: Problem) -> Target:
         site = self.predicted_site(problem)
         law = problem.trace[site]["fn"]
         kinds = {
@@ -155,20 +155,20 @@ class Program(AbstractModel):
             )
         return given.args, given.kwargs, held_out[site]
 
-    def law(self, problem: Problem, around: dict | None = None) -> AbstractLaw:
-        return SiteLaw(problem.program, self.predicted_site(problem))
+    def predictive(self, problem: Problem, around: dict | None = None) -> AbstractPredictive:
+        return SitePredictive(problem.program, self.predicted_site(problem))
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
-class SiteLaw(AbstractLaw):
+class SitePredictive(AbstractPredictive):
     """The law of one site of a program."""
 
     program: Callable = dataclasses.field(metadata={"static": True})
     site: str = dataclasses.field(metadata={"static": True})
 
     def __call__(self, latents: dict, key: Any, *args: Any, **kwargs: Any) -> Conditional:
-        law = law_of(self.program, self.site, latents, key, args, kwargs)
+        law = site_distribution(self.program, self.site, latents, key, args, kwargs)
         return Conditional(law, jnp.zeros(law.batch_shape))
 
 

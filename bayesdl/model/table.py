@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 
 from bayesdl.data.columns import Columns
-from bayesdl.data.table import TableFrame, same_rows
+from bayesdl.data.table import TableSchema, same_rows
 from bayesdl.data.target import Target
 from bayesdl.data.validation import DataError
-from bayesdl.model.base import AbstractModel, law_of
+from bayesdl.model.base import AbstractModel, site_distribution
 from bayesdl.model.likelihoods import AbstractLikelihood, Bernoulli
 from inference.core.problem import Problem
-from inference.core.program import AbstractTraceable, bare
-from inference.core.result import AbstractLaw, Conditional
+from inference.core.program import AbstractTraceable, unwrapped
+from inference.core.result import AbstractPredictive, Conditional
 
 
 class AbstractTableModel(AbstractModel):
@@ -34,10 +34,10 @@ class AbstractTableModel(AbstractModel):
         """The NumPyro program on standardised data, scales of the likelihood being in standardised units."""
 
     @abc.abstractmethod
-    def structure(self, frame: TableFrame) -> Any:
+    def structure(self, schema: TableSchema) -> Any:
         """What the problem offers to special engines."""
 
-    def frame(self, X: Any = None, y: Any = None) -> TableFrame:
+    def learn_schema(self, X: Any = None, y: Any = None) -> TableSchema:
         if X is None:
             raise DataError(
                 "The inputs are missing: got X=None, expected bdl.fit(model, X, y) with an array or DataFrame X."
@@ -49,47 +49,50 @@ class AbstractTableModel(AbstractModel):
         same_rows(X, y)
         columns = Columns.learn(X, self.standardize)
         two_classes = isinstance(self.likelihood, Bernoulli)
-        return TableFrame(
+        return TableSchema(
             columns, Target.learn(y, self.likelihood.kind, self.standardize, two_classes)
         )
 
-    def problem(self, frame: TableFrame, X: Any, y: Any) -> Problem:
+    def problem(self, schema: TableSchema, X: Any, y: Any) -> Problem:
         same_rows(X, y)
-        return self.posed(frame, (frame.columns.read(X), frame.target.read(y)), {})
+        return self.build_problem(schema, (schema.columns.read(X), schema.target.read(y)), {})
 
-    def posed(self, frame: TableFrame, args: tuple, kwargs: dict) -> Problem:
+    def build_problem(self, schema: TableSchema, args: tuple, kwargs: dict) -> Problem:
         standardised: Any = dataclasses.replace(
-            self, likelihood=self.likelihood.in_units(frame.target.scale)
-        )  # pyright: ignore
-        return Problem(standardised.bound(frame), args, structure=standardised.structure(frame))
+            self,  # pyright: ignore[reportArgumentType]
+            likelihood=self.likelihood.in_units(schema.target.scale),
+        )
+        return Problem(standardised.bound(schema), args, structure=standardised.structure(schema))
 
-    def parted(self) -> tuple[AbstractTableModel, Any]:
+    def split_params(self) -> tuple[AbstractTableModel, Any]:
         """The model without numbers that its program may take traced, and these: a pytree."""
         return self, None
 
-    def filled(self, numbers: Any) -> AbstractTableModel:
+    def merge_params(self, numbers: Any) -> AbstractTableModel:
         """The model with its numbers again."""
         return self
 
-    def bound(self, frame: TableFrame) -> TableProgram:
+    def bound(self, schema: TableSchema) -> TableProgram:
         """The program for targets like these."""
-        return TableProgram(self, frame.target.num_targets)
+        return TableProgram(self, schema.target.num_targets)
 
-    def inputs(self, frame: TableFrame, X: Any) -> tuple[tuple, dict]:
-        return (frame.columns.read(X),), {}
+    def inputs(self, schema: TableSchema, X: Any) -> tuple[tuple, dict]:
+        return (schema.columns.read(X),), {}
 
     def training_inputs(self, problem: Problem) -> tuple[tuple, dict]:
         return (problem.args[0],), {}
 
-    def target(self, frame: TableFrame, problem: Problem) -> Target:
-        return frame.target
+    def target(self, schema: TableSchema, problem: Problem) -> Target:
+        return schema.target
 
-    def law(self, problem: Problem, around: dict | None = None) -> AbstractLaw:
-        program = bare(problem.program)
+    def predictive(self, problem: Problem, around: dict | None = None) -> AbstractPredictive:
+        program = unwrapped(problem.program)
         program, numbers = (
-            program.parted() if isinstance(program, AbstractTraceable) else (problem.program, None)
+            program.split_params()
+            if isinstance(program, AbstractTraceable)
+            else (problem.program, None)
         )
-        return RowLaw(program, numbers, {} if around is None else {"around": around})
+        return RowPredictive(program, numbers, {} if around is None else {"around": around})
 
     def split(self, problem: Problem, X: Any, y: Any) -> tuple[tuple, dict, Any]:
         return (X,), {}, y
@@ -105,17 +108,17 @@ class TableProgram(AbstractTraceable):
     def __call__(self, X: Any, y: Any = None, **settings: Any) -> None:
         self.model.program(X, y, num_targets=self.num_targets, **settings)
 
-    def parted(self) -> tuple[TableProgram, Any]:
-        model, numbers = self.model.parted()
+    def split_params(self) -> tuple[TableProgram, Any]:
+        model, numbers = self.model.split_params()
         return TableProgram(model, self.num_targets), numbers
 
-    def filled(self, numbers: Any) -> TableProgram:
-        return TableProgram(self.model.filled(numbers), self.num_targets)
+    def merge_params(self, numbers: Any) -> TableProgram:
+        return TableProgram(self.model.merge_params(numbers), self.num_targets)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
-class RowLaw(AbstractLaw):
+class RowPredictive(AbstractPredictive):
     """The law of new rows of a table, independent given the latent sites."""
 
     program: Callable = dataclasses.field(metadata={"static": True})
@@ -124,9 +127,9 @@ class RowLaw(AbstractLaw):
 
     def __call__(self, latents: dict, key: Any, X: Any) -> Conditional:
         program = (
-            self.program.filled(self.numbers)
+            self.program.merge_params(self.numbers)
             if isinstance(self.program, AbstractTraceable)
             else self.program
         )
-        law = law_of(program, "y", latents, key, (X,), self.settings)
+        law = site_distribution(program, "y", latents, key, (X,), self.settings)
         return Conditional(law, jnp.zeros(X.shape[0]))

@@ -22,9 +22,9 @@ from inference.core.problem import Problem
 from inference.core.program import WithParameters
 from inference.core.progress import as_progress
 from inference.core.result import (
-    AbstractLaw,
+    AbstractDecompression,
+    AbstractPredictive,
     AbstractResult,
-    AbstractUnpacking,
     Approximation,
     Conditional,
     Draws,
@@ -39,7 +39,7 @@ class Posterior:
 
     Attributes:
         model: the spec.
-        frame: what the training data looked like.
+        schema: what the training data looked like.
         problem: the program with the training data.
         engine: that computed it.
         raw: the engine's own result.
@@ -47,7 +47,7 @@ class Posterior:
     """
 
     model: AbstractModel
-    frame: Any
+    schema: Any
     problem: Problem
     engine: AbstractEngine
     raw: AbstractResult
@@ -104,7 +104,7 @@ class Posterior:
             DataError: where the new data do not fit the training data.
         """
         args, kwargs = (
-            self.model.inputs(self.frame, *data, **named)
+            self.model.inputs(self.schema, *data, **named)
             if data or named
             else self.model.training_inputs(self.problem)
         )
@@ -114,14 +114,14 @@ class Posterior:
                     f"Predictions outside what {type(self.engine).__name__} can answer: {concern}.",
                     stacklevel=2,
                 )
-        target = self.model.target(self.frame, self.problem)
+        target = self.model.target(self.schema, self.problem)
         num_rows = len(args[0]) if self.model.rows_are_independent else None
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(
                 f"predict(batch_size={batch_size!r}): expected a whole number of at least 1."
             )
         stream = Stream(
-            self.law,
+            self.predictive,
             self.latent_draws,
             self.seed if seed is None else seed,
             args,
@@ -130,7 +130,7 @@ class Posterior:
             batch_size,
             double or is_double(self.model),
             self.traceable,
-            self.traceable and self.covary,
+            self.traceable and self.rows_correlated,
         )
         kind = ClassPrediction if target.kind == "class" else Prediction
         return kind(stream, target, self.seed if seed is None else seed)
@@ -355,17 +355,19 @@ class Posterior:
         return named_key(jax.random.key(self.seed), "posterior draws")
 
     @functools.cached_property
-    def law(self) -> AbstractLaw:
+    def predictive(self) -> AbstractPredictive:
         """Maps (one draw of the latent sites, key, *new data) to the law of new data."""
         if isinstance(self.raw, Predictor):
-            return PredictorLaw(self.raw.predict, self.raw.params)
+            return PredictorPredictive(self.raw.predict, self.raw.params)
         if not isinstance(self.raw, Approximation):
-            return self.model.law(self.problem)
+            return self.model.predictive(self.problem)
         learned, problem = self.raw.learned, self.problem
         if learned:
             problem = dataclasses.replace(problem, program=WithParameters(problem.program, learned))
-        law = self.model.law(problem, self.raw.expansion)
-        return law if self.raw.unpacking is None else UnpackedLaw(law, self.raw.unpacking)
+        predictive = self.model.predictive(problem, self.raw.expansion)
+        if self.raw.unpacking is None:
+            return predictive
+        return UnpackedPredictive(predictive, self.raw.unpacking)
 
     @property
     def traceable(self) -> bool:
@@ -373,10 +375,10 @@ class Posterior:
         return not isinstance(self.raw, Predictor) or self.raw.traceable
 
     @property
-    def covary(self) -> bool:
+    def rows_correlated(self) -> bool:
         """Whether rows vary together given a draw, and can be drawn so."""
-        known = self.raw.covary if isinstance(self.raw, Predictor) else None
-        return self.model.rows_covary if known is None else known
+        known = self.raw.rows_correlated if isinstance(self.raw, Predictor) else None
+        return self.model.rows_correlated if known is None else known
 
     @functools.cached_property
     def latent_draws(self) -> dict[str, np.ndarray]:
@@ -399,19 +401,19 @@ class Posterior:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
-class UnpackedLaw(AbstractLaw):
+class UnpackedPredictive(AbstractPredictive):
     """A law that takes draws as they are kept."""
 
-    law: AbstractLaw
-    unpacking: AbstractUnpacking
+    predictive: AbstractPredictive
+    unpacking: AbstractDecompression
 
     def __call__(self, latents: dict, key: Any, *args: Any, **kwargs: Any) -> Conditional:
-        return self.law(self.unpacking(latents), key, *args, **kwargs)
+        return self.predictive(self.unpacking(latents), key, *args, **kwargs)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
-class PredictorLaw(AbstractLaw):
+class PredictorPredictive(AbstractPredictive):
     """The law of a predictor: its parameters stand in the place of a draw."""
 
     predict: Any
@@ -423,13 +425,13 @@ class PredictorLaw(AbstractLaw):
     def joint_concern(self, *args: Any, **kwargs: Any) -> str | None:
         return (
             self.predict.joint_concern(*args, **kwargs)
-            if isinstance(self.predict, AbstractLaw)
+            if isinstance(self.predict, AbstractPredictive)
             else None
         )
 
     def mean_concern(self, mean: Any, epistemic: Any) -> str | None:
         return (
             self.predict.mean_concern(mean, epistemic)
-            if isinstance(self.predict, AbstractLaw)
+            if isinstance(self.predict, AbstractPredictive)
             else None
         )

@@ -71,7 +71,7 @@ class AbstractPrediction(abc.ABC):
     def replicates(self) -> np.ndarray:
         """One simulated data set for each posterior draw, in their order, in the units of y; classes as their indices."""
         num_draws = len(next(iter(self.stream.draws.values())))
-        simulated = self.stream.functions if self.stream.covary else self._simulated
+        simulated = self.stream.functions if self.stream.rows_correlated else self._simulated
         return self.target.in_units(simulated(num_draws, shuffle=False))
 
     def _simulated(self, num_samples: int, shuffle: bool = True) -> np.ndarray:
@@ -97,7 +97,7 @@ class Prediction(AbstractPrediction):
         mean, variance, aleatoric, epistemic = (
             part.astype(np.float64) for part in self.stream.map(stream.moments)
         )
-        concern = self.stream.law.mean_concern(mean, epistemic)
+        concern = self.stream.predictive.mean_concern(mean, epistemic)
         if concern:
             from bayesdl.checks.convergence import TrustWarning
 
@@ -177,7 +177,7 @@ class Prediction(AbstractPrediction):
         check_count(num_samples)
         values = (
             self.stream.functions(num_samples)
-            if self.stream.covary
+            if self.stream.rows_correlated
             else self._simulated(num_samples)
         )
         return self._in_units(values.astype(np.float64))
@@ -273,7 +273,7 @@ class ClassPrediction(AbstractPrediction):
         check_count(num_samples)
         values = (
             self.stream.functions(num_samples)
-            if self.stream.covary
+            if self.stream.rows_correlated
             else self._simulated(num_samples)
         )
         return self.classes[values.astype(int)]

@@ -20,7 +20,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Float
 from numpyro.distributions import Independent
 
-from inference.core.result import AbstractLaw, Conditional
+from inference.core.result import AbstractPredictive, Conditional
 from inference.distributions.bars import Bars
 from inference.distributions.shifted_bars import Moved
 
@@ -33,7 +33,7 @@ class Stream:
     """Evaluates statistics of the mixture over draws, chunk by chunk of rows.
 
     Attributes:
-        law: maps (one draw, key, *args) to a `Conditional`.
+        predictive: maps (one draw, key, *args) to a `Conditional`.
         draws: by site, leading axis over draws; empty where there are no latent draws.
         seed: of what programs draw besides, and of simulated targets.
         args, kwargs: the new data.
@@ -41,10 +41,10 @@ class Stream:
         batch_size: rows of a chunk.
         double: whether to compute in double precision.
         traceable: whether `law` is a JAX function.
-        covary: whether rows vary together given a draw.
+        rows_correlated: whether rows vary together given a draw.
     """
 
-    law: AbstractLaw
+    predictive: AbstractPredictive
     draws: dict[str, Any]
     seed: int
     args: tuple
@@ -53,15 +53,15 @@ class Stream:
     batch_size: int
     double: bool
     traceable: bool = True
-    covary: bool = False
+    rows_correlated: bool = False
 
     def map(
         self, statistic: Callable, given: Any = None, rowwise: bool = True, axis: int = 0
     ) -> Any:
-        """`statistic(laws, given)` for each chunk of rows, put together.
+        """`statistic(conditionals, given)` for each chunk of rows, put together.
 
         Args:
-            statistic: a function at module level of the laws of all draws (leading axis: draw), so that it is compiled once.
+            statistic: a function at module level of the conditionals of all draws (leading axis: draw), so that it is compiled once.
             given: an array for it, or None.
             rowwise: whether `given` has a row per new row and is chunked too.
             axis: the axis of the results that runs over rows.
@@ -97,7 +97,7 @@ class Stream:
             raise ValueError(
                 f"Joint samples need a covariance of all rows: got {self.num_rows} rows, at most {LARGEST} are possible."
             )
-        concern = self.law.joint_concern(*self.args, **self.kwargs)
+        concern = self.predictive.joint_concern(*self.args, **self.kwargs)
         if concern:
             warnings.warn(f"Samples that cannot be trusted: {concern}.", stacklevel=3)
         arrays, static = split_static((self.args, self.kwargs))
@@ -109,7 +109,7 @@ class Stream:
             chosen = {name: value[index] for name, value in self.draws.items()}
             return np.asarray(
                 simulate_jointly(
-                    static, self.law, chosen, jax.random.split(key, num_samples), arrays
+                    static, self.predictive, chosen, jax.random.split(key, num_samples), arrays
                 )
             )
 
@@ -117,9 +117,13 @@ class Stream:
         """The statistic of one chunk."""
         if self.traceable:
             arrays, static = split_static((args, self.kwargs))
-            return evaluate(statistic, static, self.law, self.draws, self.seed, arrays, given)
-        laws = jax.tree.map(lambda leaf: leaf[None], self.law({}, None, *args, **self.kwargs))
-        return statistic(laws, None if given is None else jnp.asarray(given))
+            return evaluate(
+                statistic, static, self.predictive, self.draws, self.seed, arrays, given
+            )
+        conditionals = jax.tree.map(
+            lambda leaf: leaf[None], self.predictive({}, None, *args, **self.kwargs)
+        )
+        return statistic(conditionals, None if given is None else jnp.asarray(given))
 
 
 def take(array: Any, start: int, size: int) -> np.ndarray:
@@ -150,91 +154,109 @@ def join_static(arrays: list, static: Any) -> Any:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def evaluate(
-    statistic: Callable, static: Any, law: Any, draws: dict, seed: Any, arrays: list, given: Any
+    statistic: Callable,
+    static: Any,
+    predictive: Any,
+    draws: dict,
+    seed: Any,
+    arrays: list,
+    given: Any,
 ) -> Any:
     args, kwargs = join_static(arrays, static)
     if draws:
         keys = jax.random.split(jax.random.key(seed), len(jax.tree.leaves(draws)[0]))
-        laws = jax.lax.map(
-            lambda z: law(z[0], z[1], *args, **kwargs), (draws, keys), batch_size=DRAWS_AT_ONCE
+        conditionals = jax.lax.map(
+            lambda z: predictive(z[0], z[1], *args, **kwargs),
+            (draws, keys),
+            batch_size=DRAWS_AT_ONCE,
         )
     else:
-        laws = jax.tree.map(lambda leaf: leaf[None], law({}, jax.random.key(seed), *args, **kwargs))
-    return statistic(laws, given)
+        conditionals = jax.tree.map(
+            lambda leaf: leaf[None], predictive({}, jax.random.key(seed), *args, **kwargs)
+        )
+    return statistic(conditionals, given)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def simulate_jointly(static: Any, law: Any, draws: dict, keys: jax.Array, arrays: list) -> Any:
+def simulate_jointly(
+    static: Any, predictive: Any, draws: dict, keys: jax.Array, arrays: list
+) -> Any:
     args, kwargs = join_static(arrays, static)
     if not draws:  # one law for all samples
-        only = law({}, keys[0], *args, joint=True, **kwargs).law
+        only = predictive({}, keys[0], *args, joint=True, **kwargs).distribution
         return jax.lax.map(only.sample, keys, batch_size=DRAWS_AT_ONCE)
     return jax.lax.map(
-        lambda z: law(z[0], z[1], *args, joint=True, **kwargs).law.sample(z[1]), (draws, keys)
+        lambda z: predictive(z[0], z[1], *args, joint=True, **kwargs).distribution.sample(z[1]),
+        (draws, keys),
     )
 
 
-# Statistics: functions of (laws, given), where `laws` is a Conditional whose leaves have a leading axis of draws.
+# Statistics: functions of (conditionals, given), where `conditionals` is a Conditional whose leaves have a leading axis of draws.
 
 
 def over_draws(function: Callable, *trees: Any) -> Any:
     return jax.vmap(function)(*trees)
 
 
-def moments(laws: Conditional, _: Any) -> tuple:
+def moments(conditionals: Conditional, _: Any) -> tuple:
     """Mean, variance, and its parts E[Var(y | z)] and Var(E[y | z]), by the law of total variance."""
-    means = over_draws(lambda law: law.mean, laws.law)
-    variances = over_draws(lambda law: law.variance, laws.law)
+    means = over_draws(lambda given: given.mean, conditionals.distribution)
+    variances = over_draws(lambda given: given.variance, conditionals.distribution)
     known = over_draws(
         lambda e, v: e.reshape(e.shape + (1,) * (v.ndim - e.ndim)) * jnp.ones_like(v),
-        laws.epistemic,
+        conditionals.epistemic,
         variances,
     )
     unknown = jnp.maximum((variances - known).mean(0), 0.0)  # rounding may leave less than none
     return means.mean(0), variances.mean(0) + means.var(0), unknown, means.var(0) + known.mean(0)
 
 
-def means(laws: Conditional, _: Any) -> jax.Array:
+def means(conditionals: Conditional, _: Any) -> jax.Array:
     """E[y | z] for each draw."""
-    return over_draws(lambda law: law.mean, laws.law)
+    return over_draws(lambda given: given.mean, conditionals.distribution)
 
 
-def probabilities(laws: Conditional, _: Any) -> jax.Array:
+def probabilities(conditionals: Conditional, _: Any) -> jax.Array:
     """Class probabilities for each draw."""
-    return over_draws(lambda law: law.probs, laws.law)
+    return over_draws(lambda given: given.probs, conditionals.distribution)
 
 
-def log_density(laws: Conditional, y: Any) -> Float[Array, "*rows"]:
+def log_density(conditionals: Conditional, y: Any) -> Float[Array, "*rows"]:
     """Log of the mixture density at y."""
-    values = over_draws(lambda law: law.log_prob(y), laws.law)
+    values = over_draws(lambda given: given.log_prob(y), conditionals.distribution)
     return logsumexp(values, axis=0) - jnp.log(values.shape[0])
 
 
-def crps(laws: Conditional, y: jax.Array) -> jax.Array:
+def crps(conditionals: Conditional, y: jax.Array) -> jax.Array:
     """The continuous ranked probability score at y, where one law has it in closed form."""
-    if not isinstance(laws.law, Bars | Moved) or laws.epistemic.shape[0] > 1:
+    if (
+        not isinstance(conditionals.distribution, Bars | Moved)
+        or conditionals.epistemic.shape[0] > 1
+    ):
         raise NotImplementedError
-    return jax.tree.map(lambda leaf: leaf[0], laws.law).crps(y)
+    return jax.tree.map(lambda leaf: leaf[0], conditionals.distribution).crps(y)
 
 
-def mixture_cdf(laws: Conditional, y: jax.Array) -> jax.Array:
+def mixture_cdf(conditionals: Conditional, y: jax.Array) -> jax.Array:
     """P(Y <= y) of the mixture, for each target by itself."""
-    return over_draws(lambda law: marginal(law).cdf(y), laws.law).mean(0)
+    return over_draws(lambda given: marginal(given).cdf(y), conditionals.distribution).mean(0)
 
 
-def marginal(law: Any) -> Any:
+def marginal(given: Any) -> Any:
     """The law of each target by itself."""
-    return law.base_dist if isinstance(law, Independent) else law
+    return given.base_dist if isinstance(given, Independent) else given
 
 
-def quantiles(laws: Conditional, levels: jax.Array) -> jax.Array:
+def quantiles(conditionals: Conditional, levels: jax.Array) -> jax.Array:
     """Quantiles of the mixture by bisection on its cdf; shape (levels, rows, ...)."""
-    shape = jax.eval_shape(lambda: over_draws(lambda law: marginal(law).mean, laws.law)).shape[1:]
-    discrete = bool(laws.law.support.is_discrete)  # pyright: ignore[reportOptionalMemberAccess]
+    shape = jax.eval_shape(
+        lambda: over_draws(lambda given: marginal(given).mean, conditionals.distribution)
+    ).shape[1:]
+    discrete = bool(conditionals.distribution.support.is_discrete)  # pyright: ignore[reportOptionalMemberAccess]
 
     def one(level: jax.Array) -> jax.Array:
         def below(y: jax.Array) -> jax.Array:
-            return mixture_cdf(laws, jnp.floor(y) if discrete else y) < level
+            return mixture_cdf(conditionals, jnp.floor(y) if discrete else y) < level
 
         def widen(state: tuple) -> tuple:
             low, high = state
@@ -258,11 +280,13 @@ def quantiles(laws: Conditional, levels: jax.Array) -> jax.Array:
     return jax.lax.map(one, levels)
 
 
-def class_probabilities(laws: Conditional, _: Any) -> tuple:
+def class_probabilities(conditionals: Conditional, _: Any) -> tuple:
     """Class probabilities, expected entropy over draws, and mutual information of label and draw."""
-    probs = over_draws(lambda law: two_columns(law.probs), laws.law)
+    probs = over_draws(lambda given: two_columns(given.probs), conditionals.distribution)
     average = probs.mean(0)
-    expected = entropy(probs).mean(0) - laws.epistemic.mean(0)  # NaN where the parts are not known
+    expected = entropy(probs).mean(0) - conditionals.epistemic.mean(
+        0
+    )  # NaN where the parts are not known
     return average, expected, jnp.maximum(entropy(average) - expected, 0.0)
 
 
@@ -283,16 +307,16 @@ def simulator(num_samples: int, shuffle: bool = True) -> Callable:
     They come in random order, or in their own. The statistic is given one or more rows (seed, number of the row).
     """
 
-    def simulate(laws: Conditional, seeds: jax.Array) -> jax.Array:
+    def simulate(conditionals: Conditional, seeds: jax.Array) -> jax.Array:
         key = jax.random.key(seeds[0, 0])  # the same for every chunk of rows
-        total = jax.tree.leaves(laws)[0].shape[0]
+        total = jax.tree.leaves(conditionals)[0].shape[0]
         keys = jax.random.split(jax.random.fold_in(key, seeds[0, 1]), num_samples)
         if total == 1:  # a predictor's one law, which need not be copied
-            only = jax.tree.map(lambda leaf: leaf[0], laws.law)
+            only = jax.tree.map(lambda leaf: leaf[0], conditionals.distribution)
             return jax.vmap(only.sample)(keys)
         order = jax.random.permutation(key, total) if shuffle else jnp.arange(total)
         index = order[jnp.arange(num_samples) % len(order)]
-        chosen = jax.tree.map(lambda leaf: leaf[index], laws.law)
+        chosen = jax.tree.map(lambda leaf: leaf[index], conditionals.distribution)
         return over_draws(lambda law, key: law.sample(key), chosen, keys)
 
     return simulate

@@ -176,7 +176,7 @@ class ScaleFlow(AbstractFamily):
             self, {name: tuple(map(float, np.asarray(getattr(self, name)))) for name in self.fields}
         )
 
-    def law(self, num_scales: int) -> dist.Distribution:
+    def distribution(self, num_scales: int) -> dist.Distribution:
         """The distribution of the log scales."""
         p = self.parameters()
         rows, columns = np.tril_indices(num_scales, -1)
@@ -192,7 +192,7 @@ class ScaleFlow(AbstractFamily):
     def draws(self, leaves: tuple[Leaf, ...], lang: Language) -> dict[str, Any]:
         if lang is not NUMPYRO:
             raise ModelError("ScaleFlow is a NumPyro prior: take an engine other than Pyro's.")
-        log_scales = lang.sample(LOG_SCALES, self.started(leaves).law(len(leaves)))
+        log_scales = lang.sample(LOG_SCALES, self.started(leaves).distribution(len(leaves)))
         return {
             leaf.name: scaled(leaf, jnp.exp(log_scales[i]), lang) for i, leaf in enumerate(leaves)
         }
@@ -203,7 +203,7 @@ class ScaleFlow(AbstractFamily):
     def __str__(self) -> str:
         if self.location is None:
             return "ScaleFlow, not matched"
-        law = self.law(len(self.location))
+        law = self.distribution(len(self.location))
         draws = np.exp(np.asarray(law.sample(jax.random.key(0), (4000,))))
         low, middle, high = np.quantile(draws, [0.05, 0.5, 0.95], axis=0)
         lines = ["array    5 %   median    95 %  of the scale"]

@@ -43,9 +43,9 @@ class AbstractEstimator(abc.ABC):
         """The settings, so that `sklearn.base.clone` makes a copy that is not fitted."""
         return {
             field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
+            for field in dataclasses.fields(self)  # pyright: ignore[reportArgumentType]
             if field.init
-        }  # type: ignore[arg-type]
+        }
 
     def set_params(self, **settings: Any) -> Any:
         """Changes settings and forgets the fit, which was with others.

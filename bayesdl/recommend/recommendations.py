@@ -15,7 +15,7 @@ class Recommendations:
     """The k best items of each user.
 
     Attributes:
-        items: labels, shape (users, k); where a user has fewer candidates, `filled` is False and the label means nothing.
+        items: labels, shape (users, k); where a user has fewer candidates, `merge_params` is False and the label means nothing.
         scores: what they were ranked by, shape (users, k).
         probabilities: the chance of each to be the user's next item, posterior means, shape (users, k).
         lower: of intervals for these chances under the posterior of the user, shape (users, k). What is not known of the

@@ -58,7 +58,7 @@ def empty(k: int) -> list[np.ndarray]:
 def warn_of_seen(count: int) -> None:
     """Says that some users get fewer items than asked for."""
     if count:
-        told = f"{count} users have fewer unseen candidates than k: the rest of their rows holds no items, see `filled`."
+        told = f"{count} users have fewer unseen candidates than k: the rest of their rows holds no items, see `merge_params`."
         warnings.warn(told, stacklevel=3)
 
 

@@ -1,6 +1,6 @@
 """Saved fits: a `.bdl` file is a zip of `manifest.json`, `arrays.safetensors` and, for draws, `posterior.nc`.
 
-The manifest holds the schema version, the specs of model, engine and frame as data, library versions and a hash of the
+The manifest holds the schema version, the specs of model, engine and schema as data, library versions and a hash of the
 training data. The training data are stored too, as processes and continued runs need them. Nothing in a bundle is code.
 """
 
@@ -74,7 +74,7 @@ def save(posterior: Posterior, path: str | Path) -> Path:
         "schema": SCHEMA,
         "model": model_data(posterior.model),
         "engine": engine_data(posterior.engine),
-        "frame": spec.to_data(posterior.frame),
+        "frame": spec.to_data(posterior.schema),
         "info": posterior.raw.info,
         "seed": posterior.seed,
         "layout": layout,
@@ -146,7 +146,7 @@ def load(path: str | Path, model: Any = None, engine: Any = None) -> Posterior:
     manifest, arrays, netcdf_bytes = read(path)
     spec_model = the_model(manifest["model"], model, path)
     try:
-        engine, frame = (
+        engine, schema = (
             the_engine(manifest["engine"], engine, path),
             spec.from_data(manifest["frame"]),
         )
@@ -158,7 +158,7 @@ def load(path: str | Path, model: Any = None, engine: Any = None) -> Posterior:
     if hash_arrays(leaves) != manifest["data_hash"]:
         raise BundleError(f"{path} is damaged: its data do not match their hash. Save it again.")
     args, kwargs = unpack(leaves, manifest["layout"])
-    problem = pose(spec_model, frame, args, kwargs, manifest, path)
+    problem = pose(spec_model, schema, args, kwargs, manifest, path)
     stored = {k.removeprefix("result/"): v for k, v in arrays.items() if k.startswith("result/")}
     if manifest["draws"]:
         stored |= from_netcdf(netcdf_bytes)
@@ -167,7 +167,7 @@ def load(path: str | Path, model: Any = None, engine: Any = None) -> Posterior:
             result = engine.restore(problem, stored, manifest["info"])
     except ProblemError as error:
         raise BundleError(f"{path} does not fit the engine given: {error}") from error
-    return Posterior(spec_model, frame, problem, engine, result, manifest["seed"])
+    return Posterior(spec_model, schema, problem, engine, result, manifest["seed"])
 
 
 def read(
@@ -256,14 +256,14 @@ def the_model(data: Any, model: Any, path: Path, load: str = "bdl.load") -> Abst
 
 
 def pose(
-    model: AbstractModel, frame: Any, args: tuple, kwargs: dict, manifest: dict, path: Path
+    model: AbstractModel, schema: Any, args: tuple, kwargs: dict, manifest: dict, path: Path
 ) -> Problem:
     """The problem with the stored data; code that was given must have the sites that were fitted."""
     if "code" not in manifest["model"]:
-        return model.posed(frame, args, kwargs)
+        return model.build_problem(schema, args, kwargs)
     cure = f"give the function or spec {manifest['model']['code']} that was fitted."
     try:
-        problem = model.posed(frame, args, kwargs)
+        problem = model.build_problem(schema, args, kwargs)
         found = sites(problem)
     except Exception as error:  # code that does not fit may fail in any way
         raise BundleError(

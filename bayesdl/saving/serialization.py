@@ -16,6 +16,9 @@ import numpyro.distributions as dist
 from inference.vi.gradients.estimators import MVD, Enum, Implicit, Reinforce, Reparam
 from inference.vi.objectives import OBJECTIVES
 
+# what files call classes that have another name by now
+NAMES_IN_FILES = {"TableSchema": "TableFrame", "ProgramSchema": "ProgramFrame"}
+
 
 class SpecError(ValueError):
     """A spec that cannot be written as data."""
@@ -35,14 +38,14 @@ def registry() -> dict[str, type]:
     from bayesdl.gp import kernels
     from bayesdl.gp.spec import GP
     from bayesdl.model import likelihoods
-    from bayesdl.model.program import ProgramFrame
+    from bayesdl.model.program import ProgramSchema
     from bayesdl.recommend.autoencoder.training import Anneal, PerUser
     from bayesdl.tensor.spec import FunBaT, Mode
 
     specs = {"priors": priors, "kernels": kernels, "likelihoods": likelihoods}
     modules = specs | {"data": data, "columns": columns, "target": target}
-    models = (BNN, GP, ConvNet, FunBaT, Mode, RandomBNN, PriorMixture, ProgramFrame)
-    found: dict[str, type] = {cls.__name__: cls for cls in models}
+    models = (BNN, GP, ConvNet, FunBaT, Mode, RandomBNN, PriorMixture, ProgramSchema)
+    found: dict[str, type] = {NAMES_IN_FILES.get(cls.__name__, cls.__name__): cls for cls in models}
     found |= {f"engines.{engine.__name__}": engine for engine in ENGINES}
     found |= {f"recommend.{cls.__name__}": cls for cls in (Anneal, PerUser)}
     found |= {f"vi.{cls.__name__}": cls for cls in (Reparam, Implicit, Reinforce, Enum, MVD)}
@@ -54,7 +57,7 @@ def registry() -> dict[str, type]:
                 and value.__module__.startswith(module.__name__)
                 and name != "TinyGP"
             ):
-                found[f"{prefix}.{name}"] = value
+                found[f"{prefix}.{NAMES_IN_FILES.get(name, name)}"] = value
     return found
 
 

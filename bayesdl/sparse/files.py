@@ -102,7 +102,7 @@ def exported_arrays(
             arrays[f"{layer}/columns"] = narrow(np.nonzero(flat)[1], flat.shape[1])
             mean, sd = mean[flat], sd[flat]
         arrays |= {f"{layer}/mean": mean, f"{layer}/sd": sd, f"{layer}/bias": biases[layer]}
-    columns = post.frame.columns
+    columns = post.schema.columns
     if any(columns.shift) or set(columns.scale) != {1.0}:
         arrays["inputs/shift"], arrays["inputs/scale"] = (
             np.array(v, np.float32) for v in (columns.shift, columns.scale)
@@ -135,7 +135,7 @@ def network_facts(post: Posterior, raw: Approximation, unpacking: Unpacking) -> 
     Raises:
         ModelError: for a model that a file cannot hold.
     """
-    model, columns, target = post.model, post.frame.columns, post.frame.target
+    model, columns, target = post.model, post.schema.columns, post.schema.target
     if not isinstance(model, BNN) or any(columns.levels):
         raise ModelError(
             "Only a BNN whose inputs are all numbers can be exported: encode categories as numbers first."
@@ -176,4 +176,4 @@ def sigma_of(likelihood: Normal, post: Posterior, raw: Approximation) -> list[fl
     if "sigma/loc" in raw.params:
         return [float(np.ravel(raw.params[f"sigma/{part}"])[0]) for part in ("loc", "scale")]
     assert likelihood.fixed_scale is not None  # a prior would have made it a site
-    return [math.log(likelihood.fixed_scale / post.frame.target.scale[0]), 0.0]
+    return [math.log(likelihood.fixed_scale / post.schema.target.scale[0]), 0.0]

@@ -141,10 +141,10 @@ def updated(post: Posterior, X: Any, y: Any) -> Posterior:
     raw, model, engine = fitted(post), fitted_model(post), post.engine
     assert isinstance(engine, MessagePassing)
     X, y = model.known(X, y)
-    new = post.frame.columns.read(X), post.frame.target.read(y)
+    new = post.schema.columns.read(X), post.schema.target.read(y)
     args = tuple(
         np.concatenate([np.asarray(old), part])
         for old, part in zip(post.problem.args, new, strict=True)
     )
-    problem = model.posed(post.frame, args, {})
+    problem = model.build_problem(post.schema, args, {})
     return dataclasses.replace(post, problem=problem, raw=engine.update(problem, raw, len(new[1])))

@@ -16,7 +16,7 @@ from numpyro import handlers
 from bayesdl.gp import kernels
 from bayesdl.model import likelihoods
 from bayesdl.model.language import NUMPYRO
-from inference.core.result import AbstractLaw, Conditional
+from inference.core.result import AbstractPredictive, Conditional
 from inference.messages.forms import multiplied
 from inference.state_space.matern import Kernel
 from inference.state_space.whitened import bridged, functions, states
@@ -62,7 +62,9 @@ class TensorProgram:
                 jnp.searchsorted(jnp.asarray(x), X[:, k]) for k, x in enumerate(self.positions)
             ]
             f = combined([values[place] for values, place in zip(found, places, strict=True)], core)
-            numpyro.sample("y", model.likelihood.law(f[:, None], parameters, NUMPYRO), obs=y)
+            numpyro.sample(
+                "y", model.likelihood.distribution(f[:, None], parameters, NUMPYRO), obs=y
+            )
 
     def states(self, kernels_: tuple, noise: Mapping[str, Any]) -> list:
         """The states of each mode from whitened ones."""
@@ -125,7 +127,7 @@ def combined(values: list, core: Any) -> Any:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
-class DrawnLaw(AbstractLaw):
+class DrawnTensorPredictive(AbstractPredictive):
     """The law of new entries given a draw; functions at new indexes are drawn given their states beside them."""
 
     program: TensorProgram = dataclasses.field(metadata={"static": True})
@@ -145,7 +147,7 @@ class DrawnLaw(AbstractLaw):
             )
             values.append(functions(mode.smoothness, drawn))
         f = combined(values, latents.get("core"))
-        law = model.likelihood.law(f[:, None], self.parameters(latents), NUMPYRO)
+        law = model.likelihood.distribution(f[:, None], self.parameters(latents), NUMPYRO)
         return Conditional(law, jnp.zeros(len(X)))
 
     def parameters(self, latents: dict) -> Any:

@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 
 from bayesdl.data.columns import Columns
-from bayesdl.data.table import TableFrame, same_rows
+from bayesdl.data.table import TableSchema, same_rows
 from bayesdl.data.target import Target, plain
 from bayesdl.data.validation import DataError, ModelError, is_frame, rectangular, refuse_dates
 from bayesdl.gp import kernels
 from bayesdl.model import likelihoods
 from bayesdl.model.table import AbstractTableModel
-from bayesdl.tensor.program import DrawnLaw, TensorProgram
+from bayesdl.tensor.program import DrawnTensorPredictive, TensorProgram
 from inference.core.problem import Problem
-from inference.core.program import bare
-from inference.core.result import AbstractLaw
+from inference.core.program import unwrapped
+from inference.core.result import AbstractPredictive
 from inference.core.structure import StateSpaceTensor
 from inference.messages import likelihood_sites as sites
 from inference.messages.forms import FORMS
@@ -189,7 +189,7 @@ class FunBaT(AbstractTableModel):
             return pd.DataFrame(columns)
         return X
 
-    def frame(self, X: Any = None, y: Any = None) -> TableFrame:
+    def learn_schema(self, X: Any = None, y: Any = None) -> TableSchema:
         if X is None or y is None or isinstance(y, str):
             raise DataError(
                 f"Expected bdl.fit(model, X, y) with indexes X and a target y: got X={X!r:.40}, y={y!r:.40}."
@@ -197,12 +197,12 @@ class FunBaT(AbstractTableModel):
         X, y = self.known(X, y)
         two_classes = isinstance(self.likelihood, likelihoods.Bernoulli)
         target = Target.learn(y, self.likelihood.kind, self.standardize, two_classes)
-        frame = TableFrame(Columns.learn(X, False), target)
-        if frame.target.num_targets > 1 and frame.target.kind != "class":
+        schema = TableSchema(Columns.learn(X, False), target)
+        if schema.target.num_targets > 1 and schema.target.kind != "class":
             raise DataError(
-                f"FunBaT takes one target column, y has {frame.target.num_targets}: fit one tensor per column."
+                f"FunBaT takes one target column, y has {schema.target.num_targets}: fit one tensor per column."
             )
-        columns = frame.columns
+        columns = schema.columns
         texts = [
             n for n, levels in zip(columns.names, columns.levels, strict=True) if levels is not None
         ]
@@ -215,8 +215,8 @@ class FunBaT(AbstractTableModel):
                 f"X has {len(columns.names)} columns, expected {len(self.modes)}: one for each mode."
             )
         names = tuple(mode.name for mode in self.modes)
-        frame = dataclasses.replace(frame, columns=dataclasses.replace(columns, names=names))
-        for mode, values in zip(self.modes, frame.columns.read(X).T, strict=True):
+        schema = dataclasses.replace(schema, columns=dataclasses.replace(columns, names=names))
+        for mode, values in zip(self.modes, schema.columns.read(X).T, strict=True):
             distinct = len(np.unique(values))
             if distinct < max(2, mode.rank):
                 indexes = "index" if distinct == 1 else "indexes"
@@ -224,7 +224,7 @@ class FunBaT(AbstractTableModel):
                     f"Mode '{mode.name}' has {distinct} distinct {indexes} and rank {mode.rank}: expected at least two, and as "
                     "many as its rank. Leave the mode out, or lower its rank."
                 )
-        return frame
+        return schema
 
     def known(self, X: Any, y: Any) -> tuple[Any, Any]:
         """The rows whose target is not missing.
@@ -245,19 +245,19 @@ class FunBaT(AbstractTableModel):
         )  # a Series keeps its name
         return X, y
 
-    def problem(self, frame: TableFrame, X: Any, y: Any) -> Problem:
-        return super().problem(frame, *self.known(X, y))
+    def problem(self, schema: TableSchema, X: Any, y: Any) -> Problem:
+        return super().problem(schema, *self.known(X, y))
 
-    def inputs(self, frame: TableFrame, X: Any) -> tuple[tuple, dict]:
-        return super().inputs(frame, self.indexes(X))
+    def inputs(self, schema: TableSchema, X: Any) -> tuple[tuple, dict]:
+        return super().inputs(schema, self.indexes(X))
 
     def split(self, problem: Problem, X: Any, y: Any) -> tuple[tuple, dict, Any]:
         return super().split(problem, *self.known(X, y))
 
     # the model
 
-    def posed(self, frame: TableFrame, args: tuple, kwargs: dict) -> Problem:
-        model = dataclasses.replace(self, likelihood=self.likelihood.in_units(frame.target.scale))
+    def build_problem(self, schema: TableSchema, args: tuple, kwargs: dict) -> Problem:
+        model = dataclasses.replace(self, likelihood=self.likelihood.in_units(schema.target.scale))
         pairs = [np.unique(column, return_inverse=True) for column in np.asarray(args[0]).T]
         program = TensorProgram(model, tuple(values for values, _ in pairs))
         scale = getattr(model.likelihood, "scale", None)
@@ -279,14 +279,14 @@ class FunBaT(AbstractTableModel):
         """The program with the distinct indexes of X as positions."""
         TensorProgram(self, tuple(np.unique(column) for column in np.asarray(X).T))(X, y)
 
-    def structure(self, frame: TableFrame) -> Any:
+    def structure(self, schema: TableSchema) -> Any:
         raise NotImplementedError(
-            "a functional tensor's structure depends on its data; see `posed`"
+            "a functional tensor's structure depends on its data; see `build_problem`"
         )
 
-    def law(self, problem: Problem, around: dict | None = None) -> AbstractLaw:
-        program: Any = bare(problem.program)
-        return DrawnLaw(program)
+    def predictive(self, problem: Problem, around: dict | None = None) -> AbstractPredictive:
+        program: Any = unwrapped(problem.program)
+        return DrawnTensorPredictive(program)
 
     def identified(self, site: str) -> bool:
         """Functions may be exchanged, mirrored and rescaled; the noise is identified."""

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from numpyro.distributions import Distribution, constraints
 
 from inference.amortized.network import AbstractNetwork, Cache
-from inference.core.result import AbstractLaw, Conditional
+from inference.core.result import AbstractPredictive, Conditional
 from inference.distributions.bars import Bars, Grid, law
 from inference.distributions.shifted_bars import moved
 
@@ -38,7 +38,7 @@ class Context:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
-class Answer(AbstractLaw):
+class Answer(AbstractPredictive):
     """The law of new rows.
 
     Attributes:
@@ -127,7 +127,7 @@ class Jointly(Distribution):
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
-class LatentAnswer(AbstractLaw):
+class LatentAnswer(AbstractPredictive):
     """The law of one latent site.
 
     Attributes:

@@ -27,15 +27,15 @@ class AbstractTraceable(abc.ABC):
         """Runs the program."""
 
     @abc.abstractmethod
-    def parted(self) -> tuple[AbstractTraceable, Any]:
+    def split_params(self) -> tuple[AbstractTraceable, Any]:
         """The program without its numbers, and these: a pytree."""
 
     @abc.abstractmethod
-    def filled(self, numbers: Any) -> AbstractTraceable:
+    def merge_params(self, numbers: Any) -> AbstractTraceable:
         """The program with its numbers again, which may be traced."""
 
 
-def bare(program: Program) -> Program:
+def unwrapped(program: Program) -> Program:
     """The program of a problem as the model gave it."""
     return program.program if isinstance(program, WholePlates) else program
 

@@ -17,16 +17,16 @@ class Conditional(NamedTuple):
     """The distribution of new data given one draw of the latent variables.
 
     Attributes:
-        law: a NumPyro distribution over y, one batch entry per row.
-        epistemic: the part of the law's variance that comes from not knowing the function, per row; of labels their mutual
+        distribution: a NumPyro distribution over y, one batch entry per row.
+        epistemic: the part of its variance that comes from not knowing the function, per row; of labels their mutual
             information with the function, in nats. It is zero where the draw fixes the function, and NaN where it is not known.
     """
 
-    law: Distribution
+    distribution: Distribution
     epistemic: jax.Array
 
 
-class AbstractLaw(abc.ABC):
+class AbstractPredictive(abc.ABC):
     """Maps (one draw of the latent sites, key, *new data) to the `Conditional` of new data.
 
     Final classes are pytrees (`jax.tree_util.register_dataclass`): arrays are their leaves, and the rest is static and
@@ -95,8 +95,8 @@ class Draws(AbstractResult):
         return cls(part("samples/"), part("stats/"), info, part("state/"))
 
 
-class AbstractUnpacking(abc.ABC):
-    """Maps a draw as it is kept to the program's sites; final classes are pytrees, as those of `AbstractLaw`."""
+class AbstractDecompression(abc.ABC):
+    """Maps a draw as it is kept to the program's sites; final classes are pytrees, as those of `AbstractPredictive`."""
 
     @abc.abstractmethod
     def __call__(self, packed: dict) -> dict:
@@ -130,7 +130,7 @@ class Approximation(AbstractResult):
     info: dict[str, Any] = dataclasses.field(default_factory=dict)
     num_draws: int = 1000
     packed: Callable[[jax.Array, dict], dict[str, jax.Array]] | None = None
-    unpacking: AbstractUnpacking | None = None
+    unpacking: AbstractDecompression | None = None
     weighable: bool = True
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -183,7 +183,7 @@ class Predictor(AbstractResult):
         predict: maps (params, key, *new data) to a `Conditional`; a law where it is a JAX function.
         info: facts about the fit as plain data (log evidence, ...).
         traceable: whether `predict` is a JAX function; otherwise it takes and gives NumPy arrays.
-        covary: whether `predict` takes `joint=True`; None where it does if the model's rows vary together.
+        rows_correlated: whether `predict` takes `joint=True`; None where it does if the model's rows vary together.
         outside: what of new data lies outside those for which predictions can be trusted, in words; takes the new data.
         latents: the posterior of latent sites that have one, by name.
     """
@@ -192,9 +192,9 @@ class Predictor(AbstractResult):
     predict: Callable[..., Conditional]
     info: dict[str, Any] = dataclasses.field(default_factory=dict)
     traceable: bool = True
-    covary: bool | None = None
+    rows_correlated: bool | None = None
     outside: Callable[..., list[str]] = lambda *args, **kwargs: []
-    latents: dict[str, AbstractLaw] = dataclasses.field(default_factory=dict)
+    latents: dict[str, AbstractPredictive] = dataclasses.field(default_factory=dict)
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {k: np.asarray(v) for k, v in self.params.items()}

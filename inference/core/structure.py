@@ -36,7 +36,7 @@ class AbstractProduct(abc.ABC):
         """The product for one row of data, inside a `vmap` over all `total` of them."""
         return self
 
-    def saw(self, inputs: dict[str, Any]) -> None:  # noqa: B027 (most products do not look at inputs)
+    def collect_inputs(self, inputs: dict[str, Any]) -> None:  # noqa: B027 (most products do not look at inputs)
         """Takes what `inputs` of the products of all rows gathered, out of that `vmap`: a leading axis over rows."""
 
     @property

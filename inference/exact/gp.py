@@ -24,7 +24,7 @@ from inference.core.keys import named
 from inference.core.minimise import minimise
 from inference.core.problem import Problem, ProblemError
 from inference.core.progress import AbstractProgress, Silent
-from inference.core.result import AbstractLaw, AbstractResult, Conditional, Draws, Predictor
+from inference.core.result import AbstractPredictive, AbstractResult, Conditional, Draws, Predictor
 from inference.core.structure import AbstractGaussianProcessRegression
 from inference.mcmc.hmc import NUTS
 
@@ -133,14 +133,14 @@ class ExactGP(AbstractEngine):
     def predictor(self, problem: Problem, values: dict, info: dict) -> Predictor:
         return Predictor(
             values,
-            GPLaw(problem.structure_as(AbstractGaussianProcessRegression), *problem.args),
+            GPPredictive(problem.structure_as(AbstractGaussianProcessRegression), *problem.args),
             info,
         )
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
-class GPLaw(AbstractLaw):
+class GPPredictive(AbstractPredictive):
     """The law of new targets given hyperparameters and the training data (X, y)."""
 
     regression: AbstractGaussianProcessRegression = dataclasses.field(metadata={"static": True})

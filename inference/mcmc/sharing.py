@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from inference.core.problem import Problem
-from inference.core.program import AbstractTraceable, bare
+from inference.core.program import AbstractTraceable, unwrapped
 from inference.mcmc.layout import Layout, everywhere
 from inference.mcmc.sampler import AbstractSampler
 
@@ -43,9 +43,9 @@ def compiled(
     compiled function. Where the program does not take them traced nothing is given, and the function is not kept.
     """
     problem = sampler.problem
-    program = bare(problem.program)
+    program = unwrapped(problem.program)
     if isinstance(program, AbstractTraceable):
-        program, numbers = program.parted()
+        program, numbers = program.split_params()
         given = everywhere((problem.args, dict(problem.kwargs), numbers), layout)
         leaves, structure = jax.tree.flatten(given)
         shapes = structure, tuple((np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves)
@@ -66,7 +66,7 @@ def kept(
 
     def sampler_of(given: tuple[tuple, dict, Any]) -> AbstractSampler:
         args, kwargs, numbers = given
-        sampler = engine.sampler(Problem(program.filled(numbers), args, kwargs))
+        sampler = engine.sampler(Problem(program.merge_params(numbers), args, kwargs))
         sampler.prepare()
         return sampler
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inference.core.result import AbstractLaw, Conditional
+from inference.core.result import AbstractPredictive, Conditional
 from inference.messages.forms import FORMS, Moments, moments
 from inference.messages.likelihood_sites import AbstractScalarLikelihood, Poisson
 from inference.state_space.matern import Kernel, prior
@@ -21,7 +21,7 @@ WIDE = 2.0  # sd of the log of a rate whose mean, e^2 times its median, says lit
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class TensorLaw(AbstractLaw):
+class TensorLaw(AbstractPredictive):
     """The law of y at new indexes, of each row by itself.
 
     Attributes:

@@ -12,7 +12,7 @@ import numpy as np
 from numpyro import handlers
 
 from inference.core.program import WholePlates
-from inference.core.result import AbstractUnpacking, Approximation
+from inference.core.result import AbstractDecompression, Approximation
 from inference.distributions.bursts import Bursts
 from inference.sparse.family import Sites, scale_of, widened
 from inference.sparse.patterns.layout import Layout
@@ -37,7 +37,7 @@ def stored(state: State) -> dict[str, np.ndarray]:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
-class Unpacking(AbstractUnpacking):
+class Unpacking(AbstractDecompression):
     """From values of active weights and of the other sites to all sites of the program.
 
     Attributes:

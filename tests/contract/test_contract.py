@@ -77,7 +77,7 @@ def pose(case):
     named = {} if case in SPECS else {"y": data[-1]}
     data = data if case in SPECS else data[:-1]
     spec = as_model(model)
-    return model, data, named, spec.problem(spec.frame(*data, **named), *data, **named)
+    return model, data, named, spec.problem(spec.learn_schema(*data, **named), *data, **named)
 
 
 def engine_of(cls):

@@ -103,7 +103,7 @@ class SparseProduct(AbstractProduct):
             }
         return own
 
-    def saw(self, inputs: dict[str, Any]) -> None:
+    def collect_inputs(self, inputs: dict[str, Any]) -> None:
         for name, given in inputs.items():  # shape (rows, in, places)
             self.given[name] = jnp.moveaxis(given, 1, 0).reshape(given.shape[1], -1)
 

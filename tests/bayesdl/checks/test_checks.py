@@ -43,8 +43,8 @@ def fit(model, *data, engine=bdl.Laplace(), **named):
 def pose(model, *data, draws=None, **named):
     """A posterior with these draws, arrays (chain, draw, ...) by site, or with arbitrary positive ones."""
     spec = as_model(model)
-    frame = spec.frame(*data, **named)
-    problem = spec.problem(frame, *data, **named)
+    schema = spec.learn_schema(*data, **named)
+    problem = spec.problem(schema, *data, **named)
     some = np.random.default_rng(9)
     draws = draws or {
         site: np.exp(0.3 * some.normal(size=(2, 50, *shape)))
@@ -52,7 +52,7 @@ def pose(model, *data, draws=None, **named):
     }
     dtype = np.float64 if spec.double_precision else np.float32
     raw = Draws({site: np.asarray(values, dtype) for site, values in draws.items()}, {})
-    return bdl.Posterior(spec, frame, problem, bdl.NUTS(), raw, 0)
+    return bdl.Posterior(spec, schema, problem, bdl.NUTS(), raw, 0)
 
 
 def pose_linear(model, X, y, coefficients):

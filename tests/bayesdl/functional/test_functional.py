@@ -308,7 +308,7 @@ def test_the_flows_density_is_exact_in_both_directions():
     """By change of variables with a numerical Jacobian; published flows are off by 1 to 37 nats with no gradient."""
     with jax.enable_x64(True):
         flow = random_flow(4)
-        law = flow.law(4)
+        law = flow.distribution(4)
         z = jnp.asarray(np.random.default_rng(0).normal(size=4))
 
         def forward(z):
@@ -324,9 +324,10 @@ def test_the_flows_density_is_exact_in_both_directions():
             back = transform._inverse(back)
         np.testing.assert_allclose(back, z, atol=1e-10)
         for name in flow.fields:
-            density = lambda value, name=name: (
-                flow.at(flow.parameters() | {name: value}).law(4).log_prob(y)
-            )
+
+            def density(value, name=name):
+                return flow.at(flow.parameters() | {name: value}).distribution(4).log_prob(y)
+
             at = flow.parameters()[name]
             steps = 1e-6 * jnp.eye(len(at))
             numerical = [(density(at + step) - density(at - step)) / 2e-6 for step in steps]
@@ -673,8 +674,8 @@ def test_arcsine_oracle_is_right():
 
 def test_predictive_of_numpyro_knows_the_sites():
     model = SMALL.with_prior(priors.LayerHierarchical())
-    frame = model.frame(LINE, LINE[:, 0])
-    draws = Predictive(model.bound(frame), num_samples=3)(
+    schema = model.learn_schema(LINE, LINE[:, 0])
+    draws = Predictive(model.bound(schema), num_samples=3)(
         jax.random.key(0), jnp.asarray(LINE, float)
     )
     assert {"layer0.weight.variance", "layer0.weight.raw", "layer0.weight", "y"} <= set(draws)

@@ -63,7 +63,7 @@ def test_files_predict_the_same_by_numpy_and_torch(kind, tmp_path):
         for n in leaves
     }
     expected = post.model.net.apply(
-        values, jnp.asarray(post.frame.columns.read(X), jnp.float32), NUMPYRO
+        values, jnp.asarray(post.schema.columns.read(X), jnp.float32), NUMPYRO
     )
     np.testing.assert_allclose(network.outputs(X, weights), expected, rtol=1e-5, atol=1e-5)
     given = {name: torch.as_tensor(value) for name, value in weights.items()}

@@ -55,7 +55,7 @@ def test_bound_never_decreases(form):
     parts = zip("abc", kernels, ranks, strict=True)
     model = bdl.FunBaT(tuple(bdl.Mode(*part) for part in parts), form, relevance=False)
     engine = bdl.MessagePassing(anneal=0)
-    problem = model.problem(model.frame(X, y[0]), X, y[0])
+    problem = model.problem(model.learn_schema(X, y[0]), X, y[0])
 
     def run(y, key):
         passes = dataclasses.replace(engine.passes(problem), y=y)
@@ -109,7 +109,7 @@ def test_program_and_engine_have_one_log_joint(form):
         standardize=False,
     )
     with jax.enable_x64(True):
-        problem = model.problem(model.frame(X, y), X, y)
+        problem = model.problem(model.learn_schema(X, y), X, y)
         structure = problem.structure_as(StateSpaceTensor)
         passes = FAST.passes(problem)
         density = problem.log_density()
@@ -189,9 +189,13 @@ def test_missing_entries_leave_the_name_of_the_target():
         np.where(np.arange(40) == 7, np.nan, y), name="sales", index=np.arange(40) + 5
     )
     model = bdl.FunBaT(modes())
-    expected = model.frame(X[holes.notna()], holes.dropna()).target
+    expected = model.learn_schema(X[holes.notna()], holes.dropna()).target
     assert expected.names == ("sales",)
-    assert model.frame(X, holes).target == model.frame(X, holes.to_frame()).target == expected
+    assert (
+        model.learn_schema(X, holes).target
+        == model.learn_schema(X, holes.to_frame()).target
+        == expected
+    )
 
 
 @pytest.fixture(scope="module")

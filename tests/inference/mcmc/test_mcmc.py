@@ -258,7 +258,7 @@ def test_nuts_over_many_seeds():
     mean = np.linalg.solve(X.T @ X / 0.25 + np.eye(2) / 4, X.T @ y / 0.25)
     model = as_model(line)
     engine = bdl.NUTS(500, 500, 4, chain_method="vectorized")
-    sampler = engine.sampler(model.problem(model.frame(x, y=y), x, y=y))
+    sampler = engine.sampler(model.problem(model.learn_schema(x, y=y), x, y=y))
     run = Run(engine, sampler, 500)
 
     def z(seed):
@@ -300,13 +300,13 @@ def test_numbers_of_a_program_are_put_back(priors, scales):
     for prior, scale in zip(priors, scales, strict=True):
         target = y if isinstance(scale, tuple) else y[:, 0]
         model = bdl.BNN(hidden=(3,), prior=prior, likelihood=bdl.Normal(scale))
-        problem = model.problem(model.frame(X, target), X, target)
-        program, numbers = problem.program.program.parted()
+        problem = model.problem(model.learn_schema(X, target), X, target)
+        program, numbers = problem.program.program.split_params()
         density, parts = problem.log_density(), [*parts, program]
         u = density.start(jax.random.key(0))
 
         def refilled(numbers, u, program=program, args=problem.args):
-            return Problem(program.filled(numbers), args).log_density()(u)
+            return Problem(program.merge_params(numbers), args).log_density()(u)
 
         assert float(jax.jit(refilled)(numbers, u)) == pytest.approx(float(density(u)), rel=1e-5)
     assert parts[0] == parts[1]

@@ -173,7 +173,7 @@ def test_step_halving_halves_the_steps_that_warm_up_left():
 
     X, y = simulated(32_000)
     spec = as_model(regression)
-    problem = spec.problem(spec.frame(X, y=y), X, y=y)
+    problem = spec.problem(spec.learn_schema(X, y=y), X, y=y)
 
     def left_by_warm_up(engine):
         sampler = engine.sampler(problem)
@@ -219,12 +219,12 @@ def test_step_halving_runs_as_long_with_half_the_steps():
     assert halved(engine, [1.0] * 4).step_size == 0.02
 
 
-def posed(program, engine, samples, shortened=(1.0,), **data):
+def build_problem(program, engine, samples, shortened=(1.0,), **data):
     """A posterior that no engine has run."""
     spec = as_model(program)
-    frame = spec.frame(**data)
+    schema = spec.learn_schema(**data)
     raw = Draws(samples, {}, {"shortened": list(shortened)})
-    return bdl.Posterior(spec, frame, spec.problem(frame, **data), engine, raw, 0)
+    return bdl.Posterior(spec, schema, spec.problem(schema, **data), engine, raw, 0)
 
 
 def test_step_halving_refuses_before_it_runs(monkeypatch):

@@ -451,5 +451,5 @@ def test_priors_with_scales_of_their_own(prior):
     net = post.model.net
     leaves = net.leaves(X.shape[1], 1)
     f = net.apply({leaf.name: values[leaf.name] for leaf in leaves}, post.problem.args[0], NUMPYRO)
-    law = post.law(packed, jax.random.key(0), post.problem.args[0]).law
+    law = post.predictive(packed, jax.random.key(0), post.problem.args[0]).distribution
     np.testing.assert_allclose(law.mean, f[:, 0], rtol=2e-5, atol=2e-5)

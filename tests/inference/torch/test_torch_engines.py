@@ -83,7 +83,7 @@ def bnn_problem(model, columns=1):
     X = rng.normal(size=(12, 2))
     f = np.stack([np.sin(X[:, 0]), X[:, 1]][:columns], axis=-1)
     y = targets_for(model.likelihood, f[:, 0] if columns == 1 else f, rng)
-    return model.problem(model.frame(X, y), X, y)
+    return model.problem(model.learn_schema(X, y), X, y)
 
 
 def both_log_densities(problem):
@@ -252,7 +252,7 @@ def test_pyro_leaves_no_trace_and_repeats_itself():
 def test_pyro_says_where_there_is_no_start():
     model = bdl.BNN(hidden=(), likelihood=bdl.Normal(1.0))
     X, y = wave(8)
-    problem = model.problem(model.frame(X, y), X, y)
+    problem = model.problem(model.learn_schema(X, y), X, y)
     problem.args[1][0] = np.inf
     with pytest.raises(ProblemError, match="No starting point"):
         bdl.PyroNUTS(10, 10, 1).infer(problem, key=jax.random.key(0))
@@ -480,7 +480,7 @@ def test_progress_adds_up():
     ):
         counter = Counter()
         engine.infer(
-            model.problem(model.frame(X, y), X, y), key=jax.random.key(0), progress=counter
+            model.problem(model.learn_schema(X, y), X, y), key=jax.random.key(0), progress=counter
         )
         assert counter.done == counter.total
 
@@ -491,7 +491,7 @@ def test_progress_adds_up():
 def reason(model, engine):
     X, y = wave(10)
     spec = as_model(model)
-    return engine.supports(spec.problem(spec.frame(X, y), X, y))
+    return engine.supports(spec.problem(spec.learn_schema(X, y), X, y))
 
 
 def test_engines_refuse_what_they_cannot_run(monkeypatch):

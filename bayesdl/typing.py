@@ -1,0 +1,55 @@
+"""Names for the types of public functions.
+
+What users pass is validated by `bayesdl.data`, with errors that say the cure; therefore the
+aliases for user data are checked by type checkers only, and are `object` at run time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from inference.core.progress import AbstractProgress
+from inference.core.typing import Key, Params, Program, SiteArrays, StoredArrays
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import scipy.sparse
+    from jax.typing import ArrayLike
+    from matplotlib.axes import Axes
+
+    TableLike: TypeAlias = (
+        ArrayLike
+        | Sequence[Any]
+        | Mapping[str, Any]
+        | pd.DataFrame
+        | pd.Series
+        | scipy.sparse.sparray
+        | scipy.sparse.spmatrix
+    )
+    """Rows of inputs X: a numeric array (rows, columns), a DataFrame, or anything that becomes one."""
+
+    ColumnLike: TypeAlias = ArrayLike | Sequence[Any] | pd.Series | pd.DataFrame | pd.Index
+    """Targets y, labels or names: an array (rows,) or (rows, targets), a Series, or a list."""
+
+    AxesLike: TypeAlias = Axes | Sequence[Axes] | np.ndarray | None
+    """Matplotlib axes to draw on, one or several; None makes new ones."""
+else:
+    TableLike = ColumnLike = AxesLike = object
+
+ProgressLike: TypeAlias = bool | AbstractProgress
+"""Whether to show a progress bar, or what shows it."""
+
+__all__ = [
+    "AxesLike",
+    "ColumnLike",
+    "Key",
+    "Params",
+    "ProgressLike",
+    "Program",
+    "SiteArrays",
+    "StoredArrays",
+    "TableLike",
+]
