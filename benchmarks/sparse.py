@@ -28,9 +28,9 @@ import numpy as np
 import bayesdl as bdl
 from benchmarks.reference_data import mnist, uci
 from benchmarks.report import RESULTS, run_parts
-from inference.sparse import accounts
+from inference.sparse import costs
 from inference.sparse.engine import SSVI
-from inference.sparse.training import runs as saving
+from inference.sparse.training import runs
 
 BATCH = 128
 BETA = 0.1
@@ -91,18 +91,18 @@ def cost(_: str) -> dict:
     """Bytes and operations at 5 %."""
     rows = {}
     for name, training in trainings(0.05).items():
-        run = saving.Run(training, None)
+        run = runs.Run(training, None)
         data, state = data_of(training), jax.jit(training.start)(jax.random.key(0))
-        block = run.compiled("step", training.step, saving.whole(0), state, data)
-        run.compiled("exchange", training.exchange, state, saving.whole(0), saving.real(0.1), data)
+        block = run.compiled("step", training.step, runs.whole(0), state, data)
+        run.compiled("exchange", training.exchange, state, runs.whole(0), runs.real(0.1), data)
         layout, engine = training.layout, training.engine
         places = training.places(state, data)
-        work = accounts.operations(layout, places, engine.every, engine.growth_batches, engine.rate)
-        stored = accounts.bytes_of((state.params, state.index))
+        work = costs.operations(layout, places, engine.every, engine.growth_batches, engine.rate)
+        stored = costs.bytes_of((state.params, state.index))
         rows[name] = {
-            "density": sum(accounts.active(layout, state.index).values()) / accounts.total(layout),
+            "density": sum(costs.active(layout, state.index).values()) / costs.total(layout),
             "stored": stored,
-            "persistent": stored + accounts.bytes_of(state.optimizer),
+            "persistent": stored + costs.bytes_of(state.optimizer),
             "temporary": run.temporary,
             "operations": (work["step"] + work["exchanges_per_step"]) / work["dense"],
             "xla_operations": block.cost_analysis()["flops"],
@@ -135,14 +135,14 @@ def speed_at(density: float, rounds: int = 25, steps: int = 3) -> dict:
     compiled = {}
     for name, training in trainings(density).items():
         data, state = data_of(training), jax.jit(training.start)(jax.random.key(0))
-        made = jax.jit(training.step).lower(saving.whole(0), state, data).compile()
+        made = jax.jit(training.step).lower(runs.whole(0), state, data).compile()
         compiled[name] = (made, state, data, dict(training.layout.kernels))
     times: dict[str, list] = {name: [] for name in compiled}
     for _ in range(rounds):
         for name, (step, state, data, _) in compiled.items():
             cpu, wall = time.process_time(), time.perf_counter()
             for i in range(steps):
-                state, _ = step(saving.whole(i), state, data)
+                state, _ = step(runs.whole(i), state, data)
             jax.block_until_ready(state)
             times[name].append(
                 [(time.process_time() - cpu) / steps, (time.perf_counter() - wall) / steps]

@@ -9,7 +9,7 @@ import numpy as np
 import bayesdl as bdl
 from inference.core.keys import named
 from inference.sparse.engine import SSVI
-from inference.sparse.family import scale_of
+from inference.sparse.variational.sites import scale_of
 
 
 def regression(rows=60, columns=8, seed=0):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from bayesdl.bnn.networks import PLAIN, AbstractNetwork
 from bayesdl.model.language import Language
 from bayesdl.priors import Leaf
-from inference.core.structure import AbstractProduct, Plain
+from inference.core.structure import AbstractProduct, PlainProduct
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,7 +110,7 @@ def layers_of(module: Any) -> list[tuple[str, Any]]:
 
 def multiplying(module: Any, product: AbstractProduct) -> Any:
     """The module with its known layers multiplying by a product."""
-    if isinstance(product, Plain):
+    if isinstance(product, PlainProduct):
         return module
     paths, structure = jax.tree_util.tree_flatten_with_path(module, is_leaf=is_known)
     parts = [

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 from bayesdl.data.validation import ModelError
 from bayesdl.model.language import NUMPYRO, Language
 from bayesdl.priors import Leaf
-from inference.core.structure import AbstractProduct, Plain
+from inference.core.structure import AbstractProduct, PlainProduct
 
-PLAIN = Plain()
+PLAIN = PlainProduct()
 ACTIVATIONS = tuple(NUMPYRO.activations)
 SCALINGS = ("ntk", "standard")
 

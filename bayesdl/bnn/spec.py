@@ -174,11 +174,11 @@ class BNN(AbstractTableModel):
         return LayeredNetwork(
             weights={self.prior.weight_site(leaf): leaf.name for leaf in leaves},
             scale_per_site=self.prior.scale_per_leaf,
-            linearized=linear,
+            linearize=linear,
             pyro_program=pyro_program if self.network is None and self.prior.in_pyro else None,
             lookups=self.net.lookups,
             matrices={leaf.name: leaf.shape for leaf in leaves if not leaf.is_bias},
-            multiplied=multiplied if self.net.multiplies else None,
+            with_product=multiplied if self.net.multiplies else None,
         )
 
     def identified(self, site: str) -> bool:

@@ -5,8 +5,8 @@ print(bayesdl.sparse.report(post))
 bayesdl.sparse.export(post, "network.sparse")     # predicts with NumPy alone
 """
 
-from bayesdl.sparse.files import export, to_torch
 from bayesdl.sparse.fitted import SparseReport, guide, masks, rebudget, report
+from bayesdl.sparse.saving import export, to_torch
 from inference.sparse.patterns.pattern import BudgetError
 from inference.sparse.products.portable import load
 

@@ -14,7 +14,7 @@ from bayesdl.posterior.posterior import Posterior
 from inference.core.result import Approximation
 from inference.sparse.engine import SSVI
 from inference.sparse.posterior import Unpacking
-from inference.sparse.training.prune import pruned
+from inference.sparse.prune import pruned
 
 
 def unpacking_of(post: Posterior) -> tuple[Approximation, Unpacking]:

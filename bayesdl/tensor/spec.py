@@ -267,7 +267,7 @@ class FunBaT(AbstractTableModel):
             smoothness=tuple(mode.smoothness for mode in self.modes),
             form=self.form,
             positions=program.positions,
-            places=tuple(places for _, places in pairs),
+            entry_positions=tuple(places for _, places in pairs),
             likelihood=scalar(model.likelihood),
             kernels=program.kernels_at,
             hyperparameters=program.hyperparameters,

@@ -16,7 +16,7 @@ class AbstractStructure(abc.ABC):  # noqa: B024
 
 
 class AbstractProduct(abc.ABC):
-    """How a network multiplies by the weights of its layers; an engine may put its own in the place of `Plain`."""
+    """How a network multiplies by the weights of its layers; an engine may put its own in the place of `PlainProduct`."""
 
     @abc.abstractmethod
     def __call__(self, name: str, h: Any, weight: Any) -> Any:
@@ -45,7 +45,7 @@ class AbstractProduct(abc.ABC):
         return {}
 
 
-class Plain(AbstractProduct):
+class PlainProduct(AbstractProduct):
     """The product itself."""
 
     def __call__(self, name: str, h: Any, weight: Any) -> Any:
@@ -73,11 +73,11 @@ class LayeredNetwork(AbstractStructure):
 
     weights: dict[str, str]
     scale_per_site: bool
-    linearized: Callable[[dict], Callable]
+    linearize: Callable[[dict], Callable]
     pyro_program: Callable[[], Callable] | None
     matrices: dict[str, tuple[int, ...]]
     lookups: tuple[str, ...]
-    multiplied: Callable[[AbstractProduct], Callable] | None
+    with_product: Callable[[AbstractProduct], Callable] | None
 
 
 class AbstractGaussianProcessRegression(AbstractStructure):
@@ -118,7 +118,7 @@ class StateSpaceTensor(AbstractStructure):
     smoothness: tuple[int, ...]
     form: str
     positions: tuple[Any, ...]
-    places: tuple[Any, ...]
+    entry_positions: tuple[Any, ...]
     likelihood: Any
     kernels: Callable[[dict], tuple]
     hyperparameters: tuple[str, ...]

@@ -152,7 +152,7 @@ class Laplace(AbstractEngine):
         self, problem: Problem, params: dict, expansion: dict | None, info: dict
     ) -> Approximation:
         if expansion is not None:
-            program = problem.structure_as(LayeredNetwork).linearized(expansion)
+            program = problem.structure_as(LayeredNetwork).linearize(expansion)
             problem = dataclasses.replace(problem, program=program)
         density = problem.log_density() if expansion is None else WeightDensity(problem)
         return Approximation(
@@ -222,7 +222,7 @@ class LinearisedModel:
     def linear(self, w: ArrayLike, h: ArrayLike, expansion: dict, data: tuple) -> jax.Array:
         """The same with the network linearised."""
         posed = dataclasses.replace(
-            self.problem, program=self.layers.linearized(expansion), args=data
+            self.problem, program=self.layers.linearize(expansion), args=data
         )
         return -WeightDensity(posed)(self.join(w, h))
 

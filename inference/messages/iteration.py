@@ -97,7 +97,7 @@ class Passes:
         return optax.adam(optax.cosine_decay_schedule(self.learning_rate, self.iterations))
 
     def places(self) -> list:
-        return [jnp.asarray(place) for place in self.structure.places]
+        return [jnp.asarray(place) for place in self.structure.entry_positions]
 
     def values(self, hyper: dict) -> dict:
         """Hyperparameters in their own space."""

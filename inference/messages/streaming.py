@@ -83,7 +83,7 @@ def continued(s: StateSpaceTensor, y: np.ndarray, before: Predictor, parallel: b
     )  # of filled sizes, which change seldom
     layout = Layout(s.names, s.ranks, s.smoothness, s.form, s.likelihood, parallel, order)
     entries = (
-        [repeated(place[-new:], filled_up(new)) for place in s.places],
+        [repeated(place[-new:], filled_up(new)) for place in s.entry_positions],
         repeated(y, filled_up(new)),
     )
     positions = tuple(repeated(x, filled_up(len(x))) for x in s.positions)

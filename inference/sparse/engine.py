@@ -26,20 +26,20 @@ from inference.core.problem import Problem, ProblemError
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import Approximation
 from inference.core.structure import LayeredNetwork
-from inference.sparse import accounts
-from inference.sparse.family import Sites
+from inference.sparse import costs
 from inference.sparse.patterns.budget import ALLOCATIONS, patterns
 from inference.sparse.patterns.layout import Layout, input_shares
 from inference.sparse.patterns.pattern import Pattern
 from inference.sparse.posterior import approximation, stored
-from inference.sparse.products.choice import chosen_kernels
+from inference.sparse.products.kernel_choice import chosen_kernels
 from inference.sparse.products.kernels import KERNELS
-from inference.sparse.products.network import ESTIMATORS
-from inference.sparse.training import runs as saving
-from inference.sparse.training.objective import Objective
+from inference.sparse.products.sparse_product import ESTIMATORS
+from inference.sparse.training import runs
 from inference.sparse.training.scores import REMOVALS
 from inference.sparse.training.training import State, Training
 from inference.sparse.validation import padding_notes, reason_against, warn_of_loss
+from inference.sparse.variational.objective import Objective
+from inference.sparse.variational.sites import Sites
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,12 +161,12 @@ class SSVI(AbstractEngine):
         checkpoint: Checkpoint | None = None,
     ) -> Approximation:
         started = time.perf_counter()
-        training = self.training(problem, key, saving.stored_kernels(checkpoint))
+        training = self.training(problem, key, runs.stored_kernels(checkpoint))
         data = jax.tree.map(jnp.asarray, (problem.args, dict(problem.kwargs)))
         notes = padding_notes(training.layout.patterns)
         for note in notes:
             progress.note(f"SSVI: {note}")
-        run = saving.Run(training, checkpoint)
+        run = runs.Run(training, checkpoint)
         state, terms, log = run.go(data, progress)
         losses = -np.asarray(training.objective.value(terms.T))
         self.refuse_divergence(losses)
@@ -179,16 +179,14 @@ class SSVI(AbstractEngine):
             "notes": notes,
         }
         info |= {
-            "elbo": saving.elbo_of(last),
+            "elbo": runs.elbo_of(last),
             "divergence": float(last[:, 1].mean()),
             "rows": training.total,
         }
         info |= self.costs(training, run, state, data) | {"seconds": time.perf_counter() - started}
         return self.approximation(problem, training.layout, stored(state), losses, info)
 
-    def costs(
-        self, training: Training, run: saving.Run, state: State, data: tuple
-    ) -> dict[str, Any]:
+    def costs(self, training: Training, run: runs.Run, state: State, data: tuple) -> dict[str, Any]:
         """What the run cost, and how its weights are kept, as plain data."""
         sizes = {"optimizer": run.optimizer_bytes, "temporary": run.temporary}
         return self.kept(training.layout, stored(state), training.places(state, data)) | {
@@ -206,10 +204,10 @@ class SSVI(AbstractEngine):
             },
             "kernels": dict(layout.kernels),
             "shares": dict(layout.shares),
-            "active": accounts.active(layout, index),
-            "bytes": accounts.bytes_of(dict(params)),
+            "active": costs.active(layout, index),
+            "bytes": costs.bytes_of(dict(params)),
             "places": dict(places),
-            "operations": accounts.operations(
+            "operations": costs.operations(
                 layout, places, self.every, self.growth_batches, self.rate
             ),
         }

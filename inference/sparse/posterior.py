@@ -14,11 +14,11 @@ from numpyro import handlers
 from inference.core.program import WholePlates
 from inference.core.result import AbstractDecompression, Approximation
 from inference.distributions.bursts import Bursts
-from inference.sparse.family import Sites, scale_of, widened
 from inference.sparse.patterns.layout import Layout
 from inference.sparse.patterns.support import log_prior
-from inference.sparse.products.network import Ignored, SparseProduct, normals
+from inference.sparse.products.sparse_product import Ignored, SparseProduct, normals
 from inference.sparse.training.training import State
+from inference.sparse.variational.sites import Sites, scale_of, widened
 
 ROWS = 1024  # of the data that a log weight sees at once
 WORK = 2e12  # products of weights and rows that a thousand log weights may cost
@@ -64,8 +64,8 @@ class Unpacking(AbstractDecompression):
         problem, weights = self.sites.problem, self.sites.weights
         if all(latent == seen for latent, seen in self.sites.network.weights.items()):
             return dict.fromkeys(weights, 1.0), {}
-        assert self.sites.network.multiplied is not None
-        program = WholePlates(self.sites.network.multiplied(Ignored(self.layout)))
+        assert self.sites.network.with_product is not None
+        program = WholePlates(self.sites.network.with_product(Ignored(self.layout)))
         ones = {site: jnp.ones(problem.latents[site]) for site in weights.values()}
         seeded = handlers.seed(program, jax.random.key(0))
         inputs = tuple(

@@ -16,9 +16,9 @@ from inference.core.engine import needs_gradients
 from inference.core.problem import Problem
 from inference.core.structure import LayeredNetwork
 from inference.distributions.bursts import Bursts
-from inference.sparse.family import entry_law
 from inference.sparse.patterns.pattern import Pattern
-from inference.sparse.products.network import LayerError, Watching
+from inference.sparse.products.sparse_product import LayerError, Watching
+from inference.sparse.variational.sites import entry_law
 
 
 def reason_against(problem: Problem, removal: Any, allocation: str) -> str | None:
@@ -26,7 +26,7 @@ def reason_against(problem: Problem, removal: Any, allocation: str) -> str | Non
     network = problem.structure
     if not isinstance(network, LayeredNetwork):
         return "it needs the layers of a network, which bdl.BNN offers"
-    if network.multiplied is None:
+    if network.with_product is None:
         return (
             "the network does not say where it multiplies by weights; bdl.BNN(hidden=...), bdl.ConvNet and Equinox modules "
             "of Linear, ungrouped Conv and Embedding layers do"
@@ -53,7 +53,7 @@ def reason_against(problem: Problem, removal: Any, allocation: str) -> str | Non
 
 def strange_layers(problem: Problem, network: LayeredNetwork) -> str | None:
     """Why the layers of a network cannot be followed, or None."""
-    multiplied = network.multiplied
+    multiplied = network.with_product
     assert multiplied is not None
     inputs = tuple(arg[:1] for arg in problem.args)
 

@@ -20,7 +20,7 @@ from inference.core.checkpoint import Checkpoint, Folder
 from inference.core.fingerprint import hash_of
 from inference.core.keys import named
 from inference.core.progress import AbstractProgress
-from inference.sparse import accounts
+from inference.sparse import costs
 from inference.sparse.training.training import State, Training
 
 LIBRARIES = ("jax", "numpyro", "optax")  # whose versions change a run
@@ -49,7 +49,7 @@ class Run:
                 arrays, done = saved
                 state = jax.tree.unflatten(jax.tree.structure(state), restored(state, arrays))
                 history, shares = arrays["history"], arrays["shares"]
-            self.optimizer_bytes = accounts.bytes_of(state.optimizer)
+            self.optimizer_bytes = costs.bytes_of(state.optimizer)
             state = self.loop(state, done, history, shares, data, progress, folder)
         return state, history, self.log(shares)
 

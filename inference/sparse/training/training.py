@@ -12,14 +12,21 @@ import jax.numpy as jnp
 
 from inference.core.keys import named
 from inference.distributions.bursts import Bursts
-from inference.sparse.family import Prior, Sites, prior_sds, scale_of, softplus_inverse, widened
 from inference.sparse.patterns.budget import GLOBAL
 from inference.sparse.patterns.layout import Layout
 from inference.sparse.patterns.support import prospects
+from inference.sparse.training.exchange import Plan, largest, moved, moved_state, plan
 from inference.sparse.training.growth import Gradient, best, best_of_layers
-from inference.sparse.training.objective import Objective
-from inference.sparse.training.rewire import Plan, largest, moved, moved_state, plan
-from inference.sparse.training.worth import burst_evidence, tile_scores
+from inference.sparse.training.tile_scores import burst_evidence, tile_scores
+from inference.sparse.variational.objective import Objective
+from inference.sparse.variational.sites import (
+    Prior,
+    Sites,
+    prior_sds,
+    scale_of,
+    softplus_inverse,
+    widened,
+)
 
 if TYPE_CHECKING:
     from inference.sparse.engine import SSVI

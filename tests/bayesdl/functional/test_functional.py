@@ -25,7 +25,7 @@ from bayesdl.functional.noise import FromNoise
 from bayesdl.functional.report import permutation_p, w1_bound
 from bayesdl.gp import kernels
 from bayesdl.model.language import NUMPYRO
-from inference.core.structure import Plain
+from inference.core.structure import PlainProduct
 
 LINE = np.linspace(-6, 6, 100)[:, None]
 SMOOTH = bdl.GP(kernels.RBF(lengthscale=0.6, variance=1.0), standardize=False)
@@ -489,7 +489,7 @@ def test_convolutions_are_those_of_jax():
     theirs = jax.lax.conv_general_dilated(
         jnp.asarray(h, float), weight, (1, 1), "SAME", dimension_numbers=dims
     )
-    ours = convolve("layer0.weight", jnp.asarray(h, float), weight, Plain())
+    ours = convolve("layer0.weight", jnp.asarray(h, float), weight, PlainProduct())
     np.testing.assert_allclose(ours, theirs / np.sqrt(27), atol=1e-4)
 
 

@@ -22,7 +22,7 @@ from inference.sparse.engine import SSVI
 from inference.sparse.patterns.layout import Layout
 from inference.sparse.patterns.pattern import BudgetError, Pattern
 from inference.sparse.products import portable
-from inference.sparse.products.network import SparseProduct
+from inference.sparse.products.sparse_product import SparseProduct
 
 # files
 

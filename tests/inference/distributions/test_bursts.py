@@ -14,9 +14,9 @@ import bayesdl as bdl
 from bayesdl.checks.convergence import TrustWarning
 from inference.distributions.bursts import Bursts, log_total, messages
 from inference.sparse.engine import SSVI
-from inference.sparse.family import kl_of_weights
 from inference.sparse.patterns.pattern import Pattern
 from inference.sparse.patterns.support import Evidence, log_odds, prospects
+from inference.sparse.variational.sites import kl_of_weights
 
 LAW = Bursts(1.3, 0.1, 0.25, 3.0, 5.0, (2, 4))
 

@@ -16,10 +16,10 @@ import bayesdl as bdl
 from bayesdl.model.language import NUMPYRO
 from inference.core.keys import named
 from inference.sparse.engine import SSVI
-from inference.sparse.family import Prior, kl_of_entries
 from inference.sparse.patterns.budget import patterns
 from inference.sparse.patterns.pattern import BudgetError, Pattern
 from inference.sparse.products.kernels import KERNELS, fitting
+from inference.sparse.variational.sites import Prior, kl_of_entries
 
 STRUCTURES = ("unstructured", "fan_in", "block:4", "neurons")
 PATTERNS = {

@@ -14,15 +14,15 @@ import bayesdl as bdl
 from inference.core.keys import named
 from inference.core.problem import ProblemError
 from inference.core.progress import Silent
-from inference.sparse import accounts
+from inference.sparse import costs
 from inference.sparse.engine import SSVI
-from inference.sparse.family import scale_of
 from inference.sparse.patterns.budget import GLOBAL
 from inference.sparse.patterns.pattern import BudgetError
-from inference.sparse.products.network import SparseProduct
-from inference.sparse.training import runs as saving
-from inference.sparse.training.rewire import largest
+from inference.sparse.products.sparse_product import SparseProduct
+from inference.sparse.training import runs
+from inference.sparse.training.exchange import largest
 from inference.sparse.training.scores import evidence_gain, score
+from inference.sparse.variational.sites import scale_of
 
 STRUCTURES = ("unstructured", "fan_in", "block:4", "neurons")
 
@@ -385,15 +385,15 @@ def test_costs_of_a_large_network():
     for name, settings in cases.items():
         given = {"density": 0.05, "batch_size": 128} | settings
         training, state, data = training_of(model, X, y, **given)
-        run = saving.Run(training, None)
+        run = runs.Run(training, None)
         run.compiled("step", training.step, 0, state, data)
-        work = accounts.operations(
+        work = costs.operations(
             training.layout, training.places(state, data), 100, 3, 0.3 if name != "dense" else 0.0
         )
-        stored = accounts.bytes_of((state.params, state.index))
+        stored = costs.bytes_of((state.params, state.index))
         found[name] = (
             stored,
-            stored + accounts.bytes_of(state.optimizer),
+            stored + costs.bytes_of(state.optimizer),
             run.temporary["step"],
             work,
         )

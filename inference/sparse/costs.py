@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from inference.sparse.patterns.layout import Layout
-from inference.sparse.training.rewire import largest
+from inference.sparse.training.exchange import largest
 
 
 def active(layout: Layout, index: Mapping[str, Any]) -> dict[str, int]:

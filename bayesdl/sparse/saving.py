@@ -20,9 +20,9 @@ from bayesdl.posterior.posterior import Posterior
 from bayesdl.saving.bundle import in_one_piece
 from bayesdl.sparse.fitted import masks, unpacking_of
 from inference.core.result import Approximation
-from inference.sparse.family import Sites
 from inference.sparse.posterior import Unpacking
 from inference.sparse.products.portable import FORMAT, SparseNetwork, hash_of
+from inference.sparse.variational.sites import Sites
 
 
 def export(post: Posterior, path: str | Path, bfloat16: bool = False) -> Path:

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import Normal
 
-from inference.sparse.family import Sites, entry_law
 from inference.sparse.patterns.budget import patterns
 from inference.sparse.patterns.layout import Layout
 from inference.sparse.patterns.pattern import BudgetError, Pattern
 from inference.sparse.products.kernels import fitting
-from inference.sparse.training.worth import tile_scores
+from inference.sparse.training.tile_scores import tile_scores
+from inference.sparse.variational.sites import Sites, entry_law
 
 if TYPE_CHECKING:
     from inference.sparse.engine import SSVI

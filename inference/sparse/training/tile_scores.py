@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from inference.sparse.family import Prior, prior_sds, widened
 from inference.sparse.patterns.layout import Layout
 from inference.sparse.patterns.support import Evidence, evidence, log_odds
 from inference.sparse.training.scores import score
+from inference.sparse.variational.sites import Prior, prior_sds, widened
 
 
 def tile_scores(

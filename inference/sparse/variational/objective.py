@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from inference.core.keys import named
-from inference.sparse.family import NORMAL_ENTROPY, Sites, kl_of_weights, scale_of
 from inference.sparse.patterns.layout import Layout
-from inference.sparse.products.network import SparseProduct, normals
+from inference.sparse.products.sparse_product import SparseProduct, normals
+from inference.sparse.variational.sites import NORMAL_ENTROPY, Sites, kl_of_weights, scale_of
 
 
 class Terms(NamedTuple):

@@ -29,7 +29,7 @@ from inference.core.structure import AbstractProduct, LayeredNetwork
 from inference.distributions.bursts import Bursts
 from inference.sparse.patterns.layout import Layout
 from inference.sparse.patterns.support import log_prior
-from inference.sparse.products.network import Ignored, normals
+from inference.sparse.products.sparse_product import Ignored, normals
 
 NORMAL_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
 START_DRAWS = 16  # of the prior, whose mean is where the normal sites start
@@ -159,8 +159,8 @@ class Sites:
             args: of the program.
             kwargs: of the program.
         """
-        assert self.network.multiplied is not None
-        program: Any = WholePlates(self.network.multiplied(product))
+        assert self.network.with_product is not None
+        program: Any = WholePlates(self.network.with_product(product))
         plate, total = self.problem.data_plate
         if rows is not None and len(rows) < total:
             program = Subsampled(program, plate, len(rows), rows)

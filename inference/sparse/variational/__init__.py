@@ -1,0 +1,1 @@
+"""The approximate posterior q and the ELBO."""
