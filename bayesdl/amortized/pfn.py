@@ -355,7 +355,7 @@ class PFN(AbstractEngine):
             UnsupportedError: where the engine cannot run the model.
             ModelError: for numbers of tasks or rows that make no sense.
         """
-        from bayesdl.amortized.checks import compared
+        from bayesdl.amortized.comparison import compared
 
         num_rows = max(1, self.tasks.max_rows // 2) if num_rows is None else num_rows
         if not (num_tasks > 0 and 0 < num_rows <= self.tasks.max_rows):

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from bayesdl.data.target import Target
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import is_double, precision_of
 from bayesdl.posterior.prediction import AbstractPrediction, ClassPrediction, Prediction
@@ -144,19 +143,9 @@ class Posterior:
         Raises:
             UnsupportedError: where the engine gives no such posterior.
         """
-        known = self.raw.latents if isinstance(self.raw, Predictor) else {}
-        if site not in known:
-            cure = (
-                "draws of sites are in post.samples"
-                if self.samples
-                else f"train it with latents=({site!r},)"
-            )
-            names = f"it has {sorted(known)}; " if known else ""
-            raise UnsupportedError(
-                f"{type(self.engine).__name__} has no law of latent site '{site}': {names}{cure}."
-            )
-        stream = Stream(known[site], {}, self.seed, (), {}, None, 1, False)
-        return Prediction(stream, Target((site,), "real", True, None, (0.0,), (1.0,)), self.seed)
+        from bayesdl.amortized.fitted import latent
+
+        return latent(self, site)
 
     def ood(self, num_samples: int = 199) -> Any:
         """Whether the data are like those of the prior: a p-value, for fits by a `PFN`.
@@ -168,7 +157,7 @@ class Posterior:
         Raises:
             UnsupportedError: for another engine; see `check_predictive` there.
         """
-        from bayesdl.amortized.checks import ood
+        from bayesdl.amortized.fitted import ood
 
         return ood(self, num_samples)
 

@@ -13,6 +13,7 @@ import pytest
 from scipy import stats
 
 import bayesdl as bdl
+from bayesdl import amortized
 from bayesdl.amortized.requirements import program_of
 from bayesdl.checks.convergence import TrustWarning
 from bayesdl.data.validation import ModelError
@@ -514,7 +515,7 @@ def test_the_posterior_of_a_latent_site_is_learned(trained):
     rng = np.random.default_rng(1)
     y = rng.normal(size=10) + 1.0
     post = bdl.fit(normal_mean, rng.normal(size=(10, 1)), y, engine=trained, progress=False)
-    mu = post.latent("mu")
+    mu = amortized.latent(post, "mu")
     assert float(mu.mean) == pytest.approx(y.sum() / 11, abs=0.15)
     low, high = mu.interval(0.9)
     assert low < y.sum() / 11 < high
@@ -531,9 +532,9 @@ def test_the_posterior_of_a_latent_site_is_learned(trained):
     )  # log density of a normal law has variance 1/2
     assert found["nll_of_prior"] - stats.norm.entropy() < 0.1 + 4 * np.sqrt(0.5 / 512)
     with pytest.raises(
-        bdl.UnsupportedError, match=r"has no law of latent site 'sigma': it has \['mu'\]"
+        bdl.UnsupportedError, match=r"has no posterior of latent site 'sigma': it has \['mu'\]"
     ):
-        post.latent("sigma")
+        amortized.latent(post, "sigma")
 
 
 def test_joint_samples_follow_the_chain_rule(trained):
@@ -570,7 +571,7 @@ def test_data_unlike_the_prior_are_found(trained):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The data are outside")
             post = bdl.fit(normal_mean, X, y, engine=trained, progress=False)
-        return post.ood(99).p
+        return amortized.ood(post, 99).p
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The data are unlike")  # one in fifty
@@ -580,7 +581,7 @@ def test_data_unlike_the_prior_are_found(trained):
         assert p_of(5 * rng.normal(size=10)) <= 0.02
     nuts = bdl.NUTS(num_warmup=10, num_samples=10, num_chains=1)
     with pytest.raises(bdl.UnsupportedError, match="ood needs a fit by a PFN"):
-        bdl.fit(normal_mean, X, X[:, 0], engine=nuts, progress=False).ood()
+        amortized.ood(bdl.fit(normal_mean, X, X[:, 0], engine=nuts, progress=False))
 
 
 @pytest.mark.slow
@@ -885,7 +886,7 @@ def test_a_network_in_units_answers_as_any_other(normalized, tmp_path):
     np.testing.assert_allclose(prediction.cdf(prediction.quantile(0.3)), 0.3, atol=1e-3)
     assert np.isfinite(prediction.crps(y)).all()
     assert np.isfinite(np.asarray(post.predict(X[:2]).sample(3))).all()
-    assert post.ood().p > 0.02
+    assert amortized.ood(post).p > 0.02
     loaded = bdl.PFN.load(normalized.save(tmp_path / "units.pfn"), unknown_scale)
     again = bdl.fit(unknown_scale, X, y, engine=loaded, progress=False).predict(X)
     np.testing.assert_array_equal(again.mean, prediction.mean)
@@ -910,7 +911,7 @@ def test_what_a_pfn_refuses_after_training(trained):
         trained.certify(bdl.NUTS(), num_tasks=2, num_rows=11)
     post = bdl.fit(normal_mean, X, y, engine=trained, progress=False)
     with pytest.raises(ValueError, match="expected at least 99"):
-        post.ood(20)
+        amortized.ood(post, 20)
     with pytest.warns(UserWarning, match="joint samples read their own rows too"):
         post.predict(X[:5]).sample(3)
     with pytest.raises(ValueError, match="expected 'gp-regression', 'tabular-classification'"):

@@ -1,9 +1,8 @@
-"""What a trained network is worth beside another engine, and whether data are like those of its prior."""
+"""The gap of a trained network to another engine, measured on data sets of its prior."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 import warnings
 from collections.abc import Callable
@@ -14,23 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesdl.amortized.prior_mixture import PriorMixture
-from bayesdl.checks.convergence import TrustWarning
 from bayesdl.data.validation import ModelError
-from bayesdl.engines import UnsupportedError, check_supported
+from bayesdl.engines import check_supported
 from bayesdl.fitting import infer
 from bayesdl.model.program import Program
 from bayesdl.model.table import AbstractTableModel
-from bayesdl.posterior.posterior import Posterior
 from inference.amortized.certificate import scored
-from inference.amortized.surprise import code_lengths
-from inference.amortized.tasks import TARGET, Batch, Tasks, simulated
+from inference.amortized.tasks import Batch, simulated
 from inference.core.engine import AbstractEngine
 from inference.core.keys import tagged
 from inference.core.program import AbstractTraceable
 from inference.core.progress import as_progress
-
-SURPRISING = 0.02  # p-values up to it are a warning
-FEWEST = 99  # samples that can give such a p-value
 
 
 def compared(
@@ -135,82 +128,3 @@ class Traced(AbstractTraceable):
 
     def merge_params(self, numbers: Any) -> Traced:
         return self
-
-
-@dataclasses.dataclass(frozen=True)
-class Surprise:
-    """How surprising data are under a prior.
-
-    Attributes:
-        p: two-sided p-value: of data drawn from the prior at the same inputs, how many are as short or as long to encode.
-        code_length: mean of -log q of each target given some of the others, nats a row, in the model's units.
-        of_prior: that of data drawn from the prior.
-    """
-
-    p: float
-    code_length: float
-    of_prior: np.ndarray
-
-    def __repr__(self) -> str:
-        low, high = np.quantile(self.of_prior, [0.05, 0.95])
-        word = "unlike" if self.p <= SURPRISING else "like"
-        return (
-            f"{word} the prior's data: p = {self.p:.3g} (code length {self.code_length:.3g} nats a row, "
-            f"of the prior's data 90 % between {low:.3g} and {high:.3g})"
-        )
-
-
-def ood(posterior: Posterior, num_samples: int) -> Surprise:
-    """See `Posterior.ood`."""
-    from bayesdl.amortized.pfn import PFN, inputs_and_targets
-
-    if num_samples < FEWEST:
-        raise ValueError(
-            f"ood(num_samples={num_samples}): expected at least {FEWEST}, for a p-value that can be small."
-        )
-    pfn: Any = posterior.engine
-    if not isinstance(pfn, PFN):
-        raise UnsupportedError(
-            f"ood needs a fit by a PFN, got one by {type(pfn).__name__}: use post.check_predictive()."
-        )
-    X, y = inputs_and_targets(posterior.problem)
-    padded = np.asarray(pfn.read(X, y).X)[: len(X)]
-    key = tagged(jax.random.key(posterior.seed), "ood")
-    with jax.enable_x64(pfn.tasks.double):
-        wide = jnp.asarray(padded, jnp.float64 if pfn.tasks.double else jnp.float32)
-        drawn = np.asarray(targets_at(pfn.tasks, jax.random.split(key, num_samples), wide))
-    if pfn.grids.target is None:  # fit refuses data of one class
-        drawn = drawn[[len(np.unique(one)) > 1 for one in drawn]]
-    targets = np.stack([y, *(as_fitted(pfn.model, one) for one in drawn)]).astype(
-        np.float32 if pfn.grids.target else np.int32
-    )
-    keys = jax.random.split(tagged(key, "orders"), len(targets))
-    outputs = pfn.network.shape.num_outputs
-    lengths = code_lengths(
-        pfn.network, pfn.grids.target, jnp.asarray(padded), jnp.asarray(targets), keys, outputs
-    )
-    observed, simulated = float(lengths[0]), np.asarray(lengths[1:], float)
-    more, fewer = np.sum(simulated >= observed), np.sum(simulated <= observed)
-    found = Surprise(
-        min(1.0, 2 * (1 + min(more, fewer)) / (1 + len(simulated))), observed, simulated
-    )
-    if found.p <= SURPRISING:
-        warnings.warn(
-            f"The data are {found}: predictions cannot be trusted.", TrustWarning, stacklevel=3
-        )
-    return found
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def targets_at(tasks: Tasks, keys: jax.Array, X: jax.Array) -> jax.Array:
-    """Targets of the prior at these inputs, one data set for each key."""
-    return jax.vmap(lambda key: tasks.sites(key, X)[TARGET]["value"])(keys)
-
-
-def as_fitted(model: Any, y: np.ndarray) -> np.ndarray:
-    """Targets of the prior as `fit` would give them to the network: standardised, or with classes counted from 0."""
-    if np.issubdtype(y.dtype, np.integer):
-        return np.unique(y, return_inverse=True)[1]
-    if not (isinstance(model, AbstractTableModel) and model.standardize) or len(y) < 2:
-        return y
-    return (y - y.mean()) / max(y.std(), 1e-12)
