@@ -2,7 +2,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 
-.PHONY: demo test test-all lint benchmarks clean
+.PHONY: setup demo test test-all lint benchmarks clean
+
+# the environment that the tests need
+setup: .venv/test
 
 demo: .venv/core
 	$(BIN)/bayesdl demo
