@@ -32,7 +32,7 @@ from bayesdl.model.table import RowPredictive, TableProgram
 from benchmarks.report import run_parts
 from inference.amortized.certificate import scored
 from inference.amortized.tasks import simulated
-from inference.core.keys import tagged
+from inference.core.keys import tagged_key
 from inference.exact.gp import GPPredictive
 
 NOISE = dist.TransformedDistribution(dist.Gamma(1.1, 20.0), dist.transforms.PowerTransform(0.5))
@@ -117,7 +117,7 @@ def one(name: str) -> dict:
     model, rows, tasks = setting["model"], setting["rows"], setting["tasks"]
     pfn = bdl.PFN.train(model, **setting["train"])
     queries = pfn.tasks.num_queries
-    batch = simulated(pfn.tasks, tagged(jax.random.key(1), "nuts"), tasks)
+    batch = simulated(pfn.tasks, tagged_key(jax.random.key(1), "nuts"), tasks)
     batch = batch._replace(num_rows=jnp.full(tasks, rows, jnp.int32))
     ours = np.asarray(scored(pfn.network, batch, queries, pfn.grids.target)[0], float)
     started = time.process_time()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import bayesdl as bdl
-from inference.core.keys import named
+from inference.core.keys import named_key
 from inference.sparse.engine import SSVI
 from inference.sparse.variational.sites import scale_of
 
@@ -24,7 +24,7 @@ def training_of(model, X, y, key=0, **settings):
     training = SSVI(**{"density": 0.3, "batch_size": 16} | settings).training(
         problem, jax.random.key(key)
     )
-    state = jax.jit(training.start)(named(training.key, "start"))
+    state = jax.jit(training.start)(named_key(training.key, "start"))
     return training, state, jax.tree.map(jnp.asarray, (problem.args, dict(problem.kwargs)))
 
 

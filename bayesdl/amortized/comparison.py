@@ -21,7 +21,7 @@ from bayesdl.model.table import AbstractTableModel
 from inference.amortized.certificate import scored
 from inference.amortized.tasks import Batch, simulated
 from inference.core.engine import AbstractEngine
-from inference.core.keys import tagged
+from inference.core.keys import tagged_key
 from inference.core.program import AbstractTraceable
 from inference.core.progress import as_progress
 
@@ -73,7 +73,9 @@ def data_sets(pfn: Any, num_tasks: int, num_rows: int) -> Batch:
     """Data sets of the prior; of classes those whose first rows have all, as other engines must have seen each."""
     classes = pfn.network.shape.num_classes
     batch = simulated(
-        pfn.tasks, tagged(jax.random.key(num_tasks), "certify"), num_tasks * (8 if classes else 1)
+        pfn.tasks,
+        tagged_key(jax.random.key(num_tasks), "certify"),
+        num_tasks * (8 if classes else 1),
     )
     context = np.asarray(batch.y)[:, :num_rows]
     seen = [not classes or len(np.unique(y)) == classes for y in context]

@@ -21,7 +21,7 @@ from bayesdl.posterior.prediction import Prediction
 from bayesdl.posterior.streaming import Stream
 from inference.amortized.surprise import code_lengths
 from inference.amortized.tasks import TARGET, Tasks
-from inference.core.keys import tagged
+from inference.core.keys import tagged_key
 
 # Data with a p-value up to this one are called unlike the prior's.
 SURPRISING = 0.02
@@ -113,7 +113,7 @@ def ood(post: Posterior, num_samples: int = 199) -> Surprise:
         )
     X, y = inputs_and_targets(post.problem)
     padded = np.asarray(pfn.read(X, y).X)[: len(X)]
-    key = tagged(jax.random.key(post.seed), "ood")
+    key = tagged_key(jax.random.key(post.seed), "ood")
     with jax.enable_x64(pfn.tasks.double):
         wide = jnp.asarray(padded, jnp.float64 if pfn.tasks.double else jnp.float32)
         drawn = np.asarray(draw_targets(pfn.tasks, jax.random.split(key, num_samples), wide))
@@ -123,7 +123,7 @@ def ood(post: Posterior, num_samples: int = 199) -> Surprise:
     targets = np.stack([y, *(prepare_targets(pfn.model, one) for one in drawn)]).astype(
         np.float32 if pfn.grids.target else np.int32
     )
-    keys = jax.random.split(tagged(key, "orders"), len(targets))
+    keys = jax.random.split(tagged_key(key, "orders"), len(targets))
     outputs = pfn.network.shape.num_outputs
     lengths = code_lengths(
         pfn.network, pfn.grids.target, jnp.asarray(padded), jnp.asarray(targets), keys, outputs

@@ -34,7 +34,7 @@ from inference.amortized.network import AbstractNetwork
 from inference.amortized.tasks import TARGET, Tasks
 from inference.core.engine import AbstractEngine
 from inference.core.problem import Problem, ProblemError
-from inference.core.program import unwrapped
+from inference.core.program import unwrap
 from inference.core.progress import AbstractProgress, Silent, as_progress
 from inference.core.result import AbstractPredictive, AbstractResult, Predictor
 from inference.distributions.bars import Grids
@@ -176,7 +176,7 @@ class PFN(AbstractEngine):
         return cls.load(PRETRAINED / f"{name}.pfn")
 
     def supports(self, problem: Problem) -> str | None:
-        program = unwrapped(problem.program)
+        program = unwrap(problem.program)
         observes_y = isinstance(program, TableProgram) or problem.observed == (
             TARGET,
         )  # that of a table does without a look
@@ -256,7 +256,7 @@ class PFN(AbstractEngine):
         return (
             self.network.shape.num_outputs
             if self.grids.target
-            else unwrapped(problem.program).num_targets
+            else unwrap(problem.program).num_targets
         )
 
     def restore(self, problem: Problem, arrays: dict, info: dict) -> AbstractResult:
@@ -412,9 +412,7 @@ class PFN(AbstractEngine):
 def arguments(problem: Problem) -> dict[str, Any]:
     """The arguments of a problem's program by name."""
     return dict(
-        inspect.signature(unwrapped(problem.program))
-        .bind(*problem.args, **problem.kwargs)
-        .arguments
+        inspect.signature(unwrap(problem.program)).bind(*problem.args, **problem.kwargs).arguments
     )
 
 

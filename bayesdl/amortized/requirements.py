@@ -21,7 +21,7 @@ from inference.amortized.inputs import INPUTS
 from inference.amortized.kinds import KINDS
 from inference.amortized.tasks import TARGET, Tasks
 from inference.amortized.training import PRECISIONS
-from inference.core.fingerprint import hash_of
+from inference.core.fingerprint import hash_traced
 from inference.exact.gp import condition
 
 LEAST = {
@@ -78,7 +78,7 @@ def program_of(spec: AbstractModel, num_classes: int) -> tuple[Any, int]:
 def draw_hash(tasks: Tasks) -> str:
     """Of one data set's draw, inputs and program: the same for the same distribution over data sets only."""
     with jax.enable_x64(tasks.double):
-        return hash_of(jax.make_jaxpr(tasks.one)(jax.random.key(0)))
+        return hash_traced(jax.make_jaxpr(tasks.one)(jax.random.key(0)))
 
 
 def span(num_inputs: Any) -> tuple[int, int]:
@@ -208,7 +208,7 @@ def program_hash(tasks: Tasks) -> str:
     """Of one draw of the program, its constants included: the same for the same program only."""
     X = jnp.zeros((2, tasks.num_inputs[1]))
     with jax.enable_x64(tasks.double):
-        return hash_of(
+        return hash_traced(
             jax.make_jaxpr(lambda key: tasks.sites(key, X)[TARGET]["value"])(jax.random.key(0))
         )
 

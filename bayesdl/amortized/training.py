@@ -28,7 +28,7 @@ from inference.amortized.network import AbstractNetwork, Shape, units_of
 from inference.amortized.saving import Saved
 from inference.amortized.tasks import Tasks, simulated
 from inference.amortized.training import Budget, Schedule, train
-from inference.core.keys import tagged
+from inference.core.keys import tagged_key
 from inference.core.progress import AbstractProgress
 from inference.distributions.bars import Grid, Grids, fitted_grid
 
@@ -95,7 +95,7 @@ class Plan:
         return cls(spec, tasks, shape, schedule, Budget(steps, given["seconds"]), given["seed"])
 
     def key(self, use: str) -> jax.Array:
-        return tagged(jax.random.key(self.seed), use)
+        return tagged_key(jax.random.key(self.seed), use)
 
     def identity(self, start: Any, gap: float | None) -> dict[str, Any]:
         """What identifies the training, as plain data."""
@@ -177,7 +177,8 @@ def measured(tasks: Tasks, shape: Shape, key: jax.Array) -> tuple[Shape, Grids]:
     if shape.num_classes and not shape.num_latents:
         return shape, Grids(None)
     drawn = [
-        simulated(tasks, tagged(key, f"part {part}"), CHECKED) for part in range(TARGETS // CHECKED)
+        simulated(tasks, tagged_key(key, f"part {part}"), CHECKED)
+        for part in range(TARGETS // CHECKED)
     ]
     _, y, rows, latents = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
     for what, values in (("targets", y), ("latent sites", latents)):
@@ -240,7 +241,7 @@ def certified(
 ) -> dict[str, Any]:
     """The certificate as plain data."""
     rows = checked(network, tasks, grids.target, exact, key, CHECKED)
-    batch = simulated(tasks, tagged(key, "exactness"), CHECKED)
+    batch = simulated(tasks, tagged_key(key, "exactness"), CHECKED)
     order, leak = dependence(
         network, jax.tree.map(lambda part: part[:AT_ONCE], batch), tasks.num_queries
     )

@@ -31,7 +31,7 @@ from bayesdl.model.precision import precision_of
 from bayesdl.model.program import as_model
 from bayesdl.model.table import AbstractTableModel
 from inference.core.engine import UnsupportedError
-from inference.core.keys import named
+from inference.core.keys import named_key
 from inference.core.problem import Problem
 from inference.core.progress import as_progress
 from inference.mcmc.batched import infer_many
@@ -199,11 +199,11 @@ def sbc(
             )
         key = jax.random.key(seed)
         truth = jax.jit(jax.vmap(problem.prior_sample))(
-            jax.random.split(named(key, "truth"), num_simulations)
+            jax.random.split(named_key(key, "truth"), num_simulations)
         )
         observed = {name: truth[name] for name in problem.observed}
         draws, diverging = infer_many(
-            engine, problem, observed, named(key, "chains"), as_progress(progress)
+            engine, problem, observed, named_key(key, "chains"), as_progress(progress)
         )
         latents = {name: np.asarray(truth[name])[:, None] for name in problem.latents}
         drawn = {name: draws[name] for name in problem.latents}

@@ -20,7 +20,7 @@ from bayesdl.model.precision import is_double, precision_of
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.posterior.streaming import Stream, means, probabilities
 from inference.core.engine import AbstractEngine
-from inference.core.keys import named
+from inference.core.keys import named_key
 from inference.core.result import Approximation, Draws
 from inference.mcmc.mclmc import MCLMC
 from inference.mcmc.sgmcmc import AbstractSGMCMC
@@ -292,7 +292,7 @@ def diagnose_approximation(posterior: Posterior, approximation: Approximation) -
         )
         return Diagnosis(False, (unknown,), facts)
     with precision_of(posterior.model):
-        key = named(jax.random.key(posterior.seed), "importance weights")
+        key = named_key(jax.random.key(posterior.seed), "importance weights")
         log_weights = np.asarray(approximation.log_weights(key, PARETO_DRAWS), dtype=np.float64)
     elbo, error = log_weights.mean(), log_weights.std() / np.sqrt(PARETO_DRAWS)
     k = 0.0 if np.ptp(log_weights) < EQUAL else np.inf

@@ -34,7 +34,7 @@ from bayesdl.posterior.streaming import (
     split_static,
     two_columns,
 )
-from inference.core.keys import named as named_key
+from inference.core.keys import named_key
 from inference.core.problem import Problem
 from inference.core.structure import AbstractGaussianProcessRegression
 

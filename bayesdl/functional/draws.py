@@ -16,7 +16,7 @@ from bayesdl.functional.noise import FromNoise
 from bayesdl.model.language import NUMPYRO
 from bayesdl.priors.base import AbstractPrior, Leaf
 from bayesdl.priors.family import AbstractFamily
-from inference.core.keys import side_by_side, tagged
+from inference.core.keys import parallel_keys, tagged_key
 
 TOGETHER = 128  # functions at once, which bounds memory
 
@@ -50,7 +50,7 @@ class Drawn:
         if isinstance(prior, AbstractFamily):
             prior = prior.at(parameters)
         noise = jax.random.normal(
-            tagged(key, "noise"), (sum(1 + math.prod(leaf.shape) for leaf in self.leaves),)
+            tagged_key(key, "noise"), (sum(1 + math.prod(leaf.shape) for leaf in self.leaves),)
         )
         with FromNoise(noise, key):
             weights = prior.draws(self.leaves, NUMPYRO)
@@ -58,7 +58,7 @@ class Drawn:
 
     def many(self, parameters: Any, X: jax.Array, key: jax.Array, num: int) -> jax.Array:
         """Functions at X as rows, shape (num, points * outputs)."""
-        return jax.vmap(lambda k: self.one(parameters, X, k).ravel())(side_by_side(key, (num,)))
+        return jax.vmap(lambda k: self.one(parameters, X, k).ravel())(parallel_keys(key, (num,)))
 
 
 def functions(

@@ -31,7 +31,7 @@ from bayesdl.functional.targets import AbstractTarget, as_target
 from bayesdl.priors import LayerGaussian, LayerHierarchical, Spectral
 from bayesdl.priors.base import count_layers
 from bayesdl.priors.family import AbstractFamily
-from inference.core.keys import named, tagged
+from inference.core.keys import named_key, tagged_key
 from inference.core.progress import AbstractProgress, as_progress
 
 BLOCK = 20  # steps compiled together
@@ -125,10 +125,10 @@ def match_prior(
     start = origin
     if start_wide:
         start = started_wide(
-            setting, family, measure.draw(rng, 1)[0], named(key, "wide")
+            setting, family, measure.draw(rng, 1)[0], named_key(key, "wide")
         ).parameters()
     parameters = optimised(
-        settings, drawn, origin, start, setting.target, measure, rng, named(key, "steps"), shown
+        settings, drawn, origin, start, setting.target, measure, rng, named_key(key, "steps"), shown
     )
     prior = family.at(parameters).numbers()
     points = Measurement.of(held, num_points if held is train else None, real, pad).draw(rng, 1)[0]
@@ -373,8 +373,8 @@ def block(
     def distance(parameters: Any, key: jax.Array, X: jax.Array, g: jax.Array) -> jax.Array:
         if loss_name == WASSERSTEIN:
             return wasserstein(lambda k: drawn.many(parameters, X, k, num_functions), g, key)
-        f = drawn.many(parameters, X, tagged(key, "functions"), num_functions)
-        return LOSSES[loss_name](f, g, tagged(key, "loss"))
+        f = drawn.many(parameters, X, tagged_key(key, "functions"), num_functions)
+        return LOSSES[loss_name](f, g, tagged_key(key, "loss"))
 
     def loss(parameters: Any, *given: Any) -> jax.Array:
         away = sum(((parameters[name] - value) ** 2).sum() for name, value in origin.items())

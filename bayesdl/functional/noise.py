@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.primitives import Messenger
 
-from inference.core.keys import tagged
+from inference.core.keys import tagged_key
 from inference.vi.gradients.estimators import stripped
 
 
@@ -38,7 +38,7 @@ class FromNoise(Messenger):
         shape: Any = msg["fn"].shape()
         size = math.prod(shape)
         if type(base) is not dist.Normal or self.used + size > len(self.noise):
-            msg["kwargs"]["rng_key"] = tagged(self.key, msg["name"])
+            msg["kwargs"]["rng_key"] = tagged_key(self.key, msg["name"])
             return
         value: Any = self.noise[self.used : self.used + size].reshape(shape)
         self.used += size

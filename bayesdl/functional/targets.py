@@ -16,7 +16,7 @@ from bayesdl.data.validation import ModelError
 from bayesdl.functional.noise import FromNoise
 from bayesdl.gp import kernels
 from bayesdl.gp.spec import GP
-from inference.core.keys import side_by_side, tagged
+from inference.core.keys import parallel_keys, tagged_key
 
 PIECE, PIECES = 64, 40  # functions drawn together, and how often in one compiled call
 ROOM = 4  # kernels in a sum, for whose hyperparameters there is noise; those of others have keys
@@ -75,7 +75,7 @@ def gp_draws(
 
     def one(X: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         size = len(X) * num_outputs
-        noise = jax.random.normal(tagged(key, "noise"), (size + ROOM * (1 + X.shape[1]),))
+        noise = jax.random.normal(tagged_key(key, "noise"), (size + ROOM * (1 + X.shape[1]),))
         with FromNoise(noise[size:], key):
             built = kernel.build(kernels.sample, "kernel.", X.shape[1])
         lower, jitter = cholesky_ladder(built(X, X))
@@ -83,7 +83,7 @@ def gp_draws(
 
     def one_set(set_and_key: tuple) -> tuple:
         X, key = set_and_key
-        return jax.vmap(functools.partial(one, X))(side_by_side(key, (PIECE,)))
+        return jax.vmap(functools.partial(one, X))(parallel_keys(key, (PIECE,)))
 
     functions, jitter = jax.lax.map(one_set, (X, keys))
     return functions, jitter.max()

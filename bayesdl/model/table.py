@@ -17,7 +17,7 @@ from bayesdl.data.validation import DataError
 from bayesdl.model.base import AbstractModel, site_distribution
 from bayesdl.model.likelihoods import AbstractLikelihood, Bernoulli
 from inference.core.problem import Problem
-from inference.core.program import AbstractTraceable, unwrapped
+from inference.core.program import AbstractTraceable, unwrap
 from inference.core.result import AbstractPredictive, Conditional
 
 
@@ -86,7 +86,7 @@ class AbstractTableModel(AbstractModel):
         return schema.target
 
     def predictive(self, problem: Problem, around: dict | None = None) -> AbstractPredictive:
-        program = unwrapped(problem.program)
+        program = unwrap(problem.program)
         program, numbers = (
             program.split_params()
             if isinstance(program, AbstractTraceable)

@@ -16,7 +16,7 @@ from bayesdl.model.precision import is_double, precision_of
 from bayesdl.posterior.prediction import AbstractPrediction, ClassPrediction, Prediction
 from bayesdl.posterior.streaming import Stream
 from inference.core.engine import AbstractEngine, UnsupportedError
-from inference.core.keys import named as named_key
+from inference.core.keys import named_key
 from inference.core.problem import Problem
 from inference.core.program import WithParameters
 from inference.core.progress import as_progress

@@ -41,7 +41,7 @@ from bayesdl.recommend.validation import (
     warn_of_seen,
     warn_of_unknown,
 )
-from inference.core.keys import named
+from inference.core.keys import named_key
 
 CALIBRATED = 1000  # validation users that fit the temperature
 LIST = 20  # length of the lists whose hits it matches
@@ -252,9 +252,9 @@ class AbstractRecommender(AbstractEstimator):
     ) -> tuple[Any, ...]:
         """Items and scores of a block, shape (b, k), and `drawn_chances` of the items."""
         ranking, draw = self.block_law(rows, how)
-        hide, alike = jnp.asarray(blocked), named(key, "chances")[None]
+        hide, alike = jnp.asarray(blocked), named_key(key, "chances")[None]
         if strategy == "thompson":
-            ranking = draw_once(draw, apart(named(key, strategy), first, len(blocked)))
+            ranking = draw_once(draw, apart(named_key(key, strategy), first, len(blocked)))
         elif strategy == "ucb":
             ranking = upper(draw, alike, hide, self.temperature_)
         scores, items = ranked(jnp.where(hide, -jnp.inf, jnp.asarray(ranking)), k)

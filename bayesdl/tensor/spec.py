@@ -24,7 +24,7 @@ from bayesdl.model import likelihoods
 from bayesdl.model.table import AbstractTableModel
 from bayesdl.tensor.program import DrawnTensorPredictive, TensorProgram
 from inference.core.problem import Problem
-from inference.core.program import unwrapped
+from inference.core.program import unwrap
 from inference.core.result import AbstractPredictive
 from inference.core.structure import StateSpaceTensor
 from inference.messages import likelihood_sites as sites
@@ -285,7 +285,7 @@ class FunBaT(AbstractTableModel):
         )
 
     def predictive(self, problem: Problem, around: dict | None = None) -> AbstractPredictive:
-        program: Any = unwrapped(problem.program)
+        program: Any = unwrap(problem.program)
         return DrawnTensorPredictive(program)
 
     def identified(self, site: str) -> bool:

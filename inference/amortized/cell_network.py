@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from inference.amortized.layers import Layer, uniform, waves, wide
 from inference.amortized.network import AbstractNetwork, Cache, Ends, Shape
-from inference.core.keys import tagged
+from inference.core.keys import tagged_key
 
 
 class CellLayer(eqx.Module):
@@ -35,7 +35,7 @@ class CellLayer(eqx.Module):
     def init(cls, shape: Shape, key: jax.Array) -> CellLayer:
         return cls(
             *(
-                Layer.init(shape.width, shape.hidden, tagged(key, way))
+                Layer.init(shape.width, shape.hidden, tagged_key(key, way))
                 for way in ("along", "across")
             )
         )
@@ -77,13 +77,13 @@ class CellNetwork(AbstractNetwork):
         width = shape.width
         return cls(
             shape=shape,
-            inputs=uniform(tagged(key, "inputs"), 1 + 2 * shape.frequencies, width),
+            inputs=uniform(tagged_key(key, "inputs"), 1 + 2 * shape.frequencies, width),
             inputs_bias=jnp.zeros(width),
-            seen=jax.random.normal(tagged(key, "seen"), (width,)) / width**0.5,
-            asked_for=jax.random.normal(tagged(key, "asked for"), (width,)) / width**0.5,
-            null=jax.random.normal(tagged(key, "null"), (2, width)) / width**0.5,
+            seen=jax.random.normal(tagged_key(key, "seen"), (width,)) / width**0.5,
+            asked_for=jax.random.normal(tagged_key(key, "asked for"), (width,)) / width**0.5,
+            null=jax.random.normal(tagged_key(key, "null"), (2, width)) / width**0.5,
             layers=tuple(
-                CellLayer.init(shape, tagged(key, f"layer {number}"))
+                CellLayer.init(shape, tagged_key(key, f"layer {number}"))
                 for number in range(shape.layers)
             ),
             ends=Ends.init(shape, key),

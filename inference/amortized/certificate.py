@@ -19,7 +19,7 @@ import numpy as np
 from inference.amortized.network import AbstractNetwork
 from inference.amortized.tasks import Batch, Tasks, simulated
 from inference.core.calibration import expected_calibration_error
-from inference.core.keys import tagged
+from inference.core.keys import tagged_key
 from inference.distributions.bars import Grid, law
 
 AT_ONCE = 64  # data sets, which bounds the memory of large ones
@@ -67,7 +67,7 @@ def checked(
         num_tasks: per number of rows.
     """
     found = []
-    batch = simulated(tasks, tagged(key, "checked"), num_tasks)
+    batch = simulated(tasks, tagged_key(key, "checked"), num_tasks)
     for num_rows in sorted(
         {round(share * tasks.max_rows) for share in np.linspace(0, 1, ROWS) ** 2}
     ):

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from inference.core.keys import tagged
+from inference.core.keys import tagged_key
 
 CLUSTERS = 8
 
@@ -17,10 +17,10 @@ def tabular(key: jax.Array, shape: tuple[int, int], dtype: Any) -> jax.Array:
     rows, columns = shape
 
     def normal(name: str, *size: int) -> jax.Array:
-        return jax.random.normal(tagged(key, name), size, dtype)
+        return jax.random.normal(tagged_key(key, name), size, dtype)
 
     def unit(name: str, *size: int) -> jax.Array:
-        return jax.random.uniform(tagged(key, name), size, dtype)
+        return jax.random.uniform(tagged_key(key, name), size, dtype)
 
     cluster = jnp.floor(unit("cluster", rows) * jnp.ceil(unit("clusters") * CLUSTERS)).astype(
         jnp.int32

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from inference.core.keys import tagged
+from inference.core.keys import tagged_key
 
 
 class Layer(eqx.Module):
@@ -28,10 +28,10 @@ class Layer(eqx.Module):
     def init(cls, width: int, hidden: int, key: jax.Array) -> Layer:
         return cls(
             (jnp.ones(width), jnp.ones(width)),
-            uniform(tagged(key, "query"), width, width),
-            uniform(tagged(key, "keys and values"), width, 2 * width),
+            uniform(tagged_key(key, "query"), width, width),
+            uniform(tagged_key(key, "keys and values"), width, 2 * width),
             jnp.zeros((width, width)),  # a layer begins as the identity
-            uniform(tagged(key, "up"), width, hidden),
+            uniform(tagged_key(key, "up"), width, hidden),
             jnp.zeros(hidden),
             jnp.zeros((hidden, width)),
             jnp.zeros(width),

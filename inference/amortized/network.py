@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from inference.amortized.layers import normalised, uniform, wide
-from inference.core.keys import tagged
+from inference.core.keys import tagged_key
 from inference.distributions.bars import Grid, law
 from inference.distributions.shifted_bars import moved
 
@@ -116,11 +116,11 @@ class Ends(eqx.Module):
     def init(cls, shape: Shape, key: jax.Array) -> Ends:
         width, hidden = shape.width, shape.hidden
         return cls(
-            targets=uniform(tagged(key, "targets"), max(1, shape.num_classes), width),
-            units=None if shape.unit is None else uniform(tagged(key, "units"), 2, width),
-            latent_tokens=jax.random.normal(tagged(key, "latents"), (shape.num_latents, width)),
+            targets=uniform(tagged_key(key, "targets"), max(1, shape.num_classes), width),
+            units=None if shape.unit is None else uniform(tagged_key(key, "units"), 2, width),
+            latent_tokens=jax.random.normal(tagged_key(key, "latents"), (shape.num_latents, width)),
             norm=jnp.ones(width),
-            decode=uniform(tagged(key, "decode"), width, hidden),
+            decode=uniform(tagged_key(key, "decode"), width, hidden),
             decode_bias=jnp.zeros(hidden),
             head=jnp.zeros((hidden, shape.num_outputs)),
             head_bias=jnp.zeros(shape.num_outputs),

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from inference.amortized.layers import Layer, uniform, waves, wide
 from inference.amortized.network import AbstractNetwork, Cache, Ends, Shape
-from inference.core.keys import tagged
+from inference.core.keys import tagged_key
 
 
 class RowNetwork(AbstractNetwork):
@@ -32,11 +32,11 @@ class RowNetwork(AbstractNetwork):
         width, hidden = shape.width, shape.hidden
         return cls(
             shape=shape,
-            inputs=uniform(tagged(key, "inputs"), features, width),
+            inputs=uniform(tagged_key(key, "inputs"), features, width),
             inputs_bias=jnp.zeros(width),
-            null=jax.random.normal(tagged(key, "null"), (width,)) / width**0.5,
+            null=jax.random.normal(tagged_key(key, "null"), (width,)) / width**0.5,
             layers=tuple(
-                Layer.init(width, hidden, tagged(key, f"layer {number}"))
+                Layer.init(width, hidden, tagged_key(key, f"layer {number}"))
                 for number in range(shape.layers)
             ),
             ends=Ends.init(shape, key),

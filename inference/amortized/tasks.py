@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from numpyro import handlers
 
 from inference.amortized.inputs import INPUTS
-from inference.core.keys import tagged
+from inference.core.keys import tagged_key
 from inference.core.program import KeyPerName, Program
 
 TARGET = "y"
@@ -67,11 +67,11 @@ class Tasks:
 
     def draw(self, key: jax.Array, num_tasks: int, at_once: int | None = None) -> Batch:
         """So many tasks, where it goes so many at once; a JAX function."""
-        keys = jax.random.split(tagged(key, "tasks"), num_tasks)
+        keys = jax.random.split(tagged_key(key, "tasks"), num_tasks)
         parts = num_tasks // at_once if at_once and num_tasks % at_once == 0 else 1
         drawn = jax.lax.map(jax.vmap(self.one), keys.reshape(parts, -1))
         X, y, latents = (part.reshape(num_tasks, *part.shape[2:]) for part in drawn)
-        rows = self.draw_rows(tagged(key, "rows"), num_tasks)
+        rows = self.draw_rows(tagged_key(key, "rows"), num_tasks)
         kind = jnp.int32 if jnp.issubdtype(y.dtype, jnp.integer) else jnp.float32
         return Batch(X.astype(jnp.float32), y.astype(kind), rows, latents.astype(jnp.float32))
 
@@ -104,7 +104,7 @@ class Tasks:
             raise ValueError(
                 "The function of inputs that a PFN was trained with is code, which its file does not hold."
             )
-        drawn = tagged(key, "inputs"), shape
+        drawn = tagged_key(key, "inputs"), shape
         X = (
             INPUTS[self.inputs](*drawn, dtype)
             if isinstance(self.inputs, str)
@@ -112,7 +112,7 @@ class Tasks:
         )
         if low == high:
             return X
-        used = jax.random.randint(tagged(key, "columns"), (), low, high + 1)
+        used = jax.random.randint(tagged_key(key, "columns"), (), low, high + 1)
         return jnp.where(jnp.arange(high)[None, :] < used, X, 0.0)
 
 

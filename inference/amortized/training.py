@@ -26,7 +26,7 @@ from inference.amortized.kinds import initial
 from inference.amortized.network import AbstractNetwork, Shape
 from inference.amortized.saving import Saved
 from inference.amortized.tasks import Batch, Tasks
-from inference.core.keys import tagged
+from inference.core.keys import tagged_key
 from inference.core.progress import AbstractProgress
 from inference.distributions.bars import Grids, law
 
@@ -224,14 +224,16 @@ def train(
         False
     ):  # the network stays in single precision where its tasks are drawn in double
         network: Any = (
-            initial(shape, tagged(key, "network"))
+            initial(shape, tagged_key(key, "network"))
             if start is None
             else jax.tree.map(jnp.copy, start)
         )
     with jax.enable_x64(tasks.double):
         run = Run(State.of(network, schedule), [], budget.steps)
         run = run if saved is None else Run(*saved.load((run.state, run.losses, run.steps)))
-        return trained(run, tasks, grids, schedule, budget, tagged(key, "steps"), progress, saved)
+        return trained(
+            run, tasks, grids, schedule, budget, tagged_key(key, "steps"), progress, saved
+        )
 
 
 @dataclasses.dataclass

@@ -59,7 +59,7 @@ def needs_gradients(problem: Problem) -> str | None:
     return None
 
 
-def positive(engine: AbstractEngine, *names: str) -> None:
+def check_positive(engine: AbstractEngine, *names: str) -> None:
     """Refuses settings that are not positive.
 
     Raises:
@@ -73,7 +73,7 @@ def positive(engine: AbstractEngine, *names: str) -> None:
             )
 
 
-def positive_integers(engine: AbstractEngine, *names: str, optional: bool = False) -> None:
+def check_positive_integers(engine: AbstractEngine, *names: str, optional: bool = False) -> None:
     """Refuses settings that are not positive whole numbers (None too, where optional).
 
     Raises:
@@ -89,7 +89,7 @@ def positive_integers(engine: AbstractEngine, *names: str, optional: bool = Fals
             )
 
 
-def choice(engine: AbstractEngine, name: str, allowed: tuple[str, ...]) -> None:
+def check_choice(engine: AbstractEngine, name: str, allowed: tuple[str, ...]) -> None:
     """Refuses a setting that is not one of the allowed words.
 
     Raises:

@@ -13,10 +13,10 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 
-def hash_of(traced: Any) -> str:
+def hash_traced(traced: Any) -> str:
     """A hash of the operations of a traced function and of the constants in them."""
     digest = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", str(traced)).encode())
-    for value in constants(traced):  # the text leaves arrays out
+    for value in iterate_constants(traced):  # the text leaves arrays out
         value = (
             jax.random.key_data(value)
             if jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
@@ -26,7 +26,7 @@ def hash_of(traced: Any) -> str:
     return digest.hexdigest()
 
 
-def constants(traced: Any) -> Iterator[Any]:
+def iterate_constants(traced: Any) -> Iterator[Any]:
     """The arrays in a traced function, those in its inner functions included."""
     if isinstance(traced, ClosedJaxpr):
         yield from filter(is_numeric, traced.consts)
@@ -35,7 +35,7 @@ def constants(traced: Any) -> Iterator[Any]:
         yield from (v.val for v in equation.invars if isinstance(v, Literal) and is_numeric(v.val))
         for value in jax.tree.leaves(equation.params):
             if isinstance(value, ClosedJaxpr | Jaxpr):
-                yield from constants(value)
+                yield from iterate_constants(value)
             elif is_array(value):
                 yield value
 

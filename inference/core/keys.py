@@ -10,29 +10,29 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def named(key: jax.Array, name: str) -> jax.Array:
+def named_key(key: jax.Array, name: str) -> jax.Array:
     """A key that depends on `key` and on a name, so that adding a use never shifts the other draws."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
-def tagged(key: jax.Array, name: str) -> jax.Array:
+def tagged_key(key: jax.Array, name: str) -> jax.Array:
     """Another key for a name, without the hash of `named`, whose compilation takes longer than that of a small program.
 
     64 bits of the name are combined with the key by exclusive or: counter-based generators such as Threefry are made for keys
     that differ in any way (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"). Tagging twice with one name
     gives the first key back, so names must differ along the way.
     """
-    return combined(
+    return xor_key(
         key, np.frombuffer(hashlib.blake2b(name.encode(), digest_size=8).digest(), np.uint32)
     )
 
 
-def side_by_side(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def parallel_keys(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Keys of that shape, derived as by `tagged`."""
-    return combined(key, np.random.default_rng(0).integers(0, 2**32, (*shape, 2), dtype=np.uint32))
+    return xor_key(key, np.random.default_rng(0).integers(0, 2**32, (*shape, 2), dtype=np.uint32))
 
 
-def combined(key: jax.Array, tags: np.ndarray) -> jax.Array:
+def xor_key(key: jax.Array, tags: np.ndarray) -> jax.Array:
     """A key, or several, of which each has other bits, shape (..., 2), turned."""
     words = jax.random.key_data(key)
     tags = np.concatenate([tags, np.zeros((*tags.shape[:-1], words.shape[-1] - 2), np.uint32)], -1)

@@ -31,10 +31,10 @@ def minimise(
 
     options = {"maxiter": max_steps, "maxfun": 2 * max_steps, "maxcor": 20}
     found = scipy.optimize.minimize(evaluate, u, jac=True, method="L-BFGS-B", options=options)
-    return found.x, at_minimum(found)
+    return found.x, is_at_minimum(found)
 
 
-def at_minimum(found: Any) -> bool:
+def is_at_minimum(found: Any) -> bool:
     """Whether a search ended in a minimum: SciPy says so, or the gradient is small for a value of this size.
 
     SciPy calls it a failure when rounding keeps the line search from lowering the value, as it happens close to a minimum.

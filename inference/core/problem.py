@@ -26,7 +26,7 @@ from numpyro import handlers
 from numpyro.infer.initialization import init_to_sample
 from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
 
-from inference.core.fingerprint import hash_of, is_array
+from inference.core.fingerprint import hash_traced, is_array
 from inference.core.program import KeyPerName, Program, Subsampled, WholePlates
 from inference.core.structure import AbstractStructure
 
@@ -221,7 +221,7 @@ class Problem:
                 else repr(leaf).encode()
             )
         u = jax.eval_shape(lambda key: density.ravel(density.prior_draw(key)), jax.random.key(0))
-        return digest.hexdigest(), hash_of(jax.make_jaxpr(density.__call__)(u))
+        return digest.hexdigest(), hash_traced(jax.make_jaxpr(density.__call__)(u))
 
     @property
     def data_plate(self) -> tuple[str, int]:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from numpyro.primitives import Messenger
 
-from inference.core.keys import tagged
+from inference.core.keys import tagged_key
 
 Program = Callable[..., Any]
 
@@ -35,7 +35,7 @@ class AbstractTraceable(abc.ABC):
         """The program with its numbers again, which may be traced."""
 
 
-def unwrapped(program: Program) -> Program:
+def unwrap(program: Program) -> Program:
     """The program of a problem as the model gave it."""
     return program.program if isinstance(program, WholePlates) else program
 
@@ -104,7 +104,7 @@ class KeyPerName(Messenger):
         if msg["kwargs"]["rng_key"] is not None or msg["value"] is not None:
             return
         self.unnamed += "name" not in msg or msg["name"] is None
-        msg["kwargs"]["rng_key"] = tagged(
+        msg["kwargs"]["rng_key"] = tagged_key(
             self.key, f"{msg['type']} {msg.get('name') or self.unnamed}"
         )
 

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
-from inference.core.engine import AbstractEngine, choice, positive_integers
-from inference.core.keys import named
+from inference.core.engine import AbstractEngine, check_choice, check_positive_integers
+from inference.core.keys import named_key
 from inference.core.minimise import minimise
 from inference.core.problem import Problem, ProblemError
 from inference.core.progress import AbstractProgress, Silent
@@ -53,8 +53,8 @@ class ExactGP(AbstractEngine):
     sampler: NUTS = NUTS(num_warmup=500, num_samples=500, num_chains=2)
 
     def __post_init__(self) -> None:
-        choice(self, "hyperparameters", ("ml", "map", "sample"))
-        positive_integers(self, "num_restarts")
+        check_choice(self, "hyperparameters", ("ml", "map", "sample"))
+        check_positive_integers(self, "num_restarts")
 
     def supports(self, problem: Problem) -> str | None:
         if not isinstance(problem.structure, AbstractGaussianProcessRegression):
@@ -115,7 +115,7 @@ class ExactGP(AbstractEngine):
         try:
             for restart in range(self.num_restarts):
                 u, done = minimise(
-                    compiled, density.start(named(key, f"restart {restart}")), MAX_STEPS
+                    compiled, density.start(named_key(key, f"restart {restart}")), MAX_STEPS
                 )
                 value = float(compiled(u)[0])
                 progress.advance(1, best=f"{-min(value, lowest):.5g}")

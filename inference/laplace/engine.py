@@ -27,8 +27,13 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float
 
-from inference.core.engine import AbstractEngine, needs_gradients, positive, positive_integers
-from inference.core.keys import named
+from inference.core.engine import (
+    AbstractEngine,
+    needs_gradients,
+    check_positive,
+    check_positive_integers,
+)
+from inference.core.keys import named_key
 from inference.core.minimise import minimise
 from inference.core.problem import LogDensity, Problem, ProblemError
 from inference.core.progress import AbstractProgress, Silent
@@ -60,8 +65,8 @@ class Laplace(AbstractEngine):
     tolerance: float = 0.005
 
     def __post_init__(self) -> None:
-        positive(self, "tolerance")
-        positive_integers(self, "max_steps", "num_rounds", "num_draws")
+        check_positive(self, "tolerance")
+        check_positive_integers(self, "max_steps", "num_rounds", "num_draws")
 
     def supports(self, problem: Problem) -> str | None:
         size = sum(int(np.prod(shape)) for shape in problem.latents.values())
@@ -81,7 +86,7 @@ class Laplace(AbstractEngine):
         progress.start(self.num_rounds if layered else 1, "Laplace")
         try:
             with jax.enable_x64(True):
-                u = problem.log_density().start(named(key, "start"))
+                u = problem.log_density().start(named_key(key, "start"))
                 fit = self.network_fit if layered else self.joint_fit
                 params, expansion, converged = fit(problem, u, key, progress)
         finally:
@@ -117,7 +122,7 @@ class Laplace(AbstractEngine):
         """Mode, Gauss-Newton precision of the weights, and expectation maximisation for the rest."""
         weights, u = weight_mask(problem, u), u * np.asarray(WeightDensity(problem).scale(u))
         noise = np.asarray(
-            jax.random.normal(named(key, "draws"), (self.num_draws, int(weights.sum())))
+            jax.random.normal(named_key(key, "draws"), (self.num_draws, int(weights.sum())))
         )
         model = LinearisedModel(problem, weights, noise)
         w, h, converged = u[weights], u[~weights], not (~weights).any()

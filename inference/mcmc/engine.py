@@ -12,9 +12,9 @@ from inference.core.checkpoint import Checkpoint
 from inference.core.engine import (
     AbstractEngine,
     UnsupportedError,
-    choice,
+    check_choice,
     needs_gradients,
-    positive_integers,
+    check_positive_integers,
 )
 from inference.core.problem import Problem
 from inference.core.progress import AbstractProgress, Silent
@@ -45,8 +45,8 @@ class AbstractMCMC(AbstractEngine):
     chain_method: str = "auto"
 
     def __post_init__(self) -> None:
-        positive_integers(self, "num_warmup", "num_samples", "num_chains", "thinning")
-        choice(self, "chain_method", CHAIN_METHODS)
+        check_positive_integers(self, "num_warmup", "num_samples", "num_chains", "thinning")
+        check_choice(self, "chain_method", CHAIN_METHODS)
 
     @abc.abstractmethod
     def sampler(self, problem: Problem) -> AbstractSampler:

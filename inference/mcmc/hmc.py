@@ -19,8 +19,8 @@ import numpy as np
 import numpyro.infer
 from numpyro.infer.mcmc import MCMCKernel
 
-from inference.core.engine import choice, positive, positive_integers
-from inference.core.keys import named
+from inference.core.engine import check_choice, check_positive, check_positive_integers
+from inference.core.keys import named_key
 from inference.core.problem import Problem, ProblemError, no_start_message
 from inference.mcmc.engine import AbstractMCMC
 from inference.mcmc.layout import Layout, over_chains, place, to_host
@@ -48,7 +48,7 @@ class AbstractHamiltonian(AbstractMCMC):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choice(self, "start", tuple(STARTS))
+        check_choice(self, "start", tuple(STARTS))
         if not 0 < self.target_accept < 1:
             raise ValueError(
                 f"{type(self).__name__}(target_accept={self.target_accept}): expected a number in (0, 1)."
@@ -76,7 +76,7 @@ class NumPyroSampler(AbstractSampler):
 
     def init(self, key: jax.Array) -> Any:
         density = self.problem.log_density()
-        near = density.unravel(STARTS[self.where](density, named(key, "start")))
+        near = density.unravel(STARTS[self.where](density, named_key(key, "start")))
         return self.kernel.init(key, self.num_warmup, near, *self.data)  # pyright: ignore[reportArgumentType]
 
     def prepare(self) -> None:
@@ -136,7 +136,7 @@ class NUTS(AbstractHamiltonian):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive_integers(self, "max_tree_depth")
+        check_positive_integers(self, "max_tree_depth")
 
     def noted(self) -> dict:
         return {"max_tree_depth": self.max_tree_depth}
@@ -168,8 +168,8 @@ class HMC(AbstractHamiltonian):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive(self, "trajectory_length")
-        positive_integers(self, "num_steps", optional=True)
+        check_positive(self, "trajectory_length")
+        check_positive_integers(self, "num_steps", optional=True)
 
     def kernel(self, problem: Problem) -> MCMCKernel:
         return numpyro.infer.HMC(

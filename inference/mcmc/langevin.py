@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inference.core.keys import side_by_side, tagged
+from inference.core.keys import parallel_keys, tagged_key
 from inference.core.problem import Problem
 from inference.mcmc.sampler import AbstractSampler
 from inference.mcmc.starts import DRAWN, STARTS, mode
@@ -93,9 +93,9 @@ class LangevinSampler(AbstractSampler):
             self.estimate = problem.batch_log_density(self.half)
 
     def init(self, key: jax.Array) -> State:
-        u = self.begin(tagged(key, "start"))
+        u = self.begin(tagged_key(key, "start"))
         nothing, zero = jnp.zeros_like(u), jnp.zeros((), u.dtype)
-        p = jax.random.normal(tagged(key, "momentum"), u.shape, u.dtype)
+        p = jax.random.normal(tagged_key(key, "momentum"), u.shape, u.dtype)
         anchor = (
             (u, jax.grad(self.full.__call__)(u))
             if self.engine.control_variates
@@ -104,7 +104,7 @@ class LangevinSampler(AbstractSampler):
         return State(
             u,
             p,
-            tagged(key, "steps"),
+            tagged_key(key, "steps"),
             nothing,
             nothing,
             nothing + 1,
@@ -131,7 +131,7 @@ class LangevinSampler(AbstractSampler):
         return jax.random.randint(key, (2, self.half), 0, self.total)
 
     def step(self, i: jax.Array, state: State) -> State:
-        rows_key, noise_key, sign_key = side_by_side(jax.random.fold_in(state.key, i), (3,))
+        rows_key, noise_key, sign_key = parallel_keys(jax.random.fold_in(state.key, i), (3,))
         rows = self.draw_rows(rows_key)
         state = self.renew_anchor(i, state)
         lp, g, e = self.gradient(rows, state)

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from inference.core.engine import choice
+from inference.core.engine import check_choice
 from inference.core.problem import Problem
 from inference.mcmc.engine import AbstractMCMC
 from inference.mcmc.sampler import AbstractSampler
@@ -49,7 +49,7 @@ class MCLMC(AbstractMCMC):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choice(self, "start", tuple(STARTS))
+        check_choice(self, "start", tuple(STARTS))
         if not 0 < self.target_accept < 1:
             raise ValueError(
                 f"MCLMC(target_accept={self.target_accept}): expected a number in (0, 1)."

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from inference.core.engine import choice, positive, positive_integers
+from inference.core.engine import check_choice, check_positive, check_positive_integers
 from inference.core.problem import Problem, ProblemError
 from inference.mcmc.engine import AbstractMCMC
 from inference.mcmc.langevin import LangevinSampler
@@ -50,10 +50,10 @@ class AbstractSGMCMC(AbstractMCMC):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive(self, "step_size", "temperature")
-        positive_integers(self, "renew_every")
-        positive_integers(self, "batch_size", optional=True)
-        choice(self, "start", tuple(STARTS))
+        check_positive(self, "step_size", "temperature")
+        check_positive_integers(self, "renew_every")
+        check_positive_integers(self, "batch_size", optional=True)
+        check_choice(self, "start", tuple(STARTS))
         name = type(self).__name__
         if self.batch_size is not None and self.batch_size % 2:
             raise ValueError(
@@ -129,7 +129,7 @@ class SGHMC(AbstractSGMCMC):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive(self, "friction")
+        check_positive(self, "friction")
 
     def damping(self, h: jax.Array) -> jax.Array:
         return jnp.exp(-self.friction * h)
@@ -158,8 +158,8 @@ class CyclicalSGMCMC(AbstractSGMCMC):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive(self, "friction")
-        positive_integers(self, "num_cycles")
+        check_positive(self, "friction")
+        check_positive_integers(self, "num_cycles")
         if not 0 < self.exploration < 1:
             raise ValueError(
                 f"CyclicalSGMCMC(exploration={self.exploration}): expected a number in (0, 1)."

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from inference.core.problem import Problem
-from inference.core.program import AbstractTraceable, unwrapped
+from inference.core.program import AbstractTraceable, unwrap
 from inference.mcmc.layout import Layout, everywhere
 from inference.mcmc.sampler import AbstractSampler
 
@@ -43,7 +43,7 @@ def compiled(
     compiled function. Where the program does not take them traced nothing is given, and the function is not kept.
     """
     problem = sampler.problem
-    program = unwrapped(problem.program)
+    program = unwrap(problem.program)
     if isinstance(program, AbstractTraceable):
         program, numbers = program.split_params()
         given = everywhere((problem.args, dict(problem.kwargs), numbers), layout)

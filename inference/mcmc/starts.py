@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from inference.core.keys import tagged
+from inference.core.keys import tagged_key
 from inference.core.problem import LogDensity
 
 Gradient = Callable[[jax.Array, jax.Array], jax.Array]
@@ -28,7 +28,7 @@ def prior(density: LogDensity, key: jax.Array) -> jax.Array:
 def uniform(density: LogDensity, key: jax.Array) -> jax.Array:
     """U(-2, 2) in every unconstrained dimension, as Stan and NumPyro start."""
     shape = jax.eval_shape(lambda key: prior(density, key), key)
-    return jax.random.uniform(tagged(key, "uniform"), shape.shape, shape.dtype, -2.0, 2.0)
+    return jax.random.uniform(tagged_key(key, "uniform"), shape.shape, shape.dtype, -2.0, 2.0)
 
 
 def mode(density: LogDensity, key: jax.Array, gradient: Gradient | None = None) -> jax.Array:
@@ -49,7 +49,7 @@ def mode(density: LogDensity, key: jax.Array, gradient: Gradient | None = None) 
         updates, state = adam.update(-ascent, state)
         return (u + updates, state), None
 
-    start = prior(density, tagged(key, "prior"))
+    start = prior(density, tagged_key(key, "prior"))
     (u, _), _ = jax.lax.scan(
         step, (start, adam.init(start)), jax.random.split(key, OPTIMISER_STEPS)
     )
@@ -65,10 +65,10 @@ def pathfinder(density: LogDensity, key: jax.Array) -> jax.Array:
     from inference.mcmc.blackjax_adapter import pathfinder_draw
 
     candidates = jax.vmap(lambda key: uniform(density, key))(
-        jax.random.split(tagged(key, "candidates"), CANDIDATES)
+        jax.random.split(tagged_key(key, "candidates"), CANDIDATES)
     )
     start = candidates[jnp.argmax(jnp.nan_to_num(jax.vmap(density)(candidates), nan=-jnp.inf))]
-    found = pathfinder_draw(density, start, tagged(key, "pathfinder"))
+    found = pathfinder_draw(density, start, tagged_key(key, "pathfinder"))
     better = jnp.isfinite(found).all() & (density(found) > density(start))
     return jnp.where(better, found, start)
 

@@ -18,8 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import biject_to, constraints
 
-from inference.core.engine import AbstractEngine, choice, positive, positive_integers
-from inference.core.keys import named
+from inference.core.engine import (
+    AbstractEngine,
+    check_choice,
+    check_positive,
+    check_positive_integers,
+)
+from inference.core.keys import named_key
 from inference.core.problem import Problem, ProblemError
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import Predictor
@@ -77,9 +82,9 @@ class MessagePassing(AbstractEngine):
     smoother: str = "auto"
 
     def __post_init__(self) -> None:
-        choice(self, "smoother", ("auto", "sequential", "parallel"))
-        positive(self, "tolerance", "learning_rate")
-        positive_integers(self, "iterations", "restarts")
+        check_choice(self, "smoother", ("auto", "sequential", "parallel"))
+        check_positive(self, "tolerance", "learning_rate")
+        check_positive_integers(self, "iterations", "restarts")
         whole = isinstance(self.annealed, int) and not isinstance(self.annealed, bool)
         if not whole or not 0 <= self.annealed < self.iterations:
             raise ValueError(
@@ -160,7 +165,7 @@ class MessagePassing(AbstractEngine):
     ) -> tuple[State, np.ndarray, bool]:
         """The states of all restarts, their bounds, shape (iterations, restarts), and whether the best one converged."""
         state = jax.jit(jax.vmap(lambda key: self.start(passes, key)))(
-            jax.random.split(named(key, "starts"), self.restarts)
+            jax.random.split(named_key(key, "starts"), self.restarts)
         )
         state = jax.tree.map(
             lambda leaf: leaf.astype(leaf.dtype), state
@@ -202,10 +207,10 @@ class MessagePassing(AbstractEngine):
                 or getattr(law.support, "base_constraint", None) is constraints.positive
             )
             drawn = name.endswith("lengthscale") or not positive
-            value = law.sample(named(key, name)) if drawn else jnp.ones(law.shape())
+            value = law.sample(named_key(key, name)) if drawn else jnp.ones(law.shape())
             hyper[name] = biject_to(law.support).inv(value.astype(float))
         sigma = jnp.asarray(START_SCALE if s.scale is None else s.scale)
-        return passes.start(named(key, "factors"), hyper, sigma, SPREAD)
+        return passes.start(named_key(key, "factors"), hyper, sigma, SPREAD)
 
     def block(
         self, passes: Passes, state: State, first: Any, count: Any = BLOCK, learn: Any = True

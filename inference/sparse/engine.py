@@ -21,7 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from inference.core.checkpoint import Checkpoint
-from inference.core.engine import AbstractEngine, choice, positive, positive_integers
+from inference.core.engine import (
+    AbstractEngine,
+    check_choice,
+    check_positive,
+    check_positive_integers,
+)
 from inference.core.problem import Problem, ProblemError
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import Approximation
@@ -114,7 +119,7 @@ class SSVI(AbstractEngine):
             ("biases", ("point", "normal")),
             ("kernel", ("auto", *(name for name in KERNELS if name != "dense"))),
         ):
-            choice(self, name, allowed)
+            check_choice(self, name, allowed)
         if not callable(self.removal) and self.removal not in REMOVALS:
             words = ", ".join(map(repr, REMOVALS))
             raise ValueError(
@@ -132,8 +137,10 @@ class SSVI(AbstractEngine):
             raise ValueError(
                 f"SSVI(optimizer={self.optimizer!r}): expected an optax optimiser such as optax.adam(1e-2)."
             )
-        positive(self, "learning_rate", "initial_scale", "beta")
-        positive_integers(self, "steps", "batch_size", "every", "growth_batches", "num_samples")
+        check_positive(self, "learning_rate", "initial_scale", "beta")
+        check_positive_integers(
+            self, "steps", "batch_size", "every", "growth_batches", "num_samples"
+        )
         for name, low in (("density", "0 <"), ("rate", "0 <="), ("stop", "0 <=")):
             value = getattr(self, name)
             if not (0 <= value <= 1) or (name == "density" and value == 0):

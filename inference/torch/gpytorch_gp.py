@@ -27,11 +27,11 @@ import numpyro.distributions as dist
 from inference.core.engine import (
     AbstractEngine,
     UnsupportedError,
-    choice,
-    positive,
-    positive_integers,
+    check_choice,
+    check_positive,
+    check_positive_integers,
 )
-from inference.core.keys import named
+from inference.core.keys import named_key
 from inference.core.minimise import minimise
 from inference.core.problem import Problem, ProblemError
 from inference.core.progress import AbstractProgress, Silent
@@ -72,9 +72,9 @@ class GPyTorchGP(AbstractEngine):
     batch_size: int = 512
 
     def __post_init__(self) -> None:
-        choice(self, "method", ("exact", "svgp"))
-        positive(self, "learning_rate")
-        positive_integers(self, "num_steps", "num_restarts", "num_inducing", "batch_size")
+        check_choice(self, "method", ("exact", "svgp"))
+        check_positive(self, "learning_rate")
+        check_positive_integers(self, "num_steps", "num_restarts", "num_inducing", "batch_size")
 
     def supports(self, problem: Problem) -> str | None:
         if not isinstance(problem.structure, AbstractGaussianProcessRegression):
@@ -96,12 +96,12 @@ class GPyTorchGP(AbstractEngine):
         from inference.torch import gp_models
 
         started = time.perf_counter()
-        rng = np.random.default_rng(int(jax.random.bits(named(key, "numpy"))))
+        rng = np.random.default_rng(int(jax.random.bits(named_key(key, "numpy"))))
         inducing = (
             spread(problem.args[0], self.num_inducing, rng) if self.method == "svgp" else None
         )
         model, sites = gp_models.make(parts(problem), problem.args, inducing)
-        with gp_models.seeded(int(jax.random.bits(named(key, "torch")))), gp_models.cholesky():
+        with gp_models.seeded(int(jax.random.bits(named_key(key, "torch")))), gp_models.cholesky():
             try:
                 facts = (
                     self.fit_exact(model, rng, progress)

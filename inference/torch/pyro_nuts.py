@@ -17,8 +17,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from inference.core.engine import AbstractEngine, needs_gradients, positive_integers
-from inference.core.keys import named
+from inference.core.engine import AbstractEngine, needs_gradients, check_positive_integers
+from inference.core.keys import named_key
 from inference.core.problem import Problem, finding_a_start
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import Draws
@@ -53,7 +53,7 @@ class PyroNUTS(AbstractEngine):
     compiled: bool = True
 
     def __post_init__(self) -> None:
-        positive_integers(self, "num_warmup", "num_samples", "num_chains", "max_tree_depth")
+        check_positive_integers(self, "num_warmup", "num_samples", "num_chains", "max_tree_depth")
         if not 0 < self.target_accept < 1:
             raise ValueError(
                 f"{type(self).__name__}(target_accept={self.target_accept}): expected a number in (0, 1)."
@@ -82,7 +82,7 @@ class PyroNUTS(AbstractEngine):
         chains = []
         try:
             for chain in range(self.num_chains):
-                seed = int(jax.random.bits(named(key, f"chain {chain}")))
+                seed = int(jax.random.bits(named_key(key, f"chain {chain}")))
                 chains.append(
                     isolated(seed, lambda: self.run_chain(problem, program, data, progress))
                 )

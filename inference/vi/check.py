@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from inference.core.keys import named
+from inference.core.keys import named_key
 from inference.core.problem import ProblemError
 from inference.vi.gradients.estimators import AbstractEstimator, Enum, EstimatorError
 from inference.vi.gradients.expectation import Expectation, expectation
@@ -95,7 +95,7 @@ def check_unbiased(
         refuse_other_arguments(what, getattr(program, "program", program), args, {})
     key = jax.random.key(seed)
     E = expectation(objective, model, guide, estimators=estimators)
-    sites = E.sites(named(key, "parameters"), *args)
+    sites = E.sites(named_key(key, "parameters"), *args)
     space = Space({name: site for name, site in sites.items() if not site.get("baseline")})
     given = {name: site["value"] for name, site in sites.items()} | dict(params or {})
     fixed = {name: value for name, value in given.items() if name not in space.sites}
@@ -105,10 +105,10 @@ def check_unbiased(
         return E(key, {**fixed, **space.constrain(u)}, *args)
 
     mean, error = moments(
-        lambda k: jax.grad(lambda u: value(E, k, u))(at), named(key, "gradient"), num_samples
+        lambda k: jax.grad(lambda u: value(E, k, u))(at), named_key(key, "gradient"), num_samples
     )
     method, (expected, doubt) = the_oracle(
-        E, value, at, args, fixed, space, oracle, named(key, "oracle"), num_samples
+        E, value, at, args, fixed, space, oracle, named_key(key, "oracle"), num_samples
     )
     tiny = 1e-6 * (1 + np.abs(expected))  # rounding, where nothing is random
     z = (mean - expected) / np.maximum(np.hypot(error, doubt), tiny)

@@ -23,12 +23,12 @@ from numpyro import handlers
 
 from inference.core.engine import (
     AbstractEngine,
-    choice,
+    check_choice,
     needs_gradients,
-    positive,
-    positive_integers,
+    check_positive,
+    check_positive_integers,
 )
-from inference.core.keys import named
+from inference.core.keys import named_key
 from inference.core.problem import Problem, ProblemError
 from inference.core.program import Program, Subsampled, WholePlates, WithParameters
 from inference.core.progress import AbstractProgress, Silent
@@ -100,9 +100,9 @@ class VI(AbstractEngine):
                 f"VI(guide={type(self.guide).__name__}): expected a program, or a marginal of one."
             )
         if not callable(self.guide) and not isinstance(self.guide, AbstractHandle):
-            choice(self, "guide", tuple(GUIDES))
+            check_choice(self, "guide", tuple(GUIDES))
         if not callable(self.objective):
-            choice(self, "objective", tuple(OBJECTIVES))
+            check_choice(self, "objective", tuple(OBJECTIVES))
         if self.optimizer is not None and not hasattr(self.optimizer, "update"):
             raise ValueError(
                 f"VI(optimizer={self.optimizer!r}): expected an optax optimiser such as optax.adam(1e-2)."
@@ -113,9 +113,9 @@ class VI(AbstractEngine):
                 f"VI(estimators={self.estimators!r}): expected estimators by site name, e.g. {{'z': vi.MVD()}}."
             )
         refuse_classes(estimators)
-        positive(self, "learning_rate", "initial_scale")
-        positive_integers(self, "steps", "num_particles")
-        positive_integers(self, "batch_size", "rank", "patience", optional=True)
+        check_positive(self, "learning_rate", "initial_scale")
+        check_positive_integers(self, "steps", "num_particles")
+        check_positive_integers(self, "batch_size", "rank", "patience", optional=True)
         self.refuse_settings_together()
 
     def refuse_settings_together(self) -> None:
@@ -165,21 +165,23 @@ class VI(AbstractEngine):
             refuse_other_arguments(
                 "guide", getattr(self.guide, "program", self.guide), problem.args, problem.kwargs
             )
-        expectation = self.expectation(problem, named(key, "start"))
-        sites = expectation.sites(named(key, "parameters"), *problem.args, **problem.kwargs)
+        expectation = self.expectation(problem, named_key(key, "start"))
+        sites = expectation.sites(named_key(key, "parameters"), *problem.args, **problem.kwargs)
         values = {name: site["value"] for name, site in sites.items()}
         if self.guide == "laplace":
-            values |= laplace_start(problem, named(key, "laplace"))
+            values |= laplace_start(problem, named_key(key, "laplace"))
         if not values:
             raise ProblemError(
                 "The guide has no numpyro.param statement, so there is nothing to optimise."
             )
         if not isinstance(self.guide, str):
-            refuse_other_supports(problem, expectation, values, named(key, "supports"))
+            refuse_other_supports(problem, expectation, values, named_key(key, "supports"))
         info: dict[str, Any] = {"objective": named_objective(self.function)}
         if self.function not in OBJECTIVES.values():
             start = self.approximation(problem, expectation, flattened(values), np.zeros(0), {})
-            info["elbo_at_start"] = float(np.mean(start.log_weights(named(key, "elbo"), STARTS)))
+            info["elbo_at_start"] = float(
+                np.mean(start.log_weights(named_key(key, "elbo"), STARTS))
+            )
         params, history, stopped = self.optimise(
             problem, expectation, Space(sites), values, key, progress
         )
@@ -233,14 +235,14 @@ class VI(AbstractEngine):
         size = -(-self.steps // BLOCKS)
 
         def loss(u: Any, i: jax.Array, key: jax.Array) -> jax.Array:
-            seen = rows(expectation, named(key, "rows"))
-            return -seen.at_step(i, named(key, "draws"), space.constrain(u), *data)
+            seen = rows(expectation, named_key(key, "rows"))
+            return -seen.at_step(i, named_key(key, "draws"), space.constrain(u), *data)
 
         def step(j: jax.Array, carry: tuple) -> tuple:
             u, state, first, values = carry
             i = first + j
             value, gradient = jax.value_and_grad(loss)(
-                u, i, jax.random.fold_in(named(key, "steps"), i)
+                u, i, jax.random.fold_in(named_key(key, "steps"), i)
             )
             updates, state = optimizer.update(gradient, state, u)
             return optax.apply_updates(u, updates), state, first, values.at[j].set(-value)

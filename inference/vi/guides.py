@@ -17,7 +17,7 @@ from numpyro import handlers
 from numpyro.infer import autoguide
 from numpyro.infer.initialization import init_to_sample
 
-from inference.core.keys import named
+from inference.core.keys import named_key
 from inference.core.minimise import minimise
 from inference.core.problem import Problem
 from inference.laplace.engine import compiled_hessian, inverse_root
@@ -57,7 +57,9 @@ def laplace_start(problem: Problem, key: jax.Array) -> dict[str, jax.Array]:
             return -density(u)
 
         u, _ = minimise(
-            jax.jit(jax.value_and_grad(potential)), density.start(named(key, "mode")), LAPLACE_STEPS
+            jax.jit(jax.value_and_grad(potential)),
+            density.start(named_key(key, "mode")),
+            LAPLACE_STEPS,
         )
         root = inverse_root(compiled_hessian(potential)(u))
     lower = np.linalg.cholesky(root @ root.T)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from bayesdl.recommend.rows import Entries
-from inference.core.keys import named
+from inference.core.keys import named_key
 
 DENSE = (
     1 / 20
@@ -61,10 +61,10 @@ class Network:
             for layer, shape in enumerate(shapes):
                 name = f"{part}{layer}"
                 params[f"{name}.weight"] = jax.nn.initializers.glorot_uniform()(
-                    named(key, f"{name}.weight"), shape
+                    named_key(key, f"{name}.weight"), shape
                 )
                 bias = jax.random.truncated_normal(
-                    named(key, f"{name}.bias"), -2.0, 2.0, (shape[1],)
+                    named_key(key, f"{name}.bias"), -2.0, 2.0, (shape[1],)
                 )
                 params[f"{name}.bias"] = BIASES * bias
         return params

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from bayesdl.recommend.autoencoder.likelihoods import LIKELIHOODS, multinomial_in_blocks, of_entries
 from bayesdl.recommend.autoencoder.network import Network
 from bayesdl.recommend.rows import Entries
-from inference.core.keys import named
+from inference.core.keys import named_key
 
 PRIORS = ("normal", "vamp", "composite")
 COMPONENTS = 64  # learned users of the prior "vamp"
@@ -50,10 +50,10 @@ class Objective:
 
     def init(self, key: jax.Array) -> dict[str, jax.Array]:
         """Parameters at the start."""
-        params = self.network.init(named(key, "network"))
+        params = self.network.init(named_key(key, "network"))
         if self.prior == "vamp":
             params["pseudo"] = jax.random.normal(
-                named(key, "pseudo"), (COMPONENTS, self.network.num_items)
+                named_key(key, "pseudo"), (COMPONENTS, self.network.num_items)
             )
         return params
 
@@ -69,8 +69,12 @@ class Objective:
             beta: of the bound, a number or one for each user.
             key: of dropout and noise; None for neither, z = mu.
         """
-        code = self.network.encode(params, x, None if key is None else named(key, "dropout"))
-        z = code[0] if key is None or not self.network.stochastic else drawn(named(key, "z"), *code)
+        code = self.network.encode(params, x, None if key is None else named_key(key, "dropout"))
+        z = (
+            code[0]
+            if key is None or not self.network.stochastic
+            else drawn(named_key(key, "z"), *code)
+        )
         bound = self.log_likelihood(params, z, x) - beta * self.divergence(params, old, code, z, x)
         penalty = sum(
             jnp.sum(value**2) for name, value in params.items() if name.endswith(".weight")

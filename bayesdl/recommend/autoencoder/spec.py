@@ -33,7 +33,7 @@ from bayesdl.recommend.autoencoder.training import PerUser, Trained, train
 from bayesdl.recommend.base import AbstractRecommender
 from bayesdl.recommend.evaluation.split import HeldOut
 from bayesdl.recommend.rows import CSR, Entries, as_features, blocks, entries, in_order
-from inference.core.keys import named
+from inference.core.keys import named_key
 from inference.core.progress import Bar, Silent
 
 PARAMS = "params/"  # before the names of weights in a file
@@ -153,11 +153,11 @@ class AbstractAutoencoder(AbstractRecommender):
             )
         key = jax.random.key(self.seed)
         params = (
-            self.objective().init(named(key, "start"))
+            self.objective().init(named_key(key, "start"))
             | self.base_rates(rows)
-            | self.of_features(item_features, named(key, "features"))
+            | self.of_features(item_features, named_key(key, "features"))
         )
-        found = self.trained(rows, params, validation, named(key, "training"))
+        found = self.trained(rows, params, validation, named_key(key, "training"))
         self.params_, self.beta_ = jax.tree.map(np.asarray, found.params), found.beta
         self.history_, self.best_epoch_ = found.history, found.epoch
         return self.finish(validation)

@@ -14,7 +14,7 @@ import optax
 
 from bayesdl.recommend.autoencoder.objective import Objective, totals
 from bayesdl.recommend.rows import CSR, Entries, stacked
-from inference.core.keys import named
+from inference.core.keys import named_key
 from inference.core.progress import AbstractProgress
 
 AUTO_CAP = 0.3  # where "auto" would end; much faster, and it goes back before the decoder has learned enough to judge by
@@ -168,7 +168,7 @@ def train(
     per_user = isinstance(beta, PerUser)
     rule = Anneal() if score is None and beta == "auto" else beta
     betas = Betas(rule, epochs * count, patience=max(3, epochs // 8))
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(named(key, "order"))))
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(named_key(key, "order"))))
     carry = (params, optax.adam(learning_rate).init(params))
     best: tuple = (-np.inf, carry, float(betas.of(0, 1)[0]), 0)
     history: list[dict[str, float]] = []
@@ -177,7 +177,7 @@ def train(
         for number in range(1, epochs + 1):
             batches = stacked(rows, rng.permutation(rows.shape[0]), size)
             steps = betas.of((number - 1) * count, count)
-            seed = jax.random.fold_in(named(key, "epochs"), number)
+            seed = jax.random.fold_in(named_key(key, "epochs"), number)
             carry, loss = epoch(
                 objective, learning_rate, per_user, carry, carry[0], batches, steps, seed
             )

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from inference.core.keys import named
+from inference.core.keys import named_key
 from inference.core.structure import AbstractProduct
 from inference.sparse.patterns.layout import Layout, Tiles
 from inference.sparse.products.kernels import KERNELS
@@ -71,7 +71,7 @@ class SparseProduct(AbstractProduct):
         return out.reshape(*h.shape[:-1], out.shape[1])
 
     def lookup(self, name: str, number: Any, weight: Any) -> Any:
-        tiles, key = self.first[name], named(self.key, name)
+        tiles, key = self.first[name], named_key(self.key, name)
         row = tiles.pattern.scattered(tiles.index, tiles.values)[number]
         if self.estimator == "flipout":
             noise = tiles.pattern.scattered(tiles.index, self.noise[name].values)[number]
@@ -109,14 +109,14 @@ class SparseProduct(AbstractProduct):
 
     def columns(self, name: str, h: Any, rows: int) -> Any:
         """Outputs, shape (out, rows * places), for inputs of shape (in, rows * places)."""
-        tiles, key = self.first[name], named(self.key, name)
+        tiles, key = self.first[name], named_key(self.key, name)
         if self.estimator == "weights":
             return multiplied(tiles, h)
         if self.estimator == "flipout" or rows < h.shape[1]:
             places = h.shape[1] // rows
-            into = jnp.repeat(signs(named(key, "in"), (h.shape[0], rows), h.dtype), places, 1)
+            into = jnp.repeat(signs(named_key(key, "in"), (h.shape[0], rows), h.dtype), places, 1)
             out = jnp.repeat(
-                signs(named(key, "out"), (tiles.pattern.shape[0], rows), h.dtype), places, 1
+                signs(named_key(key, "out"), (tiles.pattern.shape[0], rows), h.dtype), places, 1
             )
             return multiplied(tiles, h) + out * multiplied(self.noise[name], into * h)
         spread = self.variance[name].values
@@ -178,7 +178,7 @@ def multiplied(tiles: Tiles, h: Any) -> Any:
 
 def normals(key: jax.Array, name: str, like: Any) -> Any:
     """Standard normal noise for a store."""
-    return normal_like(named(key, name), like)
+    return normal_like(named_key(key, name), like)
 
 
 def normal_like(key: jax.Array, like: Any) -> Any:

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from inference.core.checkpoint import Checkpoint, Folder
-from inference.core.fingerprint import hash_of
-from inference.core.keys import named
+from inference.core.fingerprint import hash_traced
+from inference.core.keys import named_key
 from inference.core.progress import AbstractProgress
 from inference.sparse import costs
 from inference.sparse.training.training import State, Training
@@ -38,7 +38,7 @@ class Run:
     def go(self, data: tuple, progress: AbstractProgress) -> tuple[State, np.ndarray, list[dict]]:
         """The state at the end, the terms of the ELBO at each step, shape (steps, 2), and what was exchanged when."""
         with self.folder() as folder:
-            state = jax.jit(self.training.start)(named(self.training.key, "start"))
+            state = jax.jit(self.training.start)(named_key(self.training.key, "start"))
             history = np.full((self.training.engine.steps, 2), np.nan, np.float32)
             shares = np.zeros(
                 self.training.engine.steps // self.training.engine.every + 1, np.float32
@@ -145,11 +145,11 @@ def engine_facts(training: Training) -> dict[str, Any]:
         field.name: getattr(engine, field.name) for field in dataclasses.fields(engine)
     }
     if callable(engine.removal):
-        facts["removal"] = f"function {hash_of(jax.make_jaxpr(engine.removal)(one, one))[:16]}"
+        facts["removal"] = f"function {hash_traced(jax.make_jaxpr(engine.removal)(one, one))[:16]}"
     if engine.optimizer is not None:
         state = training.optimizer.init(one)
         facts["optimizer"] = (
-            f"optimiser {hash_of(jax.make_jaxpr(training.optimizer.update)(one, state, one))[:16]}"
+            f"optimiser {hash_traced(jax.make_jaxpr(training.optimizer.update)(one, state, one))[:16]}"
         )
     return facts | {KERNEL + name: kernel for name, kernel in training.layout.kernels.items()}
 

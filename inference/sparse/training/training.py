@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from inference.core.keys import named
+from inference.core.keys import named_key
 from inference.distributions.bursts import Bursts
 from inference.sparse.patterns.budget import GLOBAL
 from inference.sparse.patterns.layout import Layout
@@ -76,11 +76,11 @@ class Training:
         """Random tiles, means drawn from the prior of the active weights, and zero biases."""
         layout = self.layout
         index = {
-            name: pattern.draw(named(key, f"index {name}"))
+            name: pattern.draw(named_key(key, f"index {name}"))
             for name, pattern in layout.patterns.items()
         }
         points = {name: jnp.zeros(self.sites.problem.latents[name]) for name in self.sites.points}
-        loc = self.sites.start(named(key, "sites"))
+        loc = self.sites.start(named_key(key, "sites"))
         raw = softplus_inverse(self.engine.initial_scale)
         normals = {
             name: {"loc": value, "raw": jnp.full_like(value, raw)} for name, value in loc.items()
@@ -88,7 +88,7 @@ class Training:
         priors = self.priors({"normals": normals, "points": points})
         weights = {}
         for name, pattern in layout.patterns.items():
-            draw = jax.random.normal(named(key, f"means {name}"), pattern.values_shape)
+            draw = jax.random.normal(named_key(key, f"means {name}"), pattern.values_shape)
             mean = draw * prior_sds(layout, name, index[name], priors)
             weights[name] = {"mean": mean, "raw": jnp.full_like(mean, raw)}
         params = {"weights": weights, "points": points, "normals": normals}
@@ -107,18 +107,20 @@ class Training:
         return (
             None
             if size >= self.total
-            else jax.random.randint(named(key, "rows"), (size,), 0, self.total)
+            else jax.random.randint(named_key(key, "rows"), (size,), 0, self.total)
         )
 
     def step(self, i: Any, state: State, data: tuple) -> tuple[State, Any]:
         """One step of the optimiser, and the terms of the ELBO before it: likelihood and divergence."""
         import optax
 
-        key = jax.random.fold_in(named(self.key, "steps"), i)
+        key = jax.random.fold_in(named_key(self.key, "steps"), i)
         rows = self.rows(key, self.engine.batch_size)
 
         def loss(params: Any) -> Any:
-            terms, _ = self.objective.terms(params, state.index, rows, named(key, "draws"), data)
+            terms, _ = self.objective.terms(
+                params, state.index, rows, named_key(key, "draws"), data
+            )
             return -self.objective.value(terms) / self.total, jnp.stack(terms)
 
         gradient, terms = jax.grad(loss, has_aux=True)(state.params)
@@ -139,14 +141,14 @@ class Training:
 
     def exchange(self, state: State, i: Any, rate: Any, data: tuple) -> tuple[State, Any]:
         """The state after an exchange, and the share of the active tiles that were exchanged."""
-        key = jax.random.fold_in(named(self.key, "exchanges"), i)
+        key = jax.random.fold_in(named_key(self.key, "exchanges"), i)
         gradients, priors = self.gradients(state, key, data)
         plans = {}
         for store, pattern in self.layout.patterns.items():
             most = largest(pattern, self.engine.rate)
             if most:
                 plans[store] = self.plan(
-                    store, most, state, gradients, priors, rate, named(key, store)
+                    store, most, state, gradients, priors, rate, named_key(key, store)
                 )
         weights = dict(state.params["weights"])
         for name, made in plans.items():
@@ -177,13 +179,13 @@ class Training:
         leaf, removal = state.params["weights"][store], self.engine.removal
         mean, sd = leaf["mean"], scale_of(leaf["raw"])
         scores = tile_scores(
-            self.layout, store, index, mean, sd, priors, removal, named(key, "removal")
+            self.layout, store, index, mean, sd, priors, removal, named_key(key, "removal")
         )
         gains = scores < 0 if removal == "evidence" else jnp.ones(pattern.index_shape, bool)
         members = self.layout.members(store)
         if self.engine.growth == "random":
             gradients = {
-                name: at_random(gradients[name], named(key, f"growth {name}"))
+                name: at_random(gradients[name], named_key(key, f"growth {name}"))
                 for name, _ in members
             }
         if store == GLOBAL:
@@ -202,7 +204,7 @@ class Training:
                     prospects=prospects(burst_evidence(self.layout, store, index, mean, sd, priors))
                 )
             candidates = best(pattern, index, gradient, most)
-        return plan(pattern, index, scores, gains, candidates, rate, named(key, "rounding"))
+        return plan(pattern, index, scores, gains, candidates, rate, named_key(key, "rounding"))
 
     def gradients(
         self, state: State, key: jax.Array, data: tuple
@@ -239,7 +241,7 @@ class Training:
         """The log likelihood per row of a minibatch with probes, and the inputs of the layers."""
         rows = self.rows(key, self.engine.batch_size)
         terms, inputs = self.objective.terms(
-            state.params, state.index, rows, named(key, "draws"), data, probes
+            state.params, state.index, rows, named_key(key, "draws"), data, probes
         )
         return terms.likelihood / self.total, inputs
 
@@ -270,5 +272,5 @@ class Training:
 
 def at_random(gradient: Gradient, key: jax.Array) -> Gradient:
     """Factors of noise in the place of a gradient: what grows is then chosen at random."""
-    outputs = jax.random.normal(named(key, "outputs"), gradient.outputs.shape)
-    return Gradient(outputs, jax.random.normal(named(key, "inputs"), gradient.inputs.shape))
+    outputs = jax.random.normal(named_key(key, "outputs"), gradient.outputs.shape)
+    return Gradient(outputs, jax.random.normal(named_key(key, "inputs"), gradient.inputs.shape))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from inference.core.keys import named
+from inference.core.keys import named_key
 from inference.sparse.patterns.layout import Layout
 from inference.sparse.products.sparse_product import SparseProduct, normals
 from inference.sparse.variational.sites import NORMAL_ENTROPY, Sites, kl_of_weights, scale_of
@@ -56,11 +56,11 @@ class Objective:
         mean = {name: leaf["mean"] for name, leaf in params["weights"].items()}
         sd = {name: scale_of(leaf["raw"]) for name, leaf in params["weights"].items()}
         product = SparseProduct(
-            self.layout, index, mean, sd, named(key, "weights"), self.estimator, probes
+            self.layout, index, mean, sd, named_key(key, "weights"), self.estimator, probes
         )
-        values, density = self.drawn(params["normals"], named(key, "sites"))
+        values, density = self.drawn(params["normals"], named_key(key, "sites"))
         joint = self.sites.joint(dict(params["points"]) | values, product, rows, *data)
-        kl = kl_of_weights(self.layout, index, mean, sd, joint.priors, named(key, "divergence"))
+        kl = kl_of_weights(self.layout, index, mean, sd, joint.priors, named_key(key, "divergence"))
         return Terms(joint.likelihood, kl + density - joint.sites), product.inputs
 
     def drawn(self, params: Mapping[str, Any], key: jax.Array) -> tuple[dict[str, Any], Any]:

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from numpyro import handlers
 from numpyro.distributions import Distribution, ExpandedDistribution, Independent, Normal, biject_to
 
-from inference.core.keys import named
+from inference.core.keys import named_key
 from inference.core.problem import Problem
 from inference.core.program import Subsampled, WholePlates
 from inference.core.structure import AbstractProduct, LayeredNetwork
@@ -224,7 +224,7 @@ def kl_of_weights(
                     - log_prior(prior.law, prior.scale, pattern, index[store], second, mask)
                 )
                 continue
-            term = kl_of_entries(mean[store], sd[store], prior, named(key, store))
+            term = kl_of_entries(mean[store], sd[store], prior, named_key(key, store))
             total = total + jnp.where(mask, term, 0.0).sum()
     return total
 

@@ -30,7 +30,7 @@ import numpyro.distributions as dist
 from jax.core import Tracer
 from jax.lax import stop_gradient as sg
 
-from inference.core.keys import named
+from inference.core.keys import named_key
 
 Law = Any  # a NumPyro distribution
 MOST_RUNS = 1024  # of the program, for one enumerated site
@@ -221,10 +221,10 @@ class MVD(AbstractEstimator):
 def normal_replacements(law: Any, x: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """For the location mu +- sigma W, W ~ Rayleigh; for the scale mu + sigma M and mu + sigma M U, M double-sided Maxwell."""
     loc, scale = jnp.broadcast_to(law.loc, x.shape), jnp.broadcast_to(law.scale, x.shape)
-    rayleigh = jnp.sqrt(2 * jax.random.exponential(named(key, "rayleigh"), x.shape, x.dtype))
-    sign = jax.random.rademacher(named(key, "sign"), x.shape, x.dtype)
-    maxwell = sign * jax.random.maxwell(named(key, "maxwell"), x.shape, x.dtype)
-    normal = maxwell * jax.random.uniform(named(key, "uniform"), x.shape, x.dtype)
+    rayleigh = jnp.sqrt(2 * jax.random.exponential(named_key(key, "rayleigh"), x.shape, x.dtype))
+    sign = jax.random.rademacher(named_key(key, "sign"), x.shape, x.dtype)
+    maxwell = sign * jax.random.maxwell(named_key(key, "maxwell"), x.shape, x.dtype)
+    normal = maxwell * jax.random.uniform(named_key(key, "uniform"), x.shape, x.dtype)
     steps = jnp.stack([rayleigh, -rayleigh, maxwell, normal])
     in_loc, in_scale = loc / sg(scale * math.sqrt(2 * math.pi)), scale / sg(scale)
     return loc[None] + scale[None] * steps, jnp.stack([in_loc, -in_loc, in_scale, -in_scale])
@@ -241,8 +241,8 @@ def gamma_replacements(law: Any, x: jax.Array, key: jax.Array) -> tuple[jax.Arra
         jnp.broadcast_to(law.concentration, x.shape),
         jnp.broadcast_to(law.rate, x.shape),
     )
-    larger = x + jax.random.exponential(named(key, "exponential"), x.shape, x.dtype) / rate
-    other = law.sample(named(key, "other"), x.shape[: x.ndim - len(law.batch_shape)])
+    larger = x + jax.random.exponential(named_key(key, "exponential"), x.shape, x.dtype) / rate
+    other = law.sample(named_key(key, "other"), x.shape[: x.ndim - len(law.batch_shape)])
     score = jnp.log(x) + jnp.log(rate) - jax.scipy.special.digamma(concentration)
     coefficients = [-rate * sg(concentration / rate), -concentration * sg(score)]
     return jnp.stack([larger, jnp.broadcast_to(other, x.shape)]), jnp.stack(coefficients)

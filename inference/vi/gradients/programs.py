@@ -19,7 +19,7 @@ from numpyro import handlers
 from numpyro.infer.util import compute_log_probs
 from numpyro.primitives import Messenger
 
-from inference.core.keys import side_by_side, tagged
+from inference.core.keys import parallel_keys, tagged_key
 from inference.core.program import Program
 from inference.vi.gradients.estimators import (
     AbstractEstimator,
@@ -75,10 +75,12 @@ class Keyed(Messenger):
                     (),
                 )
         if msg["type"] == "plate":
-            msg["kwargs"]["rng_key"] = tagged(self.shared, f"plate {msg['name']}")
+            msg["kwargs"]["rng_key"] = tagged_key(self.shared, f"plate {msg['name']}")
         elif msg["type"] in ("prng_key", "control_flow") and msg["kwargs"]["rng_key"] is None:
             self.unnamed += 1
-            msg["kwargs"]["rng_key"] = tagged(self.key, f"{self.label}{msg['type']} {self.unnamed}")
+            msg["kwargs"]["rng_key"] = tagged_key(
+                self.key, f"{self.label}{msg['type']} {self.unnamed}"
+            )
             if msg["type"] == "control_flow":
                 msg["args"] = tuple(
                     self.entered(part) if callable(part) else part for part in msg["args"]
@@ -103,7 +105,10 @@ class Keyed(Messenger):
             msg["value"] = self.params[name]
 
     def draw(self, msg: dict) -> None:
-        key, estimator = tagged(self.key, self.label + msg["name"]), self.choose(msg, self.inside)
+        key, estimator = (
+            tagged_key(self.key, self.label + msg["name"]),
+            self.choose(msg, self.inside),
+        )
         if self.inside and not (estimator.local or isinstance(estimator, Reinforce)):
             raise EstimatorError(
                 f"Site '{msg['name']}' is inside scan or cond, where {type(estimator).__name__} cannot run the rest of the "
@@ -279,7 +284,7 @@ def run(
         }
         open_sites = {n: e for n, e in estimators.items() if not e.local}
         left = {n: e for n, e in open_sites.items() if f"{label}/{n}" not in resolved}
-        replacements = {n: tagged(key, f"{label}/{n} replacements") for n in left}
+        replacements = {n: tagged_key(key, f"{label}/{n} replacements") for n in left}
         extras = {
             n: e.prepare(latents[n]["fn"], latents[n]["value"], replacements[n])
             for n, e in left.items()
@@ -289,7 +294,7 @@ def run(
 
     for _ in lanes:
         one = jax.vmap(one)
-    keys = side_by_side(call.key, lanes) if lanes else call.key
+    keys = parallel_keys(call.key, lanes) if lanes else call.key
     values, log_probs, extras = one(keys, dict(given), dict(overrides), inputs)
     laws = {n: site["fn"] for n, site in found["latents"].items()}
     sites = tuple(

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient as sg
 from numpyro import handlers
 
-from inference.core.keys import named
+from inference.core.keys import named_key
 from inference.vi.gradients.estimators import MVD, Enum, EstimatorError, Reinforce
 from inference.vi.gradients.programs import Call, Site
 from inference.vi.gradients.runs import Pass
@@ -117,7 +117,7 @@ class Resolver:
         if baseline == "average":
             return params.get(average_name(site), jnp.zeros(()))
         program: Any = handlers.substitute(
-            handlers.seed(baseline, named(self.call.key, site.id)), data=params
+            handlers.seed(baseline, named_key(self.call.key, site.id)), data=params
         )
         return jnp.reshape(program(*self.call.args, **self.call.kwargs), ())
 

@@ -226,9 +226,9 @@ def test_loss_and_gradients_are_torchs(rows):
     torch = pytest.importorskip("torch")
     made, x, key = objective(), entries(rows), jax.random.key(3)
     params = made.init(jax.random.key(0))
-    from inference.core.keys import named
+    from inference.core.keys import named_key
 
-    noise = np.asarray(jax.random.normal(named(key, "z"), (USERS, 3)))
+    noise = np.asarray(jax.random.normal(named_key(key, "z"), (USERS, 3)))
     loss, gradient = jax.value_and_grad(made.loss)(params, params, x, 0.3, key)
     w = {
         name: torch.tensor(np.asarray(value, np.float64), requires_grad=True)

@@ -16,7 +16,7 @@ from sparse_toys import fitted, images, mean_gradient, moments_of, regression, t
 import bayesdl as bdl
 from bayesdl.bnn.equinox_network import EquinoxNetwork, multiplying
 from bayesdl.model.language import NUMPYRO
-from inference.core.keys import named
+from inference.core.keys import named_key
 from inference.core.structure import AbstractProduct
 from inference.sparse.engine import SSVI
 from inference.sparse.patterns.layout import Layout
@@ -368,10 +368,10 @@ def test_gradients_of_modules_are_those_of_autodiff():
         )
         index = {n: jnp.arange(p.candidates, dtype=jnp.int32)[None] for n, p in whole.items()}
         product = SparseProduct(
-            layout, index, values, sds, named(named(key, "draws"), "weights"), "local"
+            layout, index, values, sds, named_key(named_key(key, "draws"), "weights"), "local"
         )
         others, _ = training.objective.drawn(
-            state.params["normals"], named(named(key, "draws"), "sites")
+            state.params["normals"], named_key(named_key(key, "draws"), "sites")
         )
         rows = training.rows(key, 16)
         return (

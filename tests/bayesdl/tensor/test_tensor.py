@@ -152,7 +152,9 @@ def test_program_and_engine_have_one_log_joint(form):
                 w = values["core"].reshape(-1)
                 core = Moments(w, w[:, None] * w[None, :])
                 total += stats.norm.logpdf(np.asarray(w)).sum()
-            f, _ = FORMS[form]().entries(factors, core, [jnp.asarray(p) for p in structure.entry_positions])
+            f, _ = FORMS[form]().entries(
+                factors, core, [jnp.asarray(p) for p in structure.entry_positions]
+            )
             total += float(
                 structure.likelihood.expected(
                     jnp.asarray(y), f, jnp.zeros(len(y)), values["sigma"]

@@ -14,7 +14,7 @@ from sparse_toys import images, moments_of, regression, training_of
 
 import bayesdl as bdl
 from bayesdl.model.language import NUMPYRO
-from inference.core.keys import named
+from inference.core.keys import named_key
 from inference.sparse.engine import SSVI
 from inference.sparse.patterns.budget import patterns
 from inference.sparse.patterns.pattern import BudgetError, Pattern
@@ -118,9 +118,9 @@ def test_kernels_are_products_with_the_scattered_matrix(name):
     index = pattern.draw(key)
     mean, variance = (
         jax.random.normal(key, pattern.values_shape),
-        jax.random.uniform(named(key, "v"), pattern.values_shape),
+        jax.random.uniform(named_key(key, "v"), pattern.values_shape),
     )
-    h = jax.random.normal(named(key, "h"), (pattern.shape[1], 5))
+    h = jax.random.normal(named_key(key, "h"), (pattern.shape[1], 5))
     inside = pattern.inside(index)
 
     def loss(multiply, h, mean, variance):
@@ -221,13 +221,13 @@ def test_density_one_is_dense_mean_field_vi_step_for_step():
         for n in names:
             mu, sd = params["w"][n]["mean"], jax.nn.softplus(params["w"][n]["raw"])
             m, v = mu @ h, sd**2 @ h**2
-            eps = jax.random.normal(named(named(key, "weights"), f"{n}.weight"), m.shape)
+            eps = jax.random.normal(named_key(named_key(key, "weights"), f"{n}.weight"), m.shape)
             h = (m + jnp.sqrt(v + 1e-12) * eps) / math.sqrt(h.shape[0]) + params["b"][n][:, None]
             h = jax.nn.relu(h) if n != "layer2" else h
             kl += (-jnp.log(sd) + (sd**2 + mu**2) / 2 - 0.5).sum()
             kl -= jax.scipy.stats.norm.logpdf(params["b"][n]).sum()
         loc, sd = params["s"]["loc"], jax.nn.softplus(params["s"]["raw"])
-        u = loc + sd * jax.random.normal(named(named(key, "sites"), "sigma"), ())
+        u = loc + sd * jax.random.normal(named_key(named_key(key, "sites"), "sigma"), ())
         sigma = jnp.exp(u)
         log_prior = jnp.log(2.0) + jax.scipy.stats.norm.logpdf(sigma) + u
         kl += -(0.5 * math.log(2 * math.pi * math.e) + jnp.log(sd)) - log_prior
@@ -239,9 +239,9 @@ def test_density_one_is_dense_mean_field_vi_step_for_step():
     opt_state = optimizer.init(mine)
     step, gradients = jax.jit(training.step), jax.jit(jax.value_and_grad(loss))
     for i in range(25):
-        key = jax.random.fold_in(named(training.key, "steps"), i)
-        rows = jax.random.randint(named(key, "rows"), (16,), 0, total)
-        value, gradient = gradients(mine, rows, named(key, "draws"))
+        key = jax.random.fold_in(named_key(training.key, "steps"), i)
+        rows = jax.random.randint(named_key(key, "rows"), (16,), 0, total)
+        value, gradient = gradients(mine, rows, named_key(key, "draws"))
         state, terms = step(i, state, data)
         np.testing.assert_allclose(-training.objective.value(terms) / total, value, rtol=1e-5)
         updates, opt_state = optimizer.update(gradient, opt_state, mine)

@@ -11,7 +11,7 @@ from scipy import special, stats
 from sparse_toys import fitted, mean_gradient, moments_of, regression, training_of
 
 import bayesdl as bdl
-from inference.core.keys import named
+from inference.core.keys import named_key
 from inference.core.problem import ProblemError
 from inference.core.progress import Silent
 from inference.sparse import costs
@@ -82,7 +82,7 @@ def test_what_grows_has_the_largest_gradients_by_autodiff(structure):
     training, state, data = training_of(
         bdl.BNN(hidden=(24, 20)), X, y, density=0.7 if structure == "block:4" else 0.5, **settings
     )
-    layout, key = training.layout, jax.random.fold_in(named(training.key, "exchanges"), 7)
+    layout, key = training.layout, jax.random.fold_in(named_key(training.key, "exchanges"), 7)
     gradients, priors = training.gradients(state, key, data)
     mean, sd = moments_of(state)
 
@@ -97,10 +97,10 @@ def test_what_grows_has_the_largest_gradients_by_autodiff(structure):
     def likelihood(given, key):
         shifts.update(given)
         product = Shifted(
-            layout, state.index, mean, sd, named(named(key, "draws"), "weights"), "local"
+            layout, state.index, mean, sd, named_key(named_key(key, "draws"), "weights"), "local"
         )
         values, _ = training.objective.drawn(
-            state.params["normals"], named(named(key, "draws"), "sites")
+            state.params["normals"], named_key(named_key(key, "draws"), "sites")
         )
         rows = training.rows(key, 16)
         return (
