@@ -29,9 +29,9 @@ from jaxtyping import Bool, Float
 
 from inference.core.engine import (
     AbstractEngine,
-    needs_gradients,
     check_positive,
     check_positive_integers,
+    needs_gradients,
 )
 from inference.core.keys import named_key
 from inference.core.minimise import minimise

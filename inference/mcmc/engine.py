@@ -13,8 +13,8 @@ from inference.core.engine import (
     AbstractEngine,
     UnsupportedError,
     check_choice,
-    needs_gradients,
     check_positive_integers,
+    needs_gradients,
 )
 from inference.core.problem import Problem
 from inference.core.progress import AbstractProgress, Silent

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from inference.core.engine import AbstractEngine, needs_gradients, check_positive_integers
+from inference.core.engine import AbstractEngine, check_positive_integers, needs_gradients
 from inference.core.keys import named_key
 from inference.core.problem import Problem, finding_a_start
 from inference.core.progress import AbstractProgress, Silent

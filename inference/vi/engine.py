@@ -24,9 +24,9 @@ from numpyro import handlers
 from inference.core.engine import (
     AbstractEngine,
     check_choice,
-    needs_gradients,
     check_positive,
     check_positive_integers,
+    needs_gradients,
 )
 from inference.core.keys import named_key
 from inference.core.problem import Problem, ProblemError
