@@ -4,14 +4,19 @@
         z, log_q = q.sim()
         return p.density(z) - log_q
 
-    E = bayesdl.vi.expectation(elbo, model, guide)  # E(key, params, *data): value and jax.grad are unbiased
+    E = bayesdl.vi.expectation(elbo, model, guide)
+    value = E(key, params, *data)  # unbiased, and so is jax.grad of it
     post = bayesdl.fit(model, data, engine=bayesdl.VI(objective=elbo, guide=guide))
 
-p and q are handles of the model and the guide: `help(bayesdl.vi.Handle)`.
+p and q are the distributions of the model's and the guide's program:
+`help(bayesdl.vi.ProgramDistribution)`.
 """
+
+import warnings
 
 from inference.vi.check import check_unbiased
 from inference.vi.constructs import marginal, normalize
+from inference.vi.distributions import ProgramDistribution
 from inference.vi.gradients.estimators import (
     MVD,
     Enum,
@@ -22,7 +27,6 @@ from inference.vi.gradients.estimators import (
 )
 from inference.vi.gradients.expectation import expectation
 from inference.vi.gradients.runs import add_cost, step
-from inference.vi.handles import Handle
 from inference.vi.objectives import (
     dreg,
     elbo,
@@ -39,8 +43,8 @@ __all__ = [
     "MVD",
     "Enum",
     "EstimatorError",
-    "Handle",
     "Implicit",
+    "ProgramDistribution",
     "Reinforce",
     "Reparam",
     "add_cost",
@@ -59,3 +63,15 @@ __all__ = [
     "wake_phi",
     "wake_theta",
 ]
+
+
+def __getattr__(name: str) -> type[ProgramDistribution]:
+    """Return a name of the last version, with a warning that names the new one."""
+    if name == "Handle":
+        warnings.warn(
+            "bayesdl.vi.Handle is now bayesdl.vi.ProgramDistribution; the old name will go.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return ProgramDistribution
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

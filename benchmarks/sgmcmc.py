@@ -58,7 +58,7 @@ def build_problem(model: Any) -> Any:
 
 def step_cost(repeats: int) -> dict[str, float]:
     """CPU milliseconds per chain-step: the median of blocks of 50 draws of 50 steps."""
-    problem = posed(bdl.BNN(hidden=(100,), likelihood=bdl.Normal(scale=0.3)))
+    problem = build_problem(bdl.BNN(hidden=(100,), likelihood=bdl.Normal(scale=0.3)))
     engine = bdl.SGHMC(batch_size=32)
     run = Run(engine, engine.sampler(problem), 50)
     states, _ = jax.block_until_ready(run.block(run.start(jax.random.key(0)), 0, 50))
@@ -118,7 +118,9 @@ def peers(problem: Any, engine: Any) -> dict[str, Any]:
         made = Run(engine, engine.sampler(problem), DRAWS)
 
         def run(seed: int) -> Any:
-            states = made.begin(place(jax.random.split(jax.random.key(seed), CHAINS), made.layout))
+            states = made.init_chains(
+                place(jax.random.split(jax.random.key(seed), CHAINS), made.layout)
+            )
             return made.draws(states, -WARMUP, Silent(), None, None).samples
 
         return run
@@ -209,7 +211,7 @@ def against_numpyro(rows: dict[str, dict[str, float]]) -> dict[str, float]:
 
 def many_chains() -> dict[str, float]:
     """Chain-steps of SGHMC per wall second by number of chains."""
-    problem, found = posed(bdl.BNN(hidden=(100,), likelihood=bdl.Normal(scale=0.3))), {}
+    problem, found = build_problem(bdl.BNN(hidden=(100,), likelihood=bdl.Normal(scale=0.3))), {}
     for chains in (4, 64, 1024):
         engine = bdl.SGHMC(batch_size=32, num_chains=chains, start="prior")
         run = Run(engine, engine.sampler(problem), 50)
@@ -234,7 +236,7 @@ def main() -> None:
     repeats = arguments.repeats
     warnings.simplefilter("ignore")
     settings = {"num_warmup": WARMUP, "num_samples": DRAWS, "num_chains": CHAINS}
-    linear = posed(bdl.BNN(hidden=()))
+    linear = build_problem(bdl.BNN(hidden=()))
     kept = RESULTS / "sgmcmc.json"
     results: dict[str, Any] = (
         json.loads(kept.read_text())["results"] if arguments.steps_only else {}

@@ -11,7 +11,7 @@ import numpyro.distributions as dist
 from numpyro.primitives import Messenger
 
 from inference.core.keys import tagged_key
-from inference.vi.gradients.estimators import stripped
+from inference.vi.gradients.estimators import element_distribution
 
 
 class FromNoise(Messenger):
@@ -31,10 +31,10 @@ class FromNoise(Messenger):
     def process_message(self, msg: dict) -> None:
         if msg["type"] != "sample" or msg["is_observed"] or msg["value"] is not None:
             return
-        base: Any = stripped(msg["fn"])
+        base: Any = element_distribution(msg["fn"])
         transforms: Any = ()
         if isinstance(base, dist.TransformedDistribution):
-            base, transforms = stripped(base.base_dist), base.transforms
+            base, transforms = element_distribution(base.base_dist), base.transforms
         shape: Any = msg["fn"].shape()
         size = math.prod(shape)
         if type(base) is not dist.Normal or self.used + size > len(self.noise):

@@ -14,7 +14,7 @@ import numpy as np
 from inference.core.problem import Problem
 from inference.core.progress import AbstractProgress, Silent
 from inference.mcmc.engine import AbstractMCMC
-from inference.mcmc.hmc import ATTEMPTS, NumPyroSampler
+from inference.mcmc.hmc import MAX_STARTS, NumPyroSampler
 from inference.mcmc.layout import (
     Layout,
     choose_layout,
@@ -46,8 +46,8 @@ def infer_many(
         progress: told after each piece.
     """
     total = len(next(iter(observed.values())))
-    layout, size = pieces_of(engine.chain_method, total, engine.sampler(problem).light)
-    chain = over_chains(lambda given: one_chain(engine, problem, *given), layout)
+    layout, size = choose_pieces(engine.chain_method, total, engine.sampler(problem).cheap_steps)
+    chain = over_chains(lambda given: run_one_chain(engine, problem, *given), layout)
     keys, pieces = jax.random.split(key, total), []
     progress.start(total, f"{type(engine).__name__} on simulated data")
     try:
@@ -71,13 +71,13 @@ def infer_many(
     return jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
 
 
-def pieces_of(chain_method: str, total: int, light: bool) -> tuple[Layout, int]:
+def choose_pieces(chain_method: str, total: int, light: bool) -> tuple[Layout, int]:
     """The layout of a piece, and its number of data sets: as many on each device, at most `PIECE`."""
     layout = choose_layout(chain_method, jax.device_count(), light)
     return layout, layout.num_devices * min(PIECE, -(-total // layout.num_devices))
 
 
-def one_chain(
+def run_one_chain(
     engine: AbstractMCMC, problem: Problem, key: jax.Array, observed: dict[str, jax.Array]
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """The draws of one chain given one data set, and whether each diverged; a JAX function."""
@@ -90,8 +90,8 @@ def one_chain(
         position, stats = sampler.record(state)
         return state, (position, stats["diverging"])
 
-    state = started(
-        sampler, key, ATTEMPTS if isinstance(sampler, NumPyroSampler) else 1
+    state = first_finite_state(
+        sampler, key, MAX_STARTS if isinstance(sampler, NumPyroSampler) else 1
     )  # as in `sampler.start`
     if sampler.num_warmup:
         state = jax.lax.fori_loop(0, sampler.num_warmup, sampler.step, state)
@@ -99,7 +99,7 @@ def one_chain(
     return jax.lax.map(sampler.constrain, positions), diverging
 
 
-def started(sampler: AbstractSampler, key: jax.Array, attempts: int) -> Any:
+def first_finite_state(sampler: AbstractSampler, key: jax.Array, attempts: int) -> Any:
     """The first state of up to so many whose log density is finite, or the last; a JAX function."""
     structure = jax.eval_shape(sampler.init, key)
 

@@ -48,7 +48,7 @@ def pathfinder_draw(density: Callable, start: jax.Array, key: jax.Array) -> jax.
     return drawn[0]
 
 
-def tuned_mclmc(
+def tune_mclmc(
     density: Callable, start: jax.Array, key: jax.Array, num_warmup: int
 ) -> Microcanonical:
     """A chain of unadjusted MCLMC whose L, step size and mass matrix `num_warmup` steps have tuned."""
@@ -62,10 +62,10 @@ def tuned_mclmc(
         tune,
         density,
     )
-    return before_first_step(chain, tuned, run)
+    return initial_state(chain, tuned, run)
 
 
-def before_first_step(chain: Any, tuned: Any, key: jax.Array) -> Microcanonical:
+def initial_state(chain: Any, tuned: Any, key: jax.Array) -> Microcanonical:
     """The state of a tuned chain."""
     return Microcanonical(
         chain, tuned, key, jnp.ones(()), jnp.zeros((), bool), jnp.zeros(()), jnp.ones((), int)
@@ -84,14 +84,14 @@ def step_mclmc(density: Callable, state: Microcanonical) -> Microcanonical:
     )
 
 
-def adjusted_kernel() -> Callable:
+def build_adjusted_kernel() -> Callable:
     """The kernel of adjusted MCLMC with a random number of steps per trajectory."""
     from blackjax.mcmc import adjusted_mclmc_dynamic as dynamic
 
     return dynamic.build_kernel(dynamic.make_random_trajectory_length_fn(True))
 
 
-def tuned_adjusted_mclmc(
+def tune_adjusted_mclmc(
     density: Callable, start: jax.Array, key: jax.Array, num_warmup: int, target_accept: float
 ) -> Microcanonical:
     """A chain of adjusted MCLMC whose L, step size and mass matrix `num_warmup` trajectories have tuned."""
@@ -100,21 +100,21 @@ def tuned_adjusted_mclmc(
 
     begin, tune, run = jax.random.split(key, 3)
     chain, tuned, _ = blackjax.adjusted_mclmc_find_L_and_step_size(
-        adjusted_kernel(),
+        build_adjusted_kernel(),
         density,
         round(num_warmup * 10 / TENTHS_ADJUSTED),
         dynamic.init(start, density, begin),
         tune,
         target_accept,
     )
-    return before_first_step(chain, tuned, run)
+    return initial_state(chain, tuned, run)
 
 
 def step_adjusted_mclmc(density: Callable, state: Microcanonical) -> Microcanonical:
     """One trajectory of adjusted MCLMC, accepted or not."""
     key, now = jax.random.split(state.key)
     L, step_size, metric = state.tuned
-    chain, info = adjusted_kernel()(
+    chain, info = build_adjusted_kernel()(
         now,
         state.chain,
         density,

@@ -23,14 +23,14 @@ from inference.core.result import Draws
 from inference.mcmc.layout import (
     Layout,
     choose_layout,
-    freeze,
+    from_arrays,
     over_chains,
-    thaw,
+    to_arrays,
     to_host,
     without_keys,
 )
-from inference.mcmc.sampler import AbstractSampler, strongly_typed
-from inference.mcmc.sharing import SamplerOf, compiled
+from inference.mcmc.sampler import AbstractSampler, drop_weak_types
+from inference.mcmc.sharing import SamplerOf, compile_for
 
 if TYPE_CHECKING:
     from inference.mcmc.engine import AbstractMCMC
@@ -63,11 +63,11 @@ def run_chains(
     with open_folder(checkpoint, run, key) as folder:
         saved = folder.load()
         if saved:
-            states, done = thaw(saved[0], run.structure, run.layout), saved[1]
+            states, done = from_arrays(saved[0], run.structure, run.layout), saved[1]
         else:
             states, done = run.start(key), -sampler.num_warmup
             folder.save(
-                freeze(states), done
+                to_arrays(states), done
             )  # a start can be long: MCLMC tunes in it, and SGHMC looks for a mode
         return run.draws(states, done, progress, folder, checkpoint.every)
 
@@ -82,7 +82,7 @@ def continue_chains(
     """The draws and `num_samples` more, from the state they hold."""
     run = Run(engine, sampler, num_samples, offset=draws.length)
     more = run.draws(
-        thaw(draws.state, run.structure, run.layout), draws.length, progress, None, None
+        from_arrays(draws.state, run.structure, run.layout), draws.length, progress, None, None
     )
     joined = {
         part: {name: np.concatenate([old[name], new[name]], axis=1) for name in new}
@@ -92,19 +92,22 @@ def continue_chains(
         )
     }
     info = draws.info | more.info | {"seconds": draws.info["seconds"] + more.info["seconds"]}
-    made, wanted = draws.length + more.length, max(asked_for(draws.info), asked_for(more.info))
+    made, wanted = (
+        draws.length + more.length,
+        max(requested_draws(draws.info), requested_draws(more.info)),
+    )
     info.pop("interrupted", None)
     if made < wanted:
-        info["interrupted"] = interruption(made, wanted)
+        info["interrupted"] = describe_interruption(made, wanted)
     return Draws(joined["samples"], joined["stats"], info, more.state)
 
 
-def interruption(made: int, wanted: int) -> str:
+def describe_interruption(made: int, wanted: int) -> str:
     """What `info["interrupted"]` says."""
     return f"{made} of {wanted} draws"
 
 
-def asked_for(info: dict[str, Any]) -> int:
+def requested_draws(info: dict[str, Any]) -> int:
     """The draws that an interrupted run was to make; 0 for another one."""
     return int(info["interrupted"].split()[2]) if "interrupted" in info else 0
 
@@ -128,27 +131,37 @@ class Run:
         self.structure = jax.eval_shape(
             jax.vmap(sampler.init), keys
         )  # shapes of the states of all chains
-        self.layout: Layout = choose_layout(engine.chain_method, engine.num_chains, sampler.light)
-        self.recorded = jax.eval_shape(jax.vmap(sampler.record), self.structure)
-        self.kept = shapes_of_a_draw(sampler, self.recorded)
-        self.length = block_length(
-            (self.recorded[0], [self.kept] * engine.num_chains), sampler.num_warmup + num_samples
+        self.layout: Layout = choose_layout(
+            engine.chain_method, engine.num_chains, sampler.cheap_steps
         )
-        self.begin = compiled(make_begin, engine, sampler, self.layout, sampler.quick_start)
-        self.block = compiled(make_block, engine, sampler, self.layout, self.length)
-        self.constrain = compiled(make_constrain, engine, sampler, self.layout)
+        self.recorded = jax.eval_shape(jax.vmap(sampler.record), self.structure)
+        self.draw_shapes = shapes_of_draw(sampler, self.recorded)
+        self.length = block_length(
+            (self.recorded[0], [self.draw_shapes] * engine.num_chains),
+            sampler.num_warmup + num_samples,
+        )
+        self.init_chains = compile_for(
+            compile_init, engine, sampler, self.layout, sampler.quick_start
+        )
+        self.block = compile_for(compile_block, engine, sampler, self.layout, self.length)
+        self.constrain = compile_for(compile_constrain, engine, sampler, self.layout)
 
     def start(self, key: jax.Array) -> Any:
         """The states of all chains before their first step."""
         chains = self.engine.num_chains
         return self.sampler.start(
-            self.begin, jax.random.split(key, chains) if chains > 1 else key[None], self.layout
+            self.init_chains,
+            jax.random.split(key, chains) if chains > 1 else key[None],
+            self.layout,
         )
 
     def shapes(self) -> dict[str, Any]:
         """Shape and dtype of all that is kept, by name."""
         front = (self.engine.num_chains, self.num_samples)
-        return {k: jax.ShapeDtypeStruct((*front, *v.shape), v.dtype) for k, v in self.kept.items()}
+        return {
+            k: jax.ShapeDtypeStruct((*front, *v.shape), v.dtype)
+            for k, v in self.draw_shapes.items()
+        }
 
     def draws(
         self,
@@ -185,7 +198,7 @@ class Run:
                         kept[name][:, done - self.offset : stop - self.offset] = values
                 at = (states, stop)
                 if folder and every and (stop - saved >= every or stop == end):
-                    folder.save(freeze(states), stop)
+                    folder.save(to_arrays(states), stop)
                     saved = stop
                 if done >= 0:  # those of adaptation do not count
                     divergences += int(block["stats/diverging"].sum())
@@ -199,7 +212,7 @@ class Run:
                 raise
             interrupted = True
             if folder:
-                folder.save(freeze(at[0]), at[1])
+                folder.save(to_arrays(at[0]), at[1])
         finally:
             progress.close()
         kept = folder.mapped() if folder else kept
@@ -222,36 +235,38 @@ class Run:
         self, kept: dict, states: Any, done: int, interrupted: bool, seconds: float
     ) -> Draws:
         if not interrupted:
-            problem_of_chains(self.engine, kept)
+            refuse_diverged_chains(self.engine, kept)
         facts = {
             "devices": self.layout.num_devices,
             "vectorized": self.layout.vectorized,
             "layout": self.layout.describe(self.engine.num_chains),
             "seconds": seconds,
             **self.sampler.facts(to_host(without_keys(states))),
-            **self.engine.noted(),
+            **self.engine.diagnosis_settings(),
         }
         if interrupted:
-            facts["interrupted"] = interruption(done, self.offset + self.num_samples)
+            facts["interrupted"] = describe_interruption(done, self.offset + self.num_samples)
             kept = {name: values[:, : done - self.offset] for name, values in kept.items()}
-        return Draws.from_arrays(kept | {f"state/{k}": v for k, v in freeze(states).items()}, facts)
+        return Draws.from_arrays(
+            kept | {f"state/{k}": v for k, v in to_arrays(states).items()}, facts
+        )
 
 
-def make_begin(sampler_of: SamplerOf, layout: Layout, quick: bool) -> Any:
+def compile_init(sampler_of: SamplerOf, layout: Layout, quick: bool) -> Any:
     """Compiles `(keys, given) -> states`: what tunes in it does so side by side or spread over devices, as draws are made."""
     return over_chains(
-        lambda key, given: strongly_typed(sampler_of(given).init(key)), layout, quick
+        lambda key, given: drop_weak_types(sampler_of(given).init(key)), layout, quick
     )
 
 
-def make_constrain(sampler_of: SamplerOf, _: Layout) -> Any:
+def compile_constrain(sampler_of: SamplerOf, _: Layout) -> Any:
     """Compiles `(positions, given) -> sites`, leading axes (draw, chain)."""
     return jax.jit(
         lambda positions, given: jax.lax.map(jax.vmap(sampler_of(given).constrain), positions)
     )
 
 
-def make_block(sampler_of: SamplerOf, layout: Layout, length: int) -> Any:
+def compile_block(sampler_of: SamplerOf, layout: Layout, length: int) -> Any:
     """Compiles `(states, given, j, n) -> (states, (positions, statistics))`, n <= length draws from number j on."""
 
     def one_chain(state: Any, given: Any, j: jax.Array, n: jax.Array) -> Any:
@@ -275,12 +290,12 @@ def make_block(sampler_of: SamplerOf, layout: Layout, length: int) -> Any:
             return state, jax.tree.map(lambda buffer, value: buffer.at[k].set(value), kept, made)
 
         state, kept = jax.lax.fori_loop(0, n, draw, (state, kept))
-        return strongly_typed(state), kept
+        return drop_weak_types(state), kept
 
     return over_chains(one_chain, layout)
 
 
-def shapes_of_a_draw(sampler: AbstractSampler, recorded: Any) -> dict[str, jax.ShapeDtypeStruct]:
+def shapes_of_draw(sampler: AbstractSampler, recorded: Any) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape and dtype of what one chain keeps of a draw, by name, given what is recorded of all chains."""
     position, stats = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), recorded
@@ -316,7 +331,7 @@ def open_folder(checkpoint: Checkpoint, run: Run, key: jax.Array) -> Folder:
     return Folder(checkpoint.path, identity, run.shapes())
 
 
-def problem_of_chains(engine: AbstractMCMC, kept: dict) -> None:
+def refuse_diverged_chains(engine: AbstractMCMC, kept: dict) -> None:
     """Refuses a run whose chains all end where the log density is not finite: nothing can be said from it.
 
     Raises:

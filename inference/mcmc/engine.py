@@ -20,7 +20,7 @@ from inference.core.problem import Problem
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import Draws
 from inference.mcmc.chains import continue_chains, run_chains
-from inference.mcmc.layout import CHAIN_METHODS, lacks_devices
+from inference.mcmc.layout import CHAIN_METHODS, reason_unsupported
 from inference.mcmc.sampler import AbstractSampler
 
 
@@ -57,12 +57,12 @@ class AbstractMCMC(AbstractEngine):
         """Draws that belong together: a run ends after a multiple of them."""
         return 1
 
-    def noted(self) -> dict:
+    def diagnosis_settings(self) -> dict:
         """Settings that diagnoses need."""
         return {}
 
     def supports(self, problem: Problem) -> str | None:
-        return needs_gradients(problem) or lacks_devices(self.chain_method, self.num_chains)
+        return needs_gradients(problem) or reason_unsupported(self.chain_method, self.num_chains)
 
     def infer(
         self,

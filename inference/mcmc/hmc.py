@@ -27,7 +27,7 @@ from inference.mcmc.layout import Layout, over_chains, place, to_host
 from inference.mcmc.sampler import AbstractSampler
 from inference.mcmc.starts import DRAWN, STARTS
 
-ATTEMPTS = 100
+MAX_STARTS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +84,9 @@ class NumPyroSampler(AbstractSampler):
 
     def start(self, begin: Callable[[jax.Array], Any], keys: jax.Array, layout: Layout) -> Any:
         """Chains whose start has no finite density are started again, elsewhere."""
-        replaced = over_chains(chosen, layout)
+        replaced = over_chains(replace_bad_starts, layout)
         states = begin(place(keys, layout))
-        for attempt in range(1, ATTEMPTS):
+        for attempt in range(1, MAX_STARTS):
             good = np.isfinite(to_host(states.potential_energy))
             if good.all():
                 return states
@@ -114,7 +114,7 @@ class NumPyroSampler(AbstractSampler):
         return {"step_size": [float(s) for s in np.atleast_1d(states.adapt_state.step_size)]}
 
 
-def chosen(given: tuple[jax.Array, Any, Any]) -> Any:
+def replace_bad_starts(given: tuple[jax.Array, Any, Any]) -> Any:
     """Of (whether the first is good, one state, another one) the good one."""
     good, one, other = given
     return jax.tree.map(lambda a, b: jnp.where(good, a, b), one, other)

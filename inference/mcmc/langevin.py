@@ -93,7 +93,7 @@ class LangevinSampler(AbstractSampler):
             self.estimate = problem.batch_log_density(self.half)
 
     def init(self, key: jax.Array) -> State:
-        u = self.begin(tagged_key(key, "start"))
+        u = self.starting_position(tagged_key(key, "start"))
         nothing, zero = jnp.zeros_like(u), jnp.zeros((), u.dtype)
         p = jax.random.normal(tagged_key(key, "momentum"), u.shape, u.dtype)
         anchor = (
@@ -118,7 +118,7 @@ class LangevinSampler(AbstractSampler):
     def steps_before(self, j: Any) -> Any:
         return self.engine.steps_before(j)
 
-    def begin(self, key: jax.Array) -> jax.Array:
+    def starting_position(self, key: jax.Array) -> jax.Array:
         """Where the chain starts."""
         if self.engine.start != "mode":
             return STARTS[self.engine.start](self.full, key)

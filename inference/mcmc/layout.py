@@ -57,7 +57,7 @@ def choose_layout(chain_method: str, num_chains: int, light: bool = False) -> La
     )
 
 
-def lacks_devices(chain_method: str, num_chains: int) -> str | None:
+def reason_unsupported(chain_method: str, num_chains: int) -> str | None:
     """The reason why chains cannot be laid out as asked, or None."""
     devices = jax.device_count()
     if jax.process_count() > 1 and num_chains % devices:
@@ -108,7 +108,7 @@ def place(states: Any, layout: Layout) -> Any:
     return with_keys(jax.tree.map(over_processes, without_keys(states)), states)
 
 
-def everywhere(given: Any, layout: Layout) -> Any:
+def replicate(given: Any, layout: Layout) -> Any:
     """What all chains share on all devices of a layout, so that no block has to bring it there."""
     if jax.process_count() > 1:
         return given
@@ -128,13 +128,13 @@ def to_host(tree: Any) -> Any:
     return jax.tree.map(one, tree)
 
 
-def freeze(states: Any) -> dict[str, np.ndarray]:
+def to_arrays(states: Any) -> dict[str, np.ndarray]:
     """The leaves of the chains' states as plain arrays, random keys as their data."""
     leaves = jax.tree.leaves(to_host(without_keys(states)))
     return {f"{number:03d}": leaf for number, leaf in enumerate(leaves)}
 
 
-def thaw(arrays: dict[str, np.ndarray], structure: Any, layout: Layout) -> Any:
+def from_arrays(arrays: dict[str, np.ndarray], structure: Any, layout: Layout) -> Any:
     """The inverse of `freeze`, given states of the same structure (or their shapes)."""
     leaves = [arrays[f"{number:03d}"] for number in range(len(arrays))]
     return place(

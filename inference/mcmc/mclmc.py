@@ -72,15 +72,15 @@ class MicrocanonicalSampler(AbstractSampler):
         self.engine, self.density = engine, problem.log_density()
 
     def init(self, key: jax.Array) -> Any:
-        from inference.mcmc.blackjax_adapter import tuned_adjusted_mclmc, tuned_mclmc
+        from inference.mcmc.blackjax_adapter import tune_adjusted_mclmc, tune_mclmc
 
         near, key = jax.random.split(key)
         u = STARTS[self.engine.start](self.density, near)
         if self.engine.adjusted:
-            return tuned_adjusted_mclmc(
+            return tune_adjusted_mclmc(
                 self.density, u, key, self.engine.num_warmup, self.engine.target_accept
             )
-        return tuned_mclmc(self.density, u, key, self.engine.num_warmup)
+        return tune_mclmc(self.density, u, key, self.engine.num_warmup)
 
     def step(self, i: jax.Array, state: Any) -> Any:
         from inference.mcmc.blackjax_adapter import step_adjusted_mclmc, step_mclmc

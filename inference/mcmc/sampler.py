@@ -29,7 +29,7 @@ class AbstractSampler(abc.ABC):
         thinning: steps per kept draw.
     """
 
-    light = False  # whether steps are so cheap and so equal that chains are vectorised on a processor too
+    cheap_steps = False  # whether steps are so cheap and so equal that chains are vectorised on a processor too
     quick_start = False  # whether `init` does no more than to draw
 
     def __init__(self, problem: Problem, num_warmup: int, thinning: int) -> None:
@@ -70,19 +70,19 @@ class AbstractSampler(abc.ABC):
 
     def steps_before(self, j: Any) -> Any:
         """The number of steps made before draw j is worked on."""
-        return evenly(j, self.num_warmup, self.thinning)
+        return evenly_spaced_steps(j, self.num_warmup, self.thinning)
 
     def facts(self, states: Any) -> dict[str, Any]:
         """What is worth noting of the final states (NumPy arrays, random keys as their data), as plain data."""
         return {}
 
 
-def evenly(j: Any, num_warmup: int, thinning: int) -> Any:
+def evenly_spaced_steps(j: Any, num_warmup: int, thinning: int) -> Any:
     """Steps before draw j where every kept draw has as many."""
     return num_warmup + jnp.where(j < 0, j, thinning * j)
 
 
-def strongly_typed(state: Any) -> Any:
+def drop_weak_types(state: Any) -> Any:
     """The same values without weak types, so that a block's states fit the next block and it is not compiled twice."""
 
     def one(leaf: jax.Array) -> jax.Array:

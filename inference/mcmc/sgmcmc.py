@@ -20,7 +20,7 @@ from inference.core.engine import check_choice, check_positive, check_positive_i
 from inference.core.problem import Problem, ProblemError
 from inference.mcmc.engine import AbstractMCMC
 from inference.mcmc.langevin import LangevinSampler
-from inference.mcmc.sampler import evenly
+from inference.mcmc.sampler import evenly_spaced_steps
 from inference.mcmc.starts import STARTS
 
 
@@ -87,7 +87,7 @@ class AbstractSGMCMC(AbstractMCMC):
 
     def steps_before(self, j: Any) -> Any:
         """See `AbstractSampler.steps_before`."""
-        return evenly(j, self.num_warmup, self.thinning)
+        return evenly_spaced_steps(j, self.num_warmup, self.thinning)
 
     @abc.abstractmethod
     def damping(self, h: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ import numpy as np
 
 from inference.core.problem import Problem
 from inference.core.program import AbstractTraceable, unwrap
-from inference.mcmc.layout import Layout, everywhere
+from inference.mcmc.layout import Layout, replicate
 from inference.mcmc.sampler import AbstractSampler
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Compiled:
         return self.function(states, self.given, *rest)
 
 
-def compiled(
+def compile_for(
     make: Callable, engine: AbstractMCMC, sampler: AbstractSampler, layout: Layout, *settings: Any
 ) -> Compiled:
     """The function of a problem that `make(sampler_of, layout, *settings)` compiles.
@@ -46,15 +46,15 @@ def compiled(
     program = unwrap(problem.program)
     if isinstance(program, AbstractTraceable):
         program, numbers = program.split_params()
-        given = everywhere((problem.args, dict(problem.kwargs), numbers), layout)
+        given = replicate((problem.args, dict(problem.kwargs), numbers), layout)
         leaves, structure = jax.tree.flatten(given)
         shapes = structure, tuple((np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves)
-        return Compiled(kept(make, engine, program, shapes, layout, *settings), given)
+        return Compiled(cached_compile(make, engine, program, shapes, layout, *settings), given)
     return Compiled(make(lambda _: sampler, layout, *settings), ())
 
 
 @functools.lru_cache(KEPT)
-def kept(
+def cached_compile(
     make: Callable,
     engine: AbstractMCMC,
     program: AbstractTraceable,

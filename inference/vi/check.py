@@ -104,10 +104,10 @@ def check_unbiased(
     def value(E: Expectation, key: jax.Array, u: Any) -> jax.Array:
         return E(key, {**fixed, **space.constrain(u)}, *args)
 
-    mean, error = moments(
+    mean, error = mean_and_error(
         lambda k: jax.grad(lambda u: value(E, k, u))(at), named_key(key, "gradient"), num_samples
     )
-    method, (expected, doubt) = the_oracle(
+    method, (expected, doubt) = oracle_gradient(
         E, value, at, args, fixed, space, oracle, named_key(key, "oracle"), num_samples
     )
     tiny = 1e-6 * (1 + np.abs(expected))  # rounding, where nothing is random
@@ -119,7 +119,9 @@ def check_unbiased(
     return UnbiasedReport(bool(np.max(np.abs(z)) < LIMIT), scores, gradient, should, method)
 
 
-def moments(function: Callable, key: jax.Array, num_samples: int) -> tuple[np.ndarray, np.ndarray]:
+def mean_and_error(
+    function: Callable, key: jax.Array, num_samples: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard error of a random pytree, as flat vectors."""
 
     def one(key: jax.Array) -> jax.Array:
@@ -130,7 +132,7 @@ def moments(function: Callable, key: jax.Array, num_samples: int) -> tuple[np.nd
     return values.mean(0), values.std(0) / np.sqrt(num_samples)
 
 
-def the_oracle(
+def oracle_gradient(
     E: Expectation,
     value: Callable,
     at: dict,
@@ -142,7 +144,7 @@ def the_oracle(
     num: int,
 ) -> tuple[str, tuple[np.ndarray, np.ndarray]]:
     """Method, and the gradient and its standard error by it."""
-    now = E.run(E.call(key, {**fixed, **space.constrain(at)}, args, {}), 0)[0]
+    now = E.run(E.make_call(key, {**fixed, **space.constrain(at)}, args, {}), 0)[0]
     names = {site.id.partition("/")[2] for site in now.sites}
     local = now.drawn - names
     if asked == "enumeration" and local:
@@ -152,16 +154,16 @@ def the_oracle(
     if asked != "finite differences" and not local:
         exact = dataclasses.replace(E, estimators=dict.fromkeys(names, Enum()))
         try:
-            return "enumeration", moments(
+            return "enumeration", mean_and_error(
                 lambda k: jax.grad(lambda u: value(exact, k, u))(at), key, num
             )
         except EstimatorError as error:
             if asked == "enumeration":
                 raise ProblemError(f"Enumeration is not possible: {error}") from error
-    return "finite differences", differences(lambda k, u: value(E, k, u), at, key, num)
+    return "finite differences", finite_differences(lambda k, u: value(E, k, u), at, key, num)
 
 
-def differences(
+def finite_differences(
     value: Callable, at: dict, key: jax.Array, num_samples: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The gradient by central differences of the value with common random numbers, extrapolated in the step."""
@@ -180,4 +182,4 @@ def differences(
 
         return jax.vmap(lambda axis: (4 * central(axis, STEP) - central(axis, 2 * STEP)) / 3)(axes)
 
-    return moments(one, key, num_samples)
+    return mean_and_error(one, key, num_samples)

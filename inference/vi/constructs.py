@@ -23,17 +23,17 @@ from jax.scipy.special import logsumexp
 
 from inference.core.problem import ProblemError
 from inference.core.program import Program
-from inference.vi.gradients.runs import Pass, current
-from inference.vi.handles import (
-    AbstractHandle,
-    Handle,
-    Lanes,
+from inference.vi.distributions import (
+    AbstractProgramDistribution,
+    BatchShape,
+    ProgramDistribution,
     Values,
-    as_handle,
-    lanes_of,
-    mismatch,
-    total,
+    as_distribution,
+    batch_shape_of,
+    describe_mismatch,
+    sum_log_probs,
 )
+from inference.vi.gradients.runs import ObjectiveRun, current_run
 
 
 def marginal(
@@ -54,8 +54,8 @@ def marginal(
     Raises:
         ProblemError: for what is not a program, no site, or an impossible N.
     """
-    handle = as_handle(program)
-    if not isinstance(handle, Handle):
+    handle = as_distribution(program)
+    if not isinstance(handle, ProgramDistribution):
         raise ProblemError(
             f"marginal({type(handle).__name__}): expected a NumPyro program or the handle of one."
         )
@@ -63,12 +63,12 @@ def marginal(
         raise ProblemError(
             f"marginal(keep={keep!r}): expected the names of the sites to keep, e.g. keep=['x', 'y']."
         )
-    lanes_of(N)
+    batch_shape_of(N)
     return Marginal(handle.program, tuple(keep), reverse, N)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Marginal(AbstractHandle):
+class Marginal(AbstractProgramDistribution):
     """See `marginal`."""
 
     program: Program
@@ -77,7 +77,12 @@ class Marginal(AbstractHandle):
     N: int
 
     def draw(
-        self, now: Pass, label: str, lanes: Lanes, group: str | None, detached: bool = False
+        self,
+        now: ObjectiveRun,
+        label: str,
+        lanes: BatchShape,
+        group: str | None,
+        detached: bool = False,
     ) -> tuple[dict, jax.Array]:
         outcome = now.run(self.program, label, lanes=lanes, group=group, detached=detached)
         absent = set(self.keep) - set(outcome.values)
@@ -89,35 +94,37 @@ class Marginal(AbstractHandle):
         x = {name: outcome.values[name] for name in self.keep}
         u = {name: value for name, value in outcome.values.items() if name not in self.keep}
         if self.reverse is None:
-            own = total({n: v for n, v in outcome.log_probs.items() if n not in u}, lanes)
+            own = sum_log_probs({n: v for n, v in outcome.log_probs.items() if n not in u}, lanes)
         else:
             back = now.run(self.reverse, f"{label} retained", given=u, lanes=lanes, inputs=(x,))
             refuse_other_sites(set(u), set(back.values))
-            own = total(outcome.log_probs, lanes) - total(back.log_probs, lanes)
+            own = sum_log_probs(outcome.log_probs, lanes) - sum_log_probs(back.log_probs, lanes)
         if self.N == 1:
             return x, own
-        others = self.weights(now, f"{label} others", x, lanes, self.N - 1, group, detached)
+        others = self.fresh_log_weights(
+            now, f"{label} others", x, lanes, self.N - 1, group, detached
+        )
         return x, logsumexp(jnp.concatenate([own[..., None], others], -1), -1) - math.log(self.N)
 
     def evaluate(
-        self, now: Pass, label: str, values: Values, lanes: Lanes, fixed: bool = False
+        self, now: ObjectiveRun, label: str, values: Values, lanes: BatchShape, fixed: bool = False
     ) -> jax.Array:
         unknown, missing = (
             set(values) - set(self.keep) - now.auxiliary,
             set(self.keep) - set(values),
         )
         if unknown or missing:
-            raise ProblemError(mismatch(missing, unknown))
+            raise ProblemError(describe_mismatch(missing, unknown))
         x = {name: values[name] for name in self.keep}
-        weights = self.weights(now, label, x, lanes, self.N, None, False, fixed)
+        weights = self.fresh_log_weights(now, label, x, lanes, self.N, None, False, fixed)
         return logsumexp(weights, -1) - math.log(self.N)
 
-    def weights(
+    def fresh_log_weights(
         self,
-        now: Pass,
+        now: ObjectiveRun,
         label: str,
         x: Values,
-        lanes: Lanes,
+        lanes: BatchShape,
         N: int,
         group: str | None,
         detached: bool,
@@ -125,18 +132,18 @@ class Marginal(AbstractHandle):
     ) -> jax.Array:
         """Log q(u_i, x) / r(u_i | x) of N fresh u, shape (*lanes, N)."""
         inner = (*lanes, N)
-        x = {name: repeated(value, lanes, N) for name, value in x.items()}
+        x = {name: repeat_in_batch(value, lanes, N) for name, value in x.items()}
         how: dict[str, Any] = {"lanes": inner, "detached": detached, "fixed": fixed}
         if self.reverse is None:
             outcome = now.run(self.program, label, given=x, group=group, **how)
-            return total(
+            return sum_log_probs(
                 {n: v for n, v in outcome.log_probs.items() if n not in outcome.values or n in x},
                 inner,
             )
         back = now.run(self.reverse, f"{label} reverse", inputs=(x,), group=group, **how)
         outcome = now.run(self.program, label, given=x | back.values, **how)
         refuse_other_sites(set(outcome.values) - set(x), set(back.values))
-        return total(outcome.log_probs, inner) - total(back.log_probs, inner)
+        return sum_log_probs(outcome.log_probs, inner) - sum_log_probs(back.log_probs, inner)
 
 
 def refuse_other_sites(left_out: set[str], drawn: set[str]) -> None:
@@ -161,27 +168,27 @@ def normalize(p: Any, proposal: Any, K: int, detach: bool = True) -> Normalized:
         detach: whether the draws and weights carry no gradient, as reweighted wake-sleep wants of `particles`; to draw from
             it or take its density in an objective needs detach=False.
     """
-    lanes_of(K)
-    return Normalized(as_handle(p), as_handle(proposal), K, detach)
+    batch_shape_of(K)
+    return Normalized(as_distribution(p), as_distribution(proposal), K, detach)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Normalized(AbstractHandle):
+class Normalized(AbstractProgramDistribution):
     """See `normalize`."""
 
-    p: AbstractHandle
-    proposal: AbstractHandle
+    p: AbstractProgramDistribution
+    proposal: AbstractProgramDistribution
     K: int
     detach: bool
 
     def particles(self) -> tuple[Values, jax.Array]:
         """The K draws, leading axis over draws, and their log weights log p(z) - log q(z), shape (K,)."""
-        now = current()
-        values, log_w, _ = self.weighted(now, now.next(), (), self.K)
+        now = current_run()
+        values, log_w, _ = self.draw_weighted(now, now.next_label(), (), self.K)
         return values, log_w
 
-    def weighted(
-        self, now: Pass, label: str, lanes: Lanes, many: int, group: str | None = None
+    def draw_weighted(
+        self, now: ObjectiveRun, label: str, lanes: BatchShape, many: int, group: str | None = None
     ) -> tuple[dict, jax.Array, jax.Array]:
         """Draws, log weights and log densities under p, leading axes over lanes and draws."""
         inner = (*lanes, many)
@@ -202,12 +209,17 @@ class Normalized(AbstractHandle):
             )
 
     def draw(
-        self, now: Pass, label: str, lanes: Lanes, group: str | None, detached: bool = False
+        self,
+        now: ObjectiveRun,
+        label: str,
+        lanes: BatchShape,
+        group: str | None,
+        detached: bool = False,
     ) -> tuple[dict, jax.Array]:
         self.refuse_detached()
-        values, log_w, log_p = self.weighted(now, label, lanes, self.K, group)
+        values, log_w, log_p = self.draw_weighted(now, label, lanes, self.K, group)
         outcome = now.run(
-            resampled,
+            choose_particle,
             f"{label} choice",
             lanes=lanes,
             inputs=(log_w,),
@@ -223,7 +235,7 @@ class Normalized(AbstractHandle):
         return jax.tree.map(take, values), take(log_p) - (logsumexp(log_w, -1) - math.log(self.K))
 
     def evaluate(
-        self, now: Pass, label: str, values: Values, lanes: Lanes, fixed: bool = False
+        self, now: ObjectiveRun, label: str, values: Values, lanes: BatchShape, fixed: bool = False
     ) -> jax.Array:
         self.refuse_detached()
         log_p = self.p.evaluate(now, f"{label} given", values, lanes, fixed)
@@ -231,17 +243,17 @@ class Normalized(AbstractHandle):
             log_p - self.proposal.evaluate(now, f"{label} given proposal", values, lanes, fixed)
         )[..., None]
         if self.K > 1:
-            _, others, _ = self.weighted(now, f"{label} others", lanes, self.K - 1)
+            _, others, _ = self.draw_weighted(now, f"{label} others", lanes, self.K - 1)
             log_w = jnp.concatenate([log_w, others], -1)
         return log_p - (logsumexp(log_w, -1) - math.log(self.K))
 
 
-def resampled(log_w: jax.Array, *args: Any, **kwargs: Any) -> None:
+def choose_particle(log_w: jax.Array, *args: Any, **kwargs: Any) -> None:
     """Draws which of the particles is taken."""
     numpyro.sample("index", dist.CategoricalLogits(log_w))
 
 
-def repeated(value: jax.Array, lanes: Lanes, N: int) -> jax.Array:
+def repeat_in_batch(value: jax.Array, lanes: BatchShape, N: int) -> jax.Array:
     """The value with an axis of N copies after the lanes."""
     shape = jnp.shape(value)
     return jnp.broadcast_to(jnp.expand_dims(value, len(lanes)), (*lanes, N, *shape[len(lanes) :]))

@@ -34,9 +34,13 @@ from inference.core.program import Program, Subsampled, WholePlates, WithParamet
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import Approximation
 from inference.vi.constructs import Marginal
+from inference.vi.distributions import (
+    AbstractProgramDistribution,
+    ProgramDistribution,
+    as_distribution,
+)
 from inference.vi.gradients.expectation import Expectation
-from inference.vi.guides import GUIDES, autoguide_of, laplace_start
-from inference.vi.handles import AbstractHandle, Handle, as_handle
+from inference.vi.guides import GUIDES, laplace_parameters, make_autoguide
 from inference.vi.objectives import OBJECTIVES, elbo
 from inference.vi.space import Space
 from inference.vi.validation import refuse_classes, refuse_other_arguments, refuse_other_supports
@@ -95,11 +99,13 @@ class VI(AbstractEngine):
     initial_scale: float = 0.05
 
     def __post_init__(self) -> None:
-        if isinstance(self.guide, AbstractHandle) and not isinstance(self.guide, Handle | Marginal):
+        if isinstance(self.guide, AbstractProgramDistribution) and not isinstance(
+            self.guide, ProgramDistribution | Marginal
+        ):
             raise ValueError(
                 f"VI(guide={type(self.guide).__name__}): expected a program, or a marginal of one."
             )
-        if not callable(self.guide) and not isinstance(self.guide, AbstractHandle):
+        if not callable(self.guide) and not isinstance(self.guide, AbstractProgramDistribution):
             check_choice(self, "guide", tuple(GUIDES))
         if not callable(self.objective):
             check_choice(self, "objective", tuple(OBJECTIVES))
@@ -161,7 +167,9 @@ class VI(AbstractEngine):
         self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()
     ) -> Approximation:
         started = time.perf_counter()
-        if isinstance(self.guide, Handle | Marginal) or not isinstance(self.guide, str):
+        if isinstance(self.guide, ProgramDistribution | Marginal) or not isinstance(
+            self.guide, str
+        ):
             refuse_other_arguments(
                 "guide", getattr(self.guide, "program", self.guide), problem.args, problem.kwargs
             )
@@ -169,7 +177,7 @@ class VI(AbstractEngine):
         sites = expectation.sites(named_key(key, "parameters"), *problem.args, **problem.kwargs)
         values = {name: site["value"] for name, site in sites.items()}
         if self.guide == "laplace":
-            values |= laplace_start(problem, named_key(key, "laplace"))
+            values |= laplace_parameters(problem, named_key(key, "laplace"))
         if not values:
             raise ProblemError(
                 "The guide has no numpyro.param statement, so there is nothing to optimise."
@@ -206,12 +214,14 @@ class VI(AbstractEngine):
     def expectation(self, problem: Problem, key: jax.Array) -> Expectation:
         """Of the objective, for this problem and guide."""
         if isinstance(self.guide, str):
-            guide = Handle(autoguide_of(self.guide, problem, key, self.rank, self.initial_scale))
+            guide = ProgramDistribution(
+                make_autoguide(self.guide, problem, key, self.rank, self.initial_scale)
+            )
         else:
-            guide = wrapped(as_handle(self.guide), WholePlates)
+            guide = wrapped(as_distribution(self.guide), WholePlates)
         return Expectation(
             self.function,
-            Handle(problem.program),
+            ProgramDistribution(problem.program),
             guide,
             dict(self.estimators or {}),
             self.num_particles,
@@ -428,7 +438,7 @@ def draw(
     """One draw of the program's latent and deterministic sites from the guide."""
     once = dataclasses.replace(expectation, objective=lambda p, q: q.sim()[0])
     values = structured(expectation, problem, params)
-    z = once.raw(key, values, problem.args, dict(problem.kwargs))
+    z = once.run_once(key, values, problem.args, dict(problem.kwargs))
     program = handlers.substitute(
         WithParameters(handlers.seed(problem.program, key), learned(problem, values)), data=z
     )
@@ -445,7 +455,7 @@ def log_weight(
 ) -> jax.Array:
     """Log p(y, z) - log q(z) at one draw z ~ q."""
     once = dataclasses.replace(expectation, objective=elbo)
-    return once.raw(
+    return once.run_once(
         key, structured(expectation, problem, params), problem.args, dict(problem.kwargs)
     )
 

@@ -32,7 +32,7 @@ GUIDES: dict[str, Callable] = {
 LAPLACE_STEPS = 2000
 
 
-def autoguide_of(
+def make_autoguide(
     name: str, problem: Problem, key: jax.Array, rank: int | None, initial_scale: float
 ) -> Any:
     """The guide of this name, its shapes known and its location a draw from the prior."""
@@ -44,7 +44,7 @@ def autoguide_of(
     return guide
 
 
-def laplace_start(problem: Problem, key: jax.Array) -> dict[str, jax.Array]:
+def laplace_parameters(problem: Problem, key: jax.Array) -> dict[str, jax.Array]:
     """Parameters of the full-rank guide that make it the Laplace approximation at the joint mode.
 
     Raises:

@@ -18,20 +18,20 @@ from jax.nn import softmax
 from jax.scipy.special import logsumexp
 
 from inference.vi.constructs import normalize
+from inference.vi.distributions import AbstractProgramDistribution
 from inference.vi.gradients.runs import step
-from inference.vi.handles import AbstractHandle
 
 Objective = Callable[..., jax.Array]
 OBJECTIVES: dict[str, Objective] = {}
 
 
-def shipped(function: Objective) -> Objective:
+def register(function: Objective) -> Objective:
     """Enters an objective into `OBJECTIVES`, and lets it be called with settings only."""
     names = list(inspect.signature(function).parameters)[2:]
 
     @functools.wraps(function)
     def either(*args: Any, **settings: Any) -> Any:
-        if args and isinstance(args[0], AbstractHandle):
+        if args and isinstance(args[0], AbstractProgramDistribution):
             return function(*args, **settings)
         return functools.partial(either, **dict(zip(names, args, strict=False)), **settings)
 
@@ -39,14 +39,14 @@ def shipped(function: Objective) -> Objective:
     return either
 
 
-@shipped
+@register
 def elbo(p: Any, q: Any) -> jax.Array:
     """E_q[log p(y, z) - log q(z)] = log p(y) - KL(q || p(. | y))."""
     z, log_q = q.sim()
     return p.density(z) - log_q
 
 
-@shipped
+@register
 def tempered_elbo(p: Any, q: Any, beta: Any = 1.0, power: Any = 1.0) -> jax.Array:
     """E_q[power log p(y | z) - beta log q(z) / p(z)]; beta and power are numbers or schedules of the optimiser's step.
 
@@ -54,17 +54,17 @@ def tempered_elbo(p: Any, q: Any, beta: Any = 1.0, power: Any = 1.0) -> jax.Arra
     """
     z, log_q = q.sim()
     prior, likelihood = p.parts(z)
-    return scheduled(power) * likelihood + scheduled(beta) * (prior - log_q)
+    return value_at_step(power) * likelihood + value_at_step(beta) * (prior - log_q)
 
 
-@shipped
+@register
 def iwelbo(p: Any, q: Any, K: int = 8) -> jax.Array:
     """E[log (1/K) sum_k p(y, z_k) / q(z_k)], a bound that grows to log p(y) with K (Burda et al. 2016, arXiv:1509.00519)."""
     z, log_q = q.sim(K)
     return logsumexp(p.density(z, K) - log_q) - jnp.log(K)
 
 
-@shipped
+@register
 def dreg(p: Any, q: Any, K: int = 8) -> jax.Array:
     """`iwelbo` with the doubly reparametrised gradient (Tucker et al. 2019, arXiv:1810.04152); every site by `Reparam`."""
     z, log_q = q.sim(K, pathwise=True)
@@ -76,7 +76,7 @@ def dreg(p: Any, q: Any, K: int = 8) -> jax.Array:
     return sg(logsumexp(log_w) - jnp.log(K)) + surrogate - sg(surrogate)
 
 
-@shipped
+@register
 def renyi(p: Any, q: Any, alpha: float = 0.5, K: int = 8) -> jax.Array:
     """E[log (1/K) sum_k w_k^(1 - alpha)] / (1 - alpha), w = p / q, alpha != 1 (Li and Turner 2016, arXiv:1602.02311)."""
     if alpha == 1:
@@ -85,27 +85,27 @@ def renyi(p: Any, q: Any, alpha: float = 0.5, K: int = 8) -> jax.Array:
     return (logsumexp((1 - alpha) * (p.density(z, K) - log_q)) - jnp.log(K)) / (1 - alpha)
 
 
-@shipped
+@register
 def wake_phi(p: Any, q: Any, K: int = 8) -> jax.Array:
     """Reweighted wake-sleep's update of the guide, -KL(p(. | y) || q) up to a constant (Bornschein 2015, arXiv:1406.2751)."""
     z, log_w = normalize(p, q, K).particles()
     return softmax(log_w) @ q.density(z, K)
 
 
-@shipped
+@register
 def wake_theta(p: Any, q: Any, K: int = 8) -> jax.Array:
     """The model's update of reweighted wake-sleep: E[log p(y, z)] under the posterior."""
     z, log_w = normalize(p, q, K).particles()
     return softmax(log_w) @ p.density(z, K)
 
 
-@shipped
+@register
 def symmetric_kl(p: Any, q: Any, K: int = 8) -> jax.Array:
     """-KL(q || p(. | y)) - KL(p(. | y) || q) up to a constant."""
     return elbo(p, q) + wake_phi(p, q, K)
 
 
-@shipped
+@register
 def thermodynamic(p: Any, q: Any, K: int = 8, partitions: int = 4) -> jax.Array:
     """The thermodynamic bound: the left sum of E_beta[log w] over beta in [0, 1] (Masrani et al. 2019, arXiv:1907.00031)."""
     z, log_q = q.sim(K)
@@ -114,6 +114,6 @@ def thermodynamic(p: Any, q: Any, K: int = 8, partitions: int = 4) -> jax.Array:
     return (softmax(beta[:, None] * log_w[None], -1) @ log_w).mean()
 
 
-def scheduled(value: Any) -> Any:
+def value_at_step(value: Any) -> Any:
     """A number, or the value of a schedule at the optimiser's step."""
     return value(step()) if callable(value) else value

@@ -21,7 +21,7 @@ class Space:
 
     sites: dict[str, dict]
 
-    def moved(self, values: Mapping[str, Any], back: bool) -> dict[str, Any]:
+    def transform(self, values: Mapping[str, Any], back: bool) -> dict[str, Any]:
         found = dict(values)
         for name, site in self.sites.items():
             constraint = site["kwargs"].get("constraint", constraints.real)
@@ -31,13 +31,13 @@ class Space:
         return found
 
     def constrain(self, u: Mapping[str, Any]) -> dict[str, Any]:
-        return self.moved(u, back=False)
+        return self.transform(u, back=False)
 
     def unconstrain(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return jax.tree.map(floating, self.moved(values, back=True))
+        return jax.tree.map(as_float, self.transform(values, back=True))
 
 
-def floating(leaf: Any) -> jax.Array:
+def as_float(leaf: Any) -> jax.Array:
     """As an array that an optimiser can update: strongly typed, so that blocks are compiled once."""
     leaf = jnp.asarray(leaf)
     return jax.lax.convert_element_type(leaf, jnp.result_type(leaf.dtype, jnp.zeros(()).dtype))

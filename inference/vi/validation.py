@@ -73,7 +73,7 @@ def refuse_other_supports(
         once = Expectation(
             lambda p, q: q.sim()[0], expectation.p, expectation.q, expectation.estimators, 1
         )
-        return once.raw(key, params, problem.args, dict(problem.kwargs))
+        return once.run_once(key, params, problem.args, dict(problem.kwargs))
 
     values = jax.jit(jax.vmap(drawn))(jax.random.split(key, CHECKED))
     for name, value in values.items():

@@ -58,7 +58,7 @@ class AbstractEstimator(abc.ABC):
     def prepare(self, law: Law, value: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
         """What the gradient will need of the law, as arrays."""
         return {
-            "log_q": log_probs_of(law, value[None]).sum()
+            "log_q": element_log_probs(law, value[None]).sum()
         }  # without masks and scales: of what was drawn
 
 
@@ -83,7 +83,9 @@ class Reparam(AbstractEstimator):
     def refusal(self, law: Law, runs: int) -> str | None:
         if law.has_rsample:
             return None
-        return f"{kind(law)} has no differentiable sampler; take Enum(), MVD() or Reinforce()"
+        return (
+            f"{display_name(law)} has no differentiable sampler; take Enum(), MVD() or Reinforce()"
+        )
 
     def draw(self, law: Law, key: jax.Array) -> jax.Array:
         return law.sample(key)
@@ -104,7 +106,7 @@ class Implicit(AbstractEstimator):
     local = True
 
     def refusal(self, law: Law, runs: int) -> str | None:
-        base = stripped(law)
+        base = element_distribution(law)
         has_cdf = (
             type(base).cdf is not dist.Distribution.cdf
             and not base.support.is_discrete
@@ -112,12 +114,12 @@ class Implicit(AbstractEstimator):
         )
         if law.has_rsample or has_cdf:
             return None
-        return f"{kind(law)} has no distribution function of one real variable; take Enum(), MVD() or Reinforce()"
+        return f"{display_name(law)} has no distribution function of one real variable; take Enum(), MVD() or Reinforce()"
 
     def draw(self, law: Law, key: jax.Array) -> jax.Array:
         if law.has_rsample:
             return law.sample(key)
-        x, base = sg(law.sample(key)), stripped(law)
+        x, base = sg(law.sample(key)), element_distribution(law)
         below = base.cdf(x)
         return x - (below - sg(below)) / sg(jnp.exp(base.log_prob(x)))
 
@@ -152,8 +154,10 @@ class Reinforce(AbstractEstimator):
             )
 
     def refusal(self, law: Law, runs: int) -> str | None:
-        if not stripped(law).support.is_discrete and depends_on_parameters(stripped(law).support):
-            return f"the support of {kind(law)} depends on parameters, which a score cannot see; take Reparam() or Implicit()"
+        if not element_distribution(law).support.is_discrete and depends_on_parameters(
+            element_distribution(law).support
+        ):
+            return f"the support of {display_name(law)} depends on parameters, which a score cannot see; take Reparam() or Implicit()"
         return None
 
 
@@ -167,9 +171,11 @@ class Enum(AbstractEstimator):
     """
 
     def refusal(self, law: Law, runs: int) -> str | None:
-        states, elements = number_of_states(law), runs * count_elements(law)
+        states, elements = count_states(law), runs * count_elements(law)
         if states is None:
-            return f"{kind(law)} has no finite support to sum over; take MVD() or Reinforce()"
+            return (
+                f"{display_name(law)} has no finite support to sum over; take MVD() or Reinforce()"
+            )
         if states**elements > MOST_RUNS:
             return (
                 f"{elements} draws with {states} values each would need {states}^{elements} runs, above {MOST_RUNS}; take "
@@ -178,8 +184,8 @@ class Enum(AbstractEstimator):
         return None
 
     def prepare(self, law: Law, value: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
-        states = all_states(law)
-        return {"states": states, "log_q": log_probs_of(law, states)}
+        states = enumerate_states(law)
+        return {"states": states, "log_q": element_log_probs(law, states)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,19 +201,21 @@ class MVD(AbstractEstimator):
     """
 
     def refusal(self, law: Law, runs: int) -> str | None:
-        if number_of_states(law) is not None or isinstance(stripped(law), tuple(REPLACEMENTS)):
+        if count_states(law) is not None or isinstance(
+            element_distribution(law), tuple(REPLACEMENTS)
+        ):
             return None
-        return f"{kind(law)} has no measure-valued derivative here; take Reparam() where it can, or Reinforce()"
+        return f"{display_name(law)} has no measure-valued derivative here; take Reparam() where it can, or Reinforce()"
 
     def prepare(self, law: Law, value: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
         """Replacements for each element, shape (r, *site shape), and their coefficients, shape (r, *elements)."""
-        base = stripped(law)
+        base = element_distribution(law)
         for cls, replacements in REPLACEMENTS.items():
             if isinstance(base, cls):
                 values, coefficients = replacements(base, value, key)
                 return {"values": sg(values), "coefficients": coefficients}
-        states = all_states(law)
-        table = jnp.exp(log_probs_of(law, states))
+        states = enumerate_states(law)
+        table = jnp.exp(element_log_probs(law, states))
         same = (states == value[None]).reshape(*table.shape, -1).all(-1)
         others = jnp.arange(1, len(states)).reshape(-1, *(1,) * (table.ndim - 1))
         offsets = (same.argmax(0)[None] + others) % len(states)
@@ -255,9 +263,9 @@ REPLACEMENTS: dict[type, Callable] = {
 }
 
 
-def default(law: Law, runs: int) -> AbstractEstimator:
+def default_estimator(law: Law, runs: int) -> AbstractEstimator:
     """Reparam where possible, Enum for few values, MVD for more, Reinforce with leave-one-out baselines else."""
-    states = number_of_states(law)
+    states = count_states(law)
     if law.has_rsample:
         return Reparam()
     if states is not None and states ** (runs * count_elements(law)) <= FEW_RUNS:
@@ -273,12 +281,12 @@ def depends_on_parameters(support: Any) -> bool:
     )
 
 
-def kind(law: Law) -> str:
+def display_name(law: Law) -> str:
     """The name of a distribution as users write it."""
-    return type(stripped(law)).__name__.removesuffix("Probs").removesuffix("Logits")
+    return type(element_distribution(law)).__name__.removesuffix("Probs").removesuffix("Logits")
 
 
-def stripped(law: Law) -> Any:
+def element_distribution(law: Law) -> Any:
     """The law of one element: without masks, expansion and reinterpreted dimensions, which keep elements independent."""
     while isinstance(law, dist.Independent | dist.MaskedDistribution | dist.ExpandedDistribution):
         law = law.base_dist
@@ -288,12 +296,12 @@ def stripped(law: Law) -> Any:
 def count_elements(law: Law) -> int:
     """Independent elements of a site."""
     shape = law.shape()
-    return math.prod(shape[: len(shape) - len(stripped(law).event_shape)])
+    return math.prod(shape[: len(shape) - len(element_distribution(law).event_shape)])
 
 
-def number_of_states(law: Law) -> int | None:
+def count_states(law: Law) -> int | None:
     """Values of one element, or None where there are infinitely many."""
-    base = stripped(law)
+    base = element_distribution(law)
     if not base.has_enumerate_support:
         return None
     try:
@@ -302,29 +310,29 @@ def number_of_states(law: Law) -> int | None:
         return None
 
 
-def all_states(law: Law) -> jax.Array:
+def enumerate_states(law: Law) -> jax.Array:
     """The values of each element, shape (states, *site shape)."""
-    base = stripped(law)
+    base = element_distribution(law)
     states = base.enumerate_support(expand=False)
-    states = states.reshape(states.shape[0], *(1,) * added_dims(law), *states.shape[1:])
+    states = states.reshape(states.shape[0], *(1,) * count_expanded_dims(law), *states.shape[1:])
     return jnp.broadcast_to(states, (states.shape[0], *law.shape()))
 
 
-def log_probs_of(law: Law, states: jax.Array) -> jax.Array:
+def element_log_probs(law: Law, states: jax.Array) -> jax.Array:
     """Log probabilities of each element at each of its states, shape (states, *elements)."""
-    function = stripped(law).log_prob
-    for _ in range(1 + added_dims(law)):
+    function = element_distribution(law).log_prob
+    for _ in range(1 + count_expanded_dims(law)):
         function = jax.vmap(function)
     return function(states)
 
 
-def added_dims(law: Law) -> int:
+def count_expanded_dims(law: Law) -> int:
     """Leading dimensions that expansion added to the law of one element."""
-    base = stripped(law)
+    base = element_distribution(law)
     return len(law.shape()) - len(base.event_shape) - len(base.batch_shape)
 
 
-def smooth(law: Law) -> Law:
+def smooth_at_zero_logits(law: Law) -> Law:
     """The same law with the right derivative at logits of zero, where NumPyro's log_prob has that of one side.
 
     Zero is where parameters often begin.
@@ -332,7 +340,7 @@ def smooth(law: Law) -> Law:
     if isinstance(law, dist.BernoulliLogits):
         return dist.BernoulliLogits(law.logits + jnp.where(jnp.equal(law.logits, 0), NUDGE, 0.0))
     if isinstance(law, dist.Independent | dist.MaskedDistribution | dist.ExpandedDistribution):
-        base = smooth(law.base_dist)
+        base = smooth_at_zero_logits(law.base_dist)
         if base is not law.base_dist:
             law = copy.copy(law)
             law.base_dist = base

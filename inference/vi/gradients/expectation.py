@@ -21,11 +21,15 @@ from numpyro.infer.initialization import init_to_sample
 
 from inference.core.problem import ProblemError
 from inference.core.program import Program
-from inference.vi.gradients.estimators import AbstractEstimator, EstimatorError, stripped
-from inference.vi.gradients.programs import Call, Reached
-from inference.vi.gradients.resolve import PARTICLES, Resolver, average_name
-from inference.vi.gradients.runs import LEAK, Pass, running
-from inference.vi.handles import as_handle
+from inference.vi.distributions import as_distribution
+from inference.vi.gradients.estimators import (
+    AbstractEstimator,
+    EstimatorError,
+    element_distribution,
+)
+from inference.vi.gradients.programs import Call, StopAtSite
+from inference.vi.gradients.resolve import PARTICLES, Resolver, moving_average_name
+from inference.vi.gradients.runs import LEAK, ObjectiveRun, make_current
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,16 +73,18 @@ class Expectation:
     ) -> jax.Array:
         """The same at a step of the optimiser."""
         if self.num_particles == 1:
-            return self.one(step, params, args, kwargs, key)
-        one = functools.partial(self.one, step, params, args, kwargs)
+            return self.estimate_once(step, params, args, kwargs, key)
+        one = functools.partial(self.estimate_once, step, params, args, kwargs)
         return jax.vmap(one, axis_name=PARTICLES)(jax.random.split(key, self.num_particles)).mean()
 
-    def raw(self, key: jax.Array, params: Mapping[str, Any], args: tuple, kwargs: dict) -> Any:
+    def run_once(self, key: jax.Array, params: Mapping[str, Any], args: tuple, kwargs: dict) -> Any:
         """What the objective gives in one run, of any shape and without estimators."""
-        with running(Pass(self.call(key, params, args, kwargs), 0, {}, {})):
+        with make_current(ObjectiveRun(self.make_call(key, params, args, kwargs), 0, {}, {})):
             return self.objective(self.p, self.q)
 
-    def call(self, key: jax.Array, params: Mapping[str, Any], args: tuple, kwargs: dict) -> Call:
+    def make_call(
+        self, key: jax.Array, params: Mapping[str, Any], args: tuple, kwargs: dict
+    ) -> Call:
         """How the programs are run."""
         return Call(args, kwargs, dict(params), self.estimators, key)
 
@@ -87,10 +93,12 @@ class Expectation:
         keys = jax.random.split(key, len(jax.tree.leaves(data)[0]))
         return jax.vmap(lambda key, row: self(key, params, *row))(keys, data).mean()
 
-    def one(self, step: Any, params: Any, args: tuple, kwargs: dict, key: jax.Array) -> jax.Array:
+    def estimate_once(
+        self, step: Any, params: Any, args: tuple, kwargs: dict, key: jax.Array
+    ) -> jax.Array:
         """One estimate."""
         try:
-            call = self.call(key, params, args, kwargs)
+            call = self.make_call(key, params, args, kwargs)
             return Resolver(
                 functools.partial(self.run, call, step), call, self.num_particles
             ).estimate()
@@ -104,12 +112,12 @@ class Expectation:
         overrides: Mapping = {},
         swaps: Mapping = {},
         resolved: Collection[str] = (),
-    ) -> tuple[Pass, jax.Array]:
+    ) -> tuple[ObjectiveRun, jax.Array]:
         """One run of the objective and its value; of no meaning where the run ended at a site to be enumerated."""
-        with running(Pass(call, step, overrides, swaps, resolved)) as now:
+        with make_current(ObjectiveRun(call, step, overrides, swaps, resolved)) as now:
             try:
                 value = self.objective(self.p, self.q)
-            except Reached as reached:
+            except StopAtSite as reached:
                 now.sites.append(reached.site)
                 return now, jnp.full((), jnp.nan)
             if value is None:
@@ -119,26 +127,28 @@ class Expectation:
                 raise ProblemError(
                     f"The objective gave an array of shape {value.shape}: expected a scalar."
                 )
-            return now, now.total(value)
+            return now, now.add_costs_and_scores(value)
 
     def sites(self, key: jax.Array, *args: Any, **kwargs: Any) -> dict[str, dict]:
         """The `numpyro.param` sites of all programs that the objective runs, learned baselines included."""
         call = Call(args, kwargs, None, self.estimators, key)
-        seen: list[Pass] = []
+        seen: list[ObjectiveRun] = []
         try:
             jax.eval_shape(lambda: seen.append(self.run(call, 0)[0]))
         except jax.errors.UnexpectedTracerError as error:
             raise EstimatorError(LEAK) from error
         baselines = {site: getattr(site.estimator, "baseline", None) for site in seen[0].sites}
         learned = [(b, ()) for b in baselines.values() if callable(b)]
-        found = started(seen[0].programs, key, args, kwargs)
-        fits = started(learned, key, args, kwargs)
+        found = initial_parameters(seen[0].programs, key, args, kwargs)
+        fits = initial_parameters(learned, key, args, kwargs)
         if set(fits) & set(found):
             raise EstimatorError(
                 f"Parameter '{sorted(set(fits) & set(found))[0]}' is a baseline's and a program's; rename it."
             )
         averages = [
-            average_name(site) for site, baseline in baselines.items() if baseline == "average"
+            moving_average_name(site)
+            for site, baseline in baselines.items()
+            if baseline == "average"
         ]
         fits |= {name: {"value": jnp.zeros(()), "kwargs": {}} for name in averages}
         return found | {name: site | {"baseline": True} for name, site in fits.items()}
@@ -148,13 +158,15 @@ class Expectation:
         return {name: site["value"] for name, site in self.sites(key, *args, **kwargs).items()}
 
 
-def where_improper(site: dict) -> Any:
+def sample_if_improper(site: dict) -> Any:
     """A value for a site whose prior has no sampler."""
-    improper = site["type"] == "sample" and isinstance(stripped(site["fn"]), ImproperUniform)
+    improper = site["type"] == "sample" and isinstance(
+        element_distribution(site["fn"]), ImproperUniform
+    )
     return init_to_sample(site) if improper else None
 
 
-def started(
+def initial_parameters(
     programs: list[tuple[Program, tuple]], key: jax.Array, args: tuple, kwargs: dict
 ) -> dict[str, dict]:
     """The `numpyro.param` sites of programs, with the values that they start them with."""
@@ -163,7 +175,9 @@ def started(
     @jax.jit
     def values() -> dict[str, Any]:  # compiled, so that only what gives the parameters is computed
         for program, inputs in programs:
-            seeded = handlers.substitute(handlers.seed(program, key), substitute_fn=where_improper)
+            seeded = handlers.substitute(
+                handlers.seed(program, key), substitute_fn=sample_if_improper
+            )
             trace = handlers.trace(seeded).get_trace(*inputs, *args, **kwargs)
             found.update(
                 {
@@ -211,5 +225,9 @@ def expectation(
         0.038
     """
     return Expectation(
-        objective, as_handle(model), as_handle(guide), dict(estimators or {}), num_particles
+        objective,
+        as_distribution(model),
+        as_distribution(guide),
+        dict(estimators or {}),
+        num_particles,
     )

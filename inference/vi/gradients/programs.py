@@ -27,15 +27,15 @@ from inference.vi.gradients.estimators import (
     EstimatorError,
     Reinforce,
     Reparam,
-    default,
-    smooth,
-    stripped,
+    default_estimator,
+    element_distribution,
+    smooth_at_zero_logits,
 )
 
 Chooser = Callable[[dict, bool], AbstractEstimator]
 
 
-class Keyed(Messenger):
+class SiteKeys(Messenger):
     """Gives each latent site its own key, by name, and the draw that its estimator asks for.
 
     Args:
@@ -68,7 +68,7 @@ class Keyed(Messenger):
 
     def process_message(self, msg: dict) -> None:
         if msg["type"] == "sample":
-            msg["fn"] = smooth(msg["fn"])
+            msg["fn"] = smooth_at_zero_logits(msg["fn"])
             if msg["kwargs"].get("sample_shape"):
                 msg["fn"], msg["kwargs"]["sample_shape"] = (
                     msg["fn"].expand_by(msg["kwargs"]["sample_shape"]),
@@ -117,7 +117,7 @@ class Keyed(Messenger):
         if isinstance(estimator, Enum) and self.is_next():
             law = msg["fn"]
             extras = estimator.prepare(law, jnp.zeros(()), key)
-            raise Reached(
+            raise StopAtSite(
                 Site(
                     self.label + msg["name"],
                     estimator,
@@ -149,7 +149,7 @@ class Keyed(Messenger):
         def run(*args: Any) -> Any:
             key = numpyro.prng_key()
             assert key is not None
-            inner = Keyed(None, key, "", self.shared, self.choose, self.params, inside=True)
+            inner = SiteKeys(None, key, "", self.shared, self.choose, self.params, inside=True)
             with inner:
                 result = body(*args)
             self.chosen.update(inner.chosen)
@@ -176,12 +176,12 @@ class Site:
     estimator: AbstractEstimator
     value: jax.Array
     extras: dict[str, jax.Array]
-    lanes: tuple[int, ...]
+    batch_shape: tuple[int, ...]
     event_dim: int
     group: str | None
 
 
-class Reached(Exception):
+class StopAtSite(Exception):
     """A run has come to the site that it was made to find.
 
     Args:
@@ -234,7 +234,7 @@ class Call:
     key: jax.Array
 
 
-def run(
+def run_program(
     program: Program,
     call: Call,
     label: str,
@@ -266,21 +266,21 @@ def run(
     found: dict[str, Any] = {}
 
     def one(key: jax.Array, given: dict, overrides: dict, inputs: tuple) -> tuple:
-        body = substituted(program, given | overrides)
+        body = substitute_sites(program, given | overrides)
         stop = resolved if seeking and not lanes else None
-        keyed = Keyed(
+        keyed = SiteKeys(
             body,
             key,
             f"{label}/",
             call.key,
-            chooser(call.estimators, lanes),
+            make_chooser(call.estimators, lanes),
             call.params,
             resolved=stop,
         )
         log_probs, trace = compute_log_probs(keyed, (*inputs, *call.args), call.kwargs, {})
         latents = {n: s for n, s in trace.items() if s["type"] == "sample" and not s["is_observed"]}
         estimators = {
-            n: choose_again(keyed, n, site) for n, site in latents.items() if n not in given
+            n: estimator_of(keyed, n, site) for n, site in latents.items() if n not in given
         }
         open_sites = {n: e for n, e in estimators.items() if not e.local}
         left = {n: e for n, e in open_sites.items() if f"{label}/{n}" not in resolved}
@@ -305,7 +305,9 @@ def run(
         n for n, site in found["latents"].items() if site["infer"].get("is_auxiliary")
     )
     if not all(
-        isinstance(stripped(law), dist.Delta) for n, law in laws.items() if n not in auxiliary
+        isinstance(element_distribution(law), dist.Delta)
+        for n, law in laws.items()
+        if n not in auxiliary
     ):
         auxiliary = ()
     sticking = tuple(
@@ -317,12 +319,12 @@ def run(
     )
 
 
-def choose_again(keyed: Keyed, name: str, site: dict) -> AbstractEstimator:
+def estimator_of(keyed: SiteKeys, name: str, site: dict) -> AbstractEstimator:
     """The estimator of a site that was drawn, or of one that was overridden."""
     return keyed.chosen[name] if name in keyed.chosen else keyed.choose(site, False)
 
 
-def substituted(program: Program, values: Mapping[str, Any]) -> Program:
+def substitute_sites(program: Program, values: Mapping[str, Any]) -> Program:
     """The program with values at its latent sites; what a guide computes from an auxiliary site is computed, not given."""
     has_auxiliary = False
 
@@ -340,10 +342,10 @@ def substituted(program: Program, values: Mapping[str, Any]) -> Program:
 
 def event_dim(law: dist.Distribution) -> int:
     """Trailing dimensions of one element of a site."""
-    return len(stripped(law).event_shape)
+    return len(element_distribution(law).event_shape)
 
 
-def chooser(estimators: Mapping[str, AbstractEstimator], lanes: tuple[int, ...]) -> Chooser:
+def make_chooser(estimators: Mapping[str, AbstractEstimator], lanes: tuple[int, ...]) -> Chooser:
     """Maps a site to its estimator: named by the caller, by the site, or the default."""
     runs = math.prod(lanes)
 
@@ -353,7 +355,7 @@ def chooser(estimators: Mapping[str, AbstractEstimator], lanes: tuple[int, ...])
         if asked is None and inside:
             return Reparam() if law.has_rsample else Reinforce()
         if asked is None:
-            return default(law, runs)
+            return default_estimator(law, runs)
         if isinstance(asked, type) and issubclass(asked, AbstractEstimator):
             raise EstimatorError(
                 f"Site '{site['name']}' has the class {asked.__name__} as its estimator; write {asked.__name__}()."

@@ -19,10 +19,10 @@ from numpyro import handlers
 from inference.core.keys import named_key
 from inference.vi.gradients.estimators import MVD, Enum, EstimatorError, Reinforce
 from inference.vi.gradients.programs import Call, Site
-from inference.vi.gradients.runs import Pass
+from inference.vi.gradients.runs import ObjectiveRun
 
 PARTICLES = "bayesdl particles"  # the axis of independent estimates
-Ran = tuple[Pass, jax.Array]  # a run and its value
+Ran = tuple[ObjectiveRun, jax.Array]  # a run and its value
 
 
 class Resolver:
@@ -49,9 +49,9 @@ class Resolver:
             raise EstimatorError(
                 f"estimators: no site '{sorted(unknown)[0]}' is drawn, only {sorted(ran[0].drawn)}."
             )
-        return self.after(ran, frozenset(), only_value=False)
+        return self.estimate_rest(ran, frozenset(), only_value=False)
 
-    def after(self, ran: Ran, done: frozenset[str], only_value: bool) -> jax.Array:
+    def estimate_rest(self, ran: Ran, done: frozenset[str], only_value: bool) -> jax.Array:
         """The estimate of what a run's remaining sites leave open.
 
         Args:
@@ -66,43 +66,45 @@ class Resolver:
         rest = done | {site.id}
 
         def here() -> jax.Array:
-            return self.after(ran, rest, only_value)
+            return self.estimate_rest(ran, rest, only_value)
 
         def at(value: jax.Array, only_value: bool = only_value) -> jax.Array:
-            return self.after(
+            return self.estimate_rest(
                 self.again({**now.overrides, site.id: value}, now.swaps, rest), rest, only_value
             )
 
         def swapped(places: jax.Array) -> jax.Array:
             assert site.group is not None
-            return self.after(
+            return self.estimate_rest(
                 self.again(now.overrides, {**now.swaps, site.group: places}, rest), rest, True
             )
 
         if isinstance(site.estimator, Enum):
-            return summed(site, at)
+            return sum_over_values(site, at)
         if only_value:
             return here()
         if isinstance(site.estimator, MVD):
-            return replaced(site, here(), functools.partial(at, only_value=True))
+            return add_replacements(site, here(), functools.partial(at, only_value=True))
         assert isinstance(site.estimator, Reinforce)
-        return self.scored(site, site.estimator.baseline, here(), now.before(site), swapped)
+        return self.add_score_term(
+            site, site.estimator.baseline, here(), now.costs_before(site), swapped
+        )
 
-    def scored(
+    def add_score_term(
         self, site: Site, baseline: Any, k: jax.Array, costs: jax.Array, swapped: Callable
     ) -> jax.Array:
         """K + sg(k - b) (log q - sg log q), see `estimators.Reinforce`."""
         log_q = site.extras["log_q"]
-        if baseline == "loo" and site.group is not None and site.lanes[0] > 1:
-            log_q = log_q.reshape(site.lanes[0], -1).sum(1)
-            gain = sg(k - leave_one_out(site.lanes[0], swapped))
+        if baseline == "loo" and site.group is not None and site.batch_shape[0] > 1:
+            log_q = log_q.reshape(site.batch_shape[0], -1).sum(1)
+            gain = sg(k - mean_of_others(site.batch_shape[0], swapped))
             return k + jnp.sum(gain * (log_q - sg(log_q)))
         log_q, fit = log_q.sum(), jnp.zeros(())
         if baseline == "loo" and self.num_particles > 1:
             many = self.num_particles
             b = (jax.lax.psum(sg(k), PARTICLES) - sg(k)) / (many - 1)
         elif baseline == "average" or callable(baseline):
-            b = self.learned(site, baseline)
+            b = self.learned_baseline(site, baseline)
             fit = -((b - sg(k - costs)) ** 2) / 2
             b = b + costs
         else:
@@ -111,20 +113,20 @@ class Resolver:
                 warn_without_baseline(site)
         return k + sg(k - b) * (log_q - sg(log_q)) + fit - sg(fit)
 
-    def learned(self, site: Site, baseline: Any) -> jax.Array:
+    def learned_baseline(self, site: Site, baseline: Any) -> jax.Array:
         """A baseline with parameters; its own gradient is that of least squares, and the objective's leaves it alone."""
         params = self.call.params or {}
         if baseline == "average":
-            return params.get(average_name(site), jnp.zeros(()))
+            return params.get(moving_average_name(site), jnp.zeros(()))
         program: Any = handlers.substitute(
             handlers.seed(baseline, named_key(self.call.key, site.id)), data=params
         )
         return jnp.reshape(program(*self.call.args, **self.call.kwargs), ())
 
 
-def summed(site: Site, at: Callable) -> jax.Array:
+def sum_over_values(site: Site, at: Callable) -> jax.Array:
     """sum_v q(v) k(v) over all values of all elements of a site."""
-    lanes = len(site.lanes)
+    lanes = len(site.batch_shape)
     states = jnp.moveaxis(site.extras["states"], lanes, 0)
     table = jnp.moveaxis(site.extras["log_q"], lanes, 0)
     count, elements = len(states), table[0].size
@@ -143,9 +145,9 @@ def summed(site: Site, at: Callable) -> jax.Array:
     return jax.vmap(one)(grid).sum()
 
 
-def replaced(site: Site, k: jax.Array, at: Callable) -> jax.Array:
+def add_replacements(site: Site, k: jax.Array, at: Callable) -> jax.Array:
     """K + sum_j (c_j - sg c_j) sg(k(x_j) - k), one element replaced at a time; see `estimators.MVD`."""
-    lanes, shape = len(site.lanes), site.value.shape[: site.value.ndim - site.event_dim]
+    lanes, shape = len(site.batch_shape), site.value.shape[: site.value.ndim - site.event_dim]
     values = jnp.moveaxis(site.extras["values"], lanes, 0)
     coefficients = jnp.moveaxis(site.extras["coefficients"], lanes, 0)
     kinds, event = len(values), site.value.shape[len(shape) :]
@@ -164,7 +166,7 @@ def replaced(site: Site, k: jax.Array, at: Callable) -> jax.Array:
     return k + jnp.sum((coefficients.ravel() - sg(coefficients.ravel())) * (others - sg(k)))
 
 
-def leave_one_out(many: int, swapped: Callable) -> jax.Array:
+def mean_of_others(many: int, swapped: Callable) -> jax.Array:
     """For each of K draws the mean over the others of the objective with the draw overwritten by that one, shape (K,)."""
     place, other = jnp.meshgrid(jnp.arange(many), jnp.arange(1, many), indexing="ij")
     place, other = place.ravel(), ((place + other) % many).ravel()
@@ -175,7 +177,7 @@ def leave_one_out(many: int, swapped: Callable) -> jax.Array:
     return sg(jax.vmap(one)(place, other).reshape(many, many - 1).mean(1))
 
 
-def average_name(site: Site) -> str:
+def moving_average_name(site: Site) -> str:
     """The parameter that holds the moving average of a site's baseline."""
     return f"baseline/{site.id}"
 

@@ -17,16 +17,16 @@ from jax.typing import ArrayLike
 from inference.core.problem import ProblemError
 from inference.core.program import Program
 from inference.vi.gradients.estimators import EstimatorError
-from inference.vi.gradients.programs import Call, Outcome, Site, run
+from inference.vi.gradients.programs import Call, Outcome, Site, run_program
 
-CURRENT: contextvars.ContextVar[Pass] = contextvars.ContextVar("pass")
+CURRENT: contextvars.ContextVar[ObjectiveRun] = contextvars.ContextVar("pass")
 LEAK = (
     "A sample statement is inside jax.jit, jax.vmap, lax.scan or lax.cond, where its draw cannot be seen: use numpyro.plate, "
     "numpyro.contrib.control_flow.scan or cond in programs, and q.sim(K) or a vmap of the whole expectation for several draws."
 )
 
 
-class Pass:
+class ObjectiveRun:
     """One run of an objective: what it was given, and what it drew.
 
     Args:
@@ -62,7 +62,7 @@ class Pass:
         self.began = get_opaque_trace_state()
         self.inside = False
 
-    def next(self) -> str:
+    def next_label(self) -> str:
         """The label of the next draw."""
         self.number += 1
         return f"draw {self.number}"
@@ -109,7 +109,7 @@ class Pass:
             and not detached
             and all(site.id in self.resolved for site in self.sites)
         )
-        outcome = run(
+        outcome = run_program(
             program, call, label, given, overrides, lanes, inputs, group, self.resolved, seeking
         )
         self.inside = False
@@ -123,22 +123,24 @@ class Pass:
             )
         self.sites.extend(outcome.sites)
         if outcome.sticking:
-            again = run(program, call, label, sg(outcome.values), {}, lanes, sg(inputs), group)
+            again = run_program(
+                program, call, label, sg(outcome.values), {}, lanes, sg(inputs), group
+            )
             score = sum((again.log_probs[name].mean() for name in outcome.sticking), jnp.zeros(()))
             self.scores.append(score - sg(score))
         return outcome
 
-    def total(self, value: jax.Array) -> jax.Array:
+    def add_costs_and_scores(self, value: jax.Array) -> jax.Array:
         """The objective with the costs that were added and the scores of `Reparam(stick=True)`."""
         return value + sum(cost for _, cost in self.costs) + sum(self.scores)
 
-    def before(self, site: Site) -> jax.Array:
+    def costs_before(self, site: Site) -> jax.Array:
         """The costs that were added before a site was drawn."""
         at = self.sites.index(site)
         return sum((sg(cost) for count, cost in self.costs if count <= at), jnp.zeros(()))
 
 
-def current() -> Pass:
+def current_run() -> ObjectiveRun:
     """The run of an objective that is going on.
 
     Raises:
@@ -154,7 +156,7 @@ def current() -> Pass:
 
 
 @contextlib.contextmanager
-def running(one: Pass) -> Iterator[Pass]:
+def make_current(one: ObjectiveRun) -> Iterator[ObjectiveRun]:
     token = CURRENT.set(one)
     try:
         yield one
@@ -168,7 +170,7 @@ def add_cost(cost: ArrayLike) -> None:
     Raises:
         ProblemError: outside an objective.
     """
-    now = current()
+    now = current_run()
     if now.inside:
         raise ProblemError("add_cost is for objectives, not for the programs that they draw from.")
     now.costs.append((len(now.sites), jnp.asarray(cost)))
@@ -176,4 +178,4 @@ def add_cost(cost: ArrayLike) -> None:
 
 def step() -> Any:
     """The number of the optimiser's step, 0 outside an optimisation; for schedules of beta or temperature."""
-    return current().step
+    return current_run().step

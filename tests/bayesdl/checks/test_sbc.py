@@ -17,7 +17,7 @@ import bayesdl as bdl
 from bayesdl import plots
 from bayesdl.checks.calibration import band, judge, leaves_band, smallest_tail, uniformity
 from inference.core.problem import Problem
-from inference.mcmc.batched import infer_many, pieces_of
+from inference.mcmc.batched import choose_pieces, infer_many
 from inference.mcmc.hmc import AbstractHamiltonian
 from inference.mcmc.layout import CHAIN_METHODS
 
@@ -175,7 +175,7 @@ def test_chains_with_a_bad_start_are_started_again():
 @pytest.mark.parametrize("method", CHAIN_METHODS)
 def test_a_piece_is_as_many_data_sets_on_each_device(method):
     for total in (1, 7, 20, 200):
-        layout, size = pieces_of(method, total, light=False)
+        layout, size = choose_pieces(method, total, cheap_steps=False)
         assert layout.num_devices == (1 if method == "sequential" else jax.device_count())
         assert size % layout.num_devices == 0 and size < total + layout.num_devices
 

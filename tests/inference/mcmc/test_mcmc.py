@@ -20,8 +20,8 @@ from bayesdl.model.program import as_model
 from inference.core.problem import Problem, ProblemError
 from inference.core.progress import Silent
 from inference.mcmc import sharing
-from inference.mcmc.chains import BLOCK_BYTES, Run, make_block, problem_of_chains
-from inference.mcmc.layout import Layout, choose_layout, is_key, lacks_devices, place
+from inference.mcmc.chains import BLOCK_BYTES, Run, compile_block, refuse_diverged_chains
+from inference.mcmc.layout import Layout, choose_layout, is_key, place, reason_unsupported
 from inference.mcmc.sampler import AbstractSampler
 
 
@@ -89,7 +89,7 @@ class Counting(AbstractSampler):
 
 def test_divergences_between_draws_are_seen():
     """Draw k comes after steps 3 k + 1, 3 k + 2 and 3 k + 3."""
-    block = make_block(
+    block = compile_block(
         lambda _: Counting(Problem(tensor_program), 0, thinning=3), Layout(1, False), 10
     )
     _, (position, stats) = block(jnp.zeros(1, int), (), 0, 10)
@@ -167,9 +167,9 @@ def test_cures_of_divergence_are_those_of_the_engine():
     with pytest.raises(
         ProblemError, match=r"SGHMC diverged in every chain.*Lower step_size, or start nearer"
     ):
-        problem_of_chains(bdl.SGHMC(), kept)
+        refuse_diverged_chains(bdl.SGHMC(), kept)
     with pytest.raises(ProblemError, match=r"MCLMC diverged in every chain.*end\. Start nearer"):
-        problem_of_chains(bdl.MCLMC(), kept)
+        refuse_diverged_chains(bdl.MCLMC(), kept)
 
 
 def test_layouts():
@@ -179,7 +179,7 @@ def test_layouts():
     assert choose_layout("vectorized", 4) == Layout(2, True)
     assert choose_layout("sequential", 4) == Layout(1, False)
     assert choose_layout("parallel", 2) == Layout(2, False)
-    assert "num_chains=4 and 2 device" in lacks_devices("parallel", 4)
+    assert "num_chains=4 and 2 device" in reason_unsupported("parallel", 4)
 
 
 @pytest.mark.slow
@@ -262,7 +262,7 @@ def test_nuts_over_many_seeds():
     run = Run(engine, sampler, 500)
 
     def z(seed):
-        states = run.begin(place(jax.random.split(jax.random.key(seed), 4), run.layout))
+        states = run.init_chains(place(jax.random.split(jax.random.key(seed), 4), run.layout))
         w = run.draws(states, -500, Silent(), None, None).samples["w"].astype(float)
         return (w.mean((0, 1)) - mean) / array_stats.mcse(w, chain_axis=0, draw_axis=1)
 
@@ -323,13 +323,13 @@ def test_a_second_fit_of_equal_shapes_compiles_nothing_and_draws_the_same():
         X = np.random.default_rng(seed).normal(size=(20, 2))
         return bdl.fit(model, X, X[:, 0] + X[:, 1] ** 2, engine=engine, progress=False).raw.arrays()
 
-    sharing.kept.cache_clear()
+    sharing.cached_compile.cache_clear()
     with compilations() as first:
         drawn(0)
     with compilations() as second:
         draws = drawn(1)
     assert len(first) > 2
     assert second == []
-    sharing.kept.cache_clear()
+    sharing.cached_compile.cache_clear()
     for name, value in drawn(1).items():
         np.testing.assert_array_equal(draws[name], value, err_msg=name)

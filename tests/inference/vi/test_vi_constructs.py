@@ -126,7 +126,7 @@ def test_marginal_refuses_what_is_not_there():
 
 @pytest.mark.slow
 def test_overriding_one_site_leaves_all_other_draws_as_they_are():
-    from inference.vi.gradients.programs import Call, run
+    from inference.vi.gradients.programs import Call, run_program
 
     def program():
         numpyro.sample("a", dist.Bernoulli(0.5))
@@ -136,10 +136,10 @@ def test_overriding_one_site_leaves_all_other_draws_as_they_are():
         numpyro.sample("d", dist.Gamma(2.0, 1.0))
 
     call = Call((), {}, {}, {}, KEY)
-    plain = run(program, call, "draw 1", {}, {}, (4,)).values
+    plain = run_program(program, call, "draw 1", {}, {}, (4,)).values
     for name, value in plain.items():
-        again = run(program, call, "draw 1", {}, {name: value}, (4,)).values
-        other = run(program, call, "draw 1", {}, {name: value * 0 + 1}, (4,)).values
+        again = run_program(program, call, "draw 1", {}, {name: value}, (4,)).values
+        other = run_program(program, call, "draw 1", {}, {name: value * 0 + 1}, (4,)).values
         for site in plain:
             np.testing.assert_array_equal(plain[site], again[site])
             if site != name:

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 
 from inference.core.problem import ProblemError
 from inference.core.program import Program
-from inference.vi.gradients.runs import Pass, current
+from inference.vi.gradients.runs import ObjectiveRun, current_run
 
 Values = Mapping[str, Any]
-Lanes = tuple[int, ...]
+BatchShape = tuple[int, ...]
 
 
 class Particles(dict):
@@ -33,7 +33,7 @@ class Particles(dict):
         super().__init__(values)
         self.handed, self.made, self.places = dict(values), made, places
 
-    def untouched(self) -> bool:
+    def is_unchanged(self) -> bool:
         """Whether these are still the values that were handed out."""
         return self.keys() == self.handed.keys() and all(
             self[name] is value for name, value in self.handed.items()
@@ -48,9 +48,9 @@ jax.tree_util.register_pytree_node(
 )
 
 
-def as_made(values: Values, lanes: Lanes) -> tuple[dict, Any]:
+def values_as_drawn(values: Values, lanes: BatchShape) -> tuple[dict, Any]:
     """Values to evaluate, and where to find the result: draws that were handed out are evaluated as they were made."""
-    if isinstance(values, Particles) and values.untouched():
+    if isinstance(values, Particles) and values.is_unchanged():
         if not lanes:
             raise ProblemError(
                 "density of several draws: give their number too, density(z, K) after z, log_q = q.sim(K)."
@@ -59,7 +59,7 @@ def as_made(values: Values, lanes: Lanes) -> tuple[dict, Any]:
     return {name: jnp.asarray(value) for name, value in values.items()}, ...
 
 
-class AbstractHandle(abc.ABC):
+class AbstractProgramDistribution(abc.ABC):
     """A distribution over latent sites, known by its program."""
 
     def sim(self, K: int | None = None, *, pathwise: bool = False) -> tuple[Values, jax.Array]:
@@ -72,8 +72,8 @@ class AbstractHandle(abc.ABC):
         Returns:
             Values by site, shape (K, *site shape), and log densities, shape (K,).
         """
-        now, lanes = current(), lanes_of(K)
-        label, before = now.next(), len(now.sites)
+        now, lanes = current_run(), batch_shape_of(K)
+        label, before = now.next_label(), len(now.sites)
         self.refuse_estimates(pathwise, "pathwise")
         values, log_q = self.draw(now, label, lanes, label if lanes else None)
         if pathwise and len(now.sites) > before:
@@ -101,8 +101,8 @@ class AbstractHandle(abc.ABC):
         Raises:
             ProblemError: where a latent site has no value, or a value has no site.
         """
-        now, lanes = current(), lanes_of(K)
-        label = now.next()
+        now, lanes = current_run(), batch_shape_of(K)
+        label = now.next_label()
         if not isinstance(values, Mapping):
             raise ProblemError(
                 f"density(values) got a {type(values).__name__}, expected values by site; sim gives two things, "
@@ -114,7 +114,7 @@ class AbstractHandle(abc.ABC):
                 raise ProblemError(
                     f"density(values, K={K}): site '{name}' has shape {jnp.shape(value)}, expected ({K}, ...)."
                 )
-        made, places = as_made(values, lanes)
+        made, places = values_as_drawn(values, lanes)
         return self.evaluate(now, label, made, lanes, fixed)[places]
 
     def refuse_estimates(self, wanted: bool, what: str) -> None:
@@ -123,26 +123,31 @@ class AbstractHandle(abc.ABC):
         Raises:
             ProblemError: naming the handle.
         """
-        if wanted and not isinstance(self, Handle):
+        if wanted and not isinstance(self, ProgramDistribution):
             raise ProblemError(
                 f"{what}=True needs an exact density, and that of {type(self).__name__} is an estimate."
             )
 
     @abc.abstractmethod
     def draw(
-        self, now: Pass, label: str, lanes: Lanes, group: str | None, detached: bool = False
+        self,
+        now: ObjectiveRun,
+        label: str,
+        lanes: BatchShape,
+        group: str | None,
+        detached: bool = False,
     ) -> tuple[dict, jax.Array]:
         """Values and log densities, leading axes over lanes."""
 
     @abc.abstractmethod
     def evaluate(
-        self, now: Pass, label: str, values: Values, lanes: Lanes, fixed: bool = False
+        self, now: ObjectiveRun, label: str, values: Values, lanes: BatchShape, fixed: bool = False
     ) -> jax.Array:
         """Log densities, leading axes of values over lanes."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Handle(AbstractHandle):
+class ProgramDistribution(AbstractProgramDistribution):
     """A NumPyro program.
 
     Attributes:
@@ -152,40 +157,45 @@ class Handle(AbstractHandle):
     program: Program
 
     def draw(
-        self, now: Pass, label: str, lanes: Lanes, group: str | None, detached: bool = False
+        self,
+        now: ObjectiveRun,
+        label: str,
+        lanes: BatchShape,
+        group: str | None,
+        detached: bool = False,
     ) -> tuple[dict, jax.Array]:
         outcome = now.run(self.program, label, lanes=lanes, group=group, detached=detached)
-        return outcome.values, total(
+        return outcome.values, sum_log_probs(
             {n: v for n, v in outcome.log_probs.items() if n in outcome.values}, lanes
         )
 
     def evaluate(
-        self, now: Pass, label: str, values: Values, lanes: Lanes, fixed: bool = False
+        self, now: ObjectiveRun, label: str, values: Values, lanes: BatchShape, fixed: bool = False
     ) -> jax.Array:
-        return total(self.log_probs(now, label, values, lanes, fixed)[0], lanes)
+        return sum_log_probs(self.log_probs(now, label, values, lanes, fixed)[0], lanes)
 
     def parts(self, values: Values, K: int | None = None) -> tuple[jax.Array, jax.Array]:
         """`density`, parted into that of the latent sites and that of the data given them."""
-        now, lanes = current(), lanes_of(K)
-        made, places = as_made(values, lanes)
-        log_probs, latent = self.log_probs(now, now.next(), made, lanes, False)
-        prior = total({n: v for n, v in log_probs.items() if n in latent}, lanes)
-        likelihood = total({n: v for n, v in log_probs.items() if n not in latent}, lanes)
+        now, lanes = current_run(), batch_shape_of(K)
+        made, places = values_as_drawn(values, lanes)
+        log_probs, latent = self.log_probs(now, now.next_label(), made, lanes, False)
+        prior = sum_log_probs({n: v for n, v in log_probs.items() if n in latent}, lanes)
+        likelihood = sum_log_probs({n: v for n, v in log_probs.items() if n not in latent}, lanes)
         return prior[places], likelihood[places]
 
     def log_probs(
-        self, now: Pass, label: str, values: Values, lanes: Lanes, fixed: bool
+        self, now: ObjectiveRun, label: str, values: Values, lanes: BatchShape, fixed: bool
     ) -> tuple[dict, set[str]]:
         """Log densities of all sites, and the names of the latent ones."""
         outcome = now.run(self.program, label, given=values, lanes=lanes, fixed=fixed)
         missing = set(outcome.values) - set(outcome.given)
         unknown = set(values) - set(outcome.given) - now.auxiliary
         if missing or unknown:
-            raise ProblemError(mismatch(missing, unknown))
+            raise ProblemError(describe_mismatch(missing, unknown))
         return outcome.log_probs, set(outcome.values)
 
 
-def mismatch(missing: set[str], unknown: set[str]) -> str:
+def describe_mismatch(missing: set[str], unknown: set[str]) -> str:
     """What is wrong with the sites whose values were given."""
     parts = [f"site {name!r} has no value" for name in sorted(missing)[:1]]
     parts += [f"the program has no latent site {name!r}" for name in sorted(unknown)[:1]]
@@ -195,7 +205,7 @@ def mismatch(missing: set[str], unknown: set[str]) -> str:
     )
 
 
-def lanes_of(K: int | None) -> Lanes:
+def batch_shape_of(K: int | None) -> BatchShape:
     if K is None:
         return ()
     if not isinstance(K, int) or K < 1:
@@ -203,10 +213,14 @@ def lanes_of(K: int | None) -> Lanes:
     return (K,)
 
 
-def total(log_probs: Values, lanes: Lanes) -> jax.Array:
+def sum_log_probs(log_probs: Values, lanes: BatchShape) -> jax.Array:
     return sum(log_probs.values(), jnp.zeros(lanes))
 
 
-def as_handle(program: Any) -> AbstractHandle:
+def as_distribution(program: Any) -> AbstractProgramDistribution:
     """A handle as it is, a NumPyro program as a `Handle`."""
-    return program if isinstance(program, AbstractHandle) else Handle(program)
+    return (
+        program
+        if isinstance(program, AbstractProgramDistribution)
+        else ProgramDistribution(program)
+    )
