@@ -18,8 +18,8 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from bayesdl.bnn.spec import BNN
 from bayesdl.data.validation import is_frame
 from bayesdl.fitting import fit
-from bayesdl.gp.spec import GP
 from bayesdl.model.likelihoods import Bernoulli, Categorical
+from bayesdl.model.program import as_model
 from bayesdl.posterior.prediction import AbstractPrediction, ClassPrediction, Prediction
 from bayesdl.saving.bundle import load
 
@@ -130,10 +130,10 @@ class BayesRegressor(RegressorMixin, AbstractEstimator):
         Raises:
             ValueError: for data that cannot be used, or a model of classes.
         """
-        model = BNN() if self.model is None else self.model
-        if getattr(getattr(model, "likelihood", None), "kind", "real") == "class":
+        model = BNN() if self.model is None else as_model(self.model)
+        if model.kind == "class":
             raise ValueError(
-                f"BayesRegressor predicts numbers and {model.likelihood} classes: use BayesClassifier."
+                f"BayesRegressor predicts numbers, and {model!r} classes: use BayesClassifier."
             )
         self._fit(model, *self._training_data(X, y))
         return self
@@ -146,7 +146,7 @@ class BayesRegressor(RegressorMixin, AbstractEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = not isinstance(self.model, GP)
+        tags.target_tags.multi_output = self.model is None or as_model(self.model).multi_output
         return tags
 
 
@@ -181,14 +181,14 @@ class BayesClassifier(ClassifierMixin, AbstractEstimator):
             ValueError: for data that cannot be used, or a model of numbers.
         """
         X, y = self._training_data(X, y)
-        model = self.model
-        if model is None:
-            model = BNN(
-                likelihood=Bernoulli() if len(np.unique(np.asarray(y))) == 2 else Categorical()
-            )
-        if getattr(getattr(model, "likelihood", None), "kind", "class") != "class":
+        if self.model is None:
+            two_classes = len(np.unique(np.asarray(y))) == 2
+            model = BNN(likelihood=Bernoulli() if two_classes else Categorical())
+        else:
+            model = as_model(self.model)
+        if model.kind not in ("class", None):
             raise ValueError(
-                f"BayesClassifier predicts classes and {model.likelihood} numbers: use BayesRegressor."
+                f"BayesClassifier predicts classes, and {model!r} numbers: use BayesRegressor."
             )
         self._fit(model, X, y)
         self.classes_ = np.unique(np.asarray(y))

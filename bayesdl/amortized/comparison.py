@@ -103,7 +103,7 @@ def in_model_units(model: Any) -> Any:
     if isinstance(model, PriorMixture):
         return dataclasses.replace(model, models=tuple(map(in_model_units, model.models)))
     if isinstance(model, AbstractTableModel):
-        return dataclasses.replace(model, standardize=False)  # pyright: ignore[reportArgumentType]
+        return dataclasses.replace(model, standardize=False)
     return Program(Traced(model.function), model.site)
 
 

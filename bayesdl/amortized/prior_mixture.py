@@ -17,7 +17,6 @@ from bayesdl.data.table import TableSchema
 from bayesdl.data.validation import ModelError
 from bayesdl.model.likelihoods import AbstractLikelihood
 from bayesdl.model.table import AbstractTableModel
-from inference.core.problem import Problem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,25 +63,25 @@ class PriorMixture(AbstractTableModel):
                 )
 
     @property
-    def likelihood(self) -> AbstractLikelihood:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def likelihood(self) -> AbstractLikelihood:
         """Of the first model; all have its kind."""
         return self.models[0].likelihood
 
     @property
-    def standardize(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def standardize(self) -> bool:
         return self.models[0].standardize
 
     @property
-    def double_precision(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def double_precision(self) -> bool:
         return any(model.double_precision for model in self.models)
 
     @property
-    def fewer_classes(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def fewer_classes(self) -> bool:
         return all(model.fewer_classes for model in self.models)
 
-    def build_problem(self, schema: TableSchema, args: tuple, kwargs: dict) -> Problem:
-        models = tuple(in_units(model, schema.target.scale) for model in self.models)
-        return Problem(dataclasses.replace(self, models=models).bound(schema), args)
+    def in_units(self, scale: tuple[float, ...]) -> PriorMixture:
+        models = tuple(model.in_units(scale) for model in self.models)
+        return dataclasses.replace(self, models=models)
 
     def structure(self, schema: TableSchema) -> None:
         return None
@@ -108,11 +107,6 @@ class PriorMixture(AbstractTableModel):
             self.models[k].program(X, blank, num_targets=num_targets)
         law = trace["y"]["fn"]
         return law if law.event_shape else law.to_event(1)
-
-
-def in_units(model: AbstractTableModel, scale: tuple[float, ...]) -> AbstractTableModel:
-    """The model with scales of its likelihood in standardised units."""
-    return dataclasses.replace(model, likelihood=model.likelihood.in_units(scale))  # pyright: ignore[reportArgumentType]
 
 
 class Chosen(dist.Distribution):

@@ -13,7 +13,7 @@ from bayesdl.amortized.random_bnn import RandomBNN
 from bayesdl.data.validation import ModelError
 from bayesdl.gp.spec import GP
 from bayesdl.model.base import AbstractModel
-from bayesdl.model.likelihoods import AbstractLikelihood, Bernoulli
+from bayesdl.model.likelihoods import AbstractLikelihood
 from bayesdl.model.program import Program
 from bayesdl.model.table import AbstractTableModel, TableProgram
 from bayesdl.saving.bundle import model_data
@@ -64,7 +64,7 @@ def program_of(spec: AbstractModel, num_classes: int) -> tuple[Any, int]:
             0
             if likelihood.kind == "real"
             else 2
-            if isinstance(likelihood, Bernoulli)
+            if likelihood.two_classes
             else num_classes
         )
         return TableProgram(spec, classes or 1), classes

@@ -29,7 +29,6 @@ from bayesdl.engines import check_supported
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_of
 from bayesdl.model.program import as_model
-from bayesdl.model.table import AbstractTableModel
 from inference.core.engine import UnsupportedError
 from inference.core.keys import named_key
 from inference.core.problem import Problem
@@ -221,7 +220,7 @@ def quantities(model: AbstractModel, problem: Problem) -> Callable[[dict, dict],
     """Maps sites, shape (data set, draw, ...), and observed values, shape (data set, ...), to the quantities by name."""
     identified = [name for name in problem.latents if model.identified(name)]
     args, kwargs = model.training_inputs(problem)
-    predictive = model.predictive(problem) if isinstance(model, AbstractTableModel) else None
+    predictive = model.predictive(problem) if model.rows_are_independent else None
 
     def one(sites: dict, observed: dict) -> dict:
         posed = problem.observing(observed)

@@ -20,7 +20,6 @@ from jaxtyping import Float
 from numpyro import handlers
 from numpyro.distributions import Independent, MultivariateNormal, Unit
 
-from bayesdl.data.table import TableSchema
 from bayesdl.model.precision import is_double, precision_of
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.posterior.streaming import DRAWS_AT_ONCE, Stream, join_static, split_static, take
@@ -102,8 +101,9 @@ def pointwise(posterior: Posterior) -> dict[str, Float[np.ndarray, "chain draw *
 
 def observed(posterior: Posterior) -> dict[str, np.ndarray]:
     """The values of the observed sites in the units of y; classes as their indices."""
-    if isinstance(posterior.schema, TableSchema):
-        return {"y": posterior.schema.target.in_units(posterior.problem.args[1])}
+    known = posterior.model.observed_values(posterior.schema, posterior.problem)
+    if known is not None:
+        return known
     first = {name: value[:1] for name, value in posterior.latent_draws.items()}
     return {name: value[0] for name, value in at_draws_of(data_values, posterior, first).items()}
 
@@ -115,11 +115,7 @@ def separable(posterior: Posterior) -> bool:
 
 def log_unit(posterior: Posterior) -> float:
     """What a row's log density loses when y is given in its own units."""
-    return (
-        float(np.log(posterior.schema.target.scale).sum())
-        if isinstance(posterior.schema, TableSchema)
-        else 0.0
-    )
+    return posterior.model.log_unit(posterior.schema)
 
 
 def row_blocks(posterior: Posterior) -> Iterator[Float[np.ndarray, "chain draw rows"]]:

@@ -22,11 +22,9 @@ from numpyro import handlers
 from bayesdl.checks.proper import refuse_unnormalised
 from bayesdl.checks.statistics import chosen, summarised
 from bayesdl.data.target import Target
-from bayesdl.data.validation import DataError, ModelError
-from bayesdl.model.base import AbstractModel
+from bayesdl.data.validation import DataError
 from bayesdl.model.precision import precision_of
-from bayesdl.model.program import Program, as_model, observations
-from bayesdl.model.table import AbstractTableModel
+from bayesdl.model.program import as_model
 from bayesdl.posterior.streaming import (
     DRAWS_AT_ONCE,
     LARGEST,
@@ -117,16 +115,16 @@ def prior_predictive(
             f"prior_predictive(num_samples={num_samples!r}): expected a whole number of at least 1."
         )
     spec = as_model(model)
-    if isinstance(spec, AbstractTableModel) and len(data) < 2 and "y" not in named:
+    if spec.needs_target and len(data) < 2 and "y" not in named:
         raise DataError(
             "y is missing: its units and classes belong to the model. Use bdl.prior_predictive(model, X, y)."
         )
     schema = spec.learn_schema(*data, **named)
     problem = spec.problem(schema, *data, **named)
-    spec = told_site(spec, problem)
+    spec = spec.with_target_site(problem)
     refuse_unnormalised(problem)
     target = spec.target(schema, problem)
-    site = target.names[0] if isinstance(spec, Program) else "y"
+    site = spec.target_site(problem)
     with precision_of(spec):
         key = named_key(jax.random.key(seed), "prior predictive")
         y, function = simulate(
@@ -138,29 +136,8 @@ def prior_predictive(
         else target.in_units(y.astype(np.float64))
     )
     function = None if function is None else target.in_units(function.astype(np.float64))
-    x, x_name = (None, "x") if isinstance(spec, Program) else single_column(schema, problem)
+    x, x_name = spec.input_column(schema, problem)
     return PriorPredictive(y, function, target, x, x_name)
-
-
-def told_site(spec: AbstractModel, problem: Problem) -> AbstractModel:
-    """A program with its site to predict where no observations were given: the one that an argument would observe."""
-    if not isinstance(spec, Program) or spec.site is not None or problem.observed:
-        return spec
-    candidates = [name for name in problem.latents if name in observations(spec.function)]
-    if len(candidates) != 1:
-        raise ModelError(
-            f"Which of the sites {list(problem.latents)} is the target cannot be told: give the observations as in bdl.fit, "
-            "or say bdl.Program(function, site=...)."
-        )
-    return dataclasses.replace(spec, site=candidates[0])
-
-
-def single_column(schema: Any, problem: Problem) -> tuple[np.ndarray | None, str]:
-    """The input in its own units, where it is one column."""
-    columns, X = schema.columns, np.asarray(problem.args[0])
-    if X.ndim != 2 or X.shape[1] != 1:
-        return None, "x"
-    return columns.shift[0] + X[:, 0] * columns.scale[0], columns.names[0] if columns.named else "x"
 
 
 def simulate(

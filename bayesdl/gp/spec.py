@@ -9,7 +9,7 @@ log p(y) = -y' (K + sigma^2 I)^-1 y / 2 - log |K + sigma^2 I| / 2 - n log(2 pi) 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import numpyro
 import numpyro.distributions as dist
@@ -44,8 +44,8 @@ class GP(AbstractTableModel):
     kernel: Any = kernels.RBF(ard=True)
     likelihood: Any = Normal()
     standardize: bool = True
-    double_precision = True
-    rows_correlated = True
+    rows_correlated: ClassVar[bool] = True
+    multi_output: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kernel", kernels.as_kernel(self.kernel))
@@ -53,6 +53,11 @@ class GP(AbstractTableModel):
             raise ModelError(
                 f"GP takes likelihood=bdl.Normal() with one scale, got {self.likelihood}: use bdl.BNN for other likelihoods."
             )
+
+    @property
+    def double_precision(self) -> bool:
+        """Cholesky factors need it."""
+        return True
 
     def learn_schema(self, X: Any = None, y: Any = None) -> TableSchema:
         schema = super().learn_schema(X, y)

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from bayesdl.data.table import TableSchema
 from bayesdl.posterior.posterior import Posterior
 from inference.core.result import Draws, Predictor
 
@@ -37,8 +36,8 @@ def to_datatree(
     groups |= {"sample_stats": posterior.raw.stats} if isinstance(posterior.raw, Draws) else {}
     arrays = _named_arrays(posterior)
     observed = {name: arrays.pop(name) for name in posterior.problem.observed if name in arrays}
-    if isinstance(posterior.schema, TableSchema):
-        observed = {"y": posterior.schema.target.in_units(observed["y"])}
+    known = posterior.model.observed_values(posterior.schema, posterior.problem)
+    observed = observed if known is None else known
     groups |= {"observed_data": observed} if observed else {}
     groups |= {"constant_data": arrays} if arrays else {}
     if log_likelihood or log_prior or posterior_predictive:

@@ -6,10 +6,12 @@ Data flow one way: data -> schema (what the data look like) -> problem (program 
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
+import numpy as np
 from numpyro import handlers
 from numpyro.distributions import Distribution
 
@@ -18,10 +20,38 @@ from inference.core.problem import Problem
 from inference.core.result import AbstractPredictive
 
 
+@dataclasses.dataclass(frozen=True)
 class AbstractModel(abc.ABC):
-    """A model spec. Final classes are frozen dataclasses of plain data."""
+    """A model spec. Final classes are frozen dataclasses of plain data.
 
-    double_precision = False  # whether the model's arithmetic needs 64 bits (Cholesky factors do)
+    Attributes:
+        rows_are_independent: whether inputs are rows of a table that can be predicted in any
+            chunks, and whose observed values are the program's second argument.
+        multi_output: whether y may have several target columns.
+        needs_target: whether units and classes are learned from y, so that even the prior needs it.
+        rows_correlated: whether rows depend on each other given the latent sites; the predictive
+            then takes `joint=True`.
+    """
+
+    rows_are_independent: ClassVar[bool] = False
+    multi_output: ClassVar[bool] = True
+    needs_target: ClassVar[bool] = False
+    rows_correlated: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """The model's name in messages and files."""
+        return type(self).__name__
+
+    @property
+    def kind(self) -> str | None:
+        """What targets are: "real", "class" or "count"; None where only the data tell."""
+        return None
+
+    @property
+    def double_precision(self) -> bool:
+        """Whether the model's arithmetic needs 64 bits, as Cholesky factors do."""
+        return False
 
     @abc.abstractmethod
     def learn_schema(self, *data: Any, **named: Any) -> Any:
@@ -64,9 +94,32 @@ class AbstractModel(abc.ABC):
     def split(self, problem: Problem, *data: Any, **named: Any) -> tuple[tuple, dict, Any]:
         """Data as given to `fit`, parted into inputs (args, kwargs) and the target to be predicted."""
 
-    rows_are_independent = False  # whether predictions may be made in chunks of rows
+    @abc.abstractmethod
+    def target_site(self, problem: Problem) -> str:
+        """Return the name of the site that is predicted."""
 
-    rows_correlated = False  # whether rows depend on each other given the latent sites; the law then takes joint=True
+    def with_target_site(self, problem: Problem) -> AbstractModel:
+        """Return the model with the site to predict settled, where no observations were given.
+
+        Raises:
+            ModelError: where more than one site may be meant.
+        """
+        return self
+
+    def observed_values(self, schema: Any, problem: Problem) -> dict[str, np.ndarray] | None:
+        """Return the observed sites' values in the units of y, classes as their indices.
+
+        None where only a run of the program tells them.
+        """
+        return None
+
+    def log_unit(self, schema: Any) -> float:
+        """Return what a row's log density loses when y is given in its own units."""
+        return 0.0
+
+    def input_column(self, schema: Any, problem: Problem) -> tuple[np.ndarray | None, str]:
+        """Return the input as it was given and its name, where it is one column of numbers."""
+        return None, "x"
 
     def identified(self, site: str) -> bool:
         """Whether the data can pin down this site, so that chains must agree on it."""

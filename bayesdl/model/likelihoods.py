@@ -25,10 +25,12 @@ class AbstractLikelihood(abc.ABC):
 
     Attributes:
         kind: "real", "count" or "class": the targets it takes. Only real targets are standardised.
+        two_classes: whether targets have two classes, no more.
         positives: names of the fields that may hold positive numbers, and these be traced.
     """
 
     kind: ClassVar[str]
+    two_classes: ClassVar[bool] = False
     positives: ClassVar[tuple[str, ...]] = ()
 
     def num_outputs(self, num_targets: int) -> int:
@@ -205,6 +207,7 @@ class Bernoulli(AbstractLikelihood):
     """
 
     kind: ClassVar[str] = "class"
+    two_classes: ClassVar[bool] = True
 
     def num_outputs(self, num_targets: int) -> int:
         return 1

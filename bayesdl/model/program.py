@@ -108,8 +108,12 @@ class Program(AbstractModel):
                 found |= {name: same[0]} if name not in found and same else {}
         return found
 
-    def predicted_site(self, problem: Problem) -> str:
-        """The observed site to predict.
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    def target_site(self, problem: Problem) -> str:
+        """Return the name of the observed site that is predicted.
 
         Raises:
             ModelError: where there is none, or more than one and none is chosen.
@@ -124,8 +128,20 @@ class Program(AbstractModel):
             f"got site={self.site!r}, expected bdl.Program(function, site=...) with one of them."
         )
 
+    def with_target_site(self, problem: Problem) -> Program:
+        """Return the program with its site; without observations the one that an argument would observe."""
+        if self.site is not None or problem.observed:
+            return self
+        candidates = [name for name in problem.latents if name in observations(self.function)]
+        if len(candidates) != 1:
+            raise ModelError(
+                f"Which of the sites {list(problem.latents)} is the target cannot be told: give the "
+                "observations as in bdl.fit, or say bdl.Program(function, site=...)."
+            )
+        return dataclasses.replace(self, site=candidates[0])
+
     def target(self, schema: ProgramSchema, problem: Problem) -> Target:
-        site = self.predicted_site(problem)
+        site = self.target_site(problem)
         law = problem.trace[site]["fn"]
         kinds = {
             "BernoulliProbs": 2,
@@ -141,7 +157,7 @@ class Program(AbstractModel):
         return Target((site,), kind, True, None, (0.0,), (1.0,))
 
     def split(self, problem: Problem, *data: Any, **named: Any) -> tuple[tuple, dict, Any]:
-        site, given = self.predicted_site(problem), self.bound(data, named)
+        site, given = self.target_site(problem), self.bound(data, named)
         names = list(given.arguments)
         held_out = {
             at: given.arguments.pop(name)
@@ -156,7 +172,7 @@ class Program(AbstractModel):
         return given.args, given.kwargs, held_out[site]
 
     def predictive(self, problem: Problem, around: dict | None = None) -> AbstractPredictive:
-        return SitePredictive(problem.program, self.predicted_site(problem))
+        return SitePredictive(problem.program, self.target_site(problem))
 
 
 @jax.tree_util.register_dataclass

@@ -5,29 +5,52 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bayesdl.data.columns import Columns
 from bayesdl.data.table import TableSchema, same_rows
 from bayesdl.data.target import Target
 from bayesdl.data.validation import DataError
 from bayesdl.model.base import AbstractModel, site_distribution
-from bayesdl.model.likelihoods import AbstractLikelihood, Bernoulli
+from bayesdl.model.likelihoods import AbstractLikelihood
 from inference.core.problem import Problem
 from inference.core.program import AbstractTraceable, unwrap
 from inference.core.result import AbstractPredictive, Conditional
 
 
+@dataclasses.dataclass(frozen=True)
 class AbstractTableModel(AbstractModel):
-    """Models of a table of rows X and targets y, whose program is `program(X, y)` with the site "y"."""
+    """Models of a table of rows X and targets y.
 
-    likelihood: AbstractLikelihood
-    standardize: bool
-    rows_are_independent = True
-    fewer_classes = False  # whether there may be fewer classes than a network was trained for
+    The program is `program(X, y)` with the observed site "y". Final classes have fields
+    `likelihood` and `standardize`, with defaults, or compute them as properties.
+    """
+
+    rows_are_independent: ClassVar[bool] = True
+    needs_target: ClassVar[bool] = True
+
+    @property
+    @abc.abstractmethod
+    def likelihood(self) -> AbstractLikelihood:
+        """The distribution of targets around the model's function."""
+
+    @property
+    @abc.abstractmethod
+    def standardize(self) -> bool:
+        """Whether inputs and real targets are standardised with the training data's mean and sd."""
+
+    @property
+    def kind(self) -> str:
+        return self.likelihood.kind
+
+    @property
+    def fewer_classes(self) -> bool:
+        """Whether data may have fewer classes than an amortized network was trained for."""
+        return False
 
     @abc.abstractmethod
     def program(self, X: Any, y: Any = None, *, num_targets: int = 1) -> None:
@@ -48,21 +71,25 @@ class AbstractTableModel(AbstractModel):
             )
         same_rows(X, y)
         columns = Columns.learn(X, self.standardize)
-        two_classes = isinstance(self.likelihood, Bernoulli)
-        return TableSchema(
-            columns, Target.learn(y, self.likelihood.kind, self.standardize, two_classes)
-        )
+        likelihood = self.likelihood
+        target = Target.learn(y, likelihood.kind, self.standardize, likelihood.two_classes)
+        return TableSchema(columns, target)
 
     def problem(self, schema: TableSchema, X: Any, y: Any) -> Problem:
         same_rows(X, y)
         return self.build_problem(schema, (schema.columns.read(X), schema.target.read(y)), {})
 
     def build_problem(self, schema: TableSchema, args: tuple, kwargs: dict) -> Problem:
-        standardised: Any = dataclasses.replace(
-            self,  # pyright: ignore[reportArgumentType]
-            likelihood=self.likelihood.in_units(schema.target.scale),
-        )
+        standardised = self.in_units(schema.target.scale)
         return Problem(standardised.bound(schema), args, structure=standardised.structure(schema))
+
+    def in_units(self, scale: tuple[float, ...]) -> AbstractTableModel:
+        """Return the model with the likelihood's scales in units of standardised targets.
+
+        Args:
+            scale: the standard deviation that each target column was divided by.
+        """
+        return dataclasses.replace(self, likelihood=self.likelihood.in_units(scale))
 
     def split_params(self) -> tuple[AbstractTableModel, Any]:
         """The model without numbers that its program may take traced, and these: a pytree."""
@@ -84,6 +111,22 @@ class AbstractTableModel(AbstractModel):
 
     def target(self, schema: TableSchema, problem: Problem) -> Target:
         return schema.target
+
+    def target_site(self, problem: Problem) -> str:
+        return "y"
+
+    def observed_values(self, schema: TableSchema, problem: Problem) -> dict[str, np.ndarray]:
+        return {"y": schema.target.in_units(problem.args[1])}
+
+    def log_unit(self, schema: TableSchema) -> float:
+        return float(np.log(schema.target.scale).sum())
+
+    def input_column(self, schema: TableSchema, problem: Problem) -> tuple[np.ndarray | None, str]:
+        columns, X = schema.columns, np.asarray(problem.args[0])
+        if X.ndim != 2 or X.shape[1] != 1:
+            return None, "x"
+        name = columns.names[0] if columns.named else "x"
+        return columns.shift[0] + X[:, 0] * columns.scale[0], name
 
     def predictive(self, problem: Problem, around: dict | None = None) -> AbstractPredictive:
         program = unwrap(problem.program)

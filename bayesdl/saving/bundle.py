@@ -26,7 +26,7 @@ import numpy as np
 
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_of
-from bayesdl.model.program import Program, as_model
+from bayesdl.model.program import as_model
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.saving import serialization as spec
 from inference.core.engine import AbstractEngine
@@ -210,8 +210,7 @@ def model_data(model: AbstractModel) -> Any:
     try:
         return spec.to_data(model)
     except spec.SpecError as error:
-        name = model.function.__name__ if isinstance(model, Program) else type(model).__name__
-        return {"code": name, "why": str(error)}
+        return {"code": model.name, "why": str(error)}
 
 
 def engine_data(engine: AbstractEngine) -> Any:

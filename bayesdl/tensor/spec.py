@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -122,7 +122,7 @@ class FunBaT(AbstractTableModel):
     likelihood: Any = likelihoods.Normal()
     relevance: bool = True
     standardize: bool = True
-    double_precision = True
+    multi_output: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         given = (
@@ -157,6 +157,11 @@ class FunBaT(AbstractTableModel):
                 f"FunBaT takes likelihood=bdl.Normal(), StudentT(), Bernoulli() or Poisson() with one scale, got "
                 f"{self.likelihood}."
             )
+
+    @property
+    def double_precision(self) -> bool:
+        """Kalman filters need it."""
+        return True
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -195,8 +200,8 @@ class FunBaT(AbstractTableModel):
                 f"Expected bdl.fit(model, X, y) with indexes X and a target y: got X={X!r:.40}, y={y!r:.40}."
             )
         X, y = self.known(X, y)
-        two_classes = isinstance(self.likelihood, likelihoods.Bernoulli)
-        target = Target.learn(y, self.likelihood.kind, self.standardize, two_classes)
+        likelihood = self.likelihood
+        target = Target.learn(y, likelihood.kind, self.standardize, likelihood.two_classes)
         schema = TableSchema(Columns.learn(X, False), target)
         if schema.target.num_targets > 1 and schema.target.kind != "class":
             raise DataError(
