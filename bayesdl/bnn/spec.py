@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +54,7 @@ class BNN(AbstractTableModel):
     scaling: str = "ntk"
     network: Any = dataclasses.field(default=None, hash=False)  # it holds arrays
     standardize: bool = True
+    keeps_numpy: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if isinstance(self.hidden, int):

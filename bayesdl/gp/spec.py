@@ -46,6 +46,7 @@ class GP(AbstractTableModel):
     standardize: bool = True
     rows_correlated: ClassVar[bool] = True
     multi_output: ClassVar[bool] = False
+    keeps_numpy: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kernel", kernels.as_kernel(self.kernel))

@@ -28,10 +28,16 @@ class AbstractTableModel(AbstractModel):
 
     The program is `program(X, y)` with the observed site "y". Final classes have fields
     `likelihood` and `standardize`, with defaults, or compute them as properties.
+
+    Attributes:
+        keeps_numpy: whether the program gets NumPy arrays as they are. By default it gets JAX
+            arrays, which the index of a plate can index. Models that had checkpoints before this
+            keep NumPy's, since the fingerprint of a run depends on it.
     """
 
     rows_are_independent: ClassVar[bool] = True
     needs_target: ClassVar[bool] = True
+    keeps_numpy: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod
@@ -149,6 +155,8 @@ class TableProgram(AbstractTraceable):
     num_targets: int
 
     def __call__(self, X: Any, y: Any = None, **settings: Any) -> None:
+        if not self.model.keeps_numpy:
+            X, y = as_jax(X), as_jax(y)
         self.model.program(X, y, num_targets=self.num_targets, **settings)
 
     def split_params(self) -> tuple[TableProgram, Any]:
@@ -157,6 +165,15 @@ class TableProgram(AbstractTraceable):
 
     def merge_params(self, numbers: Any) -> TableProgram:
         return TableProgram(self.model.merge_params(numbers), self.num_targets)
+
+
+def as_jax(values: Any) -> Any:
+    """NumPy arrays as JAX arrays, which the index of a plate may index; anything else as it is."""
+    if not isinstance(values, np.ndarray):
+        return values
+    # outside of whatever is being traced, so that compiled programs hold the array, not its copying
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(values)
 
 
 @jax.tree_util.register_dataclass
