@@ -60,13 +60,7 @@ def program_of(spec: AbstractModel, num_classes: int) -> tuple[Any, int]:
                 f"{likelihood} fixes a scale in the units of y, which are not known before the data: learn it (bdl.Normal()), "
                 "or give the model standardize=False."
             )
-        classes = (
-            0
-            if likelihood.kind == "real"
-            else 2
-            if likelihood.two_classes
-            else num_classes
-        )
+        classes = 0 if likelihood.kind == "real" else 2 if likelihood.two_classes else num_classes
         return TableProgram(spec, classes or 1), classes
     if isinstance(spec, Program):
         return spec.function, 0
