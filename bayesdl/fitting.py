@@ -10,7 +10,7 @@ import jax
 
 from bayesdl.engines import ENGINES, UnsupportedError, check_supported, choose
 from bayesdl.model.base import AbstractModel
-from bayesdl.model.precision import precision_of
+from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
 from bayesdl.posterior.posterior import Posterior
 from inference.core.checkpoint import Checkpoint
@@ -93,7 +93,7 @@ def infer(
     **kept: Any,
 ) -> Posterior:
     """The posterior of a problem that has been posed and an engine that can run it."""
-    with precision_of(model):
+    with precision_scope(model):
         result = engine.infer(
             problem, key=jax.random.key(seed), progress=as_progress(progress), **kept
         )

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from bayesdl.bnn.networks import ACTIVATIONS, PLAIN, AbstractNetwork
 from bayesdl.data.validation import ModelError
 from bayesdl.model.language import Language
-from bayesdl.priors import Leaf
+from bayesdl.priors import WeightArray
 from inference.core.structure import AbstractProduct
 
 
@@ -29,7 +29,7 @@ class ConvNet(AbstractNetwork):
             h + conv(a(conv(h))), divided by sqrt(2).
 
     Example:
-        >>> [leaf.shape for leaf in ConvNet(image=(8, 8), channels=(4,)).leaves(64, 10)]
+        >>> [array.shape for array in ConvNet(image=(8, 8), channels=(4,)).weight_arrays(64, 10)]
         [(4, 1, 3, 3), (4,), (10, 64), (10,)]
     """
 
@@ -74,7 +74,7 @@ class ConvNet(AbstractNetwork):
             before = after
         return tuple(found)
 
-    def refuse_layout(self, shape: tuple[int, ...]) -> None:
+    def check_layout(self, shape: tuple[int, ...]) -> None:
         """Refuses rows that are not such images, whose values would be taken for other pixels.
 
         Raises:
@@ -86,19 +86,21 @@ class ConvNet(AbstractNetwork):
                 f"ConvNet(image={self.image}) got rows of shape {tuple(shape)}: expected (height, width, channels)."
             )
 
-    def leaves(self, num_inputs: int, num_outputs: int) -> tuple[Leaf, ...]:
-        leaves = []
+    def weight_arrays(self, num_inputs: int, num_outputs: int) -> tuple[WeightArray, ...]:
+        arrays = []
         for layer, (before, after) in enumerate(self.convolutions):
-            leaves += both(layer, (after, before, 3, 3), 9 * before)
+            arrays += weight_and_bias(layer, (after, before, 3, 3), 9 * before)
         cells = math.prod(size // 2 ** len(self.channels) for size in self.image[:2])
         fan_in = cells * self.channels[-1]
-        return tuple(leaves + both(len(self.convolutions), (num_outputs, fan_in), fan_in))
+        return tuple(
+            arrays + weight_and_bias(len(self.convolutions), (num_outputs, fan_in), fan_in)
+        )
 
     def apply(
         self, weights: dict[str, Any], X: Any, lang: Language, product: AbstractProduct = PLAIN
     ) -> Any:
         activate = lang.activations[self.activation]
-        self.refuse_layout(X.shape[1:])
+        self.check_layout(X.shape[1:])
         h = jnp.reshape(X, (X.shape[0], *self.image[:2], -1))
         layer = 0
 
@@ -115,7 +117,7 @@ class ConvNet(AbstractNetwork):
             h = activate(next_convolution(h))
             if self.residual:
                 h = (h + next_convolution(activate(next_convolution(h)))) / math.sqrt(2)
-            h = pool(h)
+            h = average_pool(h)
         flat = h.reshape(h.shape[0], -1)
         name = f"layer{layer}.weight"
         return (
@@ -124,10 +126,10 @@ class ConvNet(AbstractNetwork):
         )
 
 
-def both(layer: int, shape: tuple[int, ...], fan_in: int) -> list[Leaf]:
+def weight_and_bias(layer: int, shape: tuple[int, ...], fan_in: int) -> list[WeightArray]:
     """Weights and biases of a layer."""
-    weight = Leaf(f"layer{layer}.weight", shape, fan_in, layer, False, 1 / math.sqrt(fan_in))
-    return [weight, Leaf(f"layer{layer}.bias", shape[:1], fan_in, layer, True)]
+    weight = WeightArray(f"layer{layer}.weight", shape, fan_in, layer, False, 1 / math.sqrt(fan_in))
+    return [weight, WeightArray(f"layer{layer}.bias", shape[:1], fan_in, layer, True)]
 
 
 def convolve(name: str, h: Any, weight: Any, product: AbstractProduct) -> Any:
@@ -142,7 +144,7 @@ def convolve(name: str, h: Any, weight: Any, product: AbstractProduct) -> Any:
     return product(name, flat, weight.reshape(out, fan_in)) / math.sqrt(fan_in)
 
 
-def pool(h: Any) -> Any:
+def average_pool(h: Any) -> Any:
     """Means of 2x2 cells; an odd row or column at the end is left out."""
     rows, columns = h.shape[1] // 2, h.shape[2] // 2
     cells = h[:, : 2 * rows, : 2 * columns].reshape(h.shape[0], rows, 2, columns, 2, h.shape[3])

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from bayesdl.bnn.networks import PLAIN, AbstractNetwork
 from bayesdl.model.language import Language
-from bayesdl.priors import Leaf
+from bayesdl.priors import WeightArray
 from inference.core.structure import AbstractProduct, PlainProduct
 
 
@@ -31,38 +31,38 @@ class EquinoxNetwork(AbstractNetwork):
         weights, rest = eqx.partition(self.module, eqx.is_inexact_array)
         paths, structure = jax.tree_util.tree_flatten_with_path(weights)
         named = [
-            (jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in paths
+            (jax.tree_util.keystr(path, simple=True, separator="."), array) for path, array in paths
         ]
         return named, structure, rest
 
     @functools.cached_property
     def multiplies(self) -> bool:
         """Whether all weights are of layers that are known; see `multiplying`."""
-        known = {weight_of(name) for name, _ in layers_of(self.module)}
-        return all(leaf.is_bias or leaf.name in known for leaf in self.leaves(0, 0))
+        known = {weight_name(name) for name, _ in known_layers(self.module)}
+        return all(array.is_bias or array.name in known for array in self.weight_arrays(0, 0))
 
     @functools.cached_property
     def lookups(self) -> tuple[str, ...]:
         import equinox as eqx
 
         return tuple(
-            weight_of(name)
-            for name, layer in layers_of(self.module)
+            weight_name(name)
+            for name, layer in known_layers(self.module)
             if isinstance(layer, eqx.nn.Embedding)
         )
 
-    def leaves(self, num_inputs: int, num_outputs: int) -> tuple[Leaf, ...]:
+    def weight_arrays(self, num_inputs: int, num_outputs: int) -> tuple[WeightArray, ...]:
         named, _, _ = self._arrays()
         owners = list(dict.fromkeys(name.rpartition(".")[0] for name, _ in named))
         return tuple(
-            Leaf(
+            WeightArray(
                 name,
-                tuple(leaf.shape),
-                max(1, leaf.size // leaf.shape[0]) if leaf.ndim > 1 else 1,
+                tuple(array.shape),
+                max(1, array.size // array.shape[0]) if array.ndim > 1 else 1,
                 owners.index(name.rpartition(".")[0]),
-                leaf.ndim < 2 or name.endswith("bias"),
+                array.ndim < 2 or name.endswith("bias"),
             )
-            for name, leaf in named
+            for name, array in named
         )
 
     def apply(
@@ -77,14 +77,14 @@ class EquinoxNetwork(AbstractNetwork):
 
         def row(x: Any, number: Any) -> tuple[Any, dict]:
             own = product.for_row(number, X.shape[0])
-            return multiplying(module, own)(x), own.inputs
+            return with_product(module, own)(x), own.inputs
 
         outputs, inputs = jax.vmap(row)(X, jnp.arange(X.shape[0]))
         product.collect_inputs(inputs)
         return outputs.reshape(X.shape[0], -1)
 
 
-def is_known(part: Any) -> bool:
+def is_known_layer(part: Any) -> bool:
     """Whether a part of a module is a layer whose product is known: linear, an ungrouped convolution, or an embedding."""
     import equinox as eqx
 
@@ -93,40 +93,40 @@ def is_known(part: Any) -> bool:
     return isinstance(part, eqx.nn.Linear | eqx.nn.Embedding)
 
 
-def weight_of(layer: str) -> str:
+def weight_name(layer: str) -> str:
     """The name of the weights of a layer; the module itself has no name."""
     return f"{layer}.weight".lstrip(".")
 
 
-def layers_of(module: Any) -> list[tuple[str, Any]]:
+def known_layers(module: Any) -> list[tuple[str, Any]]:
     """The known layers of a module by name."""
-    paths, _ = jax.tree_util.tree_flatten_with_path(module, is_leaf=is_known)
+    paths, _ = jax.tree_util.tree_flatten_with_path(module, is_leaf=is_known_layer)
     return [
         (jax.tree_util.keystr(path, simple=True, separator="."), part)
         for path, part in paths
-        if is_known(part)
+        if is_known_layer(part)
     ]
 
 
-def multiplying(module: Any, product: AbstractProduct) -> Any:
+def with_product(module: Any, product: AbstractProduct) -> Any:
     """The module with its known layers multiplying by a product."""
     if isinstance(product, PlainProduct):
         return module
-    paths, structure = jax.tree_util.tree_flatten_with_path(module, is_leaf=is_known)
+    paths, structure = jax.tree_util.tree_flatten_with_path(module, is_leaf=is_known_layer)
     parts = [
-        Through(jax.tree_util.keystr(path, simple=True, separator="."), part, product)
-        if is_known(part)
+        ProductLayer(jax.tree_util.keystr(path, simple=True, separator="."), part, product)
+        if is_known_layer(part)
         else part
         for path, part in paths
     ]
     return jax.tree.unflatten(structure, parts)
 
 
-class Through:
+class ProductLayer:
     """A layer that multiplies by a product."""
 
     def __init__(self, name: str, layer: Any, product: AbstractProduct) -> None:
-        self.name, self.layer, self.product = weight_of(name), layer, product
+        self.name, self.layer, self.product = weight_name(name), layer, product
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.layer, name)
@@ -137,7 +137,7 @@ class Through:
         layer, bias = self.layer, getattr(self.layer, "bias", None)
         if isinstance(layer, eqx.nn.Embedding):
             return self.product.lookup(self.name, x, layer.weight)
-        h = jnp.atleast_1d(x) if isinstance(layer, eqx.nn.Linear) else patches_of(layer, x)
+        h = jnp.atleast_1d(x) if isinstance(layer, eqx.nn.Linear) else extract_patches(layer, x)
         out = self.product(self.name, h, layer.weight.reshape(layer.weight.shape[0], -1))
         out = jnp.moveaxis(out, -1, 0)
         out = out if bias is None else out + bias
@@ -146,7 +146,7 @@ class Through:
         )
 
 
-def patches_of(layer: Any, x: Any) -> Any:
+def extract_patches(layer: Any, x: Any) -> Any:
     """What a convolution multiplies by at each place, shape (*places, channels * kernel)."""
     found = jax.lax.conv_general_dilated_patches(
         x[None], layer.kernel_size, layer.stride, layer.padding, rhs_dilation=layer.dilation

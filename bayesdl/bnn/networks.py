@@ -1,6 +1,6 @@
 """Networks f(x; w) as plain functions of their weights.
 
-A network lists its arrays of weights as leaves, and maps a dictionary of them and rows X to outputs.
+A network lists its arrays of weights as arrays, and maps a dictionary of them and rows X to outputs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from bayesdl.data.validation import ModelError
 from bayesdl.model.language import NUMPYRO, Language
-from bayesdl.priors import Leaf
+from bayesdl.priors import WeightArray
 from inference.core.structure import AbstractProduct, PlainProduct
 
 PLAIN = PlainProduct()
@@ -38,7 +38,7 @@ class AbstractNetwork(abc.ABC):
     lookups: tuple[str, ...] = ()
 
     @abc.abstractmethod
-    def leaves(self, num_inputs: int, num_outputs: int) -> tuple[Leaf, ...]:
+    def weight_arrays(self, num_inputs: int, num_outputs: int) -> tuple[WeightArray, ...]:
         """The arrays of weights."""
 
     @abc.abstractmethod
@@ -55,15 +55,15 @@ class AbstractNetwork(abc.ABC):
         """
 
 
-def refuse_outputs(
-    net: AbstractNetwork, leaves: tuple[Leaf, ...], X: Any, num_outputs: int, what: str
+def check_num_outputs(
+    net: AbstractNetwork, arrays: tuple[WeightArray, ...], X: Any, num_outputs: int, what: str
 ) -> None:
     """Refuses a network with another number of outputs than is needed.
 
     Raises:
         ModelError: saying both, and what for.
     """
-    weights = {leaf.name: jnp.zeros(leaf.shape) for leaf in leaves}
+    weights = {array.name: jnp.zeros(array.shape) for array in arrays}
     shape = jax.eval_shape(lambda X: net.apply(weights, X, NUMPYRO), X).shape
     if shape[1] != num_outputs:
         raise ModelError(f"The network has {shape[1]} outputs, expected {num_outputs} for {what}.")
@@ -90,12 +90,12 @@ class MLP(AbstractNetwork):
         if self.scaling not in SCALINGS:
             raise ValueError(f"scaling={self.scaling!r}: expected 'ntk' or 'standard'.")
 
-    def leaves(self, num_inputs: int, num_outputs: int) -> tuple[Leaf, ...]:
+    def weight_arrays(self, num_inputs: int, num_outputs: int) -> tuple[WeightArray, ...]:
         widths = (num_inputs, *self.hidden, num_outputs)
-        leaves = []
+        arrays = []
         for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
-            leaves.append(
-                Leaf(
+            arrays.append(
+                WeightArray(
                     f"layer{layer}.weight",
                     (fan_out, fan_in),
                     fan_in,
@@ -104,8 +104,8 @@ class MLP(AbstractNetwork):
                     self.gain(fan_in),
                 )
             )
-            leaves.append(Leaf(f"layer{layer}.bias", (fan_out,), fan_in, layer, True))
-        return tuple(leaves)
+            arrays.append(WeightArray(f"layer{layer}.bias", (fan_out,), fan_in, layer, True))
+        return tuple(arrays)
 
     def apply(
         self, weights: dict[str, Any], X: Any, lang: Language, product: AbstractProduct = PLAIN

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 
 from bayesdl import priors
 from bayesdl.bnn.equinox_network import EquinoxNetwork
-from bayesdl.bnn.networks import MLP, PLAIN, AbstractNetwork, refuse_outputs
+from bayesdl.bnn.networks import MLP, PLAIN, AbstractNetwork, check_num_outputs
 from bayesdl.data.table import TableSchema
 from bayesdl.model import likelihoods
 from bayesdl.model.language import NUMPYRO, Language
 from bayesdl.model.table import AbstractTableModel
-from bayesdl.priors.base import AbstractPrior, count_layers, replaced, without_numbers
+from bayesdl.priors.base import AbstractPrior, count_layers, replace_fields, split_numbers
 from bayesdl.priors.flow import LOG_SCALES
 from inference.core.problem import Problem
 from inference.core.structure import AbstractProduct, LayeredNetwork
@@ -122,8 +122,8 @@ class BNN(AbstractTableModel):
         """
         likelihood, net = self.likelihood, self.net
         num_inputs = int(X.shape[-1])  # torch's tracer gives sizes as tensors
-        leaves = net.leaves(num_inputs, likelihood.num_outputs(num_targets))
-        weights = self.prior.draws(leaves, lang)
+        arrays = net.weight_arrays(num_inputs, likelihood.num_outputs(num_targets))
+        weights = self.prior.draws(arrays, lang)
         parameters = likelihood.parameters(num_targets, lang)
         with lang.plate("rows", X.shape[0]) as rows:
             if len(rows) < X.shape[0]:  # a minibatch; only NumPyro's engines ask for one
@@ -131,33 +131,36 @@ class BNN(AbstractTableModel):
             f = (
                 net.apply(weights, X, lang, product)
                 if around is None
-                else linearized(net, weights, around, X)
+                else linearize(net, weights, around, X)
             )
             lang.sample("y", likelihood.distribution(f, parameters, lang), obs=y)
 
     def build_problem(self, schema: TableSchema, args: tuple, kwargs: dict) -> Problem:
         num_outputs = self.likelihood.num_outputs(schema.target.num_targets)
-        leaves = self.net.leaves(len(schema.columns.scale), num_outputs)
-        self.prior.check(count_layers(leaves), self.net.activation)
-        refuse_outputs(self.net, leaves, args[0], num_outputs, f"{self.likelihood} and this target")
+        arrays = self.net.weight_arrays(len(schema.columns.scale), num_outputs)
+        self.prior.check(count_layers(arrays), self.net.activation)
+        check_num_outputs(
+            self.net, arrays, args[0], num_outputs, f"{self.likelihood} and this target"
+        )
         return super().build_problem(schema, args, kwargs)
 
     def split_params(self) -> tuple[BNN, dict]:
-        prior, of_prior = without_numbers(self.prior, self.prior.positives)
-        likelihood, of_likelihood = without_numbers(self.likelihood, self.likelihood.positives)
-        return replaced(self, {"prior": prior, "likelihood": likelihood}), {
+        prior, of_prior = split_numbers(self.prior, self.prior.positives)
+        likelihood, of_likelihood = split_numbers(self.likelihood, self.likelihood.positives)
+        return replace_fields(self, {"prior": prior, "likelihood": likelihood}), {
             "prior": of_prior,
             "likelihood": of_likelihood,
         }
 
     def merge_params(self, numbers: dict) -> BNN:
-        return replaced(
-            self, {part: replaced(getattr(self, part), fields) for part, fields in numbers.items()}
+        return replace_fields(
+            self,
+            {part: replace_fields(getattr(self, part), fields) for part, fields in numbers.items()},
         )
 
     def structure(self, schema: TableSchema) -> LayeredNetwork:
         program = self.bound(schema)
-        leaves = self.net.leaves(
+        arrays = self.net.weight_arrays(
             len(schema.columns.scale), self.likelihood.num_outputs(schema.target.num_targets)
         )
 
@@ -173,12 +176,12 @@ class BNN(AbstractTableModel):
             return functools.partial(program, lang=PYRO)
 
         return LayeredNetwork(
-            weights={self.prior.weight_site(leaf): leaf.name for leaf in leaves},
-            scale_per_site=self.prior.scale_per_leaf,
+            weights={self.prior.weight_site(array): array.name for array in arrays},
+            scale_per_site=self.prior.scale_per_array,
             linearize=linear,
             pyro_program=pyro_program if self.network is None and self.prior.in_pyro else None,
             lookups=self.net.lookups,
-            matrices={leaf.name: leaf.shape for leaf in leaves if not leaf.is_bias},
+            matrices={array.name: array.shape for array in arrays if not array.is_bias},
             with_product=multiplied if self.net.multiplies else None,
         )
 
@@ -193,7 +196,7 @@ class BNN(AbstractTableModel):
         return linear or scale_of_a_layer or site in ("sigma", "df", "concentration")
 
 
-def linearized(net: AbstractNetwork, weights: dict, around: dict, X: Any) -> Any:
+def linearize(net: AbstractNetwork, weights: dict, around: dict, X: Any) -> Any:
     """f(x; w0) + J(x; w0) (w - w0), w0 taken from `around`."""
     start = {name: jnp.asarray(around[name], dtype=weights[name].dtype) for name in weights}
     step = {name: weights[name] - start[name] for name in weights}

@@ -27,7 +27,7 @@ from bayesdl.checks.proper import refuse_unnormalised
 from bayesdl.data.validation import DataError
 from bayesdl.engines import check_supported
 from bayesdl.model.base import AbstractModel
-from bayesdl.model.precision import precision_of
+from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
 from inference.core.engine import UnsupportedError
 from inference.core.keys import named_key
@@ -185,7 +185,7 @@ def sbc(
             f"sbc(num_simulations={num_simulations}): expected at least 20; fewer say nothing."
         )
     spec = as_model(model)
-    with precision_of(spec):
+    with precision_scope(spec):
         schema = spec.learn_schema(*data, **named_data)
         problem = spec.problem(schema, *data, **named_data)
         check_supported(

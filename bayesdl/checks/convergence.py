@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bayesdl.model.precision import is_double, precision_of
+from bayesdl.model.precision import is_double, precision_scope
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.posterior.streaming import Stream, means, probabilities
 from inference.core.engine import AbstractEngine
@@ -291,7 +291,7 @@ def diagnose_approximation(posterior: Posterior, approximation: Approximation) -
             "take too long. Judge it by post.score on held-out data."
         )
         return Diagnosis(False, (unknown,), facts)
-    with precision_of(posterior.model):
+    with precision_scope(posterior.model):
         key = named_key(jax.random.key(posterior.seed), "importance weights")
         log_weights = np.asarray(approximation.log_weights(key, PARETO_DRAWS), dtype=np.float64)
     elbo, error = log_weights.mean(), log_weights.std() / np.sqrt(PARETO_DRAWS)
@@ -367,7 +367,7 @@ def function_values(posterior: Posterior, max_rows: int) -> np.ndarray | None:
         args = tuple(np.asarray(arg)[rows] for arg in args)
     chains, length = next(iter(posterior.samples.values())).shape[:2]
     is_class = posterior.model.target(posterior.schema, posterior.problem).kind == "class"
-    with precision_of(posterior.model):
+    with precision_scope(posterior.model):
         stream = Stream(
             posterior.predictive,
             posterior.latent_draws,

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from numpyro import handlers
 from numpyro.distributions import Independent, MultivariateNormal, Unit
 
-from bayesdl.model.precision import is_double, precision_of
+from bayesdl.model.precision import is_double, precision_scope
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.posterior.streaming import DRAWS_AT_ONCE, Stream, join_static, split_static, take
 from inference.core.result import Approximation, Conditional, Draws
@@ -162,7 +162,7 @@ def at_draws_of(function: Callable, posterior: Posterior, draws: dict) -> dict[s
     at_once = (
         1 if posterior.model.rows_correlated else DRAWS_AT_ONCE
     )  # a matrix of rows for each draw
-    with precision_of(posterior.model):
+    with precision_scope(posterior.model):
         return jax.tree.map(
             np.asarray, at_draws(function, problem.program, static, at_once, draws, arrays)
         )

@@ -23,7 +23,7 @@ from bayesdl.checks.proper import refuse_unnormalised
 from bayesdl.checks.statistics import chosen, summarised
 from bayesdl.data.target import Target
 from bayesdl.data.validation import DataError
-from bayesdl.model.precision import precision_of
+from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
 from bayesdl.posterior.streaming import (
     DRAWS_AT_ONCE,
@@ -125,7 +125,7 @@ def prior_predictive(
     refuse_unnormalised(problem)
     target = spec.target(schema, problem)
     site = spec.target_site(problem)
-    with precision_of(spec):
+    with precision_scope(spec):
         key = named_key(jax.random.key(seed), "prior predictive")
         y, function = simulate(
             problem, site, target.kind == "class", jax.random.split(key, num_samples)

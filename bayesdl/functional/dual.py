@@ -28,12 +28,12 @@ def wasserstein(draw_network: Callable, g: jax.Array, key: jax.Array) -> jax.Arr
     start, bag, fresh, between = jax.random.split(key, 4)
     half = len(g) // 2
     f = jax.lax.stop_gradient(draw_network(bag))
-    critic = trained(critic_start(start, f.shape[1]), f, g[:half], between)
+    critic = train_critic(initial_critic(start, f.shape[1]), f, g[:half], between)
     critic = jax.lax.stop_gradient(critic)
-    return apply(critic, draw_network(fresh)).mean() - apply(critic, g[half:]).mean()
+    return apply_critic(critic, draw_network(fresh)).mean() - apply_critic(critic, g[half:]).mean()
 
 
-def critic_start(key: jax.Array, num_values: int) -> list[tuple[jax.Array, jax.Array]]:
+def initial_critic(key: jax.Array, num_values: int) -> list[tuple[jax.Array, jax.Array]]:
     """Two hidden layers: weights with Glorot's scale, biases N(0, 1)."""
     sizes = (num_values, WIDTH, WIDTH, 1)
     layers = []
@@ -44,7 +44,7 @@ def critic_start(key: jax.Array, num_values: int) -> list[tuple[jax.Array, jax.A
     return layers
 
 
-def apply(critic: list, f: jax.Array) -> jax.Array:
+def apply_critic(critic: list, f: jax.Array) -> jax.Array:
     """Phi, shape (functions,)."""
     for weight, bias in critic[:-1]:
         f = jax.nn.softplus(f @ weight + bias[None, :])
@@ -52,7 +52,7 @@ def apply(critic: list, f: jax.Array) -> jax.Array:
     return (f @ weight + bias[None, :])[:, 0]
 
 
-def trained(critic: Any, f: jax.Array, g: jax.Array, key: jax.Array) -> Any:
+def train_critic(critic: Any, f: jax.Array, g: jax.Array, key: jax.Array) -> Any:
     """The critic after so many steps of Adagrad on one bag of functions."""
     import optax
 
@@ -61,9 +61,9 @@ def trained(critic: Any, f: jax.Array, g: jax.Array, key: jax.Array) -> Any:
     def loss(critic: Any, key: jax.Array) -> jax.Array:
         share = jax.random.uniform(key, (len(f), 1))
         middle = share * f + (1 - share) * g
-        slope = jax.vmap(jax.grad(lambda one: apply(critic, one[None, :])[0]))(middle)
+        slope = jax.vmap(jax.grad(lambda one: apply_critic(critic, one[None, :])[0]))(middle)
         penalty = ((jnp.linalg.norm(slope, axis=1) - 1) ** 2).mean()
-        return apply(critic, g).mean() - apply(critic, f).mean() + PENALTY * penalty
+        return apply_critic(critic, g).mean() - apply_critic(critic, f).mean() + PENALTY * penalty
 
     def step(carry: tuple, key: jax.Array) -> tuple:
         critic, state = carry

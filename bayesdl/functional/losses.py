@@ -21,21 +21,21 @@ DIRECTIONS = 200
 Loss = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
-def distances(f: jax.Array, g: jax.Array) -> jax.Array:
+def pairwise_distances(f: jax.Array, g: jax.Array) -> jax.Array:
     """|f_i - g_j| / sqrt(values), shape (functions, functions), differentiable where two are equal."""
     squares = (f**2).mean(1)[:, None] + (g**2).mean(1)[None, :] - 2 * f @ g.T / f.shape[1]
     return jnp.sqrt(jnp.maximum(squares, TINY))
 
 
-def among(f: jax.Array) -> jax.Array:
+def mean_distance(f: jax.Array) -> jax.Array:
     """The mean distance of two different functions."""
     count = len(f)
-    return (distances(f, f) * (1 - jnp.eye(count))).sum() / (count * (count - 1))
+    return (pairwise_distances(f, f) * (1 - jnp.eye(count))).sum() / (count * (count - 1))
 
 
 def energy(f: jax.Array, g: jax.Array, key: jax.Array) -> jax.Array:
     """The unbiased energy distance; see above."""
-    return 2 * distances(f, g).mean() - among(f) - among(g)
+    return 2 * pairwise_distances(f, g).mean() - mean_distance(f) - mean_distance(g)
 
 
 def sliced_w2(f: jax.Array, g: jax.Array, key: jax.Array) -> jax.Array:
@@ -48,10 +48,10 @@ def sliced_w2(f: jax.Array, g: jax.Array, key: jax.Array) -> jax.Array:
 def bures(f: jax.Array, g: jax.Array, key: jax.Array) -> jax.Array:
     """The 2-Wasserstein distance of normal distributions with the sets' moments, squared; see above."""
     moved = jnp.mean((f.mean(0) - g.mean(0)) ** 2)
-    return moved + bures_of(jnp.cov(f.T), jnp.cov(g.T))
+    return moved + bures_distance(jnp.cov(f.T), jnp.cov(g.T))
 
 
-def bures_of(A: jax.Array, B: jax.Array) -> jax.Array:
+def bures_distance(A: jax.Array, B: jax.Array) -> jax.Array:
     """tr(A + B - 2 (B^1/2 A B^1/2)^1/2) / values, differentiable in A."""
     values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(B))
     root = (vectors * jnp.sqrt(jnp.maximum(values, 0))[None, :]) @ vectors.T

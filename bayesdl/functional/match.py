@@ -17,16 +17,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesdl.bnn.networks import MLP, refuse_outputs
+from bayesdl.bnn.networks import MLP, check_num_outputs
 from bayesdl.bnn.spec import BNN
 from bayesdl.data.columns import Columns
 from bayesdl.data.validation import ModelError
-from bayesdl.functional.draws import Drawn
+from bayesdl.functional.draws import FunctionSampler
 from bayesdl.functional.dual import wasserstein
-from bayesdl.functional.losses import LOSSES, among
-from bayesdl.functional.measure import Measurement
+from bayesdl.functional.losses import LOSSES, mean_distance
+from bayesdl.functional.measure import PointSampler
 from bayesdl.functional.nngp import warm_start
-from bayesdl.functional.report import PriorReport, compared
+from bayesdl.functional.report import PriorReport, compare_functions
 from bayesdl.functional.targets import AbstractTarget, as_target
 from bayesdl.priors import LayerGaussian, LayerHierarchical, Spectral
 from bayesdl.priors.base import count_layers
@@ -42,7 +42,7 @@ WARM_POINTS, WARM_FUNCTIONS = 50, 512
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class OptimizerConfig:
     """Of the optimiser."""
 
     loss: str
@@ -114,25 +114,27 @@ def match_prior(
         >>> len(prior.weight)
         2
     """
-    setting = Setting.of(model, to, inputs, num_targets)
-    family = chosen_family(model, family)
-    settings = checked(loss, steps, num_functions, learning_rate, pull)
+    setting = MatchingProblem.from_model(model, to, inputs, num_targets)
+    family = resolve_family(model, family)
+    settings = optimizer_config(loss, steps, num_functions, learning_rate, pull)
     rng = np.random.default_rng(seed)
-    train, held = setting.parted(rng)
-    measure = Measurement.of(train, num_points, real, pad)
+    train, held = setting.split_rows(rng)
+    measure = PointSampler.from_rows(train, num_points, real, pad)
     shown, key = as_progress(progress), jax.random.key(seed)
-    drawn, origin = Drawn.of(setting.net, setting.leaves, family)
+    drawn, origin = FunctionSampler.from_prior(setting.net, setting.arrays, family)
     start = origin
     if start_wide:
-        start = started_wide(
+        start = start_from_wide_network(
             setting, family, measure.draw(rng, 1)[0], named_key(key, "wide")
         ).parameters()
-    parameters = optimised(
+    parameters = optimise(
         settings, drawn, origin, start, setting.target, measure, rng, named_key(key, "steps"), shown
     )
-    prior = family.at(parameters).numbers()
-    points = Measurement.of(held, num_points if held is train else None, real, pad).draw(rng, 1)[0]
-    report = compared(setting, prior, points, CHECKED, seed)
+    prior = family.with_params(parameters).as_floats()
+    points = PointSampler.from_rows(held, num_points if held is train else None, real, pad).draw(
+        rng, 1
+    )[0]
+    report = compare_functions(setting, prior, points, CHECKED, seed)
     shown.note(report.line)
     if not report.close:
         warnings.warn(f"The matched prior is not near the target. {report.line}", stacklevel=2)
@@ -173,21 +175,23 @@ def prior_report(
         >>> prior_report(bdl.BNN(hidden=(20,)), to=gp, inputs=x, num_functions=200).close
         False
     """
-    setting = Setting.of(model, to, inputs, num_targets)
+    setting = MatchingProblem.from_model(model, to, inputs, num_targets)
     rows = setting.rows if at is None else setting.columns.read(at)
-    points = Measurement.of(rows, num_points, real, pad).draw(np.random.default_rng(seed), 1)[0]
-    return compared(setting, model.prior, points, num_functions, seed)
+    points = PointSampler.from_rows(rows, num_points, real, pad).draw(
+        np.random.default_rng(seed), 1
+    )[0]
+    return compare_functions(setting, model.prior, points, num_functions, seed)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Setting:
+class MatchingProblem:
     """A network, its inputs and a target.
 
     Attributes:
         columns: of the inputs.
         rows: as the network sees them.
         net: the network.
-        leaves: its arrays of weights.
+        arrays: its arrays of weights.
         target: of the functions.
         num_outputs: of network and target.
     """
@@ -195,12 +199,12 @@ class Setting:
     columns: Columns
     rows: np.ndarray
     net: Any
-    leaves: tuple
+    arrays: tuple
     target: AbstractTarget
     num_outputs: int
 
     @classmethod
-    def of(cls, model: Any, to: Any, inputs: Any, num_targets: int) -> Setting:
+    def from_model(cls, model: Any, to: Any, inputs: Any, num_targets: int) -> MatchingProblem:
         if not isinstance(model, BNN):
             raise ModelError(
                 f"Expected a bdl.BNN, whose weights have a prior, got {type(model).__name__}."
@@ -213,14 +217,14 @@ class Setting:
                 f"{model.likelihood} has {num_outputs} outputs for {num_targets} targets, of which some are not functions "
                 "to be matched: match the network with bdl.Normal(), and give the prior to this model."
             )
-        leaves = model.net.leaves(len(columns.scale), num_outputs)
-        refuse_outputs(model.net, leaves, rows, num_outputs, f"num_targets={num_targets}")
+        arrays = model.net.weight_arrays(len(columns.scale), num_outputs)
+        check_num_outputs(model.net, arrays, rows, num_outputs, f"num_targets={num_targets}")
         width = int(np.prod(rows.shape[1:]))
         target = as_target(to, width, num_outputs, model.standardize)
-        model.prior.check(count_layers(leaves), model.net.activation)
-        return cls(columns, rows, model.net, leaves, target, num_outputs)
+        model.prior.check(count_layers(arrays), model.net.activation)
+        return cls(columns, rows, model.net, arrays, target, num_outputs)
 
-    def parted(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def split_rows(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Rows to match on, and rows to report on: others, where there are enough."""
         if len(self.rows) < FEWEST or self.rows.shape[1:] == (1,):
             return self.rows, self.rows
@@ -229,7 +233,7 @@ class Setting:
         return self.rows[order[held:]], self.rows[order[:held]]
 
 
-def chosen_family(model: BNN, family: Any) -> AbstractFamily:
+def resolve_family(model: BNN, family: Any) -> AbstractFamily:
     """The prior to tune.
 
     Raises:
@@ -251,9 +255,9 @@ def chosen_family(model: BNN, family: Any) -> AbstractFamily:
     return family
 
 
-def checked(
+def optimizer_config(
     loss: str, steps: int, num_functions: int, learning_rate: float, pull: float
-) -> Settings:
+) -> OptimizerConfig:
     """The settings, refused where they make no sense."""
     if loss not in (*LOSSES, WASSERSTEIN):
         raise ModelError(
@@ -266,10 +270,12 @@ def checked(
         raise ModelError(f"learning_rate={learning_rate!r}: expected a positive number.")
     if not pull >= 0:
         raise ModelError(f"pull={pull!r}: expected a number of at least 0.")
-    return Settings(loss, num_functions, steps, learning_rate, pull)
+    return OptimizerConfig(loss, num_functions, steps, learning_rate, pull)
 
 
-def started_wide(setting: Setting, family: Any, points: np.ndarray, key: jax.Array) -> Any:
+def start_from_wide_network(
+    setting: MatchingProblem, family: Any, points: np.ndarray, key: jax.Array
+) -> Any:
     """The family's member whose wide-network kernel is near the target's covariance.
 
     Raises:
@@ -287,21 +293,21 @@ def started_wide(setting: Setting, family: Any, points: np.ndarray, key: jax.Arr
     points = points[some]
     goal = jnp.asarray(values.T @ values / len(values), float)
     blank = LayerGaussian() if isinstance(family, LayerHierarchical) else family
-    scales = blank.at(
-        warm_start(blank, setting.leaves, setting.net.activation, jnp.asarray(points, float), goal)
-    ).numbers()
+    scales = blank.with_params(
+        warm_start(blank, setting.arrays, setting.net.activation, jnp.asarray(points, float), goal)
+    ).as_floats()
     if isinstance(family, LayerHierarchical):
-        return family.started(setting.leaves).numbers().centred(scales)
+        return family.initialised(setting.arrays).as_floats().centred(scales)
     return scales
 
 
-def optimised(
-    settings: Settings,
-    drawn: Drawn,
+def optimise(
+    settings: OptimizerConfig,
+    drawn: FunctionSampler,
     origin: Any,
     parameters: Any,
     target: AbstractTarget,
-    measure: Measurement,
+    measure: PointSampler,
     rng: np.random.Generator,
     key: jax.Array,
     progress: AbstractProgress,
@@ -328,7 +334,7 @@ def optimised(
             g = target.draw(draws, X, num).reshape(BLOCK, num, -1)
             arrays = jnp.asarray(X, float), jnp.asarray(g, float)
             when = jnp.asarray(done), jnp.asarray(count)
-            parameters, state, values = block(
+            parameters, state, values = run_block(
                 settings.loss,
                 settings.num_functions,
                 drawn,
@@ -343,7 +349,7 @@ def optimised(
             progress.advance(count, distance=f"{float(values[:count].mean()):.4g}")
     finally:
         progress.close()
-    if not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(parameters)):
+    if not all(np.isfinite(np.asarray(array)).all() for array in jax.tree.leaves(parameters)):
         raise ModelError(
             "Matching diverged: the prior's numbers are not finite. Lower learning_rate."
         )
@@ -351,10 +357,10 @@ def optimised(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def block(
+def run_block(
     loss_name: str,
     num_functions: int,
-    drawn: Drawn,
+    drawn: FunctionSampler,
     knobs: dict[str, jax.Array],
     origin: Any,
     parameters: Any,
@@ -372,13 +378,13 @@ def block(
 
     def distance(parameters: Any, key: jax.Array, X: jax.Array, g: jax.Array) -> jax.Array:
         if loss_name == WASSERSTEIN:
-            return wasserstein(lambda k: drawn.many(parameters, X, k, num_functions), g, key)
-        f = drawn.many(parameters, X, tagged_key(key, "functions"), num_functions)
+            return wasserstein(lambda k: drawn.sample_many(parameters, X, k, num_functions), g, key)
+        f = drawn.sample_many(parameters, X, tagged_key(key, "functions"), num_functions)
         return LOSSES[loss_name](f, g, tagged_key(key, "loss"))
 
     def loss(parameters: Any, *given: Any) -> jax.Array:
         away = sum(((parameters[name] - value) ** 2).sum() for name, value in origin.items())
-        return distance(parameters, *given) + knobs["pull"] * among(given[-1]) * away
+        return distance(parameters, *given) + knobs["pull"] * mean_distance(given[-1]) * away
 
     def step(i: jax.Array, carry: tuple) -> tuple:
         parameters, state, values = carry

@@ -12,7 +12,7 @@ NUM_POINTS = 100
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Measurement:
+class PointSampler:
     """Real rows mixed with draws from a box around them, new ones at each step; a fixed grid where there is one input.
 
     Attributes:
@@ -28,7 +28,9 @@ class Measurement:
     pad: float
 
     @classmethod
-    def of(cls, rows: np.ndarray, num_points: int | None, real: float, pad: float) -> Measurement:
+    def from_rows(
+        cls, rows: np.ndarray, num_points: int | None, real: float, pad: float
+    ) -> PointSampler:
         """Checked, with as many points as there are rows for by default.
 
         Raises:
@@ -37,7 +39,7 @@ class Measurement:
         for name, value in (("real", real), ("pad", pad)):
             if not 0 <= value <= 1:
                 raise DataError(f"{name}={value}: expected a share between 0 and 1.")
-        has_grid = is_column(rows)
+        has_grid = has_one_input(rows)
         if num_points is None:
             most = NUM_POINTS if has_grid or real == 0 else int(len(rows) / real)
             num_points = min(NUM_POINTS, most)
@@ -54,7 +56,7 @@ class Measurement:
         """Sets of points, shape (sets, points, *row shape)."""
         low, high = self.rows.min(0), self.rows.max(0)
         low, high = low - self.pad * (high - low), high + self.pad * (high - low)
-        if is_column(self.rows):
+        if has_one_input(self.rows):
             grid = np.linspace(low, high, self.num_points)
             return np.broadcast_to(grid, (num_sets, *grid.shape))
         num_real = round(self.real * self.num_points)
@@ -65,6 +67,6 @@ class Measurement:
         return np.concatenate([self.rows[chosen], box], axis=1)
 
 
-def is_column(rows: np.ndarray) -> bool:
+def has_one_input(rows: np.ndarray) -> bool:
     """Whether there is one input."""
     return rows.ndim == 2 and rows.shape[1] == 1

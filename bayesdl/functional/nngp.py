@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesdl.functional.losses import bures_of
+from bayesdl.functional.losses import bures_distance
 from bayesdl.model.language import NUMPYRO
-from bayesdl.priors.base import Leaf
+from bayesdl.priors.base import WeightArray
 from bayesdl.priors.layers import LayerGaussian
 
 NODES = 32
@@ -25,12 +25,12 @@ STEPS = 60
 NEAR_ONE = 1 - 1e-6  # correlations, whose square root has no derivative at 1
 
 
-def covariance(
-    prior: LayerGaussian, leaves: tuple[Leaf, ...], activation: str, X: jax.Array
+def wide_network_covariance(
+    prior: LayerGaussian, arrays: tuple[WeightArray, ...], activation: str, X: jax.Array
 ) -> jax.Array:
     """The kernel matrix at rows X of the network in the limit of wide layers."""
     activate = NUMPYRO.activations[activation]
-    weights, biases = leaves[0::2], leaves[1::2]
+    weights, biases = arrays[0::2], arrays[1::2]
     scales = [
         (prior.scale(w) ** 2 * w.gain**2 * w.fan_in, prior.scale(b) ** 2)
         for w, b in zip(weights, biases, strict=True)
@@ -38,11 +38,11 @@ def covariance(
     slope, offset = scales[0]
     K = slope * X @ X.T / X.shape[1] + offset
     for slope, offset in scales[1:]:
-        K = slope * product_of(activate, K) + offset
+        K = slope * expected_products(activate, K) + offset
     return K
 
 
-def product_of(activate: Any, K: jax.Array) -> jax.Array:
+def expected_products(activate: Any, K: jax.Array) -> jax.Array:
     """E[a(u) a(v)] for each pair of a normal vector with covariance K."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
     weights = jnp.asarray(weights / weights.sum())
@@ -62,7 +62,11 @@ def product_of(activate: Any, K: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def warm_start(
-    blank: LayerGaussian, leaves: tuple[Leaf, ...], activation: str, X: jax.Array, goal: jax.Array
+    blank: LayerGaussian,
+    arrays: tuple[WeightArray, ...],
+    activation: str,
+    X: jax.Array,
+    goal: jax.Array,
 ) -> Any:
     """Parameters of a `LayerGaussian` whose wide-network kernel is near a covariance, by the Bures distance."""
     import optax
@@ -70,12 +74,14 @@ def warm_start(
     optimizer = optax.adam(optax.cosine_decay_schedule(0.1, STEPS))
 
     def loss(parameters: Any) -> jax.Array:
-        return bures_of(covariance(blank.at(parameters), leaves, activation, X), goal)
+        return bures_distance(
+            wide_network_covariance(blank.with_params(parameters), arrays, activation, X), goal
+        )
 
     def step(carry: tuple, _: Any) -> tuple:
         parameters, state = carry
         updates, state = optimizer.update(jax.grad(loss)(parameters), state)
         return (optax.apply_updates(parameters, updates), state), None
 
-    start = blank.started(leaves).parameters()
+    start = blank.initialised(arrays).parameters()
     return jax.lax.scan(step, (start, optimizer.init(start)), length=STEPS)[0][0]

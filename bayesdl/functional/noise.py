@@ -14,7 +14,7 @@ from inference.core.keys import tagged_key
 from inference.vi.gradients.estimators import element_distribution
 
 
-class FromNoise(Messenger):
+class NoiseHandler(Messenger):
     """Normal sites, and transformed ones such as log-normal, take their values from one vector of noise.
 
     That compiles several times faster than a draw for each.

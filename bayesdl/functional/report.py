@@ -21,12 +21,12 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from bayesdl.functional.draws import functions
-from bayesdl.functional.losses import distances
+from bayesdl.functional.draws import draw_functions
+from bayesdl.functional.losses import pairwise_distances
 from bayesdl.priors.base import AbstractPrior, count_layers
 
 if TYPE_CHECKING:
-    from bayesdl.functional.match import Setting
+    from bayesdl.functional.match import MatchingProblem
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 DIRECTIONS, PERMUTATIONS, TESTED = 500, 199, 500
@@ -144,11 +144,11 @@ class PriorReport:
             )
         if sd_ratio is not None:
             outside = np.maximum(sd_ratio[0] / self.sd_ratio, self.sd_ratio / sd_ratio[1])
-            self.refuse(
+            self.check_points(
                 "sd ratio", self.sd_ratio, outside, f"between {sd_ratio[0]:g} and {sd_ratio[1]:g}"
             )
         if marginal_w1 is not None:
-            self.refuse(
+            self.check_points(
                 "marginal W1",
                 self.marginal_w1,
                 self.marginal_w1 / marginal_w1,
@@ -166,7 +166,7 @@ class PriorReport:
                 )
         return self
 
-    def refuse(self, name: str, values: np.ndarray, outside: np.ndarray, wanted: str) -> None:
+    def check_points(self, name: str, values: np.ndarray, outside: np.ndarray, wanted: str) -> None:
         """Raises where a number of points is outside its limits.
 
         Raises:
@@ -177,7 +177,9 @@ class PriorReport:
             return
         worst = bad[np.argsort(-outside[bad])][:3]
         outputs = len(values) // len(self.points)
-        where = "; ".join(f"{values[i]:.3g} at {place(self.points[i // outputs])}" for i in worst)
+        where = "; ".join(
+            f"{values[i]:.3g} at {describe_point(self.points[i // outputs])}" for i in worst
+        )
         raise PriorMismatch(
             f"{name} is not {wanted} at {bad.size} of {len(values)} points, worst: {where}. {self.line}"
         )
@@ -192,9 +194,9 @@ class PriorReport:
         Returns:
             The axes.
         """
-        from bayesdl.plots.functional import plot
+        from bayesdl.plots.functional import plot_report
 
-        return plot(self, before, axes)
+        return plot_report(self, before, axes)
 
     def __repr__(self) -> str:
         low, middle, high = np.quantile(self.sd_ratio, [0, 0.5, 1])
@@ -220,21 +222,21 @@ class PriorReport:
         return "\n".join([head, *(f"{name:<18} {value}" for name, value in rows)])
 
 
-def place(point: np.ndarray) -> str:
+def describe_point(point: np.ndarray) -> str:
     """A point in a few characters."""
     flat = np.ravel(point)
     cells = ", ".join(f"{value:.3g}" for value in flat[:4])
     return f"x = ({cells}{', ...' if flat.size > 4 else ''})"
 
 
-def compared(
-    setting: Setting, prior: AbstractPrior, points: np.ndarray, num: int, seed: int
+def compare_functions(
+    setting: MatchingProblem, prior: AbstractPrior, points: np.ndarray, num: int, seed: int
 ) -> PriorReport:
     """The report of a prior at points that the network sees."""
     from scipy import stats
 
-    prior.check(count_layers(setting.leaves), setting.net.activation)
-    f = functions(setting.net, setting.leaves, prior, points, num, seed)
+    prior.check(count_layers(setting.arrays), setting.net.activation)
+    f = draw_functions(setting.net, setting.arrays, prior, points, num, seed)
     g, other = setting.target.draw(jax.random.key(seed), points[None], 2 * num)[0].reshape(
         2, num, -1
     )
@@ -252,7 +254,7 @@ def compared(
         sliced_w1=sliced_w1(f, g, rng),
         floor=sliced_w1(other, g, rng),
         w1_bound=w1_bound(f, g),
-        p_value=permutation_p(f[:TESTED], g[:TESTED], rng),
+        p_value=permutation_p_value(f[:TESTED], g[:TESTED], rng),
         jitter=setting.target.jitter,
     )
 
@@ -280,10 +282,10 @@ def sliced_w1(f: np.ndarray, g: np.ndarray, rng: np.random.Generator) -> float:
     return float(np.abs(np.sort(f @ directions, 0) - np.sort(g @ directions, 0)).mean())
 
 
-def permutation_p(f: np.ndarray, g: np.ndarray, rng: np.random.Generator) -> float:
+def permutation_p_value(f: np.ndarray, g: np.ndarray, rng: np.random.Generator) -> float:
     """The p-value of the energy test: how often shuffled labels give a distance as large."""
     pooled = np.concatenate([f, g])
-    D = np.asarray(distances(jax.numpy.asarray(pooled), jax.numpy.asarray(pooled)), float)
+    D = np.asarray(pairwise_distances(jax.numpy.asarray(pooled), jax.numpy.asarray(pooled)), float)
     labels = np.repeat([1.0, -1.0], len(f)) / len(f)
     shuffled = np.stack([labels, *(rng.permutation(labels) for _ in range(PERMUTATIONS))])
     energies = -np.einsum("pi,ij,pj->p", shuffled, D, shuffled, optimize=True)

@@ -13,15 +13,23 @@ import numpy as np
 from numpyro import handlers
 
 from bayesdl.data.validation import ModelError
-from bayesdl.functional.noise import FromNoise
+from bayesdl.functional.noise import NoiseHandler
 from bayesdl.gp import kernels
 from bayesdl.gp.spec import GP
 from inference.core.keys import parallel_keys, tagged_key
 
-PIECE, PIECES = 64, 40  # functions drawn together, and how often in one compiled call
-ROOM = 4  # kernels in a sum, for whose hyperparameters there is noise; those of others have keys
-FIRST_JITTER, RUNGS = 1e-10, 7  # relative to the mean variance, and powers of ten up to the last
-LAST_JITTER = FIRST_JITTER * 10.0 ** (RUNGS - 1)
+FUNCTIONS_AT_ONCE, SETS_AT_ONCE = (
+    64,
+    40,
+)  # functions drawn together, and how often in one compiled call
+HYPERPARAMETER_ROOM = (
+    4  # kernels in a sum, for whose hyperparameters there is noise; those of others have keys
+)
+FIRST_JITTER, NUM_JITTERS = (
+    1e-10,
+    7,
+)  # relative to the mean variance, and powers of ten up to the last
+LAST_JITTER = FIRST_JITTER * 10.0 ** (NUM_JITTERS - 1)
 
 
 class AbstractTarget(abc.ABC):
@@ -46,55 +54,57 @@ class GPTarget(AbstractTarget):
         self.kernel, self.num_outputs = kernel, num_outputs
 
     def draw(self, key: jax.Array, X: np.ndarray, num: int) -> np.ndarray:
-        pieces = -(-num // PIECE)
+        pieces = -(-num // FUNCTIONS_AT_ONCE)
         sets = np.repeat(X.reshape(*X.shape[:2], -1), pieces, axis=0)
         found, total = [], len(sets)
         with jax.enable_x64(True):
-            for first in range(0, total, PIECES):
+            for first in range(0, total, SETS_AT_ONCE):
                 some = sets[
-                    (first + np.arange(PIECES)) % total
+                    (first + np.arange(SETS_AT_ONCE)) % total
                 ]  # the last ones again, as all calls share one shape
-                keys = jax.random.split(jax.random.fold_in(key, first), PIECES)
-                functions, jitter = gp_draws(
+                keys = jax.random.split(jax.random.fold_in(key, first), SETS_AT_ONCE)
+                functions, jitter = draw_gp_functions(
                     self.kernel, self.num_outputs, keys, jnp.asarray(some, jnp.float64)
                 )
                 found.append(np.asarray(functions))
                 self.jitter = max(self.jitter, float(jitter))
-        functions = np.concatenate(found)[:total].reshape(len(X), pieces * PIECE, X.shape[1], -1)[
-            :, :num
-        ]
-        refuse_not_finite(functions, f"the kernel matrix of {self.kernel}")
+        functions = np.concatenate(found)[:total].reshape(
+            len(X), pieces * FUNCTIONS_AT_ONCE, X.shape[1], -1
+        )[:, :num]
+        check_finite(functions, f"the kernel matrix of {self.kernel}")
         return functions
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def gp_draws(
+def draw_gp_functions(
     kernel: Any, num_outputs: int, keys: jax.Array, X: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Some functions at each set of points, and the largest jitter, in double precision."""
 
     def one(X: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         size = len(X) * num_outputs
-        noise = jax.random.normal(tagged_key(key, "noise"), (size + ROOM * (1 + X.shape[1]),))
-        with FromNoise(noise[size:], key):
-            built = kernel.build(kernels.sample, "kernel.", X.shape[1])
-        lower, jitter = cholesky_ladder(built(X, X))
+        noise = jax.random.normal(
+            tagged_key(key, "noise"), (size + HYPERPARAMETER_ROOM * (1 + X.shape[1]),)
+        )
+        with NoiseHandler(noise[size:], key):
+            built = kernel.build(kernels.sample_hyperparameter, "kernel.", X.shape[1])
+        lower, jitter = cholesky_with_jitter(built(X, X))
         return lower @ noise[:size].reshape(len(X), num_outputs), jitter
 
     def one_set(set_and_key: tuple) -> tuple:
         X, key = set_and_key
-        return jax.vmap(functools.partial(one, X))(parallel_keys(key, (PIECE,)))
+        return jax.vmap(functools.partial(one, X))(parallel_keys(key, (FUNCTIONS_AT_ONCE,)))
 
     functions, jitter = jax.lax.map(one_set, (X, keys))
     return functions, jitter.max()
 
 
-def cholesky_ladder(K: jax.Array) -> tuple[jax.Array, jax.Array]:
+def cholesky_with_jitter(K: jax.Array) -> tuple[jax.Array, jax.Array]:
     """A Cholesky factor with the first jitter of a ladder of powers of ten that makes it finite, and that jitter."""
     size = jnp.eye(len(K)) * jnp.mean(jnp.diag(K))
 
     def fails(state: tuple) -> jax.Array:
-        return ~jnp.isfinite(state[0]).all() & (state[1] + 1 < RUNGS)
+        return ~jnp.isfinite(state[0]).all() & (state[1] + 1 < NUM_JITTERS)
 
     def climb(state: tuple) -> tuple:
         rung = state[1] + 1
@@ -108,11 +118,11 @@ def cholesky_ladder(K: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def normal_draws(
+def draw_normal_functions(
     shape: tuple[int, ...], key: jax.Array, mean: jax.Array, covariance: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Functions with these moments, and the jitter."""
-    lower, jitter = cholesky_ladder(covariance)
+    lower, jitter = cholesky_with_jitter(covariance)
     return mean[None, :, None] + lower[None] @ jax.random.normal(key, shape), jitter
 
 
@@ -125,9 +135,9 @@ class GPyTorchTarget(AbstractTarget):
     """
 
     def __init__(self, module: Any, num_outputs: int) -> None:
-        from bayesdl.interop.gpytorch import in_double
+        from bayesdl.interop.gpytorch import to_double
 
-        self.module, self.num_outputs = in_double(module), num_outputs
+        self.module, self.num_outputs = to_double(module), num_outputs
 
     def draw(self, key: jax.Array, X: np.ndarray, num: int) -> np.ndarray:
         from bayesdl.interop.gpytorch import prior_moments
@@ -136,17 +146,17 @@ class GPyTorchTarget(AbstractTarget):
         for points, set_key in zip(X, jax.random.split(key, len(X)), strict=True):
             mean, covariance = prior_moments(self.module, points.reshape(len(points), -1))
             with jax.enable_x64(True):
-                values, jitter = normal_draws(
+                values, jitter = draw_normal_functions(
                     (num, len(points), self.num_outputs), set_key, mean, covariance
                 )
                 found.append(np.asarray(values))
             self.jitter = max(self.jitter, float(jitter))
         functions = np.stack(found)
-        refuse_not_finite(functions, f"the covariance of {type(self.module).__name__}")
+        check_finite(functions, f"the covariance of {type(self.module).__name__}")
         return functions
 
 
-class DrawnTarget(AbstractTarget):
+class CallableTarget(AbstractTarget):
     """Functions drawn by a callable.
 
     Args:
@@ -174,7 +184,7 @@ class DrawnTarget(AbstractTarget):
         return functions
 
 
-def refuse_not_finite(functions: np.ndarray, what: str) -> None:
+def check_finite(functions: np.ndarray, what: str) -> None:
     """Refuses functions of a matrix that had no Cholesky factor.
 
     Raises:
@@ -203,19 +213,19 @@ def as_target(to: Any, num_inputs: int, num_outputs: int, standardize: bool) -> 
     if any(cls.__module__.partition(".")[0] == "tinygp" for cls in type(kernel).__mro__):
         kernel = kernels.as_kernel(kernel)
     if isinstance(kernel, kernels.AbstractKernel):
-        refuse_dimension(kernel, num_inputs)
+        check_dimension(kernel, num_inputs)
         return GPTarget(kernel, num_outputs)
     if any("gpytorch" in cls.__module__ for cls in type(to).__mro__):
         return GPyTorchTarget(to, num_outputs)
     if callable(to):
-        return DrawnTarget(to, num_outputs)
+        return CallableTarget(to, num_outputs)
     raise TypeError(
         f"to={to!r}: expected bdl.GP(...), a kernel of bayesdl, tinygp or GPyTorch, or a function of (key, X, num) that draws "
         "functions."
     )
 
 
-def refuse_dimension(kernel: kernels.AbstractKernel, num_inputs: int) -> None:
+def check_dimension(kernel: kernels.AbstractKernel, num_inputs: int) -> None:
     """Refuses a kernel of another dimension than the inputs.
 
     Raises:
@@ -224,7 +234,7 @@ def refuse_dimension(kernel: kernels.AbstractKernel, num_inputs: int) -> None:
     try:
         with handlers.seed(rng_seed=0):
             jax.eval_shape(
-                lambda X: kernel.build(kernels.sample, "kernel.", num_inputs)(X, X),
+                lambda X: kernel.build(kernels.sample_hyperparameter, "kernel.", num_inputs)(X, X),
                 jnp.zeros((2, num_inputs)),
             )
     except ModelError:

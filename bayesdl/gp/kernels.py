@@ -35,7 +35,9 @@ class AbstractKernel(abc.ABC):
         return Product((self, as_kernel(other)))
 
 
-def sample(site: str, value: Any, default: dist.Distribution, shape: tuple[int, ...]) -> Any:
+def sample_hyperparameter(
+    site: str, value: Any, default: dist.Distribution, shape: tuple[int, ...]
+) -> Any:
     """Draws a hyperparameter as a NumPyro site, unless it is a fixed number."""
     if value is not None and not isinstance(value, dist.Distribution):
         return value

@@ -70,20 +70,20 @@ class GP(AbstractTableModel):
 
     def program(self, X: Any, y: Any = None, *, num_targets: int = 1) -> None:
         """The NumPyro program with f integrated out."""
-        kernel = self.kernel.build(kernels.sample, "kernel.", X.shape[-1])
+        kernel = self.kernel.build(kernels.sample_hyperparameter, "kernel.", X.shape[-1])
         sigma = self.likelihood.parameters(1, NUMPYRO)
-        lower = process(kernel, sigma, X).solver.scale_tril
+        lower = noisy_process(kernel, sigma, X).solver.scale_tril
         numpyro.sample("y", dist.MultivariateNormal(0.0, scale_tril=lower), obs=y)
 
-    def structure(self, schema: TableSchema) -> Regression:
-        return Regression(self.kernel, self.likelihood, len(schema.columns.scale))
+    def structure(self, schema: TableSchema) -> GPRegression:
+        return GPRegression(self.kernel, self.likelihood, len(schema.columns.scale))
 
     def predictive(self, problem: Problem, around: dict | None = None) -> GPPredictive:
-        return GPPredictive(problem.structure_as(Regression), *problem.args)
+        return GPPredictive(problem.structure_as(GPRegression), *problem.args)
 
 
 @dataclasses.dataclass(frozen=True)
-class Regression(AbstractGaussianProcessRegression):
+class GPRegression(AbstractGaussianProcessRegression):
     """What the engines for Gaussian processes need."""
 
     kernel: kernels.AbstractKernel
@@ -94,7 +94,7 @@ class Regression(AbstractGaussianProcessRegression):
         kernel = self.kernel.build(
             lambda site, value, *_: values.get(site, value), "kernel.", X.shape[-1]
         )
-        return process(kernel, self.noise_scale(values), X)
+        return noisy_process(kernel, self.noise_scale(values), X)
 
     def noise_scale(self, values: dict) -> Any:
         """Sigma: drawn, or fixed."""
@@ -109,7 +109,7 @@ class Regression(AbstractGaussianProcessRegression):
         return torch_parts(self.kernel, self.likelihood.scale, self.num_inputs)
 
 
-def process(kernel: Any, sigma: Any, X: Any) -> Any:
+def noisy_process(kernel: Any, sigma: Any, X: Any) -> Any:
     """The tinygp process of the noisy targets."""
     import tinygp
 

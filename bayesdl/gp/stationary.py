@@ -44,7 +44,7 @@ class Stationary(tinygp.kernels.Kernel):
         return self.variance * self.profile(jnp.where(squared > ROUNDING * sizes, squared, 0.0))
 
 
-def root(squared: Any) -> Any:
+def safe_sqrt(squared: Any) -> Any:
     """The root, with derivative 0 at 0."""
     positive = squared > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
@@ -55,14 +55,14 @@ def rbf(squared: Any) -> Any:
 
 
 def matern12(squared: Any) -> Any:
-    return jnp.exp(-root(squared))
+    return jnp.exp(-safe_sqrt(squared))
 
 
 def matern32(squared: Any) -> Any:
-    r = 3**0.5 * root(squared)
+    r = 3**0.5 * safe_sqrt(squared)
     return (1 + r) * jnp.exp(-r)
 
 
 def matern52(squared: Any) -> Any:
-    r = 5**0.5 * root(squared)
+    r = 5**0.5 * safe_sqrt(squared)
     return (1 + r + r**2 / 3) * jnp.exp(-r)

@@ -114,7 +114,7 @@ class Renderer:
         )
         options = {
             "ard_num_dims": self.num_inputs if per_input else None,
-            "lengthscale_constraint": positive(),
+            "lengthscale_constraint": positive_constraint(),
         }
         unit = (
             RBFKernel(**options)
@@ -122,7 +122,7 @@ class Renderer:
             else MaternKernel(nu=MATERN[type(kernel)], **options)
         )
         shape = (self.num_inputs,) if kernel.ard else ()
-        self.place(
+        self.set_parameter(
             unit,
             "lengthscale",
             f"{prefix}lengthscale",
@@ -136,10 +136,11 @@ class Renderer:
         from gpytorch.kernels import PeriodicKernel
 
         unit = PeriodicKernel(
-            lengthscale_constraint=positive(), period_length_constraint=positive()
+            lengthscale_constraint=positive_constraint(),
+            period_length_constraint=positive_constraint(),
         )
-        self.place(unit, "period_length", f"{prefix}period", kernel.period, scale_prior())
-        self.place(
+        self.set_parameter(unit, "period_length", f"{prefix}period", kernel.period, scale_prior())
+        self.set_parameter(
             unit,
             "lengthscale",
             f"{prefix}lengthscale",
@@ -150,22 +151,28 @@ class Renderer:
         return self.scaled(unit, kernel.variance, prefix)
 
     def linear(self, kernel: kernels.Linear, prefix: str) -> Any:
-        linear = dense_linear()(variance_constraint=positive())
-        return self.place(linear, "variance", f"{prefix}variance", kernel.variance, scale_prior())
+        linear = dense_linear_kernel()(variance_constraint=positive_constraint())
+        return self.set_parameter(
+            linear, "variance", f"{prefix}variance", kernel.variance, scale_prior()
+        )
 
     def constant(self, kernel: kernels.Constant, prefix: str) -> Any:
         from gpytorch.kernels import ConstantKernel
 
-        constant = ConstantKernel(constant_constraint=positive())
-        return self.place(constant, "constant", f"{prefix}variance", kernel.variance, scale_prior())
+        constant = ConstantKernel(constant_constraint=positive_constraint())
+        return self.set_parameter(
+            constant, "constant", f"{prefix}variance", kernel.variance, scale_prior()
+        )
 
     def scaled(self, unit: Any, variance: Any, prefix: str) -> Any:
         from gpytorch.kernels import ScaleKernel
 
-        scaled = ScaleKernel(unit, outputscale_constraint=positive())
-        return self.place(scaled, "outputscale", f"{prefix}variance", variance, scale_prior())
+        scaled = ScaleKernel(unit, outputscale_constraint=positive_constraint())
+        return self.set_parameter(
+            scaled, "outputscale", f"{prefix}variance", variance, scale_prior()
+        )
 
-    def place(
+    def set_parameter(
         self,
         module: Any,
         name: str,
@@ -195,7 +202,7 @@ class Renderer:
 
 
 @functools.cache
-def dense_linear() -> type:
+def dense_linear_kernel() -> type:
     """GPyTorch's linear kernel without its low-rank arithmetic.
 
     That arithmetic factorises the other part of a sum, which needs jitter where that part is nearly singular, and so
@@ -213,7 +220,7 @@ def dense_linear() -> type:
     return DenseLinear
 
 
-def positive() -> Any:
+def positive_constraint() -> Any:
     """The constraint value = exp(raw)."""
     torch, constraints = load("torch"), load("gpytorch.constraints")
     return constraints.Positive(transform=torch.exp, inv_transform=torch.log)
@@ -224,7 +231,7 @@ def median(law: Any) -> np.ndarray:
     return np.asarray(np.median(np.asarray(law.sample(jax.random.key(0), (2001,))), axis=0))
 
 
-def in_double(module: Any) -> Any:
+def to_double(module: Any) -> Any:
     """A copy of a GPyTorch kernel or exact GP in double precision.
 
     Raises:

@@ -19,7 +19,7 @@ from inference.torch.install import load
 torch, pyro, distributions = load("torch"), load("pyro"), load("pyro.distributions")
 
 
-def tensor(value: Any) -> Any:
+def to_tensor(value: Any) -> Any:
     """A tensor as it is, anything else as a float64 tensor."""
     return (
         value
@@ -35,7 +35,9 @@ class DoubleDistributions:
         cls = getattr(distributions, name)
 
         def make(*args: Any, **named: Any) -> Any:
-            return cls(*map(tensor, args), **{key: tensor(value) for key, value in named.items()})
+            return cls(
+                *map(to_tensor, args), **{key: to_tensor(value) for key, value in named.items()}
+            )
 
         return make
 
@@ -84,9 +86,9 @@ class Shift(distributions.transforms.AffineTransform):
         return Shift(self.loc, self.scale, cache_size=cache_size)
 
 
-def shifted(law: Any, by: float) -> Any:
+def shift(law: Any, by: float) -> Any:
     """The law of x + by for a positive x."""
-    return distributions.TransformedDistribution(law, [Shift(tensor(by), 1.0)])
+    return distributions.TransformedDistribution(law, [Shift(to_tensor(by), 1.0)])
 
 
 def negative_binomial(concentration: Any, logits: Any) -> Any:
@@ -100,10 +102,10 @@ PYRO = Language(
     plate=pyro.plate,
     dist=DISTRIBUTIONS,
     dist_from=dist_from,
-    shifted=shifted,
+    shift=shift,
     negative_binomial=negative_binomial,
-    exp=lambda x: torch.exp(tensor(x)),
-    log=lambda x: torch.log(tensor(x)),
+    exp=lambda x: torch.exp(to_tensor(x)),
+    log=lambda x: torch.log(to_tensor(x)),
     softplus=torch.nn.functional.softplus,
     activations=ACTIVATIONS,
 )

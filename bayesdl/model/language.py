@@ -28,7 +28,7 @@ class Language(NamedTuple):
     plate: Any
     dist: Any
     dist_from: Any
-    shifted: Any
+    shift: Any
     negative_binomial: Any
     exp: Any
     log: Any
@@ -36,7 +36,7 @@ class Language(NamedTuple):
     activations: dict[str, Any]
 
 
-def shifted(law: Any, by: float) -> Any:
+def shift(law: Any, by: float) -> Any:
     """The law of x + by for a positive x."""
     transform = numpyro.distributions.transforms.AffineTransform(by, 1.0, domain=law.support)
     return numpyro.distributions.TransformedDistribution(law, transform)
@@ -53,7 +53,7 @@ NUMPYRO = Language(
     plate=numpyro.plate,
     dist=numpyro.distributions,
     dist_from=lambda law: law,
-    shifted=shifted,
+    shift=shift,
     negative_binomial=negative_binomial,
     exp=jnp.exp,
     log=jnp.log,

@@ -50,17 +50,17 @@ class AbstractLikelihood(abc.ABC):
         return self
 
 
-def per_target(values: Any) -> Any:
+def squeeze_single_target(values: Any) -> Any:
     """Drops the last axis where there is one target, so that y has shape (rows,)."""
     return values[..., 0] if values.shape[-1] == 1 else values
 
 
-def joint(law: Any, f: Any) -> Any:
+def as_row_event(law: Any, f: Any) -> Any:
     """Rows are independent, the targets of a row are one event."""
     return law if f.shape[-1] == 1 else law.to_event(1)
 
 
-def draw_positive(name: str, value: Any, num_targets: int, lang: Language, default: Any) -> Any:
+def sample_positive(name: str, value: Any, num_targets: int, lang: Language, default: Any) -> Any:
     """A positive parameter: a number as it is, otherwise a site with the given or the default prior."""
     if isinstance(value, int | float | jax.Array):
         return value
@@ -100,7 +100,7 @@ def check_scale(
         )
 
 
-def divide(scale: Any, unit: Any) -> Any:
+def divide_scale(scale: Any, unit: Any) -> Any:
     """A fixed scale over the unit of each target; a prior, None or a word as it is.
 
     Raises:
@@ -145,18 +145,18 @@ class Normal(AbstractLikelihood):
     def parameters(self, num_targets: int, lang: Language) -> Any:
         if self.scale == "heteroscedastic":
             return None
-        return draw_positive("sigma", self.scale, num_targets, lang, lang.dist.HalfNormal(1.0))
+        return sample_positive("sigma", self.scale, num_targets, lang, lang.dist.HalfNormal(1.0))
 
     def distribution(self, f: Any, parameters: Any, lang: Language) -> Any:
         if self.scale == "heteroscedastic":
             half = f.shape[-1] // 2
-            f, sigma = f[..., :half], lang.softplus(per_target(f[..., half:])) + 1e-4
+            f, sigma = f[..., :half], lang.softplus(squeeze_single_target(f[..., half:])) + 1e-4
         else:
             sigma = parameters
-        return joint(lang.dist.Normal(per_target(f), sigma), f)
+        return as_row_event(lang.dist.Normal(squeeze_single_target(f), sigma), f)
 
     def in_units(self, unit: Any) -> Normal:
-        return dataclasses.replace(self, scale=divide(self.scale, unit))
+        return dataclasses.replace(self, scale=divide_scale(self.scale, unit))
 
     @property
     def fixed_scale(self) -> float | None:
@@ -186,15 +186,17 @@ class StudentT(AbstractLikelihood):
         check_scale(self, "scale", per_target=True)
 
     def parameters(self, num_targets: int, lang: Language) -> Any:
-        df = draw_positive("df", self.df, 1, lang, lang.shifted(lang.dist.Gamma(2.0, 0.1), 2.0))
-        return df, draw_positive("sigma", self.scale, num_targets, lang, lang.dist.HalfNormal(1.0))
+        df = sample_positive("df", self.df, 1, lang, lang.shift(lang.dist.Gamma(2.0, 0.1), 2.0))
+        return df, sample_positive(
+            "sigma", self.scale, num_targets, lang, lang.dist.HalfNormal(1.0)
+        )
 
     def distribution(self, f: Any, parameters: Any, lang: Language) -> Any:
         df, sigma = parameters
-        return joint(lang.dist.StudentT(df, per_target(f), sigma), f)
+        return as_row_event(lang.dist.StudentT(df, squeeze_single_target(f), sigma), f)
 
     def in_units(self, unit: Any) -> StudentT:
-        return dataclasses.replace(self, scale=divide(self.scale, unit))
+        return dataclasses.replace(self, scale=divide_scale(self.scale, unit))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,7 +218,7 @@ class Bernoulli(AbstractLikelihood):
         return None
 
     def distribution(self, f: Any, parameters: Any, lang: Language) -> Any:
-        return lang.dist.Bernoulli(logits=per_target(f))
+        return lang.dist.Bernoulli(logits=squeeze_single_target(f))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,7 +254,7 @@ class Poisson(AbstractLikelihood):
         return None
 
     def distribution(self, f: Any, parameters: Any, lang: Language) -> Any:
-        return joint(lang.dist.Poisson(lang.exp(per_target(f))), f)
+        return as_row_event(lang.dist.Poisson(lang.exp(squeeze_single_target(f))), f)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,8 +277,8 @@ class NegativeBinomial(AbstractLikelihood):
 
     def parameters(self, num_targets: int, lang: Language) -> Any:
         law = lang.dist.Gamma(2.0, 0.1)
-        return draw_positive("concentration", self.concentration, num_targets, lang, law)
+        return sample_positive("concentration", self.concentration, num_targets, lang, law)
 
     def distribution(self, f: Any, parameters: Any, lang: Language) -> Any:
-        logits = per_target(f) - lang.log(parameters)
-        return joint(lang.negative_binomial(parameters, logits), f)
+        logits = squeeze_single_target(f) - lang.log(parameters)
+        return as_row_event(lang.negative_binomial(parameters, logits), f)

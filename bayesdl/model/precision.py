@@ -15,6 +15,6 @@ def is_double(model: AbstractModel) -> bool:
     return model.double_precision or jax.dtypes.canonicalize_dtype(np.float64) == np.float64
 
 
-def precision_of(model: AbstractModel) -> AbstractContextManager:
+def precision_scope(model: AbstractModel) -> AbstractContextManager:
     """The scope in which JAX computes with this model's precision."""
     return jax.enable_x64(is_double(model))

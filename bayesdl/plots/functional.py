@@ -15,7 +15,7 @@ SHOWN = 8  # functions
 PAIRS = 2000  # of points, whose correlations are shown
 
 
-def plot(report: PriorReport, before: PriorReport | None, axes: Any) -> Any:
+def plot_report(report: PriorReport, before: PriorReport | None, axes: Any) -> Any:
     """Functions against the input where there is one; otherwise quantiles and correlations of both sides.
 
     Args:
@@ -32,11 +32,11 @@ def plot(report: PriorReport, before: PriorReport | None, axes: Any) -> Any:
         and report.points.shape[1] == 1
         and report.network.shape[1] == len(report.points)
     ):
-        return curves(report, before, axes)
-    return scatters(report, before, axes)
+        return plot_curves(report, before, axes)
+    return plot_scatters(report, before, axes)
 
 
-def curves(report: PriorReport, before: PriorReport | None, axes: Any) -> Any:
+def plot_curves(report: PriorReport, before: PriorReport | None, axes: Any) -> Any:
     """A panel of functions for each side, on common axes."""
     sides = {} if before is None else {"before": before.network}
     sides |= {"network" if before is None else "matched": report.network, "target": report.target}
@@ -53,7 +53,7 @@ def curves(report: PriorReport, before: PriorReport | None, axes: Any) -> Any:
     return axes
 
 
-def scatters(report: PriorReport, before: PriorReport | None, axes: Any) -> Any:
+def plot_scatters(report: PriorReport, before: PriorReport | None, axes: Any) -> Any:
     """Quantiles at each point, and correlations of pairs of points, of the network against the target."""
     axes = axes_for(axes, 2)
     sides = [] if before is None else [("before", before, GREY)]

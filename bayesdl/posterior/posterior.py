@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from bayesdl.model.base import AbstractModel
-from bayesdl.model.precision import is_double, precision_of
+from bayesdl.model.precision import is_double, precision_scope
 from bayesdl.posterior.prediction import AbstractPrediction, ClassPrediction, Prediction
 from bayesdl.posterior.streaming import Stream
 from inference.core.engine import AbstractEngine, UnsupportedError
@@ -61,7 +61,7 @@ class Posterior:
         if isinstance(self.raw, Draws):
             return self.raw.samples
         if isinstance(self.raw, Approximation):
-            with precision_of(self.model):
+            with precision_scope(self.model):
                 drawn = self.raw.sample(self.draws_key, self.raw.num_draws)
                 return {name: np.asarray(value)[None] for name, value in drawn.items()}
         return {}
@@ -70,7 +70,7 @@ class Posterior:
         """Draws of all sites, shape (num_samples, *site shape): fresh ones from an approximation, else resampled ones."""
         key = jax.random.key(seed)
         if isinstance(self.raw, Approximation):
-            with precision_of(self.model):
+            with precision_scope(self.model):
                 return jax.tree.map(np.asarray, self.raw.sample(key, num_samples))
         flat = self._flat(self.samples)
         total = len(next(iter(flat.values()), ()))
@@ -269,7 +269,7 @@ class Posterior:
             raise ValueError(
                 f"extend(num_samples={num_samples!r}): expected a whole number of at least 1."
             )
-        with precision_of(self.model):
+        with precision_scope(self.model):
             result = self.engine.extend(self.problem, self.raw, num_samples, as_progress(progress))
         return dataclasses.replace(self, raw=result)
 
@@ -373,7 +373,7 @@ class Posterior:
     def latent_draws(self) -> dict[str, np.ndarray]:
         """All draws of the latent sites in one axis, as `law` takes them; deterministic sites left out."""
         if isinstance(self.raw, Approximation) and self.raw.unpacking is not None:
-            with precision_of(self.model):
+            with precision_scope(self.model):
                 return jax.tree.map(
                     np.asarray, self.raw.packed_sample(self.draws_key, self.raw.num_draws)
                 )

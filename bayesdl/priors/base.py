@@ -12,7 +12,7 @@ from bayesdl.model.language import Language
 
 
 @dataclasses.dataclass(frozen=True)
-class Leaf:
+class WeightArray:
     """One array of weights of a network.
 
     Attributes:
@@ -36,17 +36,17 @@ class AbstractPrior(abc.ABC):
     """A distribution over the weights of a network.
 
     Attributes:
-        scale_per_leaf: whether the weights of a leaf are normal with one scale, which is fixed or a site.
+        scale_per_array: whether the weights of an array are normal with one scale, which is fixed or a site.
         in_pyro: whether Pyro can draw it too.
         positives: names of the fields that hold positive numbers, one or one per layer, and may be traced.
     """
 
-    scale_per_leaf: ClassVar[bool] = False
+    scale_per_array: ClassVar[bool] = False
     in_pyro: ClassVar[bool] = True
     positives: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod
-    def draws(self, leaves: tuple[Leaf, ...], lang: Language) -> dict[str, Any]:
+    def draws(self, arrays: tuple[WeightArray, ...], lang: Language) -> dict[str, Any]:
         """Draws all arrays of weights inside a program, by name."""
 
     def check(  # noqa: B027 (a prior without this method fits every network)
@@ -62,23 +62,23 @@ class AbstractPrior(abc.ABC):
             ModelError: saying what would fit.
         """
 
-    def weight_site(self, leaf: Leaf) -> str:
+    def weight_site(self, array: WeightArray) -> str:
         """The latent site in which the weights are linear given all other sites."""
-        return leaf.name
+        return array.name
 
 
-class AbstractLeafPrior(AbstractPrior):
+class AbstractArrayPrior(AbstractPrior):
     """A prior that draws each array by itself."""
 
     @abc.abstractmethod
-    def draw(self, leaf: Leaf, lang: Language) -> Any:
+    def draw(self, array: WeightArray, lang: Language) -> Any:
         """Draws one array of weights inside a program."""
 
-    def draws(self, leaves: tuple[Leaf, ...], lang: Language) -> dict[str, Any]:
-        return {leaf.name: self.draw(leaf, lang) for leaf in leaves}
+    def draws(self, arrays: tuple[WeightArray, ...], lang: Language) -> dict[str, Any]:
+        return {array.name: self.draw(array, lang) for array in arrays}
 
 
-def positive(prior: AbstractPrior, *names: str) -> None:
+def check_positive(prior: AbstractPrior, *names: str) -> None:
     """Refuses settings that are not positive numbers, or tuples of them."""
     for name in names:
         value = getattr(prior, name)
@@ -89,7 +89,7 @@ def positive(prior: AbstractPrior, *names: str) -> None:
                 )
 
 
-def replaced(spec: Any, fields: dict[str, Any]) -> Any:
+def replace_fields(spec: Any, fields: dict[str, Any]) -> Any:
     """A frozen dataclass with other fields, unchecked, as traced values cannot be."""
     made = copy.copy(spec)
     for name, value in fields.items():
@@ -97,25 +97,25 @@ def replaced(spec: Any, fields: dict[str, Any]) -> Any:
     return made
 
 
-def without_numbers(spec: Any, names: tuple[str, ...]) -> tuple[Any, dict[str, Any]]:
+def split_numbers(spec: Any, names: tuple[str, ...]) -> tuple[Any, dict[str, Any]]:
     """A spec with None for those of its fields that hold numbers, and these."""
     values = {name: getattr(spec, name) for name in names}
     numbers = {
         name: value for name, value in values.items() if isinstance(value, int | float | tuple)
     }
-    return replaced(spec, dict.fromkeys(numbers)), numbers
+    return replace_fields(spec, dict.fromkeys(numbers)), numbers
 
 
-def count_layers(leaves: tuple[Leaf, ...]) -> int:
+def count_layers(arrays: tuple[WeightArray, ...]) -> int:
     """Layers of a network, the output layer included."""
-    return 1 + max(leaf.layer for leaf in leaves)
+    return 1 + max(array.layer for array in arrays)
 
 
-def scaled(leaf: Leaf, scale: Any, lang: Language) -> Any:
+def sample_scaled(array: WeightArray, scale: Any, lang: Language) -> Any:
     """Scale times z, z ~ N(0, 1), as a site of z and a deterministic one."""
-    raw = lang.sample(f"{leaf.name}.raw", iid(lang.dist.Normal(0.0, 1.0), leaf))
-    return lang.deterministic(leaf.name, scale * raw)
+    raw = lang.sample(f"{array.name}.raw", iid(lang.dist.Normal(0.0, 1.0), array))
+    return lang.deterministic(array.name, scale * raw)
 
 
-def iid(law: Any, leaf: Leaf) -> Any:
-    return law.expand(leaf.shape).to_event(len(leaf.shape))
+def iid(law: Any, array: WeightArray) -> Any:
+    return law.expand(array.shape).to_event(len(array.shape))

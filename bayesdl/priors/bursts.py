@@ -7,12 +7,12 @@ import math
 from typing import Any, ClassVar
 
 from bayesdl.model.language import Language
-from bayesdl.priors.base import AbstractLeafPrior, Leaf, iid, positive
+from bayesdl.priors.base import AbstractArrayPrior, WeightArray, check_positive, iid
 from inference.distributions import bursts
 
 
 @dataclasses.dataclass(frozen=True)
-class Bursts(AbstractLeafPrior):
+class Bursts(AbstractArrayPrior):
     """Student-t weights with one of two scales, the large one in bursts along the inputs of each unit; biases N(0, 1).
 
         s ~ Markov chain with P(s_i = 1) = share, bursts of ones having mean length `length`,
@@ -44,7 +44,7 @@ class Bursts(AbstractLeafPrior):
     in_pyro: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        positive(self, "slab", "spike", "share", "length", "df")
+        check_positive(self, "slab", "spike", "share", "length", "df")
         if not self.spike < self.slab:
             raise ValueError(
                 f"Bursts(slab={self.slab}, spike={self.spike}): expected a spike that is narrower than the slab."
@@ -61,9 +61,9 @@ class Bursts(AbstractLeafPrior):
                 f"Bursts(length={self.length}): expected at least 1 / (1 - share) = {least:.3g}."
             )
 
-    def draw(self, leaf: Leaf, lang: Language) -> Any:
-        if leaf.is_bias:
-            return lang.sample(leaf.name, iid(lang.dist.Normal(0.0, 1.0), leaf))
-        gain = 1 / math.sqrt(leaf.fan_in) if self.fan_in else 1.0
+    def draw(self, array: WeightArray, lang: Language) -> Any:
+        if array.is_bias:
+            return lang.sample(array.name, iid(lang.dist.Normal(0.0, 1.0), array))
+        gain = 1 / math.sqrt(array.fan_in) if self.fan_in else 1.0
         numbers = self.slab * gain, self.spike * gain, self.share, self.length, self.df
-        return lang.sample(leaf.name, bursts.Bursts(*numbers, leaf.shape))
+        return lang.sample(array.name, bursts.Bursts(*numbers, array.shape))

@@ -8,7 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesdl.data.validation import ModelError
-from bayesdl.priors.base import AbstractPrior, Leaf, count_layers, positive, replaced
+from bayesdl.priors.base import (
+    AbstractPrior,
+    WeightArray,
+    check_positive,
+    count_layers,
+    replace_fields,
+)
 
 
 class AbstractFamily(AbstractPrior):
@@ -19,7 +25,7 @@ class AbstractFamily(AbstractPrior):
             value = getattr(self, name)
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
-        positive(self, *self.positives)
+        check_positive(self, *self.positives)
 
     def check(self, num_layers: int, activation: str | None = None) -> None:
         for name in self.positives:
@@ -30,11 +36,11 @@ class AbstractFamily(AbstractPrior):
                     "give one per layer, the output layer included, or one for all."
                 )
 
-    def started(self, leaves: tuple[Leaf, ...]) -> Any:
+    def initialised(self, arrays: tuple[WeightArray, ...]) -> Any:
         """With a number of its own for each layer."""
-        num_layers = count_layers(leaves)
+        num_layers = count_layers(arrays)
         self.check(num_layers)
-        return self.at(
+        return self.with_params(
             {
                 n: jnp.log(jnp.broadcast_to(jnp.asarray(getattr(self, n)), num_layers))
                 for n in self.positives
@@ -45,27 +51,29 @@ class AbstractFamily(AbstractPrior):
         """Its numbers as unconstrained arrays."""
         return {name: jnp.log(jnp.asarray(getattr(self, name), float)) for name in self.positives}
 
-    def at(self, parameters: dict[str, Any]) -> Any:
+    def with_params(self, parameters: dict[str, Any]) -> Any:
         """The same prior with other parameters, which may be traced."""
-        return replaced(self, {name: tuple(jnp.exp(parameters[name])) for name in self.positives})
+        return replace_fields(
+            self, {name: tuple(jnp.exp(parameters[name])) for name in self.positives}
+        )
 
-    def numbers(self) -> Any:
+    def as_floats(self) -> Any:
         """The same prior with plain numbers, to print and to store."""
-        return replaced(
+        return replace_fields(
             self,
             {name: tuple(map(float, np.asarray(getattr(self, name)))) for name in self.positives},
         )
 
     def __str__(self) -> str:
-        return table(self)
+        return format_table(self)
 
 
-def per_layer(value: Any, layer: int) -> Any:
+def value_of_layer(value: Any, layer: int) -> Any:
     """The number of a layer."""
     return value[layer] if isinstance(value, tuple) else value
 
 
-def table(prior: AbstractFamily) -> str:
+def format_table(prior: AbstractFamily) -> str:
     """The numbers of each layer, a line each."""
     values = {name: getattr(prior, name) for name in prior.positives}
     length = max((len(v) for v in values.values() if isinstance(v, tuple)), default=1)
@@ -74,7 +82,7 @@ def table(prior: AbstractFamily) -> str:
     for layer in range(length):
         label = layer if length > 1 or any(isinstance(v, tuple) for v in values.values()) else "all"
         cells = " ".join(
-            f"{per_layer(values[name], layer):>{width}.4g}" for name, width in widths.items()
+            f"{value_of_layer(values[name], layer):>{width}.4g}" for name, width in widths.items()
         )
         lines.append(f"{label:>5} {cells}")
     return "\n".join(lines)

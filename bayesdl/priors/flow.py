@@ -15,13 +15,13 @@ from numpyro.distributions.transforms import Transform
 
 from bayesdl.data.validation import ModelError
 from bayesdl.model.language import NUMPYRO, Language
-from bayesdl.priors.base import Leaf, replaced, scaled
+from bayesdl.priors.base import WeightArray, replace_fields, sample_scaled
 from bayesdl.priors.family import AbstractFamily
 
 LOG_SCALES = "log_scales"
 
 
-class Warp(Transform):
+class SinhArcsinhTransform(Transform):
     """y = location + B sinh((arcsinh(A x) + skew) / tail) on vectors (middle part: Jones and Pewsey 2009).
 
     Args:
@@ -48,22 +48,24 @@ class Warp(Transform):
         skew, tail, location = (
             jnp.broadcast_to(part, x.shape) for part in (self.skew, self.tail, self.location)
         )
-        return location + times(
-            self.second, jnp.sinh((jnp.arcsinh(times(self.first, x)) + skew) / tail)
+        return location + matvec(
+            self.second, jnp.sinh((jnp.arcsinh(matvec(self.first, x)) + skew) / tail)
         )
 
-    def middle(self, y: jax.Array) -> jax.Array:
+    def undo_outer(self, y: jax.Array) -> jax.Array:
         """W = B^-1 (y - location)."""
-        return times(inverse(self.second), y - jnp.broadcast_to(self.location, y.shape))
+        return matvec(inverse_lower(self.second), y - jnp.broadcast_to(self.location, y.shape))
 
     def _inverse(self, y: jax.Array) -> jax.Array:
         skew, tail = (jnp.broadcast_to(part, y.shape) for part in (self.skew, self.tail))
-        return times(inverse(self.first), jnp.sinh(jnp.arcsinh(self.middle(y)) * tail - skew))
+        return matvec(
+            inverse_lower(self.first), jnp.sinh(jnp.arcsinh(self.undo_outer(y)) * tail - skew)
+        )
 
     def log_abs_det_jacobian(
         self, x: jax.Array, y: jax.Array, intermediates: Any = None
     ) -> jax.Array:
-        v, w = times(self.first, x), self.middle(y)
+        v, w = matvec(self.first, x), self.undo_outer(y)
         each = jnp.log1p(w**2) / 2 - jnp.log1p(v**2) / 2  # cosh(arcsinh(w)) = sqrt(1 + w^2)
         return each.sum(-1) + jnp.log(jnp.diag(self.second)).sum() - jnp.log(self.tail).sum()
 
@@ -72,11 +74,11 @@ class Warp(Transform):
         return tuple(getattr(self, name) for name in names), (names, {})
 
 
-def times(matrix: jax.Array, x: jax.Array) -> jax.Array:
+def matvec(matrix: jax.Array, x: jax.Array) -> jax.Array:
     return jnp.einsum("ij,...j->...i", matrix, x)
 
 
-def inverse(lower: jax.Array) -> jax.Array:
+def inverse_lower(lower: jax.Array) -> jax.Array:
     return jax.scipy.linalg.solve_triangular(lower, jnp.eye(len(lower)), lower=True)
 
 
@@ -108,7 +110,7 @@ class ScaleFlow(AbstractFamily):
     second: tuple[float, ...] | None = None
     skew: tuple[float, ...] | None = None
     tail: tuple[float, ...] | None = None
-    scale_per_leaf: ClassVar[bool] = True
+    scale_per_array: ClassVar[bool] = True
     in_pyro: ClassVar[bool] = False
     fields: ClassVar[tuple[str, ...]] = ("location", "first", "second", "skew", "tail")
 
@@ -144,8 +146,8 @@ class ScaleFlow(AbstractFamily):
                 "bdl.match_prior(model, to=..., family=bdl.priors.ScaleFlow())."
             )
 
-    def started(self, leaves: tuple[Leaf, ...]) -> Any:
-        d = len(leaves)
+    def initialised(self, arrays: tuple[WeightArray, ...]) -> Any:
+        d = len(arrays)
         if self.location is not None and len(self.location) != d:
             raise ModelError(
                 f"ScaleFlow has {len(self.location)} scales and the network has {d} arrays of weights."
@@ -160,7 +162,7 @@ class ScaleFlow(AbstractFamily):
             "tail": np.zeros(d),
         }
         return (
-            self.at({name: jnp.asarray(start[name]) for name in self.fields})
+            self.with_params({name: jnp.asarray(start[name]) for name in self.fields})
             if self.location is None
             else self
         )
@@ -168,11 +170,11 @@ class ScaleFlow(AbstractFamily):
     def parameters(self) -> dict[str, Any]:
         return {name: jnp.asarray(getattr(self, name), float) for name in self.fields}
 
-    def at(self, parameters: dict[str, Any]) -> Any:
-        return replaced(self, {name: parameters[name] for name in self.fields})
+    def with_params(self, parameters: dict[str, Any]) -> Any:
+        return replace_fields(self, {name: parameters[name] for name in self.fields})
 
-    def numbers(self) -> Any:
-        return replaced(
+    def as_floats(self) -> Any:
+        return replace_fields(
             self, {name: tuple(map(float, np.asarray(getattr(self, name)))) for name in self.fields}
         )
 
@@ -186,19 +188,20 @@ class ScaleFlow(AbstractFamily):
         second = jnp.tril(second, -1) + jnp.diag(jnp.exp(jnp.diag(second)))
         base = dist.Normal(0.0, 1.0).expand((num_scales,)).to_event(1)
         return dist.TransformedDistribution(
-            base, Warp(first, second, p["location"], p["skew"], jnp.exp(p["tail"]))
+            base, SinhArcsinhTransform(first, second, p["location"], p["skew"], jnp.exp(p["tail"]))
         )
 
-    def draws(self, leaves: tuple[Leaf, ...], lang: Language) -> dict[str, Any]:
+    def draws(self, arrays: tuple[WeightArray, ...], lang: Language) -> dict[str, Any]:
         if lang is not NUMPYRO:
             raise ModelError("ScaleFlow is a NumPyro prior: take an engine other than Pyro's.")
-        log_scales = lang.sample(LOG_SCALES, self.started(leaves).distribution(len(leaves)))
+        log_scales = lang.sample(LOG_SCALES, self.initialised(arrays).distribution(len(arrays)))
         return {
-            leaf.name: scaled(leaf, jnp.exp(log_scales[i]), lang) for i, leaf in enumerate(leaves)
+            array.name: sample_scaled(array, jnp.exp(log_scales[i]), lang)
+            for i, array in enumerate(arrays)
         }
 
-    def weight_site(self, leaf: Leaf) -> str:
-        return f"{leaf.name}.raw"
+    def weight_site(self, array: WeightArray) -> str:
+        return f"{array.name}.raw"
 
     def __str__(self) -> str:
         if self.location is None:

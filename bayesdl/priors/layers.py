@@ -6,14 +6,14 @@ import dataclasses
 from typing import Any, ClassVar
 
 from bayesdl.model.language import Language
-from bayesdl.priors.base import AbstractLeafPrior, Leaf, iid, scaled
-from bayesdl.priors.family import AbstractFamily, per_layer
+from bayesdl.priors.base import AbstractArrayPrior, WeightArray, iid, sample_scaled
+from bayesdl.priors.family import AbstractFamily, value_of_layer
 
 Numbers = float | tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class LayerGaussian(AbstractFamily, AbstractLeafPrior):
+class LayerGaussian(AbstractFamily, AbstractArrayPrior):
     """W_l ~ N(0, weight_l^2), b_l ~ N(0, bias_l^2) in layer l.
 
     Args:
@@ -29,19 +29,19 @@ class LayerGaussian(AbstractFamily, AbstractLeafPrior):
 
     weight: Numbers = 1.0
     bias: Numbers = 1.0
-    scale_per_leaf: ClassVar[bool] = True
+    scale_per_array: ClassVar[bool] = True
     positives: ClassVar[tuple[str, ...]] = ("weight", "bias")
 
-    def scale(self, leaf: Leaf) -> Any:
+    def scale(self, array: WeightArray) -> Any:
         """The standard deviation of an array of weights."""
-        return per_layer(self.bias if leaf.is_bias else self.weight, leaf.layer)
+        return value_of_layer(self.bias if array.is_bias else self.weight, array.layer)
 
-    def draw(self, leaf: Leaf, lang: Language) -> Any:
-        return lang.sample(leaf.name, iid(lang.dist.Normal(0.0, self.scale(leaf)), leaf))
+    def draw(self, array: WeightArray, lang: Language) -> Any:
+        return lang.sample(array.name, iid(lang.dist.Normal(0.0, self.scale(array)), array))
 
 
 @dataclasses.dataclass(frozen=True)
-class LayerHierarchical(AbstractFamily, AbstractLeafPrior):
+class LayerHierarchical(AbstractFamily, AbstractArrayPrior):
     """W_l = s_l z, z ~ N(0, 1), s_l^2 ~ InvGamma(concentration_l, rate_l); the same for the biases.
 
     Each function has scales of its own, so functions are heavy-tailed: concentrations near 1 give very different sizes,
@@ -62,7 +62,7 @@ class LayerHierarchical(AbstractFamily, AbstractLeafPrior):
     weight_rate: Numbers = 3.0
     bias_concentration: Numbers = 3.0
     bias_rate: Numbers = 3.0
-    scale_per_leaf: ClassVar[bool] = True
+    scale_per_array: ClassVar[bool] = True
     positives: ClassVar[tuple[str, ...]] = (
         "weight_concentration",
         "weight_rate",
@@ -70,27 +70,27 @@ class LayerHierarchical(AbstractFamily, AbstractLeafPrior):
         "bias_rate",
     )
 
-    def variance_law(self, leaf: Leaf, lang: Language) -> Any:
+    def variance_distribution(self, array: WeightArray, lang: Language) -> Any:
         """The distribution of the variance of an array of weights."""
-        kind = "bias" if leaf.is_bias else "weight"
+        kind = "bias" if array.is_bias else "weight"
         numbers = (
-            per_layer(getattr(self, f"{kind}_{name}"), leaf.layer)
+            value_of_layer(getattr(self, f"{kind}_{name}"), array.layer)
             for name in ("concentration", "rate")
         )
         return lang.dist.InverseGamma(*numbers)
 
-    def draw(self, leaf: Leaf, lang: Language) -> Any:
-        variance = lang.sample(f"{leaf.name}.variance", self.variance_law(leaf, lang))
-        return scaled(leaf, variance**0.5, lang)
+    def draw(self, array: WeightArray, lang: Language) -> Any:
+        variance = lang.sample(f"{array.name}.variance", self.variance_distribution(array, lang))
+        return sample_scaled(array, variance**0.5, lang)
 
-    def weight_site(self, leaf: Leaf) -> str:
-        return f"{leaf.name}.raw"
+    def weight_site(self, array: WeightArray) -> str:
+        return f"{array.name}.raw"
 
-    def centred(self, gaussian: LayerGaussian) -> LayerHierarchical:
+    def centred_at(self, gaussian: LayerGaussian) -> LayerHierarchical:
         """The same concentrations around the variances of a `LayerGaussian`: rate / concentration = s^2."""
         rates = {
             f"{kind}_rate": tuple(
-                s**2 * per_layer(getattr(self, f"{kind}_concentration"), layer)
+                s**2 * value_of_layer(getattr(self, f"{kind}_concentration"), layer)
                 for layer, s in enumerate(getattr(gaussian, kind))
             )
             for kind in ("weight", "bias")

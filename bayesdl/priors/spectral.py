@@ -16,9 +16,14 @@ from typing import Any, ClassVar
 from bayesdl.data.validation import ModelError
 from bayesdl.gp import kernels
 from bayesdl.model.language import NUMPYRO, Language
-from bayesdl.priors.base import AbstractPrior, Leaf, iid
+from bayesdl.priors.base import AbstractPrior, WeightArray, iid
 
-ORDER = {kernels.RBF: math.inf, kernels.Matern12: 0.5, kernels.Matern32: 1.5, kernels.Matern52: 2.5}
+MATERN_ORDERS = {
+    kernels.RBF: math.inf,
+    kernels.Matern12: 0.5,
+    kernels.Matern32: 1.5,
+    kernels.Matern52: 2.5,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Spectral(AbstractPrior):
     in_pyro: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if type(self.kernel) not in ORDER:
+        if type(self.kernel) not in MATERN_ORDERS:
             raise ValueError(
                 f"Spectral(kernel={type(self.kernel).__name__}): expected RBF or a Matern kernel."
             )
@@ -49,16 +54,18 @@ class Spectral(AbstractPrior):
                 f"{activation!r}: take bdl.BNN(hidden=(100,), activation='sine', ...)."
             )
 
-    def draws(self, leaves: tuple[Leaf, ...], lang: Language) -> dict[str, Any]:
+    def draws(self, arrays: tuple[WeightArray, ...], lang: Language) -> dict[str, Any]:
         if lang is not NUMPYRO:
             raise ModelError("Spectral is a NumPyro prior: take an engine other than Pyro's.")
-        inner, phase, outer, offset = leaves
-        lengthscale, variance = self.kernel.hyperparameters(kernels.sample, "kernel.", inner.fan_in)
+        inner, phase, outer, offset = arrays
+        lengthscale, variance = self.kernel.hyperparameters(
+            kernels.sample_hyperparameter, "kernel.", inner.fan_in
+        )
         units = inner.shape[0]
         omega = lang.sample(
             f"{inner.name}.raw", iid(lang.dist.Normal(0.0, 1.0), inner)
         ) / lengthscale.reshape(1, -1)
-        order = ORDER[type(self.kernel)]
+        order = MATERN_ORDERS[type(self.kernel)]
         if order < math.inf:
             mix = lang.sample(
                 f"{inner.name}.mix", lang.dist.Gamma(order, order).expand((units,)).to_event(1)
@@ -73,5 +80,5 @@ class Spectral(AbstractPrior):
             offset.name: lang.deterministic(offset.name, kernels.as_array([0.0] * offset.shape[0])),
         }
 
-    def weight_site(self, leaf: Leaf) -> str:
-        return leaf.name if leaf.is_bias else f"{leaf.name}.raw"
+    def weight_site(self, array: WeightArray) -> str:
+        return array.name if array.is_bias else f"{array.name}.raw"

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 from bayesdl.data.validation import ModelError
 from bayesdl.model.language import Language
-from bayesdl.priors.base import AbstractLeafPrior, Leaf, iid, positive, scaled
+from bayesdl.priors.base import AbstractArrayPrior, WeightArray, check_positive, iid, sample_scaled
 
 
 @dataclasses.dataclass(frozen=True)
-class Gaussian(AbstractLeafPrior):
+class Gaussian(AbstractArrayPrior):
     """w ~ N(0, s^2), with s one number, one per layer, or divided by sqrt(fan_in).
 
     Args:
@@ -26,13 +26,13 @@ class Gaussian(AbstractLeafPrior):
 
     scale: float | tuple[float, ...] = 1.0
     fan_in: bool = False
-    scale_per_leaf: ClassVar[bool] = True
+    scale_per_array: ClassVar[bool] = True
     positives: ClassVar[tuple[str, ...]] = ("scale",)
 
     def __post_init__(self) -> None:
         if isinstance(self.scale, list):
             object.__setattr__(self, "scale", tuple(self.scale))
-        positive(self, "scale")
+        check_positive(self, "scale")
 
     def check(self, num_layers: int, activation: str | None = None) -> None:
         if isinstance(self.scale, tuple) and len(self.scale) != num_layers:
@@ -41,15 +41,15 @@ class Gaussian(AbstractLeafPrior):
                 "give one scale per layer, the output layer included."
             )
 
-    def draw(self, leaf: Leaf, lang: Language) -> Any:
-        scale = self.scale[leaf.layer] if isinstance(self.scale, tuple) else self.scale
-        if self.fan_in and not leaf.is_bias:
-            scale = scale / math.sqrt(leaf.fan_in)
-        return lang.sample(leaf.name, iid(lang.dist.Normal(0.0, scale), leaf))
+    def draw(self, array: WeightArray, lang: Language) -> Any:
+        scale = self.scale[array.layer] if isinstance(self.scale, tuple) else self.scale
+        if self.fan_in and not array.is_bias:
+            scale = scale / math.sqrt(array.fan_in)
+        return lang.sample(array.name, iid(lang.dist.Normal(0.0, scale), array))
 
 
 @dataclasses.dataclass(frozen=True)
-class Laplace(AbstractLeafPrior):
+class Laplace(AbstractArrayPrior):
     """w ~ Laplace(0, b), density exp(-|w| / b) / (2 b): sharper at zero and heavier in the tails than a normal.
 
     Example:
@@ -60,14 +60,14 @@ class Laplace(AbstractLeafPrior):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        positive(self, "scale")
+        check_positive(self, "scale")
 
-    def draw(self, leaf: Leaf, lang: Language) -> Any:
-        return lang.sample(leaf.name, iid(lang.dist.Laplace(0.0, self.scale), leaf))
+    def draw(self, array: WeightArray, lang: Language) -> Any:
+        return lang.sample(array.name, iid(lang.dist.Laplace(0.0, self.scale), array))
 
 
 @dataclasses.dataclass(frozen=True)
-class StudentT(AbstractLeafPrior):
+class StudentT(AbstractArrayPrior):
     """w ~ t_df(0, s): heavy tails (Fortuin et al. 2021, arXiv:2102.06571).
 
     Example:
@@ -79,14 +79,14 @@ class StudentT(AbstractLeafPrior):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        positive(self, "df", "scale")
+        check_positive(self, "df", "scale")
 
-    def draw(self, leaf: Leaf, lang: Language) -> Any:
-        return lang.sample(leaf.name, iid(lang.dist.StudentT(self.df, 0.0, self.scale), leaf))
+    def draw(self, array: WeightArray, lang: Language) -> Any:
+        return lang.sample(array.name, iid(lang.dist.StudentT(self.df, 0.0, self.scale), array))
 
 
 @dataclasses.dataclass(frozen=True)
-class Horseshoe(AbstractLeafPrior):
+class Horseshoe(AbstractArrayPrior):
     """w = tau lambda z, z ~ N(0, 1), lambda ~ C+(0, 1) per weight, tau ~ C+(0, global_scale) per layer; biases N(0, 1).
 
     Most weights are shrunk to zero and a few are left free (Carvalho, Polson and Scott 2010). Written non-centred.
@@ -99,22 +99,22 @@ class Horseshoe(AbstractLeafPrior):
     global_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        positive(self, "global_scale")
+        check_positive(self, "global_scale")
 
-    def draw(self, leaf: Leaf, lang: Language) -> Any:
-        if leaf.is_bias:
-            return lang.sample(leaf.name, iid(lang.dist.Normal(0.0, 1.0), leaf))
-        tau = lang.sample(f"{leaf.name}.global", lang.dist.HalfCauchy(self.global_scale))
-        local = lang.sample(f"{leaf.name}.local", iid(lang.dist.HalfCauchy(1.0), leaf))
-        raw = lang.sample(f"{leaf.name}.raw", iid(lang.dist.Normal(0.0, 1.0), leaf))
-        return lang.deterministic(leaf.name, tau * local * raw)
+    def draw(self, array: WeightArray, lang: Language) -> Any:
+        if array.is_bias:
+            return lang.sample(array.name, iid(lang.dist.Normal(0.0, 1.0), array))
+        tau = lang.sample(f"{array.name}.global", lang.dist.HalfCauchy(self.global_scale))
+        local = lang.sample(f"{array.name}.local", iid(lang.dist.HalfCauchy(1.0), array))
+        raw = lang.sample(f"{array.name}.raw", iid(lang.dist.Normal(0.0, 1.0), array))
+        return lang.deterministic(array.name, tau * local * raw)
 
-    def weight_site(self, leaf: Leaf) -> str:
-        return leaf.name if leaf.is_bias else f"{leaf.name}.raw"
+    def weight_site(self, array: WeightArray) -> str:
+        return array.name if array.is_bias else f"{array.name}.raw"
 
 
 @dataclasses.dataclass(frozen=True)
-class Hierarchical(AbstractLeafPrior):
+class Hierarchical(AbstractArrayPrior):
     """w = s z, z ~ N(0, 1), with one unknown scale s for the weights and one for the biases of each layer.
 
     Args:
@@ -129,24 +129,24 @@ class Hierarchical(AbstractLeafPrior):
     scale: float = 1.0
     concentration: float = 1.0
     rate: float = 1.0
-    scale_per_leaf: ClassVar[bool] = True
+    scale_per_array: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        positive(self, "scale", "concentration", "rate")
+        check_positive(self, "scale", "concentration", "rate")
         if self.family not in ("half_normal", "inverse_gamma"):
             raise ValueError(
                 f"Hierarchical(family={self.family!r}): expected 'half_normal' or 'inverse_gamma'."
             )
 
-    def draw(self, leaf: Leaf, lang: Language) -> Any:
+    def draw(self, array: WeightArray, lang: Language) -> Any:
         if self.family == "half_normal":
-            scale = lang.sample(f"{leaf.name}.scale", lang.dist.HalfNormal(self.scale))
+            scale = lang.sample(f"{array.name}.scale", lang.dist.HalfNormal(self.scale))
         else:
             variance = lang.sample(
-                f"{leaf.name}.variance", lang.dist.InverseGamma(self.concentration, self.rate)
+                f"{array.name}.variance", lang.dist.InverseGamma(self.concentration, self.rate)
             )
             scale = variance**0.5
-        return scaled(leaf, scale, lang)
+        return sample_scaled(array, scale, lang)
 
-    def weight_site(self, leaf: Leaf) -> str:
-        return f"{leaf.name}.raw"
+    def weight_site(self, array: WeightArray) -> str:
+        return f"{array.name}.raw"

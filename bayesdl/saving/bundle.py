@@ -25,7 +25,7 @@ import jax
 import numpy as np
 
 from bayesdl.model.base import AbstractModel
-from bayesdl.model.precision import precision_of
+from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.saving import serialization as spec
@@ -163,7 +163,7 @@ def load(path: str | Path, model: Any = None, engine: Any = None) -> Posterior:
     if manifest["draws"]:
         stored |= from_netcdf(netcdf_bytes)
     try:
-        with precision_of(spec_model):
+        with precision_scope(spec_model):
             result = engine.restore(problem, stored, manifest["info"])
     except ProblemError as error:
         raise BundleError(f"{path} does not fit the engine given: {error}") from error

@@ -17,7 +17,11 @@ from inference.vi.gradients.estimators import MVD, Enum, Implicit, Reinforce, Re
 from inference.vi.objectives import OBJECTIVES
 
 # what files call classes that have another name by now
-NAMES_IN_FILES = {"TableSchema": "TableFrame", "ProgramSchema": "ProgramFrame"}
+NAMES_IN_FILES = {
+    "TableSchema": "TableFrame",
+    "ProgramSchema": "ProgramFrame",
+    "WeightArray": "Leaf",
+}
 
 
 class SpecError(ValueError):

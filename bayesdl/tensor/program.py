@@ -83,7 +83,7 @@ class TensorProgram:
                 return jnp.asarray(value, float)
             if values is not None:
                 return values[site]
-            return kernels.sample(site, value, default, shape)
+            return kernels.sample_hyperparameter(site, value, default, shape)
 
         found = []
         for k, (mode, x) in enumerate(zip(self.model.modes, self.positions, strict=True)):

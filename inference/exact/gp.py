@@ -30,7 +30,7 @@ from inference.mcmc.hmc import NUTS
 
 MAX_STEPS = 1000
 JITTER = 1e-9  # repeated rows give a singular covariance
-LARGEST = 10_000  # the Cholesky factor of this many rows takes 800 MB
+MAX_ROWS = 10_000  # the Cholesky factor of this many rows takes 800 MB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +60,8 @@ class ExactGP(AbstractEngine):
         if not isinstance(problem.structure, AbstractGaussianProcessRegression):
             return "it needs a Gaussian process with normal noise (bdl.GP)"
         rows = problem.args[0].shape[0]
-        if rows > LARGEST:
-            return f"{rows} rows need a dense {rows} x {rows} matrix; the limit is {LARGEST}"
+        if rows > MAX_ROWS:
+            return f"{rows} rows need a dense {rows} x {rows} matrix; the limit is {MAX_ROWS}"
         return None
 
     def infer(

@@ -43,7 +43,9 @@ class SparseModel(gpytorch.models.ApproximateGP):
         return gpytorch.distributions.MultivariateNormal(X.new_zeros(X.shape[:-1]), self.kernel(X))
 
 
-def make(parts: tuple, data: tuple, inducing: np.ndarray | None) -> tuple[Any, dict[str, Callable]]:
+def make_model(
+    parts: tuple, data: tuple, inducing: np.ndarray | None
+) -> tuple[Any, dict[str, Callable]]:
     """A model, and functions giving its learned hyperparameters by site.
 
     Args:
@@ -54,16 +56,16 @@ def make(parts: tuple, data: tuple, inducing: np.ndarray | None) -> tuple[Any, d
     kernel, sites, sigma, learned = parts
     above = gpytorch.constraints.GreaterThan(JITTER, transform=torch.exp, inv_transform=torch.log)
     noise = gpytorch.likelihoods.GaussianLikelihood(noise_constraint=above).double()
-    noise.noise = double(sigma**2 + JITTER)  # a float would be rounded to 32 bits
+    noise.noise = to_double(sigma**2 + JITTER)  # a float would be rounded to 32 bits
     noise.noise_covar.raw_noise.requires_grad_(learned)
     if learned:
         sites = sites | {"sigma": lambda: np.sqrt(noise_variance(noise))}
     if inducing is None:
-        return ExactModel(double(data[0]), double(data[1]), kernel, noise).double(), sites
-    return SparseModel(double(inducing), kernel, noise).double(), sites
+        return ExactModel(to_double(data[0]), to_double(data[1]), kernel, noise).double(), sites
+    return SparseModel(to_double(inducing), kernel, noise).double(), sites
 
 
-def double(array: Any) -> Any:
+def to_double(array: Any) -> Any:
     """A copy as a float64 tensor."""
     return torch.tensor(np.asarray(array), dtype=torch.float64)
 
@@ -75,14 +77,14 @@ def noise_variance(noise: Any) -> float:
 
 def latent_moments(model: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of f at new inputs, shape (rows,) each."""
-    with torch.no_grad(), cholesky():
-        f = model(double(X))
+    with torch.no_grad(), dense_cholesky():
+        f = model(to_double(X))
         variance = f.lazy_covariance_matrix.diagonal(dim1=-1, dim2=-2).clamp_min(0.0)
         return f.mean.numpy(), variance.numpy()
 
 
 @contextlib.contextmanager
-def cholesky() -> Iterator[None]:
+def dense_cholesky() -> Iterator[None]:
     """Dense Cholesky factors in place of GPyTorch's iterative approximations for many rows."""
     with (
         gpytorch.settings.fast_computations(
@@ -97,7 +99,7 @@ def cholesky() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seed_torch(seed: int) -> Iterator[None]:
     """Seeds torch's CPU generator, and puts back its old state in the end."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

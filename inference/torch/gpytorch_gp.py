@@ -37,8 +37,8 @@ from inference.core.problem import Problem, ProblemError
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import Conditional, Predictor
 from inference.core.structure import AbstractGaussianProcessRegression
-from inference.exact.gp import LARGEST
-from inference.torch.install import load, missing
+from inference.exact.gp import MAX_ROWS
+from inference.torch.install import load, reason_missing
 
 BLOCK = 50
 NATURAL_STEP = 0.3
@@ -80,12 +80,12 @@ class GPyTorchGP(AbstractEngine):
         if not isinstance(problem.structure, AbstractGaussianProcessRegression):
             return "it needs a Gaussian process with normal noise (bdl.GP)"
         rows = problem.args[0].shape[0]
-        if self.method == "exact" and rows > LARGEST:
-            return f"{rows} rows need a dense {rows} x {rows} matrix; the limit is {LARGEST}, use method='svgp'"
-        reason = missing("torch", "gpytorch")
+        if self.method == "exact" and rows > MAX_ROWS:
+            return f"{rows} rows need a dense {rows} x {rows} matrix; the limit is {MAX_ROWS}, use method='svgp'"
+        reason = reason_missing("torch", "gpytorch")
         if reason is None:
             try:
-                parts(problem)
+                torch_parts(problem)
             except UnsupportedError as error:
                 reason = str(error)
         return reason
@@ -98,10 +98,15 @@ class GPyTorchGP(AbstractEngine):
         started = time.perf_counter()
         rng = np.random.default_rng(int(jax.random.bits(named_key(key, "numpy"))))
         inducing = (
-            spread(problem.args[0], self.num_inducing, rng) if self.method == "svgp" else None
+            inducing_inputs(problem.args[0], self.num_inducing, rng)
+            if self.method == "svgp"
+            else None
         )
-        model, sites = gp_models.make(parts(problem), problem.args, inducing)
-        with gp_models.seeded(int(jax.random.bits(named_key(key, "torch")))), gp_models.cholesky():
+        model, sites = gp_models.make_model(torch_parts(problem), problem.args, inducing)
+        with (
+            gp_models.seed_torch(int(jax.random.bits(named_key(key, "torch")))),
+            gp_models.dense_cholesky(),
+        ):
             try:
                 facts = (
                     self.fit_exact(model, rng, progress)
@@ -124,13 +129,13 @@ class GPyTorchGP(AbstractEngine):
         return self.predictor(problem, arrays, info)
 
     def predictor(self, problem: Problem, params: dict[str, np.ndarray], info: dict) -> Predictor:
-        return Predictor(params, Predict(problem), info, traceable=False)
+        return Predictor(params, GPyTorchPredictive(problem), info, traceable=False)
 
     def fit_exact(self, model: Any, rng: np.random.Generator, progress: AbstractProgress) -> dict:
         """Type-II maximum likelihood; leaves the best hyperparameters in the model."""
         torch = load("torch")
         parameters = [p for p in model.parameters() if p.requires_grad]
-        objective = evidence_and_gradient(model, parameters)
+        objective = negative_log_evidence(model, parameters)
         start = (
             np.concatenate([p.detach().numpy().ravel() for p in parameters])
             if parameters
@@ -157,9 +162,9 @@ class GPyTorchGP(AbstractEngine):
 
     def fit_sparse(self, model: Any, problem: Problem, progress: AbstractProgress) -> dict:
         """Stochastic variational inference."""
-        from inference.torch.gp_models import double, gpytorch, torch
+        from inference.torch.gp_models import gpytorch, to_double, torch
 
-        X, y = map(double, problem.args)
+        X, y = map(to_double, problem.args)
         objective = gpytorch.mlls.VariationalELBO(model.likelihood, model, num_data=len(y))
         learned = [p for p in model.hyperparameters() if p.requires_grad]
         optimisers = [
@@ -172,11 +177,11 @@ class GPyTorchGP(AbstractEngine):
         ]
         model.train()
         progress.start(self.num_steps, "SVGP")
-        batches = minibatches(len(y), self.batch_size)
+        batches = minibatch_rows(len(y), self.batch_size)
         halfway, half = -math.inf, self.num_steps // 2
         for step in range(1, self.num_steps + 1):
             if step == half + 1:
-                halfway = bound(model, X, y, self.batch_size)
+                halfway = evidence_lower_bound(model, X, y, self.batch_size)
                 model.train()
             rows = next(batches)
             model.zero_grad()
@@ -186,22 +191,22 @@ class GPyTorchGP(AbstractEngine):
                 mover.step()
             if step % BLOCK == 0 or step == self.num_steps:
                 progress.advance((step - 1) % BLOCK + 1, elbo=f"{-len(y) * loss.item():.5g}")
-        elbo = bound(model, X, y, self.batch_size)
+        elbo = evidence_lower_bound(model, X, y, self.batch_size)
         if not math.isfinite(elbo):
             raise ProblemError(
                 f"SVGP diverged: the ELBO is {elbo}. Lower learning_rate (now {self.learning_rate})."
             )
         answer = "an approximation with inducing points: judge it by post.score on held-out data"
-        converged = (elbo - halfway) / self.path(half) <= max(1.0, SLOPE * len(y))
+        converged = (elbo - halfway) / self.remaining_path(half) <= max(1.0, SLOPE * len(y))
         return {"elbo": elbo, "converged": converged, "answer": answer}
 
-    def path(self, start: int) -> float:
+    def remaining_path(self, start: int) -> float:
         """How far Adam can move a hyperparameter on its logarithmic scale from this step to the last."""
         cosines = np.cos(np.pi * np.arange(start, self.num_steps) / self.num_steps)
         return self.learning_rate * float(np.sum(1 + cosines)) / 2
 
 
-class Predict:
+class GPyTorchPredictive:
     """Predictions of a model whose parameters stand in a dictionary; the model last loaded is kept with its factors."""
 
     def __init__(self, problem: Problem) -> None:
@@ -214,8 +219,8 @@ class Predict:
         from inference.torch import gp_models
 
         if params is not self.params:
-            self.model, _ = gp_models.make(
-                parts(self.problem), self.problem.args, params.get(INDUCING)
+            self.model, _ = gp_models.make_model(
+                torch_parts(self.problem), self.problem.args, params.get(INDUCING)
             )
             self.model.load_state_dict(
                 {name: gp_models.torch.tensor(value) for name, value in params.items()}
@@ -227,13 +232,13 @@ class Predict:
         return Conditional(dist.Normal(jnp.asarray(mean), jnp.asarray(std)), jnp.asarray(variance))
 
 
-def parts(problem: Problem) -> tuple:
+def torch_parts(problem: Problem) -> tuple:
     """Kernel, sites and noise in GPyTorch's terms."""
     assert isinstance(problem.structure, AbstractGaussianProcessRegression)  # by `supports`
     return problem.structure.torch_parts()
 
 
-def evidence_and_gradient(
+def negative_log_evidence(
     model: Any, parameters: list
 ) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
     """-log p(y) and its gradient as a function of the flat unconstrained hyperparameters."""
@@ -261,7 +266,7 @@ def evidence_and_gradient(
     return evaluate
 
 
-def spread(X: Any, count: int, rng: np.random.Generator) -> np.ndarray:
+def inducing_inputs(X: Any, count: int, rng: np.random.Generator) -> np.ndarray:
     """Inducing inputs: centres of k-means on the different rows of X, shape (at most count, p)."""
     rows = np.unique(np.asarray(X, np.float64), axis=0)
     if len(rows) > CLUSTERED:
@@ -277,7 +282,7 @@ def spread(X: Any, count: int, rng: np.random.Generator) -> np.ndarray:
         return kmeans2(rows, count, iter=10, minit="points", rng=rng)[0]
 
 
-def minibatches(num_rows: int, size: int) -> Iterator[Any]:
+def minibatch_rows(num_rows: int, size: int) -> Iterator[Any]:
     """Row indices, each pass over the data in a new order; the rest of a pass that fills no batch is left out."""
     import torch
 
@@ -288,7 +293,7 @@ def minibatches(num_rows: int, size: int) -> Iterator[Any]:
         yield from torch.randperm(num_rows)[: num_rows // size * size].split(size)
 
 
-def bound(model: Any, X: Any, y: Any, size: int) -> float:
+def evidence_lower_bound(model: Any, X: Any, y: Any, size: int) -> float:
     """The bound on log p(y) over all rows."""
     import torch
 

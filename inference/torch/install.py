@@ -10,11 +10,11 @@ from typing import Any
 HINT = 'pip install "bayesdl[torch]"'
 
 
-def missing(*modules: str) -> str | None:
+def reason_missing(*modules: str) -> str | None:
     """The reason why an engine that needs these modules cannot run, or None where all are installed.
 
     Example:
-        >>> missing("math", "no_such_module")
+        >>> reason_missing("math", "no_such_module")
         'no_such_module is not installed: pip install "bayesdl[torch]"'
     """
     absent = [name for name in modules if importlib.util.find_spec(name) is None]

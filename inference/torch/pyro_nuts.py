@@ -23,7 +23,7 @@ from inference.core.problem import Problem, finding_a_start
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import Draws
 from inference.core.structure import LayeredNetwork
-from inference.torch.install import load, missing
+from inference.torch.install import load, reason_missing
 
 BLOCK = 10
 
@@ -63,7 +63,7 @@ class PyroNUTS(AbstractEngine):
         structure = problem.structure
         if not isinstance(structure, LayeredNetwork) or structure.pyro_program is None:
             return "it needs a model that can be written in Pyro (bdl.BNN without network=...)"
-        return needs_gradients(problem) or missing("torch", "pyro")
+        return needs_gradients(problem) or reason_missing("torch", "pyro")
 
     def infer(
         self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()
@@ -74,7 +74,7 @@ class PyroNUTS(AbstractEngine):
             isinstance(structure, LayeredNetwork) and structure.pyro_program is not None
         )  # by `supports`
         started = time.perf_counter()
-        program, data = structure.pyro_program(), as_tensors(problem)
+        program, data = structure.pyro_program(), data_tensors(problem)
         progress.start(
             self.num_chains * (self.num_warmup + self.num_samples),
             f"{self.num_chains} chains by Pyro",
@@ -84,13 +84,13 @@ class PyroNUTS(AbstractEngine):
             for chain in range(self.num_chains):
                 seed = int(jax.random.bits(named_key(key, f"chain {chain}")))
                 chains.append(
-                    isolated(seed, lambda: self.run_chain(problem, program, data, progress))
+                    run_isolated(seed, lambda: self.run_chain(problem, program, data, progress))
                 )
         finally:
             progress.close()
         samples, stats, step_sizes = zip(*chains, strict=True)
         info = {"seconds": time.perf_counter() - started, "step_size": list(step_sizes)}
-        return Draws(stack(samples), stack(stats), info)
+        return Draws(stack_chains(samples), stack_chains(stats), info)
 
     def restore(self, problem: Problem, arrays: dict, info: dict) -> Draws:
         return Draws.from_arrays(arrays, info)
@@ -108,7 +108,7 @@ class PyroNUTS(AbstractEngine):
             jit_compile=self.compiled,
             ignore_jit_warnings=True,
         )
-        watch = Watch(progress)
+        watch = TransitionMonitor(progress)
         mcmc = MCMC(kernel, self.num_samples, self.num_warmup, hook_fn=watch, disable_progbar=True)
         try:
             with warnings.catch_warnings():
@@ -127,10 +127,10 @@ class PyroNUTS(AbstractEngine):
             np.arange(self.num_samples), mcmc.diagnostics()["divergences"]["chain 0"]
         )
         stats = {"diverging": diverging, "lp": np.array(watch.log_densities)}
-        return with_deterministic(program, data, draws, problem), stats, watch.step_size
+        return add_deterministic_sites(program, data, draws, problem), stats, watch.step_size
 
 
-class Watch:
+class TransitionMonitor:
     """Called by Pyro after each transition: reports progress in blocks and notes the log density."""
 
     def __init__(self, progress: AbstractProgress) -> None:
@@ -150,7 +150,7 @@ class Watch:
         self.waiting = 0
 
 
-def isolated(seed: int, function: Callable[[], tuple]) -> tuple:
+def run_isolated(seed: int, function: Callable[[], tuple]) -> tuple:
     """Runs a function with its own random numbers and parameter store; torch's and Pyro's are as before in the end."""
     import pyro
     import torch
@@ -160,14 +160,14 @@ def isolated(seed: int, function: Callable[[], tuple]) -> tuple:
         return function()
 
 
-def as_tensors(problem: Problem) -> tuple:
+def data_tensors(problem: Problem) -> tuple:
     """The data as float64 tensors, class labels too (Pyro's discrete laws take them)."""
     import torch
 
     return tuple(torch.tensor(np.asarray(arg), dtype=torch.float64) for arg in problem.args)
 
 
-def with_deterministic(
+def add_deterministic_sites(
     program: Callable, data: tuple, draws: dict[str, Any], problem: Problem
 ) -> dict[str, np.ndarray]:
     """The draws and the deterministic sites they imply, as float32 arrays in the order of the program."""
@@ -187,6 +187,6 @@ def with_deterministic(
     return samples | {name: np.stack(rows).astype(np.float32) for name, rows in values.items()}
 
 
-def stack(chains: tuple[dict[str, np.ndarray], ...]) -> dict[str, np.ndarray]:
+def stack_chains(chains: tuple[dict[str, np.ndarray], ...]) -> dict[str, np.ndarray]:
     """Arrays of all chains, with a leading axis of chains."""
     return {name: np.stack([chain[name] for chain in chains]) for name in chains[0]}

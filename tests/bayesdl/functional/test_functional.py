@@ -20,9 +20,9 @@ from bayesdl import priors
 from bayesdl.bnn.conv import convolve
 from bayesdl.bnn.networks import MLP
 from bayesdl.functional import losses, nngp, targets
-from bayesdl.functional.draws import functions
-from bayesdl.functional.noise import FromNoise
-from bayesdl.functional.report import permutation_p, w1_bound
+from bayesdl.functional.draws import draw_functions
+from bayesdl.functional.noise import NoiseHandler
+from bayesdl.functional.report import permutation_p_value, w1_bound
 from bayesdl.gp import kernels
 from bayesdl.model.language import NUMPYRO
 from inference.core.structure import PlainProduct
@@ -31,7 +31,7 @@ LINE = np.linspace(-6, 6, 100)[:, None]
 SMOOTH = bdl.GP(kernels.RBF(lengthscale=0.6, variance=1.0), standardize=False)
 SMALL = bdl.BNN(hidden=(20,), standardize=False)
 NET = MLP((30,))
-LEAVES = NET.leaves(1, 1)
+ARRAYS = NET.weight_arrays(1, 1)
 FAMILIES = {
     "gaussian": priors.LayerGaussian(),
     "hierarchical": priors.LayerHierarchical(),
@@ -202,10 +202,10 @@ def test_hyperparameters_have_the_distribution_that_was_asked_for():
         found = {}
 
         def draw(site, *settings):
-            found[site] = kernels.sample(site, *settings)
+            found[site] = kernels.sample_hyperparameter(site, *settings)
             return found[site]
 
-        with FromNoise(jax.random.normal(key, (20,)), key):
+        with NoiseHandler(jax.random.normal(key, (20,)), key):
             kernel.build(draw, "", 2)
         return found
 
@@ -239,10 +239,12 @@ def test_jitter_is_reported():
     assert 0 < target.jitter <= targets.LAST_JITTER
     with jax.enable_x64(True):
         for size, rung in ((2e-7, 1e-6), (3e-5, 1e-4)):
-            lower, jitter = targets.cholesky_ladder(jnp.diag(jnp.asarray([1.5, 1.5 + size, -size])))
+            lower, jitter = targets.cholesky_with_jitter(
+                jnp.diag(jnp.asarray([1.5, 1.5 + size, -size]))
+            )
             assert np.isfinite(lower).all() and float(jitter) == pytest.approx(rung)
         assert not np.isfinite(
-            targets.cholesky_ladder(jnp.diag(jnp.asarray([1.5, 1.5, -3e-4])))[0]
+            targets.cholesky_with_jitter(jnp.diag(jnp.asarray([1.5, 1.5, -3e-4])))[0]
         ).all()
 
 
@@ -255,18 +257,18 @@ def test_normal_and_inverse_gamma_densities():
         priors.LayerHierarchical((2.0, 5.0), 1.5, 3.0, (0.7, 0.2)),
     ):
         with handlers.seed(rng_seed=0), handlers.trace() as trace:
-            prior.draws(LEAVES, NUMPYRO)
-        for leaf in LEAVES:
+            prior.draws(ARRAYS, NUMPYRO)
+        for array in ARRAYS:
             if isinstance(prior, priors.LayerGaussian):
                 site, expected = (
-                    trace[leaf.name],
-                    stats.norm(0, prior.scale(leaf)).logpdf(trace[leaf.name]["value"]).sum(),
+                    trace[array.name],
+                    stats.norm(0, prior.scale(array)).logpdf(trace[array.name]["value"]).sum(),
                 )
             else:
-                site = trace[f"{leaf.name}.variance"]
-                kind = "bias" if leaf.is_bias else "weight"
+                site = trace[f"{array.name}.variance"]
+                kind = "bias" if array.is_bias else "weight"
                 a, b = (
-                    np.broadcast_to(getattr(prior, f"{kind}_{n}"), 2)[leaf.layer]
+                    np.broadcast_to(getattr(prior, f"{kind}_{n}"), 2)[array.layer]
                     for n in ("concentration", "rate")
                 )
                 expected = stats.invgamma(a, scale=b).logpdf(site["value"])
@@ -281,13 +283,13 @@ def test_gradients_of_random_scales():
 
     def mean_log(parameters, key):
         def one(key):
-            with FromNoise(jax.random.normal(key, (200,)), key), handlers.trace() as trace:
-                prior.started(LEAVES).at(parameters).draws(LEAVES, NUMPYRO)
+            with NoiseHandler(jax.random.normal(key, (200,)), key), handlers.trace() as trace:
+                prior.initialised(ARRAYS).with_params(parameters).draws(ARRAYS, NUMPYRO)
             return jnp.log(trace["layer0.weight.variance"]["value"])
 
         return one(key)
 
-    at = prior.started(LEAVES).parameters()
+    at = prior.initialised(ARRAYS).parameters()
     keys = jax.random.split(jax.random.key(0), 20_000)
     gradients = jax.vmap(jax.grad(mean_log), (None, 0))(at, keys)
     with_a = np.asarray(gradients["weight_concentration"])[:, :1]
@@ -326,7 +328,9 @@ def test_the_flows_density_is_exact_in_both_directions():
         for name in flow.fields:
 
             def density(value, name=name):
-                return flow.at(flow.parameters() | {name: value}).distribution(4).log_prob(y)
+                return (
+                    flow.with_params(flow.parameters() | {name: value}).distribution(4).log_prob(y)
+                )
 
             at = flow.parameters()[name]
             steps = 1e-6 * jnp.eye(len(at))
@@ -338,8 +342,10 @@ def test_scales_are_drawn_for_each_function():
     """The sd of 512 functions varies between calls as for independent draws (8.7 times as much where a scale is shared)."""
     prior = priors.LayerHierarchical(4.0, 4.0, 4.0, 4.0)
     at = np.array([[0.5]])
-    calls = np.array([functions(NET, LEAVES, prior, at, 512, seed).std() for seed in range(24)])
-    pool = functions(NET, LEAVES, prior, at, 512 * 24, 99).ravel()
+    calls = np.array(
+        [draw_functions(NET, ARRAYS, prior, at, 512, seed).std() for seed in range(24)]
+    )
+    pool = draw_functions(NET, ARRAYS, prior, at, 512 * 24, 99).ravel()
     shuffled = np.random.default_rng(0).permutation(pool).reshape(24, 512).std(1)
     assert calls.std() < 2 * shuffled.std()
 
@@ -347,11 +353,11 @@ def test_scales_are_drawn_for_each_function():
 @pytest.mark.parametrize("name", FAMILIES)
 def test_functions_are_those_of_the_program(name):
     """Drawn from one vector of noise, against NumPyro's own draws."""
-    prior, x = FAMILIES[name].started(LEAVES).numbers(), np.array([[0.7]])
-    ours = functions(NET, LEAVES, prior, x, 4000, 0).ravel()
+    prior, x = FAMILIES[name].initialised(ARRAYS).as_floats(), np.array([[0.7]])
+    ours = draw_functions(NET, ARRAYS, prior, x, 4000, 0).ravel()
 
     def program():
-        return NET.apply(prior.draws(LEAVES, NUMPYRO), jnp.asarray(x, float), NUMPYRO)
+        return NET.apply(prior.draws(ARRAYS, NUMPYRO), jnp.asarray(x, float), NUMPYRO)
 
     theirs = jax.vmap(lambda key: handlers.seed(program, key)())(
         jax.random.split(jax.random.key(5), 4000)
@@ -370,7 +376,7 @@ def test_functions_are_those_of_the_program(name):
 def test_spectral_networks_have_the_kernels_covariance(kernel):
     net = MLP((40,), "sine")
     X = np.random.default_rng(0).normal(size=(5, 2))
-    f = functions(net, net.leaves(2, 1), priors.Spectral(kernel), X, 8000, 0)
+    f = draw_functions(net, net.weight_arrays(2, 1), priors.Spectral(kernel), X, 8000, 0)
     K = np.asarray(kernel.build(lambda site, value, *_: value, "", 2)(X, X))
     assert agrees(f[:, :, None] * f[:, None, :], K)
     model = bdl.BNN(
@@ -401,7 +407,7 @@ def test_engines_run_matched_priors_unchanged(name, tmp_path):
             standardize=False,
         )
     else:
-        model = model.with_prior(FAMILIES[name].started(LEAVES).numbers())
+        model = model.with_prior(FAMILIES[name].initialised(ARRAYS).as_floats())
     X, y = LINE[::5], np.sin(LINE[::5, 0])
     post = bdl.fit(model, X, y, engine=bdl.VI(steps=200), progress=False)
     post.save(tmp_path / "fit.bdl")
@@ -418,7 +424,7 @@ def test_engines_run_matched_priors_unchanged(name, tmp_path):
 )
 @pytest.mark.parametrize("name", FAMILIES)
 def test_samplers_run_matched_priors_unchanged(name, engine):
-    model = SMALL.with_prior(FAMILIES[name].started(LEAVES).numbers())
+    model = SMALL.with_prior(FAMILIES[name].initialised(ARRAYS).as_floats())
     X, y = LINE[::5], np.sin(LINE[::5, 0])
     assert np.isfinite(bdl.fit(model, X, y, engine=engine, progress=False).predict(X).mean).all()
 
@@ -453,7 +459,7 @@ def test_energy_is_unbiased_and_equals_its_definition():
 
 def test_bures_is_the_distance_of_normal_distributions():
     A, B = np.diag([1.0, 4.0]), np.diag([9.0, 1.0])
-    assert float(losses.bures_of(jnp.asarray(A), jnp.asarray(B))) == pytest.approx(
+    assert float(losses.bures_distance(jnp.asarray(A), jnp.asarray(B))) == pytest.approx(
         ((1 - 3) ** 2 + (2 - 1) ** 2) / 2, rel=1e-4
     )
 
@@ -464,19 +470,25 @@ def test_the_wide_network_kernel():
     X = np.linspace(-2, 2, 7)[:, None] @ np.array([[1.0, 0.5]])
     weight, bias = (1.2, 0.9), (0.4, 0.3)
     net = MLP((10,), "erf")
-    K = nngp.covariance(priors.LayerGaussian(weight, bias), net.leaves(2, 1), "erf", jnp.asarray(X))
+    K = nngp.wide_network_covariance(
+        priors.LayerGaussian(weight, bias), net.weight_arrays(2, 1), "erf", jnp.asarray(X)
+    )
     np.testing.assert_allclose(K, arcsine(X, weight, bias), rtol=5e-3)
     deep, prior = MLP((400, 400)), priors.LayerGaussian((1.5, 1.2, 1.0), 0.5)
-    f = functions(deep, deep.leaves(2, 1), prior, X, 4000, 0)
-    K = np.asarray(nngp.covariance(prior, deep.leaves(2, 1), "tanh", jnp.asarray(X)))
+    f = draw_functions(deep, deep.weight_arrays(2, 1), prior, X, 4000, 0)
+    K = np.asarray(
+        nngp.wide_network_covariance(prior, deep.weight_arrays(2, 1), "tanh", jnp.asarray(X))
+    )
     np.testing.assert_allclose(f.T @ f / 4000, K, atol=4 * K.max() * np.sqrt(2 / 4000))
 
 
 def test_the_permutation_test_sees_a_difference_and_no_other():
     rng = np.random.default_rng(0)
-    p = [permutation_p(*rng.normal(size=(2, 60, 4)), rng) for _ in range(40)]
+    p = [permutation_p_value(*rng.normal(size=(2, 60, 4)), rng) for _ in range(40)]
     assert stats.kstest(p, "uniform").pvalue > 0.001
-    assert permutation_p(rng.normal(size=(60, 4)), rng.normal(0.8, 1, size=(60, 4)), rng) < 0.05
+    assert (
+        permutation_p_value(rng.normal(size=(60, 4)), rng.normal(0.8, 1, size=(60, 4)), rng) < 0.05
+    )
 
 
 # networks

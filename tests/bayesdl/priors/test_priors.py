@@ -10,10 +10,10 @@ from scipy import stats
 import bayesdl as bdl
 from bayesdl.bnn.networks import MLP
 from bayesdl.model.language import NUMPYRO
-from bayesdl.priors import Leaf
+from bayesdl.priors import WeightArray
 
-WEIGHT = Leaf("w", (3, 4), 4, 1, False)
-BIAS = Leaf("b", (3,), 4, 1, True)
+WEIGHT = WeightArray("w", (3, 4), 4, 1, False)
+BIAS = WeightArray("b", (3,), 4, 1, True)
 PRIORS = {
     "gaussian": bdl.priors.Gaussian(1.7),
     "gaussian per layer": bdl.priors.Gaussian((0.5, 2.0)),
@@ -28,7 +28,7 @@ NORMAL = stats.norm(0, 1)
 
 
 def expected_log_density(name, v):
-    """The log density of one leaf's sites by SciPy."""
+    """The log density of one array's sites by SciPy."""
     raw = NORMAL.logpdf(v["w.raw"]).sum() if "w.raw" in v else 0.0
     return {
         "gaussian": lambda: stats.norm.logpdf(v["w"], 0, 1.7).sum(),
@@ -46,8 +46,8 @@ def expected_log_density(name, v):
     }[name]()
 
 
-def draw(prior, leaf, key):
-    sites = handlers.trace(handlers.seed(prior.draw, key)).get_trace(leaf, NUMPYRO)
+def draw(prior, array, key):
+    sites = handlers.trace(handlers.seed(prior.draw, key)).get_trace(array, NUMPYRO)
     return {k: s["value"] for k, s in sites.items()}
 
 
@@ -136,8 +136,8 @@ def test_networks_against_numpy():
     }.items():
         for scaling in ("ntk", "standard"):
             net = MLP((5, 4), activation, scaling)
-            leaves = net.leaves(3, 2)
-            w = {leaf.name: rng.normal(size=leaf.shape) for leaf in leaves}
+            arrays = net.weight_arrays(3, 2)
+            w = {array.name: rng.normal(size=array.shape) for array in arrays}
             h = X
             for layer in range(3):
                 W, b = w[f"layer{layer}.weight"], w[f"layer{layer}.bias"]

@@ -449,7 +449,7 @@ def test_priors_with_scales_of_their_own(prior):
     packed = {k: v[0] for k, v in post.latent_draws.items()}
     values = post.raw.unpacking(packed)
     net = post.model.net
-    leaves = net.leaves(X.shape[1], 1)
+    leaves = net.weight_arrays(X.shape[1], 1)
     f = net.apply({leaf.name: values[leaf.name] for leaf in leaves}, post.problem.args[0], NUMPYRO)
     law = post.predictive(packed, jax.random.key(0), post.problem.args[0]).distribution
     np.testing.assert_allclose(law.mean, f[:, 0], rtol=2e-5, atol=2e-5)

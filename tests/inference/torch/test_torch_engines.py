@@ -88,7 +88,7 @@ def bnn_problem(model, columns=1):
 
 def both_log_densities(problem):
     """log p(y, z) at one prior draw z, by NumPyro and by Pyro."""
-    from inference.torch.pyro_nuts import as_tensors
+    from inference.torch.pyro_nuts import data_tensors
 
     poutine = install.load("pyro").poutine
     with jax.enable_x64(True):
@@ -101,7 +101,7 @@ def both_log_densities(problem):
         for name, value in latents.items()
     }
     conditioned = poutine.condition(problem.structure.pyro_program(), data=given)
-    return ours, poutine.trace(conditioned).get_trace(*as_tensors(problem)).log_prob_sum().item()
+    return ours, poutine.trace(conditioned).get_trace(*data_tensors(problem)).log_prob_sum().item()
 
 
 @pytest.mark.parametrize(("prior", "likelihood"), PAIRS, ids=label)
@@ -505,7 +505,7 @@ def test_engines_refuse_what_they_cannot_run(monkeypatch):
     )
     assert "bdl.BNN" in reason(bdl.GP(), bdl.PyroNUTS())
     assert "without network=" in reason(bdl.BNN(network=network), bdl.PyroNUTS())
-    monkeypatch.setattr(gpytorch_gp, "LARGEST", 5)
+    monkeypatch.setattr(gpytorch_gp, "MAX_ROWS", 5)
     assert "method='svgp'" in reason(bdl.GP(), bdl.GPyTorchGP())
     assert reason(bdl.GP(), bdl.GPyTorchGP("svgp")) is None
 
