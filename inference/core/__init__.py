@@ -1,1 +1,11 @@
-"""The contract of all engines: problems, structures, engines, results, keys, progress and checkpoints."""
+"""The contract between models and engines, and what all engines share.
+
+`problem.py` is what a model hands over: a NumPyro program with its data, and perhaps a structure
+(`structure.py`) that special engines exploit. `program.py` transforms programs: whole plates,
+minibatches, keys by name. `engine.py` is the interface of an algorithm, `result.py` that of what it
+returns, and `findings.py` what it says against its own result. `keys.py`, `progress.py`,
+`checkpoint.py`, `fingerprint.py`, `minimise.py` and `calibration.py` are tools of the engines;
+`typing.py` names the types.
+
+The shared code of `bayesdl` imports from this package, and not from the engines' own.
+"""

@@ -1,13 +1,15 @@
-"""Runs that survive: a folder with what identifies the run, its draws so far, and the state to continue from.
+"""Checkpoints: the folder of a run that can be interrupted at any moment and go on later.
 
     manifest.json        what identifies the run: model, data, engine, key
-    draws.h5             one dataset a site and statistic, shape (chain, draw, ...), laid out in full at the start
-    state.safetensors    the chains' state after so many draws; it is what commits them
+    draws.h5             one dataset for each site and statistic, shape (chain, draw, ...), laid
+                         out in full at the start
+    state.safetensors    the state of the chains after the draws that are committed
 
-Draws are written first and the state is renamed into its place after them, so a run that is killed at any moment goes on
-from the last state and writes the draws after it again. Both are forced onto the disk in that order, so that this holds
-for a machine that fails too. The space is reserved at the start: a disk that is too full is refused before anything is
-computed. The open draws.h5 is locked, which keeps other processes out.
+Draws are written first, and the state is renamed into its place after them. So a run that is killed
+goes on from the last state and writes the draws after it again. Both are forced onto the disk in
+that order, so that this holds for a machine that fails too. The space is reserved at the start: a
+disk that is too full is refused before anything is computed. The open draws.h5 is locked, which
+keeps other processes out.
 """
 
 from __future__ import annotations
@@ -21,9 +23,14 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from inference.core.typing import StoredArrays
+
+if TYPE_CHECKING:
+    import h5py
 
 SCHEMA = 2
 MEANING = {
@@ -43,11 +50,12 @@ class CheckpointError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """Where a run is kept on disk, and how often its state is.
+    """Where a run is kept on disk, and how often its state is saved.
 
     Attributes:
-        path: a folder; made where it does not exist.
-        every: draws (in warm-up: steps) between two saved states, rounded up to whole compiled blocks.
+        path: a folder, made if it does not exist.
+        every: the number of draws (in warm-up: of steps) between two saved states, rounded up to
+            whole compiled blocks.
     """
 
     path: Path
@@ -56,15 +64,16 @@ class Checkpoint:
     def __post_init__(self) -> None:
         if not isinstance(self.every, int) or isinstance(self.every, bool) or self.every < 1:
             raise ValueError(
-                f"every={self.every!r}: expected a whole number of at least 1, the draws between saved states."
+                f"every={self.every!r}: expected a whole number of at least 1, the draws between "
+                f"saved states."
             )
 
 
-def write_state(folder: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes `state.safetensors` so that there is always a whole one.
+def write_state(folder: Path, arrays: StoredArrays) -> None:
+    """Write `state.safetensors` such that there is always a whole one.
 
     Raises:
-        CheckpointError: where the disk is full; what was written before stays.
+        CheckpointError: if the disk is full; what was written before stays.
     """
     from safetensors.numpy import save_file
 
@@ -74,15 +83,18 @@ def write_state(folder: Path, arrays: dict[str, np.ndarray]) -> None:
         force_to_disk(beside)
         os.replace(beside, folder / "state.safetensors")
         force_to_disk(folder)
-    except Exception as error:  # safetensors raises its own error for a failed write
+    # safetensors raises its own error for a failed write
+    except Exception as error:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
         raise unsaved(folder, error) from None
 
 
 def unsaved(folder: Path, error: Exception) -> CheckpointError:
+    """Return the error for a state that cannot be written."""
     return CheckpointError(
-        f"Cannot save the state in {folder}: {reason(error)}. Free some space and call again: the run goes on from its last "
+        f"Cannot save the state in {folder}: {reason(error)}. Free some space and call again: the "
+        f"run goes on from its last "
         "saved state."
     )
 
@@ -91,13 +103,13 @@ class Folder:
     """The folder of one run, open until its `with` block ends.
 
     Args:
-        path: of the folder; one that does not exist or is empty begins a new run.
+        path: the folder; one that does not exist or is empty begins a new run.
         identity: what identifies the run, as plain data.
-        layout: shape and dtype of every dataset, by name.
+        layout: an array or its shape and dtype for every dataset, by name.
 
     Raises:
-        CheckpointError: where the folder belongs to another run, is no checkpoint, is damaged, is in use by another process,
-            or cannot be written.
+        CheckpointError: if the folder belongs to another run, is no checkpoint, is damaged, is
+            in use by another process, or cannot be written.
     """
 
     def __init__(self, path: Path, identity: dict[str, Any], layout: dict[str, Any]) -> None:
@@ -112,17 +124,21 @@ class Folder:
         return self
 
     def __exit__(self, *failure: Any) -> None:
-        """Closes the file. On a failing disk that may fail too, and would hide the error that says so."""
+        """Close the file.
+
+        On a failing disk this may fail too; then the first error is the one to show.
+        """
         try:
             self.file.close()
-        except Exception as error:  # h5py raises RuntimeError
+        # h5py raises RuntimeError
+        except Exception as error:
             if failure[0] is None:
                 raise CheckpointError(
                     f"Cannot write draws into {self.path}: {reason(error)}."
                 ) from None
 
     def create(self, identity: dict[str, Any], layout: dict[str, Any]) -> None:
-        """Makes the folder beside its place and renames it, so that there is none without a manifest."""
+        """Make the folder beside its place and rename it: no folder is without a manifest."""
         beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             sweep(self.path.parent, f".{self.path.name}.")
@@ -140,16 +156,19 @@ class Folder:
                 error.errno in (errno.ENOTEMPTY, errno.EEXIST)
                 and (self.path / "manifest.json").exists()
             ):
-                return  # another process made it meanwhile
+                # another process made it meanwhile
+                return
             size = sum(np.dtype(a.dtype).itemsize * int(np.prod(a.shape)) for a in layout.values())
             raise CheckpointError(
-                f"Cannot make the checkpoint {self.path}: {error.strerror or error}. It needs {size / 1e6:.1f} MB; choose a "
+                f"Cannot make the checkpoint {self.path}: {error.strerror or error}. It needs "
+                f"{size / 1e6:.1f} MB; choose a "
                 "folder that can be written and has the space, or keep fewer draws (thinning)."
             ) from None
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 
     def refuse_another_run(self, identity: dict[str, Any]) -> None:
+        """Refuse a folder whose manifest is that of another run."""
         try:
             stored = json.loads((self.path / "manifest.json").read_text())
             schema = stored["schema"]
@@ -165,12 +184,13 @@ class Folder:
             ours = json.loads(json.dumps(identity[part]))
             if stored.get(part) != ours:
                 raise CheckpointError(
-                    f"The checkpoint {self.path} is of another run: {meaning} changed{told(stored.get(part), ours)}. "
-                    f"{cure(part, stored.get(part), ours)}{ANEW}"
+                    f"The checkpoint {self.path} is of another run: {meaning} "
+                    f"changed{_describe_change(stored.get(part), ours)}. "
+                    f"{_cure_change(part, stored.get(part), ours)}{ANEW}"
                 )
 
     def open(self, layout: dict[str, Any]) -> Any:
-        """The file of draws, locked."""
+        """Open and lock the file of draws."""
         import h5py
 
         path = self.path / "draws.h5"
@@ -184,7 +204,7 @@ class Folder:
             raise CheckpointError(
                 f"The checkpoint {self.path} is damaged ({path.name}: {reason(error)}). {ANEW}"
             ) from None
-        if {name: file[name].shape for name in names_of(file)} != {
+        if {name: file[name].shape for name in list_datasets(file)} != {
             name: array.shape for name, array in layout.items()
         }:
             file.close()
@@ -194,10 +214,10 @@ class Folder:
         return file
 
     def save(self, state: dict[str, np.ndarray], draws: int) -> None:
-        """Commits the draws written so far, with the state after them.
+        """Commit the draws written so far, with the state after them.
 
         Raises:
-            CheckpointError: where the disk is full; what was committed before stays.
+            CheckpointError: if the disk is full; what was committed before stays.
         """
         try:
             os.fsync(self.file.id.get_vfd_handle())
@@ -206,10 +226,10 @@ class Folder:
         write_state(self.path, state | {"draws": np.asarray(draws)})
 
     def load(self) -> tuple[dict[str, np.ndarray], int] | None:
-        """The last state and the number of draws before it, or None where none was saved yet.
+        """Return the last state and the number of draws before it, or None without a state.
 
         Raises:
-            CheckpointError: where the file is damaged.
+            CheckpointError: if the file is damaged.
         """
         from safetensors.numpy import load_file
 
@@ -219,16 +239,19 @@ class Folder:
         try:
             state = load_file(path)
             return state, int(state.pop("draws"))
-        except Exception as error:  # safetensors raises its own error
+        # safetensors raises its own error
+        except Exception as error:
             raise CheckpointError(
                 f"The checkpoint {self.path} is damaged ({path.name}: {error}). {ANEW}"
             ) from None
 
     def write(self, start: int, block: dict[str, np.ndarray]) -> None:
-        """Writes draws from number `start` on, past HDF5: it keeps what it could not write, and crashes when it ends.
+        """Write draws from number `start` on, past HDF5.
+
+        HDF5 itself keeps what it could not write, and crashes when the process ends.
 
         Raises:
-            CheckpointError: where they cannot be written.
+            CheckpointError: if they cannot be written.
         """
         number = self.file.id.get_vfd_handle()
         try:
@@ -239,29 +262,30 @@ class Folder:
                     write_all(number, rows.tobytes(), (dataset.id.get_offset() or 0) + where)
         except OSError as error:
             raise CheckpointError(
-                f"Cannot write draws into {self.path}: {reason(error)}. Free some space and call again: the run goes "
+                f"Cannot write draws into {self.path}: {reason(error)}. Free some space and call "
+                f"again: the run goes "
                 "on from its last saved state."
             ) from None
 
-    def mapped(self) -> dict[str, np.ndarray]:
-        """The datasets, mapped into memory rather than read."""
+    def map_datasets(self) -> StoredArrays:
+        """Map the datasets into memory instead of reading them."""
         return {
             name: map_dataset(self.path / "draws.h5", self.file[name])
-            for name in names_of(self.file)
+            for name in list_datasets(self.file)
         }
 
 
 def write_all(number: int, data: bytes, where: int) -> None:
-    """Writes into an open file, however many pieces it takes."""
+    """Write into an open file, in as many pieces as it takes."""
     while data:
         count = os.pwrite(number, data, where)
         data, where = data[count:], where + count
 
 
 def sweep(folder: Path, prefix: str) -> None:
-    """Removes what killed processes left in a folder: names that are the prefix and the number of a process.
+    """Remove what killed processes left in a folder: the prefix and the number of a process.
 
-    This process has made none yet, so one with its own number is of an earlier process.
+    This process has made no such file yet, so one with its own number is from an earlier process.
     """
     for path in folder.glob(f"{glob.escape(prefix)}*"):
         number = path.name.removeprefix(prefix)
@@ -275,27 +299,30 @@ def is_running(process: int) -> bool:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # it is somebody else's
+    # the process belongs to another user
+    except OSError:
         return True
     return True
 
 
 def force_to_disk(path: Path) -> None:
-    """Returns after a file or the entries of a folder have reached the disk."""
-    if os.name == "nt":  # it forces nothing that is open for reading
+    """Wait until a file or the entries of a folder have reached the disk."""
+    # Windows forces nothing that is open for reading
+    if os.name == "nt":
         return
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # file systems without a way to force entries
+        # some file systems have no way to force entries
+        if error.errno != errno.EINVAL:
             raise
     finally:
         os.close(number)
 
 
 def lay_out(path: Path, layout: dict[str, Any]) -> None:
-    """Makes an HDF5 file with contiguous datasets of these shapes, all of its space reserved."""
+    """Make an HDF5 file with contiguous datasets of these shapes, and reserve all of its space."""
     import h5py
 
     early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -319,8 +346,8 @@ def lay_out(path: Path, layout: dict[str, Any]) -> None:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
-def names_of(file: Any) -> list[str]:
-    """The names of all datasets, groups included."""
+def list_datasets(file: h5py.File) -> list[str]:
+    """List the names of all datasets, those in groups included."""
     import h5py
 
     names: list[str] = []
@@ -330,8 +357,8 @@ def names_of(file: Any) -> list[str]:
     return names
 
 
-def map_dataset(path: Path, dataset: Any) -> np.ndarray:
-    """A contiguous dataset as an array that is read from disk where it is used."""
+def map_dataset(path: Path, dataset: h5py.Dataset) -> np.ndarray:
+    """Return a contiguous dataset as an array that is read from disk when it is used."""
     if dataset.size == 0:
         return np.empty(dataset.shape, dataset.dtype)
     dtype = np.dtype(np.uint8) if dataset.dtype == bool else dataset.dtype
@@ -339,8 +366,8 @@ def map_dataset(path: Path, dataset: Any) -> np.ndarray:
     return mapped.view(bool) if dataset.dtype == bool else mapped
 
 
-def cure(part: str, old: Any, new: Any) -> str:
-    """What else helps against a change, besides beginning anew."""
+def _cure_change(part: str, old: object, new: dict[str, Any]) -> str:
+    """Say what else helps against a change, besides beginning anew."""
     if part == "versions":
         return "Install those again to go on with it. "
     if (
@@ -349,17 +376,20 @@ def cure(part: str, old: Any, new: Any) -> str:
         or old | {"num_samples": new["num_samples"]} != new
     ):
         return ""
-    return f"To add draws, fit with num_samples={old['num_samples']} and call post.extend on what it gives. "
+    return (
+        f"To add draws, fit with num_samples={old['num_samples']} and call bdl.mcmc.extend on "
+        "what it gives. "
+    )
 
 
 def reason(error: Exception) -> str:
-    """What an error says, in one line; HDF5 wraps the system's words into a paragraph."""
+    """Return the message of an error in one line; HDF5 wraps the system's words in a paragraph."""
     system = re.search(r"error message = '([^']*)'", str(error))
     return system[1] if system else " ".join(str(error).split())
 
 
-def told(old: Any, new: Any) -> str:
-    """Which setting changed, in brackets; nothing for hashes."""
+def _describe_change(old: object, new: object) -> str:
+    """Say in brackets which setting changed; return nothing for hashes."""
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return ""
     changed = [

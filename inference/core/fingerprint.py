@@ -1,4 +1,7 @@
-"""Hashes of traced functions: whether two programs are the same, with the constants that they close over."""
+"""Hashes of traced functions, by which two programs are recognised as the same.
+
+A hash covers the operations of a program and the constants that it closes over.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,11 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 
-def hash_traced(traced: Any) -> str:
-    """A hash of the operations of a traced function and of the constants in them."""
+def hash_traced(traced: ClosedJaxpr) -> str:
+    """Return a hash of the operations of a traced function and of the constants in them."""
     digest = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", str(traced)).encode())
-    for value in iterate_constants(traced):  # the text leaves arrays out
+    # the text leaves arrays out
+    for value in iterate_constants(traced):
         value = (
             jax.random.key_data(value)
             if jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
@@ -26,8 +30,8 @@ def hash_traced(traced: Any) -> str:
     return digest.hexdigest()
 
 
-def iterate_constants(traced: Any) -> Iterator[Any]:
-    """The arrays in a traced function, those in its inner functions included."""
+def iterate_constants(traced: ClosedJaxpr | Jaxpr) -> Iterator[Any]:
+    """Yield the arrays in a traced function, those in its inner functions included."""
     if isinstance(traced, ClosedJaxpr):
         yield from filter(is_numeric, traced.consts)
         traced = traced.jaxpr
@@ -40,9 +44,11 @@ def iterate_constants(traced: Any) -> Iterator[Any]:
                 yield value
 
 
-def is_numeric(value: Any) -> bool:
+def is_numeric(value: object) -> bool:
+    """Whether a value has a dtype and a shape."""
     return hasattr(value, "dtype") and hasattr(value, "shape")
 
 
-def is_array(value: Any) -> bool:
+def is_array(value: object) -> bool:
+    """Whether a value is a NumPy or a JAX array."""
     return isinstance(value, np.ndarray | jax.Array)

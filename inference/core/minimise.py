@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-SMALL = (
-    1e-3  # of a gradient, relative to the root of the value: curvature mostly grows with the value
-)
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
+# The size of a gradient at a minimum, relative to the square root of the value: the curvature
+# mostly grows with the value.
+SMALL_GRADIENT = 1e-3
 
 
 def minimise(
-    value_and_grad: Callable, u: np.ndarray, max_steps: int, *fixed: Any
+    value_and_grad: Callable, u: np.ndarray, max_steps: int, *fixed: object
 ) -> tuple[np.ndarray, bool]:
-    """The minimum over u, and whether the search converged.
+    """Find a minimum over u, and say whether the search converged.
 
     Args:
-        value_and_grad: compiled, maps (u, *fixed) to value and gradient.
-        u: where to start, shape (d,).
-        max_steps: at most so many steps.
+        value_and_grad: a compiled function from (u, *fixed) to the value and its gradient.
+        u: the starting point, shape (d,).
+        max_steps: the largest number of steps.
         *fixed: further arguments of the function.
     """
-    import scipy.optimize  # takes a tenth of a second, so only here
+    # importing this takes a tenth of a second, so it is done only here
+    import scipy.optimize
 
     def evaluate(u: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = value_and_grad(u, *fixed)
@@ -34,12 +38,13 @@ def minimise(
     return found.x, is_at_minimum(found)
 
 
-def is_at_minimum(found: Any) -> bool:
-    """Whether a search ended in a minimum: SciPy says so, or the gradient is small for a value of this size.
+def is_at_minimum(found: OptimizeResult) -> bool:
+    """Whether a search ended in a minimum: SciPy says so, or the gradient is small.
 
-    SciPy calls it a failure when rounding keeps the line search from lowering the value, as it happens close to a minimum.
+    SciPy reports a failure when rounding keeps the line search from lowering the value, which
+    happens close to a minimum. So a gradient that is small for a value of this size counts too.
     """
-    small = SMALL * np.sqrt(max(1.0, abs(found.fun)))
+    small = SMALL_GRADIENT * np.sqrt(max(1.0, abs(found.fun)))
     return bool(
         np.isfinite(found.fun) and (found.success or np.max(np.abs(found.jac), initial=0.0) < small)
     )

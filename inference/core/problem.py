@@ -1,7 +1,9 @@
 """A problem: a NumPyro program together with the data it is conditioned on.
 
-Writing z for the latent variables and y for the data, a program states log p(y, z). Gradient-based engines
-work on unconstrained space: with z = T(u) for the bijections T that NumPyro attaches to the supports,
+Writing z for the latent variables and y for the data, a program states log p(y, z). Gradient-based
+engines
+work on unconstrained space: with z = T(u) for the bijections T that NumPyro attaches to the
+    supports,
 
     log density(u) = log p(y, T(u)) + log |det dT/du|.
 """
@@ -45,12 +47,12 @@ class LogDensity:
 
     @functools.cached_property
     def unravel(self) -> Callable[[jax.Array], dict[str, jax.Array]]:
-        """Maps a flat vector, shape (d,), to the dictionary of unconstrained sites."""
+        """The map from a flat vector, shape (d,), to the dictionary of unconstrained sites."""
         shapes = jax.eval_shape(self.prior_draw, jax.random.key(0))
         return ravel_pytree(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))[1]
 
     def prior_draw(self, key: jax.Array) -> dict[str, jax.Array]:
-        """A draw of the unconstrained sites from the prior; uniform on (-2, 2) where a prior is improper."""
+        """Draw the unconstrained sites from the prior, uniformly on (-2, 2) if it is improper."""
         problem = self.problem
         program = handlers.substitute(
             KeyPerName(problem.program, key), substitute_fn=init_to_sample
@@ -60,25 +62,25 @@ class LogDensity:
         return problem.unconstrained(values)
 
     def ravel(self, sites: Mapping[str, ArrayLike]) -> jax.Array:
-        """The inverse of `unravel`."""
+        """Flatten unconstrained sites: the inverse of `unravel`."""
         return ravel_pytree(sites)[0]
 
     def __call__(self, u: ArrayLike) -> jax.Array:
-        """Log density(u), a scalar."""
+        """Return the log density at u, a scalar."""
         return self.problem.log_density_at(self.unravel(jnp.asarray(u)))
 
     def constrain(self, u: ArrayLike) -> dict[str, jax.Array]:
-        """The program's sites at u, deterministic ones included."""
+        """Return the program's sites at u, deterministic ones included."""
         problem, sites = self.problem, self.unravel(jnp.asarray(u))
         return constrain_fn(
             problem.program, problem.args, dict(problem.kwargs), sites, return_deterministic=True
         )
 
     def start(self, key: jax.Array, num_tries: int = 20) -> np.ndarray:
-        """A draw from the prior at which density and gradient are finite, shape (d,).
+        """Draw from the prior until density and gradient are finite; shape (d,).
 
         Raises:
-            ProblemError: where none is found.
+            ProblemError: if `num_tries` draws give no such point.
         """
 
         def attempt(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -100,11 +102,12 @@ class Problem:
 
     Args:
         program: any NumPyro program.
-        args: positional arguments of the program; array leaves are the data.
-        kwargs: keyword arguments of the program.
+        args: the positional arguments of the program; their array leaves are the data.
+        kwargs: the keyword arguments of the program.
         structure: what special engines may exploit, or None.
 
-    Plates that ask for a `subsample_size` are given all their rows: whether a step sees a batch is the engine's to decide.
+    Plates that ask for a `subsample_size` are given all their rows: the engine decides whether
+    a step sees a minibatch.
     """
 
     program: Program
@@ -117,10 +120,10 @@ class Problem:
             object.__setattr__(self, "program", WholePlates(self.program))
 
     def structure_as(self, kind: type[S]) -> S:
-        """The structure, as the kind that an engine asked for in `supports`.
+        """Return the structure as the kind that the engine checked in `supports`.
 
         Raises:
-            ProblemError: where the problem offers another one or none.
+            ProblemError: if the problem offers another structure or none.
         """
         if not isinstance(self.structure, kind):
             raise ProblemError(
@@ -130,7 +133,7 @@ class Problem:
 
     @functools.cached_property
     def trace(self) -> dict[str, dict]:
-        """Abstract trace of the program: shapes and distributions by site, no arithmetic done."""
+        """The abstract trace of the program: shapes and distributions by site, no arithmetic."""
         seeded = handlers.seed(self.program, jax.random.key(0))
         program = handlers.substitute(
             seeded, substitute_fn=init_to_sample
@@ -147,7 +150,7 @@ class Problem:
 
     @property
     def latents(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the latent sites by name."""
+        """The shapes of the latent sites by name."""
         return {
             name: tuple(site["value"].shape)
             for name, site in self.trace.items()
@@ -156,7 +159,7 @@ class Problem:
 
     @property
     def observed(self) -> tuple[str, ...]:
-        """Names of the observed sites; factors (`numpyro.factor`) are not data."""
+        """The names of the observed sites; factors (`numpyro.factor`) are not data."""
         return tuple(
             name
             for name, site in self.trace.items()
@@ -167,17 +170,17 @@ class Problem:
 
     @property
     def data_shapes(self) -> list[tuple[int, ...]]:
-        """Shapes of the observed sites."""
+        """The shapes of the observed sites."""
         return [tuple(self.trace[name]["value"].shape) for name in self.observed]
 
     @property
     def discrete_latents(self) -> tuple[str, ...]:
-        """Latent sites with discrete support, which engines that need gradients refuse."""
+        """The latent sites with discrete support, which engines that need gradients refuse."""
         return tuple(name for name in self.latents if self.trace[name]["fn"].support.is_discrete)
 
     @property
     def plates(self) -> dict[str, int]:
-        """Sizes of the plates that hold observed data, by name."""
+        """The sizes of the plates that hold observed data, by name."""
         names = {
             frame.name for site in self.observed for frame in self.trace[site]["cond_indep_stack"]
         }
@@ -188,11 +191,11 @@ class Problem:
         }
 
     def log_density(self) -> LogDensity:
-        """The log density on unconstrained space."""
+        """Return the log density on unconstrained space."""
         return LogDensity(self)
 
     def prior_sample(self, key: jax.Array) -> dict[str, jax.Array]:
-        """One draw of every site (the data too) from the joint distribution; observations are ignored."""
+        """Draw every site, data included, from the joint distribution; observations are ignored."""
         program = handlers.uncondition(KeyPerName(self.program, key))
         sites = handlers.trace(program).get_trace(*self.args, **self.kwargs)
         return {
@@ -202,15 +205,16 @@ class Problem:
         }
 
     def observing(self, values: Mapping[str, ArrayLike]) -> Problem:
-        """The same problem with other values at its observed sites."""
+        """Return the same problem with other values at its observed sites."""
         return dataclasses.replace(
             self, program=handlers.condition(self.program, data=dict(values))
         )
 
     def fingerprint(self) -> tuple[str, str]:
-        """Hashes of the data, and of the model: the operations of its log density and the constants in them.
+        """Return a hash of the data and one of the model.
 
-        Data that the program closes over instead of taking them as arguments are such constants.
+        The hash of the model covers the operations of its log density and their constants, so
+        data that the program closes over, instead of taking them as arguments, belong to it.
         """
         density = self.log_density()
         digest = hashlib.sha256()
@@ -225,23 +229,27 @@ class Problem:
 
     @property
     def data_plate(self) -> tuple[str, int]:
-        """Name and size of the one plate that holds the data.
+        """The name and the size of the one plate that holds the data.
 
         Raises:
-            ProblemError: where there is not exactly one.
+            ProblemError: if there is not exactly one.
         """
         if len(self.plates) != 1:
             raise ProblemError(
-                f"Minibatches need one plate over the data, and this program has {len(self.plates)}. "
-                "Wrap the observed site in two lines: `with numpyro.plate('rows', n) as idx:` and take `x[idx]`, `y[idx]`."
+                f"Minibatches need one plate over the data, and this program has "
+                f"{len(self.plates)}. "
+                "Wrap the observed site in two lines: `with numpyro.plate('rows', n) as idx:` and "
+                "take `x[idx]`, `y[idx]`."
             )
         ((name, total),) = self.plates.items()
         return name, total
 
     def batch_log_density(self, size: int) -> Callable[[jax.Array, jax.Array], jax.Array]:
-        """Maps (u, rows), rows being `size` numbers of rows, to the log density with the likelihood of those rows rescaled.
+        """Return a function from (u, rows) to the log density on a minibatch.
 
-        Its mean over random rows is `log_density()(u)`. Whether the program takes its rows is checked by `minibatch`.
+        `rows` holds `size` row numbers; the likelihood of these rows is rescaled, so that the
+        mean over random rows is `log_density()(u)`. `minibatch` checks whether the program takes
+        its rows by the index of its plate.
         """
         name, total = self.data_plate
 
@@ -253,22 +261,24 @@ class Problem:
         return density
 
     def unconstrained(self, sites: Mapping[str, Any]) -> dict[str, Any]:
-        """Unconstrained values of the latent sites."""
+        """Return unconstrained values for the latent sites."""
         return unconstrain_fn(self.program, self.args, dict(self.kwargs), dict(sites))
 
     def log_density_at(self, sites: Mapping[str, Any]) -> jax.Array:
-        """The log density at unconstrained values of the sites."""
+        """Return the log density at unconstrained values of the sites."""
         return -jnp.asarray(
             potential_energy(self.program, self.args, dict(self.kwargs), dict(sites))
         )
 
     def minibatch(self, size: int) -> Problem:
-        """The same problem, each run seeing a random subset of its rows with the likelihood rescaled to stay unbiased.
+        """Return the problem on random minibatches, with the likelihood rescaled to stay unbiased.
 
-        Inside `plate(...) as idx` the program must take its rows by `idx`, or by `numpyro.subsample`.
+        Inside `plate(...) as idx` the program must take its rows by `idx`, or by
+        `numpyro.subsample`.
 
         Raises:
-            ProblemError: where the program has not exactly one plate over its data, or the size does not fit.
+            ProblemError: if the program has not exactly one plate over its data, or the size does
+                not fit.
         """
         name, total = self.data_plate
         if not 0 < size <= total:
@@ -280,7 +290,7 @@ class Problem:
         return batched
 
     def check_batch(self, plate: str, size: int) -> None:
-        """Refuses a program that does not take its rows by the index of its plate.
+        """Refuse a program that does not take its rows by the index of its plate.
 
         Raises:
             ProblemError: naming the site.
@@ -299,7 +309,8 @@ class Problem:
                 continue
             if not site["is_observed"]:
                 raise ProblemError(
-                    f"Site '{name}' is latent for each row of plate '{plate}': minibatches cannot be used."
+                    f"Site '{name}' is latent for each row of plate '{plate}': minibatches cannot "
+                    f"be used."
                 )
             axis = next(
                 frame.dim for frame in site["cond_indep_stack"] if frame.name == plate
@@ -313,10 +324,10 @@ class Problem:
 
 @contextlib.contextmanager
 def finding_a_start(problem: Problem) -> Iterator[None]:
-    """Turns NumPyro's failure to find a starting point into one error that says the cure.
+    """Turn NumPyro's failure to find a starting point into one error that says the cure.
 
     Raises:
-        ProblemError: where there is no starting point with a finite log density.
+        ProblemError: if there is no starting point with a finite log density.
     """
     try:
         with warnings.catch_warnings():
@@ -329,7 +340,10 @@ def finding_a_start(problem: Problem) -> Iterator[None]:
 
 
 def no_start_message(problem: Problem) -> str:
+    """Return the error message for a problem without a finite starting point."""
     return (
-        f"No starting point with a finite log density was found for sites {list(problem.latents)}. Check the data for "
-        "values that the likelihood cannot produce (NaN, zero scale, wrong support), or give tighter priors."
+        f"No starting point with a finite log density was found for sites "
+        f"{list(problem.latents)}. Check the data for "
+        "values that the likelihood cannot produce (NaN, zero scale, wrong support), or give "
+        "tighter priors."
     )

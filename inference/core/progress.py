@@ -1,34 +1,37 @@
-"""Progress of long work: engines report steps, somebody shows them or not."""
+"""Progress of long work: engines report steps, and a progress object shows them or not."""
 
 from __future__ import annotations
 
 import abc
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tqdm.auto import tqdm
 
 
 class AbstractProgress(abc.ABC):
-    """Receives steps done; engines call it once per compiled block, never once per step."""
+    """A receiver of progress; engines call it once per compiled block, never once per step."""
 
     @abc.abstractmethod
     def note(self, message: str) -> None:
-        """One line that stays."""
+        """Show one line that stays."""
 
     @abc.abstractmethod
     def start(self, total: int, label: str) -> None:
-        """A stage of `total` steps begins."""
+        """Begin a stage of `total` steps."""
 
     @abc.abstractmethod
-    def advance(self, steps: int, **facts: Any) -> None:
-        """`steps` more are done; `facts` are shown beside the bar."""
+    def advance(self, steps: int, **facts: object) -> None:
+        """Report that `steps` more are done; `facts` are shown beside the bar."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """The stage is over."""
+        """End the stage."""
 
 
 class Silent(AbstractProgress):
-    """Shows nothing."""
+    """A progress that shows nothing."""
 
     def note(self, message: str) -> None:
         pass
@@ -36,7 +39,7 @@ class Silent(AbstractProgress):
     def start(self, total: int, label: str) -> None:
         pass
 
-    def advance(self, steps: int, **facts: Any) -> None:
+    def advance(self, steps: int, **facts: object) -> None:
         pass
 
     def close(self) -> None:
@@ -44,9 +47,9 @@ class Silent(AbstractProgress):
 
 
 class Bar(AbstractProgress):
-    """A tqdm bar, in a terminal or a notebook."""
+    """A tqdm bar in a terminal or a notebook."""
 
-    _bar: Any = None
+    _bar: tqdm | None = None
 
     def note(self, message: str) -> None:
         from tqdm.auto import tqdm
@@ -58,17 +61,18 @@ class Bar(AbstractProgress):
 
         self._bar = tqdm(total=total, desc=label, leave=False)
 
-    def advance(self, steps: int, **facts: Any) -> None:
-        self._bar.update(steps)
-        self._bar.set_postfix(facts)
+    def advance(self, steps: int, **facts: object) -> None:
+        if self._bar is not None:
+            self._bar.update(steps)
+            self._bar.set_postfix(facts)
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
 
 
-def as_progress(progress: Any) -> AbstractProgress:
-    """True shows a bar, False nothing; anything else shows itself."""
+def as_progress(progress: bool | AbstractProgress) -> AbstractProgress:
+    """Return a bar for True, silence for False, and a progress object as it is."""
     if isinstance(progress, AbstractProgress):
         return progress
     return Bar() if progress else Silent()

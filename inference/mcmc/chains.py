@@ -215,7 +215,7 @@ class Run:
                 folder.save(to_arrays(at[0]), at[1])
         finally:
             progress.close()
-        kept = folder.mapped() if folder else kept
+        kept = folder.map_datasets() if folder else kept
         return self.result(kept, *at, interrupted, time.perf_counter() - started)
 
     def advance(self, states: Any, first: int, stop: int) -> tuple[Any, dict[str, np.ndarray]]:

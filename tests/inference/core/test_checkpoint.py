@@ -268,7 +268,7 @@ def test_another_run_is_refused(tmp_path):
             y,
             bdl.NUTS(60, 130, 2),
             0,
-            "num_samples from 120 to 130.*num_samples=120 and call post.extend",
+            "num_samples from 120 to 130.*num_samples=120 and call bdl.mcmc.extend",
         ),
         (product_program, y, FAST, 1, "the seed changed"),
     ]
