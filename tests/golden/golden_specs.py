@@ -1,0 +1,118 @@
+"""One spec of every class that users make and files may hold, mostly not with the defaults.
+
+What a fit remembers of its data (a `TableFrame` in files) is not made by users: `specs.json` has
+some, written when the names inside were those of the files.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpyro.distributions as dist
+
+import bayesdl as bdl
+
+# The one place that names the module of these functions, which are not public.
+try:
+    from bayesdl.saving.serialization import from_data, registry, to_data
+except ModuleNotFoundError:  # checkouts that wrote the first files
+    from bayesdl.spec import from_data, registry, to_data
+
+__all__ = ["SPECS", "from_data", "kinds", "registry", "to_data"]
+
+kernels, priors, vi = bdl.kernels, bdl.priors, bdl.vi
+OBJECTIVES = (
+    *("dreg", "elbo", "iwelbo", "renyi", "symmetric_kl", "tempered_elbo", "thermodynamic"),
+    *("wake_phi", "wake_theta"),
+)
+
+
+def scale_flow() -> Any:
+    return priors.ScaleFlow((0.1, -0.2), (0.3,), (-1.0, 0.2, -0.9), (0.1, 0.0), (0.2, -0.1))
+
+
+def random_bnn() -> Any:
+    return bdl.RandomBNN(
+        (1, 2), (4, 8), ("tanh",), (0.1, 0.4), 1.5, dist.Gamma(2.0, 3.0), bdl.StudentT(5.0)
+    )
+
+
+SPECS: dict[str, Callable[[], Any]] = {
+    "BNN": lambda: bdl.BNN(
+        (4, 3), "relu", priors.Laplace(0.5), bdl.StudentT(), "standard", standardize=False
+    ),
+    "BNN of a ConvNet": lambda: bdl.BNN(network=bdl.ConvNet((8, 8, 3), (2,), "tanh", True)),
+    "GP": lambda: bdl.GP(kernels.RBF(0.5) * kernels.Periodic(2.0), bdl.Normal(0.1), False),
+    "ConvNet": lambda: bdl.ConvNet((8, 8), (2, 4), "gelu", True),
+    "FunBaT": lambda: bdl.FunBaT(("a", bdl.Mode("b", rank=3)), "tucker", bdl.Poisson(), False),
+    "Mode": lambda: bdl.Mode("day", kernels.Matern52(lengthscale=2.0) + kernels.Constant(1.0), 3),
+    "RandomBNN": random_bnn,
+    "PriorMixture": lambda: bdl.PriorMixture((bdl.GP(), bdl.BNN()), (0.7, 0.3)),
+    "engines.NUTS": lambda: bdl.NUTS(10, 20, 3, 2, "sequential", 0.9, True, "mode", 7),
+    "engines.HMC": lambda: bdl.HMC(10, 20, 3, num_steps=9),
+    "engines.MCLMC": lambda: bdl.MCLMC(10, 20, 3, adjusted=True),
+    "engines.SGLD": lambda: bdl.SGLD(
+        10, 20, 3, batch_size=8, step_size=0.01, control_variates=True
+    ),
+    "engines.SGHMC": lambda: bdl.SGHMC(10, 20, 3, friction=2.0, temperature=0.5, start="prior"),
+    "engines.CyclicalSGMCMC": lambda: bdl.CyclicalSGMCMC(10, 20, 3, num_cycles=4, exploration=0.3),
+    "engines.VI": lambda: bdl.VI(
+        "low-rank", "iwelbo", 99, None, 0.1, 2, None, {"z": vi.MVD()}, 50, 3
+    ),
+    "engines.Laplace": lambda: bdl.Laplace(max_steps=50, num_rounds=3, num_draws=7, tolerance=0.1),
+    "engines.SSVI": lambda: bdl.SSVI(
+        0.2, "erk", "block:4", True, "evidence", "random", kernel="neurons"
+    ),
+    "engines.ExactGP": lambda: bdl.ExactGP("sample", 5, bdl.NUTS(10, 20)),
+    "engines.GPyTorchGP": lambda: bdl.GPyTorchGP("svgp", 10, 2, 0.1, 5, 6),
+    "engines.PyroNUTS": lambda: bdl.PyroNUTS(10, 20, 1, 0.9, 6, False),
+    "engines.MessagePassing": lambda: bdl.MessagePassing(20, 2, 1e-3, 0.5, 0.1, 4, 0.2, "parallel"),
+    "recommend.Anneal": lambda: bdl.recommend.Anneal(0.3, 0.5),
+    "recommend.PerUser": lambda: bdl.recommend.PerUser(0.01),
+    "vi.Reparam": lambda: vi.Reparam(stick=True),
+    "vi.Implicit": lambda: vi.Implicit(),
+    "vi.Reinforce": lambda: vi.Reinforce(),
+    "vi.Enum": lambda: vi.Enum(),
+    "vi.MVD": lambda: vi.MVD(),
+    "priors.Leaf": lambda: priors.Leaf("layer0.weight", (4, 2), 2, 0, False, 0.5),
+    "priors.Bursts": lambda: priors.Bursts(2.0, 0.1, 0.3, 8.0, 5.0, True),
+    "priors.ScaleFlow": scale_flow,
+    "priors.LayerGaussian": lambda: priors.LayerGaussian((2.2, 1.1), (4.4, 0.3)),
+    "priors.LayerHierarchical": lambda: priors.LayerHierarchical((2.0, 5.0), 2.0, 4.0, (1.0, 0.5)),
+    "priors.Spectral": lambda: priors.Spectral(kernels.Matern12(lengthscale=0.6, variance=2.0)),
+    "priors.Gaussian": lambda: priors.Gaussian((2.0, 0.5), True),
+    "priors.Hierarchical": lambda: priors.Hierarchical("inverse_gamma", 1.0, 2.0, 3.0),
+    "priors.Horseshoe": lambda: priors.Horseshoe(0.3),
+    "priors.Laplace": lambda: priors.Laplace(0.7),
+    "priors.StudentT": lambda: priors.StudentT(3.0, 0.5),
+    "kernels.RBF": lambda: kernels.RBF((0.5, 2.0), 3.0),
+    "kernels.Matern12": lambda: kernels.Matern12(ard=True),
+    "kernels.Matern32": lambda: kernels.Matern32(dist.LogNormal(0.5, 1.0)),
+    "kernels.Matern52": lambda: kernels.Matern52(variance=2.0),
+    "kernels.Periodic": lambda: kernels.Periodic(12.0, dist.HalfNormal(2.0), 1.0),
+    "kernels.Linear": lambda: kernels.Linear(0.5),
+    "kernels.Constant": lambda: kernels.Constant(dist.Gamma(2.0, 1.0)),
+    "kernels.Sum": lambda: kernels.RBF(0.5) + kernels.Linear() + kernels.Constant(1.0),
+    "kernels.Product": lambda: kernels.RBF(0.5) * kernels.Linear(),
+    "likelihoods.Normal": lambda: bdl.Normal((0.1, 0.2)),
+    "heteroscedastic": lambda: bdl.Normal("heteroscedastic"),
+    "likelihoods.StudentT": lambda: bdl.StudentT(4.0, dist.HalfNormal(0.5)),
+    "likelihoods.Bernoulli": lambda: bdl.Bernoulli(),
+    "likelihoods.Categorical": lambda: bdl.Categorical(),
+    "likelihoods.Poisson": lambda: bdl.Poisson(),
+    "likelihoods.NegativeBinomial": lambda: bdl.NegativeBinomial(5.0),
+    "VI of an objective": lambda: bdl.VI(objective=vi.iwelbo(4)),
+    **{f"objective {name}": lambda name=name: bdl.VI(objective=name) for name in OBJECTIVES},
+    **{f"function {name}": lambda name=name: getattr(vi, name) for name in OBJECTIVES},
+    "tempered": lambda: vi.tempered_elbo(beta=0.5),
+    "a vector of priors": lambda: bdl.BNN(likelihood=bdl.Normal(dist.InverseGamma(3.0, 1.0))),
+}
+
+
+def kinds(data: Any) -> set[str]:
+    """Return the names of all classes in the data of specs."""
+    if isinstance(data, list):
+        return set().union(*map(kinds, data))
+    if not isinstance(data, dict):
+        return set()
+    own = {data["class"]} if "class" in data else set()
+    return own.union(*(kinds(value) for value in data.values()))
