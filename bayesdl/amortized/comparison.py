@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesdl.amortized.prior_mixture import PriorMixture
 from bayesdl.data.validation import ModelError
 from bayesdl.engines import check_supported
 from bayesdl.fitting import infer
-from bayesdl.model.program import Program
-from bayesdl.model.table import AbstractTableModel
 from inference.amortized.certificate import scored
 from inference.amortized.tasks import Batch, simulated
 from inference.core.engine import AbstractEngine
 from inference.core.keys import tagged_key
-from inference.core.program import AbstractTraceable
 from inference.core.progress import as_progress
 
 
@@ -38,6 +32,7 @@ def compared(
 
     shown, name = as_progress(progress), type(engine).__name__
     shown.start(len(ours), f"{name} on data sets of the prior")
+    model = pfn.model.for_simulated_data()
     theirs, warned, started = [], 0, time.process_time()
     try:
         for X, y in zip(np.asarray(batch.X, np.float64), np.asarray(batch.y), strict=True):
@@ -45,7 +40,7 @@ def compared(
                 warnings.simplefilter("always")
                 theirs.append(
                     predicted(
-                        in_model_units(pfn.model),
+                        model,
                         engine,
                         X[:, (X != 0).any(0)],
                         y,
@@ -96,37 +91,3 @@ def predicted(
     check_supported(engine, problem)
     posterior = infer(model, schema, problem, engine, 0, False)
     return float(np.mean(posterior.predict(X[-queries:]).log_prob(y[-queries:])))
-
-
-def in_model_units(model: Any) -> Any:
-    """The model for data that are in its units already; programs of users share what is compiled."""
-    if isinstance(model, PriorMixture):
-        return dataclasses.replace(model, models=tuple(map(in_model_units, model.models)))
-    if isinstance(model, AbstractTableModel):
-        return dataclasses.replace(model, standardize=False)
-    return Program(Traced(model.function), model.site)
-
-
-@dataclasses.dataclass(frozen=True)
-class Traced(AbstractTraceable):
-    """A NumPyro function of arrays, which a PFN was trained on: so its arguments may be traced."""
-
-    program: Callable
-
-    @property
-    def __wrapped__(self) -> Callable:
-        """For `inspect.signature`."""
-        return self.program
-
-    @property
-    def __name__(self) -> str:
-        return self.program.__name__
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.program(*args, **kwargs)
-
-    def split_params(self) -> tuple[Traced, None]:
-        return self, None
-
-    def merge_params(self, numbers: Any) -> Traced:
-        return self

@@ -15,7 +15,6 @@ from bayesdl.checks.convergence import TrustWarning
 from bayesdl.data.target import Target
 from bayesdl.engines import UnsupportedError
 from bayesdl.model.base import AbstractModel
-from bayesdl.model.table import AbstractTableModel
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.posterior.prediction import Prediction
 from bayesdl.posterior.streaming import Stream
@@ -150,6 +149,6 @@ def prepare_targets(model: AbstractModel, y: np.ndarray) -> np.ndarray:
     """Return targets of the prior as `fit` would give them to the network: standardised, or with classes counted from 0."""
     if np.issubdtype(y.dtype, np.integer):
         return np.unique(y, return_inverse=True)[1]
-    if not (isinstance(model, AbstractTableModel) and model.standardize) or len(y) < 2:
+    if not model.standardize or len(y) < 2:
         return y
     return (y - y.mean()) / max(y.std(), 1e-12)

@@ -19,14 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesdl.amortized.certificate import doubts, in_a_line, table
-from bayesdl.amortized.prior_mixture import PriorMixture
-from bayesdl.amortized.random_bnn import RandomBNN
 from bayesdl.amortized.requirements import same_program
 from bayesdl.amortized.training import Plan, trained
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.engines import UnsupportedError
 from bayesdl.model.base import AbstractModel
-from bayesdl.model.program import Program, as_model
+from bayesdl.model.program import as_model
 from bayesdl.model.table import TableProgram
 from bayesdl.saving.bundle import hash_arrays
 from inference.amortized.answer import Answer, Context, LatentAnswer, condition
@@ -334,7 +332,7 @@ class PFN(AbstractEngine):
     @property
     def only_amortized(self) -> bool:
         """Whether no other engine can answer for the model, as which kind of function it is is unknown too."""
-        return isinstance(self.model, RandomBNN | PriorMixture)
+        return self.model.no_other_engine
 
     def certify(
         self,
@@ -397,12 +395,7 @@ class PFN(AbstractEngine):
         return load(path, model)
 
     def __repr__(self) -> str:
-        name = (
-            self.model.function.__name__
-            if isinstance(self.model, Program)
-            else type(self.model).__name__
-        )
-        return f"PFN({name}, {self.line})"
+        return f"PFN({self.model.name}, {self.line})"
 
     def __str__(self) -> str:
         """The certificate as a table."""

@@ -16,7 +16,7 @@ from numpyro import handlers
 from bayesdl.data.table import TableSchema
 from bayesdl.data.validation import ModelError
 from bayesdl.model.likelihoods import AbstractLikelihood
-from bayesdl.model.table import AbstractTableModel
+from bayesdl.model.table import AbstractTableModel, TableProgram
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,9 +75,21 @@ class PriorMixture(AbstractTableModel):
     def double_precision(self) -> bool:
         return any(model.double_precision for model in self.models)
 
-    @property
-    def fewer_classes(self) -> bool:
-        return all(model.fewer_classes for model in self.models)
+    no_other_engine: ClassVar[bool] = True
+
+    def simulator(self, num_classes: int) -> tuple[TableProgram, int]:
+        classes = max(model.simulator(num_classes)[1] for model in self.models)
+        return TableProgram(self, classes or 1), classes
+
+    def for_simulated_data(self) -> PriorMixture:
+        models = tuple(model.for_simulated_data() for model in self.models)
+        return dataclasses.replace(self, models=models)
+
+    def ignores_zero_columns(self, fewest: int, most: int) -> bool:
+        return all(model.ignores_zero_columns(fewest, most) for model in self.models)
+
+    def covers_classes(self, num_trained: int, num_classes: int) -> bool:
+        return all(model.covers_classes(num_trained, num_classes) for model in self.models)
 
     def in_units(self, scale: tuple[float, ...]) -> PriorMixture:
         models = tuple(model.in_units(scale) for model in self.models)

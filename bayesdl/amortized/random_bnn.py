@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpyro
@@ -86,6 +86,14 @@ class RandomBNN(AbstractTableModel):
             raise ValueError(
                 f"RandomBNN(likelihood={self.likelihood!r}): expected an object, e.g. bdl.Normal()."
             )
+
+    no_other_engine: ClassVar[bool] = True
+
+    def ignores_zero_columns(self, fewest: int, most: int) -> bool:
+        return True
+
+    def covers_classes(self, num_trained: int, num_classes: int) -> bool:
+        return num_classes == num_trained or (self.fewer_classes and num_classes < num_trained)
 
     def structure(self, schema: TableSchema) -> None:
         return None

@@ -6,23 +6,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from bayesdl.amortized.prior_mixture import PriorMixture
-from bayesdl.amortized.random_bnn import RandomBNN
 from bayesdl.data.validation import ModelError
-from bayesdl.gp.spec import GP
 from bayesdl.model.base import AbstractModel
-from bayesdl.model.likelihoods import AbstractLikelihood
-from bayesdl.model.program import Program
-from bayesdl.model.table import AbstractTableModel, TableProgram
+from bayesdl.model.table import TableProgram
 from bayesdl.saving.bundle import model_data
 from inference.amortized.inputs import INPUTS
 from inference.amortized.kinds import KINDS
 from inference.amortized.tasks import TARGET, Tasks
 from inference.amortized.training import PRECISIONS
 from inference.core.fingerprint import hash_traced
-from inference.exact.gp import condition
 
 LEAST = {
     "max_rows": 1,
@@ -37,36 +30,6 @@ LEAST = {
     "batch_size": 1,
     "devices": 1,
 }
-
-
-def program_of(spec: AbstractModel, num_classes: int) -> tuple[Any, int]:
-    """The program of (X, y=None), and the number of classes (0 for a number).
-
-    Raises:
-        ModelError: where the model has no such program.
-    """
-    if isinstance(spec, PriorMixture):
-        classes = max(program_of(model, num_classes)[1] for model in spec.models)
-        return TableProgram(spec, classes or 1), classes
-    if isinstance(spec, AbstractTableModel):
-        likelihood: AbstractLikelihood = spec.likelihood
-        if likelihood.kind == "count":
-            raise ModelError(
-                f"PFN predicts real numbers and classes, got {likelihood}: use bdl.NUTS() or bdl.VI() for counts."
-            )
-        fixed = likelihood.in_units((2.0,)) != likelihood
-        if fixed and spec.standardize:
-            raise ModelError(
-                f"{likelihood} fixes a scale in the units of y, which are not known before the data: learn it (bdl.Normal()), "
-                "or give the model standardize=False."
-            )
-        classes = 0 if likelihood.kind == "real" else 2 if likelihood.two_classes else num_classes
-        return TableProgram(spec, classes or 1), classes
-    if isinstance(spec, Program):
-        return spec.function, 0
-    raise ModelError(
-        f"PFN.train takes a table model or a NumPyro function, got {type(spec).__name__}."
-    )
 
 
 def draw_hash(tasks: Tasks) -> str:
@@ -101,7 +64,7 @@ def refuse(spec: AbstractModel, low: int, high: int, given: dict[str, Any]) -> N
     Raises:
         ModelError: naming the argument.
     """
-    if low < high and not takes_range(spec, low, high):
+    if low < high and not spec.ignores_zero_columns(low, high):
         raise ModelError(
             f"num_inputs={(low, high)}: only RandomBNN, and a GP whose kernel does not see columns that are constant and whose "
             f"hyperparameters have the same priors for each number of columns, take a range, got {spec}. Give lengthscale a "
@@ -148,7 +111,7 @@ def refuse(spec: AbstractModel, low: int, high: int, given: dict[str, Any]) -> N
         )
 
 
-def refuse_program(spec: AbstractModel, tasks: Tasks) -> None:
+def refuse_program(spec: AbstractModel, tasks: Tasks, num_classes: int) -> None:
     """Refuses a program that cannot be drawn from, or whose target is not one number a row.
 
     Raises:
@@ -192,10 +155,8 @@ def refuse_program(spec: AbstractModel, tasks: Tasks) -> None:
         raise ModelError(
             f"Site 'y' has shape {found['y'].shape} for {rows} rows: expected one target a row, shape ({rows},)."
         )
-    if isinstance(spec, Program) and not jnp.issubdtype(found[TARGET].dtype, jnp.floating):
-        raise ModelError(
-            f"Site 'y' of {spec.function.__name__} is {found['y'].dtype}: expected real numbers."
-        )
+    if not num_classes and not jnp.issubdtype(found[TARGET].dtype, jnp.floating):
+        raise ModelError(f"Site 'y' of {spec.name} is {found['y'].dtype}: expected real numbers.")
 
 
 def program_hash(tasks: Tasks) -> str:
@@ -207,62 +168,14 @@ def program_hash(tasks: Tasks) -> str:
         )
 
 
-def exact_of(spec: AbstractModel, num_inputs: int) -> Any:
-    """The exact log predictive density where there is one: of a Gaussian process with fixed hyperparameters."""
-    if not isinstance(spec, GP) or hyperparameters(spec, num_inputs):
-        return None
-    structure = spec.structure(
-        spec.learn_schema(np.arange(2.0)[:, None] + np.arange(num_inputs), np.arange(2.0))
-    )
-    return lambda X, y, X_new, y_new: condition(structure, {}, X, y, X_new).distribution.log_prob(
-        y_new
-    )
-
-
-def takes_range(spec: AbstractModel, low: int, high: int) -> bool:
-    """Whether columns of zeros are as none to the model, for each number of columns from low to high."""
-    if isinstance(spec, PriorMixture):
-        return all(takes_range(model, low, high) for model in spec.models)
-    return same_at(spec, low, high) if isinstance(spec, GP) else isinstance(spec, RandomBNN)
-
-
 def same_program(one: Any, other: Any) -> bool:
     """Whether the first is the program that a network was trained on: equal, or equal as data, or of fewer classes."""
     if one == other:
         return True
     if not (isinstance(one, TableProgram) and isinstance(other, TableProgram)):
         return False
-    fits = one.num_targets == other.num_targets or (
-        other.model.fewer_classes and one.num_targets < other.num_targets
-    )
+    fits = other.model.covers_classes(other.num_targets, one.num_targets)
     data = model_data(one.model)
     return (
         fits and data == model_data(other.model) and "code" not in data
     )  # of code only the name is in the data
-
-
-def hyperparameters(spec: GP, num_inputs: int) -> dict[str, Any]:
-    """The laws of a Gaussian process's latent sites for so many columns."""
-    with jax.enable_x64(True):
-        sites = Tasks(TableProgram(spec, 1), (num_inputs, num_inputs), 1, 1).sites(
-            jax.random.key(0), jnp.zeros((2, num_inputs))
-        )
-    return {
-        name: site["fn"]
-        for name, site in sites.items()
-        if site["type"] == "sample" and name != TARGET
-    }
-
-
-def same_at(spec: GP, low: int, high: int) -> bool:
-    """Whether hyperparameters have priors of the same mean and variance for both numbers; code is not looked into."""
-    if "TinyGP" in repr(spec.kernel):
-        return False
-    few, many = hyperparameters(spec, low), hyperparameters(spec, high)
-
-    def moments(law: Any) -> list:
-        return [np.unique(np.asarray(part)).tolist() for part in (law.mean, law.variance)]
-
-    return few.keys() == many.keys() and all(
-        moments(few[name]) == moments(many[name]) for name in few
-    )

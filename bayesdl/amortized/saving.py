@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesdl.amortized.pfn import PFN
-from bayesdl.amortized.requirements import program_hash, program_of
+from bayesdl.amortized.requirements import program_hash
 from bayesdl.saving.bundle import LIBRARIES, SCHEMA, BundleError, model_data, read, the_model, write
 from inference.amortized.kinds import initial
 from inference.amortized.network import AbstractNetwork, Shape
@@ -70,7 +70,7 @@ def load(path: str | Path, model: Any = None) -> PFN:
     shape = Shape(**manifest["shape"] | {"unit": unit and tuple(unit)})
     tasks = dict(manifest["tasks"])
     tasks |= {name: tuple(tasks[name]) for name in ("num_inputs", "latents")}
-    program, _ = program_of(spec, shape.num_classes)
+    program, _ = spec.simulator(shape.num_classes)
     if "network/0" in arrays:
         raise BundleError(
             f"{path} was saved by an earlier version, which named its arrays otherwise: train it again."

@@ -14,8 +14,6 @@ import numpy as np
 
 from bayesdl.amortized.requirements import (
     draw_hash,
-    exact_of,
-    program_of,
     refuse,
     refuse_program,
     same_program,
@@ -61,10 +59,10 @@ class Plan:
         low, high = span(given["num_inputs"])
         latents, bars = tuple(given["latents"]), given["bars"]
         refuse(spec, low, high, given)
-        program, classes = program_of(spec, given["num_classes"])
+        program, classes = spec.simulator(given["num_classes"])
         sizes = given["max_rows"], given["num_queries"], given["inputs"]
         tasks = Tasks(program, (low, high), *sizes, spec.double_precision, latents)
-        refuse_program(spec, tasks)
+        refuse_program(spec, tasks, classes)
         network = {
             name: given[name]
             for name in ("width", "layers", "heads", "hidden", "frequencies", "tokens")
@@ -115,7 +113,7 @@ def trained(
     plan: Plan, start: Any, gap: float | None, checkpoint: Any, shown: AbstractProgress
 ) -> tuple:
     """The network, its grids, facts of training and certificate."""
-    tasks, exact = plan.tasks, exact_of(plan.spec, plan.tasks.num_inputs[1])
+    tasks, exact = plan.tasks, plan.spec.exact_predictive(plan.tasks.num_inputs[1])
     first = begun(start, plan.shape, tasks)
     shape, grids = (
         measured(tasks, plan.shape, plan.key("edges"))

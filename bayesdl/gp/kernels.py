@@ -28,6 +28,11 @@ class AbstractKernel(abc.ABC):
     def build(self, draw: Draw, prefix: str, num_inputs: int) -> Any:
         """The tinygp kernel, its hyperparameters from `draw(site, value, default prior, shape)`."""
 
+    @property
+    def holds_code(self) -> bool:
+        """Whether the kernel's formula is code, so that nothing is known of it without a call."""
+        return False
+
     def __add__(self, other: AbstractKernel) -> Sum:
         return Sum((self, as_kernel(other)))
 
@@ -261,6 +266,10 @@ class Sum(AbstractKernel):
 
     parts: tuple[AbstractKernel, ...]
 
+    @property
+    def holds_code(self) -> bool:
+        return any(part.holds_code for part in self.parts)
+
     def build(self, draw: Draw, prefix: str, num_inputs: int) -> Any:
         built = [part.build(draw, f"{prefix}{i}.", num_inputs) for i, part in enumerate(self.parts)]
         total = built[0]
@@ -275,6 +284,10 @@ class Product(AbstractKernel):
 
     parts: tuple[AbstractKernel, ...]
 
+    @property
+    def holds_code(self) -> bool:
+        return any(part.holds_code for part in self.parts)
+
     def build(self, draw: Draw, prefix: str, num_inputs: int) -> Any:
         built = [part.build(draw, f"{prefix}{i}.", num_inputs) for i, part in enumerate(self.parts)]
         product = built[0]
@@ -288,6 +301,10 @@ class TinyGP(AbstractKernel):
     """A kernel made with tinygp, its hyperparameters fixed as given."""
 
     kernel: Any = dataclasses.field(hash=False)  # it holds arrays
+
+    @property
+    def holds_code(self) -> bool:
+        return True
 
     def build(self, draw: Draw, prefix: str, num_inputs: int) -> Any:
         return self.kernel

@@ -9,20 +9,26 @@ log p(y) = -y' (K + sigma^2 I)^-1 y / 2 - log |K + sigma^2 I| / 2 - n log(2 pi) 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from numpyro import handlers
 
 from bayesdl.data.table import TableSchema
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.gp import kernels
 from bayesdl.model.language import NUMPYRO
 from bayesdl.model.likelihoods import Normal
-from bayesdl.model.table import AbstractTableModel
+from bayesdl.model.table import AbstractTableModel, TableProgram
 from inference.core.problem import Problem
+from inference.core.program import KeyPerName
 from inference.core.structure import AbstractGaussianProcessRegression
-from inference.exact.gp import GPPredictive
+from inference.exact.gp import GPPredictive, condition
 
 JITTER = 1e-8  # relative to the unit variance of standardised targets
 
@@ -77,6 +83,47 @@ class GP(AbstractTableModel):
 
     def structure(self, schema: TableSchema) -> GPRegression:
         return GPRegression(self.kernel, self.likelihood, len(schema.columns.scale))
+
+    def exact_predictive(self, num_inputs: int) -> Callable[..., jax.Array] | None:
+        """Return the log predictive density in closed form; there is one where all hyperparameters are fixed."""
+        if self.hyperparameter_priors(num_inputs):
+            return None
+        X = np.arange(2.0)[:, None] + np.arange(num_inputs)
+        structure = self.structure(self.learn_schema(X, np.arange(2.0)))
+
+        def log_density(
+            X: jax.Array, y: jax.Array, X_new: jax.Array, y_new: jax.Array
+        ) -> jax.Array:
+            return condition(structure, {}, X, y, X_new).distribution.log_prob(y_new)
+
+        return log_density
+
+    def ignores_zero_columns(self, fewest: int, most: int) -> bool:
+        """Whether the hyperparameters' priors have the same means and variances for both numbers of columns.
+
+        A kernel that is code is not looked into: the answer for it is no.
+        """
+        if self.kernel.holds_code:
+            return False
+        few, many = self.hyperparameter_priors(fewest), self.hyperparameter_priors(most)
+
+        def moments(prior: dist.Distribution) -> list[list[float]]:
+            return [np.unique(np.asarray(part)).tolist() for part in (prior.mean, prior.variance)]
+
+        return few.keys() == many.keys() and all(
+            moments(few[name]) == moments(many[name]) for name in few
+        )
+
+    def hyperparameter_priors(self, num_inputs: int) -> dict[str, dist.Distribution]:
+        """Return the priors of the latent sites for inputs of `num_inputs` columns."""
+        program = KeyPerName(TableProgram(self, 1), jax.random.key(0))
+        with jax.enable_x64(True):
+            sites = handlers.trace(program).get_trace(jnp.zeros((2, num_inputs)))
+        return {
+            name: site["fn"]
+            for name, site in sites.items()
+            if site["type"] == "sample" and name != "y"
+        }
 
     def predictive(self, problem: Problem, around: dict | None = None) -> GPPredictive:
         return GPPredictive(problem.structure_as(GPRegression), *problem.args)

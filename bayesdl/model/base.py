@@ -16,8 +16,10 @@ from numpyro import handlers
 from numpyro.distributions import Distribution
 
 from bayesdl.data.target import Target
+from bayesdl.data.validation import ModelError
 from inference.core.problem import Problem
 from inference.core.result import AbstractPredictive
+from inference.core.typing import Program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +33,14 @@ class AbstractModel(abc.ABC):
         needs_target: whether units and classes are learned from y, so that even the prior needs it.
         rows_correlated: whether rows depend on each other given the latent sites; the predictive
             then takes `joint=True`.
+        no_other_engine: whether a `PFN` alone can answer, as draws of the model differ in kind.
     """
 
     rows_are_independent: ClassVar[bool] = False
     multi_output: ClassVar[bool] = True
     needs_target: ClassVar[bool] = False
     rows_correlated: ClassVar[bool] = False
+    no_other_engine: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -47,6 +51,11 @@ class AbstractModel(abc.ABC):
     def kind(self) -> str | None:
         """What targets are: "real", "class" or "count"; None where only the data tell."""
         return None
+
+    @property
+    def standardize(self) -> bool:
+        """Whether inputs and real targets are standardised before the program sees them."""
+        return False
 
     @property
     def double_precision(self) -> bool:
@@ -120,6 +129,31 @@ class AbstractModel(abc.ABC):
     def input_column(self, schema: Any, problem: Problem) -> tuple[np.ndarray | None, str]:
         """Return the input as it was given and its name, where it is one column of numbers."""
         return None, "x"
+
+    def simulator(self, num_classes: int) -> tuple[Program, int]:
+        """Return the program of (X, y=None) that draws data sets, and the number of classes (0 for real targets).
+
+        Args:
+            num_classes: the number of classes where the likelihood leaves it open.
+
+        Raises:
+            ModelError: if the model has no such program.
+        """
+        raise ModelError(
+            f"PFN.train takes a table model or a NumPyro function, got {type(self).__name__}."
+        )
+
+    def for_simulated_data(self) -> AbstractModel:
+        """Return the same model for many data sets that `simulator` drew: in its own units, sharing what is compiled."""
+        return self
+
+    def exact_predictive(self, num_inputs: int) -> Callable[..., jax.Array] | None:
+        """Return a function (X, y, X_new, y_new) -> log p(y_new | X_new, X, y), or None where no exact one is known."""
+        return None
+
+    def ignores_zero_columns(self, fewest: int, most: int) -> bool:
+        """Whether columns of zeros leave the model unchanged, for each number of columns from `fewest` to `most`."""
+        return False
 
     def identified(self, site: str) -> bool:
         """Whether the data can pin down this site, so that chains must agree on it."""

@@ -18,6 +18,7 @@ from bayesdl.data.target import Target
 from bayesdl.data.validation import DataError, ModelError, rectangular
 from bayesdl.model.base import AbstractModel, site_distribution
 from inference.core.problem import Problem
+from inference.core.program import AbstractTraceable
 from inference.core.result import AbstractPredictive, Conditional
 
 
@@ -26,6 +27,31 @@ class ProgramSchema:
     """What is remembered of a program's data: the names of its observed sites."""
 
     observed: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class TraceableFunction(AbstractTraceable):
+    """A NumPyro function of arrays only, so that data sets of one shape share what is compiled."""
+
+    program: Callable
+
+    @property
+    def __wrapped__(self) -> Callable:
+        """The function whose signature `inspect.signature` reports."""
+        return self.program
+
+    @property
+    def __name__(self) -> str:
+        return self.program.__name__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> object:
+        return self.program(*args, **kwargs)
+
+    def split_params(self) -> tuple[TraceableFunction, None]:
+        return self, None
+
+    def merge_params(self, numbers: object) -> TraceableFunction:
+        return self
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +77,12 @@ class Program(AbstractModel):
 
     function: Callable
     site: str | None = None
+
+    def simulator(self, num_classes: int) -> tuple[Callable, int]:
+        return self.function, 0
+
+    def for_simulated_data(self) -> Program:
+        return Program(TraceableFunction(self.function), self.site)
 
     def learn_schema(self, *data: Any, **named: Any) -> ProgramSchema:
         return ProgramSchema(self.problem(ProgramSchema(()), *data, **named).observed)

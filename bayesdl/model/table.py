@@ -14,7 +14,7 @@ import numpy as np
 from bayesdl.data.columns import Columns
 from bayesdl.data.table import TableSchema, same_rows
 from bayesdl.data.target import Target
-from bayesdl.data.validation import DataError
+from bayesdl.data.validation import DataError, ModelError
 from bayesdl.model.base import AbstractModel, site_distribution
 from bayesdl.model.likelihoods import AbstractLikelihood
 from inference.core.problem import Problem
@@ -53,11 +53,6 @@ class AbstractTableModel(AbstractModel):
     def kind(self) -> str:
         return self.likelihood.kind
 
-    @property
-    def fewer_classes(self) -> bool:
-        """Whether data may have fewer classes than an amortized network was trained for."""
-        return False
-
     @abc.abstractmethod
     def program(self, X: Any, y: Any = None, *, num_targets: int = 1) -> None:
         """The NumPyro program on standardised data, scales of the likelihood being in standardised units."""
@@ -65,6 +60,28 @@ class AbstractTableModel(AbstractModel):
     @abc.abstractmethod
     def structure(self, schema: TableSchema) -> Any:
         """What the problem offers to special engines."""
+
+    def simulator(self, num_classes: int) -> tuple[TableProgram, int]:
+        likelihood: AbstractLikelihood = self.likelihood
+        if likelihood.kind == "count":
+            raise ModelError(
+                f"PFN predicts real numbers and classes, got {likelihood}: use bdl.NUTS() or "
+                "bdl.VI() for counts."
+            )
+        if self.standardize and likelihood.in_units((2.0,)) != likelihood:
+            raise ModelError(
+                f"{likelihood} fixes a scale in the units of y, which are not known before the "
+                "data: learn it (bdl.Normal()), or give the model standardize=False."
+            )
+        classes = 0 if likelihood.kind == "real" else 2 if likelihood.two_classes else num_classes
+        return TableProgram(self, classes or 1), classes
+
+    def for_simulated_data(self) -> AbstractTableModel:
+        return dataclasses.replace(self, standardize=False)
+
+    def covers_classes(self, num_trained: int, num_classes: int) -> bool:
+        """Whether a network that was trained for `num_trained` classes can answer for data of `num_classes`."""
+        return num_classes == num_trained
 
     def learn_schema(self, X: Any = None, y: Any = None) -> TableSchema:
         if X is None:

@@ -14,7 +14,6 @@ from scipy import stats
 
 import bayesdl as bdl
 from bayesdl import amortized
-from bayesdl.amortized.requirements import program_of
 from bayesdl.checks.convergence import TrustWarning
 from bayesdl.data.validation import ModelError
 from bayesdl.model.table import TableProgram
@@ -358,7 +357,7 @@ def test_a_moved_law_is_that_of_c_plus_s_z(bars, ratio):
 
 def test_tasks_are_draws_of_the_program():
     """Second moments of a Gaussian process's targets against its covariance, z < 4; unused columns are zero."""
-    program = program_of(GP, 2)[0]
+    program = GP.simulator(2)[0]
     tasks = Tasks(program, (1, 3), 4, 2, "uniform", double=True)
     with jax.enable_x64(True):
         batch = jax.jit(lambda key: tasks.draw(key, 4000))(jax.random.key(0))
@@ -652,7 +651,7 @@ def test_architectures_and_columns_are_drawn():
     model = bdl.RandomBNN(
         depth=(0, 2), width=(2, 8), likelihood=bdl.Categorical(), fewer_classes=True
     )
-    tasks = Tasks(program_of(model, 5)[0], (2, 4), 20, 5, "tabular")
+    tasks = Tasks(model.simulator(5)[0], (2, 4), 20, 5, "tabular")
     batch = jax.jit(lambda key: tasks.draw(key, 500))(jax.random.key(0))
     X, y = np.asarray(batch.X), np.asarray(batch.y)
     assert y.min() == 0 and y.max() == 4
@@ -678,7 +677,7 @@ def test_the_variance_of_random_networks_is_that_of_their_formula():
     model = bdl.RandomBNN(
         depth=(0, 0), relevance=1.0, likelihood=bdl.Normal(0.5), standardize=False
     )
-    tasks = Tasks(program_of(model, 1)[0], (1, 3), 2, 1)
+    tasks = Tasks(model.simulator(1)[0], (1, 3), 2, 1)
     X = jnp.array([[1.0, -2.0, 0.0], [0.5, 0.5, 0.0], [0.0, 3.0, 0.0]])
     draw = jax.jit(jax.vmap(lambda key: tasks.sites(key, X)["y"]["value"]))
     y = np.asarray(draw(jax.random.split(jax.random.key(0), 4000)))
@@ -693,7 +692,7 @@ def test_a_mixture_draws_from_each_model_with_its_weight():
         for scale in (0.1, 3.0)
     )
     mixture = bdl.PriorMixture((small, large), weights=(0.75, 0.25))
-    tasks = Tasks(program_of(mixture, 1)[0], (1, 1), 2, 1)
+    tasks = Tasks(mixture.simulator(1)[0], (1, 1), 2, 1)
     X = jnp.zeros((3, 1))
     sites = jax.jit(
         jax.vmap(
