@@ -37,8 +37,8 @@ from numpyro.infer import HMC, MCMC, NUTS
 import bayesdl as bdl
 from benchmarks.report import RESULTS, write
 from inference.core.progress import Silent
-from inference.mcmc.chains import Run
-from inference.mcmc.layout import place
+from inference.mcmc.runner.chains import Run
+from inference.mcmc.runner.layout import place
 
 WARMUP, DRAWS, CHAINS = 500, 500, 4
 PUBLISHED_MS = (2.2, 3.3)

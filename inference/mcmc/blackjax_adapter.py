@@ -1,4 +1,4 @@
-"""The one place that knows BlackJAX: Pathfinder, and the microcanonical samplers with their tuning."""
+"""The only file that knows BlackJAX: Pathfinder, and the microcanonical samplers with tuning."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-PATHFINDER_DRAWS = 20  # per step of L-BFGS, for choosing the step with the largest ELBO
-# BlackJAX tunes in stages of a tenth of the steps that it is told: unadjusted 3 and a third of them, adjusted 3
+from inference.core.problem import LogDensity
+from inference.core.typing import Key, PyTree
+
+# draws per step of L-BFGS, to choose the step with the largest ELBO
+PATHFINDER_DRAWS = 20
+
+# BlackJAX tunes in stages of a tenth of the number of steps that it is given: the unadjusted
+# sampler takes 10/3 such stages, the adjusted one 3
 TENTHS, TENTHS_ADJUSTED = 10 / 3, 3
 
 
@@ -17,30 +23,32 @@ class Microcanonical(NamedTuple):
     """The state of one microcanonical chain.
 
     Attributes:
-        chain: BlackJAX's state.
-        tuned: momentum decoherence length L, step size and the diagonal of the inverse mass matrix.
-        key: for the next step.
-        accept: acceptance probability of the last step; adjusted chains only.
+        chain: BlackJAX's state; it has `position` and `logdensity`.
+        tuned: the momentum decoherence length L, the step size, and the diagonal of the inverse
+            mass matrix.
+        key: the random key for the next step.
+        accept: the acceptance probability of the last step; adjusted chains only.
         diverging: whether the last step was not finite and was undone.
-        energy_error: its energy error; unadjusted chains only.
-        num_steps: its leapfrog steps; adjusted chains only.
+        energy_error: the energy error of the last step; unadjusted chains only.
+        num_steps: the number of leapfrog steps in the last step; adjusted chains only.
     """
 
     chain: Any
     tuned: Any
-    key: jax.Array
+    key: Key
     accept: jax.Array
     diverging: jax.Array
     energy_error: jax.Array
     num_steps: jax.Array
 
 
-def pathfinder_draw(density: Callable, start: jax.Array, key: jax.Array) -> jax.Array:
-    """A draw from the best normal approximation on the way of L-BFGS from `start`."""
+def pathfinder_draw(density: LogDensity, start: jax.Array, key: Key) -> jax.Array:
+    """Draw from the best normal approximation that L-BFGS passes on its way from `start`."""
     from blackjax.vi import pathfinder
 
     search, draw = jax.random.split(key)
-    with jax.numpy_rank_promotion("allow"):  # BlackJAX relies on it here
+    # BlackJAX relies on rank promotion here
+    with jax.numpy_rank_promotion("allow"):
         state, _ = pathfinder.approximate(
             search, density, start, num_samples=PATHFINDER_DRAWS, maxiter=100
         )
@@ -48,10 +56,11 @@ def pathfinder_draw(density: Callable, start: jax.Array, key: jax.Array) -> jax.
     return drawn[0]
 
 
-def tune_mclmc(
-    density: Callable, start: jax.Array, key: jax.Array, num_warmup: int
-) -> Microcanonical:
-    """A chain of unadjusted MCLMC whose L, step size and mass matrix `num_warmup` steps have tuned."""
+def tune_mclmc(density: LogDensity, start: jax.Array, key: Key, num_warmup: int) -> Microcanonical:
+    """Start a chain of unadjusted MCLMC.
+
+    Its L, step size and mass matrix are tuned in `num_warmup` steps.
+    """
     import blackjax
 
     begin, tune, run = jax.random.split(key, 3)
@@ -65,15 +74,15 @@ def tune_mclmc(
     return initial_state(chain, tuned, run)
 
 
-def initial_state(chain: Any, tuned: Any, key: jax.Array) -> Microcanonical:
-    """The state of a tuned chain."""
+def initial_state(chain: PyTree, tuned: PyTree, key: Key) -> Microcanonical:
+    """Return the state of a tuned chain before its first step."""
     return Microcanonical(
         chain, tuned, key, jnp.ones(()), jnp.zeros((), bool), jnp.zeros(()), jnp.ones((), int)
     )
 
 
-def step_mclmc(density: Callable, state: Microcanonical) -> Microcanonical:
-    """One step of unadjusted MCLMC."""
+def step_mclmc(density: LogDensity, state: Microcanonical) -> Microcanonical:
+    """Make one step of unadjusted MCLMC."""
     import blackjax
 
     key, now = jax.random.split(state.key)
@@ -85,16 +94,19 @@ def step_mclmc(density: Callable, state: Microcanonical) -> Microcanonical:
 
 
 def build_adjusted_kernel() -> Callable:
-    """The kernel of adjusted MCLMC with a random number of steps per trajectory."""
+    """Build the kernel of adjusted MCLMC with a random number of steps per trajectory."""
     from blackjax.mcmc import adjusted_mclmc_dynamic as dynamic
 
     return dynamic.build_kernel(dynamic.make_random_trajectory_length_fn(True))
 
 
 def tune_adjusted_mclmc(
-    density: Callable, start: jax.Array, key: jax.Array, num_warmup: int, target_accept: float
+    density: LogDensity, start: jax.Array, key: Key, num_warmup: int, target_accept: float
 ) -> Microcanonical:
-    """A chain of adjusted MCLMC whose L, step size and mass matrix `num_warmup` trajectories have tuned."""
+    """Start a chain of adjusted MCLMC.
+
+    Its L, step size and mass matrix are tuned in `num_warmup` trajectories.
+    """
     import blackjax
     from blackjax.mcmc import adjusted_mclmc_dynamic as dynamic
 
@@ -110,8 +122,8 @@ def tune_adjusted_mclmc(
     return initial_state(chain, tuned, run)
 
 
-def step_adjusted_mclmc(density: Callable, state: Microcanonical) -> Microcanonical:
-    """One trajectory of adjusted MCLMC, accepted or not."""
+def step_adjusted_mclmc(density: LogDensity, state: Microcanonical) -> Microcanonical:
+    """Make one trajectory of adjusted MCLMC, and accept or reject it."""
     key, now = jax.random.split(state.key)
     L, step_size, metric = state.tuned
     chain, info = build_adjusted_kernel()(

@@ -1,45 +1,48 @@
-"""Hamiltonian Monte Carlo, with a fixed trajectory (HMC) or one that stops when it turns back (NUTS).
+"""Hamiltonian Monte Carlo, with a fixed trajectory (HMC) or one that stops on its way back (NUTS).
 
-With potential energy U(u) = -log density(u) and momentum p ~ N(0, M), trajectories of
-H(u, p) = U(u) + p' M^-1 p / 2 are followed by the leapfrog integrator; step size and M are adapted in warm-up.
+With potential energy U(u) = -log density(u) and momentum p ~ N(0, M), the leapfrog integrator
+follows trajectories of
 
-References: Neal (2011), arXiv:1206.1901; Hoffman and Gelman (2014), arXiv:1111.4246. The kernels are NumPyro's.
+    H(u, p) = U(u) + p' M^-1 p / 2.
+
+Step size and M are adapted in warm-up.
+
+References: Neal (2011), arXiv:1206.1901; Hoffman and Gelman (2014), arXiv:1111.4246. The kernels
+are NumPyro's.
 """
 
 from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.infer
+from numpyro.infer.hmc import HMCState
 from numpyro.infer.mcmc import MCMCKernel
 
 from inference.core.engine import check_choice, check_positive, check_positive_integers
 from inference.core.keys import named_key
 from inference.core.problem import Problem, ProblemError, no_start_message
+from inference.core.typing import Info, Key, SiteArrays
 from inference.mcmc.engine import AbstractMCMC
-from inference.mcmc.layout import Layout, over_chains, place, to_host
-from inference.mcmc.sampler import AbstractSampler
+from inference.mcmc.runner.layout import Layout, over_chains, place, to_host
+from inference.mcmc.runner.sampler import AbstractSampler, ChainState, Position
 from inference.mcmc.starts import DRAWN, STARTS
-
-MAX_STARTS = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class AbstractHamiltonian(AbstractMCMC):
-    """Settings shared by NUTS and HMC, besides those of `AbstractMCMC`.
+    """Settings shared by NUTS and HMC, besides those of `AbstractChainSettings`.
 
     Attributes:
-        target_accept: acceptance probability aimed at by the step size; raise it when draws diverge.
+        target_accept: the acceptance probability that the adapted step size aims at.
         dense_mass: whether M is dense instead of diagonal.
-        start: "uniform" starts at U(-2, 2) in unconstrained space, "prior" at a draw from the prior, "mode" where Adam ends
-            from there, "pathfinder" at a draw from a normal approximation found on the way from near U(-2, 2) to a mode
-            (Zhang et al. 2022, arXiv:2108.03782).
+        start: where chains start.
     """
 
     target_accept: float = 0.8
@@ -51,12 +54,13 @@ class AbstractHamiltonian(AbstractMCMC):
         check_choice(self, "start", tuple(STARTS))
         if not 0 < self.target_accept < 1:
             raise ValueError(
-                f"{type(self).__name__}(target_accept={self.target_accept}): expected a number in (0, 1)."
+                f"{type(self).__name__}(target_accept={self.target_accept}): expected a number in "
+                "(0, 1)."
             )
 
     @abc.abstractmethod
     def kernel(self, problem: Problem) -> MCMCKernel:
-        """NumPyro's kernel with these settings."""
+        """Return NumPyro's kernel with these settings."""
 
     def sampler(self, problem: Problem) -> NumPyroSampler:
         return NumPyroSampler(
@@ -65,39 +69,61 @@ class AbstractHamiltonian(AbstractMCMC):
 
 
 class NumPyroSampler(AbstractSampler):
-    """A chain of one of NumPyro's kernels."""
+    """A chain of one of NumPyro's kernels.
+
+    Args:
+        kernel: the kernel.
+        problem: the problem that is sampled.
+        num_warmup: the number of adaptation steps.
+        thinning: the number of steps per kept draw.
+        start_method: where the chain starts, one of `STARTS`.
+    """
+
+    max_starts = 100
 
     def __init__(
-        self, kernel: MCMCKernel, problem: Problem, num_warmup: int, thinning: int, where: str
+        self,
+        kernel: MCMCKernel,
+        problem: Problem,
+        num_warmup: int,
+        thinning: int,
+        start_method: str,
     ) -> None:
         super().__init__(problem, num_warmup, thinning)
-        self.kernel, self.where, self.quick_start = kernel, where, where in DRAWN
+        self.kernel, self.start_method = kernel, start_method
+        self.quick_start = start_method in DRAWN
         self.data = (problem.args, dict(problem.kwargs))
 
-    def init(self, key: jax.Array) -> Any:
+    def init(self, key: Key) -> HMCState:
         density = self.problem.log_density()
-        near = density.unravel(STARTS[self.where](density, named_key(key, "start")))
-        return self.kernel.init(key, self.num_warmup, near, *self.data)  # pyright: ignore[reportArgumentType]
+        near = density.unravel(STARTS[self.start_method](density, named_key(key, "start")))
+        init: Callable[..., HMCState] = self.kernel.init
+        return init(key, self.num_warmup, near, *self.data)
 
     def prepare(self) -> None:
-        jax.eval_shape(self.init, jax.random.key(0))  # NumPyro's kernels learn in it what a step is
+        # NumPyro's kernels learn in `init` what a step is
+        jax.eval_shape(self.init, jax.random.key(0))
 
-    def start(self, begin: Callable[[jax.Array], Any], keys: jax.Array, layout: Layout) -> Any:
-        """Chains whose start has no finite density are started again, elsewhere."""
-        replaced = over_chains(replace_bad_starts, layout)
-        states = begin(place(keys, layout))
-        for attempt in range(1, MAX_STARTS):
+    def start(
+        self, init_chains: Callable[[Key], ChainState], keys: Key, layout: Layout
+    ) -> ChainState:
+        """Start all chains; those whose start has no finite density start again, elsewhere."""
+        replace = over_chains(replace_bad_starts, layout)
+        states = init_chains(place(keys, layout))
+        for attempt in range(1, self.max_starts):
             good = np.isfinite(to_host(states.potential_energy))
             if good.all():
                 return states
-            others = begin(place(jax.vmap(jax.random.fold_in, (0, None))(keys, attempt), layout))
-            states = replaced((place(good, layout), states, others))
+            new_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, attempt)
+            others = init_chains(place(new_keys, layout))
+            states = replace((place(good, layout), states, others))
         raise ProblemError(no_start_message(self.problem))
 
-    def step(self, i: jax.Array, state: Any) -> Any:
-        return self.kernel.sample(state, *self.data)
+    def step(self, i: jax.Array, state: HMCState) -> HMCState:
+        sample: Callable[..., HMCState] = self.kernel.sample
+        return sample(state, *self.data)
 
-    def record(self, state: Any) -> tuple[Any, dict[str, jax.Array]]:
+    def record(self, state: HMCState) -> tuple[Position, SiteArrays]:
         stats = {
             "acceptance_rate": state.accept_prob,
             "diverging": state.diverging,
@@ -107,25 +133,50 @@ class NumPyroSampler(AbstractSampler):
         }
         return state.z, stats
 
-    def constrain(self, position: Any) -> dict[str, jax.Array]:
+    def constrain(self, position: Position) -> SiteArrays:
         return self.kernel.postprocess_fn(*self.data)(position)
 
-    def facts(self, states: Any) -> dict[str, Any]:
+    def facts(self, states: HMCState) -> Info:
         return {"step_size": [float(s) for s in np.atleast_1d(states.adapt_state.step_size)]}
 
 
-def replace_bad_starts(given: tuple[jax.Array, Any, Any]) -> Any:
-    """Of (whether the first is good, one state, another one) the good one."""
-    good, one, other = given
-    return jax.tree.map(lambda a, b: jnp.where(good, a, b), one, other)
+def replace_bad_starts(chain: tuple[jax.Array, ChainState, ChainState]) -> ChainState:
+    """Keep a chain that started well, replace another one.
+
+    Args:
+        chain: whether the first state is good; the first state; and another one.
+    """
+    good, first, other = chain
+    return jax.tree.map(lambda a, b: jnp.where(good, a, b), first, other)
 
 
 @dataclasses.dataclass(frozen=True)
 class NUTS(AbstractHamiltonian):
     """The No-U-Turn Sampler (Hoffman and Gelman 2014, arXiv:1111.4246).
 
+    The defaults are NumPyro's and Stan's, except that there are four chains, because R-hat
+    compares chains.
+
     Attributes:
-        max_tree_depth: a trajectory has at most 2 ** max_tree_depth leapfrog steps.
+        num_warmup: the number of adaptation steps per chain, whose draws are not kept. Step size
+            and mass matrix are tuned in them.
+        num_samples: the number of draws kept per chain.
+        num_chains: the number of independent chains; R-hat needs at least two to say much.
+        thinning: the number of steps per kept draw. One keeps every draw, as NUTS's are hardly
+            correlated.
+        chain_method: "sequential" runs chains in turn on one device, "vectorized" side by side on
+            the devices, "parallel" with one device per chain; "auto" runs them in turn on each
+            processor device, and side by side on an accelerator.
+        target_accept: the acceptance probability, in (0, 1), that the step size aims at; 0.8
+            balances cost and accuracy. Raise it when draws diverge.
+        dense_mass: whether the mass matrix M is dense, for strongly correlated posteriors of few
+            dimensions, instead of diagonal.
+        start: where chains start. "uniform" starts at U(-2, 2) in unconstrained space, as Stan
+            does; "prior" at a draw from the prior; "mode" where Adam ends from there;
+            "pathfinder" at a draw from a normal approximation that L-BFGS finds on its way to a
+            mode (Zhang et al. 2022, arXiv:2108.03782).
+        max_tree_depth: a trajectory has at most 2 ** max_tree_depth leapfrog steps; 10 bounds
+            what a step can cost.
 
     Example:
         >>> NUTS(num_warmup=500, num_samples=500).num_chains
@@ -138,7 +189,7 @@ class NUTS(AbstractHamiltonian):
         super().__post_init__()
         check_positive_integers(self, "max_tree_depth")
 
-    def noted(self) -> dict:
+    def diagnosis_settings(self) -> Info:
         return {"max_tree_depth": self.max_tree_depth}
 
     def kernel(self, problem: Problem) -> MCMCKernel:
@@ -155,15 +206,28 @@ class HMC(AbstractHamiltonian):
     """Hamiltonian Monte Carlo with a fixed trajectory length (Neal 2011, arXiv:1206.1901).
 
     Attributes:
-        trajectory_length: integration time of a trajectory; used where num_steps is None.
-        num_steps: fixed number of leapfrog steps instead, or None.
+        num_warmup: the number of adaptation steps per chain, whose draws are not kept. Step size
+            and mass matrix are tuned in them.
+        num_samples: the number of draws kept per chain.
+        num_chains: the number of independent chains; R-hat needs at least two to say much.
+        thinning: the number of steps per kept draw; one keeps every draw.
+        chain_method: "sequential" runs chains in turn on one device, "vectorized" side by side on
+            the devices, "parallel" with one device per chain; "auto" runs them in turn on each
+            processor device, and side by side on an accelerator.
+        target_accept: the acceptance probability, in (0, 1), that the step size aims at; 0.8
+            balances cost and accuracy. Raise it when draws diverge.
+        dense_mass: whether the mass matrix M is dense instead of diagonal.
+        start: where chains start: "uniform", "prior", "mode" or "pathfinder"; see `NUTS`.
+        trajectory_length: the integration time of a trajectory, used if num_steps is None. The
+            default, 2 pi, is NumPyro's: a period of a standard normal posterior.
+        num_steps: a fixed number of leapfrog steps instead, or None.
 
     Example:
         >>> HMC(num_steps=20).num_steps
         20
     """
 
-    trajectory_length: float = 6.283185307179586
+    trajectory_length: float = 2 * math.pi
     num_steps: int | None = None
 
     def __post_init__(self) -> None:
@@ -172,10 +236,11 @@ class HMC(AbstractHamiltonian):
         check_positive_integers(self, "num_steps", optional=True)
 
     def kernel(self, problem: Problem) -> MCMCKernel:
+        length = None if self.num_steps else self.trajectory_length
         return numpyro.infer.HMC(
             problem.program,
             target_accept_prob=self.target_accept,
             dense_mass=self.dense_mass,
-            trajectory_length=None if self.num_steps else self.trajectory_length,  # pyright: ignore[reportArgumentType]
+            trajectory_length=length,  # pyright: ignore[reportArgumentType]
             num_steps=self.num_steps,
         )

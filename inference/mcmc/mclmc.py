@@ -1,27 +1,35 @@
-"""Microcanonical Langevin Monte Carlo: the momentum has a fixed length, and its direction diffuses.
+"""Microcanonical Langevin Monte Carlo: the momentum has fixed length, and its direction diffuses.
 
     du = p dt,    dp = (I - p p') (grad log density(u) / (d - 1) dt + sqrt(2 / L) dW),    |p| = 1
 
-leaves the posterior invariant in u. Unadjusted, it has a bias that shrinks with the step size, which is tuned until the
-energy error per dimension is small; adjusted, each trajectory is accepted or rejected and there is none. Both need few
-gradients per effective draw where there are many dimensions.
+leaves the posterior invariant in u. Unadjusted, it has a bias that shrinks with the step size,
+which is tuned until the energy error per dimension is small. Adjusted, each trajectory is
+accepted or rejected, and there is no bias. Both need few gradients per effective draw in many
+dimensions.
 
-References: Robnik et al. (2023), arXiv:2212.08549; Robnik, Cohn-Gordon and Seljak (2025), arXiv:2503.01707. The kernels
-and their tuning are BlackJAX's.
+References: Robnik et al. (2023), arXiv:2212.08549; Robnik, Cohn-Gordon and Seljak (2025),
+arXiv:2503.01707. The kernels and their tuning are BlackJAX's.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import numpy as np
 
 from inference.core.engine import check_choice
 from inference.core.problem import Problem
+from inference.core.typing import Info, Key, SiteArrays
+from inference.mcmc.blackjax_adapter import (
+    Microcanonical,
+    step_adjusted_mclmc,
+    step_mclmc,
+    tune_adjusted_mclmc,
+    tune_mclmc,
+)
 from inference.mcmc.engine import AbstractMCMC
-from inference.mcmc.sampler import AbstractSampler
+from inference.mcmc.runner.sampler import AbstractSampler, Position
 from inference.mcmc.starts import STARTS
 
 
@@ -29,13 +37,22 @@ from inference.mcmc.starts import STARTS
 class MCLMC(AbstractMCMC):
     """Microcanonical Langevin Monte Carlo (Robnik et al. 2023, arXiv:2212.08549).
 
-    `num_warmup` counts the steps of tuning (where adjusted, trajectories); they come before the first draw and are made in
-    one piece.
-
     Attributes:
-        adjusted: whether trajectories are accepted or rejected, which removes the bias of the step size.
-        target_accept: acceptance probability aimed at, where adjusted.
-        start: "prior", "mode" or "pathfinder"; see `NUTS`.
+        num_warmup: the number of tuning steps per chain (if adjusted, of trajectories). They come
+            before the first draw and are made in one piece. They tune the decoherence length L,
+            the step size and a diagonal mass matrix.
+        num_samples: the number of draws kept per chain.
+        num_chains: the number of independent chains; R-hat needs at least two to say much.
+        thinning: the number of steps per kept draw; 10, because one step is one gradient and
+            moves little.
+        chain_method: "sequential" runs chains in turn on one device, "vectorized" side by side on
+            the devices, "parallel" with one device per chain; "auto" runs them in turn on each
+            processor device, and side by side on an accelerator.
+        adjusted: whether trajectories are accepted or rejected, which removes the bias of the
+            step size but costs more gradients.
+        target_accept: the acceptance probability, in (0, 1), that the step size aims at; used if
+            adjusted. The default, 0.9, is the one that the authors tune for.
+        start: where chains start: "prior", "mode", "pathfinder" or "uniform"; see `NUTS`.
 
     Example:
         >>> MCLMC(adjusted=True).num_chains
@@ -65,15 +82,19 @@ class MCLMC(AbstractMCMC):
 
 
 class MicrocanonicalSampler(AbstractSampler):
-    """A chain of MCLMC on flat unconstrained space."""
+    """A chain of MCLMC on flat unconstrained space.
+
+    Args:
+        engine: the settings.
+        problem: the problem that is sampled.
+    """
 
     def __init__(self, engine: MCLMC, problem: Problem) -> None:
-        super().__init__(problem, 0, engine.thinning)  # tuning is part of `init`
+        # tuning is part of `init`, so that no step belongs to warm-up
+        super().__init__(problem, 0, engine.thinning)
         self.engine, self.density = engine, problem.log_density()
 
-    def init(self, key: jax.Array) -> Any:
-        from inference.mcmc.blackjax_adapter import tune_adjusted_mclmc, tune_mclmc
-
+    def init(self, key: Key) -> Microcanonical:
         near, key = jax.random.split(key)
         u = STARTS[self.engine.start](self.density, near)
         if self.engine.adjusted:
@@ -82,26 +103,22 @@ class MicrocanonicalSampler(AbstractSampler):
             )
         return tune_mclmc(self.density, u, key, self.engine.num_warmup)
 
-    def step(self, i: jax.Array, state: Any) -> Any:
-        from inference.mcmc.blackjax_adapter import step_adjusted_mclmc, step_mclmc
-
+    def step(self, i: jax.Array, state: Microcanonical) -> Microcanonical:
         return (step_adjusted_mclmc if self.engine.adjusted else step_mclmc)(self.density, state)
 
-    def record(self, state: Any) -> tuple[Any, dict[str, jax.Array]]:
+    def record(self, state: Microcanonical) -> tuple[Position, SiteArrays]:
         stats = {"diverging": state.diverging, "lp": state.chain.logdensity}
-        if (
-            self.engine.adjusted
-        ):  # BlackJAX gives no energy error of a trajectory, but what it does to acceptance
-            return state.chain.position, stats | {
-                "acceptance_rate": state.accept,
-                "n_steps": state.num_steps,
-            }
-        return state.chain.position, stats | {"energy_error": state.energy_error}
+        # BlackJAX gives no energy error of a trajectory, but what it does to acceptance
+        if self.engine.adjusted:
+            stats |= {"acceptance_rate": state.accept, "n_steps": state.num_steps}
+        else:
+            stats |= {"energy_error": state.energy_error}
+        return state.chain.position, stats
 
-    def constrain(self, position: Any) -> dict[str, jax.Array]:
+    def constrain(self, position: Position) -> SiteArrays:
         return self.density.constrain(position)
 
-    def facts(self, states: Any) -> dict[str, Any]:
+    def facts(self, states: Microcanonical) -> Info:
         return {
             "step_size": np.asarray(states.tuned.step_size).tolist(),
             "decoherence_length": np.asarray(states.tuned.L).tolist(),

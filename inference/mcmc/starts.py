@@ -1,69 +1,74 @@
-"""Where chains start: at a draw from the prior, at a mode, or near one.
+"""Starting points of chains: a draw from the prior, a mode, or a point near one.
 
-Starts are drawn for each chain by itself, so that chains that started apart and agree say something.
+Each chain draws its own start. So if chains that started apart agree, that says something.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from inference.core.keys import tagged_key
 from inference.core.problem import LogDensity
+from inference.core.typing import Key
+from inference.mcmc.blackjax_adapter import pathfinder_draw
 
-Gradient = Callable[[jax.Array, jax.Array], jax.Array]
+Gradient: TypeAlias = Callable[[jax.Array, Key], jax.Array]
+"""A function from a position, shape (d,), and a key to the gradient there or an estimate of it."""
 
 OPTIMISER_STEPS = 2000
 LEARNING_RATE = 0.01
 CANDIDATES = 10
 
 
-def prior(density: LogDensity, key: jax.Array) -> jax.Array:
-    """A draw from the prior, shape (d,)."""
+def prior(density: LogDensity, key: Key) -> jax.Array:
+    """Draw from the prior, shape (d,)."""
     return density.ravel(density.prior_draw(key))
 
 
-def uniform(density: LogDensity, key: jax.Array) -> jax.Array:
-    """U(-2, 2) in every unconstrained dimension, as Stan and NumPyro start."""
+def uniform(density: LogDensity, key: Key) -> jax.Array:
+    """Draw from U(-2, 2) in every unconstrained dimension, as Stan and NumPyro start."""
     shape = jax.eval_shape(lambda key: prior(density, key), key)
     return jax.random.uniform(tagged_key(key, "uniform"), shape.shape, shape.dtype, -2.0, 2.0)
 
 
-def mode(density: LogDensity, key: jax.Array, gradient: Gradient | None = None) -> jax.Array:
-    """Where Adam ends from a draw from the prior; the chains' starts are then a deep ensemble (arXiv:1612.01474).
+def mode(density: LogDensity, key: Key, gradient: Gradient | None = None) -> jax.Array:
+    """Follow Adam from a draw from the prior to a mode.
+
+    The starts of the chains are then a deep ensemble (Lakshminarayanan et al. 2017,
+    arXiv:1612.01474).
 
     Args:
-        density: of the posterior.
-        key: of the draw, and of the gradients.
-        gradient: maps (u, key) to an estimate of the log density's gradient; the exact one where None.
+        density: the log density of the posterior.
+        key: the random key for the draw and the gradients.
+        gradient: a function that maps (u, key) to an estimate of the log density's gradient;
+            None for the exact gradient.
     """
     import optax
 
     adam = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, OPTIMISER_STEPS))
 
-    def step(carry: tuple, key: jax.Array) -> tuple:
+    def step(carry: tuple, key: Key) -> tuple:
         u, state = carry
         ascent = jax.grad(density.__call__)(u) if gradient is None else gradient(u, key)
         updates, state = adam.update(-ascent, state)
         return (u + updates, state), None
 
     start = prior(density, tagged_key(key, "prior"))
-    (u, _), _ = jax.lax.scan(
-        step, (start, adam.init(start)), jax.random.split(key, OPTIMISER_STEPS)
-    )
+    keys = jax.random.split(key, OPTIMISER_STEPS)
+    (u, _), _ = jax.lax.scan(step, (start, adam.init(start)), keys)
     return u
 
 
-def pathfinder(density: LogDensity, key: jax.Array) -> jax.Array:
-    """A draw from Pathfinder's normal approximation, found on the way of L-BFGS from near U(-2, 2) to a mode.
+def pathfinder(density: LogDensity, key: Key) -> jax.Array:
+    """Draw from Pathfinder's normal approximation, which L-BFGS finds on its way to a mode.
 
-    L-BFGS begins at the most probable of `CANDIDATES` draws from U(-2, 2), and the chain begins there where it fails.
-    Zhang et al. (2022), arXiv:2108.03782.
+    L-BFGS begins at the most probable of `CANDIDATES` draws from U(-2, 2). The chain begins
+    there too if Pathfinder fails. Zhang et al. (2022), arXiv:2108.03782.
     """
-    from inference.mcmc.blackjax_adapter import pathfinder_draw
-
     candidates = jax.vmap(lambda key: uniform(density, key))(
         jax.random.split(tagged_key(key, "candidates"), CANDIDATES)
     )
@@ -74,4 +79,6 @@ def pathfinder(density: LogDensity, key: jax.Array) -> jax.Array:
 
 
 STARTS = {"uniform": uniform, "prior": prior, "mode": mode, "pathfinder": pathfinder}
-DRAWN = ("uniform", "prior")  # without a search
+
+# the starts that take no search
+DRAWN = ("uniform", "prior")

@@ -19,7 +19,7 @@ from bayesdl.checks.calibration import band, judge, leaves_band, smallest_tail, 
 from inference.core.problem import Problem
 from inference.mcmc.batched import choose_pieces, infer_many
 from inference.mcmc.hmc import AbstractHamiltonian
-from inference.mcmc.layout import CHAIN_METHODS
+from inference.mcmc.runner.layout import CHAIN_METHODS
 
 SETTINGS = {"num_warmup": 300, "num_samples": 60, "thinning": 5}
 

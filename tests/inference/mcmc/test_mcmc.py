@@ -19,10 +19,11 @@ import bayesdl as bdl
 from bayesdl.model.program import as_model
 from inference.core.problem import Problem, ProblemError
 from inference.core.progress import Silent
-from inference.mcmc import sharing
-from inference.mcmc.chains import BLOCK_BYTES, Run, compile_block, refuse_diverged_chains
-from inference.mcmc.layout import Layout, choose_layout, is_key, place, reason_unsupported
-from inference.mcmc.sampler import AbstractSampler
+from inference.mcmc.runner import sharing
+from inference.mcmc.runner.blocks import BLOCK_BYTES, compile_block
+from inference.mcmc.runner.chains import Run, refuse_diverged_chains
+from inference.mcmc.runner.layout import Layout, choose_layout, is_key, place, reason_unsupported
+from inference.mcmc.runner.sampler import AbstractSampler
 
 
 @pytest.mark.slow
@@ -54,7 +55,7 @@ def test_blocks_change_nothing(engine, monkeypatch):
     """However a run is cut into blocks, its draws are the same to the bit."""
     i, j, y = entries()
     one = bdl.fit(product_program, i, j, y=y, engine=engine, progress=False).raw.arrays()
-    monkeypatch.setattr("inference.mcmc.chains.SHORTEST", 7)
+    monkeypatch.setattr("inference.mcmc.runner.blocks.SHORTEST", 7)
     two = bdl.fit(product_program, i, j, y=y, engine=engine, progress=False).raw.arrays()
     assert set(one) == set(two)
     for name, value in one.items():

@@ -199,11 +199,11 @@ def test_step_halving_halves_the_steps_that_warm_up_left():
 def test_step_halving_reports_the_steps_that_were_made(monkeypatch):
     monkeypatch.setattr(
         "bayesdl.fitting.infer",
-        lambda m, f, p, engine, *_: posed(regression, engine, {"w": w}, X=X, y=y),
+        lambda m, f, p, engine, *_: build_problem(regression, engine, {"w": w}, X=X, y=y),
     )
     X, y = simulated(30)
     w = np.random.default_rng(0).normal(size=(2, 50, 4))
-    first = posed(regression, bdl.SGHMC(step_size=0.04), {"w": w + 1}, [0.5, 0.25], X=X, y=y)
+    first = build_problem(regression, bdl.SGHMC(step_size=0.04), {"w": w + 1}, [0.5, 0.25], X=X, y=y)
     report = first.step_halving()
     assert report.step_sizes == (0.01, 0.005)
     assert "lower step_size below 0.01" in repr(report)
@@ -248,18 +248,18 @@ def test_step_halving_refuses_before_it_runs(monkeypatch):
         (bdl.MCLMC(), "tunes its step size itself.* has a bias"),
     ):
         with pytest.raises(bdl.UnsupportedError, match=reason):
-            posed(fixed, engine, {"w": w}, y=y).step_halving()
+            build_problem(fixed, engine, {"w": w}, y=y).step_halving()
     with pytest.raises(bdl.UnsupportedError, match="no function values"):
-        posed(alone, some, {"w": w}).step_halving()
+        build_problem(alone, some, {"w": w}).step_halving()
     with pytest.raises(bdl.UnsupportedError, match="do not depend on z"):
-        posed(fixed, some, {"w": w}, y=y).step_halving()
+        build_problem(fixed, some, {"w": w}, y=y).step_halving()
     X, y = simulated(30)
     w = np.random.default_rng(0).normal(size=(2, 50, 4))
     with pytest.raises(ValueError, match="raise num_samples"):
-        posed(regression, some, {"w": w[:, :3]}, X=X, y=y).step_halving()
+        build_problem(regression, some, {"w": w[:, :3]}, X=X, y=y).step_halving()
     w[1, 7] = np.nan
     with pytest.raises(ValueError, match="NaN or infinite"):
-        posed(regression, some, {"w": w}, X=X, y=y).step_halving()
+        build_problem(regression, some, {"w": w}, X=X, y=y).step_halving()
 
 
 def test_step_halving_compares_what_it_says():

@@ -1,0 +1,93 @@
+"""Compiled functions of chains, shared by problems with the same shapes.
+
+Such problems are the folds of a cross-validation, for example.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Hashable
+from typing import TypeAlias
+
+import jax
+import numpy as np
+
+from inference.core.problem import Problem
+from inference.core.program import AbstractTraceable, unwrap
+from inference.core.typing import PyTree
+from inference.mcmc.runner.layout import Layout, replicate
+from inference.mcmc.runner.sampler import AbstractSampler
+from inference.mcmc.runner.settings import AbstractChainSettings
+
+# the number of compiled functions that are kept, with their programs
+CACHE_SIZE = 32
+
+SamplerOf: TypeAlias = Callable[[PyTree], AbstractSampler]
+"""A function from the inputs of a compiled function to the sampler, inside that function."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Compiled:
+    """A compiled function of (states, inputs, ...), with its inputs.
+
+    Attributes:
+        function: the compiled function.
+        inputs: the arrays of the problem and the parameters of its program; empty if the program
+            does not take them traced.
+    """
+
+    function: Callable
+    inputs: PyTree
+
+    def __call__(self, states: PyTree, *rest: PyTree) -> PyTree:
+        """Call the function with its inputs."""
+        return self.function(states, self.inputs, *rest)
+
+
+def compile_for(
+    make: Callable,
+    engine: AbstractChainSettings,
+    sampler: AbstractSampler,
+    layout: Layout,
+    *settings: Hashable,
+) -> Compiled:
+    """Compile the function that `make(sampler_of, layout, *settings)` returns for a problem.
+
+    The function's inputs are the arrays of the problem and the parameters of its program, and
+    `sampler_of(inputs)` is the sampler inside it. If the program does not take them traced, there
+    are no inputs, and the function is not kept.
+    """
+    problem = sampler.problem
+    program = unwrap(problem.program)
+    if isinstance(program, AbstractTraceable):
+        program, params = program.split_params()
+        inputs = replicate((problem.args, dict(problem.kwargs), params), layout)
+        leaves, structure = jax.tree.flatten(inputs)
+        shapes = structure, tuple((np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves)
+        return Compiled(cached_compile(make, engine, program, shapes, layout, *settings), inputs)
+    return Compiled(make(lambda _: sampler, layout, *settings), ())
+
+
+@functools.lru_cache(CACHE_SIZE)
+def cached_compile(
+    make: Callable,
+    engine: AbstractChainSettings,
+    program: AbstractTraceable,
+    shapes: Hashable,
+    layout: Layout,
+    *settings: Hashable,
+) -> Callable:
+    """Compile a function, or return the one that was compiled for an equal program.
+
+    There is one function for each shape of the inputs, so that `CACHE_SIZE` bounds what is
+    compiled.
+    """
+
+    def sampler_of(inputs: tuple[tuple, dict, PyTree]) -> AbstractSampler:
+        args, kwargs, params = inputs
+        sampler = engine.sampler(Problem(program.merge_params(params), args, kwargs))
+        sampler.prepare()
+        return sampler
+
+    return make(sampler_of, layout, *settings)
