@@ -203,7 +203,9 @@ def test_step_halving_reports_the_steps_that_were_made(monkeypatch):
     )
     X, y = simulated(30)
     w = np.random.default_rng(0).normal(size=(2, 50, 4))
-    first = build_problem(regression, bdl.SGHMC(step_size=0.04), {"w": w + 1}, [0.5, 0.25], X=X, y=y)
+    first = build_problem(
+        regression, bdl.SGHMC(step_size=0.04), {"w": w + 1}, [0.5, 0.25], X=X, y=y
+    )
     report = first.step_halving()
     assert report.step_sizes == (0.01, 0.005)
     assert "lower step_size below 0.01" in repr(report)
