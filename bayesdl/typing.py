@@ -34,10 +34,13 @@ if TYPE_CHECKING:
     ColumnLike: TypeAlias = ArrayLike | Sequence[Any] | pd.Series | pd.DataFrame | pd.Index
     """Targets y, labels or names: an array (rows,) or (rows, targets), a Series, or a list."""
 
+    DataFrame: TypeAlias = pd.DataFrame
+    """A table that a function returns; pandas is imported when it is made."""
+
     AxesLike: TypeAlias = Axes | Sequence[Axes] | np.ndarray | None
     """Matplotlib axes to draw on, one or several; None makes new ones."""
 else:
-    TableLike = ColumnLike = AxesLike = object
+    TableLike = ColumnLike = DataFrame = AxesLike = object
 
 ProgressLike: TypeAlias = bool | AbstractProgress
 """Whether to show a progress bar, or what shows it."""
@@ -45,6 +48,7 @@ ProgressLike: TypeAlias = bool | AbstractProgress
 __all__ = [
     "AxesLike",
     "ColumnLike",
+    "DataFrame",
     "Key",
     "Params",
     "Program",

@@ -38,8 +38,8 @@ from bayesdl.recommend import (
     Popularity,
     evaluate,
 )
-from bayesdl.recommend.evaluation.metrics import ndcg, ranked_hits, standard_error
-from bayesdl.recommend.hits import between_quantiles
+from bayesdl.recommend.evaluation.metrics import hits_of_best, ndcg, standard_error
+from bayesdl.recommend.hits import quantile_membership
 from benchmarks.reference_data import movielens
 from benchmarks.report import run_parts
 
@@ -208,9 +208,9 @@ def hits(model: Any, test: HeldOut, refine_steps: int) -> dict[str, float]:
         model.temperature_ = T
         top = model.recommend(test.fold_in, k=20, refine_steps=refine_steps)
         actual = held.toarray()[users[:, None], top.items].sum(1).astype(int)
-        law, (low, high) = top.hits_law(n), top.hits_interval(n)
+        law, (low, high) = top.hits_distribution(n), top.hits_interval(n)
         below = np.pad(np.cumsum(law, axis=1), ((0, 0), (1, 0)))
-        exact = between_quantiles(law, 0.9)[users, actual]
+        exact = quantile_membership(law, 0.9)[users, actual]
         found |= {
             f"expected over actual hits, {name}": float(top.expected_hits(n).sum() / actual.sum()),
             f"coverage of the 90 % interval, {name}": float(
@@ -255,7 +255,7 @@ def ranking(model: Any, few: Any, test: HeldOut, refine_steps: int = 0) -> float
     """NDCG@100 when these rows are known; all that the users have in the fold-in is left out of the ranking."""
     held, values = scipy.sparse.csr_array(test.held_out), []
     for users, f in model.scores(few, refine_steps=refine_steps):
-        hit = ranked_hits(f, scipy.sparse.csr_array(test.fold_in)[users], held[users], 100)
+        hit = hits_of_best(f, scipy.sparse.csr_array(test.fold_in)[users], held[users], 100)
         values.append(ndcg(hit, np.diff(held[users].indptr), 100))
     return float(np.mean(np.concatenate(values)))
 

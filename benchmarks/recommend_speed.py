@@ -17,10 +17,10 @@ import optax
 import scipy.sparse
 
 from bayesdl.recommend import MultVAE
-from bayesdl.recommend.autoencoder.training import epoch
-from bayesdl.recommend.base import Refinement
-from bayesdl.recommend.evaluation.metrics import ranked, without
-from bayesdl.recommend.rows import stacked
+from bayesdl.recommend.autoencoder.training import run_epoch
+from bayesdl.recommend.evaluation.metrics import hide_seen, rank_items
+from bayesdl.recommend.refinement import Refinement
+from bayesdl.recommend.rows import stack_batches
 from benchmarks.recommend import peak_gb, split
 
 BATCH, EPOCHS = 500, 6
@@ -32,7 +32,7 @@ class Ours:
 
     def __init__(self, train: Any) -> None:
         self.train, self.model = train, MultVAE(progress=False)
-        self.model.learned(train, None)
+        self.model.start_fit(train, None, None)
         self.objective = self.model.objective()
         params = self.objective.init(jax.random.key(0))
         self.carry = (params, optax.adam(1e-3).init(params))
@@ -41,9 +41,9 @@ class Ours:
     def epoch(self) -> None:
         users = self.train.shape[0]
         size = -(-users // -(-users // BATCH))  # equal batches, as `train` makes them
-        batches = stacked(self.train, self.rng.permutation(users), size)
+        batches = stack_batches(self.train, self.rng.permutation(users), size)
         betas = np.full(len(batches.present), BETA, np.float32)
-        self.carry, loss = epoch(
+        self.carry, loss = run_epoch(
             self.objective,
             1e-3,
             False,
@@ -145,12 +145,13 @@ def speed() -> dict[str, float]:
 def ranking(ours: Any, test: Any) -> float:
     """Users whose 100 best items are found in a CPU second."""
     ours.model.params_, ours.model.beta_ = ours.carry[0], BETA
+    ours.model.temperature_ = 1.0
     rows = ours.model.rows(test.fold_in)
 
     def once() -> float:
         started = time.process_time()
-        scores = without(ours.model.block_scores(rows, Refinement()), rows)
-        jax.block_until_ready(ranked(scores, 100))
+        scores = hide_seen(ours.model.block_scores(rows, Refinement()), rows)
+        jax.block_until_ready(rank_items(scores, 100))
         return time.process_time() - started
 
     return rows.shape[0] / min(once() for _ in range(6))

@@ -12,7 +12,7 @@ import scipy.sparse
 
 from bayesdl.cli.tables import UsageError, read_table
 from bayesdl.recommend.evaluation.split import THRESHOLD
-from bayesdl.recommend.rows import chosen
+from bayesdl.recommend.rows import event_matrix
 
 RATING = "rating"  # the column that is read as ratings unless the user names another
 
@@ -150,7 +150,7 @@ def history_of(events: Events, items: np.ndarray) -> History:
     item = columns_of(events.items, items)
     given = ~pd.isna(events.items)
     kept = given & (item >= 0) & events.counts
-    rows = chosen(user[kept], item[kept], (len(names), len(items)))
+    rows = event_matrix(user[kept], item[kept], (len(names), len(items)))
     lone = np.asarray(names)[np.diff(rows.indptr) == 0]
     unknown, below = given & events.counts & (item < 0), ~events.counts
     return History(np.asarray(names), rows, len(user), int(unknown.sum()), int(below.sum()), lone)

@@ -17,12 +17,12 @@ from bayesdl.data.validation import DataError
 from bayesdl.recommend.autoencoder.spec import MultDAE, MultVAE
 from bayesdl.recommend.autoencoder.training import Anneal, PerUser
 from bayesdl.recommend.base import AbstractRecommender
-from bayesdl.recommend.blend import Blend
-from bayesdl.recommend.ease import EASE
 from bayesdl.recommend.evaluation.comparison import Evaluation, evaluate
 from bayesdl.recommend.evaluation.metrics import standard_error
 from bayesdl.recommend.evaluation.split import MIN_ITEMS, HeldOut, Split, strong_split
-from bayesdl.recommend.popularity import Popularity
+from bayesdl.recommend.models.blend import Blend
+from bayesdl.recommend.models.ease import EASE
+from bayesdl.recommend.models.popularity import Popularity
 from bayesdl.recommend.saving import load
 from inference.core.progress import as_progress
 

@@ -1,54 +1,74 @@
-"""A recommender's settings and its data: what a fit starts from, and users' rows in the columns of the fit."""
+"""A recommender's settings and data: what a fit starts from, what it leaves, and checked rows."""
 
 from __future__ import annotations
 
 import abc
 import dataclasses
 import warnings
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import scipy.sparse
 
 from bayesdl.data.validation import DataError
 from bayesdl.recommend.evaluation.split import HeldOut
-from bayesdl.recommend.rows import CSR, as_rows, chosen, in_order, refuse_empty
+from bayesdl.recommend.rows import CSR, as_rows, event_matrix, refuse_empty, reorder_by_label
+from bayesdl.typing import ColumnLike, StoredArrays, TableLike
+
+RECOMMENDERS: dict[str, type[AbstractEstimator]] = {}
+"""The classes of recommenders that a file can hold, by name."""
+
+ClassT = TypeVar("ClassT", bound=type)
+EstimatorT = TypeVar("EstimatorT", bound="AbstractEstimator")
+
+
+def register(cls: ClassT) -> ClassT:
+    """Let files hold recommenders of this class; to be used as a decorator."""
+    RECOMMENDERS[cls.__name__] = cls
+    return cls
 
 
 class NotFittedError(ValueError):
-    """The recommender was asked before it was fitted."""
+    """The recommender was used before it was fitted."""
 
 
 class AbstractEstimator(abc.ABC):
-    """In scikit-learn's style: settings at the start, `fit`, then attributes with `_`.
+    """An estimator in scikit-learn's style: settings, then `fit`, then attributes with `_`.
 
     Attributes:
-        num_items_: columns of the data it was fitted to.
-        items_: labels of the items, or their numbers.
+        facts: the names of the attributes of a fit that are not arrays.
+        num_items_: the number of columns of the data that it was fitted to.
+        items_: the labels of the items, shape (items,); 0, 1, ... where none were given.
         temperature_: T of the probabilities, with which a fit ends.
     """
+
+    facts: ClassVar[tuple[str, ...]] = ()
 
     num_items_: int
     items_: np.ndarray
     temperature_: float
 
     def check(self) -> None:  # noqa: B027 - most have nothing to refuse
-        """Refuses settings that have no meaning.
+        """Refuse settings that have no meaning.
 
         Raises:
-            ValueError: naming the setting.
+            ValueError: with the name of the setting.
         """
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The settings, so that `sklearn.base.clone` makes a copy that is not fitted."""
+        """Return the settings, so that `sklearn.base.clone` makes a copy that is not fitted.
+
+        Args:
+            deep: accepted for scikit-learn's tools; it changes nothing.
+        """
         return {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)  # pyright: ignore[reportArgumentType]
             if field.init
         }
 
-    def set_params(self, **settings: Any) -> Any:
-        """Changes settings and forgets the fit, which was with others.
+    def set_params(self: EstimatorT, **settings: Any) -> EstimatorT:
+        """Change settings and forget the fit, which was with others.
 
         Raises:
             ValueError: for a name that is no setting; nothing is changed then.
@@ -56,7 +76,8 @@ class AbstractEstimator(abc.ABC):
         for name in settings:
             if name not in self.get_params():
                 raise ValueError(
-                    f"{type(self).__name__} has no setting {name!r}: expected {', '.join(self.get_params())}."
+                    f"{type(self).__name__} has no setting {name!r}: expected "
+                    f"{', '.join(self.get_params())}."
                 )
         self.forget()
         for name, value in settings.items():
@@ -64,30 +85,60 @@ class AbstractEstimator(abc.ABC):
         return self
 
     def forget(self) -> None:
-        """Removes all that a fit found."""
+        """Remove all that a fit found."""
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
 
     @property
     def fitted(self) -> bool:
-        """Whether a fit came to its end."""
+        """Whether a fit has come to its end."""
         return hasattr(self, "temperature_")
 
     def refuse_unfitted(self) -> None:
-        """Refuses to answer before a fit.
+        """Refuse to answer before a fit.
 
         Raises:
-            NotFittedError: naming the class.
+            NotFittedError: with the name of the class.
         """
         if not self.fitted:
             raise NotFittedError(f"{type(self).__name__} is not fitted: call fit(train) first.")
 
-    def begin(self, train: Any, validation: Any, items: Any) -> CSR:
-        """The rows of a fit, and the items are remembered: their labels are those given, a DataFrame's, or validation's.
+    def arrays(self) -> StoredArrays:
+        """Return the arrays that a fit found, by their names in a file."""
+        return {}
+
+    def array_shapes(self, arrays: StoredArrays) -> dict[str, tuple[int, ...]]:
+        """Return the names and shapes of the arrays that a file must have.
+
+        Args:
+            arrays: the arrays of the file, as the shapes may depend on what it has.
+        """
+        return {}
+
+    def set_arrays(self, arrays: StoredArrays) -> None:  # noqa: B027 - some have none
+        """Set the arrays that a fit found, as `arrays` returns them."""
+
+    def stored_members(self) -> list[AbstractEstimator]:
+        """Return the fitted recommenders that a file of this one holds too."""
+        return []
+
+    def start_fit(self, train: TableLike, validation: object, items: ColumnLike | None) -> CSR:
+        """Check the data of a fit, remember the items and forget an earlier fit.
+
+        The labels of the items are those given, those of a DataFrame, or those of the validation
+        users.
+
+        Args:
+            train: users x items.
+            validation: the validation users as `HeldOut`, or None.
+            items: the labels of the columns, or None.
+
+        Returns:
+            The rows of the training users.
 
         Raises:
-            DataError: for bad values, a matrix without entries, or where there is not a label for each item; an earlier fit
-                stays then.
+            DataError: for bad values, a matrix without entries, or where there is not a label for
+                each item; an earlier fit stays then.
         """
         self.check()
         if validation is not None and not isinstance(validation, HeldOut):
@@ -96,36 +147,45 @@ class AbstractEstimator(abc.ABC):
             )
         if items is None:
             items = getattr(train, "columns", None if validation is None else validation.items)
-        rows = as_rows(train if items is None else in_order(train, items, 1))
+        rows = as_rows(train if items is None else reorder_by_label(train, items, 1))
         refuse_empty(rows)
         if validation is not None:
             refuse_empty(as_rows(validation.held_out), "validation.held_out")
-        labels = np.arange(rows.shape[1]) if items is None else np.asarray(items)
-        if labels.shape != (rows.shape[1],):
+        num_items = rows.shape[1]
+        labels = np.arange(num_items) if items is None else np.asarray(items)
+        if labels.shape != (num_items,):
             raise DataError(
-                f"items has shape {labels.shape}, expected one label for each of {rows.shape[1]} columns."
+                f"items has shape {labels.shape}, expected one label for each of {num_items} "
+                "columns."
             )
         if len(np.unique(labels)) < len(labels):
             raise DataError("items: two columns have one label; give each its own.")
         self.forget()
-        self.num_items_, self.items_ = rows.shape[1], labels
+        self.num_items_, self.items_ = num_items, labels
         return rows
 
-    def rows(self, X: Any) -> CSR:
-        """Users' rows, checked against the fit; one row may be given alone, and a DataFrame's columns are found by label."""
-        self.refuse_unfitted()
-        if not scipy.sparse.issparse(X) and np.ndim(X) == 1:
-            X = X.to_frame().T if hasattr(X, "to_frame") else np.asarray(X)[None]
-        return as_rows(in_order(X, self.items_, 1), self.num_items_)
+    def rows(self, X: TableLike) -> CSR:
+        """Return users' rows in the columns of the fit, after checks.
 
-    def rows_from(self, users: Any, items: Any) -> tuple[CSR, np.ndarray]:
-        """Rows from events: for `recommend`, users who come as a table of what they chose.
-
-        Items that the fit does not have are dropped, which a warning counts.
+        One row may be given alone, and a DataFrame's columns are found by label.
 
         Args:
-            users: label of the user of each event, shape (events,).
-            items: label of its item.
+            X: users x items.
+        """
+        self.refuse_unfitted()
+        given: Any = X
+        if not scipy.sparse.issparse(given) and np.ndim(given) == 1:
+            given = given.to_frame().T if hasattr(given, "to_frame") else np.asarray(given)[None]
+        return as_rows(reorder_by_label(given, self.items_, 1), self.num_items_)
+
+    def rows_from(self, users: ColumnLike, items: ColumnLike) -> tuple[CSR, np.ndarray]:
+        """Make rows for `recommend` from a table of events: users and the items they chose.
+
+        Items that the fit does not have are dropped, and a warning gives their number.
+
+        Args:
+            users: the label of the user of each event, shape (events,).
+            items: the label of the item of each event, shape (events,).
 
         Returns:
             The rows, and the users' labels in the order of their first events.
@@ -136,31 +196,41 @@ class AbstractEstimator(abc.ABC):
         import pandas as pd
 
         self.refuse_unfitted()
-        users, items = np.asarray(users), np.asarray(items)
-        if users.ndim != 1 or users.shape != items.shape:
+        who, what = np.asarray(users), np.asarray(items)
+        if who.ndim != 1 or who.shape != what.shape:
             raise DataError(
-                f"rows_from: users have shape {users.shape}, items {items.shape}; expected a label of each for every event."
+                f"rows_from: users have shape {who.shape}, items {what.shape}; expected a label of "
+                "each for every event."
             )
-        missing = np.flatnonzero(pd.isna(users))
+        missing = np.flatnonzero(pd.isna(who))
         if len(missing):
             raise DataError(f"rows_from: users[{missing[0]}] is missing; leave such events out.")
-        user, labels = pd.factorize(users)
-        item = pd.Index(self.items_).get_indexer(pd.Index(items))
+        user, labels = pd.factorize(who)
+        item = pd.Index(self.items_).get_indexer(pd.Index(what))
         known = item >= 0
-        if len(items) and not known.any():
+        if len(what) and not known.any():
             raise DataError(
-                f"rows_from: none of the items {items[:3].tolist()}, ... is one of the fit, {self.items_[:3].tolist()}, ...; "
-                "expected rows_from(users, items) with labels as in the fit."
+                f"rows_from: none of the items {what[:3].tolist()}, ... is one of the fit, "
+                f"{self.items_[:3].tolist()}, ...; expected rows_from(users, items) with labels as "
+                "in the fit."
             )
         if not known.all():
             warnings.warn(
-                f"{(~known).sum()} of {len(items)} events are dropped: the fit does not have their items.",
+                f"{(~known).sum()} of {len(what)} events are dropped: the fit does not have their "
+                "items.",
                 stacklevel=2,
             )
-        return chosen(user[known], item[known], (len(labels), self.num_items_)), np.asarray(labels)
+        rows = event_matrix(user[known], item[known], (len(labels), self.num_items_))
+        return rows, np.asarray(labels)
 
-    def held(self, users: Any) -> tuple[CSR, CSR]:
-        """What is shown and what is held out of users to be judged on, checked against the fit.
+    def check_held_out(self, users: object) -> tuple[CSR, CSR]:
+        """Check users to be judged on against the fit.
+
+        Args:
+            users: the users as `HeldOut`.
+
+        Returns:
+            The rows that are shown and the rows that are held out.
 
         Raises:
             DataError: where their items are others, or in another order.
@@ -173,22 +243,27 @@ class AbstractEstimator(abc.ABC):
                 for items in (users.items, self.items_)
             )
             raise DataError(
-                f"HeldOut has {theirs} and the fit {ours}: expected the same in the same order; use items=split.items in fit."
+                f"HeldOut has {theirs} and the fit {ours}: expected the same in the same order; "
+                "use items=split.items in fit."
             )
         return self.rows(users.fold_in), self.rows(users.held_out)
 
-    def allowed(self, candidates: Any) -> np.ndarray:
-        """Which items may be recommended.
+    def candidate_mask(self, candidates: ColumnLike | None) -> np.ndarray:
+        """Return whether each item may be recommended, shape (items,).
+
+        Args:
+            candidates: the labels of the items that may be recommended; None for all.
 
         Raises:
             DataError: for labels that no item has.
         """
         if candidates is None:
             return np.ones(self.num_items_, bool)
-        labels = np.asarray(list(candidates))
+        labels = np.asarray(list(candidates))  # pyright: ignore[reportArgumentType]
         unknown = labels[~np.isin(labels, self.items_)]
         if len(unknown):
             raise DataError(
-                f"candidates: {unknown[0]} is not an item of the fit, whose items are {self.items_[:3]}, ..."
+                f"candidates: {unknown[0]} is not an item of the fit, whose items are "
+                f"{self.items_[:3]}, ..."
             )
         return np.isin(self.items_, labels)

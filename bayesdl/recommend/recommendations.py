@@ -1,13 +1,22 @@
-"""What `recommend` gives: items, and what can be said of them."""
+"""The answer of `recommend`: items, their probabilities, and hits among the next items."""
 
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any
 
 import numpy as np
 
-from bayesdl.recommend.hits import by_blocks, hits_law, included, shortest
+from bayesdl.recommend.hits import (
+    DOUBLINGS,
+    hits_distribution,
+    inclusion_probabilities,
+    map_blocks,
+    shortest_intervals,
+)
+from bayesdl.recommend.probabilities import DRAWS
+from bayesdl.typing import ColumnLike, DataFrame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,17 +24,21 @@ class Recommendations:
     """The k best items of each user.
 
     Attributes:
-        items: labels, shape (users, k); where a user has fewer candidates, `merge_params` is False and the label means nothing.
-        scores: what they were ranked by, shape (users, k).
-        probabilities: the chance of each to be the user's next item, posterior means, shape (users, k).
-        lower: of intervals for these chances under the posterior of the user, shape (users, k). What is not known of the
-            weights is not in them (but for EASE), so they are too narrow where users are few.
-        upper: their other ends.
+        items: the labels of the items, shape (users, k). Where a user has fewer candidates,
+            `filled` is False and the label means nothing.
+        scores: the numbers that the items were ranked by, shape (users, k).
+        probabilities: the probability of each item to be the user's next, a posterior mean, shape
+            (users, k).
+        lower: the lower ends of intervals for these probabilities under the user's posterior,
+            shape (users, k). Uncertainty of the weights is not in them (but for EASE), so they are
+            too narrow where training users are few.
+        upper: the upper ends of the intervals, shape (users, k).
         filled: whether there is an item, shape (users, k).
-        draws: of the chances under the posterior, shape (users, draws, k).
-        distinct: of the whole laws that these are from: how many different items are expected after 1, 2, 4, ... choices on
-            average with repetitions, shape (users, draws, octaves). With `draws` it takes 16 kB for a user where k = 20.
-        level: of the intervals.
+        draws: draws of the probabilities under the posterior, shape (users, draws, k).
+        distinct: the number of different items that is expected after 1, 2, 4, ... choices on
+            average, with repetitions, for each draw of the whole distribution, shape (users, draws,
+            doublings). Together with `draws` it takes 16 kB for a user where k = 20.
+        level: the probability of the intervals.
     """
 
     items: np.ndarray
@@ -39,22 +52,31 @@ class Recommendations:
     level: float
 
     @classmethod
-    def of(
+    def from_draws(
         cls,
         labels: np.ndarray,
-        places: np.ndarray,
+        columns: np.ndarray,
         scores: np.ndarray,
         draws: np.ndarray,
         distinct: np.ndarray,
         level: float,
-    ) -> Any:
-        """From the items' numbers, their scores, and draws of their chances and of what the whole laws count."""
+    ) -> Recommendations:
+        """Make recommendations from columns, scores and draws.
+
+        Args:
+            labels: the labels of all items, shape (items,).
+            columns: the columns of the recommended items, shape (users, k).
+            scores: the numbers that they were ranked by, shape (users, k).
+            draws: draws of their probabilities, shape (users, draws, k).
+            distinct: `expected_distinct` of the whole distributions, shape (users, draws,
+                doublings).
+            level: the probability of the intervals.
+        """
         tail = (1 - level) / 2
-        lower, upper = np.quantile(
-            draws, [tail, 1 - tail], axis=1, method="weibull"
-        )  # which draws are inside of on average
+        # With this method a new draw is inside of the interval with probability `level` on average.
+        lower, upper = np.quantile(draws, [tail, 1 - tail], axis=1, method="weibull")
         return cls(
-            labels[places],
+            labels[columns],
             scores,
             draws.mean(1),
             lower,
@@ -65,28 +87,34 @@ class Recommendations:
             level,
         )
 
-    def expected_hits(self, n: Any = 1) -> np.ndarray:
-        """How many of these items are expected among a user's next n, shape (users,).
+    def expected_hits(self, n: ColumnLike = 1) -> np.ndarray:
+        """Return the expected number of these items among a user's next n, shape (users,).
 
-        The next items come one by one from the law p of the next item, those that came left out. Item i is among n of them
-        with chance 1 - exp(-t p_i), where t is such that these chances have the sum n over all items; a mean over the
-        posterior. With n = 1 this is exact, and else nearly so where no single item has a large chance.
+        The next items come one by one from the distribution p of the next item; items that came
+        before are left out. Item i is among n of them with probability 1 - exp(-t p_i), where t is
+        such that these probabilities have the sum n over all items. The result is a mean over the
+        posterior. It is exact with n = 1, and otherwise nearly so where no single item has a large
+        probability.
 
         Args:
-            n: number of next items, one for all or one for each user.
+            n: the number of next items, one for all or one for each user.
         """
-        return by_blocks(included, self.draws, self.distinct, self.following(n)).sum(2).mean(1)
+        included = map_blocks(
+            inclusion_probabilities, self.draws, self.distinct, self._next_items(n)
+        )
+        return included.sum(2).mean(1)
 
     def hits_interval(
-        self, n: Any = 1, level: float | None = None
+        self, n: ColumnLike = 1, level: float | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The shortest interval for how many of these items are among a user's next n, shape (users,) each.
+        """Return the ends of the shortest interval for the number of hits, shape (users,) each.
 
-        It has at least the chance `level`, mostly more, as hits are whole numbers.
+        Hits are those of these items that are among the user's next n. As hits are whole numbers,
+        the interval has at least the probability `level`, and mostly more.
 
         Args:
-            n: number of next items, one for all or one for each user.
-            level: of the interval, None for that of `recommend`.
+            n: the number of next items, one for all or one for each user.
+            level: the probability of the interval; None for that of `recommend`.
 
         Raises:
             ValueError: for a level that is no probability.
@@ -96,47 +124,68 @@ class Recommendations:
             raise ValueError(
                 f"hits_interval(level={level!r}): expected a number with 0 < level < 1."
             )
-        return by_blocks(shortest, self.hits_law(n), np.full(len(self.items), level, np.float32))
+        levels = np.full(len(self.items), level, np.float32)
+        return map_blocks(shortest_intervals, self.hits_distribution(n), levels)
 
-    def hits_law(self, n: Any = 1) -> np.ndarray:
-        """The chances that 0, 1, ..., k of these items are among a user's next n, shape (users, k + 1).
+    def hits_distribution(self, n: ColumnLike = 1) -> np.ndarray:
+        """Return the probabilities of 0, 1, ..., k hits, shape (users, k + 1).
+
+        Hits are those of these items that are among the user's next n.
 
         Args:
-            n: number of next items, one for all or one for each user.
+            n: the number of next items, one for all or one for each user.
         """
-        return by_blocks(hits_law, self.draws, self.distinct, self.following(n))
+        return map_blocks(hits_distribution, self.draws, self.distinct, self._next_items(n))
 
-    def following(self, n: Any) -> np.ndarray:
-        """A number of next items for each user.
+    def hits_law(self, n: ColumnLike = 1) -> np.ndarray:
+        """Return `hits_distribution(n)`, which has this name from now on."""
+        warnings.warn(
+            "Recommendations.hits_law is called hits_distribution now; the old name goes with the "
+            "next version.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.hits_distribution(n)
+
+    def _next_items(self, n: ColumnLike) -> np.ndarray:
+        """Return the number of next items for each user, shape (users,).
 
         Raises:
-            ValueError: for numbers that are not whole or below zero, or not one for all or for each user.
+            ValueError: for numbers that are not whole or below zero, or not one for all or for each
+                user.
         """
         given = np.asarray(n)
         known = given.dtype.kind in "iuf" and given.shape in ((), (len(self.items),))
         if not known or not (np.isfinite(given) & (given >= 0) & (given == np.floor(given))).all():
             raise ValueError(
-                f"n={n!r}: expected how many items a user chooses next, one whole number or {len(self.items)}, of at least 0."
+                f"n={n!r}: expected how many items a user chooses next, one whole number or "
+                f"{len(self.items)}, of at least 0."
             )
         return np.broadcast_to(given.astype(np.float32), len(self.items))
 
-    def to_pandas(self) -> Any:
-        """One row for each user and rank."""
+    def to_pandas(self) -> DataFrame:
+        """Return a DataFrame with one row for each user and rank."""
         import pandas as pd
 
         user, rank = np.nonzero(self.filled)
-        columns = {"user": user, "rank": rank + 1}
+        columns: dict[str, Any] = {"user": user, "rank": rank + 1}
         parts = ("items", "scores", "probabilities", "lower", "upper")
         names = ("item", "score", "probability", "lower", "upper")
-        return pd.DataFrame(
-            columns
-            | {
-                name: getattr(self, part)[user, rank]
-                for name, part in zip(names, parts, strict=True)
-            }
-        )
+        for name, part in zip(names, parts, strict=True):
+            columns[name] = getattr(self, part)[user, rank]
+        return pd.DataFrame(columns)
 
     def __repr__(self) -> str:
         users, k = self.items.shape
         first = self.to_pandas().head(k).to_string(index=False)
         return f"Recommendations({k} items for {users} users; to_pandas() lists them)\n{first}"
+
+
+def empty_parts(k: int) -> list[np.ndarray]:
+    """Return columns, scores, draws and `distinct` of recommendations for no user."""
+    return [
+        np.zeros((0, k), int),
+        np.zeros((0, k)),
+        np.zeros((0, DRAWS, k)),
+        np.zeros((0, DRAWS, DOUBLINGS)),
+    ]

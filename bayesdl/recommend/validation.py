@@ -1,26 +1,28 @@
-"""What `recommend` is asked for: what is refused, and what users are told beside its answer."""
+"""Validation of `recommend`'s arguments and its warnings."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
 
 from bayesdl.data.validation import DataError
-from bayesdl.recommend.hits import OCTAVES
 from bayesdl.recommend.probabilities import DRAWS
 from bayesdl.recommend.rows import CSR
 
 STRATEGIES = ("mean", "thompson", "ucb")
 
 
-def refuse_length(k: int, candidates: int) -> None:
-    """Refuses lists that cannot be made.
+def refuse_length(k: object, candidates: int) -> None:
+    """Refuse lists of a length that cannot be.
+
+    Args:
+        k: the length of the lists.
+        candidates: the number of items that may be recommended.
 
     Raises:
         DataError: for k above the number of candidates.
-        ValueError: for other k.
+        ValueError: for k that is not a whole number of at least 1.
     """
     if not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1:
         raise ValueError(f"k={k!r}: expected a whole number of at least 1.")
@@ -28,12 +30,12 @@ def refuse_length(k: int, candidates: int) -> None:
         raise DataError(f"k={k}: there are {candidates} candidates; ask for at most so many.")
 
 
-def refuse_settings(strategy: str, level: float, seed: Any) -> None:
-    """Refuses what else cannot be asked for.
+def refuse_settings(strategy: str, level: float, seed: object) -> int | np.integer:
+    """Refuse other impossible arguments of `recommend`, and return the seed.
 
     Raises:
-        DataError: for a level that the draws cannot tell.
-        ValueError: for other settings.
+        DataError: for a level that is too high for the number of draws.
+        ValueError: for an unknown strategy, or a seed that is not a whole number.
     """
     if strategy not in STRATEGIES:
         raise ValueError(
@@ -44,29 +46,30 @@ def refuse_settings(strategy: str, level: float, seed: Any) -> None:
     if not 0 < level <= 1 - 2 / (DRAWS + 1):
         most = f"{1 - 2 / (DRAWS + 1):.2f}, the most that {DRAWS} draws can tell"
         raise DataError(f"recommend(level={level!r}): expected a number with 0 < level <= {most}.")
+    return seed
 
 
-def empty(k: int) -> list[np.ndarray]:
-    return [
-        np.zeros((0, k), int),
-        np.zeros((0, k)),
-        np.zeros((0, DRAWS, k)),
-        np.zeros((0, DRAWS, OCTAVES)),
-    ]
-
-
-def warn_of_seen(count: int) -> None:
-    """Says that some users get fewer items than asked for."""
+def warn_of_short_lists(count: int) -> None:
+    """Warn that this many users get fewer items than were asked for."""
     if count:
-        told = f"{count} users have fewer unseen candidates than k: the rest of their rows holds no items, see `merge_params`."
-        warnings.warn(told, stacklevel=3)
+        warnings.warn(
+            f"{count} users have fewer unseen candidates than k: the rest of their rows holds no "
+            "items, see `filled`.",
+            stacklevel=3,
+        )
 
 
-def warn_of_unknown(name: str, rows: CSR) -> None:
-    """Says that some users' items come in no order that means anything."""
+def warn_of_users_without_items(name: str, rows: CSR) -> None:
+    """Warn that the ranking of users without items means nothing.
+
+    Args:
+        name: the name of the recommender's class.
+        rows: the users' rows.
+    """
     count = int((np.diff(rows.indptr) == 0).sum())
     if count:
         warnings.warn(
-            f"{count} users have no items: {name} knows nothing of them and takes the first columns; blend it with Popularity.",
+            f"{count} users have no items: {name} knows nothing of them and takes the first "
+            "columns; blend it with Popularity.",
             stacklevel=3,
         )

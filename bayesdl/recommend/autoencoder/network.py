@@ -1,38 +1,43 @@
-"""The encoder and the decoder of variational autoencoders for collaborative filtering, as functions of a dictionary of weights.
+"""The encoder and the decoder of autoencoders for collaborative filtering.
 
     h = x / |x|_2,  dropped out,    q(z | x) = N(mu(h), diag sigma(h)^2),    logits = f(z)
 
-The first layer of the encoder sees h through its nonzeros only: a weighted sum of rows of its matrix. Where the items are few
-beside the entries, the same sum by a product with the batch as a dense matrix is faster.
+Both are functions of a dictionary of weights. The first layer of the encoder sees h through its
+nonzeros only: a weighted sum of rows of its matrix. Where there are few items for the number of
+entries, the same sum is faster as a product of the matrix with the batch as a dense matrix.
 Reference: Liang, Krishnan, Hoffman, Jebara (2018), arXiv:1802.05814.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 
-from bayesdl.recommend.rows import Entries
+from bayesdl.recommend.rows import AnyArray, Entries
 from inference.core.keys import named_key
 
-DENSE = (
-    1 / 20
-)  # share of nonzeros above which a dense product is faster than a sum of rows, as measured
-BIASES = 0.001  # standard deviation at the start
+Weights: TypeAlias = Mapping[str, AnyArray]
+"""Weights of the network, and of the prior, by name."""
+
+# The share of nonzeros above which a dense product is faster than a sum of rows, as measured.
+DENSE_SHARE = 1 / 20
+# The standard deviation of biases at the start.
+BIAS_SCALE = 0.001
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """Sizes of encoder and decoder.
+    """The sizes of encoder and decoder.
 
     Attributes:
-        num_items: columns of the data.
-        hidden: widths of the encoder's hidden layers; the decoder has them in reverse.
-        latent: dimension of z.
-        dropout: share of the entries that is dropped in training.
+        num_items: the number of columns of the data.
+        hidden: the widths of the encoder's hidden layers; the decoder has them in reverse.
+        latent: the dimension of z.
+        dropout: the share of the entries that is dropped in training.
         stochastic: whether the code is q(z | x); otherwise it is tanh of the mean.
     """
 
@@ -44,18 +49,23 @@ class Network:
 
     @property
     def encoder(self) -> list[tuple[int, int]]:
-        """Shapes of the encoder's matrices."""
+        """The shapes of the encoder's matrices."""
         out = self.latent * (2 if self.stochastic else 1)
         return list(zip((self.num_items, *self.hidden), (*self.hidden, out), strict=True))
 
     @property
     def decoder(self) -> list[tuple[int, int]]:
-        """Shapes of the decoder's matrices."""
+        """The shapes of the decoder's matrices."""
         widths = self.hidden[::-1]
         return list(zip((self.latent, *widths), (*widths, self.num_items), strict=True))
 
+    @property
+    def item_layer_name(self) -> str:
+        """The beginning of the names of the last layer's weights."""
+        return f"decoder{len(self.decoder) - 1}"
+
     def init(self, key: jax.Array) -> dict[str, jax.Array]:
-        """Weights at the start: Glorot's uniform, biases truncated normal."""
+        """Draw weights for the start: Glorot's uniform, biases truncated normal."""
         params = {}
         for part, shapes in (("encoder", self.encoder), ("decoder", self.decoder)):
             for layer, shape in enumerate(shapes):
@@ -66,61 +76,75 @@ class Network:
                 bias = jax.random.truncated_normal(
                     named_key(key, f"{name}.bias"), -2.0, 2.0, (shape[1],)
                 )
-                params[f"{name}.bias"] = BIASES * bias
+                params[f"{name}.bias"] = BIAS_SCALE * bias
         return params
 
     def encode(
-        self, params: dict, x: Entries, key: jax.Array | None = None
+        self, params: Weights, x: Entries, key: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
-        """Mean and log variance of q(z | x), each of shape (b, latent); for a code that is not stochastic, it and zeros.
+        """Return mean and log variance of q(z | x), each of shape (b, latent).
+
+        For a code that is not stochastic these are the code and zeros.
 
         Args:
-            params: weights.
+            params: the weights.
             x: a batch of users.
-            key: of the dropout, or None for none.
+            key: the key of the dropout, or None for no dropout.
         """
-        h = (
-            summed(normalised(x, self.dropout, key), params["encoder0.weight"])
-            + params["encoder0.bias"][None]
-        )
-        return self.encode_from(params, h)
+        inputs = normalise(x, self.dropout, key)
+        first = multiply_entries(inputs, params["encoder0.weight"])
+        return self.encode_from(params, first + params["encoder0.bias"][None])
 
-    def encode_from(self, params: dict, h: Any) -> tuple[jax.Array, jax.Array]:
-        """The same from what the first layer gives."""
+    def encode_from(self, params: Weights, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return mean and log variance of q(z | x) from the output of the first layer.
+
+        Args:
+            params: the weights.
+            h: the output of the first layer, shape (b, width).
+        """
         for layer in range(1, len(self.encoder)):
-            h = (
-                jnp.tanh(h) @ params[f"encoder{layer}.weight"]
-                + params[f"encoder{layer}.bias"][None]
-            )
+            weight, bias = params[f"encoder{layer}.weight"], params[f"encoder{layer}.bias"]
+            h = jnp.tanh(h) @ weight + bias[None]
         if not self.stochastic:
             return jnp.tanh(h), jnp.zeros_like(h)
         return h[:, : self.latent], h[:, self.latent :]
 
-    def last_hidden(self, params: dict, z: Any) -> jax.Array:
-        """What the last layer of the decoder sees, shape (b, width)."""
+    def last_hidden(self, params: Weights, z: AnyArray) -> AnyArray:
+        """Return the input of the decoder's last layer, shape (b, width)."""
         for layer in range(len(self.decoder) - 1):
-            z = jnp.tanh(
-                z @ params[f"decoder{layer}.weight"] + params[f"decoder{layer}.bias"][None]
-            )
+            weight, bias = params[f"decoder{layer}.weight"], params[f"decoder{layer}.bias"]
+            z = jnp.tanh(z @ weight + bias[None])
         return z
 
-    def item_layer(self, params: dict) -> tuple[Any, Any]:
-        """Matrix (width, items) and biases (items,) of the last layer; with features of the items, around what these say."""
-        name = f"decoder{len(self.decoder) - 1}"
+    def item_layer(self, params: Weights) -> tuple[AnyArray, AnyArray]:
+        """Return matrix (width, items) and biases (items,) of the last layer.
+
+        With features of the items they are sums of a linear function of the features and of
+        deviations from it.
+        """
+        name = self.item_layer_name
         weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
         if "features" in params:
             weight = weight + (params["features"] @ params["features.weight"]).T
             bias = bias + params["features"] @ params["features.bias"]
         return weight, bias
 
-    def decode(self, params: dict, z: Any) -> jax.Array:
-        """Scores of all items, shape (b, items)."""
+    def decode(self, params: Weights, z: AnyArray) -> AnyArray:
+        """Return the scores of all items, shape (b, items)."""
         weight, bias = self.item_layer(params)
         return self.last_hidden(params, z) @ weight + bias[None]
 
 
-def normalised(x: Entries, dropout: float, key: jax.Array | None) -> Entries:
-    """The entries over the root of each user's sum of squares, some dropped and the rest raised; an empty row stays empty."""
+def normalise(x: Entries, dropout: float, key: jax.Array | None) -> Entries:
+    """Divide the entries of each user by their Euclidean norm, and drop some of them.
+
+    The others are raised so that means stay. An empty row stays empty.
+
+    Args:
+        x: a batch of users.
+        dropout: the share of the entries that is dropped.
+        key: the key of the dropout, or None for no dropout.
+    """
     squares = jax.ops.segment_sum(x.value**2, x.user, len(x.present), indices_are_sorted=True)
     value = x.value * jax.lax.rsqrt(jnp.maximum(squares, 1e-12))[x.user]
     if key is not None and dropout > 0:
@@ -129,15 +153,15 @@ def normalised(x: Entries, dropout: float, key: jax.Array | None) -> Entries:
     return x._replace(value=value)
 
 
-def summed(x: Entries, weight: Any) -> jax.Array:
-    """The product of the batch with a matrix (items, width)."""
-    if len(x.value) > DENSE * len(x.present) * len(weight):
-        return dense(x, len(weight)) @ weight
+def multiply_entries(x: Entries, weight: AnyArray) -> jax.Array:
+    """Return the product of the batch with a matrix (items, width), shape (b, width)."""
+    if len(x.value) > DENSE_SHARE * len(x.present) * len(weight):
+        return as_dense(x, len(weight)) @ weight
     return jax.ops.segment_sum(
         x.value[:, None] * weight[x.item], x.user, len(x.present), indices_are_sorted=True
     )
 
 
-def dense(x: Entries, num_items: int) -> jax.Array:
-    """The batch as a matrix, shape (b, items)."""
+def as_dense(x: Entries, num_items: int) -> jax.Array:
+    """Return the batch as a matrix, shape (b, items)."""
     return jnp.zeros((len(x.present), num_items), x.value.dtype).at[x.user, x.item].add(x.value)

@@ -1,4 +1,7 @@
-"""Training by Adam: an epoch is one compiled scan over padded batches, beta follows a schedule, the best epoch is kept."""
+"""Training by Adam: an epoch is one compiled scan over padded batches.
+
+Beta follows a schedule, and the best epoch on the validation users is kept.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,27 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from bayesdl.recommend.autoencoder.objective import Objective, totals
-from bayesdl.recommend.rows import CSR, Entries, stacked
+from bayesdl.recommend.autoencoder.network import Weights
+from bayesdl.recommend.autoencoder.objective import Objective, entry_totals
+from bayesdl.recommend.rows import CSR, AnyArray, Entries, stack_batches
 from inference.core.keys import named_key
 from inference.core.progress import AbstractProgress
 
-AUTO_CAP = 0.3  # where "auto" would end; much faster, and it goes back before the decoder has learned enough to judge by
+# Where "auto" would end. It gets there fast, and goes back before the decoder has learned enough to
+# judge by.
+AUTO_CAP = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
 class Anneal:
-    """Beta grows linearly to `cap` within the share `until` of the planned updates, and stays there.
+    """A linear growth of beta to `cap` within the share `until` of the planned updates.
 
-    The published schedule counts updates, 200,000 of them to beta = 1, and so never anneals on small data.
+    Beta stays at `cap` from there on. The published schedule counts updates, 200,000 of them to
+    beta = 1, and so never anneals on small data.
+
+    Attributes:
+        cap: the last beta.
+        until: the share of the planned updates at which beta reaches it.
 
     Example:
         >>> round(Anneal(cap=0.2, until=0.85)(0.425), 3)
@@ -44,7 +55,12 @@ class Anneal:
 
 @dataclasses.dataclass(frozen=True)
 class PerUser:
-    """Beta is `share` times a user's number of entries (RecVAE; Shenbin et al. 2020, arXiv:1912.11160).
+    """A beta of `share` times a user's number of entries (RecVAE).
+
+    Reference: Shenbin et al. (2020), arXiv:1912.11160.
+
+    Attributes:
+        share: beta for each entry of a user.
 
     Example:
         >>> PerUser().share
@@ -59,140 +75,190 @@ class PerUser:
 
 
 @dataclasses.dataclass
-class Trained:
-    """What training found.
+class TrainingResult:
+    """The parameters that training found, and how it went.
 
     Attributes:
-        params: at the best epoch on the validation users, or at the last.
-        beta: where they were found.
-        history: a dictionary for each epoch: beta, loss, and validation's score where there are such users.
-        epoch: of the parameters, from 1.
+        params: the parameters of the best epoch on the validation users, or of the last epoch.
+        beta: the beta of that epoch.
+        history: a dictionary for each epoch: beta, loss, and the validation users' score where
+            there are any.
+        epoch: the number of the epoch of the parameters, from 1.
     """
 
-    params: dict
-    beta: Any
+    params: Weights
+    beta: float | int | PerUser
     history: list[dict[str, float]]
     epoch: int
 
 
 @functools.partial(jax.jit, static_argnames=("objective", "learning_rate", "per_user"))
-def epoch(
+def run_epoch(
     objective: Objective,
     learning_rate: float,
     per_user: bool,
     carry: tuple,
-    old: dict,
+    old: Weights,
     batches: Entries,
-    betas: Any,
+    betas: AnyArray,
     key: jax.Array,
 ) -> tuple[tuple, jax.Array]:
-    """One pass over the batches; gives parameters and optimiser state, and the mean loss."""
+    """Run one pass over the batches.
+
+    Args:
+        objective: the objective.
+        learning_rate: Adam's learning rate.
+        per_user: whether betas are factors of each user's number of entries.
+        carry: the parameters and the state of the optimiser.
+        old: the parameters at the start of the epoch.
+        batches: the batches, arrays with a leading axis over batches.
+        betas: the beta of each batch, shape (batches,).
+        key: the key of dropout and noise.
+
+    Returns:
+        Parameters and state of the optimiser, and the mean loss.
+    """
     optimizer = optax.adam(learning_rate)
 
     def step(carry: tuple, given: tuple) -> tuple[tuple, jax.Array]:
         params, state = carry
         x, beta, i = given
-        weight = beta * totals(x) if per_user else beta
+        weight = beta * entry_totals(x) if per_user else beta
         loss, gradient = jax.value_and_grad(objective.loss)(
             params, old, x, weight, jax.random.fold_in(key, i)
         )
-        fixed = {
+        # Features are data, not parameters.
+        gradient = {
             name: jnp.zeros_like(value) if name == "features" else value
             for name, value in gradient.items()
         }
-        updates, state = optimizer.update(fixed, state, params)
+        updates, state = optimizer.update(gradient, state, params)
         return (optax.apply_updates(params, updates), state), loss
 
     carry, losses = jax.lax.scan(step, carry, (batches, betas, jnp.arange(len(betas))))
     return carry, losses.mean()
 
 
-class Betas:
-    """Beta along the updates; "auto" rises until the validation users say that it is too much, and goes on from the best.
+class BetaSchedule:
+    """The values of beta along the updates.
+
+    "auto" rises until the validation users say that it is too high, and goes on from the best.
 
     Args:
-        beta: "auto", a number, `Anneal`, `PerUser`, or a function of the share of the planned updates that is done.
-        planned: number of updates.
-        patience: epochs without a new best before "auto" goes back.
+        beta: "auto", a number, `Anneal`, `PerUser`, or a function of the share of the planned
+            updates that is done.
+        planned: the number of planned updates.
+        patience: the number of epochs without a new best before "auto" goes back.
     """
 
-    def __init__(self, beta: Any, planned: int, patience: int) -> None:
+    def __init__(self, beta: object, planned: int, patience: int) -> None:
         self.auto = beta == "auto"
         self.planned, self.patience = planned, patience
+        self.rule: Callable[[float], Any]
         if self.auto:
-            self.rule: Any = Anneal(AUTO_CAP, 1.0)
+            self.rule = Anneal(AUTO_CAP, 1.0)
         elif callable(beta):
             self.rule = beta
         else:
-            self.rule = functools.partial(constant, getattr(beta, "share", beta))
+            value: Any = getattr(beta, "share", beta)
+            self.rule = functools.partial(constant_beta, value)
 
-    def of(self, first: int, count: int) -> np.ndarray:
-        """Of updates first to first + count."""
+    def values(self, first: int, count: int) -> np.ndarray:
+        """Return beta of `count` updates from the update `first` on, shape (count,).
+
+        Raises:
+            ValueError: for values below zero.
+        """
         values = np.array([self.rule((first + i) / self.planned) for i in range(count)], np.float32)
         if not (values >= 0).all():
             raise ValueError(
-                f"beta is {values.min()} at update {first + int(values.argmin())}: expected numbers of at least 0."
+                f"beta is {values.min()} at update {first + int(values.argmin())}: expected "
+                "numbers of at least 0."
             )
         return values
 
     def goes_back(self, since_best: int, beta: float) -> bool:
-        """Whether training goes back to the best epoch, with its beta held from there on."""
+        """Return whether training goes back to the best epoch.
+
+        If so, its beta is held from there on.
+
+        Args:
+            since_best: the number of epochs since the best one.
+            beta: the beta of the best epoch.
+        """
         if not self.auto or since_best < self.patience:
             return False
-        self.auto, self.rule = False, functools.partial(constant, beta)
+        self.auto, self.rule = False, functools.partial(constant_beta, beta)
         return True
 
 
-def constant(value: float, progress: float) -> float:
+def constant_beta(value: float, progress: float) -> float:
+    """Return this value of beta at any progress."""
     return value
 
 
 def train(
     objective: Objective,
     rows: CSR,
-    params: dict,
+    params: Weights,
     *,
     beta: Any,
     epochs: int,
     batch_size: int,
     learning_rate: float,
-    score: Callable[[dict], float] | None,
+    score: Callable[[Weights], float] | None,
     key: jax.Array,
     progress: AbstractProgress,
-) -> Trained:
-    """The parameters at the epoch with the best score, or at the last where there is no score."""
+) -> TrainingResult:
+    """Train, and return the epoch with the best score, or the last where there is no score.
+
+    Args:
+        objective: the objective.
+        rows: the training users' rows.
+        params: the parameters at the start.
+        beta: see `BetaSchedule`; "auto" is `Anneal()` without a score.
+        epochs: the number of passes over the users.
+        batch_size: the number of users of an update, at most.
+        learning_rate: Adam's learning rate.
+        score: the score of the validation users as a function of the parameters, or None.
+        key: the key of order, dropout and noise.
+        progress: the progress bar.
+
+    Raises:
+        FloatingPointError: where the loss is not finite.
+    """
     count = -(-rows.shape[0] // batch_size)
-    size = -(
-        -rows.shape[0] // count
-    )  # equal batches: a last one of few users would cost as much as the others
+    # Batches are equal: a last one of few users would cost as much as the others.
+    size = -(-rows.shape[0] // count)
     per_user = isinstance(beta, PerUser)
     rule = Anneal() if score is None and beta == "auto" else beta
-    betas = Betas(rule, epochs * count, patience=max(3, epochs // 8))
+    schedule = BetaSchedule(rule, epochs * count, patience=max(3, epochs // 8))
     rng = np.random.default_rng(np.asarray(jax.random.key_data(named_key(key, "order"))))
-    carry = (params, optax.adam(learning_rate).init(params))
-    best: tuple = (-np.inf, carry, float(betas.of(0, 1)[0]), 0)
+    carry: tuple = (params, optax.adam(learning_rate).init(params))  # pyright: ignore
+    best: tuple = (-np.inf, carry, float(schedule.values(0, 1)[0]), 0)
     history: list[dict[str, float]] = []
     progress.start(epochs, "users")
     try:
         for number in range(1, epochs + 1):
-            batches = stacked(rows, rng.permutation(rows.shape[0]), size)
-            steps = betas.of((number - 1) * count, count)
-            seed = jax.random.fold_in(named_key(key, "epochs"), number)
-            carry, loss = epoch(
-                objective, learning_rate, per_user, carry, carry[0], batches, steps, seed
+            batches = stack_batches(rows, rng.permutation(rows.shape[0]), size)
+            betas = schedule.values((number - 1) * count, count)
+            epoch_key = jax.random.fold_in(named_key(key, "epochs"), number)
+            carry, loss = run_epoch(
+                objective, learning_rate, per_user, carry, carry[0], batches, betas, epoch_key
             )
-            said = {"beta": float(steps[-1]), "loss": float(loss)}
-            if not np.isfinite(said["loss"]):
+            facts = {"beta": float(betas[-1]), "loss": float(loss)}
+            if not np.isfinite(facts["loss"]):
                 raise FloatingPointError(
-                    f"The loss is {said['loss']} in epoch {number}: lower learning_rate, now {learning_rate}."
+                    f"The loss is {facts['loss']} in epoch {number}: lower learning_rate, now "
+                    f"{learning_rate}."
                 )
             found = float(number) if score is None else score(carry[0])
-            history.append(said if score is None else said | {"ndcg@100": found})
+            history.append(facts if score is None else facts | {"ndcg@100": found})
             if found > best[0]:
-                best = (found, carry, said["beta"], number)
-            elif betas.goes_back(number - best[3], best[2]):
+                best = (found, carry, facts["beta"], number)
+            elif schedule.goes_back(number - best[3], best[2]):
                 carry = best[1]
             progress.advance(1, **{name: f"{value:.4g}" for name, value in history[-1].items()})
     finally:
         progress.close()
-    return Trained(best[1][0], beta if per_user else best[2], history, best[3])
+    return TrainingResult(best[1][0], beta if per_user else best[2], history, best[3])

@@ -28,15 +28,20 @@ from bayesdl.recommend import (
     strong_split,
 )
 from bayesdl.recommend.autoencoder import network as networks
-from bayesdl.recommend.autoencoder.codes import Refinement
 from bayesdl.recommend.autoencoder.likelihoods import LIKELIHOODS, UNSEEN, multinomial_in_blocks
-from bayesdl.recommend.autoencoder.objective import SHARES, WIDE, Objective, drawn
+from bayesdl.recommend.autoencoder.objective import (
+    COMPOSITE_SHARES,
+    WIDE_LOG_VARIANCE,
+    Objective,
+    draw_normal,
+)
 from bayesdl.recommend.autoencoder.program import programs
-from bayesdl.recommend.autoencoder.training import Betas
-from bayesdl.recommend.blend import GRID
+from bayesdl.recommend.autoencoder.training import BetaSchedule
 from bayesdl.recommend.estimator import NotFittedError
-from bayesdl.recommend.evaluation.metrics import hits, ndcg, ranked, recall
-from bayesdl.recommend.rows import as_rows, entries, stacked
+from bayesdl.recommend.evaluation.metrics import find_hits, ndcg, rank_items, recall
+from bayesdl.recommend.models.blend import GRID
+from bayesdl.recommend.refinement import Refinement
+from bayesdl.recommend.rows import as_entries, as_rows, stack_batches
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.* hits of validation users are expected"
@@ -127,8 +132,8 @@ def test_metrics_are_those_of_a_loop():
     scores = rng.integers(0, 4, (30, 15)).astype(np.float32)
     wanted = rng.uniform(size=(30, 15)) < rng.uniform(size=(30, 1))
     wanted[:, 3] = True
-    items = np.asarray(ranked(jnp.asarray(scores), 10)[1])
-    hit = hits(items, scipy.sparse.csr_array(wanted))
+    items = np.asarray(rank_items(jnp.asarray(scores), 10)[1])
+    hit = find_hits(items, scipy.sparse.csr_array(wanted))
     for k in (1, 4, 10):
         for u in range(30):
             order = sorted(range(15), key=lambda i, u=u: (-scores[u, i], i))[:k]
@@ -176,7 +181,7 @@ def test_likelihoods_are_those_of_the_dense_matrix(rows, name):
     else:
         expected = -(np.where(X > 0, 1, UNSEEN) * (X - f) ** 2).sum(1) / 2
     np.testing.assert_allclose(
-        LIKELIHOODS[name](jnp.asarray(f), entries(rows)), expected, rtol=1e-5
+        LIKELIHOODS[name](jnp.asarray(f), as_entries(rows)), expected, rtol=1e-5
     )
 
 
@@ -186,7 +191,7 @@ def test_blocks_of_items_change_nothing(rows):
         jnp.asarray(rng.normal(size=shape), jnp.float32)
         for shape in ((USERS, 5), (5, ITEMS), (ITEMS,))
     )
-    x = entries(rows)
+    x = as_entries(rows)
 
     def whole(h, W, b):
         return LIKELIHOODS["multinomial"](h @ W + b[None], x).sum()
@@ -206,25 +211,25 @@ def test_the_sparse_path_is_the_dense_one(rows, monkeypatch):
     """Loss and every gradient, also with rows that fill up a batch."""
     made, x = (
         objective(),
-        entries(scipy.sparse.vstack([rows, scipy.sparse.csr_array((3, ITEMS))], "csr")),
+        as_entries(scipy.sparse.vstack([rows, scipy.sparse.csr_array((3, ITEMS))], "csr")),
     )
     x = x._replace(present=(jnp.arange(USERS + 3) < USERS).astype(float))
     params, found = made.init(jax.random.key(0)), []
     for share in (0.0, 1.0):
-        monkeypatch.setattr(networks, "DENSE", share)
+        monkeypatch.setattr(networks, "DENSE_SHARE", share)
         found.append(jax.value_and_grad(made.loss)(params, params, x, 0.3, jax.random.key(1)))
     np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-5)
     for name, value in found[0][1].items():
         np.testing.assert_allclose(value, found[1][1][name], rtol=1e-5, atol=1e-6, err_msg=name)
-    monkeypatch.setattr(networks, "DENSE", 1 / 20)
-    alone = made.loss(params, params, entries(rows), 0.3, None)
+    monkeypatch.setattr(networks, "DENSE_SHARE", 1 / 20)
+    alone = made.loss(params, params, as_entries(rows), 0.3, None)
     np.testing.assert_allclose(made.loss(params, params, x, 0.3, None), alone, rtol=1e-5)
 
 
 def test_loss_and_gradients_are_torchs(rows):
     """The same weights, batch and noise in a re-implementation with a dense matrix and torch's own layers."""
     torch = pytest.importorskip("torch")
-    made, x, key = objective(), entries(rows), jax.random.key(3)
+    made, x, key = objective(), as_entries(rows), jax.random.key(3)
     params = made.init(jax.random.key(0))
     from inference.core.keys import named_key
 
@@ -263,14 +268,14 @@ def test_the_noise_of_z_has_the_declared_sd():
         jnp.full((20_000, 2), 3.0),
         jnp.broadcast_to(jnp.log(jnp.array([0.25, 4.0]))[None], (20_000, 2)),
     )
-    z = (np.asarray(drawn(jax.random.key(0), mean, log_variance)) - 3) / [0.5, 2.0]
+    z = (np.asarray(draw_normal(jax.random.key(0), mean, log_variance)) - 3) / [0.5, 2.0]
     for column in z.T:
         assert stats.kstest(column, "norm").pvalue > 0.001
 
 
 def test_dropout_keeps_the_mean_and_drops_the_share(rows):
-    x = networks.normalised(entries(rows), 0.0, None)
-    kept = jax.vmap(lambda key: networks.normalised(entries(rows), 0.5, key).value)(
+    x = networks.normalise(as_entries(rows), 0.0, None)
+    kept = jax.vmap(lambda key: networks.normalise(as_entries(rows), 0.5, key).value)(
         jax.random.split(jax.random.key(0), 4000)
     )
     inside = np.asarray(x.value) > 0
@@ -278,24 +283,24 @@ def test_dropout_keeps_the_mean_and_drops_the_share(rows):
     assert (np.abs(error) < 4.5 * np.asarray(x.value)[inside] / np.sqrt(4000)).all()
     dropped = (np.asarray(kept)[:, inside] == 0).ravel()
     assert abs(dropped.mean() - 0.5) < 4.5 * 0.5 / np.sqrt(dropped.size)
-    np.testing.assert_allclose(np.linalg.norm(networks.dense(x, ITEMS), axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(networks.as_dense(x, ITEMS), axis=1), 1, rtol=1e-5)
 
 
 def test_priors_that_are_mixtures(rows):
-    x, z = entries(rows), jax.random.normal(jax.random.key(5), (USERS, 3))
+    x, z = as_entries(rows), jax.random.normal(jax.random.key(5), (USERS, 3))
     composite = objective(prior="composite")
     params, old = (composite.init(jax.random.key(seed)) for seed in (0, 1))
     mean, log_variance = map(np.asarray, composite.network.encode(old, x))
-    parts = ((0.0, 1.0), (mean, np.exp(log_variance / 2)), (0.0, np.exp(WIDE / 2)))
+    parts = ((0.0, 1.0), (mean, np.exp(log_variance / 2)), (0.0, np.exp(WIDE_LOG_VARIANCE / 2)))
     density = sum(
         share * stats.norm(*part).pdf(np.asarray(z)).prod(1)
-        for share, part in zip(SHARES, parts, strict=True)
+        for share, part in zip(COMPOSITE_SHARES, parts, strict=True)
     )
     np.testing.assert_allclose(composite.log_prior(params, old, z, x), np.log(density), rtol=1e-4)
     vamp = objective(prior="vamp")
     params = vamp.init(jax.random.key(0))
     pseudo = scipy.sparse.csr_array(np.asarray(jax.nn.sigmoid(params["pseudo"])))
-    mean, log_variance = map(np.asarray, vamp.network.encode(params, entries(pseudo)))
+    mean, log_variance = map(np.asarray, vamp.network.encode(params, as_entries(pseudo)))
     each = (
         stats.norm(mean[None], np.exp(log_variance / 2)[None]).pdf(np.asarray(z)[:, None]).prod(2)
     )
@@ -306,7 +311,7 @@ def test_priors_that_are_mixtures(rows):
 
 def test_batches_hold_every_entry_once(rows):
     order = np.random.default_rng(0).permutation(USERS)
-    batches = stacked(rows, order, 16)
+    batches = stack_batches(rows, order, 16)
     assert batches.present.sum() == USERS and batches.user.shape[0] == 3
     found = np.zeros((48, ITEMS))
     np.add.at(found, (batches.user + 16 * np.arange(3)[:, None], batches.item), batches.value)
@@ -342,13 +347,13 @@ def test_the_best_epoch_is_kept(fitted, held):
 
 
 def test_beta_rises_with_the_planned_updates():
-    betas = Betas(Anneal(cap=0.2, until=0.5), planned=100, patience=3)
-    np.testing.assert_allclose(betas.of(0, 100)[[0, 25, 50, 99]], [0, 0.1, 0.2, 0.2], rtol=1e-6)
-    auto = Betas("auto", 100, patience=3)
-    assert auto.of(50, 1)[0] == pytest.approx(0.15) and not auto.goes_back(2, 0.3)
+    betas = BetaSchedule(Anneal(cap=0.2, until=0.5), planned=100, patience=3)
+    np.testing.assert_allclose(betas.values(0, 100)[[0, 25, 50, 99]], [0, 0.1, 0.2, 0.2], rtol=1e-6)
+    auto = BetaSchedule("auto", 100, patience=3)
+    assert auto.values(50, 1)[0] == pytest.approx(0.15) and not auto.goes_back(2, 0.3)
     assert (
         auto.goes_back(3, 0.3)
-        and auto.of(90, 1)[0] == pytest.approx(0.3)
+        and auto.values(90, 1)[0] == pytest.approx(0.3)
         and not auto.goes_back(9, 0.1)
     )
 
@@ -398,7 +403,7 @@ def test_program_and_guide_have_the_bound_of_training(rows):
     """The ELBO of the NumPyro program under the encoder, by `bayesdl.vi`, within four standard errors of training's loss."""
     model = MultVAE(**QUICK, dropout=0.0, beta=1.0).fit(rows)
     program, guide = programs(model, rows[:5], learn=True)
-    estimate, x = bdl.vi.expectation(bdl.vi.elbo, program, guide), entries(rows[:5])
+    estimate, x = bdl.vi.expectation(bdl.vi.elbo, program, guide), as_entries(rows[:5])
     keys = jax.random.split(jax.random.key(0), 500)
     one = np.asarray(jax.jit(jax.vmap(lambda key: estimate(key, model.params_)))(keys))
     loss = jax.jit(
@@ -527,7 +532,7 @@ def test_items_without_entries_are_scored_by_their_features(rows):
     last = "decoder1"
     own = (
         model.objective().network.last_hidden(
-            model.params_, model.code(entries(as_rows(X)), Refinement())[0]
+            model.params_, model.user_codes(as_entries(as_rows(X)), Refinement())[0]
         )
         @ model.params_[f"{last}.weight"]
     )
@@ -602,8 +607,8 @@ def test_what_cannot_be_evaluated(models, held):
         (lambda m, X: strong_split([1, 2], [1, np.nan]), r"items\[1\] is missing"),
         (lambda m, X: strong_split([1, 2], [1, 1]), "lower held_out"),
         (lambda m, X: Anneal(until=0), "expected cap >= 0"),
-        (lambda m, X: EASE().begin(X, (X, X), None), "got tuple, expected HeldOut"),
-        (lambda m, X: m.held((X, X)), "Got tuple, expected HeldOut"),
+        (lambda m, X: EASE().start_fit(X, (X, X), None), "got tuple, expected HeldOut"),
+        (lambda m, X: m.check_held_out((X, X)), "Got tuple, expected HeldOut"),
         (
             lambda m, X: m.score(HeldOut(X, 0 * X, items=np.arange(ITEMS)[::-1])),
             "items=split.items",

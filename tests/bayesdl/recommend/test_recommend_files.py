@@ -152,7 +152,7 @@ def test_saving_what_cannot_be_saved(tmp_path):
         with pytest.raises(NotFittedError, match="is not fitted: call fit"):
             model.save(tmp_path / "model.bdl")
     stopped = MultVAE(**TINY)
-    stopped.begin(TRAIN, None, None)  # a fit that was interrupted
+    stopped.start_fit(TRAIN, None, None)  # a fit that was interrupted
     with pytest.raises(NotFittedError, match="is not fitted: call fit"):
         stopped.save(tmp_path / "model.bdl")
     with pytest.raises(BundleError, match=r"label 0\.5: a file holds whole numbers or text"):

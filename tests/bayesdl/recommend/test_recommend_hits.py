@@ -12,16 +12,29 @@ from recommend_toys import ITEMS, QUICK, USERS, few_rows
 from sklearn.base import clone
 
 from bayesdl.data.validation import DataError
-from bayesdl.recommend import EASE, Blend, HeldOut, MultDAE, MultVAE, Popularity, strong_split
-from bayesdl.recommend import probabilities as chances
+from bayesdl.recommend import (
+    EASE,
+    Blend,
+    HeldOut,
+    MultDAE,
+    MultVAE,
+    Popularity,
+    probabilities,
+    strong_split,
+)
 from bayesdl.recommend.autoencoder import codes, training
 from bayesdl.recommend.estimator import NotFittedError
-from bayesdl.recommend.hits import distinct, hits_law, included, shortest
-from bayesdl.recommend.probabilities import Lists, quantiles_hold
-from bayesdl.recommend.rows import entries
+from bayesdl.recommend.hits import (
+    expected_distinct,
+    hits_distribution,
+    inclusion_probabilities,
+    shortest_intervals,
+)
+from bayesdl.recommend.probabilities import TopLists, quantile_coverage
+from bayesdl.recommend.rows import as_entries
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*its chances are doubtful"
+    "ignore:.*its probabilities are doubtful"
 )  # of sets so small that no list can be matched
 DRAWN = 20_000
 
@@ -45,7 +58,7 @@ def zipf(items, power):
 
 
 def counted(p):
-    return distinct(jnp.asarray(p, jnp.float32))[None, None]
+    return expected_distinct(jnp.asarray(p, jnp.float32))[None, None]
 
 
 @pytest.mark.parametrize("items", [30, 500])
@@ -59,12 +72,15 @@ def test_hits_are_those_of_items_drawn_one_by_one(n, power, items):
     ]
     chosen = np.bincount(order.ravel(), minlength=items)[:k] / DRAWN
     given = (jnp.asarray(p[None, None, :k], jnp.float32), counted(p), jnp.array([float(n)]))
-    q = np.asarray(included(*given))[0, 0]
+    q = np.asarray(inclusion_probabilities(*given))[0, 0]
     assert (
         np.abs(q - chosen) < 4 * np.sqrt(chosen * (1 - chosen) / DRAWN) + q * (n > 1) * p[0] / 2
     ).all()
     hits = (order < k).sum(1)
-    law, found = np.asarray(hits_law(*given))[0], np.bincount(hits, minlength=k + 1) / DRAWN
+    law, found = (
+        np.asarray(hits_distribution(*given))[0],
+        np.bincount(hits, minlength=k + 1) / DRAWN,
+    )
     assert (
         np.abs(law - found) < 4 * np.sqrt(found * (1 - found) / DRAWN) + (n > 1) * p[0] / 2 + 1e-4
     ).all()
@@ -79,7 +95,7 @@ def test_hits_are_those_of_items_drawn_one_by_one(n, power, items):
 def test_ends_of_the_law_of_hits():
     p = jnp.asarray(zipf(30, 1.0), jnp.float32)
     laws = [
-        np.asarray(hits_law(p[None, None, :5], counted(p), jnp.array([n])))[0]
+        np.asarray(hits_distribution(p[None, None, :5], counted(p), jnp.array([n])))[0]
         for n in (0.0, 0.5, 1.0, 30.0, 1e6)
     ]
     np.testing.assert_allclose(laws[0], np.eye(6)[0])
@@ -96,15 +112,15 @@ def test_a_mean_over_draws_of_the_law():
         jnp.concatenate([counted(p) for p in laws], 1),
         jnp.array([10.0]),
     )
-    alone = [hits_law(given[0][:, [i]], given[1][:, [i]], given[2]) for i in range(2)]
-    np.testing.assert_allclose(hits_law(*given), np.mean(alone, axis=0), atol=1e-6)
+    alone = [hits_distribution(given[0][:, [i]], given[1][:, [i]], given[2]) for i in range(2)]
+    np.testing.assert_allclose(hits_distribution(*given), np.mean(alone, axis=0), atol=1e-6)
 
 
 @pytest.mark.parametrize("level", [0.5, 0.8, 0.9])
 def test_the_shortest_interval(level):
     """Beside a search over all intervals."""
     laws = np.random.default_rng(0).dirichlet(np.ones(7), size=50).astype(np.float32)
-    low, high = map(np.asarray, shortest(jnp.asarray(laws), jnp.full(50, level)))
+    low, high = map(np.asarray, shortest_intervals(jnp.asarray(laws), jnp.full(50, level)))
     for law, a, b in zip(laws, low, high, strict=True):
         every = [
             (j - i, -law[i : j + 1].sum())
@@ -119,7 +135,7 @@ def test_expected_hits_and_intervals_of_recommendations(fitted, rows):
     top = fitted.recommend(rows, k=4, exclude_seen=False)
     np.testing.assert_allclose(top.expected_hits(), top.probabilities.sum(1), rtol=1e-5)
     low, high = top.hits_interval(np.arange(USERS), level=0.8)
-    law = top.hits_law(np.arange(USERS))
+    law = top.hits_distribution(np.arange(USERS))
     mass = [law[u, a : b + 1].sum() for u, (a, b) in enumerate(zip(low, high, strict=True))]
     assert min(mass) >= 0.8 - 1e-4 and (low[0], high[0]) == (0, 0)
     assert (np.diff(top.expected_hits(np.arange(USERS))[[1, 5, 10]]) > 0).all()
@@ -178,12 +194,12 @@ def test_nothing_is_compiled_again_for_another_seed_or_number_of_users(rows):
         return [
             f._cache_size()
             for f in (
-                training.epoch,
-                codes.encoded,
-                chances.drawn_chances,
-                included,
-                hits_law,
-                shortest,
+                training.run_epoch,
+                codes.encode_users,
+                probabilities.draw_probabilities,
+                inclusion_probabilities,
+                hits_distribution,
+                shortest_intervals,
             )
         ]
 
@@ -202,10 +218,10 @@ def test_nothing_is_compiled_again_for_another_seed_or_number_of_users(rows):
 def test_refinement_takes_its_noise_with_both_signs(rows):
     """Where the bound is quadratic in z the gradient of the means is then free of noise: one step is the same for two keys."""
     model = MultVAE(**QUICK | {"hidden": ()}, likelihood="gaussian").fit(rows)
-    objective, x = model.objective(), entries(rows)
-    code = codes.encoded(objective, model.params_, x)
+    objective, x = model.objective(), as_entries(rows)
+    code = codes.encode_users(objective, model.params_, x)
     one, two = (
-        codes.refined(objective, model.params_, code, x, 1.0, 1, jax.random.key(seed))
+        codes.refine_codes(objective, model.params_, code, x, 1.0, 1, jax.random.key(seed))
         for seed in (0, 1)
     )
     np.testing.assert_allclose(one[0], two[0], rtol=1e-4, atol=1e-5)
@@ -290,7 +306,7 @@ def test_quantiles_hold_as_the_law_says():
             lambda f, keys: f, jnp.repeat(jnp.log(jnp.asarray(law, jnp.float32))[None], 400, 0)
         )
         keys = jax.random.split(jax.random.key(0), 400)
-        part = Lists(
+        part = TopLists(
             draw,
             keys,
             jnp.zeros((400, 300), bool),
@@ -298,7 +314,7 @@ def test_quantiles_hold_as_the_law_says():
             jnp.asarray(n, jnp.float32),
             jnp.asarray(hits),
         )
-        return quantiles_hold([part], 1.0)
+        return quantile_coverage([part], 1.0)
 
     share, error = holds(p)
     assert abs(share - 0.9) < 3 * error < 0.05
@@ -364,7 +380,9 @@ def test_a_refused_fit_leaves_the_earlier_one_and_a_stopped_one_none(rows, monke
     with pytest.raises(DataError):
         model.fit(-rows.toarray())
     np.testing.assert_array_equal(model.recommend(rows, k=3).scores, before)
-    monkeypatch.setattr(MultVAE, "trained", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        MultVAE, "run_training", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     with pytest.raises(KeyboardInterrupt):
         model.fit(rows)
     with pytest.raises(NotFittedError, match="is not fitted"):
@@ -428,7 +446,7 @@ def test_tables_are_read_by_label(rows):
     ):
         one.with_items(more.rename(columns={"tall": "high"}), ["new"])
     held = HeldOut(table, 0 * shuffled + shuffled.eq(0))
-    np.testing.assert_array_equal(model.held(held)[1].toarray(), 1 - rows.toarray())
+    np.testing.assert_array_equal(model.check_held_out(held)[1].toarray(), 1 - rows.toarray())
 
 
 def test_the_last_items_are_hidden_where_times_are_given():

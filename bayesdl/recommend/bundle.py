@@ -1,0 +1,192 @@
+"""Recommenders as files: a zip of `manifest.json` and `arrays.safetensors`, without code.
+
+A blend holds its members.
+"""
+
+from __future__ import annotations
+
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bayesdl.recommend.estimator import RECOMMENDERS, AbstractEstimator, NotFittedError
+from bayesdl.saving import serialization as spec
+from bayesdl.saving.bundle import LIBRARIES, SCHEMA, BundleError, read, write
+from bayesdl.typing import StoredArrays
+
+KIND = "bayesdl-recommender"
+KEYS = ("schema", "recommender", "versions")
+# The kinds of NumPy arrays that labels of items come in, and the types of their values.
+LABELS = {"i": (int,), "u": (int,), "U": (str,), "O": (int, str)}
+
+
+def write_recommender(model: AbstractEstimator, path: str | Path) -> Path:
+    """Write a fitted recommender to a file; see `AbstractRecommender.save`."""
+    arrays: StoredArrays = {}
+    manifest = {
+        "format": KIND,
+        "schema": SCHEMA,
+        "recommender": describe(model, "", arrays),
+        "versions": {name: version(name) for name in LIBRARIES},
+    }
+    return write(Path(path), manifest, arrays, {})
+
+
+def read_recommender(path: str | Path) -> AbstractEstimator:
+    """Read a recommender from a file; see `bayesdl.recommend.load`."""
+    path = Path(path)
+    manifest, arrays, _ = read(path, KIND, KEYS, "model.save(...) of a recommender")
+    try:
+        return restore(manifest["recommender"], "", arrays, path)
+    except BundleError:
+        raise
+    except (spec.SpecError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise BundleError(
+            f"{path} holds a recommender that this version cannot read: "
+            f"{type(error).__name__}: {error}"
+        ) from None
+
+
+def describe(model: AbstractEstimator, prefix: str, arrays: StoredArrays) -> dict[str, Any]:
+    """Return a recommender as JSON data, and add its arrays to those given.
+
+    Args:
+        model: the fitted recommender.
+        prefix: the beginning of the names of its arrays.
+        arrays: the dictionary to which its arrays are added.
+
+    Raises:
+        NotFittedError: before its fit.
+        BundleError: where it holds something that is not data.
+    """
+    name = type(model).__name__
+    if RECOMMENDERS.get(name) is not type(model):
+        known = ", ".join(RECOMMENDERS)
+        raise BundleError(f"{name} cannot be stored in a file: only {known} can.")
+    if not model.fitted:
+        raise NotFittedError(f"{name} is not fitted: call fit(train) before save.")
+    for key, value in model.arrays().items():
+        arrays[f"{prefix}{key}"] = np.ascontiguousarray(value)
+    data = {
+        "class": name,
+        "settings": settings_data(model),
+        "items": labels_data(model.items_),
+        "temperature": model.temperature_,
+        "facts": {fact: fact_data(getattr(model, fact)) for fact in model.facts},
+    }
+    members = model.stored_members()
+    if members:
+        data["members"] = [
+            describe(member, f"{prefix}member{i}/", arrays) for i, member in enumerate(members)
+        ]
+    return data
+
+
+def restore(
+    data: dict[str, Any], prefix: str, arrays: StoredArrays, path: Path
+) -> AbstractEstimator:
+    """Return the recommender that `describe` has described.
+
+    Args:
+        data: the JSON data.
+        prefix: the beginning of the names of its arrays.
+        arrays: all arrays of the file.
+        path: the path of the file, for errors.
+
+    Raises:
+        BundleError: where arrays are missing or have other shapes.
+    """
+    if data["class"] not in RECOMMENDERS:
+        raise BundleError(
+            f"{path} holds a {data['class']!r}, which this version does not know: expected "
+            f"{', '.join(RECOMMENDERS)}."
+        )
+    cls = RECOMMENDERS[data["class"]]
+    settings = {name: spec.from_data(value) for name, value in data["settings"].items()}
+    if "members" in data:
+        settings["members"] = [
+            restore(member, f"{prefix}member{i}/", arrays, path)
+            for i, member in enumerate(data["members"])
+        ]
+    model = cls(**settings)
+    model.check()
+    items = np.array(data["items"]["labels"], np.dtype(data["items"]["type"]))
+    model.items_, model.num_items_ = items, len(items)
+    model.temperature_ = float(data["temperature"])
+    for fact in cls.facts:
+        setattr(model, fact, fact_from_data(fact, data["facts"][fact]))
+    own = {
+        name.removeprefix(prefix): value
+        for name, value in arrays.items()
+        if name.startswith(prefix)
+    }
+    load_arrays(model, own, path)
+    return model
+
+
+def settings_data(model: AbstractEstimator) -> dict[str, Any]:
+    """Return the settings of a recommender as JSON data.
+
+    A function for beta is stored as the number that was used, with a warning.
+    """
+    found = {}
+    for name, value in model.get_params().items():
+        if name == "members":
+            continue
+        try:
+            found[name] = spec.to_data(value)
+        except spec.SpecError:
+            if name != "beta":
+                raise
+            used = getattr(model, "beta_")  # noqa: B009 - the classes with a beta have it
+            warnings.warn(
+                f"beta is a function, which a file cannot hold: stored is beta={used:g}, that of "
+                "the fit.",
+                stacklevel=5,
+            )
+            found["beta"] = used
+    return found
+
+
+def labels_data(labels: np.ndarray) -> dict[str, Any]:
+    """Return labels of items as JSON data.
+
+    Raises:
+        BundleError: for labels that are neither whole numbers nor text.
+    """
+    values, kinds = labels.tolist(), LABELS.get(labels.dtype.kind, ())
+    other = next((value for value in values if type(value) not in kinds), None)
+    if other is not None:
+        raise BundleError(
+            f"items holds the label {other!r}: a file holds whole numbers or text; fit with such "
+            "labels."
+        )
+    return {"type": labels.dtype.str, "labels": values}
+
+
+def fact_data(value: object) -> object:
+    """Return a fact of a fit as JSON data; lists, such as the history, stay as they are."""
+    return value if isinstance(value, list) else spec.to_data(value)
+
+
+def fact_from_data(name: str, data: object) -> object:
+    """Return the fact that `fact_data` made JSON data of."""
+    return data if name == "history_" else spec.from_data(data)
+
+
+def load_arrays(model: AbstractEstimator, arrays: StoredArrays, path: Path) -> None:
+    """Give a recommender the arrays that its fit found.
+
+    Raises:
+        BundleError: where an array is missing or has another shape.
+    """
+    for name, shape in model.array_shapes(arrays).items():
+        if name not in arrays or arrays[name].shape != shape:
+            got = f"shape {arrays[name].shape}" if name in arrays else "no array"
+            raise BundleError(
+                f"{path} is damaged: array {name} has {got}, expected {shape}. Save it again."
+            )
+    model.set_arrays(arrays)
