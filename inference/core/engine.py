@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 from typing import Any, ClassVar
 
 import jax
@@ -17,15 +18,48 @@ class UnsupportedError(ValueError):
     """An engine was asked to run a problem that it cannot run."""
 
 
+# Ranks of what engines offer themselves for; "auto" takes the smallest.
+CLOSED_FORM, MADE_FOR_IT, SAMPLING, ANYTHING = 0, 10, 20, 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Preference:
+    """What an engine offers for a problem when no engine was named.
+
+    Attributes:
+        engine: the engine with the settings that suit the problem.
+        reason: why it suits, as the end of a sentence that begins with "because".
+        rank: the smallest rank wins, and between equal ones the engine that was registered first.
+            `CLOSED_FORM`, `MADE_FOR_IT`, `SAMPLING` and `ANYTHING` are the usual ranks.
+    """
+
+    engine: AbstractEngine
+    reason: str
+    rank: int
+
+
 @dataclasses.dataclass(frozen=True)
 class AbstractEngine(abc.ABC):
     """An algorithm with its settings, a frozen dataclass of plain data so that it can be saved as JSON.
 
     Attributes:
-        can_checkpoint: whether `infer` also takes `checkpoint=`, a `Checkpoint` that lets an interrupted run go on.
+        can_checkpoint: whether `infer` also takes `checkpoint=`, a `Checkpoint` that lets an
+            interrupted run go on. False by default.
+        cli_name: the engine's name on the command line; by default that of the class in lower case.
     """
 
     can_checkpoint: ClassVar[bool] = False
+    cli_name: ClassVar[str] = ""
+
+    @classmethod
+    def preference(cls, problem: Problem) -> Preference | None:
+        """Return what this engine offers for a problem when no engine is named; None for nothing."""
+        return None
+
+    @classmethod
+    def example(cls) -> AbstractEngine:
+        """Return the engine with settings that run in a second or two, for trials and tests."""
+        return cls()
 
     @abc.abstractmethod
     def supports(self, problem: Problem) -> str | None:
@@ -44,6 +78,12 @@ class AbstractEngine(abc.ABC):
     def as_data(self) -> dict[str, Any]:
         """Name and settings as JSON data."""
         return {"name": type(self).__name__, **dataclasses.asdict(self)}
+
+
+def problem_size(problem: Problem) -> tuple[int, int]:
+    """Return the number of observed rows, and that of latent dimensions."""
+    rows = max((shape[0] for shape in problem.data_shapes if shape), default=0)
+    return rows, sum(math.prod(shape) for shape in problem.latents.values())
 
 
 def needs_gradients(problem: Problem) -> str | None:

@@ -19,7 +19,15 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
-from inference.core.engine import AbstractEngine, check_choice, check_positive_integers
+from inference.core.engine import (
+    CLOSED_FORM,
+    MADE_FOR_IT,
+    AbstractEngine,
+    Preference,
+    check_choice,
+    check_positive_integers,
+    problem_size,
+)
 from inference.core.keys import named_key
 from inference.core.minimise import minimise
 from inference.core.problem import Problem, ProblemError
@@ -27,6 +35,9 @@ from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractPredictive, AbstractResult, Conditional, Draws, Predictor
 from inference.core.structure import AbstractGaussianProcessRegression
 from inference.mcmc.hmc import NUTS
+
+# A Cholesky factor of this size takes about a second on two cores.
+EXACT_ROWS = 3000
 
 MAX_STEPS = 1000
 JITTER = 1e-9  # repeated rows give a singular covariance
@@ -38,7 +49,9 @@ class ExactGP(AbstractEngine):
     """Exact Gaussian process regression.
 
     Attributes:
-        hyperparameters: "ml" maximises the marginal likelihood, "map" the posterior density in unconstrained space,
+        cli_name: ClassVar[str] = "exact-gp"
+
+    hyperparameters: "ml" maximises the marginal likelihood, "map" the posterior density in unconstrained space,
             "sample" draws from the posterior with NUTS. Hyperparameters given as numbers stay fixed in each case.
         num_restarts: searches for the maximum, each from a draw of the prior.
         sampler: the NUTS settings of "sample".
@@ -55,6 +68,21 @@ class ExactGP(AbstractEngine):
     def __post_init__(self) -> None:
         check_choice(self, "hyperparameters", ("ml", "map", "sample"))
         check_positive_integers(self, "num_restarts")
+
+    @classmethod
+    def preference(cls, problem: Problem) -> Preference | None:
+        if not isinstance(problem.structure, AbstractGaussianProcessRegression):
+            return None
+        rows, _ = problem_size(problem)
+        if rows <= EXACT_ROWS:
+            reason = f"a Gaussian process with {rows} rows has a closed form"
+            return Preference(cls(), reason, CLOSED_FORM)
+        reason = f"{rows} rows are many; install bayesdl[torch] for a sparse Gaussian process"
+        return Preference(cls(), reason, MADE_FOR_IT + 1)
+
+    @classmethod
+    def example(cls) -> ExactGP:
+        return cls(num_restarts=1)
 
     def supports(self, problem: Problem) -> str | None:
         if not isinstance(problem.structure, AbstractGaussianProcessRegression):

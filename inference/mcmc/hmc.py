@@ -189,6 +189,19 @@ class NUTS(AbstractHamiltonian):
         super().__post_init__()
         check_positive_integers(self, "max_tree_depth")
 
+    @classmethod
+    def preference(cls, problem: Problem) -> Preference | None:
+        rows, size = problem_size(problem)
+        if rows * size > WORK:
+            return None
+        start = "prior" if isinstance(problem.structure, LayeredNetwork) else "uniform"
+        reason = f"{rows} rows and {size} latent dimensions are few enough for MCMC"
+        return Preference(cls(start=start), reason, SAMPLING)
+
+    @classmethod
+    def example(cls) -> NUTS:
+        return cls(num_warmup=60, num_samples=40, num_chains=2)
+
     def diagnosis_settings(self) -> Info:
         return {"max_tree_depth": self.max_tree_depth}
 
@@ -234,6 +247,10 @@ class HMC(AbstractHamiltonian):
         super().__post_init__()
         check_positive(self, "trajectory_length")
         check_positive_integers(self, "num_steps", optional=True)
+
+    @classmethod
+    def example(cls) -> HMC:
+        return cls(num_warmup=60, num_samples=40, num_chains=2, num_steps=8)
 
     def kernel(self, problem: Problem) -> MCMCKernel:
         length = None if self.num_steps else self.trajectory_length

@@ -72,6 +72,10 @@ class MCLMC(AbstractMCMC):
                 f"MCLMC(target_accept={self.target_accept}): expected a number in (0, 1)."
             )
 
+    @classmethod
+    def example(cls) -> MCLMC:
+        return cls(num_warmup=200, num_samples=40, num_chains=2)
+
     def supports(self, problem: Problem) -> str | None:
         if sum(int(np.prod(shape)) for shape in problem.latents.values()) == 1:
             return "there is one latent dimension, and a momentum of fixed length needs two"

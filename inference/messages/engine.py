@@ -19,7 +19,9 @@ import numpy as np
 from numpyro.distributions import biject_to, constraints
 
 from inference.core.engine import (
+    MADE_FOR_IT,
     AbstractEngine,
+    Preference,
     check_choice,
     check_positive,
     check_positive_integers,
@@ -57,7 +59,9 @@ class MessagePassing(AbstractEngine):
     """Message passing for `bdl.FunBaT` (Fang et al. 2024, arXiv:2311.04829).
 
     Attributes:
-        iterations: at most so many; each updates all modes once.
+        cli_name: ClassVar[str] = "message-passing"
+
+    iterations: at most so many; each updates all modes once.
         restarts: from different random factors, run side by side; the one with the best bound is kept.
         tolerance: stops when the bound of the best restart grows by less than this share over ten iterations.
         damping: weight of the old messages, 0 where none is needed.
@@ -96,6 +100,16 @@ class MessagePassing(AbstractEngine):
                 raise ValueError(
                     f"MessagePassing({name}={getattr(self, name)!r}): expected a number with 0 <= {name} < 1."
                 )
+
+    @classmethod
+    def preference(cls, problem: Problem) -> Preference | None:
+        if cls().supports(problem) is not None:
+            return None
+        return Preference(cls(), "a functional tensor is what it is made for", MADE_FOR_IT)
+
+    @classmethod
+    def example(cls) -> MessagePassing:
+        return cls(iterations=20, restarts=2)
 
     @property
     def annealed(self) -> int:

@@ -156,6 +156,10 @@ class SSVI(AbstractEngine):
                 f"SSVI(allocation='global', structure={self.structure!r}): a global budget is of single weights."
             )
 
+    @classmethod
+    def example(cls) -> SSVI:
+        return cls(steps=200, density=0.5)
+
     def supports(self, problem: Problem) -> str | None:
         return reason_against(problem, self.removal, self.allocation)
 

@@ -13,6 +13,7 @@ variables u = f(Z), the bound
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import math
 import time
 import warnings
@@ -25,11 +26,14 @@ import numpy as np
 import numpyro.distributions as dist
 
 from inference.core.engine import (
+    MADE_FOR_IT,
     AbstractEngine,
+    Preference,
     UnsupportedError,
     check_choice,
     check_positive,
     check_positive_integers,
+    problem_size,
 )
 from inference.core.keys import named_key
 from inference.core.minimise import minimise
@@ -37,7 +41,7 @@ from inference.core.problem import Problem, ProblemError
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import Conditional, Predictor
 from inference.core.structure import AbstractGaussianProcessRegression
-from inference.exact.gp import MAX_ROWS
+from inference.exact.gp import EXACT_ROWS, MAX_ROWS
 from inference.torch.install import load, reason_missing
 
 BLOCK = 50
@@ -52,7 +56,9 @@ class GPyTorchGP(AbstractEngine):
     """Gaussian process regression by GPyTorch.
 
     Attributes:
-        method: "exact" or "svgp".
+        cli_name: ClassVar[str] = "gpytorch"
+
+    method: "exact" or "svgp".
         num_steps: steps of Adam, or at most so many of L-BFGS per search.
         num_restarts: searches of "exact", the first from the prior median, the others scattered around it.
         learning_rate: first step size of Adam ("svgp").
@@ -75,6 +81,22 @@ class GPyTorchGP(AbstractEngine):
         check_choice(self, "method", ("exact", "svgp"))
         check_positive(self, "learning_rate")
         check_positive_integers(self, "num_steps", "num_restarts", "num_inducing", "batch_size")
+
+    @classmethod
+    def preference(cls, problem: Problem) -> Preference | None:
+        rows, _ = problem_size(problem)
+        if (
+            not isinstance(problem.structure, AbstractGaussianProcessRegression)
+            or rows <= EXACT_ROWS
+            or importlib.util.find_spec("gpytorch") is None
+        ):
+            return None
+        reason = f"{rows} rows are too many for a closed form"
+        return Preference(cls(method="svgp"), reason, MADE_FOR_IT)
+
+    @classmethod
+    def example(cls) -> GPyTorchGP:
+        return cls(num_restarts=1)
 
     def supports(self, problem: Problem) -> str | None:
         if not isinstance(problem.structure, AbstractGaussianProcessRegression):

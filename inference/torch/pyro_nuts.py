@@ -33,7 +33,9 @@ class PyroNUTS(AbstractEngine):
     """The No-U-Turn Sampler by Pyro; chains run one after another.
 
     Attributes:
-        num_warmup: adaptation steps per chain, not kept.
+        cli_name: ClassVar[str] = "pyro"
+
+    num_warmup: adaptation steps per chain, not kept.
         num_samples: draws kept per chain.
         num_chains: independent chains; R-hat needs at least two to say much.
         target_accept: acceptance probability aimed at by the step size; raise it when draws diverge.
@@ -58,6 +60,10 @@ class PyroNUTS(AbstractEngine):
             raise ValueError(
                 f"{type(self).__name__}(target_accept={self.target_accept}): expected a number in (0, 1)."
             )
+
+    @classmethod
+    def example(cls) -> PyroNUTS:
+        return cls(num_warmup=15, num_samples=10, num_chains=1, max_tree_depth=4)
 
     def supports(self, problem: Problem) -> str | None:
         structure = problem.structure

@@ -22,11 +22,14 @@ import numpyro.distributions as dist
 from numpyro import handlers
 
 from inference.core.engine import (
+    ANYTHING,
     AbstractEngine,
+    Preference,
     check_choice,
     check_positive,
     check_positive_integers,
     needs_gradients,
+    problem_size,
 )
 from inference.core.keys import named_key
 from inference.core.problem import Problem, ProblemError
@@ -123,6 +126,16 @@ class VI(AbstractEngine):
         check_positive_integers(self, "steps", "num_particles")
         check_positive_integers(self, "batch_size", "rank", "patience", optional=True)
         self.refuse_settings_together()
+
+    @classmethod
+    def preference(cls, problem: Problem) -> Preference:
+        rows, size = problem_size(problem)
+        reason = f"{rows} rows and {size} latent dimensions are many for MCMC"
+        return Preference(cls(), reason, ANYTHING)
+
+    @classmethod
+    def example(cls) -> VI:
+        return cls(steps=400)
 
     def refuse_settings_together(self) -> None:
         """Refuses objectives that early stopping or minibatches would make another thing of.
