@@ -15,35 +15,16 @@ if not getattr(inference, "__bayesdl__", False):
         "Another distribution installs a package of that name: uninstall it (`pip uninstall inference`) and reinstall bayesdl."
     )
 
-from bayesdl import kernels, priors, vi
-from bayesdl.amortized.prior_mixture import PriorMixture
-from bayesdl.amortized.random_bnn import RandomBNN
-from bayesdl.bnn.conv import ConvNet
-from bayesdl.bnn.spec import BNN
+from bayesdl import engines, kernels, models, priors, vi
 from bayesdl.checks.calibration import sbc
 from bayesdl.checks.loo import compare
 from bayesdl.checks.prior import prior_predictive
 from bayesdl.data.validation import DataError, ModelError
-from bayesdl.engines import (
-    HMC,
-    MCLMC,
-    NUTS,
-    SGHMC,
-    SGLD,
-    SSVI,
-    VI,
-    CyclicalSGMCMC,
-    ExactGP,
-    GPyTorchGP,
-    Laplace,
-    MessagePassing,
-    PyroNUTS,
-    UnsupportedError,
-)
+from bayesdl.engines import *  # noqa: F403
+from bayesdl.engines import UnsupportedError
 from bayesdl.fitting import fit
 from bayesdl.functional.match import match_prior, prior_report
 from bayesdl.functional.report import PriorMismatch
-from bayesdl.gp.spec import GP
 from bayesdl.model.likelihoods import (
     Bernoulli,
     Categorical,
@@ -52,62 +33,52 @@ from bayesdl.model.likelihoods import (
     Poisson,
     StudentT,
 )
-from bayesdl.model.program import Program
+from bayesdl.models import *  # noqa: F403
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.saving.bundle import BundleError, load
-from bayesdl.tensor.spec import FunBaT, Mode
 from inference.core.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
+    from bayesdl import amortized as amortized
+    from bayesdl import plots as plots
     from bayesdl import recommend, sparse
+    from bayesdl import sklearn as sklearn
+    from bayesdl import tensor as tensor
     from bayesdl.amortized.pfn import PFN
 
 __version__ = "0.1.0"
 
+# Submodules that are imported when they are first used: some load scikit-learn or Matplotlib.
+LAZY = ("amortized", "plots", "recommend", "sklearn", "sparse", "tensor")
+
 
 def __getattr__(name: str) -> object:
-    """Imports `bayesdl.plots`, `sklearn`, `sparse`, `recommend` and `PFN` when they are first used."""
-    if name in ("plots", "recommend", "sklearn", "sparse"):
+    """Import a submodule of `LAZY`, or `PFN`, when it is first used."""
+    if name in LAZY:
         return importlib.import_module(f"bayesdl.{name}")
     if name == "PFN":
         return importlib.import_module("bayesdl.amortized.pfn").PFN
     raise AttributeError(f"module 'bayesdl' has no attribute {name!r}")
 
 
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted({*__all__, *LAZY, "__version__"})
+
+
 __all__ = [
-    "BNN",
-    "GP",
-    "HMC",
-    "MCLMC",
-    "NUTS",
     "PFN",
-    "SGHMC",
-    "SGLD",
-    "SSVI",
-    "VI",
     "Bernoulli",
     "BundleError",
     "Categorical",
     "CheckpointError",
-    "ConvNet",
-    "CyclicalSGMCMC",
     "DataError",
-    "ExactGP",
-    "FunBaT",
-    "GPyTorchGP",
-    "Laplace",
-    "MessagePassing",
-    "Mode",
     "ModelError",
     "NegativeBinomial",
     "Normal",
     "Poisson",
     "Posterior",
     "PriorMismatch",
-    "PriorMixture",
-    "Program",
-    "PyroNUTS",
-    "RandomBNN",
     "StudentT",
     "UnsupportedError",
     "compare",
@@ -123,3 +94,5 @@ __all__ = [
     "sparse",
     "vi",
 ]
+__all__ += engines.__all__
+__all__ += models.__all__

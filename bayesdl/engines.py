@@ -1,17 +1,16 @@
-"""The engines, and the choice among them by model and size of the data."""
+"""The engines: the one list of them, engines by name, and the choice among them for a problem.
+
+A new engine takes two lines here: its import, and its name in `__all__`. The README's table, the
+command line, `engine="auto"`, saved files, the contract tests and `bdl.NAME` follow from that.
+A package of one's own calls `register_engine`.
+"""
 
 from __future__ import annotations
 
-import importlib.util
-import math
+import inspect
 
-from inference.core.engine import AbstractEngine, UnsupportedError
+from inference.core.engine import AbstractEngine, Preference, UnsupportedError
 from inference.core.problem import Problem
-from inference.core.structure import (
-    AbstractGaussianProcessRegression,
-    LayeredNetwork,
-    StateSpaceTensor,
-)
 from inference.exact.gp import ExactGP
 from inference.laplace.engine import Laplace
 from inference.mcmc.hmc import HMC, NUTS
@@ -23,48 +22,102 @@ from inference.torch.gpytorch_gp import GPyTorchGP
 from inference.torch.pyro_nuts import PyroNUTS
 from inference.vi.engine import VI
 
-ENGINES: tuple[type[AbstractEngine], ...] = (
-    *(NUTS, HMC, MCLMC, SGLD, SGHMC, CyclicalSGMCMC),
-    *(VI, Laplace, SSVI, ExactGP, GPyTorchGP, PyroNUTS, MessagePassing),
-)
+# In the order of tables and of the command line's help.
+__all__ = [  # noqa: RUF022
+    "NUTS",
+    "HMC",
+    "MCLMC",
+    "SGLD",
+    "SGHMC",
+    "CyclicalSGMCMC",
+    "VI",
+    "Laplace",
+    "SSVI",
+    "ExactGP",
+    "GPyTorchGP",
+    "PyroNUTS",
+    "MessagePassing",
+]
 
-EXACT_ROWS = 3000  # a Cholesky factor of this size takes about a second on two cores
-NUTS_WORK = 3_000_000  # rows times latent dimensions; a default NUTS run then takes some minutes on two cores
+ENGINES: list[type[AbstractEngine]] = []
+
+
+def register_engine(engine: type[AbstractEngine]) -> type[AbstractEngine]:
+    """Add an engine to those that the whole package knows; usable as a decorator of its class."""
+    if engine not in ENGINES:
+        ENGINES.append(engine)
+    return engine
+
+
+for _name in __all__:
+    register_engine(globals()[_name])
+
+
+def cli_name(engine: type[AbstractEngine]) -> str:
+    """Return an engine's name on the command line."""
+    return engine.cli_name or engine.__name__.lower()
+
+
+def engine_class(name: str) -> type[AbstractEngine]:
+    """Return the engine of a name: that of its class or of the command line, in any case.
+
+    Raises:
+        ValueError: listing the names.
+
+    Example:
+        >>> engine_class("nuts").__name__, engine_class("exact-gp").__name__
+        ('NUTS', 'ExactGP')
+    """
+    for engine in ENGINES:
+        if plain(name) in (plain(engine.__name__), plain(cli_name(engine))):
+            return engine
+    raise ValueError(
+        f"engine={name!r}: expected an engine such as bdl.NUTS(), or one of the names 'auto', "
+        f"{', '.join(repr(cli_name(engine)) for engine in ENGINES)}."
+    )
+
+
+def plain(name: str) -> str:
+    """Return a name in lower case without its hyphens and underscores."""
+    return name.lower().replace("-", "").replace("_", "")
+
+
+def as_engine(engine: object) -> AbstractEngine:
+    """Return an engine as it is; the engine of a name with its default settings.
+
+    Raises:
+        ValueError: for a name that no engine has.
+        TypeError: for anything else.
+    """
+    if isinstance(engine, AbstractEngine):
+        return engine
+    if isinstance(engine, str):
+        return engine_class(engine)()
+    got = f"the class {engine.__name__}" if inspect.isclass(engine) else repr(engine)
+    raise TypeError(
+        f"engine: got {got}, expected an engine such as bdl.NUTS(), its name, or 'auto'."
+    )
+
+
+def is_auto(engine: object) -> bool:
+    """Return whether an engine is left to `choose`."""
+    return isinstance(engine, str) and plain(engine) == "auto"
 
 
 def choose(problem: Problem) -> tuple[AbstractEngine, str]:
-    """The engine for a problem and, in words, why."""
-    rows = max((shape[0] for shape in problem.data_shapes if shape), default=0)
-    size = sum(math.prod(shape) for shape in problem.latents.values())
-    if isinstance(problem.structure, AbstractGaussianProcessRegression):
-        if rows <= EXACT_ROWS:
-            return ExactGP(), f"a Gaussian process with {rows} rows has a closed form"
-        if importlib.util.find_spec("gpytorch"):
-            return GPyTorchGP(method="svgp"), f"{rows} rows are too many for a closed form"
-        return (
-            ExactGP(),
-            f"{rows} rows are many; install bayesdl[torch] for a sparse Gaussian process",
-        )
-    if (
-        isinstance(problem.structure, StateSpaceTensor)
-        and MessagePassing().supports(problem) is None
-    ):
-        return MessagePassing(), "a functional tensor is what it is made for"
-    if rows * size <= NUTS_WORK:
-        start = "prior" if isinstance(problem.structure, LayeredNetwork) else "uniform"
-        return NUTS(
-            start=start
-        ), f"{rows} rows and {size} latent dimensions are few enough for MCMC"
-    return VI(), f"{rows} rows and {size} latent dimensions are many for MCMC"
+    """Return the engine for a problem and, in words, why: the preference of smallest rank."""
+    offers = [offer for offer in (engine.preference(problem) for engine in ENGINES) if offer]
+    best: Preference = min(offers, key=lambda offer: offer.rank)
+    return best.engine, best.reason
 
 
 def supported_engines(problem: Problem) -> list[str]:
-    """Names of the engines that can run this problem."""
+    """Return the names of the engines that can run this problem."""
     return [engine.__name__ for engine in ENGINES if engine().supports(problem) is None]
 
 
 def check_supported(engine: AbstractEngine, problem: Problem) -> None:
-    """Refuses an engine that cannot run the problem.
+    """Refuse an engine that cannot run the problem.
 
     Raises:
         UnsupportedError: with the reason and the engines that can.

@@ -8,7 +8,14 @@ from typing import Any
 
 import jax
 
-from bayesdl.engines import ENGINES, UnsupportedError, check_supported, choose
+from bayesdl.engines import (
+    ENGINES,
+    UnsupportedError,
+    as_engine,
+    check_supported,
+    choose,
+    is_auto,
+)
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
@@ -36,7 +43,7 @@ def fit(
     Args:
         model: `BNN`, `GP`, or any NumPyro function.
         *data: for `BNN` and `GP` X, shape (rows, columns) or a DataFrame, and y; for a function its arguments.
-        engine: an engine such as `NUTS()`, or "auto", which says what it chose and why.
+        engine: an engine such as `NUTS()`, its name such as "nuts", or "auto", which says what it chose and why.
         seed: of all randomness; the same seed gives the same posterior on the same machine.
         progress: whether to show a progress bar, or an `AbstractProgress` that shows it.
         checkpoint: a folder that keeps the run, for engines that draw samples and `SSVI`: killed at any moment, the same
@@ -64,15 +71,10 @@ def fit(
     spec = as_model(model)
     schema = spec.learn_schema(*data, **named)
     problem = spec.problem(schema, *data, **named)
-    if isinstance(engine, str):
-        if engine != "auto":
-            raise ValueError(
-                f"engine={engine!r}: expected an engine such as bdl.NUTS(), or 'auto'."
-            )
+    if is_auto(engine):
         engine, reason = choose(problem)
         announce(f"engine: {type(engine).__name__}, because {reason}")
-    if not isinstance(engine, AbstractEngine):
-        raise TypeError(f"engine={engine!r}: expected an engine such as bdl.NUTS(), or 'auto'.")
+    engine = as_engine(engine)
     check_supported(engine, problem)
     kept = {} if checkpoint is None else {"checkpoint": Checkpoint(Path(checkpoint), every)}
     if kept and not engine.can_checkpoint:

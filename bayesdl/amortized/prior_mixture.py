@@ -15,6 +15,7 @@ from numpyro import handlers
 
 from bayesdl.data.table import TableSchema
 from bayesdl.data.validation import ModelError
+from bayesdl.model.examples import CommandLine
 from bayesdl.model.likelihoods import AbstractLikelihood
 from bayesdl.model.table import AbstractTableModel, TableProgram
 
@@ -37,6 +38,11 @@ class PriorMixture(AbstractTableModel):
 
     models: tuple[Any, ...]
     weights: tuple[float, ...] = ()
+
+    @classmethod
+    def command_lines(cls) -> tuple[CommandLine, ...]:
+        """Return nothing: an amortized network answers for it, which the command line lacks."""
+        return ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "models", tuple(self.models))

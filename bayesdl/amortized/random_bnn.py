@@ -21,6 +21,7 @@ import numpyro.distributions as dist
 from bayesdl.bnn.networks import ACTIVATIONS
 from bayesdl.data.table import TableSchema
 from bayesdl.data.validation import DataError
+from bayesdl.model.examples import CommandLine
 from bayesdl.model.language import NUMPYRO
 from bayesdl.model.likelihoods import AbstractLikelihood, Categorical, Normal
 from bayesdl.model.table import AbstractTableModel
@@ -64,6 +65,11 @@ class RandomBNN(AbstractTableModel):
     sharpness: Any = dist.LogNormal(1.5, 1.0)
     fewer_classes: bool = False
     standardize: bool = True
+
+    @classmethod
+    def command_lines(cls) -> tuple[CommandLine, ...]:
+        """Return nothing: an amortized network answers for it, which the command line lacks."""
+        return ()
 
     def __post_init__(self) -> None:
         for name, least, bound in (

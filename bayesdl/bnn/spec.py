@@ -17,6 +17,7 @@ from bayesdl.bnn.equinox_network import EquinoxNetwork
 from bayesdl.bnn.networks import MLP, PLAIN, AbstractNetwork, check_num_outputs
 from bayesdl.data.table import TableSchema
 from bayesdl.model import likelihoods
+from bayesdl.model.examples import CommandLine, Example, rows
 from bayesdl.model.language import NUMPYRO, Language
 from bayesdl.model.table import AbstractTableModel
 from bayesdl.priors.base import AbstractPrior, count_layers, replace_fields, split_numbers
@@ -55,6 +56,27 @@ class BNN(AbstractTableModel):
     network: Any = dataclasses.field(default=None, hash=False)  # it holds arrays
     standardize: bool = True
     keeps_numpy: ClassVar[bool] = True
+
+    @classmethod
+    def examples(cls) -> tuple[Example, ...]:
+        import equinox as eqx
+
+        (X, y), network = rows(), eqx.nn.MLP(2, 1, 3, 1, key=jax.random.key(0))
+        heavy, matched = priors.Horseshoe(), priors.LayerHierarchical()
+        return (
+            Example("BNN", cls(hidden=(4,)), (X, y)),
+            Example("BNN with an Equinox network", cls(network=network), (X, y)),
+            Example("BNN with a heavy-tailed prior", cls(hidden=(4,), prior=heavy), (X, y)),
+            Example("BNN with a matched prior", cls(hidden=(4,), prior=matched), (X, y)),
+        )
+
+    @classmethod
+    def command_lines(cls) -> tuple[CommandLine, ...]:
+        choices, linear = {"prior": priors}, {"hidden": (), "activation": "tanh", "network": None}
+        return (
+            CommandLine("bnn", cls, "a neural network", choices, {"network": None}),
+            CommandLine("linear", cls, "", choices, linear),
+        )
 
     def __post_init__(self) -> None:
         if isinstance(self.hidden, int):

@@ -1,71 +1,49 @@
-"""Which engine runs which model, asked of the engines themselves on toy problems."""
+"""The table of engines and models, asked of the engines themselves on the models' examples.
+
+`python -m bayesdl.cli.support_table README.md` writes it into a file between two marks.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from pathlib import Path
 
-import numpy as np
-
-from bayesdl.bnn.spec import BNN
 from bayesdl.engines import ENGINES
-from bayesdl.gp.spec import GP
-from bayesdl.model.program import Program
-from bayesdl.priors import Horseshoe, LayerHierarchical
-from bayesdl.tensor.spec import FunBaT
+from bayesdl.model.examples import Example
+from bayesdl.model.registry import MODELS
+from inference.core.problem import Problem
+
+BEGIN, END = "<!-- engines and models: begin -->", "<!-- engines and models: end -->"
 
 
 def support() -> dict[str, dict[str, str | None]]:
-    """By engine and kind of model: None where the engine runs it, otherwise the reason why not.
+    """Return by engine and model: None where the engine runs it, otherwise the reason why not.
 
     Example:
         >>> support()["NUTS"]["BNN"] is None
         True
     """
-    problems = toy_problems()
+    problems = example_problems()
     return {
-        cls.__name__: {name: cls().supports(problem) for name, problem in problems.items()}
-        for cls in ENGINES
+        engine.__name__: {name: engine().supports(problem) for name, problem in problems.items()}
+        for engine in ENGINES
     }
 
 
-def toy_problems() -> dict[str, Any]:
-    """A small problem of each kind of model."""
-    import equinox as eqx
-    import jax
-
-    X = np.linspace(-1.0, 1.0, 6)[:, None]
-    y = np.sin(3 * X[:, 0])
-    network = eqx.nn.MLP(1, 1, 3, 1, key=jax.random.key(0))
-    cases = {
-        "any NumPyro program": (Program(line), (X[:, 0],), {"y": y}),
-        "BNN": (BNN(hidden=(3,)), (X, y), {}),
-        "BNN with an Equinox network": (BNN(network=network), (X, y), {}),
-        "BNN with a heavy-tailed prior": (BNN(hidden=(3,), prior=Horseshoe()), (X, y), {}),
-        "BNN with a matched prior": (BNN(hidden=(3,), prior=LayerHierarchical()), (X, y), {}),
-        "GP": (GP(), (X, y), {}),
-        "FunBaT": (FunBaT(("i", "j")), (np.concatenate([X, X[::-1] ** 2], 1), y), {}),
-    }
-    return {
-        name: model.problem(model.learn_schema(*data, **kw), *data, **kw)
-        for name, (model, data, kw) in cases.items()
-    }
+def example_problems() -> dict[str, Problem]:
+    """Return the problem of each example of each model, by the example's title."""
+    examples = [example for model in MODELS for example in model.examples()]
+    return {example.title: problem_of(example) for example in examples}
 
 
-def line(x: Any, y: Any = None) -> None:
-    """A straight line through points with normal noise, its rows in a plate."""
-    import numpyro
-    import numpyro.distributions as dist
-
-    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
-    intercept = numpyro.sample("intercept", dist.Normal(0.0, 1.0))
-    with numpyro.plate("rows", len(x)) as rows:
-        numpyro.sample(
-            "y", dist.Normal(intercept + slope * x[rows], 1.0), obs=None if y is None else y[rows]
-        )
+def problem_of(example: Example) -> Problem:
+    """Return the problem of an example."""
+    schema = example.model.learn_schema(*example.data, **example.named)
+    return example.model.problem(schema, *example.data, **example.named)
 
 
 def markdown(table: dict[str, dict[str, str | None]] | None = None) -> str:
-    """The table in Markdown, with numbered reasons below it; reads well as plain text too."""
+    """Return the table in Markdown, with numbered reasons below it; reads well as plain text too."""
     table = support() if table is None else table
     reasons = list(dict.fromkeys(why for row in table.values() for why in row.values() if why))
     models = list(next(iter(table.values())))
@@ -82,3 +60,28 @@ def markdown(table: dict[str, dict[str, str | None]] | None = None) -> str:
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     notes = [f"{number}. {why}" for number, why in enumerate(reasons, 1)]
     return "\n".join([*lines, *([""] if notes else []), *notes])
+
+
+def with_table(text: str) -> str:
+    """Return a text with today's table between the marks.
+
+    Raises:
+        ValueError: where the marks are missing.
+    """
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise ValueError(f"Expected one line {BEGIN} and one line {END}.")
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n\n{markdown()}\n\n{END}{after}"
+
+
+def main(paths: list[str]) -> None:
+    """Write the table into files, or print it where none is named."""
+    for path in map(Path, paths):
+        path.write_text(with_table(path.read_text()))
+    if not paths:
+        print(markdown())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -22,6 +22,7 @@ from numpyro import handlers
 from bayesdl.data.table import TableSchema
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.gp import kernels
+from bayesdl.model.examples import CommandLine, Example, rows
 from bayesdl.model.language import NUMPYRO
 from bayesdl.model.likelihoods import Normal
 from bayesdl.model.table import AbstractTableModel, TableProgram
@@ -53,6 +54,15 @@ class GP(AbstractTableModel):
     rows_correlated: ClassVar[bool] = True
     multi_output: ClassVar[bool] = False
     keeps_numpy: ClassVar[bool] = True
+
+    @classmethod
+    def examples(cls) -> tuple[Example, ...]:
+        return (Example("GP", cls(), rows()),)
+
+    @classmethod
+    def command_lines(cls) -> tuple[CommandLine, ...]:
+        help_text = "a Gaussian process"
+        return (CommandLine("gp", cls, help_text, {"kernel": kernels}, only_normal=True),)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kernel", kernels.as_kernel(self.kernel))

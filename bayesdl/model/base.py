@@ -17,6 +17,7 @@ from numpyro.distributions import Distribution
 
 from bayesdl.data.target import Target
 from bayesdl.data.validation import ModelError
+from bayesdl.model.examples import CommandLine, Example
 from inference.core.problem import Problem
 from inference.core.result import AbstractPredictive
 from inference.core.typing import Program
@@ -31,6 +32,7 @@ class AbstractModel(abc.ABC):
             chunks, and whose observed values are the program's second argument.
         multi_output: whether y may have several target columns.
         needs_target: whether units and classes are learned from y, so that even the prior needs it.
+        holds_code: whether the model holds functions, which are not stored in files.
         rows_correlated: whether rows depend on each other given the latent sites; the predictive
             then takes `joint=True`.
         no_other_engine: whether a `PFN` alone can answer, as draws of the model differ in kind.
@@ -39,8 +41,22 @@ class AbstractModel(abc.ABC):
     rows_are_independent: ClassVar[bool] = False
     multi_output: ClassVar[bool] = True
     needs_target: ClassVar[bool] = False
+    holds_code: ClassVar[bool] = False
     rows_correlated: ClassVar[bool] = False
     no_other_engine: ClassVar[bool] = False
+
+    @classmethod
+    def examples(cls) -> tuple[Example, ...]:
+        """Return small problems, each a column of the table of engines and models.
+
+        The contract tests run every engine on the first one.
+        """
+        return ()
+
+    @classmethod
+    def command_lines(cls) -> tuple[CommandLine, ...]:
+        """Return how the command line makes this model, a value of `--model` each."""
+        return ()
 
     @property
     def name(self) -> str:

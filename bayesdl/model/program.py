@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +17,14 @@ from numpyro.infer.initialization import init_to_sample
 from bayesdl.data.target import Target
 from bayesdl.data.validation import DataError, ModelError, rectangular
 from bayesdl.model.base import AbstractModel, site_distribution
+from bayesdl.model.examples import Example, line, rows
+from bayesdl.model.registry import register_spec
 from inference.core.problem import Problem
 from inference.core.program import AbstractTraceable
 from inference.core.result import AbstractPredictive, Conditional
 
 
+@register_spec("ProgramSchema")
 @dataclasses.dataclass(frozen=True)
 class ProgramSchema:
     """What is remembered of a program's data: the names of its observed sites."""
@@ -77,6 +80,12 @@ class Program(AbstractModel):
 
     function: Callable
     site: str | None = None
+    holds_code: ClassVar[bool] = True
+
+    @classmethod
+    def examples(cls) -> tuple[Example, ...]:
+        X, y = rows()
+        return (Example("any NumPyro program", cls(line), (X[:, 0],), {"y": y}),)
 
     def simulator(self, num_classes: int) -> tuple[Callable, int]:
         return self.function, 0

@@ -16,6 +16,7 @@ from bayesdl.data.table import TableSchema, same_rows
 from bayesdl.data.target import Target
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.model.base import AbstractModel, site_distribution
+from bayesdl.model.examples import CommandLine
 from bayesdl.model.likelihoods import AbstractLikelihood
 from inference.core.problem import Problem
 from inference.core.program import AbstractTraceable, unwrap
@@ -38,6 +39,10 @@ class AbstractTableModel(AbstractModel):
     rows_are_independent: ClassVar[bool] = True
     needs_target: ClassVar[bool] = True
     keeps_numpy: ClassVar[bool] = False
+
+    @classmethod
+    def command_lines(cls) -> tuple[CommandLine, ...]:
+        return (CommandLine(cls.__name__.lower(), cls),)
 
     @property
     @abc.abstractmethod

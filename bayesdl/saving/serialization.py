@@ -13,6 +13,13 @@ from typing import Any
 import numpy as np
 import numpyro.distributions as dist
 
+from bayesdl import priors
+from bayesdl.data import columns, table, target
+from bayesdl.engines import ENGINES
+from bayesdl.gp import kernels
+from bayesdl.model import likelihoods
+from bayesdl.model.registry import SPECS
+from inference.core.engine import AbstractEngine
 from inference.vi.gradients.estimators import MVD, Enum, Implicit, Reinforce, Reparam
 from inference.vi.objectives import OBJECTIVES
 
@@ -28,32 +35,31 @@ class SpecError(ValueError):
     """A spec that cannot be written as data."""
 
 
-@functools.cache
-def registry() -> dict[str, type]:
-    """The classes that may stand in a file, by name."""
-    from bayesdl import priors
-    from bayesdl.amortized.prior_mixture import PriorMixture
-    from bayesdl.amortized.random_bnn import RandomBNN
-    from bayesdl.bnn.conv import ConvNet
-    from bayesdl.bnn.spec import BNN
-    from bayesdl.data import columns, target
-    from bayesdl.data import table as data
-    from bayesdl.engines import ENGINES
-    from bayesdl.gp import kernels
-    from bayesdl.gp.spec import GP
-    from bayesdl.model import likelihoods
-    from bayesdl.model.program import ProgramSchema
-    from bayesdl.recommend.autoencoder.training import Anneal, PerUser
-    from bayesdl.tensor.spec import FunBaT, Mode
+# what files call the classes of a module: `priors.Gaussian`
+MODULES = {
+    "priors": priors,
+    "kernels": kernels,
+    "likelihoods": likelihoods,
+    "data": table,
+    "columns": columns,
+    "target": target,
+}
 
-    specs = {"priors": priors, "kernels": kernels, "likelihoods": likelihoods}
-    modules = specs | {"data": data, "columns": columns, "target": target}
-    models = (BNN, GP, ConvNet, FunBaT, Mode, RandomBNN, PriorMixture, ProgramSchema)
-    found: dict[str, type] = {NAMES_IN_FILES.get(cls.__name__, cls.__name__): cls for cls in models}
-    found |= {f"engines.{engine.__name__}": engine for engine in ENGINES}
-    found |= {f"recommend.{cls.__name__}": cls for cls in (Anneal, PerUser)}
+
+def registry() -> dict[str, type]:
+    """Return the classes that may stand in a file, by name."""
+    return registered(tuple(ENGINES), tuple(SPECS.items()))
+
+
+@functools.cache
+def registered(
+    engines: tuple[type[AbstractEngine], ...], specs: tuple[tuple[str, type], ...]
+) -> dict[str, type]:
+    """Return the classes that may stand in a file, with these engines and specs."""
+    found = {NAMES_IN_FILES.get(name, name): cls for name, cls in specs}
+    found |= {f"engines.{engine.__name__}": engine for engine in engines}
     found |= {f"vi.{cls.__name__}": cls for cls in (Reparam, Implicit, Reinforce, Enum, MVD)}
-    for prefix, module in modules.items():
+    for prefix, module in MODULES.items():
         for name, value in vars(module).items():
             if (
                 isinstance(value, type)

@@ -21,6 +21,7 @@ from bayesdl.data.target import Target, plain
 from bayesdl.data.validation import DataError, ModelError, is_frame, rectangular, refuse_dates
 from bayesdl.gp import kernels
 from bayesdl.model import likelihoods
+from bayesdl.model.examples import CommandLine, Example, Parts, tensor_rows
 from bayesdl.model.table import AbstractTableModel
 from bayesdl.tensor.program import DrawnTensorPredictive, TensorProgram
 from inference.core.problem import Problem
@@ -123,6 +124,16 @@ class FunBaT(AbstractTableModel):
     relevance: bool = True
     standardize: bool = True
     multi_output: ClassVar[bool] = False
+
+    @classmethod
+    def examples(cls) -> tuple[Example, ...]:
+        return (Example("FunBaT", cls(("i", "j"), relevance=False), tensor_rows()),)
+
+    @classmethod
+    def command_lines(cls) -> tuple[CommandLine, ...]:
+        help_text = "a functional tensor; needs --modes"
+        parts = Parts("modes", "mode", Mode, {"kernel": kernels})
+        return (CommandLine("funbat", cls, help_text, parts=parts),)
 
     def __post_init__(self) -> None:
         given = (

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from bayesdl.model.registry import register_spec
 from bayesdl.recommend.autoencoder.network import Weights
 from bayesdl.recommend.autoencoder.objective import Objective, entry_totals
 from bayesdl.recommend.rows import CSR, AnyArray, Entries, stack_batches
@@ -26,6 +27,7 @@ from inference.core.progress import AbstractProgress
 AUTO_CAP = 0.3
 
 
+@register_spec("recommend.Anneal")
 @dataclasses.dataclass(frozen=True)
 class Anneal:
     """A linear growth of beta to `cap` within the share `until` of the planned updates.
@@ -53,6 +55,7 @@ class Anneal:
         return self.cap * min(1.0, progress / self.until)
 
 
+@register_spec("recommend.PerUser")
 @dataclasses.dataclass(frozen=True)
 class PerUser:
     """A beta of `share` times a user's number of entries (RecVAE).

@@ -1,0 +1,37 @@
+"""The models and their parts: the one list of them.
+
+A new model takes two lines here: its import, and its name in `__all__`. The README's table, the
+command line, saved files, the contract tests and `bdl.NAME` follow from that. A package of one's
+own calls `bayesdl.model.registry.register_model`.
+"""
+
+from __future__ import annotations
+
+from bayesdl.amortized.prior_mixture import PriorMixture
+from bayesdl.amortized.random_bnn import RandomBNN
+from bayesdl.bnn.conv import ConvNet
+from bayesdl.bnn.spec import BNN
+from bayesdl.gp.spec import GP
+from bayesdl.model.base import AbstractModel
+from bayesdl.model.program import Program
+from bayesdl.model.registry import register_model, register_spec
+from bayesdl.tensor.spec import FunBaT, Mode
+
+# In the order of tables and of the command line's help.
+__all__ = [  # noqa: RUF022
+    "Program",
+    "BNN",
+    "ConvNet",
+    "GP",
+    "FunBaT",
+    "Mode",
+    "RandomBNN",
+    "PriorMixture",
+]
+
+for _name in __all__:
+    _class = globals()[_name]
+    if issubclass(_class, AbstractModel):
+        register_model(_class)
+    else:
+        register_spec(_name)(_class)
