@@ -1,4 +1,4 @@
-"""What the commands of the command line do: each takes the parsed options and returns the exit code."""
+"""The commands: each takes the parsed options, prints a result, and returns the exit code."""
 
 from __future__ import annotations
 
@@ -10,6 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from bayesdl.checks.convergence import Diagnosis, TrustWarning
+from bayesdl.cli import support_table
+from bayesdl.cli.building import (
+    Configure,
+    build,
+    choose_likelihood,
+    column_names,
+    engines_by_name,
+    models_by_name,
+)
+from bayesdl.cli.settings import Settings
 from bayesdl.cli.tables import (
     UsageError,
     check_writable,
@@ -24,8 +34,11 @@ from bayesdl.cli.tables import (
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.engines import UnsupportedError, check_supported, choose
 from bayesdl.fitting import fit as fit_model
+from bayesdl.model.base import AbstractModel
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.saving import bundle
+from bayesdl.typing import ColumnLike, TableLike
+from inference.core.engine import AbstractEngine
 from inference.core.problem import ProblemError
 
 # what the user can cure; anything else is a bug and keeps its traceback
@@ -41,57 +54,29 @@ HOLDOUTS = (".holdout.csv", ".holdout.parquet")
 
 
 def fit(options: Namespace) -> int:
-    """Fits, saves, and scores on held-out rows."""
-    from bayesdl.cli.settings import (
-        ENGINE_BY_NAME,
-        Settings,
-        build,
-        build_tensor,
-        choose_likelihood,
-    )
-
+    """Fit a model, save the posterior, and score it on held-out rows."""
     check_writable(options.out, options.data)
     for path in holdout_files(options.out):
         check_writable(path, options.data)
     table = read_table(options.data)
     X, y = inputs_and_target(table, options.target, options.data)
-    likelihood, why_likelihood = choose_likelihood(y, options.likelihood, options.model)
-    parsed = Settings.parse(options.settings)
-    if options.model == "funbat":
-        model, configure = build_tensor(options.modes, likelihood, parsed)
-        if options.target in [mode.name for mode in model.modes]:
-            raise UsageError(
-                f"--modes {options.modes}: {options.target!r} is the target, expected columns of indexes."
-            )
-    elif options.modes is not None:
-        raise UsageError(f"--modes {options.modes}: only --model funbat has modes.")
-    else:
-        model, configure = build(options.model, likelihood, parsed)
-    schema = model.learn_schema(
-        X, y
-    )  # the whole table is checked before it is split, so that row numbers are the file's
-    held = hold_out(
-        table,
-        options.holdout,
-        options.seed,
-        options.target if schema.target.kind == "class" else None,
-    )
-    problem = model.problem(model.learn_schema(X[~held], y[~held]), X[~held], y[~held])
-    if options.engine == "auto":
-        engine, why_engine = choose(problem)
-    else:
-        engine, why_engine = ENGINE_BY_NAME[options.engine](), "it was asked for"
-    engine = configure(engine)
-    check_supported(engine, problem)
+    line = models_by_name()[options.model]
+    likelihood, why_likelihood = choose_likelihood(y, options.likelihood, line)
+    columns = column_names(line, options.modes, options.target)
+    model, configure = build(line, likelihood, Settings.parse(options.settings), columns)
+    # the whole table is checked before it is split, so that row numbers are the file's
+    is_class = model.learn_schema(X, y).target.kind == "class"
+    labels = options.target if is_class else None
+    held = hold_out(table, options.holdout, options.seed, labels)
+    engine, why_engine = choose_engine(options.engine, model, X[~held], y[~held], configure)
 
     posterior = fit_model(
         model, X[~held], y[~held], engine=engine, seed=options.seed, progress=sys.stderr.isatty()
     )
     diagnosis = quiet_diagnosis(posterior)
     scores = posterior.score(X[held], y[held]) if held.any() else None
-    for stale in holdout_files(
-        options.out
-    ):  # of an earlier fit under this name: they may be training rows now
+    # held-out rows of an earlier fit under this name may be training rows now
+    for stale in holdout_files(options.out):
         stale.unlink(missing_ok=True)
     posterior.save(options.out)
     held_file = holdout_files(options.out)[is_parquet(options.data)] if held.any() else None
@@ -114,16 +99,41 @@ def fit(options: Namespace) -> int:
         f"        because {why_engine}",
         f"rows    {(~held).sum()} for training, {held.sum()} held out",
         "",
-        *told(diagnosis),
+        *diagnosis_lines(diagnosis),
         "",
         *([f"held-out scores ({held.sum()} rows)", repr(scores), ""] if scores else []),
         f"saved   {options.out}" + (f", held-out rows in {held_file}" if held_file else ""),
     ]
-    return say(options, result, lines)
+    return print_result(options, result, lines)
+
+
+def choose_engine(
+    name: str, model: AbstractModel, X: TableLike, y: ColumnLike, configure: Configure
+) -> tuple[AbstractEngine, str]:
+    """Return the engine with its settings and, in words, why it was chosen.
+
+    Args:
+        name: one of the names of `--engine`.
+        model: the model.
+        X: the training inputs.
+        y: the training targets.
+        configure: the function that applies the engine's settings.
+
+    Raises:
+        UnsupportedError: where the engine cannot run the model.
+    """
+    problem = model.problem(model.learn_schema(X, y), X, y)
+    if name == "auto":
+        engine, why = choose(problem)
+    else:
+        engine, why = engines_by_name()[name](), "it was asked for"
+    engine = configure(engine)
+    check_supported(engine, problem)
+    return engine, why
 
 
 def predict(options: Namespace) -> int:
-    """Predicts the rows of a table."""
+    """Predict the rows of a table."""
     if not 0 < options.level < 1:
         raise UsageError(f"--level {options.level:g}: expected a probability between 0 and 1.")
     if options.out:
@@ -133,12 +143,12 @@ def predict(options: Namespace) -> int:
     table = posterior.predict(read_table(options.data)).to_pandas(options.level)
     if options.out:
         write_table(table, options.out)
-        return say(
+        return print_result(
             options,
             {"out": options.out, "rows": len(table)},
             [f"saved   {options.out}, {len(table)} rows"],
         )
-    return say(
+    return print_result(
         options,
         {"rows": len(table), "predictions": table.to_dict("list")},
         [table.to_csv(index=False).rstrip("\n")],
@@ -146,7 +156,11 @@ def predict(options: Namespace) -> int:
 
 
 def check(options: Namespace) -> int:
-    """Diagnoses a saved fit, and scores it on rows that it has not seen; 1 where it is not to be trusted."""
+    """Diagnose a saved fit, and score it on rows that it has not seen.
+
+    Returns:
+        The exit code: 1 where the fit is not to be trusted.
+    """
     posterior = bundle.load(options.bundle)
     data = options.data or next(
         (path for path in holdout_files(options.bundle) if os.path.isfile(path)), None
@@ -157,18 +171,18 @@ def check(options: Namespace) -> int:
         scores = posterior.score(X, y)
     diagnosis = quiet_diagnosis(posterior)
     result = {"diagnosis": as_data(diagnosis), "data": data, "scores": scores}
-    lines: list[str] = [repr(posterior), *told(diagnosis), ""]
+    lines: list[str] = [repr(posterior), *diagnosis_lines(diagnosis), ""]
     lines += (
         [f"scores on {data} ({len(y)} rows)", repr(scores)]
         if data
         else ["no held-out rows: give some by --data FILE"]
     )
-    say(options, result, lines)
+    print_result(options, result, lines)
     return 0 if diagnosis.ok else 1
 
 
 def summary(options: Namespace) -> int:
-    """Prints the parameters."""
+    """Print a summary of the parameters."""
     posterior = bundle.load(options.bundle)
     table = posterior.summary()
     result = {
@@ -183,53 +197,59 @@ def summary(options: Namespace) -> int:
         "",
         table.round(3).to_string(),
     ]
-    return say(options, result, lines)
+    return print_result(options, result, lines)
 
 
 def engines(options: Namespace) -> int:
-    """Prints which engine runs which model."""
-    from bayesdl.cli import support_table as matrix
-
-    table = matrix.support()
-    return say(options, {"engines": table}, [matrix.markdown(table)])
+    """Print which engine runs which model."""
+    table = support_table.support()
+    return print_result(options, {"engines": table}, [support_table.markdown(table)])
 
 
 def demo(options: Namespace) -> int:
-    """Fits two data sets of scikit-learn's."""
+    """Fit models to two data sets that come with scikit-learn."""
     from bayesdl.cli.demo import run
 
     result, lines = run(options.out, progress=sys.stderr.isatty())
-    return say(options, result, lines)
+    return print_result(options, result, lines)
 
 
 def recommend(options: Namespace) -> int:
-    """Fits a recommender, or gives recommendations."""
+    """Fit a recommender, or recommend items."""
     from bayesdl.cli import recommend as command
 
     return {"fit": command.fit, "apply": command.apply}[options.action](options)
 
 
 def holdout_files(path: Path) -> list[Path]:
-    """Where the held-out rows of a bundle may lie: as CSV, or as Parquet where the data were."""
+    """Return where the held-out rows of a bundle may lie: as CSV, or as Parquet."""
     return [path.with_name(path.name + ending) for ending in HOLDOUTS]
 
 
 def quiet_diagnosis(posterior: Posterior) -> Diagnosis:
-    """The diagnosis; its warning is left out as the verdict is printed."""
+    """Return the diagnosis without its warning, since the verdict is printed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TrustWarning)
         return posterior.diagnose()
 
 
 def as_data(diagnosis: Diagnosis) -> dict[str, Any]:
+    """Return a diagnosis as data for JSON."""
     return {"ok": diagnosis.ok, "verdict": list(diagnosis.verdict), "facts": diagnosis.facts}
 
 
-def told(diagnosis: Diagnosis) -> list[str]:
+def diagnosis_lines(diagnosis: Diagnosis) -> list[str]:
+    """Return a diagnosis as lines of text."""
     return repr(diagnosis).splitlines()
 
 
-def say(options: Namespace, result: dict[str, Any], lines: list[str]) -> int:
-    """Prints the result for a program or for a person."""
+def print_result(options: Namespace, result: dict[str, Any], lines: list[str]) -> int:
+    """Print a result and return exit code 0.
+
+    Args:
+        options: the parsed options; `json` prints for a program.
+        result: the result as data.
+        lines: the result for a person.
+    """
     print(to_json(result) if options.json else "\n".join(lines))
     return 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesdl.cli.commands import say
+from bayesdl.cli.commands import print_result
 from bayesdl.cli.events import Events, History, history_of, read_events
 from bayesdl.cli.settings import Settings, fields, make
 from bayesdl.cli.tables import UsageError, check_writable, require_parquet, write_table
@@ -81,7 +81,7 @@ def build(
     chosen: dict[str, int] = {}
     members = []
     for part, cls in classes.items():
-        given = settings.of(part, types[part])
+        given = settings.values(part, types[part])
         if cls in (MultVAE, MultDAE):
             size = int(np.clip(-(-users // BATCHES), *BATCH_SIZES))
             ours = {
@@ -223,7 +223,7 @@ def told(
         "",
         f"saved   {options.out}",
     ]
-    return say(options, result, lines)
+    return print_result(options, result, lines)
 
 
 def weights_told(model: Blend) -> str:
@@ -302,12 +302,12 @@ def apply(options: Namespace) -> int:
     if options.out:
         write_table(found, options.out)
         lines = [*notes, f"saved   {options.out}, {len(found)} rows for {len(history.users)} users"]
-        return say(options, {"out": options.out, "rows": len(found)} | facts, lines)
+        return print_result(options, {"out": options.out, "rows": len(found)} | facts, lines)
     if not options.json:
         for note in notes:
             print(f"bayesdl: {note}", file=sys.stderr)
     result = {"rows": len(found)} | facts | {"recommendations": found.to_dict("list")}
-    return say(options, result, [found.to_csv(index=False).rstrip("\n")])
+    return print_result(options, result, [found.to_csv(index=False).rstrip("\n")])
 
 
 def recommended(model: AbstractRecommender, history: History, options: Namespace) -> Any:

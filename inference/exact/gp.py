@@ -49,9 +49,7 @@ class ExactGP(AbstractEngine):
     """Exact Gaussian process regression.
 
     Attributes:
-        cli_name: ClassVar[str] = "exact-gp"
-
-    hyperparameters: "ml" maximises the marginal likelihood, "map" the posterior density in unconstrained space,
+        hyperparameters: "ml" maximises the marginal likelihood, "map" the posterior density in unconstrained space,
             "sample" draws from the posterior with NUTS. Hyperparameters given as numbers stay fixed in each case.
         num_restarts: searches for the maximum, each from a draw of the prior.
         sampler: the NUTS settings of "sample".
@@ -60,6 +58,8 @@ class ExactGP(AbstractEngine):
         >>> ExactGP(hyperparameters="sample").num_restarts
         3
     """
+
+    cli_name: ClassVar[str] = "exact-gp"
 
     hyperparameters: str = "ml"
     num_restarts: int = 3

@@ -59,9 +59,7 @@ class MessagePassing(AbstractEngine):
     """Message passing for `bdl.FunBaT` (Fang et al. 2024, arXiv:2311.04829).
 
     Attributes:
-        cli_name: ClassVar[str] = "message-passing"
-
-    iterations: at most so many; each updates all modes once.
+        iterations: at most so many; each updates all modes once.
         restarts: from different random factors, run side by side; the one with the best bound is kept.
         tolerance: stops when the bound of the best restart grows by less than this share over ten iterations.
         damping: weight of the old messages, 0 where none is needed.
@@ -75,6 +73,8 @@ class MessagePassing(AbstractEngine):
         >>> MessagePassing(restarts=4).iterations
         300
     """
+
+    cli_name: ClassVar[str] = "message-passing"
 
     iterations: int = 300
     restarts: int = 8

@@ -56,9 +56,7 @@ class GPyTorchGP(AbstractEngine):
     """Gaussian process regression by GPyTorch.
 
     Attributes:
-        cli_name: ClassVar[str] = "gpytorch"
-
-    method: "exact" or "svgp".
+        method: "exact" or "svgp".
         num_steps: steps of Adam, or at most so many of L-BFGS per search.
         num_restarts: searches of "exact", the first from the prior median, the others scattered around it.
         learning_rate: first step size of Adam ("svgp").
@@ -69,6 +67,8 @@ class GPyTorchGP(AbstractEngine):
         >>> GPyTorchGP(method="svgp", num_inducing=100).batch_size
         512
     """
+
+    cli_name: ClassVar[str] = "gpytorch"
 
     method: str = "exact"
     num_steps: int = 2000

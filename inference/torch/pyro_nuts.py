@@ -33,9 +33,7 @@ class PyroNUTS(AbstractEngine):
     """The No-U-Turn Sampler by Pyro; chains run one after another.
 
     Attributes:
-        cli_name: ClassVar[str] = "pyro"
-
-    num_warmup: adaptation steps per chain, not kept.
+        num_warmup: adaptation steps per chain, not kept.
         num_samples: draws kept per chain.
         num_chains: independent chains; R-hat needs at least two to say much.
         target_accept: acceptance probability aimed at by the step size; raise it when draws diverge.
@@ -46,6 +44,8 @@ class PyroNUTS(AbstractEngine):
         >>> PyroNUTS(num_warmup=200, num_samples=200).max_tree_depth
         10
     """
+
+    cli_name: ClassVar[str] = "pyro"
 
     num_warmup: int = 500
     num_samples: int = 500

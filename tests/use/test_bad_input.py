@@ -123,7 +123,7 @@ FIT_ERRORS = {
         ),
         "got the class GP",
     ),
-    "engine by name": (dict(engine="nuts"), "expected an engine such as"),
+    "unknown engine": (dict(engine="nutz"), "'nuts', 'hmc'"),
     "engine class": (dict(engine=bdl.NUTS), "expected an engine such as"),
     "no target": (dict(y=None), "target is missing"),
     "target by name": (dict(y="price"), "y='price', expected"),

@@ -1,6 +1,7 @@
-"""The command line end to end: every command, its output as text and JSON, and every error in one line."""
+"""The command line end to end: every command, its output, and every error in one line."""
 
 import contextlib
+import inspect
 import io
 import json
 import os
@@ -14,10 +15,13 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_diabetes, load_iris
 
-from bayesdl.cli import commands, settings
+import bayesdl as bdl
+from bayesdl.cli import building, commands, settings
 from bayesdl.cli import main as cli
 from bayesdl.cli import support_table as matrix
+from bayesdl.cli.parser import parser
 from bayesdl.engines import ENGINES
+from bayesdl.model import likelihoods
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 COMMANDS = (
@@ -130,9 +134,22 @@ def test_version(capsys):
 
 
 def test_choices_name_every_engine_and_likelihood():
-    assert set(settings.ENGINE_BY_NAME.values()) == set(ENGINES)
-    assert set(cli.ENGINES) == {"auto", *settings.ENGINE_BY_NAME}
-    assert set(cli.LIKELIHOODS) == set(settings.LIKELIHOODS)
+    assert set(building.engines_by_name().values()) == set(ENGINES)
+    assert {line.model for line in building.models_by_name().values()} == {
+        bdl.BNN,
+        bdl.GP,
+        bdl.FunBaT,
+    }
+    found = {cls for cls in vars(likelihoods).values() if inspect.isclass(cls)}
+    found = {cls for cls in found if issubclass(cls, likelihoods.AbstractLikelihood)}
+    assert {*building.LIKELIHOODS.values(), likelihoods.AbstractLikelihood} == found
+
+
+def test_an_engine_has_its_name_in_any_case():
+    options = parser().parse_args(
+        ["fit", "a.csv", "--target", "y", "-o", "b.bdl", "--engine", "ExactGP"]
+    )
+    assert options.engine == "exact-gp"
 
 
 # fit
@@ -202,9 +219,16 @@ def test_classes_become_a_categorical(classifier, folder, capsys):
     ],
 )
 def test_likelihood_from_target(values, expected):
-    likelihood, why = settings.choose_likelihood(pd.Series(values, name="y"), None, "bnn")
+    bnn = building.models_by_name()["bnn"]
+    likelihood, why = building.choose_likelihood(pd.Series(values, name="y"), None, bnn)
     assert likelihood == expected
     assert "'y'" in why
+
+
+def made(name, likelihood, *texts):
+    """The model of the command line, and what applies the engine's settings."""
+    line = building.models_by_name()[name]
+    return building.build(line, likelihood, settings.Settings.parse(list(texts)))
 
 
 def test_settings_reach_their_parts():
@@ -216,7 +240,7 @@ def test_settings_reach_their_parts():
         "prior.scale=2",
         "likelihood.scale=none",
     ]
-    model, configure = settings.build("bnn", "normal", settings.Settings.parse(texts))
+    model, configure = made("bnn", "normal", *texts)
     assert (model.hidden, model.activation, model.prior.scale, model.likelihood.scale) == (
         (7, 8),
         "relu",
@@ -224,13 +248,11 @@ def test_settings_reach_their_parts():
         None,
     )
     assert type(model.prior).__name__ == "StudentT"
-    assert configure(settings.ENGINE_BY_NAME["nuts"]()).num_samples == 50
-    model, _ = settings.build(
-        "gp", "normal", settings.Settings.parse(["kernel=matern52", "lengthscale=0.5"])
-    )
+    assert configure(bdl.NUTS()).num_samples == 50
+    model, _ = made("gp", "normal", "kernel=matern52", "lengthscale=0.5")
     assert (type(model.kernel).__name__, model.kernel.lengthscale) == ("Matern52", 0.5)
-    assert settings.build("linear", "poisson", settings.Settings.parse([]))[0].hidden == ()
-    assert settings.build("bnn", "normal", settings.Settings.parse(["hidden=5"]))[0].hidden == (5,)
+    assert made("linear", "poisson")[0].hidden == ()
+    assert made("bnn", "normal", "hidden=5")[0].hidden == (5,)
 
 
 @pytest.mark.parametrize(

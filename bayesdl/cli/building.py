@@ -1,0 +1,189 @@
+"""Models, likelihoods and engines from the command line's options.
+
+Which models there are, and how each is made, the models say themselves (`command_lines`); engines
+and their names come from `bayesdl.engines`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Collection, Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from bayesdl.cli.settings import Settings, change, class_by_name, fields, make
+from bayesdl.cli.tables import UsageError
+from bayesdl.engines import ENGINES, cli_name, plain
+from bayesdl.model import likelihoods
+from bayesdl.model.base import AbstractModel
+from bayesdl.model.examples import CommandLine, Parts
+from bayesdl.model.registry import MODELS
+from inference.core.engine import AbstractEngine
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LIKELIHOODS = {
+    "normal": likelihoods.Normal,
+    "student-t": likelihoods.StudentT,
+    "bernoulli": likelihoods.Bernoulli,
+    "categorical": likelihoods.Categorical,
+    "poisson": likelihoods.Poisson,
+    "negative-binomial": likelihoods.NegativeBinomial,
+}
+FEW_VALUES = 20  # whole numbers with at most as many values may be classes or counts
+
+Configure = Callable[[AbstractEngine], AbstractEngine]
+"""Applies the settings of an engine, once the engine is known."""
+
+
+def models_by_name() -> dict[str, CommandLine]:
+    """Return how each value of `--model` makes its model."""
+    return {line.name: line for model in MODELS for line in model.command_lines()}
+
+
+def engines_by_name() -> dict[str, type[AbstractEngine]]:
+    """Return the engine of each value of `--engine` but "auto"."""
+    return {cli_name(engine): engine for engine in ENGINES}
+
+
+def engine_name(word: str) -> str:
+    """Return the name on the command line for a name in any case; an unknown name as it is."""
+    names = {plain(name): name for name in ("auto", *engines_by_name())}
+    names |= {plain(engine.__name__): name for name, engine in engines_by_name().items()}
+    return names.get(plain(word), word)
+
+
+def choose_likelihood(y: pd.Series, asked: str | None, model: CommandLine) -> tuple[str, str]:
+    """Return the name of a likelihood for a target column and, in words, why.
+
+    Args:
+        y: the target column.
+        asked: the likelihood that was asked for, or None.
+        model: how the model is made.
+
+    Raises:
+        UsageError: for a column of dates.
+    """
+    if asked:
+        return asked, f"the likelihood {asked} was asked for"
+    values = y.dropna().unique()
+    if y.dtype.kind in "mM":
+        raise UsageError(
+            f"The target {y.name!r} holds dates: turn it into numbers first, "
+            "e.g. days since a start."
+        )
+    if y.dtype.kind not in "iuf" and len(values):
+        name = "bernoulli" if len(values) <= 2 else "categorical"
+        return name, f"the target {y.name!r} holds {len(values)} labels"
+    if len(values) == 2 and not model.only_normal:
+        low, high = values.min(), values.max()
+        return "bernoulli", f"the target {y.name!r} has two values, {low:g} and {high:g}"
+    why = f"the target {y.name!r} holds numbers"
+    few = len(values) <= FEW_VALUES and (values == values.round()).all()
+    if few and not model.only_normal:
+        why += (
+            " (few and whole ones: use --likelihood categorical if they are classes, poisson if "
+            "they are counts)"
+        )
+    return "normal", why
+
+
+def column_names(model: CommandLine, modes: str | None, target: str) -> list[str]:
+    """Return the columns that `--modes` names, none for a model without modes.
+
+    Raises:
+        UsageError: where modes are missing, have no meaning, or hold the target.
+    """
+    if model.parts is None:
+        if modes is not None:
+            able = ", ".join(line.name for line in models_by_name().values() if line.parts)
+            raise UsageError(f"--modes {modes}: only --model {able} has modes.")
+        return []
+    names = [name.strip() for name in (modes or "").split(",") if name.strip()]
+    if not names:
+        raise UsageError(
+            f"--model {model.name} needs --modes with the columns of its indexes, "
+            "e.g. --modes temperature,pressure,day."
+        )
+    if target in names:
+        raise UsageError(f"--modes {modes}: {target!r} is the target, expected columns of indexes.")
+    return names
+
+
+def build(
+    model: CommandLine, likelihood: str, settings: Settings, columns: Collection[str] = ()
+) -> tuple[AbstractModel, Configure]:
+    """Return the model, and a function that applies the engine's settings.
+
+    Args:
+        model: how the model is made.
+        likelihood: one of `LIKELIHOODS`.
+        settings: the settings as given; the function checks that each of them belongs somewhere.
+        columns: the columns for a model with parts.
+
+    Raises:
+        UsageError: for settings that do not exist or have impossible values.
+    """
+    decided = {"likelihood", *model.fixed, *([model.parts.field] if model.parts else [])}
+    types, arguments = spec_from(settings, "model", model.model, model.choices, decided)
+    if model.parts:
+        of_parts, arguments[model.parts.field] = parts_from(settings, model.parts, columns)
+        types |= of_parts
+    noise = LIKELIHOODS[likelihood]
+    types["likelihood"] = fields(noise)
+    arguments["likelihood"] = make(noise, settings.values("likelihood", types["likelihood"]))
+    spec = make(model.model, arguments | dict(model.fixed))
+    return spec, functools.partial(configured, settings, types)
+
+
+def spec_from(
+    settings: Settings,
+    part: str,
+    cls: type,
+    choices: Mapping[str, ModuleType],
+    decided: Collection[str],
+) -> tuple[dict[str, dict[str, str]], dict[str, Any]]:
+    """Return the types of a spec's settings by part, and its arguments.
+
+    Args:
+        settings: the settings as given.
+        part: the name of the spec's own part.
+        cls: the class of the spec.
+        choices: fields that hold another spec, with the module that has its classes.
+        decided: fields that other options decide.
+    """
+    own = {name: type_ for name, type_ in fields(cls).items() if name not in decided}
+    own |= dict.fromkeys(choices, "str")
+    types, arguments = {part: own}, settings.values(part, own)
+    for field, module in choices.items():
+        word = arguments.pop(field, None)
+        # the default of the field may differ from that of its class
+        start = default_of(cls, field) if word is None else class_by_name(module, field, word)()
+        types[field] = fields(type(start))
+        arguments[field] = change(start, settings.values(field, types[field]))
+    return types, arguments
+
+
+def parts_from(
+    settings: Settings, parts: Parts, columns: Collection[str]
+) -> tuple[dict[str, dict[str, str]], tuple[Any, ...]]:
+    """Return the types of the parts' settings, and a part for each column, all alike but in name."""
+    first = dataclasses.fields(parts.cls)[0].name
+    types, arguments = spec_from(settings, parts.part, parts.cls, parts.choices, {first})
+    return types, tuple(make(parts.cls, {first: name, **arguments}) for name in columns)
+
+
+def default_of(cls: type, name: str) -> Any:
+    """Return the default of a field."""
+    return next(field.default for field in dataclasses.fields(cls) if field.name == name)
+
+
+def configured(
+    settings: Settings, types: dict[str, dict[str, str]], engine: AbstractEngine
+) -> AbstractEngine:
+    """Return the engine with its settings, after each name was found to belong somewhere."""
+    names = fields(type(engine))
+    settings.check(types | {"engine": names})
+    return change(engine, settings.values("engine", names))

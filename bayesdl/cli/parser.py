@@ -1,0 +1,172 @@
+"""The parser of all commands; the choices of models and engines come from their registries."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from pathlib import Path
+
+from bayesdl import __version__
+from bayesdl.cli.arguments import Formatter, Parser, add_command, add_settings
+from bayesdl.cli.building import LIKELIHOODS, engine_name, engines_by_name, models_by_name
+from bayesdl.cli.recommend_parser import add_recommend
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    top = Parser(
+        prog="bayesdl",
+        usage="bayesdl COMMAND ...",
+        description="Bayesian models of tables: fit, predict with intervals, and check what can be "
+        "trusted.",
+        epilog="`bayesdl COMMAND --help` tells more. Exit codes: 0 done, 1 a fit not to be trusted "
+        "(check), 2 an error.",
+        formatter_class=functools.partial(Formatter, room=len("    recommend")),
+    )
+    top.add_argument("--version", action="version", version=f"bayesdl {__version__}")
+    commands = top.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=Parser, prog="bayesdl"
+    )
+    command = functools.partial(add_command, commands, "bayesdl")
+
+    add_fit(
+        command(
+            "fit",
+            "DATA --target COLUMN -o FILE [options]",
+            "fit a model to a table and save the posterior",
+        )
+    )
+    add_predict(
+        command(
+            "predict",
+            "BUNDLE DATA [-o FILE] [options]",
+            "predict new rows, with intervals or probabilities",
+        )
+    )
+    add_check(
+        command(
+            "check",
+            "BUNDLE [--data FILE]",
+            "say whether a fit can be trusted, and score it on held-out rows",
+        )
+    )
+    summary = command(
+        "summary", "BUNDLE", "print a table of the parameters: means, sds, intervals, ESS, R-hat"
+    )
+    summary.add_argument("bundle", metavar="BUNDLE", type=Path, help="written by `bayesdl fit`")
+    add_recommend(commands)
+    command("engines", "", "print which engine runs which model, and why not")
+    demo = command(
+        "demo",
+        "[--out FOLDER]",
+        "fit two networks to real data next to classical methods, in a minute or two",
+    )
+    demo.add_argument(
+        "--out",
+        metavar="FOLDER",
+        type=Path,
+        default=Path("demo"),
+        help="where to write results (default: demo)",
+    )
+    return top
+
+
+def add_fit(added: argparse.ArgumentParser) -> None:
+    """Add the arguments of `bayesdl fit`."""
+    models, engines = models_by_name(), ("auto", *engines_by_name())
+    names = ", ".join(
+        f"{line.name} ({line.help})" if line.help else line.name for line in models.values()
+    )
+    added.add_argument(
+        "data", metavar="DATA", type=Path, help="CSV or Parquet; a header line names the columns"
+    )
+    added.add_argument(
+        "--target",
+        metavar="COLUMN",
+        required=True,
+        help="what to predict; all other columns are inputs",
+    )
+    added.add_argument(
+        "-o",
+        "--out",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="the saved posterior, e.g. run.bdl",
+    )
+    added.add_argument(
+        "--model",
+        choices=tuple(models),
+        default="bnn",
+        metavar="NAME",
+        help=f"{names} (default: bnn)",
+    )
+    added.add_argument(
+        "--modes",
+        metavar="COLUMNS",
+        help="the indexes of a functional tensor, e.g. temperature,pressure,day",
+    )
+    added.add_argument(
+        "--engine",
+        type=engine_name,
+        choices=engines,
+        default="auto",
+        metavar="NAME",
+        help=f"{', '.join(engines)} (default: auto)",
+    )
+    added.add_argument(
+        "--likelihood",
+        choices=LIKELIHOODS,
+        metavar="NAME",
+        help=f"{', '.join(LIKELIHOODS)} (default: from the target: numbers normal, labels "
+        "bernoulli or categorical)",
+    )
+    add_settings(
+        added,
+        "engine, model, likelihood, prior or kernel, e.g. num_samples=500, model.hidden=50,50, "
+        "prior=horseshoe",
+    )
+    added.add_argument(
+        "--holdout",
+        metavar="FRACTION",
+        type=float,
+        default=0.2,
+        help="share of rows held out at random, scored, and written next to FILE for `check`; 0 "
+        "for none (default: 0.2)",
+    )
+
+
+def add_predict(added: argparse.ArgumentParser) -> None:
+    """Add the arguments of `bayesdl predict`."""
+    added.add_argument("bundle", metavar="BUNDLE", type=Path, help="written by `bayesdl fit`")
+    added.add_argument(
+        "data",
+        metavar="DATA",
+        type=Path,
+        help="CSV or Parquet with the columns of the training data",
+    )
+    added.add_argument(
+        "-o",
+        "--out",
+        metavar="FILE",
+        type=Path,
+        help="CSV, or Parquet by its ending (default: CSV on stdout)",
+    )
+    added.add_argument(
+        "--level",
+        metavar="P",
+        type=float,
+        default=0.9,
+        help="probability of the intervals (default: 0.9)",
+    )
+
+
+def add_check(added: argparse.ArgumentParser) -> None:
+    """Add the arguments of `bayesdl check`."""
+    added.add_argument("bundle", metavar="BUNDLE", type=Path, help="written by `bayesdl fit`")
+    added.add_argument(
+        "--data",
+        metavar="FILE",
+        type=Path,
+        help="rows to score (default: those that `fit` held out, where they lie beside BUNDLE)",
+    )
