@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 
-.PHONY: setup demo test test-all lint benchmarks clean
+.PHONY: setup demo test test-all lint readme benchmarks clean
 
 # the environment that the tests need
 setup: .venv/test
@@ -22,6 +22,10 @@ lint: .venv/test
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+# the README's table of engines and models
+readme: .venv/core
+	$(BIN)/python -m bayesdl.cli.support_table README.md
 
 benchmarks: .venv/test
 	$(BIN)/python -m benchmarks.overhead

@@ -9,8 +9,6 @@ import numpyro
 import numpyro.distributions as dist
 import scipy.sparse
 
-import bayesdl as bdl
-
 
 def sd_error(draws):
     """Monte Carlo standard error of the sd, shape (chain, draw, ...): from that of squared deviations.
@@ -100,8 +98,7 @@ def sparse_program(X, y=None):
         numpyro.sample("y", dist.Bernoulli(logits=X @ w), obs=y)
 
 
-CASES = {
-    "rows": (bdl.BNN(hidden=(4,)), rows),
-    "entries": (tensor_program, entries),
-    "sparse": (sparse_program, sparse_rows),
+PROGRAMS = {
+    "entries": (tensor_program, entries()),
+    "sparse": (sparse_program, sparse_rows()),
 }

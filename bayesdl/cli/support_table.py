@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bayesdl.engines import ENGINES
 from bayesdl.model.examples import Example
+from bayesdl.model.program import as_model
 from bayesdl.model.registry import MODELS
 from inference.core.problem import Problem
 
@@ -38,8 +39,9 @@ def example_problems() -> dict[str, Problem]:
 
 def problem_of(example: Example) -> Problem:
     """Return the problem of an example."""
-    schema = example.model.learn_schema(*example.data, **example.named)
-    return example.model.problem(schema, *example.data, **example.named)
+    model = as_model(example.model)
+    schema = model.learn_schema(*example.data, **example.named)
+    return model.problem(schema, *example.data, **example.named)
 
 
 def markdown(table: dict[str, dict[str, str | None]] | None = None) -> str:

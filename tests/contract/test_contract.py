@@ -1,50 +1,43 @@
-"""The contract: every engine that supports a toy problem runs it, repeats itself, saves itself and refuses the rest."""
+"""The contract: each engine runs a problem, repeats and saves itself, or says why it cannot."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import CASES, rows, tensor_rows
+from contract_checks import (
+    check_round_trip,
+    check_runs_or_says_why_not,
+    check_settings_are_plain_data,
+)
+from toys import PROGRAMS
 
 import bayesdl as bdl
-from bayesdl.engines import ENGINES
-from bayesdl.model.program import as_model
+from bayesdl.cli.support_table import problem_of
+from bayesdl.engines import ENGINES, choose, engine_class
+from bayesdl.model.examples import Example
+from bayesdl.model.registry import MODELS
 from inference.core.problem import Problem, ProblemError
-from inference.core.result import Approximation, Draws, Predictor
 
-FAST = {
-    "NUTS": dict(num_warmup=60, num_samples=40, num_chains=2),
-    "HMC": dict(num_warmup=60, num_samples=40, num_chains=2, num_steps=8),
-    "MCLMC": dict(num_warmup=200, num_samples=40, num_chains=2),
-    "SGLD": dict(num_warmup=100, num_samples=40, num_chains=2, thinning=2),
-    "SGHMC": dict(num_warmup=100, num_samples=40, num_chains=2, thinning=2),
-    "CyclicalSGMCMC": dict(num_warmup=100, num_samples=40, num_chains=2, thinning=2, num_cycles=4),
-    "VI": dict(steps=400),
-    "SSVI": dict(steps=200, density=0.5),
-    "PyroNUTS": dict(num_warmup=15, num_samples=10, num_chains=1, max_tree_depth=4),
-    "ExactGP": dict(num_restarts=1),
-    "GPyTorchGP": dict(num_restarts=1),
-    "MessagePassing": dict(iterations=20, restarts=2),
+# a problem of each model, as the model itself gives it, and two programs with data of other shapes
+EXAMPLES = {model.__name__: model.examples()[0] for model in MODELS if model.examples()}
+EXAMPLES |= {
+    name: Example(name, program, data[:-1], {"y": data[-1]})
+    for name, (program, data) in PROGRAMS.items()
 }
-TENSOR = bdl.FunBaT(("i", "j"), relevance=False)
-MODELS = CASES | {"process": (bdl.GP(), rows), "tensor": (TENSOR, tensor_rows)}
-COSTLY = (
-    "MCLMC",
-    "SGLD",
-    "CyclicalSGMCMC",
-)  # they share their machinery with SGHMC, or compile for long
+# they share their machinery with SGHMC, or compile for long
+COSTLY = ("MCLMC", "SGLD", "CyclicalSGMCMC")
 SLOW = {
-    ("NUTS", "process"),
-    ("HMC", "process"),
-    ("VI", "process"),
+    ("NUTS", "GP"),
+    ("HMC", "GP"),
+    ("VI", "GP"),
     ("HMC", "sparse"),
     ("SGHMC", "sparse"),
-    ("HMC", "entries"),
-}
-SLOW |= {(engine, "tensor") for engine in ("NUTS", "HMC", "SGHMC", "VI", "Laplace")} | {
     ("VI", "sparse"),
-    ("SSVI", "rows"),
+    ("HMC", "entries"),
+    ("SSVI", "BNN"),
 }
+SLOW |= {(engine, "FunBaT") for engine in ("NUTS", "HMC", "SGHMC", "VI", "Laplace")}
+SLOW |= {(engine, "Program") for engine in ("HMC", "SGHMC", "VI")}
 ALL = [
     pytest.param(
         engine,
@@ -54,92 +47,40 @@ ALL = [
         else [],
     )
     for engine in ENGINES
-    for case in MODELS
+    for case in EXAMPLES
 ]
-SPECS = ("rows", "process", "tensor")  # the others are NumPyro functions
 NUTS = bdl.NUTS(num_warmup=30, num_samples=20, num_chains=2)
 ROUND_TRIPS = {
-    "rows-NUTS": NUTS,
-    "rows-VI": bdl.VI(steps=200),
-    "rows-Laplace": bdl.Laplace(),
+    "BNN-NUTS": NUTS,
+    "BNN-VI": bdl.VI(steps=200),
+    "BNN-Laplace": bdl.Laplace(),
     "entries-NUTS": NUTS,
     "entries-VI": bdl.VI(guide="low-rank", steps=200),
     "sparse-NUTS": NUTS,
     "sparse-VI": bdl.VI(steps=200),
-    "process-ExactGP": bdl.ExactGP(),
-    "tensor-MessagePassing": bdl.MessagePassing(iterations=20, restarts=2),
+    "GP-ExactGP": bdl.ExactGP(),
+    "FunBaT-MessagePassing": bdl.MessagePassing(iterations=20, restarts=2),
 }
 
 
-def pose(case):
-    model, make = MODELS[case]
-    data = make()
-    named = {} if case in SPECS else {"y": data[-1]}
-    data = data if case in SPECS else data[:-1]
-    spec = as_model(model)
-    return model, data, named, spec.problem(spec.learn_schema(*data, **named), *data, **named)
-
-
-def engine_of(cls):
-    return cls(**FAST.get(cls.__name__, {}))
-
-
 @pytest.mark.parametrize(
-    ("cls", "case"), ALL, ids=lambda v: v if isinstance(v, str) else v.__name__
+    ("engine", "case"), ALL, ids=lambda v: v if isinstance(v, str) else v.__name__
 )
-def test_runs_or_says_why_not(cls, case):
-    model, data, named, problem = pose(case)
-    engine = engine_of(cls)
-    reason = engine.supports(problem)
-    if reason is not None:
-        with pytest.raises(
-            bdl.UnsupportedError,
-            match=f"{cls.__name__} cannot run this model: .*Engines that can: .*NUTS",
-        ):
-            bdl.fit(model, *data, **named, engine=engine, progress=False)
-        return
-    post = bdl.fit(model, *data, **named, engine=engine, progress=False, seed=3)
-    assert isinstance(post.raw, Draws | Approximation | Predictor)
-    again = bdl.fit(model, *data, **named, engine=engine, progress=False, seed=3)
-    other = bdl.fit(model, *data, **named, engine=engine, progress=False, seed=4)
-    for part in (lambda fit: fit.samples, lambda fit: fit.raw.arrays()):
-        for name, value in part(post).items():
-            np.testing.assert_array_equal(value, part(again)[name], err_msg=name)
-    if post.samples:
-        latent = next(iter(problem.latents))
-        assert not np.array_equal(post.samples[latent], other.samples[latent])
-        assert all(np.isfinite(value).all() for value in post.samples.values())
-        assert set(problem.latents) <= set(post.samples)
-    centre, same = (
-        fit.predict().probs if case == "sparse" else fit.predict().mean for fit in (post, again)
-    )
-    assert len(centre) == data[0].shape[0]
-    assert np.isfinite(centre).all()
-    np.testing.assert_array_equal(centre, same)
+def test_runs_or_says_why_not(engine, case):
+    check_runs_or_says_why_not(engine, EXAMPLES[case])
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow) if "entries" in n else n for n in ROUND_TRIPS]
 )
 def test_bundle_round_trip(name, tmp_path):
-    case, engine = name.split("-")[0], ROUND_TRIPS[name]
-    model, data, named, _ = pose(case)
-    post = bdl.fit(model, *data, **named, engine=engine, progress=False)
-    back = bdl.load(post.save(tmp_path / "fit.bdl"), model=None if case in SPECS else model)
-    assert back.engine == engine
-    for part in (lambda p: p.raw.arrays(), lambda p: p.samples):
-        before, after = part(post), part(back)
-        assert set(before) == set(after)
-        for key, value in before.items():
-            np.testing.assert_array_equal(value, after[key], err_msg=key)
-    y = data[-1] if case in SPECS else named["y"]
-    np.testing.assert_array_equal(post.predict().log_prob(y), back.predict().log_prob(y))
+    check_round_trip(ROUND_TRIPS[name], EXAMPLES[name.split("-")[0]], tmp_path / "fit.bdl")
 
 
-@pytest.mark.parametrize("case", ["rows", "entries"])
+@pytest.mark.parametrize("case", ["BNN", "entries"])
 def test_minibatches_are_unbiased(case):
-    """The mean of the rescaled log density over 4,000 random batches of 5 rows is that of all rows: Monte Carlo, z < 4."""
-    _, _, _, problem = pose(case)
+    """The mean over 4,000 batches of 5 rows is the log density of all rows: Monte Carlo, z < 4."""
+    problem = problem_of(EXAMPLES[case])
     density = problem.log_density()
     u = density.ravel(
         {
@@ -245,9 +186,37 @@ def test_no_recompilation_between_blocks():
     assert counts[0] == counts[1]
 
 
-def test_settings_are_plain_data():
-    from bayesdl.saving.serialization import from_data, to_data
+@pytest.mark.parametrize("engine", ENGINES)
+def test_settings_are_plain_data(engine):
+    check_settings_are_plain_data(engine)
 
-    for cls in ENGINES:
-        engine = engine_of(cls)
-        assert from_data(to_data(engine)) == engine
+
+def test_engines_are_found_by_name():
+    names = ("nuts", "NUTS", "exact-gp", "ExactGP", "exact_gp", "gpytorch", "message-passing")
+    found = [engine_class(name).__name__ for name in names]
+    expected = ["NUTS", "NUTS", "ExactGP", "ExactGP", "ExactGP", "GPyTorchGP", "MessagePassing"]
+    assert found == expected
+    post = bdl.fit(bdl.GP(), *bdl.GP.examples()[0].data, engine="Exact-GP", progress=False)
+    assert post.engine == bdl.ExactGP()
+
+
+@pytest.mark.parametrize(
+    ("model", "rows", "chosen", "reason"),
+    [
+        (bdl.GP(), 50, bdl.ExactGP(), "a Gaussian process with 50 rows has a closed form"),
+        (bdl.GP(), 3001, bdl.GPyTorchGP(method="svgp"), "3001 rows are too many"),
+        (bdl.BNN(hidden=(3,)), 50, bdl.NUTS(start="prior"), "50 rows and 11 latent dimensions are"),
+        (bdl.BNN(hidden=(3,)), 300_000, bdl.VI(), "are many for MCMC"),
+    ],
+)
+def test_auto_takes_the_first_preference(model, rows, chosen, reason):
+    X = np.linspace(-1, 1, rows)[:, None]
+    problem = model.problem(model.learn_schema(X, X[:, 0]), X, X[:, 0])
+    engine, why = choose(problem)
+    assert engine == chosen
+    assert reason in why
+
+
+def test_auto_takes_message_passing_for_tensors():
+    engine, why = choose(problem_of(EXAMPLES["FunBaT"]))
+    assert (engine, why) == (bdl.MessagePassing(), "a functional tensor is what it is made for")
