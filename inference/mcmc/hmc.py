@@ -25,14 +25,25 @@ import numpyro.infer
 from numpyro.infer.hmc import HMCState
 from numpyro.infer.mcmc import MCMCKernel
 
-from inference.core.engine import check_choice, check_positive, check_positive_integers
+from inference.core.engine import (
+    SAMPLING,
+    Preference,
+    check_choice,
+    check_positive,
+    check_positive_integers,
+    problem_size,
+)
 from inference.core.keys import named_key
 from inference.core.problem import Problem, ProblemError, no_start_message
+from inference.core.structure import LayeredNetwork
 from inference.core.typing import Info, Key, SiteArrays
 from inference.mcmc.engine import AbstractMCMC
 from inference.mcmc.runner.layout import Layout, over_chains, place, to_host
 from inference.mcmc.runner.sampler import AbstractSampler, ChainState, Position
 from inference.mcmc.starts import DRAWN, STARTS
+
+# Rows times latent dimensions; a default run of NUTS then takes some minutes on two cores.
+WORK = 3_000_000
 
 
 @dataclasses.dataclass(frozen=True)

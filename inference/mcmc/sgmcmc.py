@@ -10,6 +10,7 @@ al. (2016); Zhang et al. (2020), arXiv:1902.03932.
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,10 @@ from inference.mcmc.runner.sampler import Number
 @dataclasses.dataclass(frozen=True)
 class AbstractSGMCMC(AbstractLangevinSettings):
     """An engine with minibatches; `AbstractLangevinSettings` documents the settings."""
+
+    @classmethod
+    def example(cls) -> AbstractSGMCMC:
+        return cls(num_warmup=100, num_samples=40, num_chains=2, thinning=2)
 
     def supports(self, problem: Problem) -> str | None:
         reason = super().supports(problem)
@@ -165,6 +170,8 @@ class CyclicalSGMCMC(AbstractSGMCMC):
         50
     """
 
+    cli_name: ClassVar[str] = "cyclical-sgmcmc"
+
     step_size: float = 0.03
     num_cycles: int = 10
     exploration: float = 0.5
@@ -183,6 +190,10 @@ class CyclicalSGMCMC(AbstractSGMCMC):
                 f"CyclicalSGMCMC(num_samples={self.num_samples}, num_cycles={self.num_cycles}): "
                 "expected a multiple, so that every cycle keeps as many draws."
             )
+
+    @classmethod
+    def example(cls) -> CyclicalSGMCMC:
+        return cls(num_warmup=100, num_samples=40, num_chains=2, thinning=2, num_cycles=4)
 
     @property
     def draws_per_cycle(self) -> int:
