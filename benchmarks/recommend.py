@@ -1,17 +1,23 @@
-"""Recommenders on MovieLens 1M by the protocol of Liang et al. (2018): 500 validation and 500 test users.
+"""Recommenders on MovieLens 1M by the protocol of Liang et al. (2018).
+
+There are 500 validation and 500 test users. The parts are
+
 
     linear       popularity, EASE
     quality      Mult-VAE and Mult-DAE over seeds; other likelihoods; learned priors; blends
-    schedule     beta relative to the planned updates against the published schedule, with the published batches and epochs
+    schedule     beta relative to the planned updates against the published schedule, with the
+                 published batches and epochs
     uncertainty  refinement, calibration of hits, coverage of their intervals
     cold         users of whom 0 to 20 items are known
-    speed        CPU seconds of an epoch beside torch, with the rows sparse and dense; users scored and ranked
+    speed        CPU seconds of an epoch beside torch, with the rows sparse and dense; users scored
+                 and ranked
     memory       a simulated catalogue of 40,981 items
 
     python -m benchmarks.recommend [linear quality schedule uncertainty cold speed memory]
 
-Parts that are not asked for keep what benchmarks/results/recommend.json has of them. Times are of one thread: run with
-OMP_NUM_THREADS=1 and XLA_FLAGS=--xla_cpu_multi_thread_eigen=false, as `speed` does by itself in a process of its own.
+Parts that are left out keep their entries in benchmarks/results/recommend.json. Times are those of
+one thread: `speed` runs in its own process with OMP_NUM_THREADS=1 and
+XLA_FLAGS=--xla_cpu_multi_thread_eigen=false.
 """
 
 from __future__ import annotations
@@ -58,14 +64,14 @@ def split() -> tuple[Any, HeldOut, HeldOut]:
 
 
 def scores(model: Any, test: HeldOut, refine_steps: int = 0) -> dict[str, float]:
-    """Means over test users, and the standard error of NDCG@100."""
+    """Return means over test users, and the standard error of NDCG@100."""
     table = evaluate(model, test, refine_steps=refine_steps).table().iloc[0]
     return {
         name: float(table[name]) for name in ("ndcg@100", "ndcg@100 se", "recall@20", "recall@50")
     }
 
 
-def told(name: str, found: Any) -> Any:
+def show(name: str, found: Any) -> Any:
     print(
         name, {k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()}, flush=True
     )
@@ -76,13 +82,13 @@ def linear() -> dict:
     train, validation, test = split()
     models = {"popularity": Popularity(), "ease 500": EASE(l2=500)}
     return {
-        name: told(name, scores(model.fit(train, validation), test))
+        name: show(name, scores(model.fit(train, validation), test))
         for name, model in models.items()
     }
 
 
-def fitted(model: Any, train: Any, validation: HeldOut) -> tuple[Any, dict[str, float]]:
-    """A fit, and what is known of it."""
+def fit_model(model: Any, train: Any, validation: HeldOut) -> tuple[Any, dict[str, float]]:
+    """Fit a model, and return it with facts about the fit."""
     started = time.process_time()
     model.fit(train, validation)
     best = max(epoch["ndcg@100"] for epoch in model.history_)
@@ -95,8 +101,11 @@ def fitted(model: Any, train: Any, validation: HeldOut) -> tuple[Any, dict[str, 
     }
 
 
-def verbatim(progress: float) -> float:
-    """The published schedule: 200,000 updates to beta = 1, stopped at 0.2; here 200 epochs of 11 updates are planned."""
+def published_beta(progress: float) -> float:
+    """Return beta of the published schedule: 200,000 updates to beta = 1, stopped at 0.2.
+
+    Here 200 epochs of 11 updates are planned.
+    """
     return min(0.2, progress * 200 * 11 / 200_000)
 
 
@@ -105,13 +114,13 @@ def schedule() -> dict:
     found: dict[str, Any] = {}
     for seed in SEEDS:
         models = {}
-        for name, beta in (("relative", Anneal()), ("published", verbatim)):
+        for name, beta in (("relative", Anneal()), ("published", published_beta)):
             model = MultVAE(beta=beta, seed=seed, batch_size=500, epochs=200, progress=False)
-            models[name], about = fitted(model, train, validation)
-            found[f"{name}, seed {seed}"] = told(
+            models[name], about = fit_model(model, train, validation)
+            found[f"{name}, seed {seed}"] = show(
                 f"{name}, seed {seed}", about | scores(model, test)
             )
-        found[f"paired, seed {seed}"] = told(
+        found[f"paired, seed {seed}"] = show(
             "paired", evaluate(models, test).paired("relative", "published")
         )
     gains = [found[f"paired, seed {seed}"]["difference"] for seed in SEEDS]
@@ -148,16 +157,16 @@ def quality() -> dict:
     for name, make in CONFIGURATIONS.items():
         runs = []
         for seed in SEEDS if name in ("mult-vae", "mult-dae") else SEEDS[:1]:
-            model, about = fitted(make(seed), train, validation)
-            runs.append(told(f"{name}, seed {seed}", about | scores(model, test)))
+            model, about = fit_model(make(seed), train, validation)
+            runs.append(show(f"{name}, seed {seed}", about | scores(model, test)))
             if name == "mult-vae" and seed == 0:
                 blend = Blend([ease, model]).fit(train, validation)
-                found["blend of ease and mult-vae"] = told(
+                found["blend of ease and mult-vae"] = show(
                     "blend", scores(blend, test) | {"weight": blend.weights_[1]}
                 )
-                found["the same, refined"] = told("blend, refined", scores(blend, test, REFINE))
+                found["the same, refined"] = show("blend, refined", scores(blend, test, REFINE))
             if "prior" in name:
-                runs[-1]["refined"] = told("refined", scores(model, test, REFINE))
+                runs[-1]["refined"] = show("refined", scores(model, test, REFINE))
         found[name] = {"runs": runs} | {
             metric: float(np.mean([run[metric] for run in runs]))
             for metric in ("ndcg@100", "recall@20", "recall@50")
@@ -166,27 +175,30 @@ def quality() -> dict:
 
 
 def uncertainty() -> dict:
-    """Of Mult-VAE with each seed, and of the first one blended with EASE; what refinement gains; beside EASE and popularity."""
+    """Measure calibration of Mult-VAE with each seed and the gain of refinement.
+
+    EASE, popularity, and a blend of EASE with the first Mult-VAE are measured beside it.
+    """
     train, validation, test = split()
     found: dict[str, Any] = {}
     for name, other in (("ease 500", EASE(l2=500)), ("popularity", Popularity())):
-        found[name] = told(name, hits(other.fit(train, validation), test, 0))
+        found[name] = show(name, measure_hits(other.fit(train, validation), test, 0))
     for seed in SEEDS:
-        model, _ = fitted(MultVAE(beta=Anneal(), seed=seed, **SHORT), train, validation)
+        model, _ = fit_model(MultVAE(beta=Anneal(), seed=seed, **SHORT), train, validation)
         if seed == 0:
-            found["blend"] = told(
-                "blend", hits(Blend([EASE(l2=500), model]).fit(train, validation), test, 0)
+            found["blend"] = show(
+                "blend", measure_hits(Blend([EASE(l2=500), model]).fit(train, validation), test, 0)
             )
         plain, refined = (evaluate(model, test, refine_steps=steps) for steps in (0, REFINE))
         gain = refined.values["MultVAE"]["ndcg@100"] - plain.values["MultVAE"]["ndcg@100"]
-        found[f"seed {seed}"] = told(f"seed {seed}", hits(model, test, 0))
+        found[f"seed {seed}"] = show(f"seed {seed}", measure_hits(model, test, 0))
         model.calibrate(validation, refine_steps=REFINE)
         found[f"seed {seed}"] |= {
-            "refined": told("refined", hits(model, test, REFINE)),
+            "refined": show("refined", measure_hits(model, test, REFINE)),
             "paired gain of refinement": float(gain.mean()),
             "its se": standard_error(gain),
         }
-        told("gain", {"gain": float(gain.mean())})
+        show("gain", {"gain": float(gain.mean())})
     runs = [found[f"seed {seed}"] for seed in SEEDS]
     found["mean of seeds"] = {
         key: float(np.mean([run[key] for run in runs])) for key in runs[0] if key != "refined"
@@ -194,11 +206,13 @@ def uncertainty() -> dict:
     return found
 
 
-def hits(model: Any, test: HeldOut, refine_steps: int) -> dict[str, float]:
-    """Expected over actual hits among 20 before and after the temperature, and how often intervals of hits hold.
+def measure_hits(model: Any, test: HeldOut, refine_steps: int) -> dict[str, float]:
+    """Measure expected over actual hits among 20, and the coverage of intervals of hits.
 
-    The 90 % interval has at least this chance; "its chance" is what its law says, as hits are whole numbers. Between the
-    quantiles .05 and .95 of the law, ends taken with the share that makes it exact, should be 90 % of the users.
+    Both are measured before and after the temperature. As hits are whole numbers, the 90 % interval
+    has at least this probability; "its chance" is its exact probability under the distribution of
+    hits. Between the quantiles .05 and .95 of this distribution, with ends counted by the share
+    that makes it exact, should be 90 % of the users.
     """
     held = scipy.sparse.csr_array(test.held_out)
     n, users = np.diff(held.indptr), np.arange(held.shape[0])
@@ -208,9 +222,9 @@ def hits(model: Any, test: HeldOut, refine_steps: int) -> dict[str, float]:
         model.temperature_ = T
         top = model.recommend(test.fold_in, k=20, refine_steps=refine_steps)
         actual = held.toarray()[users[:, None], top.items].sum(1).astype(int)
-        law, (low, high) = top.hits_distribution(n), top.hits_interval(n)
-        below = np.pad(np.cumsum(law, axis=1), ((0, 0), (1, 0)))
-        exact = quantile_membership(law, 0.9)[users, actual]
+        distribution, (low, high) = top.hits_distribution(n), top.hits_interval(n)
+        below = np.pad(np.cumsum(distribution, axis=1), ((0, 0), (1, 0)))
+        exact = quantile_membership(distribution, 0.9)[users, actual]
         found |= {
             f"expected over actual hits, {name}": float(top.expected_hits(n).sum() / actual.sum()),
             f"coverage of the 90 % interval, {name}": float(
@@ -224,7 +238,7 @@ def hits(model: Any, test: HeldOut, refine_steps: int) -> dict[str, float]:
 
 
 def cold() -> dict:
-    """NDCG@100 when only so many random items of each test user are shown."""
+    """Measure NDCG@100 when only k random items of each test user are shown."""
     train, validation, test = split()
     models = {
         "mult-vae": MultVAE(beta=Anneal(), **SHORT),
@@ -247,12 +261,15 @@ def cold() -> dict:
         few.eliminate_zeros()
         found[str(k)] = {name: ranking(model, few, test) for name, model in models.items()}
         found[str(k)]["mult-vae, refined"] = ranking(models["mult-vae"], few, test, REFINE)
-        told(f"{k} items", found[str(k)])
+        show(f"{k} items", found[str(k)])
     return found
 
 
 def ranking(model: Any, few: Any, test: HeldOut, refine_steps: int = 0) -> float:
-    """NDCG@100 when these rows are known; all that the users have in the fold-in is left out of the ranking."""
+    """Return NDCG@100 when only these rows are known.
+
+    All that the users have in the fold-in is left out of the ranking.
+    """
     held, values = scipy.sparse.csr_array(test.held_out), []
     for users, f in model.scores(few, refine_steps=refine_steps):
         hit = hits_of_best(f, scipy.sparse.csr_array(test.fold_in)[users], held[users], 100)
@@ -260,19 +277,19 @@ def ranking(model: Any, few: Any, test: HeldOut, refine_steps: int = 0) -> float
     return float(np.mean(np.concatenate(values)))
 
 
-def in_a_process(part: str) -> dict:
-    """A part of one thread, in a process of its own."""
+def run_in_process(part: str) -> dict:
+    """Run a part with one thread, in its own process."""
     command = [sys.executable, "-m", "benchmarks.recommend_speed", part]
     done = subprocess.run(
         command, env=os.environ | ONE_THREAD, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise RuntimeError(done.stderr)
-    return told(part, json.loads(done.stdout.splitlines()[-1]))
+    return show(part, json.loads(done.stdout.splitlines()[-1]))
 
 
 def peak_gb() -> float:
-    """The most memory that this process has had."""
+    """Return the most memory that this process has had, in GB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
@@ -282,8 +299,8 @@ PARTS: dict[str, Any] = {
     "schedule": schedule,
     "uncertainty": uncertainty,
     "cold": cold,
-    "speed": lambda: in_a_process("speed"),
-    "memory": lambda: in_a_process("memory"),
+    "speed": lambda: run_in_process("speed"),
+    "memory": lambda: run_in_process("memory"),
 }
 
 

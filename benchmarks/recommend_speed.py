@@ -1,7 +1,8 @@
-"""The parts `speed` and `memory` of `benchmarks.recommend`, of one thread and one process: prints one JSON object.
+"""The parts `speed` and `memory` of `benchmarks.recommend`, with one thread in one process.
 
-The torch peers are the same Mult-VAE (tanh, L2-normalised input, dropout on it, Adam), with a first layer that sums rows of
-its matrix (`embedding_bag`) or multiplies a dense batch. JAX and torch run in turns, so that both meet the same machine.
+It prints one JSON object. The torch peers are the same Mult-VAE (tanh, L2-normalised input, dropout
+on it, Adam), with a first layer that sums rows of its matrix (`embedding_bag`) or multiplies a
+dense batch. JAX and torch run in turns, so that both meet the same load of the machine.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Ours:
 
     def epoch(self) -> None:
         users = self.train.shape[0]
-        size = -(-users // -(-users // BATCH))  # equal batches, as `train` makes them
+        # Batches are equal, as `train` makes them.
+        size = -(-users // -(-users // BATCH))
         batches = stack_batches(self.train, self.rng.permutation(users), size)
         betas = np.full(len(batches.present), BETA, np.float32)
         self.carry, loss = run_epoch(
@@ -143,7 +145,7 @@ def speed() -> dict[str, float]:
 
 
 def ranking(ours: Any, test: Any) -> float:
-    """Users whose 100 best items are found in a CPU second."""
+    """Return the number of users whose 100 best items are found in a CPU second."""
     ours.model.params_, ours.model.beta_ = ours.carry[0], BETA
     ours.model.temperature_ = 1.0
     rows = ours.model.rows(test.fold_in)
@@ -158,7 +160,7 @@ def ranking(ours: Any, test: Any) -> float:
 
 
 def memory() -> dict[str, float]:
-    """Two epochs on users and items of the size of Gowalla; entries by popularity."""
+    """Measure two epochs on users and items of the size of Gowalla; entries by popularity."""
     rng = np.random.default_rng(0)
     users, items, entries = 29_858, 40_981, 1_027_370
     popularity = 1 / np.arange(1, items + 1) ** 0.6

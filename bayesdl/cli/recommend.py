@@ -1,16 +1,20 @@
-"""What `bayesdl recommend fit` and `bayesdl recommend apply` do: each takes the parsed options and returns the exit code."""
+"""The commands `bayesdl recommend fit` and `bayesdl recommend apply`.
+
+Each takes the parsed options and returns the exit code.
+"""
 
 from __future__ import annotations
 
 import sys
 import warnings
 from argparse import Namespace
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
 from bayesdl.cli.commands import print_result
-from bayesdl.cli.events import Events, History, history_of, read_events
+from bayesdl.cli.events import Events, History, make_history, read_events
+from bayesdl.cli.recommend_output import FitReport, history_notes, print_fit
 from bayesdl.cli.settings import Settings, fields, make
 from bayesdl.cli.tables import UsageError, check_writable, require_parquet, write_table
 from bayesdl.data.validation import DataError
@@ -18,12 +22,12 @@ from bayesdl.recommend.autoencoder.spec import MultDAE, MultVAE
 from bayesdl.recommend.autoencoder.training import Anneal, PerUser
 from bayesdl.recommend.base import AbstractRecommender
 from bayesdl.recommend.evaluation.comparison import Evaluation, evaluate
-from bayesdl.recommend.evaluation.metrics import standard_error
-from bayesdl.recommend.evaluation.split import MIN_ITEMS, HeldOut, Split, strong_split
+from bayesdl.recommend.evaluation.split import MIN_ITEMS, Split, strong_split
 from bayesdl.recommend.models.blend import Blend
 from bayesdl.recommend.models.ease import EASE
 from bayesdl.recommend.models.popularity import Popularity
 from bayesdl.recommend.saving import load
+from bayesdl.typing import DataFrame
 from inference.core.progress import as_progress
 
 MODELS: dict[str, dict[str, type]] = {
@@ -33,26 +37,31 @@ MODELS: dict[str, dict[str, type]] = {
     "popularity": {"popularity": Popularity},
     "blend": {"ease": EASE, "vae": MultVAE, "popularity": Popularity},
 }
-DECIDED = ("seed", "progress")  # settings that other options give
+# Settings that other options of the command give.
+DECIDED = ("seed", "progress")
 BETAS = {"anneal": Anneal(), "per-user": PerUser()}
-HELD_OUT = 500  # users each for validation and test, or a tenth where that is less
+# Users for validation, and as many for test, or a tenth of all where that is less.
+HELD_OUT = 500
 EPOCHS = 100
-BATCHES = 20  # in an epoch, unless the batches become too small or too large
+# Batches in an epoch, unless the batches become too small or too large.
+BATCHES = 20
 BATCH_SIZES = (20, 500)
-BLOCK = 1000  # users that are given recommendations at a time
+# Users that get recommendations at a time.
+BLOCK = 1000
 
 
 def fit(options: Namespace) -> int:
-    """Fits a recommender, scores it beside popularity on held-out users, and saves it."""
+    """Fit a recommender, score it beside popularity on held-out users, and save it."""
     check_writable(options.out, options.data)
     settings = Settings.parse(options.settings)
-    build(options, settings, 1)  # wrong settings are told before the data are read
+    # Wrong settings are reported before the data are read.
+    build_recommender(options, settings, 1)
     events = read_events(options.data, options)
     users, items = events.users[events.counts], events.items[events.counts]
-    lasting = num_lasting(users, items)
-    each = held_out(options.holdout, lasting, options.data, events)
+    kept = count_users_with_enough_items(users, items)
+    each = num_held_out(options.holdout, kept, options.data, events)
     split = strong_split(users, items, held_out=(each, each), seed=options.seed)
-    model, chosen = build(options, settings, np.shape(split.train)[0])
+    model, chosen = build_recommender(options, settings, np.shape(split.train)[0])
     validation = split.validation if split.validation.held_out.nnz else None
     if validation is None and isinstance(model, Blend):
         raise UsageError(
@@ -62,21 +71,29 @@ def fit(options: Namespace) -> int:
         model.fit(split.train, validation, items=split.items)
     except FloatingPointError as error:
         raise UsageError(str(error)) from None
-    found = scored(model, options.model, split)
+    evaluation = score_on_test_users(model, options.model, split)
     model.save(options.out)
-    return told(options, events, split, lasting, model, chosen, found)
+    return print_fit(options, FitReport(events, split, kept, model, chosen, evaluation))
 
 
-def build(
+def build_recommender(
     options: Namespace, settings: Settings, users: int
 ) -> tuple[AbstractRecommender, dict[str, int]]:
-    """The recommender that was asked for, and the numbers that were chosen for so many training users.
+    """Build the recommender that the options ask for.
+
+    Args:
+        options: the options of the command.
+        settings: the settings of the recommender.
+        users: the number of training users.
+
+    Returns:
+        The recommender, and the numbers that were chosen for this number of users.
 
     Raises:
         UsageError: for settings that do not exist or have impossible values.
     """
     classes = MODELS[options.model]
-    types = {part: settable(cls) for part, cls in classes.items()}
+    types = {part: settable_fields(cls) for part, cls in classes.items()}
     settings.check(types)
     chosen: dict[str, int] = {}
     members = []
@@ -84,23 +101,23 @@ def build(
         given = settings.values(part, types[part])
         if cls in (MultVAE, MultDAE):
             size = int(np.clip(-(-users // BATCHES), *BATCH_SIZES))
-            ours = {
-                name: value
-                for name, value in (("epochs", EPOCHS), ("batch_size", size))
-                if name not in given
-            }
+            defaults = {"epochs": EPOCHS, "batch_size": size}
+            ours = {name: value for name, value in defaults.items() if name not in given}
             chosen |= ours
             given |= ours | {"seed": options.seed, "progress": sys.stderr.isatty()}
         if isinstance(given.get("beta"), str):
             given["beta"] = BETAS.get(given["beta"], given["beta"])
         member = make(cls, given)
-        checked(member)
+        check_settings(member)
         members.append(member)
     return (Blend(members) if len(members) > 1 else members[0]), chosen
 
 
-def settable(cls: type) -> dict[str, str]:
-    """The settings that text can give, and their types; what the fit finds ends in "_"."""
+def settable_fields(cls: type) -> dict[str, str]:
+    """Return the settings that text can give, and their types.
+
+    Attributes that end in "_" are left out, as the fit finds them.
+    """
     return {
         name: type_
         for name, type_ in fields(cls).items()
@@ -108,11 +125,11 @@ def settable(cls: type) -> dict[str, str]:
     }
 
 
-def checked(model: AbstractRecommender) -> None:
-    """Refuses impossible values.
+def check_settings(model: AbstractRecommender) -> None:
+    """Refuse impossible values of settings.
 
     Raises:
-        UsageError: naming the setting.
+        UsageError: with the name of the setting.
     """
     try:
         model.check()
@@ -120,16 +137,22 @@ def checked(model: AbstractRecommender) -> None:
         raise UsageError(str(error)) from None
 
 
-def num_lasting(users: np.ndarray, items: np.ndarray) -> int:
-    """Number of users with enough different items."""
+def count_users_with_enough_items(users: np.ndarray, items: np.ndarray) -> int:
+    """Count the users with `MIN_ITEMS` different items or more."""
     import pandas as pd
 
     pairs = pd.DataFrame({"user": users, "item": items}).drop_duplicates()
     return int((pairs["user"].value_counts() >= MIN_ITEMS).sum())
 
 
-def held_out(asked: float | None, users: int, path: Any, events: Events) -> int:
-    """How many users are held out for validation, and as many for test.
+def num_held_out(asked: float | None, users: int, path: Path, events: Events) -> int:
+    """Return the number of users that are held out for validation, and as many for test.
+
+    Args:
+        asked: a number of users, or a share of them below 1; None for the default.
+        users: the number of users with enough items.
+        path: the path of the table, for errors.
+        events: the events of the table, for errors.
 
     Raises:
         UsageError: where that leaves nobody to learn from, or no user has enough items.
@@ -144,155 +167,45 @@ def held_out(asked: float | None, users: int, path: Any, events: Events) -> int:
     count = round(asked * users) if asked < 1 else int(asked)
     if 2 * count >= users:
         raise UsageError(
-            f"--holdout {asked:g}: {count} users for validation and as many for test leave none of the {users} users "
-            f"with {MIN_ITEMS} items or more to learn from."
+            f"--holdout {asked:g}: {count} users for validation and as many for test leave none "
+            f"of the {users} users with {MIN_ITEMS} items or more to learn from."
         )
     return count
 
 
-def scored(model: AbstractRecommender, name: str, split: Split) -> Evaluation | None:
-    """Scores on the test users beside popularity; None without such users."""
+def score_on_test_users(model: AbstractRecommender, name: str, split: Split) -> Evaluation | None:
+    """Score a recommender beside popularity; return None without test users."""
     if not split.test.held_out.nnz:
         return None
-    others = (
-        {}
-        if isinstance(model, Popularity)
-        else {"popularity": Popularity().fit(split.train, items=split.items)}
-    )
-    return evaluate({name: model} | others, split.test)
-
-
-def told(
-    options: Namespace,
-    events: Events,
-    split: Split,
-    lasting: int,
-    model: AbstractRecommender,
-    chosen: dict[str, int],
-    found: Evaluation | None,
-) -> int:
-    """Prints what was done."""
-    sizes = {
-        "training": np.shape(split.train)[0],
-        "validation": size(split.validation),
-        "test": size(split.test),
-    }
-    left_out = len(np.unique(events.users)) - lasting
-    compared = (
-        found.paired(options.model, "popularity")
-        if found is not None and len(found.values) > 1
-        else None
-    )
-    result = {
-        "out": options.out,
-        "model": repr(model),
-        "chosen": chosen,
-        "events": {
-            "rows": len(events.users),
-            "counted": int(events.counts.sum()),
-            "of unseen items": split.dropped,
-        },
-        "users": sizes | {"with too few items": left_out},
-        "items": len(split.items),
-        "temperature": model.temperature_,
-        "scores": None if found is None else as_data(found),
-        "ndcg@100 above popularity": compared,
-    }
-    facts = (
-        [f"best epoch {model.best_epoch_} of {model.epochs}, beta {told_beta(model)}"]
-        if isinstance(model, MultVAE)
-        else []
-    )
-    facts += [weights_told(model)] if isinstance(model, Blend) else []
-    lines = [
-        f"model   {model!r}",
-        *(
-            [
-                f"        chosen here: {', '.join(f'{k}={v}' for k, v in chosen.items())}; --set changes them"
-            ]
-            if chosen
-            else []
-        ),
-        f"events  {events.counts.sum()} of {len(events.users)} rows count: {events.what}",
-        f"users   {sizes['training']} for training, {sizes['validation']} for validation, {sizes['test']} for test; "
-        f"{left_out} left out, with fewer than {MIN_ITEMS} items",
-        f"items   {len(split.items)}; {split.dropped} events of held-out users left out, with items unseen in training",
-        *([f"found   {'; '.join(facts)}"] if facts else []),
-        "",
-        *scores_told(found, compared),
-        "",
-        f"saved   {options.out}",
-    ]
-    return print_result(options, result, lines)
-
-
-def weights_told(model: Blend) -> str:
-    """The weights of the members by their names."""
-    pairs = zip(model.members_, model.weights_, strict=True)
-    return "weights " + ", ".join(f"{type(member).__name__} {weight:g}" for member, weight in pairs)
-
-
-def told_beta(model: MultVAE) -> str:
-    return repr(model.beta_) if isinstance(model.beta_, PerUser) else f"{model.beta_:.3g}"
-
-
-def size(held: HeldOut) -> int:
-    return np.shape(held.fold_in)[0]
-
-
-def as_data(found: Evaluation) -> dict[str, Any]:
-    """Means and standard errors by recommender and metric."""
-    return {
-        name: {
-            metric: {"mean": float(v.mean()), "se": standard_error(v)} for metric, v in of.items()
-        }
-        for name, of in found.values.items()
-    }
-
-
-def scores_told(found: Evaluation | None, compared: dict[str, float] | None) -> list[str]:
-    if found is None:
-        return ["no test users with held-out items: nothing was scored"]
-    users = len(next(iter(next(iter(found.values.values())).values())))
-    lines = [f"held-out scores ({users} test users; mean +- standard error)", *table(found)]
-    if compared:
-        lines.append(
-            f"ndcg@100 above popularity: {compared['difference']:.4f} +- {compared['se']:.4f}, p = {compared['p']:.2g}"
-        )
-    return lines
-
-
-def table(found: Evaluation) -> list[str]:
-    """A line for each recommender."""
-    metrics = list(next(iter(found.values.values())))
-    lines = [f"{'':12}" + "".join(f"{metric:>18}" for metric in metrics)]
-    for name, of in found.values.items():
-        cells = [
-            f"{of[metric].mean():.4f} +- {standard_error(of[metric]):.4f}" for metric in metrics
-        ]
-        lines.append(f"{name:12}" + "".join(f"{cell:>18}" for cell in cells))
-    return lines
+    models = {name: model}
+    if not isinstance(model, Popularity):
+        models["popularity"] = Popularity().fit(split.train, items=split.items)
+    return evaluate(models, split.test)
 
 
 def apply(options: Namespace) -> int:
-    """Recommends items to the users of a history."""
+    """Recommend items to the users of a history."""
     if options.out:
         check_writable(options.out, options.model, options.history)
         require_parquet(options.out)
     model = load(options.model)
     if options.refine_steps and not model.refines:
         raise UsageError(
-            f"--refine-steps {options.refine_steps}: {type(model).__name__} has no posterior of users to refine."
+            f"--refine-steps {options.refine_steps}: {type(model).__name__} has no posterior of "
+            "users to refine."
         )
     if options.likelihood_power is not None and not options.refine_steps:
         raise UsageError(
-            f"--likelihood-power {options.likelihood_power:g}: give --refine-steps too, such as 100."
+            f"--likelihood-power {options.likelihood_power:g}: give --refine-steps too, such as "
+            "100."
         )
-    history = history_of(read_events(options.history, options, optional_items=True), model.items_)
+    events = read_events(options.history, options, optional_items=True)
+    history = make_history(events, model.items_)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".* users have no items")  # told in `notes`
-        found = recommended(model, history, options)
-    notes = notes_of(history, model)
+        # The notes below say this too.
+        warnings.filterwarnings("ignore", ".* users have no items")
+        found = recommend_in_blocks(model, history, options)
+    notes = history_notes(history, model)
     facts = {
         "users": len(history.users),
         "unknown items": history.unknown,
@@ -310,8 +223,10 @@ def apply(options: Namespace) -> int:
     return print_result(options, result, [found.to_csv(index=False).rstrip("\n")])
 
 
-def recommended(model: AbstractRecommender, history: History, options: Namespace) -> Any:
-    """A table of user, rank, item, score, probability, lower and upper.
+def recommend_in_blocks(
+    model: AbstractRecommender, history: History, options: Namespace
+) -> DataFrame:
+    """Return a table of user, rank, item, score, probability, lower and upper.
 
     Raises:
         DataError: for more items than there are.
@@ -320,15 +235,17 @@ def recommended(model: AbstractRecommender, history: History, options: Namespace
 
     if options.k > model.num_items_:
         raise DataError(
-            f"-k {options.k}: the recommender has {model.num_items_} items; ask for at most so many."
+            f"-k {options.k}: the recommender has {model.num_items_} items; ask for at most so "
+            "many."
         )
     progress = as_progress(sys.stderr.isatty())
     progress.start(len(history.users), "users")
     parts = []
+    explores = options.strategy == "thompson"
     try:
         for first in range(0, len(history.users), BLOCK):
             rows = history.rows[first : first + BLOCK]
-            answer = model.recommend(
+            table = model.recommend(
                 rows,
                 options.k,
                 exclude_seen=not options.include_seen,
@@ -336,42 +253,19 @@ def recommended(model: AbstractRecommender, history: History, options: Namespace
                 refine_steps=options.refine_steps,
                 likelihood_power=options.likelihood_power,
                 level=options.level,
-                seed=seed_from(options.seed, first)
-                if options.strategy == "thompson"
-                else options.seed,
+                seed=block_seed(options.seed, first) if explores else options.seed,
             ).to_pandas()
-            parts.append(
-                answer.assign(user=history.users[first : first + BLOCK][answer["user"].to_numpy()])
-            )
-            progress.advance(rows.shape[0])
+            labels = history.users[first : first + BLOCK][table["user"].to_numpy()]
+            parts.append(table.assign(user=labels))
+            progress.advance(len(history.users[first : first + BLOCK]))
     finally:
         progress.close()
     return pd.concat(parts, ignore_index=True)
 
 
-def seed_from(seed: int, first: int) -> int:
-    """A seed for the users from this one on, so that they explore apart from those before them."""
+def block_seed(seed: int, first: int) -> int:
+    """Return a seed for the block of users from this one on.
+
+    With it they explore independently of the users before them.
+    """
     return int(np.random.SeedSequence([seed, first]).generate_state(1)[0] // 2)
-
-
-def notes_of(history: History, model: AbstractRecommender) -> list[str]:
-    """What was not used, in words."""
-    notes = []
-    if history.below:
-        notes.append(
-            f"{history.below} of {history.events} rows do not count: their ratings are not above the threshold"
-        )
-    if history.unknown:
-        notes.append(
-            f"{history.unknown} of {history.events} rows dropped: their items were not in training"
-        )
-    if len(history.without):
-        some = ", ".join(map(str, history.without[:5])) + (
-            ", ..." if len(history.without) > 5 else ""
-        )
-        nothing = f"{type(model).__name__} knows nothing of them and takes its first items"
-        given = nothing if model.needs_items else "they get what suits any user"
-        notes.append(
-            f"{len(history.without)} of {len(history.users)} users have an empty history, {given}: {some}"
-        )
-    return notes

@@ -151,7 +151,7 @@ def log_expected_count(log_S: AnyArray, x: ArrayLike) -> jax.Array:
     return at[1] + u * (at[2] - at[1]) + jnp.where(u <= 1, cubic, 0.0)
 
 
-def log2_arrival_time(counts: AnyArray, n: jax.Array) -> jax.Array:
+def log2_arrival_time(counts: AnyArray, n: AnyArray) -> jax.Array:
     """Return the base-2 logarithm of the t with S(t) = n.
 
     The root is found by chords, from where log S is taken as linear between doublings.
@@ -172,7 +172,7 @@ def log2_arrival_time(counts: AnyArray, n: jax.Array) -> jax.Array:
     return jax.lax.fori_loop(0, STEPS, step, start)
 
 
-def inclusion_probability(p: AnyArray, counts: AnyArray, n: jax.Array) -> jax.Array:
+def inclusion_probability(p: AnyArray, counts: AnyArray, n: AnyArray) -> jax.Array:
     """Return the probability of each item to be among the next n under one draw, shape (k,).
 
     All items are included where n is more than ever arrive.
@@ -187,7 +187,7 @@ def inclusion_probability(p: AnyArray, counts: AnyArray, n: jax.Array) -> jax.Ar
     return jnp.where(n <= 1, n * p, later)
 
 
-def hits_distribution_of_draw(p: AnyArray, counts: AnyArray, n: jax.Array) -> jax.Array:
+def hits_distribution_of_draw(p: AnyArray, counts: AnyArray, n: AnyArray) -> jax.Array:
     """Return the probability of 0, 1, ..., k hits among the next n under one draw, shape (k + 1,).
 
     Args:
@@ -203,7 +203,7 @@ def hits_distribution_of_draw(p: AnyArray, counts: AnyArray, n: jax.Array) -> ja
     return jnp.where(n <= 1, few, tilt_to_mean(weights, q.sum()))
 
 
-def tilt_to_mean(weights: jax.Array, mean: jax.Array) -> jax.Array:
+def tilt_to_mean(weights: jax.Array, mean: AnyArray) -> jax.Array:
     """Return the distribution in proportion to exp(weights + c h) that has this mean.
 
     Newton's method finds c.
@@ -227,7 +227,7 @@ def add_item(distribution: jax.Array, q: jax.Array) -> tuple[jax.Array, None]:
     return distribution * (1 - q) + jnp.roll(distribution, 1) * q, None
 
 
-def log_rest_probability(q: jax.Array, counts: AnyArray, n: jax.Array) -> jax.Array:
+def log_rest_probability(q: jax.Array, counts: AnyArray, n: AnyArray) -> jax.Array:
     """Return the log probability of n - h arrivals outside the list for h = 0, ..., k.
 
     It is known up to a constant. The number r of arrivals is binomial with mean m and variance v,

@@ -1,4 +1,4 @@
-"""Recommenders: the published split and metrics, a torch re-implementation, dense formulas, exact posteriors, bad input."""
+"""Recommenders: published split and metrics, torch, dense formulas, exact posteriors, errors."""
 
 import contextlib
 import copy
@@ -227,7 +227,10 @@ def test_the_sparse_path_is_the_dense_one(rows, monkeypatch):
 
 
 def test_loss_and_gradients_are_torchs(rows):
-    """The same weights, batch and noise in a re-implementation with a dense matrix and torch's own layers."""
+    """A re-implementation with a dense matrix and torch's own layers has the same loss.
+
+    It gets the same weights, batch and noise.
+    """
     torch = pytest.importorskip("torch")
     made, x, key = objective(), as_entries(rows), jax.random.key(3)
     params = made.init(jax.random.key(0))
@@ -369,7 +372,10 @@ def test_beta_for_each_user_is_a_share_of_their_entries(rows):
 
 
 def test_ease_weights_have_the_posterior_of_a_bayesian_regression(rows):
-    """Each item on the others with prior variance s^2 / lambda: mean, and the variance of the score of a new user."""
+    """Each item is regressed on the others with prior variance s^2 / lambda.
+
+    The means of the weights and the variance of a new user's score are compared.
+    """
     l2, X = 3.0, rows.toarray().astype(float)
     model = EASE(l2=l2).fit(rows)
     new = (np.random.default_rng(3).uniform(size=(4, ITEMS)) < 0.4).astype(float)
@@ -388,7 +394,10 @@ def test_ease_weights_have_the_posterior_of_a_bayesian_regression(rows):
 
 
 def test_refinement_finds_the_posterior_that_nuts_finds(rows):
-    """Mean within 0.25 posterior sd, as of message passing too, sd within 15 %; the encoder's own answer is farther."""
+    """Means agree to 0.25 posterior standard deviations, standard deviations to 15 %.
+
+    The encoder's own answer is farther away.
+    """
     model = MultVAE(**QUICK | {"epochs": 40}, beta=1.0).fit(rows)
     program, _ = programs(model, rows[:4])
     z = bdl.fit(program, engine=bdl.NUTS(300, 1000, 1), progress=False).samples["z"][0]
@@ -400,7 +409,7 @@ def test_refinement_finds_the_posterior_that_nuts_finds(rows):
 
 
 def test_program_and_guide_have_the_bound_of_training(rows):
-    """The ELBO of the NumPyro program under the encoder, by `bayesdl.vi`, within four standard errors of training's loss."""
+    """The ELBO of the program by `bayesdl.vi` is within four standard errors of the loss."""
     model = MultVAE(**QUICK, dropout=0.0, beta=1.0).fit(rows)
     program, guide = programs(model, rows[:5], learn=True)
     estimate, x = bdl.vi.expectation(bdl.vi.elbo, program, guide), as_entries(rows[:5])
@@ -512,7 +521,10 @@ def test_blend_chooses_weights_and_is_no_worse(rows, held):
 
 
 def test_items_without_entries_are_scored_by_their_features(rows):
-    """A new item with the features of an old one has nearly its score; the old items keep theirs to rounding."""
+    """A new item with the features of an old one has nearly its score.
+
+    The old items keep their scores to rounding.
+    """
     features = np.eye(ITEMS)[:, :6] + np.eye(ITEMS)[:, 6:]
     model = MultVAE(**QUICK).fit(rows, item_features=features)
     text = copy.copy(model)

@@ -1,4 +1,4 @@
-"""Recommenders in files and on the command line: bundles to the bit, the commands end to end, every error."""
+"""Recommenders in files and on the command line: bundles to the bit, commands, every error."""
 
 import json
 import zipfile
@@ -37,11 +37,11 @@ def events(users=90, seed=0):
     """Users of two tastes, each with 8 items that are mostly of its half, as a table."""
     rng = np.random.default_rng(seed)
     taste = np.where(np.arange(ITEMS) < ITEMS // 2, 6.0, 1.0) * np.linspace(1, 2, ITEMS)
-    laws = [taste / taste.sum(), taste[::-1] / taste.sum()]
+    tastes = [taste / taste.sum(), taste[::-1] / taste.sum()]
     rows = [
         (f"u{u}", int(item))
         for u in range(users)
-        for item in rng.choice(ITEMS, 8, replace=False, p=laws[u % 2])
+        for item in rng.choice(ITEMS, 8, replace=False, p=tastes[u % 2])
     ]
     return pd.DataFrame(rows, columns=["user", "item"])
 
@@ -231,7 +231,7 @@ def test_files_that_are_no_bundle(saved, tmp_path):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Tables of events: with ratings, without, with users of few items; and a recommender fitted to them."""
+    """Tables of events with and without ratings, and a recommender that is fitted to them."""
     path = tmp_path_factory.mktemp("recommend")
     table = events()
     table["rating"] = np.where(np.arange(len(table)) % 8 < 2, 4, 5)
@@ -397,8 +397,8 @@ def test_unknown_items_and_empty_histories(folder, tmp_path, capsys):
     )
     assert "2 of 6 rows dropped: their items were not in training" in err
     assert (
-        "3 of 4 users have an empty history, EASE knows nothing of them and takes its first items: b, c, d"
-        in err
+        "3 of 4 users have an empty history, EASE knows nothing of them and takes its first "
+        "items: b, c, d" in err
     )
     assert cli.main(["recommend", "apply", *map(str, asked), "-o", str(tmp_path / "out.csv")]) == 0
     said, err = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""What recommenders say of chances and hits: laws by simulation, the temperature, shared noise, labels that travel."""
+"""Probabilities and hits: distributions by simulation, the temperature, shared noise, labels."""
 
 import copy
 
@@ -65,7 +65,10 @@ def counted(p):
 @pytest.mark.parametrize("power", [0.0, 0.7, 1.2])
 @pytest.mark.parametrize("n", [1, 2, 5, 20])
 def test_hits_are_those_of_items_drawn_one_by_one(n, power, items):
-    """n different items by simulation; the time of the n-th as known is right to a share of about max p / 2 at the head."""
+    """n different items are drawn by simulation.
+
+    Taking the time of the n-th as known is right to a share of about max p / 2 at the head.
+    """
     p, k = zipf(items, power), 10
     order = np.argsort(-(np.log(p) + np.random.default_rng(n).gumbel(size=(DRAWN, items))), axis=1)[
         :, :n
@@ -77,39 +80,42 @@ def test_hits_are_those_of_items_drawn_one_by_one(n, power, items):
         np.abs(q - chosen) < 4 * np.sqrt(chosen * (1 - chosen) / DRAWN) + q * (n > 1) * p[0] / 2
     ).all()
     hits = (order < k).sum(1)
-    law, found = (
+    distribution, found = (
         np.asarray(hits_distribution(*given))[0],
         np.bincount(hits, minlength=k + 1) / DRAWN,
     )
     assert (
-        np.abs(law - found) < 4 * np.sqrt(found * (1 - found) / DRAWN) + (n > 1) * p[0] / 2 + 1e-4
+        np.abs(distribution - found)
+        < 4 * np.sqrt(found * (1 - found) / DRAWN) + (n > 1) * p[0] / 2 + 1e-4
     ).all()
-    assert law @ np.arange(k + 1) == pytest.approx(q.sum(), rel=1e-4)
-    assert law.sum() == pytest.approx(1, abs=1e-5)
-    sd = np.sqrt(law @ np.arange(k + 1) ** 2 - (law @ np.arange(k + 1)) ** 2)
+    assert distribution @ np.arange(k + 1) == pytest.approx(q.sum(), rel=1e-4)
+    assert distribution.sum() == pytest.approx(1, abs=1e-5)
+    sd = np.sqrt(distribution @ np.arange(k + 1) ** 2 - (distribution @ np.arange(k + 1)) ** 2)
     assert sd == pytest.approx(
         hits.std(), rel=4 / np.sqrt(2 * DRAWN) + p[0] / 2
     )  # independent items have 8 % more with n = 2
 
 
-def test_ends_of_the_law_of_hits():
+def test_ends_of_the_distribution_of_hits():
     p = jnp.asarray(zipf(30, 1.0), jnp.float32)
-    laws = [
+    distributions = [
         np.asarray(hits_distribution(p[None, None, :5], counted(p), jnp.array([n])))[0]
         for n in (0.0, 0.5, 1.0, 30.0, 1e6)
     ]
-    np.testing.assert_allclose(laws[0], np.eye(6)[0])
-    for law, n in zip(laws[1:3], (0.5, 1.0), strict=True):
-        np.testing.assert_allclose(law[:2], [1 - n * p[:5].sum(), n * p[:5].sum()], rtol=1e-5)
-    for law in laws[3:]:
-        np.testing.assert_allclose(law, np.eye(6)[5], atol=1e-6)
+    np.testing.assert_allclose(distributions[0], np.eye(6)[0])
+    for distribution, n in zip(distributions[1:3], (0.5, 1.0), strict=True):
+        np.testing.assert_allclose(
+            distribution[:2], [1 - n * p[:5].sum(), n * p[:5].sum()], rtol=1e-5
+        )
+    for distribution in distributions[3:]:
+        np.testing.assert_allclose(distribution, np.eye(6)[5], atol=1e-6)
 
 
-def test_a_mean_over_draws_of_the_law():
-    laws = np.stack([zipf(200, 0.5), zipf(200, 1.0)])
+def test_a_mean_over_draws_of_the_distribution():
+    distributions = np.stack([zipf(200, 0.5), zipf(200, 1.0)])
     given = (
-        jnp.asarray(laws[None, :, :8], jnp.float32),
-        jnp.concatenate([counted(p) for p in laws], 1),
+        jnp.asarray(distributions[None, :, :8], jnp.float32),
+        jnp.concatenate([counted(p) for p in distributions], 1),
         jnp.array([10.0]),
     )
     alone = [hits_distribution(given[0][:, [i]], given[1][:, [i]], given[2]) for i in range(2)]
@@ -119,30 +125,35 @@ def test_a_mean_over_draws_of_the_law():
 @pytest.mark.parametrize("level", [0.5, 0.8, 0.9])
 def test_the_shortest_interval(level):
     """Beside a search over all intervals."""
-    laws = np.random.default_rng(0).dirichlet(np.ones(7), size=50).astype(np.float32)
-    low, high = map(np.asarray, shortest_intervals(jnp.asarray(laws), jnp.full(50, level)))
-    for law, a, b in zip(laws, low, high, strict=True):
+    distributions = np.random.default_rng(0).dirichlet(np.ones(7), size=50).astype(np.float32)
+    low, high = map(np.asarray, shortest_intervals(jnp.asarray(distributions), jnp.full(50, level)))
+    for distribution, a, b in zip(distributions, low, high, strict=True):
         every = [
-            (j - i, -law[i : j + 1].sum())
+            (j - i, -distribution[i : j + 1].sum())
             for i in range(7)
             for j in range(i, 7)
-            if law[i : j + 1].sum() >= level
+            if distribution[i : j + 1].sum() >= level
         ]
-        assert (b - a, pytest.approx(-law[a : b + 1].sum(), abs=1e-5)) == min(every)
+        assert (b - a, pytest.approx(-distribution[a : b + 1].sum(), abs=1e-5)) == min(every)
 
 
 def test_expected_hits_and_intervals_of_recommendations(fitted, rows):
     top = fitted.recommend(rows, k=4, exclude_seen=False)
     np.testing.assert_allclose(top.expected_hits(), top.probabilities.sum(1), rtol=1e-5)
     low, high = top.hits_interval(np.arange(USERS), level=0.8)
-    law = top.hits_distribution(np.arange(USERS))
-    mass = [law[u, a : b + 1].sum() for u, (a, b) in enumerate(zip(low, high, strict=True))]
+    distribution = top.hits_distribution(np.arange(USERS))
+    mass = [
+        distribution[u, a : b + 1].sum() for u, (a, b) in enumerate(zip(low, high, strict=True))
+    ]
     assert min(mass) >= 0.8 - 1e-4 and (low[0], high[0]) == (0, 0)
     assert (np.diff(top.expected_hits(np.arange(USERS))[[1, 5, 10]]) > 0).all()
 
 
-def test_upper_ranks_by_chances_not_by_scores(fitted, rows):
-    """A constant for each user in the scores, as a layer of equal columns adds, changes no chance and no rank."""
+def test_upper_ranks_by_probabilities_not_by_scores(fitted, rows):
+    """A constant for each user in the scores changes no probability and no rank.
+
+    A layer of equal columns adds such a constant.
+    """
     other = copy.copy(fitted)
     last = fitted.params_["decoder1.weight"]
     other.params_ = fitted.params_ | {"decoder1.weight": last + 3}
@@ -153,7 +164,7 @@ def test_upper_ranks_by_chances_not_by_scores(fitted, rows):
     assert (one.items == two.items).mean() > 0.95  # ties to rounding
 
 
-def test_upper_is_the_mean_plus_one_sd_of_log_chances(fitted, rows):
+def test_upper_is_the_mean_plus_one_sd_of_log_probabilities(fitted, rows):
     top = fitted.recommend(rows[:5], k=ITEMS, exclude_seen=False, strategy="ucb")
     logs = np.log(fitted.recommend(rows[:5], k=ITEMS, exclude_seen=False).draws)
     order = fitted.recommend(rows[:5], k=ITEMS, exclude_seen=False).items
@@ -178,7 +189,7 @@ def test_thompson_draws_for_each_user(fitted):
     assert len(np.unique(lists, axis=0)) > 1
 
 
-def test_users_alike_get_the_same_chances_and_explore_apart(fitted):
+def test_users_alike_get_the_same_probabilities_and_explore_apart(fitted):
     X = np.zeros((3, ITEMS))
     X[:, [1, 4]] = 1
     for model in (fitted, EASE(l2=5.0).fit(np.eye(ITEMS) + np.roll(np.eye(ITEMS), 1, 0))):
@@ -216,7 +227,10 @@ def test_nothing_is_compiled_again_for_another_seed_or_number_of_users(rows):
 
 
 def test_refinement_takes_its_noise_with_both_signs(rows):
-    """Where the bound is quadratic in z the gradient of the means is then free of noise: one step is the same for two keys."""
+    """Where the bound is quadratic in z, the gradient of the means is then free of noise.
+
+    One step is the same for two keys.
+    """
     model = MultVAE(**QUICK | {"hidden": ()}, likelihood="gaussian").fit(rows)
     objective, x = model.objective(), as_entries(rows)
     code = codes.encode_users(objective, model.params_, x)
@@ -232,7 +246,7 @@ def test_refinement_takes_its_noise_with_both_signs(rows):
 
 
 def test_temperature_makes_as_many_hits_expected_as_there_are(rows):
-    """Of held-out users' best item, each with two held out; a list of one, as there are few items."""
+    """Held-out users have two items hidden each; the lists have one item, as there are few."""
     dense = rows.toarray()
     hide = np.zeros_like(dense)
     for u in range(USERS):
@@ -266,8 +280,11 @@ def test_calibration_is_for_answers_as_they_are_asked_for(fitted, rows):
 
 
 @pytest.mark.filterwarnings("error")
-def test_chances_that_do_not_hold_are_told():
-    """Users of two kinds who are thought to be of one: as many hits as expected, but not in each user's interval."""
+def test_probabilities_that_do_not_hold_are_reported():
+    """Users of two kinds are thought to be of one kind.
+
+    There are as many hits as expected, but not in each user's interval.
+    """
     rng, n = np.random.default_rng(0), 600
     kind = rng.uniform(size=n) < 0.5
     hide = np.zeros((n, 100))
@@ -283,7 +300,7 @@ def test_chances_that_do_not_hold_are_told():
     p = zipf(100, 0.8)
     for u in range(n):
         alike[u, rng.choice(100, 8, replace=False, p=p)] = 1
-    Popularity().fit(alike, HeldOut(0 * alike, alike))  # of one kind indeed: nothing is told
+    Popularity().fit(alike, HeldOut(0 * alike, alike))  # of one kind indeed: there is no warning
     few = np.zeros((n, 100))
     few[:, 50:] = 1
     with pytest.warns(
@@ -293,17 +310,18 @@ def test_chances_that_do_not_hold_are_told():
         Popularity().fit(1 - few, HeldOut(0 * few, np.eye(100)[np.full(n, 99)]))
 
 
-def test_quantiles_hold_as_the_law_says():
-    """Users of one law who are thought to be of another; the quantiles of theirs hold, and of the other do not."""
+def test_quantiles_hold_as_the_distribution_says():
+    """Quantiles of the users' own distribution hold, and those of another one do not."""
     p, other = zipf(300, 1.0), zipf(300, 1.0)[::-1]
     n, rng = np.full(400, 20.0), np.random.default_rng(0)
     order = np.argsort(-(np.log(p) + rng.gumbel(size=(400, 300))), axis=1)[:, :20]
     items = np.repeat(np.arange(10)[None], 400, 0)
     hits = (order < 10).sum(1)
 
-    def holds(law):
+    def holds(distribution):
         draw = Partial(
-            lambda f, keys: f, jnp.repeat(jnp.log(jnp.asarray(law, jnp.float32))[None], 400, 0)
+            lambda f, keys: f,
+            jnp.repeat(jnp.log(jnp.asarray(distribution, jnp.float32))[None], 400, 0),
         )
         keys = jax.random.split(jax.random.key(0), 400)
         part = TopLists(
@@ -321,7 +339,7 @@ def test_quantiles_hold_as_the_law_says():
     assert holds(other)[0] < 0.1
 
 
-def test_eases_chances_do_not_depend_on_the_unit_of_the_data():
+def test_eases_probabilities_do_not_depend_on_the_unit_of_the_data():
     X = np.random.default_rng(0).poisson(0.5, size=(60, 8)).astype(float)
     tops = [
         EASE(l2=5 * c**2).fit(c * X).recommend(c * X[:5], k=8, exclude_seen=False)
@@ -330,7 +348,7 @@ def test_eases_chances_do_not_depend_on_the_unit_of_the_data():
     np.testing.assert_allclose(tops[0].probabilities, tops[1].probabilities, rtol=1e-3)
 
 
-def test_ease_gives_chances_in_proportion_to_its_scores():
+def test_ease_gives_probabilities_in_proportion_to_its_scores():
     X = np.array([[1, 1, 0, 1], [1, 1, 0, 0], [0, 1, 1, 0], [1, 0, 1, 1]])
     model = EASE(l2=100.0).fit(np.tile(X, (200, 1)))  # so many that the weights are known
     top = model.recommend(np.array([[0, 1, 0, 0]]), k=3)
@@ -340,13 +358,16 @@ def test_ease_gives_chances_in_proportion_to_its_scores():
     assert np.median(draws[:, 0] / draws[:, 1]) == pytest.approx(scores[0] / scores[1], rel=0.2)
 
 
-def test_a_blend_is_the_product_of_its_members_laws(rows):
+def test_a_blend_is_the_product_of_its_members_distributions(rows):
     members = [MultDAE(**QUICK).fit(rows), MultDAE(**QUICK | {"seed": 1}).fit(rows)]
     members[0].temperature_ = 0.7
     model = Blend(members, weights=(1.0, 0.5)).fit(rows)
-    laws = [member.recommend(rows, k=ITEMS, exclude_seen=False) for member in [*members, model]]
+    distributions = [
+        member.recommend(rows, k=ITEMS, exclude_seen=False) for member in [*members, model]
+    ]
     p, q, pooled = (
-        np.take_along_axis(top.probabilities, np.argsort(top.items, axis=1), axis=1) for top in laws
+        np.take_along_axis(top.probabilities, np.argsort(top.items, axis=1), axis=1)
+        for top in distributions
     )
     product = p * q**0.5
     np.testing.assert_allclose(pooled, product / product.sum(1, keepdims=True), rtol=1e-4)
@@ -467,8 +488,11 @@ def test_the_last_items_are_hidden_where_times_are_given():
                 assert set(split.items[hidden > 0]) == set(known[len(known) - len(known) // 4 :])
 
 
-def test_chances_are_of_the_next_items_where_the_last_are_hidden():
-    """Users of one law: what they choose last are rarer items than random ones, and calibrating to them is for the next."""
+def test_probabilities_are_of_the_next_items_where_the_last_are_hidden():
+    """Users share one distribution, and their last items are rarer than random ones.
+
+    Calibration to the last items is right for the next ones.
+    """
     p, rng = zipf(80, 0.8), np.random.default_rng(0)
     order = np.argsort(-(np.log(p) + rng.gumbel(size=(2400, 80))), axis=1)
     users, items, when = (
