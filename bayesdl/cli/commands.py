@@ -19,6 +19,7 @@ from bayesdl.cli.building import (
     engines_by_name,
     models_by_name,
 )
+from bayesdl.cli.output import print_result
 from bayesdl.cli.settings import Settings
 from bayesdl.cli.tables import (
     UsageError,
@@ -28,7 +29,6 @@ from bayesdl.cli.tables import (
     is_parquet,
     read_table,
     require_parquet,
-    to_json,
     write_table,
 )
 from bayesdl.data.validation import DataError, ModelError
@@ -216,7 +216,7 @@ def demo(options: Namespace) -> int:
 
 def recommend(options: Namespace) -> int:
     """Fit a recommender, or recommend items."""
-    from bayesdl.cli import recommend as command
+    from bayesdl.cli.recommend import commands as command
 
     return {"fit": command.fit, "apply": command.apply}[options.action](options)
 
@@ -241,15 +241,3 @@ def as_data(diagnosis: Diagnosis) -> dict[str, Any]:
 def diagnosis_lines(diagnosis: Diagnosis) -> list[str]:
     """Return a diagnosis as lines of text."""
     return repr(diagnosis).splitlines()
-
-
-def print_result(options: Namespace, result: dict[str, Any], lines: list[str]) -> int:
-    """Print a result and return exit code 0.
-
-    Args:
-        options: the parsed options; `json` prints for a program.
-        result: the result as data.
-        lines: the result for a person.
-    """
-    print(to_json(result) if options.json else "\n".join(lines))
-    return 0

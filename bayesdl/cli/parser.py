@@ -9,7 +9,7 @@ from pathlib import Path
 from bayesdl import __version__
 from bayesdl.cli.arguments import Formatter, Parser, add_command, add_settings
 from bayesdl.cli.building import LIKELIHOODS, engine_name, engines_by_name, models_by_name
-from bayesdl.cli.recommend_parser import add_recommend
+from bayesdl.cli.recommend.parser import add_recommend
 
 
 def parser() -> argparse.ArgumentParser:

@@ -16,7 +16,7 @@ a subclass gives `fit`, `block_scores`, `block_posterior` and the arrays that a 
 The recommenders are in `models/` (popularity, EASE, blends) and `autoencoder/` (Mult-VAE and
 Mult-DAE, and the same model as a NumPyro program with the encoder as guide, for NUTS and `VI`).
 `evaluation/` is the protocol: splits, metrics, comparisons. `bundle.py` and `saving.py` write and
-read files. The command line is `bayesdl/cli/recommend.py` and `bayesdl/cli/events.py`.
+read files. The command line is `bayesdl/cli/recommend/`.
 """
 
 from bayesdl.recommend.autoencoder.codes import UserPosterior

@@ -10,7 +10,8 @@ import scipy.sparse
 
 from bayesdl import BundleError
 from bayesdl.cli import main as cli
-from bayesdl.cli import recommend as recommend_command
+from bayesdl.cli.recommend import commands as recommend_command
+from bayesdl.cli.recommend import parser as recommend_parser
 from bayesdl.recommend import (
     EASE,
     Anneal,
@@ -557,5 +558,5 @@ def test_users_who_have_seen_nearly_all_get_fewer(folder, tmp_path, capsys):
 
 
 def test_choices_are_those_of_the_package():
-    assert set(cli.RECOMMENDERS) == set(recommend_command.MODELS)
-    assert cli.STRATEGIES == STRATEGIES
+    assert set(recommend_parser.RECOMMENDERS) == set(recommend_command.MODELS)
+    assert recommend_parser.STRATEGIES == STRATEGIES

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bayesdl.cli.commands import print_result
-from bayesdl.cli.events import Events, History
+from bayesdl.cli.output import print_result
+from bayesdl.cli.recommend.events import Events, History
 from bayesdl.recommend.autoencoder.spec import MultVAE
 from bayesdl.recommend.autoencoder.training import PerUser
 from bayesdl.recommend.base import AbstractRecommender

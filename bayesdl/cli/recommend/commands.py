@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bayesdl.cli.commands import print_result
-from bayesdl.cli.events import Events, History, make_history, read_events
-from bayesdl.cli.recommend_output import FitReport, history_notes, print_fit
+from bayesdl.cli.output import print_result
+from bayesdl.cli.recommend.events import Events, History, make_history, read_events
+from bayesdl.cli.recommend.report import FitReport, history_notes, print_fit
 from bayesdl.cli.settings import Settings, fields, make
 from bayesdl.cli.tables import UsageError, check_writable, require_parquet, write_table
 from bayesdl.data.validation import DataError

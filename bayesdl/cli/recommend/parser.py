@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 from pathlib import Path
+from typing import Any
 
 from bayesdl.cli.arguments import (
     Formatter,
@@ -24,7 +25,11 @@ STRATEGIES = ("mean", "thompson", "ucb")
 
 
 def add_recommend(commands: Any) -> None:
-    """The command with two commands of its own."""
+    """Add the command `recommend` with its two actions.
+
+    Args:
+        commands: the commands of the command line, as `add_subparsers` returns them.
+    """
     text = "fit a recommender to a table of users and items, and recommend items"
     prog = "bayesdl recommend"
     group = commands.add_parser(
@@ -55,6 +60,7 @@ def add_recommend(commands: Any) -> None:
 
 
 def add_recommend_fit(added: argparse.ArgumentParser) -> None:
+    """Add the arguments of `recommend fit`."""
     added.add_argument(
         "data",
         metavar="DATA",
@@ -74,22 +80,22 @@ def add_recommend_fit(added: argparse.ArgumentParser) -> None:
         choices=RECOMMENDERS,
         default="vae",
         metavar="NAME",
-        help="vae (Mult-VAE), dae (Mult-DAE), ease (a linear model in closed form), blend (of ease and vae), popularity "
-        "(default: vae)",
+        help="vae (Mult-VAE), dae (Mult-DAE), ease (a linear model in closed form), blend (of "
+        "ease and vae), popularity (default: vae)",
     )
     add_columns(added)
     added.add_argument(
         "--holdout",
         metavar="N",
         type=share,
-        help="users held out for validation, and as many for test, as a number or a fraction; 0 for none "
-        "(default: a tenth, at most 500)",
+        help="users held out for validation, and as many for test, as a number or a fraction; "
+        "0 for none (default: a tenth, at most 500)",
     )
     add_settings(added, "the model, e.g. epochs=50, vae.hidden=200, ease.l2=100, beta=0.2")
 
 
 def add_columns(added: argparse.ArgumentParser) -> None:
-    """Which columns hold the events, and which events count."""
+    """Add options for the columns of events, and for the events that count."""
     added.add_argument(
         "--user",
         metavar="COLUMN",
@@ -116,6 +122,7 @@ def add_columns(added: argparse.ArgumentParser) -> None:
 
 
 def add_recommend_apply(added: argparse.ArgumentParser) -> None:
+    """Add the arguments of `recommend apply`."""
     added.add_argument(
         "model", metavar="FILE", type=Path, help="written by `bayesdl recommend fit`"
     )
@@ -141,7 +148,8 @@ def add_recommend_apply(added: argparse.ArgumentParser) -> None:
         choices=STRATEGIES,
         default="mean",
         metavar="NAME",
-        help="mean, thompson (by one draw, which explores), ucb (mean plus one standard deviation) (default: mean)",
+        help="mean, thompson (by one draw, which explores), ucb (mean plus one standard "
+        "deviation) (default: mean)",
     )
     added.add_argument(
         "--refine-steps",
