@@ -25,7 +25,7 @@ from inference.vi.gradients.estimators import (
     Reinforce,
     Reparam,
 )
-from inference.vi.gradients.expectation import expectation
+from inference.vi.expectation import expectation
 from inference.vi.gradients.runs import add_cost, step
 from inference.vi.objectives import (
     dreg,

@@ -162,7 +162,7 @@ def test_examples_in_docstrings(name):
 def test_shapes_are_checked_while_testing():
     """Canary: if these stop raising, annotations are no longer checked at run time."""
     from inference.core.calibration import expected_calibration_error
-    from inference.laplace.engine import inverse_root
+    from inference.laplace.curvature import inverse_root
 
     with pytest.raises(Exception, match=r"[Tt]ype-check error"):
         expected_calibration_error(np.zeros(3), np.zeros(4, bool))

@@ -11,7 +11,7 @@ import numpyro.distributions as dist
 from numpyro.primitives import Messenger
 
 from inference.core.keys import tagged_key
-from inference.vi.gradients.estimators import element_distribution
+from inference.vi.gradients.elements import element_distribution
 
 
 class NoiseHandler(Messenger):

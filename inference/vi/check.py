@@ -1,28 +1,44 @@
-"""Whether gradients are unbiased: a z-test of the mean gradient against enumeration or finite differences."""
+"""A test of whether gradients are unbiased.
+
+It is a z-test of the mean gradient against enumeration or finite differences.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
 
 from inference.core.keys import named_key
 from inference.core.problem import ProblemError
+from inference.core.typing import Key, Params, Program, PyTree, StoredArrays
+from inference.vi.distributions import AbstractProgramDistribution
+from inference.vi.expectation import Expectation, expectation
 from inference.vi.gradients.estimators import AbstractEstimator, Enum, EstimatorError
-from inference.vi.gradients.expectation import Expectation, expectation
 from inference.vi.space import Space
 from inference.vi.validation import refuse_other_arguments
 
+# the largest |z| of an unbiased gradient
 LIMIT = 4.0
-STEP = (
-    0.1  # of finite differences, extrapolated from this and twice this to an error of fourth order
-)
-MOST_PARAMETERS = 50  # for finite differences, which run the program four times for each
+
+# the step of finite differences; they are extrapolated from this and twice this to an error of
+# fourth order
+STEP = 0.1
+
+# the most parameters for finite differences, which run the program four times for each
+MOST_PARAMETERS = 50
+
+Value: TypeAlias = Callable[[Expectation, Key, Params], jax.Array]
+"""A function from an expectation, a key and unconstrained parameters to an estimate."""
+
+MeanAndError: TypeAlias = tuple[np.ndarray, np.ndarray]
+"""A mean and its standard error, as flat vectors."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +47,10 @@ class UnbiasedReport:
 
     Attributes:
         ok: whether every |z| is below 4.
-        z: (mean gradient - oracle) / standard error by parameter, in unconstrained space; of baselines none.
+        z: (mean gradient - oracle) / standard error by parameter, in unconstrained space;
+            parameters of baselines have none.
         gradient: the mean gradient by parameter.
-        oracle: what it should be.
+        oracle: what the gradient should be, by parameter.
         method: "enumeration" or "finite differences".
     """
 
@@ -51,9 +68,9 @@ class UnbiasedReport:
 
 
 def check_unbiased(
-    objective: Callable,
-    model: Any,
-    guide: Any,
+    objective: Callable[[Any, Any], ArrayLike],
+    model: Program | AbstractProgramDistribution,
+    guide: Program | AbstractProgramDistribution,
     params: Mapping[str, Any] | None = None,
     *args: Any,
     estimators: Mapping[str, AbstractEstimator] | None = None,
@@ -61,35 +78,40 @@ def check_unbiased(
     num_samples: int = 20_000,
     seed: int = 0,
 ) -> UnbiasedReport:
-    """Tests the mean gradient of an expectation against an oracle.
+    """Test the mean gradient of an expectation against an oracle.
 
     Args:
-        objective: as for `expectation`.
-        model: as there.
-        guide: as there.
-        params: where; None for where the programs start them.
-        *args: of model and guide.
-        estimators: as for `expectation`.
-        oracle: "enumeration" of every site whose gradient does not pass through its value, "finite differences" of the
-            value with common random numbers, or "auto" for the first where it is possible.
-        num_samples: gradients that are averaged.
-        seed: of all draws.
+        objective: the objective, as for `expectation`.
+        model: the model, as for `expectation`.
+        guide: the guide, as for `expectation`.
+        params: the parameters at which gradients are taken; None for those that the programs
+            start with.
+        *args: the positional arguments of model and guide.
+        estimators: gradient estimators by site name, as for `expectation`.
+        oracle: "enumeration" of every site whose gradient does not pass through its value,
+            "finite differences" of the value with common random numbers, or "auto" for the first
+            if it is possible.
+        num_samples: the number of gradients that are averaged.
+        seed: the seed of all draws.
 
     Raises:
-        ProblemError: where the oracle cannot be computed.
+        ProblemError: if the oracle cannot be computed.
 
     Example:
         >>> import numpyro, numpyro.distributions as dist
         >>> from inference.vi.gradients.estimators import MVD
+        >>> def objective(p, q):
+        ...     return q.sim()[0]["z"] * 2.0
         >>> def guide():
         ...     numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("phi", 0.4)))
-        >>> report = check_unbiased(lambda p, q: q.sim()[0]["z"] * 2.0, lambda: None, guide, estimators={"z": MVD()})
+        >>> report = check_unbiased(objective, lambda: None, guide, estimators={"z": MVD()})
         >>> report.ok, report.method
         (True, 'enumeration')
     """
     if oracle not in ("auto", "enumeration", "finite differences"):
         raise ProblemError(
-            f"check_unbiased(oracle={oracle!r}): expected 'auto', 'enumeration' or 'finite differences'."
+            f"check_unbiased(oracle={oracle!r}): expected 'auto', 'enumeration' or 'finite "
+            "differences'."
         )
     for what, program in (("model", model), ("guide", guide)):
         refuse_other_arguments(what, getattr(program, "program", program), args, {})
@@ -101,30 +123,39 @@ def check_unbiased(
     fixed = {name: value for name, value in given.items() if name not in space.sites}
     at = space.unconstrain({name: given[name] for name in space.sites})
 
-    def value(E: Expectation, key: jax.Array, u: Any) -> jax.Array:
-        return E(key, {**fixed, **space.constrain(u)}, *args)
+    def full(u: Params) -> dict[str, Any]:
+        return {**fixed, **space.constrain(u)}
 
-    mean, error = mean_and_error(
-        lambda k: jax.grad(lambda u: value(E, k, u))(at), named_key(key, "gradient"), num_samples
-    )
+    def value(E: Expectation, key: Key, u: Params) -> jax.Array:
+        return E(key, full(u), *args)
+
+    def gradient(key: Key) -> Params:
+        return jax.grad(lambda u: value(E, key, u))(at)
+
+    mean, error = mean_and_error(gradient, named_key(key, "gradient"), num_samples)
+    oracle_key = named_key(key, "oracle")
+    run = E.run(E.make_call(oracle_key, full(at), args, {}), 0)[0]
+    names = {site.id.partition("/")[2] for site in run.sites}
     method, (expected, doubt) = oracle_gradient(
-        E, value, at, args, fixed, space, oracle, named_key(key, "oracle"), num_samples
+        E, value, at, names, run.drawn - names, oracle, oracle_key, num_samples
     )
-    tiny = 1e-6 * (1 + np.abs(expected))  # rounding, where nothing is random
+    # rounding, if nothing is random
+    tiny = 1e-6 * (1 + np.abs(expected))
     z = (mean - expected) / np.maximum(np.hypot(error, doubt), tiny)
     unravel = ravel_pytree(at)[1]
-    scores, gradient, should = (
-        jax.tree.map(np.asarray, unravel(jnp.asarray(part))) for part in (z, mean, expected)
-    )
-    return UnbiasedReport(bool(np.max(np.abs(z)) < LIMIT), scores, gradient, should, method)
+
+    def by_parameter(vector: np.ndarray) -> StoredArrays:
+        return jax.tree.map(np.asarray, unravel(jnp.asarray(vector)))
+
+    ok = bool(np.max(np.abs(z)) < LIMIT)
+    parts = map(by_parameter, (z, mean, expected))
+    return UnbiasedReport(ok, *parts, method)
 
 
-def mean_and_error(
-    function: Callable, key: jax.Array, num_samples: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard error of a random pytree, as flat vectors."""
+def mean_and_error(function: Callable[[Key], PyTree], key: Key, num_samples: int) -> MeanAndError:
+    """Return mean and standard error of a random pytree, as flat vectors."""
 
-    def one(key: jax.Array) -> jax.Array:
+    def one(key: Key) -> jax.Array:
         return ravel_pytree(function(key))[0]
 
     keys = jax.random.split(key, num_samples)
@@ -134,39 +165,52 @@ def mean_and_error(
 
 def oracle_gradient(
     E: Expectation,
-    value: Callable,
-    at: dict,
-    args: tuple,
-    fixed: dict,
-    space: Space,
+    value: Value,
+    at: Params,
+    scored: set[str],
+    pathwise: set[str],
     asked: str,
-    key: jax.Array,
-    num: int,
-) -> tuple[str, tuple[np.ndarray, np.ndarray]]:
-    """Method, and the gradient and its standard error by it."""
-    now = E.run(E.make_call(key, {**fixed, **space.constrain(at)}, args, {}), 0)[0]
-    names = {site.id.partition("/")[2] for site in now.sites}
-    local = now.drawn - names
-    if asked == "enumeration" and local:
+    key: Key,
+    num_samples: int,
+) -> tuple[str, MeanAndError]:
+    """Return the method that was used, and the gradient and its standard error by it.
+
+    Args:
+        E: the expectation.
+        value: the estimate as a function of unconstrained parameters.
+        at: the unconstrained parameters.
+        scored: the names of the sites whose gradient does not pass through their value.
+        pathwise: the names of the other sites.
+        asked: the method that the user asked for.
+        key: the random key for the draws.
+        num_samples: the number of gradients that are averaged.
+    """
+    if asked == "enumeration" and pathwise:
         raise ProblemError(
-            f"Enumeration is not possible: site {sorted(local)[0]!r} has a gradient through its value."
+            f"Enumeration is not possible: site {sorted(pathwise)[0]!r} has a gradient through "
+            "its value."
         )
-    if asked != "finite differences" and not local:
-        exact = dataclasses.replace(E, estimators=dict.fromkeys(names, Enum()))
+    if asked != "finite differences" and not pathwise:
+        exact = dataclasses.replace(E, estimators=dict.fromkeys(scored, Enum()))
         try:
             return "enumeration", mean_and_error(
-                lambda k: jax.grad(lambda u: value(exact, k, u))(at), key, num
+                lambda k: jax.grad(lambda u: value(exact, k, u))(at), key, num_samples
             )
         except EstimatorError as error:
             if asked == "enumeration":
                 raise ProblemError(f"Enumeration is not possible: {error}") from error
-    return "finite differences", finite_differences(lambda k, u: value(E, k, u), at, key, num)
+    return "finite differences", finite_differences(
+        lambda k, u: value(E, k, u), at, key, num_samples
+    )
 
 
 def finite_differences(
-    value: Callable, at: dict, key: jax.Array, num_samples: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The gradient by central differences of the value with common random numbers, extrapolated in the step."""
+    value: Callable[[Key, Params], jax.Array], at: Params, key: Key, num_samples: int
+) -> MeanAndError:
+    """Return the gradient by central differences of the value with common random numbers.
+
+    It is extrapolated in the step.
+    """
     flat, unravel = ravel_pytree(at)
     if len(flat) > MOST_PARAMETERS:
         raise ProblemError(
@@ -174,11 +218,11 @@ def finite_differences(
         )
     axes = jnp.eye(len(flat))
 
-    def one(key: jax.Array) -> jax.Array:
+    def one(key: Key) -> jax.Array:
         def central(axis: jax.Array, step: float) -> jax.Array:
-            return (
-                value(key, unravel(flat + step * axis)) - value(key, unravel(flat - step * axis))
-            ) / (2 * step)
+            above = value(key, unravel(flat + step * axis))
+            below = value(key, unravel(flat - step * axis))
+            return (above - below) / (2 * step)
 
         return jax.vmap(lambda axis: (4 * central(axis, STEP) - central(axis, 2 * STEP)) / 3)(axes)
 

@@ -5,42 +5,48 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from types import EllipsisType
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from inference.core.problem import ProblemError
-from inference.core.program import Program
+from inference.core.typing import Program, SiteArrays
+from inference.vi.gradients.programs import BatchShape
 from inference.vi.gradients.runs import ObjectiveRun, current_run
 
-Values = Mapping[str, Any]
-BatchShape = tuple[int, ...]
+Values: TypeAlias = Mapping[str, Any]
+"""Values of latent sites by name."""
+
+Places: TypeAlias = jax.Array | EllipsisType
+"""Which of several draws stands in each place; `...` if all are where they were drawn."""
 
 
 class Particles(dict):
-    """The draws of `sim(K)`, of which some may stand in the place of others, for leave-one-out baselines.
+    """The draws of `sim(K)`, of which some may stand in the place of others.
 
-    Their densities are then those of the draws as they were made, in other places, and cost nothing.
+    That is how leave-one-out baselines overwrite draws. The densities are then those of the draws
+    as they were made, in other places, and cost nothing.
 
     Args:
-        values: by site, leading axis over places.
-        made: the same as they were made.
-        places: which of those stands in each place; `...` where all are where they were made.
+        values: the values by site, with a leading axis over places.
+        drawn: the same values as they were drawn.
+        places: which of those stands in each place.
     """
 
-    def __init__(self, values: Mapping, made: Mapping, places: Any) -> None:
+    def __init__(self, values: Mapping, drawn: Mapping, places: Places) -> None:
         super().__init__(values)
-        self.handed, self.made, self.places = dict(values), made, places
+        self.handed, self.drawn, self.places = dict(values), drawn, places
 
     def is_unchanged(self) -> bool:
-        """Whether these are still the values that were handed out."""
+        """Return whether these are still the values that were handed out."""
         return self.keys() == self.handed.keys() and all(
             self[name] is value for name, value in self.handed.items()
         )
 
 
-# what a function makes of them is an ordinary dictionary, as it may be anything
+# what a function makes of particles is an ordinary dictionary, as it may be anything
 jax.tree_util.register_pytree_node(
     Particles,
     lambda particles: (tuple(particles.values()), tuple(particles)),
@@ -48,14 +54,18 @@ jax.tree_util.register_pytree_node(
 )
 
 
-def values_as_drawn(values: Values, lanes: BatchShape) -> tuple[dict, Any]:
-    """Values to evaluate, and where to find the result: draws that were handed out are evaluated as they were made."""
+def values_as_drawn(values: Values, batch_shape: BatchShape) -> tuple[dict, Places]:
+    """Return values to evaluate, and where to find the result.
+
+    Draws that were handed out are evaluated as they were drawn.
+    """
     if isinstance(values, Particles) and values.is_unchanged():
-        if not lanes:
+        if not batch_shape:
             raise ProblemError(
-                "density of several draws: give their number too, density(z, K) after z, log_q = q.sim(K)."
+                "density of several draws: give their number too, density(z, K) after "
+                "z, log_q = q.sim(K)."
             )
-        return dict(values.made), values.places
+        return dict(values.drawn), values.places
     return {name: jnp.asarray(value) for name, value in values.items()}, ...
 
 
@@ -63,149 +73,180 @@ class AbstractProgramDistribution(abc.ABC):
     """A distribution over latent sites, known by its program."""
 
     def sim(self, K: int | None = None, *, pathwise: bool = False) -> tuple[Values, jax.Array]:
-        """Draws, and the log density of the draw (or what stands for it, where sites are integrated out).
+        """Draw values of the latent sites, and return them with their log density.
+
+        If sites are integrated out, the log density is an estimate that stands for it.
 
         Args:
-            K: independent draws made side by side; without it one draw and no leading axis.
-            pathwise: refuse sites whose gradient does not pass through their value.
+            K: the number of independent draws, made side by side; None for one draw without a
+                leading axis.
+            pathwise: whether to refuse sites whose gradient does not pass through their value.
 
         Returns:
             Values by site, shape (K, *site shape), and log densities, shape (K,).
         """
-        now, lanes = current_run(), batch_shape_of(K)
-        label, before = now.next_label(), len(now.sites)
+        run, batch_shape = current_run(), batch_shape_of(K)
+        label, before = run.next_label(), len(run.sites)
         self.refuse_estimates(pathwise, "pathwise")
-        values, log_q = self.draw(now, label, lanes, label if lanes else None)
-        if pathwise and len(now.sites) > before:
+        values, log_q = self.draw(run, label, batch_shape, label if batch_shape else None)
+        if pathwise and len(run.sites) > before:
             raise ProblemError(
-                f"This objective needs Reparam() at every site, and {now.sites[before].id} has another estimator."
+                f"This objective needs Reparam() at every site, and {run.sites[before].id} has "
+                "another estimator."
             )
-        if label not in now.swaps:
-            return Particles(values, values, ...) if lanes else values, log_q
-        places = now.swaps[label]
-        return Particles(jax.tree.map(lambda leaf: leaf[places], values), values, places), log_q[
-            places
-        ]
+        if label not in run.swaps:
+            return Particles(values, values, ...) if batch_shape else values, log_q
+        places = run.swaps[label]
+        moved = jax.tree.map(lambda leaf: leaf[places], values)
+        return Particles(moved, values, places), log_q[places]
 
     def density(self, values: Any, K: int | None = None, *, fixed: bool = False) -> jax.Array:
-        """The log density of values of the latent sites, jointly with the data; an estimate where sites are integrated out.
+        """Return the log density of values of the latent sites, jointly with the data.
+
+        It is an estimate if sites are integrated out.
 
         Args:
-            values: by site; the auxiliary site that an autoguide computes the others from is left out of account.
-            K: length of the leading axis, where there is one.
-            fixed: whether parameters are constants, so that gradients pass through the values only.
+            values: the values by site. The auxiliary site that an autoguide computes the others
+                from is left out of account.
+            K: the length of the leading axis, or None if there is no such axis.
+            fixed: whether parameters are constants, so that gradients pass through the values
+                only.
 
         Returns:
             A scalar, or shape (K,).
 
         Raises:
-            ProblemError: where a latent site has no value, or a value has no site.
+            ProblemError: if a latent site has no value, or a value has no site.
         """
-        now, lanes = current_run(), batch_shape_of(K)
-        label = now.next_label()
+        run, batch_shape = current_run(), batch_shape_of(K)
+        label = run.next_label()
         if not isinstance(values, Mapping):
             raise ProblemError(
-                f"density(values) got a {type(values).__name__}, expected values by site; sim gives two things, "
-                "z, log_q = q.sim()."
+                f"density(values) got a {type(values).__name__}, expected values by site; sim "
+                "gives two things, z, log_q = q.sim()."
             )
         self.refuse_estimates(fixed, "fixed")
         for name, value in values.items():
-            if lanes and jnp.shape(value)[:1] != lanes:
+            if batch_shape and jnp.shape(value)[:1] != batch_shape:
                 raise ProblemError(
-                    f"density(values, K={K}): site '{name}' has shape {jnp.shape(value)}, expected ({K}, ...)."
+                    f"density(values, K={K}): site '{name}' has shape {jnp.shape(value)}, "
+                    f"expected ({K}, ...)."
                 )
-        made, places = values_as_drawn(values, lanes)
-        return self.evaluate(now, label, made, lanes, fixed)[places]
+        drawn, places = values_as_drawn(values, batch_shape)
+        return self.evaluate(run, label, drawn, batch_shape, fixed)[places]
 
     def refuse_estimates(self, wanted: bool, what: str) -> None:
-        """Refuses a call that makes no sense where densities are estimates: two of them differ by chance.
+        """Refuse a call that makes no sense if densities are estimates: two differ by chance.
 
         Raises:
-            ProblemError: naming the handle.
+            ProblemError: naming the distribution.
         """
         if wanted and not isinstance(self, ProgramDistribution):
             raise ProblemError(
-                f"{what}=True needs an exact density, and that of {type(self).__name__} is an estimate."
+                f"{what}=True needs an exact density, and that of {type(self).__name__} is an "
+                "estimate."
             )
 
     @abc.abstractmethod
     def draw(
         self,
-        now: ObjectiveRun,
+        run: ObjectiveRun,
         label: str,
-        lanes: BatchShape,
+        batch_shape: BatchShape,
         group: str | None,
         detached: bool = False,
     ) -> tuple[dict, jax.Array]:
-        """Values and log densities, leading axes over lanes."""
+        """Return values and log densities, with leading axes `batch_shape`.
+
+        Args:
+            run: the run of the objective.
+            label: the label of this draw.
+            batch_shape: the shape of the copies that are drawn side by side.
+            group: the label of draws made side by side, or None.
+            detached: whether no gradient passes through the draws.
+        """
 
     @abc.abstractmethod
     def evaluate(
-        self, now: ObjectiveRun, label: str, values: Values, lanes: BatchShape, fixed: bool = False
+        self,
+        run: ObjectiveRun,
+        label: str,
+        values: Values,
+        batch_shape: BatchShape,
+        fixed: bool = False,
     ) -> jax.Array:
-        """Log densities, leading axes of values over lanes."""
+        """Return log densities of values with leading axes `batch_shape`."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ProgramDistribution(AbstractProgramDistribution):
-    """A NumPyro program.
+    """The distribution over the latent sites of a NumPyro program.
 
     Attributes:
-        program: as the user wrote it.
+        program: the program, as the user wrote it.
     """
 
     program: Program
 
     def draw(
         self,
-        now: ObjectiveRun,
+        run: ObjectiveRun,
         label: str,
-        lanes: BatchShape,
+        batch_shape: BatchShape,
         group: str | None,
         detached: bool = False,
     ) -> tuple[dict, jax.Array]:
-        outcome = now.run(self.program, label, lanes=lanes, group=group, detached=detached)
-        return outcome.values, sum_log_probs(
-            {n: v for n, v in outcome.log_probs.items() if n in outcome.values}, lanes
+        outcome = run.run(
+            self.program, label, batch_shape=batch_shape, group=group, detached=detached
         )
+        latent = {n: v for n, v in outcome.log_probs.items() if n in outcome.values}
+        return outcome.values, sum_log_probs(latent, batch_shape)
 
     def evaluate(
-        self, now: ObjectiveRun, label: str, values: Values, lanes: BatchShape, fixed: bool = False
+        self,
+        run: ObjectiveRun,
+        label: str,
+        values: Values,
+        batch_shape: BatchShape,
+        fixed: bool = False,
     ) -> jax.Array:
-        return sum_log_probs(self.log_probs(now, label, values, lanes, fixed)[0], lanes)
+        log_probs, _ = self.log_probs(run, label, values, batch_shape, fixed)
+        return sum_log_probs(log_probs, batch_shape)
 
     def parts(self, values: Values, K: int | None = None) -> tuple[jax.Array, jax.Array]:
-        """`density`, parted into that of the latent sites and that of the data given them."""
-        now, lanes = current_run(), batch_shape_of(K)
-        made, places = values_as_drawn(values, lanes)
-        log_probs, latent = self.log_probs(now, now.next_label(), made, lanes, False)
-        prior = sum_log_probs({n: v for n, v in log_probs.items() if n in latent}, lanes)
-        likelihood = sum_log_probs({n: v for n, v in log_probs.items() if n not in latent}, lanes)
-        return prior[places], likelihood[places]
+        """Split `density` into the density of the latent sites and that of the data given them."""
+        run, batch_shape = current_run(), batch_shape_of(K)
+        drawn, places = values_as_drawn(values, batch_shape)
+        log_probs, latent = self.log_probs(run, run.next_label(), drawn, batch_shape, False)
+        prior = {n: v for n, v in log_probs.items() if n in latent}
+        likelihood = {n: v for n, v in log_probs.items() if n not in latent}
+        log_prior = sum_log_probs(prior, batch_shape)
+        return log_prior[places], sum_log_probs(likelihood, batch_shape)[places]
 
     def log_probs(
-        self, now: ObjectiveRun, label: str, values: Values, lanes: BatchShape, fixed: bool
-    ) -> tuple[dict, set[str]]:
-        """Log densities of all sites, and the names of the latent ones."""
-        outcome = now.run(self.program, label, given=values, lanes=lanes, fixed=fixed)
+        self, run: ObjectiveRun, label: str, values: Values, batch_shape: BatchShape, fixed: bool
+    ) -> tuple[SiteArrays, set[str]]:
+        """Return log densities of all sites, and the names of the latent ones."""
+        outcome = run.run(self.program, label, given=values, batch_shape=batch_shape, fixed=fixed)
         missing = set(outcome.values) - set(outcome.given)
-        unknown = set(values) - set(outcome.given) - now.auxiliary
+        unknown = set(values) - set(outcome.given) - run.auxiliary
         if missing or unknown:
             raise ProblemError(describe_mismatch(missing, unknown))
         return outcome.log_probs, set(outcome.values)
 
 
 def describe_mismatch(missing: set[str], unknown: set[str]) -> str:
-    """What is wrong with the sites whose values were given."""
+    """Return what is wrong with the sites whose values were given."""
     parts = [f"site {name!r} has no value" for name in sorted(missing)[:1]]
     parts += [f"the program has no latent site {name!r}" for name in sorted(unknown)[:1]]
     return (
-        f"density: {', and '.join(parts)}. A guide must draw exactly the latent sites of the model; integrate out "
-        "what only the guide has with bdl.vi.marginal(guide, keep=[...])."
+        f"density: {', and '.join(parts)}. A guide must draw exactly the latent sites of the "
+        "model; integrate out what only the guide has with bdl.vi.marginal(guide, keep=[...])."
     )
 
 
 def batch_shape_of(K: int | None) -> BatchShape:
+    """Return the shape of K draws made side by side; () for one draw."""
     if K is None:
         return ()
     if not isinstance(K, int) or K < 1:
@@ -213,14 +254,15 @@ def batch_shape_of(K: int | None) -> BatchShape:
     return (K,)
 
 
-def sum_log_probs(log_probs: Values, lanes: BatchShape) -> jax.Array:
-    return sum(log_probs.values(), jnp.zeros(lanes))
+def sum_log_probs(log_probs: Mapping[str, jax.Array], batch_shape: BatchShape) -> jax.Array:
+    """Return the sum over sites, shape `batch_shape`."""
+    return sum(log_probs.values(), jnp.zeros(batch_shape))
 
 
-def as_distribution(program: Any) -> AbstractProgramDistribution:
-    """A handle as it is, a NumPyro program as a `Handle`."""
-    return (
-        program
-        if isinstance(program, AbstractProgramDistribution)
-        else ProgramDistribution(program)
-    )
+def as_distribution(
+    program: Program | AbstractProgramDistribution,
+) -> AbstractProgramDistribution:
+    """Return a distribution as it is, and a NumPyro program as a `ProgramDistribution`."""
+    if isinstance(program, AbstractProgramDistribution):
+        return program
+    return ProgramDistribution(program)

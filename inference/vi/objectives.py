@@ -1,7 +1,9 @@
-"""Variational objectives, to be maximised: functions of a model p and a guide q, as a user would write them.
+"""Variational objectives, to be maximised: functions of a model p and a guide q.
 
-Each takes the handles and its own settings; give settings with `functools.partial(iwelbo, K=5)`, or call the function with
-settings only, `iwelbo(K=5)`. What an expectation makes of them has an unbiased value and an unbiased gradient.
+They are written as a user would write them. Each takes the two distributions and its own
+settings. Give settings with `functools.partial(iwelbo, K=5)`, or call the function with settings
+only, `iwelbo(K=5)`. What an expectation makes of them has an unbiased value and an unbiased
+gradient. A new objective is a function of (p, q) with `@register`.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,15 +20,23 @@ from jax.nn import softmax
 from jax.scipy.special import logsumexp
 
 from inference.vi.constructs import normalize
-from inference.vi.distributions import AbstractProgramDistribution
+from inference.vi.distributions import AbstractProgramDistribution, ProgramDistribution
 from inference.vi.gradients.runs import step
 
-Objective = Callable[..., jax.Array]
+Objective: TypeAlias = Callable[..., Any]
+"""A function of (p, q) and settings that returns a scalar; of settings alone, another function."""
+
+Number: TypeAlias = int | float | jax.Array
+"""A number, which may be traced."""
+
+Schedule: TypeAlias = Number | Callable[[Any], Any]
+"""A number, or a function of the optimiser's step that returns one."""
+
 OBJECTIVES: dict[str, Objective] = {}
 
 
 def register(function: Objective) -> Objective:
-    """Enters an objective into `OBJECTIVES`, and lets it be called with settings only."""
+    """Enter an objective into `OBJECTIVES`, and let it be called with settings only."""
     names = list(inspect.signature(function).parameters)[2:]
 
     @functools.wraps(function)
@@ -40,17 +50,29 @@ def register(function: Objective) -> Objective:
 
 
 @register
-def elbo(p: Any, q: Any) -> jax.Array:
+def elbo(p: AbstractProgramDistribution, q: AbstractProgramDistribution) -> jax.Array:
     """E_q[log p(y, z) - log q(z)] = log p(y) - KL(q || p(. | y))."""
     z, log_q = q.sim()
     return p.density(z) - log_q
 
 
 @register
-def tempered_elbo(p: Any, q: Any, beta: Any = 1.0, power: Any = 1.0) -> jax.Array:
-    """E_q[power log p(y | z) - beta log q(z) / p(z)]; beta and power are numbers or schedules of the optimiser's step.
+def tempered_elbo(
+    p: ProgramDistribution,
+    q: AbstractProgramDistribution,
+    beta: Schedule = 1.0,
+    power: Schedule = 1.0,
+) -> jax.Array:
+    """E_q[power log p(y | z) - beta log q(z) / p(z)], the ELBO where both are 1.
 
-    beta = 1 and power = 1 is the ELBO. With beta < 1 the optimum is the posterior under the likelihood to the power 1 / beta.
+    With beta < 1 the optimum is the posterior under the likelihood to the power 1 / beta.
+
+    Args:
+        p: the distribution of the model.
+        q: the distribution of the guide.
+        beta: the weight of the divergence from the prior, a number or a schedule of the
+            optimiser's step.
+        power: the weight of the log likelihood, a number or a schedule.
     """
     z, log_q = q.sim()
     prior, likelihood = p.parts(z)
@@ -58,15 +80,21 @@ def tempered_elbo(p: Any, q: Any, beta: Any = 1.0, power: Any = 1.0) -> jax.Arra
 
 
 @register
-def iwelbo(p: Any, q: Any, K: int = 8) -> jax.Array:
-    """E[log (1/K) sum_k p(y, z_k) / q(z_k)], a bound that grows to log p(y) with K (Burda et al. 2016, arXiv:1509.00519)."""
+def iwelbo(p: AbstractProgramDistribution, q: AbstractProgramDistribution, K: int = 8) -> jax.Array:
+    """E[log (1/K) sum_k p(y, z_k) / q(z_k)], a bound that grows to log p(y) with K.
+
+    Burda et al. (2016), arXiv:1509.00519.
+    """
     z, log_q = q.sim(K)
     return logsumexp(p.density(z, K) - log_q) - jnp.log(K)
 
 
 @register
-def dreg(p: Any, q: Any, K: int = 8) -> jax.Array:
-    """`iwelbo` with the doubly reparametrised gradient (Tucker et al. 2019, arXiv:1810.04152); every site by `Reparam`."""
+def dreg(p: AbstractProgramDistribution, q: AbstractProgramDistribution, K: int = 8) -> jax.Array:
+    """`iwelbo` with the doubly reparametrised gradient; it needs `Reparam` at every site.
+
+    Tucker et al. (2019), arXiv:1810.04152.
+    """
     z, log_q = q.sim(K, pathwise=True)
     log_w = p.density(z, K) - log_q
     share = sg(softmax(log_w))
@@ -77,8 +105,16 @@ def dreg(p: Any, q: Any, K: int = 8) -> jax.Array:
 
 
 @register
-def renyi(p: Any, q: Any, alpha: float = 0.5, K: int = 8) -> jax.Array:
-    """E[log (1/K) sum_k w_k^(1 - alpha)] / (1 - alpha), w = p / q, alpha != 1 (Li and Turner 2016, arXiv:1602.02311)."""
+def renyi(
+    p: AbstractProgramDistribution,
+    q: AbstractProgramDistribution,
+    alpha: float = 0.5,
+    K: int = 8,
+) -> jax.Array:
+    """E[log (1/K) sum_k w_k^(1 - alpha)] / (1 - alpha), w = p / q, alpha != 1.
+
+    Li and Turner (2016), arXiv:1602.02311.
+    """
     if alpha == 1:
         raise ValueError("renyi(alpha=1): the limit is the ELBO; take elbo.")
     z, log_q = q.sim(K)
@@ -86,34 +122,51 @@ def renyi(p: Any, q: Any, alpha: float = 0.5, K: int = 8) -> jax.Array:
 
 
 @register
-def wake_phi(p: Any, q: Any, K: int = 8) -> jax.Array:
-    """Reweighted wake-sleep's update of the guide, -KL(p(. | y) || q) up to a constant (Bornschein 2015, arXiv:1406.2751)."""
+def wake_phi(
+    p: AbstractProgramDistribution, q: AbstractProgramDistribution, K: int = 8
+) -> jax.Array:
+    """The guide's update of reweighted wake-sleep: -KL(p(. | y) || q) up to a constant.
+
+    Bornschein and Bengio (2015), arXiv:1406.2751.
+    """
     z, log_w = normalize(p, q, K).particles()
     return softmax(log_w) @ q.density(z, K)
 
 
 @register
-def wake_theta(p: Any, q: Any, K: int = 8) -> jax.Array:
+def wake_theta(
+    p: AbstractProgramDistribution, q: AbstractProgramDistribution, K: int = 8
+) -> jax.Array:
     """The model's update of reweighted wake-sleep: E[log p(y, z)] under the posterior."""
     z, log_w = normalize(p, q, K).particles()
     return softmax(log_w) @ p.density(z, K)
 
 
 @register
-def symmetric_kl(p: Any, q: Any, K: int = 8) -> jax.Array:
+def symmetric_kl(
+    p: AbstractProgramDistribution, q: AbstractProgramDistribution, K: int = 8
+) -> jax.Array:
     """-KL(q || p(. | y)) - KL(p(. | y) || q) up to a constant."""
     return elbo(p, q) + wake_phi(p, q, K)
 
 
 @register
-def thermodynamic(p: Any, q: Any, K: int = 8, partitions: int = 4) -> jax.Array:
-    """The thermodynamic bound: the left sum of E_beta[log w] over beta in [0, 1] (Masrani et al. 2019, arXiv:1907.00031)."""
+def thermodynamic(
+    p: AbstractProgramDistribution,
+    q: AbstractProgramDistribution,
+    K: int = 8,
+    partitions: int = 4,
+) -> jax.Array:
+    """The thermodynamic bound: the left sum of E_beta[log w] over beta in [0, 1].
+
+    Masrani et al. (2019), arXiv:1907.00031.
+    """
     z, log_q = q.sim(K)
     log_w = p.density(z, K) - log_q
     beta = jnp.arange(partitions) / partitions
     return (softmax(beta[:, None] * log_w[None], -1) @ log_w).mean()
 
 
-def value_at_step(value: Any) -> Any:
-    """A number, or the value of a schedule at the optimiser's step."""
+def value_at_step(value: Schedule) -> Number:
+    """Return a number, or the value of a schedule at the optimiser's step."""
     return value(step()) if callable(value) else value

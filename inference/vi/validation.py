@@ -1,9 +1,9 @@
-"""What is wrong with a program or a guide, in words, before anything is optimised."""
+"""Refusals of a program or a guide, in words, before anything is optimised."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,11 +11,15 @@ import numpy as np
 from numpyro.distributions import constraints
 
 from inference.core.problem import Problem, ProblemError
+from inference.core.typing import Key
+from inference.vi.expectation import Expectation
 from inference.vi.gradients.estimators import AbstractEstimator
-from inference.vi.gradients.expectation import Expectation
 
-CHECKED = 32  # draws of a guide
-FIXED_SUPPORTS = (  # those without parameters, which draws can be held against
+# draws of a guide that are checked
+NUM_CHECKED = 32
+
+# supports without parameters, which draws can be held against
+FIXED_SUPPORTS = (
     constraints.positive,
     constraints.nonnegative,
     constraints.unit_interval,
@@ -27,8 +31,16 @@ FIXED_SUPPORTS = (  # those without parameters, which draws can be held against
 )
 
 
-def refuse_other_arguments(what: str, program: Any, args: tuple, kwargs: Mapping[str, Any]) -> None:
-    """Refuses a program that cannot be called with the data.
+def refuse_other_arguments(
+    what: str, program: Callable, args: tuple, kwargs: Mapping[str, Any]
+) -> None:
+    """Refuse a program that cannot be called with the data.
+
+    Args:
+        what: what the program is to the user, e.g. "guide".
+        program: the program.
+        args: the positional arguments.
+        kwargs: the keyword arguments.
 
     Raises:
         ProblemError: saying what it was called with.
@@ -38,13 +50,13 @@ def refuse_other_arguments(what: str, program: Any, args: tuple, kwargs: Mapping
     except TypeError as error:
         given = [f"{len(args)} positional"] * bool(args) + [f"{name}=" for name in kwargs]
         raise ProblemError(
-            f"The {what} cannot be called with the data ({', '.join(given) or 'none'}): {error}. Model and guide get the same "
-            "arguments; give the guide those of the model."
+            f"The {what} cannot be called with the data ({', '.join(given) or 'none'}): {error}. "
+            "Model and guide get the same arguments; give the guide those of the model."
         ) from None
 
 
-def refuse_classes(estimators: Mapping[str, Any]) -> None:
-    """Refuses what is not an estimator.
+def refuse_classes(estimators: Mapping[str, object]) -> None:
+    """Refuse what is not an estimator.
 
     Raises:
         ValueError: with the likely cure.
@@ -52,7 +64,8 @@ def refuse_classes(estimators: Mapping[str, Any]) -> None:
     for name, estimator in estimators.items():
         if isinstance(estimator, type) and issubclass(estimator, AbstractEstimator):
             raise ValueError(
-                f"estimators: site '{name}' has the class {estimator.__name__}; write {estimator.__name__}()."
+                f"estimators: site '{name}' has the class {estimator.__name__}; write "
+                f"{estimator.__name__}()."
             )
         if not isinstance(estimator, AbstractEstimator):
             raise ValueError(
@@ -61,25 +74,28 @@ def refuse_classes(estimators: Mapping[str, Any]) -> None:
 
 
 def refuse_other_supports(
-    problem: Problem, expectation: Expectation, params: Mapping[str, Any], key: jax.Array
+    problem: Problem, expectation: Expectation, params: Mapping[str, Any], key: Key
 ) -> None:
-    """Refuses a guide whose draws are not values that the model's sites can have, which no density would tell.
+    """Refuse a guide whose draws are not values that the model's sites can have.
+
+    No density would tell.
 
     Raises:
         ProblemError: naming the site.
     """
 
-    def drawn(key: jax.Array) -> dict:
+    def draw(key: Key) -> dict:
         once = Expectation(
             lambda p, q: q.sim()[0], expectation.p, expectation.q, expectation.estimators, 1
         )
         return once.run_once(key, params, problem.args, dict(problem.kwargs))
 
-    values = jax.jit(jax.vmap(drawn))(jax.random.split(key, CHECKED))
+    values = jax.jit(jax.vmap(draw))(jax.random.split(key, NUM_CHECKED))
     for name, value in values.items():
         site = problem.trace.get(name)
         if site is None or site["type"] != "sample":
-            continue  # an autoguide's own site, or a name that density refuses
+            # an autoguide's own site, or a name that density refuses
+            continue
         support, found = site["fn"].support, np.asarray(value)
         reason = None
         if support.is_discrete and not np.array_equal(found, np.round(found)):
@@ -91,6 +107,7 @@ def refuse_other_supports(
         if reason:
             example = np.ravel(found[0])[0]
             raise ProblemError(
-                f"Guide site '{name}' draws values such as {example:.4g}, which the model's {type(site['fn']).__name__} cannot "
-                f"have: expected {reason}. Give the guide a distribution with the model's support."
+                f"Guide site '{name}' draws values such as {example:.4g}, which the model's "
+                f"{type(site['fn']).__name__} cannot have: expected {reason}. Give the guide a "
+                "distribution with the model's support."
             )

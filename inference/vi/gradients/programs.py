@@ -1,7 +1,8 @@
 """Running a NumPyro program so that it can be run again with some of its draws replaced.
 
-Every latent site has a random key derived from its name. So when one site is overridden all others keep their draws to
-the bit, and running a program again with an override *is* the continuation of the program from that site on.
+Every latent site has a random key derived from its name. So if one site is overridden, all others
+keep their draws to the bit, and running a program again with an override *is* the continuation of
+the program from that site on.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,12 @@ from numpyro.infer.util import compute_log_probs
 from numpyro.primitives import Messenger
 
 from inference.core.keys import parallel_keys, tagged_key
-from inference.core.program import Program
+from inference.core.typing import Key, Program, PyTree, SiteArrays
+from inference.vi.gradients.elements import (
+    element_distribution,
+    event_dim,
+    smooth_at_zero_logits,
+)
 from inference.vi.gradients.estimators import (
     AbstractEstimator,
     Enum,
@@ -28,33 +34,36 @@ from inference.vi.gradients.estimators import (
     Reinforce,
     Reparam,
     default_estimator,
-    element_distribution,
-    smooth_at_zero_logits,
 )
 
-Chooser = Callable[[dict, bool], AbstractEstimator]
+BatchShape: TypeAlias = tuple[int, ...]
+"""The shape of the copies of a program that run side by side."""
+
+Chooser: TypeAlias = Callable[[dict, bool], AbstractEstimator]
+"""A function from a site, and whether it is inside control flow, to its estimator."""
 
 
 class SiteKeys(Messenger):
     """Gives each latent site its own key, by name, and the draw that its estimator asks for.
 
     Args:
-        program: what is run.
-        key: of the sites.
-        label: what stands before their names, where the key is shared with other draws.
-        shared: of the plates, so that a guide and a model take the same rows.
-        choose: maps (site, whether it is inside control flow) to the estimator.
-        params: values of the `numpyro.param` sites; None for where the program starts them.
+        program: the program that runs.
+        key: the random key for the sites.
+        label: the prefix of their names, where the key is shared with other draws.
+        shared: the random key for the plates, so that a guide and a model take the same rows.
+        choose: a function from a site, and whether it is inside control flow, to its estimator.
+        params: values of the `numpyro.param` sites; None for those that the program starts with.
         inside: whether this is the body of a NumPyro `scan` or `cond`.
-        resolved: ids of sites; where given, the run ends with `Reached` at the first other one, if that is to be enumerated.
+        resolved: ids of sites. If they are given, the run ends with `StopAtSite` at the first
+            other one, if that is to be enumerated.
     """
 
     def __init__(
         self,
         program: Program | None,
-        key: jax.Array,
+        key: Key,
         label: str,
-        shared: jax.Array,
+        shared: Key,
         choose: Chooser,
         params: Mapping[str, Any] | None,
         inside: bool = False,
@@ -64,38 +73,36 @@ class SiteKeys(Messenger):
         self.key, self.label, self.shared, self.choose = key, label, shared, choose
         self.params, self.inside, self.resolved = params, inside, resolved
         self.unnamed = 0
-        self.chosen: dict[str, AbstractEstimator] = {}
+        self.estimators: dict[str, AbstractEstimator] = {}
 
     def process_message(self, msg: dict) -> None:
         if msg["type"] == "sample":
             msg["fn"] = smooth_at_zero_logits(msg["fn"])
             if msg["kwargs"].get("sample_shape"):
-                msg["fn"], msg["kwargs"]["sample_shape"] = (
-                    msg["fn"].expand_by(msg["kwargs"]["sample_shape"]),
-                    (),
-                )
+                msg["fn"] = msg["fn"].expand_by(msg["kwargs"]["sample_shape"])
+                msg["kwargs"]["sample_shape"] = ()
         if msg["type"] == "plate":
             msg["kwargs"]["rng_key"] = tagged_key(self.shared, f"plate {msg['name']}")
         elif msg["type"] in ("prng_key", "control_flow") and msg["kwargs"]["rng_key"] is None:
             self.unnamed += 1
-            msg["kwargs"]["rng_key"] = tagged_key(
-                self.key, f"{self.label}{msg['type']} {self.unnamed}"
-            )
+            name = f"{self.label}{msg['type']} {self.unnamed}"
+            msg["kwargs"]["rng_key"] = tagged_key(self.key, name)
             if msg["type"] == "control_flow":
                 msg["args"] = tuple(
-                    self.entered(part) if callable(part) else part for part in msg["args"]
+                    self.wrap_body(part) if callable(part) else part for part in msg["args"]
                 )
         elif msg["type"] == "sample" and not msg["is_observed"] and msg["value"] is None:
             self.draw(msg)
         elif msg["type"] == "param":
-            self.put_parameter(msg)
+            self.set_parameter(msg)
 
-    def put_parameter(self, msg: dict) -> None:
+    def set_parameter(self, msg: dict) -> None:
+        """Give a `numpyro.param` site its value."""
         name = msg["name"]
         if self.inside:
             raise EstimatorError(
-                f"Parameter '{name}' is inside scan or cond, where NumPyro does not learn it: move its numpyro.param "
-                "statement before the loop."
+                f"Parameter '{name}' is inside scan or cond, where NumPyro does not learn it: "
+                "move its numpyro.param statement before the loop."
             )
         if self.params is not None:
             if name not in self.params:
@@ -105,57 +112,58 @@ class SiteKeys(Messenger):
             msg["value"] = self.params[name]
 
     def draw(self, msg: dict) -> None:
-        key, estimator = (
-            tagged_key(self.key, self.label + msg["name"]),
-            self.choose(msg, self.inside),
-        )
+        """Draw a latent site by its estimator.
+
+        Raises:
+            StopAtSite: if the site is to be enumerated, and all sites before it are resolved.
+        """
+        name, distribution = msg["name"], msg["fn"]
+        key, estimator = tagged_key(self.key, self.label + name), self.choose(msg, self.inside)
         if self.inside and not (estimator.local or isinstance(estimator, Reinforce)):
             raise EstimatorError(
-                f"Site '{msg['name']}' is inside scan or cond, where {type(estimator).__name__} cannot run the rest of the "
-                "program again: give it infer={'estimator': Reinforce()} or Reparam(), or write the loop in Python."
+                f"Site '{name}' is inside scan or cond, where {type(estimator).__name__} cannot "
+                "run the rest of the program again: give it infer={'estimator': Reinforce()} or "
+                "Reparam(), or write the loop in Python."
             )
         if isinstance(estimator, Enum) and self.is_next():
-            law = msg["fn"]
-            extras = estimator.prepare(law, jnp.zeros(()), key)
-            raise StopAtSite(
-                Site(
-                    self.label + msg["name"],
-                    estimator,
-                    extras["states"][0],
-                    extras,
-                    (),
-                    event_dim(law),
-                    None,
-                )
-            )
-        self.chosen[msg["name"]] = estimator
+            extras = estimator.prepare(distribution, jnp.zeros(()), key)
+            dims, value = event_dim(distribution), extras["states"][0]
+            raise StopAtSite(Site(self.label + name, estimator, value, extras, (), dims, None))
+        self.estimators[name] = estimator
         if type(estimator) is Reparam:
-            msg["kwargs"]["rng_key"] = (
-                key  # NumPyro draws, and keeps what a flow needs for its density
-            )
+            # NumPyro draws, and keeps what a flow needs for its density
+            msg["kwargs"]["rng_key"] = key
         else:
-            msg["value"] = estimator.draw(msg["fn"], key)
+            msg["value"] = estimator.draw(distribution, key)
 
     def is_next(self) -> bool:
-        """Whether all sites before this one are resolved, so that all after it will be run again for each of its values."""
+        """Return whether all sites before this one are resolved.
+
+        Then all that comes after it will be run again for each of its values.
+        """
         resolved = self.resolved
         return resolved is not None and all(
-            e.local or self.label + n in resolved for n, e in self.chosen.items()
+            estimator.local or self.label + name in resolved
+            for name, estimator in self.estimators.items()
         )
 
-    def entered(self, body: Callable) -> Callable:
-        """The body of control flow, its sites drawn by the same rules."""
+    def wrap_body(self, body: Callable) -> Callable:
+        """Return the body of control flow with its sites drawn by the same rules."""
 
-        def run(*args: Any) -> Any:
+        def run(*args: PyTree) -> PyTree:
             key = numpyro.prng_key()
             assert key is not None
             inner = SiteKeys(None, key, "", self.shared, self.choose, self.params, inside=True)
             with inner:
                 result = body(*args)
-            self.chosen.update(inner.chosen)
+            self.estimators.update(inner.estimators)
             return result
 
         return run
+
+    def estimator_of(self, name: str, site: dict) -> AbstractEstimator:
+        """Return the estimator of a site that was drawn, or of one that was overridden."""
+        return self.estimators[name] if name in self.estimators else self.choose(site, False)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -163,20 +171,21 @@ class Site:
     """One latent site of one run whose gradient does not pass through its value.
 
     Attributes:
-        id: of the draw and the site; overrides are given by it.
-        estimator: of its gradient.
-        value: drawn, shape (*lanes, *site shape).
-        extras: what the estimator prepared, leading axes over lanes; nothing where the site is resolved.
-        lanes: shape of the copies of the program that were run side by side.
-        event_dim: trailing dimensions of one element.
-        group: of draws that `sim(K)` made side by side, or None.
+        id: the label of the draw and the site's name; overrides are given by it.
+        estimator: the estimator of its gradient.
+        value: the drawn value, shape (*batch_shape, *site shape).
+        extras: what the estimator prepared, with leading axes `batch_shape`; empty if the site is
+            resolved.
+        batch_shape: the shape of the copies of the program that were run side by side.
+        event_dim: the number of trailing dimensions of one element.
+        group: the label of the draws that `sim(K)` made side by side, or None.
     """
 
     id: str
     estimator: AbstractEstimator
     value: jax.Array
-    extras: dict[str, jax.Array]
-    batch_shape: tuple[int, ...]
+    extras: SiteArrays
+    batch_shape: BatchShape
     event_dim: int
     group: str | None
 
@@ -185,7 +194,7 @@ class StopAtSite(Exception):
     """A run has come to the site that it was made to find.
 
     Args:
-        site: to be enumerated.
+        site: the site to be enumerated.
     """
 
     def __init__(self, site: Site) -> None:
@@ -195,20 +204,21 @@ class StopAtSite(Exception):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Outcome:
-    """A run of a program, leading axes over lanes.
+    """What a run of a program gives; arrays have leading axes `batch_shape`.
 
     Attributes:
-        values: of the latent sites.
-        log_probs: of all sites, summed over their elements.
-        given: names of the latent sites whose values were given.
-        auxiliary: names of the sites marked `is_auxiliary` that all other latent sites are computed from, as in autoguides.
-        sites: whose gradient does not pass through their values.
-        drawn: names of the latent sites that were not given.
-        sticking: names of the sites with `Reparam(stick=True)`.
+        values: the values of the latent sites.
+        log_probs: the log probabilities of all sites, summed over their elements.
+        given: the names of the latent sites whose values were given.
+        auxiliary: the names of the sites marked `is_auxiliary` that all other latent sites are
+            computed from, as in autoguides.
+        sites: the sites whose gradient does not pass through their values.
+        drawn: the names of the latent sites that were not given.
+        sticking: the names of the sites with `Reparam(stick=True)`.
     """
 
-    values: dict[str, jax.Array]
-    log_probs: dict[str, jax.Array]
+    values: SiteArrays
+    log_probs: SiteArrays
     given: tuple[str, ...]
     auxiliary: tuple[str, ...]
     sites: tuple[Site, ...]
@@ -221,17 +231,18 @@ class Call:
     """How a program is to be run: with which arguments, parameters and estimators.
 
     Attributes:
-        args, kwargs: of the program.
-        params: values of its `numpyro.param` sites, or None for where it starts them.
-        estimators: by site name, before those that sites name themselves.
-        key: of all draws.
+        args: the positional arguments of the program.
+        kwargs: the keyword arguments of the program.
+        params: values of its `numpyro.param` sites, or None for those that it starts with.
+        estimators: estimators by site name, which precede those that sites name themselves.
+        key: the random key for all draws.
     """
 
     args: tuple
     kwargs: dict[str, Any]
     params: dict[str, Any] | None
     estimators: Mapping[str, AbstractEstimator]
-    key: jax.Array
+    key: Key
 
 
 def run_program(
@@ -240,47 +251,40 @@ def run_program(
     label: str,
     given: Mapping[str, Any],
     overrides: Mapping[str, jax.Array],
-    lanes: tuple[int, ...] = (),
+    batch_shape: BatchShape = (),
     inputs: tuple = (),
     group: str | None = None,
     resolved: Collection[str] = (),
     seeking: bool = False,
 ) -> Outcome:
-    """Runs a program once in each lane.
+    """Run a program once in each copy.
 
     Args:
-        program: called with `inputs` and then the arguments of the call.
-        call: arguments, parameters, keys.
-        label: of this draw; its keys and the ids of its sites are derived from it.
-        given: values of latent sites, leading axes over lanes.
+        program: the program, which is called with `inputs` and then the arguments of the call.
+        call: arguments, parameters, keys and estimators.
+        label: the label of this draw; its keys and the ids of its sites are derived from it.
+        given: values of latent sites, with leading axes `batch_shape`.
         overrides: the same for sites that would be drawn, by site name.
-        lanes: shape of the copies of the program.
-        inputs: first arguments of the program, leading axes over lanes.
-        group: see `Site`.
+        batch_shape: the shape of the copies of the program.
+        inputs: the first arguments of the program, with leading axes `batch_shape`.
+        group: the label of draws made side by side; see `Site`.
         resolved: ids of sites that need no estimator any more.
-        seeking: whether to stop at the first other one, see `Keyed`.
+        seeking: whether to stop at the first other one; see `SiteKeys`.
 
     Raises:
-        Reached: where it stopped.
+        StopAtSite: where it stopped.
     """
     found: dict[str, Any] = {}
 
-    def one(key: jax.Array, given: dict, overrides: dict, inputs: tuple) -> tuple:
+    def one(key: Key, given: dict, overrides: dict, inputs: tuple) -> tuple:
         body = substitute_sites(program, given | overrides)
-        stop = resolved if seeking and not lanes else None
-        keyed = SiteKeys(
-            body,
-            key,
-            f"{label}/",
-            call.key,
-            make_chooser(call.estimators, lanes),
-            call.params,
-            resolved=stop,
-        )
+        stop = resolved if seeking and not batch_shape else None
+        choose = make_chooser(call.estimators, batch_shape)
+        keyed = SiteKeys(body, key, f"{label}/", call.key, choose, call.params, resolved=stop)
         log_probs, trace = compute_log_probs(keyed, (*inputs, *call.args), call.kwargs, {})
         latents = {n: s for n, s in trace.items() if s["type"] == "sample" and not s["is_observed"]}
         estimators = {
-            n: estimator_of(keyed, n, site) for n, site in latents.items() if n not in given
+            n: keyed.estimator_of(n, site) for n, site in latents.items() if n not in given
         }
         open_sites = {n: e for n, e in estimators.items() if not e.local}
         left = {n: e for n, e in open_sites.items() if f"{label}/{n}" not in resolved}
@@ -292,83 +296,86 @@ def run_program(
         found.update(latents=latents, estimators=estimators, open=open_sites)
         return {n: jnp.asarray(site["value"]) for n, site in latents.items()}, log_probs, extras
 
-    for _ in lanes:
+    for _ in batch_shape:
         one = jax.vmap(one)
-    keys = parallel_keys(call.key, lanes) if lanes else call.key
+    keys = parallel_keys(call.key, batch_shape) if batch_shape else call.key
     values, log_probs, extras = one(keys, dict(given), dict(overrides), inputs)
-    laws = {n: site["fn"] for n, site in found["latents"].items()}
+    latents, estimators = found["latents"], found["estimators"]
     sites = tuple(
-        Site(f"{label}/{n}", e, values[n], extras.get(n, {}), lanes, event_dim(laws[n]), group)
-        for n, e in found["open"].items()
+        Site(
+            f"{label}/{n}",
+            estimator,
+            values[n],
+            extras.get(n, {}),
+            batch_shape,
+            event_dim(latents[n]["fn"]),
+            group,
+        )
+        for n, estimator in found["open"].items()
     )
-    auxiliary = tuple(
-        n for n, site in found["latents"].items() if site["infer"].get("is_auxiliary")
-    )
-    if not all(
-        isinstance(element_distribution(law), dist.Delta)
-        for n, law in laws.items()
-        if n not in auxiliary
-    ):
-        auxiliary = ()
-    sticking = tuple(
-        n for n, e in found["estimators"].items() if isinstance(e, Reparam) and e.stick
-    )
-    drawn = tuple(found["estimators"])
     return Outcome(
-        values, log_probs, tuple(n for n in laws if n in given), auxiliary, sites, drawn, sticking
+        values,
+        log_probs,
+        given=tuple(n for n in latents if n in given),
+        auxiliary=auxiliary_sites(latents),
+        sites=sites,
+        drawn=tuple(estimators),
+        sticking=tuple(n for n, e in estimators.items() if isinstance(e, Reparam) and e.stick),
     )
 
 
-def estimator_of(keyed: SiteKeys, name: str, site: dict) -> AbstractEstimator:
-    """The estimator of a site that was drawn, or of one that was overridden."""
-    return keyed.chosen[name] if name in keyed.chosen else keyed.choose(site, False)
+def auxiliary_sites(latents: Mapping[str, dict]) -> tuple[str, ...]:
+    """Return the names of the sites that all other latent sites are computed from."""
+    names = tuple(n for n, site in latents.items() if site["infer"].get("is_auxiliary"))
+    others = (site["fn"] for n, site in latents.items() if n not in names)
+    computed = all(isinstance(element_distribution(one), dist.Delta) for one in others)
+    return names if computed else ()
 
 
 def substitute_sites(program: Program, values: Mapping[str, Any]) -> Program:
-    """The program with values at its latent sites; what a guide computes from an auxiliary site is computed, not given."""
+    """Return the program with values at its latent sites.
+
+    What a guide computes from an auxiliary site is computed, not given.
+    """
     has_auxiliary = False
 
-    def value(site: dict) -> Any:
+    def value(site: dict) -> object:
         nonlocal has_auxiliary
         if site["type"] != "sample" or site["is_observed"] or site["name"] not in values:
             return None
         has_auxiliary |= site["infer"].get("is_auxiliary", False)
-        return (
-            None if has_auxiliary and isinstance(site["fn"], dist.Delta) else values[site["name"]]
-        )
+        computed = has_auxiliary and isinstance(site["fn"], dist.Delta)
+        return None if computed else values[site["name"]]
 
     return handlers.substitute(program, substitute_fn=value) if values else program
 
 
-def event_dim(law: dist.Distribution) -> int:
-    """Trailing dimensions of one element of a site."""
-    return len(element_distribution(law).event_shape)
+def make_chooser(estimators: Mapping[str, AbstractEstimator], batch_shape: BatchShape) -> Chooser:
+    """Return the function from a site to its estimator.
 
-
-def make_chooser(estimators: Mapping[str, AbstractEstimator], lanes: tuple[int, ...]) -> Chooser:
-    """Maps a site to its estimator: named by the caller, by the site, or the default."""
-    runs = math.prod(lanes)
+    The caller's estimator comes first, then the site's own, then the default.
+    """
+    copies = math.prod(batch_shape)
 
     def choose(site: dict, inside: bool) -> AbstractEstimator:
-        law = site["fn"]
-        asked = estimators.get(site["name"], site["infer"].get("estimator"))
+        distribution, name = site["fn"], site["name"]
+        asked = estimators.get(name, site["infer"].get("estimator"))
         if asked is None and inside:
-            return Reparam() if law.has_rsample else Reinforce()
+            return Reparam() if distribution.has_rsample else Reinforce()
         if asked is None:
-            return default_estimator(law, runs)
+            return default_estimator(distribution, copies)
         if isinstance(asked, type) and issubclass(asked, AbstractEstimator):
             raise EstimatorError(
-                f"Site '{site['name']}' has the class {asked.__name__} as its estimator; write {asked.__name__}()."
+                f"Site '{name}' has the class {asked.__name__} as its estimator; write "
+                f"{asked.__name__}()."
             )
         if not isinstance(asked, AbstractEstimator):
             raise EstimatorError(
-                f"Site '{site['name']}' has estimator {asked!r}: expected one such as Reparam() or MVD()."
+                f"Site '{name}' has estimator {asked!r}: expected one such as Reparam() or MVD()."
             )
-        reason = asked.refusal(law, runs)
+        reason = asked.refusal(distribution, copies)
         if reason:
-            raise EstimatorError(
-                f"Site '{site['name']}' cannot have {type(asked).__name__}(): {reason}."
-            )
+            raise EstimatorError(f"Site '{name}' cannot have {type(asked).__name__}(): {reason}.")
         return asked
 
     return choose

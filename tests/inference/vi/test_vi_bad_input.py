@@ -13,7 +13,7 @@ import pytest
 import bayesdl as bdl
 from bayesdl import vi
 from inference.core.problem import ProblemError
-from inference.vi.engine import warn_of_fall
+from inference.vi.optimise import warn_of_fall
 
 Y = np.array([0.3, 1.1, 0.7])
 

@@ -1,0 +1,37 @@
+"""The Laplace approximation at the joint mode of all latent sites (MacKay 1992)."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+from inference.core.minimise import minimise
+from inference.core.problem import Problem
+from inference.core.progress import AbstractProgress
+from inference.core.typing import StoredArrays
+from inference.laplace.curvature import compile_hessian, inverse_root, normal_parameters
+
+
+def fit_joint(
+    problem: Problem, u: np.ndarray, max_steps: int, progress: AbstractProgress
+) -> tuple[StoredArrays, bool]:
+    """Find the mode, and the Hessian there.
+
+    Args:
+        problem: the problem whose posterior is approximated.
+        u: the point of unconstrained space at which the search starts, shape (d,).
+        max_steps: the most steps of the search.
+        progress: what shows how far the fit is.
+
+    Returns:
+        The parameters of the normal distribution, and whether the search converged.
+    """
+    density = problem.log_density()
+
+    def potential(u: ArrayLike) -> jax.Array:
+        return -density(u)
+
+    u, converged = minimise(jax.jit(jax.value_and_grad(potential)), u, max_steps)
+    progress.advance(1)
+    return normal_parameters(u, inverse_root(compile_hessian(potential)(u))), converged

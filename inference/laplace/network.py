@@ -1,0 +1,231 @@
+"""The Laplace approximation of a Bayesian neural network, linearised at the mode.
+
+The curvature of the weights w is the generalised Gauss-Newton matrix
+
+    A = J' Lambda J + P,    J = df/dw,  Lambda = -d^2 log p(y | f) / df^2,  P = -d^2 log p(w) / dw^2,
+
+which is the Hessian of the program with its network linearised at the mode, and predictions use
+that linearised network (Immer, Korzepa and Bauer 2021, arXiv:2008.08400). The weights must be
+normal given all other sites: a heavy tail or a kink at zero has no curvature that describes it.
+
+All other latent sites h (noise, prior scales) are found by expectation maximisation of the Laplace
+evidence: E-step q(w) = N(w*, A^-1), M-step h = argmax E_q[log p(y, w, h)]. The curvature of that
+evidence gives the precision of h; w and h are independent in the approximation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Bool, Float
+
+from inference.core.keys import named_key
+from inference.core.minimise import minimise
+from inference.core.problem import Problem, ProblemError
+from inference.core.progress import AbstractProgress
+from inference.core.structure import LayeredNetwork
+from inference.core.typing import Key, SiteArrays, StoredArrays
+from inference.laplace.curvature import compile_hessian, inverse_root, normal_parameters
+
+# the most sites h whose precision is that of the evidence
+MOST_EVIDENCE_SITES = 20
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WeightDensity:
+    """The log density of (w, h), with w the weights as the network sees them.
+
+    h are all other sites. If the latent site is z with w = s z and the scale s among h, data that
+    determine w let z and s compensate each other, while w hardly depends on s. So
+    log p(y, w, h) = log p(y, z = w / s, h) - sum log s is the nearer to normal.
+
+    Attributes:
+        problem: the problem, with a layered network as its structure.
+    """
+
+    problem: Problem
+
+    def scale(self, u: ArrayLike) -> jax.Array:
+        """Return the scale s relating each network weight to its latent: w = s * latent.
+
+        It has the shape of the flat vector u, and is 1 for all of h.
+        """
+        density = self.problem.log_density()
+        weights = self.problem.structure_as(LayeredNetwork).weights
+        sites = density.unravel(jnp.asarray(u))
+        ones = {name: jnp.ones_like(value) for name, value in sites.items()}
+        scaled = {name: seen for name, seen in weights.items() if seen != name}
+        if scaled:
+            at_one = density.constrain(density.ravel(sites | {name: ones[name] for name in scaled}))
+            ones |= {name: at_one[seen] for name, seen in scaled.items()}
+        return density.ravel(ones)
+
+    def __call__(self, u: ArrayLike) -> jax.Array:
+        """Return log p(y, w, h), with w and unconstrained h in the flat vector u."""
+        scale = self.scale(u)
+        return self.problem.log_density()(u / scale) - jnp.log(scale).sum()
+
+    def constrain(self, u: ArrayLike) -> SiteArrays:
+        """Return the program's sites at u."""
+        return self.problem.log_density().constrain(u / self.scale(u))
+
+
+class LinearisedModel:
+    """The functions of (w, h) that expectation maximisation needs, compiled once.
+
+    The data are arguments of the compiled functions. As constants, XLA would try to fold products
+    with them.
+
+    Args:
+        problem: the problem, with a layered network as its structure.
+        weights: which entries of the flat vector belong to weights, shape (d,).
+        noise: standard normal numbers for draws of w, shape (draws, weights).
+    """
+
+    def __init__(self, problem: Problem, weights: np.ndarray, noise: np.ndarray) -> None:
+        self.problem, self.noise = problem, noise
+        self.layers = problem.structure_as(LayeredNetwork)
+        self.join = functools.partial(
+            merge_vectors, np.flatnonzero(weights), np.flatnonzero(~weights)
+        )
+        self.mode_of_w = jax.jit(jax.value_and_grad(self.potential))
+        self.mode_of_h = jax.jit(jax.value_and_grad(self.expected_potential))
+        self.gradient_in_w = jax.jit(jax.grad(self.linear_potential))
+        self.curvature = compile_hessian(self.linear_potential)
+        self.constrain = jax.jit(lambda w, h: WeightDensity(problem).constrain(self.join(w, h)))
+
+    def potential(self, w: ArrayLike, h: ArrayLike, data: tuple) -> jax.Array:
+        """Return -log p(y, w, h)."""
+        return -WeightDensity(dataclasses.replace(self.problem, args=data))(self.join(w, h))
+
+    def linear_potential(
+        self, w: ArrayLike, h: ArrayLike, expansion: dict, data: tuple
+    ) -> jax.Array:
+        """Return -log p(y, w, h) with the network linearised."""
+        linear = dataclasses.replace(
+            self.problem, program=self.layers.linearized(expansion), args=data
+        )
+        return -WeightDensity(linear)(self.join(w, h))
+
+    def expected_potential(
+        self, h: ArrayLike, draws: ArrayLike, expansion: dict, data: tuple
+    ) -> jax.Array:
+        """Return -E_q[log p(y, w, h)] over draws of w, with the network linearised."""
+        return jax.vmap(lambda w: self.linear_potential(w, h, expansion, data))(draws).mean()
+
+    def expand(self, w: np.ndarray, h: np.ndarray) -> StoredArrays:
+        """Return the sites at (w, h), around which the network is linearised."""
+        return jax.tree.map(np.asarray, self.constrain(w, h))
+
+    def posterior_of_w(
+        self, w: np.ndarray, h: np.ndarray, expansion: StoredArrays
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return a root of A^-1, and draws from N(w*, A^-1).
+
+        w* is one Newton step from w, which is exact in the linearised model.
+        """
+        root = inverse_root(self.curvature(w, h, expansion, self.problem.args))
+        gradient = np.asarray(self.gradient_in_w(w, h, expansion, self.problem.args))
+        return root, w - root @ (root.T @ gradient) + self.noise @ root.T
+
+    def root_of_h(self, w: np.ndarray, h: np.ndarray, expansion: StoredArrays) -> np.ndarray:
+        """Return R with R R' the covariance of h.
+
+        It comes from the evidence, or from the curvature at fixed q, which is too sure of h. The
+        second is for more than `MOST_EVIDENCE_SITES` sites h, and for an evidence without the
+        curvature of a maximum.
+        """
+        if h.size <= MOST_EVIDENCE_SITES:
+            with contextlib.suppress(ProblemError):
+                return inverse_root(self.evidence_hessian(w, h, expansion))
+        _, draws = self.posterior_of_w(w, h, expansion)
+        hessian = compile_hessian(self.expected_potential)
+        return inverse_root(hessian(h, draws, expansion, self.problem.args))
+
+    def evidence_hessian(self, w: np.ndarray, h: np.ndarray, expansion: StoredArrays) -> np.ndarray:
+        """Return minus the Hessian in h of the Laplace evidence.
+
+        It is made by central differences of the gradient. By Fisher's identity the gradient at h
+        is that of E_q[log p(y, w, h)] under q = p(w | y, h), so it holds how q moves with h.
+        """
+
+        def gradient(h: np.ndarray) -> np.ndarray:
+            _, draws = self.posterior_of_w(w, h, expansion)
+            return np.asarray(self.mode_of_h(h, draws, expansion, self.problem.args)[1])
+
+        steps = 1e-2 * np.eye(h.size)
+        matrix = np.stack([(gradient(h + step) - gradient(h - step)) / 2e-2 for step in steps])
+        return (matrix + matrix.T) / 2
+
+
+def fit_network(
+    problem: Problem,
+    u: np.ndarray,
+    key: Key,
+    progress: AbstractProgress,
+    *,
+    max_steps: int,
+    num_rounds: int,
+    num_draws: int,
+    tolerance: float,
+) -> tuple[StoredArrays, StoredArrays, bool]:
+    """Find the mode and the precision of the weights, and the other sites.
+
+    Args:
+        problem: the problem, with a layered network as its structure.
+        u: the point of unconstrained space at which the search starts, shape (d,).
+        key: the random key for the draws of the M-step.
+        progress: what shows how far the fit is.
+        max_steps: see `Laplace`.
+        num_rounds: see `Laplace`.
+        num_draws: see `Laplace`.
+        tolerance: see `Laplace`.
+
+    Returns:
+        The parameters of the normal distribution of (w, h), the sites around which the network is
+        linearised, and whether all searches converged.
+    """
+    weights, u = weight_mask(problem, u), u * np.asarray(WeightDensity(problem).scale(u))
+    shape = (num_draws, int(weights.sum()))
+    noise = np.asarray(jax.random.normal(named_key(key, "draws"), shape))
+    model, data = LinearisedModel(problem, weights, noise), problem.args
+    w, h, converged = u[weights], u[~weights], not (~weights).any()
+    for _ in range(num_rounds):
+        w, found = minimise(model.mode_of_w, w, max_steps, h, data)
+        expansion = model.expand(w, h)
+        if converged or not h.size:
+            converged = found
+            break
+        _, draws = model.posterior_of_w(w, h, expansion)
+        old = h
+        h, _ = minimise(model.mode_of_h, h, max_steps, draws, expansion, data)
+        change = np.max(np.abs(old - h))
+        # when it is small, the next round finds the mode of w for this h and ends
+        converged = bool(change < tolerance)
+        progress.advance(1, change=f"{change:.2g}")
+    root_w, _ = model.posterior_of_w(w, h, expansion)
+    roots = [root_w] + ([model.root_of_h(w, h, expansion)] if h.size else [])
+    import scipy.linalg
+
+    order = np.argsort(np.r_[np.flatnonzero(weights), np.flatnonzero(~weights)])
+    root = np.asarray(scipy.linalg.block_diag(*roots))[np.ix_(order, order)]
+    return normal_parameters(np.asarray(model.join(w, h)), root), expansion, converged
+
+
+def merge_vectors(i: np.ndarray, j: np.ndarray, w: ArrayLike, h: ArrayLike) -> jax.Array:
+    """Return the vector with w at positions i and h at positions j."""
+    return jnp.zeros(len(i) + len(j)).at[i].set(w).at[j].set(h)
+
+
+def weight_mask(problem: Problem, u: Float[np.ndarray, "size"]) -> Bool[np.ndarray, "size"]:
+    """Return which entries of the flat vector belong to weights."""
+    density, weights = problem.log_density(), problem.structure_as(LayeredNetwork).weights
+    sites = density.unravel(jnp.asarray(u))
+    masks = {name: jnp.full_like(value, name in weights) for name, value in sites.items()}
+    return np.asarray(density.ravel(masks), bool)

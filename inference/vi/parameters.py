@@ -1,0 +1,66 @@
+"""Parameters of guides and models: as programs take them, and flat as results store them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from numpyro.distributions import constraints
+
+from inference.core.problem import Problem
+from inference.core.typing import StoredArrays
+from inference.vi.expectation import Expectation
+
+
+def flatten_params(params: Mapping[str, Any]) -> StoredArrays:
+    """Return parameters as arrays by name; the leaves of nested ones have numbered names."""
+    flat: StoredArrays = {}
+    for name, value in params.items():
+        leaves = jax.tree.leaves(value)
+        single = len(leaves) == 1 and leaves[0] is value
+        flat |= {
+            name if single else f"{name}#{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)
+        }
+    return flat
+
+
+def unflatten_params(flat: Mapping[str, Any], sites: Mapping[str, dict]) -> dict[str, Any]:
+    """Return what was flattened by `flatten_params`.
+
+    Args:
+        flat: the arrays by name.
+        sites: the `numpyro.param` sites, whose values have the structure.
+    """
+    params: dict[str, Any] = {}
+    for name, site in sites.items():
+        if name in flat:
+            params[name] = flat[name]
+        else:
+            structure = jax.tree.structure(site["value"])
+            leaves = [flat[f"{name}#{i}"] for i in range(structure.num_leaves)]
+            params[name] = jax.tree.unflatten(structure, leaves)
+    return params
+
+
+def as_program_params(
+    expectation: Expectation, problem: Problem, flat: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return flat parameters as the programs take them."""
+    if not any("#" in name for name in flat):
+        return dict(flat)
+    sites = expectation.sites(jax.random.key(0), *problem.args, **problem.kwargs)
+    return unflatten_params(flat, sites)
+
+
+def model_params(problem: Problem, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the model's own parameters, which its predictions need."""
+    return {name: params[name] for name, site in problem.trace.items() if site["type"] == "param"}
+
+
+def unconstrained_names(sites: Mapping[str, dict]) -> list[str]:
+    """Return the names of parameters of users' programs that may have any value."""
+    real = constraints.real
+    names = [name for name, site in sites.items() if site["kwargs"].get("constraint", real) is real]
+    return [name for name in names if not name.startswith(("auto_", "baseline/"))]
