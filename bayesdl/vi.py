@@ -17,6 +17,7 @@ import warnings
 from inference.vi.check import check_unbiased
 from inference.vi.constructs import marginal, normalize
 from inference.vi.distributions import ProgramDistribution
+from inference.vi.expectation import expectation
 from inference.vi.gradients.estimators import (
     MVD,
     Enum,
@@ -25,7 +26,6 @@ from inference.vi.gradients.estimators import (
     Reinforce,
     Reparam,
 )
-from inference.vi.expectation import expectation
 from inference.vi.gradients.runs import add_cost, step
 from inference.vi.objectives import (
     dreg,

@@ -2,7 +2,8 @@
 
 The curvature of the weights w is the generalised Gauss-Newton matrix
 
-    A = J' Lambda J + P,    J = df/dw,  Lambda = -d^2 log p(y | f) / df^2,  P = -d^2 log p(w) / dw^2,
+    A = J' Lambda J + P,
+    J = df/dw,    Lambda = -d^2 log p(y | f) / df^2,    P = -d^2 log p(w) / dw^2,
 
 which is the Hessian of the program with its network linearised at the mode, and predictions use
 that linearised network (Immer, Korzepa and Bauer 2021, arXiv:2008.08400). The weights must be
