@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 
+from bayesdl.typing import EngineLike
 from inference.core.engine import AbstractEngine, Preference, UnsupportedError
 from inference.core.problem import Problem
 from inference.exact.gp import ExactGP
@@ -109,6 +110,19 @@ def choose(problem: Problem) -> tuple[AbstractEngine, str]:
     offers = [offer for offer in (engine.preference(problem) for engine in ENGINES) if offer]
     best: Preference = min(offers, key=lambda offer: offer.rank)
     return best.engine, best.reason
+
+
+def resolve_engine(engine: EngineLike, problem: Problem) -> tuple[AbstractEngine, str | None]:
+    """Return the engine that was asked for, or for "auto" the one that suits the problem.
+
+    Returns:
+        The engine, and why it was chosen where it was left to us, otherwise None.
+
+    Raises:
+        ValueError: for a name that no engine has.
+        TypeError: for anything that is no engine.
+    """
+    return choose(problem) if is_auto(engine) else (as_engine(engine), None)
 
 
 def supported_engines(problem: Problem) -> list[str]:

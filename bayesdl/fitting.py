@@ -8,18 +8,12 @@ from typing import Any
 
 import jax
 
-from bayesdl.engines import (
-    ENGINES,
-    UnsupportedError,
-    as_engine,
-    check_supported,
-    choose,
-    is_auto,
-)
+from bayesdl.engines import ENGINES, UnsupportedError, check_supported, resolve_engine
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
 from bayesdl.posterior.posterior import Posterior
+from bayesdl.typing import EngineLike
 from inference.core.checkpoint import Checkpoint
 from inference.core.engine import AbstractEngine
 from inference.core.problem import Problem
@@ -31,7 +25,7 @@ log = logging.getLogger("bayesdl")
 def fit(
     model: Any,
     *data: Any,
-    engine: Any = "auto",
+    engine: EngineLike = "auto",
     seed: int = 0,
     progress: Any = True,
     checkpoint: str | Path | None = None,
@@ -71,18 +65,17 @@ def fit(
     spec = as_model(model)
     schema = spec.learn_schema(*data, **named)
     problem = spec.problem(schema, *data, **named)
-    if is_auto(engine):
-        engine, reason = choose(problem)
-        announce(f"engine: {type(engine).__name__}, because {reason}")
-    engine = as_engine(engine)
-    check_supported(engine, problem)
+    chosen, reason = resolve_engine(engine, problem)
+    if reason is not None:
+        announce(f"engine: {type(chosen).__name__}, because {reason}")
+    check_supported(chosen, problem)
     kept = {} if checkpoint is None else {"checkpoint": Checkpoint(Path(checkpoint), every)}
-    if kept and not engine.can_checkpoint:
+    if kept and not chosen.can_checkpoint:
         able = ", ".join(cls.__name__ for cls in ENGINES if cls.can_checkpoint)
         raise UnsupportedError(
-            f"{type(engine).__name__} cannot keep a checkpoint; leave it out, or use one of: {able}."
+            f"{type(chosen).__name__} cannot keep a checkpoint; leave it out, or use one of: {able}."
         )
-    return infer(spec, schema, problem, engine, seed, progress, **kept)
+    return infer(spec, schema, problem, chosen, seed, progress, **kept)
 
 
 def infer(

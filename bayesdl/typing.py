@@ -7,10 +7,11 @@ aliases for user data are checked by type checkers only, and are `object` at run
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
+from inference.core.engine import AbstractEngine
 from inference.core.progress import AbstractProgress
 from inference.core.typing import Key, Params, Program, SiteArrays, StoredArrays
 
@@ -39,8 +40,11 @@ if TYPE_CHECKING:
 
     AxesLike: TypeAlias = Axes | Sequence[Axes] | np.ndarray | None
     """Matplotlib axes to draw on, one or several; None makes new ones."""
+
+    EngineLike: TypeAlias = AbstractEngine | Literal["auto"] | str
+    """An engine, the name of one in any case, or "auto"."""
 else:
-    TableLike = ColumnLike = DataFrame = AxesLike = object
+    EngineLike = TableLike = ColumnLike = DataFrame = AxesLike = object
 
 ProgressLike: TypeAlias = bool | AbstractProgress
 """Whether to show a progress bar, or what shows it."""
@@ -49,6 +53,7 @@ __all__ = [
     "AxesLike",
     "ColumnLike",
     "DataFrame",
+    "EngineLike",
     "Key",
     "Params",
     "Program",

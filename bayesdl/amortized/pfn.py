@@ -22,11 +22,12 @@ from bayesdl.amortized.certificate import doubts, in_a_line, table
 from bayesdl.amortized.requirements import same_program
 from bayesdl.amortized.training import Plan, trained
 from bayesdl.data.validation import DataError, ModelError
-from bayesdl.engines import UnsupportedError
+from bayesdl.engines import UnsupportedError, as_engine
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.program import as_model
 from bayesdl.model.table import TableProgram
 from bayesdl.saving.bundle import hash_arrays
+from bayesdl.typing import EngineLike
 from inference.amortized.answer import Answer, Context, LatentAnswer, condition
 from inference.amortized.network import AbstractNetwork
 from inference.amortized.tasks import TARGET, Tasks
@@ -336,7 +337,7 @@ class PFN(AbstractEngine):
 
     def certify(
         self,
-        engine: AbstractEngine,
+        engine: EngineLike,
         num_tasks: int = 32,
         num_rows: int | None = None,
         progress: Any = True,
@@ -366,7 +367,7 @@ class PFN(AbstractEngine):
                 f"No other engine can answer for {type(self.model).__name__}, whose draws differ in kind: its certificate has "
                 "no gap. Calibration and held-out scores are what can be known."
             )
-        found = compared(self, engine, num_tasks, num_rows, progress)
+        found = compared(self, as_engine(engine), num_tasks, num_rows, progress)
         return dataclasses.replace(self, certificate=self.certificate | {"engine": found})
 
     def save(self, path: str | Path) -> Path:

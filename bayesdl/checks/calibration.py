@@ -25,10 +25,11 @@ from jaxtyping import Float, Int
 
 from bayesdl.checks.proper import refuse_unnormalised
 from bayesdl.data.validation import DataError
-from bayesdl.engines import check_supported
+from bayesdl.engines import check_supported, resolve_engine
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
+from bayesdl.typing import EngineLike
 from inference.core.engine import UnsupportedError
 from inference.core.keys import named_key
 from inference.core.problem import Problem
@@ -142,7 +143,7 @@ class Calibration:
 def sbc(
     model: Any,
     *data: Any,
-    engine: Any = NUTS(num_warmup=300, num_samples=60, thinning=5),
+    engine: EngineLike = NUTS(num_warmup=300, num_samples=60, thinning=5),
     num_simulations: int = 200,
     seed: int = 0,
     progress: Any = True,
@@ -176,10 +177,6 @@ def sbc(
         >>> sorted(result.ranks)
         ['log density', 'p']
     """
-    if not isinstance(engine, AbstractMCMC):
-        raise UnsupportedError(
-            f"sbc needs an engine of Markov chains such as bdl.NUTS(), got {type(engine).__name__}."
-        )
     if num_simulations < 20:
         raise ValueError(
             f"sbc(num_simulations={num_simulations}): expected at least 20; fewer say nothing."
@@ -188,6 +185,12 @@ def sbc(
     with precision_scope(spec):
         schema = spec.learn_schema(*data, **named_data)
         problem = spec.problem(schema, *data, **named_data)
+        engine = resolve_engine(engine, problem)[0]
+        if not isinstance(engine, AbstractMCMC):
+            name = type(engine).__name__
+            raise UnsupportedError(
+                f"sbc needs an engine of Markov chains such as bdl.NUTS(), got {name}."
+            )
         check_supported(
             dataclasses.replace(engine, num_chains=jax.device_count()), problem
         )  # chains are as many as data sets
