@@ -13,7 +13,6 @@ import numpyro
 import numpyro.distributions as dist
 from numpyro import handlers
 
-from bayesdl.data.table import TableSchema
 from bayesdl.data.validation import ModelError
 from bayesdl.model.examples import CommandLine
 from bayesdl.model.likelihoods import AbstractLikelihood
@@ -100,9 +99,6 @@ class PriorMixture(AbstractTableModel):
     def in_units(self, scale: tuple[float, ...]) -> PriorMixture:
         models = tuple(model.in_units(scale) for model in self.models)
         return dataclasses.replace(self, models=models)
-
-    def structure(self, schema: TableSchema) -> None:
-        return None
 
     def program(self, X: Any, y: Any = None, *, num_targets: int = 1) -> None:
         """The NumPyro program; sites of model k are named "k.site"."""

@@ -101,9 +101,6 @@ class RandomBNN(AbstractTableModel):
     def covers_classes(self, num_trained: int, num_classes: int) -> bool:
         return num_classes == num_trained or (self.fewer_classes and num_classes < num_trained)
 
-    def structure(self, schema: TableSchema) -> None:
-        return None
-
     def learn_schema(self, X: Any = None, y: Any = None) -> TableSchema:
         schema = super().learn_schema(X, y)
         if schema.target.kind == "real" and schema.target.num_targets > 1:

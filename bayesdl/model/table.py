@@ -21,6 +21,7 @@ from bayesdl.model.likelihoods import AbstractLikelihood
 from inference.core.problem import Problem
 from inference.core.program import AbstractTraceable, unwrap
 from inference.core.result import AbstractPredictive, Conditional
+from inference.core.structure import AbstractStructure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +63,9 @@ class AbstractTableModel(AbstractModel):
     def program(self, X: Any, y: Any = None, *, num_targets: int = 1) -> None:
         """The NumPyro program on standardised data, scales of the likelihood being in standardised units."""
 
-    @abc.abstractmethod
-    def structure(self, schema: TableSchema) -> Any:
-        """What the problem offers to special engines."""
+    def structure(self, schema: TableSchema) -> AbstractStructure | None:
+        """Return what the problem offers to special engines; None for nothing."""
+        return None
 
     def simulator(self, num_classes: int) -> tuple[TableProgram, int]:
         likelihood: AbstractLikelihood = self.likelihood

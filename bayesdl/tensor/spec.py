@@ -295,11 +295,6 @@ class FunBaT(AbstractTableModel):
         """The program with the distinct indexes of X as positions."""
         TensorProgram(self, tuple(np.unique(column) for column in np.asarray(X).T))(X, y)
 
-    def structure(self, schema: TableSchema) -> Any:
-        raise NotImplementedError(
-            "a functional tensor's structure depends on its data; see `build_problem`"
-        )
-
     def predictive(self, problem: Problem, around: dict | None = None) -> AbstractPredictive:
         program: Any = unwrap(problem.program)
         return DrawnTensorPredictive(program)
