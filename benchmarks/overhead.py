@@ -1,7 +1,8 @@
-"""Overhead of the front door: NUTS through `bayesdl.fit` against the bare NumPyro program, same model, same settings.
+"""The overhead of the front door: NUTS through `bayesdl.fit` against the bare NumPyro program.
 
-Both run in this process on one device, alternating, compilation included; the ratio is of wall times and of CPU times,
-each the median over repetitions of (ours / theirs). The draws are the same to the bit, which is checked.
+Model and settings are the same. Both run in this process on one device, alternating, compilation
+included. The ratios are of wall times and of CPU times, each the median over repetitions of
+(ours / theirs). The draws are the same to the bit, which is checked.
 
     python -m benchmarks.overhead
 """
@@ -29,8 +30,8 @@ SETTINGS = {"num_warmup": 200, "num_samples": 200, "num_chains": 2}
 STATS = ("accept_prob", "diverging", "energy", "num_steps", "potential_energy")
 
 
-def timed(function):
-    """(wall seconds, CPU seconds, value)."""
+def measure(function):
+    """Return (wall seconds, CPU seconds, value)."""
     jax.clear_caches()
     wall, cpu = time.perf_counter(), time.process_time()
     value = function()
@@ -61,7 +62,7 @@ def main() -> None:
     rows = []
     for repeat in range(repeats):
         runs = {
-            name: timed(f)
+            name: measure(f)
             for name, f in ([("ours", ours), ("numpyro", theirs)][:: 1 if repeat % 2 else -1])
         }
         same = all(np.array_equal(v, runs["ours"][2][k]) for k, v in runs["numpyro"][2].items())

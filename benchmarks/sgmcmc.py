@@ -1,15 +1,18 @@
-"""What a draw costs: SGHMC per step, and NUTS and HMC per effective draw next to NumPyro and BlackJAX.
+"""The cost of a draw: SGHMC per step; NUTS and HMC per effective draw, by three libraries.
 
-Steps: a tanh network 13-100-1 on 455 rows, four chains, 32 rows per step, CPU time per chain-step after compilation, in a
-process of its own on one core with one thread, and with XLA's default threads, which products of this size do not repay;
-the published torch code of SGHMC takes 2.2 to 3.3 ms per step of one chain of this network.
+Steps: a tanh network 13-100-1 on 455 rows, four chains, 32 rows per step. The figure is CPU time
+per chain-step after compilation, in a process of its own: on one core with one thread, and with
+XLA's default threads, which products of this size do not repay. The published torch code of SGHMC
+takes 2.2 to 3.3 ms per step of one chain of this network.
 
-Draws: effective draws (the smallest bulk ESS over all scalars) per second of CPU and of wall time, of linear regression on
-13 inputs, by bayesdl's runner, by NumPyro's two chain methods and by BlackJAX's window adaptation, in one process on two
-devices, each after clearing all compiled programs; once with compilation counted, and once without, from a second call
-that finds everything compiled. What counts is the ratio to the better of NumPyro's two.
+Draws: effective draws (the smallest bulk ESS over all scalars) per second of CPU and of wall time,
+of linear regression on 13 inputs. The peers are bayesdl's runner, NumPyro's two chain methods, and
+BlackJAX's window adaptation, in one process on two devices, each after clearing all compiled
+programs: once with compilation counted, and once without, from a second call that finds everything
+compiled. What counts is the ratio to the better of NumPyro's two.
 
-Chains: on an accelerator, chain-steps per second of SGHMC on the network with 4, 64 and 1024 chains.
+Chains: on an accelerator, chain-steps per second of SGHMC on the network with 4, 64 and 1024
+chains.
 
     python -m benchmarks.sgmcmc [--repeats 3]
 """
@@ -44,20 +47,21 @@ WARMUP, DRAWS, CHAINS = 500, 500, 4
 PUBLISHED_MS = (2.2, 3.3)
 
 
-def data() -> tuple[np.ndarray, np.ndarray]:
-    """455 rows of 13 correlated inputs and a smooth function of them."""
+def make_data() -> tuple[np.ndarray, np.ndarray]:
+    """Return 455 rows of 13 correlated inputs, and a smooth function of them."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(455, 13)) @ (np.eye(13) + 0.3 * rng.normal(size=(13, 13)))
     return X, np.tanh(X[:, 0]) + 0.5 * X[:, 1] + 0.3 * rng.normal(size=455)
 
 
 def build_problem(model: Any) -> Any:
-    X, y = data()
+    """Build the problem of a model with the data."""
+    X, y = make_data()
     return model.problem(model.learn_schema(X, y), X, y)
 
 
 def step_cost(repeats: int) -> dict[str, float]:
-    """CPU milliseconds per chain-step: the median of blocks of 50 draws of 50 steps."""
+    """Measure CPU milliseconds per chain-step: the median of blocks of 50 draws of 50 steps."""
     problem = build_problem(bdl.BNN(hidden=(100,), likelihood=bdl.Normal(scale=0.3)))
     engine = bdl.SGHMC(batch_size=32)
     run = Run(engine, engine.sampler(problem), 50)
@@ -71,7 +75,7 @@ def step_cost(repeats: int) -> dict[str, float]:
 
 
 def step_costs() -> dict[str, Any]:
-    """`step_cost` in fresh processes, on one core and with as many threads as XLA takes."""
+    """Run `step_cost` in fresh processes: on one core, and with as many threads as XLA takes."""
     measure = "import json, benchmarks.sgmcmc as b; print(json.dumps(b.step_cost(5)))"
     one_core = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
     one_thread = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
@@ -89,7 +93,7 @@ def step_costs() -> dict[str, Any]:
 
 
 def smallest_ess(samples: dict[str, np.ndarray]) -> float:
-    """Over all scalars of all sites."""
+    """Return the smallest effective sample size over all scalars of all sites."""
     return min(
         float(
             np.min(
@@ -103,7 +107,10 @@ def smallest_ess(samples: dict[str, np.ndarray]) -> float:
 
 
 def peers(problem: Any, engine: Any) -> dict[str, Any]:
-    """Functions of a seed that give samples by site, shape (chain, draw, ...)."""
+    """Return functions that make a function of a seed, which returns samples by site.
+
+    Their shape is (chain, draw, ...).
+    """
     settings = {"num_warmup": WARMUP, "num_samples": DRAWS, "num_chains": CHAINS}
     nuts = isinstance(engine, bdl.NUTS)
 
@@ -170,7 +177,7 @@ def peers(problem: Any, engine: Any) -> dict[str, Any]:
 
 
 def efficiency(problem: Any, engine: Any, repeats: int) -> dict[str, dict[str, float]]:
-    """Effective draws per CPU second by peer: the median over interleaved repeats."""
+    """Measure effective draws per second by peer: the median over interleaved repeats."""
     rows: dict[str, list[tuple[float, float, float, float]]] = {}
     for repeat in range(repeats):
         for name, make in peers(problem, engine).items():
@@ -197,12 +204,12 @@ def efficiency(problem: Any, engine: Any, repeats: int) -> dict[str, dict[str, f
 
 
 def clocks() -> tuple[float, float]:
-    """CPU seconds of this process, and wall seconds."""
+    """Return CPU seconds of this process, and wall seconds."""
     return time.process_time(), time.perf_counter()
 
 
 def against_numpyro(rows: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Our effective draws per second as a multiple of the better of NumPyro's two chain methods."""
+    """Return our effective draws per second as a multiple of the better of NumPyro's methods."""
     return {
         kind: ours / max(rows["numpyro parallel"][kind], rows["numpyro vectorized"][kind])
         for kind, ours in rows["bayesdl"].items()
@@ -210,7 +217,7 @@ def against_numpyro(rows: dict[str, dict[str, float]]) -> dict[str, float]:
 
 
 def many_chains() -> dict[str, float]:
-    """Chain-steps of SGHMC per wall second by number of chains."""
+    """Measure chain-steps of SGHMC per wall second by number of chains."""
     problem, found = build_problem(bdl.BNN(hidden=(100,), likelihood=bdl.Normal(scale=0.3))), {}
     for chains in (4, 64, 1024):
         engine = bdl.SGHMC(batch_size=32, num_chains=chains, start="prior")

@@ -1,8 +1,9 @@
-"""What programmability costs: one gradient step of a variational autoencoder next to hand-written JAX and NumPyro's SVI.
+"""The cost of programmability: a gradient step of a variational autoencoder, by three libraries.
 
-The network is 784-200-20 and back, data are random binary vectors, the objective is the mean over a batch. Costs are CPU
-seconds of interleaved calls, as ratios; compile time is that of tracing and compiling the gradient from nothing. Besides,
-what exact enumeration of a chain of flips takes to compile.
+They are bayesdl, hand-written JAX, and NumPyro's SVI. The network is 784-200-20 and back, data are
+random binary vectors, and the objective is the mean over a batch. Costs are CPU seconds of
+interleaved calls, as ratios; compile time is that of tracing and compiling the gradient from
+nothing. Besides, it measures what exact enumeration of a chain of flips takes to compile.
 
     python -m benchmarks.vi [--rounds 40]
 """
@@ -30,8 +31,8 @@ from benchmarks.report import write
 PIXELS, HIDDEN, LATENT, BATCH = 784, 200, 20, 256
 
 
-def starting() -> dict[str, jax.Array]:
-    """Parameters by name."""
+def make_parameters() -> dict[str, jax.Array]:
+    """Return the starting parameters by name."""
     shapes = {
         "e1": (PIXELS, HIDDEN),
         "e2": (HIDDEN, 2 * LATENT),
@@ -46,7 +47,7 @@ def starting() -> dict[str, jax.Array]:
     return weights | {f"{n} bias": jnp.zeros(s[1]) for n, s in shapes.items()}
 
 
-START = starting()
+START = make_parameters()
 
 
 def dense(get: Callable, name: str, x: jax.Array) -> jax.Array:
@@ -67,19 +68,19 @@ def param(name: str) -> Any:
 
 
 def model(x: jax.Array) -> None:
-    """Of one image."""
+    """The model of one image."""
     z = numpyro.sample("z", dist.Normal(jnp.zeros(LATENT), 1.0).to_event(1))
     numpyro.sample("x", dist.Bernoulli(logits=decode(param, z)).to_event(1), obs=x)
 
 
 def guide(x: jax.Array) -> None:
-    """Of one image."""
+    """The guide of one image."""
     loc, scale = encode(param, x)
     numpyro.sample("z", dist.Normal(loc, scale).to_event(1))
 
 
 def batch_model(X: jax.Array) -> None:
-    """Of a batch, as NumPyro's users write it."""
+    """The model of a batch, as NumPyro's users write it."""
     with numpyro.plate("rows", len(X)):
         z = numpyro.sample("z", dist.Normal(jnp.zeros(LATENT), 1.0).to_event(1))
         numpyro.sample("x", dist.Bernoulli(logits=decode(param, z)).to_event(1), obs=X)
@@ -92,7 +93,7 @@ def batch_guide(X: jax.Array) -> None:
 
 
 def by_hand(params: dict, key: jax.Array, X: jax.Array, K: int | None) -> jax.Array:
-    """The mean bound over the rows, written out."""
+    """Return the mean bound over the rows, written out."""
 
     def log_weight(noise: jax.Array, loc: jax.Array, scale: jax.Array, x: jax.Array) -> jax.Array:
         z = loc + scale * noise
@@ -108,7 +109,7 @@ def by_hand(params: dict, key: jax.Array, X: jax.Array, K: int | None) -> jax.Ar
 
 
 def peers(K: int | None) -> dict[str, Callable]:
-    """Gradients as functions of (params, key, X)."""
+    """Return the gradient of each peer as a function of (params, key, X)."""
     E = expectation(elbo if K is None else iwelbo(K), model, guide)
     functions: dict[str, Callable] = {
         "bayesdl": lambda params, key, X: E.rows(key, params, X),
@@ -123,7 +124,7 @@ def peers(K: int | None) -> dict[str, Callable]:
 
 
 def compile_seconds(gradient: Callable, *args: Any) -> tuple[float, Any]:
-    """CPU seconds to trace and compile, and what was compiled."""
+    """Return the CPU seconds to trace and compile, and the compiled function."""
     jax.clear_caches()
     started = time.process_time()
     compiled = jax.jit(gradient).lower(*args).compile()
@@ -131,7 +132,10 @@ def compile_seconds(gradient: Callable, *args: Any) -> tuple[float, Any]:
 
 
 def costs(K: int | None, rounds: int) -> dict[str, dict[str, float]]:
-    """By peer: median CPU milliseconds a call in interleaved rounds, and compile seconds (the least of five)."""
+    """Measure each peer: CPU milliseconds a call and compile seconds.
+
+    They are the median over interleaved rounds, and the least of five.
+    """
     X = jnp.asarray(np.random.default_rng(0).integers(0, 2, (BATCH, PIXELS)), float)
     key = jax.random.key(1)
     compiled, seconds, calls = {}, {}, {}
@@ -156,7 +160,7 @@ def costs(K: int | None, rounds: int) -> dict[str, dict[str, float]]:
 
 
 def per_row_gradients(rounds: int) -> float:
-    """How many times as long gradients of each row take as the gradient of the mean."""
+    """Return how many times as long gradients of each row take as the gradient of the mean."""
     E = expectation(elbo, model, guide)
     X = jnp.asarray(np.random.default_rng(0).integers(0, 2, (64, PIXELS)), float)
     keys = jax.random.split(jax.random.key(1), 64)
@@ -173,7 +177,10 @@ def per_row_gradients(rounds: int) -> float:
 
 
 def enumeration(sites: int) -> dict[str, float]:
-    """Equations, and CPU seconds to trace and compile, of the exact gradient through so many flips in a chain."""
+    """Measure the exact gradient through a chain of flips.
+
+    Returns its number of equations, and the CPU seconds to trace and compile it.
+    """
 
     def chain() -> None:
         u = 0.0

@@ -30,7 +30,8 @@ from inference.mcmc.runner.sampler import AbstractSampler
 def test_steps_are_numpyros():
     """From the same start the draws are those of NumPyro's kernel stepped without any runner.
 
-    Differently compiled programs round differently and chaos amplifies it, so the comparison is of a few steps.
+    Differently compiled programs round differently, and chaos amplifies it, so only a few steps are
+    compared.
     """
     i, j, y = entries()
     engine = bdl.NUTS(num_warmup=4, num_samples=4, num_chains=2, chain_method="sequential")
@@ -106,7 +107,7 @@ def problem_of(program):
 
 
 def test_microcanonical_chains_tune_for_as_long_as_asked_and_record_what_they_know():
-    """Steps are counted in what is traced: they are the iterations of its loops over random keys."""
+    """Steps are counted in the traced function: the iterations of its loops over random keys."""
     expected = {"diverging", "lp"}
     for adjusted, kept in ((False, {"energy_error"}), (True, {"acceptance_rate", "n_steps"})):
         sampler = bdl.MCLMC(300, adjusted=adjusted).sampler(problem_of(tensor_program))
@@ -217,7 +218,10 @@ def test_layouts_agree_in_distribution(chain_method):
 
 @pytest.mark.slow
 def test_several_hosts_give_the_draws_of_one(tmp_path):
-    """Two processes over loopback against one, with two devices and two chains in all: every process gives all draws."""
+    """Every process gives all draws: two processes over loopback against one.
+
+    There are two devices and two chains in all.
+    """
     script = Path(__file__).parents[2] / "several_hosts.py"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -245,7 +249,10 @@ def test_several_hosts_give_the_draws_of_one(tmp_path):
 
 @pytest.mark.slow
 def test_nuts_over_many_seeds():
-    """Means of a conjugate line at 200 seeds, in Monte Carlo standard errors, are a standard normal sample."""
+    """Means of a conjugate line at 200 seeds are a standard normal sample.
+
+    They are measured in Monte Carlo standard errors.
+    """
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, 30)
     y = 1 + 2 * x + 0.5 * rng.normal(size=30)
@@ -294,8 +301,11 @@ SCALES = {"number": (0.2, 0.4), "tuple": ((0.2, 0.3), (0.4, 0.1)), "learned": (N
     ids=list(PRIORS),
 )
 @pytest.mark.slow
-def test_numbers_of_a_program_are_put_back(priors, scales):
-    """Equal but for its numbers, a program without them is the same, and with them has the density that it had."""
+def test_parameters_of_a_program_are_merged_again(priors, scales):
+    """Programs that are equal but for their parameters are the same without them.
+
+    With the parameters merged again they have the density that they had.
+    """
     rng, parts = np.random.default_rng(0), []
     X, y = rng.normal(size=(20, 2)), rng.normal(size=(20, 2))
     for prior, scale in zip(priors, scales, strict=True):
@@ -315,7 +325,10 @@ def test_numbers_of_a_program_are_put_back(priors, scales):
 
 
 def test_a_second_fit_of_equal_shapes_compiles_nothing_and_draws_the_same():
-    """With other data, another prior and another noise scale; the first fit of its own is the oracle, to the bit."""
+    """The second fit has other data, another prior and another noise scale.
+
+    The oracle, to the bit, is the same fit made first.
+    """
     engine = bdl.HMC(20, 20, 2, num_steps=3)
 
     def drawn(seed):

@@ -1,4 +1,4 @@
-"""Samplers with minibatches, and MCLMC: against closed forms, against HMC, and what they say when they are wrong."""
+"""Samplers with minibatches, and MCLMC: against closed forms and HMC, and what they report."""
 
 import dataclasses
 
@@ -42,7 +42,10 @@ def exact(X, y):
 
 
 def against_exact(engine, X, y, seed=0):
-    """z of the means and of the log sds against the closed form, in Monte Carlo standard errors; and the sd ratios."""
+    """Return z of the means and of the log sds against the closed form, and the sd ratios.
+
+    z is in Monte Carlo standard errors.
+    """
     post = bdl.fit(regression, X, y=y, engine=engine, seed=seed, progress=False)
     w, (mean, sd) = post.samples["w"].astype(float), exact(X, y)
     axes = {"chain_axis": 0, "draw_axis": 1}
@@ -83,7 +86,10 @@ def test_no_bias_that_monte_carlo_can_see(name):
     ids=["SGHMC", "SGLD"],
 )
 def test_minibatches_of_32_rows(engine):
-    """Ten per cent in sd is what is asked of minibatches; friction along fresh noise keeps the momentum thermal."""
+    """Minibatches get the sd within ten per cent.
+
+    Friction along fresh noise keeps the momentum thermal.
+    """
     post, mean_z, _, ratio, _ = against_exact(engine, *simulated())
     assert np.abs(mean_z).max() < 4
     assert ratio.min() > 0.9 and ratio.max() < 1.1
@@ -152,7 +158,10 @@ def test_step_halving_finds_nothing_where_there_is_no_bias():
 
 @pytest.mark.slow
 def test_step_halving_sees_a_bias(monkeypatch):
-    """Gradient noise without the friction that balances it widens the posterior in proportion to the step size."""
+    """Without the friction that balances it, gradient noise widens the posterior.
+
+    It does so in proportion to the step size.
+    """
     from inference.mcmc.langevin import LangevinSampler
 
     damp = LangevinSampler.damp
@@ -168,7 +177,7 @@ def test_step_halving_sees_a_bias(monkeypatch):
 
 
 def test_step_halving_halves_the_steps_that_warm_up_left():
-    """With 32 000 rows in batches of 32 noise alone says how long steps are, whatever step_size was asked for."""
+    """With 32 000 rows in batches of 32, noise alone sets the step size."""
     from bayesdl.checks.halving import halved
 
     X, y = simulated(32_000)
@@ -290,7 +299,7 @@ def test_step_halving_leaves_constants_out():
 
 
 def test_step_halving_has_its_level():
-    """Over 200 pairs of runs without bias, at most a hundredth is found to have one (binomial, z < 4)."""
+    """Of 200 pairs of runs without bias, at most a hundredth is found biased (binomial, z < 4)."""
     from bayesdl.checks.halving import compared
 
     rng = np.random.default_rng(0)
@@ -361,7 +370,10 @@ def test_one_dimension_is_too_few_for_mclmc():
 )
 @pytest.mark.slow
 def test_blackjax(engine):
-    """Unadjusted MCLMC is tuned to a bias that is small beside the posterior's sd, not beside Monte Carlo error."""
+    """Unadjusted MCLMC has a bias that is small beside the posterior's sd.
+
+    It is not small beside Monte Carlo error.
+    """
     _, _, _, ratio, shift = against_exact(engine, *simulated())
     assert ratio.min() > 0.9 and ratio.max() < 1.1
     assert shift.max() < 0.15
@@ -378,7 +390,7 @@ def boston_regression(reference):
 @pytest.mark.slow
 @pytest.mark.parametrize(("batch_size", "low", "high"), [(None, 0.97, 1.03), (32, 0.9, 1.1)])
 def test_conjugate_regression_on_boston(batch_size, low, high, reference):
-    """Every sd ratio within the limits that the library was asked to meet, every mean within a tenth of an sd."""
+    """Every sd ratio is within the limits, and every mean within a tenth of an sd."""
     if batch_size is None:
         engine = bdl.SGHMC(2000, 4000, 4, 20, batch_size=None, step_size=0.3)
     else:
@@ -388,7 +400,8 @@ def test_conjugate_regression_on_boston(batch_size, low, high, reference):
     assert shift.max() < 0.1
 
 
-BOSTON_PRIORS = {  # with HMC's known RMSE, NLL of the moments, and mean sd of the function in standardised units
+# with HMC's known RMSE, NLL of the moments, and mean sd of the function in standardised units
+BOSTON_PRIORS = {
     "N(0, 1)": (bdl.priors.LayerGaussian(), (2.53, 0.02), (2.388, 0.01), (0.109, 0.005)),
     "matched": (
         bdl.priors.LayerGaussian((2.908, 1.43), (2.422, 0.161)),
@@ -402,7 +415,10 @@ BOSTON_PRIORS = {  # with HMC's known RMSE, NLL of the moments, and mean sd of t
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BOSTON_PRIORS)
 def test_boston_network_against_hmc(reference, name):
-    """The network of the functional-priors literature, split 0: HMC's known figures, and SGHMC with 128 rows against HMC."""
+    """The network of the functional-priors literature, split 0.
+
+    HMC has its known figures, and SGHMC with 128 rows is compared with HMC.
+    """
     from scipy import stats
 
     from bayesdl.posterior.streaming import means

@@ -28,7 +28,7 @@ def test_divergence_is_an_error_with_a_cure():
 
 @pytest.mark.slow
 def test_richer_guides_have_larger_evidence_bounds():
-    """In a linear model the full-rank guide contains the posterior, and the others are restrictions of it."""
+    """In a linear model the full-rank guide contains the posterior; the others restrict it."""
     elbo = {}
     for guide in ("mean-field", "low-rank", "full-rank"):
         engine = bdl.VI(guide=guide, steps=4000, num_particles=4)
@@ -45,7 +45,10 @@ def test_richer_guides_have_larger_evidence_bounds():
 
 
 def test_minibatches_reach_the_same_fit():
-    """Means within a fifth of a posterior sd of the full-batch fit: what the last, small steps leave."""
+    """Means are within a fifth of a posterior standard deviation of the full-batch fit.
+
+    That is what the last, small steps leave.
+    """
     fits = [
         bdl.fit(
             bdl.BNN(hidden=()), X, Y, engine=bdl.VI(steps=4000, batch_size=size), progress=False

@@ -58,7 +58,7 @@ def flip(*data):
     return numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("phi", 0.3)))
 
 
-# marginals: u ~ N(0, 2), x ~ N(u, 1), so x ~ N(0, sqrt 5) ------------------------------------------------------------
+# marginals: u ~ N(0, 2), x ~ N(u, 1), so x ~ N(0, sqrt 5) -------------------------------------
 
 
 def pair():
@@ -76,7 +76,10 @@ def reverse(kept):
     ids=["prior-1", "prior-5", "own-1", "own-5"],
 )
 def test_marginal_contracts(kernel, N):
-    """E[w] = q(x) at x = 1, which is 0.1614; E[g(x) / w] = 1 over x ~ q, for a density g; within 3 standard errors."""
+    """E[w] = q(x) at x = 1, which is 0.1614, and E[g(x) / w] = 1 over x ~ q, for a density g.
+
+    Both hold within 3 standard errors.
+    """
     q = marginal(pair, keep=["x"], reverse=kernel, N=N)
     density = expectation(lambda p, q: jnp.exp(q.density({"x": 1.0})), lambda: None, q)
     assert z_of(many(lambda key: density(key, {})), 0.16143) < 3
@@ -92,7 +95,7 @@ def test_marginal_contracts(kernel, N):
 
 @pytest.mark.slow
 def test_normalised_densities_keep_the_same_contracts():
-    """Of an approximate posterior by resampling: E[w(x)] integrates to one over x, and E[g / w] is one."""
+    """By resampling, E[w(x)] integrates to one over x, and E[g / w] is one."""
 
     def model(y):
         x = numpyro.sample("x", dist.Normal(0.0, 1.0))
@@ -121,7 +124,7 @@ def test_marginal_refuses_what_is_not_there():
         marginal(pair, keep="x")
 
 
-# draws are isolated --------------------------------------------------------------------------------------------------
+# draws are isolated ---------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -147,7 +150,7 @@ def test_overriding_one_site_leaves_all_other_draws_as_they_are():
 
 
 def test_costs_leave_later_scores_alone():
-    """A cost added before a draw changes the value but not the variance of the later site's gradient."""
+    """A cost added before a draw changes the value, but not the variance of the later gradient."""
 
     def objective(p, q, early):
         add_cost(early)
@@ -172,7 +175,7 @@ def test_costs_leave_later_scores_alone():
     np.testing.assert_allclose(*gradients, atol=1e-3)
 
 
-# refusals ------------------------------------------------------------------------------------------------------------
+# refusals -------------------------------------------------------------------------------------
 
 
 def flips(n):
@@ -256,7 +259,7 @@ def test_enum_of_eight_sites_grows_at_most_quadratically():
     assert sizes[8] / sizes[4] <= 4.5
 
 
-# fits ----------------------------------------------------------------------------------------------------------------
+# fits -----------------------------------------------------------------------------------------
 
 Y = np.array([0.2, 1.3, 0.9, 0.4, 1.1])
 
@@ -299,7 +302,10 @@ def test_objectives_reach_the_conjugate_posterior(name):
 
 
 def test_iwelbo_grows_to_the_evidence():
-    """With the fixed guide N(0, 1): monotone in K within 3 standard errors, below the evidence, and near it at K = 100."""
+    """With the fixed guide N(0, 1) the bound grows with K and comes near the evidence.
+
+    It is monotone within 3 standard errors, below the evidence, and near it at K = 100.
+    """
     means, errors = [], []
     for K in (1, 2, 5, 20, 100):
         E = expectation(iwelbo(K), mean_of_five, normal_guide)
@@ -329,7 +335,10 @@ def test_named_guides_and_what_comes_back(guide, tmp_path):
 
 @pytest.mark.slow
 def test_a_flow_bends_and_comes_back(tmp_path):
-    """Along a parabola a flow has a larger bound than a normal guide, and its nested parameters are stored whole."""
+    """Along a parabola a flow has a larger bound than a normal guide.
+
+    Its nested parameters are stored whole.
+    """
 
     def parabola():
         a = numpyro.sample("a", dist.Normal(0.0, 1.0))
@@ -416,7 +425,7 @@ def test_baselines_with_parameters(baseline):
     )
 
 
-# one program everywhere, and NumPyro's own losses --------------------------------------------------------------------
+# one program everywhere, and NumPyro's own losses ---------------------------------------------
 
 
 @pytest.mark.slow
@@ -500,7 +509,7 @@ def test_check_unbiased_sees_a_bias():
     assert not report.ok and "BIASED" in repr(report)
 
 
-# what a reading of the code found -------------------------------------------------------------------------------------
+# what a reading of the code found -------------------------------------------------------------
 
 
 def test_draws_can_be_sliced_and_turned():
@@ -687,7 +696,7 @@ def test_engine_settings_that_do_not_go_together():
         bdl.VI(objective=lambda p, q: elbo(p, q), batch_size=3)
 
 
-# the noisy cone ------------------------------------------------------------------------------------------------------
+# the noisy cone -------------------------------------------------------------------------------
 
 CONE_EVIDENCE = -5.3232
 

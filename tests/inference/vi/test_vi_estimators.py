@@ -1,4 +1,4 @@
-"""Programmable variational inference: every estimator of every objective is unbiased, in value and gradient (z < 4)."""
+"""Every estimator of every objective is unbiased, in value and gradient (z < 4)."""
 
 import functools
 import itertools
@@ -64,7 +64,7 @@ OBJECTIVES = {
     "square": squared,
 }
 
-# one discrete site ---------------------------------------------------------------------------------------------------
+# one discrete site ----------------------------------------------------------------------------
 
 
 def flip_model(y):
@@ -152,7 +152,7 @@ def test_discrete_sites(program, estimator, objective):
         assert z_scores(E, params, exact, Y)["phi"] < 4
 
 
-# one continuous site -------------------------------------------------------------------------------------------------
+# one continuous site --------------------------------------------------------------------------
 
 
 def normal_model(y):
@@ -243,7 +243,12 @@ def test_other_objectives():
 
 
 LAWS = {
-    "poisson": (lambda p: dist.Poisson(p["a"]), {"a": 2.5}, (MVD(), Reinforce(None)), lambda p: p["a"] + p["a"] ** 2),
+    "poisson": (
+        lambda p: dist.Poisson(p["a"]),
+        {"a": 2.5},
+        (MVD(), Reinforce(None)),
+        lambda p: p["a"] + p["a"] ** 2,
+    ),
     "gamma": (
         lambda p: dist.Gamma(p["a"], p["b"]),
         {"a": 2.0, "b": 1.5},
@@ -254,18 +259,25 @@ LAWS = {
         lambda p: dist.Kumaraswamy(p["a"], p["b"]),
         {"a": 2.0, "b": 1.5},
         (Implicit(), Reinforce(None)),
-        lambda p: p["b"] * jnp.exp(sum(jax.scipy.special.gammaln(jnp.array([1 + 2 / p["a"], p["b"]])))
-                                   - jax.scipy.special.gammaln(1 + 2 / p["a"] + p["b"])),
+        lambda p: (
+            p["b"]
+            * jnp.exp(
+                sum(jax.scipy.special.gammaln(jnp.array([1 + 2 / p["a"], p["b"]])))
+                - jax.scipy.special.gammaln(1 + 2 / p["a"] + p["b"])
+            )
+        ),
     ),
-    "mixture": (  # which has no differentiable sampler, so that the derivative is that of its distribution function
+    # it has no differentiable sampler, so the derivative is that of its distribution function
+    "mixture": (
         lambda p: dist.MixtureSameFamily(
-            dist.Categorical(probs=jnp.array([0.3, 0.7])), dist.Normal(jnp.stack([p["a"], p["b"]]), jnp.array([0.5, 1.0]))
+            dist.Categorical(probs=jnp.array([0.3, 0.7])),
+            dist.Normal(jnp.stack([p["a"], p["b"]]), jnp.array([0.5, 1.0])),
         ),
         {"a": -1.0, "b": 2.0},
         (Implicit(), Reinforce(None)),
         lambda p: 0.3 * (p["a"] ** 2 + 0.25) + 0.7 * (p["b"] ** 2 + 1.0),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("law", costly(LAWS, ["poisson", "mixture"]))
@@ -283,7 +295,7 @@ def test_other_laws(law):
         assert max(z_scores(E, params, jax.grad(moment)(params)).values()) < 4, estimator
 
 
-# two sites, all ordered pairs ----------------------------------------------------------------------------------------
+# two sites, all ordered pairs -----------------------------------------------------------------
 
 PAIR = {"a": 0.3, "b": -0.4, "c": 0.5}
 PAIRS = {
@@ -296,7 +308,10 @@ PAIRS = {
 
 
 def chain_guide(first, second):
-    """Two sites, the second depending on the first: flips, or normals where the estimator is pathwise."""
+    """Two sites, the second depending on the first.
+
+    They are flips, or normals if the estimator is pathwise.
+    """
 
     def guide():
         a, b, c = (numpyro.param(name, value) for name, value in PAIR.items())
@@ -375,7 +390,7 @@ def test_a_plate_of_flips():
         assert z_scores(E, params, exact)["probs"] < 4
 
 
-# control flow: handled, or refused -----------------------------------------------------------------------------------
+# control flow: handled, or refused ------------------------------------------------------------
 
 
 def scan_guide():

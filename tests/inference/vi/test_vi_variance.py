@@ -1,4 +1,7 @@
-"""Which estimator has how much variance, on a model like attend, infer, repeat: three steps of a flip and ten numbers."""
+"""The variance of each estimator on a model like "attend, infer, repeat".
+
+The model has three steps of a flip and ten numbers.
+"""
 
 import functools
 import warnings
@@ -58,7 +61,10 @@ def images():
 
 @functools.cache
 def variance(objective, estimator):
-    """Summed over the encoder's parameters, of the gradient of the mean over a batch of 64 rows, from 60 keys."""
+    """Return the variance of the gradient of the mean over a batch of 64 rows, from 60 keys.
+
+    It is summed over the encoder's parameters.
+    """
     chosen = {f"present {t}": estimator for t in range(STEPS)}
     E = expectation(objective, model, guide, estimators=chosen)
     X = images()
@@ -81,7 +87,10 @@ TWO = iwelbo(2)
 
 @pytest.mark.slow
 def test_ratios():
-    """At least 8 of Reinforce to MVD, 2 of MVD to Enum; at least 7 of Reinforce to leave-one-out with two particles."""
+    """Ratios are at least 8 of Reinforce to MVD, and 2 of MVD to Enum.
+
+    They are at least 7 of Reinforce to leave-one-out with two particles.
+    """
     assert variance(elbo, Reinforce(None)) / variance(elbo, MVD()) >= 8
     assert variance(elbo, MVD()) / variance(elbo, Enum()) >= 2
     assert variance(TWO, Reinforce(None)) / variance(TWO, Reinforce("loo")) >= 7
