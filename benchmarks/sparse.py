@@ -31,6 +31,7 @@ from benchmarks.report import RESULTS, run_parts
 from inference.sparse import costs
 from inference.sparse.engine import SSVI
 from inference.sparse.training import runs
+from inference.sparse.training.training import build_training
 
 BATCH = 128
 BETA = 0.1
@@ -79,7 +80,9 @@ def trainings(density: float) -> dict:
         name: SSVI(**{"density": density, "batch_size": BATCH} | settings)
         for name, settings in LARGE.items()
     }
-    return {name: engine.training(problem, jax.random.key(0)) for name, engine in engines.items()}
+    return {
+        name: build_training(engine, problem, jax.random.key(0)) for name, engine in engines.items()
+    }
 
 
 def data_of(training) -> tuple:
@@ -91,18 +94,21 @@ def cost(_: str) -> dict:
     """Bytes and operations at 5 %."""
     rows = {}
     for name, training in trainings(0.05).items():
-        run = runs.Run(training, None)
-        data, state = data_of(training), jax.jit(training.start)(jax.random.key(0))
-        block = run.compiled("step", training.step, runs.whole(0), state, data)
-        run.compiled("exchange", training.exchange, state, runs.whole(0), runs.real(0.1), data)
+        run = runs.TrainingRun(training, None)
+        data, state = data_of(training), jax.jit(training.initial_state)(jax.random.key(0))
+        block = run.compile("step", training.step, runs.int32(0), state, data)
+        run.compile("exchange", training.exchange, state, runs.int32(0), runs.float32(0.1), data)
         layout, engine = training.layout, training.engine
-        places = training.places(state, data)
-        work = costs.operations(layout, places, engine.every, engine.growth_batches, engine.rate)
-        stored = costs.bytes_of((state.params, state.index))
+        places = training.output_rows(state, data)
+        work = costs.count_operations(
+            layout, places, engine.every, engine.growth_batches, engine.rate
+        )
+        stored = runs.count_bytes((state.params, state.index))
         rows[name] = {
-            "density": sum(costs.active(layout, state.index).values()) / costs.total(layout),
+            "density": sum(costs.count_active(layout, state.index).values())
+            / costs.count_weights(layout),
             "stored": stored,
-            "persistent": stored + costs.bytes_of(state.optimizer),
+            "persistent": stored + runs.count_bytes(state.optimizer),
             "temporary": run.temporary,
             "operations": (work["step"] + work["exchanges_per_step"]) / work["dense"],
             "xla_operations": block.cost_analysis()["flops"],
@@ -134,15 +140,15 @@ def speed(_: str) -> dict:
 def speed_at(density: float, rounds: int = 25, steps: int = 3) -> dict:
     compiled = {}
     for name, training in trainings(density).items():
-        data, state = data_of(training), jax.jit(training.start)(jax.random.key(0))
-        made = jax.jit(training.step).lower(runs.whole(0), state, data).compile()
+        data, state = data_of(training), jax.jit(training.initial_state)(jax.random.key(0))
+        made = jax.jit(training.step).lower(runs.int32(0), state, data).compile()
         compiled[name] = (made, state, data, dict(training.layout.kernels))
     times: dict[str, list] = {name: [] for name in compiled}
     for _ in range(rounds):
         for name, (step, state, data, _) in compiled.items():
             cpu, wall = time.process_time(), time.perf_counter()
             for i in range(steps):
-                state, _ = step(runs.whole(i), state, data)
+                state, _ = step(runs.int32(i), state, data)
             jax.block_until_ready(state)
             times[name].append(
                 [(time.process_time() - cpu) / steps, (time.perf_counter() - wall) / steps]

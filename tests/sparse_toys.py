@@ -9,6 +9,7 @@ import numpy as np
 import bayesdl as bdl
 from inference.core.keys import named_key
 from inference.sparse.engine import SSVI
+from inference.sparse.training.training import build_training
 from inference.sparse.variational.sites import scale_of
 
 
@@ -18,13 +19,12 @@ def regression(rows=60, columns=8, seed=0):
     return X, np.sin(X[:, 0]) + 0.5 * X[:, 1] + 0.1 * rng.normal(size=rows)
 
 
-def training_of(model, X, y, key=0, **settings):
-    """A run's functions, its start and its data."""
+def make_training(model, X, y, key=0, **settings):
+    """Return a run's functions, its start and its data."""
     problem = model.problem(model.learn_schema(X, y), X, y)
-    training = SSVI(**{"density": 0.3, "batch_size": 16} | settings).training(
-        problem, jax.random.key(key)
-    )
-    state = jax.jit(training.start)(named_key(training.key, "start"))
+    engine = SSVI(**{"density": 0.3, "batch_size": 16} | settings)
+    training = build_training(engine, problem, jax.random.key(key))
+    state = jax.jit(training.initial_state)(named_key(training.key, "start"))
     return training, state, jax.tree.map(jnp.asarray, (problem.args, dict(problem.kwargs)))
 
 
@@ -50,7 +50,7 @@ def images(rows=120):
 
 
 def mean_gradient(function, values, key):
-    """Over the minibatches of an exchange."""
+    """Return the mean gradient over the minibatches of an exchange."""
     split = jax.random.split(key, SSVI().growth_batches)
     keys = [split[i] for i in range(len(split))]
     return jax.jit(jax.grad(lambda v: jnp.mean(jnp.stack([function(v, key) for key in keys]))))(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import jax
 import numpy as np
@@ -11,6 +11,9 @@ from jaxtyping import PyTree
 
 Key: TypeAlias = jax.Array
 """A random key, as `jax.random.key` makes it."""
+
+AnyArray: TypeAlias = jax.Array | np.ndarray
+"""An array of JAX, traced or not, or of NumPy."""
 
 Params: TypeAlias = PyTree
 """Parameters that are optimised or stored: arrays in nested tuples, lists and dictionaries."""
@@ -33,14 +36,46 @@ Arguments: TypeAlias = tuple[Any, ...]
 KeywordArguments: TypeAlias = Mapping[str, Any]
 """Keyword arguments of a program."""
 
+if TYPE_CHECKING:
+    import optax
+
+    Optimizer: TypeAlias = optax.GradientTransformation
+    """An optimiser of optax, which is imported where it is used only."""
+
+    class Tensor(Protocol):
+        """An array of JAX, NumPy or torch, in code that is written once for all of them."""
+
+        @property
+        def shape(self) -> tuple[int, ...]: ...
+
+        @property
+        def T(self) -> Any: ...
+
+        def reshape(self, *shape: Any) -> Any: ...
+
+        def __getitem__(self, key: Any, /) -> Any: ...
+
+        def __matmul__(self, other: Any, /) -> Any: ...
+
+        def __add__(self, other: Any, /) -> Any: ...
+
+        def __mul__(self, other: Any, /) -> Any: ...
+
+        def __truediv__(self, other: Any, /) -> Any: ...
+else:
+    Optimizer = Tensor = object
+
 __all__ = [
+    "AnyArray",
     "Arguments",
     "Info",
     "Key",
     "KeywordArguments",
+    "Optimizer",
     "Params",
     "Program",
     "PyTree",
     "SiteArrays",
     "StoredArrays",
+    "Tensor",
 ]

@@ -1,32 +1,38 @@
-"""The fitted q as an `Approximation`, whose draws are kept as the values of active weights."""
+"""The fitted q as an approximation whose draws are kept as the values of active weights."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro import handlers
 
-from inference.core.program import WholePlates
-from inference.core.result import AbstractDecompression, Approximation
+from inference.core.result import Approximation
+from inference.core.typing import AnyArray, Info, Key, SiteArrays, StoredArrays
 from inference.distributions.bursts import Bursts
+from inference.sparse.decompression import SparseDecompression
 from inference.sparse.patterns.layout import Layout
 from inference.sparse.patterns.support import log_prior
-from inference.sparse.products.sparse_product import Ignored, SparseProduct, normals
+from inference.sparse.products.sparse_product import SparseProduct, store_noise
 from inference.sparse.training.training import State
-from inference.sparse.variational.sites import Sites, scale_of, widened
+from inference.sparse.variational.priors import Prior, active_prior
+from inference.sparse.variational.sites import Joint, ProblemSites, scale_of
 
-ROWS = 1024  # of the data that a log weight sees at once
-WORK = 2e12  # products of weights and rows that a thousand log weights may cost
+ROWS = 1024
+"""The number of rows of the data that a log weight computes at once."""
+
+MAX_PRODUCTS = 2e12
+"""The number of products of weights and rows that a thousand log weights may cost."""
 
 
-def stored(state: State) -> dict[str, np.ndarray]:
-    """The result of a run as arrays by name: index, mean and scale of each store, points, loc and scale of normal sites."""
-    found: dict[str, Any] = {f"{store}/index": index for store, index in state.index.items()}
+def params_from_state(state: State) -> StoredArrays:
+    """Return the result of a run as arrays by name.
+
+    Stores have index, mean and scale; points have a point; normal sites have loc and scale.
+    """
+    found: dict[str, AnyArray] = {f"{store}/index": index for store, index in state.index.items()}
     for store, leaf in state.params["weights"].items():
         found |= {f"{store}/mean": leaf["mean"], f"{store}/scale": scale_of(leaf["raw"])}
     found |= {f"{site}/point": value for site, value in state.params["points"].items()}
@@ -35,154 +41,151 @@ def stored(state: State) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in found.items()}
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
-class Unpacking(AbstractDecompression):
-    """From values of active weights and of the other sites to all sites of the program.
+class FittedDistribution:
+    """The functions of a fitted q, which take its parameters.
 
     Attributes:
-        index: the active tiles of each store.
-        layout: of the stores.
-        sites: of the problem.
+        sites: the latent sites of the problem.
+        layout: the stores of the network.
     """
 
-    index: dict[str, Any]
-    layout: Layout = dataclasses.field(metadata={"static": True})
-    sites: Sites = dataclasses.field(metadata={"static": True})
-
-    def __call__(self, packed: Mapping[str, Any]) -> dict[str, Any]:
-        seen = self.layout.matrices(
-            self.index, {name: packed[name] for name in self.layout.patterns}
-        )
-        others = {name: packed[name] for name in (*self.sites.points, *self.sites.normals)}
-        scales, deterministic = self.surroundings(others)
-        latent = {self.sites.weights[name]: matrix / scales[name] for name, matrix in seen.items()}
-        return deterministic | seen | latent | others
-
-    def surroundings(self, others: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The scale between each matrix of weights and its latent site, and the deterministic sites."""
-        problem, weights = self.sites.problem, self.sites.weights
-        if all(latent == seen for latent, seen in self.sites.network.weights.items()):
-            return dict.fromkeys(weights, 1.0), {}
-        assert self.sites.network.with_product is not None
-        program = WholePlates(self.sites.network.with_product(Ignored(self.layout)))
-        ones = {site: jnp.ones(problem.latents[site]) for site in weights.values()}
-        seeded = handlers.seed(program, jax.random.key(0))
-        inputs = tuple(
-            arg[:1] for arg in problem.args
-        )  # one row: what depends on rows is not looked at
-        trace = handlers.trace(handlers.substitute(seeded, data=ones | dict(others))).get_trace(
-            *inputs, **problem.kwargs
-        )
-        scales = {
-            seen: 1.0 if seen == site else trace[seen]["value"].reshape(-1)[0]
-            for seen, site in weights.items()
-        }
-        return scales, {
-            name: site["value"] for name, site in trace.items() if site["type"] == "deterministic"
-        }
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Fitted:
-    """The functions of a fitted q."""
-
-    sites: Sites
+    sites: ProblemSites
     layout: Layout
 
-    def parts(self, params: Mapping[str, Any], part: str) -> dict[str, Any]:
-        """One array of each store."""
+    def store_arrays(self, params: Mapping[str, AnyArray], part: str) -> SiteArrays:
+        """Return one array of each store: its "index", "mean" or "scale"."""
         return {name: jnp.asarray(params[f"{name}/{part}"]) for name in self.layout.patterns}
 
-    def draw(self, key: jax.Array, params: Mapping[str, Any]) -> dict[str, Any]:
-        """One draw of the active weights and of all other sites."""
-        mean, sd = self.parts(params, "mean"), self.parts(params, "scale")
-        drawn = {name: mean[name] + sd[name] * normals(key, name, mean[name]) for name in mean}
-        return drawn | self.others(key, params)[0]
+    def draw_compressed(self, key: Key, params: Mapping[str, AnyArray]) -> SiteArrays:
+        """Draw the active weights and all other sites."""
+        mean, sd = self.store_arrays(params, "mean"), self.store_arrays(params, "scale")
+        drawn = {name: mean[name] + sd[name] * store_noise(key, name, mean[name]) for name in mean}
+        return drawn | self.draw_other_sites(key, params)[0]
 
-    def others(self, key: jax.Array, params: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-        """One draw of the sites that are not weights, and its log density under q."""
-        values: dict[str, Any] = {
-            name: jnp.asarray(params[f"{name}/point"]) for name in self.sites.points
-        }
+    def draw_other_sites(
+        self, key: Key, params: Mapping[str, AnyArray]
+    ) -> tuple[SiteArrays, jax.Array]:
+        """Draw the sites that are not weights, and return their log density under q too."""
+        values = {name: jnp.asarray(params[f"{name}/point"]) for name in self.sites.points}
         density = jnp.zeros(())
         for name in self.sites.normals:
             loc, sd = jnp.asarray(params[f"{name}/loc"]), jnp.asarray(params[f"{name}/scale"])
-            noise, transform = normals(key, name, loc), self.sites.transform(name)
+            noise, transform = store_noise(key, name, loc), self.sites.transform(name)
             u = loc + sd * noise
             values[name] = transform(u)
             slope = jnp.sum(transform.log_abs_det_jacobian(u, values[name]))
             density = density + (jax.scipy.stats.norm.logpdf(noise) - jnp.log(sd)).sum() - slope
         return values, density
 
-    def unpacking(self, params: Mapping[str, Any]) -> Unpacking:
-        return Unpacking(self.parts(params, "index"), self.layout, self.sites)
+    def decompression(self, params: Mapping[str, AnyArray]) -> SparseDecompression:
+        """Return the map from compressed draws to all sites."""
+        return SparseDecompression(
+            dict(self.store_arrays(params, "index")), self.layout, self.sites
+        )
 
-    def sample(self, key: jax.Array, params: Mapping[str, Any]) -> dict[str, Any]:
-        """One draw of all sites."""
-        return self.unpacking(params)(self.draw(key, params))
+    def sample(self, key: Key, params: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+        """Draw all sites."""
+        return self.decompression(params)(self.draw_compressed(key, params))
 
-    def log_weight(self, key: jax.Array, params: Mapping[str, Any]) -> jax.Array:
-        """Log p(y, w, z) - log q(w, z) at one draw."""
-        index, mean, sd = (self.parts(params, part) for part in ("index", "mean", "scale"))
-        values, density = self.others(key, params)
-        drawn = self.draw(key, params)
-        flat = {name: jnp.zeros_like(value) for name, value in sd.items()}
+    def log_weight(self, key: Key, params: Mapping[str, AnyArray]) -> jax.Array:
+        """Return log p(y, w, z) - log q(w, z) at one draw."""
+        values, density = self.draw_other_sites(key, params)
+        drawn = self.draw_compressed(key, params)
+        joint = self.joint_of_all_rows(key, params, drawn, values)
+        density = self.add_log_ratio(density, params, drawn, joint.priors)
+        return joint.likelihood + joint.sites - density
+
+    def joint_of_all_rows(
+        self,
+        key: Key,
+        params: Mapping[str, AnyArray],
+        drawn: Mapping[str, AnyArray],
+        values: Mapping[str, AnyArray],
+    ) -> Joint:
+        """Return the log joint density at one draw, computed for `ROWS` rows at a time.
+
+        Args:
+            key: the key of the draw.
+            params: the parameters of q.
+            drawn: the values of the active weights.
+            values: the values of the other sites.
+        """
+        index, sd = self.store_arrays(params, "index"), self.store_arrays(params, "scale")
+        weights = {name: drawn[name] for name in self.layout.patterns}
+        no_noise = {name: jnp.zeros_like(value) for name, value in sd.items()}
         problem = self.sites.problem
         total = problem.data_plate[1]
 
-        def part(rows: Any) -> tuple[Any, Any, Any]:
-            product = SparseProduct(
-                self.layout, index, {name: drawn[name] for name in mean}, flat, key, "weights"
-            )
+        def joint_of(rows: AnyArray) -> Joint:
+            product = SparseProduct(self.layout, index, weights, no_noise, key, "weights")
             joint = self.sites.joint(values, product, rows, problem.args, problem.kwargs)
-            return joint.likelihood * len(rows) / total, joint.sites, joint.priors
+            return joint._replace(likelihood=joint.likelihood * len(rows) / total)
 
         cut = total - total % ROWS
-        likelihood, sites, priors = (
-            part(jnp.arange(cut, total)) if cut < total else part(jnp.arange(ROWS))
-        )
-        likelihood = likelihood if cut < total else jnp.zeros(())
+        if cut < total:
+            joint = joint_of(jnp.arange(cut, total))
+            likelihood = joint.likelihood
+        else:
+            joint, likelihood = joint_of(jnp.arange(ROWS)), jnp.zeros(())
         if cut:
-            likelihood += jax.lax.map(
-                lambda rows: part(rows)[0], jnp.arange(cut).reshape(-1, ROWS)
-            ).sum()
-        for store in self.layout.patterns:
+            blocks = jnp.arange(cut).reshape(-1, ROWS)
+            likelihood += jax.lax.map(lambda rows: joint_of(rows).likelihood, blocks).sum()
+        return joint._replace(likelihood=likelihood)
+
+    def add_log_ratio(
+        self,
+        density: jax.Array,
+        params: Mapping[str, AnyArray],
+        drawn: Mapping[str, AnyArray],
+        priors: Mapping[str, Prior],
+    ) -> jax.Array:
+        """Return `density` plus log q(w) - log p(w) of the active weights.
+
+        Args:
+            density: the log density of the other sites.
+            params: the parameters of q.
+            drawn: the values of the active weights.
+            priors: the prior of each layer.
+        """
+        index, mean, sd = (self.store_arrays(params, part) for part in ("index", "mean", "scale"))
+        for store, pattern in self.layout.patterns.items():
             noise = (drawn[store] - mean[store]) / sd[store]
             log_q = jax.scipy.stats.norm.logpdf(noise) - jnp.log(sd[store])
             for layer, mask in self.layout.member_masks(store, index[store]):
-                law, scale = widened(priors[layer], self.layout, layer)
+                prior, scale = active_prior(priors[layer], self.layout, layer)
                 density = density + jnp.where(mask, log_q, 0.0).sum()
-                if isinstance(law, Bursts):
-                    pattern = self.layout.patterns[store]
-                    density = density - log_prior(
-                        law, scale, pattern, index[store], drawn[store] ** 2, mask
-                    )
+                if isinstance(prior, Bursts):
+                    second = drawn[store] ** 2
+                    log_p = log_prior(prior, scale, pattern, index[store], second, mask)
                 else:
-                    density = (
-                        density
-                        - jnp.where(
-                            mask, law.log_prob(drawn[store] / scale) - jnp.log(scale), 0.0
-                        ).sum()
-                    )
-        return likelihood + sites - density
+                    each = prior.log_prob(drawn[store] / scale) - jnp.log(scale)
+                    log_p = jnp.where(mask, each, 0.0).sum()
+                density = density - log_p
+        return density
 
 
-def approximation(
-    sites: Sites,
+def build_approximation(
+    sites: ProblemSites,
     layout: Layout,
-    params: dict[str, Any],
+    params: dict,
     losses: np.ndarray,
-    info: dict,
+    info: Info,
     num_draws: int,
 ) -> Approximation:
-    """The result of SSVI."""
-    fitted = Fitted(sites, layout)
-    work = (
-        1000.0
-        * sites.problem.data_plate[1]
-        * sum(np.prod(shape) for shape in layout.shapes.values())
-    )
+    """Return the result of SSVI.
+
+    Args:
+        sites: the latent sites of the problem.
+        layout: the stores of the network.
+        params: the fitted parameters by name.
+        losses: the objective at each step.
+        info: facts about the run.
+        num_draws: the number of draws that predictions use.
+    """
+    fitted = FittedDistribution(sites, layout)
+    weights = sum(np.prod(shape) for shape in layout.shapes.values())
+    products = 1000.0 * sites.problem.data_plate[1] * weights
     return Approximation(
         params,
         draw=fitted.sample,
@@ -190,7 +193,7 @@ def approximation(
         losses=losses,
         info=info,
         num_draws=num_draws,
-        packed=fitted.draw,
-        unpacking=fitted.unpacking(params),
-        weighable=bool(work <= WORK),
+        packed=fitted.draw_compressed,
+        unpacking=fitted.decompression(params),
+        weighable=bool(products <= MAX_PRODUCTS),
     )

@@ -1,9 +1,10 @@
 """How many weights each layer may have: the budget over layers, and the patterns of a structure.
 
     uniform  the same density in every layer
-    erk      Erdos-Renyi-Kernel: density in proportion to (sum of the sides of W) / (product of them), at most 1
-             (Evci et al. 2020, arXiv:1911.11134)
-    global   one budget for all layers, whose shares change while tiles are exchanged; unstructured only
+    erk      Erdos-Renyi-Kernel: density in proportion to (sum of the sides of W) / (product of
+             them), at most 1 (Evci et al. 2020, arXiv:1911.11134)
+    global   one budget for all layers, whose shares change while tiles are exchanged;
+             unstructured only
 
 Layers that stay dense count: density is that of the whole network.
 """
@@ -13,26 +14,32 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import TypeAlias
 
 from inference.sparse.patterns.pattern import BudgetError, Pattern
 
 ALLOCATIONS = ("uniform", "erk", "global")
-LARGE = 1000  # weights from which a budget is rounded to an even number
-GLOBAL = "all layers"  # the name of the one pattern of a global budget
-Shapes = Mapping[str, tuple[int, ...]]
+GLOBAL = "all layers"
+"""The name of the one pattern of a global budget."""
+
+ROUNDED_ABOVE = 1000
+"""A budget of more weights than this is rounded to an even number."""
+
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+"""The shape of the weights of each layer, (out, in, ...)."""
 
 
-def patterns(
+def allocate_budget(
     shapes: Shapes, density: float, allocation: str, structure: str, dense: tuple[str, ...]
 ) -> dict[str, Pattern]:
-    """The pattern of each layer, or the one of all layers that are not dense.
+    """Return the pattern of each layer; under a global budget one for all sparse layers.
 
     Args:
-        shapes: of the weights of each layer, (out, in, ...).
-        density: active weights over all weights.
+        shapes: the shape of the weights of each layer, (out, in, ...).
+        density: the number of active weights divided by the number of all weights.
         allocation: one of `ALLOCATIONS`.
         structure: "unstructured", "fan_in", "block:B" or "neurons".
-        dense: layers that keep all their weights.
+        dense: the names of the layers that keep all their weights.
 
     Raises:
         BudgetError: where a layer would be empty.
@@ -40,78 +47,85 @@ def patterns(
     if not shapes:
         raise BudgetError("The network has no layer of weights to choose from.")
     sparse = {name: shape for name, shape in shapes.items() if name not in dense}
-    wanted = density * sum(map(math.prod, shapes.values())) - sum(
-        math.prod(shapes[name]) for name in dense
-    )
-    total = sum(map(math.prod, sparse.values()))
-    if sparse and wanted <= 0:
-        least = sum(math.prod(shapes[name]) for name in dense) / sum(
-            map(math.prod, shapes.values())
-        )
+    budget = density * count(shapes) - sum(math.prod(shapes[name]) for name in dense)
+    total = count(sparse)
+    if sparse and budget <= 0:
+        least = sum(math.prod(shapes[name]) for name in dense) / count(shapes)
         raise BudgetError(
-            f"density={density:g} leaves nothing but the dense layers {list(dense)}, which are {least:.3g} of the weights: "
-            "raise density, or give dense_output=False."
+            f"density={density:g} leaves nothing but the dense layers {list(dense)}, which are "
+            f"{least:.3g} of the weights: raise density, or give dense_output=False."
         )
-    found = {name: whole(shapes[name]) for name in dense}
+    found = {name: dense_pattern(shapes[name]) for name in dense}
     if density == 1:
-        return {name: whole(shape) for name, shape in shapes.items()}
+        return {name: dense_pattern(shape) for name, shape in shapes.items()}
     if allocation == "global":
-        return found | (
-            {GLOBAL: even(Pattern((1, total), (1, 1), False, max(1, math.floor(wanted))))}
-            if sparse
-            else {}
-        )
-    shares = (
-        erk(sparse, wanted)
-        if allocation == "erk"
-        else dict.fromkeys(sparse, wanted / max(total, 1))
-    )
-    found |= filled_up(
-        {name: pattern(name, shape, shares[name], structure) for name, shape in sparse.items()},
-        shares,
-        wanted,
-    )
-    return {name: even(found[name]) for name in shapes}
-
-
-def even(p: Pattern) -> Pattern:
-    """The pattern with one single weight less where their number is large and odd.
-
-    XLA computes arrays of an odd number of entries without vector instructions, which takes a CPU seven times as long.
-    """
-    odd = p.groups == 1 and p.tile == (1, 1) and p.count % 2 == 1 and p.count > LARGE
-    return dataclasses.replace(p, count=p.count - 1) if odd else p
-
-
-def filled_up(
-    found: dict[str, Pattern], shares: Mapping[str, float], wanted: float
-) -> dict[str, Pattern]:
-    """The patterns with one tile more per group where rounding down left budget for it, largest remainders first."""
-    remainders = {
-        name: shares[name] * math.prod(p.shape) / unit_of(p) - p.count for name, p in found.items()
+        if not sparse:
+            return found
+        shared = Pattern((1, total), (1, 1), False, max(1, math.floor(budget)))
+        return found | {GLOBAL: with_even_count(shared)}
+    if allocation == "erk":
+        densities = erk_densities(sparse, budget)
+    else:
+        densities = dict.fromkeys(sparse, budget / max(total, 1))
+    rounded_down = {
+        name: layer_pattern(name, shape, densities[name], structure)
+        for name, shape in sparse.items()
     }
-    left = wanted - sum(p.size for p in found.values())
+    found |= spend_remainder(rounded_down, densities, budget)
+    return {name: with_even_count(found[name]) for name in shapes}
+
+
+def count(shapes: Shapes) -> int:
+    """Count the weights of layers."""
+    return sum(map(math.prod, shapes.values()))
+
+
+def with_even_count(pattern: Pattern) -> Pattern:
+    """Return the pattern with one single weight less where their number is large and odd.
+
+    XLA computes arrays of an odd number of entries without vector instructions, which takes a CPU
+    seven times as long.
+    """
+    odd = pattern.count % 2 == 1 and pattern.count > ROUNDED_ABOVE
+    if pattern.has_single_weights and odd:
+        return dataclasses.replace(pattern, count=pattern.count - 1)
+    return pattern
+
+
+def spend_remainder(
+    found: dict[str, Pattern], densities: Mapping[str, float], budget: float
+) -> dict[str, Pattern]:
+    """Return the patterns with one tile more per group where rounding down left budget for it.
+
+    The layers with the largest remainders come first.
+    """
+    remainders = {
+        name: densities[name] * math.prod(pattern.shape) / weights_per_step(pattern) - pattern.count
+        for name, pattern in found.items()
+    }
+    left = budget - sum(pattern.size for pattern in found.values())
     for name in sorted(found, key=lambda name: -remainders[name]):
-        p = found[name]
-        step = unit_of(p)
-        if remainders[name] > 0 and step <= left and p.count < p.candidates:
-            found[name], left = simplest(dataclasses.replace(p, count=p.count + 1)), left - step
+        pattern = found[name]
+        step = weights_per_step(pattern)
+        if remainders[name] > 0 and step <= left and pattern.count < pattern.candidates:
+            found[name] = dense_if_full(dataclasses.replace(pattern, count=pattern.count + 1))
+            left -= step
     return found
 
 
-def simplest(p: Pattern) -> Pattern:
-    """The pattern, or that of a dense layer where all of its tiles are active."""
-    return whole(p.shape) if p.count == p.candidates else p
+def dense_if_full(pattern: Pattern) -> Pattern:
+    """Return the pattern, or that of a dense layer where all of its tiles are active."""
+    return dense_pattern(pattern.shape) if pattern.count == pattern.candidates else pattern
 
 
-def whole(shape: tuple[int, ...]) -> Pattern:
-    """Of a dense layer: one tile."""
+def dense_pattern(shape: tuple[int, ...]) -> Pattern:
+    """Return the pattern of a dense layer: one tile."""
     flat = (shape[0], math.prod(shape[1:]))
     return Pattern(flat, flat, False, 1)
 
 
-def pattern(name: str, shape: tuple[int, ...], density: float, structure: str) -> Pattern:
-    """The pattern of one layer with this density, rounded down to whole tiles.
+def layer_pattern(name: str, shape: tuple[int, ...], density: float, structure: str) -> Pattern:
+    """Return the pattern of one layer with this density, rounded down to whole tiles.
 
     Raises:
         BudgetError: where not one tile is left.
@@ -121,48 +135,62 @@ def pattern(name: str, shape: tuple[int, ...], density: float, structure: str) -
     tile = {"neurons": (1, flat[1])}.get(structure, (side, side))
     per_row = structure not in ("unstructured", "neurons")
     least = Pattern(flat, tile, per_row, 1)
-    count = math.floor(density * math.prod(flat) / unit_of(least) + 1e-9)
-    if count < 1:
-        raise BudgetError(empty_message(name, flat, density, structure, unit_of(least)))
-    return simplest(dataclasses.replace(least, count=min(count, least.candidates)))
+    # the small number makes up for rounding of whole quotients
+    tiles = math.floor(density * math.prod(flat) / weights_per_step(least) + 1e-9)
+    if tiles < 1:
+        unit = weights_per_step(least)
+        raise BudgetError(empty_layer_message(name, flat, density, structure, unit))
+    return dense_if_full(dataclasses.replace(least, count=min(tiles, least.candidates)))
 
 
-def empty_message(
+def empty_layer_message(
     name: str, shape: tuple[int, int], density: float, structure: str, unit: int
 ) -> str:
-    """What is said of a layer that would have no weight."""
+    """Say why a layer would have no weight, and what to do.
+
+    Args:
+        name: the name of the layer.
+        shape: the shape of its matrix, (out, in).
+        density: the density that the budget gives it.
+        structure: the structure that was asked for.
+        unit: the number of weights of one tile in each group.
+    """
     if unit > math.prod(shape):
         return (
-            f"structure='{structure}' does not fit layer '{name}', shape {shape}, which is smaller than one tile in each row: "
-            "choose smaller blocks, or structure='fan_in'."
+            f"structure='{structure}' does not fit layer '{name}', shape {shape}, which is smaller "
+            "than one tile in each row: choose smaller blocks, or structure='fan_in'."
         )
-    cure = (
-        "raise density"
-        if structure == "unstructured"
-        else "raise density, or choose structure='unstructured'"
-    )
+    cure = "raise density"
+    if structure != "unstructured":
+        cure += ", or choose structure='unstructured'"
     return (
-        f"The budget has {100 * density:.3g} % for layer '{name}', shape {shape}, which leaves it empty: with "
-        f"structure='{structure}' the least is {100 * unit / math.prod(shape):.3g} %. What dense layers keep counts; {cure}."
+        f"The budget has {100 * density:.3g} % for layer '{name}', shape {shape}, which leaves it "
+        f"empty: with structure='{structure}' the least is "
+        f"{100 * unit / math.prod(shape):.3g} %. What dense layers keep counts; {cure}."
     )
 
 
-def unit_of(p: Pattern) -> int:
-    """The weights that one tile more in each group stores."""
-    return p.groups * math.prod(p.tile)
+def weights_per_step(pattern: Pattern) -> int:
+    """Return the number of weights that one tile more in each group stores."""
+    return pattern.groups * math.prod(pattern.tile)
 
 
 def block_side(structure: str) -> int:
-    """B of "block:B"; 1 for other structures."""
+    """Return B of "block:B"; 1 for other structures."""
     return int(structure.partition(":")[2] or 1)
 
 
-def erk(shapes: Shapes, wanted: float) -> dict[str, float]:
-    """Densities in proportion to sum(shape) / prod(shape) with `wanted` active weights; those above 1 are cut to 1."""
+def erk_densities(shapes: Shapes, budget: float) -> dict[str, float]:
+    """Return densities in proportion to sum(shape) / prod(shape); those above 1 are cut to 1.
+
+    Args:
+        shapes: the shape of the weights of each layer.
+        budget: the number of active weights of all layers together.
+    """
     full: set[str] = set()
     while True:
         rest = {name: shape for name, shape in shapes.items() if name not in full}
-        left = wanted - sum(math.prod(shapes[name]) for name in full)
+        left = budget - sum(math.prod(shapes[name]) for name in full)
         unit = left / sum(sum(shape) for shape in rest.values()) if rest else 0.0
         found = {name: unit * sum(shape) / math.prod(shape) for name, shape in rest.items()}
         above = {name for name, density in found.items() if density > 1}

@@ -1,15 +1,16 @@
 """Sparse networks as small files: indices and moments, read and computed by NumPy alone.
 
-This module imports nothing but NumPy and the standard library, so a program that only predicts needs neither JAX nor bayesdl:
-it may be copied beside it. `bayesdl.sparse.export` writes the files, in the safetensors format:
+This module imports nothing but NumPy and the standard library, so a program that only predicts
+needs neither JAX nor bayesdl: the file may be copied beside it. `bayesdl.sparse.export` writes the
+files, in the safetensors format:
 
-    LAYER/counts   active weights in each row of W, shape (out,)          only for sparse layers
-    LAYER/columns  their inputs, row after row, 16 bits where they fit    only for sparse layers
-    LAYER/mean     of the active weights, or of all weights of a dense layer, shape (out, in)
-    LAYER/sd       likewise
-    LAYER/bias     shape (out,)
+    LAYER/counts   the number of active weights in each row of W, shape (out,); sparse layers only
+    LAYER/columns  their inputs, row after row, in 16 bits where they fit; sparse layers only
+    LAYER/mean     the means of the active weights, or of all weights of a dense layer, (out, in)
+    LAYER/sd       their standard deviations, likewise
+    LAYER/bias     the biases, shape (out,)
 
-and, in its header, what the network is and how inputs and targets are scaled.
+and, in the header, what the network is and how inputs and targets are scaled.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,63 +26,65 @@ import numpy as np
 
 FORMAT = "bayesdl sparse network"
 TYPES = {"F32": np.float32, "I32": np.int32, "U16": np.uint16, "U32": np.uint32}
-ACTIVATIONS: dict[str, Any] = {
+"""The number types of a file by their names in safetensors; BF16 is read by `read_array`."""
+
+
+def erf(x: np.ndarray) -> np.ndarray:
+    """Return the error function of each entry."""
+    return np.vectorize(math.erf, otypes=[float])(x).astype(x.dtype)
+
+
+ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "tanh": np.tanh,
     "relu": lambda x: np.maximum(x, 0),
     "gelu": lambda x: x * (1 + erf(x / math.sqrt(2))) / 2,
     "silu": lambda x: x / (1 + np.exp(-x)),
     "sine": np.sin,
-    "erf": lambda x: erf(x),
+    "erf": erf,
 }
 
 
-def erf(x: np.ndarray) -> np.ndarray:
-    return np.vectorize(math.erf, otypes=[float])(x).astype(x.dtype)
-
-
 class FileError(ValueError):
-    """A file that is not a sparse network, or is damaged."""
+    """A file is not a sparse network, or is damaged."""
 
 
 class InputError(ValueError):
-    """Inputs that do not fit the network."""
+    """Inputs do not fit the network."""
 
 
 class SparseNetwork:
     """A sparse Bayesian network.
 
     Args:
-        arrays: as in the module's docstring.
-        about: what the network is.
+        arrays: the arrays of a file by name; see the module's docstring.
+        about: the header: layers, network, inputs and target as plain data.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
         self.arrays, self.about = arrays, about
 
     def __repr__(self) -> str:
-        sizes = [width for _, width in self.about["layers"].values()] + [
-            next(reversed(self.about["layers"].values()))[0]
-        ]
+        shapes = list(self.about["layers"].values())
+        sizes = [width for _, width in shapes] + [shapes[-1][0]]
         return f"SparseNetwork({' - '.join(map(str, sizes))}, {self.num_active} active weights)"
 
     @property
     def layers(self) -> list[str]:
+        """The names of the layers, in the order of the network."""
         return list(self.about["layers"])
 
     @property
     def num_active(self) -> int:
-        """Weights that are not zero."""
+        """The number of weights that are not zero."""
         return sum(self.arrays[f"{name}/mean"].size for name in self.layers)
 
     def places(self, layer: str) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns of the active weights of a sparse layer."""
-        counts = self.arrays[f"{layer}/counts"]
-        return np.repeat(np.arange(len(counts)), counts), self.arrays[f"{layer}/columns"].astype(
-            np.int64
-        )
+        """Return the rows and the columns of the active weights of a sparse layer."""
+        counts, columns = self.arrays[f"{layer}/counts"], self.arrays[f"{layer}/columns"]
+        return np.repeat(np.arange(len(counts)), counts), columns.astype(np.int64)
 
     def matrix(self, layer: str, values: np.ndarray) -> np.ndarray:
-        """W, shape (out, in), from the values of its active weights."""
+        """Return W, shape (out, in), from the values of its active weights."""
         if f"{layer}/counts" not in self.arrays:
             return values
         out = np.zeros(self.about["layers"][layer], np.float32)
@@ -88,7 +92,7 @@ class SparseNetwork:
         return out
 
     def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """One draw of the active weights of each layer."""
+        """Draw the active weights of each layer."""
         found = {}
         for layer in self.layers:
             mean, sd = self.arrays[f"{layer}/mean"], self.arrays[f"{layer}/sd"]
@@ -96,27 +100,27 @@ class SparseNetwork:
         return found
 
     def outputs(self, X: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
-        """F(x; w), shape (rows, outputs): logits, or means of the standardised target.
+        """Return f(x; w), shape (rows, outputs): logits, or means of the standardised target.
 
         Args:
-            X: rows as the model was fitted to, in their own units.
-            weights: values of the active weights of each layer.
+            X: rows like those the model was fitted to, in their own units.
+            weights: the values of the active weights of each layer.
         """
         h = self.rows(X)
         if "inputs/shift" in self.arrays:
             h = (h - self.arrays["inputs/shift"]) / self.arrays["inputs/scale"]
         network = self.about["network"]
-        return (
-            convolutional(self, network, h, weights)
-            if network["kind"] == "ConvNet"
-            else perceptron(self, network, h, weights)
-        )
+        if network["kind"] == "ConvNet":
+            return apply_convolutions(self, network, h, weights)
+        return apply_perceptron(self, network, h, weights)
 
-    def rows(self, X: Any) -> np.ndarray:
-        """The inputs as numbers, shape (rows, columns), columns of a DataFrame put in order by their names.
+    def rows(self, X: np.ndarray | Any) -> np.ndarray:
+        """Return the inputs as numbers, shape (rows, columns).
+
+        Columns of a DataFrame are put in order by their names.
 
         Raises:
-            InputError: for another number of columns, no rows, or cells that are not finite numbers.
+            InputError: for another number of columns, no rows, or cells that are not finite.
         """
         inputs = self.about["inputs"]
         if inputs["columns"] is not None and hasattr(X, "columns"):
@@ -140,18 +144,22 @@ class SparseNetwork:
     def linear(
         self, layer: str, h: np.ndarray, weights: dict[str, np.ndarray], gain: float
     ) -> np.ndarray:
-        """Gain * h W' + b."""
+        """Return gain * h W' + b."""
         return gain * (h @ self.matrix(layer, weights[layer]).T) + self.arrays[f"{layer}/bias"]
 
     def predict(
         self, X: np.ndarray, num_samples: int = 100, seed: int = 0
     ) -> dict[str, np.ndarray]:
-        """Class probabilities, or mean and standard deviation of the target, over draws of the network.
+        """Predict the target from draws of the network.
 
         Args:
-            X: rows as the model was fitted to.
-            num_samples: draws of the weights.
-            seed: of the draws.
+            X: rows like those the model was fitted to.
+            num_samples: the number of draws of the weights.
+            seed: the seed of the draws.
+
+        Returns:
+            "probabilities" and "classes" of a class target; otherwise "mean" and "std" of the
+            target.
 
         Raises:
             InputError: for inputs or a number of draws that cannot be used.
@@ -176,26 +184,45 @@ class SparseNetwork:
 
 
 def class_probabilities(outputs: np.ndarray) -> np.ndarray:
-    """Of logits; one logit is that of the second class."""
+    """Return the probabilities of logits; a single logit is that of the second class."""
     if outputs.shape[-1] == 1:
         outputs = np.concatenate([np.zeros_like(outputs), outputs], -1)
     shifted = np.exp(outputs - outputs.max(-1, keepdims=True))
     return shifted / shifted.sum(-1, keepdims=True)
 
 
-def perceptron(net: SparseNetwork, network: dict, h: np.ndarray, weights: dict) -> np.ndarray:
+def apply_perceptron(net: SparseNetwork, network: dict, h: np.ndarray, weights: dict) -> np.ndarray:
+    """Return the outputs of a multilayer perceptron.
+
+    Args:
+        net: the network with its arrays.
+        network: its activation and scaling.
+        h: the scaled inputs, shape (rows, columns).
+        weights: the values of the active weights of each layer.
+    """
     activate = ACTIVATIONS[network["activation"]]
     for number, layer in enumerate(net.layers):
-        h = net.linear(layer, h, weights, gain_of(network, h.shape[-1]))
+        h = net.linear(layer, h, weights, layer_gain(network, h.shape[-1]))
         h = activate(h) if number + 1 < len(net.layers) else h
     return h
 
 
-def gain_of(network: dict, fan_in: int) -> float:
+def layer_gain(network: dict, fan_in: int) -> float:
+    """Return the factor of a layer's sum: 1 / sqrt(fan_in) under NTK scaling, else 1."""
     return 1 / math.sqrt(fan_in) if network["scaling"] == "ntk" else 1.0
 
 
-def convolutional(net: SparseNetwork, network: dict, h: np.ndarray, weights: dict) -> np.ndarray:
+def apply_convolutions(
+    net: SparseNetwork, network: dict, h: np.ndarray, weights: dict
+) -> np.ndarray:
+    """Return the outputs of a convolutional network.
+
+    Args:
+        net: the network with its arrays.
+        network: its activation, image, channels, and whether it has residual blocks.
+        h: the scaled inputs, shape (rows, columns).
+        weights: the values of the active weights of each layer.
+    """
     activate = ACTIVATIONS[network["activation"]]
     layers = iter(net.layers)
     h = h.reshape(len(h), *network["image"][:2], -1)
@@ -214,7 +241,7 @@ def convolutional(net: SparseNetwork, network: dict, h: np.ndarray, weights: dic
 
 
 def patches(h: np.ndarray) -> np.ndarray:
-    """The 3x3 surroundings of each place, channels first."""
+    """Return the 3x3 surroundings of each place, channels first."""
     rows, columns = h.shape[1:3]
     padded = np.pad(h, ((0, 0), (1, 1), (1, 1), (0, 0)))
     found = np.stack(
@@ -224,17 +251,14 @@ def patches(h: np.ndarray) -> np.ndarray:
 
 
 def pool(h: np.ndarray) -> np.ndarray:
-    """Means of 2x2 cells."""
+    """Return the means of 2x2 cells."""
     rows, columns = h.shape[1] // 2, h.shape[2] // 2
-    return (
-        h[:, : 2 * rows, : 2 * columns]
-        .reshape(len(h), rows, 2, columns, 2, h.shape[3])
-        .mean((2, 4))
-    )
+    cells = h[:, : 2 * rows, : 2 * columns].reshape(len(h), rows, 2, columns, 2, h.shape[3])
+    return cells.mean((2, 4))
 
 
 def load(path: str | Path) -> SparseNetwork:
-    """Reads a file that `bayesdl.sparse.export` wrote.
+    """Read a file that `bayesdl.sparse.export` wrote.
 
     Raises:
         FileError: for another file, or indices that are not sorted, not unique or out of range.
@@ -242,7 +266,8 @@ def load(path: str | Path) -> SparseNetwork:
     content = Path(path).read_bytes()
     if content[:2] == b"PK":
         raise FileError(
-            f"{path} is a bundle: read it by bayesdl.load. Files of sparse networks are made by bayesdl.sparse.export."
+            f"{path} is a bundle: read it by bayesdl.load. Files of sparse networks are made by "
+            "bayesdl.sparse.export."
         )
     try:
         size = int.from_bytes(content[:8], "little")
@@ -254,11 +279,9 @@ def load(path: str | Path) -> SparseNetwork:
             name: (entry, content[8 + size :][slice(*entry["data_offsets"])])
             for name, entry in header.items()
         }
-        arrays = {name: array_of(entry, part) for name, (entry, part) in parts.items()}
-        if (
-            hash_of_bytes({name: part for name, (_, part) in parts.items()}, about)
-            != about["sha256"]
-        ):
+        arrays = {name: read_array(entry, part) for name, (entry, part) in parts.items()}
+        contents = {name: part for name, (_, part) in parts.items()}
+        if hash_bytes(contents, about) != about["sha256"]:
             raise ValueError("its numbers do not match their hash")
     except (ValueError, KeyError, TypeError) as error:
         raise FileError(
@@ -266,18 +289,18 @@ def load(path: str | Path) -> SparseNetwork:
         ) from None
     network = SparseNetwork(arrays, about)
     for layer in network.layers:
-        check(network, layer)
+        check_layer(network, layer)
     return network
 
 
-def hash_of(arrays: dict[str, np.ndarray], about: dict) -> str:
-    """Of names and contents, and of what the network is."""
-    return hash_of_bytes(
-        {name: np.ascontiguousarray(array).tobytes() for name, array in arrays.items()}, about
-    )
+def content_hash(arrays: dict[str, np.ndarray], about: dict) -> str:
+    """Return the SHA-256 of names and contents of the arrays, and of the header."""
+    contents = {name: np.ascontiguousarray(array).tobytes() for name, array in arrays.items()}
+    return hash_bytes(contents, about)
 
 
-def hash_of_bytes(parts: dict[str, bytes], about: dict) -> str:
+def hash_bytes(parts: dict[str, bytes], about: dict) -> str:
+    """Return the SHA-256 of named contents and of the header without its own hash."""
     rest = {name: value for name, value in about.items() if name != "sha256"}
     digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
     for name in sorted(parts):
@@ -285,15 +308,22 @@ def hash_of_bytes(parts: dict[str, bytes], about: dict) -> str:
     return digest.hexdigest()
 
 
-def array_of(entry: dict, content: bytes) -> np.ndarray:
-    if entry["dtype"] == "BF16":  # the upper half of a float32
+def read_array(entry: dict, content: bytes) -> np.ndarray:
+    """Return the array of a file's entry, with bfloat16 widened to single precision.
+
+    Args:
+        entry: its type and shape.
+        content: its bytes.
+    """
+    if entry["dtype"] == "BF16":
+        # bfloat16 is the upper half of a float32
         wide = np.frombuffer(content, np.uint16).astype(np.uint32) << 16
         return wide.view(np.float32).reshape(entry["shape"])
     return np.frombuffer(content, TYPES[entry["dtype"]]).reshape(entry["shape"])
 
 
-def check(network: SparseNetwork, layer: str) -> None:
-    """Refuses an index that does not fit its layer.
+def check_layer(network: SparseNetwork, layer: str) -> None:
+    """Refuse an index that does not fit its layer.
 
     Raises:
         FileError: saying what is wrong.
@@ -306,17 +336,17 @@ def check(network: SparseNetwork, layer: str) -> None:
                 f"Layer '{layer}' has weights of shape {mean.shape}, expected {(out, width)}."
             )
         return
-    counts, columns = (
-        network.arrays[f"{layer}/counts"].astype(np.int64),
-        network.arrays[f"{layer}/columns"].astype(np.int64),
-    )
+    counts = network.arrays[f"{layer}/counts"].astype(np.int64)
+    columns = network.arrays[f"{layer}/columns"].astype(np.int64)
     if len(counts) != out or counts.sum() != len(columns) or len(columns) != len(mean):
         raise FileError(
-            f"Layer '{layer}' has {len(mean)} weights, {len(columns)} indices and counts of {counts.sum()}: not the same."
+            f"Layer '{layer}' has {len(mean)} weights, {len(columns)} indices and counts of "
+            f"{counts.sum()}: not the same."
         )
     if len(columns) and columns.max() >= width:
         raise FileError(
-            f"The index of layer '{layer}' is out of range: got {columns.max()}, expected 0..{width - 1}."
+            f"The index of layer '{layer}' is out of range: got {columns.max()}, expected "
+            f"0..{width - 1}."
         )
     rows = np.repeat(np.arange(out), counts)
     steps = np.diff(columns)[np.diff(rows) == 0]

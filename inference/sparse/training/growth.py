@@ -1,133 +1,195 @@
 """The most promising inactive tiles: those with the largest |d ELBO / d W|, summed over a tile.
 
-With h the inputs of a layer and d the derivatives by its outputs, both of all rows of several minibatches, the gradient is
-d h', a mean over these rows and their noise. It is made for a few rows of tiles at a time, of which only the best tiles are
-kept, so memory is that of `CHUNK` entries and of the answer.
+With h the inputs of a layer and d the derivatives by its outputs, both for all rows of several
+minibatches, the gradient is d h', a mean over these rows and their noise. It is computed for a few
+rows of tiles at a time, of which only the best tiles are kept, so memory is that of `CHUNK` entries
+and of the answer.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from inference.core.typing import AnyArray
 from inference.sparse.patterns.pattern import Pattern
 
-CHUNK = 65_536  # entries of the gradient that are held at once
+CHUNK = 65_536
+"""The number of entries of the gradient that are held at once."""
 
 
-class Gradient(NamedTuple):
+class GradientFactors(NamedTuple):
     """The factors of the gradient by a matrix of weights: `weight` * d h'.
 
     Attributes:
         outputs: d, shape (out, rows).
         inputs: h, shape (in, rows).
         weight: a number by which gradients of layers that share a budget are made comparable.
-        prospects: a function from sorted numbers of tiles to factors of their scores, or None.
+        inclusion_probability: a function from sorted numbers of tiles to factors of their scores,
+            or None.
     """
 
-    outputs: Any
-    inputs: Any
-    weight: Any = 1.0
-    prospects: Any = None
+    outputs: jax.Array
+    inputs: jax.Array
+    weight: AnyArray | float = 1.0
+    inclusion_probability: Callable[[jax.Array], jax.Array] | None = None
 
-    def weighted(self, scores: Any, numbers: Any) -> Any:
-        """The scores of tiles with these numbers, times their prospects."""
-        if self.prospects is None:
+    def weight_scores(self, scores: jax.Array, numbers: jax.Array) -> jax.Array:
+        """Return the scores of tiles with these numbers, times their inclusion probability."""
+        if self.inclusion_probability is None:
             return scores
-        return scores * self.prospects(numbers.reshape(-1)).reshape(scores.shape)
+        return scores * self.inclusion_probability(numbers.reshape(-1)).reshape(scores.shape)
 
 
-def best(pattern: Pattern, index: Any, gradient: Gradient, count: int) -> Any:
-    """The numbers of the best inactive candidates of each group, best first, shape (groups, count)."""
+class Candidates(NamedTuple):
+    """Inactive tiles, best first.
+
+    Attributes:
+        scores: the score of each tile; negative where there are fewer tiles than places.
+        numbers: the number of each tile.
+    """
+
+    scores: jax.Array
+    numbers: jax.Array
+
+
+def best_candidates(
+    pattern: Pattern, index: AnyArray, gradient: GradientFactors, count: int
+) -> jax.Array:
+    """Return the numbers of the best inactive tiles of each group, best first, (groups, count)."""
     if pattern.per_row:
-        return best_of_rows(pattern, index, gradient, count)
-    found = streamed(pattern.grid, pattern.tile, index.reshape(-1), gradient, nothing(count))
-    return found[1][None, :]
+        return best_candidates_of_rows(pattern, index, gradient, count)
+    start = no_candidates(count)
+    found = scan_candidates(pattern.grid, pattern.tile, index.reshape(-1), gradient, start)
+    return found.numbers[None, :]
 
 
-def best_of_layers(index: Any, layers: list[tuple[int, Gradient]], count: int) -> Any:
-    """The same for layers that share one budget of single weights, given where each begins in the store."""
-    found = nothing(count)
+def best_candidates_of_layers(
+    index: AnyArray, layers: list[tuple[int, GradientFactors]], count: int
+) -> jax.Array:
+    """Return the best candidates of layers that share one budget of single weights.
+
+    Args:
+        index: the active weights of the store.
+        layers: for each layer where it begins in the store, and its gradient.
+        count: the number of candidates.
+    """
+    found = no_candidates(count)
     for start, gradient in layers:
         grid = gradient.outputs.shape[0], gradient.inputs.shape[0]
         size = grid[0] * grid[1]
         own = jnp.where((index >= start) & (index < start + size), index - start, size).reshape(-1)
-        values, numbers = streamed(grid, (1, 1), own, gradient, nothing(count))
-        found = merged(found, values, jnp.where(values >= 0, numbers + start, numbers))
-    return found[1][None, :]
+        scores, numbers = scan_candidates(grid, (1, 1), own, gradient, no_candidates(count))
+        found = merge_candidates(found, scores, jnp.where(scores >= 0, numbers + start, numbers))
+    return found.numbers[None, :]
 
 
-def nothing(count: int) -> tuple[Any, Any]:
-    """No candidate yet: scores and numbers."""
-    return jnp.full(count, -2.0), jnp.zeros(count, jnp.int32)
+def no_candidates(count: int) -> Candidates:
+    """Return the candidates before any tile was looked at."""
+    return Candidates(jnp.full(count, -2.0), jnp.zeros(count, jnp.int32))
 
 
-def merged(found: tuple[Any, Any], values: Any, numbers: Any) -> tuple[Any, Any]:
-    """The best of those found and of others."""
-    values, numbers = jnp.concatenate([found[0], values]), jnp.concatenate([found[1], numbers])
-    values, order = jax.lax.top_k(values, len(found[0]))
-    return values, numbers[order]
+def merge_candidates(found: Candidates, scores: jax.Array, numbers: jax.Array) -> Candidates:
+    """Return the best of the candidates found so far and of other tiles."""
+    scores = jnp.concatenate([found.scores, scores])
+    numbers = jnp.concatenate([found.numbers, numbers])
+    scores, order = jax.lax.top_k(scores, len(found.scores))
+    return Candidates(scores, numbers[order])
 
 
-def streamed(
-    grid: tuple[int, int], tile: tuple[int, int], active: Any, gradient: Gradient, found: tuple
-) -> tuple[Any, Any]:
-    """Scores and numbers of the best tiles of a matrix that are not active."""
+def scan_candidates(
+    grid: tuple[int, int],
+    tile: tuple[int, int],
+    active: jax.Array,
+    gradient: GradientFactors,
+    found: Candidates,
+) -> Candidates:
+    """Return the best inactive tiles of a matrix.
+
+    Args:
+        grid: the number of rows and of columns of tiles.
+        tile: the shape of a tile.
+        active: the numbers of the active tiles.
+        gradient: the gradient by the matrix.
+        found: the candidates so far.
+    """
     rows, columns = grid
-    chunk = min(rows, max(1, CHUNK // (tile[0] * tile[1] * columns)))
-    outputs = rows_of(gradient.outputs, tile[0], chunk)
+    chunk = rows_per_chunk(grid, tile)
+    outputs = split_into_chunks(gradient.outputs, tile[0], chunk)
 
-    def add(found: tuple, one: tuple) -> tuple:
+    def add(found: Candidates, one: tuple) -> tuple[Candidates, None]:
         start, outputs = one
-        scores = tile_scores(outputs, gradient, tile, columns).reshape(-1)
+        scores = gradient_scores(outputs, gradient, tile, columns).reshape(-1)
         numbers = start + jnp.arange(scores.size, dtype=jnp.int32)
-        scores = gradient.weighted(scores, numbers)
-        here = jnp.where(
-            (active >= start) & (active < start + scores.size), active - start, scores.size
-        )
-        scores = scores.at[here].set(-1.0, mode="drop")
-        scores = jnp.where(
-            numbers < rows * columns, scores, -2.0
-        )  # the last chunk may go beyond the matrix
-        return merged(found, scores, numbers), None
+        scores = gradient.weight_scores(scores, numbers)
+        in_chunk = (active >= start) & (active < start + scores.size)
+        place = jnp.where(in_chunk, active - start, scores.size)
+        scores = scores.at[place].set(-1.0, mode="drop")
+        # the last chunk may go beyond the matrix
+        scores = jnp.where(numbers < rows * columns, scores, -2.0)
+        return merge_candidates(found, scores, numbers), None
 
     starts = jnp.arange(len(outputs), dtype=jnp.int32) * chunk * columns
     return jax.lax.scan(add, found, (starts, outputs))[0]
 
 
-def best_of_rows(pattern: Pattern, index: Any, gradient: Gradient, count: int) -> Any:
-    """For groups that are rows of tiles: each chooses among its own."""
+def best_candidates_of_rows(
+    pattern: Pattern, index: AnyArray, gradient: GradientFactors, count: int
+) -> jax.Array:
+    """Return the best candidates where groups are rows of tiles; each chooses among its own."""
     rows, columns = pattern.grid
-    chunk = min(rows, max(1, CHUNK // (pattern.tile[0] * pattern.tile[1] * columns)))
-    outputs = rows_of(gradient.outputs, pattern.tile[0], chunk)
-    active = jnp.pad(index, ((0, len(outputs) * chunk - rows), (0, 0))).reshape(
-        len(outputs), chunk, -1
-    )
+    chunk = rows_per_chunk(pattern.grid, pattern.tile)
+    outputs = split_into_chunks(gradient.outputs, pattern.tile[0], chunk)
+    chunks = len(outputs)
+    active = jnp.pad(index, ((0, chunks * chunk - rows), (0, 0))).reshape(chunks, chunk, -1)
 
-    def one(given: tuple) -> Any:
+    def best_of_chunk(given: tuple) -> jax.Array:
         start, outputs, active = given
-        scores = tile_scores(outputs, gradient, pattern.tile, columns)
-        scores = gradient.weighted(scores, start + jnp.arange(scores.size, dtype=jnp.int32))
+        scores = gradient_scores(outputs, gradient, pattern.tile, columns)
+        scores = gradient.weight_scores(scores, start + jnp.arange(scores.size, dtype=jnp.int32))
         scores = scores.at[jnp.arange(chunk)[:, None], active].set(-1.0)
         return jax.lax.top_k(scores, count)[1].astype(jnp.int32)
 
-    starts = jnp.arange(len(outputs), dtype=jnp.int32) * chunk * columns
-    return jax.lax.map(one, (starts, outputs, active)).reshape(-1, count)[:rows]
+    starts = jnp.arange(chunks, dtype=jnp.int32) * chunk * columns
+    return jax.lax.map(best_of_chunk, (starts, outputs, active)).reshape(-1, count)[:rows]
 
 
-def rows_of(outputs: Any, side: int, chunk: int) -> Any:
-    """D cut into chunks of so many rows of tiles, padded with zeros: shape (chunks, chunk * side, rows)."""
+def rows_per_chunk(grid: tuple[int, int], tile: tuple[int, int]) -> int:
+    """Return the number of rows of tiles whose gradient is held at once."""
+    return min(grid[0], max(1, CHUNK // (tile[0] * tile[1] * grid[1])))
+
+
+def split_into_chunks(outputs: jax.Array, side: int, chunk: int) -> jax.Array:
+    """Cut d into chunks of rows of tiles, padded with zeros: shape (chunks, chunk * side, rows).
+
+    Args:
+        outputs: d, shape (out, rows).
+        side: the number of units in a row of tiles.
+        chunk: the number of rows of tiles in a chunk.
+    """
     size = chunk * side
     pieces = -(-outputs.shape[0] // size)
-    return jnp.pad(outputs, ((0, pieces * size - outputs.shape[0]), (0, 0))).reshape(
-        pieces, size, -1
-    )
+    padded = jnp.pad(outputs, ((0, pieces * size - outputs.shape[0]), (0, 0)))
+    return padded.reshape(pieces, size, -1)
 
 
-def tile_scores(outputs: Any, gradient: Gradient, tile: tuple[int, int], columns: int) -> Any:
-    """|d ELBO / d W| of some rows of tiles, summed over each tile; shape (rows of tiles, columns)."""
+def gradient_scores(
+    outputs: jax.Array, gradient: GradientFactors, tile: tuple[int, int], columns: int
+) -> jax.Array:
+    """Return |d ELBO / d W| of some rows of tiles, summed over each tile.
+
+    Args:
+        outputs: d of these rows of tiles.
+        gradient: the gradient by the whole matrix.
+        tile: the shape of a tile.
+        columns: the number of tiles in a row.
+
+    Returns:
+        The scores, shape (rows of tiles, columns).
+    """
     entries = jnp.abs(gradient.weight * (outputs @ gradient.inputs.T))
     entries = jnp.pad(entries, ((0, 0), (0, columns * tile[1] - entries.shape[1])))
     return entries.reshape(-1, tile[0], columns, tile[1]).sum((1, 3))

@@ -1,39 +1,44 @@
-"""The loop of SSVI: compiled blocks of optimiser steps, and between them compiled exchanges of tiles."""
+"""The steps of SSVI as pure functions: optimiser steps, and exchanges of tiles between them."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from inference.core.keys import named_key
+from inference.core.problem import Problem
+from inference.core.structure import LayeredNetwork
+from inference.core.typing import AnyArray, Key, Optimizer, PyTree, SiteArrays
 from inference.distributions.bursts import Bursts
-from inference.sparse.patterns.budget import GLOBAL
-from inference.sparse.patterns.layout import Layout
-from inference.sparse.patterns.support import prospects
-from inference.sparse.training.exchange import Plan, largest, moved, moved_state, plan
-from inference.sparse.training.growth import Gradient, best, best_of_layers
-from inference.sparse.training.tile_scores import burst_evidence, tile_scores
-from inference.sparse.variational.objective import Objective
-from inference.sparse.variational.sites import (
-    Prior,
-    Sites,
-    prior_sds,
-    scale_of,
-    softplus_inverse,
-    widened,
+from inference.sparse.patterns.budget import GLOBAL, allocate_budget
+from inference.sparse.patterns.layout import Layout, input_shares
+from inference.sparse.patterns.support import inclusion_probability
+from inference.sparse.products.kernel_choice import choose_kernels
+from inference.sparse.training.exchange import (
+    ExchangePlan,
+    max_exchanged,
+    move_optimizer_state,
+    move_values,
+    plan_exchange,
 )
-
-if TYPE_CHECKING:
-    from inference.sparse.engine import SSVI
+from inference.sparse.training.growth import (
+    GradientFactors,
+    best_candidates,
+    best_candidates_of_layers,
+)
+from inference.sparse.training.scores import burst_evidence, score_tiles
+from inference.sparse.training.settings import AbstractSparseEngine
+from inference.sparse.variational.objective import Objective
+from inference.sparse.variational.priors import Prior, active_prior, stored_prior_sds
+from inference.sparse.variational.sites import ProblemSites, scale_of, softplus_inverse
 
 
 class State(NamedTuple):
-    """All that a run needs to go on.
+    """The state from which a run can go on.
 
     Attributes:
         params: "weights" of each store (mean, raw scale), "points", and "normals" (loc, raw scale).
@@ -42,85 +47,93 @@ class State(NamedTuple):
     """
 
     params: dict[str, Any]
-    optimizer: Any
-    index: dict[str, Any]
+    optimizer: PyTree
+    index: SiteArrays
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Training:
-    """What is done in a run; all functions are pure, and random numbers depend on the number of the step alone.
+    """The functions of a run.
+
+    All are pure, and random numbers depend on the number of the step alone.
 
     Attributes:
         engine: the settings.
-        objective: with the layout of the weights.
-        optimizer: of optax.
-        total: rows of the data.
-        key: of the run.
+        objective: the objective, which knows the layout of the weights.
+        optimizer: the optax optimiser.
+        total: the number of rows of the data.
+        key: the random key of the run.
     """
 
-    engine: SSVI
+    engine: AbstractSparseEngine
     objective: Objective
-    optimizer: Any
+    optimizer: Optimizer
     total: int
-    key: jax.Array
+    key: Key
 
     @property
     def layout(self) -> Layout:
+        """The stores of the weights."""
         return self.objective.layout
 
     @property
-    def sites(self) -> Sites:
+    def sites(self) -> ProblemSites:
+        """The latent sites of the problem."""
         return self.objective.sites
 
-    def start(self, key: jax.Array) -> State:
-        """Random tiles, means drawn from the prior of the active weights, and zero biases."""
+    def initial_state(self, key: Key) -> State:
+        """Return the state at the start.
+
+        Tiles are random, means are drawn from the prior of the active weights, biases are zero.
+        """
         layout = self.layout
         index = {
-            name: pattern.draw(named_key(key, f"index {name}"))
+            name: pattern.draw_index(named_key(key, f"index {name}"))
             for name, pattern in layout.patterns.items()
         }
         points = {name: jnp.zeros(self.sites.problem.latents[name]) for name in self.sites.points}
-        loc = self.sites.start(named_key(key, "sites"))
+        loc = self.sites.initial_normals(named_key(key, "sites"))
         raw = softplus_inverse(self.engine.initial_scale)
         normals = {
             name: {"loc": value, "raw": jnp.full_like(value, raw)} for name, value in loc.items()
         }
-        priors = self.priors({"normals": normals, "points": points})
+        priors = self.priors_at_centre({"normals": normals, "points": points})
         weights = {}
         for name, pattern in layout.patterns.items():
             draw = jax.random.normal(named_key(key, f"means {name}"), pattern.values_shape)
-            mean = draw * prior_sds(layout, name, index[name], priors)
+            mean = draw * stored_prior_sds(layout, name, index[name], priors)
             weights[name] = {"mean": mean, "raw": jnp.full_like(mean, raw)}
         params = {"weights": weights, "points": points, "normals": normals}
         return State(params, self.optimizer.init(params), index)
 
-    def priors(self, params: Mapping[str, Any]) -> dict[str, Prior]:
-        """The priors of the layers' weights at the centre of q for the other sites."""
+    def priors_at_centre(self, params: Mapping[str, Any]) -> dict[str, Prior]:
+        """Return the priors of the layers' weights at the centre of q for the other sites."""
         normals = {
             name: self.sites.transform(name)(leaf["loc"])
             for name, leaf in params["normals"].items()
         }
         return self.sites.priors(self.layout, normals | dict(params["points"]))
 
-    def rows(self, key: jax.Array, size: int) -> Any:
-        """Numbers of random rows; None for all of them."""
-        return (
-            None
-            if size >= self.total
-            else jax.random.randint(named_key(key, "rows"), (size,), 0, self.total)
-        )
+    def draw_rows(self, key: Key, size: int) -> jax.Array | None:
+        """Draw the numbers of the rows of a minibatch; None stands for all rows."""
+        if size >= self.total:
+            return None
+        return jax.random.randint(named_key(key, "rows"), (size,), 0, self.total)
 
-    def step(self, i: Any, state: State, data: tuple) -> tuple[State, Any]:
-        """One step of the optimiser, and the terms of the ELBO before it: likelihood and divergence."""
+    def step(self, i: AnyArray | int, state: State, data: tuple) -> tuple[State, jax.Array]:
+        """Take one step of the optimiser.
+
+        Returns:
+            The state after it, and the terms of the ELBO before it: likelihood and divergence.
+        """
         import optax
 
         key = jax.random.fold_in(named_key(self.key, "steps"), i)
-        rows = self.rows(key, self.engine.batch_size)
+        rows = self.draw_rows(key, self.engine.batch_size)
 
-        def loss(params: Any) -> Any:
-            terms, _ = self.objective.terms(
-                params, state.index, rows, named_key(key, "draws"), data
-            )
+        def loss(params: dict[str, Any]) -> tuple[AnyArray, jax.Array]:
+            draws = named_key(key, "draws")
+            terms, _ = self.objective.terms(params, state.index, rows, draws, data)
             return -self.objective.value(terms) / self.total, jnp.stack(terms)
 
         gradient, terms = jax.grad(loss, has_aux=True)(state.params)
@@ -128,40 +141,48 @@ class Training:
         params: Any = optax.apply_updates(state.params, updates)
         return State(params, optimizer, state.index), terms
 
-    def block(self, state: State, first: Any, count: Any, data: tuple) -> tuple[State, Any]:
-        """`count` steps from number `first` on, and the terms at each, in an array for the longest block, shape (every, 2)."""
+    def block(
+        self, state: State, first: AnyArray | int, count: AnyArray | int, data: tuple
+    ) -> tuple[State, jax.Array]:
+        """Take `count` steps, from number `first` on.
+
+        Returns:
+            The state after them, and the terms at each step, in an array for the longest block,
+            shape (every, 2).
+        """
         values = jnp.zeros((self.engine.every, 2))
 
-        def body(j: Any, carry: tuple) -> tuple:
+        def body(j: jax.Array, carry: tuple) -> tuple:
             state, values = carry
             state, value = self.step(first + j, state, data)
             return state, values.at[j].set(value)
 
         return jax.lax.fori_loop(0, count, body, (state, values))
 
-    def exchange(self, state: State, i: Any, rate: Any, data: tuple) -> tuple[State, Any]:
-        """The state after an exchange, and the share of the active tiles that were exchanged."""
+    def exchange(
+        self, state: State, i: AnyArray | int, rate: AnyArray | float, data: tuple
+    ) -> tuple[State, AnyArray]:
+        """Return the state after an exchange, and the share of the active tiles exchanged."""
         key = jax.random.fold_in(named_key(self.key, "exchanges"), i)
-        gradients, priors = self.gradients(state, key, data)
+        gradients, priors = self.gradient_factors(state, key, data)
         plans = {}
         for store, pattern in self.layout.patterns.items():
-            most = largest(pattern, self.engine.rate)
+            most = max_exchanged(pattern, self.engine.rate)
             if most:
-                plans[store] = self.plan(
-                    store, most, state, gradients, priors, rate, named_key(key, store)
-                )
+                own_key = named_key(key, store)
+                plans[store] = self.plan(store, most, state, gradients, priors, rate, own_key)
         weights = dict(state.params["weights"])
-        for name, made in plans.items():
-            raw = softplus_inverse(self.engine.initial_scale)
+        raw = softplus_inverse(self.engine.initial_scale)
+        for name, plan in plans.items():
             weights[name] = {
-                "mean": moved(made, weights[name]["mean"], 0.0),
-                "raw": moved(made, weights[name]["raw"], raw),
+                "mean": move_values(plan, weights[name]["mean"], 0.0),
+                "raw": move_values(plan, weights[name]["raw"], raw),
             }
         params = state.params | {"weights": weights}
-        optimizer = moved_state(self.optimizer, state.optimizer, params, plans)
-        index = state.index | {name: made.index for name, made in plans.items()}
-        exchanged = sum((made.fresh.sum() for made in plans.values()), jnp.zeros((), jnp.int32))
-        places = sum(made.fresh.size for made in plans.values())
+        optimizer = move_optimizer_state(self.optimizer, state.optimizer, params, plans)
+        index = state.index | {name: plan.index for name, plan in plans.items()}
+        exchanged = sum((plan.fresh.sum() for plan in plans.values()), jnp.zeros((), jnp.int32))
+        places = sum(plan.fresh.size for plan in plans.values())
         return State(params, optimizer, index), exchanged / max(places, 1)
 
     def plan(
@@ -169,86 +190,103 @@ class Training:
         store: str,
         most: int,
         state: State,
-        gradients: Mapping,
-        priors: Mapping,
-        rate: Any,
-        key: jax.Array,
-    ) -> Plan:
-        """What is exchanged in one store."""
+        gradients: Mapping[str, GradientFactors],
+        priors: Mapping[str, Prior],
+        rate: AnyArray | float,
+        key: Key,
+    ) -> ExchangePlan:
+        """Plan the exchange in one store.
+
+        Args:
+            store: the name of the store.
+            most: the most tiles of a group that may be exchanged.
+            state: the state before the exchange.
+            gradients: the gradient by the weights of each layer.
+            priors: the prior of the weights of each layer.
+            rate: the share of the active tiles to replace.
+            key: the random key of this store.
+        """
         pattern, index = self.layout.patterns[store], state.index[store]
         leaf, removal = state.params["weights"][store], self.engine.removal
         mean, sd = leaf["mean"], scale_of(leaf["raw"])
-        scores = tile_scores(
+        scores = score_tiles(
             self.layout, store, index, mean, sd, priors, removal, named_key(key, "removal")
         )
         gains = scores < 0 if removal == "evidence" else jnp.ones(pattern.index_shape, bool)
-        members = self.layout.members(store)
         if self.engine.growth == "random":
             gradients = {
-                name: at_random(gradients[name], named_key(key, f"growth {name}"))
-                for name, _ in members
+                name: random_factors(gradients[name], named_key(key, f"growth {name}"))
+                for name, _ in self.layout.members(store)
             }
         if store == GLOBAL:
-            comparable = [
-                (
-                    start,
-                    gradients[name]._replace(weight=widened(priors[name], self.layout, name).sd),
-                )
-                for name, start in members
-            ]
-            candidates = best_of_layers(index, comparable, most)
+            candidates = self.global_candidates(index, gradients, priors, most)
         else:
             gradient = gradients[store]
-            if isinstance(priors[store].law, Bursts) and self.engine.growth == "gradient":
-                gradient = gradient._replace(
-                    prospects=prospects(burst_evidence(self.layout, store, index, mean, sd, priors))
-                )
-            candidates = best(pattern, index, gradient, most)
-        return plan(pattern, index, scores, gains, candidates, rate, named_key(key, "rounding"))
+            of_bursts = isinstance(priors[store].distribution, Bursts)
+            if of_bursts and self.engine.growth == "gradient":
+                evidence = burst_evidence(self.layout, store, index, mean, sd, priors)
+                weigh = inclusion_probability(evidence)
+                gradient = gradient._replace(inclusion_probability=weigh)
+            candidates = best_candidates(pattern, index, gradient, most)
+        rounding = named_key(key, "rounding")
+        return plan_exchange(pattern, index, scores, gains, candidates, rate, rounding)
 
-    def gradients(
-        self, state: State, key: jax.Array, data: tuple
-    ) -> tuple[dict[str, Gradient], dict[str, Any]]:
-        """The factors of the gradient by each layer's weights, and their priors.
+    def global_candidates(
+        self,
+        index: AnyArray,
+        gradients: Mapping[str, GradientFactors],
+        priors: Mapping[str, Prior],
+        most: int,
+    ) -> jax.Array:
+        """Return the best candidates of the layers that share a global budget.
 
-        Minibatches come one after the other, and of each only the inputs and outputs of the layers are kept.
+        Gradients are compared in units of the prior's standard deviation.
+        """
+        comparable = []
+        for name, start in self.layout.members(GLOBAL):
+            weight = active_prior(priors[name], self.layout, name).sd
+            comparable.append((start, gradients[name]._replace(weight=weight)))
+        return best_candidates_of_layers(index, comparable, most)
+
+    def gradient_factors(
+        self, state: State, key: Key, data: tuple
+    ) -> tuple[dict[str, GradientFactors], dict[str, Prior]]:
+        """Return the factors of the gradient by each layer's weights, and the layers' priors.
+
+        Minibatches come one after the other, and of each only the inputs and outputs of the layers
+        are kept.
         """
         number = self.engine.growth_batches
         keys = jax.random.split(key, number)
-        probes = {
-            name: jnp.zeros(shape) for name, shape in self.output_shapes(state, key, data).items()
-        }
+        shapes = self.output_shapes(state, key, data)
+        probes = {name: jnp.zeros(shape) for name, shape in shapes.items()}
 
-        def one(key: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
-            return jax.grad(lambda probes: self.likelihood(state, key, data, probes), has_aux=True)(
-                probes
-            )
+        def differentiate(key: Key) -> tuple[SiteArrays, SiteArrays]:
+            def likelihood(probes: SiteArrays) -> tuple[AnyArray, SiteArrays]:
+                return self.likelihood(state, key, data, probes)
 
-        outputs, inputs = jax.lax.map(one, keys)
+            return jax.grad(likelihood, has_aux=True)(probes)
+
+        outputs, inputs = jax.lax.map(differentiate, keys)
         found = {}
         for name in probes:
             d = jnp.moveaxis(outputs[name], 2, 0).reshape(outputs[name].shape[2], -1) / number
             h = jnp.moveaxis(inputs[name], 1, 0).reshape(inputs[name].shape[1], -1)
-            lookup = (
-                name in self.sites.network.lookups
-            )  # then the inputs say which row of W was taken
-            found[name] = Gradient(h, d) if lookup else Gradient(d, h)
-        return found, self.priors(state.params)
+            # the inputs of a lookup say which row of W was taken
+            lookup = name in self.sites.network.lookups
+            found[name] = GradientFactors(h, d) if lookup else GradientFactors(d, h)
+        return found, self.priors_at_centre(state.params)
 
     def likelihood(
-        self, state: State, key: jax.Array, data: tuple, probes: Mapping
-    ) -> tuple[Any, dict[str, Any]]:
-        """The log likelihood per row of a minibatch with probes, and the inputs of the layers."""
-        rows = self.rows(key, self.engine.batch_size)
-        terms, inputs = self.objective.terms(
-            state.params, state.index, rows, named_key(key, "draws"), data, probes
-        )
+        self, state: State, key: Key, data: tuple, probes: Mapping[str, AnyArray]
+    ) -> tuple[AnyArray, SiteArrays]:
+        """Return the log likelihood per row of a minibatch, and the inputs of the layers."""
+        rows, draws = self.draw_rows(key, self.engine.batch_size), named_key(key, "draws")
+        terms, inputs = self.objective.terms(state.params, state.index, rows, draws, data, probes)
         return terms.likelihood / self.total, inputs
 
-    def output_shapes(
-        self, state: State, key: jax.Array, data: tuple
-    ) -> dict[str, tuple[int, int]]:
-        """(rows, width) of the outputs of each layer, a convolution's places being rows."""
+    def output_shapes(self, state: State, key: Key, data: tuple) -> dict[str, tuple[int, int]]:
+        """Return (rows, width) of the outputs of each layer; a convolution's places are rows."""
         inputs = jax.eval_shape(lambda state: self.likelihood(state, key, data, {})[1], state)
         widths = {
             name: self.layout.flat_shape(name)[name in self.sites.network.lookups]
@@ -256,21 +294,68 @@ class Training:
         }
         return {name: (h.shape[1], widths[name]) for name, h in inputs.items()}
 
-    def places(self, state: State, data: tuple) -> dict[str, int]:
-        """Rows of a minibatch times the places of a row at which each layer multiplies; 0 for lookups."""
+    def output_rows(self, state: State, data: tuple) -> dict[str, int]:
+        """Return the rows of each layer's outputs in a step; 0 for lookups.
+
+        This is the number of rows of a minibatch times the places of a row at which the layer
+        multiplies.
+        """
         shapes = self.output_shapes(state, self.key, data)
         return {
             name: 0 if name in self.sites.network.lookups else rows
             for name, (rows, _) in shapes.items()
         }
 
-    def rate(self, i: int) -> float:
-        """The share of the active tiles to exchange after i steps: a cosine from `rate` to 0 at `stop`."""
-        end = self.engine.stop * self.engine.steps
-        return 0.0 if i >= end else self.engine.rate / 2 * (1 + math.cos(math.pi * i / end))
 
-
-def at_random(gradient: Gradient, key: jax.Array) -> Gradient:
-    """Factors of noise in the place of a gradient: what grows is then chosen at random."""
+def random_factors(gradient: GradientFactors, key: Key) -> GradientFactors:
+    """Return factors of noise in the place of a gradient, so that random tiles grow."""
     outputs = jax.random.normal(named_key(key, "outputs"), gradient.outputs.shape)
-    return Gradient(outputs, jax.random.normal(named_key(key, "inputs"), gradient.inputs.shape))
+    inputs = jax.random.normal(named_key(key, "inputs"), gradient.inputs.shape)
+    return GradientFactors(outputs, inputs)
+
+
+def build_layout(
+    engine: AbstractSparseEngine, problem: Problem, rows: int, kernels: Mapping[str, str] | None
+) -> Layout:
+    """Return the stores of the network.
+
+    Args:
+        engine: the settings.
+        problem: the problem, which offers a `LayeredNetwork`.
+        rows: the number of rows of a step.
+        kernels: the kernel of each store where a checkpoint knows them.
+
+    Raises:
+        BudgetError: where the budget leaves a layer empty, or a kernel does not fit.
+    """
+    shapes = problem.structure_as(LayeredNetwork).matrices
+    keeps_last = len(shapes) > 1 and engine.keeps_output_dense(shapes)
+    last = tuple(shapes)[-1:] if keeps_last else ()
+    patterns = allocate_budget(shapes, engine.density, engine.allocation, engine.structure, last)
+    if kernels is None:
+        kernels = choose_kernels(patterns, engine.kernel, rows)
+    return Layout(shapes, patterns, kernels, input_shares(shapes, patterns))
+
+
+def build_training(
+    engine: AbstractSparseEngine,
+    problem: Problem,
+    key: Key,
+    kernels: Mapping[str, str] | None = None,
+) -> Training:
+    """Return the functions of a run.
+
+    Args:
+        engine: the settings.
+        problem: the problem with its data.
+        key: the random key of the run.
+        kernels: the kernel of each store where a checkpoint knows them.
+    """
+    total = problem.data_plate[1]
+    if engine.batch_size < total:
+        # this refuses problems without minibatches
+        problem.minibatch(engine.batch_size)
+    layout = build_layout(engine, problem, min(engine.batch_size, total), kernels)
+    sites = ProblemSites(problem, engine.biases)
+    objective = Objective(sites, layout, engine.beta, engine.estimator)
+    return Training(engine, objective, engine.make_optimizer(), total, key)

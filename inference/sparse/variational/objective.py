@@ -1,4 +1,4 @@
-"""The tempered ELBO as a function of the parameters of q, from a minibatch; see `family.py`."""
+"""The tempered ELBO as a function of the parameters of q, from a minibatch; see `sites.py`."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ import jax
 import jax.numpy as jnp
 
 from inference.core.keys import named_key
+from inference.core.typing import AnyArray, Key, SiteArrays
 from inference.sparse.patterns.layout import Layout
-from inference.sparse.products.sparse_product import SparseProduct, normals
-from inference.sparse.variational.sites import NORMAL_ENTROPY, Sites, kl_of_weights, scale_of
+from inference.sparse.products.sparse_product import SparseProduct, store_noise
+from inference.sparse.variational.divergence import NORMAL_ENTROPY, kl_of_weights
+from inference.sparse.variational.sites import ProblemSites, scale_of
 
 
 class Terms(NamedTuple):
-    """Of the ELBO.
+    """The terms of the ELBO.
 
     Attributes:
         likelihood: an estimate of E_q[log p(y | w, z)] for all rows.
-        divergence: an estimate of what q costs: KL of the weights and of the normal sites, minus log p of the points.
+        divergence: an estimate of what q costs: KL of the weights and of the normal sites, minus
+            log p of the points.
     """
 
-    likelihood: Any
-    divergence: Any
+    likelihood: AnyArray
+    divergence: AnyArray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,13 +35,13 @@ class Objective:
     """E_q[log p(y | w, z)] - beta * divergence, and its parts.
 
     Attributes:
-        sites: of the problem.
-        layout: of the weights.
-        beta: what the divergence is multiplied by.
-        estimator: of the noise of the weights.
+        sites: the latent sites of the problem.
+        layout: the stores of the weights.
+        beta: the factor of the divergence.
+        estimator: the estimator for the noise of the weights.
     """
 
-    sites: Sites
+    sites: ProblemSites
     layout: Layout
     beta: float
     estimator: str
@@ -46,35 +49,45 @@ class Objective:
     def terms(
         self,
         params: Mapping[str, Any],
-        index: Mapping[str, Any],
-        rows: Any,
-        key: jax.Array,
+        index: Mapping[str, AnyArray],
+        rows: AnyArray | None,
+        key: Key,
         data: tuple,
-        probes: Mapping[str, Any] | None = None,
-    ) -> tuple[Terms, dict[str, Any]]:
-        """The terms from one draw of the noise, and the inputs of each layer where there are probes."""
+        probes: Mapping[str, AnyArray] | None = None,
+    ) -> tuple[Terms, SiteArrays]:
+        """Return the terms from one draw of the noise, and the inputs of each layer.
+
+        Inputs are kept only where there are probes.
+
+        Args:
+            params: "weights" of each store (mean, raw), "points", and "normals" (loc, raw).
+            index: the active tiles of each store.
+            rows: the numbers of the rows of a minibatch, or None for all rows.
+            key: the random key of the noise.
+            data: the positional and the keyword arguments of the program.
+            probes: zeros that are added to the outputs of layers; see `SparseProduct`.
+        """
         mean = {name: leaf["mean"] for name, leaf in params["weights"].items()}
         sd = {name: scale_of(leaf["raw"]) for name, leaf in params["weights"].items()}
-        product = SparseProduct(
-            self.layout, index, mean, sd, named_key(key, "weights"), self.estimator, probes
-        )
-        values, density = self.drawn(params["normals"], named_key(key, "sites"))
+        noise = named_key(key, "weights")
+        product = SparseProduct(self.layout, index, mean, sd, noise, self.estimator, probes)
+        values, density = self.draw_sites(params["normals"], named_key(key, "sites"))
         joint = self.sites.joint(dict(params["points"]) | values, product, rows, *data)
         kl = kl_of_weights(self.layout, index, mean, sd, joint.priors, named_key(key, "divergence"))
         return Terms(joint.likelihood, kl + density - joint.sites), product.inputs
 
-    def drawn(self, params: Mapping[str, Any], key: jax.Array) -> tuple[dict[str, Any], Any]:
-        """A draw of the normal sites, and E[log q] of them in their own space."""
+    def draw_sites(self, params: Mapping[str, Any], key: Key) -> tuple[SiteArrays, jax.Array]:
+        """Draw the normal sites, and return E[log q] of them in their own space."""
         values, density = {}, jnp.zeros(())
         for name, leaf in params.items():
             transform, sd = self.sites.transform(name), scale_of(leaf["raw"])
-            u = leaf["loc"] + sd * normals(key, name, leaf["loc"])
+            u = leaf["loc"] + sd * store_noise(key, name, leaf["loc"])
             values[name] = transform(u)
             slope = transform.log_abs_det_jacobian(u, values[name])
             density = density - (NORMAL_ENTROPY + jnp.log(sd)).sum() - jnp.sum(slope)
         return values, density
 
-    def value(self, terms: Any) -> Any:
-        """The tempered ELBO."""
+    def value(self, terms: Terms | AnyArray) -> AnyArray:
+        """Return the tempered ELBO, for terms or an array of (likelihood, divergence)."""
         likelihood, divergence = terms
         return likelihood - self.beta * divergence

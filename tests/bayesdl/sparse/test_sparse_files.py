@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-from sparse_toys import fitted, images, mean_gradient, moments_of, regression, training_of
+from sparse_toys import fitted, images, make_training, mean_gradient, moments_of, regression
 
 import bayesdl as bdl
 from bayesdl.bnn.equinox_network import EquinoxNetwork, multiplying
@@ -52,7 +52,7 @@ def test_files_predict_the_same_by_numpy_and_torch(kind, tmp_path):
     matrices = {layer: network.matrix(layer, weights[layer]) for layer in network.layers}
     leaves = {
         leaf.name: leaf
-        for leaf in post.model.net.weight_arrays(
+        for leaf in post.model.net.leaves(
             X.shape[1], network.about["layers"][network.layers[-1]][0]
         )
     }
@@ -129,7 +129,7 @@ def test_files_with_a_wrong_index_are_refused(change, message, tmp_path):
         arrays, about = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
     arrays["layer1.weight/columns"] = np.ascontiguousarray(change(arrays["layer1.weight/columns"]))
     facts = json.loads(about["about"])
-    about = {"about": json.dumps(facts | {"sha256": portable.hash_of(arrays, facts)})}
+    about = {"about": json.dumps(facts | {"sha256": portable.content_hash(arrays, facts)})}
     save_file(arrays, tmp_path / "bad.sparse", about)
     with pytest.raises(portable.FileError, match=message):
         portable.load(tmp_path / "bad.sparse")
@@ -174,7 +174,7 @@ def test_files_that_are_none_are_refused(tmp_path):
 )
 def test_wrong_indices_are_refused(index, message):
     with pytest.raises(BudgetError, match=message):
-        Pattern((2, 7), (1, 1), True, 3).check(np.array(index), "layer0.weight")
+        Pattern((2, 7), (1, 1), True, 3).check_index(np.array(index), "layer0.weight")
 
 
 @pytest.mark.parametrize(
@@ -351,10 +351,10 @@ def test_known_layers_of_a_module_compute_the_same(make):
 @pytest.mark.slow
 def test_gradients_of_modules_are_those_of_autodiff():
     X, y = sequences()
-    training, state, data = training_of(module_model(), X, y, density=0.6)
+    training, state, data = make_training(module_model(), X, y, density=0.6)
     mean, sd = moments_of(state)
     key = jax.random.key(5)
-    gradients, _ = training.gradients(state, key, data)
+    gradients, _ = training.gradient_factors(state, key, data)
     names = list(training.layout.shapes)
     assert names == ["embedding.weight", "convolution.weight", "linear.weight"]
 
@@ -370,10 +370,10 @@ def test_gradients_of_modules_are_those_of_autodiff():
         product = SparseProduct(
             layout, index, values, sds, named_key(named_key(key, "draws"), "weights"), "local"
         )
-        others, _ = training.objective.drawn(
+        others, _ = training.objective.draw_sites(
             state.params["normals"], named_key(named_key(key, "draws"), "sites")
         )
-        rows = training.rows(key, 16)
+        rows = training.draw_rows(key, 16)
         return (
             training.sites.joint(state.params["points"] | others, product, rows, *data).likelihood
             / training.total

@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
-from sparse_toys import training_of
+from sparse_toys import make_training
 
 import bayesdl as bdl
 from bayesdl.checks.convergence import TrustWarning
 from inference.distributions.bursts import Bursts, log_total, messages
 from inference.sparse.engine import SSVI
 from inference.sparse.patterns.pattern import Pattern
-from inference.sparse.patterns.support import Evidence, log_odds, prospects
-from inference.sparse.variational.sites import kl_of_weights
+from inference.sparse.patterns.support import SupportEvidence, inclusion_probability, log_odds
+from inference.sparse.variational.divergence import kl_of_weights
 
 LAW = Bursts(1.3, 0.1, 0.25, 3.0, 5.0, (2, 4))
 
@@ -75,7 +75,7 @@ def test_draws_follow_the_density():
 
 def known(numbers, weights):
     log = LAW.evidence(jnp.asarray(weights, jnp.float32) ** 2)
-    return Evidence(LAW, jnp.asarray(numbers), 4, log)
+    return SupportEvidence(LAW, jnp.asarray(numbers), 4, log)
 
 
 def test_supports_and_prospects_are_those_of_the_sum():
@@ -94,7 +94,7 @@ def test_supports_and_prospects_are_those_of_the_sum():
         expected[4 * r : 4 * r + 4] = on / total
     inactive = np.array([0, 2, 4, 5, 7])
     np.testing.assert_allclose(
-        prospects(found)(jnp.asarray(inactive)), expected[inactive], rtol=1e-5
+        inclusion_probability(found)(jnp.asarray(inactive)), expected[inactive], rtol=1e-5
     )
     odds = np.asarray(log_odds(found, Pattern((2, 4), (1, 1), False, 3)), float)[0]
     np.testing.assert_allclose(
@@ -131,7 +131,7 @@ def network_and_data():
 def test_divergence_is_an_upper_bound_and_tight_for_sure_weights(structure):
     """The bound with the best q(r, s): above E_q[log q - log p(w)], and equal to it where q(w) has no spread."""
     model = bdl.BNN(hidden=(16, 16), prior=bdl.priors.Bursts(slab=1.0, spike=0.2))
-    training, state, _ = training_of(model, *network_and_data(), structure=structure, density=0.6)
+    training, state, _ = make_training(model, *network_and_data(), structure=structure, density=0.6)
     layout, priors = training.layout, training.priors(state.params)
     mean = {n: leaf["mean"] for n, leaf in state.params["weights"].items()}
     draws = 400

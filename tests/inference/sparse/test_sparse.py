@@ -10,16 +10,17 @@ import numpyro.distributions as dist
 import optax
 import pytest
 from scipy import integrate, stats
-from sparse_toys import images, moments_of, regression, training_of
+from sparse_toys import images, make_training, moments_of, regression
 
 import bayesdl as bdl
 from bayesdl.model.language import NUMPYRO
 from inference.core.keys import named_key
 from inference.sparse.engine import SSVI
-from inference.sparse.patterns.budget import patterns
+from inference.sparse.patterns.budget import allocate_budget
 from inference.sparse.patterns.pattern import BudgetError, Pattern
-from inference.sparse.products.kernels import KERNELS, fitting
-from inference.sparse.variational.sites import Prior, kl_of_entries
+from inference.sparse.products.kernels import KERNELS, supported_kernels
+from inference.sparse.variational.divergence import kl_of_entries
+from inference.sparse.variational.priors import Prior
 
 STRUCTURES = ("unstructured", "fan_in", "block:4", "neurons")
 PATTERNS = {
@@ -37,7 +38,7 @@ PATTERNS = {
 
 def thousand_steps(model, X, y, **settings):
     """The index of each store after every one of 1,000 steps, each followed by an exchange."""
-    training, state, data = training_of(model, X, y, every=1, steps=2000, **settings)
+    training, state, data = make_training(model, X, y, every=1, steps=2000, **settings)
 
     def one(state, i):
         state, _ = training.step(i, state, data)
@@ -88,9 +89,9 @@ def test_budgets_are_below_the_density(density, structure, allocation):
     too_few |= {("neurons", 0.005)} if allocation == "uniform" else set()  # of ten units
     if (structure, density) in too_few:
         with pytest.raises(BudgetError, match="the least is"):
-            patterns(shapes, density, allocation, structure, dense)
+            allocate_budget(shapes, density, allocation, structure, dense)
         return
-    found = patterns(shapes, density, allocation, structure, dense)
+    found = allocate_budget(shapes, density, allocation, structure, dense)
     active = sum(p.size for p in found.values())
     unit = max(p.size // p.count for name, p in found.items() if not p.is_dense)
     assert (
@@ -102,7 +103,7 @@ def test_budgets_are_below_the_density(density, structure, allocation):
 
 def test_erk_gives_small_layers_more():
     shapes = {"a": (100, 200), "b": (20, 30), "c": (5, 5)}
-    found = patterns(shapes, 0.1, "erk", "unstructured", ())
+    found = allocate_budget(shapes, 0.1, "erk", "unstructured", ())
     assert found["c"].is_dense
     expected = (20 + 30) / (20 * 30) / ((100 + 200) / (100 * 200))
     assert found["b"].density / found["a"].density == pytest.approx(expected, rel=0.02)
@@ -115,13 +116,13 @@ def test_erk_gives_small_layers_more():
 def test_kernels_are_products_with_the_scattered_matrix(name):
     pattern = PATTERNS[name]
     key = jax.random.key(0)
-    index = pattern.draw(key)
+    index = pattern.draw_index(key)
     mean, variance = (
         jax.random.normal(key, pattern.values_shape),
         jax.random.uniform(named_key(key, "v"), pattern.values_shape),
     )
     h = jax.random.normal(named_key(key, "h"), (pattern.shape[1], 5))
-    inside = pattern.inside(index)
+    inside = pattern.inside_mask(index)
 
     def loss(multiply, h, mean, variance):
         m, v = multiply(h, jnp.where(inside, mean, 0.0), jnp.where(inside, variance, 0.0))
@@ -129,8 +130,8 @@ def test_kernels_are_products_with_the_scattered_matrix(name):
 
     def by_matrices(h, mean, variance):
         (a, b), columns = pattern.tile, pattern.grid[1]
-        where = jnp.zeros(pattern.padded), jnp.zeros(pattern.padded)
-        for place, number in enumerate(np.asarray(pattern.numbers(index))):  # tile by tile
+        where = jnp.zeros(pattern.padded_shape), jnp.zeros(pattern.padded_shape)
+        for place, number in enumerate(np.asarray(pattern.tile_numbers(index))):  # tile by tile
             group, k = divmod(place, pattern.count)
             row, column = divmod(int(number), columns)
             at = (slice(row * a, row * a + a), slice(column * b, column * b + b))
@@ -143,7 +144,7 @@ def test_kernels_are_products_with_the_scattered_matrix(name):
     expected = jax.value_and_grad(functools.partial(loss, by_matrices), argnums=(0, 1, 2))(
         h, mean, variance
     )
-    for kernel in {*fitting(pattern), "transient"}:
+    for kernel in {*supported_kernels(pattern), "transient"}:
 
         def multiply(h, mean, variance, kernel=kernel):
             return KERNELS[kernel](pattern, h, index, mean, variance)
@@ -171,7 +172,7 @@ def test_kernels_agree_in_loss_and_gradient(structure):
     kernel = structure.partition(":")[0].replace("block", "blocks")
     found = []
     for name in (kernel, "transient"):
-        training, state, data = training_of(
+        training, state, data = make_training(
             bdl.BNN(hidden=(12, 12)), X, y, structure=structure, kernel=name, density=0.6
         )
 
@@ -189,13 +190,13 @@ def test_kernels_agree_in_loss_and_gradient(structure):
 
 def test_scattered_and_gathered_are_inverse():
     for pattern in PATTERNS.values():
-        index = pattern.draw(jax.random.key(1))
+        index = pattern.draw_index(jax.random.key(1))
         values = jnp.where(
-            pattern.inside(index), jax.random.normal(jax.random.key(2), pattern.values_shape), 0.0
+            pattern.inside_mask(index),
+            jax.random.normal(jax.random.key(2), pattern.values_shape),
+            0.0,
         )
-        np.testing.assert_array_equal(
-            pattern.gathered(index, pattern.scattered(index, values)), values
-        )
+        np.testing.assert_array_equal(pattern.gather(index, pattern.scatter(index, values)), values)
 
 
 # the objective
@@ -203,7 +204,7 @@ def test_scattered_and_gathered_are_inverse():
 
 def test_density_one_is_dense_mean_field_vi_step_for_step():
     X, y = regression()
-    training, state, data = training_of(
+    training, state, data = make_training(
         bdl.BNN(hidden=(7, 5), activation="relu"), X, y, density=1.0, steps=50
     )
     (inputs, targets), _ = data
@@ -261,8 +262,8 @@ def test_density_one_is_dense_mean_field_vi_step_for_step():
 @pytest.mark.slow
 def test_doubling_the_data_halves_the_share_of_kl():
     X, y = regression()
-    one = training_of(bdl.BNN(hidden=(10,), standardize=False), X, y)
-    two = training_of(bdl.BNN(hidden=(10,), standardize=False), np.tile(X, (2, 1)), np.tile(y, 2))
+    one = make_training(bdl.BNN(hidden=(10,), standardize=False), X, y)
+    two = make_training(bdl.BNN(hidden=(10,), standardize=False), np.tile(X, (2, 1)), np.tile(y, 2))
     state = one[1]
     rows, key = jnp.arange(16), jax.random.key(0)
     (terms, _), (doubled, _) = (
@@ -278,7 +279,7 @@ def test_doubling_the_data_halves_the_share_of_kl():
 def test_elbo_of_a_linear_model_is_the_closed_form(estimator):
     X, y = regression()
     model = bdl.BNN(hidden=(), likelihood=bdl.Normal(scale=0.5), standardize=False)
-    training, state, data = training_of(model, X, y, density=0.6, estimator=estimator)
+    training, state, data = make_training(model, X, y, density=0.6, estimator=estimator)
     mean, sd = (
         np.asarray(training.layout.matrices(state.index, v)["layer0.weight"])[0]
         for v in moments_of(state)
@@ -313,7 +314,7 @@ def test_estimators_agree_where_weights_are_shared_by_places():
     )
     found = {}
     for estimator in ("local", "flipout", "weights"):
-        training, state, data = training_of(
+        training, state, data = make_training(
             model, X, y, density=0.5, estimator=estimator, initial_scale=0.5
         )
 
@@ -337,11 +338,11 @@ def test_estimators_agree_where_weights_are_shared_by_places():
 def test_priors_are_wider_by_the_share_of_inputs():
     X, y = regression(columns=20)
     model = bdl.BNN(hidden=(20, 20), standardize=False)
-    units, *_ = training_of(model, X, y, structure="neurons", density=0.4)
+    units, *_ = make_training(model, X, y, structure="neurons", density=0.4)
     counts = [units.layout.patterns[f"layer{i}.weight"].count for i in range(2)]
     live = {"layer0.weight": 1.0, "layer1.weight": counts[0] / 20, "layer2.weight": counts[1] / 20}
     assert units.layout.shares == pytest.approx(live)
-    single, state, _ = training_of(model, X, y, density=0.4)
+    single, state, _ = make_training(model, X, y, density=0.4)
     spread = state.params["weights"]["layer1.weight"]["mean"]
     count, share = spread.size, single.layout.shares["layer1.weight"]
     assert share == single.layout.patterns["layer1.weight"].density
@@ -352,14 +353,14 @@ def test_priors_are_wider_by_the_share_of_inputs():
 
 def test_minibatches_are_unbiased():
     X, y = regression(200)
-    training, state, data = training_of(bdl.BNN(hidden=(10,)), X, y)
+    training, state, data = make_training(bdl.BNN(hidden=(10,)), X, y)
 
     @jax.jit
     def likelihood(key, rows):
         return training.objective.terms(state.params, state.index, rows, key, data)[0].likelihood
 
     keys = jax.random.split(jax.random.key(0), 1000)
-    rows = jax.vmap(lambda key: training.rows(key, 16))(keys)
+    rows = jax.vmap(lambda key: training.draw_rows(key, 16))(keys)
     batches = np.asarray(jax.lax.map(lambda z: likelihood(*z), (keys, rows)), np.float64)
     whole = np.asarray(jax.lax.map(lambda key: likelihood(key, None), keys), np.float64)
     error = math.hypot(batches.std(), whole.std()) / math.sqrt(1000)
@@ -446,10 +447,10 @@ def test_priors_with_scales_of_their_own(prior):
             assert (sites[seen] != 0).mean() <= bdl.sparse.report(post).layers[seen][
                 "density"
             ] + 1e-6
-    packed = {k: v[0] for k, v in post.latent_draws.items()}
-    values = post.raw.unpacking(packed)
+    compressed = {k: v[0] for k, v in post.latent_draws.items()}
+    values = post.raw.unpacking(compressed)
     net = post.model.net
-    leaves = net.weight_arrays(X.shape[1], 1)
+    leaves = net.leaves(X.shape[1], 1)
     f = net.apply({leaf.name: values[leaf.name] for leaf in leaves}, post.problem.args[0], NUMPYRO)
-    law = post.predictive(packed, jax.random.key(0), post.problem.args[0]).distribution
+    law = post.predictive(compressed, jax.random.key(0), post.problem.args[0]).distribution
     np.testing.assert_allclose(law.mean, f[:, 0], rtol=2e-5, atol=2e-5)

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 from scipy import special, stats
-from sparse_toys import fitted, mean_gradient, moments_of, regression, training_of
+from sparse_toys import fitted, make_training, mean_gradient, moments_of, regression
 
 import bayesdl as bdl
 from inference.core.keys import named_key
@@ -20,8 +20,8 @@ from inference.sparse.patterns.budget import GLOBAL
 from inference.sparse.patterns.pattern import BudgetError
 from inference.sparse.products.sparse_product import SparseProduct
 from inference.sparse.training import runs
-from inference.sparse.training.exchange import largest
-from inference.sparse.training.scores import evidence_gain, score
+from inference.sparse.training.exchange import max_exchanged
+from inference.sparse.training.scores import evidence_gain, score_weights
 from inference.sparse.variational.sites import scale_of
 
 STRUCTURES = ("unstructured", "fan_in", "block:4", "neurons")
@@ -41,9 +41,11 @@ def test_snr_orders_weights_as_the_papers_criterion():
     with np.errstate(divide="ignore"):
         paper = first / np.sqrt(sd**2 + mean**2 - first**2)
     with jax.enable_x64(True):
-        ours = np.asarray(score("snr", jnp.asarray(mean), jnp.asarray(sd), None, jax.random.key(0)))
+        ours = np.asarray(
+            score_weights("snr", jnp.asarray(mean), jnp.asarray(sd), None, jax.random.key(0))
+        )
         folded = np.asarray(
-            score("mean_abs", jnp.asarray(mean), jnp.asarray(sd), None, jax.random.key(0))
+            score_weights("mean_abs", jnp.asarray(mean), jnp.asarray(sd), None, jax.random.key(0))
         )
     order = np.argsort(ours)
     below = (
@@ -79,18 +81,18 @@ def test_evidence_gain_is_the_change_of_the_log_evidence():
 def test_what_grows_has_the_largest_gradients_by_autodiff(structure):
     X, y = regression()
     settings = {"allocation": "global"} if structure == "global" else {"structure": structure}
-    training, state, data = training_of(
+    training, state, data = make_training(
         bdl.BNN(hidden=(24, 20)), X, y, density=0.7 if structure == "block:4" else 0.5, **settings
     )
     layout, key = training.layout, jax.random.fold_in(named_key(training.key, "exchanges"), 7)
-    gradients, priors = training.gradients(state, key, data)
+    gradients, priors = training.gradient_factors(state, key, data)
     mean, sd = moments_of(state)
 
     class Shifted(SparseProduct):
         """With a dense matrix added to the means."""
 
-        def columns(self, name, h, rows):
-            return super().columns(name, h, rows) + shifts[name] @ h
+        def layer_outputs(self, name, h, rows):
+            return super().layer_outputs(name, h, rows) + shifts[name] @ h
 
     shifts = {}
 
@@ -99,10 +101,10 @@ def test_what_grows_has_the_largest_gradients_by_autodiff(structure):
         product = Shifted(
             layout, state.index, mean, sd, named_key(named_key(key, "draws"), "weights"), "local"
         )
-        values, _ = training.objective.drawn(
+        values, _ = training.objective.draw_sites(
             state.params["normals"], named_key(named_key(key, "draws"), "sites")
         )
-        rows = training.rows(key, 16)
+        rows = training.draw_rows(key, 16)
         return (
             training.sites.joint(state.params["points"] | values, product, rows, *data).likelihood
             / training.total
@@ -112,7 +114,7 @@ def test_what_grows_has_the_largest_gradients_by_autodiff(structure):
     dense = mean_gradient(likelihood, zeros, key)
     exchanged = 0
     for store, pattern in layout.patterns.items():
-        most = largest(pattern, 0.3)
+        most = max_exchanged(pattern, 0.3)
         if not most:
             continue
         made = training.plan(
@@ -127,7 +129,7 @@ def test_what_grows_has_the_largest_gradients_by_autodiff(structure):
             ]
             scores = np.concatenate(parts)[None]
         else:
-            padded = np.zeros(pattern.padded)
+            padded = np.zeros(pattern.padded_shape)
             padded[: pattern.shape[0], : pattern.shape[1]] = np.abs(dense[store])
             (rows, columns), (a, b) = pattern.grid, pattern.tile
             scores = (
@@ -154,7 +156,7 @@ def test_what_grows_has_the_largest_gradients_by_autodiff(structure):
 @pytest.mark.slow
 def test_new_weights_begin_at_the_initial_scale_and_the_optimiser_moves_along():
     X, y = regression()
-    training, state, data = training_of(
+    training, state, data = make_training(
         bdl.BNN(hidden=(20, 20)), X, y, initial_scale=0.037, density=0.4
     )
     step, exchange = jax.jit(training.step), jax.jit(training.exchange)
@@ -218,7 +220,7 @@ def test_optimisers_whose_state_cannot_move_are_refused():
 
 def test_evidence_removes_only_where_it_gains():
     X, y = regression()
-    training, state, data = training_of(
+    training, state, data = make_training(
         bdl.BNN(hidden=(20,), standardize=False), X, y, removal="evidence", density=0.4
     )
     name = "layer0.weight"
@@ -384,16 +386,20 @@ def test_costs_of_a_large_network():
     }
     for name, settings in cases.items():
         given = {"density": 0.05, "batch_size": 128} | settings
-        training, state, data = training_of(model, X, y, **given)
-        run = runs.Run(training, None)
-        run.compiled("step", training.step, 0, state, data)
-        work = costs.operations(
-            training.layout, training.places(state, data), 100, 3, 0.3 if name != "dense" else 0.0
+        training, state, data = make_training(model, X, y, **given)
+        run = runs.TrainingRun(training, None)
+        run.compile("step", training.step, 0, state, data)
+        work = costs.count_operations(
+            training.layout,
+            training.output_rows(state, data),
+            100,
+            3,
+            0.3 if name != "dense" else 0.0,
         )
-        stored = costs.bytes_of((state.params, state.index))
+        stored = runs.count_bytes((state.params, state.index))
         found[name] = (
             stored,
-            stored + costs.bytes_of(state.optimizer),
+            stored + runs.count_bytes(state.optimizer),
             run.temporary["step"],
             work,
         )
