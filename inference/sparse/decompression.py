@@ -11,7 +11,7 @@ from numpyro import handlers
 
 from inference.core.program import WholePlates
 from inference.core.result import AbstractDecompression
-from inference.core.typing import AnyArray
+from inference.core.typing import AnyArray, SiteArrays
 from inference.sparse.patterns.layout import Layout
 from inference.sparse.products.sparse_product import ZeroProduct
 from inference.sparse.variational.sites import ProblemSites
@@ -32,17 +32,18 @@ class SparseDecompression(AbstractDecompression):
     layout: Layout = dataclasses.field(metadata={"static": True})
     sites: ProblemSites = dataclasses.field(metadata={"static": True})
 
-    def __call__(self, compressed: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+    def __call__(self, compressed: Mapping[str, AnyArray]) -> SiteArrays:
         stored = {name: compressed[name] for name in self.layout.patterns}
         seen = self.layout.matrices(self.index, stored)
-        others = {name: compressed[name] for name in (*self.sites.points, *self.sites.normals)}
+        names = (*self.sites.points, *self.sites.normals)
+        others = {name: jnp.asarray(compressed[name]) for name in names}
         scales, deterministic = self.scales_and_deterministics(others)
         latent = {self.sites.weights[name]: matrix / scales[name] for name, matrix in seen.items()}
         return deterministic | seen | latent | others
 
     def scales_and_deterministics(
-        self, others: Mapping[str, AnyArray]
-    ) -> tuple[dict[str, AnyArray | float], dict[str, AnyArray]]:
+        self, others: SiteArrays
+    ) -> tuple[dict[str, jax.Array | float], SiteArrays]:
         """Return the scale between each matrix and its latent site, and the deterministic sites.
 
         Args:
@@ -57,7 +58,7 @@ class SparseDecompression(AbstractDecompression):
         seeded = handlers.seed(program, jax.random.key(0))
         # one row, as nothing that depends on rows is used
         inputs = tuple(arg[:1] for arg in problem.args)
-        substituted = handlers.substitute(seeded, data=ones | dict(others))
+        substituted = handlers.substitute(seeded, data=ones | others)
         trace = handlers.trace(substituted).get_trace(*inputs, **problem.kwargs)
         scales = {
             seen: 1.0 if seen == site else trace[seen]["value"].reshape(-1)[0]

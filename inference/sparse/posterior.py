@@ -84,7 +84,7 @@ class FittedDistribution:
             dict(self.store_arrays(params, "index")), self.layout, self.sites
         )
 
-    def sample(self, key: Key, params: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+    def sample(self, key: Key, params: Mapping[str, AnyArray]) -> SiteArrays:
         """Draw all sites."""
         return self.decompression(params)(self.draw_compressed(key, params))
 

@@ -93,17 +93,17 @@ def multiply_fan_in(
     @jax.checkpoint
     def add(totals: tuple, one: tuple) -> tuple:
         where, *values = one
-        found = h.at[where].get(mode="promise_in_bounds")
+        found = inputs.at[where].get(mode="promise_in_bounds")
         powers = (found, found * found)
         products = zip(totals, values, powers, strict=False)
         return tuple(total + value[:, None] * power for total, value, power in products), None
 
-    h = jnp.asarray(h)
+    inputs = jnp.asarray(h)
     given = [mean] if variance is None else [mean, variance]
-    shape, dtype = (pattern.shape[0], h.shape[1]), jnp.result_type(h, mean)
+    shape, dtype = (pattern.shape[0], h.shape[1]), jnp.result_type(inputs, mean)
     start = tuple(jnp.zeros(shape, dtype) for _ in given)
-    inputs = (index.T, *(values[:, :, 0, 0].T for values in given))
-    totals, _ = jax.lax.scan(add, start, inputs)
+    columns = (index.T, *(values[:, :, 0, 0].T for values in given))
+    totals, _ = jax.lax.scan(add, start, columns)
     return totals[0], None if variance is None else totals[1]
 
 

@@ -114,7 +114,7 @@ class SparseNetwork:
             return apply_convolutions(self, network, h, weights)
         return apply_perceptron(self, network, h, weights)
 
-    def rows(self, X: np.ndarray | Any) -> np.ndarray:
+    def rows(self, X: Any) -> np.ndarray:
         """Return the inputs as numbers, shape (rows, columns).
 
         Columns of a DataFrame are put in order by their names.

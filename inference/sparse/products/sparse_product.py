@@ -109,8 +109,9 @@ class SparseProduct(AbstractProduct):
         own.key, own.layer_inputs = jax.random.fold_in(self.key, row), {}
         own.is_single_row = True
         if self.probes is not None:
+            number = jnp.asarray(row)
             own.probes = {
-                name: probe.reshape(total, -1, probe.shape[1])[row]
+                name: probe.reshape(total, -1, probe.shape[1])[number]
                 for name, probe in self.probes.items()
             }
         return own

@@ -103,7 +103,7 @@ def merge_candidates(found: Candidates, scores: jax.Array, numbers: jax.Array) -
 def scan_candidates(
     grid: tuple[int, int],
     tile: tuple[int, int],
-    active: jax.Array,
+    active: AnyArray,
     gradient: GradientFactors,
     found: Candidates,
 ) -> Candidates:

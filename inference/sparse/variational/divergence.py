@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +62,9 @@ def kl_of_entries(mean: AnyArray, sd: AnyArray, prior: Prior, key: Key) -> jax.A
     """Return the KL divergence of each N(mean, sd^2) from the prior."""
     distribution, scale = prior
     if isinstance(distribution, Normal):
-        s, m = distribution.scale * scale, distribution.loc * scale
+        # the types of NumPyro's parameters are wider than what arrays can be multiplied by
+        normal: Any = distribution
+        s, m = normal.scale * scale, normal.loc * scale
         return jnp.log(s / sd) + (sd**2 + (mean - m) ** 2) / (2 * s**2) - 0.5
     w = mean + sd * store_noise(key, "kl", mean)
     return -NORMAL_ENTROPY - jnp.log(sd) - (distribution.log_prob(w / scale) - jnp.log(scale))

@@ -16,10 +16,11 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.distributions.transforms import Transform
@@ -124,7 +125,7 @@ class ProblemSites:
 
     def joint(
         self,
-        values: Mapping[str, AnyArray],
+        values: Mapping[str, ArrayLike],
         product: AbstractProduct,
         rows: AnyArray | None,
         args: Arguments,
@@ -146,7 +147,8 @@ class ProblemSites:
             program = Subsampled(program, plate, len(rows), jnp.asarray(rows))
         # ones: what the network sees is then the scale of its prior; the product ignores it
         ones = {site: jnp.ones(self.problem.latents[site]) for site in self.weights.values()}
-        program = handlers.substitute(program, data=ones | dict(values))
+        fixed: dict[str, Any] = {**ones, **values}
+        program = handlers.substitute(program, data=fixed)
         sites = handlers.trace(program).get_trace(*args, **kwargs)
         likelihood, rest = jnp.zeros(()), jnp.zeros(())
         for name, site in sites.items():
@@ -167,7 +169,7 @@ class ProblemSites:
             priors[seen] = Prior(distribution, scale)
         return Joint(likelihood, rest, priors)
 
-    def priors(self, layout: Layout, values: Mapping[str, AnyArray]) -> dict[str, Prior]:
+    def priors(self, layout: Layout, values: Mapping[str, ArrayLike]) -> dict[str, Prior]:
         """Return the priors of the layers' weights, given all other sites."""
         problem, one_row = self.problem, jnp.zeros(1, jnp.int32)
         joint = self.joint(values, ZeroProduct(layout), one_row, problem.args, problem.kwargs)

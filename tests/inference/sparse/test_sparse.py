@@ -1,4 +1,4 @@
-"""Sparse subspace VI: budgets kept exactly, kernels against matrices, the objective against closed forms."""
+"""Sparse subspace VI: exact budgets, kernels against matrices, the ELBO in closed form."""
 
 import functools
 import math
@@ -305,7 +305,7 @@ def test_elbo_of_a_linear_model_is_the_closed_form(estimator):
 
 @pytest.mark.slow
 def test_estimators_agree_where_weights_are_shared_by_places():
-    """A convolution uses its weights at all places of a row, so that noise of its own for each place would be another q."""
+    """Noise of its own for each place would be another q: a convolution shares its weights."""
     X, y = images(12)
     model = bdl.BNN(
         network=bdl.ConvNet(image=(8, 8), channels=(4, 4)),
