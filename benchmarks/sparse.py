@@ -1,13 +1,19 @@
-"""Sparse subspace VI beside dense mean-field VI: memory, operations, time, MNIST, robustness, an ablation, UCI sets, digits.
+"""Sparse subspace VI beside dense mean-field VI: memory, operations, time, accuracy.
 
-Dense mean-field VI is `SSVI(density=1)`, the same code with whole matrices, in the same run. The parts are
+Dense mean-field VI is `SSVI(density=1)`, the same code with whole matrices, in the same run. The
+parts are
 
-    cost        784-1024-1024-10, 5 %: bytes stored, with Adam, and needed by XLA for a moment; operations of the products
-    speed       the same network: CPU time of a training step, interleaved, 25th percentiles, as ratios to dense
-    robustness  MNIST, 50,000 images, 784-256-256-10: accuracy on the other 10,000 over learning rates and initial scales
-    mnist       60,000 images, both with their best cell of `robustness`, on the test set; three seeds
+    cost        784-1024-1024-10, 5 %: bytes stored, with Adam, and needed by XLA for a moment;
+                operations of the products
+    speed       the same network: CPU time of a training step, interleaved, 25th percentiles, as
+                ratios to dense
+    robustness  MNIST, 50,000 images, 784-256-256-10: accuracy on the other 10,000 over learning
+                rates and initial scales
+    mnist       60,000 images, both with their best cell of `robustness`, on the test set; three
+                seeds
     ablation    the same at 2 %: a fixed mask, random growth, random removal
-    small       the ablation where data are few: 10,000 images, 20 epochs, the output layer sparse too, Adam at 0.001
+    small       the ablation where data are few: 10,000 images, 20 epochs, the output layer sparse
+                too, Adam at 0.001
     uci         mean test log-likelihood at 20 % density
     digits      a small convolutional network on scikit-learn's digits, 10 %
 
@@ -31,7 +37,7 @@ from benchmarks.report import RESULTS, run_parts
 from inference.sparse import costs
 from inference.sparse.engine import SSVI
 from inference.sparse.training import runs
-from inference.sparse.training.training import build_training
+from inference.sparse.training.training import Training, build_training
 
 BATCH = 128
 BETA = 0.1
@@ -53,7 +59,7 @@ UCI_SPLITS = 3
 
 
 def perceptron(width: int) -> bdl.BNN:
-    """784-width-width-10 with ReLU, weights N(0, 1 / fan_in)."""
+    """Make 784-width-width-10 with ReLU, weights N(0, 1 / fan_in)."""
     return bdl.BNN(
         hidden=(width, width),
         activation="relu",
@@ -65,15 +71,15 @@ def perceptron(width: int) -> bdl.BNN:
 
 
 def large_problem() -> tuple:
-    """784-1024-1024-10 with random rows: what the data are does not matter for what a step costs."""
+    """Make 784-1024-1024-10 with random rows: the cost of a step does not depend on the data."""
     rng = np.random.default_rng(0)
     X, y = rng.random((1024, 784), dtype=np.float32), rng.integers(0, 10, 1024)
     model = perceptron(1024)
     return model, model.learn_schema(X, y), X, y
 
 
-def trainings(density: float) -> dict:
-    """A run of each kind on the large network."""
+def make_trainings(density: float) -> dict:
+    """Make a run of each kind on the large network."""
     model, schema, X, y = large_problem()
     problem = model.problem(schema, X, y)
     engines = {
@@ -85,17 +91,17 @@ def trainings(density: float) -> dict:
     }
 
 
-def data_of(training) -> tuple:
+def problem_data(training: Training) -> tuple:
     problem = training.sites.problem
     return jax.tree.map(jnp.asarray, (problem.args, dict(problem.kwargs)))
 
 
 def cost(_: str) -> dict:
-    """Bytes and operations at 5 %."""
+    """Measure bytes and operations at 5 %."""
     rows = {}
-    for name, training in trainings(0.05).items():
+    for name, training in make_trainings(0.05).items():
         run = runs.TrainingRun(training, None)
-        data, state = data_of(training), jax.jit(training.initial_state)(jax.random.key(0))
+        data, state = problem_data(training), jax.jit(training.initial_state)(jax.random.key(0))
         block = run.compile("step", training.step, runs.int32(0), state, data)
         run.compile("exchange", training.exchange, state, runs.int32(0), runs.float32(0.1), data)
         layout, engine = training.layout, training.engine
@@ -116,7 +122,8 @@ def cost(_: str) -> dict:
         }
     dense = rows["dense"]
     print(
-        f"{'':<12}{'density':>9}{'stored':>9}{'with Adam':>11}{'XLA temp':>10}{'exchange':>10}{'operations':>12}{'by XLA':>8}"
+        f"{'':<12}{'density':>9}{'stored':>9}{'with Adam':>11}{'XLA temp':>10}{'exchange':>10}"
+        f"{'operations':>12}{'by XLA':>8}"
     )
     for name, row in rows.items():
         ratios = [row[key] / dense[key] for key in ("stored", "persistent")]
@@ -133,14 +140,14 @@ def cost(_: str) -> dict:
 
 
 def speed(_: str) -> dict:
-    """CPU time of a step (the optimiser included), interleaved, over densities."""
+    """Measure the CPU time of a step (the optimiser included), interleaved, over densities."""
     return {f"{density:g}": speed_at(density) for density in (0.05, 0.1, 0.3, 0.6)}
 
 
 def speed_at(density: float, rounds: int = 25, steps: int = 3) -> dict:
     compiled = {}
-    for name, training in trainings(density).items():
-        data, state = data_of(training), jax.jit(training.initial_state)(jax.random.key(0))
+    for name, training in make_trainings(density).items():
+        data, state = problem_data(training), jax.jit(training.initial_state)(jax.random.key(0))
         made = jax.jit(training.step).lower(runs.int32(0), state, data).compile()
         compiled[name] = (made, state, data, dict(training.layout.kernels))
     times: dict[str, list] = {name: [] for name in compiled}
@@ -166,13 +173,14 @@ def speed_at(density: float, rounds: int = 25, steps: int = 3) -> dict:
     for name, row in rows.items():
         row["kernels"] = compiled[name][3]
         print(
-            f"{density:<6g}{name:<12}{row['cpu_ms']:>8.2f} CPU ms {row['faster_cpu']:>6.2f}x, wall {row['faster_wall']:>6.2f}x"
+            f"{density:<6g}{name:<12}{row['cpu_ms']:>8.2f} CPU ms {row['faster_cpu']:>6.2f}x, "
+            f"wall {row['faster_wall']:>6.2f}x"
         )
     return rows
 
 
-def fitted(images: tuple, seed: int = 0, **settings) -> dict:
-    """Scores on held-out images of one fit."""
+def fit_and_score(images: tuple, seed: int = 0, **settings) -> dict:
+    """Fit once, and return scores on held-out images."""
     X, y, X_test, y_test = images
     started = time.process_time()
     engine = SSVI(
@@ -198,7 +206,7 @@ def fitted(images: tuple, seed: int = 0, **settings) -> dict:
 
 
 def robustness(_: str) -> dict:
-    """Accuracy on 10,000 held-out training images."""
+    """Measure the accuracy on 10,000 held-out training images."""
     d = mnist()
     images = (
         d["X_train"][:50_000],
@@ -209,7 +217,7 @@ def robustness(_: str) -> dict:
     found = {}
     for kind, density in (("sparse", 0.05), ("dense", 1.0)):
         found[kind] = {
-            f"{rate:g}, {scale:g}": fitted(
+            f"{rate:g}, {scale:g}": fit_and_score(
                 images, density=density, learning_rate=rate, initial_scale=scale
             )
             for rate in RATES
@@ -221,27 +229,29 @@ def robustness(_: str) -> dict:
 
 
 def best_cell(kind: str) -> dict:
-    """The learning rate and the initial scale that were best on held-out training images."""
+    """Return the learning rate and initial scale that were best on held-out training images."""
     cells = json.loads((RESULTS / "sparse.json").read_text())["robustness"][kind]
     rate, scale = max(cells, key=lambda cell: cells[cell]["accuracy"]).split(", ")
     return {"learning_rate": float(rate), "initial_scale": float(scale)}
 
 
-def on_test(_: str) -> dict:
-    """Scores on the test set."""
+def score_on_test(_: str) -> dict:
+    """Score on the test set."""
     d = mnist()
     images = d["X_train"], d["y_train"], d["X_test"], d["y_test"]
-    found = {"dense": [fitted(images, seed, density=1.0, **best_cell("dense")) for seed in SEEDS]}
+    found = {
+        "dense": [fit_and_score(images, seed, density=1.0, **best_cell("dense")) for seed in SEEDS]
+    }
     for density in (0.1, 0.05, 0.02):
         found[f"{density:g}"] = [
-            fitted(images, seed, density=density, **best_cell("sparse")) for seed in SEEDS
+            fit_and_score(images, seed, density=density, **best_cell("sparse")) for seed in SEEDS
         ]
     print_means(found)
     return found
 
 
 def ablation(_: str) -> dict:
-    """At 2 %, on the test set."""
+    """Compare variants at 2 %, on the test set."""
     d = mnist()
     images = d["X_train"], d["y_train"], d["X_test"], d["y_test"]
     kinds = {"ssvi": {}, "static mask": {"rate": 0.0}, "random growth": {"growth": "random"}}
@@ -252,7 +262,8 @@ def ablation(_: str) -> dict:
     }
     found = {
         name: [
-            fitted(images, seed, density=0.02, **best_cell("sparse") | settings) for seed in SEEDS
+            fit_and_score(images, seed, density=0.02, **best_cell("sparse") | settings)
+            for seed in SEEDS
         ]
         for name, settings in kinds.items()
     }
@@ -261,7 +272,7 @@ def ablation(_: str) -> dict:
 
 
 def small(_: str) -> dict:
-    """At 2 % on the test set, learned from 10,000 images."""
+    """Compare variants at 2 % on the test set, learned from 10,000 images."""
     d = mnist()
     images = d["X_train"][:10_000], d["y_train"][:10_000], d["X_test"], d["y_test"]
     settings = {"density": 0.02, "steps": 20 * 10_000 // BATCH, "every": 25, "dense_output": False}
@@ -269,7 +280,7 @@ def small(_: str) -> dict:
     kinds = {"ssvi": {}, "static mask": {"rate": 0.0}, "random growth": {"growth": "random"}}
     kinds |= {"random removal": {"removal": "random"}, "erk": {"allocation": "erk"}}
     found = {
-        name: [fitted(images, seed, **settings | other) for seed in SEEDS]
+        name: [fit_and_score(images, seed, **settings | other) for seed in SEEDS]
         for name, other in kinds.items()
     }
     print_means(found)
@@ -283,7 +294,7 @@ def print_means(found: dict) -> None:
 
 
 def uci_sets(_: str) -> dict:
-    """Mean test log-likelihood with one hidden layer of 50 units, true ELBO."""
+    """Measure the mean test log-likelihood with one hidden layer of 50 units, true ELBO."""
     found = {}
     for name in UCI:
         data = uci(name)
@@ -305,15 +316,15 @@ def uci_sets(_: str) -> dict:
         found[name] = rows
         gap = np.array(rows["0.2"]) - np.array(rows["dense"])
         print(
-            f"{name:<10}dense {np.mean(rows['dense']):.3f}  20 % {np.mean(rows['0.2']):.3f}  difference {gap.mean():+.3f} "
-            f"+- {gap.std(ddof=1) / np.sqrt(len(gap)):.3f}",
+            f"{name:<10}dense {np.mean(rows['dense']):.3f}  20 % {np.mean(rows['0.2']):.3f}  "
+            f"difference {gap.mean():+.3f} +- {gap.std(ddof=1) / np.sqrt(len(gap)):.3f}",
             flush=True,
         )
     return found
 
 
 def digits(_: str) -> dict:
-    """A convolutional network on 8x8 digits, 1,297 to learn from and 500 to test."""
+    """Score a convolutional network on 8x8 digits, 1,297 to learn from and 500 to test."""
     from sklearn.datasets import load_digits
 
     X, y = load_digits(return_X_y=True)
@@ -345,7 +356,7 @@ PARTS = {
     "cost": cost,
     "speed": speed,
     "robustness": robustness,
-    "mnist": on_test,
+    "mnist": score_on_test,
     "ablation": ablation,
     "small": small,
     "uci": uci_sets,

@@ -106,7 +106,9 @@ def guide(post: Posterior) -> Program:
         import numpyro
         import numpyro.distributions as dist
 
-        compressed = {name: jnp.asarray(raw.params[f"{name}/point"]) for name in sites.points}
+        compressed: dict[str, Any] = {
+            name: jnp.asarray(raw.params[f"{name}/point"]) for name in sites.points
+        }
         for name in (*layout.patterns, *sites.normals):
             is_store = name in layout.patterns
             loc = jnp.asarray(raw.params[f"{name}/{'mean' if is_store else 'loc'}"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +68,9 @@ class FittedDistribution:
         self, key: Key, params: Mapping[str, AnyArray]
     ) -> tuple[SiteArrays, jax.Array]:
         """Draw the sites that are not weights, and return their log density under q too."""
-        values = {name: jnp.asarray(params[f"{name}/point"]) for name in self.sites.points}
+        values: dict[str, Any] = {
+            name: jnp.asarray(params[f"{name}/point"]) for name in self.sites.points
+        }
         density = jnp.zeros(())
         for name in self.sites.normals:
             loc, sd = jnp.asarray(params[f"{name}/loc"]), jnp.asarray(params[f"{name}/scale"])

@@ -97,7 +97,7 @@ class Layout:
             for name, tiles in self.layers(index, values)
         }
 
-    def member_masks(self, store: str, index: AnyArray) -> list[tuple[str, jax.Array]]:
+    def member_masks(self, store: str, index: AnyArray) -> list[tuple[str, AnyArray]]:
         """Return for each layer of a store which stored entries are its weights, (G, k, a, b)."""
         inside, members = self.patterns[store].inside_mask(index), self.members(store)
         if len(members) == 1:

@@ -142,7 +142,7 @@ class Pattern:
         tiles = whole.reshape(rows, a, columns, b).transpose(0, 2, 1, 3).reshape(-1, a, b)
         return tiles[self.tile_numbers(index)].reshape(self.values_shape)
 
-    def inside_mask(self, index: AnyArray) -> jax.Array:
+    def inside_mask(self, index: AnyArray) -> AnyArray:
         """Return which stored entries lie in the matrix, not in the padding; shape (G, k, a, b)."""
         if self.padded_shape == self.shape:
             return jnp.ones(self.values_shape, bool)

@@ -102,8 +102,10 @@ def test_files_are_read_without_jax(tmp_path):
     np.save(tmp_path / "X.npy", images(5)[0])
     code = (
         "import sys, numpy as np\nfrom inference.sparse.products.portable import load\n"
-        f"found = load({str(path)!r}).predict(np.load({str(tmp_path / 'X.npy')!r}), num_samples=3)\n"
-        "assert 'jax' not in sys.modules and 'safetensors' not in sys.modules\nprint(found['probabilities'].sum(1).tolist())"
+        f"X = np.load({str(tmp_path / 'X.npy')!r})\n"
+        f"found = load({str(path)!r}).predict(X, num_samples=3)\n"
+        "assert 'jax' not in sys.modules and 'safetensors' not in sys.modules\n"
+        "print(found['probabilities'].sum(1).tolist())"
     )
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -285,7 +287,7 @@ def test_beta_is_shown():
 
 
 def sequence_network():
-    """An embedding of the first column, a convolution over the others, a normalisation and a linear layer."""
+    """Embed the first column, convolve the others, normalise, and end with a linear layer."""
     import equinox as eqx
 
     class Net(eqx.Module):
@@ -322,7 +324,7 @@ def module_model():
 
 
 class Same(AbstractProduct):
-    """The product itself, through the layers that are known."""
+    """The plain product, through the layers that are known."""
 
     def __call__(self, name, h, weight):
         return h @ weight.T

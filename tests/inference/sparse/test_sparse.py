@@ -36,8 +36,8 @@ PATTERNS = {
 # budgets
 
 
-def thousand_steps(model, X, y, **settings):
-    """The index of each store after every one of 1,000 steps, each followed by an exchange."""
+def take_thousand_steps(model, X, y, **settings):
+    """Return the index of each store after each of 1,000 steps, which exchanges follow."""
     training, state, data = make_training(model, X, y, every=1, steps=2000, **settings)
 
     def one(state, i):
@@ -63,14 +63,15 @@ def test_budgets_are_kept_after_every_step(case):
     widths = tuple(int(w) for w in rng.integers(40, 90, 2))
     settings = {"allocation": "global"} if structure == "global" else {"structure": structure}
     X, y = regression(columns=int(rng.integers(33, 50)))
-    layout, found = thousand_steps(bdl.BNN(hidden=widths), X, y, density=density, **settings)
+    layout, found = take_thousand_steps(bdl.BNN(hidden=widths), X, y, density=density, **settings)
     changed = 0
     for store, pattern in layout.patterns.items():
         index = found[store].astype(np.int64)
         assert index.shape == (1000, *pattern.index_shape)
         assert index.min() >= 0
         assert index.max() < pattern.candidates
-        assert (np.diff(index, axis=2) > 0).all()  # sorted and unique
+        # sorted and unique
+        assert (np.diff(index, axis=2) > 0).all()
         changed += (np.diff(index, axis=0) != 0).sum()
     assert changed > 0
     assert sum(p.size for p in layout.patterns.values()) <= density * sum(
@@ -94,9 +95,8 @@ def test_budgets_are_below_the_density(density, structure, allocation):
     found = allocate_budget(shapes, density, allocation, structure, dense)
     active = sum(p.size for p in found.values())
     unit = max(p.size // p.count for name, p in found.items() if not p.is_dense)
-    assert (
-        density * total - unit - len(found) < active <= density * total
-    )  # large odd budgets lose one weight
+    # large odd budgets lose one weight
+    assert density * total - unit - len(found) < active <= density * total
     assert all(p.size % 2 == 0 for p in found.values() if p.size > 1000)
     assert found["c"].is_dense or not dense
 
@@ -346,9 +346,8 @@ def test_priors_are_wider_by_the_share_of_inputs():
     spread = state.params["weights"]["layer1.weight"]["mean"]
     count, share = spread.size, single.layout.shares["layer1.weight"]
     assert share == single.layout.patterns["layer1.weight"].density
-    assert abs(float((spread**2).mean()) * share - 1) < 4 * math.sqrt(
-        2 / count
-    )  # drawn from the prior of active weights
+    # the means are drawn from the prior of active weights
+    assert abs(float((spread**2).mean()) * share - 1) < 4 * math.sqrt(2 / count)
 
 
 def test_minibatches_are_unbiased():
@@ -369,9 +368,8 @@ def test_minibatches_are_unbiased():
 
 def test_the_exact_posterior_of_a_linear_model_is_found():
     rng = np.random.default_rng(0)
-    X = np.linalg.qr(rng.normal(size=(40, 4)) - 0.0)[0] * np.sqrt(
-        40
-    )  # orthogonal: the posterior is mean-field
+    # orthogonal columns: the posterior is mean-field
+    X = np.linalg.qr(rng.normal(size=(40, 4)) - 0.0)[0] * np.sqrt(40)
     y = X @ np.array([1.0, -0.5, 0.0, 0.3]) + 0.5 * rng.normal(size=40)
     model = bdl.BNN(
         hidden=(), likelihood=bdl.Normal(scale=0.5), scaling="standard", standardize=False
@@ -398,21 +396,21 @@ def test_the_exact_posterior_of_a_linear_model_is_found():
 
 
 @pytest.mark.parametrize(
-    "law", [dist.Laplace(0.0, 0.7), dist.StudentT(4.0, 0.0, 1.3), dist.Normal(0.0, 0.4)]
+    "prior", [dist.Laplace(0.0, 0.7), dist.StudentT(4.0, 0.0, 1.3), dist.Normal(0.0, 0.4)]
 )
-def test_kl_of_other_priors_is_right_in_the_mean(law):
+def test_kl_of_other_priors_is_right_in_the_mean(prior):
     mean, sd, scale = 0.3, 0.2, 1.5
 
     def integrand(w):
         density = stats.norm.pdf(w, mean, sd)
         return density * (
-            stats.norm.logpdf(w, mean, sd) - float(law.log_prob(w / scale)) + math.log(scale)
+            stats.norm.logpdf(w, mean, sd) - float(prior.log_prob(w / scale)) + math.log(scale)
         )
 
     expected = integrate.quad(integrand, mean - 8 * sd, mean + 8 * sd, limit=200)[0]
     found = np.asarray(
         kl_of_entries(
-            jnp.full(20_000, mean), jnp.full(20_000, sd), Prior(law, scale), jax.random.key(0)
+            jnp.full(20_000, mean), jnp.full(20_000, sd), Prior(prior, scale), jax.random.key(0)
         ),
         float,
     )
@@ -452,5 +450,5 @@ def test_priors_with_scales_of_their_own(prior):
     net = post.model.net
     leaves = net.leaves(X.shape[1], 1)
     f = net.apply({leaf.name: values[leaf.name] for leaf in leaves}, post.problem.args[0], NUMPYRO)
-    law = post.predictive(compressed, jax.random.key(0), post.problem.args[0]).distribution
-    np.testing.assert_allclose(law.mean, f[:, 0], rtol=2e-5, atol=2e-5)
+    found = post.predictive(compressed, jax.random.key(0), post.problem.args[0]).distribution
+    np.testing.assert_allclose(found.mean, f[:, 0], rtol=2e-5, atol=2e-5)

@@ -48,9 +48,8 @@ def test_snr_orders_weights_as_the_papers_criterion():
             score_weights("mean_abs", jnp.asarray(mean), jnp.asarray(sd), None, jax.random.key(0))
         )
     order = np.argsort(ours)
-    below = (
-        ours[order] < 5
-    )  # above, theirs loses all digits of E|t|^2 - (E|t|)^2 to rounding, in double precision too
+    # above, theirs loses all digits of E|t|^2 - (E|t|)^2 to rounding, in double precision too
+    below = ours[order] < 5
     assert (np.diff(paper[order][below]) > -1e-9).all()
     np.testing.assert_allclose(folded, first, rtol=1e-10)
     lowest = set(order[:200_000].tolist())
@@ -89,7 +88,7 @@ def test_what_grows_has_the_largest_gradients_by_autodiff(structure):
     mean, sd = moments_of(state)
 
     class Shifted(SparseProduct):
-        """With a dense matrix added to the means."""
+        """A product with a dense matrix added to the means."""
 
         def layer_outputs(self, name, h, rows):
             return super().layer_outputs(name, h, rows) + shifts[name] @ h
@@ -258,9 +257,8 @@ def test_the_report_counts_what_is_there():
         assert mask.sum() == report.layers[name]["active"]
     assert report.active == sum(mask.sum() for mask in masks.values())
     assert report.density <= 0.4
-    assert (
-        masks["layer0.weight"].sum(1) == masks["layer0.weight"].sum(1)[0]
-    ).all()  # of every unit
+    # every unit has as many inputs
+    assert (masks["layer0.weight"].sum(1) == masks["layer0.weight"].sum(1)[0]).all()
     assert report.bytes_stored == sum(np.asarray(v).nbytes for v in post.raw.params.values())
     assert "exchanges" in repr(report)
 
@@ -277,9 +275,8 @@ def test_rebudget_keeps_the_best():
     kept = np.isin(post.raw.params["layer1.weight/index"], small.raw.params["layer1.weight/index"])
     assert snr[kept].min() >= snr[~kept].max()
     assert small.predict().mean.shape == (200,)
-    assert (
-        small.raw.unpacking.layout.shares == post.raw.unpacking.layout.shares
-    )  # the model stays the same
+    # the model stays the same
+    assert small.raw.unpacking.layout.shares == post.raw.unpacking.layout.shares
     by_evidence = bdl.sparse.report(bdl.sparse.rebudget(post))
     assert by_evidence.active < bdl.sparse.report(post).active
     with pytest.raises(BudgetError, match="between 0 and"):
@@ -409,6 +406,5 @@ def test_costs_of_a_large_network():
         assert persistent <= 1.25 * 0.05 * dense[1]
         assert temporary <= 1.5 * dense[2]
         ratio = (work["step"] + work["exchanges_per_step"]) / work["dense"]
-        assert (
-            ratio <= 0.06 if name != "unstructured" else 0.99 < ratio < 1.02
-        )  # transient: honestly about 1
+        # a transient kernel saves no operations
+        assert ratio <= 0.06 if name != "unstructured" else 0.99 < ratio < 1.02
