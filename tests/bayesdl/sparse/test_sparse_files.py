@@ -14,7 +14,7 @@ import pytest
 from sparse_toys import fitted, images, make_training, mean_gradient, moments_of, regression
 
 import bayesdl as bdl
-from bayesdl.bnn.equinox_network import EquinoxNetwork, multiplying
+from bayesdl.bnn.equinox_network import EquinoxNetwork, with_product
 from bayesdl.model.language import NUMPYRO
 from inference.core.keys import named_key
 from inference.core.structure import AbstractProduct
@@ -346,7 +346,7 @@ def test_known_layers_of_a_module_compute_the_same(make):
         ]
         module = eqx.nn.Sequential([*layers, eqx.nn.Linear(3 * 5 * 6, "scalar", key=keys[1])])
         x = jax.random.normal(jax.random.key(2), (2, 5, 6))
-    np.testing.assert_allclose(multiplying(module, Same())(x), module(x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(with_product(module, Same())(x), module(x), rtol=1e-5, atol=1e-6)
     assert EquinoxNetwork(module).multiplies
 
 
