@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 else:
     EngineLike = TableLike = ColumnLike = DataFrame = AxesLike = object
 
+Schema: TypeAlias = Any
+"""What a model learned about its data: a `TableSchema` or a `ProgramSchema`."""
+
 ProgressLike: TypeAlias = bool | AbstractProgress
 """Whether to show a progress bar, or what shows it."""
 
@@ -58,6 +61,7 @@ __all__ = [
     "Params",
     "Program",
     "ProgressLike",
+    "Schema",
     "SiteArrays",
     "StoredArrays",
     "TableLike",

@@ -181,7 +181,7 @@ class BNN(AbstractTableModel):
         )
 
     def structure(self, schema: TableSchema) -> LayeredNetwork:
-        program = self.bound(schema)
+        program = self.program_for(schema)
         arrays = self.net.weight_arrays(
             len(schema.columns.scale), self.likelihood.num_outputs(schema.target.num_targets)
         )

@@ -1,6 +1,7 @@
-"""What every model is: a spec of plain data that reads data, writes a NumPyro program and predicts from draws.
+"""The abstract model: a spec of plain data that reads data, writes a program and predicts.
 
-Data flow one way: data -> schema (what the data look like) -> problem (program and arrays) -> engine -> result.
+Data flow one way: data -> schema (what the data look like) -> problem (program and arrays) ->
+engine -> result.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from numpyro.distributions import Distribution
 from bayesdl.data.target import Target
 from bayesdl.data.validation import ModelError
 from bayesdl.model.examples import CommandLine, Example
+from bayesdl.typing import Schema
 from inference.core.problem import Problem
 from inference.core.result import AbstractPredictive
-from inference.core.typing import Program
+from inference.core.typing import Arguments, Program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,45 +81,52 @@ class AbstractModel(abc.ABC):
         return False
 
     @abc.abstractmethod
-    def learn_schema(self, *data: Any, **named: Any) -> Any:
-        """Learns what the data look like.
+    def learn_schema(self, *data: object, **named: object) -> Schema:
+        """Learn what the data look like.
+
+        Args:
+            *data: the data as `fit` takes them.
+            **named: data by the names of a program's arguments.
 
         Raises:
-            DataError: where they cannot be used.
+            DataError: where the data cannot be used.
         """
 
     @abc.abstractmethod
-    def problem(self, schema: Any, *data: Any, **named: Any) -> Problem:
-        """The program with the data, as engines take it."""
+    def problem(self, schema: Schema, *data: object, **named: object) -> Problem:
+        """Return the program with the data, as engines take it."""
 
     @abc.abstractmethod
-    def build_problem(self, schema: Any, args: tuple, kwargs: dict) -> Problem:
-        """The problem with arguments that are already as the program takes them."""
+    def build_problem(self, schema: Schema, args: Arguments, kwargs: dict) -> Problem:
+        """Return the problem from arguments that are already as the program takes them."""
 
     @abc.abstractmethod
-    def inputs(self, schema: Any, *data: Any, **named: Any) -> tuple[tuple, dict]:
-        """Arguments of the program for predicting new data; observations left out."""
+    def inputs(self, schema: Schema, *data: object, **named: object) -> tuple[Arguments, dict]:
+        """Return the program's arguments for predicting new data, without observations."""
 
     @abc.abstractmethod
-    def training_inputs(self, problem: Problem) -> tuple[tuple, dict]:
-        """The arguments for predicting at the training data."""
+    def training_inputs(self, problem: Problem) -> tuple[Arguments, dict]:
+        """Return the program's arguments for predicting at the training data."""
 
     @abc.abstractmethod
-    def target(self, schema: Any, problem: Problem) -> Target:
-        """What is predicted, in the user's units."""
+    def target(self, schema: Schema, problem: Problem) -> Target:
+        """Return what is predicted, in the user's units."""
 
     @abc.abstractmethod
     def predictive(self, problem: Problem, around: dict | None = None) -> AbstractPredictive:
-        """The law of new data given one draw of the latent sites; its key draws what the program needs besides.
+        """Return the distribution of new data given one draw of the latent sites.
 
         Args:
-            problem: with the training data.
-            around: values of the latent sites around which the network is linearised, where there is one.
+            problem: the problem with the training data.
+            around: the values of the latent sites around which the model's network, if it has
+                one, is replaced by its linearisation.
         """
 
     @abc.abstractmethod
-    def split(self, problem: Problem, *data: Any, **named: Any) -> tuple[tuple, dict, Any]:
-        """Data as given to `fit`, parted into inputs (args, kwargs) and the target to be predicted."""
+    def inputs_and_target(
+        self, problem: Problem, *data: object, **named: object
+    ) -> tuple[tuple, dict, Any]:
+        """Split data, given as to `fit`, into inputs (args, kwargs) and the target."""
 
     @abc.abstractmethod
     def target_site(self, problem: Problem) -> str:
@@ -131,23 +140,25 @@ class AbstractModel(abc.ABC):
         """
         return self
 
-    def observed_values(self, schema: Any, problem: Problem) -> dict[str, np.ndarray] | None:
+    def observed_values(self, schema: Schema, problem: Problem) -> dict[str, np.ndarray] | None:
         """Return the observed sites' values in the units of y, classes as their indices.
 
         None where only a run of the program tells them.
         """
         return None
 
-    def log_unit(self, schema: Any) -> float:
+    def log_unit(self, schema: Schema) -> float:
         """Return what a row's log density loses when y is given in its own units."""
         return 0.0
 
-    def input_column(self, schema: Any, problem: Problem) -> tuple[np.ndarray | None, str]:
+    def input_column(self, schema: Schema, problem: Problem) -> tuple[np.ndarray | None, str]:
         """Return the input as it was given and its name, where it is one column of numbers."""
         return None, "x"
 
     def simulator(self, num_classes: int) -> tuple[Program, int]:
-        """Return the program of (X, y=None) that draws data sets, and the number of classes (0 for real targets).
+        """Return the program of (X, y=None) that draws data sets, and the number of classes.
+
+        The number is 0 for real targets.
 
         Args:
             num_classes: the number of classes where the likelihood leaves it open.
@@ -160,19 +171,30 @@ class AbstractModel(abc.ABC):
         )
 
     def for_simulated_data(self) -> AbstractModel:
-        """Return the same model for many data sets that `simulator` drew: in its own units, sharing what is compiled."""
+        """Return the same model for many data sets that `simulator` drew.
+
+        It takes data in its own units, and data sets of one shape share what is compiled.
+        """
         return self
 
     def exact_predictive(self, num_inputs: int) -> Callable[..., jax.Array] | None:
-        """Return a function (X, y, X_new, y_new) -> log p(y_new | X_new, X, y), or None where no exact one is known."""
+        """Return a function (X, y, X_new, y_new) -> log p(y_new | X_new, X, y).
+
+        None where no exact one is known.
+        """
         return None
 
     def ignores_zero_columns(self, fewest: int, most: int) -> bool:
-        """Whether columns of zeros leave the model unchanged, for each number of columns from `fewest` to `most`."""
+        """Return whether columns of zeros leave the model unchanged.
+
+        Args:
+            fewest: the smallest number of columns for which that must hold.
+            most: the largest number of columns.
+        """
         return False
 
     def identified(self, site: str) -> bool:
-        """Whether the data can pin down this site, so that chains must agree on it."""
+        """Return whether the data can pin down this site, so that chains must agree on it."""
         return True
 
     def _repr_html_(self) -> str:
@@ -182,8 +204,22 @@ class AbstractModel(abc.ABC):
 
 
 def site_distribution(
-    program: Callable, site: str, latents: dict, key: jax.Array, args: tuple, kwargs: Mapping
+    program: Program,
+    site: str,
+    latents: dict,
+    key: jax.Array,
+    args: Arguments,
+    kwargs: Mapping[str, Any],
 ) -> Distribution:
-    """The distribution of an unobserved site of a program given the latent sites; other unobserved sites are drawn."""
+    """Return the distribution of an unobserved site of a program given its latent sites.
+
+    Args:
+        program: the program.
+        site: the name of the site.
+        latents: the values of the latent sites.
+        key: the key from which other unobserved sites are drawn.
+        args: the program's arguments.
+        kwargs: the program's keyword arguments.
+    """
     conditioned = handlers.substitute(handlers.seed(program, key), data=latents)
     return handlers.trace(conditioned).get_trace(*args, **kwargs)[site]["fn"]

@@ -22,12 +22,17 @@ from bayesdl.model.registry import register_spec
 from inference.core.problem import Problem
 from inference.core.program import AbstractTraceable
 from inference.core.result import AbstractPredictive, Conditional
+from inference.core.typing import Arguments, Key
 
 
 @register_spec("ProgramSchema")
 @dataclasses.dataclass(frozen=True)
 class ProgramSchema:
-    """What is remembered of a program's data: the names of its observed sites."""
+    """What is remembered about a program's data.
+
+    Attributes:
+        observed: the names of the observed sites.
+    """
 
     observed: tuple[str, ...]
 
@@ -61,9 +66,10 @@ class TraceableFunction(AbstractTraceable):
 class Program(AbstractModel):
     """Any NumPyro program as a model; `bayesdl.fit` also takes the bare function.
 
-    An argument whose default is None is an observation, which predictions leave out, where an observed site has its name or
-    its value (shape and content); any other argument is an input of predictions too, such as a covariate `offset=None`.
-    `scipy.sparse` arguments reach the program as `jax.experimental.sparse.BCOO`, never densified.
+    An argument whose default is None is an observation, which predictions leave out, where an
+    observed site has its name or its value (shape and content). Any other argument is an input of
+    predictions too, such as a covariate `offset=None`. `scipy.sparse` arguments reach the program
+    as `jax.experimental.sparse.BCOO` and never become dense.
 
     Args:
         function: the program.
@@ -87,16 +93,20 @@ class Program(AbstractModel):
         X, y = rows()
         return (Example("any NumPyro program", cls(line), (X[:, 0],), {"y": y}),)
 
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
     def simulator(self, num_classes: int) -> tuple[Callable, int]:
         return self.function, 0
 
     def for_simulated_data(self) -> Program:
         return Program(TraceableFunction(self.function), self.site)
 
-    def learn_schema(self, *data: Any, **named: Any) -> ProgramSchema:
+    def learn_schema(self, *data: object, **named: object) -> ProgramSchema:
         return ProgramSchema(self.problem(ProgramSchema(()), *data, **named).observed)
 
-    def problem(self, schema: ProgramSchema, *data: Any, **named: Any) -> Problem:
+    def problem(self, schema: ProgramSchema, *data: object, **named: object) -> Problem:
         return self.build_problem(schema, *self.inputs(schema, *data, **named))
 
     def build_problem(self, schema: ProgramSchema, args: tuple, kwargs: dict) -> Problem:
@@ -105,17 +115,16 @@ class Program(AbstractModel):
             self.function, args, {name: as_argument(value) for name, value in kwargs.items()}
         )
 
-    def inputs(self, schema: ProgramSchema, *data: Any, **named: Any) -> tuple[tuple, dict]:
-        self.bound(data, named)
-        return tuple(as_argument(value) for value in data), {
-            name: as_argument(value) for name, value in named.items()
-        }
+    def inputs(self, schema: ProgramSchema, *data: object, **named: object) -> tuple[tuple, dict]:
+        self.bind(data, named)
+        keywords = {name: as_argument(value) for name, value in named.items()}
+        return tuple(as_argument(value) for value in data), keywords
 
-    def bound(self, args: tuple, kwargs: Mapping) -> inspect.BoundArguments:
-        """Arguments by the names of the function's parameters.
+    def bind(self, args: Arguments, kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
+        """Return the arguments by the names of the function's parameters.
 
         Raises:
-            ModelError: where they do not fit.
+            ModelError: where the arguments do not fit the function.
         """
         signature = inspect.signature(self.function)
         try:
@@ -126,15 +135,18 @@ class Program(AbstractModel):
             ) from None
 
     def training_inputs(self, problem: Problem) -> tuple[tuple, dict]:
-        """The training arguments less the observations."""
-        given = self.bound(problem.args, problem.kwargs)
+        """Return the training arguments without the observations."""
+        given = self.bind(problem.args, problem.kwargs)
         for name in self.observed_at(problem):
             del given.arguments[name]
         return given.args, given.kwargs
 
     def observed_at(self, problem: Problem) -> dict[str, str]:
-        """The arguments that are observations, each with its site: that of its name, otherwise one of its value."""
-        given = self.bound(problem.args, problem.kwargs).arguments
+        """Return the site of each argument that is an observation.
+
+        It is the observed site that has the argument's name, otherwise one that has its value.
+        """
+        given = self.bind(problem.args, problem.kwargs).arguments
         optional = [
             name
             for name in given
@@ -148,10 +160,6 @@ class Program(AbstractModel):
                 same = [site for site in sites if same_value(given[name], values[site])]
                 found |= {name: same[0]} if name not in found and same else {}
         return found
-
-    @property
-    def name(self) -> str:
-        return self.function.__name__
 
     def target_site(self, problem: Problem) -> str:
         """Return the name of the observed site that is predicted.
@@ -170,35 +178,37 @@ class Program(AbstractModel):
         )
 
     def with_target_site(self, problem: Problem) -> Program:
-        """Return the program with its site; without observations the one that an argument would observe."""
+        """Return the program with its site; without data it is the one that an argument names."""
         if self.site is not None or problem.observed:
             return self
         candidates = [name for name in problem.latents if name in observations(self.function)]
         if len(candidates) != 1:
             raise ModelError(
-                f"Which of the sites {list(problem.latents)} is the target cannot be told: give the "
-                "observations as in bdl.fit, or say bdl.Program(function, site=...)."
+                f"Which of the sites {list(problem.latents)} is the target cannot be told: give "
+                "the observations as in bdl.fit, or say bdl.Program(function, site=...)."
             )
         return dataclasses.replace(self, site=candidates[0])
 
     def target(self, schema: ProgramSchema, problem: Problem) -> Target:
         site = self.target_site(problem)
-        law = problem.trace[site]["fn"]
+        distribution = problem.trace[site]["fn"]
         kinds = {
             "BernoulliProbs": 2,
             "BernoulliLogits": 2,
             "CategoricalProbs": None,
             "CategoricalLogits": None,
         }
-        name = type(getattr(law, "base_dist", law)).__name__
-        if name in kinds and len(law.shape()) == 1:
-            size = kinds[name] or law.probs.shape[-1]
+        name = type(getattr(distribution, "base_dist", distribution)).__name__
+        if name in kinds and len(distribution.shape()) == 1:
+            size = kinds[name] or distribution.probs.shape[-1]
             return Target((site,), "class", True, tuple(range(size)), (0.0,), (1.0,))
-        kind = "count" if law.support.is_discrete else "real"
+        kind = "count" if distribution.support.is_discrete else "real"
         return Target((site,), kind, True, None, (0.0,), (1.0,))
 
-    def split(self, problem: Problem, *data: Any, **named: Any) -> tuple[tuple, dict, Any]:
-        site, given = self.target_site(problem), self.bound(data, named)
+    def inputs_and_target(
+        self, problem: Problem, *data: object, **named: object
+    ) -> tuple[tuple, dict, Any]:
+        site, given = self.target_site(problem), self.bind(data, named)
         names = list(given.arguments)
         held_out = {
             at: given.arguments.pop(name)
@@ -207,8 +217,9 @@ class Program(AbstractModel):
         }
         if held_out.get(site) is None:
             raise ModelError(
-                f"Which of {names} is the target of site '{site}' cannot be told: score takes the data as fit does, "
-                "with the observation in an argument whose default is None and which has the name of the site."
+                f"Which of {names} is the target of site '{site}' cannot be told: score takes the "
+                "data as fit does, with the observation in an argument whose default is None and "
+                "which has the name of the site."
             )
         return given.args, given.kwargs, held_out[site]
 
@@ -219,45 +230,55 @@ class Program(AbstractModel):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class SitePredictive(AbstractPredictive):
-    """The law of one site of a program."""
+    """The distribution of one site of a program.
+
+    Attributes:
+        program: the program.
+        site: the name of the site.
+    """
 
     program: Callable = dataclasses.field(metadata={"static": True})
     site: str = dataclasses.field(metadata={"static": True})
 
-    def __call__(self, latents: dict, key: Any, *args: Any, **kwargs: Any) -> Conditional:
-        law = site_distribution(self.program, self.site, latents, key, args, kwargs)
-        return Conditional(law, jnp.zeros(law.batch_shape))
+    def __call__(self, latents: dict, key: Key, *args: object, **kwargs: object) -> Conditional:
+        distribution = site_distribution(self.program, self.site, latents, key, args, kwargs)
+        return Conditional(distribution, jnp.zeros(distribution.batch_shape))
 
 
 def observations(function: Callable) -> set[str]:
-    """The arguments of a program whose default is None: those that may be observations."""
+    """Return the names of a program's arguments that may be observations: their default is None."""
     return {p.name for p in inspect.signature(function).parameters.values() if p.default is None}
 
 
 def values_at(problem: Problem, sites: list[str]) -> dict[str, Any]:
-    """The values of observed sites, from one run of the program."""
+    """Return the values of observed sites from one run of the program."""
     seeded = handlers.seed(problem.program, jax.random.key(0))
-    program = handlers.substitute(
-        seeded, substitute_fn=init_to_sample
-    )  # improper priors have no sampler
+    # improper priors have no sampler
+    program = handlers.substitute(seeded, substitute_fn=init_to_sample)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trace = handlers.trace(program).get_trace(*problem.args, **problem.kwargs)
     return {site: trace[site]["value"] for site in sites}
 
 
-def same_value(one: Any, other: Any) -> bool:
-    """Whether these are one object, or numbers or arrays of the same shape and content."""
+def same_value(one: object, other: object) -> bool:
+    """Return whether two values are one object, or have the same shape and content."""
     if one is other:
         return True
-    numeric = all(isinstance(value, np.ndarray | jax.Array | int | float) for value in (one, other))
-    return (
-        numeric and np.shape(one) == np.shape(other) and np.array_equal(one, other, equal_nan=True)
-    )
+    numeric = np.ndarray | jax.Array | int | float
+    if not (isinstance(one, numeric) and isinstance(other, numeric)):
+        return False
+    return np.shape(one) == np.shape(other) and np.array_equal(one, other, equal_nan=True)
 
 
 def as_argument(value: Any) -> Any:
-    """Numeric arrays and tables as JAX arrays, sparse matrices as BCOO, anything else as it is."""
+    """Return an argument as programs take it.
+
+    Numeric arrays and tables become JAX arrays, sparse matrices BCOO; anything else stays as it is.
+
+    Raises:
+        DataError: for text.
+    """
     if hasattr(value, "tocsr"):
         from jax.experimental.sparse import BCOO
 
@@ -271,13 +292,14 @@ def as_argument(value: Any) -> Any:
         return value if array is None else jnp.asarray(array)
     if array.dtype.kind in "OUS":
         raise DataError(
-            f"A program cannot compute with text: got {array.ravel()[:1].tolist()}..., give numbers, e.g. category codes."
+            f"A program cannot compute with text: got {array.ravel()[:1].tolist()}..., give "
+            "numbers, e.g. category codes."
         )
     return value
 
 
-def as_model(model: Any) -> AbstractModel:
-    """A model as it is; a bare NumPyro function as a `Program`.
+def as_model(model: object) -> AbstractModel:
+    """Return a model as it is, and a bare NumPyro function as a `Program`.
 
     Raises:
         ModelError: for anything else.
@@ -286,10 +308,12 @@ def as_model(model: Any) -> AbstractModel:
         return model
     if inspect.isclass(model):
         raise ModelError(
-            f"Expected a model, got the class {model.__name__}: make one, e.g. bdl.{model.__name__}()."
+            f"Expected a model, got the class {model.__name__}: make one, "
+            f"e.g. bdl.{model.__name__}()."
         )
     if callable(model):
         return Program(model)
     raise ModelError(
-        f"Expected a model such as bdl.BNN(), bdl.GP() or a NumPyro function, got {type(model).__name__}."
+        f"Expected a model such as bdl.BNN(), bdl.GP() or a NumPyro function, "
+        f"got {type(model).__name__}."
     )

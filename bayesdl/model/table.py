@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,15 @@ from bayesdl.data.validation import DataError, ModelError
 from bayesdl.model.base import AbstractModel, site_distribution
 from bayesdl.model.examples import CommandLine
 from bayesdl.model.likelihoods import AbstractLikelihood
+from bayesdl.typing import ColumnLike, TableLike
 from inference.core.problem import Problem
 from inference.core.program import AbstractTraceable, unwrap
 from inference.core.result import AbstractPredictive, Conditional
 from inference.core.structure import AbstractStructure
+from inference.core.typing import Params
+
+RowsLike: TypeAlias = Any
+"""Rows as a program sees them: a NumPy array, a JAX array, or a tensor of Pyro's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +65,15 @@ class AbstractTableModel(AbstractModel):
         return self.likelihood.kind
 
     @abc.abstractmethod
-    def program(self, X: Any, y: Any = None, *, num_targets: int = 1) -> None:
-        """The NumPyro program on standardised data, scales of the likelihood being in standardised units."""
+    def program(self, X: jax.Array, y: jax.Array | None = None, *, num_targets: int = 1) -> None:
+        """Run the NumPyro program.
+
+        Args:
+            X: the standardised inputs, shape (rows, columns).
+            y: the standardised targets or class indices, shape (rows,) or (rows, targets); None
+                where they are drawn.
+            num_targets: the number of target columns, or of classes.
+        """
 
     def structure(self, schema: TableSchema) -> AbstractStructure | None:
         """Return what the problem offers to special engines; None for nothing."""
@@ -86,17 +98,19 @@ class AbstractTableModel(AbstractModel):
         return dataclasses.replace(self, standardize=False)
 
     def covers_classes(self, num_trained: int, num_classes: int) -> bool:
-        """Whether a network that was trained for `num_trained` classes can answer for data of `num_classes`."""
+        """Return whether a network trained for `num_trained` classes can answer for `num_classes`."""
         return num_classes == num_trained
 
-    def learn_schema(self, X: Any = None, y: Any = None) -> TableSchema:
+    def learn_schema(self, X: TableLike = None, y: ColumnLike = None) -> TableSchema:
         if X is None:
             raise DataError(
-                "The inputs are missing: got X=None, expected bdl.fit(model, X, y) with an array or DataFrame X."
+                "The inputs are missing: got X=None, expected bdl.fit(model, X, y) with an array "
+                "or DataFrame X."
             )
         if y is None or isinstance(y, str):
             raise DataError(
-                f"The target is missing: got y={y!r}, expected bdl.fit(model, X, y) with an array or column y."
+                f"The target is missing: got y={y!r}, expected bdl.fit(model, X, y) with an array "
+                "or column y."
             )
         same_rows(X, y)
         columns = Columns.learn(X, self.standardize)
@@ -104,13 +118,15 @@ class AbstractTableModel(AbstractModel):
         target = Target.learn(y, likelihood.kind, self.standardize, likelihood.two_classes)
         return TableSchema(columns, target)
 
-    def problem(self, schema: TableSchema, X: Any, y: Any) -> Problem:
+    def problem(self, schema: TableSchema, X: TableLike, y: ColumnLike) -> Problem:
         same_rows(X, y)
         return self.build_problem(schema, (schema.columns.read(X), schema.target.read(y)), {})
 
     def build_problem(self, schema: TableSchema, args: tuple, kwargs: dict) -> Problem:
         standardised = self.in_units(schema.target.scale)
-        return Problem(standardised.bound(schema), args, structure=standardised.structure(schema))
+        return Problem(
+            standardised.program_for(schema), args, structure=standardised.structure(schema)
+        )
 
     def in_units(self, scale: tuple[float, ...]) -> AbstractTableModel:
         """Return the model with the likelihood's scales in units of standardised targets.
@@ -120,19 +136,19 @@ class AbstractTableModel(AbstractModel):
         """
         return dataclasses.replace(self, likelihood=self.likelihood.in_units(scale))
 
-    def split_params(self) -> tuple[AbstractTableModel, Any]:
-        """The model without numbers that its program may take traced, and these: a pytree."""
+    def split_params(self) -> tuple[AbstractTableModel, Params]:
+        """Return the model without the numbers that may be traced, and these numbers."""
         return self, None
 
-    def merge_params(self, numbers: Any) -> AbstractTableModel:
-        """The model with its numbers again."""
+    def merge_params(self, numbers: Params) -> AbstractTableModel:
+        """Return the model with its numbers again."""
         return self
 
-    def bound(self, schema: TableSchema) -> TableProgram:
-        """The program for targets like these."""
+    def program_for(self, schema: TableSchema) -> TableProgram:
+        """Return the program for as many targets as the schema has."""
         return TableProgram(self, schema.target.num_targets)
 
-    def inputs(self, schema: TableSchema, X: Any) -> tuple[tuple, dict]:
+    def inputs(self, schema: TableSchema, X: TableLike) -> tuple[tuple, dict]:
         return (schema.columns.read(X),), {}
 
     def training_inputs(self, problem: Problem) -> tuple[tuple, dict]:
@@ -158,43 +174,51 @@ class AbstractTableModel(AbstractModel):
         return columns.shift[0] + X[:, 0] * columns.scale[0], name
 
     def predictive(self, problem: Problem, around: dict | None = None) -> AbstractPredictive:
+        settings = {} if around is None else {"around": around}
         program = unwrap(problem.program)
-        program, numbers = (
-            program.split_params()
-            if isinstance(program, AbstractTraceable)
-            else (problem.program, None)
-        )
-        return RowPredictive(program, numbers, {} if around is None else {"around": around})
+        if not isinstance(program, AbstractTraceable):
+            return RowPredictive(problem.program, None, settings)
+        return RowPredictive(*program.split_params(), settings)
 
-    def split(self, problem: Problem, X: Any, y: Any) -> tuple[tuple, dict, Any]:
+    def inputs_and_target(
+        self, problem: Problem, X: TableLike, y: ColumnLike
+    ) -> tuple[tuple, dict, Any]:
         return (X,), {}, y
 
 
 @dataclasses.dataclass(frozen=True)
 class TableProgram(AbstractTraceable):
-    """The program of a table model for so many targets; equal models give equal programs."""
+    """The program of a table model; equal models give equal programs.
+
+    Attributes:
+        model: the model, its likelihood's scales in units of standardised targets.
+        num_targets: the number of target columns, or of classes.
+    """
 
     model: AbstractTableModel
     num_targets: int
 
-    def __call__(self, X: Any, y: Any = None, **settings: Any) -> None:
+    def __call__(self, X: RowsLike, y: RowsLike | None = None, **settings: object) -> None:
         if not self.model.keeps_numpy:
             X, y = as_jax(X), as_jax(y)
         self.model.program(X, y, num_targets=self.num_targets, **settings)
 
-    def split_params(self) -> tuple[TableProgram, Any]:
+    def split_params(self) -> tuple[TableProgram, Params]:
         model, numbers = self.model.split_params()
         return TableProgram(model, self.num_targets), numbers
 
-    def merge_params(self, numbers: Any) -> TableProgram:
+    def merge_params(self, numbers: Params) -> TableProgram:
         return TableProgram(self.model.merge_params(numbers), self.num_targets)
 
 
 def as_jax(values: Any) -> Any:
-    """NumPy arrays as JAX arrays, which the index of a plate may index; anything else as it is."""
+    """Return a NumPy array as a JAX array, which the index of a plate can index.
+
+    Anything else is returned as it is.
+    """
     if not isinstance(values, np.ndarray):
         return values
-    # outside of whatever is being traced, so that compiled programs hold the array, not its copying
+    # outside of what is being traced, so that compiled programs hold the array and not its copying
     with jax.ensure_compile_time_eval():
         return jnp.asarray(values)
 
@@ -202,17 +226,21 @@ def as_jax(values: Any) -> Any:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class RowPredictive(AbstractPredictive):
-    """The law of new rows of a table, independent given the latent sites."""
+    """The distribution of new rows of a table, which are independent given the latent sites.
+
+    Attributes:
+        program: the program without its numbers.
+        numbers: the numbers of the program.
+        settings: keyword arguments of the program.
+    """
 
     program: Callable = dataclasses.field(metadata={"static": True})
-    numbers: Any
+    numbers: Params
     settings: dict
 
-    def __call__(self, latents: dict, key: Any, X: Any) -> Conditional:
-        program = (
-            self.program.merge_params(self.numbers)
-            if isinstance(self.program, AbstractTraceable)
-            else self.program
-        )
-        law = site_distribution(program, "y", latents, key, (X,), self.settings)
-        return Conditional(law, jnp.zeros(X.shape[0]))
+    def __call__(self, latents: dict, key: jax.Array, X: RowsLike) -> Conditional:
+        program = self.program
+        if isinstance(program, AbstractTraceable):
+            program = program.merge_params(self.numbers)
+        distribution = site_distribution(program, "y", latents, key, (X,), self.settings)
+        return Conditional(distribution, jnp.zeros(X.shape[0]))

@@ -170,7 +170,7 @@ class Posterior:
         """
         from bayesdl.checks.scores import score
 
-        args, kwargs, target = self.model.split(self.problem, *data, **named)
+        args, kwargs, target = self.model.inputs_and_target(self.problem, *data, **named)
         return score(self.predict(*args, **kwargs), target)
 
     def diagnose(self) -> Any:

@@ -267,8 +267,10 @@ class FunBaT(AbstractTableModel):
     def inputs(self, schema: TableSchema, X: Any) -> tuple[tuple, dict]:
         return super().inputs(schema, self.indexes(X))
 
-    def split(self, problem: Problem, X: Any, y: Any) -> tuple[tuple, dict, Any]:
-        return super().split(problem, *self.known(X, y))
+    def inputs_and_target(
+        self, problem: Problem, X: TableLike, y: ColumnLike
+    ) -> tuple[tuple, dict, Any]:
+        return super().inputs_and_target(problem, *self.known(X, y))
 
     # the model
 

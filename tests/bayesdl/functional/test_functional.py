@@ -687,7 +687,7 @@ def test_arcsine_oracle_is_right():
 def test_predictive_of_numpyro_knows_the_sites():
     model = SMALL.with_prior(priors.LayerHierarchical())
     schema = model.learn_schema(LINE, LINE[:, 0])
-    draws = Predictive(model.bound(schema), num_samples=3)(
+    draws = Predictive(model.program_for(schema), num_samples=3)(
         jax.random.key(0), jnp.asarray(LINE, float)
     )
     assert {"layer0.weight.variance", "layer0.weight.raw", "layer0.weight", "y"} <= set(draws)
