@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -17,9 +17,22 @@ from bayesdl.data.validation import (
     rectangular,
     refuse_dates,
 )
+from bayesdl.typing import TableLike
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Column: TypeAlias = np.ndarray | pd.Series
+    """A column as it was given, shape (rows,)."""
+
+    TextColumn: TypeAlias = pd.Series
+    """A column of a DataFrame."""
+else:
+    Column = TextColumn = object
 
 # 2024-01-31, 31/1/2024, 1.31.24, each with or without a time after it
-DATE = r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}))(?:[T ]\d{1,2}:\d{2}.*)?"
+DAY = r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}))"
+DATE = DAY + r"(?:[T ]\d{1,2}:\d{2}.*)?"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +40,12 @@ class Columns:
     """The input columns.
 
     Attributes:
-        names: as given by a DataFrame, otherwise "x0", "x1", ...
+        names: the names that a DataFrame gave, otherwise "x0", "x1", ...
         named: whether the names came with the data.
-        levels: per column the categories of a categorical column, None for a number.
-        shape: of one row, for inputs that are not a table (images); None for a table.
-        shift, scale: subtracted from and divided out of each encoded column; one number each for images.
+        levels: the categories of each categorical column, None for a column of numbers.
+        shape: the shape of one row, for inputs that are not a table (images); None for a table.
+        shift: the number subtracted from each encoded column; one number for images.
+        scale: the number that each encoded column is divided by; one number for images.
     """
 
     names: tuple[str, ...]
@@ -42,77 +56,85 @@ class Columns:
     scale: tuple[float, ...]
 
     @classmethod
-    def learn(cls, X: Any, standardize: bool) -> Columns:
-        """Learns names, categories and scaling.
+    def learn(cls, X: TableLike, standardize: bool) -> Columns:
+        """Learn names, categories and scaling.
+
+        Args:
+            X: the training inputs, a table or images.
+            standardize: whether columns are standardised with their mean and standard deviation.
 
         Raises:
             DataError: for data that cannot be used, naming row and column.
         """
-        columns = split(X)
+        columns = columns_by_name(X)
         rows = len(next(iter(columns.values()))) if columns else 0
         if not columns or rows == 0:
             raise DataError(
-                f"X is empty: got {rows} rows and {len(columns)} columns, expected at least 2 rows and 1 column."
+                f"X is empty: got {rows} rows and {len(columns)} columns, expected at least 2 rows "
+                "and 1 column."
             )
         if rows == 1:
             raise DataError(
-                "X has one row: got 1, expected at least 2 rows (1 sample says nothing about spread)."
+                "X has one row: got 1, expected at least 2 rows (1 sample says nothing about "
+                "spread)."
             )
         shape = tuple(np.shape(X)[1:]) if np.ndim(X) > 2 else None
         levels = tuple(categories(name, column) for name, column in columns.items())
-        frame = cls(tuple(columns), is_frame(X), levels, shape, (), ())
-        encoded = frame.encode(columns)
+        learned = cls(tuple(columns), is_frame(X), levels, shape, (), ())
+        encoded = learned.encode(columns)
         width = 1 if shape else encoded.shape[1]
         if not standardize:
-            return dataclasses.replace(frame, shift=(0.0,) * width, scale=(1.0,) * width)
+            return dataclasses.replace(learned, shift=(0.0,) * width, scale=(1.0,) * width)
         axis = None if shape else 0
         shift, scale = np.atleast_1d(encoded.mean(axis)), np.atleast_1d(encoded.std(axis))
         constant = np.flatnonzero(scale <= 1e-12 * np.abs(encoded).max(axis))
         if constant.size:
-            names = ", ".join(f"'{name}'" for name in np.array(frame.encoded_names)[constant][:5])
+            names = ", ".join(f"'{name}'" for name in np.array(learned.encoded_names)[constant][:5])
             raise DataError(
                 f"Column {names} is constant and tells nothing: drop it, or use standardize=False."
             )
         return dataclasses.replace(
-            frame, shift=tuple(map(float, shift)), scale=tuple(map(float, scale))
+            learned, shift=tuple(map(float, shift)), scale=tuple(map(float, scale))
         )
 
     @property
     def encoded_names(self) -> list[str]:
-        """Names after categories became columns of zeros and ones."""
+        """The names of the columns after categories became columns of zeros and ones."""
         names: list[str] = []
         for name, levels in zip(self.names, self.levels, strict=True):
             names += [name] if levels is None else [f"{name}={level}" for level in levels]
         return names
 
-    def read(self, X: Any) -> np.ndarray:
-        """Standardised rows in double precision, in the order of the training columns.
+    def read(self, X: TableLike) -> np.ndarray:
+        """Return standardised rows in double precision, in the order of the training columns.
 
         Raises:
-            DataError: for no rows, other columns, unknown categories, or cells that are not finite numbers.
+            DataError: for no rows, other columns, unknown categories, or cells that are not finite
+                numbers.
         """
-        columns = split(X)
+        columns = columns_by_name(X)
         if columns and len(next(iter(columns.values()))) == 0:
             raise DataError("X has no rows: got 0 rows, expected at least 1.")
         if self.named and is_frame(X):
             missing = [name for name in self.names if name not in columns]
             if missing:
                 raise DataError(
-                    f"X lacks column {', '.join(map(repr, missing[:5]))}: got {list(columns)[:10]}, "
+                    f"X lacks column {', '.join(map(repr, missing[:5]))}: "
+                    f"got {list(columns)[:10]}, "
                     f"expected the training columns {list(self.names)[:10]}."
                 )
             columns = {name: columns[name] for name in self.names}
         elif len(columns) != len(self.names):
             raise DataError(
-                f"X has {len(columns)} features, but this model is expecting {len(self.names)} features as input "
-                f"({', '.join(self.names[:10])})."
+                f"X has {len(columns)} features, but this model is expecting {len(self.names)} "
+                f"features as input ({', '.join(self.names[:10])})."
             )
         else:
             columns = dict(zip(self.names, columns.values(), strict=True))
         return (self.encode(columns) - np.array(self.shift)) / np.array(self.scale)
 
-    def encode(self, columns: dict[str, Any]) -> np.ndarray:
-        """Numbers as they are, categories as zeros and ones."""
+    def encode(self, columns: dict[str, Column]) -> np.ndarray:
+        """Return numbers as they are, and categories as zeros and ones."""
         if self.shape:
             return finite_array(np.stack(list(columns.values()), axis=1)).reshape(-1, *self.shape)
         parts = []
@@ -123,40 +145,47 @@ class Columns:
         return np.concatenate(parts, axis=1)
 
 
-def split(X: Any) -> dict[str, Any]:
-    """The columns of a DataFrame or array by name."""
+def columns_by_name(X: TableLike) -> dict[str, Column]:
+    """Return the columns of a DataFrame or array by name.
+
+    Raises:
+        DataError: for anything that is not a table of real cells with names of their own.
+    """
     if is_frame(X):
         names = X.columns.map(str)
         if names.has_duplicates:
             raise DataError(
-                f"X has two columns named {names[names.duplicated()][0]!r} (names are read as text): rename one."
+                f"X has two columns named {names[names.duplicated()][0]!r} (names are read as "
+                "text): rename one."
             )
         return {str(name): X[name] for name in X.columns}
     if hasattr(X, "tocsr"):
         raise DataError(
-            "X is a sparse matrix: got scipy.sparse, and a table of dense rows is expected. Use X.toarray() where it "
-            "fits in memory, or write the model as a NumPyro program, which gets sparse rows as a jax BCOO matrix."
+            "X is a sparse matrix: got scipy.sparse, and a table of dense rows is expected. Use "
+            "X.toarray() where it fits in memory, or write the model as a NumPyro program, which "
+            "gets sparse rows as a jax BCOO matrix."
         )
     array = rectangular("X", X)
     if np.iscomplexobj(array):
         raise DataError(
-            "Complex data not supported: X has complex numbers; give real and imaginary part as columns."
+            "Complex data not supported: X has complex numbers; give real and imaginary part as "
+            "columns."
         )
     if array.ndim < 2:
         raise DataError(
             f"Expected 2D array, got {array.ndim}D array instead: X has shape {array.shape}. "
             "Reshape your data, X.reshape(-1, 1) for one column or X.reshape(1, -1) for one row."
         )
-    flat = (
-        array.reshape(len(array), -1)
-        if len(array)
-        else array.reshape(0, int(np.prod(array.shape[1:])))
-    )
+    flat = array.reshape(len(array), int(np.prod(array.shape[1:])))
     return {f"x{j}": flat[:, j] for j in range(flat.shape[1])}
 
 
-def categories(name: str, column: Any) -> tuple[str, ...] | None:
-    """The levels of a text or categorical DataFrame column; None for numbers."""
+def categories(name: str, column: Column) -> tuple[str, ...] | None:
+    """Return the levels of a text or categorical column of a DataFrame; None for numbers.
+
+    Raises:
+        DataError: for missing values, dates, and texts that are no categories.
+    """
     pandas = sys.modules.get("pandas")
     if pandas is None or not isinstance(column, pandas.Series) or is_number(column):
         return None
@@ -173,36 +202,40 @@ def categories(name: str, column: Any) -> tuple[str, ...] | None:
     refuse_disguised(name, column, as_number)
     if len(levels) > max(20, len(column) // 2):
         raise DataError(
-            f"Column '{name}' holds {len(levels)} different texts in {len(column)} rows (e.g. {levels[0]!r}), which is not "
-            "a category: drop it, or turn it into numbers."
+            f"Column '{name}' holds {len(levels)} different texts in {len(column)} rows "
+            f"(e.g. {levels[0]!r}), which is not a category: drop it, or turn it into numbers."
         )
     return levels
 
 
-def refuse_disguised(name: str, column: Any, as_number: Any) -> None:
-    """Refuses text that holds dates, or numbers with a stray text among them.
+def refuse_disguised(name: str, column: TextColumn, as_number: TextColumn) -> None:
+    """Refuse text that holds dates, or numbers with a stray text among them.
 
     Args:
-        name: of the column.
-        column: a Series of text.
-        as_number: its cells as numbers, NaN where they are none.
+        name: the name of the column.
+        column: the column of text.
+        as_number: the cells as numbers, NaN where they are none.
+
+    Raises:
+        DataError: naming the column.
     """
     if column.astype(str).str.fullmatch(DATE).all():
         raise DataError(
-            f"Column '{name}' holds dates (e.g. {str(column.iloc[0])!r}): turn it into numbers first, e.g. days since a "
-            "start, or the month."
+            f"Column '{name}' holds dates (e.g. {str(column.iloc[0])!r}): turn it into numbers "
+            "first, e.g. days since a start, or the month."
         )
-    some = min(10, len(column) // 2)  # a few numbers among texts may be labels: 0, 1, 2, 3+
+    # a few numbers among texts may be labels: 0, 1, 2, 3+
+    some = min(10, len(column) // 2)
     if as_number.isna().any() and as_number.nunique() > some:
         row = int(np.flatnonzero(as_number.isna())[0])
         raise DataError(
-            f"Column '{name}', row {row} is not a number: got {column.iloc[row]!r}, and most of the column is numbers. "
-            "Correct it or drop the row."
+            f"Column '{name}', row {row} is not a number: got {column.iloc[row]!r}, and most of "
+            "the column is numbers. Correct it or drop the row."
         )
 
 
-def one_hot(name: str, column: Any, levels: tuple[str, ...]) -> np.ndarray:
-    """Zeros and ones, a column per level.
+def one_hot(name: str, column: Column, levels: tuple[str, ...]) -> np.ndarray:
+    """Return zeros and ones, a column per level.
 
     Raises:
         DataError: for a category that was not in the training data.
@@ -212,7 +245,8 @@ def one_hot(name: str, column: Any, levels: tuple[str, ...]) -> np.ndarray:
     unseen = np.flatnonzero(~coded.any(axis=1))
     if unseen.size:
         raise DataError(
-            f"Column '{name}', row {unseen[0]} has the unseen category {values[unseen[0]]!r}: expected one of "
-            f"{list(levels)[:10]}. Map it to one of these, or fit again with such rows."
+            f"Column '{name}', row {unseen[0]} has the unseen category {values[unseen[0]]!r}: "
+            f"expected one of {list(levels)[:10]}. Map it to one of these, or fit again with such "
+            "rows."
         )
     return coded.astype(np.float64)

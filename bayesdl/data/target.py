@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from bayesdl.data.validation import DataError, is_frame, numbers, rectangular
+from bayesdl.typing import ColumnLike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,11 +16,12 @@ class Target:
     """The target.
 
     Attributes:
-        names: of the target columns.
+        names: the names of the target columns.
         kind: "real", "count" or "class".
         flat: whether y was one column, given and predicted as shape (rows,).
         classes: the sorted labels of a class target, otherwise None.
-        shift, scale: of each standardised target column.
+        shift: the number subtracted from each target column.
+        scale: the number that each target column is divided by.
     """
 
     names: tuple[str, ...]
@@ -31,12 +33,20 @@ class Target:
 
     @property
     def num_targets(self) -> int:
-        """Target columns, or classes."""
+        """The number of target columns, or of classes."""
         return len(self.classes) if self.classes is not None else len(self.scale)
 
     @classmethod
-    def learn(cls, y: Any, kind: str, standardize: bool, two_classes: bool = False) -> Target:
-        """Learns classes or scaling.
+    def learn(
+        cls, y: ColumnLike, kind: str, standardize: bool, two_classes: bool = False
+    ) -> Target:
+        """Learn classes or scaling.
+
+        Args:
+            y: the training targets.
+            kind: "real", "count" or "class".
+            standardize: whether real targets are standardised.
+            two_classes: whether no more than two classes are allowed.
 
         Raises:
             DataError: for a target of the wrong kind.
@@ -56,12 +66,13 @@ class Target:
         shift, scale = values.mean(0), values.std(0)
         if np.any(scale <= 1e-12 * np.abs(values).max(0)):
             raise DataError(
-                f"The target is constant (every value is {values[0].tolist()}): there is nothing to learn from it."
+                f"The target is constant (every value is {values[0].tolist()}): there is nothing "
+                "to learn from it."
             )
         return cls(names, kind, flat, None, tuple(map(float, shift)), tuple(map(float, scale)))
 
-    def read(self, y: Any) -> np.ndarray:
-        """The target as the program sees it: standardised numbers, counts, or class indices.
+    def read(self, y: ColumnLike) -> np.ndarray:
+        """Return the target as programs see it: standardised numbers, counts, or class indices.
 
         Raises:
             DataError: for unseen classes, negative counts, or another number of targets.
@@ -78,35 +89,44 @@ class Target:
         values = (values - np.array(self.shift)) / np.array(self.scale)
         return values[:, 0] if values.shape[1] == 1 else values
 
-    def in_units(self, values: np.ndarray) -> np.ndarray:
-        """Numbers that the program sees, shape (...) or (..., targets), in the units of y; class indices as they are."""
-        one = len(self.scale) == 1
-        shift, scale = (
-            (self.shift[0], self.scale[0]) if one else (np.array(self.shift), np.array(self.scale))
-        )
-        return (
-            np.asarray(values)
-            if self.classes is not None
-            else np.asarray(shift + np.asarray(values) * scale)
-        )
+    def in_units(self, values: ArrayLike) -> np.ndarray:
+        """Return numbers in the units of y; class indices stay as they are.
+
+        Args:
+            values: numbers as the program sees them, shape (...) or (..., targets).
+        """
+        if self.classes is not None:
+            return np.asarray(values)
+        if len(self.scale) == 1:
+            return np.asarray(self.shift[0] + np.asarray(values) * self.scale[0])
+        return np.asarray(np.array(self.shift) + np.asarray(values) * np.array(self.scale))
 
 
-def plain(y: Any) -> np.ndarray:
-    """Y as an array, with one column dropped to one dimension."""
+def plain(y: ColumnLike) -> np.ndarray:
+    """Return y as an array, one column as one dimension.
+
+    Raises:
+        DataError: for no targets.
+    """
     array = rectangular("y", y)
     if array.ndim == 0 or array.size == 0:
         raise DataError(f"y is empty: got shape {array.shape}, expected one target per row.")
     return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
 
 
-def real_targets(y: Any) -> tuple[np.ndarray, bool]:
-    """Finite doubles of shape (rows, targets), and whether there was a single column."""
+def real_targets(y: ColumnLike) -> tuple[np.ndarray, bool]:
+    """Return finite doubles of shape (rows, targets), and whether there was a single column.
+
+    Raises:
+        DataError: for anything else.
+    """
     array = plain(y)
     if np.iscomplexobj(array):
         raise DataError("Complex data not supported: y has complex numbers.")
     if array.ndim > 2:
         raise DataError(
-            f"y has {array.ndim} dimensions: got shape {array.shape}, expected (rows,) or (rows, targets)."
+            f"y has {array.ndim} dimensions: got shape {array.shape}, expected (rows,) or "
+            "(rows, targets)."
         )
     flat = array.ndim == 1
     columns = array[:, None] if flat else array
@@ -115,21 +135,29 @@ def real_targets(y: Any) -> tuple[np.ndarray, bool]:
 
 
 def check_counts(values: np.ndarray) -> None:
+    """Refuse numbers that are no counts.
+
+    Raises:
+        DataError: naming the first row that has one.
+    """
     bad = np.argwhere((values < 0) | (values != np.round(values)))
     if len(bad):
         row, column = map(int, bad[0])
         raise DataError(
-            f"A count likelihood needs whole numbers >= 0: y in row {row} is {values[row, column]:g}. "
-            "Use likelihood=bdl.Normal() for real targets."
+            f"A count likelihood needs whole numbers >= 0: y in row {row} is "
+            f"{values[row, column]:g}. Use likelihood=bdl.Normal() for real targets."
         )
 
 
-def labels(y: Any) -> np.ndarray:
-    """Class labels, shape (rows,), none of them missing."""
+def labels(y: ColumnLike) -> np.ndarray:
+    """Return class labels, shape (rows,).
+
+    Raises:
+        DataError: for a missing label, or more than one column.
+    """
     array = plain(y)
-    if array.dtype.kind in "US" and isinstance(
-        y, list | tuple
-    ):  # NumPy made texts of the numbers among them
+    # NumPy has made texts of the numbers in a list
+    if array.dtype.kind in "US" and isinstance(y, list | tuple):
         array = plain(np.array(y, dtype=object))
     if array.ndim != 1:
         raise DataError(f"Class labels must be one column: y has shape {array.shape}.")
@@ -141,42 +169,57 @@ def labels(y: Any) -> np.ndarray:
     return array
 
 
-def is_missing(label: Any) -> bool:
+def is_missing(label: object) -> bool:
+    """Return whether a label is None, NaN or pandas' NA."""
     try:
         return label is None or bool(label != label)
-    except TypeError:  # pandas' NA does not compare
+    # pandas' NA does not compare
+    except TypeError:
         return True
 
 
-def class_labels(y: Any, two_classes: bool) -> tuple:
-    """The sorted class labels as plain Python values."""
+def class_labels(y: ColumnLike, two_classes: bool) -> tuple:
+    """Return the sorted class labels as plain Python values.
+
+    Raises:
+        DataError: for labels that are no classes, or too many or too few of them.
+    """
     array = labels(y)
     if array.dtype.kind == "f" and np.any(array != np.round(array)):
         raise DataError(
-            f"Unknown label type: y holds real numbers (e.g. {array[array != np.round(array)][0]:g}), and a class "
-            "likelihood needs labels. Use likelihood=bdl.Normal() for regression."
+            "Unknown label type: y holds real numbers "
+            f"(e.g. {array[array != np.round(array)][0]:g}), and a class likelihood needs labels. "
+            "Use likelihood=bdl.Normal() for regression."
         )
     try:
         classes = np.unique(array)
     except TypeError:
         kinds = " and ".join(sorted({type(value).__name__ for value in array.tolist()}))
         raise DataError(
-            f"y mixes labels of types {kinds}, which have no order: make them all text, or all numbers."
+            f"y mixes labels of types {kinds}, which have no order: make them all text, or all "
+            "numbers."
         ) from None
     if len(classes) < 2:
         raise DataError(f"y has one class, {classes[0]!r}: got 1 class, expected at least 2.")
     if two_classes and len(classes) > 2:
         raise DataError(
-            f"Bernoulli takes two classes and y has {len(classes)}: use likelihood=bdl.Categorical()."
+            f"Bernoulli takes two classes and y has {len(classes)}: use "
+            "likelihood=bdl.Categorical()."
         )
     if len(classes) > max(20, len(array) // 2):
         raise DataError(
-            f"y has {len(classes)} classes in {len(array)} rows: is this a regression? Use likelihood=bdl.Normal()."
+            f"y has {len(classes)} classes in {len(array)} rows: is this a regression? Use "
+            "likelihood=bdl.Normal()."
         )
     return tuple(classes.tolist())
 
 
-def class_indices(y: Any, classes: tuple | None) -> np.ndarray:
+def class_indices(y: ColumnLike, classes: tuple | None) -> np.ndarray:
+    """Return the indices of labels among the classes, shape (rows,).
+
+    Raises:
+        DataError: for a label that is none of the classes.
+    """
     known, array = np.array(classes), labels(y)
     seen = set(known.tolist())
     unseen = [value for value in array.tolist() if value not in seen]

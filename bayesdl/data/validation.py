@@ -1,26 +1,36 @@
-"""Cells of data as finite numbers in double precision, and the errors of data and models that cannot be used.
+"""Cells of data as finite numbers, and the errors for data and models that cannot be used.
 
-All arithmetic on data is NumPy's in double precision, before anything is rounded to the precision of the engine.
+All arithmetic on data is NumPy's in double precision, before anything is rounded to the precision
+of the engine.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
+from bayesdl.typing import ColumnLike, TableLike
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 class DataError(ValueError):
-    """The data cannot be used as they are; the message says what to do."""
+    """Data that cannot be used as they are; the message says what to do."""
 
 
 class ModelError(ValueError):
-    """The model cannot be used as asked; the message says what to do."""
+    """A model that cannot be used as asked; the message says what to do."""
 
 
-def rectangular(name: str, values: Any) -> np.ndarray:
-    """Values as an array.
+def rectangular(name: str, values: TableLike) -> np.ndarray:
+    """Return values as an array.
+
+    Args:
+        name: the name of the values in messages.
+        values: an array, a table, or nested lists.
 
     Raises:
         DataError: for nested lists of different lengths.
@@ -29,49 +39,54 @@ def rectangular(name: str, values: Any) -> np.ndarray:
         return np.asarray(values)
     except ValueError:
         raise DataError(
-            f"{name} is ragged: got rows of different lengths, expected as many entries in every row."
+            f"{name} is ragged: got rows of different lengths, expected as many entries in every "
+            "row."
         ) from None
 
 
-def is_frame(X: Any) -> bool:
-    """Whether X is a pandas DataFrame; pandas is not imported for it."""
+def is_frame(X: TableLike) -> TypeGuard[pd.DataFrame]:
+    """Return whether X is a pandas DataFrame; pandas is not imported to find out."""
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(X, pandas.DataFrame)
 
 
-def is_number(column: Any) -> bool:
-    return (
-        np.dtype(getattr(column, "dtype", object)).kind in "iufb"
-        if not is_extension(column)
-        else numeric_extension(column)
-    )
+def is_number(column: ColumnLike) -> bool:
+    """Return whether a column has a dtype of numbers."""
+    if is_extension(column):
+        return numeric_extension(column)
+    return np.dtype(getattr(column, "dtype", object)).kind in "iufb"
 
 
-def is_extension(column: Any) -> bool:
-    """Whether a pandas column has a dtype of pandas' own (categories, strings, nullable numbers, zoned dates)."""
+def is_extension(column: ColumnLike) -> bool:
+    """Return whether a column has a dtype of pandas' own.
+
+    Such are categories, strings, nullable numbers and zoned dates.
+    """
     return not isinstance(getattr(column, "dtype", None), np.dtype)
 
 
 def numeric_extension(column: Any) -> bool:
+    """Return whether a column with a dtype of pandas' own holds numbers or truth values."""
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
     return is_numeric_dtype(column.dtype) or is_bool_dtype(column.dtype)
 
 
-def refuse_dates(name: str, column: Any) -> None:
-    """Refuses dates and durations, of which NumPy makes numbers of nanoseconds.
+def refuse_dates(name: str, column: ColumnLike) -> None:
+    """Refuse dates and durations, which NumPy would turn into numbers of nanoseconds.
 
     Raises:
         DataError: naming the column.
     """
     if getattr(getattr(column, "dtype", None), "kind", None) in ("m", "M"):
         raise DataError(
-            f"Column '{name}' holds dates: turn it into numbers first, e.g. days since a start, or the month."
+            f"Column '{name}' holds dates: turn it into numbers first, e.g. days since a start, or "
+            "the month."
         )
 
 
-def numbers(name: str, column: Any) -> np.ndarray:
-    """A column as finite doubles.
+def numbers(name: str, column: ColumnLike) -> np.ndarray:
+    """Return a column as finite doubles.
 
     Raises:
         DataError: for dates, or naming the first row that is not a finite number.
@@ -88,24 +103,30 @@ def numbers(name: str, column: Any) -> np.ndarray:
                 float(value)
             except (TypeError, ValueError):
                 raise DataError(
-                    f"Column '{name}', row {row} is not a number: got {value!r}. Give numbers, or a DataFrame whose text "
-                    "columns are categories."
+                    f"Column '{name}', row {row} is not a number: got {value!r}. Give numbers, or "
+                    "a DataFrame whose text columns are categories."
                 ) from None
         raise
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
         raise DataError(
-            f"Column '{name}', row {bad[0]} is {spelled(values[bad[0]])} ({bad.size} such cells in the column): NaN and "
-            "infinity cannot be used, fill them in or drop the rows."
+            f"Column '{name}', row {bad[0]} is {spell(values[bad[0]])} ({bad.size} such cells in "
+            "the column): NaN and infinity cannot be used, fill them in or drop the rows."
         )
     return values
 
 
-def spelled(value: Any) -> str:
+def spell(value: float) -> str:
+    """Return the name of a number that is not finite."""
     return "NaN" if np.isnan(value) else "infinity"
 
 
-def finite_array(values: Any) -> np.ndarray:
+def finite_array(values: np.ndarray) -> np.ndarray:
+    """Return values as doubles.
+
+    Raises:
+        DataError: naming the first index that is not finite.
+    """
     values = np.asarray(values, dtype=np.float64)
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):

@@ -98,7 +98,7 @@ class AbstractTableModel(AbstractModel):
         return dataclasses.replace(self, standardize=False)
 
     def covers_classes(self, num_trained: int, num_classes: int) -> bool:
-        """Return whether a network trained for `num_trained` classes can answer for `num_classes`."""
+        """Return whether a network for `num_trained` classes can answer for `num_classes`."""
         return num_classes == num_trained
 
     def learn_schema(self, X: TableLike = None, y: ColumnLike = None) -> TableSchema:

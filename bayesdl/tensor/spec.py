@@ -24,6 +24,7 @@ from bayesdl.model import likelihoods
 from bayesdl.model.examples import CommandLine, Example, Parts, tensor_rows
 from bayesdl.model.table import AbstractTableModel
 from bayesdl.tensor.program import DrawnTensorPredictive, TensorProgram
+from bayesdl.typing import ColumnLike, TableLike
 from inference.core.problem import Problem
 from inference.core.program import unwrap
 from inference.core.result import AbstractPredictive
