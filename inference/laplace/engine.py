@@ -119,7 +119,7 @@ class Laplace(AbstractEngine):
         """
         density: Density = problem.log_density()
         if expansion is not None:
-            program = problem.structure_as(LayeredNetwork).linearized(expansion)
+            program = problem.structure_as(LayeredNetwork).linearize(expansion)
             density = WeightDensity(dataclasses.replace(problem, program=program))
         return Approximation(
             params,

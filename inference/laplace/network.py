@@ -110,7 +110,7 @@ class LinearisedModel:
     ) -> jax.Array:
         """Return -log p(y, w, h) with the network linearised."""
         linear = dataclasses.replace(
-            self.problem, program=self.layers.linearized(expansion), args=data
+            self.problem, program=self.layers.linearize(expansion), args=data
         )
         return -WeightDensity(linear)(self.join(w, h))
 
