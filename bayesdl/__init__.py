@@ -15,7 +15,7 @@ if not getattr(inference, "__bayesdl__", False):
         "Another distribution installs a package of that name: uninstall it (`pip uninstall inference`) and reinstall bayesdl."
     )
 
-from bayesdl import engines, kernels, models, priors, vi
+from bayesdl import amortized, engines, kernels, mcmc, models, priors, tensor, vi
 from bayesdl.checks.calibration import sbc
 from bayesdl.checks.loo import compare
 from bayesdl.checks.prior import prior_predictive
@@ -81,17 +81,20 @@ __all__ = [
     "PriorMismatch",
     "StudentT",
     "UnsupportedError",
+    "amortized",
     "compare",
     "fit",
     "kernels",
     "load",
     "match_prior",
+    "mcmc",
     "prior_predictive",
     "prior_report",
     "priors",
     "recommend",
     "sbc",
     "sparse",
+    "tensor",
     "vi",
 ]
 __all__ += engines.__all__

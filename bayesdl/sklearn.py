@@ -20,7 +20,7 @@ from bayesdl.data.validation import is_frame
 from bayesdl.fitting import fit
 from bayesdl.model.likelihoods import Bernoulli, Categorical
 from bayesdl.model.program import as_model
-from bayesdl.posterior.prediction import AbstractPrediction, ClassPrediction, Prediction
+from bayesdl.posterior.prediction import AbstractPrediction
 from bayesdl.saving.bundle import load
 
 
@@ -141,7 +141,6 @@ class BayesRegressor(RegressorMixin, AbstractEstimator):
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """The predictive mean and, with `return_std`, the predictive standard deviation, in the units of y."""
         prediction = self._predict(X)
-        assert isinstance(prediction, Prediction)
         return (prediction.mean, prediction.std) if return_std else prediction.mean
 
     def __sklearn_tags__(self) -> Any:
@@ -202,5 +201,4 @@ class BayesClassifier(ClassifierMixin, AbstractEstimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         """P(y = class | x, data), shape (rows, classes), in the order of `classes_`."""
         prediction = self._predict(X)
-        assert isinstance(prediction, ClassPrediction)
         return prediction.probs

@@ -131,7 +131,7 @@ first
 history = [(post.samples["w"].shape[1], first.facts["rhat (worst)"], first.facts["ess (smallest)"])]
 longer, verdict = post, first
 while not verdict.ok:
-    longer = longer.extend(15 * longer.samples["w"].shape[1], progress=False)
+    longer = bdl.mcmc.extend(longer, 15 * longer.samples["w"].shape[1], progress=False)
     verdict = longer.diagnose()
     history.append(
         (

@@ -129,7 +129,7 @@ table.round(3)
 # closed form is at hand, run again with half the step. `step_halving` does so and compares within Monte Carlo error.
 
 # %%
-halving = quiet.step_halving(progress=False)
+halving = bdl.mcmc.halve_step(quiet, progress=False)
 halving
 
 # %% [markdown]

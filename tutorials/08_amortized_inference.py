@@ -149,7 +149,7 @@ nll
 # It was trained to give the posterior of one latent site too, the noise (in units of the standardised target).
 
 # %%
-sigma = amortized.latent("sigma")
+sigma = bdl.amortized.latent(amortized, "sigma")
 print(f"network: {float(sigma.mean):.3f} +- {float(sigma.std):.3f}")
 print(f"NUTS:    {sampled.samples['sigma'].mean():.3f} +- {sampled.samples['sigma'].std():.3f}")
 
@@ -157,16 +157,16 @@ print(f"NUTS:    {sampled.samples['sigma'].mean():.3f} +- {sampled.samples['sigm
 # ## Where it fails
 #
 # Outside its prior a network is as wrong as the prior is. Three things help. Inputs and targets outside the range of
-# training warn; so do more rows. And `post.ood()` asks whether the targets, predicted one after the other, are as
+# training warn; so do more rows. And `bdl.amortized.ood(post)` asks whether the targets, predicted one after the other, are as
 # surprising as those of the prior would be at the same inputs.
 
 # %%
-print("data of the prior:   ", fast.ood())
+print("data of the prior:   ", bdl.amortized.ood(fast))
 
 wild = np.sign(np.sin(40 * X[:, 0])) * 2.5
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    unlike = bdl.fit(gp, X, wild, engine=pfn, progress=False).ood()
+    unlike = bdl.amortized.ood(bdl.fit(gp, X, wild, engine=pfn, progress=False))
 print("another kind of data:", unlike)
 
 with warnings.catch_warnings(record=True) as caught:
@@ -185,6 +185,6 @@ assert np.abs(fast.predict(X).mean - exact.predict(X).mean).max() < 0.3
 assert draws.shape == (5, 12)
 prior = -np.mean(norm.logpdf(y_test, y_train.mean(), y_train.std()))
 assert prior - nll["network"] > nll["network"] - nll["NUTS"]  # it knows most of what can be known
-assert fast.ood().p > 0.01
+assert bdl.amortized.ood(fast).p > 0.01
 assert unlike.p < 0.05
 assert len(caught) == 1

@@ -123,12 +123,12 @@ print(
 # %% [markdown]
 # ## Functions of one index
 #
-# `post.mode(name)` gives the functions at any indexes, with their covariance. Bands open where there are no data: in
+# `bdl.tensor.mode(post, name)` gives the functions at any indexes, with their covariance. Bands open where there are no data: in
 # the gap and
 # beyond the last day.
 
 # %%
-functions = post.mode("day").predict(np.linspace(-5, 140, 400))
+functions = bdl.tensor.mode(post, "day").predict(np.linspace(-5, 140, 400))
 ax = functions.plot()
 ax.axvspan(50, 59, color="k", alpha=0.08)
 ax.axvline(119, color="k", lw=0.5)
@@ -148,7 +148,7 @@ plt.plot(ahead["day"], truth(15.0, 1005.0, ahead["day"]), "k--", lw=1)
 # %% [markdown]
 # ## New days arrive
 #
-# `post.update` adds entries without going through the old ones: what they said of each function is kept as messages,
+# `bdl.tensor.update` adds entries without going through the old ones: what they said of each function is kept as messages,
 # and new
 # days continue the filter.
 
@@ -160,7 +160,8 @@ late = pd.DataFrame(
         "day": rng.choice([120.0, 121, 122], 60),
     }
 )
-grown = post.update(
+grown = bdl.tensor.update(
+    post,
     late, truth(late["temperature"], late["pressure"], late["day"]) + 0.3 * rng.normal(size=60)
 )
 before, after = post.predict(late), grown.predict(late)

@@ -11,13 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesdl.amortized.pfn import PFN, inputs_and_targets
-from bayesdl.checks.convergence import TrustWarning
-from bayesdl.data.target import Target
 from bayesdl.engines import UnsupportedError
 from bayesdl.model.base import AbstractModel
+from bayesdl.posterior.core import site_prediction
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.posterior.prediction import Prediction
-from bayesdl.posterior.streaming import Stream
+from bayesdl.warnings import TrustWarning
 from inference.amortized.surprise import code_lengths
 from inference.amortized.tasks import TARGET, Tasks
 from inference.core.keys import tagged_key
@@ -50,7 +49,7 @@ def latent(post: Posterior, site: str) -> Prediction:
         >>> bool(latent(post, "sigma").mean < 0.5)
         True
     """
-    known = getattr(post.raw, "latents", {})
+    known = post.raw.site_predictives()
     if site not in known:
         cure = (
             "draws of sites are in post.samples"
@@ -61,8 +60,7 @@ def latent(post: Posterior, site: str) -> Prediction:
         raise UnsupportedError(
             f"{type(post.engine).__name__} has no posterior of latent site '{site}': {names}{cure}."
         )
-    stream = Stream(known[site], {}, post.seed, (), {}, None, 1, False)
-    return Prediction(stream, Target((site,), "real", True, None, (0.0,), (1.0,)), post.seed)
+    return site_prediction(post, site)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ import functools
 import inspect
 import json
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,18 @@ from bayesdl.engines import UnsupportedError, as_engine
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.program import as_model
 from bayesdl.model.table import TableProgram
-from bayesdl.saving.bundle import hash_arrays
+from bayesdl.saving.archive import hash_arrays
 from bayesdl.typing import EngineLike
 from inference.amortized.answer import Answer, Context, LatentAnswer, condition
 from inference.amortized.network import AbstractNetwork
+from inference.amortized.result import AmortizedPredictor
 from inference.amortized.tasks import TARGET, Tasks
 from inference.core.engine import AbstractEngine
+from inference.core.findings import Finding
 from inference.core.problem import Problem, ProblemError
 from inference.core.program import unwrap
 from inference.core.progress import AbstractProgress, Silent, as_progress
-from inference.core.result import AbstractPredictive, AbstractResult, Predictor
+from inference.core.result import AbstractPredictive, AbstractResult
 from inference.distributions.bars import Grids
 
 SMALLEST = 8  # rows of a padded data set, at least
@@ -64,7 +67,7 @@ class PFN(AbstractEngine):
         >>> pfn = bdl.PFN.pretrained("gp-regression")
         >>> X = np.linspace(-1, 1, 9)[:, None]
         >>> post = bdl.fit(pfn.model, X, np.sin(3 * X[:, 0]), engine=pfn, progress=False)
-        >>> post.predict(X).mean.shape, bool(post.latent("sigma").mean < 0.5)
+        >>> post.predict(X).mean.shape, bool(bdl.amortized.latent(post, "sigma").mean < 0.5)
         ((9,), True)
     """
 
@@ -135,7 +138,7 @@ class PFN(AbstractEngine):
             learning_rate: the highest.
             precision: "float32", or "bfloat16" for the network's arithmetic (weights and losses stay in single precision).
             devices: over which the data sets of a step are spread.
-            latents: sites of the program, each one number, whose posteriors are learned too; see `Posterior.latent`.
+            latents: sites of the program, each one number, whose posteriors are learned too; see `bdl.amortized.latent`.
             start: a PFN of the same sizes whose weights training begins with, e.g. one that was trained on fewer rows.
             checkpoint: a folder that keeps the training: killed at any moment, the same call goes on where it was and ends
                 with the same weights.
@@ -203,7 +206,7 @@ class PFN(AbstractEngine):
 
     def infer(
         self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()
-    ) -> Predictor:
+    ) -> AmortizedPredictor:
         X, y = inputs_and_targets(problem)
         outside = self.concerns(X, y)
         for concern in outside:
@@ -232,13 +235,26 @@ class PFN(AbstractEngine):
             "answer": f"that of a PFN {self.line}",
             "network": self.hash,
         }
-        return Predictor(
+        return AmortizedPredictor(
             {},
             law,
             info,
-            rows_correlated=True,
-            outside=functools.partial(self.new_inputs_outside, X.shape[1]),
+            concerns=functools.partial(self.new_inputs_outside, X.shape[1]),
             latents=latents,
+        )
+
+    def findings(
+        self, problem: Problem, result: AbstractResult, facts: Mapping[str, float]
+    ) -> tuple[Finding, ...]:
+        outside = (
+            Finding(f"The data are outside what the engine can answer: {what}")
+            for what in result.info.get("outside", ())
+        )
+        doubts = map(Finding, result.info.get("doubts", ()))
+        return (
+            *outside,
+            *doubts,
+            Finding(f"The answer is {result.info['answer']}", severity="note"),
         )
 
     def read(self, X: np.ndarray, y: np.ndarray) -> Context:

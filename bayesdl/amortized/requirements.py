@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from bayesdl.data.validation import ModelError
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.table import TableProgram
-from bayesdl.saving.bundle import model_data
+from bayesdl.saving.writing import model_data
 from inference.amortized.inputs import INPUTS
 from inference.amortized.kinds import KINDS
 from inference.amortized.tasks import TARGET, Tasks

@@ -14,7 +14,9 @@ import numpy as np
 
 from bayesdl.amortized.pfn import PFN
 from bayesdl.amortized.requirements import program_hash
-from bayesdl.saving.bundle import LIBRARIES, SCHEMA, BundleError, model_data, read, the_model, write
+from bayesdl.saving.archive import LIBRARIES, SCHEMA, BundleError, read, write
+from bayesdl.saving.bundle import resolve_model
+from bayesdl.saving.writing import model_data
 from inference.amortized.kinds import initial
 from inference.amortized.network import AbstractNetwork, Shape
 from inference.amortized.tasks import Tasks
@@ -65,7 +67,7 @@ def load(path: str | Path, model: Any = None) -> PFN:
     """See `PFN.load`."""
     path = Path(path)
     manifest, arrays, _ = read(path, KIND, KEYS, "pfn.save(...)")
-    spec = the_model(manifest["model"], model, path, "bdl.PFN.load")
+    spec = resolve_model(manifest["model"], model, path, "bdl.PFN.load")
     unit = manifest["shape"].get("unit")
     shape = Shape(**manifest["shape"] | {"unit": unit and tuple(unit)})
     tasks = dict(manifest["tasks"])

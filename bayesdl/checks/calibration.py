@@ -17,7 +17,7 @@ import dataclasses
 import html
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -35,7 +35,6 @@ from inference.core.keys import named_key
 from inference.core.problem import Problem
 from inference.core.progress import as_progress
 from inference.mcmc.batched import infer_many
-from inference.mcmc.engine import AbstractMCMC
 from inference.mcmc.hmc import NUTS
 
 LEVEL = 0.01  # of the test over all quantities
@@ -186,14 +185,14 @@ def sbc(
         schema = spec.learn_schema(*data, **named_data)
         problem = spec.problem(schema, *data, **named_data)
         engine = resolve_engine(engine, problem)[0]
-        if not isinstance(engine, AbstractMCMC):
+        if not engine.draws_chains:
             name = type(engine).__name__
             raise UnsupportedError(
                 f"sbc needs an engine of Markov chains such as bdl.NUTS(), got {name}."
             )
-        check_supported(
-            dataclasses.replace(engine, num_chains=jax.device_count()), problem
-        )  # chains are as many as data sets
+        chains = cast(AbstractMCMC, engine)
+        # chains are as many as data sets
+        check_supported(dataclasses.replace(chains, num_chains=jax.device_count()), problem)
         refuse_unnormalised(problem)
         if not problem.observed:
             raise DataError(
@@ -205,7 +204,7 @@ def sbc(
         )
         observed = {name: truth[name] for name in problem.observed}
         draws, diverging = infer_many(
-            engine, problem, observed, named_key(key, "chains"), as_progress(progress)
+            chains, problem, observed, named_key(key, "chains"), as_progress(progress)
         )
         latents = {name: np.asarray(truth[name])[:, None] for name in problem.latents}
         drawn = {name: draws[name] for name in problem.latents}

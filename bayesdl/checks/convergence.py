@@ -1,120 +1,95 @@
 """Whether a fit can be trusted.
 
-For draws: rank-normalised split R-hat and bulk and tail ESS (Vehtari et al. 2021, arXiv:1903.08008) of the sites that the
-data can identify *and of the function values* E[y | x, z] at training rows, divergences, saturated trees, and the energy
-fraction BFMI (Betancourt 2016, arXiv:1604.00695). For an approximation: the Pareto shape k of its importance weights
-(Yao et al. 2018, arXiv:1802.02538). All statistics are arviz-stats'.
+Draws are judged by rank-normalised split R-hat and bulk and tail ESS (Vehtari et al. 2021,
+arXiv:1903.08008) of the sites that the data can identify *and of the function values* E[y | x, z]
+at training rows. Independent draws have neither: each counts fully. An approximation is judged by
+the Pareto shape k of its importance weights (Yao et al. 2018, arXiv:1802.02538). All statistics are
+arviz-stats'. What only the engine knows (divergences, searches that did not converge, ...) it says
+itself, in `AbstractEngine.findings`; this module collects.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import html
 import warnings
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import numpy as np
 
-from bayesdl.model.precision import is_double, precision_scope
-from bayesdl.posterior.posterior import Posterior
-from bayesdl.posterior.streaming import Stream, means, probabilities
-from inference.core.engine import AbstractEngine
+from bayesdl.checks.diagnosis import Diagnosis
+from bayesdl.model.precision import precision_scope
+from bayesdl.posterior.core import AbstractPosterior, draws_shape
+from bayesdl.warnings import TrustWarning
+from inference.core.findings import Finding
 from inference.core.keys import named_key
-from inference.core.result import Approximation, Draws
-from inference.mcmc.mclmc import MCLMC
-from inference.mcmc.sgmcmc import AbstractSGMCMC
+from inference.core.result import Judge
 
 RHAT_LIMIT = 1.01
 ESS_PER_CHAIN = 100
-BFMI_LIMIT = 0.3
-SATURATED_LIMIT = 0.1
 PARETO_LIMIT = 0.7
-HEAT_LIMIT = 0.1  # of the momentum's temperature along gradient noise above 1
-CLAMPED_LIMIT = 0.05
 PARETO_DRAWS = 1000
-EFFECTIVE_LIMIT = 50  # of those, below which the approximation is another distribution
-EQUAL = 1e-3  # log weights that differ by no more are equal but for rounding
+# effective draws of those, below which the approximation is another distribution
+EFFECTIVE_LIMIT = 50
+# log weights that differ by no more are equal but for rounding
+EQUAL = 1e-3
+FUNCTION = "E[y | x]"
 
 
-class TrustWarning(UserWarning):
-    """A result that cannot be trusted as it is."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Diagnosis:
-    """What can be trusted.
-
-    Attributes:
-        ok: whether nothing speaks against the fit.
-        verdict: one sentence per finding, the cure included.
-        facts: the numbers behind it.
-        table: per site its worst R-hat and smallest ESS; None where there are no draws.
-    """
-
-    ok: bool
-    verdict: tuple[str, ...]
-    facts: dict[str, float]
-    table: Any = None
-
-    def __repr__(self) -> str:
-        head = "can be trusted" if self.ok else "NOT to be trusted as it is"
-        lines = [head, *(f"- {line}" for line in self.verdict)]
-        lines += [f"  {name:<32}{value:>10.4g}" for name, value in self.facts.items()]
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        colour = "#1b7837" if self.ok else "#b2182b"
-        head = "can be trusted" if self.ok else "not to be trusted as it is"
-        items = "".join(f"<li>{html.escape(line)}</li>" for line in self.verdict)
-        table = "" if self.table is None else self.table.round(3)._repr_html_()
-        return f"<b style='color:{colour}'>{head}</b><ul>{items}</ul>{table}"
-
-
-def diagnose(posterior: Posterior) -> Diagnosis:
-    """Diagnoses a posterior, and warns where it is not to be trusted."""
-    if isinstance(posterior.raw, Draws):
-        diagnosis = diagnose_draws(posterior, posterior.raw)
-    elif isinstance(posterior.raw, Approximation):
-        diagnosis = diagnose_approximation(posterior, posterior.raw)
-    else:
-        diagnosis = diagnose_predictor(posterior)
+def diagnose(posterior: AbstractPosterior) -> Diagnosis:
+    """Diagnose a posterior, and warn where it is not to be trusted."""
+    diagnosis = JUDGES[posterior.raw.judged_by](posterior)
     if not diagnosis.ok:
         warnings.warn(" ".join(diagnosis.verdict), TrustWarning, stacklevel=3)
     return diagnosis
 
 
-def diagnose_draws(posterior: Posterior, draws: Draws) -> Diagnosis:
+def judge_by_engine(posterior: AbstractPosterior) -> Diagnosis:
+    """Collect what the engine says of a result that nothing else can judge."""
+    numbers = posterior.engine.diagnostics(posterior.problem, posterior.raw)
+    findings = posterior.engine.findings(posterior.problem, posterior.raw, numbers)
+    return Diagnosis(not speak_against(findings), sentences(findings), numbers)
+
+
+def judge_by_convergence(posterior: AbstractPosterior) -> Diagnosis:
+    """Judge draws by the agreement of their chains, and by what the engine says."""
     import pandas as pd
 
-    chains, length = next(iter(draws.samples.values())).shape[:2]
-    rows = {name: site_statistics(values) for name, values in draws.samples.items()}
+    engine, problem, raw = posterior.engine, posterior.problem, posterior.raw
+    independent = raw.independent_draws
+    statistics = independent_statistics if independent else site_statistics
+    rows = {name: statistics(values) for name, values in posterior.samples.items()}
     identified = {name: row for name, row in rows.items() if posterior.model.identified(name)}
     values = posterior.function_values()
     if values is not None:
-        rows["E[y | x]"] = identified["E[y | x]"] = site_statistics(values)
+        rows[FUNCTION] = identified[FUNCTION] = statistics(values)
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["rhat", "ess_bulk", "ess_tail"])
     table["identified"] = [name in identified for name in rows]
 
     worst = np.array(list(identified.values()))
-    rhat, ess = float(np.nanmax(worst[:, 0])), float(np.nanmin(worst[:, 1:]))
-    facts = {"rhat (worst)": rhat, "ess (smallest)": ess} | sampler_facts(draws)
-    verdict = (
-        cut_short(draws)
-        + not_finite(draws)
-        + convergence_findings(rhat, ess, chains, has_modes=len(identified) < len(rows))
-        + sampler_findings(facts, chains * length, posterior.engine)
-    )
-    ok = not verdict
-    if len(identified) < len(rows):
-        note = "Weights are not identified (units can be permuted and mirrored), so their R-hat is not held against the fit."
-        verdict.append(note)
+    ess = float(np.nanmin(worst[:, 1:]))
+    numbers = {} if independent else {"rhat (worst)": float(np.nanmax(worst[:, 0]))}
+    numbers |= {"ess (smallest)": ess} | engine.diagnostics(problem, raw)
+    has_modes = len(identified) < len(rows)
+    chains, _ = draws_shape(posterior)
+    findings = [
+        *not_finite(posterior),
+        *(few_draws(ess) if independent else disagreement(numbers, chains, has_modes)),
+        *engine.findings(problem, raw, numbers),
+    ]
+    ok = not speak_against(findings)
     if ok:
-        verdict.insert(
-            0,
-            f"R-hat at most {rhat:.3f} and at least {ess:.0f} effective draws for everything identified.",
-        )
-    return Diagnosis(ok, tuple(verdict), facts, table)
+        findings.insert(0, Finding(praise(numbers), severity="note"))
+    if has_modes and not independent:
+        findings.append(NOT_IDENTIFIED)
+    return Diagnosis(ok, sentences(findings), numbers, table)
+
+
+NOT_IDENTIFIED = Finding(
+    "Weights are not identified (units can be permuted and mirrored), so their R-hat is not held "
+    "against the fit",
+    severity="note",
+)
 
 
 def site_statistics(values: np.ndarray) -> tuple[float, float, float]:
@@ -136,250 +111,155 @@ def site_statistics(values: np.ndarray) -> tuple[float, float, float]:
     return float(np.max(rhat)), float(np.min(bulk)), float(np.min(tail))
 
 
-def cut_short(draws: Draws) -> list[str]:
-    """A finding for a run that was interrupted."""
-    if "interrupted" not in draws.info:
-        return []
-    return [
-        f"The run was interrupted after {draws.info['interrupted']}: go on with post.extend, or from its checkpoint."
-    ]
+def independent_statistics(values: np.ndarray) -> tuple[float, float, float]:
+    """Return no R-hat, and the number of draws as ESS, for independent draws (chain, draw, ...)."""
+    total = float(values.shape[0] * values.shape[1])
+    return (np.nan, total, total) if np.isfinite(values).all() else (np.nan, 0.0, 0.0)
 
 
-def not_finite(draws: Draws) -> list[str]:
-    """A finding for each site with draws that are NaN or infinite."""
-    bad = [name for name, values in draws.samples.items() if not np.isfinite(values).all()]
+def praise(numbers: dict[str, float]) -> str:
+    """Say why draws can be trusted."""
+    ess = f"at least {numbers['ess (smallest)']:.0f} effective draws for everything identified"
+    if "rhat (worst)" not in numbers:
+        return f"Draws are independent: {ess}"
+    return f"R-hat at most {numbers['rhat (worst)']:.3f} and {ess}"
+
+
+def not_finite(posterior: AbstractPosterior) -> list[Finding]:
+    """Say which sites have draws that are NaN or infinite."""
+    bad = [name for name, values in posterior.samples.items() if not np.isfinite(values).all()]
     return [
-        f"Site '{name}' has draws that are NaN or infinite: check the program and its data."
+        Finding(
+            f"Site '{name}' has draws that are NaN or infinite",
+            "check the program and its data",
+            where=name,
+        )
         for name in bad
     ]
 
 
-def sampler_facts(draws: Draws) -> dict[str, float]:
-    from arviz_stats.base.array import array_stats
+def disagreement(numbers: dict[str, float], chains: int, has_modes: bool = False) -> list[Finding]:
+    """Say what R-hat and ESS reveal.
 
-    facts: dict[str, float] = {}
-    if "diverging" in draws.stats:
-        facts["divergences"] = float(draws.stats["diverging"].sum())
-    if "energy" in draws.stats:
-        facts["bfmi (smallest)"] = float(
-            np.min(array_stats.bfmi(draws.stats["energy"], chain_axis=0, draw_axis=1))
-        )
-    if "n_steps" in draws.stats:
-        facts["leapfrog steps (mean)"] = float(draws.stats["n_steps"].mean())
-        if "max_tree_depth" in draws.info:
-            facts["saturated trees"] = float(
-                (draws.stats["n_steps"] >= 2 ** draws.info["max_tree_depth"] - 1).mean()
-            )
-    return facts | stochastic_facts(draws)
-
-
-def stochastic_facts(draws: Draws) -> dict[str, float]:
-    """Of samplers with minibatches; see `inference/mcmc/langevin.py`."""
-    if "noise_temperature" not in draws.stats:
-        return {}
-    facts = {"momentum temperature": float(draws.stats["noise_temperature"].mean())}
-    if draws.info["stochastic"]:
-        ratio = draws.stats["noise_ratio"]
-        facts |= {
-            "noise ratio (mean)": float(ratio.mean()),
-            "clamp fraction": float((ratio > 1).mean()),
-        }
-        facts["step size shortened to"] = min(draws.info["shortened"])
-    if draws.info["temperature"] != 1:
-        facts["posterior temperature"] = draws.info["temperature"]
-    return facts
-
-
-def stochastic_findings(facts: dict[str, float], engine: AbstractEngine) -> list[str]:
-    findings, asked = [], facts.get("posterior temperature", 1.0)
-    heat = facts.get("momentum temperature", asked) / asked - 1
-    cure = noise_cure(facts, engine)
-    if heat > HEAT_LIMIT:
-        findings.append(
-            f"The momentum is {100 * heat:.0f} % too hot where gradient noise acts: the noise of minibatches, or too long "
-            f"steps, widen the posterior there; {cure}."
-        )
-    if facts.get("clamp fraction", 0) > CLAMPED_LIMIT:
-        findings.append(
-            f"At {100 * facts['clamp fraction']:.0f} % of the draws gradient noise was more than friction can balance; {cure}."
-        )
-    if asked != 1:
-        findings.append(
-            f"Draws are of p(z | y)^(1/{asked:g}), as temperature={asked:g} was asked for, not of the posterior."
-        )
-    return findings
-
-
-def shorter_steps(facts: dict[str, float], engine: AbstractEngine) -> str:
-    """The cure of steps that are too long; where warm-up shortened them, a value that is shorter still."""
-    factor = facts.get("step size shortened to", 1.0)
-    if isinstance(engine, AbstractSGMCMC) and factor < 1:
-        return (
-            f"lower step_size below {engine.step_size * factor:.2g} (to which warm-up shortened it)"
-        )
-    return "lower step_size"
-
-
-def noise_cure(facts: dict[str, float], engine: AbstractEngine) -> str:
-    """What to do about gradient noise, of what is not done yet."""
-    cures = [shorter_steps(facts, engine)]
-    if isinstance(engine, AbstractSGMCMC) and engine.batch_size is not None:
-        cures += ["raise batch_size"] + (
-            [] if engine.control_variates else ["use control_variates=True"]
-        )
-    return ", or ".join(cures)
-
-
-def divergence_cure(facts: dict[str, float], engine: AbstractEngine) -> str:
-    """What to do about draws that diverged, in settings that the engine has."""
-    if isinstance(engine, AbstractSGMCMC):
-        return f"{shorter_steps(facts, engine)}, or reparametrise"
-    if isinstance(engine, MCLMC) and not engine.adjusted:
-        return "raise num_warmup, which tunes its steps, or use adjusted=True"
-    return "raise target_accept towards 0.99, or reparametrise"
-
-
-def convergence_findings(
-    rhat: float, ess: float, chains: int, has_modes: bool = False
-) -> list[str]:
-    """Findings on R-hat and ESS; `has_modes` says that the posterior has copies of modes, as those of networks."""
-    findings = []
+    Args:
+        numbers: the worst R-hat and the smallest ESS.
+        chains: the number of chains.
+        has_modes: whether the posterior has copies of modes, as those of networks have.
+    """
+    findings, rhat, ess = [], numbers["rhat (worst)"], numbers["ess (smallest)"]
     cure = "raise num_warmup and num_samples"
     if has_modes:
-        cure += ", unless they sit in different modes, which longer chains do not join: then judge by post.score on held-out data"
+        cure += (
+            ", unless they sit in different modes, which longer chains do not join: then judge by "
+            "post.score on held-out data"
+        )
     if chains < 2:
         findings.append(
-            "There is one chain, so R-hat can miss a chain that is stuck: use num_chains=4."
+            Finding(
+                "There is one chain, so R-hat can miss a chain that is stuck", "use num_chains=4"
+            )
         )
     if not rhat <= RHAT_LIMIT:
-        findings.append(f"R-hat is {rhat:.3f}, above {RHAT_LIMIT}: the chains disagree; {cure}.")
+        findings.append(
+            Finding(f"R-hat is {rhat:.3f}, above {RHAT_LIMIT}: the chains disagree", cure)
+        )
     if not ess >= ESS_PER_CHAIN * chains:
         findings.append(
-            f"The smallest effective sample size is {ess:.0f}, below {ESS_PER_CHAIN * chains} ({ESS_PER_CHAIN} per chain): "
-            "raise num_samples."
+            Finding(
+                f"The smallest effective sample size is {ess:.0f}, below {ESS_PER_CHAIN * chains} "
+                f"({ESS_PER_CHAIN} per chain)",
+                "raise num_samples",
+            )
         )
     return findings
 
 
-def sampler_findings(facts: dict[str, float], total: int, engine: AbstractEngine) -> list[str]:
-    findings = []
-    if facts.get("divergences", 0) > 0:
-        findings.append(
-            f"{facts['divergences']:.0f} of {total} draws diverged: the sampler misses part of the posterior; "
-            f"{divergence_cure(facts, engine)}."
-        )
-    if facts.get("saturated trees", 0) > SATURATED_LIMIT:
-        findings.append(
-            f"{100 * facts['saturated trees']:.0f} % of the trajectories ended at max_tree_depth: sampling is slow; raise it, "
-            "or reparametrise."
-        )
-    if facts.get("bfmi (smallest)", 1) < BFMI_LIMIT:
-        findings.append(
-            f"The energy fraction BFMI is {facts['bfmi (smallest)']:.2f}, below {BFMI_LIMIT}: tails are explored slowly; "
-            "reparametrise, or raise num_warmup."
-        )
-    return findings + stochastic_findings(facts, engine)
+def few_draws(ess: float) -> list[Finding]:
+    """Say that there are too few independent draws."""
+    if ess >= ESS_PER_CHAIN:
+        return []
+    what = f"There are {ess:.0f} independent draws, below {ESS_PER_CHAIN}"
+    return [Finding(what, "draw more")]
 
 
-def diagnose_approximation(posterior: Posterior, approximation: Approximation) -> Diagnosis:
-    from arviz_stats.base.array import array_stats
-
-    if not approximation.weighable:
-        facts = {name: float(approximation.info[name]) for name in ("elbo", "divergence")}
-        unknown = (
-            f"How close the approximation is to the posterior was not looked at: {PARETO_DRAWS} passes through the data would "
-            "take too long. Judge it by post.score on held-out data."
-        )
-        return Diagnosis(False, (unknown,), facts)
+def judge_by_weights(posterior: AbstractPosterior) -> Diagnosis:
+    """Judge an approximation by its importance weights, and by what the engine says."""
+    engine, problem, raw = posterior.engine, posterior.problem, posterior.raw
     with precision_scope(posterior.model):
         key = named_key(jax.random.key(posterior.seed), "importance weights")
-        log_weights = np.asarray(approximation.log_weights(key, PARETO_DRAWS), dtype=np.float64)
+        log_weights = np.asarray(raw.log_weights(key, PARETO_DRAWS), dtype=np.float64)
+    numbers = weight_statistics(log_weights) | engine.diagnostics(problem, raw)
+    findings = engine.findings(problem, raw, numbers)
+    if all(finding.severity != "failure" for finding in findings):
+        findings = (*closeness(numbers, raw.approximated), *findings)
+    return Diagnosis(not speak_against(findings), sentences(findings), numbers)
+
+
+def weight_statistics(log_weights: np.ndarray) -> dict[str, float]:
+    """Return Pareto k, effective draws and the ELBO of log p(y, z) - log q(z) at draws of q."""
+    from arviz_stats.base.array import array_stats
+
     elbo, error = log_weights.mean(), log_weights.std() / np.sqrt(PARETO_DRAWS)
     k = 0.0 if np.ptp(log_weights) < EQUAL else np.inf
     if EQUAL <= np.ptp(log_weights) < np.inf:
-        k = float(
-            array_stats.psislw(-log_weights)[1]
-        )  # it takes log q - log p, minus the log weights
+        # it takes log q - log p, minus the log weights
+        k = float(array_stats.psislw(-log_weights)[1])
     weights = np.exp(log_weights - log_weights.max())
     effective = float(weights.sum() ** 2 / (weights**2).sum())
-    facts = {
+    return {
         "pareto k": k,
         "effective draws of 1000": effective,
         "elbo": float(elbo),
         "elbo standard error": float(error),
     }
-    program = "the linearised network" if approximation.expansion is not None else "the model"
-    if not approximation.info.get("converged", True):
-        note = "The search for the mode did not converge: raise max_steps and num_rounds."
-        return Diagnosis(False, (note,), facts)
-    objective = approximation.info.get("objective", "elbo")
-    note = () if objective == "elbo" else (f"The objective was {objective}, not the ELBO.",)
-    start = approximation.info.get("elbo_at_start", -np.inf)
-    if elbo < start - 4 * error:
-        fell = f"The ELBO fell from {start:.4g} to {elbo:.4g}: the objective is not one to be maximised. Look at its sign."
-        return Diagnosis(False, (fell, *note), facts)
-    if k <= PARETO_LIMIT and effective < EFFECTIVE_LIMIT:
-        wide = (
-            f"{PARETO_DRAWS} draws are worth {effective:.0f} of the posterior of {program}: the approximation is much wider "
-            "than it, or lies beside it. Look at the sign of the objective, and at post.raw.losses."
-        )
-        return Diagnosis(False, (wide, *note), facts)
-    if k <= PARETO_LIMIT:
-        close = f"Pareto k is {k:.2f}: the approximation is close to the posterior of {program}, where it has mass."
-        return Diagnosis(True, (close, *note), facts)
-    verdict = [
-        f"Pareto k is {k:.2f}, above {PARETO_LIMIT}: the approximation is not close to the posterior of {program}."
-    ]
-    verdict.append(
-        "Predictions may still be useful: judge them by post.score on held-out data, or fit with bdl.NUTS()."
+
+
+def closeness(numbers: dict[str, float], approximated: str) -> list[Finding]:
+    """Say how close an approximation is to the posterior.
+
+    Args:
+        numbers: what `weight_statistics` gave.
+        approximated: what was approximated, in words.
+    """
+    k, effective = numbers["pareto k"], numbers["effective draws of 1000"]
+    if not k <= PARETO_LIMIT:
+        return [
+            Finding(
+                f"Pareto k is {k:.2f}, above {PARETO_LIMIT}: the approximation is not close to the "
+                f"posterior of {approximated}"
+            ),
+            Finding(
+                "Predictions may still be useful",
+                "judge them by post.score on held-out data, or fit with bdl.NUTS()",
+            ),
+        ]
+    if effective < EFFECTIVE_LIMIT:
+        return [
+            Finding(
+                f"{PARETO_DRAWS} draws are worth {effective:.0f} of the posterior of "
+                f"{approximated}: the approximation is much wider than it, or lies beside it. Look "
+                "at the sign of the objective, and at post.raw.losses"
+            )
+        ]
+    close = (
+        f"Pareto k is {k:.2f}: the approximation is close to the posterior of {approximated}, "
+        "where it has mass"
     )
-    return Diagnosis(False, (*verdict, *note), facts)
+    return [Finding(close, severity="note")]
 
 
-def diagnose_predictor(posterior: Posterior) -> Diagnosis:
-    facts = {
-        k: float(v)
-        for k, v in posterior.raw.info.items()
-        if isinstance(v, int | float) and not isinstance(v, bool)
-    }
-    if not posterior.raw.info.get("converged", True):
-        note = "The search for hyperparameters did not converge: raise the number of steps or of restarts."
-        return Diagnosis(False, (note,), facts)
-    outside = tuple(
-        f"The data are outside what the engine can answer: {what}."
-        for what in posterior.raw.info.get("outside", ())
-    )
-    doubts = tuple(posterior.raw.info.get("doubts", ()))
-    return Diagnosis(
-        not (outside or doubts),
-        (*outside, *doubts, f"The answer is {posterior.raw.info['answer']}."),
-        facts,
-    )
+def speak_against(findings: Iterable[Finding]) -> bool:
+    """Whether any finding speaks against the result."""
+    return any(finding.severity != "note" for finding in findings)
 
 
-def function_values(posterior: Posterior, max_rows: int) -> np.ndarray | None:
-    """E[y | x, z] at training rows for each draw, shape (chain, draw, values); None without a mean or data."""
-    if not posterior.problem.observed:
-        return None
-    args, kwargs = posterior.model.training_inputs(posterior.problem)
-    if posterior.model.rows_are_independent:
-        rows = np.linspace(0, len(args[0]) - 1, min(max_rows, len(args[0]))).astype(int)
-        args = tuple(np.asarray(arg)[rows] for arg in args)
-    chains, length = next(iter(posterior.samples.values())).shape[:2]
-    is_class = posterior.model.target(posterior.schema, posterior.problem).kind == "class"
-    with precision_scope(posterior.model):
-        stream = Stream(
-            posterior.predictive,
-            posterior.latent_draws,
-            0,
-            args,
-            kwargs,
-            None,
-            1,
-            is_double(posterior.model),
-        )
-        try:
-            values = stream.map(probabilities if is_class else means)
-        except NotImplementedError:
-            return None
-    return values.reshape(chains, length, -1)[..., :1000]
+def sentences(findings: Iterable[Finding]) -> tuple[str, ...]:
+    """Return the findings as sentences."""
+    return tuple(map(str, findings))
+
+
+JUDGES: dict[Judge, Callable[[AbstractPosterior], Diagnosis]] = {
+    "convergence": judge_by_convergence,
+    "importance weights": judge_by_weights,
+    "engine": judge_by_engine,
+}

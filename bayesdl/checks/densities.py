@@ -20,15 +20,15 @@ from jaxtyping import Float
 from numpyro import handlers
 from numpyro.distributions import Independent, MultivariateNormal, Unit
 
-from bayesdl.model.precision import is_double, precision_scope
-from bayesdl.posterior.posterior import Posterior
-from bayesdl.posterior.streaming import DRAWS_AT_ONCE, Stream, join_static, split_static, take
-from inference.core.result import Approximation, Conditional, Draws
+from bayesdl.model.precision import precision_scope
+from bayesdl.posterior.core import AbstractPosterior, draws_shape, latent_draws, stream_of
+from bayesdl.posterior.streaming import DRAWS_AT_ONCE, join_static, split_static, take
+from inference.core.result import Conditional
 
 BLOCK = 1024  # rows whose log densities are held at once
 
 
-def need_draws(posterior: Posterior, purpose: str) -> None:
+def need_draws(posterior: AbstractPosterior, purpose: str) -> None:
     """Refuses a posterior without draws of the exact posterior.
 
     Args:
@@ -38,10 +38,10 @@ def need_draws(posterior: Posterior, purpose: str) -> None:
     Raises:
         ValueError: for an approximation or a predictor, draws at another temperature, or draws that are not finite.
     """
-    if isinstance(posterior.raw, Draws):
-        need_the_posterior(posterior, posterior.raw, purpose)
+    if posterior.raw.groups():
+        need_the_posterior(posterior, purpose)
         return
-    if isinstance(posterior.raw, Approximation):
+    if posterior.samples:
         raise ValueError(
             f"{posterior!r} is an approximation: {purpose} reweights draws of the posterior itself. Fit with bdl.NUTS(), "
             "or judge this fit by post.diagnose() and by post.score on held-out data."
@@ -52,35 +52,37 @@ def need_draws(posterior: Posterior, purpose: str) -> None:
     )
 
 
-def need_the_posterior(posterior: Posterior, draws: Draws, purpose: str) -> None:
-    """Refuses draws that are not of p(z | y)."""
-    temperature = draws.info.get("temperature", 1)
+def need_the_posterior(posterior: AbstractPosterior, purpose: str) -> None:
+    """Refuse draws that are not of p(z | y)."""
+    temperature = posterior.raw.temperature
     if temperature != 1:
         raise ValueError(
             f"Draws are of p(z | y)^(1/{temperature:g}), as temperature={temperature:g} was asked for, and {purpose} reweights "
             "draws of the posterior itself: fit with temperature=1."
         )
     for name in posterior.problem.latents:
-        if not np.isfinite(draws.samples[name]).all():
+        if not np.isfinite(posterior.samples[name]).all():
             raise ValueError(
                 f"Site '{name}' has draws that are NaN or infinite, which {purpose} cannot reweight: see post.diagnose(), and "
                 "fit again."
             )
 
 
-def log_prior(posterior: Posterior) -> dict[str, Float[np.ndarray, "chain draw"]]:
+def log_prior(posterior: AbstractPosterior) -> dict[str, Float[np.ndarray, "chain draw"]]:
     """Log p(z_s | z before s) for each latent site, summed over its entries."""
     return of_program(prior_terms, posterior)
 
 
-def log_likelihood(posterior: Posterior) -> dict[str, Float[np.ndarray, "chain draw"]]:
+def log_likelihood(posterior: AbstractPosterior) -> dict[str, Float[np.ndarray, "chain draw"]]:
     """Log p(y | z) for each observed site, summed over its rows; constants of the units left out."""
     if not separable(posterior):
         return of_program(data_terms, posterior)
     return {"y": np.sum([block.sum(-1) for block in blocks(posterior)["y"]], axis=0)}
 
 
-def blocks(posterior: Posterior) -> dict[str, Iterator[Float[np.ndarray, "chain draw *rows"]]]:
+def blocks(
+    posterior: AbstractPosterior,
+) -> dict[str, Iterator[Float[np.ndarray, "chain draw *rows"]]]:
     """Log p(y_i | z) for each observed site in the units of y, rows in blocks where memory can be bounded so.
 
     Where rows vary together given z (one multivariate normal, such as a Gaussian process with f integrated out) it is
@@ -94,45 +96,36 @@ def blocks(posterior: Posterior) -> dict[str, Iterator[Float[np.ndarray, "chain 
     }
 
 
-def pointwise(posterior: Posterior) -> dict[str, Float[np.ndarray, "chain draw *rows"]]:
+def pointwise(posterior: AbstractPosterior) -> dict[str, Float[np.ndarray, "chain draw *rows"]]:
     """The blocks of each observed site put together."""
     return {name: np.concatenate(list(parts), axis=2) for name, parts in blocks(posterior).items()}
 
 
-def observed(posterior: Posterior) -> dict[str, np.ndarray]:
+def observed(posterior: AbstractPosterior) -> dict[str, np.ndarray]:
     """The values of the observed sites in the units of y; classes as their indices."""
     known = posterior.model.observed_values(posterior.schema, posterior.problem)
     if known is not None:
         return known
-    first = {name: value[:1] for name, value in posterior.latent_draws.items()}
+    first = {name: value[:1] for name, value in latent_draws(posterior).items()}
     return {name: value[0] for name, value in at_draws_of(data_values, posterior, first).items()}
 
 
-def separable(posterior: Posterior) -> bool:
+def separable(posterior: AbstractPosterior) -> bool:
     """Whether each row of a table has a law of its own given a draw."""
     return posterior.model.rows_are_independent and not posterior.model.rows_correlated
 
 
-def log_unit(posterior: Posterior) -> float:
+def log_unit(posterior: AbstractPosterior) -> float:
     """What a row's log density loses when y is given in its own units."""
     return posterior.model.log_unit(posterior.schema)
 
 
-def row_blocks(posterior: Posterior) -> Iterator[Float[np.ndarray, "chain draw rows"]]:
+def row_blocks(posterior: AbstractPosterior) -> Iterator[Float[np.ndarray, "chain draw rows"]]:
     X, y = posterior.problem.args
     size, unit, shape = min(BLOCK, len(X)), log_unit(posterior), draws_shape(posterior)
     for start in range(0, len(X), size):
         args = (take(X, start, size),)
-        stream = Stream(
-            posterior.predictive,
-            posterior.latent_draws,
-            0,
-            args,
-            {},
-            None,
-            size,
-            is_double(posterior.model),
-        )
+        stream = stream_of(posterior, args, {}, batch_size=size)
         values = stream.map(log_densities, take(y, start, size))[:, : len(X) - start]
         yield values.reshape(*shape, -1).astype(np.float64) - unit
 
@@ -142,21 +135,21 @@ def log_densities(conditionals: Conditional, y: Any) -> jax.Array:
     return jax.vmap(lambda given: given.log_prob(y))(conditionals.distribution)
 
 
-def draws_shape(posterior: Posterior) -> tuple[int, int]:
-    chains, draws = next(iter(posterior.samples.values())).shape[:2]
-    return chains, draws
-
-
-def of_program(function: Callable, posterior: Posterior) -> dict[str, np.ndarray]:
+def of_program(function: Callable, posterior: AbstractPosterior) -> dict[str, np.ndarray]:
     """A function of the program's sites at all draws, shape (chain, draw, ...)."""
-    values, shape = at_draws_of(function, posterior, posterior.latent_draws), draws_shape(posterior)
+    values, shape = (
+        at_draws_of(function, posterior, latent_draws(posterior)),
+        draws_shape(posterior),
+    )
     return {
         name: value.reshape(*shape, *value.shape[1:]).astype(np.float64)
         for name, value in values.items()
     }
 
 
-def at_draws_of(function: Callable, posterior: Posterior, draws: dict) -> dict[str, np.ndarray]:
+def at_draws_of(
+    function: Callable, posterior: AbstractPosterior, draws: dict
+) -> dict[str, np.ndarray]:
     problem = posterior.problem
     arrays, static = split_static((tuple(problem.args), dict(problem.kwargs)))
     at_once = (

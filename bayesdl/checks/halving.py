@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from bayesdl.posterior.posterior import Posterior
-from inference.core.engine import AbstractEngine, UnsupportedError
-from inference.mcmc.mclmc import MCLMC
-from inference.mcmc.sgmcmc import AbstractSGMCMC
+from bayesdl.posterior.core import AbstractPosterior
+from bayesdl.typing import ProgressLike
+from inference.core.engine import UnsupportedError
 
 LEVEL = 0.01  # of the test over all means and sds
 LEAST_DRAWS = 4  # per chain, for a Monte Carlo error
@@ -60,55 +59,28 @@ class StepHalving:
         )
 
 
-def step_halving(posterior: Posterior, progress: Any = True) -> StepHalving:
-    """Runs the posterior's sampler once more with half the step size that it had and compares the function values.
-
-    Raises:
-        UnsupportedError: for an engine whose step size has no bias or is not its own to set, or a model without function
-            values that vary.
-        ValueError: for draws that are NaN or infinite.
-    """
-    from bayesdl.fitting import infer
-
-    engine = posterior.engine
-    if not isinstance(engine, AbstractSGMCMC):
-        raise UnsupportedError(refusal(engine))
-    one = usable_values(posterior)  # before the second run, so that nobody waits for a refusal
-    half = halved(engine, posterior.raw.info["shortened"])
-    again = infer(
-        posterior.model, posterior.schema, posterior.problem, half, posterior.seed + 1, progress
-    )
-    step_sizes = tuple(
-        e.step_size * min(p.raw.info["shortened"]) for e, p in ((engine, posterior), (half, again))
-    )
-    return compared(step_sizes, one, usable_values(again))
-
-
-def refusal(engine: AbstractEngine) -> str:
-    """Why an engine's step size cannot be halved."""
-    name = type(engine).__name__
-    if isinstance(engine, MCLMC) and not engine.adjusted:
-        return (
-            f"{name}(adjusted=False) tunes its step size itself, so there is none to halve; its answer has a bias of the step "
-            "size all the same: compare with bdl.MCLMC(adjusted=True), which has none."
-        )
-    return f"{name} has no step size to halve that biases its answer; step halving is for SGLD, SGHMC and the like."
-
-
-def halved(engine: AbstractSGMCMC, shortened: list[float]) -> AbstractSGMCMC:
-    """The engine of the second run.
+def halve_step(posterior: AbstractPosterior, progress: ProgressLike = True) -> StepHalving:
+    """Run the sampler once more with half the step size that it had, and compare the answers.
 
     Args:
-        engine: of the first run.
-        shortened: factors by which its warm-up shortened the steps, by chain.
+        posterior: the posterior, drawn by a sampler without an accept step.
+        progress: whether to show a progress bar, or what shows it.
+
+    Raises:
+        UnsupportedError: for an engine whose step size has no bias or is not its own to set, or a
+            model without function values that vary.
+        ValueError: for draws that are NaN or infinite.
     """
-    step_size = engine.step_size * min(shortened) / 2
-    return dataclasses.replace(
-        engine, step_size=step_size, thinning=2 * engine.thinning, num_warmup=2 * engine.num_warmup
-    )
+    whole = posterior.engine.step_size_of(posterior.raw)
+    # before the second run, so that nobody waits for a refusal
+    values = usable_values(posterior)
+    engine = posterior.engine.with_half_step(posterior.raw)
+    again = posterior.refit(engine, posterior.seed + 1, progress)
+    step_sizes = (whole, engine.step_size_of(again.raw))
+    return compare_runs(step_sizes, values, usable_values(again))
 
 
-def usable_values(posterior: Posterior) -> np.ndarray:
+def usable_values(posterior: AbstractPosterior) -> np.ndarray:
     """Function values in double precision, shape (chain, draw, values)."""
     values = posterior.function_values()
     if values is None:
@@ -134,7 +106,7 @@ def constant(values: np.ndarray) -> np.ndarray:
     return np.ptp(values, axis=(0, 1)) == 0
 
 
-def compared(step_sizes: tuple[float, float], one: np.ndarray, two: np.ndarray) -> StepHalving:
+def compare_runs(step_sizes: tuple[float, float], one: np.ndarray, two: np.ndarray) -> StepHalving:
     """Compares draws of shape (chain, draw, values).
 
     Values that are constant in a run are left out, as they have no Monte Carlo error there. The error of an sd is that of the

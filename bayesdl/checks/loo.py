@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from bayesdl.checks.convergence import TrustWarning
 from bayesdl.checks.densities import blocks, need_draws
 from bayesdl.checks.predictive import observed_targets
 from bayesdl.data.validation import DataError
-from bayesdl.posterior.posterior import Posterior
+from bayesdl.posterior.core import AbstractPosterior
+from bayesdl.warnings import TrustWarning
 
 SHOWN = 5  # rows named in a verdict
 EFFICIENCY_ROWS = 100
@@ -72,7 +72,7 @@ class LeaveOneOut:
         return f"<p><b>{numbers}</b></p><ul>{items}</ul>"
 
 
-def loo(posterior: Posterior) -> LeaveOneOut:
+def loo(posterior: AbstractPosterior) -> LeaveOneOut:
     """PSIS-LOO of the training rows; warns where it is not to be trusted.
 
     A row is what the model takes as one: a row of X and y; of a NumPyro function an entry of the observed site's batch
@@ -96,7 +96,7 @@ def loo(posterior: Posterior) -> LeaveOneOut:
     return result
 
 
-def estimated(posterior: Posterior) -> LeaveOneOut:
+def estimated(posterior: AbstractPosterior) -> LeaveOneOut:
     """The result of `loo`, without a warning."""
     from bayesdl.interop.arviz import psis_loo
 
@@ -126,7 +126,7 @@ def estimated(posterior: Posterior) -> LeaveOneOut:
     )
 
 
-def rows_of_site(posterior: Posterior) -> Iterator[Float[np.ndarray, "chain draw rows"]]:
+def rows_of_site(posterior: AbstractPosterior) -> Iterator[Float[np.ndarray, "chain draw rows"]]:
     """Log p(y_i | z) of the predicted site in blocks, all its axes of rows as one."""
     by_site = blocks(posterior)
     target = posterior.model.target(posterior.schema, posterior.problem)

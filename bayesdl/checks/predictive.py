@@ -20,9 +20,8 @@ from jaxtyping import Real, Shaped
 from bayesdl.checks.densities import observed
 from bayesdl.checks.statistics import Statistic, chosen, summarised
 from bayesdl.data.target import Target
-from bayesdl.posterior.posterior import Posterior
-from inference.amortized.answer import Answer
-from inference.core.result import Predictor
+from bayesdl.posterior.core import AbstractPosterior
+from bayesdl.posterior.pictures import draw
 
 EXTREME = 0.05
 KEPT = 200  # replicated data sets kept for pictures
@@ -50,9 +49,7 @@ class PredictiveCheck:
 
     def plot(self, ax: Any = None) -> Any:
         """Observed against replicated data; see `bayesdl.plots.predictive_check`."""
-        from bayesdl import plots
-
-        return plots.predictive_check(self, ax)
+        return draw("predictive_check", self, ax)
 
     def __repr__(self) -> str:
         lines = [f"- {line}" for line in self.verdict]
@@ -64,7 +61,10 @@ class PredictiveCheck:
 
 
 def check_predictive(
-    posterior: Posterior, statistics: Any = None, num_samples: int = 1000, seed: int | None = None
+    posterior: AbstractPosterior,
+    statistics: Any = None,
+    num_samples: int = 1000,
+    seed: int | None = None,
 ) -> PredictiveCheck:
     """Compares statistics of the training data with those of replicated data sets.
 
@@ -86,13 +86,10 @@ def check_predictive(
         >>> check_predictive(post, ["sd", "99%", np.ptp]).table.index.tolist()
         ['sd', '99%', 'ptp']
     """
-    if isinstance(posterior.raw, Predictor) and isinstance(posterior.raw.predict, Answer):
-        raise ValueError(
-            f"{posterior!r} was fitted by a network, which samples few rows jointly: post.ood() compares these data with those "
-            "of the prior; for a check given the data fit with bdl.NUTS()."
-        )
+    if concern := posterior.raw.replication_concern():
+        raise ValueError(f"{posterior!r} {concern}.")
     prediction = posterior.predict(seed=seed)
-    if isinstance(posterior.raw, Predictor) and not prediction.stream.rows_correlated:
+    if not prediction.stream.draws and not prediction.stream.rows_correlated:
         raise ValueError(
             f"{posterior!r} predicts rows one by one, and a check needs data sets whose rows follow one draw: "
             "fit with bdl.NUTS(), a GP also with bdl.ExactGP()."
@@ -108,7 +105,7 @@ def check_predictive(
     )
 
 
-def observed_targets(posterior: Posterior) -> np.ndarray:
+def observed_targets(posterior: AbstractPosterior) -> np.ndarray:
     """The training targets in the units of y, labels where they are classes."""
     target = posterior.model.target(posterior.schema, posterior.problem)
     values = observed(posterior)

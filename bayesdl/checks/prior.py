@@ -25,6 +25,7 @@ from bayesdl.data.target import Target
 from bayesdl.data.validation import DataError
 from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
+from bayesdl.posterior.pictures import draw
 from bayesdl.posterior.streaming import (
     DRAWS_AT_ONCE,
     LARGEST,
@@ -72,9 +73,7 @@ class PriorPredictive:
 
     def plot(self, x: Any = None, ax: Any = None) -> Any:
         """Bands and functions against x, or densities; see `bayesdl.plots.prior_predictive`."""
-        from bayesdl import plots
-
-        return plots.prior_predictive(self, x, ax)
+        return draw("prior_predictive", self, x, ax)
 
     def __repr__(self) -> str:
         return f"{self._title()}\n{self.table.to_string(float_format='{:.4g}'.format)}"

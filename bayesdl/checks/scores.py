@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesdl.posterior.prediction import AbstractPrediction, ClassPrediction, Prediction
+from bayesdl.posterior.prediction import AbstractPrediction
 from inference.core.calibration import expected_calibration_error
 
 LEVELS = (0.5, 0.9, 0.95)
@@ -40,13 +40,12 @@ def score(prediction: AbstractPrediction, y: Any) -> Scores:
         ValueError: where y does not have a target per predicted row.
     """
     prediction.check_rows(y)
-    if isinstance(prediction, ClassPrediction):
+    if prediction.target.kind == "class":
         return class_scores(prediction, y)
-    assert isinstance(prediction, Prediction)
     return number_scores(prediction, y)
 
 
-def number_scores(prediction: Prediction, y: Any) -> Scores:
+def number_scores(prediction: AbstractPrediction, y: Any) -> Scores:
     values = np.asarray(y, dtype=np.float64).reshape(prediction.mean.shape)
     scores = Scores(
         rmse=float(np.sqrt(np.mean((prediction.mean - values) ** 2))),
@@ -62,14 +61,16 @@ def number_scores(prediction: Prediction, y: Any) -> Scores:
     return scores
 
 
-def calibration_curve(prediction: Prediction, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def calibration_curve(
+    prediction: AbstractPrediction, y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Levels p, and the share of targets whose probability integral transform is at most p."""
     levels = np.linspace(0.05, 0.95, 19)
     transform = probability_integral_transform(prediction, y)
     return levels, np.array([np.mean(transform <= level) for level in levels])
 
 
-def probability_integral_transform(prediction: Prediction, y: np.ndarray) -> np.ndarray:
+def probability_integral_transform(prediction: AbstractPrediction, y: np.ndarray) -> np.ndarray:
     """F(y), uniform where the prediction is right; for counts drawn between F(y - 1) and F(y) (Czado et al. 2009)."""
 
     def cdf(y: np.ndarray) -> np.ndarray:
@@ -87,7 +88,7 @@ def probability_integral_transform(prediction: Prediction, y: np.ndarray) -> np.
     )
 
 
-def class_scores(prediction: ClassPrediction, y: Any) -> Scores:
+def class_scores(prediction: AbstractPrediction, y: Any) -> Scores:
     probs, index = prediction.probs, prediction.target.read(y)
     hits = probs.argmax(-1) == index
     return Scores(

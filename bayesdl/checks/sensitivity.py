@@ -17,7 +17,7 @@ from typing import Any
 from numpyro.distributions import Unit
 
 from bayesdl.checks.densities import log_likelihood, log_prior, need_draws
-from bayesdl.posterior.posterior import Posterior
+from bayesdl.posterior.core import AbstractPosterior
 
 THRESHOLD = 0.05
 FUNCTION = "E[y | x]"
@@ -51,7 +51,7 @@ class Sensitivity:
         return self.table.to_html(float_format="{:.3f}".format) + f"<ul>{items}</ul>"
 
 
-def sensitivity(posterior: Posterior, sites: Any = None, priors: Any = None) -> Sensitivity:
+def sensitivity(posterior: AbstractPosterior, sites: Any = None, priors: Any = None) -> Sensitivity:
     """How sensitive parameters are to scaling the prior and the likelihood.
 
     Args:
@@ -94,7 +94,7 @@ def sensitivity(posterior: Posterior, sites: Any = None, priors: Any = None) -> 
     return Sensitivity(not flagged, tuple((flagged or [fine(table)]) + factors(posterior)), table)
 
 
-def parameters(posterior: Posterior, sites: Any) -> dict[str, Any]:
+def parameters(posterior: AbstractPosterior, sites: Any) -> dict[str, Any]:
     """Draws of the parameters, shape (chain, draw, ...)."""
     samples = posterior.samples
     if chosen := known(sites, "site", samples):
@@ -136,7 +136,7 @@ def fine(table: Any) -> str:
     return f"No parameter is sensitive to the prior: the largest sensitivity is {worst:.3f}, below {THRESHOLD}."
 
 
-def factors(posterior: Posterior) -> list[str]:
+def factors(posterior: AbstractPosterior) -> list[str]:
     """A note on terms that are neither prior nor likelihood."""
     trace = posterior.problem.trace
     names = [

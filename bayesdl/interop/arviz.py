@@ -11,12 +11,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from bayesdl.posterior.posterior import Posterior
-from inference.core.result import Draws, Predictor
+from bayesdl.posterior.core import AbstractPosterior, site_prediction
 
 
 def to_datatree(
-    posterior: Posterior,
+    posterior: AbstractPosterior,
     log_likelihood: bool = False,
     log_prior: bool = False,
     posterior_predictive: bool = False,
@@ -26,14 +25,11 @@ def to_datatree(
     Raises:
         ValueError: for a predictor, which has no draws.
     """
-    import arviz_base
-
     if not posterior.samples:
         raise ValueError(
             f"{posterior!r} has no draws of parameters: it predicts in closed form. Use predict."
         )
-    groups: dict[str, Any] = {"posterior": posterior.samples}
-    groups |= {"sample_stats": posterior.raw.stats} if isinstance(posterior.raw, Draws) else {}
+    groups: dict[str, Any] = {"posterior": posterior.samples} | posterior.raw.groups()
     arrays = _named_arrays(posterior)
     observed = {name: arrays.pop(name) for name in posterior.problem.observed if name in arrays}
     known = posterior.model.observed_values(posterior.schema, posterior.problem)
@@ -42,11 +38,18 @@ def to_datatree(
     groups |= {"constant_data": arrays} if arrays else {}
     if log_likelihood or log_prior or posterior_predictive:
         groups |= _computed(posterior, log_likelihood, log_prior, posterior_predictive)
+    return tree_of(groups)
+
+
+def tree_of(groups: dict[str, dict[str, np.ndarray]]) -> xr.DataTree:
+    """Return arrays by group and name, of shape (chain, draw, ...), as a DataTree."""
+    import arviz_base
+
     return arviz_base.from_dict(groups)
 
 
 def _computed(
-    posterior: Posterior, log_likelihood: bool, log_prior: bool, posterior_predictive: bool
+    posterior: AbstractPosterior, log_likelihood: bool, log_prior: bool, posterior_predictive: bool
 ) -> dict[str, Any]:
     """Groups that take a pass over the draws."""
     from bayesdl.checks import densities
@@ -120,7 +123,7 @@ def psense(parameters: dict, log_prior: dict, log_likelihood: dict, threshold: f
         log.disabled = was
 
 
-def _named_arrays(posterior: Posterior) -> dict[str, np.ndarray]:
+def _named_arrays(posterior: AbstractPosterior) -> dict[str, np.ndarray]:
     """Arguments of the program by name."""
     import inspect
 
@@ -134,7 +137,7 @@ def _named_arrays(posterior: Posterior) -> dict[str, np.ndarray]:
     return {k: v for k, v in arrays.items() if v.dtype.kind in "iufb"}
 
 
-def to_arviz(posterior: Posterior) -> Any:
+def to_arviz(posterior: AbstractPosterior) -> Any:
     """InferenceData for ArviZ before 1.0, a DataTree from then on."""
     import arviz
 
@@ -145,7 +148,7 @@ def to_arviz(posterior: Posterior) -> Any:
     return arviz.InferenceData(**groups)
 
 
-def summary(posterior: Posterior, sites: list[str] | None) -> Any:
+def summary(posterior: AbstractPosterior, sites: list[str] | None) -> Any:
     """arviz-stats' summary of the sites that the data can identify, or of those named.
 
     Raises:
@@ -163,24 +166,22 @@ def summary(posterior: Posterior, sites: list[str] | None) -> Any:
         or [site for site in posterior.samples if posterior.model.identified(site)]
         or list(posterior.samples)
     )
-    kind = "all" if isinstance(posterior.raw, Draws) else "stats"
+    kind = "stats" if posterior.raw.independent_draws else "all"
     return table(to_datatree(posterior), var_names=chosen, kind=kind, round_to="none")  # pyright: ignore[reportArgumentType]
 
 
-def _fixed_summary(posterior: Posterior, sites: list[str] | None) -> Any:
+def _fixed_summary(posterior: AbstractPosterior, sites: list[str] | None) -> Any:
     import pandas as pd
 
-    if isinstance(posterior.raw, Predictor) and posterior.raw.latents:
-        laws = {site: posterior.latent(site) for site in sites or posterior.raw.latents}
-        parts = {"mean": "mean", "sd": "std"}
+    if known := posterior.raw.site_predictives():
+        predictions = [site_prediction(posterior, site) for site in sites or known]
         table = {
-            name: [float(getattr(law, part)) for law in laws.values()]
-            for name, part in parts.items()
+            "mean": [float(one.mean) for one in predictions],
+            "sd": [float(one.std) for one in predictions],
         }
-        table |= {
-            f"{q:.0%}": [float(law.quantile(q)) for law in laws.values()] for q in (0.05, 0.95)
-        }
-        return pd.DataFrame(table, index=pd.Index(laws))
+        for q in (0.05, 0.95):
+            table[f"{q:.0%}"] = [float(one.quantile(q)) for one in predictions]
+        return pd.DataFrame(table, index=pd.Index(sites or known))
     values = posterior.raw.info.get("hyperparameters", {})
     unknown = [site for site in sites or [] if site not in values]
     if unknown:
@@ -196,7 +197,7 @@ def _fixed_summary(posterior: Posterior, sites: list[str] | None) -> Any:
     return pd.DataFrame({"value": rows})
 
 
-def to_pandas(posterior: Posterior) -> Any:
+def to_pandas(posterior: AbstractPosterior) -> Any:
     """A row per draw with columns chain, draw, and a column per scalar."""
     import pandas as pd
 

@@ -7,23 +7,31 @@ import html
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bayesdl.posterior.posterior import Posterior
+    import pandas as pd
+
+# rows of a summary that a notebook shows
+SHOWN_ROWS = 20
+LEFT = "style='text-align:left'"
 
 
 def model_html(model: Any) -> str:
-    """The settings of a spec as a table."""
+    """Return the settings of a dataclass as a table.
+
+    Args:
+        model: the model, or any other dataclass.
+    """
     rows = "".join(
-        f"<tr><td style='text-align:left'>{field.name}</td>"
-        f"<td style='text-align:left'><code>{html.escape(repr(getattr(model, field.name)))}</code></td></tr>"
+        f"<tr><td {LEFT}>{field.name}</td>"
+        f"<td {LEFT}><code>{html.escape(repr(getattr(model, field.name)))}</code></td></tr>"
         for field in dataclasses.fields(model)
     )
-    return f"<table><tr><th colspan='2' style='text-align:left'>{type(model).__name__}</th></tr>{rows}</table>"
+    return f"<table><tr><th colspan='2' {LEFT}>{type(model).__name__}</th></tr>{rows}</table>"
 
 
-def posterior_html(posterior: Posterior) -> str:
-    """A heading, model and engine, and the summary of identified sites."""
+def posterior_html(title: str, engine: object, model: object, summary: pd.DataFrame) -> str:
+    """Return a heading, model and engine, and the first rows of the summary."""
     return (
-        f"<p><b>{html.escape(posterior.title())}</b><br><code>{html.escape(repr(posterior.engine))}</code></p>"
-        + model_html(posterior.model)
-        + posterior.summary().head(20).round(3)._repr_html_()
+        f"<p><b>{html.escape(title)}</b><br><code>{html.escape(repr(engine))}</code></p>"
+        + model_html(model)
+        + summary.head(SHOWN_ROWS).round(3).to_html()
     )

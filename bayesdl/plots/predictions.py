@@ -10,9 +10,8 @@ import numpy as np
 from bayesdl.checks.scores import calibration_curve
 from bayesdl.data.target import real_targets
 from bayesdl.plots.axes import ABOVE, BLUE, GREY, abscissa, axes_for, columns_of
-from bayesdl.posterior.posterior import Posterior
-from bayesdl.posterior.prediction import AbstractPrediction, ClassPrediction, Prediction
-from inference.core.result import Draws
+from bayesdl.posterior.core import AbstractPosterior
+from bayesdl.posterior.prediction import AbstractPrediction
 
 NUM_BINS = 10
 MAX_PANELS = 12
@@ -20,7 +19,7 @@ FUNCTION = "E[y | x]"  # the name under which values of the function stand in fo
 FUNCTION_ROWS = 3
 
 
-def prediction(prediction: Prediction, x: Any = None, ax: Any = None, y: Any = None) -> Any:
+def prediction(prediction: AbstractPrediction, x: Any = None, ax: Any = None, y: Any = None) -> Any:
     """Predictive mean with central 50 and 90 % intervals.
 
     Args:
@@ -39,7 +38,7 @@ def prediction(prediction: Prediction, x: Any = None, ax: Any = None, y: Any = N
         >>> prediction(post.predict(), x).get_ylabel()
         'y'
     """
-    if isinstance(prediction, ClassPrediction):
+    if prediction.target.kind == "class":
         return class_prediction(prediction, x, ax)
     bands = {level: columns_of(prediction.interval(level), skip=1) for level in (0.9, 0.5)}
     means = columns_of(prediction.mean)
@@ -81,7 +80,7 @@ def functions(functions: Any, ax: Any = None) -> Any:
     """Latent functions of one index with 90 % bands.
 
     Args:
-        functions: what `post.mode(name).predict(x)` gives.
+        functions: what `bdl.tensor.mode(post, name).predict(x)` gives.
         ax: matplotlib axes.
 
     Returns:
@@ -93,7 +92,7 @@ def functions(functions: Any, ax: Any = None) -> Any:
         >>> X = rng.integers(0, 6, (60, 2)).astype(float)
         >>> model, engine = bdl.FunBaT(("hour", "place")), bdl.MessagePassing(iterations=20, restarts=2)
         >>> post = bdl.fit(model, X, np.sin(X[:, 0]) * X[:, 1], engine=engine, progress=False)
-        >>> functions(post.mode("hour").predict(np.linspace(0, 5, 30))).get_xlabel()
+        >>> functions(bdl.tensor.mode(post, "hour").predict(np.linspace(0, 5, 30))).get_xlabel()
         'hour'
     """
     (panel,) = axes_for(ax, 1)
@@ -116,7 +115,7 @@ def functions(functions: Any, ax: Any = None) -> Any:
     return panel
 
 
-def class_prediction(prediction: ClassPrediction, x: Any = None, ax: Any = None) -> Any:
+def class_prediction(prediction: AbstractPrediction, x: Any = None, ax: Any = None) -> Any:
     """Class probabilities, stacked so that the height of a colour is the probability of its class.
 
     Args:
@@ -188,17 +187,16 @@ def calibration(prediction: AbstractPrediction, y: Any, ax: Any = None) -> Any:
     """
     (panel,) = axes_for(ax, 1)
     panel.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--", label="calibrated")
-    if isinstance(prediction, ClassPrediction):
+    if prediction.target.kind == "class":
         _reliability(prediction, y, panel)
     else:
-        assert isinstance(prediction, Prediction)
         _quantile_calibration(prediction, y, panel)
     panel.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability")
     panel.legend(frameon=False, loc="best")
     return panel
 
 
-def _quantile_calibration(prediction: Prediction, y: Any, panel: Any) -> None:
+def _quantile_calibration(prediction: AbstractPrediction, y: Any, panel: Any) -> None:
     values, flat = real_targets(y)
     levels, shares = calibration_curve(prediction, values[:, 0] if flat else values)
     low, high = _binomial_band(len(values), levels)
@@ -209,7 +207,7 @@ def _quantile_calibration(prediction: Prediction, y: Any, panel: Any) -> None:
     panel.set_ylabel(f"share of {', '.join(prediction.target.names)} below the quantile")
 
 
-def _reliability(prediction: ClassPrediction, y: Any, panel: Any) -> None:
+def _reliability(prediction: AbstractPrediction, y: Any, panel: Any) -> None:
     probs, index = prediction.probs, prediction.target.read(y)
     two = probs.shape[1] == 2
     chance, came_true = (
@@ -249,7 +247,7 @@ def _binomial_band(rows: Any, chance: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return binom.ppf(0.025, rows, chance) / rows, binom.ppf(0.975, rows, chance) / rows
 
 
-def trace(posterior: Posterior, sites: list[str] | None = None, axes: Any = None) -> Any:
+def trace(posterior: AbstractPosterior, sites: list[str] | None = None, axes: Any = None) -> Any:
     """Draws of each scalar in order, a line per chain; chains that agree look like one band of noise.
 
     Args:
@@ -272,7 +270,7 @@ def trace(posterior: Posterior, sites: list[str] | None = None, axes: Any = None
         >>> len(trace(post, ["sigma"])[0].lines)
         2
     """
-    if not isinstance(posterior.raw, Draws):
+    if posterior.raw.independent_draws:
         raise ValueError(
             f"{posterior!r} has no chains, so there is nothing to trace: use plots.posterior."
         )
@@ -285,7 +283,9 @@ def trace(posterior: Posterior, sites: list[str] | None = None, axes: Any = None
     return axes
 
 
-def posterior(posterior: Posterior, sites: list[str] | None = None, axes: Any = None) -> Any:
+def posterior(
+    posterior: AbstractPosterior, sites: list[str] | None = None, axes: Any = None
+) -> Any:
     """Marginal density of each scalar with its mean and central 90 % interval; a histogram for whole numbers.
 
     Args:
@@ -334,7 +334,7 @@ def posterior(posterior: Posterior, sites: list[str] | None = None, axes: Any = 
 
 
 def _panels(
-    posterior: Posterior, sites: list[str] | None, axes: Any
+    posterior: AbstractPosterior, sites: list[str] | None, axes: Any
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Scalars by name, shape (chain, draw), and an axes for each."""
     scalars = _scalars(_chosen(posterior, sites))
@@ -355,7 +355,7 @@ def _panels(
     return shown, axes
 
 
-def _chosen(posterior: Posterior, sites: list[str] | None) -> dict[str, np.ndarray]:
+def _chosen(posterior: AbstractPosterior, sites: list[str] | None) -> dict[str, np.ndarray]:
     """Draws by site, shape (chain, draw, ...)."""
     samples = posterior.samples
     if not samples:
@@ -399,6 +399,6 @@ def _grid(panels: int) -> np.ndarray:
     return axes.ravel()[:panels]
 
 
-def _target_name(prediction: Prediction, j: int) -> str:
+def _target_name(prediction: AbstractPrediction, j: int) -> str:
     names = prediction.target.names
     return names[j] if j < len(names) else f"{names[0]}[{j}]"

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +21,18 @@ from jaxtyping import Float
 from numpyro.distributions import Independent
 
 from inference.core.result import AbstractPredictive, Conditional
-from inference.distributions.bars import Bars
-from inference.distributions.shifted_bars import Moved
 
 DRAWS_AT_ONCE = 32
 LARGEST = 5000  # rows of a joint sample
+
+
+@runtime_checkable
+class HasCRPS(Protocol):
+    """A distribution that knows its continuous ranked probability score in closed form."""
+
+    def crps(self, y: Array) -> Array:
+        """Return the score at y."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -229,10 +236,8 @@ def log_density(conditionals: Conditional, y: Any) -> Float[Array, "*rows"]:
 
 def crps(conditionals: Conditional, y: jax.Array) -> jax.Array:
     """The continuous ranked probability score at y, where one law has it in closed form."""
-    if (
-        not isinstance(conditionals.distribution, Bars | Moved)
-        or conditionals.epistemic.shape[0] > 1
-    ):
+    known = isinstance(conditionals.distribution, HasCRPS)
+    if not known or conditionals.epistemic.shape[0] > 1:
         raise NotImplementedError
     return jax.tree.map(lambda leaf: leaf[0], conditionals.distribution).crps(y)
 

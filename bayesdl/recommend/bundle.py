@@ -14,7 +14,7 @@ import numpy as np
 
 from bayesdl.recommend.estimator import RECOMMENDERS, AbstractEstimator, NotFittedError
 from bayesdl.saving import serialization as spec
-from bayesdl.saving.bundle import LIBRARIES, SCHEMA, BundleError, read, write
+from bayesdl.saving.archive import LIBRARIES, SCHEMA, BundleError, read, write
 from bayesdl.typing import StoredArrays
 
 KIND = "bayesdl-recommender"

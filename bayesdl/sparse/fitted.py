@@ -11,20 +11,20 @@ import numpy as np
 
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.typing import Program
-from inference.core.result import Approximation
 from inference.sparse.decompression import SparseDecompression
 from inference.sparse.engine import SSVI
+from inference.sparse.posterior import SparseApproximation
 from inference.sparse.prune import prune
 
 
-def sparse_parts(post: Posterior) -> tuple[Approximation, SparseDecompression]:
+def sparse_parts(post: Posterior) -> tuple[SparseApproximation, SparseDecompression]:
     """Return the result of a sparse fit, and the map from its draws to all sites.
 
     Raises:
         TypeError: for a fit by another engine.
     """
     raw = post.raw if isinstance(post, Posterior) else None
-    if not isinstance(raw, Approximation) or not isinstance(raw.unpacking, SparseDecompression):
+    if not isinstance(raw, SparseApproximation):
         raise TypeError(f"Expected a fit by bdl.SSVI, got {post!r}.")
     return raw, raw.unpacking
 

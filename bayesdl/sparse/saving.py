@@ -17,11 +17,11 @@ from bayesdl.bnn.spec import BNN
 from bayesdl.data.validation import ModelError
 from bayesdl.model.likelihoods import Normal
 from bayesdl.posterior.posterior import Posterior
-from bayesdl.saving.bundle import in_one_piece
+from bayesdl.saving.archive import in_one_piece
 from bayesdl.sparse.fitted import masks, sparse_parts
-from inference.core.result import Approximation
 from inference.core.typing import Info, StoredArrays
 from inference.sparse.decompression import SparseDecompression
+from inference.sparse.posterior import SparseApproximation
 from inference.sparse.products.portable import FORMAT, SparseNetwork, content_hash
 from inference.sparse.variational.sites import ProblemSites
 
@@ -88,7 +88,7 @@ def to_torch(post: Posterior) -> SparseModule:
 
 
 def exported_arrays(
-    post: Posterior, raw: Approximation, decompression: SparseDecompression
+    post: Posterior, raw: SparseApproximation, decompression: SparseDecompression
 ) -> StoredArrays:
     """Return the arrays of an exported file; see `inference.sparse.products.portable`."""
     layout, arrays = decompression.layout, {}
@@ -118,7 +118,7 @@ def narrow(values: np.ndarray, largest: int) -> np.ndarray:
     return values.astype(np.uint16 if largest < 2**16 else np.uint32)
 
 
-def layer_biases(sites: ProblemSites, raw: Approximation) -> StoredArrays:
+def layer_biases(sites: ProblemSites, raw: SparseApproximation) -> StoredArrays:
     """Return the biases of each layer, by the name of its weights.
 
     Raises:
@@ -137,7 +137,9 @@ def layer_biases(sites: ProblemSites, raw: Approximation) -> StoredArrays:
     return found
 
 
-def network_facts(post: Posterior, raw: Approximation, decompression: SparseDecompression) -> Info:
+def network_facts(
+    post: Posterior, raw: SparseApproximation, decompression: SparseDecompression
+) -> Info:
     """Return what the network is, and how its inputs and target are scaled.
 
     Raises:
@@ -163,7 +165,7 @@ def network_facts(post: Posterior, raw: Approximation, decompression: SparseDeco
     }
 
 
-def target_facts(model: BNN, post: Posterior, raw: Approximation) -> Info:
+def target_facts(model: BNN, post: Posterior, raw: SparseApproximation) -> Info:
     """Return what the target is, and how it is scaled.
 
     Raises:
@@ -187,7 +189,7 @@ def target_facts(model: BNN, post: Posterior, raw: Approximation) -> Info:
     return about | {"flat": target.flat}
 
 
-def log_sigma_moments(likelihood: Normal, post: Posterior, raw: Approximation) -> list[float]:
+def log_sigma_moments(likelihood: Normal, post: Posterior, raw: SparseApproximation) -> list[float]:
     """Return mean and standard deviation of log sigma, for a standardised target."""
     if "sigma/loc" in raw.params:
         return [float(np.ravel(raw.params[f"sigma/{part}"])[0]) for part in ("loc", "scale")]

@@ -12,8 +12,10 @@ from scipy.special import ndtri
 
 from bayesdl.data.validation import DataError, numbers, rectangular, refuse_dates
 from bayesdl.engines import UnsupportedError
+from bayesdl.posterior.pictures import draw
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.tensor.spec import FunBaT
+from bayesdl.typing import ColumnLike, TableLike
 from inference.core.result import Predictor
 from inference.messages.engine import MessagePassing
 from inference.messages.predictive import TensorLaw, function_at, mode_params
@@ -54,9 +56,7 @@ class LatentFunctions:
 
     def plot(self, ax: Any = None) -> Any:
         """The functions with their 90 % bands; see `bayesdl.plots.functions`."""
-        from bayesdl.plots.predictions import functions
-
-        return functions(self, ax)
+        return draw("functions", self, ax)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -128,7 +128,16 @@ def fitted_model(post: Posterior) -> FunBaT:
 
 
 def mode(post: Posterior, name: str) -> FittedMode:
-    """One mode of a fitted functional tensor; see `Posterior.mode`."""
+    """Return the functions of one index of a fit by message passing.
+
+    Args:
+        post: the posterior, of `bdl.FunBaT` by `bdl.MessagePassing()`.
+        name: the name of the index.
+
+    Raises:
+        UnsupportedError: for other models and engines.
+        DataError: for a name that is no index of the model.
+    """
     fitted(post)
     names = [mode.name for mode in fitted_model(post).modes]
     if name not in names:
@@ -136,8 +145,28 @@ def mode(post: Posterior, name: str) -> FittedMode:
     return FittedMode(post, names.index(name))
 
 
-def updated(post: Posterior, X: Any, y: Any) -> Posterior:
-    """The posterior with more entries; see `Posterior.update`."""
+def modes(post: Posterior) -> dict[str, FittedMode]:
+    """Return the functions of every index by name; see `mode`."""
+    fitted(post)
+    names = [mode.name for mode in fitted_model(post).modes]
+    return {name: FittedMode(post, number) for number, name in enumerate(names)}
+
+
+def update(post: Posterior, X: TableLike, y: ColumnLike) -> Posterior:
+    """Return the posterior with more entries, without going through the old ones again.
+
+    What the old entries said of each function stays, what the new ones say is added: new days
+    continue the filter. Hyperparameters and noise stay as they are, so fit again when much has
+    come in.
+
+    Args:
+        post: the posterior, of `bdl.FunBaT` by `bdl.MessagePassing()`.
+        X: the indexes of the new entries, as in `fit`; they may be new.
+        y: the targets.
+
+    Raises:
+        UnsupportedError: for other models and engines.
+    """
     raw, model, engine = fitted(post), fitted_model(post), post.engine
     assert isinstance(engine, MessagePassing)
     X, y = model.known(X, y)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
 
+from inference.core.findings import Finding
 from inference.core.problem import Problem
 from inference.core.progress import AbstractProgress, Silent
-from inference.core.result import AbstractResult
+from inference.core.result import AbstractResult, Draws
 
 
 class UnsupportedError(ValueError):
@@ -46,10 +48,13 @@ class AbstractEngine(abc.ABC):
         can_checkpoint: whether `infer` also takes `checkpoint=`, a `Checkpoint` that lets an
             interrupted run go on. False by default.
         cli_name: the engine's name on the command line; by default that of the class in lower case.
+        draws_chains: whether it makes Markov chains, so that many data sets can be run side by
+            side. False by default.
     """
 
     can_checkpoint: ClassVar[bool] = False
     cli_name: ClassVar[str] = ""
+    draws_chains: ClassVar[bool] = False
 
     @classmethod
     def preference(cls, problem: Problem) -> Preference | None:
@@ -74,6 +79,58 @@ class AbstractEngine(abc.ABC):
     @abc.abstractmethod
     def restore(self, problem: Problem, arrays: dict, info: dict) -> AbstractResult:
         """Rebuilds a result of this engine from what its `arrays()` and `info` gave."""
+
+    def diagnostics(self, problem: Problem, result: AbstractResult) -> dict[str, float]:
+        """Return the numbers behind a diagnosis of a result of this engine, by name."""
+        return {}
+
+    def findings(
+        self, problem: Problem, result: AbstractResult, facts: Mapping[str, float]
+    ) -> tuple[Finding, ...]:
+        """Say what users should know about a result of this engine, with cures in its settings.
+
+        Args:
+            problem: the problem that was posed.
+            result: the result, whose statistics and `info` this engine wrote.
+            facts: the numbers of `diagnostics`, and those that the check computed (R-hat, the ELBO, ...).
+        """
+        return ()
+
+    def extend(
+        self,
+        problem: Problem,
+        draws: Draws,
+        num_samples: int,
+        progress: AbstractProgress = Silent(),
+    ) -> Draws:
+        """Return the draws with `num_samples` more per chain, which goes on where it was.
+
+        Raises:
+            UnsupportedError: for an engine without chains, or draws that hold no state.
+        """
+        raise UnsupportedError(
+            f"{type(self).__name__} has no chains to continue; fit again with other settings."
+        )
+
+    def step_size_of(self, result: AbstractResult) -> float:
+        """Return the step size that biases the answer, as the run used it.
+
+        Raises:
+            UnsupportedError: for an engine whose step size has no bias or is not its own to set.
+        """
+        raise UnsupportedError(
+            f"{type(self).__name__} has no step size to halve that biases its answer; step halving "
+            "is for SGLD, SGHMC and the like."
+        )
+
+    def with_half_step(self, result: AbstractResult) -> AbstractEngine:
+        """Return the engine with half of `step_size_of`, and twice the steps per draw.
+
+        Raises:
+            UnsupportedError: as `step_size_of` does.
+        """
+        self.step_size_of(result)
+        return self
 
     def as_data(self) -> dict[str, Any]:
         """Name and settings as JSON data."""

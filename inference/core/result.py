@@ -1,16 +1,28 @@
-"""What engines return: draws, a fitted approximation, or a predictor without latent draws."""
+"""What engines return: draws, a fitted approximation, or a predictor without latent draws.
+
+A result answers for itself: posteriors, bundles, plots and checks ask it for draws, for the
+predictive of new data, for what must be stored, and by what it can be judged. So shared code never
+asks which kind of result it has, and an engine may return a kind of its own.
+"""
 
 from __future__ import annotations
 
 import abc
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 from numpyro.distributions import Distribution
+
+from inference.core.problem import Problem
+from inference.core.typing import Info, Key, SiteArrays, StoredArrays
+
+Judge: TypeAlias = Literal["convergence", "importance weights", "engine"]
+"""By what a result is judged: agreement of its chains, its log weights, or its engine alone."""
 
 
 class Conditional(NamedTuple):
@@ -18,8 +30,9 @@ class Conditional(NamedTuple):
 
     Attributes:
         distribution: a NumPyro distribution over y, one batch entry per row.
-        epistemic: the part of its variance that comes from not knowing the function, per row; of labels their mutual
-            information with the function, in nats. It is zero where the draw fixes the function, and NaN where it is not known.
+        epistemic: the part of its variance that comes from not knowing the function, per row; of
+            labels their mutual information with the function, in nats. It is zero where the draw
+            fixes the function, and NaN where it is not known.
     """
 
     distribution: Distribution
@@ -29,31 +42,156 @@ class Conditional(NamedTuple):
 class AbstractPredictive(abc.ABC):
     """Maps (one draw of the latent sites, key, *new data) to the `Conditional` of new data.
 
-    Final classes are pytrees (`jax.tree_util.register_dataclass`): arrays are their leaves, and the rest is static and
-    compares by value. So a law goes into compiled functions as an argument, and equal programs share what was compiled.
+    Final classes are pytrees (`jax.tree_util.register_dataclass`): arrays are their leaves, and
+    the rest is static and compares by value. So a predictive goes into compiled functions as an
+    argument, and equal programs share what was compiled. Only a predictive that is not
+    `traceable` need not be a pytree.
     """
+
+    @property
+    def traceable(self) -> bool:
+        """Whether JAX can trace it; otherwise it takes and gives NumPy arrays."""
+        return True
 
     @abc.abstractmethod
     def __call__(self, latents: dict, key: Any, *args: Any, **kwargs: Any) -> Conditional:
-        """The conditional of new data; laws of rows that vary together also take `joint=True`."""
+        """Return the conditional of new data.
+
+        Predictives of rows that vary together also take `joint=True`.
+        """
 
     def joint_concern(self, *args: Any, **kwargs: Any) -> str | None:
-        """Why joint samples at these new data cannot be trusted, in words."""
+        """Say why joint samples at these new data cannot be trusted, or return None."""
         return None
 
-    def mean_concern(self, mean: Any, epistemic: Any) -> str | None:
-        """Why means of new data, with these epistemic parts of their variances, cannot be trusted, in words."""
+    def mean_concern(self, mean: np.ndarray, epistemic: np.ndarray) -> str | None:
+        """Say why the means of new data cannot be trusted, or return None.
+
+        Args:
+            mean: the predicted means.
+            epistemic: the epistemic parts of the predicted variances.
+        """
         return None
+
+
+@runtime_checkable
+class PredictiveModel(Protocol):
+    """What a result asks of the model: its predictive, given one draw of the latent sites."""
+
+    def predictive(self, problem: Problem, around: dict | None = None) -> AbstractPredictive:
+        """Return the predictive; `around` holds sites at which a network is linearised."""
+        ...
 
 
 class AbstractResult(abc.ABC):
-    """What an engine returns. `arrays()` and `info` are all that has to be stored to restore it."""
+    """What an engine returns. `arrays()` and `info` are all that has to be stored to restore it.
 
-    info: dict[str, Any]
+    Attributes:
+        info: facts about the run as plain data (step size, seconds, ...).
+    """
+
+    info: Info
 
     @abc.abstractmethod
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The result's numbers by name."""
+    def arrays(self) -> StoredArrays:
+        """Return the numbers of the result by name."""
+
+    @abc.abstractmethod
+    def predictive(self, problem: Problem, model: PredictiveModel) -> AbstractPredictive:
+        """Return the predictive of new data, which takes draws as `latent_draws` gives them.
+
+        Args:
+            problem: the program with the training data.
+            model: the model that was fitted.
+        """
+
+    @property
+    def judged_by(self) -> Judge:
+        """By what a diagnosis judges the result."""
+        return "engine"
+
+    @property
+    def independent_draws(self) -> bool:
+        """Whether the draws of sites are independent of each other, so that chains mean nothing."""
+        return True
+
+    @property
+    def label(self) -> str:
+        """The size of the result for a title, such as "4 chains x 1000 draws"; may be empty."""
+        return ""
+
+    @property
+    def approximated(self) -> str:
+        """What the result approximates, in words."""
+        return "the model"
+
+    @property
+    def temperature(self) -> float:
+        """T where the draws are of p(z | y)^(1 / T); 1 for the posterior itself."""
+        return 1.0
+
+    def groups(self) -> dict[str, StoredArrays]:
+        """Return what the result holds of ArviZ's groups "posterior" and "sample_stats".
+
+        Empty where the result stores no draws. A bundle keeps these groups as netCDF.
+        """
+        return {}
+
+    def site_samples(self, key: Key) -> StoredArrays:
+        """Return draws of all sites, shape (chain, draw, *site shape); {} where there are none.
+
+        Args:
+            key: the key for draws that represent an approximation.
+        """
+        return {}
+
+    def sample(self, key: Key, num_samples: int) -> SiteArrays:
+        """Draw all sites afresh, shape (num_samples, *site shape); {} where that is impossible."""
+        return {}
+
+    def latent_draws(
+        self, key: Key, latents: Collection[str], samples: Callable[[], StoredArrays]
+    ) -> StoredArrays:
+        """Return draws of the latent sites along one axis, in the form that `predictive` takes.
+
+        Args:
+            key: the key for draws that represent an approximation.
+            latents: the names of the latent sites; deterministic sites are left out.
+            samples: gives the draws of all sites, of shape (chain, draw, ...), where needed.
+        """
+        return {
+            name: value.reshape((-1, *value.shape[2:]))
+            for name, value in samples().items()
+            if name in latents
+        }
+
+    def log_weights(self, key: Key, num_samples: int) -> ArrayLike:
+        """Return log p(y, z) - log q(z) at draws z ~ q, shape (num_samples,).
+
+        Raises:
+            NotImplementedError: for a result that importance weights do not judge.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no importance weights.")
+
+    def site_predictives(self) -> dict[str, AbstractPredictive]:
+        """Return the posteriors of single latent sites that the result knows in closed form."""
+        return {}
+
+    def correlates_rows(self, by_model: bool) -> bool:
+        """Whether rows vary together given a draw, so that the predictive takes `joint=True`.
+
+        Args:
+            by_model: whether they do so by the model.
+        """
+        return by_model
+
+    def outside(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Say what of new data lies outside those for which predictions can be trusted."""
+        return []
+
+    def replication_concern(self) -> str | None:
+        """Say why data sets whose rows follow one draw cannot be simulated, or return None."""
+        return None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,23 +199,60 @@ class Draws(AbstractResult):
     """Samples of the latent variables.
 
     Attributes:
-        samples: by site, shape (chain, draw, *site shape); deterministic sites included.
+        samples: draws by site, shape (chain, draw, *site shape); deterministic sites included.
         stats: sampler statistics, shape (chain, draw).
         info: facts about the run as plain data (step size, seconds, ...).
-        state: of the chains after the last draw, for going on; empty where the engine cannot.
+        state: the state of the chains after the last draw, from which they can go on; empty where
+            the engine cannot continue.
+        independent: whether the draws are independent of each other, as those of an importance
+            sampler or an ensemble are. Then every draw counts fully, chains mean nothing and R-hat
+            is not asked for. It is kept in `info`, so saved draws remember it.
     """
 
-    samples: dict[str, np.ndarray]
-    stats: dict[str, np.ndarray]
-    info: dict[str, Any] = dataclasses.field(default_factory=dict)
-    state: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    samples: StoredArrays
+    stats: StoredArrays
+    info: Info = dataclasses.field(default_factory=dict)
+    state: StoredArrays = dataclasses.field(default_factory=dict)
+    independent: bool = False
+
+    def __post_init__(self) -> None:
+        if self.independent and not self.info.get("independent"):
+            object.__setattr__(self, "info", self.info | {"independent": True})
 
     @property
     def length(self) -> int:
-        """Draws per chain."""
+        """The number of draws per chain."""
         return next(iter(self.samples.values())).shape[1]
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    @property
+    def judged_by(self) -> Judge:
+        return "convergence"
+
+    @property
+    def independent_draws(self) -> bool:
+        return self.independent
+
+    @property
+    def label(self) -> str:
+        chains, draws = next(iter(self.samples.values())).shape[:2]
+        if self.independent:
+            return f"{chains * draws} independent draws"
+        return f"{chains} chains x {draws} draws"
+
+    @property
+    def temperature(self) -> float:
+        return self.info.get("temperature", 1)
+
+    def groups(self) -> dict[str, StoredArrays]:
+        return {"posterior": self.samples, "sample_stats": self.stats}
+
+    def site_samples(self, key: Key) -> StoredArrays:
+        return self.samples
+
+    def predictive(self, problem: Problem, model: PredictiveModel) -> AbstractPredictive:
+        return model.predictive(problem)
+
+    def arrays(self) -> StoredArrays:
         parts = {"samples": self.samples, "stats": self.stats, "state": self.state}
         return {
             f"{part}/{name}": value
@@ -86,70 +261,56 @@ class Draws(AbstractResult):
         }
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray], info: dict[str, Any]) -> Draws:
-        """The inverse of `arrays`."""
-
-        def part(prefix: str) -> dict[str, np.ndarray]:
-            return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-
-        return cls(part("samples/"), part("stats/"), info, part("state/"))
-
-
-class AbstractDecompression(abc.ABC):
-    """Maps a draw as it is kept to the program's sites; final classes are pytrees, as those of `AbstractPredictive`."""
-
-    @abc.abstractmethod
-    def __call__(self, packed: dict) -> dict:
-        """Values of the program's sites."""
+    def from_arrays(cls, arrays: StoredArrays, info: Info) -> Draws:
+        """Rebuild draws from what `arrays()` and `info` gave."""
+        samples, stats, state = (
+            with_prefix(arrays, part) for part in ("samples/", "stats/", "state/")
+        )
+        return cls(samples, stats, info, state, bool(info.get("independent", False)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Approximation(AbstractResult):
+class AbstractApproximation(AbstractResult):
     """A distribution q(z; params) fitted to the posterior.
 
     Attributes:
         params: the fitted parameters by name.
-        draw: maps (key, params) to one draw of the program's sites.
-        log_weight: maps (key, params) to log p(y, z) - log q(z) at one draw z ~ q.
+        draw: a function of (key, params) that makes one draw of the program's sites.
+        log_weight: a function of (key, params) that gives log p(y, z) - log q(z) at one z ~ q.
         losses: the objective along the optimisation, shape (steps,).
-        expansion: values of the latent sites around which the network is linearised, or None.
-        learned: values of the model's own `numpyro.param` sites, by name.
         info: facts about the run as plain data.
-        num_draws: draws that predictions use.
-        packed: maps (key, params) to one draw in a form that takes less memory, or None where there is none.
-        unpacking: from that form to the program's sites.
-        weighable: whether a thousand log weights can be computed in a minute or so.
+        num_draws: the number of draws that predictions use.
     """
 
-    params: dict[str, np.ndarray]
-    draw: Callable[[jax.Array, dict], dict[str, jax.Array]]
-    log_weight: Callable[[jax.Array, dict], jax.Array]
+    params: StoredArrays
+    draw: Callable[..., SiteArrays]
+    log_weight: Callable[..., jax.Array]
     losses: np.ndarray
-    expansion: dict[str, np.ndarray] | None = None
-    learned: dict[str, Any] = dataclasses.field(default_factory=dict)
-    info: dict[str, Any] = dataclasses.field(default_factory=dict)
+    info: Info = dataclasses.field(default_factory=dict)
     num_draws: int = 1000
-    packed: Callable[[jax.Array, dict], dict[str, jax.Array]] | None = None
-    unpacking: AbstractDecompression | None = None
-    weighable: bool = True
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        expansion = self.expansion or {}
-        arrays = {f"params/{k}": np.asarray(v) for k, v in self.params.items()} | {
-            "losses": np.asarray(self.losses)
-        }
-        return arrays | {f"expansion/{k}": np.asarray(v) for k, v in expansion.items()}
+    @property
+    def judged_by(self) -> Judge:
+        return "importance weights"
 
-    def sample(self, key: jax.Array, num_samples: int) -> dict[str, jax.Array]:
-        """Draws from q, shape (num_samples, *site shape)."""
+    def arrays(self) -> StoredArrays:
+        named = {f"params/{name}": np.asarray(value) for name, value in self.params.items()}
+        return named | {"losses": np.asarray(self.losses)}
+
+    def predictive(self, problem: Problem, model: PredictiveModel) -> AbstractPredictive:
+        return model.predictive(problem)
+
+    def site_samples(self, key: Key) -> StoredArrays:
+        """Return `num_draws` draws as one chain, shape (1, draw, *site shape)."""
+        drawn = self.sample(key, self.num_draws)
+        return {name: np.asarray(value)[None] for name, value in drawn.items()}
+
+    def sample(self, key: Key, num_samples: int) -> SiteArrays:
+        """Draw from q, shape (num_samples, *site shape)."""
         return self._many_draws(jax.random.split(key, num_samples), self.params)
 
-    def packed_sample(self, key: jax.Array, num_samples: int) -> dict[str, jax.Array]:
-        """The draws of `sample` as they are kept."""
-        return self._many_packed(jax.random.split(key, num_samples), self.params)
-
-    def log_weights(self, key: jax.Array, num_samples: int) -> jax.Array:
-        """Log p(y, z) - log q(z) at draws z ~ q, shape (num_samples,); their mean is the ELBO."""
+    def log_weights(self, key: Key, num_samples: int) -> jax.Array:
+        """Return log p(y, z) - log q(z) at draws z ~ q; the mean is the ELBO."""
         return self._many_weights(jax.random.split(key, num_samples), self.params)
 
     @functools.cached_property
@@ -157,16 +318,17 @@ class Approximation(AbstractResult):
         return many(self.draw)
 
     @functools.cached_property
-    def _many_packed(self) -> Callable:
-        return many(self.draw if self.packed is None else self.packed)
-
-    @functools.cached_property
     def _many_weights(self) -> Callable:
         return many(self.log_weight)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Approximation(AbstractApproximation):
+    """A fitted distribution q(z; params) over the sites of the program, and nothing more."""
+
+
 def many(function: Callable) -> Callable:
-    """The function of one key over many, in batches that bound the memory of large programs."""
+    """Return a compiled function of many keys, in batches that bound the memory it needs."""
 
     def mapped(keys: jax.Array, params: dict) -> Any:
         return jax.lax.map(lambda key: function(key, params), keys, batch_size=min(len(keys), 64))
@@ -175,26 +337,57 @@ def many(function: Callable) -> Callable:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Predictor(AbstractResult):
+class AbstractPredictor(AbstractResult):
     """A predictive distribution p(y | x, data) with no latent draws.
 
     Attributes:
         params: everything the prediction needs, by name.
-        predict: maps (params, key, *new data) to a `Conditional`; a law where it is a JAX function.
+        predict: the predictive; it takes `params` in the place of a draw.
         info: facts about the fit as plain data (log evidence, ...).
-        traceable: whether `predict` is a JAX function; otherwise it takes and gives NumPy arrays.
-        rows_correlated: whether `predict` takes `joint=True`; None where it does if the model's rows vary together.
-        outside: what of new data lies outside those for which predictions can be trusted, in words; takes the new data.
-        latents: the posterior of latent sites that have one, by name.
     """
 
-    params: dict[str, np.ndarray]
-    predict: Callable[..., Conditional]
-    info: dict[str, Any] = dataclasses.field(default_factory=dict)
-    traceable: bool = True
-    rows_correlated: bool | None = None
-    outside: Callable[..., list[str]] = lambda *args, **kwargs: []
-    latents: dict[str, AbstractPredictive] = dataclasses.field(default_factory=dict)
+    params: StoredArrays
+    predict: AbstractPredictive
+    info: Info = dataclasses.field(default_factory=dict)
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        return {k: np.asarray(v) for k, v in self.params.items()}
+    def arrays(self) -> StoredArrays:
+        return {name: np.asarray(value) for name, value in self.params.items()}
+
+    def predictive(self, problem: Problem, model: PredictiveModel) -> AbstractPredictive:
+        return FixedPredictive(self.predict, self.params)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictor(AbstractPredictor):
+    """A predictive distribution p(y | x, data) with no latent draws, and nothing more."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class FixedPredictive(AbstractPredictive):
+    """The predictive of a predictor: its parameters stand in the place of a draw."""
+
+    predict: AbstractPredictive
+    params: dict
+
+    @property
+    def traceable(self) -> bool:
+        return self.predict.traceable
+
+    def __call__(self, latents: dict, key: Any, *args: Any, **kwargs: Any) -> Conditional:
+        return self.predict(self.params, key, *args, **kwargs)
+
+    def joint_concern(self, *args: Any, **kwargs: Any) -> str | None:
+        return self.predict.joint_concern(*args, **kwargs)
+
+    def mean_concern(self, mean: np.ndarray, epistemic: np.ndarray) -> str | None:
+        return self.predict.mean_concern(mean, epistemic)
+
+
+def with_prefix(arrays: StoredArrays, prefix: str) -> StoredArrays:
+    """Return the arrays whose names begin with a prefix, without it."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in arrays.items()
+        if name.startswith(prefix)
+    }

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -28,6 +29,7 @@ from inference.core.engine import (
     check_positive_integers,
     problem_size,
 )
+from inference.core.findings import Finding, hyperparameter_findings, numbers_of
 from inference.core.keys import named_key
 from inference.core.minimise import minimise
 from inference.core.problem import Problem, ProblemError
@@ -118,6 +120,18 @@ class ExactGP(AbstractEngine):
         if any(name.startswith("samples/") for name in arrays):
             return Draws.from_arrays(arrays, info)
         return self.predictor(problem, arrays, info)
+
+    def diagnostics(self, problem: Problem, result: AbstractResult) -> dict[str, float]:
+        if result.groups():
+            return self.sampler.diagnostics(problem, result)
+        return numbers_of(result.info)
+
+    def findings(
+        self, problem: Problem, result: AbstractResult, facts: Mapping[str, float]
+    ) -> tuple[Finding, ...]:
+        if result.groups():
+            return self.sampler.findings(problem, result, facts)
+        return hyperparameter_findings(result.info)
 
     def maximise(
         self, problem: Problem, key: jax.Array, progress: AbstractProgress

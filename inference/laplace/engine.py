@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import jax
@@ -23,14 +24,16 @@ from inference.core.engine import (
     check_positive_integers,
     needs_gradients,
 )
+from inference.core.findings import Finding
 from inference.core.keys import named_key
 from inference.core.problem import LogDensity, Problem
 from inference.core.progress import AbstractProgress, Silent
-from inference.core.result import Approximation
+from inference.core.result import AbstractResult, with_prefix
 from inference.core.structure import LayeredNetwork
 from inference.core.typing import Info, Key, SiteArrays, StoredArrays
 from inference.laplace.joint import fit_joint
 from inference.laplace.network import WeightDensity, fit_network
+from inference.laplace.result import LaplaceApproximation
 
 # a dense precision matrix of this size takes 200 MB
 LARGEST = 5000
@@ -81,7 +84,7 @@ class Laplace(AbstractEngine):
 
     def infer(
         self, problem: Problem, *, key: Key, progress: AbstractProgress = Silent()
-    ) -> Approximation:
+    ) -> LaplaceApproximation:
         started = time.perf_counter()
         layered = isinstance(problem.structure, LayeredNetwork)
         progress.start(self.num_rounds if layered else 1, "Laplace")
@@ -100,15 +103,21 @@ class Laplace(AbstractEngine):
         info = {"converged": converged, "seconds": time.perf_counter() - started}
         return self.approximation(problem, params, expansion, info)
 
-    def restore(self, problem: Problem, arrays: StoredArrays, info: Info) -> Approximation:
-        def part(prefix: str) -> StoredArrays:
-            return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+    def restore(self, problem: Problem, arrays: StoredArrays, info: Info) -> LaplaceApproximation:
+        params, expansion = (with_prefix(arrays, part) for part in ("params/", "expansion/"))
+        return self.approximation(problem, params, expansion or None, info)
 
-        return self.approximation(problem, part("params/"), part("expansion/") or None, info)
+    def findings(
+        self, problem: Problem, result: AbstractResult, facts: Mapping[str, float]
+    ) -> tuple[Finding, ...]:
+        if result.info.get("converged", True):
+            return ()
+        cure = "raise max_steps and num_rounds"
+        return (Finding("The search for the mode did not converge", cure, "failure"),)
 
     def approximation(
         self, problem: Problem, params: StoredArrays, expansion: StoredArrays | None, info: Info
-    ) -> Approximation:
+    ) -> LaplaceApproximation:
         """Return the result.
 
         Args:
@@ -121,7 +130,7 @@ class Laplace(AbstractEngine):
         if expansion is not None:
             program = problem.structure_as(LayeredNetwork).linearize(expansion)
             density = WeightDensity(dataclasses.replace(problem, program=program))
-        return Approximation(
+        return LaplaceApproximation(
             params,
             draw=functools.partial(draw, density),
             log_weight=functools.partial(log_weight, density),

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
 
 from inference.core.checkpoint import Checkpoint
 from inference.core.engine import UnsupportedError, needs_gradients
+from inference.core.findings import Finding
 from inference.core.problem import Problem
 from inference.core.progress import AbstractProgress, Silent
-from inference.core.result import Draws
+from inference.core.result import AbstractResult, Draws
 from inference.core.typing import Info, Key, StoredArrays
+from inference.mcmc.findings import sampler_diagnostics, sampler_findings
 from inference.mcmc.runner.chains import continue_chains, run_chains
 from inference.mcmc.runner.layout import reason_unsupported
 from inference.mcmc.runner.settings import AbstractChainSettings
@@ -18,6 +22,8 @@ from inference.mcmc.runner.settings import AbstractChainSettings
 @dataclasses.dataclass(frozen=True)
 class AbstractMCMC(AbstractChainSettings):
     """An engine that runs Markov chains; `AbstractChainSettings` documents the settings."""
+
+    draws_chains: ClassVar[bool] = True
 
     def supports(self, problem: Problem) -> str | None:
         return needs_gradients(problem) or reason_unsupported(self.chain_method, self.num_chains)
@@ -67,6 +73,20 @@ class AbstractMCMC(AbstractChainSettings):
                 f"{num_samples - cut + self.draws_per_cycle}."
             )
         return continue_chains(self, self.sampler(problem), draws, num_samples, progress)
+
+    def diagnostics(self, problem: Problem, result: AbstractResult) -> dict[str, float]:
+        assert isinstance(result, Draws)
+        return sampler_diagnostics(result)
+
+    def findings(
+        self, problem: Problem, result: AbstractResult, facts: Mapping[str, float]
+    ) -> tuple[Finding, ...]:
+        assert isinstance(result, Draws)
+        return tuple(sampler_findings(result, facts, self.divergence_cure(facts)))
+
+    def divergence_cure(self, facts: Mapping[str, float]) -> str:
+        """Say what to do about draws that diverged."""
+        return "raise target_accept towards 0.99, or reparametrise"
 
     def restore(self, problem: Problem, arrays: StoredArrays, info: Info) -> Draws:
         return Draws.from_arrays(arrays, info)

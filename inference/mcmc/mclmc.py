@@ -14,12 +14,14 @@ arXiv:2503.01707. The kernels and their tuning are BlackJAX's.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import numpy as np
 
-from inference.core.engine import check_choice
+from inference.core.engine import UnsupportedError, check_choice
 from inference.core.problem import Problem
+from inference.core.result import AbstractResult
 from inference.core.typing import Info, Key, SiteArrays
 from inference.mcmc.blackjax_adapter import (
     Microcanonical,
@@ -80,6 +82,20 @@ class MCLMC(AbstractMCMC):
         if sum(int(np.prod(shape)) for shape in problem.latents.values()) == 1:
             return "there is one latent dimension, and a momentum of fixed length needs two"
         return super().supports(problem)
+
+    def divergence_cure(self, facts: Mapping[str, float]) -> str:
+        if self.adjusted:
+            return super().divergence_cure(facts)
+        return "raise num_warmup, which tunes its steps, or use adjusted=True"
+
+    def step_size_of(self, result: AbstractResult) -> float:
+        if self.adjusted:
+            return super().step_size_of(result)
+        raise UnsupportedError(
+            "MCLMC(adjusted=False) tunes its step size itself, so there is none to halve; its "
+            "answer has a bias of the step size all the same: compare with "
+            "bdl.MCLMC(adjusted=True), which has none."
+        )
 
     def sampler(self, problem: Problem) -> MicrocanonicalSampler:
         return MicrocanonicalSampler(self, problem)

@@ -10,13 +10,17 @@ al. (2016); Zhang et al. (2020), arXiv:1902.03932.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from inference.core.engine import check_positive, check_positive_integers
+from inference.core.findings import Finding
 from inference.core.problem import Problem, ProblemError
+from inference.core.result import AbstractResult, Draws
+from inference.mcmc.findings import stochastic_diagnostics, stochastic_findings
 from inference.mcmc.langevin import LangevinSampler
 from inference.mcmc.langevin_settings import AbstractLangevinSettings, Scalar
 from inference.mcmc.runner.sampler import Number
@@ -48,6 +52,48 @@ class AbstractSGMCMC(AbstractLangevinSettings):
 
     def sampler(self, problem: Problem) -> LangevinSampler:
         return LangevinSampler(self, problem)
+
+    def diagnostics(self, problem: Problem, result: AbstractResult) -> dict[str, float]:
+        assert isinstance(result, Draws)
+        return super().diagnostics(problem, result) | stochastic_diagnostics(result)
+
+    def findings(
+        self, problem: Problem, result: AbstractResult, facts: Mapping[str, float]
+    ) -> tuple[Finding, ...]:
+        found = super().findings(problem, result, facts)
+        return (*found, *stochastic_findings(facts, self.noise_cure(facts)))
+
+    def shorter_steps(self, facts: Mapping[str, float]) -> str:
+        """Say how to shorten steps; where warm-up shortened them, to a value below that."""
+        factor = facts.get("step size shortened to", 1.0)
+        if factor >= 1:
+            return "lower step_size"
+        shortened = self.step_size * factor
+        return f"lower step_size below {shortened:.2g} (to which warm-up shortened it)"
+
+    def noise_cure(self, facts: Mapping[str, float]) -> str:
+        """Say what to do about gradient noise, of what is not done yet."""
+        cures = [self.shorter_steps(facts)]
+        if self.batch_size is not None:
+            cures.append("raise batch_size")
+            if not self.control_variates:
+                cures.append("use control_variates=True")
+        return ", or ".join(cures)
+
+    def divergence_cure(self, facts: Mapping[str, float]) -> str:
+        return f"{self.shorter_steps(facts)}, or reparametrise"
+
+    def step_size_of(self, result: AbstractResult) -> float:
+        # the shortest over chains, as warm-up left it
+        return self.step_size * min(result.info["shortened"])
+
+    def with_half_step(self, result: AbstractResult) -> AbstractSGMCMC:
+        return dataclasses.replace(
+            self,
+            step_size=self.step_size_of(result) / 2,
+            thinning=2 * self.thinning,
+            num_warmup=2 * self.num_warmup,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import warnings
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -26,10 +27,11 @@ from inference.core.engine import (
     check_positive,
     check_positive_integers,
 )
+from inference.core.findings import Finding, hyperparameter_findings, numbers_of
 from inference.core.keys import named_key
 from inference.core.problem import Problem, ProblemError
 from inference.core.progress import AbstractProgress, Silent
-from inference.core.result import Predictor
+from inference.core.result import AbstractResult, Predictor
 from inference.core.structure import StateSpaceTensor
 from inference.messages.iteration import Passes, State, largest_first
 from inference.messages.predictive import TensorLaw
@@ -332,6 +334,14 @@ class MessagePassing(AbstractEngine):
         found = {name: params[f"hyper.{name}"].tolist() for name in s.hyperparameters}
         learned = s.likelihood.has_scale and s.scale is None
         return found | ({"sigma": float(params["sigma"])} if learned else {})
+
+    def diagnostics(self, problem: Problem, result: AbstractResult) -> dict[str, float]:
+        return numbers_of(result.info)
+
+    def findings(
+        self, problem: Problem, result: AbstractResult, facts: Mapping[str, float]
+    ) -> tuple[Finding, ...]:
+        return hyperparameter_findings(result.info, result.info.get("doubts", ()))
 
     def restore(self, problem: Problem, arrays: dict, info: dict) -> Predictor:
         return self.predictor(problem, arrays, info)

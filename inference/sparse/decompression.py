@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from numpyro import handlers
 
 from inference.core.program import WholePlates
-from inference.core.result import AbstractDecompression
 from inference.core.typing import AnyArray, SiteArrays
 from inference.sparse.patterns.layout import Layout
 from inference.sparse.products.sparse_product import ZeroProduct
@@ -19,7 +18,7 @@ from inference.sparse.variational.sites import ProblemSites
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
-class SparseDecompression(AbstractDecompression):
+class SparseDecompression:
     """The map from values of active weights and of the other sites to all sites of the program.
 
     Attributes:

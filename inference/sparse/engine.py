@@ -23,20 +23,27 @@ import jax.numpy as jnp
 import numpy as np
 
 from inference.core.checkpoint import Checkpoint
+from inference.core.findings import Finding
 from inference.core.problem import Problem, ProblemError
 from inference.core.progress import AbstractProgress, Silent
-from inference.core.result import Approximation
+from inference.core.result import AbstractResult, with_prefix
 from inference.core.structure import LayeredNetwork
 from inference.core.typing import AnyArray, Info, Key, StoredArrays
 from inference.sparse import costs
 from inference.sparse.patterns.layout import Layout
 from inference.sparse.patterns.pattern import Pattern
-from inference.sparse.posterior import build_approximation, params_from_state
+from inference.sparse.posterior import SparseApproximation, build_approximation, params_from_state
 from inference.sparse.training import runs
 from inference.sparse.training.settings import AbstractSparseEngine
 from inference.sparse.training.training import build_training
 from inference.sparse.validation import padding_notes, reason_unsupported, warn_about_lost_weights
 from inference.sparse.variational.sites import ProblemSites
+from inference.vi.findings import objective_findings
+
+NOT_WEIGHED = Finding(
+    "How close the approximation is to the posterior was not looked at: 1000 passes through the "
+    "data would take too long. Judge it by post.score on held-out data"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +110,7 @@ class SSVI(AbstractSparseEngine):
         key: Key,
         progress: AbstractProgress = Silent(),
         checkpoint: Checkpoint | None = None,
-    ) -> Approximation:
+    ) -> SparseApproximation:
         started = time.perf_counter()
         training = build_training(self, problem, key, runs.checkpoint_kernels(checkpoint))
         data = jax.tree.map(jnp.asarray, (problem.args, dict(problem.kwargs)))
@@ -168,12 +175,8 @@ class SSVI(AbstractSparseEngine):
                 f"{self.learning_rate}) or initial_scale (now {self.initial_scale})."
             )
 
-    def restore(self, problem: Problem, arrays: StoredArrays, info: Info) -> Approximation:
-        params = {
-            name.removeprefix("params/"): value
-            for name, value in arrays.items()
-            if name.startswith("params/")
-        }
+    def restore(self, problem: Problem, arrays: StoredArrays, info: Info) -> SparseApproximation:
+        params = with_prefix(arrays, "params/")
         shapes = problem.structure_as(LayeredNetwork).matrices
         patterns = {name: read_pattern(data) for name, data in info["patterns"].items()}
         for name, pattern in patterns.items():
@@ -186,6 +189,18 @@ class SSVI(AbstractSparseEngine):
         layout = Layout(shapes, patterns, info["kernels"], info["shares"])
         return self.approximation(problem, layout, params, arrays["losses"], info)
 
+    def diagnostics(self, problem: Problem, result: AbstractResult) -> dict[str, float]:
+        if result.judged_by == "importance weights":
+            return {}
+        return {name: float(result.info[name]) for name in ("elbo", "divergence")}
+
+    def findings(
+        self, problem: Problem, result: AbstractResult, facts: Mapping[str, float]
+    ) -> tuple[Finding, ...]:
+        if result.judged_by == "importance weights":
+            return objective_findings(result.info, facts)
+        return (NOT_WEIGHED,)
+
     def approximation(
         self,
         problem: Problem,
@@ -193,7 +208,7 @@ class SSVI(AbstractSparseEngine):
         params: Mapping[str, AnyArray],
         losses: np.ndarray,
         info: Info,
-    ) -> Approximation:
+    ) -> SparseApproximation:
         """Return a result of this engine.
 
         Args:

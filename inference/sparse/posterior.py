@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inference.core.result import Approximation
+from inference.core.problem import Problem
+from inference.core.result import (
+    AbstractApproximation,
+    AbstractPredictive,
+    Conditional,
+    Judge,
+    PredictiveModel,
+    many,
+)
 from inference.core.typing import AnyArray, Info, Key, SiteArrays, StoredArrays
 from inference.distributions.bursts import Bursts
 from inference.sparse.decompression import SparseDecompression
@@ -168,6 +177,54 @@ class FittedDistribution:
         return density
 
 
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class SparseApproximation(AbstractApproximation):
+    """A fitted sparse network, whose draws are kept packed: as the values of its active weights.
+
+    Attributes:
+        packed: a function of (key, params) that makes one packed draw.
+        unpacking: maps a packed draw to the sites of the program.
+        weighable: whether a thousand log weights can be computed in a minute or so.
+    """
+
+    packed: Callable[..., SiteArrays]
+    unpacking: SparseDecompression
+    weighable: bool
+
+    @property
+    def judged_by(self) -> Judge:
+        return "importance weights" if self.weighable else "engine"
+
+    def predictive(self, problem: Problem, model: PredictiveModel) -> AbstractPredictive:
+        return UnpackedPredictive(model.predictive(problem), self.unpacking)
+
+    def latent_draws(
+        self, key: Key, latents: Collection[str], samples: Callable[[], StoredArrays]
+    ) -> StoredArrays:
+        """Return packed draws, which `predictive` unpacks one by one."""
+        return jax.tree.map(np.asarray, self.packed_sample(key, self.num_draws))
+
+    def packed_sample(self, key: Key, num_samples: int) -> SiteArrays:
+        """Make the draws of `sample` in their packed form."""
+        return self._many_packed(jax.random.split(key, num_samples), self.params)
+
+    @functools.cached_property
+    def _many_packed(self) -> Callable:
+        return many(self.packed)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class UnpackedPredictive(AbstractPredictive):
+    """A predictive that takes packed draws."""
+
+    predictive: AbstractPredictive
+    unpacking: SparseDecompression
+
+    def __call__(self, latents: dict, key: Any, *args: Any, **kwargs: Any) -> Conditional:
+        return self.predictive(self.unpacking(latents), key, *args, **kwargs)
+
+
 def build_approximation(
     sites: ProblemSites,
     layout: Layout,
@@ -175,7 +232,7 @@ def build_approximation(
     losses: np.ndarray,
     info: Info,
     num_draws: int,
-) -> Approximation:
+) -> SparseApproximation:
     """Return the result of SSVI.
 
     Args:
@@ -189,7 +246,7 @@ def build_approximation(
     fitted = FittedDistribution(sites, layout)
     weights = sum(np.prod(shape) for shape in layout.shapes.values())
     products = 1000.0 * sites.problem.data_plate[1] * weights
-    return Approximation(
+    return SparseApproximation(
         params,
         draw=fitted.sample,
         log_weight=fitted.log_weight,

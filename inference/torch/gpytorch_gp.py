@@ -17,7 +17,7 @@ import importlib.util
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -35,11 +35,12 @@ from inference.core.engine import (
     check_positive_integers,
     problem_size,
 )
+from inference.core.findings import Finding, hyperparameter_findings, numbers_of
 from inference.core.keys import named_key
 from inference.core.minimise import minimise
 from inference.core.problem import Problem, ProblemError
 from inference.core.progress import AbstractProgress, Silent
-from inference.core.result import Conditional, Predictor
+from inference.core.result import AbstractPredictive, AbstractResult, Conditional, Predictor
 from inference.core.structure import AbstractGaussianProcessRegression
 from inference.exact.gp import EXACT_ROWS, MAX_ROWS
 from inference.torch.install import load, reason_missing
@@ -151,7 +152,15 @@ class GPyTorchGP(AbstractEngine):
         return self.predictor(problem, arrays, info)
 
     def predictor(self, problem: Problem, params: dict[str, np.ndarray], info: dict) -> Predictor:
-        return Predictor(params, GPyTorchPredictive(problem), info, traceable=False)
+        return Predictor(params, GPyTorchPredictive(problem), info)
+
+    def diagnostics(self, problem: Problem, result: AbstractResult) -> dict[str, float]:
+        return numbers_of(result.info)
+
+    def findings(
+        self, problem: Problem, result: AbstractResult, facts: Mapping[str, float]
+    ) -> tuple[Finding, ...]:
+        return hyperparameter_findings(result.info)
 
     def fit_exact(self, model: Any, rng: np.random.Generator, progress: AbstractProgress) -> dict:
         """Type-II maximum likelihood; leaves the best hyperparameters in the model."""
@@ -228,16 +237,30 @@ class GPyTorchGP(AbstractEngine):
         return self.learning_rate * float(np.sum(1 + cosines)) / 2
 
 
-class GPyTorchPredictive:
-    """Predictions of a model whose parameters stand in a dictionary; the model last loaded is kept with its factors."""
+class GPyTorchPredictive(AbstractPredictive):
+    """Predictions of a GPyTorch model whose parameters stand in a dictionary.
+
+    The model that was loaded last is kept, with its factors.
+    """
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.params: dict | None = None
         self.model: Any = None
 
-    def __call__(self, params: dict[str, np.ndarray], _: Any, X_new: Any) -> Conditional:
-        """The law of y at new inputs, and the variance of f."""
+    @property
+    def traceable(self) -> bool:
+        return False
+
+    def __call__(self, latents: dict, key: Any, X_new: Any) -> Conditional:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the distribution of y at new inputs, and the variance of f.
+
+        Args:
+            latents: the parameters of the model.
+            key: not used.
+            X_new: the new inputs, shape (rows, columns).
+        """
+        params = latents
         from inference.torch import gp_models
 
         if params is not self.params:

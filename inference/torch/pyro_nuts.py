@@ -11,18 +11,20 @@ from __future__ import annotations
 import dataclasses
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import jax
 import numpy as np
 
 from inference.core.engine import AbstractEngine, check_positive_integers, needs_gradients
+from inference.core.findings import Finding
 from inference.core.keys import named_key
 from inference.core.problem import Problem, finding_a_start
 from inference.core.progress import AbstractProgress, Silent
-from inference.core.result import Draws
+from inference.core.result import AbstractResult, Draws
 from inference.core.structure import LayeredNetwork
+from inference.mcmc.findings import sampler_diagnostics, sampler_findings
 from inference.torch.install import load, reason_missing
 
 BLOCK = 10
@@ -100,6 +102,17 @@ class PyroNUTS(AbstractEngine):
 
     def restore(self, problem: Problem, arrays: dict, info: dict) -> Draws:
         return Draws.from_arrays(arrays, info)
+
+    def diagnostics(self, problem: Problem, result: AbstractResult) -> dict[str, float]:
+        assert isinstance(result, Draws)
+        return sampler_diagnostics(result)
+
+    def findings(
+        self, problem: Problem, result: AbstractResult, facts: Mapping[str, float]
+    ) -> tuple[Finding, ...]:
+        assert isinstance(result, Draws)
+        cure = "raise target_accept towards 0.99, or reparametrise"
+        return tuple(sampler_findings(result, facts, cure))
 
     def run_chain(
         self, problem: Problem, program: Callable, data: tuple, progress: AbstractProgress

@@ -34,11 +34,12 @@ from inference.core.engine import (
     needs_gradients,
     problem_size,
 )
+from inference.core.findings import Finding
 from inference.core.keys import named_key
 from inference.core.problem import Problem, ProblemError
 from inference.core.program import WholePlates, WithParameters
 from inference.core.progress import AbstractProgress, Silent
-from inference.core.result import Approximation
+from inference.core.result import AbstractResult, with_prefix
 from inference.core.typing import Info, Key, SiteArrays, StoredArrays
 from inference.vi.constructs import Marginal
 from inference.vi.distributions import (
@@ -47,6 +48,7 @@ from inference.vi.distributions import (
     as_distribution,
 )
 from inference.vi.expectation import Expectation
+from inference.vi.findings import objective_findings
 from inference.vi.guides import GUIDES, laplace_parameters, make_autoguide
 from inference.vi.objectives import OBJECTIVES, Objective, elbo
 from inference.vi.optimise import make_optimizer, maximise, warn_of_fall, wrap_programs
@@ -56,6 +58,7 @@ from inference.vi.parameters import (
     model_params,
     unconstrained_names,
 )
+from inference.vi.result import VariationalApproximation
 from inference.vi.space import Space
 from inference.vi.validation import refuse_classes, refuse_other_arguments, refuse_other_supports
 
@@ -193,7 +196,7 @@ class VI(AbstractEngine):
 
     def infer(
         self, problem: Problem, *, key: Key, progress: AbstractProgress = Silent()
-    ) -> Approximation:
+    ) -> VariationalApproximation:
         started = time.perf_counter()
         if not isinstance(self.guide, str):
             program = getattr(self.guide, "program", self.guide)
@@ -231,11 +234,11 @@ class VI(AbstractEngine):
         info |= {"seconds": time.perf_counter() - started, "stopped": stopped}
         return self.approximation(problem, expectation, params, -history, info)
 
-    def restore(self, problem: Problem, arrays: StoredArrays, info: Info) -> Approximation:
+    def restore(
+        self, problem: Problem, arrays: StoredArrays, info: Info
+    ) -> VariationalApproximation:
         expectation = self.expectation(problem, jax.random.key(0))
-        params = {
-            k.removeprefix("params/"): v for k, v in arrays.items() if k.startswith("params/")
-        }
+        params = with_prefix(arrays, "params/")
         init = expectation.init(jax.random.key(0), *problem.args, **problem.kwargs)
         shapes = {name: np.shape(value) for name, value in flatten_params(init).items()}
         stored = {name: np.shape(value) for name, value in params.items()}
@@ -245,6 +248,11 @@ class VI(AbstractEngine):
                 "that was fitted."
             )
         return self.approximation(problem, expectation, params, arrays["losses"], info)
+
+    def findings(
+        self, problem: Problem, result: AbstractResult, facts: Mapping[str, float]
+    ) -> tuple[Finding, ...]:
+        return objective_findings(result.info, facts)
 
     def expectation(self, problem: Problem, key: Key) -> Expectation:
         """Return the expectation of the objective for this problem and guide.
@@ -303,7 +311,7 @@ class VI(AbstractEngine):
         params: StoredArrays,
         losses: np.ndarray,
         info: Info,
-    ) -> Approximation:
+    ) -> VariationalApproximation:
         """Return the result.
 
         Args:
@@ -313,7 +321,7 @@ class VI(AbstractEngine):
             losses: minus the objective at each step.
             info: facts about the run.
         """
-        return Approximation(
+        return VariationalApproximation(
             params,
             draw=functools.partial(draw, problem, expectation),
             log_weight=functools.partial(log_weight, problem, expectation),

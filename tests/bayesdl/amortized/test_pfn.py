@@ -955,7 +955,7 @@ def test_what_a_user_of_a_pfn_sees(trained, tmp_path):
     assert "50%" in str(trained) and len(str(trained).splitlines()) == 2 + len(
         trained.certificate["rows"]
     )
-    with pytest.raises(ValueError, match=r"post.ood\(\)"):
+    with pytest.raises(ValueError, match=r"bdl.amortized.ood\(post\)"):
         post.check_predictive()
     path = trained.save(tmp_path / "mean.pfn")
     with pytest.raises(bdl.BundleError, match=r"bdl.PFN.load\("):

@@ -15,14 +15,10 @@ from scipy import integrate, special, stats
 
 import bayesdl as bdl
 from bayesdl.checks import densities
-from bayesdl.checks.convergence import (
-    TrustWarning,
-    convergence_findings,
-    sampler_findings,
-    site_statistics,
-)
+from bayesdl.checks.convergence import disagreement, site_statistics
 from bayesdl.checks.loo import estimated
 from bayesdl.model.program import as_model
+from bayesdl.warnings import TrustWarning
 from inference.core.result import Draws
 
 pytestmark = pytest.mark.filterwarnings("ignore:Please use numpyro:DeprecationWarning")  # tinygp's
@@ -740,9 +736,11 @@ class TestDiagnosis:
         ids=repr,
     )
     def test_cures_of_divergences_are_settings_of_the_engine(self, engine):
-        (finding,) = sampler_findings({"divergences": 3.0}, 100, engine)
+        draws = Draws({}, {"diverging": np.zeros((2, 50))}, {"stochastic": False})
+        (finding,) = engine.findings(None, draws, {"divergences": 3.0})
+        assert "3 of 100 draws diverged" in finding.what
         named = {"target_accept", "num_warmup", "step_size", "adjusted"} & set(
-            re.findall(r"\w+", finding)
+            re.findall(r"\w+", finding.cure)
         )
         assert named and named <= {field.name for field in dataclasses.fields(engine)}
         adapted_to = isinstance(engine, bdl.MCLMC) and not engine.adjusted
@@ -751,20 +749,21 @@ class TestDiagnosis:
     def test_cures_of_noise_have_an_effect(self):
         """Where warm-up shortened the steps, a step_size above what it left changes nothing; nor does asking for what is on."""
         facts = {"momentum temperature": 1.5, "step size shortened to": 0.25}
-        (finding,) = sampler_findings(facts, 100, bdl.SGHMC(step_size=0.04, control_variates=True))
+        engine, draws = bdl.SGHMC(step_size=0.04, control_variates=True), Draws({}, {})
+        finding = str(*engine.findings(None, draws, facts))
         assert "lower step_size below 0.01 " in finding and "raise batch_size" in finding
         assert "control_variates" not in finding
-        (finding,) = sampler_findings(
-            {"momentum temperature": 1.5}, 100, bdl.SGHMC(batch_size=None)
-        )
+        facts = {"momentum temperature": 1.5}
+        finding = str(*bdl.SGHMC(batch_size=None).findings(None, draws, facts))
         assert finding.endswith("; lower step_size.")
 
     def test_chains_in_different_modes_are_not_told_to_run_longer_only(self):
         (network,), (other,) = (
-            convergence_findings(1.5, 1000.0, 4, has_modes=modes) for modes in (True, False)
+            disagreement({"rhat (worst)": 1.5, "ess (smallest)": 1000.0}, 4, has_modes=modes)
+            for modes in (True, False)
         )
-        assert "different modes" in network and "post.score" in network
-        assert "modes" not in other
+        assert "different modes" in network.cure and "post.score" in network.cure
+        assert "modes" not in other.cure
 
     def test_constants_have_no_statistics(self):
         """The mean of 0.1 over draws is not 0.1 to the bit."""

@@ -84,12 +84,12 @@ def test_a_mode_is_a_gaussian_process_given_the_others():
     model = bdl.FunBaT(parts, relevance=False, likelihood=bdl.Normal(scale=0.2), standardize=False)
     engine = bdl.MessagePassing(restarts=1, iterations=2000, tolerance=1e-15)
     post = bdl.fit(model, X, y, engine=engine, progress=False)
-    other = post.mode("b").predict(X[:, 1])
+    other = bdl.tensor.mode(post, "b").predict(X[:, 1])
     v, vv = other.mean[:, 0], other.covariance[:, 0, 0] + other.mean[:, 0] ** 2
     d = np.sqrt(5) * np.abs(np.subtract.outer(x, x)) / 0.4
     K = np.exp(-d) * (1 + d + d**2 / 3)
     S = K + np.diag(0.04 / vv)
-    found = post.mode("a").predict(x)
+    found = bdl.tensor.mode(post, "a").predict(x)
     np.testing.assert_allclose(found.mean[:, 0], K @ np.linalg.solve(S, y * v / vv), atol=1e-6)
     np.testing.assert_allclose(
         found.covariance[:, 0, 0], np.diag(K - K @ np.linalg.solve(S, K)), atol=1e-6
@@ -478,19 +478,23 @@ def test_functions_of_a_mode(small):
     matplotlib.use("Agg")
     _, X, _, post = small
     new = np.stack([np.linspace(-0.5, 1.5, 9), np.linspace(1.2, -0.2, 9)], 1)
-    a, b = post.mode("a").predict(new[:, 0]), post.mode("b").predict(new[:, 1])
+    a, b = (
+        bdl.tensor.mode(post, "a").predict(new[:, 0]),
+        bdl.tensor.mode(post, "b").predict(new[:, 1]),
+    )
     np.testing.assert_allclose((a.mean * b.mean).sum(1), post.predict(new).mean, rtol=1e-8)
     assert a.covariance.shape == (9, 1, 1) and (a.std > 0).all()
     low, high = a.interval(0.9)
     np.testing.assert_allclose(high - low, 2 * 1.6448536 * a.std, rtol=1e-6)
-    assert len(post.mode("b").predict().x) == len(np.unique(X[:, 1]))
-    assert post.mode("a").predict().plot().get_xlabel() == "a"
+    assert len(bdl.tensor.mode(post, "b").predict().x) == len(np.unique(X[:, 1]))
+    assert bdl.tensor.mode(post, "a").predict().plot().get_xlabel() == "a"
     assert (
-        repr(post.mode("b")) == f"FittedMode(mode='b', indexes={len(np.unique(X[:, 1]))}, rank=1)"
+        repr(bdl.tensor.mode(post, "b"))
+        == f"FittedMode(mode='b', indexes={len(np.unique(X[:, 1]))}, rank=1)"
     )
     assert repr(a) == "LatentFunctions(mode='a', indexes=9, rank=1)"
     with pytest.raises(bdl.DataError, match="expected one of 'a', 'b'"):
-        post.mode("c")
+        bdl.tensor.mode(post, "c")
 
 
 @pytest.mark.slow
@@ -501,14 +505,14 @@ def test_update_goes_on_with_new_indexes(small):
     first, later = order[:110], order[110:]
     engine = bdl.MessagePassing(restarts=2)
     old = bdl.fit(model, X[first], y[first], engine=engine, progress=False)
-    new = old.update(X[later], y[later])
+    new = bdl.tensor.update(old, X[later], y[later])
     whole = bdl.fit(model, X, y, engine=engine, progress=False)
     error = [
         np.sqrt(((post.predict(X).mean - whole.predict(X).mean) ** 2).mean()) for post in (old, new)
     ]
     assert error[1] < 0.3 * error[0]
     assert len(new.problem.args[1]) == 150 and new.raw.info["added"] == 40
-    twice = new.update(X[later][:1], y[later][:1])
+    twice = bdl.tensor.update(new, X[later][:1], y[later][:1])
     assert twice.raw.info["added"] == 41
     assert "of the fit before 41 entries were added" in repr(twice.diagnose())
     assert "before" not in repr(old.diagnose())
@@ -519,12 +523,14 @@ def test_updates_of_other_sizes_share_what_was_compiled(small):
     """5 and 9 new rows at new indexes take one trace, and 5 and then 4 say what all 9 say at once."""
     _, X, y, post = small
     count = streaming.absorbed._cache_size()
-    first = post.update(X[:5] + 0.01, y[:5])
+    first = bdl.tensor.update(post, X[:5] + 0.01, y[:5])
     traces = streaming.absorbed._cache_size()
-    both = post.update(X[:9] + 0.01, y[:9])
-    second = first.update(X[5:9] + 0.01, y[5:9])
+    both = bdl.tensor.update(post, X[:9] + 0.01, y[:9])
+    second = bdl.tensor.update(first, X[5:9] + 0.01, y[5:9])
     assert traces == streaming.absorbed._cache_size() <= count + 1
-    assert len(both.mode("a").predict().x) == len(second.mode("a").predict().x)
+    assert len(bdl.tensor.mode(both, "a").predict().x) == len(
+        bdl.tensor.mode(second, "a").predict().x
+    )
     np.testing.assert_allclose(both.predict(X).mean, second.predict(X).mean, atol=0.02)
 
 
@@ -532,9 +538,9 @@ def test_update_needs_message_passing():
     X, y, _ = grid_entries(30)
     post = bdl.fit(bdl.BNN(hidden=()), X, y, engine=bdl.Laplace(), progress=False)
     with pytest.raises(bdl.UnsupportedError, match=r"fit bdl\.FunBaT"):
-        post.update(X, y)
+        bdl.tensor.update(post, X, y)
     with pytest.raises(bdl.UnsupportedError, match=r"fit bdl\.FunBaT"):
-        post.mode("a")
+        bdl.tensor.mode(post, "a")
 
 
 @pytest.mark.parametrize("sd", [0.0, 0.5, 2.5])
@@ -608,7 +614,7 @@ def test_dates_are_refused_in_fit_and_in_predict(small, dates):
         with pytest.raises(bdl.DataError, match="Column 'a' holds dates"):
             post.predict(given)
     with pytest.raises(bdl.DataError, match="Column 'a' holds dates"):
-        post.mode("a").predict(dates)
+        bdl.tensor.mode(post, "a").predict(dates)
     with pytest.raises(bdl.DataError, match="'x0' holds dates"):
         fit(np.stack([DATES.to_numpy()] * 2, 1), y[:30])
 
@@ -642,7 +648,7 @@ def test_indexes_that_make_no_table(small, X, message):
 )
 def test_indexes_of_a_mode_that_are_none(small, x, message):
     with pytest.raises(bdl.DataError, match=message):
-        small[-1].mode("a").predict(x)
+        bdl.tensor.mode(small[-1], "a").predict(x)
 
 
 def test_annealing_fits_the_iterations():

@@ -172,14 +172,14 @@ def test_interrupted_gives_what_is_there(tmp_path):
     same({k: v[:, :made] for k, v in whole.samples.items()}, part.samples)
     same({k: v[:, :made] for k, v in whole.raw.stats.items()}, part.raw.stats)
     with pytest.warns(
-        UserWarning, match=r"interrupted after 50 of 120 draws: go on with post\.extend"
+        UserWarning, match=r"interrupted after 50 of 120 draws: go on with bdl\.mcmc\.extend"
     ):
         assert not part.diagnose().ok
     same(whole.raw.arrays(), fit(checkpoint=tmp_path / "run").raw.arrays())
 
-    longer = part.extend(10, progress=False)
+    longer = bdl.mcmc.extend(part, 10, progress=False)
     assert longer.raw.info["interrupted"] == "60 of 120 draws"
-    longer = longer.extend(60, progress=False)
+    longer = bdl.mcmc.extend(longer, 60, progress=False)
     assert "interrupted" not in longer.raw.info
     same(whole.raw.arrays(), longer.raw.arrays())
 
@@ -209,7 +209,7 @@ def test_extend_continues_after_load_too(engine, longer, tmp_path):
     long = fit(dataclasses.replace(engine, **longer))
     loaded = bdl.load(short.save(tmp_path / "short.bdl"), model=product_program)
     for post in (short, loaded):
-        extended = post.extend(80, progress=False)
+        extended = bdl.mcmc.extend(post, 80, progress=False)
         same(long.raw.arrays(), extended.raw.arrays())
     assert short.raw.length == 120
 
@@ -218,9 +218,10 @@ def test_extend_continues_after_load_too(engine, longer, tmp_path):
 def test_extend_refused():
     i, j, y = entries()
     with pytest.raises(bdl.UnsupportedError, match="VI has no chains to continue"):
-        bdl.fit(product_program, i, j, y=y, engine=bdl.VI(steps=50), progress=False).extend(10)
+        post = bdl.fit(product_program, i, j, y=y, engine=bdl.VI(steps=50), progress=False)
+        bdl.mcmc.extend(post, 10)
     with pytest.raises(ValueError, match="at least 1"):
-        fit().extend(0)
+        bdl.mcmc.extend(fit(), 0)
     draws = Draws({"w": np.zeros((2, 120, 3, 2))}, {}, {}, {"000": np.zeros(2)})
     with pytest.raises(
         ValueError, match="cycles of 40 draws, and the last one would be cut; give 80"

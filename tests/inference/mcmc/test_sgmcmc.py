@@ -151,7 +151,9 @@ def test_temperature_is_that_of_the_posterior_and_is_reported():
 def test_step_halving_finds_nothing_where_there_is_no_bias():
     X, y = simulated()
     engine = bdl.SGHMC(500, 1500, 4, 10, batch_size=None, step_size=0.3)
-    report = bdl.fit(regression, X, y=y, engine=engine, progress=False).step_halving(progress=False)
+    report = bdl.mcmc.halve_step(
+        bdl.fit(regression, X, y=y, engine=engine, progress=False), progress=False
+    )
     assert report.ok, report
     assert report.step_sizes == (0.3, 0.15)
 
@@ -170,7 +172,9 @@ def test_step_halving_sees_a_bias(monkeypatch):
     )
     X, y = simulated()
     engine = bdl.SGHMC(1500, 1000, 4, 100, batch_size=4)
-    report = bdl.fit(regression, X, y=y, engine=engine, progress=False).step_halving(progress=False)
+    report = bdl.mcmc.halve_step(
+        bdl.fit(regression, X, y=y, engine=engine, progress=False), progress=False
+    )
     assert not report.ok
     assert report.sd_ratio < 1
     assert f"lower step_size below {report.step_sizes[0]:.2g}" in repr(report)
@@ -178,8 +182,6 @@ def test_step_halving_sees_a_bias(monkeypatch):
 
 def test_step_halving_halves_the_steps_that_warm_up_left():
     """With 32 000 rows in batches of 32, noise alone sets the step size."""
-    from bayesdl.checks.halving import halved
-
     X, y = simulated(32_000)
     spec = as_model(regression)
     problem = spec.problem(spec.learn_schema(X, y=y), X, y=y)
@@ -201,36 +203,37 @@ def test_step_halving_halves_the_steps_that_warm_up_left():
     engine = bdl.SGHMC(num_warmup=200, batch_size=32, start="prior")
     factor = left_by_warm_up(engine)
     assert factor < 0.5
-    again = halved(engine, [factor])
+    again = engine.with_half_step(Draws({}, {}, {"shortened": [factor]}))
     assert again.step_size * left_by_warm_up(again) == engine.step_size * factor / 2
 
 
 def test_step_halving_reports_the_steps_that_were_made(monkeypatch):
     monkeypatch.setattr(
-        "bayesdl.fitting.infer",
-        lambda m, f, p, engine, *_: build_problem(regression, engine, {"w": w}, X=X, y=y),
+        bdl.Posterior,
+        "refit",
+        lambda _, engine, *rest: pose(regression, engine, {"w": w}, X=X, y=y),
     )
     X, y = simulated(30)
     w = np.random.default_rng(0).normal(size=(2, 50, 4))
-    first = build_problem(
-        regression, bdl.SGHMC(step_size=0.04), {"w": w + 1}, [0.5, 0.25], X=X, y=y
-    )
-    report = first.step_halving()
+    first = pose(regression, bdl.SGHMC(step_size=0.04), {"w": w + 1}, [0.5, 0.25], X=X, y=y)
+    report = bdl.mcmc.halve_step(first)
     assert report.step_sizes == (0.01, 0.005)
     assert "lower step_size below 0.01" in repr(report)
 
 
 def test_step_halving_runs_as_long_with_half_the_steps():
-    from bayesdl.checks.halving import halved
-
     engine = bdl.CyclicalSGMCMC(100, 40, 4, 10, num_cycles=4, step_size=0.04)
-    assert halved(engine, [0.5, 0.25, 1.0, 0.3]) == dataclasses.replace(
+
+    def halve(*shortened):
+        return engine.with_half_step(Draws({}, {}, {"shortened": list(shortened)}))
+
+    assert halve(0.5, 0.25, 1.0, 0.3) == dataclasses.replace(
         engine, num_warmup=200, thinning=20, step_size=0.005
     )
-    assert halved(engine, [1.0] * 4).step_size == 0.02
+    assert halve(1.0, 1.0).step_size == 0.02
 
 
-def build_problem(program, engine, samples, shortened=(1.0,), **data):
+def pose(program, engine, samples, shortened=(1.0,), **data):
     """A posterior that no engine has run."""
     spec = as_model(program)
     schema = spec.learn_schema(**data)
@@ -247,7 +250,7 @@ def test_step_halving_refuses_before_it_runs(monkeypatch):
         with numpyro.plate("rows", 3):
             numpyro.sample("y", dist.Normal(0, 1), obs=y)
 
-    monkeypatch.setattr("bayesdl.fitting.infer", lambda *_: pytest.fail("the sampler was run"))
+    monkeypatch.setattr(bdl.Posterior, "refit", lambda *_: pytest.fail("the sampler was run"))
     w, some, y = (
         np.random.default_rng(0).normal(size=(2, 50)),
         bdl.SGHMC(batch_size=None),
@@ -259,18 +262,18 @@ def test_step_halving_refuses_before_it_runs(monkeypatch):
         (bdl.MCLMC(), "tunes its step size itself.* has a bias"),
     ):
         with pytest.raises(bdl.UnsupportedError, match=reason):
-            build_problem(fixed, engine, {"w": w}, y=y).step_halving()
+            bdl.mcmc.halve_step(pose(fixed, engine, {"w": w}, y=y))
     with pytest.raises(bdl.UnsupportedError, match="no function values"):
-        build_problem(alone, some, {"w": w}).step_halving()
+        bdl.mcmc.halve_step(pose(alone, some, {"w": w}))
     with pytest.raises(bdl.UnsupportedError, match="do not depend on z"):
-        build_problem(fixed, some, {"w": w}, y=y).step_halving()
+        bdl.mcmc.halve_step(pose(fixed, some, {"w": w}, y=y))
     X, y = simulated(30)
     w = np.random.default_rng(0).normal(size=(2, 50, 4))
     with pytest.raises(ValueError, match="raise num_samples"):
-        build_problem(regression, some, {"w": w[:, :3]}, X=X, y=y).step_halving()
+        bdl.mcmc.halve_step(pose(regression, some, {"w": w[:, :3]}, X=X, y=y))
     w[1, 7] = np.nan
     with pytest.raises(ValueError, match="NaN or infinite"):
-        build_problem(regression, some, {"w": w}, X=X, y=y).step_halving()
+        bdl.mcmc.halve_step(pose(regression, some, {"w": w}, X=X, y=y))
 
 
 def test_step_halving_compares_what_it_says():

@@ -14,6 +14,7 @@ from sparse_toys import images, make_training, moments_of, regression
 
 import bayesdl as bdl
 from bayesdl.model.language import NUMPYRO
+from bayesdl.posterior.core import latent_draws
 from inference.core.keys import named_key
 from inference.sparse.engine import SSVI
 from inference.sparse.patterns.budget import allocate_budget
@@ -445,10 +446,10 @@ def test_priors_with_scales_of_their_own(prior):
             assert (sites[seen] != 0).mean() <= bdl.sparse.report(post).layers[seen][
                 "density"
             ] + 1e-6
-    compressed = {k: v[0] for k, v in post.latent_draws.items()}
+    compressed = {k: v[0] for k, v in latent_draws(post).items()}
     values = post.raw.unpacking(compressed)
     net = post.model.net
     leaves = net.leaves(X.shape[1], 1)
     f = net.apply({leaf.name: values[leaf.name] for leaf in leaves}, post.problem.args[0], NUMPYRO)
-    found = post.predictive(compressed, jax.random.key(0), post.problem.args[0]).distribution
+    found = post._predictive(compressed, jax.random.key(0), post.problem.args[0]).distribution
     np.testing.assert_allclose(found.mean, f[:, 0], rtol=2e-5, atol=2e-5)

@@ -1,0 +1,261 @@
+"""The core of a posterior: its parts, draws and predictions, which checks, bundles and ArviZ read.
+
+The verbs above it (`diagnose`, `score`, `summary`, `save`, ...) are in `posterior.py`, which
+imports what does their work. So nothing here knows who reads it.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+import warnings
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from bayesdl.data.target import Target
+from bayesdl.model.base import AbstractModel
+from bayesdl.model.precision import is_double, precision_scope
+from bayesdl.posterior.prediction import AbstractPrediction, ClassPrediction, Prediction
+from bayesdl.posterior.streaming import Stream, means, probabilities
+from bayesdl.typing import ProgressLike
+from inference.core.engine import AbstractEngine
+from inference.core.keys import named_key
+from inference.core.problem import Problem
+from inference.core.progress import as_progress
+from inference.core.result import AbstractPredictive, AbstractResult
+from inference.core.typing import Arguments, Key, KeywordArguments, StoredArrays
+
+# function values at so many entries are looked at
+MOST_VALUES = 1000
+
+AnyPosterior = TypeVar("AnyPosterior", bound="AbstractPosterior")
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class AbstractPosterior(abc.ABC):
+    """The posterior of a model given data, without the verbs that judge and show it.
+
+    Attributes:
+        model: the model that was fitted.
+        schema: what the training data looked like.
+        problem: the program with the training data.
+        engine: the engine that computed the posterior.
+        raw: the engine's own result.
+        seed: the seed of the fit; predictions derive theirs from it.
+    """
+
+    model: AbstractModel
+    schema: Any
+    problem: Problem
+    engine: AbstractEngine
+    raw: AbstractResult
+    seed: int
+
+    @functools.cached_property
+    def samples(self) -> StoredArrays:
+        """Draws of all sites, shape (chain, draw, *site shape); empty for a predictor.
+
+        An approximation gives one chain of independent draws.
+        """
+        with precision_scope(self.model):
+            return self.raw.site_samples(self._draws_key)
+
+    def sample(self, num_samples: int, seed: int = 0) -> StoredArrays:
+        """Draw all sites: afresh from an approximation, else from the draws that there are.
+
+        Args:
+            num_samples: the number of draws; with more than there are, they repeat.
+            seed: the seed of the choice.
+
+        Returns:
+            Draws by site, shape (num_samples, *site shape).
+        """
+        key = jax.random.key(seed)
+        with precision_scope(self.model):
+            fresh = jax.tree.map(np.asarray, self.raw.sample(key, num_samples))
+        return fresh or resample(key, self.samples, num_samples)
+
+    def predict(
+        self,
+        *data: Any,
+        batch_size: int = 1024,
+        seed: int | None = None,
+        double: bool = False,
+        **named: Any,
+    ) -> AbstractPrediction:
+        """Return the predictive distribution at new data.
+
+        Args:
+            *data: X for `BNN` and `GP`; for a NumPyro function its arguments without the
+                observations. With none given, the training data.
+            batch_size: the number of rows computed at once; memory grows with it, results do not
+                depend on it.
+            seed: the seed of simulated targets; by default that of the fit.
+            double: whether to compute in double precision, whatever JAX is set to.
+            **named: keyword arguments of a NumPyro function.
+
+        Raises:
+            DataError: where the new data do not fit the training data.
+        """
+        args, kwargs = (
+            self.model.inputs(self.schema, *data, **named)
+            if data or named
+            else self.model.training_inputs(self.problem)
+        )
+        for concern in self.raw.outside(*args, **kwargs):
+            warnings.warn(
+                f"Predictions outside what {type(self.engine).__name__} can answer: {concern}.",
+                stacklevel=2,
+            )
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(
+                f"predict(batch_size={batch_size!r}): expected a whole number of at least 1."
+            )
+        seed = self.seed if seed is None else seed
+        num_rows = len(args[0]) if self.model.rows_are_independent else None
+        stream = stream_of(self, args, kwargs, num_rows, batch_size, seed, double)
+        target = self.model.target(self.schema, self.problem)
+        kind = ClassPrediction if target.kind == "class" else Prediction
+        return kind(stream, target, seed)
+
+    def function_values(self, max_rows: int = 100) -> np.ndarray | None:
+        """Compute E[y | x, z] at training rows for each draw, in the model's units.
+
+        Args:
+            max_rows: the largest number of rows, spread over all of them.
+
+        Returns:
+            Values of shape (chain, draw, rows * targets), of classes their probabilities; None
+            for a model without a mean, or without observations.
+        """
+        if not self.problem.observed:
+            return None
+        args, kwargs = self.model.training_inputs(self.problem)
+        if self.model.rows_are_independent:
+            rows = np.linspace(0, len(args[0]) - 1, min(max_rows, len(args[0]))).astype(int)
+            args = tuple(np.asarray(arg)[rows] for arg in args)
+        is_class = self.model.target(self.schema, self.problem).kind == "class"
+        with precision_scope(self.model):
+            stream = stream_of(self, args, kwargs)
+            try:
+                values = stream.map(probabilities if is_class else means)
+            except NotImplementedError:
+                return None
+        return values.reshape(*draws_shape(self), -1)[..., :MOST_VALUES]
+
+    def refit(
+        self: AnyPosterior,
+        engine: AbstractEngine,
+        seed: int | None = None,
+        progress: ProgressLike = False,
+    ) -> AnyPosterior:
+        """Fit the same model to the same data again.
+
+        Args:
+            engine: the engine, which must be able to run the model.
+            seed: the seed of the new fit; by default that of this one.
+            progress: whether to show a progress bar, or what shows it.
+        """
+        seed = self.seed if seed is None else seed
+        key, shown = jax.random.key(seed), as_progress(progress)
+        with precision_scope(self.model):
+            result = engine.infer(self.problem, key=key, progress=shown)
+        return dataclasses.replace(self, engine=engine, raw=result, seed=seed)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._title})"
+
+    @property
+    def _title(self) -> str:
+        """Model, engine and the number of draws."""
+        title = f"{type(self.model).__name__} by {type(self.engine).__name__}"
+        return ", ".join(filter(None, (title, self.raw.label)))
+
+    @property
+    def _draws_key(self) -> Key:
+        """The key for the draws that represent an approximation."""
+        return named_key(jax.random.key(self.seed), "posterior draws")
+
+    @functools.cached_property
+    def _predictive(self) -> AbstractPredictive:
+        """The predictive: maps (one draw of the latent sites, key, *new data) to a conditional."""
+        return self.raw.predictive(self.problem, self.model)
+
+    @functools.cached_property
+    def _latent_draws(self) -> StoredArrays:
+        """All draws of the latent sites along one axis, as `_predictive` takes them."""
+        with precision_scope(self.model):
+            return self.raw.latent_draws(
+                self._draws_key, self.problem.latents, lambda: self.samples
+            )
+
+
+def stream_of(
+    posterior: AbstractPosterior,
+    args: Arguments,
+    kwargs: KeywordArguments,
+    num_rows: int | None = None,
+    batch_size: int = 1,
+    seed: int = 0,
+    double: bool = False,
+) -> Stream:
+    """Return the stream that computes statistics of predictions.
+
+    Args:
+        posterior: the posterior whose draws are mixed.
+        args: the new data, as the program takes them.
+        kwargs: keyword arguments of the program.
+        num_rows: the number of rows in each array, or None to compute all at once.
+        batch_size: the number of rows of a chunk.
+        seed: the seed of what programs draw besides, and of simulated targets.
+        double: whether to compute in double precision though the model does not need it.
+    """
+    predictive, model = posterior._predictive, posterior.model
+    return Stream(
+        predictive,
+        latent_draws(posterior),
+        seed,
+        args,
+        dict(kwargs),
+        num_rows,
+        batch_size,
+        double or is_double(model),
+        predictive.traceable,
+        predictive.traceable and posterior.raw.correlates_rows(model.rows_correlated),
+    )
+
+
+def latent_draws(posterior: AbstractPosterior) -> StoredArrays:
+    """Return all draws of the latent sites along one axis, as the predictive takes them."""
+    return posterior._latent_draws
+
+
+def draws_shape(posterior: AbstractPosterior) -> tuple[int, int]:
+    """Return the number of chains, and of draws in each."""
+    chains, draws = next(iter(posterior.samples.values())).shape[:2]
+    return chains, draws
+
+
+def site_prediction(posterior: AbstractPosterior, site: str) -> Prediction:
+    """Return the posterior of a latent site that the result knows in closed form.
+
+    It is in the units of the program, which a model that standardises applies to standardised
+    data.
+    """
+    known = posterior.raw.site_predictives()[site]
+    stream = Stream(known, {}, posterior.seed, (), {}, None, 1, False)
+    target = Target((site,), "real", True, None, (0.0,), (1.0,))
+    return Prediction(stream, target, posterior.seed)
+
+
+def resample(key: Key, samples: StoredArrays, num_samples: int) -> StoredArrays:
+    """Choose among draws of shape (chain, draw, ...); without repetition where there are enough."""
+    flat = {name: value.reshape((-1, *value.shape[2:])) for name, value in samples.items()}
+    if not flat:
+        return {}
+    total = len(next(iter(flat.values())))
+    index = np.asarray(jax.random.choice(key, total, (num_samples,), replace=num_samples > total))
+    return {name: value[index] for name, value in flat.items()}

@@ -1,0 +1,171 @@
+"""The file format of bundles: a zip of `manifest.json`, `arrays.safetensors` and, for draws, netCDF.
+
+Nothing in such a file is code: no pickle is written or read. Arrays are hashed, and a file is
+written beside its final place and renamed, so that no half-written file is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+SCHEMA = 1
+KEYS = (
+    "schema",
+    "model",
+    "engine",
+    "frame",
+    "info",
+    "seed",
+    "layout",
+    "draws",
+    "data_hash",
+    "versions",
+)
+# the function that reads a bundle, by its format
+LOADERS = {"bayesdl": "bayesdl.load", "bayesdl-recommender": "bayesdl.recommend.load"}
+LIBRARIES = ("bayesdl", "jax", "numpyro", "numpy")
+
+
+class BundleError(ValueError):
+    """A file that is not a bundle, or one that cannot be read here."""
+
+
+def write(
+    path: Path, manifest: dict, arrays: dict[str, np.ndarray], others: dict[str, bytes]
+) -> Path:
+    """Writes a zip of a manifest, arrays and other files, in one piece or not at all.
+
+    Raises:
+        BundleError: where the path cannot be written.
+    """
+    from safetensors.numpy import save as to_safetensors
+
+    with (
+        in_one_piece(path) as beside,
+        zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        archive.writestr("manifest.json", json.dumps(manifest, indent=1))
+        archive.writestr("arrays.safetensors", to_safetensors(arrays))
+        for name, content in others.items():
+            archive.writestr(name, content)
+    return path
+
+
+@contextlib.contextmanager
+def in_one_piece(path: Path) -> Iterator[Path]:
+    """A place beside the path to write to, which becomes the file when that is done.
+
+    Raises:
+        BundleError: where the path cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    except OSError as error:
+        raise BundleError(
+            f"Cannot write {path}: {error.strerror or error}. Choose a folder that exists and can be written."
+        ) from None
+    finally:
+        with contextlib.suppress(
+            OSError
+        ):  # of a name that is too long, which the error above tells
+            beside.unlink(missing_ok=True)
+
+
+def read(
+    path: Path, kind: str = "bayesdl", keys: tuple[str, ...] = KEYS, by: str = "post.save(...)"
+) -> tuple[dict, dict, bytes]:
+    """Manifest, arrays and netCDF bytes of a bundle, checked: its kind, and that the manifest has these keys."""
+    from safetensors.numpy import load as from_safetensors
+
+    if not os.path.isfile(path):  # unlike `Path.is_file` it takes names that are too long
+        raise BundleError(f"{path} does not exist: expected a file written by {by}.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            manifest = json.loads(archive.read("manifest.json"))
+            if manifest.get("format") != kind:
+                reader = LOADERS.get(manifest.get("format"))
+                cure = f"{reader} reads it" if reader else f"expected a file written by {by}"
+                raise BundleError(f"{path} is not a {kind} bundle: {cure}.")
+            if manifest["schema"] > SCHEMA:
+                raise BundleError(
+                    f"{path} has schema {manifest['schema']} and this bayesdl reads up to {SCHEMA}: upgrade bayesdl "
+                    f"(it was written by version {manifest['versions']['bayesdl']})."
+                )
+            missing = [key for key in keys if key not in manifest]
+            if missing:
+                raise BundleError(
+                    f"{path} is damaged: its manifest lacks {missing[0]!r}. Save it again."
+                )
+            arrays = from_safetensors(archive.read("arrays.safetensors"))
+            return manifest, arrays, archive.read("posterior.nc") if manifest.get("draws") else b""
+    except BundleError:
+        raise
+    except Exception as error:  # any other failure means that the file is not what it should be
+        raise BundleError(
+            f"{path} is truncated or not a {kind} bundle ({type(error).__name__}: {error}): save it again."
+        ) from None
+
+
+def pack(tree: Any) -> tuple[list[np.ndarray], Any]:
+    """Arrays of the arguments, and their layout as JSON."""
+    from jax.experimental.sparse import BCOO
+
+    leaves: list[np.ndarray] = []
+
+    def place(value: Any) -> Any:
+        if isinstance(value, tuple | list):
+            return {"list": [place(entry) for entry in value], "tuple": isinstance(value, tuple)}
+        if isinstance(value, dict):
+            return {"dict": {key: place(entry) for key, entry in value.items()}}
+        if isinstance(value, BCOO):
+            return {
+                "sparse": [place(np.asarray(value.data)), place(np.asarray(value.indices))],
+                "shape": list(value.shape),
+            }
+        if isinstance(value, np.ndarray | jax.Array):
+            leaves.append(np.asarray(value))
+            return {"array": len(leaves) - 1}
+        if value is None or isinstance(value, bool | int | float | str):
+            return {"value": value}
+        raise BundleError(
+            f"An argument of type {type(value).__name__} cannot be stored: pass arrays, numbers or strings."
+        )
+
+    layout = place(tree)
+    return leaves, layout
+
+
+def unpack(leaves: list[np.ndarray], layout: Any) -> Any:
+    """The inverse of `pack`."""
+    if "list" in layout:
+        values = [unpack(leaves, entry) for entry in layout["list"]]
+        return tuple(values) if layout["tuple"] else values
+    if "dict" in layout:
+        return {key: unpack(leaves, entry) for key, entry in layout["dict"].items()}
+    if "sparse" in layout:
+        import jax.numpy as jnp
+        from jax.experimental.sparse import BCOO
+
+        data, indices = (jnp.asarray(unpack(leaves, entry)) for entry in layout["sparse"])
+        return BCOO((data, indices), shape=tuple(layout["shape"]))
+    return leaves[layout["array"]] if "array" in layout else layout["value"]
+
+
+def hash_arrays(leaves: list[np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for leaf in leaves:
+        digest.update(f"{leaf.dtype}{leaf.shape}".encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,110 @@
+"""Writing posteriors: model, engine, schema, data and result into one bundle."""
+
+from __future__ import annotations
+
+import io
+import platform
+import re
+import urllib.parse
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bayesdl.interop.arviz import tree_of
+from bayesdl.model.base import AbstractModel
+from bayesdl.posterior.core import AbstractPosterior
+from bayesdl.saving import serialization as spec
+from bayesdl.saving.archive import LIBRARIES, SCHEMA, BundleError, hash_arrays, pack, write
+from inference.core.engine import AbstractEngine
+from inference.core.problem import Problem
+
+# arrays of a result that are kept as netCDF, by the beginning of their names
+IN_NETCDF = ("samples/", "stats/")
+
+
+def save(posterior: AbstractPosterior, path: str | Path) -> Path:
+    """Writes a bundle beside its final place and renames it, so that no half-written file is left.
+
+    Raises:
+        BundleError: where the path cannot be written, or the file could not hold everything.
+    """
+    path = Path(path)
+    draws = bool(posterior.raw.groups())
+    in_netcdf = IN_NETCDF if draws else ()
+    arrays = {
+        f"result/{k}": v for k, v in posterior.raw.arrays().items() if not k.startswith(in_netcdf)
+    }
+    leaves, layout = pack((posterior.problem.args, dict(posterior.problem.kwargs)))
+    arrays |= {f"data/{i}": leaf for i, leaf in enumerate(leaves)}
+    arrays = {name: np.asarray(value, order="C") for name, value in arrays.items()}
+    manifest = {
+        "format": "bayesdl",
+        "schema": SCHEMA,
+        "model": model_data(posterior.model),
+        "engine": engine_data(posterior.engine),
+        "frame": spec.to_data(posterior.schema),
+        "info": posterior.raw.info,
+        "seed": posterior.seed,
+        "layout": layout,
+        "draws": draws,
+        "sites": sites(posterior.problem),
+        "data_hash": hash_arrays(leaves),
+        "versions": {name: version(name) for name in LIBRARIES}
+        | {"python": platform.python_version()},
+    }
+    return write(path, manifest, arrays, {"posterior.nc": netcdf(posterior)} if draws else {})
+
+
+def model_data(model: AbstractModel) -> Any:
+    """The model as data, or a note of the code that will be asked for."""
+    try:
+        return spec.to_data(model)
+    except spec.SpecError as error:
+        return {"code": model.name, "why": str(error)}
+
+
+def engine_data(engine: AbstractEngine) -> Any:
+    """The engine as data, or a note of the code that will be asked for."""
+    try:
+        return spec.to_data(engine)
+    except spec.SpecError as error:
+        return {"code": type(engine).__name__, "why": str(error)}
+
+
+def sites(problem: Problem) -> dict[str, list[int]]:
+    """Shapes of the latent and the observed sites by name."""
+    return {
+        name: list(np.shape(problem.trace[name]["value"]))
+        for name in (*problem.latents, *problem.observed)
+    }
+
+
+def netcdf(posterior: AbstractPosterior) -> bytes:
+    """Return draws and statistics as netCDF, with groups named as ArviZ does.
+
+    Raises:
+        BundleError: where it cannot hold all sites.
+    """
+    buffer = io.BytesIO()
+    groups = posterior.raw.groups()
+    samples = {escaped(name): values for name, values in groups["posterior"].items()}
+    tree = tree_of(groups | {"posterior": samples})
+    lost = [
+        urllib.parse.unquote(name) for name in samples if name not in tree["posterior"].data_vars
+    ]
+    if lost:
+        raise BundleError(
+            f"The draws of site {lost[0]!r} cannot be stored under this name: rename the site."
+        )
+    tree.to_netcdf(buffer, engine="h5netcdf")
+    return buffer.getvalue()
+
+
+def escaped(site: str) -> str:
+    """The name of a site as netCDF can hold it, by URL's escapes: no slash, and not the name of an axis."""
+    name = site.replace("%", "%25").replace("/", "%2F")
+    if not re.fullmatch(r"chain|draw|.*_dim_\d+", name):
+        return name
+    return "".join(f"%{byte:02X}" for byte in name[0].encode()) + name[1:]
