@@ -26,7 +26,7 @@ def sparse_parts(post: Posterior) -> tuple[SparseApproximation, SparseDecompress
     raw = post.raw if isinstance(post, Posterior) else None
     if not isinstance(raw, SparseApproximation):
         raise TypeError(f"Expected a fit by bdl.SSVI, got {post!r}.")
-    return raw, raw.unpacking
+    return raw, raw.decompression
 
 
 def masks(post: Posterior) -> dict[str, np.ndarray]:

@@ -179,16 +179,24 @@ class FittedDistribution:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class SparseApproximation(AbstractApproximation):
-    """A fitted sparse network, whose draws are kept packed: as the values of its active weights.
+    """A fitted sparse network, whose draws are kept as the values of its active weights.
 
     Attributes:
-        packed: a function of (key, params) that makes one packed draw.
-        unpacking: maps a packed draw to the sites of the program.
+        params: the fitted parameters by name: index, mean and scale of each store, points, loc and
+            scale of normal sites.
+        draw: a function of (key, params) that makes one draw of the program's sites.
+        log_weight: a function of (key, params) that returns log p(y, z) - log q(z) at one draw.
+        losses: the objective at each step, shape (steps,).
+        info: facts about the run as plain data.
+        num_draws: the number of draws that predictions use.
+        draw_compressed: a function of (key, params) that makes one draw of the active weights and
+            of all other sites.
+        decompression: the map from a compressed draw to the sites of the program.
         weighable: whether a thousand log weights can be computed in a minute or so.
     """
 
-    packed: Callable[..., SiteArrays]
-    unpacking: SparseDecompression
+    draw_compressed: Callable[..., SiteArrays]
+    decompression: SparseDecompression
     weighable: bool
 
     @property
@@ -196,33 +204,38 @@ class SparseApproximation(AbstractApproximation):
         return "importance weights" if self.weighable else "engine"
 
     def predictive(self, problem: Problem, model: PredictiveModel) -> AbstractPredictive:
-        return UnpackedPredictive(model.predictive(problem), self.unpacking)
+        return DecompressedPredictive(model.predictive(problem), self.decompression)
 
     def latent_draws(
         self, key: Key, latents: Collection[str], samples: Callable[[], StoredArrays]
     ) -> StoredArrays:
-        """Return packed draws, which `predictive` unpacks one by one."""
-        return jax.tree.map(np.asarray, self.packed_sample(key, self.num_draws))
+        """Return compressed draws, which the predictive decompresses one by one."""
+        return jax.tree.map(np.asarray, self.sample_compressed(key, self.num_draws))
 
-    def packed_sample(self, key: Key, num_samples: int) -> SiteArrays:
-        """Make the draws of `sample` in their packed form."""
-        return self._many_packed(jax.random.split(key, num_samples), self.params)
+    def sample_compressed(self, key: Key, num_samples: int) -> SiteArrays:
+        """Make the draws of `sample` in their compressed form."""
+        return self._many_compressed(jax.random.split(key, num_samples), self.params)
 
     @functools.cached_property
-    def _many_packed(self) -> Callable:
-        return many(self.packed)
+    def _many_compressed(self) -> Callable:
+        return many(self.draw_compressed)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
-class UnpackedPredictive(AbstractPredictive):
-    """A predictive that takes packed draws."""
+class DecompressedPredictive(AbstractPredictive):
+    """A predictive that takes compressed draws.
+
+    Attributes:
+        predictive: the predictive, which takes draws of the program's sites.
+        decompression: the map from a compressed draw to these sites.
+    """
 
     predictive: AbstractPredictive
-    unpacking: SparseDecompression
+    decompression: SparseDecompression
 
-    def __call__(self, latents: dict, key: Any, *args: Any, **kwargs: Any) -> Conditional:
-        return self.predictive(self.unpacking(latents), key, *args, **kwargs)
+    def __call__(self, latents: dict, key: Key, *args: Any, **kwargs: Any) -> Conditional:
+        return self.predictive(self.decompression(latents), key, *args, **kwargs)
 
 
 def build_approximation(
@@ -253,7 +266,7 @@ def build_approximation(
         losses=losses,
         info=info,
         num_draws=num_draws,
-        packed=fitted.draw_compressed,
-        unpacking=fitted.decompression(params),
+        draw_compressed=fitted.draw_compressed,
+        decompression=fitted.decompression(params),
         weighable=bool(products <= MAX_PRODUCTS),
     )

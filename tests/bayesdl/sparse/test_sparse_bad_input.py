@@ -8,6 +8,7 @@ import pytest
 from sparse_toys import fitted, regression
 
 import bayesdl as bdl
+from inference.core.result import Draws
 from inference.sparse.engine import SSVI
 from inference.sparse.patterns.pattern import BudgetError, Pattern
 
@@ -101,8 +102,7 @@ def test_padding_is_said():
 
 
 def test_functions_of_sparse_refuse_other_fits():
-    post = fitted()
-    post = dataclasses.replace(post, raw=dataclasses.replace(post.raw, unpacking=None))
+    post = dataclasses.replace(fitted(), raw=Draws({"w": np.zeros((1, 2))}, {}))
     with pytest.raises(TypeError, match=r"fit by bdl\.SSVI"):
         bdl.sparse.report(post)
 

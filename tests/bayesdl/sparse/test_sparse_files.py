@@ -41,7 +41,7 @@ def test_files_predict_the_same_by_numpy_and_torch(kind, tmp_path):
     matrices = {layer: network.matrix(layer, weights[layer]) for layer in network.layers}
     leaves = {
         leaf.name: leaf
-        for leaf in post.model.net.leaves(
+        for leaf in post.model.net.weight_arrays(
             X.shape[1], network.about["layers"][network.layers[-1]][0]
         )
     }

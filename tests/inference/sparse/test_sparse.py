@@ -264,9 +264,9 @@ def test_priors_with_scales_of_their_own(prior):
                 "density"
             ] + 1e-6
     compressed = {k: v[0] for k, v in latent_draws(post).items()}
-    values = post.raw.unpacking(compressed)
+    values = post.raw.decompression(compressed)
     net = post.model.net
-    leaves = net.leaves(X.shape[1], 1)
+    leaves = net.weight_arrays(X.shape[1], 1)
     f = net.apply({leaf.name: values[leaf.name] for leaf in leaves}, post.problem.args[0], NUMPYRO)
     found = post._predictive(compressed, jax.random.key(0), post.problem.args[0]).distribution
     np.testing.assert_allclose(found.mean, f[:, 0], rtol=2e-5, atol=2e-5)

@@ -50,7 +50,7 @@ def test_rebudget_keeps_the_best():
     assert snr[kept].min() >= snr[~kept].max()
     assert small.predict().mean.shape == (200,)
     # the model stays the same
-    assert small.raw.unpacking.layout.shares == post.raw.unpacking.layout.shares
+    assert small.raw.decompression.layout.shares == post.raw.decompression.layout.shares
     by_evidence = bdl.sparse.report(bdl.sparse.rebudget(post))
     assert by_evidence.active < bdl.sparse.report(post).active
     with pytest.raises(BudgetError, match="between 0 and"):
@@ -80,9 +80,9 @@ def test_the_guide_gives_numpyro_the_same_posterior():
     weights = np.asarray(drawn["layer1.weight"])
     mask = bdl.sparse.masks(post)["layer1.weight"]
     assert (weights[:, ~mask] == 0).all()
-    mean = post.raw.unpacking.layout.matrices(
-        post.raw.unpacking.index,
-        {n: post.raw.params[f"{n}/mean"] for n in post.raw.unpacking.layout.patterns},
+    mean = post.raw.decompression.layout.matrices(
+        post.raw.decompression.index,
+        {n: post.raw.params[f"{n}/mean"] for n in post.raw.decompression.layout.patterns},
     )["layer1.weight"]
     z = (weights.mean(0) - mean)[mask] / (weights.std(0)[mask] / np.sqrt(500))
     assert np.abs(z).max() < 5
