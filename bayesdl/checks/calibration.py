@@ -35,6 +35,7 @@ from inference.core.keys import named_key
 from inference.core.problem import Problem
 from inference.core.progress import as_progress
 from inference.mcmc.batched import infer_many
+from inference.mcmc.engine import AbstractMCMC
 from inference.mcmc.hmc import NUTS
 
 LEVEL = 0.01  # of the test over all quantities

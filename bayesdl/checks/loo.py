@@ -199,7 +199,7 @@ def compare(posteriors: Mapping[str, Any], method: str = "stacking") -> Any:
             "compare takes a dictionary of at least two posteriors by name, e.g. {'linear': a, 'network': b}."
         )
     for name, entry in posteriors.items():
-        if not isinstance(entry, Posterior | LeaveOneOut):
+        if not isinstance(entry, AbstractPosterior | LeaveOneOut):
             raise ValueError(
                 f"compare: {name!r} is a {type(entry).__name__}, expected a posterior or its post.loo()."
             )
@@ -208,7 +208,7 @@ def compare(posteriors: Mapping[str, Any], method: str = "stacking") -> Any:
             f"method={method!r}: expected 'stacking', 'BB-pseudo-BMA' or 'pseudo-BMA'."
         )
     found = {
-        name: estimated(entry) if isinstance(entry, Posterior) else entry
+        name: estimated(entry) if isinstance(entry, AbstractPosterior) else entry
         for name, entry in posteriors.items()
     }
     same_targets(found)

@@ -13,6 +13,10 @@ import numpy as np
 
 from bayesdl.posterior.core import AbstractPosterior, site_prediction
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
 
 def to_datatree(
     posterior: AbstractPosterior,

@@ -56,6 +56,7 @@ class AbstractPrediction(abc.ABC):
         Raises:
             AttributeError: naming what to use instead.
         """
+        raise NotImplementedError
 
     @property
     def mean(self) -> np.ndarray:
