@@ -15,7 +15,7 @@ if not getattr(inference, "__bayesdl__", False):
         "Another distribution installs a package of that name: uninstall it (`pip uninstall inference`) and reinstall bayesdl."
     )
 
-from bayesdl import amortized, engines, kernels, mcmc, models, priors, tensor, vi
+from bayesdl import engines, kernels, mcmc, models, priors, vi
 from bayesdl.checks.calibration import sbc
 from bayesdl.checks.loo import compare
 from bayesdl.checks.prior import prior_predictive
