@@ -14,7 +14,6 @@ import numpy as np
 from bayesdl.posterior.core import AbstractPosterior, site_prediction
 
 if TYPE_CHECKING:
-    import pandas as pd
     import xarray as xr
 
 
