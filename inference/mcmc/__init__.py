@@ -9,6 +9,7 @@
   that knows BlackJAX.
 - `langevin.py` has the dynamics with minibatches, and `sgmcmc.py` the engines SGLD, SGHMC and
   CyclicalSGMCMC, which differ in their friction and step sizes.
+- `findings.py` says what is wrong with draws, for diagnoses.
 - `batched.py` runs one chain on each of many data sets, for simulation-based calibration.
 
 A new engine is a sampler (a subclass of `AbstractSampler`) and a frozen dataclass of settings

@@ -11,8 +11,9 @@ The files, from the inside out:
   with `@register`.
 - `check.py` tests whether gradients are unbiased.
 - `guides.py` makes NumPyro's autoguides by name.
-- `space.py` is the unconstrained space of the parameters; `parameters.py` flattens them.
+- `parameters.py` has the unconstrained space of the parameters, and flattens them for storage.
 - `optimise.py` maximises an expectation in compiled blocks of steps.
 - `validation.py` refuses programs and guides that cannot work.
-- `engine.py` is the engine `VI`: settings, the run, and the result.
+- `engine.py` is the engine `VI`: settings, the run, and the result (`result.py`), with what it
+  finds wrong with it (`findings.py`).
 """

@@ -21,7 +21,7 @@ from inference.core.typing import Key, Params, Program, PyTree, StoredArrays
 from inference.vi.distributions import AbstractProgramDistribution
 from inference.vi.expectation import Expectation, expectation
 from inference.vi.gradients.estimators import AbstractEstimator, Enum, EstimatorError
-from inference.vi.space import Space
+from inference.vi.parameters import Space
 from inference.vi.validation import refuse_other_arguments
 
 # the largest |z| of an unbiased gradient

@@ -53,13 +53,13 @@ from inference.vi.guides import GUIDES, laplace_parameters, make_autoguide
 from inference.vi.objectives import OBJECTIVES, Objective, elbo
 from inference.vi.optimise import make_optimizer, maximise, warn_of_fall, wrap_programs
 from inference.vi.parameters import (
+    Space,
     as_program_params,
     flatten_params,
     model_params,
     unconstrained_names,
 )
 from inference.vi.result import VariationalApproximation
-from inference.vi.space import Space
 from inference.vi.validation import refuse_classes, refuse_other_arguments, refuse_other_supports
 
 # draws for the ELBO before the first step, against which that of other objectives' fits is held

@@ -19,8 +19,7 @@ from inference.core.typing import Key, Params, Program, StoredArrays
 from inference.vi.constructs import Marginal
 from inference.vi.distributions import AbstractProgramDistribution
 from inference.vi.expectation import Expectation
-from inference.vi.parameters import flatten_params
-from inference.vi.space import Space
+from inference.vi.parameters import Space, flatten_params
 
 if TYPE_CHECKING:
     import optax
