@@ -1,4 +1,4 @@
-"""Probabilistic programming and Bayesian deep learning: one model, interchangeable inference engines.
+"""Probabilistic programming and Bayesian deep learning: one model, interchangeable engines.
 
 post = bayesdl.fit(bayesdl.BNN(), X, y, engine=bayesdl.NUTS())
 pred = post.predict(X_new)
@@ -12,7 +12,8 @@ import inference
 if not getattr(inference, "__bayesdl__", False):
     raise ImportError(
         f"bayesdl needs its own package `inference` and found another one at {inference.__file__}. "
-        "Another distribution installs a package of that name: uninstall it (`pip uninstall inference`) and reinstall bayesdl."
+        "Another distribution installs a package of that name: uninstall it (`pip uninstall "
+        "inference`) and reinstall bayesdl."
     )
 
 from bayesdl import engines, kernels, mcmc, models, priors, vi

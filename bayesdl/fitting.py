@@ -13,7 +13,7 @@ from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
 from bayesdl.posterior.posterior import Posterior
-from bayesdl.typing import EngineLike
+from bayesdl.typing import EngineLike, ProgressLike, Schema
 from inference.core.checkpoint import Checkpoint
 from inference.core.engine import AbstractEngine
 from inference.core.problem import Problem
@@ -23,27 +23,30 @@ log = logging.getLogger("bayesdl")
 
 
 def fit(
-    model: Any,
-    *data: Any,
+    model: object,
+    *data: object,
     engine: EngineLike = "auto",
     seed: int = 0,
-    progress: Any = True,
+    progress: ProgressLike = True,
     checkpoint: str | Path | None = None,
     every: int = 1000,
-    **named: Any,
+    **named: object,
 ) -> Posterior:
-    """Fits a model to data: p(z | y), by any engine that can run the model.
+    """Fit a model to data: p(z | y), with any engine that can run the model.
 
     Args:
         model: `BNN`, `GP`, or any NumPyro function.
-        *data: for `BNN` and `GP` X, shape (rows, columns) or a DataFrame, and y; for a function its arguments.
-        engine: an engine such as `NUTS()`, its name such as "nuts", or "auto", which says what it chose and why.
-        seed: of all randomness; the same seed gives the same posterior on the same machine.
+        *data: X, shape (rows, columns) or a DataFrame, and y for models of tables; for a function
+            its arguments.
+        engine: an engine such as `NUTS()`, its name such as "nuts", or "auto", which says what it
+            chose and why.
+        seed: the seed of all randomness; the same seed gives the same posterior on the same
+            machine.
         progress: whether to show a progress bar, or an `AbstractProgress` that shows it.
-        checkpoint: a folder that keeps the run, for engines that draw samples and `SSVI`: killed at any moment, the same
-            call goes on where it was and ends with the same draws; a finished run is read from there, and its draws stay on
-            disk.
-        every: draws (or steps) between two saved states of a checkpoint.
+        checkpoint: a folder that keeps the run, for engines that draw samples and `SSVI`. Killed at
+            any moment, the same call goes on where it was and ends with the same draws. A finished
+            run is read from there, and its draws stay on disk.
+        every: the number of draws (or steps) between two saved states of a checkpoint.
         **named: keyword arguments of a NumPyro function, observations such as y=... included.
 
     Returns:
@@ -73,21 +76,32 @@ def fit(
     if kept and not chosen.can_checkpoint:
         able = ", ".join(cls.__name__ for cls in ENGINES if cls.can_checkpoint)
         raise UnsupportedError(
-            f"{type(chosen).__name__} cannot keep a checkpoint; leave it out, or use one of: {able}."
+            f"{type(chosen).__name__} cannot keep a checkpoint; leave it out, or use one of: "
+            f"{able}."
         )
     return infer(spec, schema, problem, chosen, seed, progress, **kept)
 
 
 def infer(
     model: AbstractModel,
-    schema: Any,
+    schema: Schema,
     problem: Problem,
     engine: AbstractEngine,
     seed: int,
-    progress: Any,
+    progress: ProgressLike,
     **kept: Any,
 ) -> Posterior:
-    """The posterior of a problem that has been posed and an engine that can run it."""
+    """Return the posterior of a problem, fitted with an engine that can run it.
+
+    Args:
+        model: the model.
+        schema: what the model learned about the data.
+        problem: the problem with the data.
+        engine: the engine.
+        seed: the seed of all randomness.
+        progress: whether to show a progress bar, or what shows it.
+        **kept: `checkpoint=` for engines that can keep one.
+    """
     with precision_scope(model):
         result = engine.infer(
             problem, key=jax.random.key(seed), progress=as_progress(progress), **kept
@@ -96,8 +110,9 @@ def infer(
 
 
 def announce(message: str) -> None:
-    """Says one line on stderr, through the logger "bayesdl" so that it can be silenced."""
-    if log.level == logging.NOTSET:  # nobody has decided how loud bayesdl is
+    """Say one line on stderr, through the logger "bayesdl" so that it can be silenced."""
+    # where nobody has decided how loud bayesdl is
+    if log.level == logging.NOTSET:
         log.setLevel(logging.INFO)
         if not logging.getLogger().handlers:
             log.addHandler(logging.StreamHandler())

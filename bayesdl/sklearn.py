@@ -1,7 +1,7 @@
 """scikit-learn estimators: any spec and any engine behind `fit` and `predict`.
 
-They clone, pickle, and work in pipelines, cross-validation and grid searches over `model` and `engine`. Names and shapes
-are scikit-learn's; the posterior with everything else is `posterior_`.
+They clone, pickle, and work in pipelines, cross-validation and grid searches over `model` and
+`engine`. Names and shapes are scikit-learn's; the posterior with everything else is `posterior_`.
 """
 
 from __future__ import annotations
@@ -18,76 +18,95 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from bayesdl.bnn.spec import BNN
 from bayesdl.data.validation import is_frame
 from bayesdl.fitting import fit
+from bayesdl.model.base import AbstractModel
 from bayesdl.model.likelihoods import Bernoulli, Categorical
 from bayesdl.model.program import as_model
 from bayesdl.posterior.prediction import AbstractPrediction
 from bayesdl.saving.bundle import load
+from bayesdl.typing import ColumnLike, EngineLike, ProgressLike, TableLike
 
 
 class AbstractEstimator(BaseEstimator):
-    """What regressor and classifier share. Settings are stored untouched, as scikit-learn asks.
+    """The common part of regressor and classifier.
+
+    Settings are stored untouched, as scikit-learn asks.
 
     Attributes:
         posterior_: the `bayesdl` posterior.
-        n_features_in_: number of columns of X.
-        feature_names_in_: their names, where X was a DataFrame with text names.
+        n_features_in_: the number of columns of X.
+        feature_names_in_: the names of the columns, where X was a DataFrame with text names.
     """
 
     def __init__(
-        self, model: Any = None, engine: Any = "auto", seed: Any = 0, progress: Any = False
+        self,
+        model: object = None,
+        engine: EngineLike = "auto",
+        seed: int | np.integer = 0,
+        progress: ProgressLike = False,
     ) -> None:
         self.model = model
         self.engine = engine
         self.seed = seed
         self.progress = progress
 
-    def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
-        """Targets simulated from the predictive distribution, shape (rows, n_samples) or (rows, targets, n_samples).
+    def sample_y(
+        self,
+        X: TableLike,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> np.ndarray:
+        """Simulate targets from the predictive distribution.
 
         Args:
-            X: new rows.
-            n_samples: simulated targets per row; each has its own draw of the function, shared by all rows.
+            X: the new rows.
+            n_samples: the number of simulated targets per row; each has its own draw of the
+                function, shared by all rows.
             random_state: None, a seed or a NumPy RandomState.
+
+        Returns:
+            The targets, shape (rows, n_samples) or (rows, targets, n_samples).
         """
         random = check_random_state(random_state)
         prediction = self._predict(X, seed=int(random.randint(2**31 - 1)))
         return np.moveaxis(prediction.sample(n_samples), 0, -1)
 
-    def _fit(self, model: Any, X: Any, y: Any) -> None:
+    def _fit(self, model: AbstractModel, X: TableLike, y: ColumnLike) -> None:
         self.posterior_ = fit(
             model, X, y, engine=self.engine, seed=self.seed, progress=self.progress
         )
 
-    def _training_data(self, X: Any, y: Any) -> tuple[Any, Any]:
-        """X and y after scikit-learn's checks; y keeps its names, and has one dimension where it must."""
-        if y is None:
-            validate_data(self, X, None, skip_check_array=True)  # type: ignore[arg-type]  # raises: a target is required
-        X = self._validated(X, reset=True)
-        y = y if hasattr(y, "iloc") else np.asarray(y)
-        return (
-            X,
-            y
-            if y.ndim < 2 or self.__sklearn_tags__().target_tags.multi_output
-            else column_or_1d(y, warn=True),
-        )
+    def _training_data(self, X: TableLike, y: ColumnLike) -> tuple[Any, Any]:
+        """Return X and y after scikit-learn's checks.
 
-    def _validated(self, X: Any, reset: bool) -> Any:
-        """X after scikit-learn's checks; of a DataFrame only the names, as `bayesdl.data.columns` takes text columns too."""
+        The target keeps its names, and has one dimension where it must.
+        """
+        if y is None:
+            # it raises, since a target is required
+            validate_data(self, X, None, skip_check_array=True)  # type: ignore[arg-type]
+        X = self._validated(X, reset=True)
+        target: Any = y if hasattr(y, "iloc") else np.asarray(y)
+        if target.ndim < 2 or self.__sklearn_tags__().target_tags.multi_output:
+            return X, target
+        return X, column_or_1d(target, warn=True)
+
+    def _validated(self, X: TableLike, reset: bool) -> Any:
+        """Return X after scikit-learn's checks.
+
+        They look at the names only of a DataFrame, since text columns are taken too.
+        """
         return validate_data(self, X, reset=reset, skip_check_array=is_frame(X))
 
-    def _predict(self, X: Any, seed: int | None = None) -> AbstractPrediction:
+    def _predict(self, X: TableLike, seed: int | None = None) -> AbstractPrediction:
         check_is_fitted(self)
         X = self._validated(X, reset=False)
-        return self.posterior_.predict(
-            X, seed=seed, double=True
-        )  # scikit-learn compares predictions to 1e-7
+        # in double precision, since scikit-learn compares predictions to 1e-7
+        return self.posterior_.predict(X, seed=seed, double=True)
 
     def __getstate__(self) -> dict[str, Any]:
         state: Any = super().__getstate__()
         state = dict(state)
-        if (
-            "posterior_" in state
-        ):  # compiled functions cannot be pickled, so the posterior goes as the bytes of its bundle
+        # compiled functions cannot be pickled, so the posterior goes as the bytes of its bundle
+        if "posterior_" in state:
             with tempfile.TemporaryDirectory() as folder:
                 path = state["posterior_"].save(Path(folder) / "posterior.bdl")
                 state["posterior_"] = path.read_bytes()
@@ -103,29 +122,30 @@ class AbstractEstimator(BaseEstimator):
 
 
 class BayesRegressor(RegressorMixin, AbstractEstimator):
-    """Regression by any model of numbers and any engine.
+    """Regression with any model of numbers and any engine.
 
     Args:
         model: a spec such as `bayesdl.BNN()` or `bayesdl.GP()`; None is `BNN()`.
-        engine: an engine, or "auto".
-        seed: of all randomness in `fit`.
+        engine: an engine, its name such as "nuts", or "auto".
+        seed: the seed of all randomness in `fit`.
         progress: whether to show a progress bar.
 
     Example:
         >>> import bayesdl as bdl
         >>> X = np.linspace(-1, 1, 20)[:, None]
-        >>> model = BayesRegressor(bdl.BNN(hidden=()), engine=bdl.Laplace()).fit(X, 2 * X[:, 0] + np.sin(9 * X[:, 0]))
+        >>> model = BayesRegressor(bdl.BNN(hidden=()), engine="laplace")
+        >>> model = model.fit(X, 2 * X[:, 0] + np.sin(9 * X[:, 0]))
         >>> mean, std = model.predict(X[:3], return_std=True)
         >>> mean.shape, std.shape
         ((3,), (3,))
     """
 
-    def fit(self, X: Any, y: Any) -> BayesRegressor:
-        """Fits the model.
+    def fit(self, X: TableLike, y: ColumnLike) -> BayesRegressor:
+        """Fit the model.
 
         Args:
-            X: shape (rows, columns) or a DataFrame.
-            y: shape (rows,) or (rows, targets).
+            X: the inputs, shape (rows, columns) or a DataFrame.
+            y: the targets, shape (rows,) or (rows, targets).
 
         Raises:
             ValueError: for data that cannot be used, or a model of classes.
@@ -138,8 +158,15 @@ class BayesRegressor(RegressorMixin, AbstractEstimator):
         self._fit(model, *self._training_data(X, y))
         return self
 
-    def predict(self, X: Any, return_std: bool = False) -> Any:
-        """The predictive mean and, with `return_std`, the predictive standard deviation, in the units of y."""
+    def predict(
+        self, X: TableLike, return_std: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Return the predictive mean in the units of y.
+
+        Args:
+            X: the new rows.
+            return_std: whether to return the predictive standard deviation too.
+        """
         prediction = self._predict(X)
         return (prediction.mean, prediction.std) if return_std else prediction.mean
 
@@ -150,12 +177,13 @@ class BayesRegressor(RegressorMixin, AbstractEstimator):
 
 
 class BayesClassifier(ClassifierMixin, AbstractEstimator):
-    """Classification by any model of classes and any engine.
+    """Classification with any model of classes and any engine.
 
     Args:
-        model: a spec; None is `BNN(likelihood=Bernoulli())` for two classes and `BNN(likelihood=Categorical())` for more.
-        engine: an engine, or "auto".
-        seed: of all randomness in `fit`.
+        model: a spec; None is `BNN(likelihood=Bernoulli())` for two classes and
+            `BNN(likelihood=Categorical())` for more.
+        engine: an engine, its name such as "nuts", or "auto".
+        seed: the seed of all randomness in `fit`.
         progress: whether to show a progress bar.
 
     Attributes:
@@ -164,17 +192,18 @@ class BayesClassifier(ClassifierMixin, AbstractEstimator):
     Example:
         >>> import bayesdl as bdl
         >>> X = np.linspace(-1, 1, 20)[:, None]
-        >>> model = BayesClassifier(bdl.BNN(hidden=(), likelihood=bdl.Bernoulli()), engine=bdl.Laplace())
+        >>> spec = bdl.BNN(hidden=(), likelihood=bdl.Bernoulli())
+        >>> model = BayesClassifier(spec, engine=bdl.Laplace())
         >>> model.fit(X, np.where(X[:, 0] > 0, "up", "down")).predict([[-0.9], [0.9]]).tolist()
         ['down', 'up']
     """
 
-    def fit(self, X: Any, y: Any) -> BayesClassifier:
-        """Fits the model.
+    def fit(self, X: TableLike, y: ColumnLike) -> BayesClassifier:
+        """Fit the model.
 
         Args:
-            X: shape (rows, columns) or a DataFrame.
-            y: labels, shape (rows,).
+            X: the inputs, shape (rows, columns) or a DataFrame.
+            y: the labels, shape (rows,).
 
         Raises:
             ValueError: for data that cannot be used, or a model of numbers.
@@ -193,12 +222,12 @@ class BayesClassifier(ClassifierMixin, AbstractEstimator):
         self.classes_ = np.unique(np.asarray(y))
         return self
 
-    def predict(self, X: Any) -> np.ndarray:
-        """The most probable label per row."""
+    def predict(self, X: TableLike) -> np.ndarray:
+        """Return the most probable label per row."""
         best = self.predict_proba(X).argmax(axis=1)
         return self.classes_[best]
 
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """P(y = class | x, data), shape (rows, classes), in the order of `classes_`."""
+    def predict_proba(self, X: TableLike) -> np.ndarray:
+        """Return P(y = class | x, data), shape (rows, classes), in the order of `classes_`."""
         prediction = self._predict(X)
         return prediction.probs

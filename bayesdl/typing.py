@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         | scipy.sparse.sparray
         | scipy.sparse.spmatrix
     )
-    """Rows of inputs X: a numeric array (rows, columns), a DataFrame, or anything that becomes one."""
+    """Rows of inputs X: a numeric array (rows, columns), a DataFrame, or what becomes one."""
 
     ColumnLike: TypeAlias = ArrayLike | Sequence[Any] | pd.Series | pd.DataFrame | pd.Index
     """Targets y, labels or names: an array (rows,) or (rows, targets), a Series, or a list."""

@@ -169,7 +169,7 @@ def spec_from(
 def parts_from(
     settings: Settings, parts: Parts, columns: Collection[str]
 ) -> tuple[dict[str, dict[str, str]], tuple[Any, ...]]:
-    """Return the types of the parts' settings, and a part for each column, all alike but in name."""
+    """Return the types of the parts' settings, and a part for each column; they differ in name."""
     first = dataclasses.fields(parts.cls)[0].name
     types, arguments = spec_from(settings, parts.part, parts.cls, parts.choices, {first})
     return types, tuple(make(parts.cls, {first: name, **arguments}) for name in columns)

@@ -1,6 +1,7 @@
-"""The demonstration: two Bayesian networks on data that come with scikit-learn, next to classical methods.
+"""The demonstration: two Bayesian networks on data of scikit-learn, next to classical methods.
 
-Both are judged on the same held-out rows. Ridge regression gets a normal predictive with the sd of its training residuals.
+Both are judged on the same held-out rows. Ridge regression gets a normal predictive distribution
+with the standard deviation of its training residuals.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +22,11 @@ from bayesdl.fitting import fit
 from bayesdl.model.likelihoods import Bernoulli, Normal
 from bayesdl.priors import Hierarchical
 
-# the classifier learns the scale of its weights, as nearly separable classes need large ones; small steps suit that
+if TYPE_CHECKING:
+    import pandas as pd
+
+# the classifier learns the scale of its weights, since nearly separable classes need large ones;
+# small steps suit that
 REGRESSION = BNN(hidden=(20,), likelihood=Normal())
 CLASSIFIER = BNN(hidden=(20,), prior=Hierarchical(), likelihood=Bernoulli())
 NUTS_SETTINGS = {"num_warmup": 300, "num_samples": 500, "start": "prior"}
@@ -29,11 +34,14 @@ SHOWN = {"diabetes": ("rmse", "nll", "coverage_90"), "breast_cancer": ("accuracy
 
 
 def run(folder: Path, progress: bool) -> tuple[dict[str, Any], list[str]]:
-    """Fits both, writes predictions, bundles and a picture, and returns the results as data and as lines of text.
+    """Fit both networks, and write predictions, bundles and a picture.
 
     Args:
-        folder: where the files go; made where it does not exist.
+        folder: the folder of the files; it is made where it does not exist.
         progress: whether to show progress bars.
+
+    Returns:
+        The results as data and as lines of text.
 
     Raises:
         UsageError: where the folder cannot be written.
@@ -59,7 +67,8 @@ def run(folder: Path, progress: bool) -> tuple[dict[str, Any], list[str]]:
         prediction = posterior.predict(X_new)
         peer, peer_scores = classical(X, y, X_new, y_new)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", TrustWarning)  # the verdict is printed
+            # the verdict is printed
+            warnings.simplefilter("ignore", TrustWarning)
             diagnosis = posterior.diagnose()
         scores = posterior.score(X_new, y_new)
         posterior.save(folder / f"{name}.bdl")
@@ -72,19 +81,20 @@ def run(folder: Path, progress: bool) -> tuple[dict[str, Any], list[str]]:
         facts = {"ok": diagnosis.ok, "verdict": list(diagnosis.verdict)}
         result[name] = {"bnn": scores, peer: peer_scores, "diagnosis": facts, "seconds": seconds}
         lines += [
-            f"{name}: {len(X)} rows for training, {len(X_new)} held out, {X.shape[1]} columns; {seconds:.0f} s"
+            f"{name}: {len(X)} rows for training, {len(X_new)} held out, "
+            f"{X.shape[1]} columns; {seconds:.0f} s"
         ]
-        lines += compared(SHOWN[name], {"BNN by NUTS": scores, peer: peer_scores})
-        lines += [
-            f"  verdict: {'can be trusted' if diagnosis.ok else 'NOT to be trusted'}. {diagnosis.verdict[0]}",
-            "",
-        ]
+        lines += comparison(SHOWN[name], {"BNN by NUTS": scores, peer: peer_scores})
+        trust = "can be trusted" if diagnosis.ok else "NOT to be trusted"
+        lines += [f"  verdict: {trust}. {diagnosis.verdict[0]}", ""]
     draw(panels, folder / "calibration.png")
     return result, [*lines, f"saved bundles, predictions and calibration.png in {folder}"]
 
 
-def split(load: Callable[..., Any]) -> tuple[Any, Any, Any, Any]:
-    """A fifth of the rows held out, the same ones every time."""
+def split(
+    load: Callable[..., Any],
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series, pd.Series]:
+    """Return inputs and targets for training and held out, a fifth of the rows, always the same."""
     from sklearn.model_selection import train_test_split
 
     data = load(as_frame=True)
@@ -92,8 +102,10 @@ def split(load: Callable[..., Any]) -> tuple[Any, Any, Any, Any]:
     return X, X_new, y, y_new
 
 
-def ridge(X: Any, y: Any, X_new: Any, y_new: Any) -> tuple[str, dict[str, float]]:
-    """Ridge regression with y ~ N(prediction, sd of residuals^2)."""
+def ridge(
+    X: pd.DataFrame, y: pd.Series, X_new: pd.DataFrame, y_new: pd.Series
+) -> tuple[str, dict[str, float]]:
+    """Return name and scores of ridge regression with y ~ N(prediction, sd of residuals^2)."""
     from scipy import stats
     from sklearn.linear_model import RidgeCV
     from sklearn.pipeline import make_pipeline
@@ -111,8 +123,10 @@ def ridge(X: Any, y: Any, X_new: Any, y_new: Any) -> tuple[str, dict[str, float]
     return "ridge regression", scores
 
 
-def logistic(X: Any, y: Any, X_new: Any, y_new: Any) -> tuple[str, dict[str, float]]:
-    """Logistic regression with scikit-learn's default penalty."""
+def logistic(
+    X: pd.DataFrame, y: pd.Series, X_new: pd.DataFrame, y_new: pd.Series
+) -> tuple[str, dict[str, float]]:
+    """Return name and scores of logistic regression with scikit-learn's default penalty."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
     from sklearn.pipeline import make_pipeline
@@ -131,8 +145,8 @@ def logistic(X: Any, y: Any, X_new: Any, y_new: Any) -> tuple[str, dict[str, flo
     return "logistic regression", scores
 
 
-def compared(names: tuple[str, ...], scores: dict[str, dict[str, float]]) -> list[str]:
-    """A line per method, a column per score."""
+def comparison(names: tuple[str, ...], scores: dict[str, dict[str, float]]) -> list[str]:
+    """Return a table as lines of text, a line per method and a column per score."""
     head = "  " + " " * 20 + "".join(f"{name:>14}" for name in names)
     return [
         head,
@@ -144,7 +158,7 @@ def compared(names: tuple[str, ...], scores: dict[str, dict[str, float]]) -> lis
 
 
 def draw(panels: list[tuple[str, Any, Any]], path: Path) -> None:
-    """A calibration plot per data set, side by side."""
+    """Draw a calibration plot per data set, side by side."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -45,7 +45,7 @@ def problem_of(example: Example) -> Problem:
 
 
 def markdown(table: dict[str, dict[str, str | None]] | None = None) -> str:
-    """Return the table in Markdown, with numbered reasons below it; reads well as plain text too."""
+    """Return the table in Markdown, with numbered reasons below it."""
     table = support() if table is None else table
     reasons = list(dict.fromkeys(why for row in table.values() for why in row.values() if why))
     models = list(next(iter(table.values())))

@@ -1,4 +1,4 @@
-"""Tables in files, as the command line reads and writes them: CSV, or Parquet by the ending `.parquet`.
+"""Tables in files as the command line reads and writes them: CSV, or Parquet by its ending.
 
 Files are written beside their final place and renamed, so that no half-written file is left.
 """
@@ -11,51 +11,53 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PARQUET = (".parquet", ".pq")
 
 
 class UsageError(ValueError):
-    """The command line was used in a way that cannot work; the message says what to do."""
+    """A use of the command line that cannot work; the message says what to do."""
 
 
 def is_parquet(path: Path) -> bool:
+    """Return whether a path has the ending of a Parquet file."""
     return path.suffix.lower() in PARQUET
 
 
-def read_table(path: Path) -> Any:
-    """A DataFrame from a CSV or Parquet file.
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a DataFrame from a CSV or Parquet file.
 
     Raises:
         UsageError: for a file that is absent, empty, or not a table.
     """
     import pandas as pd
 
-    if not os.path.isfile(path):  # unlike `Path.is_file` it takes names that are too long
-        raise UsageError(
-            f"{path} {'is a folder' if os.path.isdir(path) else 'does not exist'}: expected a CSV or Parquet file."
-        )
+    # unlike `Path.is_file` it takes names that are too long
+    if not os.path.isfile(path):
+        what = "is a folder" if os.path.isdir(path) else "does not exist"
+        raise UsageError(f"{path} {what}: expected a CSV or Parquet file.")
     require_parquet(path)
     kind = "Parquet" if is_parquet(path) else "CSV"
     try:
         table = pd.read_parquet(path) if is_parquet(path) else pd.read_csv(path)
     except pd.errors.EmptyDataError:
         raise UsageError(f"{path} is empty: expected a header line and rows.") from None
-    except (
-        ValueError,
-        OSError,
-    ) as error:  # pandas' and pyarrow's errors of a malformed file are ValueErrors
+    # pandas and pyarrow raise ValueErrors for a malformed file
+    except (ValueError, OSError) as error:
         raise UsageError(f"{path} cannot be read as {kind}: {error}") from None
     if not len(table):
         raise UsageError(f"{path} has no rows: got the columns {list(table.columns)[:10]} alone.")
     return table
 
 
-def write_table(table: Any, path: Path) -> None:
-    """Writes a DataFrame as CSV or Parquet."""
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a DataFrame as CSV or Parquet."""
     require_parquet(path)
     if is_parquet(path):
         replace(path, lambda beside: table.to_parquet(beside, index=False))
@@ -64,7 +66,7 @@ def write_table(table: Any, path: Path) -> None:
 
 
 def require_parquet(path: Path) -> None:
-    """Refuses Parquet where no reader is installed.
+    """Refuse Parquet where no reader is installed.
 
     Raises:
         UsageError: saying how to install one.
@@ -78,8 +80,8 @@ def require_parquet(path: Path) -> None:
             ) from None
 
 
-def replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Lets `write` fill a file beside `path` and renames it.
+def replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside `path`, and rename it.
 
     Raises:
         UsageError: where that cannot be done.
@@ -91,18 +93,17 @@ def replace(path: Path, write: Callable[[Path], Any]) -> None:
     except OSError as error:
         raise UsageError(f"Cannot write {path}: {error.strerror or error}.") from None
     finally:
-        with contextlib.suppress(
-            OSError
-        ):  # of a name that is too long, which the error above tells
+        # a name that is too long has been refused above
+        with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
 
 
 def check_writable(path: Path, *inputs: Path) -> None:
-    """Refuses a path that cannot be written, before any work is done for it.
+    """Refuse a path that cannot be written, before any work is done for it.
 
     Args:
-        path: of the file to write.
-        *inputs: files that it must not overwrite.
+        path: the file to write.
+        *inputs: the files that must not be overwritten.
 
     Raises:
         UsageError: saying why.
@@ -111,7 +112,8 @@ def check_writable(path: Path, *inputs: Path) -> None:
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        pass  # told below where the folder is missing
+        # a missing folder is refused below
+        pass
     except OSError as error:
         raise UsageError(f"Cannot write {path}: {error.strerror}.") from None
     if path.is_dir():
@@ -124,8 +126,13 @@ def check_writable(path: Path, *inputs: Path) -> None:
         raise UsageError(f"Cannot write {path}: it is the input.")
 
 
-def inputs_and_target(table: Any, name: str, path: Path) -> tuple[Any, Any]:
-    """X as a DataFrame and y as a Series.
+def inputs_and_target(table: pd.DataFrame, name: str, path: Path) -> tuple[pd.DataFrame, pd.Series]:
+    """Return the inputs and the target of a table.
+
+    Args:
+        table: the table.
+        name: the name of the target's column.
+        path: the file of the table, for messages.
 
     Raises:
         UsageError: where the target column is missing.
@@ -137,16 +144,16 @@ def inputs_and_target(table: Any, name: str, path: Path) -> tuple[Any, Any]:
     return table.drop(columns=name), table[name]
 
 
-def hold_out(table: Any, fraction: float, seed: int, labels: str | None) -> np.ndarray:
-    """Which rows to hold out, drawn at random, shape (rows,).
+def hold_out(table: pd.DataFrame, fraction: float, seed: int, labels: str | None) -> np.ndarray:
+    """Return which rows to hold out, drawn at random, shape (rows,).
 
     Rows whose text or class label no other row would carry stay in training.
 
     Args:
         table: the data.
-        fraction: of the rows; 0 holds out none.
-        seed: of the draw.
-        labels: the target column where it holds class labels.
+        fraction: the share of the rows; 0 holds out none.
+        seed: the seed of the draw.
+        labels: the name of the target's column where it holds class labels, otherwise None.
 
     Raises:
         UsageError: for a fraction outside [0, 1).
@@ -167,12 +174,13 @@ def hold_out(table: Any, fraction: float, seed: int, labels: str | None) -> np.n
     return held
 
 
-def to_json(value: Any) -> str:
-    """One JSON object; numbers that are not finite become null."""
+def to_json(value: object) -> str:
+    """Return one JSON object; numbers that are not finite become null."""
     return json.dumps(jsonable(value), allow_nan=False)
 
 
-def jsonable(value: Any) -> Any:
+def jsonable(value: object) -> object:
+    """Return a value as JSON can hold it."""
     if isinstance(value, dict):
         return {str(key): jsonable(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

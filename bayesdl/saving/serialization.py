@@ -1,7 +1,7 @@
 """Specs as plain data: models, priors, likelihoods, kernels and engines to JSON and back.
 
-Only classes listed here, and NumPyro distributions with constant parameters, can be made from a file: nothing in a file
-is ever run.
+Only registered classes, and NumPyro distributions with constant parameters, can be made from a
+file: nothing in a file is ever run.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def registered(
     return found
 
 
-def to_data(value: Any) -> Any:
-    """A spec as JSON data.
+def to_data(value: object) -> Any:
+    """Return a spec as JSON data.
 
     Raises:
         SpecError: for functions, modules and anything else that is code.
@@ -100,32 +100,33 @@ def to_data(value: Any) -> Any:
     raise SpecError(f"{type(value).__name__} is code, not data, and cannot be stored in a file.")
 
 
-def distribution_data(law: dist.Distribution) -> dict:
-    """A NumPyro distribution as JSON data.
+def distribution_data(distribution: dist.Distribution) -> dict:
+    """Return a NumPyro distribution as JSON data.
 
     Raises:
-        SpecError: where its name and parameters do not give the same distribution again, e.g. a truncated one.
+        SpecError: where name and parameters do not give the same distribution again, as for a
+            truncated one.
     """
     try:
-        data = {"distribution": type(law).__name__} | {
-            k: np.asarray(getattr(law, k)).tolist() for k in law.arg_constraints
+        data = {"distribution": type(distribution).__name__} | {
+            k: np.asarray(getattr(distribution, k)).tolist() for k in distribution.arg_constraints
         }
         rebuilt = from_data(data)
-    except (
-        Exception
-    ) as error:  # what a constructor says of arguments that are not its own is its own matter
+    # a constructor may refuse arguments that are not its own in any way
+    except Exception as error:
         raise SpecError(
-            f"{type(law).__name__} cannot be made from its parameters alone ({error})."
+            f"{type(distribution).__name__} cannot be made from its parameters alone ({error})."
         ) from None
-    if not same_law(law, rebuilt):
+    if not same_distribution(distribution, rebuilt):
         raise SpecError(
-            f"{type(law).__name__} is another distribution when made from its parameters alone."
+            f"{type(distribution).__name__} is another distribution when made from its parameters "
+            "alone."
         )
     return data
 
 
-def same_law(one: dist.Distribution, other: dist.Distribution) -> bool:
-    """Whether class, shapes and parameters are the same."""
+def same_distribution(one: dist.Distribution, other: dist.Distribution) -> bool:
+    """Return whether class, shapes and parameters are the same."""
     shapes_agree = one.batch_shape == other.batch_shape and one.event_shape == other.event_shape
     if type(one) is not type(other) or not shapes_agree:
         return False
@@ -135,7 +136,7 @@ def same_law(one: dist.Distribution, other: dist.Distribution) -> bool:
 
 
 def from_data(data: Any) -> Any:
-    """The inverse of `to_data`.
+    """Return a spec from JSON data: the inverse of `to_data`.
 
     Raises:
         SpecError: for a class that is not known here.

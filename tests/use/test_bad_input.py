@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse
 
 import bayesdl as bdl
-from bayesdl.saving.serialization import SpecError, from_data, same_law, to_data
+from bayesdl.saving.serialization import SpecError, from_data, same_distribution, to_data
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(12, 3))
@@ -432,7 +432,7 @@ def test_priors_that_can_be_rebuilt_are_data():
         dist.Gamma(np.array([1.0, 2.0]), 0.3),
         dist.HalfNormal(0.2),
     ):
-        assert same_law(law, from_data(json.loads(json.dumps(to_data(law)))))
+        assert same_distribution(law, from_data(json.loads(json.dumps(to_data(law)))))
     for law in (
         dist.HalfNormal(0.2).expand([2]),
         dist.Delta(np.zeros(2), event_dim=1),
