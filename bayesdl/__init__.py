@@ -40,17 +40,15 @@ from bayesdl.saving.bundle import BundleError, load
 from inference.core.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
-    from bayesdl import amortized as amortized
     from bayesdl import plots as plots
     from bayesdl import recommend, sparse
     from bayesdl import sklearn as sklearn
-    from bayesdl import tensor as tensor
     from bayesdl.amortized.pfn import PFN
 
 __version__ = "0.1.0"
 
 # Submodules that are imported when they are first used: some load scikit-learn or Matplotlib.
-LAZY = ("amortized", "plots", "recommend", "sklearn", "sparse", "tensor")
+LAZY = ("plots", "recommend", "sklearn", "sparse")
 
 
 def __getattr__(name: str) -> object:

@@ -68,10 +68,10 @@ def test_both_are_on_the_command_line(recipes, capsys, tmp_path):
     X, y = rows()
     np.savetxt(tmp_path / "a.csv", np.c_[X, y], header="a,b,y", delimiter=",", comments="")
     words = ["fit", str(tmp_path / "a.csv"), "--target", "y", "-o", str(tmp_path / "fit.bdl")]
-    words += ["--model", "trend", "--set", "model.scale=2"]
-    assert parser().parse_args([*words, "--engine", "Importance"]).engine == "importance"
-    assert main.main([*words, "--engine", "laplace"]) == 0
-    assert "Trend(scale=2.0" in capsys.readouterr().out
+    words += ["--model", "trend", "--engine", "Importance", "--set", "num_proposals=500"]
+    assert main.main([*words, "--set", "model.scale=2"]) == 0
+    out = capsys.readouterr().out
+    assert "Trend(scale=2.0" in out and "Importance(num_proposals=500" in out
     with pytest.raises(SystemExit):
         parser().parse_args(["fit", "--help"])
     text = " ".join(capsys.readouterr().out.split())
@@ -104,6 +104,9 @@ def test_the_contract_of_the_engine(recipes, tmp_path):
     for model in (Trend, bdl.Program, bdl.GP, bdl.FunBaT):
         check_runs_or_says_why_not(Importance, model.examples()[0])
     check_round_trip(Importance.example(), Trend.examples()[0], tmp_path / "fit.bdl")
+    post = bdl.load(tmp_path / "fit.bdl")
+    assert post.raw.independent
+    assert post.diagnose().ok
 
 
 def test_rows_are_taken_by_the_index_of_the_plate(recipes):
