@@ -71,18 +71,8 @@ def test_a_foreign_inference_package_is_refused(tmp_path):
 
 
 NAMESPACES = (
-    *(
-        "priors",
-        "kernels",
-        "vi",
-        "plots",
-        "sklearn",
-        "sparse",
-        "recommend",
-        "amortized",
-        "tensor",
-        "mcmc",
-    ),
+    *("priors", "kernels", "vi", "plots", "sklearn"),
+    *("sparse", "recommend", "amortized", "tensor", "mcmc"),
 )
 
 
