@@ -16,7 +16,7 @@ if not getattr(inference, "__bayesdl__", False):
         "inference`) and reinstall bayesdl."
     )
 
-from bayesdl import engines, kernels, mcmc, models, priors, vi
+from bayesdl import amortized, engines, kernels, mcmc, models, priors, tensor, vi
 from bayesdl.checks.calibration import sbc
 from bayesdl.checks.loo import compare
 from bayesdl.checks.prior import prior_predictive

@@ -23,7 +23,7 @@ from bayesdl.model.likelihoods import Bernoulli, Categorical
 from bayesdl.model.program import as_model
 from bayesdl.posterior.prediction import AbstractPrediction
 from bayesdl.saving.bundle import load
-from bayesdl.typing import ColumnLike, EngineLike, ProgressLike, TableLike
+from bayesdl.typing import ColumnLike, EngineLike, ProgressLike, TableLike, Values
 
 
 class AbstractEstimator(BaseEstimator):
@@ -41,7 +41,7 @@ class AbstractEstimator(BaseEstimator):
         self,
         model: object = None,
         engine: EngineLike = "auto",
-        seed: int | np.integer = 0,
+        seed: int = 0,
         progress: ProgressLike = False,
     ) -> None:
         self.model = model
@@ -75,7 +75,7 @@ class AbstractEstimator(BaseEstimator):
             model, X, y, engine=self.engine, seed=self.seed, progress=self.progress
         )
 
-    def _training_data(self, X: TableLike, y: ColumnLike) -> tuple[Any, Any]:
+    def _training_data(self, X: Values, y: Values) -> tuple[Any, Any]:
         """Return X and y after scikit-learn's checks.
 
         The target keeps its names, and has one dimension where it must.
@@ -89,7 +89,7 @@ class AbstractEstimator(BaseEstimator):
             return X, target
         return X, column_or_1d(target, warn=True)
 
-    def _validated(self, X: TableLike, reset: bool) -> Any:
+    def _validated(self, X: Values, reset: bool) -> Any:
         """Return X after scikit-learn's checks.
 
         They look at the names only of a DataFrame, since text columns are taken too.

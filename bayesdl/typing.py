@@ -46,6 +46,15 @@ if TYPE_CHECKING:
 else:
     EngineLike = TableLike = ColumnLike = DataFrame = AxesLike = object
 
+Values: TypeAlias = Any
+"""Cells as a user gave them; what they are is found out where they are validated."""
+
+Frame: TypeAlias = Any
+"""A pandas DataFrame; pandas is imported lazily, and has no types of its own."""
+
+Series: TypeAlias = Any
+"""A pandas Series."""
+
 Schema: TypeAlias = Any
 """What a model learned about its data: a `TableSchema` or a `ProgramSchema`."""
 
@@ -57,12 +66,15 @@ __all__ = [
     "ColumnLike",
     "DataFrame",
     "EngineLike",
+    "Frame",
     "Key",
     "Params",
     "Program",
     "ProgressLike",
     "Schema",
+    "Series",
     "SiteArrays",
     "StoredArrays",
     "TableLike",
+    "Values",
 ]

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Collection, Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bayesdl.cli.settings import Settings, change, class_by_name, fields, make
 from bayesdl.cli.tables import UsageError
@@ -19,10 +19,8 @@ from bayesdl.model import likelihoods
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.examples import CommandLine, Parts
 from bayesdl.model.registry import MODELS
+from bayesdl.typing import Series
 from inference.core.engine import AbstractEngine
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LIKELIHOODS = {
     "normal": likelihoods.Normal,
@@ -55,7 +53,7 @@ def engine_name(word: str) -> str:
     return names.get(plain(word), word)
 
 
-def choose_likelihood(y: pd.Series, asked: str | None, model: CommandLine) -> tuple[str, str]:
+def choose_likelihood(y: Series, asked: str | None, model: CommandLine) -> tuple[str, str]:
     """Return the name of a likelihood for a target column and, in words, why.
 
     Args:

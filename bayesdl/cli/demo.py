@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +21,7 @@ from bayesdl.engines import NUTS
 from bayesdl.fitting import fit
 from bayesdl.model.likelihoods import Bernoulli, Normal
 from bayesdl.priors import Hierarchical
-
-if TYPE_CHECKING:
-    import pandas as pd
+from bayesdl.typing import Frame, Series
 
 # the classifier learns the scale of its weights, since nearly separable classes need large ones;
 # small steps suit that
@@ -93,7 +91,7 @@ def run(folder: Path, progress: bool) -> tuple[dict[str, Any], list[str]]:
 
 def split(
     load: Callable[..., Any],
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series, pd.Series]:
+) -> tuple[Frame, Frame, Series, Series]:
     """Return inputs and targets for training and held out, a fifth of the rows, always the same."""
     from sklearn.model_selection import train_test_split
 
@@ -102,9 +100,7 @@ def split(
     return X, X_new, y, y_new
 
 
-def ridge(
-    X: pd.DataFrame, y: pd.Series, X_new: pd.DataFrame, y_new: pd.Series
-) -> tuple[str, dict[str, float]]:
+def ridge(X: Frame, y: Series, X_new: Frame, y_new: Series) -> tuple[str, dict[str, float]]:
     """Return name and scores of ridge regression with y ~ N(prediction, sd of residuals^2)."""
     from scipy import stats
     from sklearn.linear_model import RidgeCV
@@ -123,9 +119,7 @@ def ridge(
     return "ridge regression", scores
 
 
-def logistic(
-    X: pd.DataFrame, y: pd.Series, X_new: pd.DataFrame, y_new: pd.Series
-) -> tuple[str, dict[str, float]]:
+def logistic(X: Frame, y: Series, X_new: Frame, y_new: Series) -> tuple[str, dict[str, float]]:
     """Return name and scores of logistic regression with scikit-learn's default penalty."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss

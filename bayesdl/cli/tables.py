@@ -11,12 +11,10 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import pandas as pd
+from bayesdl.typing import Frame, Series
 
 PARQUET = (".parquet", ".pq")
 
@@ -30,7 +28,7 @@ def is_parquet(path: Path) -> bool:
     return path.suffix.lower() in PARQUET
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path) -> Frame:
     """Read a DataFrame from a CSV or Parquet file.
 
     Raises:
@@ -56,7 +54,7 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
+def write_table(table: Frame, path: Path) -> None:
     """Write a DataFrame as CSV or Parquet."""
     require_parquet(path)
     if is_parquet(path):
@@ -126,7 +124,7 @@ def check_writable(path: Path, *inputs: Path) -> None:
         raise UsageError(f"Cannot write {path}: it is the input.")
 
 
-def inputs_and_target(table: pd.DataFrame, name: str, path: Path) -> tuple[pd.DataFrame, pd.Series]:
+def inputs_and_target(table: Frame, name: str, path: Path) -> tuple[Frame, Series]:
     """Return the inputs and the target of a table.
 
     Args:
@@ -144,7 +142,7 @@ def inputs_and_target(table: pd.DataFrame, name: str, path: Path) -> tuple[pd.Da
     return table.drop(columns=name), table[name]
 
 
-def hold_out(table: pd.DataFrame, fraction: float, seed: int, labels: str | None) -> np.ndarray:
+def hold_out(table: Frame, fraction: float, seed: int, labels: str | None) -> np.ndarray:
     """Return which rows to hold out, drawn at random, shape (rows,).
 
     Rows whose text or class label no other row would carry stay in training.

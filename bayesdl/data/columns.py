@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -17,18 +16,7 @@ from bayesdl.data.validation import (
     rectangular,
     refuse_dates,
 )
-from bayesdl.typing import TableLike
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    Column: TypeAlias = np.ndarray | pd.Series
-    """A column as it was given, shape (rows,)."""
-
-    TextColumn: TypeAlias = pd.Series
-    """A column of a DataFrame."""
-else:
-    Column = TextColumn = object
+from bayesdl.typing import Series, Values
 
 # 2024-01-31, 31/1/2024, 1.31.24, each with or without a time after it
 DAY = r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}))"
@@ -56,7 +44,7 @@ class Columns:
     scale: tuple[float, ...]
 
     @classmethod
-    def learn(cls, X: TableLike, standardize: bool) -> Columns:
+    def learn(cls, X: Values, standardize: bool) -> Columns:
         """Learn names, categories and scaling.
 
         Args:
@@ -105,7 +93,7 @@ class Columns:
             names += [name] if levels is None else [f"{name}={level}" for level in levels]
         return names
 
-    def read(self, X: TableLike) -> np.ndarray:
+    def read(self, X: Values) -> np.ndarray:
         """Return standardised rows in double precision, in the order of the training columns.
 
         Raises:
@@ -133,7 +121,7 @@ class Columns:
             columns = dict(zip(self.names, columns.values(), strict=True))
         return (self.encode(columns) - np.array(self.shift)) / np.array(self.scale)
 
-    def encode(self, columns: dict[str, Column]) -> np.ndarray:
+    def encode(self, columns: dict[str, Values]) -> np.ndarray:
         """Return numbers as they are, and categories as zeros and ones."""
         if self.shape:
             return finite_array(np.stack(list(columns.values()), axis=1)).reshape(-1, *self.shape)
@@ -145,7 +133,7 @@ class Columns:
         return np.concatenate(parts, axis=1)
 
 
-def columns_by_name(X: TableLike) -> dict[str, Column]:
+def columns_by_name(X: Values) -> dict[str, Values]:
     """Return the columns of a DataFrame or array by name.
 
     Raises:
@@ -180,7 +168,7 @@ def columns_by_name(X: TableLike) -> dict[str, Column]:
     return {f"x{j}": flat[:, j] for j in range(flat.shape[1])}
 
 
-def categories(name: str, column: Column) -> tuple[str, ...] | None:
+def categories(name: str, column: Values) -> tuple[str, ...] | None:
     """Return the levels of a text or categorical column of a DataFrame; None for numbers.
 
     Raises:
@@ -208,7 +196,7 @@ def categories(name: str, column: Column) -> tuple[str, ...] | None:
     return levels
 
 
-def refuse_disguised(name: str, column: TextColumn, as_number: TextColumn) -> None:
+def refuse_disguised(name: str, column: Series, as_number: Series) -> None:
     """Refuse text that holds dates, or numbers with a stray text among them.
 
     Args:
@@ -234,7 +222,7 @@ def refuse_disguised(name: str, column: TextColumn, as_number: TextColumn) -> No
         )
 
 
-def one_hot(name: str, column: Column, levels: tuple[str, ...]) -> np.ndarray:
+def one_hot(name: str, column: Values, levels: tuple[str, ...]) -> np.ndarray:
     """Return zeros and ones, a column per level.
 
     Raises:

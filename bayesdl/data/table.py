@@ -10,7 +10,7 @@ import dataclasses
 from bayesdl.data.columns import Columns
 from bayesdl.data.target import Target
 from bayesdl.data.validation import DataError, rectangular
-from bayesdl.typing import ColumnLike, TableLike
+from bayesdl.typing import ColumnLike, TableLike, Values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TableSchema:
     target: Target
 
 
-def num_rows(name: str, values: TableLike) -> int:
+def num_rows(name: str, values: Values) -> int:
     """Return the number of rows of an array, a table, a sparse matrix or nested lists.
 
     Raises:

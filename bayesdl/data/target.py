@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from bayesdl.data.validation import DataError, is_frame, numbers, rectangular
-from bayesdl.typing import ColumnLike
+from bayesdl.typing import Values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +37,7 @@ class Target:
         return len(self.classes) if self.classes is not None else len(self.scale)
 
     @classmethod
-    def learn(
-        cls, y: ColumnLike, kind: str, standardize: bool, two_classes: bool = False
-    ) -> Target:
+    def learn(cls, y: Values, kind: str, standardize: bool, two_classes: bool = False) -> Target:
         """Learn classes or scaling.
 
         Args:
@@ -71,7 +69,7 @@ class Target:
             )
         return cls(names, kind, flat, None, tuple(map(float, shift)), tuple(map(float, scale)))
 
-    def read(self, y: ColumnLike) -> np.ndarray:
+    def read(self, y: Values) -> np.ndarray:
         """Return the target as programs see it: standardised numbers, counts, or class indices.
 
         Raises:
@@ -102,7 +100,7 @@ class Target:
         return np.asarray(np.array(self.shift) + np.asarray(values) * np.array(self.scale))
 
 
-def plain(y: ColumnLike) -> np.ndarray:
+def plain(y: Values) -> np.ndarray:
     """Return y as an array, one column as one dimension.
 
     Raises:
@@ -114,7 +112,7 @@ def plain(y: ColumnLike) -> np.ndarray:
     return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
 
 
-def real_targets(y: ColumnLike) -> tuple[np.ndarray, bool]:
+def real_targets(y: Values) -> tuple[np.ndarray, bool]:
     """Return finite doubles of shape (rows, targets), and whether there was a single column.
 
     Raises:
@@ -149,7 +147,7 @@ def check_counts(values: np.ndarray) -> None:
         )
 
 
-def labels(y: ColumnLike) -> np.ndarray:
+def labels(y: Values) -> np.ndarray:
     """Return class labels, shape (rows,).
 
     Raises:
@@ -178,7 +176,7 @@ def is_missing(label: object) -> bool:
         return True
 
 
-def class_labels(y: ColumnLike, two_classes: bool) -> tuple:
+def class_labels(y: Values, two_classes: bool) -> tuple:
     """Return the sorted class labels as plain Python values.
 
     Raises:
@@ -214,7 +212,7 @@ def class_labels(y: ColumnLike, two_classes: bool) -> tuple:
     return tuple(classes.tolist())
 
 
-def class_indices(y: ColumnLike, classes: tuple | None) -> np.ndarray:
+def class_indices(y: Values, classes: tuple | None) -> np.ndarray:
     """Return the indices of labels among the classes, shape (rows,).
 
     Raises:

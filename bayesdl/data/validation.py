@@ -7,14 +7,10 @@ of the engine.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
-from bayesdl.typing import ColumnLike, TableLike
-
-if TYPE_CHECKING:
-    import pandas as pd
+from bayesdl.typing import Values
 
 
 class DataError(ValueError):
@@ -25,7 +21,7 @@ class ModelError(ValueError):
     """A model that cannot be used as asked; the message says what to do."""
 
 
-def rectangular(name: str, values: TableLike) -> np.ndarray:
+def rectangular(name: str, values: Values) -> np.ndarray:
     """Return values as an array.
 
     Args:
@@ -44,20 +40,20 @@ def rectangular(name: str, values: TableLike) -> np.ndarray:
         ) from None
 
 
-def is_frame(X: TableLike) -> TypeGuard[pd.DataFrame]:
+def is_frame(X: Values) -> bool:
     """Return whether X is a pandas DataFrame; pandas is not imported to find out."""
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(X, pandas.DataFrame)
 
 
-def is_number(column: ColumnLike) -> bool:
+def is_number(column: Values) -> bool:
     """Return whether a column has a dtype of numbers."""
     if is_extension(column):
         return numeric_extension(column)
     return np.dtype(getattr(column, "dtype", object)).kind in "iufb"
 
 
-def is_extension(column: ColumnLike) -> bool:
+def is_extension(column: Values) -> bool:
     """Return whether a column has a dtype of pandas' own.
 
     Such are categories, strings, nullable numbers and zoned dates.
@@ -65,14 +61,14 @@ def is_extension(column: ColumnLike) -> bool:
     return not isinstance(getattr(column, "dtype", None), np.dtype)
 
 
-def numeric_extension(column: Any) -> bool:
+def numeric_extension(column: Values) -> bool:
     """Return whether a column with a dtype of pandas' own holds numbers or truth values."""
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
     return is_numeric_dtype(column.dtype) or is_bool_dtype(column.dtype)
 
 
-def refuse_dates(name: str, column: ColumnLike) -> None:
+def refuse_dates(name: str, column: Values) -> None:
     """Refuse dates and durations, which NumPy would turn into numbers of nanoseconds.
 
     Raises:
@@ -85,7 +81,7 @@ def refuse_dates(name: str, column: ColumnLike) -> None:
         )
 
 
-def numbers(name: str, column: ColumnLike) -> np.ndarray:
+def numbers(name: str, column: Values) -> np.ndarray:
     """Return a column as finite doubles.
 
     Raises:
@@ -116,7 +112,7 @@ def numbers(name: str, column: ColumnLike) -> np.ndarray:
     return values
 
 
-def spell(value: float) -> str:
+def spell(value: Values) -> str:
     """Return the name of a number that is not finite."""
     return "NaN" if np.isnan(value) else "infinity"
 

@@ -19,6 +19,7 @@ from bayesdl.data.validation import DataError, ModelError, rectangular
 from bayesdl.model.base import AbstractModel, site_distribution
 from bayesdl.model.examples import Example, line, rows
 from bayesdl.model.registry import register_spec
+from bayesdl.typing import Values
 from inference.core.problem import Problem
 from inference.core.program import AbstractTraceable
 from inference.core.result import AbstractPredictive, Conditional
@@ -261,7 +262,7 @@ def values_at(problem: Problem, sites: list[str]) -> dict[str, Any]:
     return {site: trace[site]["value"] for site in sites}
 
 
-def same_value(one: object, other: object) -> bool:
+def same_value(one: Values, other: Values) -> bool:
     """Return whether two values are one object, or have the same shape and content."""
     if one is other:
         return True
@@ -271,7 +272,7 @@ def same_value(one: object, other: object) -> bool:
     return np.shape(one) == np.shape(other) and np.array_equal(one, other, equal_nan=True)
 
 
-def as_argument(value: Any) -> Any:
+def as_argument(value: Values) -> Values:
     """Return an argument as programs take it.
 
     Numeric arrays and tables become JAX arrays, sparse matrices BCOO; anything else stays as it is.

@@ -18,7 +18,7 @@ from bayesdl.data.validation import DataError, ModelError
 from bayesdl.model.base import AbstractModel, site_distribution
 from bayesdl.model.examples import CommandLine
 from bayesdl.model.likelihoods import AbstractLikelihood
-from bayesdl.typing import ColumnLike, TableLike
+from bayesdl.typing import ColumnLike, TableLike, Values
 from inference.core.problem import Problem
 from inference.core.program import AbstractTraceable, unwrap
 from inference.core.result import AbstractPredictive, Conditional
@@ -101,7 +101,7 @@ class AbstractTableModel(AbstractModel):
         """Return whether a network for `num_trained` classes can answer for `num_classes`."""
         return num_classes == num_trained
 
-    def learn_schema(self, X: TableLike = None, y: ColumnLike = None) -> TableSchema:
+    def learn_schema(self, X: Values = None, y: Values = None) -> TableSchema:
         if X is None:
             raise DataError(
                 "The inputs are missing: got X=None, expected bdl.fit(model, X, y) with an array "

@@ -71,7 +71,7 @@ def registered(
     return found
 
 
-def to_data(value: object) -> Any:
+def to_data(value: Any) -> Any:
     """Return a spec as JSON data.
 
     Raises:
