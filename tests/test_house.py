@@ -143,8 +143,8 @@ def test_no_pickle_anywhere():
 
 
 # their examples fit or train something; the README's table and the contract run the same code
-FITS = """plots.predictions plots.checks sparse.torch_module sparse.fitted sparse.costs functional.match
-    checks.calibration checks.loo checks.sensitivity"""
+FITS = """plots.predictions plots.checks sparse.torch_module sparse.fitted sparse.costs
+    functional.match checks.calibration checks.loo checks.sensitivity"""
 
 
 @pytest.mark.parametrize(
