@@ -1,4 +1,4 @@
-"""What every engine of Markov chains shares: the settings of a run, and running it."""
+"""The abstract engine of Markov chains: the settings of a run, and running it."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ MeanAndError: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class UnbiasedReport:
-    """What `check_unbiased` found.
+    """The findings of `check_unbiased`.
 
     Attributes:
         ok: whether every |z| is below 4.
@@ -114,7 +114,8 @@ def check_unbiased(
             "differences'."
         )
     for what, program in (("model", model), ("guide", guide)):
-        refuse_other_arguments(what, getattr(program, "program", program), args, {})
+        own: Any = getattr(program, "program", program)
+        refuse_other_arguments(what, own, args, {})
     key = jax.random.key(seed)
     E = expectation(objective, model, guide, estimators=estimators)
     sites = E.sites(named_key(key, "parameters"), *args)
@@ -148,8 +149,7 @@ def check_unbiased(
         return jax.tree.map(np.asarray, unravel(jnp.asarray(vector)))
 
     ok = bool(np.max(np.abs(z)) < LIMIT)
-    parts = map(by_parameter, (z, mean, expected))
-    return UnbiasedReport(ok, *parts, method)
+    return UnbiasedReport(ok, by_parameter(z), by_parameter(mean), by_parameter(expected), method)
 
 
 def mean_and_error(function: Callable[[Key], PyTree], key: Key, num_samples: int) -> MeanAndError:

@@ -1,4 +1,4 @@
-"""What an objective is given: a model and a guide that can be drawn from and evaluated."""
+"""The two arguments of an objective: a model and a guide that can be drawn and evaluated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where chains run: on how many devices, and one after another or side by side on each.
+"""The layout of chains: on how many devices, and in turn or side by side on each.
 
 The devices are those of all processes. So under `jax.distributed` the chains of one run are
 spread over several hosts, and every process returns the same draws.

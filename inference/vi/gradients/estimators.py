@@ -54,7 +54,9 @@ class EstimatorError(ValueError):
 
 
 class AbstractEstimator(abc.ABC):
-    """How the gradient passes one sample site. Final classes are frozen dataclasses of settings.
+    """A way for the gradient to pass one sample site.
+
+    Final classes are frozen dataclasses of settings.
 
     Attributes:
         local: whether the gradient passes through the drawn value itself.

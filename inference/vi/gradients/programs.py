@@ -204,7 +204,7 @@ class StopAtSite(Exception):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a run of a program gives; arrays have leading axes `batch_shape`.
+    """The result of running a program; arrays have leading axes `batch_shape`.
 
     Attributes:
         values: the values of the latent sites.
@@ -228,7 +228,7 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Call:
-    """How a program is to be run: with which arguments, parameters and estimators.
+    """The arguments, parameters and estimators with which programs are run.
 
     Attributes:
         args: the positional arguments of the program.

@@ -1,4 +1,4 @@
-"""From runs of an objective to one estimate with an unbiased value and an unbiased derivative.
+"""One estimate, with an unbiased value and derivative, from runs of an objective.
 
 The first site whose gradient does not pass through its value is outermost. The rest of the
 program, run again with that site overridden, is the k of its estimator (`estimators.py` has the
