@@ -57,7 +57,8 @@ def test_import_loads_nothing_heavy():
 
 def test_import_makes_no_arrays_and_changes_no_settings():
     code = (
-        "import jax; before = dict(jax.config.values); import bayesdl; assert dict(jax.config.values) == before;"
+        "import jax; before = dict(jax.config.values); import bayesdl;"
+        "assert dict(jax.config.values) == before;"
         "from jax._src import xla_bridge; assert not xla_bridge._backends, 'a backend was started'"
     )
     out = run(code)

@@ -11,9 +11,10 @@ import scipy.sparse
 
 
 def sd_error(draws):
-    """Monte Carlo standard error of the sd, shape (chain, draw, ...): from that of squared deviations.
+    """Monte Carlo standard error of the sd, from that of squared deviations.
 
-    ArviZ's own takes draws for as independent in their squares as in their values, which those of HMC are not.
+    Draws have shape (chain, draw, ...). ArviZ's own takes draws to be as independent in their
+    squares as in their values, which those of HMC are not.
     """
     from arviz_stats.base import array_stats
 
@@ -80,7 +81,7 @@ def tensor_program(i, j, y=None):
 
 
 def product_program(i, j, y=None):
-    """y = f_1 f_2 + noise, with a site of positive values, and a product of matrices as a deterministic site."""
+    """y = f_1 f_2 + noise, with a site of positive values and a deterministic site."""
     w = numpyro.sample("w", dist.Normal(0, 1).expand([3, 2]).to_event(2))
     sigma = numpyro.sample("sigma", dist.HalfNormal(0.5))
     f = numpyro.deterministic(

@@ -109,7 +109,7 @@ def test_minibatches_are_unbiased(case):
 
 @pytest.mark.parametrize("size", [None, 8])
 def test_plates_with_a_subsample_size(size):
-    """The engine decides how many rows a step sees: all of them give the program's log density, and batches its mean."""
+    """The engine decides how many rows a step sees; batches have the log density's mean."""
     import numpyro
     import numpyro.distributions as dist
 

@@ -120,7 +120,7 @@ def test_sample_y_has_the_moments_of_the_prediction(regressor):
     drawn = regressor.sample_y(X, n_samples=1000, random_state=0)
     assert drawn.shape == (40, 1000)
     mean, std = regressor.predict(X, return_std=True)
-    # the draws of the function are shared by all rows, so rows err together: one bound for each by itself
+    # the draws of the function are shared by all rows, so rows err together: one bound for each
     assert np.all(np.abs(drawn.mean(1) - mean) < 5 * std / np.sqrt(1000))
     np.testing.assert_array_equal(drawn, regressor.sample_y(X, n_samples=1000, random_state=0))
 
