@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import sys
+import types
+import typing
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -28,6 +31,7 @@ TYPES = {
     "None": "none",
 }
 OPEN = {"Any", "ArrayLike"}
+UNIONS = (typing.Union, types.UnionType)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,12 +104,33 @@ def fields(cls: type) -> dict[str, str]:
 
     Those that hold other specs alone are left out.
     """
-    types = {field.name: str(field.type) for field in dataclasses.fields(cls)}
+    types = {field.name: spelled_out(str(field.type), cls) for field in dataclasses.fields(cls)}
     return {
         name: type_
         for name, type_ in types.items()
         if set(alternatives(type_)) & {*OPEN, *TYPES} - {"None"}
     }
+
+
+def spelled_out(type_: str, cls: type) -> str:
+    """Return an annotation with the types that an alias of its module stands for."""
+    # a field may come from a base class, whose module has its alias
+    known = {}
+    for base in cls.__mro__:
+        known = vars(sys.modules[base.__module__]) | known
+    parts = []
+    for part in type_.split("|"):
+        alias = known.get(part.strip())
+        hints = typing.get_args(alias) if typing.get_origin(alias) in UNIONS else (alias,)
+        names = [name_of(hint) for hint in hints if hint is not None]
+        parts.append(part.strip() if isinstance(alias, type) or not names else " | ".join(names))
+    return " | ".join(parts)
+
+
+def name_of(hint: object) -> str:
+    """Return the name of a type without its arguments."""
+    origin = typing.get_origin(hint) or hint
+    return "None" if origin is type(None) else getattr(origin, "__name__", str(origin))
 
 
 def alternatives(type_: str) -> list[str]:

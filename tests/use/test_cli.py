@@ -255,6 +255,11 @@ def test_settings_reach_their_parts():
     assert made("bnn", "normal", "hidden=5")[0].hidden == (5,)
 
 
+def test_settings_whose_type_has_an_alias():
+    assert settings.fields(bdl.SSVI)["removal"] == "str | Callable"
+    assert settings.fields(bdl.priors.LayerGaussian)["weight"] == "float | tuple"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
