@@ -1,7 +1,7 @@
 """Equinox modules as networks.
 
-A module maps one row to an output. Where an engine has a product of its own, the linear layers, convolutions and embeddings of
-the module use it; all else runs as it is.
+A module maps one row to an output. Where an engine has its own product, the linear layers,
+convolutions and embeddings of the module use it; all else runs as it is.
 """
 
 from __future__ import annotations
@@ -12,20 +12,26 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
 from bayesdl.bnn.networks import PLAIN, AbstractNetwork
-from bayesdl.model.language import Language
+from bayesdl.model.language import Language, Tensor
 from bayesdl.priors import WeightArray
 from inference.core.structure import AbstractProduct, PlainProduct
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EquinoxNetwork(AbstractNetwork):
-    """Any Equinox module that maps one row to an output; every floating-point array in it is a weight."""
+    """An Equinox module that maps one row to an output, with its floating-point arrays as weights.
+
+    Attributes:
+        module: the Equinox module.
+    """
 
     module: Any
 
-    def _arrays(self) -> tuple[list[tuple[str, Any]], Any, Any]:
+    def _arrays(self) -> tuple[list[tuple[str, jax.Array]], Any, PyTree]:
+        """Return the named arrays of the module, their tree, and all else in the module."""
         import equinox as eqx
 
         weights, rest = eqx.partition(self.module, eqx.is_inexact_array)
@@ -37,12 +43,13 @@ class EquinoxNetwork(AbstractNetwork):
 
     @functools.cached_property
     def multiplies(self) -> bool:
-        """Whether all weights are of layers that are known; see `multiplying`."""
+        """Whether all weights belong to layers that `with_product` knows."""
         known = {weight_name(name) for name, _ in known_layers(self.module)}
         return all(array.is_bias or array.name in known for array in self.weight_arrays(0, 0))
 
     @functools.cached_property
     def lookups(self) -> tuple[str, ...]:
+        """Names of the weights of all embeddings."""
         import equinox as eqx
 
         return tuple(
@@ -66,8 +73,12 @@ class EquinoxNetwork(AbstractNetwork):
         )
 
     def apply(
-        self, weights: dict[str, Any], X: Any, lang: Language, product: AbstractProduct = PLAIN
-    ) -> Any:
+        self,
+        weights: dict[str, Tensor],
+        X: Tensor,
+        lang: Language,
+        product: AbstractProduct = PLAIN,
+    ) -> Tensor:
         import equinox as eqx
 
         named, structure, rest = self._arrays()
@@ -75,7 +86,7 @@ class EquinoxNetwork(AbstractNetwork):
             jax.tree.unflatten(structure, [weights[name] for name, _ in named]), rest
         )
 
-        def row(x: Any, number: Any) -> tuple[Any, dict]:
+        def row(x: jax.Array, number: jax.Array) -> tuple[jax.Array, dict]:
             own = product.for_row(number, X.shape[0])
             return with_product(module, own)(x), own.inputs
 
@@ -84,8 +95,8 @@ class EquinoxNetwork(AbstractNetwork):
         return outputs.reshape(X.shape[0], -1)
 
 
-def is_known_layer(part: Any) -> bool:
-    """Whether a part of a module is a layer whose product is known: linear, an ungrouped convolution, or an embedding."""
+def is_known_layer(part: object) -> bool:
+    """Whether a part of a module is a linear layer, an ungrouped convolution or an embedding."""
     import equinox as eqx
 
     if isinstance(part, eqx.nn.Conv):
@@ -94,12 +105,12 @@ def is_known_layer(part: Any) -> bool:
 
 
 def weight_name(layer: str) -> str:
-    """The name of the weights of a layer; the module itself has no name."""
+    """Return the name of the weights of a layer; the module itself has an empty name."""
     return f"{layer}.weight".lstrip(".")
 
 
-def known_layers(module: Any) -> list[tuple[str, Any]]:
-    """The known layers of a module by name."""
+def known_layers(module: PyTree) -> list[tuple[str, Any]]:
+    """List the known layers of a module by name."""
     paths, _ = jax.tree_util.tree_flatten_with_path(module, is_leaf=is_known_layer)
     return [
         (jax.tree_util.keystr(path, simple=True, separator="."), part)
@@ -108,8 +119,8 @@ def known_layers(module: Any) -> list[tuple[str, Any]]:
     ]
 
 
-def with_product(module: Any, product: AbstractProduct) -> Any:
-    """The module with its known layers multiplying by a product."""
+def with_product(module: PyTree, product: AbstractProduct) -> PyTree:
+    """Return the module with its known layers multiplying by a product."""
     if isinstance(product, PlainProduct):
         return module
     paths, structure = jax.tree_util.tree_flatten_with_path(module, is_leaf=is_known_layer)
@@ -123,7 +134,13 @@ def with_product(module: Any, product: AbstractProduct) -> Any:
 
 
 class ProductLayer:
-    """A layer that multiplies by a product."""
+    """A layer of a module that multiplies by a product.
+
+    Args:
+        name: the name of the layer.
+        layer: the layer of Equinox, whose other attributes are those of this object.
+        product: how to multiply by the layer's weights.
+    """
 
     def __init__(self, name: str, layer: Any, product: AbstractProduct) -> None:
         self.name, self.layer, self.product = weight_name(name), layer, product
@@ -131,7 +148,7 @@ class ProductLayer:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.layer, name)
 
-    def __call__(self, x: Any, *, key: Any = None) -> Any:
+    def __call__(self, x: jax.Array, *, key: object = None) -> jax.Array:
         import equinox as eqx
 
         layer, bias = self.layer, getattr(self.layer, "bias", None)
@@ -146,8 +163,8 @@ class ProductLayer:
         )
 
 
-def extract_patches(layer: Any, x: Any) -> Any:
-    """What a convolution multiplies by at each place, shape (*places, channels * kernel)."""
+def extract_patches(layer: Any, x: jax.Array) -> jax.Array:
+    """Return the inputs of a convolution at each place, shape (*places, channels * kernel)."""
     found = jax.lax.conv_general_dilated_patches(
         x[None], layer.kernel_size, layer.stride, layer.padding, rhs_dilation=layer.dilation
     )

@@ -1,6 +1,6 @@
 """Networks f(x; w) as plain functions of their weights.
 
-A network lists its arrays of weights as arrays, and maps a dictionary of them and rows X to outputs.
+A network lists its arrays of weights, and maps a dictionary of them and rows X to outputs.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ import abc
 import dataclasses
 import itertools
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from bayesdl.data.validation import ModelError
-from bayesdl.model.language import NUMPYRO, Language
+from bayesdl.model.language import NUMPYRO, Language, Tensor
 from bayesdl.priors import WeightArray
+from bayesdl.priors.base import warn_renamed
 from inference.core.structure import AbstractProduct, PlainProduct
 
 PLAIN = PlainProduct()
@@ -28,9 +29,9 @@ class AbstractNetwork(abc.ABC):
     """A function f(x; w) with named weights.
 
     Attributes:
-        activation: of all hidden layers; None where there is not one.
+        activation: the activation of all hidden layers; None where they have no common one.
         multiplies: whether all weights that are not biases are used through `product`.
-        lookups: names of weights of which rows are taken, instead of multiplying by them.
+        lookups: names of the weights whose rows are looked up, instead of multiplying by them.
     """
 
     activation: str | None = None
@@ -39,29 +40,45 @@ class AbstractNetwork(abc.ABC):
 
     @abc.abstractmethod
     def weight_arrays(self, num_inputs: int, num_outputs: int) -> tuple[WeightArray, ...]:
-        """The arrays of weights."""
+        """List the arrays of weights."""
+
+    def leaves(self, num_inputs: int, num_outputs: int) -> tuple[WeightArray, ...]:
+        """Call `weight_arrays` under its former name."""
+        warn_renamed("leaves", "weight_arrays")
+        return self.weight_arrays(num_inputs, num_outputs)
 
     @abc.abstractmethod
     def apply(
-        self, weights: dict[str, Any], X: Any, lang: Language, product: AbstractProduct = PLAIN
-    ) -> Any:
-        """Outputs, shape (rows, num_outputs).
+        self,
+        weights: dict[str, Tensor],
+        X: Tensor,
+        lang: Language,
+        product: AbstractProduct = PLAIN,
+    ) -> Tensor:
+        """Return the outputs, shape (rows, num_outputs).
 
         Args:
-            weights: by name.
-            X: rows.
-            lang: the modelling language.
-            product: how to multiply by weights.
+            weights: the arrays of weights by name.
+            X: the rows of inputs.
+            lang: the modelling language, whose activations are used.
+            product: how to multiply by the weights.
         """
 
 
 def check_num_outputs(
-    net: AbstractNetwork, arrays: tuple[WeightArray, ...], X: Any, num_outputs: int, what: str
+    net: AbstractNetwork, arrays: tuple[WeightArray, ...], X: Tensor, num_outputs: int, what: str
 ) -> None:
-    """Refuses a network with another number of outputs than is needed.
+    """Refuse a network with another number of outputs than is needed.
+
+    Args:
+        net: the network.
+        arrays: its arrays of weights.
+        X: rows of inputs.
+        num_outputs: the number of outputs that is needed.
+        what: what the outputs are for, in words.
 
     Raises:
-        ModelError: saying both, and what for.
+        ModelError: saying both numbers, and what the outputs are for.
     """
     weights = {array.name: jnp.zeros(array.shape) for array in arrays}
     shape = jax.eval_shape(lambda X: net.apply(weights, X, NUMPYRO), X).shape
@@ -71,7 +88,15 @@ def check_num_outputs(
 
 @dataclasses.dataclass(frozen=True)
 class MLP(AbstractNetwork):
-    """A multilayer perceptron; with NTK scaling each layer is W h / sqrt(fan_in) + b, otherwise W h + b."""
+    """A multilayer perceptron.
+
+    Each layer computes W h / sqrt(fan_in) + b with NTK scaling, otherwise W h + b.
+
+    Attributes:
+        hidden: the widths of the hidden layers; () is a linear model.
+        activation: the activation of all hidden layers.
+        scaling: "ntk" or "standard".
+    """
 
     hidden: tuple[int, ...] = (50,)
     activation: str = "tanh"
@@ -81,12 +106,12 @@ class MLP(AbstractNetwork):
     def __post_init__(self) -> None:
         if any(not isinstance(width, int) or width < 1 for width in self.hidden):
             raise ValueError(
-                f"hidden={self.hidden!r}: expected a tuple of positive integers, e.g. (50,) or (50, 50)."
+                f"hidden={self.hidden!r}: expected a tuple of positive integers, "
+                "e.g. (50,) or (50, 50)."
             )
         if self.activation not in ACTIVATIONS:
-            raise ValueError(
-                f"activation={self.activation!r}: expected one of {', '.join(map(repr, ACTIVATIONS))}."
-            )
+            allowed = ", ".join(map(repr, ACTIVATIONS))
+            raise ValueError(f"activation={self.activation!r}: expected one of {allowed}.")
         if self.scaling not in SCALINGS:
             raise ValueError(f"scaling={self.scaling!r}: expected 'ntk' or 'standard'.")
 
@@ -94,22 +119,19 @@ class MLP(AbstractNetwork):
         widths = (num_inputs, *self.hidden, num_outputs)
         arrays = []
         for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
-            arrays.append(
-                WeightArray(
-                    f"layer{layer}.weight",
-                    (fan_out, fan_in),
-                    fan_in,
-                    layer,
-                    False,
-                    self.gain(fan_in),
-                )
-            )
-            arrays.append(WeightArray(f"layer{layer}.bias", (fan_out,), fan_in, layer, True))
+            name, gain = f"layer{layer}", self.gain(fan_in)
+            weight_shape = (fan_out, fan_in)
+            arrays.append(WeightArray(f"{name}.weight", weight_shape, fan_in, layer, False, gain))
+            arrays.append(WeightArray(f"{name}.bias", (fan_out,), fan_in, layer, True))
         return tuple(arrays)
 
     def apply(
-        self, weights: dict[str, Any], X: Any, lang: Language, product: AbstractProduct = PLAIN
-    ) -> Any:
+        self,
+        weights: dict[str, Tensor],
+        X: Tensor,
+        lang: Language,
+        product: AbstractProduct = PLAIN,
+    ) -> Tensor:
         activate, depth = lang.activations[self.activation], len(self.hidden)
         h = X
         for layer in range(depth + 1):
@@ -121,6 +143,7 @@ class MLP(AbstractNetwork):
             h = activate(h) if layer < depth else h
         return h
 
-    def gain(self, fan_in: Any) -> Any:
-        """By which a layer's sum is multiplied; torch's tracer gives sizes as tensors."""
+    # torch's tracer gives sizes as tensors, so that fan_in need not be an integer
+    def gain(self, fan_in: Tensor | int) -> float:
+        """Return the scaling factor of a layer: 1/sqrt(fan_in) under NTK scaling, else 1."""
         return 1.0 / math.sqrt(fan_in) if self.scaling == "ntk" else 1.0

@@ -6,22 +6,21 @@ w ~ p(w),    f = f(x; w),    y ~ p(y | f)
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from bayesdl import priors
 from bayesdl.bnn.equinox_network import EquinoxNetwork
 from bayesdl.bnn.networks import MLP, PLAIN, AbstractNetwork, check_num_outputs
+from bayesdl.bnn.program import layered_network, network_program
 from bayesdl.data.table import TableSchema
 from bayesdl.model import likelihoods
 from bayesdl.model.examples import CommandLine, Example, rows
-from bayesdl.model.language import NUMPYRO, Language
+from bayesdl.model.language import NUMPYRO, Language, Tensor
 from bayesdl.model.table import AbstractTableModel
 from bayesdl.priors.base import AbstractPrior, count_layers, replace_fields, split_numbers
-from bayesdl.priors.flow import LOG_SCALES
 from inference.core.problem import Problem
 from inference.core.structure import AbstractProduct, LayeredNetwork
 
@@ -31,16 +30,20 @@ class BNN(AbstractTableModel):
     """A Bayesian neural network (MacKay 1992; Neal 1996).
 
     Args:
-        hidden: widths of the hidden layers; () is a linear model.
-        activation: "tanh", "relu", "gelu", "silu", "sine" or "erf".
-        prior: over the weights, from `bayesdl.priors`.
-        likelihood: of the targets.
+        hidden: the widths of the hidden layers; () is a linear model.
+        activation: the activation of all hidden layers: "tanh", "relu", "gelu", "silu", "sine" or
+            "erf".
+        prior: the prior over the weights, from `bayesdl.priors`; N(0, 1) by default, which under
+            NTK scaling gives functions of a size that does not depend on the widths.
+        likelihood: the likelihood of the targets; normal with a learned scale by default.
         scaling: "ntk" divides each layer's sum by sqrt(fan_in), "standard" does not.
-        network: `bayesdl.ConvNet(...)`, or an Equinox module mapping one row to the outputs; used instead of `hidden`,
-            `activation` and `scaling`, which are refused beside it. Layers of a module are not scaled, so
-            `priors.Gaussian(fan_in=True)` is their usual prior.
-        standardize: whether inputs (and real targets) are standardised with the training data's mean and sd;
-            predictions and log densities are given in the original units. Latent sites refer to standardised data.
+        network: a `bayesdl.ConvNet(...)`, or an Equinox module mapping one row to the outputs; it
+            takes the place of `hidden`, `activation` and `scaling`, which are refused beside it.
+            Layers of a module are not scaled, so `priors.Gaussian(fan_in=True)` is their usual
+            prior.
+        standardize: whether inputs (and real targets) are standardised with the training data's
+            mean and standard deviation. Predictions and log densities are given in the original
+            units. Latent sites refer to standardised data.
 
     Example:
         >>> model = BNN(hidden=(20,), activation="relu", prior=priors.Laplace())
@@ -53,7 +56,8 @@ class BNN(AbstractTableModel):
     prior: AbstractPrior = priors.Gaussian()
     likelihood: likelihoods.AbstractLikelihood = likelihoods.Normal()
     scaling: str = "ntk"
-    network: Any = dataclasses.field(default=None, hash=False)  # it holds arrays
+    # not hashed, as it holds arrays
+    network: Any = dataclasses.field(default=None, hash=False)
     standardize: bool = True
     keeps_numpy: ClassVar[bool] = True
 
@@ -89,12 +93,14 @@ class BNN(AbstractTableModel):
         ):
             if not isinstance(getattr(self, name), kind):
                 raise ValueError(
-                    f"BNN({name}={getattr(self, name)!r}): expected an object, e.g. {getattr(BNN, name)!r}."
+                    f"BNN({name}={getattr(self, name)!r}): expected an object, "
+                    f"e.g. {getattr(BNN, name)!r}."
                 )
         object.__setattr__(self, "hidden", tuple(self.hidden))
         if self.network is not None:
             self._refuse_settings_beside_network()
-        _ = self.net  # validates the settings
+        # making the network validates the settings
+        _ = self.net
 
     def _refuse_settings_beside_network(self) -> None:
         defaults = {
@@ -105,13 +111,13 @@ class BNN(AbstractTableModel):
         for name, default in defaults.items():
             if getattr(self, name) != default:
                 raise ValueError(
-                    f"BNN({name}={getattr(self, name)!r}, network=...): expected no {name} beside a network, which has its "
-                    f"own. Leave out {name}, or network."
+                    f"BNN({name}={getattr(self, name)!r}, network=...): expected no {name} beside "
+                    f"a network, which has its own. Leave out {name}, or network."
                 )
 
     @property
     def net(self) -> AbstractNetwork:
-        """The network as a function of its weights."""
+        """Return the network as a function of its weights."""
         if self.network is None:
             return MLP(self.hidden, self.activation, self.scaling)
         if isinstance(self.network, AbstractNetwork):
@@ -119,43 +125,33 @@ class BNN(AbstractTableModel):
         return EquinoxNetwork(self.network)
 
     def with_prior(self, prior: AbstractPrior) -> BNN:
-        """The same network and likelihood under another prior."""
+        """Return the same network and likelihood under another prior."""
         return dataclasses.replace(self, prior=prior)
 
     def program(
         self,
-        X: Any,
-        y: Any = None,
+        X: Tensor,
+        y: Tensor | None = None,
         *,
         num_targets: int = 1,
         lang: Language = NUMPYRO,
-        around: dict | None = None,
+        around: dict[str, ArrayLike] | None = None,
         product: AbstractProduct = PLAIN,
     ) -> None:
-        """The NumPyro (or Pyro) program.
+        """Run the NumPyro (or Pyro) program.
 
         Args:
-            X: rows, shape (n, p).
-            y: targets, shape (n,) or (n, num_targets), or None to draw them.
-            num_targets: target columns, or classes.
+            X: the rows of inputs, shape (n, p).
+            y: the targets, shape (n,) or (n, num_targets); None draws them.
+            num_targets: the number of target columns, or of classes.
             lang: the modelling language.
-            around: values of the sites around which the network is replaced by its linearisation.
+            around: values of the weights around which the network is replaced by its
+                linearisation; None for the network itself.
             product: how the network multiplies by its weights.
         """
-        likelihood, net = self.likelihood, self.net
-        num_inputs = int(X.shape[-1])  # torch's tracer gives sizes as tensors
-        arrays = net.weight_arrays(num_inputs, likelihood.num_outputs(num_targets))
-        weights = self.prior.draws(arrays, lang)
-        parameters = likelihood.parameters(num_targets, lang)
-        with lang.plate("rows", X.shape[0]) as rows:
-            if len(rows) < X.shape[0]:  # a minibatch; only NumPyro's engines ask for one
-                X, y = jnp.asarray(X)[rows], None if y is None else jnp.asarray(y)[rows]
-            f = (
-                net.apply(weights, X, lang, product)
-                if around is None
-                else linearize(net, weights, around, X)
-            )
-            lang.sample("y", likelihood.distribution(f, parameters, lang), obs=y)
+        network_program(
+            self.net, self.prior, self.likelihood, X, y, num_targets, lang, around, product
+        )
 
     def build_problem(self, schema: TableSchema, args: tuple, kwargs: dict) -> Problem:
         num_outputs = self.likelihood.num_outputs(schema.target.num_targets)
@@ -167,12 +163,12 @@ class BNN(AbstractTableModel):
         return super().build_problem(schema, args, kwargs)
 
     def split_params(self) -> tuple[BNN, dict]:
-        prior, of_prior = split_numbers(self.prior, self.prior.positives)
-        likelihood, of_likelihood = split_numbers(self.likelihood, self.likelihood.positives)
-        return replace_fields(self, {"prior": prior, "likelihood": likelihood}), {
-            "prior": of_prior,
-            "likelihood": of_likelihood,
+        parts = {
+            name: split_numbers(part, part.positives)
+            for name, part in (("prior", self.prior), ("likelihood", self.likelihood))
         }
+        specs = {name: spec for name, (spec, _) in parts.items()}
+        return replace_fields(self, specs), {name: numbers for name, (_, numbers) in parts.items()}
 
     def merge_params(self, numbers: dict) -> BNN:
         return replace_fields(
@@ -181,46 +177,18 @@ class BNN(AbstractTableModel):
         )
 
     def structure(self, schema: TableSchema) -> LayeredNetwork:
-        program = self.program_for(schema)
         arrays = self.net.weight_arrays(
             len(schema.columns.scale), self.likelihood.num_outputs(schema.target.num_targets)
         )
-
-        def linear(around: dict) -> Any:
-            return functools.partial(program, around=around)
-
-        def multiplied(product: AbstractProduct) -> Any:
-            return functools.partial(program, product=product)
-
-        def pyro_program() -> Any:
-            from bayesdl.interop.pyro import PYRO
-
-            return functools.partial(program, lang=PYRO)
-
-        return LayeredNetwork(
-            weights={self.prior.weight_site(array): array.name for array in arrays},
-            scale_per_site=self.prior.scale_per_array,
-            linearize=linear,
-            pyro_program=pyro_program if self.network is None and self.prior.in_pyro else None,
-            lookups=self.net.lookups,
-            matrices={array.name: array.shape for array in arrays if not array.is_bias},
-            with_product=multiplied if self.net.multiplies else None,
-        )
+        in_pyro = self.network is None and self.prior.in_pyro
+        return layered_network(self.program_for(schema), self.net, self.prior, arrays, in_pyro)
 
     def identified(self, site: str) -> bool:
-        """Weights beside hidden units are not identified: units can be permuted and mirrored. All other sites are."""
+        """Whether data can identify a site.
+
+        Weights beside hidden units are not identified, as units can be permuted and mirrored.
+        Scales of whole layers and the likelihood's parameters are, and so are all sites of a
+        linear model.
+        """
         linear = not self.hidden and self.network is None
-        hierarchical = isinstance(
-            self.prior, priors.Hierarchical | priors.LayerHierarchical | priors.Horseshoe
-        )
-        scale_of_a_layer = hierarchical and site.endswith((".scale", ".variance", ".global"))
-        scale_of_a_layer |= site == LOG_SCALES or site.startswith("kernel.")
-        return linear or scale_of_a_layer or site in ("sigma", "df", "concentration")
-
-
-def linearize(net: AbstractNetwork, weights: dict, around: dict, X: Any) -> Any:
-    """f(x; w0) + J(x; w0) (w - w0), w0 taken from `around`."""
-    start = {name: jnp.asarray(around[name], dtype=weights[name].dtype) for name in weights}
-    step = {name: weights[name] - start[name] for name in weights}
-    outputs, change = jax.jvp(lambda w: net.apply(w, X, NUMPYRO), (start,), (step,))
-    return outputs + change
+        return linear or self.prior.is_scale(site) or site in ("sigma", "df", "concentration")

@@ -1,11 +1,10 @@
-"""Functions drawn from the prior of a network, each with weights (and scales) of its own."""
+"""Functions drawn from the prior of a network, each with its own weights and scales."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,18 +16,21 @@ from bayesdl.model.language import NUMPYRO
 from bayesdl.priors.base import AbstractPrior, WeightArray
 from bayesdl.priors.family import AbstractFamily
 from inference.core.keys import parallel_keys, tagged_key
+from inference.core.typing import Key, Params
 
-BATCH = 128  # functions at once, which bounds memory
+# functions drawn at once, which bounds the memory
+BATCH = 128
 
 
 @dataclasses.dataclass(frozen=True)
 class FunctionSampler:
-    """What gives functions: equal ones share what was compiled.
+    """A sampler of functions of a network; equal samplers share compiled programs.
 
     Attributes:
         net: the network.
         arrays: its arrays of weights.
-        blank: the prior; of a family, whose numbers are given as parameters, any member.
+        prior: the prior over the weights. The numbers of a family are given as parameters, so
+            that any member of the family stands for all.
     """
 
     net: AbstractNetwork
@@ -38,26 +40,25 @@ class FunctionSampler:
     @classmethod
     def from_prior(
         cls, net: AbstractNetwork, arrays: tuple[WeightArray, ...], prior: AbstractPrior
-    ) -> tuple[FunctionSampler, Any]:
-        """With the parameters of this prior."""
+    ) -> tuple[FunctionSampler, Params]:
+        """Return the sampler for a prior, and the prior's parameters (None without a family)."""
         if isinstance(prior, AbstractFamily):
             return cls(net, arrays, type(prior)()), prior.initialised(arrays).parameters()
         return cls(net, arrays, prior), None
 
-    def sample_one(self, parameters: Any, X: jax.Array, key: jax.Array) -> jax.Array:
-        """A function at X, shape (points, outputs)."""
+    def sample_one(self, parameters: Params, X: jax.Array, key: Key) -> jax.Array:
+        """Draw one function at X, shape (points, outputs)."""
         prior = self.prior
         if isinstance(prior, AbstractFamily):
             prior = prior.with_params(parameters)
-        noise = jax.random.normal(
-            tagged_key(key, "noise"), (sum(1 + math.prod(array.shape) for array in self.arrays),)
-        )
+        size = sum(1 + math.prod(array.shape) for array in self.arrays)
+        noise = jax.random.normal(tagged_key(key, "noise"), (size,))
         with NoiseHandler(noise, key):
             weights = prior.draws(self.arrays, NUMPYRO)
         return self.net.apply(weights, X, NUMPYRO)
 
-    def sample_many(self, parameters: Any, X: jax.Array, key: jax.Array, num: int) -> jax.Array:
-        """Functions at X as rows, shape (num, points * outputs)."""
+    def sample_many(self, parameters: Params, X: jax.Array, key: Key, num: int) -> jax.Array:
+        """Draw functions at X as rows, shape (num, points * outputs)."""
         return jax.vmap(lambda k: self.sample_one(parameters, X, k).ravel())(
             parallel_keys(key, (num,))
         )
@@ -70,23 +71,23 @@ def draw_functions(
     X: np.ndarray,
     num: int,
     seed: int,
-) -> Any:
-    """Functions of the network at X, shape (num, points * outputs)."""
-    drawn, parameters = FunctionSampler.from_prior(net, arrays, prior)
-    whole = -(-num // BATCH) * BATCH  # a remainder would be compiled too
-    return np.asarray(
-        draw_in_batches(drawn, whole, parameters, jnp.asarray(X, float), jax.random.key(seed)),
-        float,
-    )[:num]
+) -> np.ndarray:
+    """Draw functions of the network at X, shape (num, points * outputs)."""
+    sampler, parameters = FunctionSampler.from_prior(net, arrays, prior)
+    # whole batches, as a smaller last batch would be compiled too
+    whole = -(-num // BATCH) * BATCH
+    key = jax.random.key(seed)
+    drawn = draw_in_batches(sampler, whole, parameters, jnp.asarray(X, float), key)
+    return np.asarray(drawn, float)[:num]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def draw_in_batches(
-    drawn: FunctionSampler, num: int, parameters: Any, X: jax.Array, key: jax.Array
+    sampler: FunctionSampler, num: int, parameters: Params, X: jax.Array, key: Key
 ) -> jax.Array:
-    """In pieces that bound memory."""
+    """Draw functions in batches to bound memory, shape (num, points * outputs)."""
     return jax.lax.map(
-        lambda k: drawn.sample_one(parameters, X, k).ravel(),
+        lambda k: sampler.sample_one(parameters, X, k).ravel(),
         jax.random.split(key, num),
         batch_size=BATCH,
     )

@@ -1,29 +1,38 @@
-"""The 1-Wasserstein distance by its dual, as published: max over critics phi of E phi(f) - E phi(g), phi nearly 1-Lipschitz.
+"""The 1-Wasserstein distance by its dual, as published.
 
-The critic is trained anew at each step of the prior, with the penalty 10 (|grad phi| - 1)^2 on random points between pairs of
-functions (Gulrajani et al. 2017, arXiv:1704.00028). For comparison: its value depends on how long the critic was trained and is
-no measure of the fit, and it takes many times the time of `losses.energy`.
+The distance is the maximum of E phi(f) - E phi(g) over critics phi that are nearly 1-Lipschitz.
+The critic is trained anew at each step of the prior, with the penalty 10 (|grad phi| - 1)^2 on
+random points between pairs of functions (Gulrajani et al. 2017, arXiv:1704.00028). It is here for
+comparison: its value depends on how long the critic was trained and does not measure the fit, and
+it takes many times the time of `losses.energy`.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 
+from inference.core.typing import Key
+
+# units of a hidden layer, weight of the penalty, steps of the critic, and its learning rate
 WIDTH, PENALTY, INNER, RATE = 200, 10.0, 200, 0.02
 
+Critic: TypeAlias = list[tuple[jax.Array, jax.Array]]
+"""Weights and biases of a critic, layer by layer."""
 
-def wasserstein(draw_network: Callable, g: jax.Array, key: jax.Array) -> jax.Array:
-    """E phi(f) - E phi(g) on fresh functions, phi trained for these parameters.
+
+def wasserstein(draw_network: Callable[[Key], jax.Array], g: jax.Array, key: Key) -> jax.Array:
+    """Estimate E phi(f) - E phi(g) on fresh functions, with phi trained for these parameters.
 
     Args:
-        draw_network: maps a key to functions, shape (functions, values), differentiable in the prior's parameters.
-        g: of the target, twice as many; the first half trains the critic.
-        key: of all draws.
+        draw_network: a function from a key to functions of the network, shape (functions, values),
+            differentiable in the prior's parameters.
+        g: functions of the target, twice as many; the first half trains the critic.
+        key: the key of all draws.
     """
     start, bag, fresh, between = jax.random.split(key, 4)
     half = len(g) // 2
@@ -33,8 +42,8 @@ def wasserstein(draw_network: Callable, g: jax.Array, key: jax.Array) -> jax.Arr
     return apply_critic(critic, draw_network(fresh)).mean() - apply_critic(critic, g[half:]).mean()
 
 
-def initial_critic(key: jax.Array, num_values: int) -> list[tuple[jax.Array, jax.Array]]:
-    """Two hidden layers: weights with Glorot's scale, biases N(0, 1)."""
+def initial_critic(key: Key, num_values: int) -> Critic:
+    """Draw a critic with two hidden layers: weights with Glorot's scale, biases N(0, 1)."""
     sizes = (num_values, WIDTH, WIDTH, 1)
     layers = []
     for i, (a, b) in enumerate(itertools.pairwise(sizes)):
@@ -44,28 +53,28 @@ def initial_critic(key: jax.Array, num_values: int) -> list[tuple[jax.Array, jax
     return layers
 
 
-def apply_critic(critic: list, f: jax.Array) -> jax.Array:
-    """Phi, shape (functions,)."""
+def apply_critic(critic: Critic, f: jax.Array) -> jax.Array:
+    """Return phi(f), shape (functions,)."""
     for weight, bias in critic[:-1]:
         f = jax.nn.softplus(f @ weight + bias[None, :])
     weight, bias = critic[-1]
     return (f @ weight + bias[None, :])[:, 0]
 
 
-def train_critic(critic: Any, f: jax.Array, g: jax.Array, key: jax.Array) -> Any:
-    """The critic after so many steps of Adagrad on one bag of functions."""
+def train_critic(critic: Critic, f: jax.Array, g: jax.Array, key: Key) -> Critic:
+    """Train the critic by `INNER` steps of Adagrad on one bag of functions."""
     import optax
 
     optimizer = optax.adagrad(RATE)
 
-    def loss(critic: Any, key: jax.Array) -> jax.Array:
+    def loss(critic: Critic, key: Key) -> jax.Array:
         share = jax.random.uniform(key, (len(f), 1))
         middle = share * f + (1 - share) * g
         slope = jax.vmap(jax.grad(lambda one: apply_critic(critic, one[None, :])[0]))(middle)
         penalty = ((jnp.linalg.norm(slope, axis=1) - 1) ** 2).mean()
         return apply_critic(critic, g).mean() - apply_critic(critic, f).mean() + PENALTY * penalty
 
-    def step(carry: tuple, key: jax.Array) -> tuple:
+    def step(carry: tuple, key: Key) -> tuple:
         critic, state = carry
         updates, state = optimizer.update(jax.grad(loss)(critic, key), state)
         return (optax.apply_updates(critic, updates), state), None

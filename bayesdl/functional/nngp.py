@@ -1,34 +1,37 @@
-"""The kernel of a wide network under layer-wise normal weights, and a start for the scales by matching it.
+"""The kernel of a wide network under layer-wise normal weights, and a start from it.
 
-    K_0 = s_0^2 gain_0^2 X X' + b_0^2,    K_l = s_l^2 gain_l^2 H E[a(u) a(v)] + b_l^2,   (u, v) ~ N(0, K_{l-1})
+    K_0 = s_0^2 gain_0^2 X X' + b_0^2
+    K_l = s_l^2 gain_l^2 H E[a(u) a(v)] + b_l^2,    (u, v) ~ N(0, K_{l-1})
 
-(Neal 1996; Lee et al. 2018, arXiv:1711.00165; with gain^2 fan_in = 1 under NTK scaling). The expectation is by Gauss-Hermite
-quadrature in two dimensions. Wide networks are normal, so that the Bures distance to the target's covariance needs no draws.
+(Neal 1996; Lee et al. 2018, arXiv:1711.00165; with gain^2 fan_in = 1 under NTK scaling). The
+expectation is by Gauss-Hermite quadrature in two dimensions. Functions of wide networks are normal,
+so that the Bures distance to the target's covariance needs no draws.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from bayesdl.functional.losses import bures_distance
-from bayesdl.model.language import NUMPYRO
+from bayesdl.model.language import NUMPYRO, ArrayFunction
 from bayesdl.priors.base import WeightArray
 from bayesdl.priors.layers import LayerGaussian
+from inference.core.typing import SiteArrays
 
 NODES = 32
 STEPS = 60
-NEAR_ONE = 1 - 1e-6  # correlations, whose square root has no derivative at 1
+# the largest correlation: sqrt(1 - r^2) has no derivative at 1
+NEAR_ONE = 1 - 1e-6
 
 
 def wide_network_covariance(
     prior: LayerGaussian, arrays: tuple[WeightArray, ...], activation: str, X: jax.Array
 ) -> jax.Array:
-    """The kernel matrix at rows X of the network in the limit of wide layers."""
+    """Return the kernel matrix at rows X of the network in the limit of wide layers."""
     activate = NUMPYRO.activations[activation]
     weights, biases = arrays[0::2], arrays[1::2]
     scales = [
@@ -42,8 +45,8 @@ def wide_network_covariance(
     return K
 
 
-def expected_products(activate: Any, K: jax.Array) -> jax.Array:
-    """E[a(u) a(v)] for each pair of a normal vector with covariance K."""
+def expected_products(activate: ArrayFunction, K: jax.Array) -> jax.Array:
+    """Return E[a(u) a(v)] for each pair of entries u, v of a normal vector with covariance K."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
     weights = jnp.asarray(weights / weights.sum())
     sd = jnp.sqrt(jnp.diag(K))
@@ -54,9 +57,8 @@ def expected_products(activate: Any, K: jax.Array) -> jax.Array:
         correlation[..., None, None] * z[None, None, :, None]
         + rest[..., None, None] * z[None, None, None, :]
     )
-    given_u = (
-        activate(sd[None, :, None, None] * mixed) @ weights
-    )  # E[a(v) | u], shape (rows, rows, nodes)
+    # E[a(v) | u], shape (rows, rows, nodes)
+    given_u = activate(sd[None, :, None, None] * mixed) @ weights
     return ((activate(sd[:, None] * z[None, :]) * weights[None, :])[:, None, :] * given_u).sum(-1)
 
 
@@ -67,18 +69,25 @@ def warm_start(
     activation: str,
     X: jax.Array,
     goal: jax.Array,
-) -> Any:
-    """Parameters of a `LayerGaussian` whose wide-network kernel is near a covariance, by the Bures distance."""
+) -> SiteArrays:
+    """Return parameters of a `LayerGaussian` whose wide-network kernel is near a covariance.
+
+    Args:
+        blank: a prior that is the start of the search.
+        arrays: the network's arrays of weights.
+        activation: the activation of its hidden layers.
+        X: the rows of inputs.
+        goal: the covariance at these rows; nearness is by the Bures distance.
+    """
     import optax
 
     optimizer = optax.adam(optax.cosine_decay_schedule(0.1, STEPS))
 
-    def loss(parameters: Any) -> jax.Array:
-        return bures_distance(
-            wide_network_covariance(blank.with_params(parameters), arrays, activation, X), goal
-        )
+    def loss(parameters: SiteArrays) -> jax.Array:
+        K = wide_network_covariance(blank.with_params(parameters), arrays, activation, X)
+        return bures_distance(K, goal)
 
-    def step(carry: tuple, _: Any) -> tuple:
+    def step(carry: tuple, _: None) -> tuple:
         parameters, state = carry
         updates, state = optimizer.update(jax.grad(loss)(parameters), state)
         return (optax.apply_updates(parameters, updates), state), None

@@ -15,13 +15,14 @@ from inference.vi.gradients.elements import element_distribution
 
 
 class NoiseHandler(Messenger):
-    """Normal sites, and transformed ones such as log-normal, take their values from one vector of noise.
+    """An effect handler that gives normal sites their values from one vector of noise.
 
-    That compiles several times faster than a draw for each.
+    Transformed normal sites such as log-normal ones are included. The program compiles several
+    times faster than with a draw for each site.
 
     Args:
-        noise: standard normal.
-        key: of other sites, and of those for which no noise is left.
+        noise: standard normal noise.
+        key: the key of all other sites, and of normal sites for which no noise is left.
     """
 
     def __init__(self, noise: jax.Array, key: jax.Array) -> None:

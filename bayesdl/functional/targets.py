@@ -1,4 +1,4 @@
-"""What functions are expected: targets that draw functions at given inputs, without noise."""
+"""Targets: distributions that draw functions, without noise, at given inputs."""
 
 from __future__ import annotations
 
@@ -15,39 +15,51 @@ from numpyro import handlers
 from bayesdl.data.validation import ModelError
 from bayesdl.functional.noise import NoiseHandler
 from bayesdl.gp import kernels
+from bayesdl.gp.hyperparameters import sample_hyperparameter
 from bayesdl.gp.spec import GP
 from inference.core.keys import parallel_keys, tagged_key
 
-FUNCTIONS_AT_ONCE, SETS_AT_ONCE = (
-    64,
-    40,
-)  # functions drawn together, and how often in one compiled call
-HYPERPARAMETER_ROOM = (
-    4  # kernels in a sum, for whose hyperparameters there is noise; those of others have keys
-)
-FIRST_JITTER, NUM_JITTERS = (
-    1e-10,
-    7,
-)  # relative to the mean variance, and powers of ten up to the last
+# functions drawn together, and how often in one compiled call
+FUNCTIONS_AT_ONCE, SETS_AT_ONCE = 64, 40
+# kernels in a sum for whose hyperparameters there is noise; those of further ones use keys
+HYPERPARAMETER_ROOM = 4
+# the jitters that are tried, relative to the mean variance, are powers of ten from first to last
+FIRST_JITTER, NUM_JITTERS = 1e-10, 7
 LAST_JITTER = FIRST_JITTER * 10.0 ** (NUM_JITTERS - 1)
 
 
 class AbstractTarget(abc.ABC):
-    """A distribution over functions."""
+    """A distribution over functions.
 
-    jitter = 0.0  # the largest that a Cholesky factor needed so far, relative to the mean variance
+    Attributes:
+        jitter: the largest jitter that a Cholesky factor needed so far, relative to the mean
+            variance.
+    """
+
+    jitter = 0.0
 
     @abc.abstractmethod
     def draw(self, key: jax.Array, X: np.ndarray, num: int) -> np.ndarray:
-        """Functions at sets of points (sets, points, ...), shape (sets, num, points, outputs)."""
+        """Draw functions at sets of points.
+
+        Args:
+            key: the key of all draws.
+            X: the sets of points, shape (sets, points, ...).
+            num: the number of functions of each set.
+
+        Returns:
+            The functions, shape (sets, num, points, outputs).
+        """
 
 
 class GPTarget(AbstractTarget):
-    """f ~ GP(0, k), its hyperparameters drawn anew for each function; outputs are independent given them.
+    """f ~ GP(0, k), its hyperparameters drawn anew for each function.
+
+    Outputs are independent given the hyperparameters.
 
     Args:
-        kernel: of `bayesdl.kernels`.
-        num_outputs: of the function.
+        kernel: a kernel of `bayesdl.kernels`.
+        num_outputs: the number of outputs of a function.
     """
 
     def __init__(self, kernel: kernels.AbstractKernel, num_outputs: int) -> None:
@@ -59,9 +71,8 @@ class GPTarget(AbstractTarget):
         found, total = [], len(sets)
         with jax.enable_x64(True):
             for first in range(0, total, SETS_AT_ONCE):
-                some = sets[
-                    (first + np.arange(SETS_AT_ONCE)) % total
-                ]  # the last ones again, as all calls share one shape
+                # the last call takes some sets again, as all calls share one shape
+                some = sets[(first + np.arange(SETS_AT_ONCE)) % total]
                 keys = jax.random.split(jax.random.fold_in(key, first), SETS_AT_ONCE)
                 functions, jitter = draw_gp_functions(
                     self.kernel, self.num_outputs, keys, jnp.asarray(some, jnp.float64)
@@ -77,9 +88,13 @@ class GPTarget(AbstractTarget):
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def draw_gp_functions(
-    kernel: Any, num_outputs: int, keys: jax.Array, X: jax.Array
+    kernel: kernels.AbstractKernel, num_outputs: int, keys: jax.Array, X: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Some functions at each set of points, and the largest jitter, in double precision."""
+    """Draw `FUNCTIONS_AT_ONCE` functions at each set of points, in double precision.
+
+    Returns:
+        The functions, and the largest jitter.
+    """
 
     def one(X: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         size = len(X) * num_outputs
@@ -87,7 +102,7 @@ def draw_gp_functions(
             tagged_key(key, "noise"), (size + HYPERPARAMETER_ROOM * (1 + X.shape[1]),)
         )
         with NoiseHandler(noise[size:], key):
-            built = kernel.build(kernels.sample_hyperparameter, "kernel.", X.shape[1])
+            built = kernel.build(sample_hyperparameter, "kernel.", X.shape[1])
         lower, jitter = cholesky_with_jitter(built(X, X))
         return lower @ noise[:size].reshape(len(X), num_outputs), jitter
 
@@ -100,7 +115,10 @@ def draw_gp_functions(
 
 
 def cholesky_with_jitter(K: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """A Cholesky factor with the first jitter of a ladder of powers of ten that makes it finite, and that jitter."""
+    """Return a Cholesky factor with the first jitter that makes it finite, and that jitter.
+
+    The jitters tried are powers of ten.
+    """
     size = jnp.eye(len(K)) * jnp.mean(jnp.diag(K))
 
     def fails(state: tuple) -> jax.Array:
@@ -121,7 +139,7 @@ def cholesky_with_jitter(K: jax.Array) -> tuple[jax.Array, jax.Array]:
 def draw_normal_functions(
     shape: tuple[int, ...], key: jax.Array, mean: jax.Array, covariance: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Functions with these moments, and the jitter."""
+    """Draw normal functions with a mean and a covariance, and return the jitter too."""
     lower, jitter = cholesky_with_jitter(covariance)
     return mean[None, :, None] + lower[None] @ jax.random.normal(key, shape), jitter
 
@@ -130,8 +148,8 @@ class GPyTorchTarget(AbstractTarget):
     """The prior of a GPyTorch kernel or exact GP model, with its hyperparameters as they are.
 
     Args:
-        module: the kernel or model.
-        num_outputs: independent outputs.
+        module: the kernel or model of GPyTorch.
+        num_outputs: the number of independent outputs.
     """
 
     def __init__(self, module: Any, num_outputs: int) -> None:
@@ -160,8 +178,9 @@ class CallableTarget(AbstractTarget):
     """Functions drawn by a callable.
 
     Args:
-        function: maps (key, X, num) to functions, shape (num, points) or (num, points, outputs).
-        num_outputs: of the network, which must be those of the functions.
+        function: a function (key, X, num) -> functions, shape (num, points) or
+            (num, points, outputs).
+        num_outputs: the number of outputs of network and functions.
     """
 
     def __init__(self, function: Callable, num_outputs: int) -> None:
@@ -175,7 +194,8 @@ class CallableTarget(AbstractTarget):
             expected = (num, len(points), self.num_outputs)
             if values.shape != expected:
                 raise ModelError(
-                    f"The target gave functions of shape {values.shape}, expected {expected}: (functions, points, outputs)."
+                    f"The target gave functions of shape {values.shape}, expected {expected}: "
+                    "(functions, points, outputs)."
                 )
             found.append(values)
         functions = np.stack(found)
@@ -185,29 +205,41 @@ class CallableTarget(AbstractTarget):
 
 
 def check_finite(functions: np.ndarray, what: str) -> None:
-    """Refuses functions of a matrix that had no Cholesky factor.
+    """Refuse functions of a matrix that had no Cholesky factor.
+
+    Args:
+        functions: the functions.
+        what: the name of the matrix, in words.
 
     Raises:
         ModelError: with the jitter that did not help.
     """
     if not np.isfinite(functions).all():
         raise ModelError(
-            f"Functions cannot be drawn: {what} is not positive semi-definite, even with {LAST_JITTER:g} of its mean variance "
-            "added to the diagonal. Check the kernel and its hyperparameters."
+            f"Functions cannot be drawn: {what} is not positive semi-definite, even with "
+            f"{LAST_JITTER:g} of its mean variance added to the diagonal. Check the kernel and its "
+            "hyperparameters."
         )
 
 
-def as_target(to: Any, num_inputs: int, num_outputs: int, standardize: bool) -> AbstractTarget:
-    """A target from a Gaussian process, a kernel (bayesdl, tinygp or GPyTorch), or a callable that draws functions.
+def as_target(to: object, num_inputs: int, num_outputs: int, standardize: bool) -> AbstractTarget:
+    """Make a target from a Gaussian process, a kernel, or a callable that draws functions.
+
+    Args:
+        to: a `GP`, a kernel of bayesdl, tinygp or GPyTorch, a GP model of GPyTorch, or a callable.
+        num_inputs: the number of inputs.
+        num_outputs: the number of outputs.
+        standardize: whether the network's inputs are standardised.
 
     Raises:
-        ModelError: where it does not fit these inputs.
+        ModelError: where the target does not fit these inputs.
         TypeError: for anything else.
     """
     if isinstance(to, GP) and to.standardize != standardize:
         raise ModelError(
-            f"The target has standardize={to.standardize} and the network standardize={standardize}: their inputs would have "
-            "different units. Give both the same."
+            f"The target has standardize={to.standardize} and the network "
+            f"standardize={standardize}: their inputs would have different units. Give both the "
+            "same."
         )
     kernel = to.kernel if isinstance(to, GP) else to
     if any(cls.__module__.partition(".")[0] == "tinygp" for cls in type(kernel).__mro__):
@@ -220,21 +252,21 @@ def as_target(to: Any, num_inputs: int, num_outputs: int, standardize: bool) -> 
     if callable(to):
         return CallableTarget(to, num_outputs)
     raise TypeError(
-        f"to={to!r}: expected bdl.GP(...), a kernel of bayesdl, tinygp or GPyTorch, or a function of (key, X, num) that draws "
-        "functions."
+        f"to={to!r}: expected bdl.GP(...), a kernel of bayesdl, tinygp or GPyTorch, or a function "
+        "of (key, X, num) that draws functions."
     )
 
 
 def check_dimension(kernel: kernels.AbstractKernel, num_inputs: int) -> None:
-    """Refuses a kernel of another dimension than the inputs.
+    """Refuse a kernel of another dimension than the inputs.
 
     Raises:
-        ModelError: saying both.
+        ModelError: naming the kernel and the number of inputs.
     """
     try:
         with handlers.seed(rng_seed=0):
             jax.eval_shape(
-                lambda X: kernel.build(kernels.sample_hyperparameter, "kernel.", num_inputs)(X, X),
+                lambda X: kernel.build(sample_hyperparameter, "kernel.", num_inputs)(X, X),
                 jnp.zeros((2, num_inputs)),
             )
     except ModelError:

@@ -1,32 +1,48 @@
-"""Kernels k(x, x') of Gaussian processes: what is believed, as plain data.
+"""Kernels k(x, x') of Gaussian processes: beliefs about functions, as plain data.
 
-A hyperparameter is a number (fixed), a NumPyro distribution (its prior), or None (learned under the default prior
-LogNormal(log sqrt(2 p), 1) for length scales with p inputs, and LogNormal(0.1, 1) otherwise; Tran et al. 2022,
-arXiv:2011.12829). Units are those of standardised data. Kernels add and multiply. tinygp (JAX) computes them.
+A hyperparameter is a number (fixed), a NumPyro distribution (its prior), or None (learned under
+the default prior: LogNormal(log sqrt(2 p), 1) for length scales with p inputs, and
+LogNormal(0.1, 1) otherwise; Tran et al. 2022, arXiv:2011.12829). Units are those of standardised
+data. Kernels add and multiply. tinygp (JAX) computes them.
 """
 
 from __future__ import annotations
 
 import abc
 import dataclasses
-import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpyro
-import numpyro.distributions as dist
+import jax
+import jax.numpy as jnp
 
 from bayesdl.data.validation import ModelError
+from bayesdl.gp.hyperparameters import (
+    Draw,
+    as_array,
+    check_positive,
+    lengthscale_prior,
+    scale_prior,
+)
 
-Draw = Callable[[str, Any, Any, tuple[int, ...]], Any]
+if TYPE_CHECKING:
+    from tinygp.kernels import Kernel
+else:
+    Kernel = object
 
 
 class AbstractKernel(abc.ABC):
     """A positive definite function of two inputs."""
 
     @abc.abstractmethod
-    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Any:
-        """The tinygp kernel, its hyperparameters from `draw(site, value, default prior, shape)`."""
+    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
+        """Return the tinygp kernel.
+
+        Args:
+            draw: gives hyperparameters, called as draw(site, setting, default prior, shape).
+            prefix: the first part of the names of sites.
+            num_inputs: the number of inputs, the columns of x.
+        """
 
     @property
     def holds_code(self) -> bool:
@@ -40,32 +56,14 @@ class AbstractKernel(abc.ABC):
         return Product((self, as_kernel(other)))
 
 
-def sample_hyperparameter(
-    site: str, value: Any, default: dist.Distribution, shape: tuple[int, ...]
-) -> Any:
-    """Draws a hyperparameter as a NumPyro site, unless it is a fixed number."""
-    if value is not None and not isinstance(value, dist.Distribution):
-        return value
-    law = default if value is None else value
-    return numpyro.sample(site, law.expand(shape).to_event(1) if shape else law)
-
-
-def lengthscale_prior(num_inputs: int) -> dist.Distribution:
-    return dist.LogNormal(0.5 * math.log(2 * num_inputs), 1.0)
-
-
-def scale_prior() -> dist.Distribution:
-    return dist.LogNormal(0.1, 1.0)
-
-
 @dataclasses.dataclass(frozen=True)
 class AbstractStationary(AbstractKernel):
     """variance * g(r), r^2 = sum_d (x_d - x'_d)^2 / lengthscale_d^2.
 
     Args:
-        lengthscale: one number, one per input (a tuple), a prior, or None.
-        variance: of the function.
-        ard: whether a learned length scale is one per input.
+        lengthscale: the length scale: one number, one per input (a tuple), a prior, or None.
+        variance: the variance of the function: a number, a prior, or None.
+        ard: whether there is one learned length scale per input.
     """
 
     lengthscale: Any = None
@@ -80,15 +78,17 @@ class AbstractStationary(AbstractKernel):
 
     @abc.abstractmethod
     def profile(self) -> Callable:
-        """The function g of r^2."""
+        """Return the function g, of r^2."""
 
-    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Any:
+    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
         from bayesdl.gp.stationary import Stationary
 
         return Stationary(self.profile(), *self.hyperparameters(draw, prefix, num_inputs))
 
-    def hyperparameters(self, draw: Draw, prefix: str, num_inputs: int) -> tuple[Any, Any]:
-        """Length scale, shape () or (num_inputs,), and variance, as arrays."""
+    def hyperparameters(
+        self, draw: Draw, prefix: str, num_inputs: int
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return the length scale, shape () or (num_inputs,), and the variance, as arrays."""
         check_length(self, num_inputs)
         shape = (num_inputs,) if self.ard else ()
         lengthscale = draw(
@@ -99,30 +99,18 @@ class AbstractStationary(AbstractKernel):
         )
 
 
-def as_array(value: Any) -> Any:
-    import jax.numpy as jnp
-
-    return jnp.asarray(value)
-
-
-def check_positive(kernel: Any, name: str) -> None:
-    value = getattr(kernel, name)
-    if value is None or isinstance(value, dist.Distribution):
-        return
-    entries = value if isinstance(value, tuple) else (value,)
-    if not all(isinstance(v, int | float) and v > 0 for v in entries):
-        raise ValueError(
-            f"{type(kernel).__name__}({name}={value!r}): expected a positive number (a tuple for one per input), "
-            "a NumPyro distribution, or None."
-        )
-
-
 def check_length(kernel: AbstractStationary, num_inputs: int) -> None:
+    """Refuse a tuple of length scales that does not have one entry per input.
+
+    Raises:
+        ModelError: saying both numbers.
+    """
     value = kernel.lengthscale
     if isinstance(value, tuple) and len(value) != num_inputs:
         raise ModelError(
-            f"{type(kernel).__name__}(lengthscale={value}) gives {len(value)} length scales and the model has {num_inputs} "
-            "inputs (a category is one input): give one per input, or one number for all."
+            f"{type(kernel).__name__}(lengthscale={value}) gives {len(value)} length scales and "
+            f"the model has {num_inputs} inputs (a category is one input): give one per input, or "
+            "one number for all."
         )
 
 
@@ -190,6 +178,11 @@ class Matern52(AbstractStationary):
 class Periodic(AbstractKernel):
     """variance * exp(-2 sum_d sin^2(pi (x_d - x'_d) / period) / lengthscale^2).
 
+    Args:
+        period: the period: a number, a prior, or None.
+        lengthscale: the length scale within a period: a number, a prior, or None.
+        variance: the variance of the function: a number, a prior, or None.
+
     Example:
         >>> Periodic(period=12.0).period
         12.0
@@ -203,8 +196,7 @@ class Periodic(AbstractKernel):
         for name in ("period", "lengthscale", "variance"):
             check_positive(self, name)
 
-    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Any:
-        import jax.numpy as jnp
+    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
         from tinygp.kernels import Custom
 
         period = as_array(draw(f"{prefix}period", self.period, scale_prior(), ()))
@@ -213,8 +205,8 @@ class Periodic(AbstractKernel):
         )
         variance = as_array(draw(f"{prefix}variance", self.variance, scale_prior(), ()))
 
-        # tinygp's own takes the sine of the summed distance, which is another kernel for several inputs
-        def unit(x: Any, z: Any) -> Any:
+        # tinygp's kernel takes the sine of the summed distance, which differs for several inputs
+        def unit(x: jax.Array, z: jax.Array) -> jax.Array:
             return jnp.exp(-2.0 * jnp.sum(jnp.sin(jnp.pi * (x - z) / period) ** 2) / lengthscale**2)
 
         return variance * Custom(unit)
@@ -223,6 +215,9 @@ class Periodic(AbstractKernel):
 @dataclasses.dataclass(frozen=True)
 class Linear(AbstractKernel):
     """variance * x . x': linear functions through the origin.
+
+    Args:
+        variance: the variance of each slope: a number, a prior, or None.
 
     Example:
         >>> Linear(variance=1.0).variance
@@ -234,7 +229,7 @@ class Linear(AbstractKernel):
     def __post_init__(self) -> None:
         check_positive(self, "variance")
 
-    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Any:
+    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
         from tinygp.kernels import DotProduct
 
         return as_array(draw(f"{prefix}variance", self.variance, scale_prior(), ())) * DotProduct()
@@ -242,7 +237,10 @@ class Linear(AbstractKernel):
 
 @dataclasses.dataclass(frozen=True)
 class Constant(AbstractKernel):
-    """variance: functions that are constant.
+    """A constant variance: functions that are constant.
+
+    Args:
+        variance: the variance of the constant: a number, a prior, or None.
 
     Example:
         >>> Constant(variance=1.0).variance
@@ -254,7 +252,7 @@ class Constant(AbstractKernel):
     def __post_init__(self) -> None:
         check_positive(self, "variance")
 
-    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Any:
+    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
         from tinygp.kernels import Constant as Unit
 
         return Unit(as_array(draw(f"{prefix}variance", self.variance, scale_prior(), ())))
@@ -262,7 +260,11 @@ class Constant(AbstractKernel):
 
 @dataclasses.dataclass(frozen=True)
 class Sum(AbstractKernel):
-    """k1 + k2 + ...; written with `+`."""
+    """k1 + k2 + ...; written with `+`.
+
+    Attributes:
+        parts: the kernels that are added.
+    """
 
     parts: tuple[AbstractKernel, ...]
 
@@ -270,7 +272,7 @@ class Sum(AbstractKernel):
     def holds_code(self) -> bool:
         return any(part.holds_code for part in self.parts)
 
-    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Any:
+    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
         built = [part.build(draw, f"{prefix}{i}.", num_inputs) for i, part in enumerate(self.parts)]
         total = built[0]
         for kernel in built[1:]:
@@ -280,7 +282,11 @@ class Sum(AbstractKernel):
 
 @dataclasses.dataclass(frozen=True)
 class Product(AbstractKernel):
-    """k1 * k2 * ...; written with `*`."""
+    """k1 * k2 * ...; written with `*`.
+
+    Attributes:
+        parts: the kernels that are multiplied.
+    """
 
     parts: tuple[AbstractKernel, ...]
 
@@ -288,7 +294,7 @@ class Product(AbstractKernel):
     def holds_code(self) -> bool:
         return any(part.holds_code for part in self.parts)
 
-    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Any:
+    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
         built = [part.build(draw, f"{prefix}{i}.", num_inputs) for i, part in enumerate(self.parts)]
         product = built[0]
         for kernel in built[1:]:
@@ -298,20 +304,25 @@ class Product(AbstractKernel):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TinyGP(AbstractKernel):
-    """A kernel made with tinygp, its hyperparameters fixed as given."""
+    """A kernel made with tinygp, its hyperparameters fixed as given.
 
-    kernel: Any = dataclasses.field(hash=False)  # it holds arrays
+    Attributes:
+        kernel: the kernel of tinygp.
+    """
+
+    # not hashed, as it holds arrays
+    kernel: Any = dataclasses.field(hash=False)
 
     @property
     def holds_code(self) -> bool:
         return True
 
-    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Any:
+    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
         return self.kernel
 
 
-def as_kernel(kernel: Any) -> AbstractKernel:
-    """A kernel of this module as it is, a tinygp kernel wrapped.
+def as_kernel(kernel: object) -> AbstractKernel:
+    """Return a kernel of this module as it is, and a tinygp kernel wrapped.
 
     Raises:
         TypeError: for anything else.
@@ -328,5 +339,6 @@ def as_kernel(kernel: Any) -> AbstractKernel:
         else ""
     )
     raise TypeError(
-        f"Expected a kernel from bayesdl.kernels or tinygp.kernels, got {type(kernel).__name__}.{hint}"
+        "Expected a kernel from bayesdl.kernels or tinygp.kernels, got "
+        f"{type(kernel).__name__}.{hint}"
     )

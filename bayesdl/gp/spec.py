@@ -3,7 +3,10 @@
     f ~ GP(0, k),    y = f(x) + e,    e ~ N(0, sigma^2)
 
 The program has f integrated out, so its latent sites are the hyperparameters:
-log p(y) = -y' (K + sigma^2 I)^-1 y / 2 - log |K + sigma^2 I| / 2 - n log(2 pi) / 2 (Rasmussen and Williams 2006, 2.30).
+
+    log p(y) = -y' (K + sigma^2 I)^-1 y / 2 - log |K + sigma^2 I| / 2 - n log(2 pi) / 2
+
+(Rasmussen and Williams 2006, equation 2.30).
 """
 
 from __future__ import annotations
@@ -17,21 +20,22 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from jax.typing import ArrayLike
 from numpyro import handlers
 
 from bayesdl.data.table import TableSchema
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.gp import kernels
+from bayesdl.gp.hyperparameters import sample_hyperparameter
+from bayesdl.gp.program import GPRegression, noisy_process
 from bayesdl.model.examples import CommandLine, Example, rows
 from bayesdl.model.language import NUMPYRO
 from bayesdl.model.likelihoods import Normal
 from bayesdl.model.table import AbstractTableModel, TableProgram
+from bayesdl.typing import ColumnLike, TableLike
 from inference.core.problem import Problem
 from inference.core.program import KeyPerName
-from inference.core.structure import AbstractGaussianProcessRegression
 from inference.exact.gp import GPPredictive, condition
-
-JITTER = 1e-8  # relative to the unit variance of standardised targets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +43,11 @@ class GP(AbstractTableModel):
     """Gaussian process regression.
 
     Args:
-        kernel: from `bayesdl.kernels`, or a tinygp kernel with fixed hyperparameters.
-        likelihood: `Normal()`; its scale is sigma.
-        standardize: whether inputs and targets are standardised with the training data's mean and sd.
+        kernel: a kernel from `bayesdl.kernels`, or a tinygp kernel with fixed hyperparameters; by
+            default an RBF kernel with one learned length scale per input.
+        likelihood: the likelihood, `Normal()` with one scale, which is sigma.
+        standardize: whether inputs and targets are standardised with the training data's mean and
+            standard deviation.
 
     Example:
         >>> GP(kernels.Matern52(lengthscale=1.0), likelihood=Normal(scale=0.1)).kernel.lengthscale
@@ -68,34 +74,37 @@ class GP(AbstractTableModel):
         object.__setattr__(self, "kernel", kernels.as_kernel(self.kernel))
         if not isinstance(self.likelihood, Normal) or self.likelihood.scale == "heteroscedastic":
             raise ModelError(
-                f"GP takes likelihood=bdl.Normal() with one scale, got {self.likelihood}: use bdl.BNN for other likelihoods."
+                f"GP takes likelihood=bdl.Normal() with one scale, got {self.likelihood}: use "
+                "bdl.BNN for other likelihoods."
             )
 
     @property
     def double_precision(self) -> bool:
-        """Cholesky factors need it."""
+        """Whether the arithmetic needs 64 bits: Cholesky factors do."""
         return True
 
-    def learn_schema(self, X: Any = None, y: Any = None) -> TableSchema:
+    def learn_schema(self, X: TableLike | None = None, y: ColumnLike | None = None) -> TableSchema:
         schema = super().learn_schema(X, y)
         if schema.target.num_targets > 1:
             raise DataError(
-                f"GP takes one target column, y has {schema.target.num_targets}: fit one GP per column, or a BNN."
+                f"GP takes one target column, y has {schema.target.num_targets}: fit one GP per "
+                "column, or a BNN."
             )
         return schema
 
-    def program(self, X: Any, y: Any = None, *, num_targets: int = 1) -> None:
-        """The NumPyro program with f integrated out."""
-        kernel = self.kernel.build(kernels.sample_hyperparameter, "kernel.", X.shape[-1])
+    def program(self, X: ArrayLike, y: ArrayLike | None = None, *, num_targets: int = 1) -> None:
+        """Run the NumPyro program with f integrated out."""
+        num_inputs = np.shape(X)[-1]
+        kernel = self.kernel.build(sample_hyperparameter, "kernel.", num_inputs)
         sigma = self.likelihood.parameters(1, NUMPYRO)
-        lower = noisy_process(kernel, sigma, X).solver.scale_tril
-        numpyro.sample("y", dist.MultivariateNormal(0.0, scale_tril=lower), obs=y)
+        solver: Any = noisy_process(kernel, sigma, X).solver
+        numpyro.sample("y", dist.MultivariateNormal(0.0, scale_tril=solver.scale_tril), obs=y)
 
     def structure(self, schema: TableSchema) -> GPRegression:
         return GPRegression(self.kernel, self.likelihood, len(schema.columns.scale))
 
     def exact_predictive(self, num_inputs: int) -> Callable[..., jax.Array] | None:
-        """Return the log predictive density in closed form; there is one where all hyperparameters are fixed."""
+        """Return the log predictive density in closed form, or None with free hyperparameters."""
         if self.hyperparameter_priors(num_inputs):
             return None
         X = np.arange(2.0)[:, None] + np.arange(num_inputs)
@@ -109,9 +118,10 @@ class GP(AbstractTableModel):
         return log_density
 
     def ignores_zero_columns(self, fewest: int, most: int) -> bool:
-        """Whether the hyperparameters' priors have the same means and variances for both numbers of columns.
+        """Whether zero-padded columns leave the model unchanged.
 
-        A kernel that is code is not looked into: the answer for it is no.
+        They do where the hyperparameters' priors have the same means and variances for both
+        numbers of columns. A kernel that is code is not looked into: the answer for it is no.
         """
         if self.kernel.holds_code:
             return False
@@ -137,37 +147,3 @@ class GP(AbstractTableModel):
 
     def predictive(self, problem: Problem, around: dict | None = None) -> GPPredictive:
         return GPPredictive(problem.structure_as(GPRegression), *problem.args)
-
-
-@dataclasses.dataclass(frozen=True)
-class GPRegression(AbstractGaussianProcessRegression):
-    """What the engines for Gaussian processes need."""
-
-    kernel: kernels.AbstractKernel
-    likelihood: Normal
-    num_inputs: int
-
-    def gaussian_process(self, values: dict, X: Any) -> Any:
-        kernel = self.kernel.build(
-            lambda site, value, *_: values.get(site, value), "kernel.", X.shape[-1]
-        )
-        return noisy_process(kernel, self.noise_scale(values), X)
-
-    def noise_scale(self, values: dict) -> Any:
-        """Sigma: drawn, or fixed."""
-        return values.get("sigma", self.likelihood.fixed_scale)
-
-    def noise_variance(self, values: dict) -> Any:
-        return self.noise_scale(values) ** 2
-
-    def torch_parts(self) -> tuple:
-        from bayesdl.interop.gpytorch import torch_parts
-
-        return torch_parts(self.kernel, self.likelihood.scale, self.num_inputs)
-
-
-def noisy_process(kernel: Any, sigma: Any, X: Any) -> Any:
-    """The tinygp process of the noisy targets."""
-    import tinygp
-
-    return tinygp.GaussianProcess(kernel, X, diag=sigma**2 + JITTER)

@@ -1,12 +1,12 @@
-"""The activations of networks in torch, by name."""
+"""The activation functions of networks in torch, by name."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import torch
 
-ACTIVATIONS: dict[str, Any] = {
+ACTIVATIONS: dict[str, Callable[..., torch.Tensor]] = {
     "tanh": torch.tanh,
     "relu": torch.relu,
     "gelu": torch.nn.functional.gelu,

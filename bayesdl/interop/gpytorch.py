@@ -25,7 +25,8 @@ import numpyro.distributions as dist
 
 from bayesdl.data.validation import ModelError
 from bayesdl.gp import kernels
-from bayesdl.gp.kernels import AbstractKernel, check_length, lengthscale_prior, scale_prior
+from bayesdl.gp.hyperparameters import lengthscale_prior, scale_prior
+from bayesdl.gp.kernels import AbstractKernel, check_length
 from inference.core.engine import UnsupportedError
 from inference.torch.install import load
 

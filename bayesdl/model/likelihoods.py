@@ -1,7 +1,8 @@
 """Likelihoods p(y | f): how targets y scatter around the outputs f of a network or a process.
 
-Each class says what targets it takes (`kind`), how many outputs it needs, which parameters of its own it draws, and
-the law of y. Scales are in units of the standardised target unless said otherwise.
+Each class says which targets it takes (`kind`), how many outputs it needs, which parameters of its
+own it draws, and the distribution of y. Scales are in units of the standardised target unless
+said otherwise.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,16 +19,19 @@ import numpy as np
 from numpyro.distributions import Distribution
 
 from bayesdl.data.validation import ModelError
-from bayesdl.model.language import Language
+from bayesdl.model.language import Language, LanguageDistribution, Tensor
+
+Parameters: TypeAlias = Any
+"""Parameters of a likelihood as its method `parameters` gives them: one array, some, or None."""
 
 
 class AbstractLikelihood(abc.ABC):
-    """A family of laws p(y | f).
+    """A family of distributions p(y | f).
 
     Attributes:
-        kind: "real", "count" or "class": the targets it takes. Only real targets are standardised.
-        two_classes: whether targets have two classes, no more.
-        positives: names of the fields that may hold positive numbers, and these be traced.
+        kind: the kind of targets: "real", "count" or "class". Only real targets are standardised.
+        two_classes: whether the targets have exactly two classes.
+        positives: names of the fields that may hold positive numbers, which JAX may trace.
     """
 
     kind: ClassVar[str]
@@ -34,50 +39,77 @@ class AbstractLikelihood(abc.ABC):
     positives: ClassVar[tuple[str, ...]] = ()
 
     def num_outputs(self, num_targets: int) -> int:
-        """How many network outputs `num_targets` target columns (or classes) need."""
+        """Return how many network outputs `num_targets` target columns (or classes) need."""
         return num_targets
 
     @abc.abstractmethod
-    def parameters(self, num_targets: int, lang: Language) -> Any:
-        """Draws the likelihood's own parameters as sites."""
+    def parameters(self, num_targets: int, lang: Language) -> Tensor | tuple | None:
+        """Draw the likelihood's own parameters as sites."""
 
     @abc.abstractmethod
-    def distribution(self, f: Any, parameters: Any, lang: Language) -> Any:
-        """The law of y given outputs f, shape (rows, num_outputs)."""
+    def distribution(
+        self, f: Tensor, parameters: Parameters, lang: Language
+    ) -> LanguageDistribution:
+        """Return the distribution of y given outputs f, shape (rows, num_outputs).
 
-    def in_units(self, unit: Any) -> AbstractLikelihood:
-        """The same likelihood for a target divided by `unit`."""
+        Args:
+            f: the outputs of the network.
+            parameters: the likelihood's own parameters, as the method `parameters` drew them.
+            lang: the modelling language.
+        """
+
+    def in_units(self, unit: Sequence[float] | np.ndarray) -> AbstractLikelihood:
+        """Return the same likelihood for targets divided by their units, one per column."""
         return self
 
 
-def squeeze_single_target(values: Any) -> Any:
-    """Drops the last axis where there is one target, so that y has shape (rows,)."""
+def squeeze_single_target(values: Tensor) -> Tensor:
+    """Drop the last axis where there is one target, so that y has shape (rows,)."""
     return values[..., 0] if values.shape[-1] == 1 else values
 
 
-def as_row_event(law: Any, f: Any) -> Any:
-    """Rows are independent, the targets of a row are one event."""
-    return law if f.shape[-1] == 1 else law.to_event(1)
+def as_row_event(distribution: LanguageDistribution, f: Tensor) -> LanguageDistribution:
+    """Make the targets of a row one event; rows stay independent."""
+    return distribution if f.shape[-1] == 1 else distribution.to_event(1)
 
 
-def sample_positive(name: str, value: Any, num_targets: int, lang: Language, default: Any) -> Any:
-    """A positive parameter: a number as it is, otherwise a site with the given or the default prior."""
+def sample_positive(
+    name: str, value: Any, num_targets: int, lang: Language, default: LanguageDistribution
+) -> Tensor:
+    """Return a positive parameter: a number as it is, otherwise a site with a prior.
+
+    Args:
+        name: the name of the site.
+        value: a number, a tuple of one number per target, a NumPyro distribution, or None for the
+            default prior.
+        num_targets: the number of target columns.
+        lang: the modelling language.
+        default: the default prior, a distribution of the language.
+    """
     if isinstance(value, int | float | jax.Array):
-        return value
-    if isinstance(value, tuple):  # a number per target
-        return (
-            (jnp if isinstance(value[0], jax.Array) else np).asarray(value)
-            if num_targets > 1
-            else value[0]
-        )
-    law = default if value is None else lang.dist_from(value)
-    return lang.sample(name, law.expand((num_targets,)).to_event(1) if num_targets > 1 else law)
+        return cast(Tensor, value)
+    if isinstance(value, tuple):
+        if num_targets == 1:
+            return value[0]
+        return cast(Tensor, (jnp if isinstance(value[0], jax.Array) else np).asarray(value))
+    prior = default if value is None else lang.dist_from(value)
+    return lang.sample(name, prior.expand((num_targets,)).to_event(1) if num_targets > 1 else prior)
 
 
 def check_scale(
     likelihood: AbstractLikelihood, name: str, words: tuple[str, ...] = (), per_target: bool = False
 ) -> None:
-    """Refuses a setting that is not a positive number, a prior, None or one of the words; a tuple only `per_target`."""
+    """Refuse a setting that is not a positive number, a prior, None or one of the words.
+
+    Args:
+        likelihood: the likelihood with the setting.
+        name: the name of the setting.
+        words: words that the setting may be.
+        per_target: whether it may also be a tuple with one number per target.
+
+    Raises:
+        ValueError: saying what is allowed.
+    """
     value = getattr(likelihood, name)
     if (
         value is None
@@ -100,19 +132,19 @@ def check_scale(
         )
 
 
-def divide_scale(scale: Any, unit: Any) -> Any:
-    """A fixed scale over the unit of each target; a prior, None or a word as it is.
+def divide_scale(scale: Any, unit: Sequence[float] | np.ndarray) -> object:
+    """Divide a fixed scale by the unit of each target; a prior, None or a word stays as it is.
 
     Raises:
-        ModelError: for a tuple that has not one entry per target.
+        ModelError: for a tuple that does not have one entry per target.
     """
     if not isinstance(scale, int | float | tuple):
         return scale
     scales: tuple[float, ...] = scale if isinstance(scale, tuple) else (scale,) * len(unit)
     if len(scales) != len(unit):
         raise ModelError(
-            f"scale={scale} gives {len(scales)} scales and the number of target columns is {len(unit)}: "
-            "give one scale per target."
+            f"scale={scale} gives {len(scales)} scales and the number of target columns is "
+            f"{len(unit)}: give one scale per target."
         )
     divided = tuple(s / u for s, u in zip(scales, unit, strict=True))
     return divided[0] if len(divided) == 1 else divided
@@ -123,9 +155,11 @@ class Normal(AbstractLikelihood):
     """y ~ N(f, sigma^2).
 
     Args:
-        scale: a number fixes sigma, in the units of y, and a tuple gives one such number per target; None learns it
-            with prior HalfNormal(1) in units of the standardised target; a NumPyro distribution is its prior, in the same
-            units; "heteroscedastic" lets a second output g of the network give sigma(x) = softplus(g) per row.
+        scale: sigma. A number fixes it, in the units of y, and a tuple gives one number per
+            target. None (the default) learns it with the prior HalfNormal(1), in units of the
+            standardised target. A NumPyro distribution is its prior, in the same units.
+            "heteroscedastic" lets a second output g of the network give
+            sigma(x) = softplus(g) for each row.
 
     Example:
         >>> Normal(scale="heteroscedastic").num_outputs(1)
@@ -142,12 +176,14 @@ class Normal(AbstractLikelihood):
     def num_outputs(self, num_targets: int) -> int:
         return 2 * num_targets if self.scale == "heteroscedastic" else num_targets
 
-    def parameters(self, num_targets: int, lang: Language) -> Any:
+    def parameters(self, num_targets: int, lang: Language) -> Tensor | None:
         if self.scale == "heteroscedastic":
             return None
         return sample_positive("sigma", self.scale, num_targets, lang, lang.dist.HalfNormal(1.0))
 
-    def distribution(self, f: Any, parameters: Any, lang: Language) -> Any:
+    def distribution(
+        self, f: Tensor, parameters: Parameters, lang: Language
+    ) -> LanguageDistribution:
         if self.scale == "heteroscedastic":
             half = f.shape[-1] // 2
             f, sigma = f[..., :half], lang.softplus(squeeze_single_target(f[..., half:])) + 1e-4
@@ -155,12 +191,12 @@ class Normal(AbstractLikelihood):
             sigma = parameters
         return as_row_event(lang.dist.Normal(squeeze_single_target(f), sigma), f)
 
-    def in_units(self, unit: Any) -> Normal:
+    def in_units(self, unit: Sequence[float] | np.ndarray) -> Normal:
         return dataclasses.replace(self, scale=divide_scale(self.scale, unit))
 
     @property
     def fixed_scale(self) -> float | None:
-        """Sigma where it is one fixed number, otherwise None."""
+        """Return sigma where it is one fixed number, otherwise None."""
         return self.scale if isinstance(self.scale, int | float) else None
 
 
@@ -169,8 +205,9 @@ class StudentT(AbstractLikelihood):
     """y ~ t_df(f, scale): robust against outliers.
 
     Args:
-        df: degrees of freedom; None learns them with prior 2 + Gamma(2, 0.1), so that mean and variance of y exist.
-        scale: as for `Normal`, without "heteroscedastic".
+        df: the degrees of freedom; None (the default) learns them with the prior
+            2 + Gamma(2, 0.1), so that mean and variance of y exist.
+        scale: the scale, as for `Normal` but without "heteroscedastic".
 
     Example:
         >>> StudentT(df=4.0).kind
@@ -185,17 +222,19 @@ class StudentT(AbstractLikelihood):
         check_scale(self, "df")
         check_scale(self, "scale", per_target=True)
 
-    def parameters(self, num_targets: int, lang: Language) -> Any:
+    def parameters(self, num_targets: int, lang: Language) -> tuple[Tensor, Tensor]:
         df = sample_positive("df", self.df, 1, lang, lang.shift(lang.dist.Gamma(2.0, 0.1), 2.0))
         return df, sample_positive(
             "sigma", self.scale, num_targets, lang, lang.dist.HalfNormal(1.0)
         )
 
-    def distribution(self, f: Any, parameters: Any, lang: Language) -> Any:
+    def distribution(
+        self, f: Tensor, parameters: Parameters, lang: Language
+    ) -> LanguageDistribution:
         df, sigma = parameters
         return as_row_event(lang.dist.StudentT(df, squeeze_single_target(f), sigma), f)
 
-    def in_units(self, unit: Any) -> StudentT:
+    def in_units(self, unit: Sequence[float] | np.ndarray) -> StudentT:
         return dataclasses.replace(self, scale=divide_scale(self.scale, unit))
 
 
@@ -214,10 +253,12 @@ class Bernoulli(AbstractLikelihood):
     def num_outputs(self, num_targets: int) -> int:
         return 1
 
-    def parameters(self, num_targets: int, lang: Language) -> Any:
+    def parameters(self, num_targets: int, lang: Language) -> Tensor | None:
         return None
 
-    def distribution(self, f: Any, parameters: Any, lang: Language) -> Any:
+    def distribution(
+        self, f: Tensor, parameters: Parameters, lang: Language
+    ) -> LanguageDistribution:
         return lang.dist.Bernoulli(logits=squeeze_single_target(f))
 
 
@@ -232,10 +273,12 @@ class Categorical(AbstractLikelihood):
 
     kind: ClassVar[str] = "class"
 
-    def parameters(self, num_targets: int, lang: Language) -> Any:
+    def parameters(self, num_targets: int, lang: Language) -> Tensor | None:
         return None
 
-    def distribution(self, f: Any, parameters: Any, lang: Language) -> Any:
+    def distribution(
+        self, f: Tensor, parameters: Parameters, lang: Language
+    ) -> LanguageDistribution:
         return lang.dist.Categorical(logits=f)
 
 
@@ -250,10 +293,12 @@ class Poisson(AbstractLikelihood):
 
     kind: ClassVar[str] = "count"
 
-    def parameters(self, num_targets: int, lang: Language) -> Any:
+    def parameters(self, num_targets: int, lang: Language) -> Tensor | None:
         return None
 
-    def distribution(self, f: Any, parameters: Any, lang: Language) -> Any:
+    def distribution(
+        self, f: Tensor, parameters: Parameters, lang: Language
+    ) -> LanguageDistribution:
         return as_row_event(lang.dist.Poisson(lang.exp(squeeze_single_target(f))), f)
 
 
@@ -262,7 +307,8 @@ class NegativeBinomial(AbstractLikelihood):
     """y ~ NB(mean = exp(f), concentration r): counts with variance mean + mean^2 / r.
 
     Args:
-        concentration: r; None learns it with prior Gamma(2, 0.1).
+        concentration: the concentration r; None (the default) learns it with the prior
+            Gamma(2, 0.1).
 
     Example:
         >>> NegativeBinomial(concentration=5.0).kind
@@ -275,10 +321,12 @@ class NegativeBinomial(AbstractLikelihood):
     def __post_init__(self) -> None:
         check_scale(self, "concentration")
 
-    def parameters(self, num_targets: int, lang: Language) -> Any:
-        law = lang.dist.Gamma(2.0, 0.1)
-        return sample_positive("concentration", self.concentration, num_targets, lang, law)
+    def parameters(self, num_targets: int, lang: Language) -> Tensor | None:
+        prior = lang.dist.Gamma(2.0, 0.1)
+        return sample_positive("concentration", self.concentration, num_targets, lang, prior)
 
-    def distribution(self, f: Any, parameters: Any, lang: Language) -> Any:
+    def distribution(
+        self, f: Tensor, parameters: Parameters, lang: Language
+    ) -> LanguageDistribution:
         logits = squeeze_single_target(f) - lang.log(parameters)
         return as_row_event(lang.negative_binomial(parameters, logits), f)

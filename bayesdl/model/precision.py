@@ -1,4 +1,4 @@
-"""The precision a model is computed in: double where its arithmetic needs it, otherwise what JAX is set to."""
+"""The precision of a model's arithmetic: double where it needs that, otherwise JAX's setting."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from bayesdl.model.base import AbstractModel
 
 
 def is_double(model: AbstractModel) -> bool:
-    """Whether this model is computed with 64 bits."""
+    """Whether a model is computed with 64 bits."""
     return model.double_precision or jax.dtypes.canonicalize_dtype(np.float64) == np.float64
 
 
 def precision_scope(model: AbstractModel) -> AbstractContextManager:
-    """The scope in which JAX computes with this model's precision."""
+    """Return the scope in which JAX computes with a model's precision."""
     return jax.enable_x64(is_double(model))

@@ -1,4 +1,4 @@
-"""What a prior over the weights of a network is."""
+"""The abstract prior over the weights of a network, and what all priors share."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ import abc
 import copy
 import dataclasses
 import math
-from typing import Any, ClassVar
+import warnings
+from typing import Any, ClassVar, TypeVar
 
-from bayesdl.model.language import Language
+from bayesdl.model.language import Language, LanguageDistribution, Tensor
+
+Spec = TypeVar("Spec")
 
 
 @dataclasses.dataclass(frozen=True)
 class WeightArray:
-    """One array of weights of a network.
+    """The description of one array of weights of a network.
 
     Attributes:
-        name: of its site, e.g. "layer0.weight".
-        shape: (fan_out, fan_in, ...) for weights.
-        fan_in: inputs summed by one unit.
-        layer: number of the layer, from 0.
-        is_bias: whether it is added rather than multiplied.
-        gain: by which the network multiplies it.
+        name: the name of the array's site, e.g. "layer0.weight".
+        shape: the shape of the array, (fan_out, fan_in, ...) for weights.
+        fan_in: the number of inputs that one unit sums.
+        layer: the number of the layer, from 0.
+        is_bias: whether the array is added rather than multiplied.
+        gain: the factor by which the network multiplies the array.
     """
 
     name: str
@@ -36,50 +39,65 @@ class AbstractPrior(abc.ABC):
     """A distribution over the weights of a network.
 
     Attributes:
-        scale_per_array: whether the weights of an array are normal with one scale, which is fixed or a site.
-        in_pyro: whether Pyro can draw it too.
-        positives: names of the fields that hold positive numbers, one or one per layer, and may be traced.
+        scale_per_array: whether the weights of an array are normal with one scale, which is
+            either fixed or a site of its own.
+        in_pyro: whether Pyro can draw the prior too.
+        positives: names of the fields that hold positive numbers, one or one per layer; they may
+            be traced by JAX.
     """
 
     scale_per_array: ClassVar[bool] = False
     in_pyro: ClassVar[bool] = True
     positives: ClassVar[tuple[str, ...]] = ()
 
-    @abc.abstractmethod
-    def draws(self, arrays: tuple[WeightArray, ...], lang: Language) -> dict[str, Any]:
-        """Draws all arrays of weights inside a program, by name."""
+    @property
+    def scale_per_leaf(self) -> bool:
+        """Return `scale_per_array` under its former name."""
+        warn_renamed("scale_per_leaf", "scale_per_array")
+        return self.scale_per_array
 
-    def check(  # noqa: B027 (a prior without this method fits every network)
-        self, num_layers: int, activation: str | None = None
-    ) -> None:
-        """Refuses a network that the prior does not fit.
+    @abc.abstractmethod
+    def draws(self, arrays: tuple[WeightArray, ...], lang: Language) -> dict[str, Tensor]:
+        """Draw all arrays of weights inside a program, by name."""
+
+    # not abstract: a prior without this method fits every network
+    def check(self, num_layers: int, activation: str | None = None) -> None:  # noqa: B027
+        """Refuse a network that the prior does not fit.
 
         Args:
-            num_layers: with the output layer.
-            activation: of all hidden layers; None where that is not known.
+            num_layers: the number of layers, the output layer included.
+            activation: the activation of all hidden layers; None where it is not known.
 
         Raises:
             ModelError: saying what would fit.
         """
 
     def weight_site(self, array: WeightArray) -> str:
-        """The latent site in which the weights are linear given all other sites."""
+        """Return the latent site in which the weights are linear given all other sites."""
         return array.name
+
+    def is_scale(self, site: str) -> bool:
+        """Whether a site is a scale of many weights, which data can identify."""
+        return False
 
 
 class AbstractArrayPrior(AbstractPrior):
-    """A prior that draws each array by itself."""
+    """A prior that draws each array independently of the others."""
 
     @abc.abstractmethod
-    def draw(self, array: WeightArray, lang: Language) -> Any:
-        """Draws one array of weights inside a program."""
+    def draw(self, array: WeightArray, lang: Language) -> Tensor:
+        """Draw one array of weights inside a program."""
 
-    def draws(self, arrays: tuple[WeightArray, ...], lang: Language) -> dict[str, Any]:
+    def draws(self, arrays: tuple[WeightArray, ...], lang: Language) -> dict[str, Tensor]:
         return {array.name: self.draw(array, lang) for array in arrays}
 
 
 def check_positive(prior: AbstractPrior, *names: str) -> None:
-    """Refuses settings that are not positive numbers, or tuples of them."""
+    """Refuse settings that are not positive numbers, or tuples of positive numbers.
+
+    Raises:
+        ValueError: naming the prior, the setting and its value.
+    """
     for name in names:
         value = getattr(prior, name)
         for entry in value if isinstance(value, tuple) else (value,):
@@ -89,16 +107,16 @@ def check_positive(prior: AbstractPrior, *names: str) -> None:
                 )
 
 
-def replace_fields(spec: Any, fields: dict[str, Any]) -> Any:
-    """A frozen dataclass with other fields, unchecked, as traced values cannot be."""
+def replace_fields(spec: Spec, fields: dict[str, Any]) -> Spec:
+    """Return a frozen dataclass with other fields, unchecked, as JAX may trace their values."""
     made = copy.copy(spec)
     for name, value in fields.items():
         object.__setattr__(made, name, value)
     return made
 
 
-def split_numbers(spec: Any, names: tuple[str, ...]) -> tuple[Any, dict[str, Any]]:
-    """A spec with None for those of its fields that hold numbers, and these."""
+def split_numbers(spec: Spec, names: tuple[str, ...]) -> tuple[Spec, dict[str, Any]]:
+    """Split a spec into the spec with None in its numeric fields, and these numbers by name."""
     values = {name: getattr(spec, name) for name in names}
     numbers = {
         name: value for name, value in values.items() if isinstance(value, int | float | tuple)
@@ -107,15 +125,23 @@ def split_numbers(spec: Any, names: tuple[str, ...]) -> tuple[Any, dict[str, Any
 
 
 def count_layers(arrays: tuple[WeightArray, ...]) -> int:
-    """Layers of a network, the output layer included."""
+    """Count the layers of a network, the output layer included."""
     return 1 + max(array.layer for array in arrays)
 
 
-def sample_scaled(array: WeightArray, scale: Any, lang: Language) -> Any:
-    """Scale times z, z ~ N(0, 1), as a site of z and a deterministic one."""
+def sample_scaled(array: WeightArray, scale: Tensor, lang: Language) -> Tensor:
+    """Draw scale * z with z ~ N(0, 1), as a site of z and a deterministic site."""
     raw = lang.sample(f"{array.name}.raw", iid(lang.dist.Normal(0.0, 1.0), array))
     return lang.deterministic(array.name, scale * raw)
 
 
-def iid(law: Any, array: WeightArray) -> Any:
-    return law.expand(array.shape).to_event(len(array.shape))
+def iid(distribution: LanguageDistribution, array: WeightArray) -> LanguageDistribution:
+    """Return the distribution of an array with independent entries of one distribution."""
+    return distribution.expand(array.shape).to_event(len(array.shape))
+
+
+def warn_renamed(old: str, new: str) -> None:
+    """Warn that the caller's caller uses the former name of an attribute."""
+    warnings.warn(
+        f"{old} is now {new}; the old name will be removed.", DeprecationWarning, stacklevel=3
+    )

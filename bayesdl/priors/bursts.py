@@ -1,34 +1,37 @@
-"""A prior under which large weights are few and lie beside each other."""
+"""A prior under which large weights are few and lie side by side."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from bayesdl.model.language import Language
+from bayesdl.model.language import Language, Tensor
 from bayesdl.priors.base import AbstractArrayPrior, WeightArray, check_positive, iid
 from inference.distributions import bursts
 
 
 @dataclasses.dataclass(frozen=True)
 class Bursts(AbstractArrayPrior):
-    """Student-t weights with one of two scales, the large one in bursts along the inputs of each unit; biases N(0, 1).
+    """Student-t weights with two scales, the large one in bursts along each unit's inputs.
 
         s ~ Markov chain with P(s_i = 1) = share, bursts of ones having mean length `length`,
         w_i | s_i ~ t_df(0, slab) where s_i = 1 and t_df(0, spike) where s_i = 0
 
-    The supports s and the precisions of the weights are summed out, so all engines but Pyro's see the weights alone. With
-    `bdl.SSVI(removal="support")` the weights that are least likely to be in the support are exchanged, and others grow where it
-    is likely to be. Reference: Xia, Tsang and Lau (2023), Turbo-VBI, arXiv:2302.10483.
+    Biases are N(0, 1). The supports s and the precisions of the weights are summed out, so all
+    engines but Pyro's see the weights alone. With `bdl.SSVI(removal="support")` the weights that
+    are least likely to be in the support are exchanged, and others grow where the support is
+    likely. Reference: Xia, Tsang and Lau (2023), Turbo-VBI, arXiv:2302.10483.
 
     Args:
-        slab: scale of large weights.
-        spike: scale of the others.
-        share: of large weights.
-        length: mean length of a burst, in inputs; at least 1 / (1 - share), where weights are independent.
-        df: degrees of freedom, above 2.
-        fan_in: divide both scales by sqrt(fan_in); for networks with standard scaling.
+        slab: the scale of large weights.
+        spike: the scale of all other weights, smaller than the slab.
+        share: the share of large weights, below 1.
+        length: the mean length of a burst, in inputs; at least 1 / (1 - share), where the
+            weights are independent.
+        df: the degrees of freedom, above 2.
+        fan_in: whether both scales are divided by sqrt(fan_in); for networks with standard
+            scaling.
 
     Example:
         >>> Bursts(share=0.1, length=8.0).spike
@@ -47,7 +50,8 @@ class Bursts(AbstractArrayPrior):
         check_positive(self, "slab", "spike", "share", "length", "df")
         if not self.spike < self.slab:
             raise ValueError(
-                f"Bursts(slab={self.slab}, spike={self.spike}): expected a spike that is narrower than the slab."
+                f"Bursts(slab={self.slab}, spike={self.spike}): expected a spike that is narrower "
+                "than the slab."
             )
         if not self.share < 1:
             raise ValueError(f"Bursts(share={self.share}): expected a number below 1.")
@@ -61,7 +65,7 @@ class Bursts(AbstractArrayPrior):
                 f"Bursts(length={self.length}): expected at least 1 / (1 - share) = {least:.3g}."
             )
 
-    def draw(self, array: WeightArray, lang: Language) -> Any:
+    def draw(self, array: WeightArray, lang: Language) -> Tensor:
         if array.is_bias:
             return lang.sample(array.name, iid(lang.dist.Normal(0.0, 1.0), array))
         gain = 1 / math.sqrt(array.fan_in) if self.fan_in else 1.0

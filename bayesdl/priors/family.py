@@ -1,20 +1,25 @@
-"""Priors with numbers per layer that can be matched to functions: as free parameters, and back as numbers."""
+"""Priors that can be matched to functions: their numbers as free parameters, and back as floats."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 
 from bayesdl.data.validation import ModelError
+from bayesdl.model.language import Tensor
 from bayesdl.priors.base import (
     AbstractPrior,
     WeightArray,
     check_positive,
     count_layers,
     replace_fields,
+    warn_renamed,
 )
+from inference.core.typing import SiteArrays
+
+Family = TypeVar("Family", bound="AbstractFamily")
 
 
 class AbstractFamily(AbstractPrior):
@@ -32,49 +37,63 @@ class AbstractFamily(AbstractPrior):
             value = getattr(self, name)
             if isinstance(value, tuple) and len(value) != num_layers:
                 raise ModelError(
-                    f"{type(self).__name__}({name}={value}) has {len(value)} numbers and the network has {num_layers} layers; "
-                    "give one per layer, the output layer included, or one for all."
+                    f"{type(self).__name__}({name}={value}) has {len(value)} numbers and the "
+                    f"network has {num_layers} layers; give one per layer, the output layer "
+                    "included, or one for all."
                 )
 
-    def initialised(self, arrays: tuple[WeightArray, ...]) -> Any:
-        """With a number of its own for each layer."""
+    def initialised(self: Family, arrays: tuple[WeightArray, ...]) -> Family:
+        """Return a copy with one value per layer, the start of an optimisation."""
         num_layers = count_layers(arrays)
         self.check(num_layers)
+        values = {name: jnp.asarray(getattr(self, name)) for name in self.positives}
         return self.with_params(
-            {
-                n: jnp.log(jnp.broadcast_to(jnp.asarray(getattr(self, n)), num_layers))
-                for n in self.positives
-            }
+            {name: jnp.log(jnp.broadcast_to(value, num_layers)) for name, value in values.items()}
         )
 
-    def parameters(self) -> dict[str, Any]:
-        """Its numbers as unconstrained arrays."""
+    def parameters(self) -> SiteArrays:
+        """Return the numbers as unconstrained arrays, by field."""
         return {name: jnp.log(jnp.asarray(getattr(self, name), float)) for name in self.positives}
 
-    def with_params(self, parameters: dict[str, Any]) -> Any:
-        """The same prior with other parameters, which may be traced."""
+    def with_params(self: Family, parameters: SiteArrays) -> Family:
+        """Return the same prior with other parameters, which may be traced by JAX."""
         return replace_fields(
             self, {name: tuple(jnp.exp(parameters[name])) for name in self.positives}
         )
 
-    def as_floats(self) -> Any:
-        """The same prior with plain numbers, to print and to store."""
+    def as_floats(self: Family) -> Family:
+        """Return the same prior with Python floats, to print and to store."""
         return replace_fields(
             self,
             {name: tuple(map(float, np.asarray(getattr(self, name)))) for name in self.positives},
         )
 
+    def started(self: Family, arrays: tuple[WeightArray, ...]) -> Family:
+        """Call `initialised` under its former name."""
+        warn_renamed("started", "initialised")
+        return self.initialised(arrays)
+
+    def at(self: Family, parameters: SiteArrays) -> Family:
+        """Call `with_params` under its former name."""
+        warn_renamed("at", "with_params")
+        return self.with_params(parameters)
+
+    def numbers(self: Family) -> Family:
+        """Call `as_floats` under its former name."""
+        warn_renamed("numbers", "as_floats")
+        return self.as_floats()
+
     def __str__(self) -> str:
         return format_table(self)
 
 
-def value_of_layer(value: Any, layer: int) -> Any:
-    """The number of a layer."""
+def value_of_layer(value: Tensor | float | tuple, layer: int) -> Tensor | float:
+    """Return the number of one layer, given one number for all layers or one per layer."""
     return value[layer] if isinstance(value, tuple) else value
 
 
 def format_table(prior: AbstractFamily) -> str:
-    """The numbers of each layer, a line each."""
+    """Format the numbers of a prior as a table with a line for each layer."""
     values = {name: getattr(prior, name) for name in prior.positives}
     length = max((len(v) for v in values.values() if isinstance(v, tuple)), default=1)
     widths = {name: max(8, len(name)) for name in values}

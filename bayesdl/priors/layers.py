@@ -1,15 +1,15 @@
-"""Normal weights with a scale for the weights and one for the biases of each layer, fixed or random."""
+"""Normal weights with a scale for the weights and one for the biases of each layer."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar, TypeAlias
 
-from bayesdl.model.language import Language
+from bayesdl.model.language import Language, LanguageDistribution, Tensor
 from bayesdl.priors.base import AbstractArrayPrior, WeightArray, iid, sample_scaled
 from bayesdl.priors.family import AbstractFamily, value_of_layer
 
-Numbers = float | tuple[float, ...]
+Numbers: TypeAlias = float | tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,8 +17,9 @@ class LayerGaussian(AbstractFamily, AbstractArrayPrior):
     """W_l ~ N(0, weight_l^2), b_l ~ N(0, bias_l^2) in layer l.
 
     Args:
-        weight: standard deviation of the weights; a tuple gives one per layer, the output layer included.
-        bias: the same of the biases.
+        weight: the standard deviation of the weights; a tuple gives one per layer, the output
+            layer included.
+        bias: the standard deviation of the biases; a tuple gives one per layer.
 
     Example:
         >>> print(LayerGaussian(weight=(2.2, 1.1), bias=(4.4, 0.3)))
@@ -32,26 +33,28 @@ class LayerGaussian(AbstractFamily, AbstractArrayPrior):
     scale_per_array: ClassVar[bool] = True
     positives: ClassVar[tuple[str, ...]] = ("weight", "bias")
 
-    def scale(self, array: WeightArray) -> Any:
-        """The standard deviation of an array of weights."""
+    def scale(self, array: WeightArray) -> Tensor | float:
+        """Return the standard deviation of an array of weights."""
         return value_of_layer(self.bias if array.is_bias else self.weight, array.layer)
 
-    def draw(self, array: WeightArray, lang: Language) -> Any:
+    def draw(self, array: WeightArray, lang: Language) -> Tensor:
         return lang.sample(array.name, iid(lang.dist.Normal(0.0, self.scale(array)), array))
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerHierarchical(AbstractFamily, AbstractArrayPrior):
-    """W_l = s_l z, z ~ N(0, 1), s_l^2 ~ InvGamma(concentration_l, rate_l); the same for the biases.
+    """W_l = s_l z, z ~ N(0, 1), s_l^2 ~ InvGamma(concentration_l, rate_l); biases likewise.
 
-    Each function has scales of its own, so functions are heavy-tailed: concentrations near 1 give very different sizes,
-    large ones a normal prior with s^2 near rate / concentration.
+    Each function has its own scales, so functions are heavy-tailed: concentrations near 1 give
+    functions of very different sizes, large ones a normal prior with s^2 near
+    rate / concentration.
 
     Args:
-        weight_concentration: of the variance of the weights; a tuple gives one per layer.
-        weight_rate: of the same.
-        bias_concentration: of the variance of the biases.
-        bias_rate: of the same.
+        weight_concentration: the concentration of the variance of the weights; a tuple gives one
+            per layer.
+        weight_rate: the rate of the variance of the weights.
+        bias_concentration: the concentration of the variance of the biases.
+        bias_rate: the rate of the variance of the biases.
 
     Example:
         >>> LayerHierarchical(weight_concentration=(2.0, 5.0)).weight_concentration
@@ -70,8 +73,8 @@ class LayerHierarchical(AbstractFamily, AbstractArrayPrior):
         "bias_rate",
     )
 
-    def variance_distribution(self, array: WeightArray, lang: Language) -> Any:
-        """The distribution of the variance of an array of weights."""
+    def variance_distribution(self, array: WeightArray, lang: Language) -> LanguageDistribution:
+        """Return the distribution of the variance of an array of weights."""
         kind = "bias" if array.is_bias else "weight"
         numbers = (
             value_of_layer(getattr(self, f"{kind}_{name}"), array.layer)
@@ -79,15 +82,24 @@ class LayerHierarchical(AbstractFamily, AbstractArrayPrior):
         )
         return lang.dist.InverseGamma(*numbers)
 
-    def draw(self, array: WeightArray, lang: Language) -> Any:
+    def draw(self, array: WeightArray, lang: Language) -> Tensor:
         variance = lang.sample(f"{array.name}.variance", self.variance_distribution(array, lang))
         return sample_scaled(array, variance**0.5, lang)
 
     def weight_site(self, array: WeightArray) -> str:
         return f"{array.name}.raw"
 
+    def is_scale(self, site: str) -> bool:
+        return site.endswith(".variance")
+
     def centred_at(self, gaussian: LayerGaussian) -> LayerHierarchical:
-        """The same concentrations around the variances of a `LayerGaussian`: rate / concentration = s^2."""
+        """Return a copy with the same concentrations around the variances of a `LayerGaussian`.
+
+        The new rates satisfy rate / concentration = s^2.
+
+        Args:
+            gaussian: the prior whose scales s, one per layer, are the centre.
+        """
         rates = {
             f"{kind}_rate": tuple(
                 s**2 * value_of_layer(getattr(self, f"{kind}_concentration"), layer)

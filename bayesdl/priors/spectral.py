@@ -1,21 +1,23 @@
-"""Periodic features whose frequencies follow a kernel's spectral density: a network that is a Gaussian process when wide.
+"""The spectral prior: sine features whose frequencies follow a kernel's spectral density.
 
     f(x) = sqrt(2 variance / H) sum_h v_h sin(omega_h . x + b_h),    v ~ N(0, 1), b ~ U(0, 2 pi)
 
-has covariance variance E[cos(omega . (x - x'))] = k(x, x') for any width H, and is normal as H grows (Rahimi and Recht 2007;
-Meronen, Trapp and Solin 2021, arXiv:2110.13572). omega_d lengthscale_d is N(0, 1) for the RBF kernel, and Student's t with
-2 nu degrees of freedom, shared by the inputs, for the Matern kernel of order nu.
+has covariance variance E[cos(omega . (x - x'))] = k(x, x') for any width H, and is normal as H
+grows (Rahimi and Recht 2007; Meronen, Trapp and Solin 2021, arXiv:2110.13572). For the RBF kernel
+omega_d lengthscale_d is N(0, 1). For the Matern kernel of order nu it is Student's t with 2 nu
+degrees of freedom, whose mixing variable is shared by the inputs.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from bayesdl.data.validation import ModelError
 from bayesdl.gp import kernels
-from bayesdl.model.language import NUMPYRO, Language
+from bayesdl.gp.hyperparameters import as_array, sample_hyperparameter
+from bayesdl.model.language import NUMPYRO, Language, Tensor
 from bayesdl.priors.base import AbstractPrior, WeightArray, iid
 
 MATERN_ORDERS = {
@@ -28,10 +30,13 @@ MATERN_ORDERS = {
 
 @dataclasses.dataclass(frozen=True)
 class Spectral(AbstractPrior):
-    """The prior of `BNN(hidden=(H,), activation="sine")` that has a stationary kernel; nothing needs to be optimised.
+    """The prior of `BNN(hidden=(H,), activation="sine")` that follows a stationary kernel.
+
+    Nothing needs to be optimised.
 
     Args:
-        kernel: RBF or Matern of `bayesdl.kernels`; what is not a number is a hyperparameter, drawn per function.
+        kernel: an RBF or Matern kernel of `bayesdl.kernels`; settings of it that are not numbers
+            are hyperparameters, drawn for each function.
 
     Example:
         >>> Spectral(kernels.RBF(lengthscale=0.6, variance=1.0)).kernel.lengthscale
@@ -50,16 +55,17 @@ class Spectral(AbstractPrior):
     def check(self, num_layers: int, activation: str | None = None) -> None:
         if num_layers != 2 or activation != "sine":
             raise ModelError(
-                f"Spectral is a prior for one hidden layer of sines, and the network has {num_layers - 1} hidden layers of "
-                f"{activation!r}: take bdl.BNN(hidden=(100,), activation='sine', ...)."
+                "Spectral is a prior for one hidden layer of sines, and the network has "
+                f"{num_layers - 1} hidden layers of {activation!r}: take "
+                "bdl.BNN(hidden=(100,), activation='sine', ...)."
             )
 
-    def draws(self, arrays: tuple[WeightArray, ...], lang: Language) -> dict[str, Any]:
+    def draws(self, arrays: tuple[WeightArray, ...], lang: Language) -> dict[str, Tensor]:
         if lang is not NUMPYRO:
             raise ModelError("Spectral is a NumPyro prior: take an engine other than Pyro's.")
         inner, phase, outer, offset = arrays
         lengthscale, variance = self.kernel.hyperparameters(
-            kernels.sample_hyperparameter, "kernel.", inner.fan_in
+            sample_hyperparameter, "kernel.", inner.fan_in
         )
         units = inner.shape[0]
         omega = lang.sample(
@@ -77,8 +83,11 @@ class Spectral(AbstractPrior):
             inner.name: lang.deterministic(inner.name, omega / inner.gain),
             phase.name: lang.sample(phase.name, iid(lang.dist.Uniform(0.0, 2 * math.pi), phase)),
             outer.name: lang.deterministic(outer.name, size * raw),
-            offset.name: lang.deterministic(offset.name, kernels.as_array([0.0] * offset.shape[0])),
+            offset.name: lang.deterministic(offset.name, as_array([0.0] * offset.shape[0])),
         }
 
     def weight_site(self, array: WeightArray) -> str:
         return array.name if array.is_bias else f"{array.name}.raw"
+
+    def is_scale(self, site: str) -> bool:
+        return site.startswith("kernel.")

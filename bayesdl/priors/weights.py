@@ -1,13 +1,13 @@
-"""Weight priors with given numbers, the same for weights and biases."""
+"""Weight priors with given settings, the same for weights and biases."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from bayesdl.data.validation import ModelError
-from bayesdl.model.language import Language
+from bayesdl.model.language import Language, Tensor
 from bayesdl.priors.base import AbstractArrayPrior, WeightArray, check_positive, iid, sample_scaled
 
 
@@ -16,8 +16,9 @@ class Gaussian(AbstractArrayPrior):
     """w ~ N(0, s^2), with s one number, one per layer, or divided by sqrt(fan_in).
 
     Args:
-        scale: s of weights and biases; a tuple gives one per layer.
-        fan_in: divide the scale of weights (not of biases) by sqrt(fan_in); for networks with standard scaling.
+        scale: the standard deviation s of weights and biases; a tuple gives one per layer.
+        fan_in: whether the scale of weights (not of biases) is divided by sqrt(fan_in); for
+            networks with standard scaling.
 
     Example:
         >>> Gaussian((2.0, 1.0)).scale
@@ -37,11 +38,11 @@ class Gaussian(AbstractArrayPrior):
     def check(self, num_layers: int, activation: str | None = None) -> None:
         if isinstance(self.scale, tuple) and len(self.scale) != num_layers:
             raise ModelError(
-                f"Gaussian(scale={self.scale}) gives {len(self.scale)} scales and the network has {num_layers} layers; "
-                "give one scale per layer, the output layer included."
+                f"Gaussian(scale={self.scale}) gives {len(self.scale)} scales and the network has "
+                f"{num_layers} layers; give one scale per layer, the output layer included."
             )
 
-    def draw(self, array: WeightArray, lang: Language) -> Any:
+    def draw(self, array: WeightArray, lang: Language) -> Tensor:
         scale = self.scale[array.layer] if isinstance(self.scale, tuple) else self.scale
         if self.fan_in and not array.is_bias:
             scale = scale / math.sqrt(array.fan_in)
@@ -50,7 +51,12 @@ class Gaussian(AbstractArrayPrior):
 
 @dataclasses.dataclass(frozen=True)
 class Laplace(AbstractArrayPrior):
-    """w ~ Laplace(0, b), density exp(-|w| / b) / (2 b): sharper at zero and heavier in the tails than a normal.
+    """w ~ Laplace(0, b): sharper at zero and heavier in the tails than a normal distribution.
+
+    The density is exp(-|w| / b) / (2 b).
+
+    Args:
+        scale: b of weights and biases.
 
     Example:
         >>> Laplace(scale=0.7).scale
@@ -62,13 +68,17 @@ class Laplace(AbstractArrayPrior):
     def __post_init__(self) -> None:
         check_positive(self, "scale")
 
-    def draw(self, array: WeightArray, lang: Language) -> Any:
+    def draw(self, array: WeightArray, lang: Language) -> Tensor:
         return lang.sample(array.name, iid(lang.dist.Laplace(0.0, self.scale), array))
 
 
 @dataclasses.dataclass(frozen=True)
 class StudentT(AbstractArrayPrior):
     """w ~ t_df(0, s): heavy tails (Fortuin et al. 2021, arXiv:2102.06571).
+
+    Args:
+        df: the degrees of freedom of weights and biases.
+        scale: the scale s of weights and biases.
 
     Example:
         >>> StudentT(df=3.0).df
@@ -81,15 +91,19 @@ class StudentT(AbstractArrayPrior):
     def __post_init__(self) -> None:
         check_positive(self, "df", "scale")
 
-    def draw(self, array: WeightArray, lang: Language) -> Any:
+    def draw(self, array: WeightArray, lang: Language) -> Tensor:
         return lang.sample(array.name, iid(lang.dist.StudentT(self.df, 0.0, self.scale), array))
 
 
 @dataclasses.dataclass(frozen=True)
 class Horseshoe(AbstractArrayPrior):
-    """w = tau lambda z, z ~ N(0, 1), lambda ~ C+(0, 1) per weight, tau ~ C+(0, global_scale) per layer; biases N(0, 1).
+    """w = tau lambda z, z ~ N(0, 1), lambda ~ C+(0, 1) per weight, tau ~ C+(0, global_scale).
 
-    Most weights are shrunk to zero and a few are left free (Carvalho, Polson and Scott 2010). Written non-centred.
+    There is one tau per layer, and biases are N(0, 1). Most weights are shrunk to zero and a few
+    are left free (Carvalho, Polson and Scott 2010). The program is written non-centred.
+
+    Args:
+        global_scale: the scale of tau.
 
     Example:
         >>> Horseshoe(global_scale=0.1).global_scale
@@ -101,7 +115,7 @@ class Horseshoe(AbstractArrayPrior):
     def __post_init__(self) -> None:
         check_positive(self, "global_scale")
 
-    def draw(self, array: WeightArray, lang: Language) -> Any:
+    def draw(self, array: WeightArray, lang: Language) -> Tensor:
         if array.is_bias:
             return lang.sample(array.name, iid(lang.dist.Normal(0.0, 1.0), array))
         tau = lang.sample(f"{array.name}.global", lang.dist.HalfCauchy(self.global_scale))
@@ -112,13 +126,20 @@ class Horseshoe(AbstractArrayPrior):
     def weight_site(self, array: WeightArray) -> str:
         return array.name if array.is_bias else f"{array.name}.raw"
 
+    def is_scale(self, site: str) -> bool:
+        return site.endswith(".global")
+
 
 @dataclasses.dataclass(frozen=True)
 class Hierarchical(AbstractArrayPrior):
-    """w = s z, z ~ N(0, 1), with one unknown scale s for the weights and one for the biases of each layer.
+    """w = s z, z ~ N(0, 1), with one unknown scale s for each layer's weights, one for its biases.
 
     Args:
-        family: "half_normal", s ~ N+(0, scale^2), or "inverse_gamma", s^2 ~ InvGamma(concentration, rate).
+        family: "half_normal", s ~ N+(0, scale^2), or "inverse_gamma",
+            s^2 ~ InvGamma(concentration, rate).
+        scale: the scale of the half-normal distribution of s.
+        concentration: the concentration of the inverse gamma distribution of s^2.
+        rate: the rate of the inverse gamma distribution of s^2.
 
     Example:
         >>> Hierarchical("inverse_gamma", concentration=2.0).concentration
@@ -138,7 +159,7 @@ class Hierarchical(AbstractArrayPrior):
                 f"Hierarchical(family={self.family!r}): expected 'half_normal' or 'inverse_gamma'."
             )
 
-    def draw(self, array: WeightArray, lang: Language) -> Any:
+    def draw(self, array: WeightArray, lang: Language) -> Tensor:
         if self.family == "half_normal":
             scale = lang.sample(f"{array.name}.scale", lang.dist.HalfNormal(self.scale))
         else:
@@ -150,3 +171,6 @@ class Hierarchical(AbstractArrayPrior):
 
     def weight_site(self, array: WeightArray) -> str:
         return f"{array.name}.raw"
+
+    def is_scale(self, site: str) -> bool:
+        return site.endswith((".scale", ".variance"))

@@ -13,7 +13,7 @@ import numpyro
 import numpyro.distributions as dist
 from numpyro import handlers
 
-from bayesdl.gp import kernels
+from bayesdl.gp.hyperparameters import sample_hyperparameter, scale_prior
 from bayesdl.model import likelihoods
 from bayesdl.model.language import NUMPYRO
 from inference.core.result import AbstractPredictive, Conditional
@@ -83,7 +83,7 @@ class TensorProgram:
                 return jnp.asarray(value, float)
             if values is not None:
                 return values[site]
-            return kernels.sample_hyperparameter(site, value, default, shape)
+            return sample_hyperparameter(site, value, default, shape)
 
         found = []
         for k, (mode, x) in enumerate(zip(self.model.modes, self.positions, strict=True)):
@@ -92,11 +92,11 @@ class TensorProgram:
                 f"{mode.name}.lengthscale", mode.matern.lengthscale, dist.LogNormal(median, SPREAD)
             )
             variance = 1.0 if mode.matern.variance is None else mode.matern.variance
-            variance = draw(f"{mode.name}.variance", variance, kernels.scale_prior())
+            variance = draw(f"{mode.name}.variance", variance, scale_prior())
             constant = None
             if mode.constant is not None:
                 given = 1.0 if mode.constant.variance is None else mode.constant.variance
-                constant = draw(f"{mode.name}.constant", given, kernels.scale_prior()) / variance
+                constant = draw(f"{mode.name}.constant", given, scale_prior()) / variance
             scales = jnp.ones(mode.rank)
             if self.model.relevance and (self.model.form == "tucker" or k == 0):
                 scales = draw(self.scales_name(mode), None, dist.HalfNormal(1.0), (mode.rank,))

@@ -20,10 +20,11 @@ from bayesdl import priors
 from bayesdl.bnn.conv import convolve
 from bayesdl.bnn.networks import MLP
 from bayesdl.functional import losses, nngp, targets
+from bayesdl.functional.comparison import permutation_p_value, w1_bound
 from bayesdl.functional.draws import draw_functions
 from bayesdl.functional.noise import NoiseHandler
-from bayesdl.functional.report import permutation_p_value, w1_bound
 from bayesdl.gp import kernels
+from bayesdl.gp.hyperparameters import sample_hyperparameter
 from bayesdl.model.language import NUMPYRO
 from inference.core.structure import PlainProduct
 
@@ -202,7 +203,7 @@ def test_hyperparameters_have_the_distribution_that_was_asked_for():
         found = {}
 
         def draw(site, *settings):
-            found[site] = kernels.sample_hyperparameter(site, *settings)
+            found[site] = sample_hyperparameter(site, *settings)
             return found[site]
 
         with NoiseHandler(jax.random.normal(key, (20,)), key):

@@ -1,0 +1,108 @@
+"""The program of a Bayesian neural network, and what it offers to engines that use its layers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from bayesdl.bnn.networks import AbstractNetwork
+from bayesdl.model.language import NUMPYRO, Language, Tensor
+from bayesdl.model.likelihoods import AbstractLikelihood
+from bayesdl.priors.base import AbstractPrior, WeightArray
+from inference.core.structure import AbstractProduct, LayeredNetwork
+from inference.core.typing import Program
+
+
+def network_program(
+    net: AbstractNetwork,
+    prior: AbstractPrior,
+    likelihood: AbstractLikelihood,
+    X: Tensor,
+    y: Tensor | None,
+    num_targets: int,
+    lang: Language,
+    around: dict[str, ArrayLike] | None,
+    product: AbstractProduct,
+) -> None:
+    """Run the program w ~ p(w), f = f(x; w), y ~ p(y | f) in a modelling language.
+
+    Args:
+        net: the network f.
+        prior: the prior p(w).
+        likelihood: the likelihood p(y | f).
+        X: the rows of inputs, shape (rows, ...).
+        y: the targets, shape (rows,) or (rows, num_targets); None draws them.
+        num_targets: the number of target columns, or of classes.
+        lang: the modelling language.
+        around: values of the weights around which the network is linearised, or None.
+        product: how the network multiplies by its weights.
+    """
+    # torch's tracer gives sizes as tensors
+    num_inputs = int(X.shape[-1])
+    arrays = net.weight_arrays(num_inputs, likelihood.num_outputs(num_targets))
+    weights = prior.draws(arrays, lang)
+    parameters = likelihood.parameters(num_targets, lang)
+    with lang.plate("rows", X.shape[0]) as rows:
+        # a minibatch, which only NumPyro's engines ask for
+        if len(rows) < X.shape[0]:
+            X, y = jnp.asarray(X)[rows], None if y is None else jnp.asarray(y)[rows]
+        f = (
+            net.apply(weights, X, lang, product)
+            if around is None
+            else linearize(net, weights, around, X)
+        )
+        lang.sample("y", likelihood.distribution(f, parameters, lang), obs=y)
+
+
+def linearize(
+    net: AbstractNetwork, weights: dict[str, Tensor], around: dict[str, ArrayLike], X: Tensor
+) -> jax.Array:
+    """Return f(x; w0) + J(x; w0) (w - w0), with w0 taken from `around`."""
+    start = {name: jnp.asarray(around[name], dtype=weights[name].dtype) for name in weights}
+    step = {name: weights[name] - start[name] for name in weights}
+    outputs, change = jax.jvp(lambda w: net.apply(w, X, NUMPYRO), (start,), (step,))
+    return outputs + change
+
+
+def layered_network(
+    program: Callable[..., Any],
+    net: AbstractNetwork,
+    prior: AbstractPrior,
+    arrays: tuple[WeightArray, ...],
+    in_pyro: bool,
+) -> LayeredNetwork:
+    """Describe the layers of a program to engines that exploit them.
+
+    Args:
+        program: the program with the keyword arguments `around`, `product` and `lang`.
+        net: the network.
+        prior: the prior over its weights.
+        arrays: the network's arrays of weights.
+        in_pyro: whether Pyro can run the program.
+    """
+
+    def linearize_program(around: dict) -> Program:
+        return functools.partial(program, around=around)
+
+    def with_product(product: AbstractProduct) -> Program:
+        return functools.partial(program, product=product)
+
+    def pyro_program() -> Program:
+        from bayesdl.interop.pyro import PYRO
+
+        return functools.partial(program, lang=PYRO)
+
+    return LayeredNetwork(
+        weights={prior.weight_site(array): array.name for array in arrays},
+        scale_per_site=prior.scale_per_array,
+        linearize=linearize_program,
+        pyro_program=pyro_program if in_pyro else None,
+        lookups=net.lookups,
+        matrices={array.name: array.shape for array in arrays if not array.is_bias},
+        with_product=with_product if net.multiplies else None,
+    )

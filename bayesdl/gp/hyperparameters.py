@@ -1,0 +1,66 @@
+"""Hyperparameters of kernels: fixed numbers, priors, or None for the default prior."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+from jax.typing import ArrayLike
+
+Draw: TypeAlias = Callable[[str, Any, Any, tuple[int, ...]], Any]
+"""A function (site, setting, default prior, shape) that gives a hyperparameter's value."""
+
+
+def sample_hyperparameter(
+    site: str, value: Any, default: dist.Distribution, shape: tuple[int, ...]
+) -> ArrayLike:
+    """Draw a hyperparameter as a NumPyro site, unless it is a fixed number.
+
+    Args:
+        site: the name of the site.
+        value: a fixed number (or a tuple of them), a NumPyro distribution, or None.
+        default: the prior where `value` is None.
+        shape: the shape of the hyperparameter, () for one number.
+    """
+    if value is not None and not isinstance(value, dist.Distribution):
+        return value
+    prior = default if value is None else value
+    drawn: Any = numpyro.sample(site, prior.expand(shape).to_event(1) if shape else prior)
+    return drawn
+
+
+def lengthscale_prior(num_inputs: int) -> dist.Distribution:
+    """Return the default prior of length scales, LogNormal(log sqrt(2 p), 1) for p inputs."""
+    return dist.LogNormal(0.5 * math.log(2 * num_inputs), 1.0)
+
+
+def scale_prior() -> dist.Distribution:
+    """Return the default prior of variances and periods, LogNormal(0.1, 1)."""
+    return dist.LogNormal(0.1, 1.0)
+
+
+def as_array(value: ArrayLike | list | tuple) -> jax.Array:
+    """Return numbers as a JAX array."""
+    return jnp.asarray(value)
+
+
+def check_positive(kernel: object, name: str) -> None:
+    """Refuse a setting that is not a positive number, a tuple of them, a prior or None.
+
+    Raises:
+        ValueError: naming the kernel, the setting and its value.
+    """
+    value = getattr(kernel, name)
+    if value is None or isinstance(value, dist.Distribution):
+        return
+    entries = value if isinstance(value, tuple) else (value,)
+    if not all(isinstance(v, int | float) and v > 0 for v in entries):
+        raise ValueError(
+            f"{type(kernel).__name__}({name}={value!r}): expected a positive number (a tuple for "
+            "one per input), a NumPyro distribution, or None."
+        )
