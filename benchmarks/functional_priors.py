@@ -1,14 +1,18 @@
-"""Functional priors: how fast and how near networks are matched, and what it is worth on held-out data.
+"""Functional priors: the speed and the accuracy of matching, and its worth on held-out data.
 
-    match    a network's functions against those of a Gaussian process, in one dimension and on boston's inputs
-    boston   10 splits with the fixed noise variance 0.1 of Tran et al. (2022, arXiv:2011.12829): N(0, 1) against matched
-    uci      other sets with learned noise: fixed, hierarchical, matched and matched hierarchical priors by SGHMC, and a
-             Gaussian process; next to the dropout network whose figures come with the data (Gal and Ghahramani 2016)
+    match    a network's functions against those of a Gaussian process, in one dimension and on
+             boston's inputs
+    boston   10 splits with the fixed noise variance 0.1 of Tran et al. (2022, arXiv:2011.12829):
+             N(0, 1) against matched
+    uci      other sets with learned noise: fixed, hierarchical, matched and matched hierarchical
+             priors by SGHMC, and a Gaussian process; next to the dropout network whose figures come
+             with the data (Gal and Ghahramani 2016)
     digits   a small convolutional network on scikit-learn's digits
 
-    python -m benchmarks.functional_priors [match boston uci digits] [--splits 10] [--datasets energy wine ...]
+    python -m benchmarks.functional_priors [match boston uci digits] [--splits 10]
+                                           [--datasets energy wine ...]
 
-Parts that are not asked for keep what benchmarks/results/functional_priors.json has of them.
+Parts that are not asked for keep their results in benchmarks/results/functional_priors.json.
 """
 
 from __future__ import annotations
@@ -40,12 +44,13 @@ SMALL = bdl.SGHMC(
     friction=0.3,
     start="prior",
 )
-MATCHING: dict[str, Any] = {"steps": 100, "num_functions": 64}  # in boston, uci and digits
+# settings of the matching in boston, uci and digits
+MATCHING: dict[str, Any] = {"steps": 100, "num_functions": 64}
 MOST_GP_ROWS = 2000
 
 
-def matched(model: bdl.BNN, X: np.ndarray, seed: int, **settings: Any) -> tuple[Any, float]:
-    """The matched prior and the CPU seconds it took."""
+def match_model(model: bdl.BNN, X: np.ndarray, seed: int, **settings: Any) -> tuple[Any, float]:
+    """Match a model's prior; return the prior and the CPU seconds it took."""
     started = time.process_time()
     prior = bdl.match_prior(
         model, to=TARGET, inputs=X, seed=seed, progress=False, **MATCHING, **settings
@@ -54,7 +59,7 @@ def matched(model: bdl.BNN, X: np.ndarray, seed: int, **settings: Any) -> tuple[
 
 
 def scores(model: Any, engine: Any, data: dict, split: int) -> dict[str, float]:
-    """Of a fit to one split, and its CPU seconds."""
+    """Return the scores of a fit to one split, and its CPU seconds."""
     test = data["test"][split]
     started = time.process_time()
     post = bdl.fit(
@@ -73,14 +78,14 @@ def scores(model: Any, engine: Any, data: dict, split: int) -> dict[str, float]:
 
 
 def rhat(prediction: Any, num_chains: int) -> float:
-    """The mean over rows of R-hat of the predicted mean."""
+    """Return the mean over rows of R-hat of the predicted mean."""
     values = np.asarray(prediction.stream.map(means, axis=1), float)
     chains = values.reshape(num_chains, -1, values.shape[-1])
     return float(np.mean(array_stats.rhat(chains, chain_axis=0, draw_axis=1)))
 
 
 def match() -> dict:
-    """Reports of matched priors, each with the CPU seconds of its first run in this process, compilation counted."""
+    """Report on matched priors, each with the CPU seconds of its first run and compilation."""
     x = np.linspace(-6, 6, 100)[:, None]
     gp = bdl.GP(bdl.kernels.RBF(lengthscale=0.6, variance=1.0), standardize=False)
     line = bdl.BNN(hidden=(50, 50, 50), standardize=False)
@@ -119,12 +124,12 @@ def match() -> dict:
 
 
 def boston(splits: int) -> dict:
-    """Fixed and matched prior, with the literature's fixed noise."""
+    """Compare fixed and matched priors, with the literature's fixed noise."""
     data, rows = uci("boston"), []
     for split in range(splits):
         X, y = data["X"][~data["test"][split]], data["y"][~data["test"][split]]
         model = bdl.BNN(hidden=(100,), likelihood=bdl.Normal(scale=float(np.sqrt(0.1) * y.std())))
-        prior, seconds = matched(model, X, split)
+        prior, seconds = match_model(model, X, split)
         row = {"split": split, "match_cpu_s": seconds, "prior": [prior.weight, prior.bias]}
         row["fixed"] = scores(model.with_prior(bdl.priors.LayerGaussian()), SMALL, data, split)
         row["matched"] = scores(model.with_prior(prior), SMALL, data, split)
@@ -147,12 +152,11 @@ def boston(splits: int) -> dict:
     return {"rows": rows, "summary": summary}
 
 
-def one_set(name: str, splits: int) -> list[dict]:
-    """All priors on a set, with learned noise."""
+def run_dataset(name: str, splits: int) -> list[dict]:
+    """Compare all priors on a data set, with learned noise."""
     data, rows = uci(name), []
-    data["X"] = data["X"][
-        :, np.ptp(data["X"], axis=0) > 0
-    ]  # naval has two columns that are constant
+    # naval has two columns that are constant
+    data["X"] = data["X"][:, np.ptp(data["X"], axis=0) > 0]
     for split in range(splits):
         X = data["X"][~data["test"][split]]
         model, row = bdl.BNN(hidden=(100,)), {"split": split}
@@ -161,7 +165,7 @@ def one_set(name: str, splits: int) -> list[dict]:
             "hierarchical": bdl.priors.LayerHierarchical(),
         }
         for label, family in families.items():
-            prior, seconds = matched(model, X, split, family=family)
+            prior, seconds = match_model(model, X, split, family=family)
             row[label] = scores(model.with_prior(family), ENGINE, data, split)
             key = "matched" if label == "fixed" else "matched hierarchical"
             row[key] = scores(model.with_prior(prior), ENGINE, data, split) | {
@@ -174,12 +178,12 @@ def one_set(name: str, splits: int) -> list[dict]:
             "nll": -float(data["mc_dropout_ll"][split]),
         }
         rows.append(row)
-    table(name, rows)
+    print_table(name, rows)
     return rows
 
 
-def table(name: str, rows: list[dict]) -> None:
-    """Means over splits."""
+def print_table(name: str, rows: list[dict]) -> None:
+    """Print means over splits."""
     for label in [key for key in rows[0] if key != "split"]:
         cells = {
             k: np.mean([row[label][k] for row in rows])
@@ -193,7 +197,7 @@ def table(name: str, rows: list[dict]) -> None:
 
 
 def digits() -> dict:
-    """Accuracy, NLL and calibration error of fixed and matched priors, 900 digits to learn from."""
+    """Score fixed and matched priors on images, with 900 digits to learn from."""
     from sklearn.datasets import load_digits
 
     X, y = load_digits(return_X_y=True)
@@ -201,9 +205,8 @@ def digits() -> dict:
     train, test = order[:900], order[900:]
     net = bdl.ConvNet(image=(8, 8), channels=(8, 16))
     model = bdl.BNN(network=net, likelihood=bdl.Categorical(), prior=bdl.priors.LayerGaussian())
-    target = bdl.GP(
-        bdl.kernels.RBF(lengthscale=8.0, variance=8.0)
-    )  # inputs are 64 standardised numbers
+    # inputs are 64 standardised numbers
+    target = bdl.GP(bdl.kernels.RBF(lengthscale=8.0, variance=8.0))
     started = time.process_time()
     prior = bdl.match_prior(
         model, to=target, inputs=X[train], num_targets=10, progress=False, **MATCHING
@@ -225,28 +228,29 @@ def digits() -> dict:
 
 
 def main() -> None:
+    """Run the parts and write their results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="*", default=["match", "boston", "uci", "digits"])
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--datasets", nargs="+", default=["energy", "wine", "kin8nm", "naval"])
-    asked = parser.parse_args()
-    warnings.simplefilter(
-        "ignore"
-    )  # short chains: their figures are read as predictions, not as posteriors
+    options = parser.parse_args()
+    # short chains: their figures are read as predictions, not as posteriors
+    warnings.simplefilter("ignore")
     path = RESULTS / "functional_priors.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     results = {k: v for k, v in results.items() if k in ("match", "boston", "uci", "digits")}
-    for part in asked.parts:
+    for part in options.parts:
         if part == "match":
             results[part] = match()
         elif part == "boston":
-            results[part] = boston(asked.splits)
+            results[part] = boston(options.splits)
         elif part == "uci":
-            for name in asked.datasets:
-                results[part] = results.get(part, {}) | {name: one_set(name, asked.splits)}
-                write("functional_priors", results)  # a set takes long
+            for name in options.datasets:
+                results[part] = results.get(part, {}) | {name: run_dataset(name, options.splits)}
+                # written at once, as a data set takes long
+                write("functional_priors", results)
         elif part == "digits":
             results[part] = digits()
         else:

@@ -1,13 +1,15 @@
-"""UCI regression: RMSE and mean test log-likelihood of BNN by NUTS, VI and Laplace, and GP, next to MC dropout.
+"""UCI regression: BNN fitted with NUTS, VI and Laplace, and GP, next to MC dropout.
 
-The peer is the tuned one-layer dropout network of Gal and Ghahramani (2016, arXiv:1506.02142), whose figures per split
-come with the data. Models run at their default settings (`bdl.BNN()`: 50 tanh units, unit normal weights with NTK
-scaling, learned noise; `bdl.GP()`: RBF with a length scale per input, type-II maximum likelihood); NUTS draws fewer
-than by default to fit the time.
+The scores are RMSE and mean log likelihood on test data. The peer is the tuned one-layer dropout
+network of Gal and Ghahramani (2016, arXiv:1506.02142), whose figures per split come with the data.
+Models run at their default settings (`bdl.BNN()`: 50 tanh units, unit normal weights with NTK
+scaling, learned noise; `bdl.GP()`: RBF with a length scale per input, type-II maximum likelihood).
+NUTS draws fewer than by default to fit the time.
 
-    python -m benchmarks.uci [--datasets boston energy wine] [--splits 20] [--engines gp laplace vi nuts]
+    python -m benchmarks.uci [--datasets boston energy wine] [--splits 20]
+                             [--engines gp laplace vi nuts]
 
-Splits that benchmarks/results/uci.json already has are kept; remove the file to begin anew.
+Splits that benchmarks/results/uci.json already has are kept; remove the file to start anew.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ ENGINES = {
 }
 
 
-def one_split(data: dict, split: int, name: str) -> dict:
+def run_split(data: dict, split: int, name: str) -> dict:
+    """Fit one engine to one split, and return its scores and diagnostics."""
     model, engine = ENGINES[name]
     test = data["test"][split]
     started = time.process_time()
@@ -58,11 +61,11 @@ def one_split(data: dict, split: int, name: str) -> dict:
     }
 
 
-def table(results: dict) -> None:
-    """Per dataset: mean and standard error over splits, how often the peer is beaten, and the worst of the diagnoses."""
+def print_table(results: dict) -> None:
+    """Print means and standard errors over splits, wins over the peer, and worst diagnostics."""
     print(
-        f"{'':<8}{'engine':<12}{'splits':>6}{'RMSE':>16}{'log-lik.':>18}{'beats peer':>12}{'coverage 90':>13}{'CPU s':>8}"
-        f"{'worst R-hat':>13}{'smallest ESS':>14}"
+        f"{'':<8}{'engine':<12}{'splits':>6}{'RMSE':>16}{'log-lik.':>18}{'beats peer':>12}"
+        f"{'coverage 90':>13}{'CPU s':>8}{'worst R-hat':>13}{'smallest ESS':>14}"
     )
     for dataset, engines in results.items():
         peer = uci(dataset)
@@ -73,30 +76,32 @@ def table(results: dict) -> None:
             error = [v.std(ddof=1) / np.sqrt(len(v)) if len(v) > 1 else np.nan for v in (rmse, ll)]
             cover, cpu = (np.mean([row[k] for row in rows]) for k in ("coverage_90", "cpu_s"))
             print(
-                f"{dataset:<8}{name:<12}{len(rows):>6}{rmse.mean():>9.3f} ±{error[0]:>5.3f}{ll.mean():>11.3f} ±{error[1]:>5.3f}"
-                f"{f'{wins}/{len(rows)}':>12}{cover:>13.3f}{cpu:>8.1f}{worst(rows)}"
+                f"{dataset:<8}{name:<12}{len(rows):>6}{rmse.mean():>9.3f} ±{error[0]:>5.3f}"
+                f"{ll.mean():>11.3f} ±{error[1]:>5.3f}"
+                f"{f'{wins}/{len(rows)}':>12}{cover:>13.3f}{cpu:>8.1f}{worst_diagnostics(rows)}"
             )
         print(
-            f"{dataset:<8}{'mc dropout':<12}{len(peer['test']):>6}{peer['mc_dropout_rmse'].mean():>9.3f}       "
-            f"{peer['mc_dropout_ll'].mean():>11.3f}"
+            f"{dataset:<8}{'mc dropout':<12}{len(peer['test']):>6}"
+            f"{peer['mc_dropout_rmse'].mean():>9.3f}       {peer['mc_dropout_ll'].mean():>11.3f}"
         )
 
 
-def worst(rows: list[dict]) -> str:
-    """The worst R-hat and the smallest effective sample size over the splits, where they are stored."""
+def worst_diagnostics(rows: list[dict]) -> str:
+    """Return the worst R-hat and the smallest effective sample size over splits that have them."""
     rhats, sizes = (
         [row[key] for row in rows if key in row] for key in ("rhat (worst)", "ess (smallest)")
     )
     return f"{max(rhats):>13.3f}{min(sizes):>14.0f}" if rhats else ""
 
 
-def stored() -> dict:
-    """What earlier runs wrote: engines and datasets may be run one by one."""
+def stored_results() -> dict:
+    """Read the results of earlier runs: engines and datasets may be run one by one."""
     path = RESULTS / "uci.json"
     return json.loads(path.read_text())["results"] if path.exists() else {}
 
 
 def main() -> None:
+    """Run the engines on the splits that have no results yet, and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -105,20 +110,20 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
     options = parser.parse_args()
     settings = {key: [str(model), str(engine)] for key, (model, engine) in ENGINES.items()}
-    results = stored()
+    results = stored_results()
     for name in options.engines:
         for dataset in options.datasets:
             data = uci(dataset)
             for split in range(min(options.splits, len(data["test"]))):
-                results = stored()
+                results = stored_results()
                 rows = results.setdefault(dataset, {}).setdefault(name, [])
                 if split in [row["split"] for row in rows]:
                     continue
-                rows.append(one_split(data, split, name))
+                rows.append(run_split(data, split, name))
                 print(dataset, name, {k: round(v, 3) for k, v in rows[-1].items()}, flush=True)
                 write("uci", {"settings": settings, "results": results})
                 jax.clear_caches()
-    table(results)
+    print_table(results)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 | kernel | here | GPyTorch |
 | --- | --- | --- |
-| RBF, Matern | variance g(r), r the distance over lengthscale | ScaleKernel(outputscale = variance) around the unit kernel |
-| Periodic | exp(-2 sum_d sin^2(pi (x_d - x'_d) / period) / lengthscale^2) | its `lengthscale` is our lengthscale squared |
+| RBF, Matern | variance g(r), r the distance / lengthscale | ScaleKernel around the unit kernel |
+| Periodic | exp(-2 sum_d s_d^2 / lengthscale^2) | its `lengthscale` is our lengthscale squared |
 | Linear, Constant | variance x . x', variance | `variance`, `constant` |
 
-Hyperparameters given as numbers stay fixed. Learned ones start at the median of their prior, and are positive by
-exp(raw), so that a step of an optimiser is relative to their size; no prior is registered, because GPyTorch would add
-its density to the marginal likelihood.
+Here s_d = sin(pi (x_d - x'_d) / period), and ScaleKernel has outputscale = variance.
+
+Hyperparameters given as numbers stay fixed. Learned ones start at the median of their prior, and
+are positive by exp(raw), so that a step of an optimiser is relative to their size. No prior is
+registered, because GPyTorch would add its density to the marginal likelihood.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import copy
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -30,16 +32,24 @@ from bayesdl.gp.kernels import AbstractKernel, check_length
 from inference.core.engine import UnsupportedError
 from inference.torch.install import load
 
-Sites = dict[str, Callable[[], Any]]
+Sites: TypeAlias = dict[str, Callable[[], Any]]
+"""Functions that return learned hyperparameters, by site."""
+
+Setting: TypeAlias = Any
+"""The setting of a hyperparameter: a number, a tuple, a NumPyro distribution, or None."""
+
+Module: TypeAlias = Any
+"""A module of GPyTorch, whose attributes its base class does not tell."""
+
 MATERN = {kernels.Matern12: 0.5, kernels.Matern32: 1.5, kernels.Matern52: 2.5}
 
 
-def render(kernel: AbstractKernel, num_inputs: int) -> Any:
-    """The GPyTorch kernel, in double precision.
+def render(kernel: AbstractKernel, num_inputs: int) -> Module:
+    """Return the GPyTorch kernel, in double precision.
 
     Args:
-        kernel: from `bayesdl.kernels`.
-        num_inputs: columns of X.
+        kernel: a kernel from `bayesdl.kernels`.
+        num_inputs: the number of inputs, the columns of X.
 
     Raises:
         UnsupportedError: for a kernel made with tinygp.
@@ -52,22 +62,26 @@ def render(kernel: AbstractKernel, num_inputs: int) -> Any:
     return render_with_sites(kernel, num_inputs)[0]
 
 
-def render_with_sites(kernel: AbstractKernel, num_inputs: int) -> tuple[Any, Sites]:
-    """The GPyTorch kernel, and its learned hyperparameters: functions giving their value, by the program's site names."""
+def render_with_sites(kernel: AbstractKernel, num_inputs: int) -> tuple[Module, Sites]:
+    """Return the GPyTorch kernel, and functions that return its learned hyperparameters by site."""
     load("gpytorch")
     renderer = Renderer(num_inputs, {})
     return renderer.render(kernel, "kernel."), renderer.sites
 
 
 def torch_parts(
-    kernel: AbstractKernel, scale: Any, num_inputs: int
-) -> tuple[Any, Sites, float, bool]:
-    """What `AbstractGaussianProcessRegression.torch_parts` gives: kernel, sites, sigma, and whether sigma is learned.
+    kernel: AbstractKernel, scale: float | dist.Distribution | None, num_inputs: int
+) -> tuple[Module, Sites, float, bool]:
+    """Return the parts of a Gaussian process regression in GPyTorch's terms.
 
     Args:
-        kernel: from `bayesdl.kernels`.
-        scale: of the `Normal` likelihood: a number, a prior, or None for its default prior.
-        num_inputs: columns of X.
+        kernel: a kernel from `bayesdl.kernels`.
+        scale: the scale of the `Normal` likelihood: a number, a prior, or None for its default
+            prior.
+        num_inputs: the number of inputs, the columns of X.
+
+    Returns:
+        The kernel, its learned hyperparameters by site, sigma, and whether sigma is learned.
     """
     learned = not isinstance(scale, int | float)
     sigma = median(dist.HalfNormal(1.0) if scale is None else scale) if learned else scale
@@ -76,18 +90,18 @@ def torch_parts(
 
 @dataclasses.dataclass(frozen=True)
 class Renderer:
-    """Walks a kernel the way `AbstractKernel.build` does, noting the sites of learned hyperparameters.
+    """A walk through a kernel, as `AbstractKernel.build` does it, that notes what is learned.
 
     Attributes:
-        num_inputs: columns of X.
-        sites: filled while rendering.
+        num_inputs: the number of inputs, the columns of X.
+        sites: the learned hyperparameters by site, filled while rendering.
     """
 
     num_inputs: int
     sites: Sites
 
-    def render(self, kernel: AbstractKernel, prefix: str) -> Any:
-        """One kernel with all its parts."""
+    def render(self, kernel: AbstractKernel, prefix: str) -> Module:
+        """Return the GPyTorch kernel of a kernel with all its parts."""
         from gpytorch.kernels import AdditiveKernel, ProductKernel
 
         if isinstance(kernel, kernels.AbstractStationary):
@@ -102,11 +116,12 @@ class Renderer:
             parts = [self.render(part, f"{prefix}{i}.") for i, part in enumerate(kernel.parts)]
             return (AdditiveKernel if isinstance(kernel, kernels.Sum) else ProductKernel)(*parts)
         raise UnsupportedError(
-            f"the kernel {type(kernel).__name__} cannot be written in GPyTorch (a tinygp kernel is a JAX function); "
-            "write it with bdl.kernels"
+            f"the kernel {type(kernel).__name__} cannot be written in GPyTorch (a tinygp kernel is "
+            "a JAX function); write it with bdl.kernels"
         )
 
-    def stationary(self, kernel: kernels.AbstractStationary, prefix: str) -> Any:
+    def stationary(self, kernel: kernels.AbstractStationary, prefix: str) -> Module:
+        """Return the GPyTorch kernel of an RBF or Matern kernel."""
         from gpytorch.kernels import MaternKernel, RBFKernel
 
         check_length(kernel, self.num_inputs)
@@ -133,7 +148,8 @@ class Renderer:
         )
         return self.scaled(unit, kernel.variance, prefix)
 
-    def periodic(self, kernel: kernels.Periodic, prefix: str) -> Any:
+    def periodic(self, kernel: kernels.Periodic, prefix: str) -> Module:
+        """Return the GPyTorch kernel of a periodic kernel."""
         from gpytorch.kernels import PeriodicKernel
 
         unit = PeriodicKernel(
@@ -151,13 +167,15 @@ class Renderer:
         )
         return self.scaled(unit, kernel.variance, prefix)
 
-    def linear(self, kernel: kernels.Linear, prefix: str) -> Any:
+    def linear(self, kernel: kernels.Linear, prefix: str) -> Module:
+        """Return the GPyTorch kernel of a linear kernel."""
         linear = dense_linear_kernel()(variance_constraint=positive_constraint())
         return self.set_parameter(
             linear, "variance", f"{prefix}variance", kernel.variance, scale_prior()
         )
 
-    def constant(self, kernel: kernels.Constant, prefix: str) -> Any:
+    def constant(self, kernel: kernels.Constant, prefix: str) -> Module:
+        """Return the GPyTorch kernel of a constant kernel."""
         from gpytorch.kernels import ConstantKernel
 
         constant = ConstantKernel(constant_constraint=positive_constraint())
@@ -165,7 +183,8 @@ class Renderer:
             constant, "constant", f"{prefix}variance", kernel.variance, scale_prior()
         )
 
-    def scaled(self, unit: Any, variance: Any, prefix: str) -> Any:
+    def scaled(self, unit: Module, variance: Setting, prefix: str) -> Module:
+        """Return a unit kernel multiplied by a variance."""
         from gpytorch.kernels import ScaleKernel
 
         scaled = ScaleKernel(unit, outputscale_constraint=positive_constraint())
@@ -175,18 +194,32 @@ class Renderer:
 
     def set_parameter(
         self,
-        module: Any,
+        module: Module,
         name: str,
         site: str,
-        value: Any,
-        default: Any,
+        value: Setting,
+        default: dist.Distribution,
         shape: tuple = (),
         power: float = 1.0,
-    ) -> Any:
-        """Sets the parameter `name` of a GPyTorch module to value ** power: fixed, or learned and noted as a site."""
+    ) -> Module:
+        """Set a parameter of a GPyTorch module to value ** power, either fixed or learned.
+
+        Args:
+            module: the module.
+            name: the name of its parameter.
+            site: the name of the program's site, noted where the parameter is learned.
+            value: the hyperparameter: a number or numbers, a prior, or None.
+            default: the prior where the value is None.
+            shape: the shape of the site.
+            power: the power to which GPyTorch raises the hyperparameter.
+
+        Returns:
+            The module.
+        """
         import torch
 
-        module.double()  # before the value is set, which would otherwise be rounded to float32
+        # before the value is set, which would otherwise be rounded to float32
+        module.double()
         raw = getattr(module, f"raw_{name}")
         fixed = isinstance(value, int | float | tuple)
         start = (
@@ -204,36 +237,39 @@ class Renderer:
 
 @functools.cache
 def dense_linear_kernel() -> type:
-    """GPyTorch's linear kernel without its low-rank arithmetic.
+    """Return the class of GPyTorch's linear kernel without its low-rank arithmetic.
 
-    That arithmetic factorises the other part of a sum, which needs jitter where that part is nearly singular, and so
-    loses the agreement with the closed form.
+    That arithmetic factorises the other part of a sum, which needs jitter where that part is nearly
+    singular, and so loses the agreement with the closed form.
     """
     from gpytorch.kernels import Kernel, LinearKernel
     from linear_operator import to_dense
 
     class DenseLinear(LinearKernel):
+        """A linear kernel whose matrix is dense."""
+
         prediction_strategy = Kernel.prediction_strategy
 
-        def forward(self, *inputs: Any, **options: Any) -> Any:
+        def forward(self, *inputs: object, **options: object) -> Module:
             return to_dense(super().forward(*inputs, **options))
 
     return DenseLinear
 
 
-def positive_constraint() -> Any:
-    """The constraint value = exp(raw)."""
+def positive_constraint() -> Module:
+    """Return the constraint value = exp(raw)."""
     torch, constraints = load("torch"), load("gpytorch.constraints")
     return constraints.Positive(transform=torch.exp, inv_transform=torch.log)
 
 
-def median(law: Any) -> np.ndarray:
-    """The median of a NumPyro distribution, from many draws, as not every distribution knows its quantiles."""
-    return np.asarray(np.median(np.asarray(law.sample(jax.random.key(0), (2001,))), axis=0))
+def median(distribution: dist.Distribution) -> np.ndarray:
+    """Return the median of a distribution, from draws, as not every one knows its quantiles."""
+    draws = np.asarray(distribution.sample(jax.random.key(0), (2001,)))
+    return np.asarray(np.median(draws, axis=0))
 
 
-def to_double(module: Any) -> Any:
-    """A copy of a GPyTorch kernel or exact GP in double precision.
+def to_double(module: Module) -> Module:
+    """Copy a GPyTorch kernel or exact GP to double precision.
 
     Raises:
         ModelError: where hyperparameters have priors.
@@ -241,14 +277,19 @@ def to_double(module: Any) -> Any:
     module = copy.deepcopy(module).double()
     if any(True for _ in getattr(module, "covar_module", module).named_priors()):
         raise ModelError(
-            f"{type(module).__name__} has priors on its hyperparameters, which are not drawn here: write the kernel with "
-            "bdl.kernels, whose priors are drawn for each function, or remove them."
+            f"{type(module).__name__} has priors on its hyperparameters, which are not drawn here: "
+            "write the kernel with bdl.kernels, whose priors are drawn for each function, or "
+            "remove them."
         )
     return module
 
 
-def prior_moments(module: Any, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance of the functions of what `in_double` gives at X, shapes (n,) and (n, n).
+def prior_moments(module: Module, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the prior mean and covariance of functions at X, shapes (n,) and (n, n).
+
+    Args:
+        module: a kernel or exact GP in double precision, as `to_double` returns it.
+        X: the rows of inputs.
 
     Raises:
         ModelError: where X has another number of columns than the kernel takes.

@@ -1,26 +1,36 @@
-"""The modelling language in Pyro's words, so that the text of a prior, a network or a likelihood is also a Pyro program.
+"""The modelling language in Pyro's words: priors, networks and likelihoods as Pyro programs.
 
-NumPyro and Pyro name their distributions and their parameters alike, with three exceptions that are settled here: the
-negative binomial, laws that are shifted, and the type of numbers. Every parameter becomes a float64 tensor, whatever
-torch's default type is, so that both programs have the same log density to rounding (Phan, Pradhan and Jankowiak 2019,
-arXiv:1912.11554).
+NumPyro and Pyro name their distributions and their parameters alike, with three exceptions that are
+settled here: the negative binomial, shifted distributions, and the type of numbers. Every parameter
+becomes a float64 tensor, whatever torch's default type is, so that both programs have the same log
+density to rounding (Phan, Pradhan and Jankowiak 2019, arXiv:1912.11554).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
+from jax.typing import ArrayLike
+from numpyro.distributions import Distribution
 
 from bayesdl.interop.activations import ACTIVATIONS
 from bayesdl.model.language import Language
 from inference.torch.install import load
 
+if TYPE_CHECKING:
+    from pyro.distributions import TorchDistribution
+    from torch import Tensor
+    from torch.distributions.constraints import Constraint
+else:
+    Tensor = TorchDistribution = Constraint = object
+
 torch, pyro, distributions = load("torch"), load("pyro"), load("pyro.distributions")
 
 
-def to_tensor(value: Any) -> Any:
-    """A tensor as it is, anything else as a float64 tensor."""
+def to_tensor(value: ArrayLike | Tensor) -> Tensor:
+    """Return a tensor as it is, anything else as a float64 tensor."""
     return (
         value
         if isinstance(value, torch.Tensor)
@@ -31,10 +41,10 @@ def to_tensor(value: Any) -> Any:
 class DoubleDistributions:
     """Pyro's distributions by name, made with float64 parameters."""
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Callable[..., TorchDistribution]:
         cls = getattr(distributions, name)
 
-        def make(*args: Any, **named: Any) -> Any:
+        def make(*args: ArrayLike | Tensor, **named: ArrayLike | Tensor) -> TorchDistribution:
             return cls(
                 *map(to_tensor, args), **{key: to_tensor(value) for key, value in named.items()}
             )
@@ -45,11 +55,11 @@ class DoubleDistributions:
 DISTRIBUTIONS = DoubleDistributions()
 
 
-def dist_from(law: Any) -> Any:
-    """The Pyro distribution that has the name and the parameters of a NumPyro one.
+def dist_from(distribution: Distribution) -> TorchDistribution:
+    """Return the Pyro distribution with the name and the parameters of a NumPyro one.
 
     Args:
-        law: a NumPyro distribution with constant parameters, e.g. LogNormal(0, 1).
+        distribution: a NumPyro distribution with constant parameters, e.g. LogNormal(0, 1).
 
     Returns:
         The Pyro distribution, of the same batch shape.
@@ -62,8 +72,10 @@ def dist_from(law: Any) -> Any:
         >>> float(dist_from(dist.Gamma(2.0, 0.5)).mean)
         4.0
     """
-    name = type(law).__name__
-    parameters = {key: np.asarray(getattr(law, key)) for key in law.arg_constraints}
+    name = type(distribution).__name__
+    parameters = {
+        key: np.asarray(getattr(distribution, key)) for key in distribution.arg_constraints
+    }
     try:
         return getattr(DISTRIBUTIONS, name)(**parameters)
     except (AttributeError, TypeError):
@@ -79,20 +91,21 @@ class Shift(distributions.transforms.AffineTransform):
     domain = distributions.constraints.positive
 
     @property
-    def codomain(self) -> Any:
+    def codomain(self) -> Constraint:
+        """The numbers above loc."""
         return distributions.constraints.greater_than(self.loc)
 
     def with_cache(self, cache_size: int = 1) -> Shift:
         return Shift(self.loc, self.scale, cache_size=cache_size)
 
 
-def shift(law: Any, by: float) -> Any:
-    """The law of x + by for a positive x."""
-    return distributions.TransformedDistribution(law, [Shift(to_tensor(by), 1.0)])
+def shift(distribution: TorchDistribution, by: float) -> TorchDistribution:
+    """Return the distribution of x + by for a positive x."""
+    return distributions.TransformedDistribution(distribution, [Shift(to_tensor(by), 1.0)])
 
 
-def negative_binomial(concentration: Any, logits: Any) -> Any:
-    """NB with mean concentration * exp(logits)."""
+def negative_binomial(concentration: ArrayLike | Tensor, logits: Tensor) -> TorchDistribution:
+    """Return the negative binomial distribution with mean concentration * exp(logits)."""
     return DISTRIBUTIONS.NegativeBinomial(total_count=concentration, logits=logits)
 
 

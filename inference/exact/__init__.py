@@ -1,1 +1,1 @@
-"""Conjugate and Gaussian process answers."""
+"""Gaussian process regression in closed form: the engine, and the predictive of its fits."""

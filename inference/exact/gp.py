@@ -1,11 +1,14 @@
 """Gaussian process regression in closed form.
 
-With K the kernel matrix of the training inputs, k the covariances with a new input and S = K + sigma^2 I,
+With K the kernel matrix of the training inputs, k the covariances with a new input and
+S = K + sigma^2 I,
 
-    f(x) | y ~ N(k' S^-1 y, k(x, x) - k' S^-1 k),    log p(y) = -y' S^-1 y / 2 - log |S| / 2 - n log(2 pi) / 2
+    f(x) | y ~ N(k' S^-1 y, k(x, x) - k' S^-1 k)
+    log p(y) = -y' S^-1 y / 2 - log |S| / 2 - n log(2 pi) / 2
 
-(Rasmussen and Williams 2006, equations 2.25, 2.26 and 2.30). The solver is tinygp's, in double precision.
-Hyperparameters maximise log p(y) (type-II maximum likelihood) or the posterior, or are sampled by NUTS.
+(Rasmussen and Williams 2006, equations 2.25, 2.26 and 2.30). The solver is tinygp's, in double
+precision. Hyperparameters maximise log p(y) (type-II maximum likelihood) or the posterior, or are
+sampled by NUTS.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from jax.typing import ArrayLike
 
 from inference.core.engine import (
     CLOSED_FORM,
@@ -36,14 +40,17 @@ from inference.core.problem import Problem, ProblemError
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractPredictive, AbstractResult, Conditional, Draws, Predictor
 from inference.core.structure import AbstractGaussianProcessRegression
+from inference.core.typing import Info, Key, StoredArrays
 from inference.mcmc.hmc import NUTS
 
 # A Cholesky factor of this size takes about a second on two cores.
 EXACT_ROWS = 3000
 
 MAX_STEPS = 1000
-JITTER = 1e-9  # repeated rows give a singular covariance
-MAX_ROWS = 10_000  # the Cholesky factor of this many rows takes 800 MB
+# added to the diagonal of joint covariances, as repeated rows give a singular one
+JITTER = 1e-9
+# the Cholesky factor of this many rows takes 800 MB
+MAX_ROWS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +58,13 @@ class ExactGP(AbstractEngine):
     """Exact Gaussian process regression.
 
     Attributes:
-        hyperparameters: "ml" maximises the marginal likelihood, "map" the posterior density in unconstrained space,
-            "sample" draws from the posterior with NUTS. Hyperparameters given as numbers stay fixed in each case.
-        num_restarts: searches for the maximum, each from a draw of the prior.
-        sampler: the NUTS settings of "sample".
+        can_checkpoint: whether interrupted runs can go on; no, as runs are short.
+        hyperparameters: the way to find hyperparameters: "ml" (the default) maximises the marginal
+            likelihood, "map" the posterior density in unconstrained space, and "sample" draws from
+            the posterior with NUTS. Hyperparameters given as numbers stay fixed in each case.
+        num_restarts: the number of searches for the maximum, each from a draw of the prior; with
+            three, one of them nearly always finds the best mode.
+        sampler: the settings of NUTS for "sample".
 
     Example:
         >>> ExactGP(hyperparameters="sample").num_restarts
@@ -87,12 +97,7 @@ class ExactGP(AbstractEngine):
         return cls(num_restarts=1)
 
     def supports(self, problem: Problem) -> str | None:
-        if not isinstance(problem.structure, AbstractGaussianProcessRegression):
-            return "it needs a Gaussian process with normal noise (bdl.GP)"
-        rows = problem.args[0].shape[0]
-        if rows > MAX_ROWS:
-            return f"{rows} rows need a dense {rows} x {rows} matrix; the limit is {MAX_ROWS}"
-        return None
+        return reason_unsupported(problem, MAX_ROWS)
 
     def infer(
         self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()
@@ -136,7 +141,11 @@ class ExactGP(AbstractEngine):
     def maximise(
         self, problem: Problem, key: jax.Array, progress: AbstractProgress
     ) -> tuple[dict[str, np.ndarray], bool]:
-        """The hyperparameters with the highest objective over all restarts, and whether that search converged."""
+        """Return the hyperparameters with the highest objective over all restarts.
+
+        Returns:
+            Hyperparameters by site, and whether the search that found them converged.
+        """
         density, regression = (
             problem.log_density(),
             problem.structure_as(AbstractGaussianProcessRegression),
@@ -167,12 +176,14 @@ class ExactGP(AbstractEngine):
             progress.close()
         if best is None:
             raise ProblemError(
-                "No hyperparameters with a finite marginal likelihood were found: give tighter priors."
+                "No hyperparameters with a finite marginal likelihood were found: "
+                "give tighter priors."
             )
         values = density.constrain(jnp.asarray(best))
         return {site: np.asarray(values[site]) for site in sites}, converged
 
-    def predictor(self, problem: Problem, values: dict, info: dict) -> Predictor:
+    def predictor(self, problem: Problem, values: StoredArrays, info: Info) -> Predictor:
+        """Return the result for given hyperparameters."""
         return Predictor(
             values,
             GPPredictive(problem.structure_as(AbstractGaussianProcessRegression), *problem.args),
@@ -180,31 +191,65 @@ class ExactGP(AbstractEngine):
         )
 
 
+def reason_unsupported(problem: Problem, max_rows: float, cure: str = "") -> str | None:
+    """Return the reason why a problem is no Gaussian process regression with so many rows, or None.
+
+    Args:
+        problem: the problem.
+        max_rows: the largest number of rows.
+        cure: what to do where there are more, appended to the reason.
+    """
+    if not isinstance(problem.structure, AbstractGaussianProcessRegression):
+        return "it needs a Gaussian process with normal noise (bdl.GP)"
+    rows = problem.args[0].shape[0]
+    if rows > max_rows:
+        return f"{rows} rows need a dense {rows} x {rows} matrix; the limit is {max_rows}{cure}"
+    return None
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class GPPredictive(AbstractPredictive):
-    """The law of new targets given hyperparameters and the training data (X, y)."""
+    """The distribution of new targets given hyperparameters and the training data.
+
+    Attributes:
+        regression: the Gaussian process regression.
+        X: the training inputs, shape (rows, columns).
+        y: the training targets, shape (rows,).
+    """
 
     regression: AbstractGaussianProcessRegression = dataclasses.field(metadata={"static": True})
     X: Any
     y: Any
 
-    def __call__(self, values: dict, key: Any, X_new: Any, joint: bool = False) -> Conditional:
+    def __call__(
+        self, values: dict, key: Key | None, X_new: ArrayLike, joint: bool = False
+    ) -> Conditional:
         return condition(self.regression, values, self.X, self.y, X_new, joint)
 
 
 def condition(
     structure: AbstractGaussianProcessRegression,
     values: dict,
-    X: Any,
-    y: Any,
-    X_new: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    X_new: ArrayLike,
     joint: bool = False,
 ) -> Conditional:
-    """The law of new targets given the training data and hyperparameters: of each row by itself, or of all jointly."""
+    """Return the distribution of new targets given the training data and hyperparameters.
+
+    Args:
+        structure: the Gaussian process regression.
+        values: the hyperparameters by site.
+        X: the training inputs.
+        y: the training targets.
+        X_new: the new inputs.
+        joint: whether the distribution is that of all rows jointly, rather than of each row.
+    """
     X, X_new = jnp.asarray(X), jnp.asarray(X_new)
     process = structure.gaussian_process(values, X)
-    whitened = process.solver.solve_triangular(jnp.asarray(y))  # L^-1 y with L L' = K + sigma^2 I
+    # L^-1 y with L L' = K + sigma^2 I
+    whitened = process.solver.solve_triangular(jnp.asarray(y))
     projected = process.solver.solve_triangular(process.kernel(X, X_new))
     variance = jnp.maximum(process.kernel(X_new) - jnp.sum(projected**2, axis=0), 0.0)
     noise = structure.noise_variance(values)

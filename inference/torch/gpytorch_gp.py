@@ -1,13 +1,14 @@
 """Gaussian process regression by GPyTorch: exact, or with inducing points for many rows.
 
-"exact" maximises the marginal likelihood log p(y) over the hyperparameters by L-BFGS, with dense Cholesky factors
-(Rasmussen and Williams 2006, equations 2.25, 2.26 and 2.30). "svgp" maximises over minibatches, with m inducing
-variables u = f(Z), the bound
+"exact" maximises the marginal likelihood log p(y) over the hyperparameters by L-BFGS, with dense
+Cholesky factors (Rasmussen and Williams 2006, equations 2.25, 2.26 and 2.30). "svgp" maximises over
+minibatches, with m inducing variables u = f(Z), the bound
 
     log p(y) >= sum_i E_q(f_i)[log p(y_i | f_i)] - KL(q(u) || p(u))
 
-(Hensman, Fusi and Lawrence 2013, arXiv:1309.6835): Adam for Z and the hyperparameters, natural gradients for q(u)
-(Salimbeni, Eleftheriadis and Hensman 2018, arXiv:1803.09151), both step sizes falling to zero along a cosine.
+(Hensman, Fusi and Lawrence 2013, arXiv:1309.6835): Adam for Z and the hyperparameters, natural
+gradients for q(u) (Salimbeni, Eleftheriadis and Hensman 2018, arXiv:1803.09151), both step sizes
+falling to zero along a cosine.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from jax.typing import ArrayLike
 
 from inference.core.engine import (
     MADE_FOR_IT,
@@ -42,13 +44,27 @@ from inference.core.problem import Problem, ProblemError
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractPredictive, AbstractResult, Conditional, Predictor
 from inference.core.structure import AbstractGaussianProcessRegression
-from inference.exact.gp import EXACT_ROWS, MAX_ROWS
+from inference.core.typing import Info, Key, StoredArrays
+from inference.exact.gp import EXACT_ROWS, MAX_ROWS, reason_unsupported
 from inference.torch.install import load, reason_missing
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Module: TypeAlias = Any
+    """A model of GPyTorch, whose attributes its base class does not tell."""
+else:
+    Tensor = Module = object
+
+# steps between two reports of progress
 BLOCK = 50
+# first step size of the natural gradients
 NATURAL_STEP = 0.3
-CLUSTERED = 20_000  # rows that k-means looks at
-SLOPE = 0.01  # nats per row that the bound may still gain for each unit on the hyperparameters' logarithmic scale
+# rows that k-means looks at, at most
+CLUSTERED = 20_000
+# nats per row that the bound of a converged fit may still gain for each unit on the
+# hyperparameters' logarithmic scale
+SLOPE = 0.01
 INDUCING = "variational_strategy.inducing_points"
 
 
@@ -57,12 +73,16 @@ class GPyTorchGP(AbstractEngine):
     """Gaussian process regression by GPyTorch.
 
     Attributes:
-        method: "exact" or "svgp".
-        num_steps: steps of Adam, or at most so many of L-BFGS per search.
-        num_restarts: searches of "exact", the first from the prior median, the others scattered around it.
-        learning_rate: first step size of Adam ("svgp").
-        num_inducing: inducing points ("svgp"), at most one per different row.
-        batch_size: rows of a minibatch ("svgp").
+        can_checkpoint: whether interrupted runs can go on; no.
+        method: the method: "exact" (the default), or "svgp" with inducing points for many rows.
+        num_steps: the number of steps of Adam ("svgp"), or the largest number of steps of L-BFGS
+            per search ("exact").
+        num_restarts: the number of searches of "exact", the first from the prior median, the
+            others scattered around it.
+        learning_rate: the first step size of Adam ("svgp").
+        num_inducing: the number of inducing points ("svgp"), at most one per different row; the
+            approximation improves with it, and time grows with its cube.
+        batch_size: the number of rows of a minibatch ("svgp").
 
     Example:
         >>> GPyTorchGP(method="svgp", num_inducing=100).batch_size
@@ -100,12 +120,10 @@ class GPyTorchGP(AbstractEngine):
         return cls(num_restarts=1)
 
     def supports(self, problem: Problem) -> str | None:
-        if not isinstance(problem.structure, AbstractGaussianProcessRegression):
-            return "it needs a Gaussian process with normal noise (bdl.GP)"
-        rows = problem.args[0].shape[0]
-        if self.method == "exact" and rows > MAX_ROWS:
-            return f"{rows} rows need a dense {rows} x {rows} matrix; the limit is {MAX_ROWS}, use method='svgp'"
-        reason = reason_missing("torch", "gpytorch")
+        max_rows = MAX_ROWS if self.method == "exact" else math.inf
+        reason = reason_unsupported(problem, max_rows, ", use method='svgp'")
+        if reason is None:
+            reason = reason_missing("torch", "gpytorch")
         if reason is None:
             try:
                 torch_parts(problem)
@@ -151,7 +169,8 @@ class GPyTorchGP(AbstractEngine):
     def restore(self, problem: Problem, arrays: dict, info: dict) -> Predictor:
         return self.predictor(problem, arrays, info)
 
-    def predictor(self, problem: Problem, params: dict[str, np.ndarray], info: dict) -> Predictor:
+    def predictor(self, problem: Problem, params: StoredArrays, info: Info) -> Predictor:
+        """Return the result for given parameters of the model."""
         return Predictor(params, GPyTorchPredictive(problem), info)
 
     def diagnostics(self, problem: Problem, result: AbstractResult) -> dict[str, float]:
@@ -162,8 +181,10 @@ class GPyTorchGP(AbstractEngine):
     ) -> tuple[Finding, ...]:
         return hyperparameter_findings(result.info)
 
-    def fit_exact(self, model: Any, rng: np.random.Generator, progress: AbstractProgress) -> dict:
-        """Type-II maximum likelihood; leaves the best hyperparameters in the model."""
+    def fit_exact(
+        self, model: Module, rng: np.random.Generator, progress: AbstractProgress
+    ) -> Info:
+        """Maximise the marginal likelihood; the best hyperparameters are left in the model."""
         torch = load("torch")
         parameters = [p for p in model.parameters() if p.requires_grad]
         objective = negative_log_evidence(model, parameters)
@@ -184,15 +205,16 @@ class GPyTorchGP(AbstractEngine):
             progress.advance(1, best=f"{-lowest:.5g}")
         if not math.isfinite(lowest):
             raise ProblemError(
-                "No hyperparameters with a finite marginal likelihood were found: give tighter priors."
+                "No hyperparameters with a finite marginal likelihood were found: "
+                "give tighter priors."
             )
         if parameters:
             torch.nn.utils.vector_to_parameters(torch.tensor(best), parameters)
         answer = "exact for these hyperparameters; their uncertainty is not in it"
         return {"log_evidence": -lowest, "converged": converged, "answer": answer}
 
-    def fit_sparse(self, model: Any, problem: Problem, progress: AbstractProgress) -> dict:
-        """Stochastic variational inference."""
+    def fit_sparse(self, model: Module, problem: Problem, progress: AbstractProgress) -> Info:
+        """Fit a model with inducing points by stochastic variational inference."""
         from inference.torch.gp_models import gpytorch, to_double, torch
 
         X, y = map(to_double, problem.args)
@@ -225,22 +247,26 @@ class GPyTorchGP(AbstractEngine):
         elbo = evidence_lower_bound(model, X, y, self.batch_size)
         if not math.isfinite(elbo):
             raise ProblemError(
-                f"SVGP diverged: the ELBO is {elbo}. Lower learning_rate (now {self.learning_rate})."
+                f"SVGP diverged: the ELBO is {elbo}. "
+                f"Lower learning_rate (now {self.learning_rate})."
             )
         answer = "an approximation with inducing points: judge it by post.score on held-out data"
         converged = (elbo - halfway) / self.remaining_path(half) <= max(1.0, SLOPE * len(y))
         return {"elbo": elbo, "converged": converged, "answer": answer}
 
     def remaining_path(self, start: int) -> float:
-        """How far Adam can move a hyperparameter on its logarithmic scale from this step to the last."""
+        """Return how far Adam can move a hyperparameter's logarithm from a step to the last one."""
         cosines = np.cos(np.pi * np.arange(start, self.num_steps) / self.num_steps)
         return self.learning_rate * float(np.sum(1 + cosines)) / 2
 
 
 class GPyTorchPredictive(AbstractPredictive):
-    """Predictions of a GPyTorch model whose parameters stand in a dictionary.
+    """Predictions of a GPyTorch model whose parameters are in a dictionary.
 
-    The model that was loaded last is kept, with its factors.
+    The model that was loaded last is kept with its factors.
+
+    Args:
+        problem: the problem with the training data.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -252,12 +278,14 @@ class GPyTorchPredictive(AbstractPredictive):
     def traceable(self) -> bool:
         return False
 
-    def __call__(self, latents: dict, key: Any, X_new: Any) -> Conditional:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, latents: StoredArrays, key: Key | None, X_new: ArrayLike
+    ) -> Conditional:
         """Return the distribution of y at new inputs, and the variance of f.
 
         Args:
             latents: the parameters of the model.
-            key: not used.
+            key: a key, which is not used.
             X_new: the new inputs, shape (rows, columns).
         """
         params = latents
@@ -278,15 +306,14 @@ class GPyTorchPredictive(AbstractPredictive):
 
 
 def torch_parts(problem: Problem) -> tuple:
-    """Kernel, sites and noise in GPyTorch's terms."""
-    assert isinstance(problem.structure, AbstractGaussianProcessRegression)  # by `supports`
-    return problem.structure.torch_parts()
+    """Return the kernel, its sites, sigma and whether it is learned, in GPyTorch's terms."""
+    return problem.structure_as(AbstractGaussianProcessRegression).torch_parts()
 
 
 def negative_log_evidence(
-    model: Any, parameters: list
+    model: Module, parameters: list
 ) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-    """-log p(y) and its gradient as a function of the flat unconstrained hyperparameters."""
+    """Return a function from flat unconstrained hyperparameters to -log p(y) and its gradient."""
     from linear_operator.utils.errors import NanError, NotPSDError
 
     from inference.torch.gp_models import gpytorch, torch
@@ -301,7 +328,8 @@ def negative_log_evidence(
         model.zero_grad()
         try:
             value = -objective(model(X), y) * len(y)
-        except (NanError, NotPSDError):  # too extreme a step of the line search
+        except (NanError, NotPSDError):
+            # too extreme a step of the line search
             return math.inf, np.zeros_like(u)
         if not parameters:
             return value.item(), u
@@ -311,8 +339,8 @@ def negative_log_evidence(
     return evaluate
 
 
-def inducing_inputs(X: Any, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Inducing inputs: centres of k-means on the different rows of X, shape (at most count, p)."""
+def inducing_inputs(X: ArrayLike, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return centres of k-means on the different rows of X, shape (at most count, p)."""
     rows = np.unique(np.asarray(X, np.float64), axis=0)
     if len(rows) > CLUSTERED:
         rows = rows[rng.choice(len(rows), CLUSTERED, replace=False)]
@@ -321,14 +349,16 @@ def inducing_inputs(X: Any, count: int, rng: np.random.Generator) -> np.ndarray:
     from scipy.cluster.vq import kmeans2
 
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "One of the clusters is empty", UserWarning
-        )  # its centre stays where it was
+        # the centre of an empty cluster stays where it was
+        warnings.filterwarnings("ignore", "One of the clusters is empty", UserWarning)
         return kmeans2(rows, count, iter=10, minit="points", rng=rng)[0]
 
 
-def minibatch_rows(num_rows: int, size: int) -> Iterator[Any]:
-    """Row indices, each pass over the data in a new order; the rest of a pass that fills no batch is left out."""
+def minibatch_rows(num_rows: int, size: int) -> Iterator[Tensor | slice]:
+    """Yield the row indices of minibatches, each pass over the data in a new order.
+
+    The rest of a pass that fills no batch is left out.
+    """
     import torch
 
     if size >= num_rows:
@@ -338,8 +368,8 @@ def minibatch_rows(num_rows: int, size: int) -> Iterator[Any]:
         yield from torch.randperm(num_rows)[: num_rows // size * size].split(size)
 
 
-def evidence_lower_bound(model: Any, X: Any, y: Any, size: int) -> float:
-    """The bound on log p(y) over all rows."""
+def evidence_lower_bound(model: Module, X: Tensor, y: Tensor, size: int) -> float:
+    """Return the bound on log p(y) over all rows, computed in batches of `size` rows."""
     import torch
 
     model.eval()

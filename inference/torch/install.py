@@ -1,4 +1,4 @@
-"""Loading torch and what stands on it, only when an engine needs it."""
+"""Loading of torch and the libraries on it, only when an engine needs them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ HINT = 'pip install "bayesdl[torch]"'
 
 
 def reason_missing(*modules: str) -> str | None:
-    """The reason why an engine that needs these modules cannot run, or None where all are installed.
+    """Return the reason why an engine that needs these modules cannot run.
+
+    It is None where all are installed.
 
     Example:
         >>> reason_missing("math", "no_such_module")
@@ -26,10 +28,10 @@ def reason_missing(*modules: str) -> str | None:
 
 
 def load(module: str) -> Any:
-    """Imports a module, without the deprecation warnings that these libraries cause in each other at import.
+    """Import a module, without the deprecation warnings that these libraries cause in each other.
 
     Raises:
-        ImportError: where it is not installed, saying what to install.
+        ImportError: where the module is not installed, saying what to install.
     """
     try:
         with warnings.catch_warnings():

@@ -1,9 +1,10 @@
 """The No-U-Turn Sampler by Pyro, on the same program written in Pyro's words.
 
-It samples what `inference.mcmc.hmc.NUTS` samples, with another library's program, densities, gradients and sampler: a
-check of one by the other, and a way to carry on in torch. The algorithm is that of Hoffman and Gelman (2014,
-arXiv:1111.4246) with multinomial sampling (Betancourt 2017, arXiv:1701.02434), in double precision; Pyro follows the
-trajectories in Python, so it is many times slower.
+It samples what `inference.mcmc.hmc.NUTS` samples, with another library's program, densities,
+gradients and sampler: a check of one by the other, and a way to carry on in torch. The algorithm is
+that of Hoffman and Gelman (2014, arXiv:1111.4246) with multinomial sampling (Betancourt 2017,
+arXiv:1701.02434), in double precision. Pyro follows the trajectories in Python, so it is many times
+slower.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import dataclasses
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import numpy as np
@@ -27,6 +28,12 @@ from inference.core.structure import LayeredNetwork
 from inference.mcmc.findings import sampler_diagnostics, sampler_findings
 from inference.torch.install import load, reason_missing
 
+if TYPE_CHECKING:
+    from pyro.infer import NUTS as PyroKernel
+else:
+    PyroKernel = object
+
+# transitions between two reports of progress
 BLOCK = 10
 
 
@@ -35,12 +42,16 @@ class PyroNUTS(AbstractEngine):
     """The No-U-Turn Sampler by Pyro; chains run one after another.
 
     Attributes:
-        num_warmup: adaptation steps per chain, not kept.
-        num_samples: draws kept per chain.
-        num_chains: independent chains; R-hat needs at least two to say much.
-        target_accept: acceptance probability aimed at by the step size; raise it when draws diverge.
-        max_tree_depth: a trajectory has at most 2 ** max_tree_depth leapfrog steps.
-        compiled: whether torch traces the log density once and then runs it without Python, some four times faster.
+        can_checkpoint: whether interrupted runs can go on; no.
+        num_warmup: the number of adaptation steps per chain, which are not kept.
+        num_samples: the number of draws kept per chain.
+        num_chains: the number of independent chains; R-hat needs at least two to say much.
+        target_accept: the acceptance probability that the step size aims at; raise it when draws
+            diverge.
+        max_tree_depth: the depth of the largest trajectory, which has at most
+            2 ** max_tree_depth leapfrog steps.
+        compiled: whether torch traces the log density once and then runs it without Python, which
+            is about four times faster.
 
     Example:
         >>> PyroNUTS(num_warmup=200, num_samples=200).max_tree_depth
@@ -60,7 +71,8 @@ class PyroNUTS(AbstractEngine):
         check_positive_integers(self, "num_warmup", "num_samples", "num_chains", "max_tree_depth")
         if not 0 < self.target_accept < 1:
             raise ValueError(
-                f"{type(self).__name__}(target_accept={self.target_accept}): expected a number in (0, 1)."
+                f"{type(self).__name__}(target_accept={self.target_accept}): expected a number in "
+                "(0, 1)."
             )
 
     @classmethod
@@ -78,9 +90,8 @@ class PyroNUTS(AbstractEngine):
     ) -> Draws:
         load("pyro.infer")
         structure = problem.structure
-        assert (
-            isinstance(structure, LayeredNetwork) and structure.pyro_program is not None
-        )  # by `supports`
+        # `supports` has made sure of this
+        assert isinstance(structure, LayeredNetwork) and structure.pyro_program is not None
         started = time.perf_counter()
         program, data = structure.pyro_program(), data_tensors(problem)
         progress.start(
@@ -117,7 +128,11 @@ class PyroNUTS(AbstractEngine):
     def run_chain(
         self, problem: Problem, program: Callable, data: tuple, progress: AbstractProgress
     ) -> tuple:
-        """One chain: samples by site, statistics, both with a leading axis of draws, and the step size."""
+        """Run one chain.
+
+        Returns:
+            Samples by site and statistics, both with a leading axis of draws, and the step size.
+        """
         from pyro.infer import MCMC, NUTS
 
         kernel = NUTS(
@@ -131,9 +146,8 @@ class PyroNUTS(AbstractEngine):
         mcmc = MCMC(kernel, self.num_samples, self.num_warmup, hook_fn=watch, disable_progbar=True)
         try:
             with warnings.catch_warnings():
-                warnings.filterwarnings(
-                    "ignore", r"`torch\.jit", DeprecationWarning
-                )  # it is Pyro that uses it
+                # Pyro uses torch.jit, which torch deprecates
+                warnings.filterwarnings("ignore", r"`torch\.jit", DeprecationWarning)
                 mcmc.run(*data)
         except ValueError as error:
             if "valid initial params" not in str(error):
@@ -150,14 +164,20 @@ class PyroNUTS(AbstractEngine):
 
 
 class TransitionMonitor:
-    """Called by Pyro after each transition: reports progress in blocks and notes the log density."""
+    """A hook that Pyro calls after each transition.
+
+    It reports progress in blocks, and notes the log density and the step size.
+
+    Args:
+        progress: the progress bar.
+    """
 
     def __init__(self, progress: AbstractProgress) -> None:
         self.progress = progress
         self.waiting, self.stage, self.step_size = 0, "", float("nan")
         self.log_densities: list[float] = []
 
-    def __call__(self, kernel: Any, position: dict, stage: str, i: int) -> None:
+    def __call__(self, kernel: PyroKernel, position: dict, stage: str, i: int) -> None:
         self.waiting, self.stage, self.step_size = self.waiting + 1, stage, float(kernel.step_size)
         if stage.lower().startswith("sample"):
             self.log_densities.append(-kernel.potential_fn(position).item())
@@ -165,12 +185,16 @@ class TransitionMonitor:
             self.flush()
 
     def flush(self) -> None:
+        """Report the transitions since the last report."""
         self.progress.advance(self.waiting, stage=self.stage)
         self.waiting = 0
 
 
 def run_isolated(seed: int, function: Callable[[], tuple]) -> tuple:
-    """Runs a function with its own random numbers and parameter store; torch's and Pyro's are as before in the end."""
+    """Run a function with its own random numbers and parameter store.
+
+    Those of torch and Pyro are restored at the end.
+    """
     import pyro
     import torch
 
@@ -180,7 +204,7 @@ def run_isolated(seed: int, function: Callable[[], tuple]) -> tuple:
 
 
 def data_tensors(problem: Problem) -> tuple:
-    """The data as float64 tensors, class labels too (Pyro's discrete laws take them)."""
+    """Return the data as float64 tensors, class labels too: Pyro's distributions take them."""
     import torch
 
     return tuple(torch.tensor(np.asarray(arg), dtype=torch.float64) for arg in problem.args)
@@ -189,7 +213,17 @@ def data_tensors(problem: Problem) -> tuple:
 def add_deterministic_sites(
     program: Callable, data: tuple, draws: dict[str, Any], problem: Problem
 ) -> dict[str, np.ndarray]:
-    """The draws and the deterministic sites they imply, as float32 arrays in the order of the program."""
+    """Return the draws and the deterministic sites that follow from them.
+
+    Args:
+        program: the program in Pyro.
+        data: its arguments.
+        draws: the draws of the latent sites as tensors, with a leading axis of draws.
+        problem: the problem, which gives the order of the sites.
+
+    Returns:
+        float32 arrays by site, in the order of the program.
+    """
     poutine = load("pyro.poutine")
     names = [name for name, site in problem.trace.items() if site["type"] == "deterministic"]
     samples = {name: draws[name].numpy().astype(np.float32) for name in problem.latents}
@@ -207,5 +241,5 @@ def add_deterministic_sites(
 
 
 def stack_chains(chains: tuple[dict[str, np.ndarray], ...]) -> dict[str, np.ndarray]:
-    """Arrays of all chains, with a leading axis of chains."""
+    """Stack the arrays of all chains, with a leading axis of chains."""
     return {name: np.stack([chain[name] for chain in chains]) for name in chains[0]}

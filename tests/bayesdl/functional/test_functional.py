@@ -1,4 +1,8 @@
-"""Functional priors: targets, families, distances and reports against closed forms; matching against known answers."""
+"""Functional priors against closed forms and known answers.
+
+Targets, families, distances and reports are compared with closed forms, and matching with known
+answers.
+"""
 
 import contextlib
 import dataclasses
@@ -57,7 +61,7 @@ def agrees(values, expected):
 
 
 def test_a_network_is_matched_in_one_dimension():
-    """The figures of the method at issue: sd 0.73, marginal W1 0.22, sliced W1 0.27 (published dual, 225 CPU seconds)."""
+    """The published dual has sd ratio 0.73, marginal W1 0.22, sliced W1 0.27 in 225 CPU seconds."""
     model = bdl.BNN(hidden=(50, 50, 50), standardize=False)
     prior = bdl.match_prior(model, to=SMOOTH, inputs=LINE, progress=False)
     report = bdl.prior_report(model.with_prior(prior), to=SMOOTH, inputs=LINE, num_functions=4000)
@@ -104,9 +108,10 @@ def test_boston_with_random_hyperparameters(boston_matched):
 
 @pytest.mark.slow
 def test_known_scales_are_recovered():
-    """Scales at which the distance's noise, by its gradients' covariance and Hessian, is below 2 % of each of them.
+    """At these scales the noise of the distance moves each of them by less than 2 %.
 
-    Where hidden units are nearly linear, weights and biases of the first layer are known together only.
+    The noise is known from the covariance of its gradients and its Hessian. Where hidden units are
+    nearly linear, only a combination of the first layer's weights and biases is known.
     """
     weight, bias = (2.0, 1.0), (1.0, 0.3)
     X = np.linspace(-6, 6, 60)[:, None]
@@ -308,22 +313,25 @@ def random_flow(d):
 
 
 def test_the_flows_density_is_exact_in_both_directions():
-    """By change of variables with a numerical Jacobian; published flows are off by 1 to 37 nats with no gradient."""
+    """The density equals a change of variables with a numerical Jacobian.
+
+    Published flows are off by 1 to 37 nats, with no gradient.
+    """
     with jax.enable_x64(True):
         flow = random_flow(4)
-        law = flow.distribution(4)
+        log_scales = flow.distribution(4)
         z = jnp.asarray(np.random.default_rng(0).normal(size=4))
 
         def forward(z):
-            for transform in law.transforms:
+            for transform in log_scales.transforms:
                 z = transform(z)
             return z
 
         y = forward(z)
         exact = jnorm.logpdf(z).sum() - jnp.linalg.slogdet(jax.jacfwd(forward)(z))[1]
-        assert abs(float(law.log_prob(y) - exact)) < 1e-8
+        assert abs(float(log_scales.log_prob(y) - exact)) < 1e-8
         back = y
-        for transform in reversed(law.transforms):
+        for transform in reversed(log_scales.transforms):
             back = transform._inverse(back)
         np.testing.assert_allclose(back, z, atol=1e-10)
         for name in flow.fields:
@@ -340,7 +348,10 @@ def test_the_flows_density_is_exact_in_both_directions():
 
 
 def test_scales_are_drawn_for_each_function():
-    """The sd of 512 functions varies between calls as for independent draws (8.7 times as much where a scale is shared)."""
+    """The sd of 512 functions varies between calls as for independent draws.
+
+    It varies 8.7 times as much where a scale is shared.
+    """
     prior = priors.LayerHierarchical(4.0, 4.0, 4.0, 4.0)
     at = np.array([[0.5]])
     calls = np.array(
@@ -648,7 +659,7 @@ def test_a_report_says_where_and_how_far():
 
 
 def test_the_bound_is_a_bound():
-    """Zero for equal laws, and no more than the distance that a shift moves."""
+    """The bound is zero for equal distributions, and at most the distance of a shift."""
     rng = np.random.default_rng(0)
     assert max(w1_bound(*rng.normal(size=(2, 300, 5))) for _ in range(50)) < 0.05
     moved = w1_bound(rng.normal(size=(4000, 5)), rng.normal(size=(4000, 5)) + 3.0)

@@ -59,22 +59,21 @@ def test_log_density_equals_scipy(name):
     assert float(ours) == pytest.approx(expected_log_density(name, values), rel=1e-5)
 
 
-# the law of one weight, all scales integrated out (None: by simulation of the definition)
+# the distribution of one weight, all scales integrated out
 MARGINALS = {
     "gaussian": stats.norm(0, 1.7).cdf,
     "gaussian per layer": stats.norm(0, 2.0).cdf,
     "gaussian fan-in": stats.norm(0, 0.85).cdf,
     "laplace": stats.laplace(0, 0.8).cdf,
     "student": stats.t(5.0, 0, 0.8).cdf,
-    "inverse-gamma": stats.t(
-        6.0, 0, np.sqrt(2.0 / 3.0)
-    ).cdf,  # a normal with inverse-gamma variance is a Student-t
+    # a normal distribution with inverse-gamma variance is a Student-t distribution
+    "inverse-gamma": stats.t(6.0, 0, np.sqrt(2.0 / 3.0)).cdf,
 }
 
 
 @pytest.mark.parametrize("name", MARGINALS)
-def test_sampler_follows_the_marginal_law(name):
-    """Kolmogorov-Smirnov on 5,000 independent draws of one weight; fails by chance once in 10,000 runs."""
+def test_sampler_follows_the_marginal_distribution(name):
+    """A Kolmogorov-Smirnov test on 5,000 draws of one weight, wrong in 1 of 10,000 runs."""
     keys = jax.random.split(jax.random.key(2), 5000)
     weights = jax.jit(jax.vmap(lambda key: draw(PRIORS[name], WEIGHT, key)["w"][0, 0]))(keys)
     assert stats.kstest(np.asarray(weights, float), MARGINALS[name]).pvalue > 1e-4
@@ -189,7 +188,7 @@ def test_equinox_module_of_the_wrong_width_is_refused():
 
 @pytest.mark.parametrize("name", ["laplace", "student", "horseshoe"])
 def test_laplace_refuses_priors_without_a_normal_shape(name):
-    """A kink or a heavy tail has no curvature that describes it, and a scale per weight is too many for its search."""
+    """No curvature describes a kink or a heavy tail, and scales of weights are too many."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(12, 2))
     with pytest.raises(
@@ -200,7 +199,7 @@ def test_laplace_refuses_priors_without_a_normal_shape(name):
 
 @pytest.mark.slow
 def test_degrees_of_freedom_leave_a_finite_variance():
-    """Noise of 2.5 degrees of freedom: every draw of df is above 2, where mean and variance of y exist."""
+    """With noise of 2.5 degrees of freedom every draw of df is above 2, so y has a variance."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(40, 1))
     y = X[:, 0] + 0.3 * rng.standard_t(2.5, size=40)

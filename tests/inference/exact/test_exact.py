@@ -1,6 +1,7 @@
 """Exact answers: conjugate linear regression and Gaussian processes against closed forms.
 
-Tolerances for draws come from Monte Carlo standard errors (z < 4); deterministic engines must agree to rounding.
+Tolerances for draws come from Monte Carlo standard errors (z < 4); deterministic engines must agree
+to rounding.
 """
 
 import dataclasses
@@ -25,7 +26,7 @@ def linear_data(n=40, p=3, seed=0):
 
 
 def conjugate(X, y, sigma, X_new):
-    """Posterior of w (bias last) under w ~ N(0, I), and the predictive mean, epistemic and total variance."""
+    """Posterior of w (bias last) under w ~ N(0, I), predictive mean, both variances."""
     design = np.c_[X, np.ones(len(X))]
     precision = design.T @ design / sigma**2 + np.eye(design.shape[1])
     covariance = np.linalg.inv(precision)
@@ -94,8 +95,9 @@ def test_full_rank_vi_finds_a_normal_posterior(linear):
     post = bdl.fit(LINEAR, X, y, engine=engine, progress=False)
     draws = flat_weights(post.sample(20_000))
     sd = np.sqrt(np.diag(covariance))
-    # The guide contains the posterior, so the only errors are Monte Carlo's (sd / 141 for a mean, 0.5 % for an sd, from
-    # 20,000 draws) and where noisy gradients left the optimiser: a tenth of an sd bounds that second one, for both.
+    # The guide contains the posterior, so the only errors are Monte Carlo's (sd / 141 for a mean,
+    # 0.5 % for an sd, from 20,000 draws) and those of the optimiser's noisy gradients: a tenth of
+    # an sd bounds these for both.
     assert np.all(np.abs(draws.mean(0) - mean) < 0.1 * sd)
     np.testing.assert_allclose(draws.std(0), sd, rtol=0.1)
     assert post.diagnose().facts["pareto k"] < 0.7
@@ -209,7 +211,7 @@ def test_gp_hyperparameters_by_nuts_agree_with_quadrature():
 
 
 def test_pareto_k_is_that_of_the_importance_weights():
-    """Weights w = U^-k have a Pareto tail of shape k; the sign convention of the estimator is easily got wrong."""
+    """Weights w = U^-k have a Pareto tail of shape k; the estimator's sign is easily got wrong."""
     from inference.core.result import Approximation
 
     shape = 0.5
@@ -227,8 +229,11 @@ def test_pareto_k_is_that_of_the_importance_weights():
 
 @pytest.mark.slow
 def test_laplace_knows_how_unsure_the_noise_is():
-    """log sigma by expectation maximisation of the Laplace evidence against NUTS: the bounds are those of a normal
-    approximation to a log-gamma shape with 37 degrees of freedom, not Monte Carlo error."""
+    """log sigma by expectation maximisation of the Laplace evidence against NUTS.
+
+    The bounds are those of a normal approximation to a log-gamma shape with 37 degrees of freedom,
+    not Monte Carlo error.
+    """
     X, y = linear_data()
     model = bdl.BNN(hidden=())
     laplace = bdl.fit(model, X, y, engine=bdl.Laplace(), progress=False)
@@ -243,7 +248,7 @@ HIERARCHICAL = [bdl.priors.Hierarchical(), bdl.priors.Hierarchical("inverse_gamm
 
 
 def mixture_over_scales(prior, X, y, sigma, X_new):
-    """Predictive mean and epistemic sd of a linear model, the scales of weights and biases summed out on a grid."""
+    """Predictive mean and epistemic sd of a linear model, its scales summed out on a grid."""
     design, new = np.c_[X, np.ones(len(X))], np.c_[X_new, np.ones(len(X_new))]
     if prior.family == "half_normal":
         grid = np.exp(np.linspace(-7, 3, 81))
@@ -276,7 +281,7 @@ def mixture_over_scales(prior, X, y, sigma, X_new):
 @pytest.mark.parametrize("prior", HIERARCHICAL, ids=lambda prior: prior.family)
 @pytest.mark.slow
 def test_laplace_with_unknown_prior_scales(linear, prior):
-    """Normal approximations of the scales, not Monte Carlo, limit it: sds within 15 %, means within a third of one."""
+    """Normal approximations of scales limit it: sds within 15 %, means within a third of one."""
     X, y, X_new, _ = linear
     post = bdl.fit(
         dataclasses.replace(LINEAR, prior=prior), X, y, engine=bdl.Laplace(), progress=False
@@ -291,7 +296,7 @@ def test_laplace_with_unknown_prior_scales(linear, prior):
 @pytest.mark.slow
 @pytest.mark.parametrize("prior", HIERARCHICAL, ids=lambda prior: prior.family)
 def test_laplace_of_a_network_with_unknown_prior_scales(prior):
-    """A network is not linear: predictive sds at the training inputs agree with NUTS to 25 % on average."""
+    """A network is not linear: predictive sds agree with those of NUTS to 25 % on average."""
     X, y = linear_data(60)
     y = y + np.sin(2 * X[:, 0])
     model = bdl.BNN(hidden=(5,), prior=prior)
@@ -307,7 +312,7 @@ def test_laplace_of_a_network_with_unknown_prior_scales(prior):
 @pytest.mark.parametrize("engine", [bdl.ExactGP(), bdl.NUTS(100, 50, 1)], ids=["exact", "nuts"])
 @pytest.mark.slow
 def test_gp_samples_are_functions(engine):
-    """Samples have the joint covariance of the closed form; nearly equal inputs get nearly equal values."""
+    """Samples have the closed form's covariance; nearly equal inputs get nearly equal values."""
     X, y = gp_data()
     sigma = 0.05 * y.std()
     lengthscale = 0.7 if isinstance(engine, bdl.ExactGP) else None

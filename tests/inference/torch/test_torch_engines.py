@@ -1,4 +1,4 @@
-"""The torch engines against the JAX ones: the same text as a Pyro program, the same kernels, the same posteriors."""
+"""The torch engines against the JAX ones: equal programs, equal kernels, equal posteriors."""
 
 import inspect
 import re
@@ -189,7 +189,7 @@ def test_a_prior_that_pyro_lacks_is_refused():
 
 
 def assert_same_means(model, X, y, ours, theirs):
-    """Means of f at the training rows agree within 4 Monte Carlo standard errors of both runs together."""
+    """Means of f at the training rows agree within 4 Monte Carlo standard errors of both runs."""
     posts = [bdl.fit(model, X, y, engine=engine, progress=False) for engine in (ours, theirs)]
     means, errors = [], []
     for post in posts:
@@ -287,7 +287,10 @@ TWO_INPUTS = [
     ("kernel", "p"), [(k, 1) for k in ONE_INPUT] + [(k, 2) for k in TWO_INPUTS], ids=label
 )
 def test_kernel_matrices_are_tinygps(kernel, p):
-    """Also at the starting values of learned hyperparameters, which `render_with_sites` names as the program does."""
+    """Kernels agree, also at the starting values of learned hyperparameters.
+
+    `render_with_sites` names these as the program does.
+    """
     from bayesdl.interop.gpytorch import render_with_sites
 
     rng = np.random.default_rng(0)
@@ -387,9 +390,10 @@ def test_exact_maximum_likelihood_reaches_the_evidence(kernel):
 
 
 def test_svgp_is_as_close_as_its_bound_says():
-    """The gap between evidence and bound is KL(q || p(f | y)), so it limits the error of each marginal.
+    """The gap between evidence and bound is KL(q || p(f | y)), a limit of each marginal's error.
 
-    For normal marginals N(m, s^2) and N(m', s'^2): (s^2 / s'^2 - 1 - log(s^2 / s'^2) + (m - m')^2 / s'^2) / 2 <= gap.
+    For normal marginals N(m, s^2) and N(m', s'^2):
+    (s^2 / s'^2 - 1 - log(s^2 / s'^2) + (m - m')^2 / s'^2) / 2 <= gap.
     """
     X, y = wave(300)
     model = bdl.GP(kernels.RBF(0.5, 1.5), likelihood=bdl.Normal(0.3))
@@ -407,7 +411,7 @@ def test_svgp_is_as_close_as_its_bound_says():
 
 @pytest.mark.slow
 def test_svgp_learns_hyperparameters():
-    """Within one nat of the best evidence: the information of one sd in one direction of the posterior is half a nat."""
+    """The evidence is within one nat of the best; a posterior sd in one direction is half."""
     X, y = wave(300)
     model = bdl.GP(kernels.RBF())
     engine = bdl.GPyTorchGP("svgp", num_inducing=30, num_steps=800, batch_size=150)
@@ -424,7 +428,7 @@ def test_svgp_learns_hyperparameters():
 
 @pytest.mark.parametrize("num_steps", [1, 10, 100])
 def test_svgp_says_that_it_was_stopped_early(num_steps):
-    """The bound is still 20 to 120 nats below what 800 steps reach, though the falling step size has flattened its end."""
+    """The bound is 20 to 120 nats below that of 800 steps, though its end is flat."""
     X, y = wave(300)
     engine = bdl.GPyTorchGP("svgp", num_inducing=5, num_steps=num_steps)
     post = bdl.fit(bdl.GP(kernels.RBF()), X, y, engine=engine, progress=False)
