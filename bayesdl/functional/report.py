@@ -104,7 +104,7 @@ class PriorReport:
 
     @property
     def line(self) -> str:
-        """The report in a line."""
+        """Summary of the report in one line."""
         return (
             f"sd ratio {np.median(self.sd_ratio):.2f}, "
             f"correlation error {self.correlation_error:.2f}, "

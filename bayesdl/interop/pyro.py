@@ -92,7 +92,7 @@ class Shift(distributions.transforms.AffineTransform):
 
     @property
     def codomain(self) -> Constraint:
-        """The numbers above loc."""
+        """Return the constraint to numbers above loc."""
         return distributions.constraints.greater_than(self.loc)
 
     def with_cache(self, cache_size: int = 1) -> Shift:

@@ -116,13 +116,13 @@ def test_shifted_laws_know_their_support():
     """df = 2 + Gamma(2, 0.1): so Pyro's sampler, too, moves on (2, infinity)."""
     poutine = install.load("pyro").poutine
     problem = bnn_problem(bdl.BNN(hidden=(), likelihood=likelihoods.StudentT()))
-    law = (
+    distribution = (
         poutine.trace(problem.structure.pyro_program())
         .get_trace(*map(torch.tensor, problem.args))
         .nodes["df"]["fn"]
     )
-    assert law.support.lower_bound == 2
-    assert law.log_prob(torch.tensor(5.0)).item() == pytest.approx(
+    assert distribution.support.lower_bound == 2
+    assert distribution.log_prob(torch.tensor(5.0)).item() == pytest.approx(
         stats.gamma.logpdf(3.0, 2, scale=10), rel=1e-6
     )
 
@@ -161,7 +161,7 @@ def test_every_prior_and_likelihood_is_covered():
 
 
 @pytest.mark.parametrize(
-    "law",
+    "distribution",
     [
         dist.HalfNormal(2.0),
         dist.Gamma(2.0, 0.5),
@@ -170,11 +170,11 @@ def test_every_prior_and_likelihood_is_covered():
         dist.InverseGamma(2.0, 1.0),
     ],
 )
-def test_priors_of_parameters_keep_their_density(law):
+def test_priors_of_parameters_keep_their_density(distribution):
     from bayesdl.interop.pyro import dist_from
 
-    assert dist_from(law).log_prob(torch.tensor(0.7)).item() == pytest.approx(
-        float(law.log_prob(0.7)), rel=1e-5
+    assert dist_from(distribution).log_prob(torch.tensor(0.7)).item() == pytest.approx(
+        float(distribution.log_prob(0.7)), rel=1e-5
     )
 
 
