@@ -70,7 +70,7 @@ def render_with_sites(kernel: AbstractKernel, num_inputs: int) -> tuple[Module, 
 
 
 def torch_parts(
-    kernel: AbstractKernel, scale: float | dist.Distribution | None, num_inputs: int
+    kernel: AbstractKernel, scale: int | float | dist.Distribution | None, num_inputs: int
 ) -> tuple[Module, Sites, float, bool]:
     """Return the parts of a Gaussian process regression in GPyTorch's terms.
 

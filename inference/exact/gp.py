@@ -191,7 +191,7 @@ class ExactGP(AbstractEngine):
         )
 
 
-def reason_unsupported(problem: Problem, max_rows: float, cure: str = "") -> str | None:
+def reason_unsupported(problem: Problem, max_rows: int | float, cure: str = "") -> str | None:
     """Return the reason why a problem is no Gaussian process regression with so many rows, or None.
 
     Args:
