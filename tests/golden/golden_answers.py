@@ -96,7 +96,7 @@ BUNDLES = {
     "program-estimators": Case(programs.rows, lambda: {"model": programs.slope}, one=True),
     "program-sparse": Case(programs.sparse_rows, lambda: {"model": programs.sparse_logistic}),
     "pfn-program": Case(
-        lambda: programs.rows(1),
+        programs.centred_rows,
         lambda: {"model": programs.normal_mean, "engine": own_pfn()},
         latents=("mu",),
     ),
@@ -108,7 +108,7 @@ BUNDLES = {
     ),
 }
 PFNS = {
-    "pfn-program": Case(lambda: programs.rows(1), lambda: {"model": programs.normal_mean}),
+    "pfn-program": Case(programs.centred_rows, lambda: {"model": programs.normal_mean}),
     "pfn-mixture": Case(lambda: programs.rows(1)),
     "pfn-cells": Case(programs.classes),
 }
@@ -137,7 +137,7 @@ def posterior_answers(post: Any, case: Case) -> dict[str, np.ndarray]:
     if isinstance(post.engine, SAMPLERS):
         found |= {f"exact/samples/{name}": value for name, value in post.samples.items()}
     elif post.samples:
-        found |= {f"sample/{name}": value for name, value in post.sample(3, seed=1).items()}
+        found |= {f"sample/{name}": value[0, :3] for name, value in post.samples.items()}
     found |= prediction_answers(post.predict(new), new_y)
     for site in case.latents:
         latent = post.latent(site)

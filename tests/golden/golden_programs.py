@@ -24,6 +24,12 @@ def rows(columns=2):
     return X, y, new, np.array([1.2, 3.1, 5.0])
 
 
+def centred_rows():
+    """The first column, and targets around zero."""
+    X, y, new, new_y = rows(1)
+    return X, y - 3, new, new_y - 3
+
+
 def counts():
     X, y, new, _ = rows()
     return X, np.round(y).astype(int), new, np.array([1, 3, 5])

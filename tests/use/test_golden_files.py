@@ -21,6 +21,7 @@ import golden_programs  # noqa: E402
 import golden_specs  # noqa: E402
 
 FILES = golden_answers.FILES
+SLOW = ("funbat-vi.bdl", "pfn-regression.bdl")
 PATHS = sorted(p for p in FILES.iterdir() if p.suffix in (".bdl", ".pfn", ".sparse"))
 BUNDLES = [p for p in PATHS if p.suffix == ".bdl" and not p.stem.startswith("recommend-")]
 STORED = json.loads((FILES / "specs.json").read_text())
@@ -38,7 +39,12 @@ def skip_without_torch(path):
             pytest.importorskip(module)
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)
+def mark(path):
+    marks = [pytest.mark.slow] if path.name in SLOW else []
+    return pytest.param(path, id=path.name, marks=marks)
+
+
+@pytest.mark.parametrize("path", [mark(path) for path in PATHS])
 def test_a_file_gives_the_numbers_that_it_gave(path):
     skip_without_torch(path)
     expected = dict(np.load(f"{path}.npz"))
