@@ -183,13 +183,21 @@ def sample_if_improper(site: dict) -> object:
 def initial_parameters(
     programs: list[tuple[Program, tuple]], key: Key, args: tuple, kwargs: dict
 ) -> ParamSites:
-    """Return the `numpyro.param` sites of programs, with the values that they start with."""
+    """Return the `numpyro.param` sites of programs, with the values that they start with.
+
+    Args:
+        programs: the programs, each with the shapes of its first arguments.
+        key: the random key for what the programs draw.
+        args: the arguments of all programs after the first ones.
+        kwargs: their keyword arguments.
+    """
     found: ParamSites = {}
 
     # compiled, so that only what gives the parameters is computed
     @jax.jit
     def values() -> dict[str, Any]:
-        for program, inputs in programs:
+        for program, shapes in programs:
+            inputs = jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), shapes)
             seeded = handlers.seed(program, key)
             complete = handlers.substitute(seeded, substitute_fn=sample_if_improper)
             trace = handlers.trace(complete).get_trace(*inputs, *args, **kwargs)

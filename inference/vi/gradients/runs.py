@@ -44,7 +44,7 @@ class ObjectiveRun:
         costs: the costs that were added, each with the number of sites before it.
         auxiliary: the names of auxiliary sites, as autoguides have.
         drawn: the names of all sites that were drawn.
-        programs: the programs that were run, with inputs of the shapes that they were given.
+        programs: the programs that were run, with the shapes of their inputs.
         inside_program: whether one of them is running now.
     """
 
@@ -96,10 +96,11 @@ class ObjectiveRun:
             detached: whether gradients pass neither through draws nor through their estimators.
             fixed: whether parameters are constants.
         """
-        blank = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape[len(batch_shape) :], leaf.dtype), inputs
+        # shapes, as arrays made here would leak out of the trace
+        shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape[len(batch_shape) :], leaf.dtype), inputs
         )
-        self.programs.append((program, blank))
+        self.programs.append((program, shapes))
         call = dataclasses.replace(self.call, params=sg(self.call.params)) if fixed else self.call
         prefix = f"{label}/"
         overrides = {
