@@ -11,13 +11,13 @@ from typing import cast
 
 from bayesdl.checks.halving import StepHalving, halve_step
 from bayesdl.model.precision import precision_scope
-from bayesdl.posterior.core import AnyPosterior
+from bayesdl.posterior.posterior import Posterior
 from bayesdl.typing import ProgressLike
 from inference.core.progress import as_progress
 from inference.core.result import Draws
 
 
-def extend(post: AnyPosterior, num_samples: int, progress: ProgressLike = True) -> AnyPosterior:
+def extend(post: Posterior, num_samples: int, progress: ProgressLike = True) -> Posterior:
     """Return the same posterior with more draws; the chains go on where they were.
 
     They do so after `bdl.load` too, and an interrupted run is completed by it. `CyclicalSGMCMC`

@@ -21,7 +21,7 @@ from bayesdl.fitting import fit
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.likelihoods import Bernoulli, Categorical
 from bayesdl.model.program import as_model
-from bayesdl.posterior.prediction import AbstractPrediction
+from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.saving.bundle import load
 from bayesdl.typing import ColumnLike, EngineLike, ProgressLike, TableLike, Values
 

@@ -1,15 +1,17 @@
-"""Log densities of a program's sites at posterior draws: what leave-one-out and power scaling are made of.
+"""Log densities of a program's sites at posterior draws, for leave-one-out and power scaling.
 
-    log p(y | z) = sum over rows of log p(y_i | z),    log p(z) = sum over latent sites of log p(z_s | z before s)
+    log p(y | z) = sum over rows of log p(y_i | z)
+    log p(z) = sum over latent sites of log p(z_s | z before s)
 
-Densities are those that the program states, on the space of each site (no log-determinants). Targets count in the units
-of y: where the model sees (y - m) / s, the log density of a row loses log s for each of its targets.
+Densities are those that the program states, on the space of each site (no log-determinants).
+Targets count in the units of y: where the model sees (y - m) / s, the log density of a row loses
+log s for each of its targets.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import jax
@@ -18,37 +20,41 @@ import numpy as np
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Float
 from numpyro import handlers
-from numpyro.distributions import Independent, MultivariateNormal, Unit
+from numpyro.distributions import Distribution, Independent, MultivariateNormal, Unit
 
 from bayesdl.model.precision import precision_scope
 from bayesdl.posterior.core import AbstractPosterior, draws_shape, latent_draws, stream_of
 from bayesdl.posterior.streaming import DRAWS_AT_ONCE, join_static, split_static, take
 from inference.core.result import Conditional
 
-BLOCK = 1024  # rows whose log densities are held at once
+# rows whose log densities are held at once
+BLOCK = 1024
 
 
 def need_draws(posterior: AbstractPosterior, purpose: str) -> None:
-    """Refuses a posterior without draws of the exact posterior.
+    """Refuse a posterior without draws of the exact posterior.
 
     Args:
-        posterior: of any engine.
+        posterior: the posterior, of any engine.
         purpose: what the draws are for, as the subject of a sentence.
 
     Raises:
-        ValueError: for an approximation or a predictor, draws at another temperature, or draws that are not finite.
+        ValueError: for an approximation or a predictor, draws at another temperature, or draws
+            that are not finite.
     """
     if posterior.raw.groups():
         need_the_posterior(posterior, purpose)
         return
     if posterior.samples:
         raise ValueError(
-            f"{posterior!r} is an approximation: {purpose} reweights draws of the posterior itself. Fit with bdl.NUTS(), "
-            "or judge this fit by post.diagnose() and by post.score on held-out data."
+            f"{posterior!r} is an approximation: {purpose} reweights draws of the posterior "
+            "itself. Fit with bdl.NUTS(), or judge this fit by post.diagnose() and by post.score "
+            "on held-out data."
         )
     raise ValueError(
-        f"{posterior!r} has no draws of parameters, which {purpose} reweights. Fit with bdl.NUTS(), a GP also with "
-        "bdl.ExactGP(hyperparameters='sample'), or judge this fit by post.score on held-out data."
+        f"{posterior!r} has no draws of parameters, which {purpose} reweights. Fit with "
+        "bdl.NUTS(), a GP also with bdl.ExactGP(hyperparameters='sample'), or judge this fit by "
+        "post.score on held-out data."
     )
 
 
@@ -57,24 +63,27 @@ def need_the_posterior(posterior: AbstractPosterior, purpose: str) -> None:
     temperature = posterior.raw.temperature
     if temperature != 1:
         raise ValueError(
-            f"Draws are of p(z | y)^(1/{temperature:g}), as temperature={temperature:g} was asked for, and {purpose} reweights "
-            "draws of the posterior itself: fit with temperature=1."
+            f"Draws are of p(z | y)^(1/{temperature:g}), as temperature={temperature:g} was asked "
+            f"for, and {purpose} reweights draws of the posterior itself: fit with temperature=1."
         )
     for name in posterior.problem.latents:
         if not np.isfinite(posterior.samples[name]).all():
             raise ValueError(
-                f"Site '{name}' has draws that are NaN or infinite, which {purpose} cannot reweight: see post.diagnose(), and "
-                "fit again."
+                f"Site '{name}' has draws that are NaN or infinite, which {purpose} cannot "
+                "reweight: see post.diagnose(), and fit again."
             )
 
 
 def log_prior(posterior: AbstractPosterior) -> dict[str, Float[np.ndarray, "chain draw"]]:
-    """Log p(z_s | z before s) for each latent site, summed over its entries."""
+    """Compute log p(z_s | z before s) for each latent site, summed over its entries."""
     return of_program(prior_terms, posterior)
 
 
 def log_likelihood(posterior: AbstractPosterior) -> dict[str, Float[np.ndarray, "chain draw"]]:
-    """Log p(y | z) for each observed site, summed over its rows; constants of the units left out."""
+    """Compute log p(y | z) for each observed site, summed over its rows.
+
+    Constants of the units are left out.
+    """
     if not separable(posterior):
         return of_program(data_terms, posterior)
     return {"y": np.sum([block.sum(-1) for block in blocks(posterior)["y"]], axis=0)}
@@ -83,10 +92,12 @@ def log_likelihood(posterior: AbstractPosterior) -> dict[str, Float[np.ndarray, 
 def blocks(
     posterior: AbstractPosterior,
 ) -> dict[str, Iterator[Float[np.ndarray, "chain draw *rows"]]]:
-    """Log p(y_i | z) for each observed site in the units of y, rows in blocks where memory can be bounded so.
+    """Compute log p(y_i | z) for each observed site in the units of y, in blocks of rows.
 
-    Where rows vary together given z (one multivariate normal, such as a Gaussian process with f integrated out) it is
-    log p(y_i | y_-i, z), from which leave-one-out starts; the sum over rows is then not log p(y | z).
+    There are blocks where memory can be bounded so. Where rows vary together given z (one
+    multivariate normal, such as a Gaussian process with f integrated out) it is
+    log p(y_i | y_-i, z), from which leave-one-out starts; the sum over rows is then not
+    log p(y | z).
     """
     if separable(posterior):
         return {"y": row_blocks(posterior)}
@@ -97,12 +108,12 @@ def blocks(
 
 
 def pointwise(posterior: AbstractPosterior) -> dict[str, Float[np.ndarray, "chain draw *rows"]]:
-    """The blocks of each observed site put together."""
+    """Join the blocks of each observed site."""
     return {name: np.concatenate(list(parts), axis=2) for name, parts in blocks(posterior).items()}
 
 
 def observed(posterior: AbstractPosterior) -> dict[str, np.ndarray]:
-    """The values of the observed sites in the units of y; classes as their indices."""
+    """Return the values of the observed sites in the units of y; classes as their indices."""
     known = posterior.model.observed_values(posterior.schema, posterior.problem)
     if known is not None:
         return known
@@ -111,12 +122,12 @@ def observed(posterior: AbstractPosterior) -> dict[str, np.ndarray]:
 
 
 def separable(posterior: AbstractPosterior) -> bool:
-    """Whether each row of a table has a law of its own given a draw."""
+    """Whether each row of a table has a distribution of its own given a draw."""
     return posterior.model.rows_are_independent and not posterior.model.rows_correlated
 
 
 def log_unit(posterior: AbstractPosterior) -> float:
-    """What a row's log density loses when y is given in its own units."""
+    """Return what a row's log density loses when y is given in its own units."""
     return posterior.model.log_unit(posterior.schema)
 
 
@@ -130,13 +141,13 @@ def row_blocks(posterior: AbstractPosterior) -> Iterator[Float[np.ndarray, "chai
         yield values.reshape(*shape, -1).astype(np.float64) - unit
 
 
-def log_densities(conditionals: Conditional, y: Any) -> jax.Array:
-    """Log p(y_i | z) for each draw, shape (draws, rows)."""
+def log_densities(conditionals: Conditional, y: jax.Array) -> jax.Array:
+    """Compute log p(y_i | z) for each draw, shape (draws, rows)."""
     return jax.vmap(lambda given: given.log_prob(y))(conditionals.distribution)
 
 
 def of_program(function: Callable, posterior: AbstractPosterior) -> dict[str, np.ndarray]:
-    """A function of the program's sites at all draws, shape (chain, draw, ...)."""
+    """Compute a function of the program's sites at all draws, shape (chain, draw, ...)."""
     values, shape = (
         at_draws_of(function, posterior, latent_draws(posterior)),
         draws_shape(posterior),
@@ -152,9 +163,8 @@ def at_draws_of(
 ) -> dict[str, np.ndarray]:
     problem = posterior.problem
     arrays, static = split_static((tuple(problem.args), dict(problem.kwargs)))
-    at_once = (
-        1 if posterior.model.rows_correlated else DRAWS_AT_ONCE
-    )  # a matrix of rows for each draw
+    # where rows vary together there is a matrix of rows for each draw
+    at_once = 1 if posterior.model.rows_correlated else DRAWS_AT_ONCE
     with precision_scope(posterior.model):
         return jax.tree.map(
             np.asarray, at_draws(function, problem.program, static, at_once, draws, arrays)
@@ -163,15 +173,14 @@ def at_draws_of(
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def at_draws(
-    function: Callable, program: Callable, static: Any, at_once: int, draws: dict, arrays: list
+    function: Callable, program: Callable, static: Hashable, at_once: int, draws: dict, arrays: list
 ) -> dict:
-    """`function(sites)` of the program with its data, for each draw of the latent sites."""
+    """Compute `function(sites)` of the program with its data, for each draw."""
     args, kwargs = join_static(arrays, static)
 
     def one(latents: dict) -> dict:
-        seeded = handlers.seed(
-            program, jax.random.key(0)
-        )  # nothing is left to draw, but programs may ask for keys
+        # nothing is left to draw, but programs may ask for keys
+        seeded = handlers.seed(program, jax.random.key(0))
         return function(
             handlers.trace(handlers.substitute(seeded, data=latents)).get_trace(*args, **kwargs)
         )
@@ -210,29 +219,31 @@ def is_data(site: dict) -> bool:
 
 
 def total(site: dict) -> jax.Array:
-    """The site's term of the log joint density."""
+    """Compute the site's term of the log joint density."""
     terms = jnp.asarray(site["fn"].log_prob(site["value"]))
     return jnp.sum(terms if site["scale"] is None else site["scale"] * terms)
 
 
-def by_row(law: Any, y: Any) -> jax.Array:
-    """Log p(y_i | z) per row, or log p(y_i | y_-i, z) where one multivariate normal holds all rows."""
-    while (
-        isinstance(law, Independent) and not law.batch_shape
-    ):  # one event of independent entries: each is a row
-        law = law.base_dist
-    if isinstance(law, MultivariateNormal) and not law.batch_shape:
-        return left_out(jnp.broadcast_to(law.loc, y.shape), law.scale_tril, y)
-    return jnp.asarray(law.log_prob(y))
+def by_row(given: Distribution, y: jax.Array) -> jax.Array:
+    """Compute log p(y_i | z) per row.
+
+    Where one multivariate normal holds all rows, it is log p(y_i | y_-i, z).
+    """
+    # one event of independent entries: each is a row
+    while isinstance(given, Independent) and not given.batch_shape:
+        given = given.base_dist
+    if isinstance(given, MultivariateNormal) and not given.batch_shape:
+        return left_out(jnp.broadcast_to(given.loc, y.shape), given.scale_tril, y)
+    return jnp.asarray(given.log_prob(y))
 
 
 def left_out(
     mean: Float[Any, "rows"], lower: Float[Any, "rows rows"], y: Float[Any, "rows"]
 ) -> Float[Any, "rows"]:
-    """Log p(y_i | y_-i) for y ~ N(mean, C) with C = lower lower'.
+    """Compute log p(y_i | y_-i) for y ~ N(mean, C) with C = lower lower'.
 
-    With g = C^-1 (y - mean) and c = diag C^-1 it is the log density of N(y_i - g_i / c_i, 1 / c_i) at y_i
-    (Sundararajan and Keerthi 2001; Bürkner, Gabry and Vehtari 2021, arXiv:1810.10559).
+    With g = C^-1 (y - mean) and c = diag C^-1 it is the log density of N(y_i - g_i / c_i, 1 / c_i)
+    at y_i (Sundararajan and Keerthi 2001; Bürkner, Gabry and Vehtari 2021, arXiv:1810.10559).
     """
     root = solve_triangular(lower, jnp.eye(len(y), dtype=lower.dtype), lower=True)
     c, g = jnp.sum(root**2, axis=0), root.T @ (root @ (y - mean))

@@ -1,10 +1,12 @@
 """Leave-one-out cross-validation from one fit, by Pareto-smoothed importance sampling (PSIS-LOO).
 
-    elpd = sum over rows of log p(y_i | y_-i),    p(y_i | y_-i) = E[p(y_i | z) w_i(z)] / E[w_i(z)],    w_i = 1 / p(y_i | z)
+    elpd = sum over rows of log p(y_i | y_-i)
+    p(y_i | y_-i) = E[p(y_i | z) w_i(z)] / E[w_i(z)],    w_i = 1 / p(y_i | z)
 
-over draws z ~ p(z | y), the largest weights replaced by quantiles of a generalised Pareto distribution fitted to them. Its
-shape k says whether the weights can be trusted (Vehtari, Gelman and Gabry 2017, arXiv:1507.04544; Vehtari et al. 2024,
-arXiv:1507.02646). All of it is arviz-stats'; here the log densities are made, in the units of y, and rows go in blocks.
+over draws z ~ p(z | y), the largest weights replaced by quantiles of a generalised Pareto
+distribution fitted to them. Its shape k says whether the weights can be trusted (Vehtari, Gelman
+and Gabry 2017, arXiv:1507.04544; Vehtari et al. 2024, arXiv:1507.02646). All of it is arviz-stats';
+here the log densities are made, in the units of y, and rows go in blocks.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import html
 import itertools
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -22,10 +24,19 @@ from jaxtyping import Float
 from bayesdl.checks.densities import blocks, need_draws
 from bayesdl.checks.predictive import observed_targets
 from bayesdl.data.validation import DataError
+from bayesdl.interop import arviz
 from bayesdl.posterior.core import AbstractPosterior
+from bayesdl.typing import DataFrame
 from bayesdl.warnings import TrustWarning
 
-SHOWN = 5  # rows named in a verdict
+if TYPE_CHECKING:
+    Comparable: TypeAlias = Mapping[str, "AbstractPosterior | LeaveOneOut"]
+else:
+    # what users give is validated here, with errors that say the cure
+    Comparable = object
+
+# rows named in a verdict
+SHOWN = 5
 EFFICIENCY_ROWS = 100
 
 
@@ -40,8 +51,8 @@ class LeaveOneOut:
         se: its standard error over rows.
         p: the effective number of parameters, log p(y_i | y) - log p(y_i | y_-i) summed over rows.
         pointwise: the term of each row.
-        pareto_k: of each row.
-        threshold: of k, min(1 - 1 / log10(draws), 0.7).
+        pareto_k: the Pareto k of each row.
+        threshold: the threshold of k, min(1 - 1 / log10(draws), 0.7).
         observed: the targets.
         raw: arviz-stats' result.
     """
@@ -59,25 +70,24 @@ class LeaveOneOut:
 
     def __repr__(self) -> str:
         lines = [f"- {line}" for line in self.verdict]
-        return "\n".join(
-            [
-                f"elpd_loo {self.elpd:.2f} ± {self.se:.2f}   p_loo {self.p:.2f}   rows {len(self.pareto_k)}",
-                *lines,
-            ]
-        )
+        numbers = f"elpd_loo {self.elpd:.2f} ± {self.se:.2f}   p_loo {self.p:.2f}"
+        return "\n".join([f"{numbers}   rows {len(self.pareto_k)}", *lines])
 
     def _repr_html_(self) -> str:
         items = "".join(f"<li>{html.escape(line)}</li>" for line in self.verdict)
-        numbers = f"elpd<sub>loo</sub> {self.elpd:.2f} ± {self.se:.2f}, p<sub>loo</sub> {self.p:.2f}, {len(self.pareto_k)} rows"
+        numbers = (
+            f"elpd<sub>loo</sub> {self.elpd:.2f} ± {self.se:.2f}, p<sub>loo</sub> {self.p:.2f}, "
+            f"{len(self.pareto_k)} rows"
+        )
         return f"<p><b>{numbers}</b></p><ul>{items}</ul>"
 
 
 def loo(posterior: AbstractPosterior) -> LeaveOneOut:
-    """PSIS-LOO of the training rows; warns where it is not to be trusted.
+    """Estimate PSIS-LOO of the training rows, and warn where it is not to be trusted.
 
-    A row is what the model takes as one: a row of X and y; of a NumPyro function an entry of the observed site's batch
-    shape. Where one multivariate normal holds all rows (a Gaussian process) p(y_i | y_-i, z) stands for p(y_i | z)
-    (Bürkner, Gabry and Vehtari 2021, arXiv:1810.10559).
+    A row is what the model takes as one: a row of X and y; of a NumPyro function an entry of the
+    observed site's batch shape. Where one multivariate normal holds all rows (a Gaussian process)
+    p(y_i | y_-i, z) stands for p(y_i | z) (Bürkner, Gabry and Vehtari 2021, arXiv:1810.10559).
 
     Raises:
         ValueError: for an approximation or a predictor, or where there are fewer than two rows.
@@ -87,7 +97,8 @@ def loo(posterior: AbstractPosterior) -> LeaveOneOut:
         >>> x = np.linspace(-1, 1, 30)
         >>> model = bdl.BNN(hidden=(), likelihood=bdl.Normal(scale=0.3))
         >>> engine = bdl.NUTS(num_warmup=200, num_samples=500, num_chains=2)
-        >>> loo(bdl.fit(model, x[:, None], x + 0.3 * np.sin(40 * x), engine=engine, progress=False)).ok
+        >>> y = x + 0.3 * np.sin(40 * x)
+        >>> loo(bdl.fit(model, x[:, None], y, engine=engine, progress=False)).ok
         True
     """
     result = estimated(posterior)
@@ -97,24 +108,22 @@ def loo(posterior: AbstractPosterior) -> LeaveOneOut:
 
 
 def estimated(posterior: AbstractPosterior) -> LeaveOneOut:
-    """The result of `loo`, without a warning."""
-    from bayesdl.interop.arviz import psis_loo
-
+    """Estimate `loo` without a warning."""
     need_draws(posterior, "leave-one-out")
     y = observed_targets(posterior)
     parts = rows_of_site(posterior)
     first = next(parts)
     if first.shape[-1] < 2:
         raise ValueError(
-            "Leave-one-out needs at least two rows, and the observed site is one event: write it inside "
-            "`with numpyro.plate('rows', n):`, so that its log density has an entry per row."
+            "Leave-one-out needs at least two rows, and the observed site is one event: write it "
+            "inside `with numpyro.plate('rows', n):`, so that its log density has an entry per row."
         )
-    raw = psis_loo(itertools.chain([first], parts), relative_efficiency(first))
+    raw = arviz.psis_loo(itertools.chain([first], parts), relative_efficiency(first))
     k = raw.pareto_k.values
     ok = bool(np.all(k <= raw.good_k))
     return LeaveOneOut(
         ok,
-        tuple(judged(k, raw.good_k)),
+        tuple(judge(k, raw.good_k)),
         raw.elpd,
         raw.se,
         raw.p,
@@ -127,7 +136,7 @@ def estimated(posterior: AbstractPosterior) -> LeaveOneOut:
 
 
 def rows_of_site(posterior: AbstractPosterior) -> Iterator[Float[np.ndarray, "chain draw rows"]]:
-    """Log p(y_i | z) of the predicted site in blocks, all its axes of rows as one."""
+    """Compute log p(y_i | z) of the predicted site in blocks, all its axes of rows as one."""
     by_site = blocks(posterior)
     target = posterior.model.target(posterior.schema, posterior.problem)
     parts = next(iter(by_site.values())) if len(by_site) == 1 else by_site[target.names[0]]
@@ -136,7 +145,10 @@ def rows_of_site(posterior: AbstractPosterior) -> Iterator[Float[np.ndarray, "ch
 
 
 def relative_efficiency(block: Float[np.ndarray, "chain draw rows"]) -> float:
-    """Effective draws over draws, of the densities p(y_i | z) of some rows; the number of tail weights depends on it."""
+    """Compute effective draws over draws, of the densities p(y_i | z) of some rows.
+
+    The number of tail weights depends on it.
+    """
     from arviz_stats.base.array import array_stats
 
     chains, draws, rows = block.shape
@@ -151,32 +163,37 @@ def relative_efficiency(block: Float[np.ndarray, "chain draw rows"]) -> float:
     )
 
 
-def judged(k: Float[np.ndarray, "rows"], threshold: float) -> list[str]:
+def judge(k: Float[np.ndarray, "rows"], threshold: float) -> list[str]:
+    """Say whether the Pareto k of all rows can be trusted."""
     bad = np.flatnonzero(~(k <= threshold))
     if not bad.size:
         return [
-            f"All {len(k)} rows have Pareto k at most {threshold:.2f} (the largest is {k.max():.2f}): elpd can be trusted."
+            f"All {len(k)} rows have Pareto k at most {threshold:.2f} (the largest is "
+            f"{k.max():.2f}): elpd can be trusted."
         ]
     worst = bad[np.argsort(-k[bad], kind="stable")][:SHOWN]
     named = ", ".join(map(str, worst.tolist())) + (", ..." if bad.size > SHOWN else "")
     return [
-        f"{bad.size} of {len(k)} rows have Pareto k above {threshold:.2f} (rows {named}; the largest is {np.max(k):.2f}): "
-        "without such a row the posterior is another one, and elpd cannot be trusted.",
-        "Look at these rows; take a likelihood with heavier tails, e.g. bdl.StudentT(), or tighter priors; or hold rows out "
-        "and use post.score.",
+        f"{bad.size} of {len(k)} rows have Pareto k above {threshold:.2f} (rows {named}; the "
+        f"largest is {np.max(k):.2f}): without such a row the posterior is another one, and elpd "
+        "cannot be trusted.",
+        "Look at these rows; take a likelihood with heavier tails, e.g. bdl.StudentT(), or tighter "
+        "priors; or hold rows out and use post.score.",
     ]
 
 
-def compare(posteriors: Mapping[str, Any], method: str = "stacking") -> Any:
-    """Models by their expected log predictive density, estimated by PSIS-LOO, best first.
+def compare(posteriors: Comparable, method: str = "stacking") -> DataFrame:
+    """Rank models by their expected log predictive density, estimated by PSIS-LOO, best first.
 
     Args:
-        posteriors: by name, or their `post.loo()`; all of the same targets in the same units.
-        method: of the weights: "stacking" (Yao et al. 2018, arXiv:1704.02030), "BB-pseudo-BMA" or "pseudo-BMA".
+        posteriors: posteriors by name, or their `post.loo()`; all of the same targets in the same
+            units.
+        method: how weights are computed: "stacking" (Yao et al. 2018, arXiv:1704.02030),
+            "BB-pseudo-BMA" or "pseudo-BMA".
 
     Returns:
-        arviz-stats' table: rank, elpd, p (effective parameters), elpd_diff (to the best) with its standard error dse,
-        weight, se, and warning where a Pareto k is above the threshold.
+        arviz-stats' table: rank, elpd, p (effective parameters), elpd_diff (to the best) with its
+        standard error dse, weight, se, and warning where a Pareto k is above the threshold.
 
     Raises:
         ValueError: for fewer than two models, other than posteriors, or posteriors without draws.
@@ -187,21 +204,24 @@ def compare(posteriors: Mapping[str, Any], method: str = "stacking") -> Any:
         >>> x = np.linspace(-1, 1, 30)
         >>> model = bdl.BNN(hidden=(), likelihood=bdl.Normal(scale=0.3))
         >>> small = model.with_prior(bdl.priors.Gaussian(0.01))
-        >>> settings = dict(engine=bdl.NUTS(num_warmup=200, num_samples=500, num_chains=2), progress=False)
-        >>> wide, narrow = (bdl.fit(m, x[:, None], x + 0.3 * np.sin(40 * x), **settings) for m in (model, small))
+        >>> engine = bdl.NUTS(num_warmup=200, num_samples=500, num_chains=2)
+        >>> data = x[:, None], x + 0.3 * np.sin(40 * x)
+        >>> wide, narrow = (
+        ...     bdl.fit(m, *data, engine=engine, progress=False) for m in (model, small)
+        ... )
         >>> compare({"wide": wide, "narrow": narrow}).index.tolist()
         ['wide', 'narrow']
     """
-    from bayesdl.interop.arviz import compare as table
-
     if not isinstance(posteriors, Mapping) or len(posteriors) < 2:
         raise ValueError(
-            "compare takes a dictionary of at least two posteriors by name, e.g. {'linear': a, 'network': b}."
+            "compare takes a dictionary of at least two posteriors by name, e.g. {'linear': a, "
+            "'network': b}."
         )
     for name, entry in posteriors.items():
         if not isinstance(entry, AbstractPosterior | LeaveOneOut):
             raise ValueError(
-                f"compare: {name!r} is a {type(entry).__name__}, expected a posterior or its post.loo()."
+                f"compare: {name!r} is a {type(entry).__name__}, expected a posterior or its "
+                "post.loo()."
             )
     if str(method).lower() not in ("stacking", "bb-pseudo-bma", "pseudo-bma"):
         raise ValueError(
@@ -215,11 +235,11 @@ def compare(posteriors: Mapping[str, Any], method: str = "stacking") -> Any:
     for name, result in found.items():
         if not result.ok:
             warnings.warn(f"{name}: {result.verdict[0]}", TrustWarning, stacklevel=2)
-    return table({name: result.raw for name, result in found.items()}, method)
+    return arviz.compare({name: result.raw for name, result in found.items()}, method)
 
 
 def same_targets(found: dict[str, LeaveOneOut]) -> None:
-    """Refuses results of other targets: their densities cannot be compared."""
+    """Refuse results of other targets: their densities cannot be compared."""
     (first, reference), *rest = found.items()
     y, terms = reference.observed, len(reference.pareto_k)
     for name, result in rest:
@@ -229,12 +249,14 @@ def same_targets(found: dict[str, LeaveOneOut]) -> None:
             or not agree(result.observed, y)
         ):
             raise DataError(
-                f"{first!r} and {name!r} were fitted to different targets ({terms} and {len(result.pareto_k)} rows): log "
-                "densities can be compared for the same rows in the same units and order only."
+                f"{first!r} and {name!r} were fitted to different targets ({terms} and "
+                f"{len(result.pareto_k)} rows): log densities can be compared for the same rows in "
+                "the same units and order only."
             )
 
 
 def agree(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays of targets are the same but for rounding."""
     if a.dtype.kind in "fiub" and b.dtype.kind in "fiub":
         return bool(np.allclose(a.ravel(), b.ravel(), rtol=1e-5, atol=1e-6 * np.abs(b).max()))
     return bool(np.array_equal(a.ravel(), b.ravel()))

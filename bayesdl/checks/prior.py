@@ -20,7 +20,7 @@ from jaxtyping import Shaped
 from numpyro import handlers
 
 from bayesdl.checks.proper import refuse_unnormalised
-from bayesdl.checks.statistics import chosen, summarised
+from bayesdl.checks.statistics import mean_and_interval, resolve_statistics
 from bayesdl.data.target import Target
 from bayesdl.data.validation import DataError
 from bayesdl.model.precision import precision_scope
@@ -64,11 +64,11 @@ class PriorPredictive:
         """Mean and central 90 % interval over data sets of the usual statistics."""
         import pandas as pd
 
-        functions = chosen(None, self.target)
+        functions = resolve_statistics(None, self.target)
         values = np.stack([function(self.y) for function in functions.values()], axis=1).astype(
             np.float64
         )
-        parts = dict(zip(("mean", "5%", "95%"), summarised(values), strict=True))
+        parts = dict(zip(("mean", "5%", "95%"), mean_and_interval(values), strict=True))
         return pd.DataFrame(parts, index=pd.Index(functions, name="statistic"))
 
     def plot(self, x: Any = None, ax: Any = None) -> Any:

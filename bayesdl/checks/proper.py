@@ -1,4 +1,4 @@
-"""Whether a model's prior is a distribution that can be drawn from, as prior draws and simulated data need."""
+"""Whether a prior is a distribution that can be drawn from, as simulated data need."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from inference.core.problem import Problem
 
 
 def refuse_unnormalised(problem: Problem) -> None:
-    """Refuses programs whose prior cannot be drawn from.
+    """Refuse programs whose prior cannot be drawn from.
 
     Raises:
         ModelError: naming the factor or the site.
@@ -17,14 +17,16 @@ def refuse_unnormalised(problem: Problem) -> None:
     for name, site in problem.trace.items():
         if site["type"] != "sample":
             continue
-        if isinstance(site["fn"], Unit):
+        distribution = site["fn"]
+        if isinstance(distribution, Unit):
             raise ModelError(
-                f"The factor {name!r} leaves the prior unnormalised, so nothing can be drawn from it."
+                f"The factor {name!r} leaves the prior unnormalised, so nothing can be drawn from "
+                "it."
             )
-        law = site["fn"]
-        while hasattr(law, "base_dist"):
-            law = law.base_dist
-        if type(law).__name__ == "ImproperUniform":
+        while hasattr(distribution, "base_dist"):
+            distribution = distribution.base_dist
+        if type(distribution).__name__ == "ImproperUniform":
             raise ModelError(
-                f"Site {name!r} has an improper prior, from which nothing can be drawn: give it a proper one."
+                f"Site {name!r} has an improper prior, from which nothing can be drawn: give it a "
+                "proper one."
             )

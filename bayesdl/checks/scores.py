@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesdl.posterior.prediction import AbstractPrediction
+from bayesdl.posterior.interface import AbstractPrediction
 from inference.core.calibration import expected_calibration_error
 
 LEVELS = (0.5, 0.9, 0.95)

@@ -2,23 +2,27 @@
 
     p_a(z | y) proportional to p(z)^a p(y | z),    and likewise with p(y | z)^a
 
-For a = 0.99 and 1.01 the draws are reweighted by p(z)^(a - 1), the weights Pareto-smoothed. The sensitivity of a parameter
-is the cumulative Jensen-Shannon distance between its old and its new marginal per log2 a (Kallioinen et al. 2024,
-arXiv:2107.14054), computed by arviz-stats. At 0.05 and above it counts: to the prior alone, the prior is strong or the
-data are weak; to both, prior and data may be in conflict.
+For a = 0.99 and 1.01 the draws are reweighted by p(z)^(a - 1), the weights Pareto-smoothed. The
+sensitivity of a parameter is the cumulative Jensen-Shannon distance between its old and its new
+marginal per log2 a (Kallioinen et al. 2024, arXiv:2107.14054), computed by arviz-stats. At 0.05 and
+above it counts: to the prior alone, the prior is strong or the data are weak; to both, prior and
+data may be in conflict.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import html
-from typing import Any
+from collections.abc import Collection, Sequence
 
 from numpyro.distributions import Unit
 
 from bayesdl.checks.densities import log_likelihood, log_prior, need_draws
+from bayesdl.interop.arviz import psense
 from bayesdl.posterior.core import AbstractPosterior
+from bayesdl.typing import DataFrame, StoredArrays
 
+# from which on a sensitivity counts
 THRESHOLD = 0.05
 FUNCTION = "E[y | x]"
 FUNCTION_ROWS = 3
@@ -31,12 +35,13 @@ class Sensitivity:
     Attributes:
         ok: whether no parameter is flagged.
         verdict: one sentence per finding.
-        table: arviz-stats': per parameter its sensitivity to prior and likelihood, and a diagnosis.
+        table: arviz-stats' table: per parameter its sensitivity to prior and likelihood, and a
+            diagnosis.
     """
 
     ok: bool
     verdict: tuple[str, ...]
-    table: Any
+    table: DataFrame
 
     def __repr__(self) -> str:
         return "\n".join(
@@ -51,18 +56,25 @@ class Sensitivity:
         return self.table.to_html(float_format="{:.3f}".format) + f"<ul>{items}</ul>"
 
 
-def sensitivity(posterior: AbstractPosterior, sites: Any = None, priors: Any = None) -> Sensitivity:
-    """How sensitive parameters are to scaling the prior and the likelihood.
+def sensitivity(
+    posterior: AbstractPosterior,
+    sites: str | Sequence[str] | None = None,
+    priors: str | Sequence[str] | None = None,
+) -> Sensitivity:
+    """Measure how sensitive parameters are to scaling the prior and the likelihood.
 
     Args:
-        posterior: with draws.
-        sites: which parameters; by default those that the data identify, and where there are others (weights of a
-            network) the function values E[y | x] at three training rows for them.
-        priors: the sites whose priors are scaled, together; by default all latent sites. In a hierarchical model give the
-            top-level ones: scaling p(theta | tau) and p(tau) together mixes two questions.
+        posterior: the posterior, with draws.
+        sites: the names of the parameters; by default those that the data identify, and where
+            there are others (weights of a network) the function values E[y | x] at three training
+            rows for them.
+        priors: the sites whose priors are scaled, together; by default all latent sites. In a
+            hierarchical model give the top-level ones: scaling p(theta | tau) and p(tau) together
+            mixes two questions.
 
     Raises:
-        ValueError: for an approximation or a predictor, unknown sites, or a program without observed sites.
+        ValueError: for an approximation or a predictor, unknown sites, or a program without
+            observed sites.
 
     Example:
         >>> import numpyro, numpyro.distributions as dist, numpy as np, bayesdl as bdl
@@ -72,17 +84,19 @@ def sensitivity(posterior: AbstractPosterior, sites: Any = None, priors: Any = N
         ...         numpyro.sample("y", dist.Normal(mu, 1), obs=y)
         >>> engine = bdl.NUTS(num_warmup=200, num_samples=500, num_chains=2)
         >>> post = bdl.fit(program, y=np.linspace(5, 7, 10), engine=engine, progress=False)
-        >>> sensitivity(post).table["diagnosis"].tolist()  # the prior says 0 and the data say 6
+        >>> # the prior says 0 and the data say 6
+        >>> sensitivity(post).table["diagnosis"].tolist()
         ['potential prior-data conflict']
     """
-    from bayesdl.interop.arviz import psense
-
     need_draws(posterior, "power scaling")
     if not posterior.problem.observed:
         raise ValueError(
-            "The program observes nothing, so there is no likelihood to scale: give the observations in bdl.fit."
+            "The program observes nothing, so there is no likelihood to scale: give the "
+            "observations in bdl.fit."
         )
-    scaled = known(priors, "prior", posterior.problem.latents) or list(posterior.problem.latents)
+    scaled = check_names(priors, "prior", posterior.problem.latents) or list(
+        posterior.problem.latents
+    )
     terms = log_prior(posterior)
     table = psense(
         parameters(posterior, sites),
@@ -90,14 +104,16 @@ def sensitivity(posterior: AbstractPosterior, sites: Any = None, priors: Any = N
         log_likelihood(posterior),
         THRESHOLD,
     )
-    flagged = findings(table)
-    return Sensitivity(not flagged, tuple((flagged or [fine(table)]) + factors(posterior)), table)
+    flagged = describe_flagged(table)
+    return Sensitivity(
+        not flagged, tuple((flagged or [describe_none(table)]) + describe_factors(posterior)), table
+    )
 
 
-def parameters(posterior: AbstractPosterior, sites: Any) -> dict[str, Any]:
-    """Draws of the parameters, shape (chain, draw, ...)."""
+def parameters(posterior: AbstractPosterior, sites: str | Sequence[str] | None) -> StoredArrays:
+    """Return draws of the parameters, shape (chain, draw, ...)."""
     samples = posterior.samples
-    if chosen := known(sites, "site", samples):
+    if chosen := check_names(sites, "site", samples):
         return {site: samples[site] for site in chosen}
     identified = {
         site: values for site, values in samples.items() if posterior.model.identified(site)
@@ -106,8 +122,12 @@ def parameters(posterior: AbstractPosterior, sites: Any) -> dict[str, Any]:
     return (identified if values is None else identified | {FUNCTION: values}) or samples
 
 
-def known(names: Any, kind: str, among: Any) -> list[str]:
-    """The names as a list, empty for None."""
+def check_names(names: str | Sequence[str] | None, kind: str, among: Collection[str]) -> list[str]:
+    """Return the names as a list, empty for None.
+
+    Raises:
+        ValueError: for a name that is not among the known ones.
+    """
     chosen: list[str] = [names] if isinstance(names, str) else list(names or [])
     unknown = [name for name in chosen if name not in among]
     if unknown:
@@ -115,29 +135,35 @@ def known(names: Any, kind: str, among: Any) -> list[str]:
     return chosen
 
 
-def findings(table: Any) -> list[str]:
-    """A sentence for each flagged parameter."""
+def describe_flagged(table: DataFrame) -> list[str]:
+    """Return a sentence for each flagged parameter."""
     found = []
     for name, row in table[table["diagnosis"].str.startswith("potential")].iterrows():
         numbers = f"prior {row['prior']:.2f}, likelihood {row['likelihood']:.2f}"
         if "conflict" in row["diagnosis"]:
             found.append(
-                f"{name}: prior and data both move it and may be in conflict ({numbers}): check what the prior says."
+                f"{name}: prior and data both move it and may be in conflict ({numbers}): check "
+                "what the prior says."
             )
         else:
             found.append(
-                f"{name}: the prior decides and the data say little ({numbers}): say so, or gather more data."
+                f"{name}: the prior decides and the data say little ({numbers}): say so, or "
+                "gather more data."
             )
     return found
 
 
-def fine(table: Any) -> str:
+def describe_none(table: DataFrame) -> str:
+    """Say that no parameter is flagged."""
     worst = table["prior"].max()
-    return f"No parameter is sensitive to the prior: the largest sensitivity is {worst:.3f}, below {THRESHOLD}."
+    return (
+        f"No parameter is sensitive to the prior: the largest sensitivity is {worst:.3f}, below "
+        f"{THRESHOLD}."
+    )
 
 
-def factors(posterior: AbstractPosterior) -> list[str]:
-    """A note on terms that are neither prior nor likelihood."""
+def describe_factors(posterior: AbstractPosterior) -> list[str]:
+    """Say which terms are neither prior nor likelihood."""
     trace = posterior.problem.trace
     names = [
         name

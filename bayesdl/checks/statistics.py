@@ -3,68 +3,83 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from jaxtyping import Real
 
 from bayesdl.data.target import Target
 
+Statistic: TypeAlias = Callable[[np.ndarray], np.ndarray]
+"""A statistic of many data sets at once: maps shape (sets, rows, ...) to (sets,)."""
+
+if TYPE_CHECKING:
+    StatisticsLike: TypeAlias = (
+        str | Callable | Iterable[str | Callable] | Mapping[str, Callable] | None
+    )
+    """A name, a function of one target array, several of these, functions by name, or None."""
+else:
+    # what users give is validated here, with errors that say the cure
+    StatisticsLike = object
+
 QUANTILES = ("5%", "50%", "95%")
-OF_NUMBERS: dict[str, Callable] = {
+OF_NUMBERS: dict[str, Statistic] = {
     "mean": lambda y: y.mean(1),
     "sd": lambda y: y.std(1),
     "min": lambda y: y.min(1),
     "max": lambda y: y.max(1),
 }
-OF_COUNTS: dict[str, Callable] = {"share of zeros": lambda y: (y == 0).mean(1)}
+OF_COUNTS: dict[str, Statistic] = {"share of zeros": lambda y: (y == 0).mean(1)}
 SHARE = "share of "
 
-Statistic = Callable[
-    [np.ndarray], np.ndarray
-]  # of many data sets at once: shape (sets, rows, ...) to (sets,)
 
-
-def chosen(statistics: Any, target: Target) -> dict[str, Statistic]:
-    """The statistics asked for by name, each a function of many data sets at once.
+def resolve_statistics(statistics: StatisticsLike, target: Target) -> dict[str, Statistic]:
+    """Return the statistics by name, each as a function of many data sets at once.
 
     Args:
-        statistics: None for the usual ones; names; functions of one target array giving a number; a list of these, or a
-            dictionary of functions by name.
-        target: whose kind says which names there are. Several target columns have one statistic each.
+        statistics: None for the usual ones; names; functions of one target array that give a
+            number; a list of these, or a dictionary of functions by name.
+        target: the target, whose kind says which names there are. With several target columns
+            there is one statistic for each.
 
     Raises:
         ValueError: for an unknown name, or anything that is neither a name nor a function.
     """
     if isinstance(statistics, Mapping):
-        return {str(name): one_by_one(name, function) for name, function in statistics.items()}
-    asked = usual(target) if statistics is None else statistics
+        return {str(name): map_over_sets(name, function) for name, function in statistics.items()}
+    entries = usual_names(target) if statistics is None else statistics
     found: dict[str, Statistic] = {}
-    for entry in [asked] if isinstance(asked, str) or callable(asked) else asked:
+    for entry in [entries] if isinstance(entries, str) or callable(entries) else entries:
         if callable(entry):
             name = getattr(entry, "__name__", type(entry).__name__)
-            found[name if name not in found else f"{name} {len(found)}"] = one_by_one(name, entry)
+            unique = name if name not in found else f"{name} {len(found)}"
+            found[unique] = map_over_sets(name, entry)
         else:
-            found |= per_column(entry, by_name(entry, target), target)
+            found |= split_by_column(entry, find_by_name(entry, target), target)
     if not found:
         raise ValueError(
-            f"statistics={statistics!r}: expected at least one of {', '.join(usual(target))}, or a function."
+            f"statistics={statistics!r}: expected at least one of "
+            f"{', '.join(usual_names(target))}, or a function."
         )
     return found
 
 
-def usual(target: Target) -> tuple[str, ...]:
-    """The names that stand for None."""
+def usual_names(target: Target) -> tuple[str, ...]:
+    """Return the names of the statistics that None stands for."""
     if target.classes is not None:
         return tuple(f"{SHARE}{label}" for label in target.classes)
     return (*OF_NUMBERS, *QUANTILES, *(OF_COUNTS if target.kind == "count" else ()))
 
 
-def by_name(name: Any, target: Target) -> Statistic:
-    """The statistic of one column of numbers or labels, shape (sets, rows)."""
-    if isinstance(name, str) and target.classes is not None and name in usual(target):
-        label = np.array(target.classes)[usual(target).index(name)]
+def find_by_name(name: object, target: Target) -> Statistic:
+    """Return the statistic of one column of numbers or labels, shape (sets, rows).
+
+    Raises:
+        ValueError: listing the names.
+    """
+    if isinstance(name, str) and target.classes is not None and name in usual_names(target):
+        label = np.array(target.classes)[usual_names(target).index(name)]
         return lambda y: (y == label).mean(1)
     if isinstance(name, str) and target.classes is None:
         known = OF_NUMBERS | (OF_COUNTS if target.kind == "count" else {})
@@ -74,25 +89,36 @@ def by_name(name: Any, target: Target) -> Statistic:
         level = float(percentage[1]) / 100 if percentage else np.inf
         if level <= 1:
             return lambda y: np.quantile(y, level, axis=1)
+    other = "" if target.classes else "another percentage, "
     raise ValueError(
-        f"No statistic {name!r} of {target.kind} targets: expected some of {', '.join(usual(target))}, "
-        f"{'' if target.classes else 'another percentage, '}or a function of a target array, e.g. lambda y: y.max() - y.min()."
+        f"No statistic {name!r} of {target.kind} targets: expected some of "
+        f"{', '.join(usual_names(target))}, {other}or a function of a target array, e.g. "
+        "lambda y: y.max() - y.min()."
     )
 
 
-def per_column(name: str, statistic: Statistic, target: Target) -> dict[str, Statistic]:
-    """The statistic of each target column; of all entries together where there is one column, or a program's site."""
+def split_by_column(name: str, statistic: Statistic, target: Target) -> dict[str, Statistic]:
+    """Return the statistic of each target column.
 
-    def of(column: Any) -> Statistic:
+    Where there is one column, or a program's site, it is that of all entries together.
+    """
+
+    def of_column(column: int | None) -> Statistic:
         return lambda y: statistic((y if column is None else y[..., column]).reshape(len(y), -1))
 
     if len(target.names) == 1:
-        return {name: of(None)}
-    return {f"{name} of {column}": of(j) for j, column in enumerate(target.names)}
+        return {name: of_column(None)}
+    return {f"{name} of {column}": of_column(j) for j, column in enumerate(target.names)}
 
 
-def one_by_one(name: Any, function: Any) -> Statistic:
-    """A user's function of one target array, called once per data set: it may be any Python."""
+def map_over_sets(name: object, function: object) -> Statistic:
+    """Return a user's function of one target array, called once per data set.
+
+    It may be any Python.
+
+    Raises:
+        ValueError: where it is no function, or gives anything but one number.
+    """
     if not callable(function):
         raise ValueError(
             f"The statistic {name!r} is {function!r}: expected a function of a target array."
@@ -102,16 +128,17 @@ def one_by_one(name: Any, function: Any) -> Statistic:
         values = [np.asarray(function(y)) for y in sets]
         if any(value.size != 1 or value.dtype.kind not in "iufb" for value in values):
             raise ValueError(
-                f"The statistic {name!r} gave {values[0]!r}: expected a function that gives one number."
+                f"The statistic {name!r} gave {values[0]!r}: expected a function that gives one "
+                "number."
             )
         return np.array([float(value.ravel()[0]) for value in values])
 
     return many
 
 
-def summarised(
+def mean_and_interval(
     values: Real[np.ndarray, "sets statistics"],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean and bounds of the central 90 % interval over data sets, each of shape (statistics,)."""
+    """Return mean and bounds of the central 90 % interval over data sets, shape (statistics,)."""
     low, high = np.quantile(values, [0.05, 0.95], axis=0)
     return values.mean(0), low, high

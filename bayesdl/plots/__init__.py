@@ -3,14 +3,13 @@
 Matplotlib is imported by the functions, so that `import bayesdl` stays light.
 """
 
+from bayesdl.plots.chains import posterior, trace
 from bayesdl.plots.checks import calibration_ranks, predictive_check, prior_predictive
 from bayesdl.plots.predictions import (
     calibration,
     class_prediction,
     functions,
-    posterior,
     prediction,
-    trace,
 )
 
 __all__ = [

@@ -18,9 +18,10 @@ import numpy as np
 from bayesdl.data.target import Target
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import is_double, precision_scope
-from bayesdl.posterior.prediction import AbstractPrediction, ClassPrediction, Prediction
+from bayesdl.posterior.interface import AbstractPrediction
+from bayesdl.posterior.prediction import ClassPrediction, Prediction
 from bayesdl.posterior.streaming import Stream, means, probabilities
-from bayesdl.typing import ProgressLike
+from bayesdl.typing import ProgressLike, Schema
 from inference.core.engine import AbstractEngine
 from inference.core.keys import named_key
 from inference.core.problem import Problem
@@ -48,7 +49,7 @@ class AbstractPosterior(abc.ABC):
     """
 
     model: AbstractModel
-    schema: Any
+    schema: Schema
     problem: Problem
     engine: AbstractEngine
     raw: AbstractResult

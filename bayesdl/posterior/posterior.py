@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bayesdl.checks import convergence, halving, loo, predictive, scores, sensitivity
+from bayesdl.checks.statistics import StatisticsLike
 from bayesdl.interop import arviz
 from bayesdl.plots.html import posterior_html
 from bayesdl.posterior.core import AbstractPosterior
-from bayesdl.posterior.prediction import AbstractPrediction
+from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.saving import writing
 from bayesdl.typing import ColumnLike, ProgressLike, TableLike
 from bayesdl.warnings import deprecated
@@ -71,11 +72,7 @@ class Posterior(AbstractPosterior):
 
     def check_predictive(
         self,
-        statistics: str
-        | Callable
-        | Sequence[str | Callable]
-        | Mapping[str, Callable]
-        | None = None,
+        statistics: StatisticsLike = None,
         num_samples: int = 1000,
         seed: int | None = None,
     ) -> predictive.PredictiveCheck:

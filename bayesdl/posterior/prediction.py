@@ -5,7 +5,6 @@ If the model saw (y - m) / s, means are m + s times the model's, and log densiti
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 import functools
 import warnings
@@ -16,8 +15,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Real
 
-from bayesdl.data.target import Target
 from bayesdl.posterior import streaming as stream
+from bayesdl.posterior.interface import AbstractPrediction, check_count
 from bayesdl.posterior.pictures import draw
 from bayesdl.typing import AxesLike, ColumnLike
 from bayesdl.warnings import TrustWarning
@@ -25,166 +24,8 @@ from bayesdl.warnings import TrustWarning
 if TYPE_CHECKING:
     import pandas as pd
 
-# rows simulated at once
-CHUNK = 1024
 # simulated targets behind quantiles that have no closed form
 QUANTILE_SAMPLES = 4000
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class AbstractPrediction(abc.ABC):
-    """A predictive distribution at new rows; nothing is computed before it is asked for.
-
-    It declares all that predictions of numbers and of classes offer. What does not apply raises an
-    AttributeError that says what to use: classes have no mean, numbers have no class
-    probabilities.
-
-    Attributes:
-        stream: what computes statistics of the mixture over draws.
-        target: what is predicted, and in which units.
-        seed: the seed of simulated targets.
-    """
-
-    stream: stream.Stream
-    target: Target
-    seed: int
-
-    @abc.abstractmethod
-    def _refuse(self, name: str) -> NoReturn:
-        """Refuse what does not apply.
-
-        Raises:
-            AttributeError: naming what to use instead.
-        """
-        raise NotImplementedError
-
-    @property
-    def mean(self) -> np.ndarray:
-        """E[y | x, data]; of numbers only."""
-        self._refuse("mean")
-
-    @property
-    def std(self) -> np.ndarray:
-        """The standard deviation of y; of numbers only."""
-        self._refuse("std")
-
-    def quantile(self, q: ArrayLike | Sequence[float]) -> np.ndarray:
-        """Compute quantiles of the mixture; of numbers only.
-
-        Args:
-            q: one level, or a list of levels, between 0 and 1.
-        """
-        self._refuse("quantile")
-
-    def interval(self, level: float = 0.9) -> np.ndarray:
-        """Compute the central interval with probability `level`; of numbers only."""
-        self._refuse("interval")
-
-    def cdf(self, y: ColumnLike) -> np.ndarray:
-        """Compute P(Y <= y | x, data); of numbers only."""
-        self._refuse("cdf")
-
-    def crps(self, y: ColumnLike) -> np.ndarray:
-        """Compute the continuous ranked probability score; of numbers only."""
-        self._refuse("crps")
-
-    def marginal_samples(self, num_samples: int = 1000) -> np.ndarray:
-        """Simulate targets that are right row by row; of numbers only."""
-        self._refuse("marginal_samples")
-
-    @property
-    def classes(self) -> np.ndarray:
-        """The labels, in the order of the columns of `probs`; of classes only."""
-        self._refuse("classes")
-
-    @property
-    def probs(self) -> np.ndarray:
-        """P(y = class | x, data), shape (rows, classes); of classes only."""
-        self._refuse("probs")
-
-    @property
-    def label(self) -> np.ndarray:
-        """The most probable class per row; of classes only."""
-        self._refuse("label")
-
-    @property
-    @abc.abstractmethod
-    def aleatoric(self) -> np.ndarray:
-        """The doubt that stays when the function is known."""
-
-    @property
-    @abc.abstractmethod
-    def epistemic(self) -> np.ndarray:
-        """The doubt that more data would remove."""
-
-    @abc.abstractmethod
-    def sample(self, num_samples: int = 1000) -> np.ndarray:
-        """Simulate targets, shape (num_samples, rows, ...)."""
-
-    @abc.abstractmethod
-    def to_pandas(self, level: float = 0.9) -> pd.DataFrame:
-        """Return a DataFrame with a row per new row."""
-
-    @abc.abstractmethod
-    def plot(self, x: ColumnLike | None = None, ax: AxesLike = None) -> Any:
-        """Draw the prediction against x, or against the row number, and return the axes."""
-
-    def log_prob(self, y: ColumnLike) -> np.ndarray:
-        """Compute log p(y | x, data) per row, shape (rows,).
-
-        It is the natural logarithm, of a density in the units of y.
-        """
-        values = self.stream.map(stream.log_density, self._read(y))
-        return values.astype(np.float64) - np.log(self.target.scale).sum()
-
-    def check_rows(self, y: Any) -> None:
-        """Refuse targets that are not one per predicted row.
-
-        Raises:
-            ValueError: with both numbers.
-        """
-        rows = self.stream.num_rows
-        if rows is not None and len(y) != rows:
-            raise ValueError(f"y has {len(y)} targets for {rows} predicted rows.")
-
-    def replicates(self) -> np.ndarray:
-        """Simulate one data set for each posterior draw, in their order.
-
-        They are in the units of y, classes as their indices.
-        """
-        num_draws = len(next(iter(self.stream.draws.values())))
-        simulate = self.stream.functions if self.stream.rows_correlated else self._simulate
-        return self.target.in_units(simulate(num_draws, shuffle=False))
-
-    def _sample(self, num_samples: int) -> np.ndarray:
-        """Simulate targets in the model's units; each sample follows one draw of the function."""
-        check_count(num_samples)
-        if self.stream.rows_correlated:
-            return self.stream.functions(num_samples)
-        return self._simulate(num_samples)
-
-    def _simulate(self, num_samples: int, shuffle: bool = True) -> np.ndarray:
-        """Simulate targets in the model's units, each row from its own distribution.
-
-        Rows share the draw behind them.
-        """
-        rows = np.arange(self.stream.num_rows or 1)
-        seeds = np.stack([np.full(len(rows), self.seed), rows], axis=1).astype(np.int32)
-        # samples shall not depend on the batch size that was asked for
-        fixed = dataclasses.replace(self.stream, batch_size=CHUNK)
-        return fixed.map(stream.simulator(num_samples, shuffle), seeds, axis=1)
-
-    def _read(self, y: Any) -> np.ndarray:
-        """Return targets as the model sees them; those of a program as they are."""
-        self.check_rows(y)
-        return np.asarray(y) if self.stream.num_rows is None else self.target.read(y)
-
-    def __repr__(self) -> str:
-        names, rows = ", ".join(self.target.names), self.stream.num_rows or "all at once"
-        return f"{type(self).__name__}(target={names!r}, rows={rows})"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>" + self.to_pandas().head(10).to_html()
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -420,14 +261,6 @@ class ClassPrediction(AbstractPrediction):
     def plot(self, x: ColumnLike | None = None, ax: AxesLike = None) -> Any:
         """Draw class probabilities against x, or the row number; return the axes."""
         return draw("class_prediction", self, x, ax)
-
-
-def check_count(num_samples: object) -> None:
-    """Refuse anything but a positive whole number."""
-    if not isinstance(num_samples, int) or num_samples < 1:
-        raise ValueError(
-            f"sample(num_samples={num_samples!r}): expected a whole number of at least 1."
-        )
 
 
 def crps(

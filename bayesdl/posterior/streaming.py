@@ -1,7 +1,7 @@
-"""Streams over draws and rows: how statistics of a predictive mixture are computed in bounded memory.
+"""Streams over draws and rows: statistics of a predictive mixture in bounded memory.
 
-p(y | x, data) is the mean over draws z of p(y | x, z). A statistic of that mixture is computed chunk by chunk of rows,
-each chunk over all draws, so memory does not grow with the rows.
+p(y | x, data) is the mean over draws z of p(y | x, z). A statistic of that mixture is computed
+chunk by chunk of rows, each chunk over all draws, so memory does not grow with the rows.
 """
 
 from __future__ import annotations
@@ -9,21 +9,30 @@ from __future__ import annotations
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.scipy.special import logsumexp
+from jax.typing import ArrayLike
 from jaxtyping import Float
-from numpyro.distributions import Independent
+from numpyro.distributions import Distribution, Independent
 
 from inference.core.result import AbstractPredictive, Conditional
+from inference.core.typing import Key, PyTree, StoredArrays
+
+Given: TypeAlias = Array | np.ndarray | None
+"""What a statistic is given beside the conditionals."""
 
 DRAWS_AT_ONCE = 32
-LARGEST = 5000  # rows of a joint sample
+# rows of a joint sample
+LARGEST = 5000
+
+Statistic: TypeAlias = Callable[..., Any]
+"""A function of (conditionals, given); leaves of the conditionals have a leading axis of draws."""
 
 
 @runtime_checkable
@@ -40,19 +49,20 @@ class Stream:
     """Evaluates statistics of the mixture over draws, chunk by chunk of rows.
 
     Attributes:
-        predictive: maps (one draw, key, *args) to a `Conditional`.
-        draws: by site, leading axis over draws; empty where there are no latent draws.
-        seed: of what programs draw besides, and of simulated targets.
-        args, kwargs: the new data.
-        num_rows: rows of every array in args, or None where rows cannot be told apart.
-        batch_size: rows of a chunk.
+        predictive: the predictive, which maps (one draw, key, *args) to a `Conditional`.
+        draws: the draws by site, with a leading axis over draws; empty where there are none.
+        seed: the seed of what programs draw besides, and of simulated targets.
+        args: the new data.
+        kwargs: keyword arguments of the program.
+        num_rows: the number of rows of every array in args; None where rows cannot be told apart.
+        batch_size: the number of rows of a chunk.
         double: whether to compute in double precision.
-        traceable: whether `law` is a JAX function.
+        traceable: whether JAX can trace the predictive.
         rows_correlated: whether rows vary together given a draw.
     """
 
     predictive: AbstractPredictive
-    draws: dict[str, Any]
+    draws: StoredArrays
     seed: int
     args: tuple
     kwargs: dict
@@ -63,13 +73,14 @@ class Stream:
     rows_correlated: bool = False
 
     def map(
-        self, statistic: Callable, given: Any = None, rowwise: bool = True, axis: int = 0
+        self, statistic: Statistic, given: Given = None, rowwise: bool = True, axis: int = 0
     ) -> Any:
-        """`statistic(conditionals, given)` for each chunk of rows, put together.
+        """Compute `statistic(conditionals, given)` for each chunk of rows, and join the chunks.
 
         Args:
-            statistic: a function at module level of the conditionals of all draws (leading axis: draw), so that it is compiled once.
-            given: an array for it, or None.
+            statistic: a function of the conditionals of all draws; at module level, so that it is
+                compiled once.
+            given: an array for the statistic, or None.
             rowwise: whether `given` has a row per new row and is chunked too.
             axis: the axis of the results that runs over rows.
         """
@@ -91,18 +102,22 @@ class Stream:
             return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis), *parts)
 
     def functions(self, num_samples: int, shuffle: bool = True) -> np.ndarray:
-        """Simulated targets whose rows vary together, shape (num_samples, rows): each follows one function.
+        """Simulate targets whose rows vary together: each sample follows one function.
 
         Args:
-            num_samples: functions to draw.
+            num_samples: the number of functions to draw.
             shuffle: whether the posterior draws behind them come in random order, or in their own.
+
+        Returns:
+            Targets of shape (num_samples, rows).
 
         Raises:
             ValueError: for more rows than a dense covariance can hold.
         """
         if self.num_rows is not None and self.num_rows > LARGEST:
             raise ValueError(
-                f"Joint samples need a covariance of all rows: got {self.num_rows} rows, at most {LARGEST} are possible."
+                f"Joint samples need a covariance of all rows: got {self.num_rows} rows, at most "
+                f"{LARGEST} are possible."
             )
         concern = self.predictive.joint_concern(*self.args, **self.kwargs)
         if concern:
@@ -120,8 +135,8 @@ class Stream:
                 )
             )
 
-    def run(self, statistic: Callable, args: tuple, given: Any) -> Any:
-        """The statistic of one chunk."""
+    def run(self, statistic: Statistic, args: tuple, given: Given) -> Any:
+        """Compute the statistic of one chunk."""
         if self.traceable:
             arrays, static = split_static((args, self.kwargs))
             return evaluate(
@@ -133,13 +148,17 @@ class Stream:
         return statistic(conditionals, None if given is None else jnp.asarray(given))
 
 
-def take(array: Any, start: int, size: int) -> np.ndarray:
-    """Rows start..start+size of an array; the last chunk repeats its last row to keep one shape."""
-    return np.asarray(array)[np.minimum(np.arange(start, start + size), len(array) - 1)]
+def take(array: ArrayLike, start: int, size: int) -> np.ndarray:
+    """Return rows start..start+size of an array.
+
+    The last chunk repeats its last row, so that all chunks have one shape.
+    """
+    array = np.asarray(array)
+    return array[np.minimum(np.arange(start, start + size), len(array) - 1)]
 
 
-def split_static(tree: Any) -> tuple[list, Any]:
-    """The array leaves of a tree, and everything else in hashable form."""
+def split_static(tree: PyTree) -> tuple[list, Hashable]:
+    """Split a tree into its array leaves, and everything else in hashable form."""
     leaves, structure = jax.tree.flatten(tree)
     is_array = tuple(isinstance(leaf, np.ndarray | jax.Array) for leaf in leaves)
     rest = tuple(leaf for leaf, array in zip(leaves, is_array, strict=True) if not array)
@@ -150,8 +169,8 @@ def split_static(tree: Any) -> tuple[list, Any]:
     )
 
 
-def join_static(arrays: list, static: Any) -> Any:
-    """The inverse of `split_static`."""
+def join_static(arrays: list, static: Any) -> PyTree:
+    """Put together what `split_static` split."""
     structure, is_array, rest = static
     given, others = iter(arrays), iter(rest)
     return jax.tree.unflatten(
@@ -161,14 +180,15 @@ def join_static(arrays: list, static: Any) -> Any:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def evaluate(
-    statistic: Callable,
-    static: Any,
-    predictive: Any,
+    statistic: Statistic,
+    static: Hashable,
+    predictive: AbstractPredictive,
     draws: dict,
-    seed: Any,
+    seed: ArrayLike,
     arrays: list,
-    given: Any,
+    given: Given,
 ) -> Any:
+    """Compute a statistic of the conditionals at all draws, compiled."""
     args, kwargs = join_static(arrays, static)
     if draws:
         keys = jax.random.split(jax.random.key(seed), len(jax.tree.leaves(draws)[0]))
@@ -186,10 +206,12 @@ def evaluate(
 
 @functools.partial(jax.jit, static_argnums=0)
 def simulate_jointly(
-    static: Any, predictive: Any, draws: dict, keys: jax.Array, arrays: list
-) -> Any:
+    static: Hashable, predictive: AbstractPredictive, draws: dict, keys: Key, arrays: list
+) -> jax.Array:
+    """Simulate targets of all rows, one data set for each key, compiled."""
     args, kwargs = join_static(arrays, static)
-    if not draws:  # one law for all samples
+    # without draws one distribution gives all samples
+    if not draws:
         only = predictive({}, keys[0], *args, joint=True, **kwargs).distribution
         return jax.lax.map(only.sample, keys, batch_size=DRAWS_AT_ONCE)
     return jax.lax.map(
@@ -198,15 +220,19 @@ def simulate_jointly(
     )
 
 
-# Statistics: functions of (conditionals, given), where `conditionals` is a Conditional whose leaves have a leading axis of draws.
+# Statistics of a mixture.
 
 
-def over_draws(function: Callable, *trees: Any) -> Any:
+def over_draws(function: Callable, *trees: PyTree) -> Any:
+    """Map a function over the leading axis of draws."""
     return jax.vmap(function)(*trees)
 
 
-def moments(conditionals: Conditional, _: Any) -> tuple:
-    """Mean, variance, and its parts E[Var(y | z)] and Var(E[y | z]), by the law of total variance."""
+def moments(conditionals: Conditional, _: None) -> tuple:
+    """Compute mean, variance, and its parts E[Var(y | z)] and Var(E[y | z]).
+
+    The parts are those of the law of total variance.
+    """
     means = over_draws(lambda given: given.mean, conditionals.distribution)
     variances = over_draws(lambda given: given.variance, conditionals.distribution)
     known = over_draws(
@@ -214,28 +240,29 @@ def moments(conditionals: Conditional, _: Any) -> tuple:
         conditionals.epistemic,
         variances,
     )
-    unknown = jnp.maximum((variances - known).mean(0), 0.0)  # rounding may leave less than none
+    # rounding may leave less than none
+    unknown = jnp.maximum((variances - known).mean(0), 0.0)
     return means.mean(0), variances.mean(0) + means.var(0), unknown, means.var(0) + known.mean(0)
 
 
-def means(conditionals: Conditional, _: Any) -> jax.Array:
-    """E[y | z] for each draw."""
+def means(conditionals: Conditional, _: None) -> jax.Array:
+    """Compute E[y | z] for each draw."""
     return over_draws(lambda given: given.mean, conditionals.distribution)
 
 
-def probabilities(conditionals: Conditional, _: Any) -> jax.Array:
-    """Class probabilities for each draw."""
+def probabilities(conditionals: Conditional, _: None) -> jax.Array:
+    """Return class probabilities for each draw."""
     return over_draws(lambda given: given.probs, conditionals.distribution)
 
 
-def log_density(conditionals: Conditional, y: Any) -> Float[Array, "*rows"]:
-    """Log of the mixture density at y."""
+def log_density(conditionals: Conditional, y: Array) -> Float[Array, "*rows"]:
+    """Compute the log of the mixture density at y."""
     values = over_draws(lambda given: given.log_prob(y), conditionals.distribution)
     return logsumexp(values, axis=0) - jnp.log(values.shape[0])
 
 
 def crps(conditionals: Conditional, y: jax.Array) -> jax.Array:
-    """The continuous ranked probability score at y, where one law has it in closed form."""
+    """Compute the continuous ranked probability score at y, where it has a closed form."""
     known = isinstance(conditionals.distribution, HasCRPS)
     if not known or conditionals.epistemic.shape[0] > 1:
         raise NotImplementedError
@@ -243,17 +270,17 @@ def crps(conditionals: Conditional, y: jax.Array) -> jax.Array:
 
 
 def mixture_cdf(conditionals: Conditional, y: jax.Array) -> jax.Array:
-    """P(Y <= y) of the mixture, for each target by itself."""
+    """Compute P(Y <= y) of the mixture, for each target by itself."""
     return over_draws(lambda given: marginal(given).cdf(y), conditionals.distribution).mean(0)
 
 
-def marginal(given: Any) -> Any:
-    """The law of each target by itself."""
-    return given.base_dist if isinstance(given, Independent) else given
+def marginal(distribution: Distribution) -> Distribution:
+    """Return the distribution of each target by itself."""
+    return distribution.base_dist if isinstance(distribution, Independent) else distribution
 
 
 def quantiles(conditionals: Conditional, levels: jax.Array) -> jax.Array:
-    """Quantiles of the mixture by bisection on its cdf; shape (levels, rows, ...)."""
+    """Compute quantiles of the mixture by bisection on its cdf; shape (levels, rows, ...)."""
     shape = jax.eval_shape(
         lambda: over_draws(lambda given: marginal(given).mean, conditionals.distribution)
     ).shape[1:]
@@ -271,57 +298,60 @@ def quantiles(conditionals: Conditional, levels: jax.Array) -> jax.Array:
             low, high = state
             return (~below(low) & (low > -1e30)).any() | (below(high) & (high < 1e30)).any()
 
-        def halve(_: Any, state: tuple) -> tuple:
+        def halve(_: ArrayLike, state: tuple) -> tuple:
             low, high = state
             middle = (low + high) / 2
             left = below(middle)
             return jnp.where(left, middle, low), jnp.where(left, high, middle)
 
         low, high = jax.lax.while_loop(outside, widen, (-jnp.ones(shape), jnp.ones(shape)))
-        steps = 60 if jnp.finfo(low.dtype).bits == 64 else 32  # to the last digit
+        # to the last digit
+        steps = 60 if jnp.finfo(low.dtype).bits == 64 else 32
         found = jax.lax.fori_loop(0, steps, halve, (low, high))[1]
         return jnp.floor(found) if discrete else found
 
     return jax.lax.map(one, levels)
 
 
-def class_probabilities(conditionals: Conditional, _: Any) -> tuple:
-    """Class probabilities, expected entropy over draws, and mutual information of label and draw."""
+def class_probabilities(conditionals: Conditional, _: None) -> tuple:
+    """Compute class probabilities, expected entropy, and mutual information of label and draw."""
     probs = over_draws(lambda given: two_columns(given.probs), conditionals.distribution)
     average = probs.mean(0)
-    expected = entropy(probs).mean(0) - conditionals.epistemic.mean(
-        0
-    )  # NaN where the parts are not known
+    # NaN where the parts are not known
+    expected = entropy(probs).mean(0) - conditionals.epistemic.mean(0)
     return average, expected, jnp.maximum(entropy(average) - expected, 0.0)
 
 
 def two_columns(probs: Float[Array, "..."]) -> Float[Array, "rows classes"]:
-    """Bernoulli probabilities (rows,) as (rows, 2)."""
+    """Return Bernoulli probabilities (rows,) as (rows, 2)."""
     return jnp.stack([1 - probs, probs], axis=-1) if probs.ndim == 1 else probs
 
 
 def entropy(probs: Float[Array, "*rows classes"]) -> Float[Array, "*rows"]:
-    """-sum p log p, in nats, with 0 log 0 = 0."""
+    """Compute -sum p log p, in nats, with 0 log 0 = 0."""
     return -jnp.sum(jax.scipy.special.xlogy(probs, probs), axis=-1)
 
 
 @functools.cache
-def simulator(num_samples: int, shuffle: bool = True) -> Callable:
-    """A statistic that simulates targets, shape (num_samples, rows, ...); the draws behind them are the same in every row.
+def simulator(num_samples: int, shuffle: bool = True) -> Statistic:
+    """Return a statistic that simulates targets, shape (num_samples, rows, ...).
 
-    They come in random order, or in their own. The statistic is given one or more rows (seed, number of the row).
+    The draws behind them are the same in every row, and come in random order, or in their own. The
+    statistic is given one or more rows (seed, number of the row).
     """
 
     def simulate(conditionals: Conditional, seeds: jax.Array) -> jax.Array:
-        key = jax.random.key(seeds[0, 0])  # the same for every chunk of rows
+        # the key is the same for every chunk of rows
+        key = jax.random.key(seeds[0, 0])
         total = jax.tree.leaves(conditionals)[0].shape[0]
         keys = jax.random.split(jax.random.fold_in(key, seeds[0, 1]), num_samples)
-        if total == 1:  # a predictor's one law, which need not be copied
+        # the one distribution of a predictor need not be copied
+        if total == 1:
             only = jax.tree.map(lambda leaf: leaf[0], conditionals.distribution)
             return jax.vmap(only.sample)(keys)
         order = jax.random.permutation(key, total) if shuffle else jnp.arange(total)
         index = order[jnp.arange(num_samples) % len(order)]
         chosen = jax.tree.map(lambda leaf: leaf[index], conditionals.distribution)
-        return over_draws(lambda law, key: law.sample(key), chosen, keys)
+        return over_draws(lambda one, key: one.sample(key), chosen, keys)
 
     return simulate

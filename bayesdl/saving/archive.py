@@ -1,4 +1,4 @@
-"""The file format of bundles: a zip of `manifest.json`, `arrays.safetensors` and, for draws, netCDF.
+"""The format of bundles: a zip of `manifest.json`, `arrays.safetensors` and, for draws, netCDF.
 
 Nothing in such a file is code: no pickle is written or read. Arrays are hashed, and a file is
 written beside its final place and renamed, so that no half-written file is left.
@@ -11,12 +11,14 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+
+from inference.core.typing import Info, PyTree, StoredArrays
 
 SCHEMA = 1
 KEYS = (
@@ -40,10 +42,8 @@ class BundleError(ValueError):
     """A file that is not a bundle, or one that cannot be read here."""
 
 
-def write(
-    path: Path, manifest: dict, arrays: dict[str, np.ndarray], others: dict[str, bytes]
-) -> Path:
-    """Writes a zip of a manifest, arrays and other files, in one piece or not at all.
+def write(path: Path, manifest: Info, arrays: StoredArrays, others: Mapping[str, bytes]) -> Path:
+    """Write a zip of a manifest, arrays and other files, in one piece or not at all.
 
     Raises:
         BundleError: where the path cannot be written.
@@ -63,7 +63,7 @@ def write(
 
 @contextlib.contextmanager
 def in_one_piece(path: Path) -> Iterator[Path]:
-    """A place beside the path to write to, which becomes the file when that is done.
+    """Give a place beside the path to write to, which becomes the file when that is done.
 
     Raises:
         BundleError: where the path cannot be written.
@@ -74,22 +74,33 @@ def in_one_piece(path: Path) -> Iterator[Path]:
         os.replace(beside, path)
     except OSError as error:
         raise BundleError(
-            f"Cannot write {path}: {error.strerror or error}. Choose a folder that exists and can be written."
+            f"Cannot write {path}: {error.strerror or error}. Choose a folder that exists and can "
+            "be written."
         ) from None
     finally:
-        with contextlib.suppress(
-            OSError
-        ):  # of a name that is too long, which the error above tells
+        # the error of a name that is too long is told above
+        with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
 
 
 def read(
     path: Path, kind: str = "bayesdl", keys: tuple[str, ...] = KEYS, by: str = "post.save(...)"
-) -> tuple[dict, dict, bytes]:
-    """Manifest, arrays and netCDF bytes of a bundle, checked: its kind, and that the manifest has these keys."""
+) -> tuple[Info, StoredArrays, bytes]:
+    """Read manifest, arrays and netCDF bytes of a bundle, and check them.
+
+    Args:
+        path: the path of the bundle.
+        kind: the format that it must have.
+        keys: the keys that its manifest must have.
+        by: the call that writes such bundles, for errors.
+
+    Raises:
+        BundleError: for a file that is missing, damaged, of another kind or of a newer schema.
+    """
     from safetensors.numpy import load as from_safetensors
 
-    if not os.path.isfile(path):  # unlike `Path.is_file` it takes names that are too long
+    # unlike `Path.is_file` this takes names that are too long
+    if not os.path.isfile(path):
         raise BundleError(f"{path} does not exist: expected a file written by {by}.")
     try:
         with zipfile.ZipFile(path) as archive:
@@ -100,8 +111,9 @@ def read(
                 raise BundleError(f"{path} is not a {kind} bundle: {cure}.")
             if manifest["schema"] > SCHEMA:
                 raise BundleError(
-                    f"{path} has schema {manifest['schema']} and this bayesdl reads up to {SCHEMA}: upgrade bayesdl "
-                    f"(it was written by version {manifest['versions']['bayesdl']})."
+                    f"{path} has schema {manifest['schema']} and this bayesdl reads up to "
+                    f"{SCHEMA}: upgrade bayesdl (it was written by version "
+                    f"{manifest['versions']['bayesdl']})."
                 )
             missing = [key for key in keys if key not in manifest]
             if missing:
@@ -112,19 +124,25 @@ def read(
             return manifest, arrays, archive.read("posterior.nc") if manifest.get("draws") else b""
     except BundleError:
         raise
-    except Exception as error:  # any other failure means that the file is not what it should be
+    # any other failure means that the file is not what it should be
+    except Exception as error:
         raise BundleError(
-            f"{path} is truncated or not a {kind} bundle ({type(error).__name__}: {error}): save it again."
+            f"{path} is truncated or not a {kind} bundle ({type(error).__name__}: {error}): save "
+            "it again."
         ) from None
 
 
-def pack(tree: Any) -> tuple[list[np.ndarray], Any]:
-    """Arrays of the arguments, and their layout as JSON."""
+def pack(tree: PyTree) -> tuple[list[np.ndarray], Info]:
+    """Split arguments into arrays, and their layout as JSON data.
+
+    Raises:
+        BundleError: for an argument that is neither array, number nor text.
+    """
     from jax.experimental.sparse import BCOO
 
     leaves: list[np.ndarray] = []
 
-    def place(value: Any) -> Any:
+    def place(value: object) -> Info:
         if isinstance(value, tuple | list):
             return {"list": [place(entry) for entry in value], "tuple": isinstance(value, tuple)}
         if isinstance(value, dict):
@@ -140,15 +158,16 @@ def pack(tree: Any) -> tuple[list[np.ndarray], Any]:
         if value is None or isinstance(value, bool | int | float | str):
             return {"value": value}
         raise BundleError(
-            f"An argument of type {type(value).__name__} cannot be stored: pass arrays, numbers or strings."
+            f"An argument of type {type(value).__name__} cannot be stored: pass arrays, numbers or "
+            "strings."
         )
 
     layout = place(tree)
     return leaves, layout
 
 
-def unpack(leaves: list[np.ndarray], layout: Any) -> Any:
-    """The inverse of `pack`."""
+def unpack(leaves: list[np.ndarray], layout: Info) -> Any:
+    """Put together what `pack` split."""
     if "list" in layout:
         values = [unpack(leaves, entry) for entry in layout["list"]]
         return tuple(values) if layout["tuple"] else values
@@ -163,7 +182,8 @@ def unpack(leaves: list[np.ndarray], layout: Any) -> Any:
     return leaves[layout["array"]] if "array" in layout else layout["value"]
 
 
-def hash_arrays(leaves: list[np.ndarray]) -> str:
+def hash_arrays(leaves: Iterable[np.ndarray]) -> str:
+    """Return the SHA-256 of arrays: of their types, shapes and values."""
     digest = hashlib.sha256()
     for leaf in leaves:
         digest.update(f"{leaf.dtype}{leaf.shape}".encode())

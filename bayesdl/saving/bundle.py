@@ -1,7 +1,8 @@
 """Loading bundles: a saved posterior predicts the same numbers as the one that was saved.
 
-The manifest holds the schema version, the specs of model, engine and schema as data, library versions and a hash of the
-training data. The training data are stored too, as processes and continued runs need them. Nothing in a bundle is code.
+The manifest holds the schema version, the specs of model, engine and schema as data, library
+versions and a hash of the training data. The training data are stored too, as processes and
+continued runs need them. Nothing in a bundle is code.
 """
 
 from __future__ import annotations
@@ -9,9 +10,6 @@ from __future__ import annotations
 import io
 import urllib.parse
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_scope
@@ -20,21 +18,28 @@ from bayesdl.posterior.posterior import Posterior
 from bayesdl.saving import serialization as spec
 from bayesdl.saving.archive import BundleError, hash_arrays, read, unpack
 from bayesdl.saving.writing import model_data, sites
+from bayesdl.typing import Schema
 from inference.core.engine import AbstractEngine
 from inference.core.problem import Problem, ProblemError
+from inference.core.typing import Arguments, Info, Program, StoredArrays
 
 
-def load(path: str | Path, model: Any = None, engine: Any = None) -> Posterior:
-    """Loads a saved posterior; it predicts the same numbers as the one that was saved.
+def load(
+    path: str | Path,
+    model: AbstractModel | Program | None = None,
+    engine: AbstractEngine | None = None,
+) -> Posterior:
+    """Load a saved posterior; it predicts the same numbers as the one that was saved.
 
     Args:
-        path: of the bundle.
-        model: the NumPyro function, or the spec with an Equinox network or a tinygp kernel, that was fitted: such code
-            is not stored.
-        engine: the engine that fitted, where it holds code: a guide or an objective of your own.
+        path: the path of the bundle.
+        model: the NumPyro function, or the spec with an Equinox network or a tinygp kernel, that
+            was fitted: such code is not stored.
+        engine: the engine that was used, where it holds code: a guide or an objective of your own.
 
     Raises:
-        BundleError: for a file that is not a bundle, is damaged, is of a newer schema, or holds the fit of another model.
+        BundleError: for a file that is not a bundle, is damaged, is of a newer schema, or holds
+            the fit of another model.
     """
     path = Path(path)
     manifest, arrays, netcdf_bytes = read(path)
@@ -64,11 +69,15 @@ def load(path: str | Path, model: Any = None, engine: Any = None) -> Posterior:
     return Posterior(spec_model, schema, problem, engine, result, manifest["seed"])
 
 
-def resolve_engine(data: Any, engine: Any, path: Path) -> AbstractEngine:
-    """The engine that fitted: the stored one, or where it holds code the given one."""
+def resolve_engine(data: Info, engine: AbstractEngine | None, path: Path) -> AbstractEngine:
+    """Return the engine of a fit: the stored one, or where it holds code the given one.
+
+    Raises:
+        BundleError: where another engine was given, or none.
+    """
     if "code" not in data:
         return spec.from_data(data)
-    if type(engine).__name__ != data["code"]:
+    if engine is None or type(engine).__name__ != data["code"]:
         got = "none" if engine is None else repr(engine)
         raise BundleError(
             f"{path} was fitted with an engine that holds code ({data['code']}): load it with "
@@ -77,8 +86,23 @@ def resolve_engine(data: Any, engine: Any, path: Path) -> AbstractEngine:
     return engine
 
 
-def resolve_model(data: Any, model: Any, path: Path, load: str = "bdl.load") -> AbstractModel:
-    """The model that was fitted: the stored one, or where it is code the given one."""
+def resolve_model(
+    data: Info,
+    model: AbstractModel | Program | None,
+    path: Path,
+    load: str = "bdl.load",
+) -> AbstractModel:
+    """Return the model of a fit: the stored one, or where it is code the given one.
+
+    Args:
+        data: the model as data, from the manifest.
+        model: the model that the user gave, or None.
+        path: the path of the file, for errors.
+        load: the function that reads such files, for errors.
+
+    Raises:
+        BundleError: where another model was given, or none where it is code.
+    """
     if "code" in data and model is not None:
         return as_model(model)
     if "code" in data:
@@ -92,22 +116,28 @@ def resolve_model(data: Any, model: Any, path: Path, load: str = "bdl.load") -> 
         raise BundleError(f"{path} holds a model that this version cannot read: {error}") from None
     if model is not None and model_data(as_model(model)) != model_data(stored):
         raise BundleError(
-            f"{path} holds the fit of {stored!r}, not of model={model!r}: leave out model, or fit that one."
+            f"{path} holds the fit of {stored!r}, not of model={model!r}: leave out model, or fit "
+            "that one."
         )
     return stored
 
 
 def pose(
-    model: AbstractModel, schema: Any, args: tuple, kwargs: dict, manifest: dict, path: Path
+    model: AbstractModel, schema: Schema, args: Arguments, kwargs: dict, manifest: Info, path: Path
 ) -> Problem:
-    """The problem with the stored data; code that was given must have the sites that were fitted."""
+    """Return the problem with the stored data.
+
+    Raises:
+        BundleError: where code that was given has not the sites that were fitted.
+    """
     if "code" not in manifest["model"]:
         return model.build_problem(schema, args, kwargs)
     cure = f"give the function or spec {manifest['model']['code']} that was fitted."
     try:
         problem = model.build_problem(schema, args, kwargs)
         found = sites(problem)
-    except Exception as error:  # code that does not fit may fail in any way
+    # code that does not fit may fail in any way
+    except Exception as error:
         raise BundleError(
             f"The model given fails on the data in {path} ({type(error).__name__}: {error}): {cure}"
         ) from error
@@ -123,7 +153,8 @@ def pose(
     return problem
 
 
-def from_netcdf(data: bytes) -> dict[str, np.ndarray]:
+def from_netcdf(data: bytes) -> StoredArrays:
+    """Read draws and statistics from netCDF."""
     import xarray as xr
 
     tree = xr.open_datatree(io.BytesIO(data), engine="h5netcdf")

@@ -8,7 +8,6 @@ import re
 import urllib.parse
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,13 +18,21 @@ from bayesdl.saving import serialization as spec
 from bayesdl.saving.archive import LIBRARIES, SCHEMA, BundleError, hash_arrays, pack, write
 from inference.core.engine import AbstractEngine
 from inference.core.problem import Problem
+from inference.core.typing import Info
 
 # arrays of a result that are kept as netCDF, by the beginning of their names
 IN_NETCDF = ("samples/", "stats/")
 
 
 def save(posterior: AbstractPosterior, path: str | Path) -> Path:
-    """Writes a bundle beside its final place and renames it, so that no half-written file is left.
+    """Write a posterior to a bundle.
+
+    Args:
+        posterior: the posterior.
+        path: the path of the file.
+
+    Returns:
+        The path.
 
     Raises:
         BundleError: where the path cannot be written, or the file could not hold everything.
@@ -57,16 +64,16 @@ def save(posterior: AbstractPosterior, path: str | Path) -> Path:
     return write(path, manifest, arrays, {"posterior.nc": netcdf(posterior)} if draws else {})
 
 
-def model_data(model: AbstractModel) -> Any:
-    """The model as data, or a note of the code that will be asked for."""
+def model_data(model: AbstractModel) -> Info:
+    """Return the model as data, or a note of the code that will be asked for."""
     try:
         return spec.to_data(model)
     except spec.SpecError as error:
         return {"code": model.name, "why": str(error)}
 
 
-def engine_data(engine: AbstractEngine) -> Any:
-    """The engine as data, or a note of the code that will be asked for."""
+def engine_data(engine: AbstractEngine) -> Info:
+    """Return the engine as data, or a note of the code that will be asked for."""
     try:
         return spec.to_data(engine)
     except spec.SpecError as error:
@@ -74,7 +81,7 @@ def engine_data(engine: AbstractEngine) -> Any:
 
 
 def sites(problem: Problem) -> dict[str, list[int]]:
-    """Shapes of the latent and the observed sites by name."""
+    """Return the shapes of the latent and the observed sites by name."""
     return {
         name: list(np.shape(problem.trace[name]["value"]))
         for name in (*problem.latents, *problem.observed)
@@ -89,7 +96,7 @@ def netcdf(posterior: AbstractPosterior) -> bytes:
     """
     buffer = io.BytesIO()
     groups = posterior.raw.groups()
-    samples = {escaped(name): values for name, values in groups["posterior"].items()}
+    samples = {escape(name): values for name, values in groups["posterior"].items()}
     tree = tree_of(groups | {"posterior": samples})
     lost = [
         urllib.parse.unquote(name) for name in samples if name not in tree["posterior"].data_vars
@@ -102,8 +109,11 @@ def netcdf(posterior: AbstractPosterior) -> bytes:
     return buffer.getvalue()
 
 
-def escaped(site: str) -> str:
-    """The name of a site as netCDF can hold it, by URL's escapes: no slash, and not the name of an axis."""
+def escape(site: str) -> str:
+    """Return the name of a site as netCDF can hold it, by URL's escapes.
+
+    It has no slash, and is not the name of an axis.
+    """
     name = site.replace("%", "%25").replace("/", "%2F")
     if not re.fullmatch(r"chain|draw|.*_dim_\d+", name):
         return name

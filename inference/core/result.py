@@ -241,7 +241,7 @@ class Draws(AbstractResult):
 
     @property
     def temperature(self) -> float:
-        return self.info.get("temperature", 1)
+        return float(self.info.get("temperature", 1))
 
     def groups(self) -> dict[str, StoredArrays]:
         return {"posterior": self.samples, "sample_stats": self.stats}

@@ -19,7 +19,8 @@ from bayesdl.checks.convergence import disagreement, site_statistics
 from bayesdl.checks.loo import estimated
 from bayesdl.model.program import as_model
 from bayesdl.warnings import TrustWarning
-from inference.core.result import Draws
+from inference.core.problem import Problem
+from inference.core.result import AbstractPredictive, Draws
 
 pytestmark = pytest.mark.filterwarnings("ignore:Please use numpyro:DeprecationWarning")  # tinygp's
 
@@ -29,6 +30,7 @@ Y = 100 + 20 * (X @ [1.0, -0.5] + 0.3 * rng.normal(size=40))
 Z = (X - X.mean(0)) / X.std(0)
 DESIGN = np.c_[np.ones(40), Z / np.sqrt(2)]  # of the coefficients (bias, weights) with NTK scaling
 NOISE = 6.0
+NOTHING = Problem(lambda: None)
 LINEAR = bdl.BNN(hidden=(), likelihood=bdl.Normal(scale=NOISE))
 
 
@@ -241,9 +243,14 @@ class TestPredictiveCheck:
             linear.check_predictive(num_samples=0)
 
     def test_refuses_a_predictor_that_knows_rows_one_by_one(self, closed_form):
-        one_by_one = dataclasses.replace(
-            closed_form, raw=dataclasses.replace(closed_form.raw, traceable=False)
-        )
+        class RowByRow(AbstractPredictive):
+            traceable = False
+
+            def __call__(self, latents, key, *args, **kwargs):
+                raise AssertionError("a check predicted")
+
+        raw = dataclasses.replace(closed_form.raw, predict=RowByRow())
+        one_by_one = dataclasses.replace(closed_form, raw=raw)
         with pytest.raises(ValueError, match=r"rows one by one.*bdl.ExactGP"):
             one_by_one.check_predictive()
 
@@ -737,7 +744,7 @@ class TestDiagnosis:
     )
     def test_cures_of_divergences_are_settings_of_the_engine(self, engine):
         draws = Draws({}, {"diverging": np.zeros((2, 50))}, {"stochastic": False})
-        (finding,) = engine.findings(None, draws, {"divergences": 3.0})
+        (finding,) = engine.findings(NOTHING, draws, {"divergences": 3.0})
         assert "3 of 100 draws diverged" in finding.what
         named = {"target_accept", "num_warmup", "step_size", "adjusted"} & set(
             re.findall(r"\w+", finding.cure)
@@ -750,11 +757,11 @@ class TestDiagnosis:
         """Where warm-up shortened the steps, a step_size above what it left changes nothing; nor does asking for what is on."""
         facts = {"momentum temperature": 1.5, "step size shortened to": 0.25}
         engine, draws = bdl.SGHMC(step_size=0.04, control_variates=True), Draws({}, {})
-        finding = str(*engine.findings(None, draws, facts))
+        finding = str(*engine.findings(NOTHING, draws, facts))
         assert "lower step_size below 0.01 " in finding and "raise batch_size" in finding
         assert "control_variates" not in finding
         facts = {"momentum temperature": 1.5}
-        finding = str(*bdl.SGHMC(batch_size=None).findings(None, draws, facts))
+        finding = str(*bdl.SGHMC(batch_size=None).findings(NOTHING, draws, facts))
         assert finding.endswith("; lower step_size.")
 
     def test_chains_in_different_modes_are_not_told_to_run_longer_only(self):

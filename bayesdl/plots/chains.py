@@ -1,0 +1,168 @@
+"""Plots of chains and of posterior draws."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from bayesdl.plots.axes import ABOVE, BLUE
+from bayesdl.posterior.core import AbstractPosterior
+
+MAX_PANELS = 12
+# the name under which values of the function stand in for weights
+FUNCTION = "E[y | x]"
+FUNCTION_ROWS = 3
+
+
+def trace(posterior: AbstractPosterior, sites: list[str] | None = None, axes: Any = None) -> Any:
+    """Draws of each scalar in order, a line per chain; chains that agree look like one band of noise.
+
+    Args:
+        posterior: with draws.
+        sites: which ones; by default those that the data identify. Where there are others (weights of a network), the
+            function values E[y | x] at three training rows, in the model's units, are drawn for them.
+        axes: matplotlib axes, one per scalar; by default new ones for up to 12 scalars.
+
+    Returns:
+        The array of axes.
+
+    Raises:
+        ValueError: for unknown sites, too few axes, or a posterior without draws in sequence.
+
+    Example:
+        >>> import bayesdl as bdl
+        >>> x = np.linspace(-1, 1, 20)
+        >>> engine = bdl.NUTS(num_warmup=50, num_samples=50, num_chains=2)
+        >>> post = bdl.fit(bdl.BNN(hidden=()), x[:, None], x + np.sin(9 * x), engine=engine, progress=False)
+        >>> len(trace(post, ["sigma"])[0].lines)
+        2
+    """
+    if posterior.raw.independent_draws:
+        raise ValueError(
+            f"{posterior!r} has no chains, so there is nothing to trace: use plots.posterior."
+        )
+    scalars, axes = _panels(posterior, sites, axes)
+    for panel, (name, values) in zip(axes, scalars.items(), strict=False):
+        for chain, line in enumerate(values):
+            panel.plot(line, lw=0.6, alpha=0.8, label=f"chain {chain}")
+        panel.set(xlabel="draw", ylabel=name)
+    axes[0].legend(**ABOVE)
+    return axes
+
+
+def posterior(
+    posterior: AbstractPosterior, sites: list[str] | None = None, axes: Any = None
+) -> Any:
+    """Marginal density of each scalar with its mean and central 90 % interval; a histogram for whole numbers.
+
+    Args:
+        posterior: with draws, or an approximation.
+        sites: which ones; by default as in `trace`.
+        axes: matplotlib axes, one per scalar; by default new ones for up to 12 scalars.
+
+    Returns:
+        The array of axes.
+
+    Raises:
+        ValueError: for unknown sites, too few axes, or a posterior without draws.
+
+    Example:
+        >>> import bayesdl as bdl
+        >>> x = np.linspace(-1, 1, 20)
+        >>> post = bdl.fit(bdl.BNN(hidden=()), x[:, None], x + np.sin(9 * x), engine=bdl.Laplace(), progress=False)
+        >>> posterior(post, ["layer0.weight"])[0].get_xlabel()
+        'layer0.weight[0,0]'
+    """
+    from arviz_stats.base.array import array_stats
+
+    scalars, axes = _panels(posterior, sites, axes)
+    for panel, (name, values) in zip(axes, scalars.items(), strict=False):
+        values = values.ravel()
+        low, high = np.quantile(values, [0.05, 0.95])
+        if values.dtype.kind in "iub":
+            panel.hist(
+                values,
+                bins=np.arange(values.min(), values.max() + 2) - 0.5,
+                density=True,
+                color=BLUE,
+                alpha=0.5,
+            )
+        elif values.std() > 0:
+            grid, density, _ = array_stats.kde(values.astype(np.float64))
+            panel.plot(grid, density, color=BLUE, lw=1.5)
+            inside = (low <= grid) & (grid <= high)
+            panel.fill_between(
+                grid[inside], density[inside], color=BLUE, alpha=0.25, lw=0, label="90 % interval"
+            )
+        panel.axvline(values.mean(), color="black", lw=1, label="mean")
+        panel.set(xlabel=name, ylabel="density", ylim=(0, None), yticks=[])
+    axes[0].legend(**ABOVE)
+    return axes
+
+
+def _panels(
+    posterior: AbstractPosterior, sites: list[str] | None, axes: Any
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Scalars by name, shape (chain, draw), and an axes for each."""
+    scalars = _scalars(_chosen(posterior, sites))
+    if axes is not None:
+        axes = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
+        if len(axes) < len(scalars):
+            raise ValueError(
+                f"axes: got {len(axes)} for the {len(scalars)} scalars {list(scalars)[:5]}: expected one each."
+            )
+        return scalars, axes
+    shown = dict(list(scalars.items())[:MAX_PANELS])
+    axes = _grid(len(shown))
+    if len(shown) < len(scalars):  # said on the picture, so that nobody takes a part for the whole
+        axes[0].figure.suptitle(
+            f"the first {MAX_PANELS} of {len(scalars)} scalars; choose with sites=[...]",
+            fontsize="small",
+        )
+    return shown, axes
+
+
+def _chosen(posterior: AbstractPosterior, sites: list[str] | None) -> dict[str, np.ndarray]:
+    """Draws by site, shape (chain, draw, ...)."""
+    samples = posterior.samples
+    if not samples:
+        raise ValueError(
+            f"{posterior!r} has no draws of parameters: it predicts in closed form. Use plots.prediction."
+        )
+    unknown = [site for site in sites or [] if site not in samples and site != FUNCTION]
+    if unknown:
+        raise ValueError(f"No site {unknown[0]!r}: expected some of {[*samples, FUNCTION]}.")
+    chosen = sites or [site for site in samples if posterior.model.identified(site)]
+    if not sites and len(chosen) < len(samples):
+        chosen = [*chosen, FUNCTION]
+    found = {site: samples[site] for site in chosen if site != FUNCTION}
+    values = posterior.function_values(FUNCTION_ROWS) if FUNCTION in chosen else None
+    return found if values is None else found | {FUNCTION: values}
+
+
+def _scalars(sites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    scalars = {}
+    for name, values in sites.items():
+        for index in np.ndindex(values.shape[2:]):
+            label = f"{name}[{','.join(map(str, index))}]" if index else name
+            scalars[label] = values[(..., *index)]
+    return scalars
+
+
+def _grid(panels: int) -> np.ndarray:
+    import matplotlib.pyplot as plt
+
+    columns = 2 if panels == 4 else min(panels, 3)
+    rows = math.ceil(panels / columns)
+    _, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(1.2 + 3.4 * columns, 0.6 + 2.2 * rows),
+        squeeze=False,
+        layout="constrained",
+    )
+    for panel in axes.ravel()[panels:]:
+        panel.remove()
+    return axes.ravel()[:panels]
