@@ -140,7 +140,7 @@ def posterior_answers(post: Any, case: Case) -> dict[str, np.ndarray]:
         found |= {f"sample/{name}": value[0, :3] for name, value in post.samples.items()}
     found |= prediction_answers(post.predict(new), new_y)
     for site in case.latents:
-        latent = post.latent(site)
+        latent = bdl.amortized.latent(post, site)
         found |= {f"{site}/mean": latent.mean, f"{site}/quantile": latent.quantile([0.1, 0.9])}
     if isinstance(post.engine, bdl.MessagePassing):
         found |= {f"mode/{name}": value for name, value in mode_answers(post).items()}
@@ -160,7 +160,7 @@ def prediction_answers(prediction: Any, new_y: Any) -> dict[str, np.ndarray]:
 
 
 def mode_answers(post: Any) -> dict[str, np.ndarray]:
-    function = post.mode("a").predict(np.array([0.1, 0.5]))
+    function = bdl.tensor.mode(post, "a").predict(np.array([0.1, 0.5]))
     return {"mean": np.asarray(function.mean), "std": np.asarray(function.std)}
 
 
