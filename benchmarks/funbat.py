@@ -27,7 +27,7 @@ from benchmarks.reference_data import beijing
 from benchmarks.report import run_parts
 from inference.core.problem import Problem
 from inference.messages.engine import BLOCK
-from inference.messages.iteration import Passes
+from inference.messages.iteration import Iteration
 
 NAMES = ("temperature", "pressure", "day")
 PUBLISHED = bdl.MessagePassing(
@@ -118,7 +118,7 @@ def published(_: str) -> dict:
 class AsPublished(bdl.MessagePassing):
     """The published code's order of modes and model: every function has a prior N(0, 1) at every index besides its process."""
 
-    def passes(self, problem: Problem) -> Passes:
+    def passes(self, problem: Problem) -> Iteration:
         passes = super().passes(problem)
         sizes = zip(passes.structure.positions, passes.structure.ranks, strict=True)
         known = [

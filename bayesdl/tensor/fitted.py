@@ -18,12 +18,12 @@ from bayesdl.tensor.spec import FunBaT
 from bayesdl.typing import ColumnLike, TableLike
 from inference.core.result import Predictor
 from inference.messages.engine import MessagePassing
-from inference.messages.predictive import TensorLaw, function_at, mode_params
+from inference.messages.predictive import TensorPredictive, params_of_mode, predict_mode
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class LatentFunctions:
-    """Functions of one index, in units of the standardised target where they are multiplied.
+    """Functions of one index, in units of the standardised target where they are multiply_all.
 
     Attributes:
         name: of the mode.
@@ -74,9 +74,9 @@ class FittedMode:
         raw = fitted(self.post)
         law: Any = raw.predict
         x = law.positions[self.number] if x is None else self.read(x)
-        params = mode_params(raw.params, self.number)
+        params = params_of_mode(raw.params, self.number)
         with jax.enable_x64(True):
-            found = function_at(
+            found = predict_mode(
                 law.smoothness[self.number],
                 {name: jnp.asarray(value) for name, value in params.items()},
                 jnp.asarray(law.positions[self.number]),
@@ -100,11 +100,11 @@ class FittedMode:
 
     @property
     def name(self) -> str:
-        return fitted_model(self.post).modes[self.number].name
+        return functional_tensor(self.post).modes[self.number].name
 
     def __repr__(self) -> str:
         law: Any = fitted(self.post).predict
-        rank = fitted_model(self.post).modes[self.number].rank
+        rank = functional_tensor(self.post).modes[self.number].rank
         return f"FittedMode(mode={self.name!r}, indexes={len(law.positions[self.number])}, rank={rank})"
 
 
@@ -114,7 +114,7 @@ def fitted(post: Posterior) -> Predictor:
     Raises:
         UnsupportedError: for another engine.
     """
-    if not (isinstance(post.raw, Predictor) and isinstance(post.raw.predict, TensorLaw)):
+    if not (isinstance(post.raw, Predictor) and isinstance(post.raw.predict, TensorPredictive)):
         raise UnsupportedError(
             f"{type(post.engine).__name__} of {type(post.model).__name__} has no functions of modes: fit bdl.FunBaT by "
             "bdl.MessagePassing()."
@@ -122,7 +122,7 @@ def fitted(post: Posterior) -> Predictor:
     return post.raw
 
 
-def fitted_model(post: Posterior) -> FunBaT:
+def functional_tensor(post: Posterior) -> FunBaT:
     assert isinstance(post.model, FunBaT)
     return post.model
 
@@ -139,7 +139,7 @@ def mode(post: Posterior, name: str) -> FittedMode:
         DataError: for a name that is no index of the model.
     """
     fitted(post)
-    names = [mode.name for mode in fitted_model(post).modes]
+    names = [mode.name for mode in functional_tensor(post).modes]
     if name not in names:
         raise DataError(f"mode({name!r}): expected one of {', '.join(map(repr, names))}.")
     return FittedMode(post, names.index(name))
@@ -148,7 +148,7 @@ def mode(post: Posterior, name: str) -> FittedMode:
 def modes(post: Posterior) -> dict[str, FittedMode]:
     """Return the functions of every index by name; see `mode`."""
     fitted(post)
-    names = [mode.name for mode in fitted_model(post).modes]
+    names = [mode.name for mode in functional_tensor(post).modes]
     return {name: FittedMode(post, number) for number, name in enumerate(names)}
 
 
@@ -167,7 +167,7 @@ def update(post: Posterior, X: TableLike, y: ColumnLike) -> Posterior:
     Raises:
         UnsupportedError: for other models and engines.
     """
-    raw, model, engine = fitted(post), fitted_model(post), post.engine
+    raw, model, engine = fitted(post), functional_tensor(post), post.engine
     assert isinstance(engine, MessagePassing)
     X, y = model.known(X, y)
     new = post.schema.columns.read(X), post.schema.target.read(y)

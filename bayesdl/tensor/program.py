@@ -17,9 +17,9 @@ from bayesdl.gp.hyperparameters import sample_hyperparameter, scale_prior
 from bayesdl.model import likelihoods
 from bayesdl.model.language import NUMPYRO
 from inference.core.result import AbstractPredictive, Conditional
-from inference.messages.forms import multiplied
+from inference.messages.forms import multiply_all
 from inference.state_space.matern import Kernel
-from inference.state_space.whitened import bridged, functions, states
+from inference.state_space.whitened import draw_bridge, function_values, unwhiten
 
 LENGTHS = 10.0  # the default prior's median length scale is the range of the index over this
 SPREAD = 1.5  # sd of its logarithm
@@ -45,10 +45,10 @@ class TensorProgram:
             noise[mode.name] = numpyro.sample(
                 f"{mode.name}.noise", dist.Normal(0.0, 1.0).expand(shape).to_event(3)
             )
-        made = self.states(kernels_, noise)
+        computed = self.states(kernels_, noise)
         found: list[Any] = [
-            numpyro.deterministic(f"{mode.name}.functions", functions(mode.smoothness, Z))
-            for mode, Z in zip(model.modes, made, strict=True)
+            numpyro.deterministic(f"{mode.name}.functions", function_values(mode.smoothness, Z))
+            for mode, Z in zip(model.modes, computed, strict=True)
         ]
         core = None
         if model.form == "tucker":
@@ -61,7 +61,9 @@ class TensorProgram:
             places = [
                 jnp.searchsorted(jnp.asarray(x), X[:, k]) for k, x in enumerate(self.positions)
             ]
-            f = combined([values[place] for values, place in zip(found, places, strict=True)], core)
+            f = combine_modes(
+                [values[place] for values, place in zip(found, places, strict=True)], core
+            )
             numpyro.sample(
                 "y", model.likelihood.distribution(f[:, None], parameters, NUMPYRO), obs=y
             )
@@ -69,7 +71,7 @@ class TensorProgram:
     def states(self, kernels_: tuple, noise: Mapping[str, Any]) -> list:
         """The states of each mode from whitened ones."""
         return [
-            states(mode.smoothness, kernel, jnp.asarray(x), noise[mode.name])
+            unwhiten(mode.smoothness, kernel, jnp.asarray(x), noise[mode.name])
             for mode, kernel, x in zip(self.model.modes, kernels_, self.positions, strict=True)
         ]
 
@@ -115,10 +117,10 @@ class TensorProgram:
         )
 
 
-def combined(values: list, core: Any) -> Any:
+def combine_modes(values: list, core: Any) -> Any:
     """Of each row f, from the functions' values, each of shape (n, r)."""
     if core is None:
-        return multiplied(values).sum(1)
+        return multiply_all(values).sum(1)
     found = jnp.broadcast_to(core, (len(values[0]), *core.shape))
     for value in values:  # one mode of the core after the other
         found = jnp.einsum("nj...,nj->n...", found, value)
@@ -135,18 +137,18 @@ class DrawnTensorPredictive(AbstractPredictive):
     def __call__(self, latents: dict, key: Any, X: Any) -> Conditional:
         program, X = self.program, jnp.asarray(X)
         model, kernels_ = program.model, program.kernels_at(latents)
-        made = program.states(
+        computed = program.states(
             kernels_, {mode.name: latents[f"{mode.name}.noise"] for mode in model.modes}
         )
         values = []
         for k, (mode, kernel, x, Z) in enumerate(
-            zip(model.modes, kernels_, program.positions, made, strict=True)
+            zip(model.modes, kernels_, program.positions, computed, strict=True)
         ):
-            drawn = bridged(
+            drawn = draw_bridge(
                 mode.smoothness, kernel, jnp.asarray(x), Z, X[:, k], jax.random.fold_in(key, k)
             )
-            values.append(functions(mode.smoothness, drawn))
-        f = combined(values, latents.get("core"))
+            values.append(function_values(mode.smoothness, drawn))
+        f = combine_modes(values, latents.get("core"))
         law = model.likelihood.distribution(f[:, None], self.parameters(latents), NUMPYRO)
         return Conditional(law, jnp.zeros(len(X)))
 

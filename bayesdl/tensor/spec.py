@@ -197,7 +197,7 @@ class FunBaT(AbstractTableModel):
                 )
             import pandas as pd
 
-            columns = {name: index_column(name, X[name]) for name in names}
+            columns = {name: read_index_column(name, X[name]) for name in names}
             rows = {name: len(column) for name, column in columns.items()}
             if len(set(rows.values())) > 1:
                 raise DataError(
@@ -307,7 +307,7 @@ class FunBaT(AbstractTableModel):
         return site in ("sigma", "df")
 
 
-def index_column(name: str, column: Any) -> np.ndarray:
+def read_index_column(name: str, column: Any) -> np.ndarray:
     """A column of indexes as it was given.
 
     Raises:

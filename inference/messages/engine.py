@@ -33,9 +33,9 @@ from inference.core.problem import Problem, ProblemError
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractResult, Predictor
 from inference.core.structure import StateSpaceTensor
-from inference.messages.iteration import Passes, State, largest_first
-from inference.messages.predictive import TensorLaw
-from inference.messages.streaming import continued
+from inference.messages.iteration import Iteration, State, order_by_size
+from inference.messages.predictive import TensorPredictive
+from inference.messages.streaming import add_entries
 
 BLOCK = 10  # iterations of a compiled block
 ANNEAL = 10  # iterations, where there are twice as many
@@ -91,8 +91,8 @@ class MessagePassing(AbstractEngine):
         check_choice(self, "smoother", ("auto", "sequential", "parallel"))
         check_positive(self, "tolerance", "learning_rate")
         check_positive_integers(self, "iterations", "restarts")
-        whole = isinstance(self.annealed, int) and not isinstance(self.annealed, bool)
-        if not whole or not 0 <= self.annealed < self.iterations:
+        whole = isinstance(self.num_annealed, int) and not isinstance(self.num_annealed, bool)
+        if not whole or not 0 <= self.num_annealed < self.iterations:
             raise ValueError(
                 f"MessagePassing(anneal={self.anneal!r}): expected None or a whole number with 0 <= anneal < iterations, "
                 f"which is {self.iterations}."
@@ -114,7 +114,7 @@ class MessagePassing(AbstractEngine):
         return cls(iterations=20, restarts=2)
 
     @property
-    def annealed(self) -> int:
+    def num_annealed(self) -> int:
         """The number of iterations with `anneal`."""
         return min(ANNEAL, self.iterations // 2) if self.anneal is None else self.anneal
 
@@ -138,7 +138,7 @@ class MessagePassing(AbstractEngine):
         with jax.enable_x64(True):
             passes = self.passes(problem)
             state, bounds, converged = self.run(passes, key, progress)
-            kept, collapsed = self.chosen(passes, state, bounds[-1])
+            kept, collapsed = self.choose_restart(passes, state, bounds[-1])
             params = self.params(passes, jax.tree.map(lambda leaf: leaf[kept], state))
         info = {
             "elbo_trace": bounds[:, kept].tolist(),
@@ -146,7 +146,7 @@ class MessagePassing(AbstractEngine):
             "elbo_of_restarts": bounds[-1].tolist(),
             "kept": kept,
             "collapsed": collapsed,
-            "doubts": self.doubts(passes, float(bounds[-1, kept]), kept in collapsed),
+            "doubts": self.find_doubts(passes, float(bounds[-1, kept]), kept in collapsed),
             "answer": ANSWER,
             "converged": converged,
             "rank_weights": self.rank_weights(problem, params),
@@ -154,11 +154,11 @@ class MessagePassing(AbstractEngine):
         }
         return self.predictor(problem, params, info)
 
-    def passes(self, problem: Problem) -> Passes:
+    def passes(self, problem: Problem) -> Iteration:
         """The functions of a fit of this problem."""
         y = jnp.asarray(problem.args[1], float)
-        order = largest_first([len(x) for x in problem.structure_as(StateSpaceTensor).positions])
-        return Passes(
+        order = order_by_size([len(x) for x in problem.structure_as(StateSpaceTensor).positions])
+        return Iteration(
             problem,
             y,
             self.damping,
@@ -177,7 +177,7 @@ class MessagePassing(AbstractEngine):
         )
 
     def run(
-        self, passes: Passes, key: jax.Array, progress: AbstractProgress
+        self, passes: Iteration, key: jax.Array, progress: AbstractProgress
     ) -> tuple[State, np.ndarray, bool]:
         """The states of all restarts, their bounds, shape (iterations, restarts), and whether the best one converged."""
         state = jax.jit(jax.vmap(lambda key: self.start(passes, key)))(
@@ -199,20 +199,20 @@ class MessagePassing(AbstractEngine):
                 bounds.append(np.asarray(new).T[:count])
                 best = np.where(np.isfinite(bounds[-1][-1]), bounds[-1][-1], -np.inf)
                 progress.advance(count, elbo=f"{best.max():.5g}")
-                if first >= self.annealed and self.settled(bounds[-1], int(best.argmax())):
+                if first >= self.num_annealed and self.has_settled(bounds[-1], int(best.argmax())):
                     converged = True
                     break
         finally:
             progress.close()
         # once more with the hyperparameters as they are, so that all parts belong together
-        state, last = block(state, self.annealed, 1, False)
+        state, last = block(state, self.num_annealed, 1, False)
         return state, np.concatenate([*bounds, np.asarray(last).T[:1]]), converged
 
-    def settled(self, bounds: np.ndarray, best: int) -> bool:
+    def has_settled(self, bounds: np.ndarray, best: int) -> bool:
         """Whether the best restart's bound has stopped growing."""
         return bool(np.ptp(bounds[:, best]) <= self.tolerance * abs(bounds[-1, best]))
 
-    def start(self, passes: Passes, key: jax.Array) -> State:
+    def start(self, passes: Iteration, key: jax.Array) -> State:
         """A restart, its hyperparameters drawn from their priors but for scales, which begin at one."""
         s, problem = passes.structure, passes.problem
         hyper = {}
@@ -229,20 +229,22 @@ class MessagePassing(AbstractEngine):
         return passes.start(named_key(key, "factors"), hyper, sigma, SPREAD)
 
     def block(
-        self, passes: Passes, state: State, first: Any, count: Any = BLOCK, learn: Any = True
+        self, passes: Iteration, state: State, first: Any, count: Any = BLOCK, learn: Any = True
     ) -> tuple[State, Any]:
         """`count` iterations from number `first` on, and the bounds after each, in an array for the longest block."""
 
         def one(j: Any, carry: tuple) -> tuple:
             state, bounds = carry
-            late = first + j >= self.annealed
+            late = first + j >= self.num_annealed
             emphasis = jnp.where(late, 1.0, passes.likelihood.emphasis)
             state, bound = passes.iterate(state, late, late & learn, emphasis)
             return state, bounds.at[j].set(bound)
 
         return jax.lax.fori_loop(0, count, one, (state, jnp.zeros(BLOCK)))
 
-    def chosen(self, passes: Passes, state: State, bounds: np.ndarray) -> tuple[int, list[int]]:
+    def choose_restart(
+        self, passes: Iteration, state: State, bounds: np.ndarray
+    ) -> tuple[int, list[int]]:
         """The restart to keep, and those that explain nothing.
 
         Raises:
@@ -265,16 +267,16 @@ class MessagePassing(AbstractEngine):
             )
         return kept, collapsed
 
-    def doubts(self, passes: Passes, bound: float, collapsed: bool) -> list[str]:
+    def find_doubts(self, passes: Iteration, bound: float, collapsed: bool) -> list[str]:
         """Why the kept restart may not be trusted."""
         found = [NOTHING] if collapsed else []
-        if not bound > passes.likelihood.of_constant(np.asarray(passes.y)):
+        if not bound > passes.likelihood.log_likelihood_of_constant(np.asarray(passes.y)):
             found.append(
                 f"The bound, {bound:.5g}, is below the log-likelihood of a constant: the data speak against these functions."
             )
         return found
 
-    def params(self, passes: Passes, state: State) -> dict[str, np.ndarray]:
+    def params(self, passes: Iteration, state: State) -> dict[str, np.ndarray]:
         """All that predictions need, by name."""
         s = passes.structure
         values = passes.values(state.hyper)
@@ -282,7 +284,7 @@ class MessagePassing(AbstractEngine):
             "sigma": state.sigma
         }
         for k, kernel in enumerate(s.kernels(values)):
-            precision, information = state.told[k]
+            precision, information = state.messages[k]
             parts = {
                 "precision": precision,
                 "information": information,
@@ -294,7 +296,9 @@ class MessagePassing(AbstractEngine):
         if state.core is not None:
             mean, second = state.core
             found |= {"core.mean": mean, "core.covariance": second - mean[:, None] * mean[None, :]}
-            found |= dict(zip(("core.precision", "core.information"), state.told_core, strict=True))
+            found |= dict(
+                zip(("core.precision", "core.information"), state.core_message_kept, strict=True)
+            )
         return {name: np.asarray(value, dtype=np.float64) for name, value in found.items()}
 
     def rank_weights(self, problem: Problem, params: dict) -> dict[str, list[float]]:
@@ -317,7 +321,7 @@ class MessagePassing(AbstractEngine):
         """The result with more entries: the last `new` ones of the problem; what the others said stays."""
         s, y = problem.structure_as(StateSpaceTensor), np.asarray(problem.args[1], float)
         with jax.enable_x64(True):
-            params = continued(s, y[-new:], before, self.parallel)
+            params = add_entries(s, y[-new:], before, self.parallel)
         added = before.info.get("added", 0) + new
         since = (
             f"; elbo, seconds and doubts are of the fit before {added} entries were added by update"
@@ -329,7 +333,7 @@ class MessagePassing(AbstractEngine):
         }
         return self.predictor(problem, params, info)
 
-    def estimates(self, s: StateSpaceTensor, params: dict) -> dict[str, Any]:
+    def point_estimates(self, s: StateSpaceTensor, params: dict) -> dict[str, Any]:
         """The point estimates by site, sigma in units of the standardised target; those that were given are left out."""
         found = {name: params[f"hyper.{name}"].tolist() for name in s.hyperparameters}
         learned = s.likelihood.has_scale and s.scale is None
@@ -348,10 +352,10 @@ class MessagePassing(AbstractEngine):
 
     def predictor(self, problem: Problem, params: dict, info: dict) -> Predictor:
         s = problem.structure_as(StateSpaceTensor)
-        info = info | {"hyperparameters": self.estimates(s, params)}
+        info = info | {"hyperparameters": self.point_estimates(s, params)}
         return Predictor(
             params,
-            TensorLaw(
+            TensorPredictive(
                 s.smoothness,
                 s.form,
                 s.likelihood,

@@ -8,7 +8,7 @@ the entries n at each position s of a mode,
 
     Lambda_s = sum_n w_n E[a_n a_n'],    eta_s = sum_n b_n E[a_n],
 
-are all that the mode needs. Entries come in chunks, so products of many second moments never lie in memory at once.
+are all that the mode needs. Entries come in split_into_chunks, so products of many second moments never lie in memory at once.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class AbstractForm(abc.ABC):
     """How factors make a function."""
 
     @abc.abstractmethod
-    def heard(
+    def message(
         self, k: int, factors: list, core: Any, places: list, weights: Any, linear: Any
     ) -> tuple[Any, Any]:
         """Lambda and eta of mode k.
@@ -63,70 +63,72 @@ class AbstractForm(abc.ABC):
 class CP(AbstractForm):
     """Sums of products, without a core."""
 
-    def heard(
+    def message(
         self, k: int, factors: list, core: Any, places: list, weights: Any, linear: Any
     ) -> tuple[Any, Any]:
         d, r = factors[k].mean.shape
-        first, second = gathered(multiplied, r, k, factors, places, weights, linear)
+        first, second = sum_over_entries(multiply_all, r, k, factors, places, weights, linear)
         return second.reshape(d, r, r), first
 
     def entries(self, factors: list, core: Any, places: list) -> tuple[Any, Any]:
         def one(places: Any) -> tuple[Any, Any]:
             pairs = list(zip(factors, places, strict=True))
-            mean = multiplied([factor.mean[place] for factor, place in pairs]).sum(1)
-            return mean, multiplied([factor.second[place] for factor, place in pairs]).sum((1, 2))
+            mean = multiply_all([factor.mean[place] for factor, place in pairs]).sum(1)
+            return mean, multiply_all([factor.second[place] for factor, place in pairs]).sum((1, 2))
 
-        return by_entry(one, places, factors[0].mean.shape[1] ** 2)
+        return moments_by_entry(one, places, factors[0].mean.shape[1] ** 2)
 
 
 class Tucker(AbstractForm):
     """All products, each with an entry of the core."""
 
-    def heard(
+    def message(
         self, k: int, factors: list, core: Any, places: list, weights: Any, linear: Any
     ) -> tuple[Any, Any]:
         ranks = [f.mean.shape[1] for f in factors]
-        r, W, WW = ranks[k], *arranged(core, ranks, k)
-        first, second = gathered(
-            products, math.prod(ranks) // r, k, factors, places, weights, linear
+        r, W, WW = ranks[k], *arrange_core(core, ranks, k)
+        first, second = sum_over_entries(
+            outer_products, math.prod(ranks) // r, k, factors, places, weights, linear
         )
         return (second @ WW).reshape(-1, r, r), first @ W
 
     def entries(self, factors: list, core: Any, places: list) -> tuple[Any, Any]:
         ranks = [f.mean.shape[1] for f in factors]
-        W, WW = arranged(core, ranks, 0)
+        W, WW = arrange_core(core, ranks, 0)
 
         def one(places: Any) -> tuple[Any, Any]:
             means = [f.mean[place] for f, place in zip(factors, places, strict=True)]
-            seconds = [flat(f.second[place]) for f, place in zip(factors, places, strict=True)]
-            return ((products(means[1:]) @ W) * means[0]).sum(1), (
-                (products(seconds[1:]) @ WW) * seconds[0]
+            seconds = [
+                flatten_matrices(f.second[place]) for f, place in zip(factors, places, strict=True)
+            ]
+            return ((outer_products(means[1:]) @ W) * means[0]).sum(1), (
+                (outer_products(seconds[1:]) @ WW) * seconds[0]
             ).sum(1)
 
-        return by_entry(one, places, math.prod(ranks[1:]) ** 2)
+        return moments_by_entry(one, places, math.prod(ranks[1:]) ** 2)
 
-    def heard_by_core(
+    def core_message(
         self, factors: list, places: list, weights: Any, linear: Any
     ) -> tuple[Any, Any]:
         """Lambda and eta of vec(W): shape (R, R) and (R,)."""
         ranks = [f.mean.shape[1] for f in factors]
-        first, second = gathered(
-            products, math.prod(ranks[1:]), 0, factors, places, weights, linear
+        first, second = sum_over_entries(
+            outer_products, math.prod(ranks[1:]), 0, factors, places, weights, linear
         )
-        both = flat(factors[0].second).T @ second
+        both = flatten_matrices(factors[0].second).T @ second
         pairs = both.reshape([r for rank in ranks for r in (rank, rank)])
         order = [*range(0, 2 * len(ranks), 2), *range(1, 2 * len(ranks), 2)]
         total = math.prod(ranks)
         return pairs.transpose(order).reshape(total, total), (factors[0].mean.T @ first).reshape(-1)
 
 
-def gathered(
-    combined: Callable, width: int, k: int, factors: list, places: list, weights: Any, linear: Any
+def sum_over_entries(
+    combine: Callable, width: int, k: int, factors: list, places: list, weights: Any, linear: Any
 ) -> tuple[Any, Any]:
     """Sums over the entries at each position of mode k of what the other modes' moments make together.
 
     Args:
-        combined: makes one array of shape (n, width), or (n, width^2), of those of the other modes.
+        combine: makes one array of shape (n, width), or (n, width^2), of those of the other modes.
         width: of what first moments make.
         k: the mode.
         factors: `Moments` of each mode.
@@ -139,22 +141,25 @@ def gathered(
 
     def add(sums: Any, chunk: Any) -> tuple[Any, Any]:
         *places, weights, linear = chunk
-        first = combined([factors[j].mean[places[j]] for j in others]) * linear[:, None]
-        second = combined([flat(factors[j].second[places[j]]) for j in others]) * weights[:, None]
+        first = combine([factors[j].mean[places[j]] for j in others]) * linear[:, None]
+        second = (
+            combine([flatten_matrices(factors[j].second[places[j]]) for j in others])
+            * weights[:, None]
+        )
         return (sums[0].at[places[k]].add(first), sums[1].at[places[k]].add(second)), None
 
     start = tuple(jnp.zeros((d, size), dtype) for size in (width, width**2))
-    return jax.lax.scan(add, start, chunks((*places, weights, linear), width**2))[0]
+    return jax.lax.scan(add, start, split_into_chunks((*places, weights, linear), width**2))[0]
 
 
-def by_entry(of_chunk: Callable, places: list, width: int) -> tuple[Any, Any]:
+def moments_by_entry(of_chunk: Callable, places: list, width: int) -> tuple[Any, Any]:
     """First and second moments of f at each entry, from a function of a chunk of places."""
-    first, second = jax.lax.map(of_chunk, chunks(tuple(places), width))
+    first, second = jax.lax.map(of_chunk, split_into_chunks(tuple(places), width))
     n = len(places[0])
     return first.reshape(-1)[:n], second.reshape(-1)[:n]
 
 
-def arranged(core: Moments, ranks: list[int], k: int) -> tuple[Any, Any]:
+def arrange_core(core: Moments, ranks: list[int], k: int) -> tuple[Any, Any]:
     """E[W] as (others, r_k), and E[W W] as (pairs of others, pairs of r_k)."""
     K = len(ranks)
     others = [j for j in range(K) if j != k]
@@ -163,16 +168,16 @@ def arranged(core: Moments, ranks: list[int], k: int) -> tuple[Any, Any]:
     return W, core.second.reshape(ranks * 2).transpose(axes).reshape(-1, ranks[k] ** 2)
 
 
-def multiplied(parts: list) -> Any:
+def multiply_all(parts: list) -> Any:
     """Entry by entry."""
     return functools.reduce(operator.mul, parts)
 
 
-def flat(matrices: Any) -> Any:
+def flatten_matrices(matrices: Any) -> Any:
     return matrices.reshape(len(matrices), -1)
 
 
-def products(parts: list) -> Any:
+def outer_products(parts: list) -> Any:
     """Rows of outer products, flattened, shape (n, product of the widths)."""
     found = parts[0]
     for part in parts[1:]:
@@ -180,8 +185,8 @@ def products(parts: list) -> Any:
     return found
 
 
-def chunks(arrays: tuple, width: int) -> tuple:
-    """Arrays of N entries cut into chunks, filled up with zeros, so that a chunk times a width is bounded."""
+def split_into_chunks(arrays: tuple, width: int) -> tuple:
+    """Arrays of N entries cut into split_into_chunks, filled up with zeros, so that a chunk times a width is bounded."""
     n = len(arrays[0])
     size = min(n, max(1, CHUNK // width))
     pieces = -(-n // size)

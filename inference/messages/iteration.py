@@ -19,11 +19,13 @@ from numpyro.distributions import biject_to
 from inference.core.problem import Problem
 from inference.core.structure import StateSpaceTensor
 from inference.messages.forms import FORMS, Moments, Tucker, moments
-from inference.messages.likelihood_sites import AbstractScalarLikelihood, Sites
-from inference.state_space.matern import prior
-from inference.state_space.smoother import smoothed
+from inference.messages.likelihood_sites import AbstractScalarLikelihood, PseudoObservations
+from inference.state_space.matern import state_space_prior
+from inference.state_space.smoother import smooth
 
-SITE_STEP = 0.5  # of sites that are not conjugate: how far they go to their new values
+PSEUDO_OBSERVATION_STEP = (
+    0.5  # of sites that are not conjugate: how far they go to their new values
+)
 TINY = 1e-12  # variance of f, whose root has a derivative then
 NEWTON = 4  # steps to the best scale
 
@@ -32,9 +34,9 @@ class State(NamedTuple):
     """Of one restart.
 
     Attributes:
-        told: Lambda and eta of each mode.
+        messages: Lambda and eta of each mode.
         factors: `Moments` of each mode.
-        told_core: Lambda and eta of the core, or None.
+        core_message_kept: Lambda and eta of the core, or None.
         core: its `Moments`, or None.
         sites: of the entries.
         sigma: scale of the likelihood.
@@ -42,18 +44,18 @@ class State(NamedTuple):
         optimizer: state of their optimiser.
     """
 
-    told: list
+    messages: list
     factors: list
-    told_core: Any
+    core_message_kept: Any
     core: Any
-    sites: Sites
+    sites: PseudoObservations
     sigma: Any
     hyper: dict
     optimizer: Any
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Passes:
+class Iteration:
     """The functions of a fit; all are pure.
 
     Attributes:
@@ -101,68 +103,78 @@ class Passes:
 
     def values(self, hyper: dict) -> dict:
         """Hyperparameters in their own space."""
-        return {name: biject_to(self.law(name).support)(u) for name, u in hyper.items()}
+        return {name: biject_to(self.hyperprior(name).support)(u) for name, u in hyper.items()}
 
-    def law(self, name: str) -> Any:
+    def hyperprior(self, name: str) -> Any:
         """The prior of a hyperparameter."""
         return self.problem.trace[name]["fn"]
 
     def log_prior(self, hyper: dict, sigma: Any) -> Any:
         """Log density of the hyperparameters, in their own space."""
         total = sum(
-            (self.law(name).log_prob(value).sum() for name, value in self.values(hyper).items()),
+            (
+                self.hyperprior(name).log_prob(value).sum()
+                for name, value in self.values(hyper).items()
+            ),
             jnp.zeros(()),
         )
-        return total + self.log_prior_of_scale(sigma)
+        return total + self.log_prior_of_noise(sigma)
 
-    def log_prior_searched(self, hyper: dict) -> Any:
+    def log_prior_for_search(self, hyper: dict) -> Any:
         """The log density whose gradient hyperparameters follow: of their logarithms, which leads to a prior's median.
 
         Scales of functions are the exception: the density of their logarithm would keep those that are not needed from zero.
         """
         total = jnp.zeros(())
         for name, u in hyper.items():
-            transform = biject_to(self.law(name).support)
+            transform = biject_to(self.hyperprior(name).support)
             value = transform(u)
-            total = total + self.law(name).log_prob(value).sum()
+            total = total + self.hyperprior(name).log_prob(value).sum()
             if not name.endswith("scales"):
                 total = total + jnp.sum(transform.log_abs_det_jacobian(u, value))
         return total
 
-    def log_prior_of_scale(self, sigma: Any) -> Any:
+    def log_prior_of_noise(self, sigma: Any) -> Any:
         if not self.likelihood.has_scale or self.structure.scale is not None:
             return jnp.zeros(())
-        return self.law("sigma").log_prob(sigma)
+        return self.hyperprior("sigma").log_prob(sigma)
 
     def priors(self, hyper: dict) -> list:
         """The state-space model of each mode."""
         s = self.structure
         kernels = s.kernels(self.values(hyper))
         return [
-            prior(p, kernel, jnp.asarray(x))
+            state_space_prior(p, kernel, jnp.asarray(x))
             for p, kernel, x in zip(s.smoothness, kernels, s.positions, strict=True)
         ]
 
     def start(self, key: jax.Array, hyper: dict, sigma: Any, spread: float) -> State:
         """Random factors in (0, 1): with means of both signs most starts cancel."""
         s, keys = self.structure, jax.random.split(key, len(self.structure.ranks) + 1)
-        factors, told = [], []
+        factors, messages = [], []
         for key, r, x in zip(keys, s.ranks, s.positions, strict=False):
             mean = jax.random.uniform(key, (len(x), r), dtype=float)
             factors.append(moments(mean, jnp.broadcast_to(spread * jnp.eye(r), (len(x), r, r))))
-            told.append((jnp.zeros((len(x), r, r)), jnp.zeros((len(x), r))))
-        core = told_core = None
+            messages.append((jnp.zeros((len(x), r, r)), jnp.zeros((len(x), r))))
+        core = core_message_kept = None
         if isinstance(self.form, Tucker):
             size = math.prod(s.ranks)
             mean = jax.random.uniform(keys[-1], (size,), dtype=float)
-            core, told_core = (
+            core, core_message_kept = (
                 moments(mean, spread * jnp.eye(size)),
                 (jnp.zeros((size, size)), jnp.zeros(size)),
             )
-        first = self.likelihood.first_sites(self.y)
-        blank = Sites(self.y, self.y) if first is None else first
+        first = self.likelihood.first_pseudo_observations(self.y)
+        blank = PseudoObservations(self.y, self.y) if first is None else first
         state = State(
-            told, factors, told_core, core, blank, sigma, hyper, self.optimizer.init(hyper)
+            messages,
+            factors,
+            core_message_kept,
+            core,
+            blank,
+            sigma,
+            hyper,
+            self.optimizer.init(hyper),
         )
         return (
             state
@@ -175,8 +187,8 @@ class Passes:
         mean, second = self.form.entries(state.factors, state.core, self.places())
         return mean, jnp.maximum(second - mean**2, TINY)
 
-    def sites(self, state: State, mean: Any, variance: Any, step: float) -> Sites:
-        new = self.likelihood.sites(self.y, mean, variance, state.sigma)
+    def sites(self, state: State, mean: Any, variance: Any, step: float) -> PseudoObservations:
+        new = self.likelihood.pseudo_observations(self.y, mean, variance, state.sigma)
         return jax.tree.map(lambda old, new: old + step * (new - old), state.sites, new)
 
     def iterate(
@@ -191,45 +203,49 @@ class Passes:
             emphasis: how many times the data count for the factors; the bound counts them once.
         """
         priors, pull = jax.vjp(self.priors, state.hyper)
-        state, divergence, slopes = self.through_modes(state, priors, emphasis)
+        state, divergence, slopes = self.update_modes(state, priors, emphasis)
         mean, variance = self.entries(state)
         state = state._replace(
             sigma=jnp.where(free, self.scale(state, mean, variance), state.sigma)
         )
         state = state._replace(
-            sites=self.sites(state, mean, variance, 1.0 if self.likelihood.has_scale else SITE_STEP)
+            sites=self.sites(
+                state, mean, variance, 1.0 if self.likelihood.has_scale else PSEUDO_OBSERVATION_STEP
+            )
         )
         expected = self.likelihood.expected(self.y, mean, variance, state.sigma).sum()
         bound = expected - divergence + self.log_prior(state.hyper, state.sigma)
         if state.hyper:
-            state = self.learned(state, pull(slopes)[0], learn)
+            state = self.learn_hyperparameters(state, pull(slopes)[0], learn)
         return state, bound
 
-    def through_modes(self, state: State, priors: list, emphasis: Any) -> tuple[State, Any, list]:
+    def update_modes(self, state: State, priors: list, emphasis: Any) -> tuple[State, Any, list]:
         """All factors and the core once; their divergence from the prior; derivatives of the bound by the priors."""
-        told, factors, places = list(state.told), list(state.factors), self.places()
+        messages, factors, places = list(state.messages), list(state.factors), self.places()
         sites = jax.tree.map(lambda part: emphasis * part, state.sites)
         divergence, slopes = jnp.zeros(()), list(priors)
         for k in self.order:
-            heard = self.form.heard(k, factors, state.core, places, *sites)
-            told[k] = jax.tree.map(self.damped, told[k], self.with_known(heard, k))
-            found = smoothed(priors[k], told[k][1], told[k][0], self.parallel)
+            heard = self.form.message(k, factors, state.core, places, *sites)
+            messages[k] = jax.tree.map(self.damp, messages[k], self.add_known_messages(heard, k))
+            found = smooth(priors[k], messages[k][1], messages[k][0], self.parallel)
             factors[k] = moments(found.mean, found.covariance)
-            divergence = divergence + tilt(told[k], factors[k]) - found.log_normalizer
+            divergence = divergence + expected_tilt(messages[k], factors[k]) - found.log_normalizer
             slopes[k] = found.slope
-        state = state._replace(told=told, factors=factors)
+        state = state._replace(messages=messages, factors=factors)
         if state.core is None:
             return state, divergence, slopes
-        heard = self.form.heard_by_core(factors, places, *sites)
-        told_core = jax.tree.map(self.damped, state.told_core, self.with_known(heard, None))
-        core, log_normalizer = tilted_normal(*told_core)
+        heard = self.form.core_message(factors, places, *sites)
+        core_message_kept = jax.tree.map(
+            self.damp, state.core_message_kept, self.add_known_messages(heard, None)
+        )
+        core, log_normalizer = tilt_standard_normal(*core_message_kept)
         return (
-            state._replace(told_core=told_core, core=core),
-            divergence + tilt(told_core, core) - log_normalizer,
+            state._replace(core_message_kept=core_message_kept, core=core),
+            divergence + expected_tilt(core_message_kept, core) - log_normalizer,
             slopes,
         )
 
-    def with_known(self, heard: tuple, k: int | None) -> tuple:
+    def add_known_messages(self, heard: tuple, k: int | None) -> tuple:
         """What is heard of mode k, or of the core, plus what is known from other entries."""
         if self.known is None:
             return heard
@@ -237,7 +253,7 @@ class Passes:
             jnp.add, tuple(heard), tuple(self.known[1] if k is None else self.known[0][k])
         )
 
-    def damped(self, old: Any, new: Any) -> Any:
+    def damp(self, old: Any, new: Any) -> Any:
         return self.damping * old + (1 - self.damping) * new
 
     def scale(self, state: State, mean: Any, variance: Any) -> Any:
@@ -250,7 +266,7 @@ class Passes:
             return (
                 n * log_sigma
                 + squares * jnp.exp(-2 * log_sigma) / 2
-                - self.log_prior_of_scale(jnp.exp(log_sigma))
+                - self.log_prior_of_noise(jnp.exp(log_sigma))
             )
 
         log_sigma = 0.5 * jnp.log(squares / n)
@@ -260,11 +276,11 @@ class Passes:
         old = self.noise_damping
         return jnp.sqrt(old * state.sigma**2 + (1 - old) * jnp.exp(2 * log_sigma))
 
-    def learned(self, state: State, gradient: dict, learn: Any) -> State:
+    def learn_hyperparameters(self, state: State, gradient: dict, learn: Any) -> State:
         """The state after one step of the hyperparameters."""
         import optax
 
-        of_prior = jax.grad(self.log_prior_searched)(state.hyper)
+        of_prior = jax.grad(self.log_prior_for_search)(state.hyper)
         descent = jax.tree.map(lambda a, b: -(a + b), gradient, of_prior)
         updates, optimizer = self.optimizer.update(descent, state.optimizer, state.hyper)
         moved: Any = optax.apply_updates(state.hyper, updates)
@@ -273,18 +289,18 @@ class Passes:
         return state._replace(hyper=hyper, optimizer=optimizer)
 
 
-def largest_first(sizes: list[int]) -> tuple[int, ...]:
+def order_by_size(sizes: list[int]) -> tuple[int, ...]:
     """The order of the modes: that with most positions has most to say about flat starts of the others."""
     return tuple(sorted(range(len(sizes)), key=lambda k: -sizes[k]))
 
 
-def tilt(told: tuple, found: Moments) -> Any:
+def expected_tilt(messages: tuple, found: Moments) -> Any:
     """E[eta'u - u'Lambda u / 2] under q."""
-    precision, information = told
+    precision, information = messages
     return (information * found.mean).sum() - (precision * found.second).sum() / 2
 
 
-def tilted_normal(precision: Any, information: Any) -> tuple[Moments, Any]:
+def tilt_standard_normal(precision: Any, information: Any) -> tuple[Moments, Any]:
     """N(0, I) tilted by exp(eta'w - w'Lambda w / 2): its moments, and the log of its normaliser."""
     factor = jnp.linalg.cholesky(precision + jnp.eye(len(information)))
     covariance = jax.scipy.linalg.cho_solve((factor, True), jnp.eye(len(information)))

@@ -24,7 +24,7 @@ from numpyro import distributions as dist
 NODES = 20  # of Gauss-Hermite quadrature
 
 
-class Sites(NamedTuple):
+class PseudoObservations(NamedTuple):
     """Weight w and linear term b of each entry, shape (N,)."""
 
     weights: Any
@@ -47,17 +47,19 @@ class AbstractScalarLikelihood(abc.ABC):
         """E log p(y | f), or its bound, for each entry."""
 
     @abc.abstractmethod
-    def law(self, f: Any, sigma: Any) -> Any:
+    def distribution(self, f: Any, sigma: Any) -> Any:
         """The law of y given f."""
 
-    def sites(self, y: Any, mean: Any, variance: Any, sigma: Any) -> Sites:
+    def pseudo_observations(
+        self, y: Any, mean: Any, variance: Any, sigma: Any
+    ) -> PseudoObservations:
         """The sites for these moments of f."""
         by_mean = jax.grad(lambda m: self.expected(y, m, variance, sigma).sum())(mean)
         weights = -2 * jax.grad(lambda v: self.expected(y, mean, v, sigma).sum())(variance)
-        return Sites(weights, by_mean + weights * mean)
+        return PseudoObservations(weights, by_mean + weights * mean)
 
-    def first_sites(self, y: Any) -> Sites | None:
-        """Sites to begin with, where those of random functions lead astray; otherwise None."""
+    def first_pseudo_observations(self, y: Any) -> PseudoObservations | None:
+        """PseudoObservations to begin with, where those of random functions lead astray; otherwise None."""
         return None
 
     def spread(self, y: np.ndarray) -> float:
@@ -65,7 +67,7 @@ class AbstractScalarLikelihood(abc.ABC):
         return float(np.var(y))
 
     @abc.abstractmethod
-    def of_constant(self, y: np.ndarray) -> float:
+    def log_likelihood_of_constant(self, y: np.ndarray) -> float:
         """Log p(y | f) of the best constant f."""
 
     def noise(self, y: Any, mean: Any, variance: Any, sigma: Any) -> Any:
@@ -74,9 +76,9 @@ class AbstractScalarLikelihood(abc.ABC):
 
     def predicted(self, mean: Any, variance: Any, sigma: Any) -> Any:
         """The law of y for f ~ N(mean, variance): a mixture over the nodes of a quadrature."""
-        f, weights = at_nodes(mean, variance)
+        f, weights = evaluate_at_nodes(mean, variance)
         mixing = dist.CategoricalProbs(jnp.broadcast_to(weights, f.shape))
-        return dist.MixtureSameFamily(mixing, self.law(f, sigma))
+        return dist.MixtureSameFamily(mixing, self.distribution(f, sigma))
 
     def epistemic(self, mean: Any, variance: Any) -> Any:
         """What of the doubt about y comes from f ~ N(mean, variance): Var E[y | f], where y is a label I(y; f) in nats."""
@@ -89,7 +91,7 @@ def quadrature() -> tuple[Any, Any]:
     return jnp.asarray(nodes), jnp.asarray(weights / weights.sum())
 
 
-def at_nodes(mean: Any, variance: Any) -> tuple[Any, Any]:
+def evaluate_at_nodes(mean: Any, variance: Any) -> tuple[Any, Any]:
     """Normal f with this mean and variance at the nodes, shape (n, nodes), and their weights."""
     nodes, weights = quadrature()
     return mean[:, None] + jnp.sqrt(variance)[:, None] * nodes[None], weights
@@ -108,10 +110,10 @@ class Normal(AbstractScalarLikelihood):
     def noise(self, y: Any, mean: Any, variance: Any, sigma: Any) -> Any:
         return jnp.sum((y - mean) ** 2 + variance)
 
-    def of_constant(self, y: np.ndarray) -> float:
+    def log_likelihood_of_constant(self, y: np.ndarray) -> float:
         return float(dist.Normal(y.mean(), y.std()).log_prob(y).sum())
 
-    def law(self, f: Any, sigma: Any) -> Any:
+    def distribution(self, f: Any, sigma: Any) -> Any:
         return dist.Normal(f, sigma)
 
     def predicted(self, mean: Any, variance: Any, sigma: Any) -> Any:
@@ -137,10 +139,10 @@ class StudentT(AbstractScalarLikelihood):
     def spread(self, y: np.ndarray) -> float:
         return robust_scale(y) ** 2
 
-    def of_constant(self, y: np.ndarray) -> float:
+    def log_likelihood_of_constant(self, y: np.ndarray) -> float:
         return float(dist.StudentT(self.df, np.median(y), robust_scale(y)).log_prob(y).sum())
 
-    def law(self, f: Any, sigma: Any) -> Any:
+    def distribution(self, f: Any, sigma: Any) -> Any:
         return dist.StudentT(self.df, f, sigma)
 
 
@@ -151,23 +153,23 @@ class Bernoulli(AbstractScalarLikelihood):
     emphasis = 4.0  # with bits counted once, most starts lose products that the data speak for, and do not get them back
 
     def expected(self, y: Any, mean: Any, variance: Any, sigma: Any) -> Any:
-        f, weights = at_nodes(mean, variance)
+        f, weights = evaluate_at_nodes(mean, variance)
         return y * mean - (jax.nn.softplus(f) * weights[None]).sum(1)
 
-    def of_constant(self, y: np.ndarray) -> float:
+    def log_likelihood_of_constant(self, y: np.ndarray) -> float:
         p = np.clip(y.mean(), 1e-12, 1 - 1e-12)
         return float(len(y) * (p * np.log(p) + (1 - p) * np.log1p(-p)))
 
-    def law(self, f: Any, sigma: Any) -> Any:
+    def distribution(self, f: Any, sigma: Any) -> Any:
         return dist.Bernoulli(logits=f)
 
     def predicted(self, mean: Any, variance: Any, sigma: Any) -> Any:
-        f, weights = at_nodes(mean, variance)
+        f, weights = evaluate_at_nodes(mean, variance)
         return dist.Bernoulli(probs=(jax.nn.sigmoid(f) * weights[None]).sum(1))
 
     def epistemic(self, mean: Any, variance: Any) -> Any:
-        f, weights = at_nodes(mean, variance)
-        conditional = (entropy_of_logit(f) * weights[None]).sum(1)
+        f, weights = evaluate_at_nodes(mean, variance)
+        conditional = (logit_entropy(f) * weights[None]).sum(1)
         p = (jax.nn.sigmoid(f) * weights[None]).sum(1)
         return jnp.maximum(
             jax.scipy.special.entr(p) + jax.scipy.special.entr(1 - p) - conditional, 0.0
@@ -179,31 +181,31 @@ class Poisson(AbstractScalarLikelihood):
     """See the module's docstring; the log of the rate is f."""
 
     def expected(self, y: Any, mean: Any, variance: Any, sigma: Any) -> Any:
-        return y * mean - rate_of(mean + variance / 2) - gammaln(y + 1)
+        return y * mean - bounded_exp(mean + variance / 2) - gammaln(y + 1)
 
-    def first_sites(self, y: Any) -> Any:
+    def first_pseudo_observations(self, y: Any) -> Any:
         counts = (
             y + 0.5
         )  # as a first step of weighted least squares from f = log y, which far starts need
-        return Sites(counts, counts * jnp.log(counts))
+        return PseudoObservations(counts, counts * jnp.log(counts))
 
     def spread(self, y: np.ndarray) -> float:
         return float(np.var(np.log(y + 0.5)))
 
-    def of_constant(self, y: np.ndarray) -> float:
+    def log_likelihood_of_constant(self, y: np.ndarray) -> float:
         return float((y * np.log(max(y.mean(), 1e-12)) - y.mean() - gammaln(y + 1)).sum())
 
-    def law(self, f: Any, sigma: Any) -> Any:
+    def distribution(self, f: Any, sigma: Any) -> Any:
         return dist.Poisson(jnp.exp(f))
 
     def epistemic(self, mean: Any, variance: Any) -> Any:
-        f, weights = at_nodes(mean, variance)
+        f, weights = evaluate_at_nodes(mean, variance)
         rates = jnp.exp(f)
         expected = (rates * weights[None]).sum(1, keepdims=True)
         return ((rates - expected) ** 2 * weights[None]).sum(1)
 
 
-def entropy_of_logit(f: Any) -> Any:
+def logit_entropy(f: Any) -> Any:
     """Of a bit with this logit, in nats."""
     return jax.nn.softplus(f) - f * jax.nn.sigmoid(f)
 
@@ -214,7 +216,7 @@ def robust_scale(y: np.ndarray) -> float:
     return float(max(high - low, 1e-12) / 1.349)
 
 
-def rate_of(log_rate: Any) -> Any:
+def bounded_exp(log_rate: Any) -> Any:
     """exp, going on as its second-order expansion from `LARGEST_LOG` on, so that it has a curvature everywhere."""
     inside, beyond = jnp.minimum(log_rate, LARGEST_LOG), jnp.maximum(log_rate - LARGEST_LOG, 0.0)
     return jnp.exp(inside) * (1 + beyond + beyond**2 / 2)

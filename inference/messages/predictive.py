@@ -13,15 +13,15 @@ import numpy as np
 from inference.core.result import AbstractPredictive, Conditional
 from inference.messages.forms import FORMS, Moments, moments
 from inference.messages.likelihood_sites import AbstractScalarLikelihood, Poisson
-from inference.state_space.matern import Kernel, prior
-from inference.state_space.smoother import smoothed
+from inference.state_space.matern import Kernel, state_space_prior
+from inference.state_space.smoother import smooth
 
 WIDE = 2.0  # sd of the log of a rate whose mean, e^2 times its median, says little
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class TensorLaw(AbstractPredictive):
+class TensorPredictive(AbstractPredictive):
     """The law of y at new indexes, of each row by itself.
 
     Attributes:
@@ -72,13 +72,13 @@ class TensorLaw(AbstractPredictive):
     def factor(self, params: dict, k: int, x: Any) -> Moments:
         """Moments of the functions of a mode at new positions."""
         return moments(
-            *function_at(
-                self.smoothness[k], mode_params(params, k), jnp.asarray(self.positions[k]), x
+            *predict_mode(
+                self.smoothness[k], params_of_mode(params, k), jnp.asarray(self.positions[k]), x
             )
         )
 
 
-def mode_params(params: dict, k: int) -> dict:
+def params_of_mode(params: dict, k: int) -> dict:
     """Those of one mode."""
     prefix = f"mode{k}."
     return {
@@ -88,7 +88,7 @@ def mode_params(params: dict, k: int) -> dict:
     }
 
 
-def function_at(p: int, params: dict, positions: Any, x: Any) -> tuple[Any, Any]:
+def predict_mode(p: int, params: dict, positions: Any, x: Any) -> tuple[Any, Any]:
     """Mean, shape (n, r), and covariance, shape (n, r, r), of the functions of a mode at positions x, in any order."""
     every = jnp.concatenate([positions, x])
     order = jnp.argsort(every, stable=True)
@@ -97,6 +97,6 @@ def function_at(p: int, params: dict, positions: Any, x: Any) -> tuple[Any, Any]
         for part in (jnp.asarray(params["information"]), jnp.asarray(params["precision"]))
     )
     kernel = Kernel(params["lengthscale"], params.get("constant"), params["variances"])
-    found = smoothed(prior(p, kernel, every[order]), information, precision)
+    found = smooth(state_space_prior(p, kernel, every[order]), information, precision)
     back = jnp.argsort(order)[len(positions) :]
     return found.mean[back], found.covariance[back]

@@ -25,12 +25,12 @@ import numpy as np
 from inference.state_space.smoother import Prior
 
 
-def rate(p: int) -> float:
+def step_rate(p: int) -> float:
     """The x of a step of one length scale: sqrt(2 p + 1)."""
     return math.sqrt(2 * p + 1)
 
 
-def polynomials(p: int) -> np.ndarray:
+def derivative_polynomials(p: int) -> np.ndarray:
     """h^(i)(u) exp(u) for i = 0..p as coefficients of u^0..u^p, shape (p + 1, p + 1)."""
     rows = [np.zeros(p + 1)]
     rows[0][p] = 1 / math.factorial(p)
@@ -40,20 +40,20 @@ def polynomials(p: int) -> np.ndarray:
     return np.stack(rows)
 
 
-def products(p: int) -> np.ndarray:
+def product_coefficients(p: int) -> np.ndarray:
     """Coefficients of c h^(i) h^(j) exp(2 u), times int u^m exp(-2 u) du over all u; shape (p + 1, p + 1, 2 p + 1)."""
-    h = polynomials(p)
+    h = derivative_polynomials(p)
     terms = np.stack([np.stack([np.convolve(a, b) for b in h]) for a in h])
     moments = np.array([math.factorial(m) / 2 ** (m + 1) for m in range(2 * p + 1)])
     return terms * moments / (terms[0, 0] @ moments)
 
 
-def stationary(p: int) -> np.ndarray:
+def stationary_covariance(p: int) -> np.ndarray:
     """The covariance of the state far from any data, shape (p + 1, p + 1)."""
-    return products(p).sum(-1)
+    return product_coefficients(p).sum(-1)
 
 
-def transition(p: int, x: Any) -> tuple[Any, Any]:
+def discretize(p: int, x: Any) -> tuple[Any, Any]:
     """A and Q for steps x >= 0, shape (n,): two arrays of shape (n, p + 1, p + 1)."""
     companion = np.eye(p + 1, k=1)
     companion[p] = [-math.comb(p + 1, m) for m in range(p + 1)]
@@ -70,7 +70,7 @@ def transition(p: int, x: Any) -> tuple[Any, Any]:
     parts = jnp.where(
         moving, jax.scipy.special.gammainc(orders[None, :], safe), 0.0
     )  # P(m + 1, 2 x)
-    Q = jnp.einsum("ijm,nm->nij", jnp.asarray(products(p), x.dtype), parts)
+    Q = jnp.einsum("ijm,nm->nij", jnp.asarray(product_coefficients(p), x.dtype), parts)
     return A * jnp.exp(-x)[:, None, None], Q
 
 
@@ -88,11 +88,11 @@ class Kernel(NamedTuple):
     variances: Any
 
 
-def prior(p: int, kernel: Kernel, positions: Any) -> Prior:
+def state_space_prior(p: int, kernel: Kernel, positions: Any) -> Prior:
     """The functions as a state-space model at sorted positions, shape (n,)."""
-    x = jnp.diff(positions, prepend=positions[:1]) * (rate(p) / kernel.lengthscale)
-    steps, noises = transition(p, x)
-    start = jnp.asarray(stationary(p), x.dtype)
+    x = jnp.diff(positions, prepend=positions[:1]) * (step_rate(p) / kernel.lengthscale)
+    steps, noises = discretize(p, x)
+    start = jnp.asarray(stationary_covariance(p), x.dtype)
     observed = jnp.eye(p + 1, dtype=x.dtype)[0]
     if kernel.constant is not None:
         steps = jnp.pad(steps, ((0, 0), (0, 1), (0, 1))).at[:, -1, -1].set(1.0)

@@ -28,7 +28,7 @@ class Prior(NamedTuple):
         start: covariance of the first state, shape (s, s).
         steps: A before each position, shape (n, s, s); the first is not used.
         noises: Q before each position, shape (n, s, s); the first is not used.
-        variances: of the functions, by which all covariances are multiplied, shape (r,).
+        variances: of the functions, by which all covariances are multiply_all, shape (r,).
         observed: of a state, what adds up to the function, shape (s,); constant.
     """
 
@@ -75,7 +75,7 @@ class Adjoint(NamedTuple):
     before_P: Any
 
 
-def smoothed(prior: Prior, information: Any, precision: Any, parallel: bool = False) -> Smoothed:
+def smooth(prior: Prior, information: Any, precision: Any, parallel: bool = False) -> Smoothed:
     """The tilted law.
 
     Args:
@@ -84,7 +84,7 @@ def smoothed(prior: Prior, information: Any, precision: Any, parallel: bool = Fa
         precision: Lambda, shape (n, r, r).
         parallel: which path.
     """
-    log_normalizer, adjoint = (in_parallel if parallel else in_sequence)(
+    log_normalizer, adjoint = (smooth_in_parallel if parallel else smooth_in_sequence)(
         prior, information, precision
     )
     m, P, g, J, _, _ = adjoint
@@ -95,10 +95,10 @@ def smoothed(prior: Prior, information: Any, precision: Any, parallel: bool = Fa
     told = jnp.einsum("naic,naibj->ncbj", to_functions, J)
     covariance = before - jnp.einsum("ncbj,nbjd->ncd", told, to_functions)
     covariance = (covariance + jnp.swapaxes(covariance, 1, 2)) / 2
-    return Smoothed(log_normalizer, mean, covariance, slope(prior, adjoint))
+    return Smoothed(log_normalizer, mean, covariance, differentiate_normalizer(prior, adjoint))
 
 
-def slope(prior: Prior, adjoint: Adjoint) -> Prior:
+def differentiate_normalizer(prior: Prior, adjoint: Adjoint) -> Prior:
     """Derivatives of log Z by the prior."""
     _, _, g, J, before_m, before_P = adjoint
     by_P = (jnp.einsum("nai,nbj->naibj", g, g) - J) / 2
@@ -118,14 +118,14 @@ def slope(prior: Prior, adjoint: Adjoint) -> Prior:
     )
 
 
-def in_sequence(prior: Prior, information: Any, precision: Any) -> tuple[Any, Adjoint]:
+def smooth_in_sequence(prior: Prior, information: Any, precision: Any) -> tuple[Any, Adjoint]:
     """Log Z and the adjoint by a filter and a backward pass.
 
     Information enters one direction after the other: with Lambda = L D L' and h a column of L in the place of u,
     P <- P - (P h)(P h)' d / (1 + d S) and m <- m + P h (e - d h'm) / (1 + d S), S = h'P h, d of D and e of L^-1 eta.
     """
     r, s = len(prior.variances), len(prior.observed)
-    L, D = directions(precision)
+    L, D = decompose_ldl(precision)
     e = jax.scipy.linalg.solve_triangular(
         L, information[..., None], lower=True, unit_diagonal=True
     )[..., 0]
@@ -186,7 +186,7 @@ def in_sequence(prior: Prior, information: Any, precision: Any) -> tuple[Any, Ad
     return total, Adjoint(m, P, g, J, before_m, before_P)
 
 
-def directions(precision: Any) -> tuple[Any, Any]:
+def decompose_ldl(precision: Any) -> tuple[Any, Any]:
     """Lambda = L D L' for positive semidefinite matrices, shape (..., r, r): L with unit diagonal, and the diagonal of D.
 
     Where a pivot is zero but for rounding, its column is left out.
@@ -219,30 +219,30 @@ class Element(NamedTuple):
     J: Any
 
 
-def followed(one: Element, two: Element) -> Element:
+def compose(one: Element, two: Element) -> Element:
     """One element after another, for a batch (Sarkka and Garcia-Fernandez 2021, arXiv:1905.13002)."""
     eye = jnp.eye(one.C.shape[-1], dtype=one.C.dtype)[None]
     M = jnp.linalg.inv(eye + one.C @ two.J)
-    through, back = two.A @ M, t(M @ one.A)
+    through, back = two.A @ M, transpose(M @ one.A)
     return Element(
         through @ one.A,
-        times(through, one.b + times(one.C, two.eta)) + two.b,
-        through @ one.C @ t(two.A) + two.C,
-        times(back, two.eta - times(two.J, one.b)) + one.eta,
+        matvec(through, one.b + matvec(one.C, two.eta)) + two.b,
+        through @ one.C @ transpose(two.A) + two.C,
+        matvec(back, two.eta - matvec(two.J, one.b)) + one.eta,
         back @ two.J @ one.A + one.J,
     )
 
 
-def t(matrices: Any) -> Any:
+def transpose(matrices: Any) -> Any:
     return jnp.swapaxes(matrices, -1, -2)
 
 
-def times(matrices: Any, vectors: Any) -> Any:
+def matvec(matrices: Any, vectors: Any) -> Any:
     return (matrices @ vectors[..., None])[..., 0]
 
 
-def in_parallel(prior: Prior, information: Any, precision: Any) -> tuple[Any, Adjoint]:
-    """The same as `in_sequence`, by prefix sums of elements from both sides."""
+def smooth_in_parallel(prior: Prior, information: Any, precision: Any) -> tuple[Any, Adjoint]:
+    """The same as `smooth_in_sequence`, by prefix sums of elements from both sides."""
     n, r = information.shape
     s = len(prior.observed)
     dtype = information.dtype
@@ -254,19 +254,19 @@ def in_parallel(prior: Prior, information: Any, precision: Any) -> tuple[Any, Ad
     J, eta = jnp.einsum("ia,nab,jb->nij", H, precision, H), information @ H.T
     moving = Element(A, zeros, Q, zeros, jnp.zeros_like(A))
     telling = Element(jnp.broadcast_to(eye, A.shape), zeros, jnp.zeros_like(A), eta, J)
-    prefix = jax.lax.associative_scan(followed, followed(moving, telling))
+    prefix = jax.lax.associative_scan(compose, compose(moving, telling))
     suffix = jax.lax.associative_scan(
-        lambda a, b: followed(b, a), followed(telling, shifted(moving)), reverse=True
+        lambda a, b: compose(b, a), compose(telling, shift_moves(moving)), reverse=True
     )
     before_m = jnp.concatenate([zeros[:1], prefix.b[:-1]])
     before_P = jnp.concatenate([jnp.zeros_like(A[:1]), prefix.C[:-1]])
-    m, P = times(A, before_m), A @ before_P @ t(A) + Q
+    m, P = matvec(A, before_m), A @ before_P @ transpose(A) + Q
     M = jnp.linalg.inv(eye[None] + P @ suffix.J)
-    g, told = times(t(M), suffix.eta - times(suffix.J, m)), suffix.J @ M
+    g, told = matvec(transpose(M), suffix.eta - matvec(suffix.J, m)), suffix.J @ M
     # each position's own information, given all before
     seen_P, seen_m = jnp.einsum("ia,nij,jb->nab", H, P, H), m @ H
     inner = functions[None] + precision @ seen_P
-    new = information - times(precision, seen_m)
+    new = information - matvec(precision, seen_m)
     quadratic = jnp.einsum(
         "ni,nij,nj->n", new, seen_P, jnp.linalg.solve(inner, new[..., None])[..., 0]
     )
@@ -285,6 +285,6 @@ def in_parallel(prior: Prior, information: Any, precision: Any) -> tuple[Any, Ad
     )
 
 
-def shifted(moving: Element) -> Element:
+def shift_moves(moving: Element) -> Element:
     """The move after each position; after the last one nothing is known."""
     return Element(*(jnp.concatenate([part[1:], jnp.zeros_like(part[:1])]) for part in moving))

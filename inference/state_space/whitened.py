@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from inference.state_space.matern import Kernel, prior
+from inference.state_space.matern import Kernel, state_space_prior
 
 
-def cholesky(Q: Any) -> Any:
+def scaled_cholesky(Q: Any) -> Any:
     """Of noise whose entries differ by many orders of magnitude, zeros on the diagonal allowed; shape (..., s, s)."""
     sd = jnp.sqrt(jnp.diagonal(Q, axis1=-2, axis2=-1))
     safe = jnp.where(sd > 0, sd, 1.0)
@@ -25,12 +25,12 @@ def cholesky(Q: Any) -> Any:
     return sd[..., :, None] * jnp.linalg.cholesky(correlation)
 
 
-def states(p: int, kernel: Kernel, positions: Any, noise: Any) -> Any:
+def unwhiten(p: int, kernel: Kernel, positions: Any, noise: Any) -> Any:
     """The states at sorted distinct positions, shape (d, s, r), from noise of that shape."""
-    made = prior(p, kernel, positions)
-    noises = made.noises.at[0].set(made.start)
-    moves = made.steps.at[0].set(0.0)
-    pushes = cholesky(noises) @ (noise * jnp.sqrt(made.variances)[None, None])
+    computed = state_space_prior(p, kernel, positions)
+    noises = computed.noises.at[0].set(computed.start)
+    moves = computed.steps.at[0].set(0.0)
+    pushes = scaled_cholesky(noises) @ (noise * jnp.sqrt(computed.variances)[None, None])
 
     def step(Z: Any, given: Any) -> tuple[Any, Any]:
         A, push = given
@@ -40,12 +40,12 @@ def states(p: int, kernel: Kernel, positions: Any, noise: Any) -> Any:
     return jax.lax.scan(step, jnp.zeros_like(pushes[0]), (moves, pushes))[1]
 
 
-def functions(p: int, states: Any) -> Any:
+def function_values(p: int, states: Any) -> Any:
     """The values of the functions, shape (d, r): the first state plus the constant, where there is one."""
     return states[:, 0] if states.shape[1] == p + 1 else states[:, 0] + states[:, -1]
 
 
-def noise_at(key: jax.Array, x: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+def position_noise(key: jax.Array, x: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     """Standard normal noise that belongs to a position: the same wherever it stands among others."""
     words = jax.lax.bitcast_convert_type(x, jnp.uint32).reshape(-1)
     for i in range(len(words)):
@@ -53,7 +53,7 @@ def noise_at(key: jax.Array, x: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     return jax.random.normal(key, shape, dtype)
 
 
-def bridged(p: int, kernel: Kernel, positions: Any, known: Any, x: Any, key: jax.Array) -> Any:
+def draw_bridge(p: int, kernel: Kernel, positions: Any, known: Any, x: Any, key: jax.Array) -> Any:
     """A draw of the states at new positions, shape (n, s, r), each given the known states beside it."""
     last = len(positions) - 1
     right = jnp.searchsorted(positions, x, side="right")
@@ -63,10 +63,10 @@ def bridged(p: int, kernel: Kernel, positions: Any, known: Any, x: Any, key: jax
     def moved(steps: Any, free: Any) -> tuple[Any, Any]:
         """A and Q of a step; where it is free, of a step from nothing."""
         pair = jnp.stack([jnp.zeros_like(steps), steps], 1)
-        made = jax.vmap(lambda two: prior(p, kernel, two))(pair)
-        A, Q = made.steps[:, 1], made.noises[:, 1]
+        computed = jax.vmap(lambda two: state_space_prior(p, kernel, two))(pair)
+        A, Q = computed.steps[:, 1], computed.noises[:, 1]
         return jnp.where(free[:, None, None], 0.0, A), jnp.where(
-            free[:, None, None], made.start[0], Q
+            free[:, None, None], computed.start[0], Q
         )
 
     A, Q = moved(jnp.where(at_left, x - positions[left], 0.0), ~at_left)
@@ -89,7 +89,7 @@ def bridged(p: int, kernel: Kernel, positions: Any, known: Any, x: Any, key: jax
     values, vectors = jnp.linalg.eigh(covariance)
     root = vectors * jnp.sqrt(jnp.maximum(values, 0.0))[:, None, :]
     noise = (
-        jax.vmap(lambda x: noise_at(key, x, mean.shape[1:], mean.dtype))(x)
+        jax.vmap(lambda x: position_noise(key, x, mean.shape[1:], mean.dtype))(x)
         * jnp.sqrt(kernel.variances)[None, None]
     )
     return mean + root @ noise

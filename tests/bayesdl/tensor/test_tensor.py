@@ -129,17 +129,17 @@ def test_program_and_engine_have_one_log_joint(form):
             hyper = {name: draw[name] for name in structure.hyperparameters}
             total = float(passes.log_prior(hyper, values["sigma"]))
             factors = []
-            for k, made in enumerate(passes.priors(hyper)):
+            for k, computed in enumerate(passes.priors(hyper)):
                 Z = states_of(model, problem, values, k)
-                P, Q = np.asarray(made.start), np.asarray(made.noises)
-                for j, v in enumerate(np.asarray(made.variances)):
+                P, Q = np.asarray(computed.start), np.asarray(computed.noises)
+                for j, v in enumerate(np.asarray(computed.variances)):
                     noise = np.asarray(values[f"{structure.names[k]}.noise"])[:, :, j]
                     assert np.isfinite(noise).all()
                     start = multivariate_normal(np.zeros(len(P)), v * P).logpdf(Z[0, :, j])
                     total += start + 0.5 * np.linalg.slogdet(v * P)[1]
                     for t in range(1, len(Z)):
                         free = np.diag(Q[t]) > 0  # a constant has no noise
-                        e = (Z[t, :, j] - np.asarray(made.steps)[t] @ Z[t - 1, :, j])[free]
+                        e = (Z[t, :, j] - np.asarray(computed.steps)[t] @ Z[t - 1, :, j])[free]
                         C = v * Q[t][np.ix_(free, free)]
                         total += -0.5 * e @ np.linalg.solve(C, e) - 0.5 * free.sum() * np.log(
                             2 * np.pi
@@ -522,12 +522,12 @@ def test_update_goes_on_with_new_indexes(small):
 def test_updates_of_other_sizes_share_what_was_compiled(small):
     """5 and 9 new rows at new indexes take one trace, and 5 and then 4 say what all 9 say at once."""
     _, X, y, post = small
-    count = streaming.absorbed._cache_size()
+    count = streaming.absorb_entries._cache_size()
     first = bdl.tensor.update(post, X[:5] + 0.01, y[:5])
-    traces = streaming.absorbed._cache_size()
+    traces = streaming.absorb_entries._cache_size()
     both = bdl.tensor.update(post, X[:9] + 0.01, y[:9])
     second = bdl.tensor.update(first, X[5:9] + 0.01, y[5:9])
-    assert traces == streaming.absorbed._cache_size() <= count + 1
+    assert traces == streaming.absorb_entries._cache_size() <= count + 1
     assert len(bdl.tensor.mode(both, "a").predict().x) == len(
         bdl.tensor.mode(second, "a").predict().x
     )
@@ -652,8 +652,8 @@ def test_indexes_of_a_mode_that_are_none(small, x, message):
 
 
 def test_annealing_fits_the_iterations():
-    annealed = [bdl.MessagePassing(iterations=n).annealed for n in (1, 2, 10, 20, 300)]
-    assert annealed == [0, 1, 5, 10, 10]
+    num_annealed = [bdl.MessagePassing(iterations=n).num_annealed for n in (1, 2, 10, 20, 300)]
+    assert num_annealed == [0, 1, 5, 10, 10]
     assert bdl.MessagePassing(iterations=30, anneal=10) != bdl.MessagePassing(
         iterations=30
     )  # what older files hold

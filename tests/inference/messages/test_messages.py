@@ -8,9 +8,15 @@ import numpy as np
 import pytest
 
 from inference.messages.forms import CP, Moments, Tucker
-from inference.state_space.matern import Kernel, prior, rate, stationary, transition
-from inference.state_space.smoother import directions, smoothed
-from inference.state_space.whitened import bridged, functions, states
+from inference.state_space.matern import (
+    Kernel,
+    discretize,
+    state_space_prior,
+    stationary_covariance,
+    step_rate,
+)
+from inference.state_space.smoother import decompose_ldl, smooth
+from inference.state_space.whitened import draw_bridge, function_values, unwhiten
 
 NOISE = 0.01
 
@@ -22,7 +28,7 @@ def double():
 
 
 def matern(p, x, z, lengthscale):
-    d = np.abs(np.subtract.outer(x, z)) * rate(p) / lengthscale
+    d = np.abs(np.subtract.outer(x, z)) * step_rate(p) / lengthscale
     return np.exp(-d) * (1, 1 + d, 1 + d + d**2 / 3)[p]
 
 
@@ -51,8 +57,8 @@ def smoothed_regression(p, x, y, lengthscale, parallel, variance=1.0, dtype=floa
         jnp.full((len(x), 1, 1), 1 / NOISE, dtype),
     )
     kernel = Kernel(jnp.asarray(lengthscale, dtype), None, jnp.asarray([variance], dtype))
-    made = prior(p, kernel, jnp.asarray(x, dtype))
-    return jax.jit(smoothed, static_argnums=3)(made, information, precision, parallel)
+    computed = state_space_prior(p, kernel, jnp.asarray(x, dtype))
+    return jax.jit(smoothed, static_argnums=3)(computed, information, precision, parallel)
 
 
 SLOW = pytest.mark.slow  # the parallel path compiles for long
@@ -94,9 +100,9 @@ def test_new_positions_are_states_without_information(p):
     order = np.argsort(every, kind="stable")
     known = (np.arange(len(every)) < len(x))[order]
     values = np.where(known, np.concatenate([y, new])[order], 0.0)
-    made = prior(p, kernel_of(0.7, [2.0]), jnp.asarray(every[order]))
+    computed = state_space_prior(p, kernel_of(0.7, [2.0]), jnp.asarray(every[order]))
     found = jax.jit(smoothed)(
-        made, jnp.asarray(values / NOISE)[:, None], jnp.asarray(known / NOISE)[:, None, None]
+        computed, jnp.asarray(values / NOISE)[:, None], jnp.asarray(known / NOISE)[:, None, None]
     )
     at = np.argsort(order)[len(x) :]
     np.testing.assert_allclose(found.mean[at, 0], mean, atol=1e-8)
@@ -144,14 +150,14 @@ def test_process_noise_of_small_steps(p):
 
     c = 1 / quad(lambda u: h(u) ** 2, 0, np.inf)[0]
     for x in (1e-6, 1e-3, 0.3):
-        Q = np.asarray(transition(p, jnp.asarray([x]))[1][0])
+        Q = np.asarray(discretize(p, jnp.asarray([x]))[1][0])
         assert Q[0, 0] == pytest.approx(
             c * quad(lambda u: h(u) ** 2, 0, x, epsabs=0, epsrel=1e-12)[0], rel=1e-9
         )
         scale = np.sqrt(np.diag(Q))
         assert np.linalg.eigvalsh(Q / np.outer(scale, scale)).min() > 1e-5
-    A, Q = (np.asarray(part[0]) for part in transition(p, jnp.asarray([1.7])))
-    P = stationary(p)
+    A, Q = (np.asarray(part[0]) for part in discretize(p, jnp.asarray([1.7])))
+    P = stationary_covariance(p)
     np.testing.assert_allclose(Q, P - A @ P @ A.T, atol=1e-13)
 
 
@@ -168,9 +174,9 @@ def test_several_functions_with_a_constant_and_gaps(parallel):
     precision[1] = np.outer([1, 2, 0.5], [1, 2, 0.5])
     information = np.einsum("nab,nb->na", precision, rng.normal(size=(60, r)))
     variances, constant = np.array([1.0, 0.5, 2.0]), 0.3
-    made = prior(1, kernel_of(0.5, variances, constant), jnp.asarray(x))
+    computed = state_space_prior(1, kernel_of(0.5, variances, constant), jnp.asarray(x))
     found = jax.jit(smoothed, static_argnums=3)(
-        made, jnp.asarray(information), jnp.asarray(precision), parallel
+        computed, jnp.asarray(information), jnp.asarray(precision), parallel
     )
     K = np.kron(matern(1, x, x, 0.5) + constant, np.diag(variances))
     L = np.zeros_like(K)
@@ -196,16 +202,16 @@ def test_slope_is_the_derivative_by_hyperparameters(parallel):
         jnp.tile(jnp.asarray([[5.0, 1.0], [1.0, 3.0]]), (40, 1, 1)),
     )
 
-    def made(lengthscale, constant, variances):
-        return prior(1, Kernel(lengthscale, constant, variances), jnp.asarray(x))
+    def computed(lengthscale, constant, variances):
+        return state_space_prior(1, Kernel(lengthscale, constant, variances), jnp.asarray(x))
 
     values = (jnp.asarray(0.6), jnp.asarray(0.4), jnp.asarray([1.0, 0.5]))
-    built, pull = jax.vjp(made, *values)
+    built, pull = jax.vjp(computed, *values)
     slope = jax.jit(smoothed, static_argnums=3)(built, information, precision, parallel).slope
     found = pull(slope)
 
     def log_z(*values):
-        return smoothed(made(*values), information, precision).log_normalizer
+        return smooth(computed(*values), information, precision).log_normalizer
 
     expected = jax.jit(jax.grad(log_z, argnums=(0, 1, 2)))(*values)
     for one, other in zip(found, expected, strict=True):
@@ -218,7 +224,7 @@ def test_directions_give_the_matrix_back():
     B[10:, :, 2] = B[10:, :, 0]  # of rank two
     matrices = np.einsum("nia,nja->nij", B, B)
     matrices[0] = 0.0
-    L, D = directions(jnp.asarray(matrices))
+    L, D = decompose_ldl(jnp.asarray(matrices))
     np.testing.assert_allclose(jnp.einsum("nij,nj,nkj->nik", L, D, L), matrices, atol=1e-10)
     assert (np.asarray(D) >= 0).all()
 
@@ -230,9 +236,9 @@ def test_states_follow_the_kernel_and_bridges_the_process():
 
     def one(key):
         first, second = jax.random.split(key)
-        Z = states(1, kernel, jnp.asarray(x), jax.random.normal(first, (4, 3, 1)))
-        bridge = bridged(1, kernel, jnp.asarray(x), Z, jnp.asarray(new), second)
-        return functions(1, Z)[:, 0], functions(1, bridge)[:, 0]
+        Z = unwhiten(1, kernel, jnp.asarray(x), jax.random.normal(first, (4, 3, 1)))
+        bridge = draw_bridge(1, kernel, jnp.asarray(x), Z, jnp.asarray(new), second)
+        return function_values(1, Z)[:, 0], function_values(1, bridge)[:, 0]
 
     known, drawn = (
         np.asarray(part)
@@ -275,7 +281,7 @@ def test_tucker_messages_equal_those_of_each_entry():
     mean, second = form.entries(factors, core, places)
     means, seconds = ([np.asarray(part) for part in parts] for parts in zip(*factors, strict=True))
     for k in range(3):
-        precision, information = form.heard(
+        precision, information = form.message(
             k, factors, core, places, jnp.asarray(weights), jnp.asarray(linear)
         )
         expected = np.zeros((sizes[k], ranks[k], ranks[k])), np.zeros((sizes[k], ranks[k]))
@@ -300,18 +306,18 @@ def test_tucker_messages_equal_those_of_each_entry():
             expected[1][places[k][n]] += linear[n] * a
         np.testing.assert_allclose(precision, expected[0], rtol=1e-10)
         np.testing.assert_allclose(information, expected[1], rtol=1e-10, atol=1e-10)
-    told = form.heard_by_core(factors, places, jnp.asarray(weights), jnp.asarray(linear))
+    messages = form.core_message(factors, places, jnp.asarray(weights), jnp.asarray(linear))
     products = np.stack(
         [
             np.einsum("a,b,c->abc", *(means[j][places[j][n]] for j in range(3))).ravel()
             for n in range(50)
         ]
     )
-    np.testing.assert_allclose(told[1], products.T @ linear, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(messages[1], products.T @ linear, rtol=1e-10, atol=1e-10)
     squares = np.einsum(
         "n,nad,nbe,ncf->abcdef", weights, *(seconds[j][np.asarray(places[j])] for j in range(3))
     ).reshape(24, 24)
-    np.testing.assert_allclose(told[0], squares, rtol=1e-10)
+    np.testing.assert_allclose(messages[0], squares, rtol=1e-10)
 
 
 def test_cp_is_tucker_with_a_superdiagonal_core():
@@ -329,8 +335,8 @@ def test_cp_is_tucker_with_a_superdiagonal_core():
         np.testing.assert_allclose(one, other, rtol=1e-10)
     for k in range(3):
         pair = (
-            CP().heard(k, factors, None, places, weights, linear),
-            Tucker().heard(k, factors, core, places, weights, linear),
+            CP().message(k, factors, None, places, weights, linear),
+            Tucker().message(k, factors, core, places, weights, linear),
         )
         for one, other in zip(*pair, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
