@@ -58,7 +58,7 @@ def smoothed_regression(p, x, y, lengthscale, parallel, variance=1.0, dtype=floa
     )
     kernel = Kernel(jnp.asarray(lengthscale, dtype), None, jnp.asarray([variance], dtype))
     computed = state_space_prior(p, kernel, jnp.asarray(x, dtype))
-    return jax.jit(smoothed, static_argnums=3)(computed, information, precision, parallel)
+    return jax.jit(smooth, static_argnums=3)(computed, information, precision, parallel)
 
 
 SLOW = pytest.mark.slow  # the parallel path compiles for long
@@ -101,7 +101,7 @@ def test_new_positions_are_states_without_information(p):
     known = (np.arange(len(every)) < len(x))[order]
     values = np.where(known, np.concatenate([y, new])[order], 0.0)
     computed = state_space_prior(p, kernel_of(0.7, [2.0]), jnp.asarray(every[order]))
-    found = jax.jit(smoothed)(
+    found = jax.jit(smooth)(
         computed, jnp.asarray(values / NOISE)[:, None], jnp.asarray(known / NOISE)[:, None, None]
     )
     at = np.argsort(order)[len(x) :]
@@ -175,7 +175,7 @@ def test_several_functions_with_a_constant_and_gaps(parallel):
     information = np.einsum("nab,nb->na", precision, rng.normal(size=(60, r)))
     variances, constant = np.array([1.0, 0.5, 2.0]), 0.3
     computed = state_space_prior(1, kernel_of(0.5, variances, constant), jnp.asarray(x))
-    found = jax.jit(smoothed, static_argnums=3)(
+    found = jax.jit(smooth, static_argnums=3)(
         computed, jnp.asarray(information), jnp.asarray(precision), parallel
     )
     K = np.kron(matern(1, x, x, 0.5) + constant, np.diag(variances))
@@ -207,7 +207,7 @@ def test_slope_is_the_derivative_by_hyperparameters(parallel):
 
     values = (jnp.asarray(0.6), jnp.asarray(0.4), jnp.asarray([1.0, 0.5]))
     built, pull = jax.vjp(computed, *values)
-    slope = jax.jit(smoothed, static_argnums=3)(built, information, precision, parallel).slope
+    slope = jax.jit(smooth, static_argnums=3)(built, information, precision, parallel).slope
     found = pull(slope)
 
     def log_z(*values):
