@@ -23,7 +23,7 @@ from inference.messages.predictive import TensorPredictive, params_of_mode, pred
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class LatentFunctions:
-    """Functions of one index, in units of the standardised target where they are multiply_all.
+    """Functions of one index, in units of the standardised target once they are multiplied.
 
     Attributes:
         name: of the mode.

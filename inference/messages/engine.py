@@ -1,9 +1,11 @@
 """Message passing for functional tensors (FunBaT; Fang et al. 2024, arXiv:2311.04829).
 
-y at tuples of indexes is modelled by products of functions of one index each, Gaussian processes in state-space form. With q
-factorised over modes, each mode is smoothed given the sums of what the entries say of it (`forms.py`, `smoother.py`): what the
-paper calls conditional expectation propagation is, for normal noise and one damping, coordinate ascent on the evidence bound.
-So it is run: with the prior counted once, the core's uncertainty kept, and hyperparameters learned by the bound's gradient.
+y at tuples of indexes is modelled by products of functions of one index each, Gaussian processes in
+state-space form. With q factorised over modes, each mode is smoothed given the sums of what the
+entries say of it (`forms.py`, `smoother.py`): what the paper calls conditional expectation
+propagation is, for normal noise and one damping, coordinate ascent on the evidence bound. So it is
+run: with the prior counted once, the core's uncertainty kept, and hyperparameters learned by the
+bound's gradient.
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ import dataclasses
 import time
 import warnings
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from numpyro.distributions import biject_to, constraints
 
 from inference.core.engine import (
@@ -33,27 +36,34 @@ from inference.core.problem import Problem, ProblemError
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractResult, Predictor
 from inference.core.structure import StateSpaceTensor
+from inference.core.typing import Key
 from inference.messages.iteration import Iteration, State, order_by_size
 from inference.messages.predictive import TensorPredictive
 from inference.messages.streaming import add_entries
 
-BLOCK = 10  # iterations of a compiled block
-ANNEAL = 10  # iterations, where there are twice as many
-COLLAPSED = 0.05  # of the variance that f has where it explains y: less is a fit that found nothing
-START_SCALE = (
-    1.0  # of the noise while factors find their shape, in units of the standardised target
+# iterations of a compiled block
+BLOCK = 10
+# iterations of annealing, if there are at least twice as many iterations
+ANNEAL = 10
+# A fit has found nothing if the variance of f is below this share of the one that explains y.
+COLLAPSED = 0.05
+# The noise while factors find their shape, in units of the standardised target, and the variance
+# of the factors at the start. With either smaller, fits end in rougher functions that predict
+# worse.
+START_SCALE = 1.0
+SPREAD = 1.0
+NOTHING = (
+    "The fit explains nothing of the data: they may have no structure of this kind, or need other "
+    "length scales or ranks."
 )
-SPREAD = 1.0  # variance of the factors at the start; with either smaller, starts lead to rougher functions that predict worse
-
-
-NOTHING = "The fit explains nothing of the data: they may have no structure of this kind, or need other length scales or ranks."
-
-
-ANSWER = "structured mean-field: functions of different modes are independent in it, noise and length scales are point estimates"
+ANSWER = (
+    "structured mean-field: functions of different modes are independent in it, noise and length "
+    "scales are point estimates"
+)
 
 
 class CollapseWarning(UserWarning):
-    """Some restarts, or all, explain nothing of the data."""
+    """A warning that some restarts, or all, explain nothing of the data."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,15 +71,19 @@ class MessagePassing(AbstractEngine):
     """Message passing for `bdl.FunBaT` (Fang et al. 2024, arXiv:2311.04829).
 
     Attributes:
-        iterations: at most so many; each updates all modes once.
-        restarts: from different random factors, run side by side; the one with the best bound is kept.
-        tolerance: stops when the bound of the best restart grows by less than this share over ten iterations.
-        damping: weight of the old messages, 0 where none is needed.
-        noise_damping: weight of the old noise variance.
-        anneal: iterations in which the noise stays at its start, and binary data count several times, so that factors find
-            their shape first; None is 10, or half of the iterations where these are fewer than 20.
-        learning_rate: of the hyperparameters.
-        smoother: "sequential", "parallel" along each index, or "auto": parallel on accelerators.
+        iterations: the largest number of iterations; each updates all modes once.
+        restarts: the number of starts from different random factors, run side by side; the one
+            with the best bound is kept.
+        tolerance: the fit stops when the bound of the best restart grows by less than this share
+            of itself over ten iterations.
+        damping: the weight of the old messages in new ones; 0 for no damping.
+        noise_damping: the weight of the old noise variance in the new one.
+        anneal: the number of iterations in which the noise stays at its start, and binary data
+            count several times, so that factors find their shape first; None is 10, or half of
+            the iterations if these are fewer than 20.
+        learning_rate: the learning rate of the hyperparameters (Adam), which decays to zero.
+        smoother: "sequential", "parallel" along each index, or "auto": parallel on accelerators,
+            where it is faster.
 
     Example:
         >>> MessagePassing(restarts=4).iterations
@@ -85,7 +99,7 @@ class MessagePassing(AbstractEngine):
     noise_damping: float = 0.0
     anneal: int | None = None
     learning_rate: float = 0.1
-    smoother: str = "auto"
+    smoother: Literal["auto", "sequential", "parallel"] = "auto"
 
     def __post_init__(self) -> None:
         check_choice(self, "smoother", ("auto", "sequential", "parallel"))
@@ -94,13 +108,15 @@ class MessagePassing(AbstractEngine):
         whole = isinstance(self.num_annealed, int) and not isinstance(self.num_annealed, bool)
         if not whole or not 0 <= self.num_annealed < self.iterations:
             raise ValueError(
-                f"MessagePassing(anneal={self.anneal!r}): expected None or a whole number with 0 <= anneal < iterations, "
+                f"MessagePassing(anneal={self.anneal!r}): expected None or a whole number with 0 "
+                f"<= anneal < iterations, "
                 f"which is {self.iterations}."
             )
         for name in ("damping", "noise_damping"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(
-                    f"MessagePassing({name}={getattr(self, name)!r}): expected a number with 0 <= {name} < 1."
+                    f"MessagePassing({name}={getattr(self, name)!r}): expected a number with 0 <= "
+                    f"{name} < 1."
                 )
 
     @classmethod
@@ -115,7 +131,7 @@ class MessagePassing(AbstractEngine):
 
     @property
     def num_annealed(self) -> int:
-        """The number of iterations with `anneal`."""
+        """The number of annealed iterations."""
         return min(ANNEAL, self.iterations // 2) if self.anneal is None else self.anneal
 
     def supports(self, problem: Problem) -> str | None:
@@ -128,25 +144,29 @@ class MessagePassing(AbstractEngine):
             "sigma" in problem.latents
             and problem.trace["sigma"]["fn"].support is not constraints.positive
         ):
-            return "the prior of its noise has a bounded support; give one on all positive numbers, such as HalfNormal"
+            return (
+                "the prior of its noise has a bounded support; give one on all positive numbers, "
+                "such "
+                "as HalfNormal"
+            )
         return None
 
     def infer(
-        self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()
+        self, problem: Problem, *, key: Key, progress: AbstractProgress = Silent()
     ) -> Predictor:
         started = time.perf_counter()
         with jax.enable_x64(True):
-            passes = self.passes(problem)
-            state, bounds, converged = self.run(passes, key, progress)
-            kept, collapsed = self.choose_restart(passes, state, bounds[-1])
-            params = self.params(passes, jax.tree.map(lambda leaf: leaf[kept], state))
+            iteration = self.iteration(problem)
+            state, bounds, converged = self.run(iteration, key, progress)
+            kept, collapsed = self.choose_restart(iteration, state, bounds[-1])
+            params = self.params(iteration, jax.tree.map(lambda leaf: leaf[kept], state))
         info = {
             "elbo_trace": bounds[:, kept].tolist(),
             "elbo": float(bounds[-1, kept]),
             "elbo_of_restarts": bounds[-1].tolist(),
             "kept": kept,
             "collapsed": collapsed,
-            "doubts": self.find_doubts(passes, float(bounds[-1, kept]), kept in collapsed),
+            "doubts": self.find_doubts(iteration, float(bounds[-1, kept]), kept in collapsed),
             "answer": ANSWER,
             "converged": converged,
             "rank_weights": self.rank_weights(problem, params),
@@ -154,8 +174,8 @@ class MessagePassing(AbstractEngine):
         }
         return self.predictor(problem, params, info)
 
-    def passes(self, problem: Problem) -> Iteration:
-        """The functions of a fit of this problem."""
+    def iteration(self, problem: Problem) -> Iteration:
+        """Return the functions of a fit of this problem."""
         y = jnp.asarray(problem.args[1], float)
         order = order_by_size([len(x) for x in problem.structure_as(StateSpaceTensor).positions])
         return Iteration(
@@ -177,17 +197,20 @@ class MessagePassing(AbstractEngine):
         )
 
     def run(
-        self, passes: Iteration, key: jax.Array, progress: AbstractProgress
+        self, iteration: Iteration, key: Key, progress: AbstractProgress
     ) -> tuple[State, np.ndarray, bool]:
-        """The states of all restarts, their bounds, shape (iterations, restarts), and whether the best one converged."""
-        state = jax.jit(jax.vmap(lambda key: self.start(passes, key)))(
+        """Run all restarts until the best one converges.
+
+        Return their states, their bounds, shape (iterations, restarts), and whether the best one
+        converged.
+        """
+        state = jax.jit(jax.vmap(lambda key: self.start(iteration, key)))(
             jax.random.split(named_key(key, "starts"), self.restarts)
         )
-        state = jax.tree.map(
-            lambda leaf: leaf.astype(leaf.dtype), state
-        )  # no weak types, which blocks would compile twice for
+        # no weak types, for which blocks would compile a second time
+        state = jax.tree.map(lambda leaf: leaf.astype(leaf.dtype), state)
         block = jax.jit(
-            jax.vmap(lambda *given: self.block(passes, *given), in_axes=(0, None, None, None))
+            jax.vmap(lambda *given: self.block(iteration, *given), in_axes=(0, None, None, None))
         )
         bounds: list[np.ndarray] = []
         converged = False
@@ -204,7 +227,7 @@ class MessagePassing(AbstractEngine):
                     break
         finally:
             progress.close()
-        # once more with the hyperparameters as they are, so that all parts belong together
+        # one more iteration with fixed hyperparameters, so that all parts belong together
         state, last = block(state, self.num_annealed, 1, False)
         return state, np.concatenate([*bounds, np.asarray(last).T[:1]]), converged
 
@@ -212,74 +235,83 @@ class MessagePassing(AbstractEngine):
         """Whether the best restart's bound has stopped growing."""
         return bool(np.ptp(bounds[:, best]) <= self.tolerance * abs(bounds[-1, best]))
 
-    def start(self, passes: Iteration, key: jax.Array) -> State:
-        """A restart, its hyperparameters drawn from their priors but for scales, which begin at one."""
-        s, problem = passes.structure, passes.problem
+    def start(self, iteration: Iteration, key: Key) -> State:
+        """Start from hyperparameters drawn from their priors; scales begin at one."""
+        s, problem = iteration.structure, iteration.problem
         hyper = {}
         for name in s.hyperparameters:
-            law = problem.trace[name]["fn"]
+            prior = problem.trace[name]["fn"]
             positive = (
-                law.support is constraints.positive
-                or getattr(law.support, "base_constraint", None) is constraints.positive
+                prior.support is constraints.positive
+                or getattr(prior.support, "base_constraint", None) is constraints.positive
             )
             drawn = name.endswith("lengthscale") or not positive
-            value = law.sample(named_key(key, name)) if drawn else jnp.ones(law.shape())
-            hyper[name] = biject_to(law.support).inv(value.astype(float))
+            value = prior.sample(named_key(key, name)) if drawn else jnp.ones(prior.shape())
+            hyper[name] = biject_to(prior.support).inv(value.astype(float))
         sigma = jnp.asarray(START_SCALE if s.scale is None else s.scale)
-        return passes.start(named_key(key, "factors"), hyper, sigma, SPREAD)
+        return iteration.start(named_key(key, "factors"), hyper, sigma, SPREAD)
 
     def block(
-        self, passes: Iteration, state: State, first: Any, count: Any = BLOCK, learn: Any = True
-    ) -> tuple[State, Any]:
-        """`count` iterations from number `first` on, and the bounds after each, in an array for the longest block."""
+        self,
+        iteration: Iteration,
+        state: State,
+        first: ArrayLike,
+        count: ArrayLike = BLOCK,
+        learn: ArrayLike = True,
+    ) -> tuple[State, jax.Array]:
+        """Run `count` iterations from number `first` on.
 
-        def one(j: Any, carry: tuple) -> tuple:
+        Return the state and the bound after each, in an array for the longest block.
+        """
+
+        def one(j: ArrayLike, carry: tuple) -> tuple:
             state, bounds = carry
             late = first + j >= self.num_annealed
-            emphasis = jnp.where(late, 1.0, passes.likelihood.emphasis)
-            state, bound = passes.iterate(state, late, late & learn, emphasis)
+            emphasis = jnp.where(late, 1.0, iteration.likelihood.emphasis)
+            state, bound = iteration.iterate(state, late, late & learn, emphasis)
             return state, bounds.at[j].set(bound)
 
         return jax.lax.fori_loop(0, count, one, (state, jnp.zeros(BLOCK)))
 
     def choose_restart(
-        self, passes: Iteration, state: State, bounds: np.ndarray
+        self, iteration: Iteration, state: State, bounds: np.ndarray
     ) -> tuple[int, list[int]]:
-        """The restart to keep, and those that explain nothing.
+        """Return the number of the restart to keep, and those that explain nothing.
 
         Raises:
-            ProblemError: where no restart has a finite bound.
+            ProblemError: if no restart has a finite bound.
         """
         if not np.isfinite(bounds).any():
             raise ProblemError(
                 "Message passing diverged in every restart: raise damping, or give tighter priors."
             )
-        spread = np.asarray(jax.jit(jax.vmap(lambda s: jnp.var(passes.entries(s)[0])))(state))
-        wanted = passes.likelihood.spread(np.asarray(passes.y))
+        spread = np.asarray(jax.jit(jax.vmap(lambda s: jnp.var(iteration.entries(s)[0])))(state))
+        wanted = iteration.likelihood.spread(np.asarray(iteration.y))
         collapsed = np.flatnonzero(~(spread >= COLLAPSED * wanted)).tolist()
         kept = int(np.where(np.isfinite(bounds), bounds, -np.inf).argmax())
         if collapsed:
             warnings.warn(
-                f"{len(collapsed)} of {self.restarts} restarts collapsed to zero; restart {kept} with the best bound was kept"
-                + (f". {NOTHING}" if kept in collapsed else "."),
+                f"{len(collapsed)} of {self.restarts} restarts collapsed to zero; restart {kept} "
+                f"with the best bound was kept" + (f". {NOTHING}" if kept in collapsed else "."),
                 CollapseWarning,
                 stacklevel=4,
             )
         return kept, collapsed
 
-    def find_doubts(self, passes: Iteration, bound: float, collapsed: bool) -> list[str]:
-        """Why the kept restart may not be trusted."""
+    def find_doubts(self, iteration: Iteration, bound: float, collapsed: bool) -> list[str]:
+        """Say why the kept restart may not be trusted."""
         found = [NOTHING] if collapsed else []
-        if not bound > passes.likelihood.log_likelihood_of_constant(np.asarray(passes.y)):
+        if not bound > iteration.likelihood.log_likelihood_of_constant(np.asarray(iteration.y)):
             found.append(
-                f"The bound, {bound:.5g}, is below the log-likelihood of a constant: the data speak against these functions."
+                f"The bound, {bound:.5g}, is below the log-likelihood of a constant: the data "
+                f"speak against these functions."
             )
         return found
 
-    def params(self, passes: Iteration, state: State) -> dict[str, np.ndarray]:
-        """All that predictions need, by name."""
-        s = passes.structure
-        values = passes.values(state.hyper)
+    def params(self, iteration: Iteration, state: State) -> dict[str, np.ndarray]:
+        """Return all arrays that predictions need, by name."""
+        s = iteration.structure
+        values = iteration.values(state.hyper)
         found: dict[str, Any] = {f"hyper.{name}": value for name, value in values.items()} | {
             "sigma": state.sigma
         }
@@ -297,12 +329,15 @@ class MessagePassing(AbstractEngine):
             mean, second = state.core
             found |= {"core.mean": mean, "core.covariance": second - mean[:, None] * mean[None, :]}
             found |= dict(
-                zip(("core.precision", "core.information"), state.core_message_kept, strict=True)
+                zip(("core.precision", "core.information"), state.core_message, strict=True)
             )
         return {name: np.asarray(value, dtype=np.float64) for name, value in found.items()}
 
     def rank_weights(self, problem: Problem, params: dict) -> dict[str, list[float]]:
-        """For each mode the root mean square of what each of its functions adds, others at their root mean squares."""
+        """Return, for each mode, the root mean square of what each of its functions adds.
+
+        The functions of other modes are taken at their root mean squares.
+        """
         s = problem.structure_as(StateSpaceTensor)
         sizes = [np.sqrt((params[f"mode{k}.mean"] ** 2).mean(0)) for k in range(len(s.ranks))]
         if s.form == "cp":
@@ -318,7 +353,10 @@ class MessagePassing(AbstractEngine):
         }
 
     def update(self, problem: Problem, before: Predictor, new: int) -> Predictor:
-        """The result with more entries: the last `new` ones of the problem; what the others said stays."""
+        """Return the result with more entries, the last `new` ones of the problem.
+
+        The messages of the others stay as they are.
+        """
         s, y = problem.structure_as(StateSpaceTensor), np.asarray(problem.args[1], float)
         with jax.enable_x64(True):
             params = add_entries(s, y[-new:], before, self.parallel)
@@ -334,7 +372,10 @@ class MessagePassing(AbstractEngine):
         return self.predictor(problem, params, info)
 
     def point_estimates(self, s: StateSpaceTensor, params: dict) -> dict[str, Any]:
-        """The point estimates by site, sigma in units of the standardised target; those that were given are left out."""
+        """Return the point estimates by site, without those that were given.
+
+        sigma is in units of the standardised target.
+        """
         found = {name: params[f"hyper.{name}"].tolist() for name in s.hyperparameters}
         learned = s.likelihood.has_scale and s.scale is None
         return found | ({"sigma": float(params["sigma"])} if learned else {})

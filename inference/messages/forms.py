@@ -1,14 +1,15 @@
-"""Products of functions of several indexes, and what one factor hears of the others.
+"""Products of functions of several indexes, and the messages between their factors.
 
     Tucker  f = sum_{j_1..j_K} W_{j_1..j_K} prod_k u^k_{j_k},   W a core of independent N(0, 1)
     CP      f = sum_j prod_k u^k_j
 
-Given the other factors, f_n = a_n' u with a_n made of them. With weights w_n and linear terms b_n for each entry, the sums over
-the entries n at each position s of a mode,
+Given the other factors, f_n = a_n' u with a_n a function of them. With weights w_n and linear terms
+b_n for each entry, the sums over the entries n at each position s of a mode,
 
     Lambda_s = sum_n w_n E[a_n a_n'],    eta_s = sum_n b_n E[a_n],
 
-are all that the mode needs. Entries come in split_into_chunks, so products of many second moments never lie in memory at once.
+are all that the mode needs: its message. Entries come in chunks, so that products of many second
+moments never lie in memory at once.
 """
 
 from __future__ import annotations
@@ -17,61 +18,81 @@ import abc
 import functools
 import math
 import operator
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
-CHUNK = 2_000_000  # numbers that a chunk of entries may take
+# how many numbers a chunk of entries may take
+CHUNK = 2_000_000
 
 
 class Moments(NamedTuple):
-    """First and second moments at each position: shape (d, r) and (d, r, r); of a core (R,) and (R, R)."""
+    """First and second moments of a factor.
 
-    mean: Any
-    second: Any
+    Attributes:
+        mean: the first moments, shape (d, r) for d positions of a mode, (R,) for a core.
+        second: the second moments, shape (d, r, r) or (R, R).
+    """
+
+    mean: Array
+    second: Array
 
 
-def moments(mean: Any, covariance: Any) -> Moments:
+def moments(mean: Array, covariance: Array) -> Moments:
+    """Return the first and second moments for a mean and a covariance."""
     return Moments(mean, covariance + mean[..., :, None] * mean[..., None, :])
 
 
 class AbstractForm(abc.ABC):
-    """How factors make a function."""
+    """How factors make a function; a final class for each form."""
 
     @abc.abstractmethod
     def message(
-        self, k: int, factors: list, core: Any, places: list, weights: Any, linear: Any
-    ) -> tuple[Any, Any]:
-        """Lambda and eta of mode k.
+        self,
+        k: int,
+        factors: list,
+        core: Moments | None,
+        places: list,
+        weights: Array,
+        linear: Array,
+    ) -> tuple[Array, Array]:
+        """Return Lambda and eta of mode k.
 
         Args:
-            k: the mode.
-            factors: `Moments` of each mode.
-            core: `Moments` of vec(W), or None.
-            places: of each mode the position of each entry, shape (N,).
-            weights: w, shape (N,).
-            linear: b, shape (N,).
+            k: the number of the mode.
+            factors: the `Moments` of each mode.
+            core: the `Moments` of vec(W), or None.
+            places: for each mode the number of the position of each entry, shape (N,).
+            weights: the weights w of the entries, shape (N,).
+            linear: the linear terms b of the entries, shape (N,).
         """
 
     @abc.abstractmethod
-    def entries(self, factors: list, core: Any, places: list) -> tuple[Any, Any]:
-        """E[f_n] and E[f_n^2], shape (N,)."""
+    def entries(self, factors: list, core: Moments | None, places: list) -> tuple[Array, Array]:
+        """Return E[f_n] and E[f_n^2], shape (N,)."""
 
 
 class CP(AbstractForm):
-    """Sums of products, without a core."""
+    """The form "cp": sums of products, without a core."""
 
     def message(
-        self, k: int, factors: list, core: Any, places: list, weights: Any, linear: Any
-    ) -> tuple[Any, Any]:
+        self,
+        k: int,
+        factors: list,
+        core: Moments | None,
+        places: list,
+        weights: Array,
+        linear: Array,
+    ) -> tuple[Array, Array]:
         d, r = factors[k].mean.shape
         first, second = sum_over_entries(multiply_all, r, k, factors, places, weights, linear)
         return second.reshape(d, r, r), first
 
-    def entries(self, factors: list, core: Any, places: list) -> tuple[Any, Any]:
-        def one(places: Any) -> tuple[Any, Any]:
+    def entries(self, factors: list, core: Moments | None, places: list) -> tuple[Array, Array]:
+        def one(places: Sequence[Array]) -> tuple[Array, Array]:
             pairs = list(zip(factors, places, strict=True))
             mean = multiply_all([factor.mean[place] for factor, place in pairs]).sum(1)
             return mean, multiply_all([factor.second[place] for factor, place in pairs]).sum((1, 2))
@@ -80,11 +101,17 @@ class CP(AbstractForm):
 
 
 class Tucker(AbstractForm):
-    """All products, each with an entry of the core."""
+    """The form "tucker": all products, each with an entry of the core."""
 
     def message(
-        self, k: int, factors: list, core: Any, places: list, weights: Any, linear: Any
-    ) -> tuple[Any, Any]:
+        self,
+        k: int,
+        factors: list,
+        core: Moments | None,
+        places: list,
+        weights: Array,
+        linear: Array,
+    ) -> tuple[Array, Array]:
         ranks = [f.mean.shape[1] for f in factors]
         r, W, WW = ranks[k], *arrange_core(core, ranks, k)
         first, second = sum_over_entries(
@@ -92,11 +119,11 @@ class Tucker(AbstractForm):
         )
         return (second @ WW).reshape(-1, r, r), first @ W
 
-    def entries(self, factors: list, core: Any, places: list) -> tuple[Any, Any]:
+    def entries(self, factors: list, core: Moments | None, places: list) -> tuple[Array, Array]:
         ranks = [f.mean.shape[1] for f in factors]
         W, WW = arrange_core(core, ranks, 0)
 
-        def one(places: Any) -> tuple[Any, Any]:
+        def one(places: Sequence[Array]) -> tuple[Array, Array]:
             means = [f.mean[place] for f, place in zip(factors, places, strict=True)]
             seconds = [
                 flatten_matrices(f.second[place]) for f, place in zip(factors, places, strict=True)
@@ -108,9 +135,9 @@ class Tucker(AbstractForm):
         return moments_by_entry(one, places, math.prod(ranks[1:]) ** 2)
 
     def core_message(
-        self, factors: list, places: list, weights: Any, linear: Any
-    ) -> tuple[Any, Any]:
-        """Lambda and eta of vec(W): shape (R, R) and (R,)."""
+        self, factors: list, places: list, weights: Array, linear: Array
+    ) -> tuple[Array, Array]:
+        """Return Lambda and eta of vec(W), shapes (R, R) and (R,)."""
         ranks = [f.mean.shape[1] for f in factors]
         first, second = sum_over_entries(
             outer_products, math.prod(ranks[1:]), 0, factors, places, weights, linear
@@ -123,23 +150,30 @@ class Tucker(AbstractForm):
 
 
 def sum_over_entries(
-    combine: Callable, width: int, k: int, factors: list, places: list, weights: Any, linear: Any
-) -> tuple[Any, Any]:
-    """Sums over the entries at each position of mode k of what the other modes' moments make together.
+    combine: Callable,
+    width: int,
+    k: int,
+    factors: list,
+    places: list,
+    weights: Array,
+    linear: Array,
+) -> tuple[Array, Array]:
+    """Combine the moments of the other modes, and sum them over the entries at each position.
 
     Args:
-        combine: makes one array of shape (n, width), or (n, width^2), of those of the other modes.
-        width: of what first moments make.
-        k: the mode.
-        factors: `Moments` of each mode.
-        places: of each mode the position of each entry.
-        weights: of second moments.
-        linear: weights of first moments.
+        combine: a function from the moments of the other modes to one array of shape (n, width)
+            for first moments, (n, width^2) for second ones.
+        width: the width of combined first moments.
+        k: the number of the mode.
+        factors: the `Moments` of each mode.
+        places: for each mode the number of the position of each entry.
+        weights: the weights of second moments, shape (N,).
+        linear: the weights of first moments, shape (N,).
     """
     others = [j for j in range(len(factors)) if j != k]
     d, dtype = len(factors[k].mean), factors[k].mean.dtype
 
-    def add(sums: Any, chunk: Any) -> tuple[Any, Any]:
+    def add(sums: tuple, chunk: tuple) -> tuple[tuple, None]:
         *places, weights, linear = chunk
         first = combine([factors[j].mean[places[j]] for j in others]) * linear[:, None]
         second = (
@@ -152,15 +186,15 @@ def sum_over_entries(
     return jax.lax.scan(add, start, split_into_chunks((*places, weights, linear), width**2))[0]
 
 
-def moments_by_entry(of_chunk: Callable, places: list, width: int) -> tuple[Any, Any]:
-    """First and second moments of f at each entry, from a function of a chunk of places."""
+def moments_by_entry(of_chunk: Callable, places: list, width: int) -> tuple[Array, Array]:
+    """Return first and second moments of f at each entry, from a function of a chunk of places."""
     first, second = jax.lax.map(of_chunk, split_into_chunks(tuple(places), width))
     n = len(places[0])
     return first.reshape(-1)[:n], second.reshape(-1)[:n]
 
 
-def arrange_core(core: Moments, ranks: list[int], k: int) -> tuple[Any, Any]:
-    """E[W] as (others, r_k), and E[W W] as (pairs of others, pairs of r_k)."""
+def arrange_core(core: Moments, ranks: list[int], k: int) -> tuple[Array, Array]:
+    """Return E[W] as (others, r_k), and E[W W] as (pairs of others, pairs of r_k)."""
     K = len(ranks)
     others = [j for j in range(K) if j != k]
     W = core.mean.reshape(ranks).transpose([*others, k]).reshape(-1, ranks[k])
@@ -168,17 +202,18 @@ def arrange_core(core: Moments, ranks: list[int], k: int) -> tuple[Any, Any]:
     return W, core.second.reshape(ranks * 2).transpose(axes).reshape(-1, ranks[k] ** 2)
 
 
-def multiply_all(parts: list) -> Any:
-    """Entry by entry."""
+def multiply_all(parts: list) -> Array:
+    """Multiply arrays entry by entry."""
     return functools.reduce(operator.mul, parts)
 
 
-def flatten_matrices(matrices: Any) -> Any:
+def flatten_matrices(matrices: Array) -> Array:
+    """Flatten a batch of matrices to vectors."""
     return matrices.reshape(len(matrices), -1)
 
 
-def outer_products(parts: list) -> Any:
-    """Rows of outer products, flattened, shape (n, product of the widths)."""
+def outer_products(parts: list) -> Array:
+    """Return the outer products of rows, flattened, shape (n, product of the widths)."""
     found = parts[0]
     for part in parts[1:]:
         found = (found[:, :, None] * part[:, None, :]).reshape(len(found), -1)
@@ -186,11 +221,11 @@ def outer_products(parts: list) -> Any:
 
 
 def split_into_chunks(arrays: tuple, width: int) -> tuple:
-    """Arrays of N entries cut into split_into_chunks, filled up with zeros, so that a chunk times a width is bounded."""
+    """Cut arrays of N entries into chunks, padded with zeros; a chunk times a width is bounded."""
     n = len(arrays[0])
     size = min(n, max(1, CHUNK // width))
     pieces = -(-n // size)
     return tuple(jnp.pad(a, (0, pieces * size - n)).reshape(pieces, size) for a in arrays)
 
 
-FORMS: dict[str, Callable[[], Any]] = {"cp": CP, "tucker": Tucker}
+FORMS: dict[str, Callable[[], AbstractForm]] = {"cp": CP, "tucker": Tucker}

@@ -1,14 +1,16 @@
 """Matern processes of half-integer order as linear state-space models.
 
-For smoothness p + 1/2 and x = sqrt(2 p + 1) (t' - t) / lengthscale, the state holds f and p derivatives by x, of unit
-variance for f:
+For smoothness p + 1/2 and x = sqrt(2 p + 1) (t' - t) / lengthscale, the state holds f, with unit
+variance, and its first p derivatives with respect to x:
 
     Z(t') = A(x) Z(t) + e,   e ~ N(0, Q(x)),   A(x) = exp(-x) sum_m N^m x^m / m!
 
-with N nilpotent, as the characteristic polynomial is (s + 1)^(p + 1) (Hartikainen and Sarkka 2010). Process noise is an
-integral of positive terms and not P - A P A', which cancels for small steps:
+with N nilpotent, as the characteristic polynomial is (s + 1)^(p + 1) (Hartikainen and Sarkka 2010).
+The process noise is computed as an integral of positive terms, as P - A P A' cancels for small
+steps:
 
-    Q_ij(x) = c int_0^x h^(i)(u) h^(j)(u) du,   h(u) = u^p exp(-u) / p!,   c = 1 / int_0^inf h(u)^2 du
+    Q_ij(x) = c int_0^x h^(i)(u) h^(j)(u) du,
+    h(u) = u^p exp(-u) / p!,    c = 1 / int_0^inf h(u)^2 du
 
 where each monomial gives an incomplete gamma function P(m + 1, 2 x).
 """
@@ -16,22 +18,24 @@ where each monomial gives an incomplete gamma function P(m + 1, 2 x).
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
 
 from inference.state_space.smoother import Prior
 
 
 def step_rate(p: int) -> float:
-    """The x of a step of one length scale: sqrt(2 p + 1)."""
+    """Return the x of a step of one length scale: sqrt(2 p + 1)."""
     return math.sqrt(2 * p + 1)
 
 
 def derivative_polynomials(p: int) -> np.ndarray:
-    """h^(i)(u) exp(u) for i = 0..p as coefficients of u^0..u^p, shape (p + 1, p + 1)."""
+    """Return h^(i)(u) exp(u), i = 0..p, as coefficients of u^0..u^p, shape (p + 1, p + 1)."""
     rows = [np.zeros(p + 1)]
     rows[0][p] = 1 / math.factorial(p)
     for _ in range(p):
@@ -41,7 +45,10 @@ def derivative_polynomials(p: int) -> np.ndarray:
 
 
 def product_coefficients(p: int) -> np.ndarray:
-    """Coefficients of c h^(i) h^(j) exp(2 u), times int u^m exp(-2 u) du over all u; shape (p + 1, p + 1, 2 p + 1)."""
+    """Return the terms of the integral of c h^(i) h^(j), shape (p + 1, p + 1, 2 p + 1).
+
+    They are the coefficients of u^m in c h^(i) h^(j) exp(2 u), times int_0^inf u^m exp(-2 u) du.
+    """
     h = derivative_polynomials(p)
     terms = np.stack([np.stack([np.convolve(a, b) for b in h]) for a in h])
     moments = np.array([math.factorial(m) / 2 ** (m + 1) for m in range(2 * p + 1)])
@@ -49,12 +56,12 @@ def product_coefficients(p: int) -> np.ndarray:
 
 
 def stationary_covariance(p: int) -> np.ndarray:
-    """The covariance of the state far from any data, shape (p + 1, p + 1)."""
+    """Return the covariance of the state far from any data, shape (p + 1, p + 1)."""
     return product_coefficients(p).sum(-1)
 
 
-def discretize(p: int, x: Any) -> tuple[Any, Any]:
-    """A and Q for steps x >= 0, shape (n,): two arrays of shape (n, p + 1, p + 1)."""
+def discretize(p: int, x: Array) -> tuple[Array, Array]:
+    """Return A and Q, shapes (n, p + 1, p + 1), for steps x >= 0, shape (n,)."""
     companion = np.eye(p + 1, k=1)
     companion[p] = [-math.comb(p + 1, m) for m in range(p + 1)]
     nilpotent, power = companion + np.eye(p + 1), np.eye(p + 1)
@@ -64,32 +71,30 @@ def discretize(p: int, x: Any) -> tuple[Any, Any]:
         power = power @ nilpotent
     orders = jnp.arange(1, 2 * p + 2, dtype=x.dtype)
     moving = (x > 0)[:, None]
-    safe = jnp.where(
-        moving, 2 * x[:, None], 1.0
-    )  # the derivative at zero is infinite in one factor
-    parts = jnp.where(
-        moving, jax.scipy.special.gammainc(orders[None, :], safe), 0.0
-    )  # P(m + 1, 2 x)
+    # at zero one factor of the derivative is infinite
+    safe = jnp.where(moving, 2 * x[:, None], 1.0)
+    # P(m + 1, 2 x)
+    parts = jnp.where(moving, jax.scipy.special.gammainc(orders[None, :], safe), 0.0)
     Q = jnp.einsum("ijm,nm->nij", jnp.asarray(product_coefficients(p), x.dtype), parts)
     return A * jnp.exp(-x)[:, None, None], Q
 
 
 class Kernel(NamedTuple):
-    """Of the functions of one mode: (variance_j) (Matern(lengthscale) + constant), in units of each function's variance.
+    """The kernels of the functions of one mode: variance_j (Matern(lengthscale) + constant).
 
     Attributes:
-        lengthscale: in units of the index.
-        constant: variance of a constant part, or None where there is none.
-        variances: of the functions, shape (r,).
+        lengthscale: the length scale, in units of the index.
+        constant: the variance of a constant part in units of each function's variance, or None.
+        variances: the variances of the functions, shape (r,).
     """
 
-    lengthscale: Any
-    constant: Any
-    variances: Any
+    lengthscale: ArrayLike
+    constant: ArrayLike | None
+    variances: ArrayLike
 
 
-def state_space_prior(p: int, kernel: Kernel, positions: Any) -> Prior:
-    """The functions as a state-space model at sorted positions, shape (n,)."""
+def state_space_prior(p: int, kernel: Kernel, positions: Array) -> Prior:
+    """Return the functions as a state-space model at sorted positions, shape (n,)."""
     x = jnp.diff(positions, prepend=positions[:1]) * (step_rate(p) / kernel.lengthscale)
     steps, noises = discretize(p, x)
     start = jnp.asarray(stationary_covariance(p), x.dtype)

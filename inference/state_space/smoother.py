@@ -1,108 +1,114 @@
 """Smoothing of r functions along one index, given information about their values.
 
-At each of n sorted positions there is information on the values u of r functions; the tilted law and its normaliser are
+At each of n sorted positions there is information on the values u of r functions. The tilted
+distribution and its normaliser Z are
 
     q(u) = p(u) prod_s exp(eta_s' u_s - u_s' Lambda_s u_s / 2) / Z,
 
-with Lambda_s positive semidefinite, and zero where nothing is known: missing and new positions are states like any other. With
-m, P the moments of a state before its own and all later information, g = d log Z / d m and d log Z / d P = (g g' - J) / 2,
+with Lambda_s positive semidefinite, and zero where nothing is known: missing and new positions are
+states like any other. With m, P the moments of a state before its own and all later information,
+g = d log Z / d m and d log Z / d P = (g g' - J) / 2,
 
     E_q[Z] = m + P g,    Cov_q[Z] = P - P J P
 
-(Bryson and Frazier 1963), so no covariance is ever inverted, and derivatives of log Z by the state-space model come for free.
-Two paths give the same numbers: a scan forwards and one backwards, or prefix sums in a logarithmic number of parallel steps.
+(Bryson and Frazier 1963). So no covariance is ever inverted, and the derivatives of log Z with
+respect to the state-space model come for free. Two paths give the same numbers: a scan forwards and
+one backwards, or prefix sums in a logarithmic number of parallel steps.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 
 class Prior(NamedTuple):
     """r independent functions with one kernel, as a state-space model of s states each.
 
     Attributes:
-        start: covariance of the first state, shape (s, s).
-        steps: A before each position, shape (n, s, s); the first is not used.
-        noises: Q before each position, shape (n, s, s); the first is not used.
-        variances: of the functions, by which all covariances are multiply_all, shape (r,).
-        observed: of a state, what adds up to the function, shape (s,); constant.
+        start: the covariance of the first state, shape (s, s).
+        steps: the transition A before each position, shape (n, s, s); the first is not used.
+        noises: the process noise Q before each position, shape (n, s, s); the first is not used.
+        variances: the variances of the functions, which multiply all covariances, shape (r,).
+        observed: the weights with which a state's entries add up to the function, shape (s,).
     """
 
-    start: Any
-    steps: Any
-    noises: Any
-    variances: Any
-    observed: Any
+    start: Array
+    steps: Array
+    noises: Array
+    variances: Array
+    observed: Array
 
 
 class Smoothed(NamedTuple):
-    """The tilted law, and how its normaliser depends on the prior.
+    """The moments of the tilted distribution, and how its normaliser depends on the prior.
 
     Attributes:
         log_normalizer: log Z.
-        mean: of the functions, shape (n, r).
-        covariance: of the functions at each position, shape (n, r, r).
-        slope: d log Z / d prior.
+        mean: the means of the functions, shape (n, r).
+        covariance: the covariance of the functions at each position, shape (n, r, r).
+        slope: the derivatives d log Z / d prior.
     """
 
-    log_normalizer: Any
-    mean: Any
-    covariance: Any
+    log_normalizer: Array
+    mean: Array
+    covariance: Array
     slope: Prior
 
 
 class Adjoint(NamedTuple):
-    """Moments before an update and what all information from there on says of them; see the module's docstring.
+    """Moments before an update, and the derivatives of log Z with respect to them.
 
     Attributes:
-        m: shape (n, r, s).
-        P: shape (n, r, s, r, s).
-        g: shape (n, r, s).
-        J: shape (n, r, s, r, s).
-        before_m: moments after the update before, shape (n, r, s).
-        before_P: likewise, shape (n, r, s, r, s).
+        m: the mean before the update, shape (n, r, s).
+        P: the covariance before the update, shape (n, r, s, r, s).
+        g: the derivative d log Z / d m, shape (n, r, s).
+        J: the matrix in d log Z / d P = (g g' - J) / 2, shape (n, r, s, r, s).
+        before_m: the mean after the previous update, shape (n, r, s).
+        before_P: the covariance after the previous update, shape (n, r, s, r, s).
     """
 
-    m: Any
-    P: Any
-    g: Any
-    J: Any
-    before_m: Any
-    before_P: Any
+    m: Array
+    P: Array
+    g: Array
+    J: Array
+    before_m: Array
+    before_P: Array
 
 
-def smooth(prior: Prior, information: Any, precision: Any, parallel: bool = False) -> Smoothed:
-    """The tilted law.
+def smooth(prior: Prior, information: Array, precision: Array, parallel: bool = False) -> Smoothed:
+    """Return the moments of the tilted distribution, its normaliser and the normaliser's slope.
 
     Args:
-        prior: of the functions.
-        information: eta, shape (n, r).
-        precision: Lambda, shape (n, r, r).
-        parallel: which path.
+        prior: the state-space model of the functions.
+        information: eta at each position, shape (n, r).
+        precision: Lambda at each position, shape (n, r, r).
+        parallel: whether to use prefix sums instead of scans.
     """
     log_normalizer, adjoint = (smooth_in_parallel if parallel else smooth_in_sequence)(
         prior, information, precision
     )
     m, P, g, J, _, _ = adjoint
     h = prior.observed
-    to_functions = jnp.einsum("naibj,j->naib", P, h)  # Cov[Z, u]
+    # Cov[Z, u]
+    to_functions = jnp.einsum("naibj,j->naib", P, h)
     mean = jnp.einsum("nai,i->na", m, h) + jnp.einsum("naib,nai->nb", to_functions, g)
     before = jnp.einsum("naib,i->nab", to_functions, h)
-    told = jnp.einsum("naic,naibj->ncbj", to_functions, J)
-    covariance = before - jnp.einsum("ncbj,nbjd->ncd", told, to_functions)
+    removed = jnp.einsum("naic,naibj->ncbj", to_functions, J)
+    covariance = before - jnp.einsum("ncbj,nbjd->ncd", removed, to_functions)
     covariance = (covariance + jnp.swapaxes(covariance, 1, 2)) / 2
     return Smoothed(log_normalizer, mean, covariance, differentiate_normalizer(prior, adjoint))
 
 
 def differentiate_normalizer(prior: Prior, adjoint: Adjoint) -> Prior:
-    """Derivatives of log Z by the prior."""
+    """Return the derivatives of log Z with respect to the prior's arrays."""
     _, _, g, J, before_m, before_P = adjoint
     by_P = (jnp.einsum("nai,nbj->naibj", g, g) - J) / 2
-    own = jnp.einsum("naiaj->naij", by_P)  # noise is independent between functions
+    # noise is independent between functions
+    own = jnp.einsum("naiaj->naij", by_P)
     by_noise = jnp.einsum("naij,a->nij", own, prior.variances)
     noises = prior.noises.at[0].set(prior.start)
     by_step = jnp.einsum("nai,naj->nij", g, before_m)
@@ -118,11 +124,15 @@ def differentiate_normalizer(prior: Prior, adjoint: Adjoint) -> Prior:
     )
 
 
-def smooth_in_sequence(prior: Prior, information: Any, precision: Any) -> tuple[Any, Adjoint]:
-    """Log Z and the adjoint by a filter and a backward pass.
+def smooth_in_sequence(prior: Prior, information: Array, precision: Array) -> tuple[Array, Adjoint]:
+    """Return log Z and the adjoint by a filter and a backward pass.
 
-    Information enters one direction after the other: with Lambda = L D L' and h a column of L in the place of u,
-    P <- P - (P h)(P h)' d / (1 + d S) and m <- m + P h (e - d h'm) / (1 + d S), S = h'P h, d of D and e of L^-1 eta.
+    Information enters one direction after the other: with Lambda = L D L' and h a column of L in
+    the place of u,
+
+        P <- P - (P h)(P h)' d / (1 + d S),    m <- m + P h (e - d h'm) / (1 + d S),    S = h'P h,
+
+    where d is an entry of D and e one of L^-1 eta.
     """
     r, s = len(prior.variances), len(prior.observed)
     L, D = decompose_ldl(precision)
@@ -134,10 +144,10 @@ def smooth_in_sequence(prior: Prior, information: Any, precision: Any) -> tuple[
         jnp.eye(r, dtype=information.dtype)[:, None, :, None],
     )
 
-    def noise(Q: Any) -> Any:
+    def noise(Q: Array) -> Array:
         return scales * own * Q[None, :, None, :]
 
-    def forwards(carry: Any, given: Any) -> tuple[Any, Any]:
+    def forwards(carry: tuple, given: tuple) -> tuple[tuple, tuple]:
         m, P, total = carry
         A, Q, L, d, e = given
         moved_m = m @ A.T
@@ -162,7 +172,7 @@ def smooth_in_sequence(prior: Prior, information: Any, precision: Any) -> tuple[
         Phs, surprises, weights = (jnp.stack(parts) for parts in zip(*updates, strict=True))
         return (new_m, new_P, total), (moved_m, moved_P, m, P, Phs, surprises, weights)
 
-    def backwards(carry: Any, given: Any) -> tuple[Any, Any]:
+    def backwards(carry: tuple, given: tuple) -> tuple[tuple, tuple]:
         g, J = carry
         A, L, Phs, surprises, weights = given
         for i in reversed(range(r)):
@@ -186,10 +196,11 @@ def smooth_in_sequence(prior: Prior, information: Any, precision: Any) -> tuple[
     return total, Adjoint(m, P, g, J, before_m, before_P)
 
 
-def decompose_ldl(precision: Any) -> tuple[Any, Any]:
-    """Lambda = L D L' for positive semidefinite matrices, shape (..., r, r): L with unit diagonal, and the diagonal of D.
+def decompose_ldl(precision: Array) -> tuple[Array, Array]:
+    """Decompose positive semidefinite matrices, shape (..., r, r), as Lambda = L D L'.
 
-    Where a pivot is zero but for rounding, its column is left out.
+    Return L, with a unit diagonal, and the diagonal of D. A column whose pivot is zero but for
+    rounding is left out.
     """
     r = precision.shape[-1]
     finfo = jnp.finfo(precision.dtype)
@@ -210,17 +221,17 @@ def decompose_ldl(precision: Any) -> tuple[Any, Any]:
 
 
 class Element(NamedTuple):
-    """What happens between two states: Z' | Z ~ N(A Z + b, C), times exp(eta' Z - Z' J Z / 2)."""
+    """The relation of two states: Z' | Z ~ N(A Z + b, C), times exp(eta' Z - Z' J Z / 2)."""
 
-    A: Any
-    b: Any
-    C: Any
-    eta: Any
-    J: Any
+    A: Array
+    b: Array
+    C: Array
+    eta: Array
+    J: Array
 
 
 def compose(one: Element, two: Element) -> Element:
-    """One element after another, for a batch (Sarkka and Garcia-Fernandez 2021, arXiv:1905.13002)."""
+    """Compose two batches of elements (Sarkka and Garcia-Fernandez 2021, arXiv:1905.13002)."""
     eye = jnp.eye(one.C.shape[-1], dtype=one.C.dtype)[None]
     M = jnp.linalg.inv(eye + one.C @ two.J)
     through, back = two.A @ M, transpose(M @ one.A)
@@ -233,21 +244,24 @@ def compose(one: Element, two: Element) -> Element:
     )
 
 
-def transpose(matrices: Any) -> Any:
+def transpose(matrices: Array) -> Array:
+    """Swap the last two axes."""
     return jnp.swapaxes(matrices, -1, -2)
 
 
-def matvec(matrices: Any, vectors: Any) -> Any:
+def matvec(matrices: Array, vectors: Array) -> Array:
+    """Multiply a batch of matrices with a batch of vectors."""
     return (matrices @ vectors[..., None])[..., 0]
 
 
-def smooth_in_parallel(prior: Prior, information: Any, precision: Any) -> tuple[Any, Adjoint]:
-    """The same as `smooth_in_sequence`, by prefix sums of elements from both sides."""
+def smooth_in_parallel(prior: Prior, information: Array, precision: Array) -> tuple[Array, Adjoint]:
+    """Return the same as `smooth_in_sequence`, by prefix sums of elements from both sides."""
     n, r = information.shape
     s = len(prior.observed)
     dtype = information.dtype
     eye, functions = jnp.eye(r * s, dtype=dtype), jnp.eye(r, dtype=dtype)
-    H = jnp.kron(functions, prior.observed[:, None])  # (r s, r)
+    # shape (r s, r)
+    H = jnp.kron(functions, prior.observed[:, None])
     A = jnp.kron(functions, prior.steps.at[0].set(0.0)).reshape(n, r * s, r * s)
     Q = jnp.kron(jnp.diag(prior.variances), prior.noises.at[0].set(prior.start))
     zeros = jnp.zeros((n, r * s), dtype)
@@ -262,8 +276,8 @@ def smooth_in_parallel(prior: Prior, information: Any, precision: Any) -> tuple[
     before_P = jnp.concatenate([jnp.zeros_like(A[:1]), prefix.C[:-1]])
     m, P = matvec(A, before_m), A @ before_P @ transpose(A) + Q
     M = jnp.linalg.inv(eye[None] + P @ suffix.J)
-    g, told = matvec(transpose(M), suffix.eta - matvec(suffix.J, m)), suffix.J @ M
-    # each position's own information, given all before
+    g, curvature = matvec(transpose(M), suffix.eta - matvec(suffix.J, m)), suffix.J @ M
+    # the information at each position, given all before it
     seen_P, seen_m = jnp.einsum("ia,nij,jb->nab", H, P, H), m @ H
     inner = functions[None] + precision @ seen_P
     new = information - matvec(precision, seen_m)
@@ -279,12 +293,12 @@ def smooth_in_parallel(prior: Prior, information: Any, precision: Any) -> tuple[
         m.reshape(wide),
         P.reshape(square),
         g.reshape(wide),
-        told.reshape(square),
+        curvature.reshape(square),
         before_m.reshape(wide),
         before_P.reshape(square),
     )
 
 
 def shift_moves(moving: Element) -> Element:
-    """The move after each position; after the last one nothing is known."""
+    """Return the move after each position; after the last one nothing is known."""
     return Element(*(jnp.concatenate([part[1:], jnp.zeros_like(part[:1])]) for part in moving))

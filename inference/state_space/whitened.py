@@ -1,22 +1,27 @@
-"""Functions as whitened states, for engines that draw them: from noise to states, and from states to new positions.
+"""Functions as whitened states, for engines that draw them.
 
     Z_0 = sqrt(v) chol(P) z_0,   Z_t = A_t Z_{t-1} + sqrt(v) chol(Q_t) z_t,   z ~ N(0, I)
 
-Between two known states a new one is normal (a bridge); outside of all of them it is a prediction, forwards or backwards.
+Between two known states a new one is normal (a bridge); outside of all of them it is a prediction,
+forwards or backwards.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
 
+from inference.core.typing import Key
 from inference.state_space.matern import Kernel, state_space_prior
 
 
-def scaled_cholesky(Q: Any) -> Any:
-    """Of noise whose entries differ by many orders of magnitude, zeros on the diagonal allowed; shape (..., s, s)."""
+def scaled_cholesky(Q: Array) -> Array:
+    """Return the Cholesky factor of a badly scaled noise covariance, shape (..., s, s).
+
+    Entries may differ by many orders of magnitude, and zeros on the diagonal are allowed.
+    """
     sd = jnp.sqrt(jnp.diagonal(Q, axis1=-2, axis2=-1))
     safe = jnp.where(sd > 0, sd, 1.0)
     eye = jnp.eye(Q.shape[-1], dtype=Q.dtype)
@@ -25,14 +30,14 @@ def scaled_cholesky(Q: Any) -> Any:
     return sd[..., :, None] * jnp.linalg.cholesky(correlation)
 
 
-def unwhiten(p: int, kernel: Kernel, positions: Any, noise: Any) -> Any:
-    """The states at sorted distinct positions, shape (d, s, r), from noise of that shape."""
+def unwhiten(p: int, kernel: Kernel, positions: Array, noise: Array) -> Array:
+    """Return the states at sorted distinct positions, shape (d, s, r), from noise of that shape."""
     computed = state_space_prior(p, kernel, positions)
     noises = computed.noises.at[0].set(computed.start)
     moves = computed.steps.at[0].set(0.0)
     pushes = scaled_cholesky(noises) @ (noise * jnp.sqrt(computed.variances)[None, None])
 
-    def step(Z: Any, given: Any) -> tuple[Any, Any]:
+    def step(Z: Array, given: tuple[Array, Array]) -> tuple[Array, Array]:
         A, push = given
         Z = A @ Z + push
         return Z, Z
@@ -40,28 +45,30 @@ def unwhiten(p: int, kernel: Kernel, positions: Any, noise: Any) -> Any:
     return jax.lax.scan(step, jnp.zeros_like(pushes[0]), (moves, pushes))[1]
 
 
-def function_values(p: int, states: Any) -> Any:
-    """The values of the functions, shape (d, r): the first state plus the constant, where there is one."""
+def function_values(p: int, states: Array) -> Array:
+    """Return the values of the functions, shape (d, r): the first state plus a constant, if any."""
     return states[:, 0] if states.shape[1] == p + 1 else states[:, 0] + states[:, -1]
 
 
-def position_noise(key: jax.Array, x: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-    """Standard normal noise that belongs to a position: the same wherever it stands among others."""
+def position_noise(key: Key, x: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """Draw standard normal noise that belongs to a position, wherever it stands among others."""
     words = jax.lax.bitcast_convert_type(x, jnp.uint32).reshape(-1)
     for i in range(len(words)):
         key = jax.random.fold_in(key, words[i])
     return jax.random.normal(key, shape, dtype)
 
 
-def draw_bridge(p: int, kernel: Kernel, positions: Any, known: Any, x: Any, key: jax.Array) -> Any:
-    """A draw of the states at new positions, shape (n, s, r), each given the known states beside it."""
+def draw_bridge(
+    p: int, kernel: Kernel, positions: Array, known: Array, x: Array, key: Key
+) -> Array:
+    """Draw the states at new positions, shape (n, s, r), each given the known states beside it."""
     last = len(positions) - 1
     right = jnp.searchsorted(positions, x, side="right")
     left, after = jnp.maximum(right - 1, 0), jnp.minimum(right, last)
     at_left, at_right = right > 0, right <= last
 
-    def moved(steps: Any, free: Any) -> tuple[Any, Any]:
-        """A and Q of a step; where it is free, of a step from nothing."""
+    def discretize_gaps(steps: Array, free: Array) -> tuple[Array, Array]:
+        """Return A and Q of a step; those of a step from nothing where it is free."""
         pair = jnp.stack([jnp.zeros_like(steps), steps], 1)
         computed = jax.vmap(lambda two: state_space_prior(p, kernel, two))(pair)
         A, Q = computed.steps[:, 1], computed.noises[:, 1]
@@ -69,8 +76,8 @@ def draw_bridge(p: int, kernel: Kernel, positions: Any, known: Any, x: Any, key:
             free[:, None, None], computed.start[0], Q
         )
 
-    A, Q = moved(jnp.where(at_left, x - positions[left], 0.0), ~at_left)
-    B, R = moved(jnp.where(at_right, positions[after] - x, 0.0), jnp.zeros_like(at_right))
+    A, Q = discretize_gaps(jnp.where(at_left, x - positions[left], 0.0), ~at_left)
+    B, R = discretize_gaps(jnp.where(at_right, positions[after] - x, 0.0), jnp.zeros_like(at_right))
     mean = A @ known[left]
     S = B @ Q @ jnp.swapaxes(B, 1, 2) + R
     scale = jnp.sqrt(jnp.maximum(jnp.diagonal(S, axis1=1, axis2=2), jnp.finfo(S.dtype).tiny))
