@@ -119,7 +119,7 @@ class AsPublished(bdl.MessagePassing):
     """The published code's order of modes and model: every function has a prior N(0, 1) at every index besides its process."""
 
     def passes(self, problem: Problem) -> Iteration:
-        passes = super().passes(problem)
+        passes = super().iteration(problem)
         sizes = zip(passes.structure.positions, passes.structure.ranks, strict=True)
         known = [
             (jnp.broadcast_to(jnp.eye(r), (len(x), r, r)), jnp.zeros((len(x), r))) for x, r in sizes
@@ -155,7 +155,7 @@ def iteration_seconds(
     """CPU seconds of an iteration of one restart, compilation left out."""
     problem = model.problem(model.learn_schema(X, y), X, y)
     with jax.enable_x64(True):
-        passes = engine.passes(problem)
+        passes = engine.iteration(problem)
         state = jax.jit(jax.vmap(lambda key: engine.start(passes, key)))(
             jax.random.split(jax.random.key(0), engine.restarts)
         )

@@ -58,7 +58,7 @@ def test_bound_never_decreases(form):
     problem = model.problem(model.learn_schema(X, y[0]), X, y[0])
 
     def run(y, key):
-        passes = dataclasses.replace(engine.passes(problem), y=y)
+        passes = dataclasses.replace(engine.iteration(problem), y=y)
         state, first = engine.block(passes, engine.start(passes, key), 0)
         return jnp.concatenate([first, engine.block(passes, state, 10)[1]])
 
@@ -111,7 +111,7 @@ def test_program_and_engine_have_one_log_joint(form):
     with jax.enable_x64(True):
         problem = model.problem(model.learn_schema(X, y), X, y)
         structure = problem.structure_as(StateSpaceTensor)
-        passes = FAST.passes(problem)
+        passes = FAST.iteration(problem)
         density = problem.log_density()
         for seed in range(5):
             draw = density.prior_draw(jax.random.key(seed))
