@@ -23,9 +23,9 @@ from scipy import stats
 
 import bayesdl as bdl
 from benchmarks.report import run_parts
-from inference.amortized.certificate import scored
+from inference.amortized.certificate import score_queries
 from inference.amortized.tasks import Batch
-from inference.amortized.training import BLOCK, Schedule, State, block
+from inference.amortized.training import BLOCK, Schedule, State, run_block
 
 ROWS = (0, 1, 2, 3, 4, 5, 7, 10, 15, 20, 25, 30)
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -90,7 +90,7 @@ def one(name: str) -> dict:
             jnp.full(500, rows, jnp.int32),
             jnp.zeros((500, 0)),
         )
-        log_q, _ = scored(pfn.network, batch, 10, pfn.grids.target)
+        log_q, _ = score_queries(pfn.network, batch, 10, pfn.grids.target)
         lost = exact(K, y, rows, variance).mean(1) - np.asarray(log_q, float).mean(1)
         gaps[rows] = [float(lost.mean()), float(lost.std() / np.sqrt(500))]
         print(f"{name} rows {rows:>2}: gap {gaps[rows][0]:.4f} +- {gaps[rows][1]:.4f}", flush=True)
@@ -115,11 +115,11 @@ def throughput(pfn: Any, schedule: Schedule, steps: int) -> float:
     """Data sets per CPU second of training, without compilation: the median of blocks."""
     rates = []
     with jax.enable_x64(pfn.tasks.double):
-        state = State.of(jax.tree.map(jnp.copy, pfn.network), schedule)
+        state = State.init(jax.tree.map(jnp.copy, pfn.network), schedule)
         for repeat in range(6):
             started = time.process_time()
             given = jax.random.key(repeat), jnp.asarray(BLOCK), jnp.asarray(steps), pfn.grids
-            state, losses = block(
+            state, losses = run_block(
                 jax.tree.map(jnp.copy, state), *given, tasks=pfn.tasks, schedule=schedule
             )
             jax.block_until_ready(losses)

@@ -30,8 +30,8 @@ from numpyro.infer.util import initialize_model
 import bayesdl as bdl
 from bayesdl.model.table import RowPredictive, TableProgram
 from benchmarks.report import run_parts
-from inference.amortized.certificate import scored
-from inference.amortized.tasks import simulated
+from inference.amortized.certificate import score_queries
+from inference.amortized.tasks import simulate
 from inference.core.keys import tagged_key
 from inference.exact.gp import GPPredictive
 
@@ -117,12 +117,12 @@ def one(name: str) -> dict:
     model, rows, tasks = setting["model"], setting["rows"], setting["tasks"]
     pfn = bdl.PFN.train(model, **setting["train"])
     queries = pfn.tasks.num_queries
-    batch = simulated(pfn.tasks, tagged_key(jax.random.key(1), "nuts"), tasks)
+    batch = simulate(pfn.tasks, tagged_key(jax.random.key(1), "nuts"), tasks)
     batch = batch._replace(num_rows=jnp.full(tasks, rows, jnp.int32))
-    ours = np.asarray(scored(pfn.network, batch, queries, pfn.grids.target)[0], float)
+    ours = np.asarray(score_queries(pfn.network, batch, queries, pfn.grids.target)[0], float)
     started = time.process_time()
     for _ in range(5):
-        jax.block_until_ready(scored(pfn.network, batch, queries, pfn.grids.target))
+        jax.block_until_ready(score_queries(pfn.network, batch, queries, pfn.grids.target))
     ours_seconds = (time.process_time() - started) / (5 * tasks)
 
     theirs, seconds = [], []

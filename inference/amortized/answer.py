@@ -1,6 +1,8 @@
-"""The answer of a prior-data fitted network to one data set: laws of new rows one by one, jointly, and of latent sites.
+"""What a prior-data fitted network predicts from one data set: new rows, one by one or jointly, and latent sites.
 
-Jointly by the chain rule, in a random order of the rows: y_1 ~ q(. | x_1, data), y_2 ~ q(. | x_2, data, (x_1, y_1)), ...
+The joint distribution follows the chain rule, in a random order of the rows:
+
+    y_1 ~ q(. | x_1, data),    y_2 ~ q(. | x_2, data, (x_1, y_1)),    ...
 """
 
 from __future__ import annotations
@@ -10,14 +12,17 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from numpyro.distributions import Distribution, constraints
+from jax.typing import ArrayLike
+from numpyro.distributions import CategoricalLogits, Distribution, constraints
 
 from inference.amortized.network import AbstractNetwork, Cache
 from inference.core.result import AbstractPredictive, Conditional
-from inference.distributions.bars import Bars, Grid, law
-from inference.distributions.shifted_bars import moved
+from inference.core.typing import Key, SiteArrays
+from inference.distributions.bars import Bars, Grid, distribution_from_logits
+from inference.distributions.shifted_bars import ShiftedBars, shift_bars
 
-MOST_JOINTLY = 256  # rows; each is read once more by the network
+# The most rows that can be drawn jointly: the network reads each of them once more.
+MOST_JOINT_ROWS = 256
 
 
 @jax.tree_util.register_dataclass
@@ -26,9 +31,9 @@ class Context:
     """A data set as the network reads it, padded.
 
     Attributes:
-        X: shape (rows, inputs).
-        y: shape (rows,).
-        num_rows: that are not padding.
+        X: the inputs, shape (rows, inputs).
+        y: the targets, shape (rows,).
+        num_rows: the number of rows that are not padding.
     """
 
     X: jax.Array
@@ -38,17 +43,17 @@ class Context:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
-class Answer(AbstractPredictive):
-    """The law of new rows.
+class NetworkPredictive(AbstractPredictive):
+    """The predictive distribution of new rows.
 
     Attributes:
         network: the weights.
         context: the data.
-        cache: what the network keeps of them.
-        grid: of the bars; None for classes.
-        columns: of zeros beside those of X.
-        outputs: of the network that count: bars, or classes of these data.
-        most_rows: for which the network was trained.
+        cache: what the network keeps of the data.
+        grid: the grid of the bars; None for classes.
+        columns: the number of columns of zeros that are added to X.
+        outputs: the number of the network's outputs in use: all bars, or the classes of these data.
+        most_rows: the largest number of rows for which the network was trained.
     """
 
     network: AbstractNetwork
@@ -60,54 +65,66 @@ class Answer(AbstractPredictive):
     most_rows: int = dataclasses.field(metadata={"static": True})
 
     def __call__(
-        self, latents: dict, key: Any, *args: Any, joint: bool = False, **named: Any
+        self,
+        latents: SiteArrays,
+        key: Key | None,
+        *args: ArrayLike,
+        joint: bool = False,
+        **named: ArrayLike,
     ) -> Conditional:
         (X,) = (*args, *named.values())
         X = jnp.pad(jnp.asarray(X, jnp.float32), ((0, 0), (0, self.columns)))
-        q: Any = Jointly(self, X) if joint else self.of(self.cache, X)
-        return Conditional(
-            q, jnp.full(len(X), jnp.nan)
-        )  # the network does not tell doubt about the function from noise
+        q = JointDistribution(self, X) if joint else self.row_distributions(self.cache, X)
+        # The network does not tell doubt about the function from noise.
+        return Conditional(q, jnp.full(len(X), jnp.nan))
 
-    def joint_concern(self, *args: Any, **kwargs: Any) -> str | None:
+    def joint_concern(self, *args: ArrayLike, **kwargs: ArrayLike) -> str | None:
         (X,) = (*args, *kwargs.values())
         total = int(self.context.num_rows) + len(X) - 1
         if total <= self.most_rows:
             return None
-        return f"joint samples read their own rows too, {total} in all, and the network was trained for at most {self.most_rows}"
+        return (
+            f"joint samples read their own rows too, {total} in all, and the network was trained "
+            f"for at most {self.most_rows}"
+        )
 
-    def of(self, cache: Cache, X: jax.Array) -> Any:
-        """The law of each row by itself."""
+    def row_distributions(
+        self, cache: Cache, X: jax.Array
+    ) -> Bars | ShiftedBars | CategoricalLogits:
+        """Return the distribution of each row by itself."""
         logits = self.network.predict(cache, X[None])[0, :, : self.outputs]
-        return moved(law(logits, self.grid), None if cache.units is None else cache.units[0])
+        units = None if cache.units is None else cache.units[0]
+        return shift_bars(distribution_from_logits(logits, self.grid), units)
 
 
-class Jointly(Distribution):
-    """The joint law of new rows; it can be drawn from.
+class JointDistribution(Distribution):
+    """The joint distribution of new rows; it can only be drawn from.
 
     Args:
-        answer: of the network.
-        X: new rows, shape (rows, inputs).
+        predictive: the predictive distribution of the network.
+        X: the new rows, shape (rows, inputs).
 
     Raises:
-        ValueError: for more than `MOST_JOINTLY` rows.
+        ValueError: for more than `MOST_JOINT_ROWS` rows.
     """
 
     arg_constraints: ClassVar = {}
     support: Any = constraints.real_vector
 
-    def __init__(self, answer: Answer, X: jax.Array) -> None:
-        if len(X) > MOST_JOINTLY:
+    def __init__(self, predictive: NetworkPredictive, X: jax.Array) -> None:
+        if len(X) > MOST_JOINT_ROWS:
             raise ValueError(
-                f"Joint samples of {len(X)} rows: the network reads each row again, so at most {MOST_JOINTLY} are possible. "
-                "Predict fewer rows, or use marginal_samples, which is right row by row."
+                f"Joint samples of {len(X)} rows: the network reads each row again, so at most "
+                f"{MOST_JOINT_ROWS} are possible. Predict fewer rows, or use marginal_samples, "
+                "which is right row by row."
             )
-        self.answer, self.X = answer, X
+        self.predictive, self.X = predictive, X
         super().__init__((), (len(X),))
 
-    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> jax.Array:
+    def sample(self, key: Key, sample_shape: tuple[int, ...] = ()) -> jax.Array:
+        """Draw one target for each row, shape (rows,)."""
         assert sample_shape == ()
-        context, rows = self.answer.context, len(self.X)
+        context, rows = self.predictive.context, len(self.X)
         ordering, drawing = jax.random.split(key)
         order = jax.random.permutation(ordering, rows)
         start = jnp.pad(context.X, ((0, rows), (0, 0))), jnp.pad(context.y, (0, rows))
@@ -115,8 +132,8 @@ class Jointly(Distribution):
         def step(carry: tuple, given: tuple) -> tuple:
             (X, y), (number, row) = carry, given
             at = context.num_rows + number
-            cache = self.answer.network.condition(X[None], y[None], at[None])
-            value = self.answer.of(cache, self.X[row][None]).sample(
+            cache = self.predictive.network.condition(X[None], y[None], at[None])
+            value = self.predictive.row_distributions(cache, self.X[row][None]).sample(
                 jax.random.fold_in(drawing, number)
             )[0]
             return (X.at[at].set(self.X[row]), y.at[at].set(value.astype(y.dtype))), value
@@ -127,14 +144,14 @@ class Jointly(Distribution):
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
-class LatentAnswer(AbstractPredictive):
-    """The law of one latent site.
+class LatentPredictive(AbstractPredictive):
+    """The posterior of one latent site.
 
     Attributes:
         network: the weights.
         cache: what the network keeps of the data.
-        grid: of the bars of all sites.
-        number: of the site.
+        grid: the grid of the bars of all sites.
+        number: the position of the site among those that the network predicts.
     """
 
     network: AbstractNetwork
@@ -142,15 +159,14 @@ class LatentAnswer(AbstractPredictive):
     grid: Grid
     number: int = dataclasses.field(metadata={"static": True})
 
-    def __call__(self, latents: dict, key: Any) -> Conditional:
-        logits = self.network.latents(self.cache)[0, self.number]
-        q: Any = Bars(logits, self.grid.edges[self.number], self.grid.scales[self.number])
-        return Conditional(
-            q, q.variance
-        )  # all doubt about a latent site is what more data would remove
+    def __call__(self, latents: SiteArrays, key: Key | None) -> Conditional:
+        logits = self.network.predict_latents(self.cache)[0, self.number]
+        q = Bars(logits, self.grid.edges[self.number], self.grid.scales[self.number])
+        # All doubt about a latent site is what more data would remove.
+        return Conditional(q, q.variance)
 
 
 @jax.jit
 def condition(network: AbstractNetwork, context: Context) -> Cache:
-    """Reads one padded data set."""
+    """Read one padded data set."""
     return network.condition(context.X[None], context.y[None], context.num_rows[None])

@@ -1,55 +1,58 @@
-"""What the networks of prior-data fitted networks have in common: they read data sets and predict.
+"""The common part of the networks of prior-data fitted networks: they read data sets and predict.
 
-    context   a learned null row and the rows with their targets  attend to the context, layer by layer
-    query     a row without a target                              attends to the context of the same layer
-    latent    a row of its own                                    likewise
+    context   a learned null row and the rows with targets   attend to the context, layer by layer
+    query     a row without a target                         attends to the same layer's context
+    latent    a row of its own                               likewise
 
-Queries are never keys, so a prediction cannot depend on other queries or on their targets; the order of the context does not
-matter; the null row makes the empty context well defined. Cost is n^2 + n m for n rows and m queries. Rows beyond a data
-set's own number of rows are padding, which nothing attends to. Here n and m count rows; of what a kind of network makes tokens
-is said there.
+Queries are never keys, so a prediction cannot depend on other queries or on their targets. The
+order of the context does not matter. The null row makes the empty context well defined. The cost is
+n^2 + n m for n rows and m queries. Rows beyond a data set's own number of rows are padding, which
+nothing attends to. Each kind of network says what its tokens are.
 
 Targets may be read in units of their own context,
 
     z = (y - c) / s,   c = (c_0 + sum y) / (1 + n),   s^2 = (s_0^2 + (c_0 - c)^2 + sum (y - c)^2) / (1 + n),
 
-where c_0 and s_0 are of the prior's targets; the null row then tells c and s, and bars stand in these units. A spread far below
-s_0 shows with many rows only, as s >= s_0 / sqrt(1 + n).
+where c_0 and s_0 are the centre and the spread of the prior's targets. The null row then tells the
+network c and s, and bars stand in these units. A spread far below s_0 shows only with many rows,
+since s >= s_0 / sqrt(1 + n).
 """
 
 from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from numpyro.distributions import CategoricalLogits
 
-from inference.amortized.layers import normalised, uniform, wide
+from inference.amortized.layers import as_row, init_uniform, rms_normalize
 from inference.core.keys import tagged_key
-from inference.distributions.bars import Grid, law
-from inference.distributions.shifted_bars import moved
+from inference.core.typing import Key
+from inference.distributions.bars import Bars, Grid, distribution_from_logits
+from inference.distributions.shifted_bars import ShiftedBars, shift_bars
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """Sizes of a network.
+    """The sizes of a network.
 
     Attributes:
-        num_inputs: columns of x, at most.
-        num_outputs: logits of a query.
-        num_classes: of a target that is a class; 0 for a number.
-        width: of a token.
-        layers: attention layers.
-        heads: attention heads.
-        hidden: units of the MLP in a layer.
-        frequencies: of the sines and cosines of each input.
-        tokens: "rows", or "cells": see `inference.amortized.cell_network`.
-        num_latents: latent sites that are predicted too.
-        latent_bars: logits of each.
-        unit: centre and spread of the prior's targets, where contexts are read in units of their own; None where they are not.
+        num_inputs: the largest number of columns of x.
+        num_outputs: the number of logits of a query.
+        num_classes: the number of classes of the target; 0 if it is a number.
+        width: the width of a token.
+        layers: the number of attention layers.
+        heads: the number of attention heads, which divides the width.
+        hidden: the number of units of the MLP in a layer.
+        frequencies: the number of frequencies of the sines and cosines of each input.
+        num_latents: the number of latent sites that are predicted too.
+        latent_bars: the number of logits of each latent site.
+        unit: the centre and the spread of the prior's targets if contexts are read in units of
+            their own; otherwise None.
+        tokens: "rows" or "cells"; see `row_network` and `cell_network`.
     """
 
     num_inputs: int
@@ -68,7 +71,8 @@ class Shape:
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise ValueError(
-                f"width={self.width} and heads={self.heads}: expected a width that the heads divide."
+                f"width={self.width} and heads={self.heads}: expected a width that the heads "
+                "divide."
             )
 
 
@@ -76,10 +80,12 @@ class Cache(eqx.Module):
     """What `condition` keeps of contexts.
 
     Attributes:
-        keys_values: of each layer, shape (2, tasks, 1 + rows, heads, width of a head); where tokens are cells there are
-            (1 + columns) times as many tasks.
-        lengths: rows of each task that are not padding, the null row included, shape (tasks,).
-        units: centre and spread of each task's targets, shape (tasks, 2), where it is read in them.
+        keys_values: the keys and values of each layer, shape (2, tasks, 1 + rows, heads, width of a
+            head); if tokens are cells there are (1 + columns) times as many tasks.
+        lengths: the number of rows of each task that are not padding, including the null row, shape
+            (tasks,).
+        units: the centre and the spread of each task's targets, shape (tasks, 2), if they are read
+            in these units; otherwise None.
     """
 
     keys_values: tuple[jax.Array, ...]
@@ -88,18 +94,19 @@ class Cache(eqx.Module):
 
 
 class Ends(eqx.Module):
-    """What networks of all kinds begin and end with.
+    """The first and the last weights, which networks of all kinds have.
 
     Attributes:
-        targets: embeddings of the classes, or of one number.
-        units: embedding of what is told of a context's units; None where it is read as it is.
-        latent_tokens: the tokens of latent sites.
-        norm: of the last tokens.
-        decode: from tokens to hidden units.
-        decode_bias: likewise.
-        head: from hidden units to logits of queries.
-        head_bias: likewise.
-        latent_heads: likewise of each latent site.
+        targets: the embeddings of the classes, or of one number, shape (classes or 1, width).
+        units: the embedding of a context's units, shape (2, width); None if it has none.
+        latent_tokens: the tokens of latent sites, shape (sites, width).
+        norm: the scale of the last normalisation, shape (width,).
+        decode: the weights from tokens to hidden units, shape (width, hidden).
+        decode_bias: the biases of the hidden units, shape (hidden,).
+        head: the weights from hidden units to logits of queries, shape (hidden, outputs).
+        head_bias: the biases of these logits, shape (outputs,).
+        latent_heads: the weights from hidden units to logits of latent sites, shape (sites, hidden,
+            bars).
     """
 
     targets: jax.Array
@@ -113,32 +120,34 @@ class Ends(eqx.Module):
     latent_heads: jax.Array
 
     @classmethod
-    def init(cls, shape: Shape, key: jax.Array) -> Ends:
+    def init(cls, shape: Shape, key: Key) -> Ends:
+        """Return random first weights, and last weights of zero."""
         width, hidden = shape.width, shape.hidden
         return cls(
-            targets=uniform(tagged_key(key, "targets"), max(1, shape.num_classes), width),
-            units=None if shape.unit is None else uniform(tagged_key(key, "units"), 2, width),
+            targets=init_uniform(tagged_key(key, "targets"), max(1, shape.num_classes), width),
+            units=None if shape.unit is None else init_uniform(tagged_key(key, "units"), 2, width),
             latent_tokens=jax.random.normal(tagged_key(key, "latents"), (shape.num_latents, width)),
             norm=jnp.ones(width),
-            decode=uniform(tagged_key(key, "decode"), width, hidden),
+            decode=init_uniform(tagged_key(key, "decode"), width, hidden),
             decode_bias=jnp.zeros(hidden),
             head=jnp.zeros((hidden, shape.num_outputs)),
             head_bias=jnp.zeros(shape.num_outputs),
             latent_heads=jnp.zeros((shape.num_latents, hidden, shape.latent_bars)),
         )
 
-    def decoded(self, g: jax.Array) -> jax.Array:
-        """Hidden units of tokens after the last layer."""
-        return jax.nn.gelu(normalised(g, self.norm) @ self.decode + wide(self.decode_bias))
+    def hidden_units(self, g: jax.Array) -> jax.Array:
+        """Return the hidden units of tokens after the last layer."""
+        return jax.nn.gelu(rms_normalize(g, self.norm) @ self.decode + as_row(self.decode_bias))
 
 
 class AbstractNetwork(eqx.Module):
     """A network for a `Shape`.
 
     Attributes:
-        shape: its sizes.
-        layers: each gives the keys and values of contexts, and tokens that have attended to these.
-        ends: what it begins and ends with.
+        shape: the sizes of the network.
+        layers: the attention layers; each gives the keys and values of contexts, and maps tokens to
+            tokens that have attended to these.
+        ends: the first and the last weights.
     """
 
     shape: eqx.AbstractVar[Shape]
@@ -147,81 +156,99 @@ class AbstractNetwork(eqx.Module):
 
     @abc.abstractmethod
     def condition(self, X: jax.Array, y: jax.Array, num_rows: jax.Array) -> Cache:
-        """Reads contexts: all that predictions need of them.
+        """Read contexts and return all that predictions need of them.
 
         Args:
-            X: shape (tasks, rows, inputs), padded.
-            y: numbers or class indices, shape (tasks, rows).
-            num_rows: of each task, shape (tasks,).
+            X: the padded inputs, shape (tasks, rows, inputs).
+            y: the numbers or class indices, shape (tasks, rows).
+            num_rows: the number of rows of each task, shape (tasks,).
         """
 
     @abc.abstractmethod
-    def asked(self, cache: Cache, X: jax.Array) -> jax.Array:
-        """Tokens of queries after the last layer, shape (tasks, queries, width)."""
+    def encode_queries(self, cache: Cache, X: jax.Array) -> jax.Array:
+        """Return the tokens of queries after the last layer, shape (tasks, queries, width)."""
 
     @abc.abstractmethod
-    def asked_latents(self, cache: Cache) -> jax.Array:
-        """Tokens of latent sites after the last layer, shape (tasks, sites, width)."""
+    def encode_latents(self, cache: Cache) -> jax.Array:
+        """Return the tokens of latent sites after the last layer, shape (tasks, sites, width)."""
 
-    def law(self, cache: Cache, X: jax.Array, grid: Grid | None, outputs: int | None = None) -> Any:
-        """The predictive law of queries, shape (tasks, queries); of the first so many outputs."""
-        return moved(law(self.predict(cache, X)[..., :outputs], grid), cache.units)
+    def predictive(
+        self, cache: Cache, X: jax.Array, grid: Grid | None, outputs: int | None = None
+    ) -> Bars | ShiftedBars | CategoricalLogits:
+        """Return the predictive distributions of queries, batch shape (tasks, queries).
+
+        Args:
+            cache: what `condition` kept of contexts.
+            X: the queries, shape (tasks, queries, inputs).
+            grid: the grid of the bars; None for classes.
+            outputs: the number of outputs in use; by default all.
+        """
+        logits = self.predict(cache, X)[..., :outputs]
+        return shift_bars(distribution_from_logits(logits, grid), cache.units)
 
     def predict(self, cache: Cache, X: jax.Array) -> jax.Array:
-        """Logits of queries, shape (tasks, queries, outputs), given X of shape (tasks, queries, inputs)."""
-        hidden = self.ends.decoded(self.asked(cache, X))
-        return (hidden @ self.ends.head + wide(self.ends.head_bias)).astype(jnp.float32)
+        """Return logits of queries X, shape (tasks, queries, outputs)."""
+        hidden = self.ends.hidden_units(self.encode_queries(cache, X))
+        return (hidden @ self.ends.head + as_row(self.ends.head_bias)).astype(jnp.float32)
 
-    def latents(self, cache: Cache) -> jax.Array:
-        """Logits of latent sites, shape (tasks, sites, bars)."""
-        hidden = self.ends.decoded(self.asked_latents(cache))
+    def predict_latents(self, cache: Cache) -> jax.Array:
+        """Return logits of latent sites, shape (tasks, sites, bars)."""
+        hidden = self.ends.hidden_units(self.encode_latents(cache))
         return jnp.einsum("tsh,shb->tsb", hidden, self.ends.latent_heads).astype(jnp.float32)
 
-    def kept(self, h: jax.Array, num_rows: jax.Array, units: jax.Array | None) -> Cache:
-        """What is kept of contexts, given their tokens, null rows first."""
-        lengths, kept = (num_rows + 1).astype(jnp.int32), []
+    def build_cache(self, h: jax.Array, num_rows: jax.Array, units: jax.Array | None) -> Cache:
+        """Return what is kept of contexts, given their tokens, of which the null row is the first."""
+        lengths, keys_values = (num_rows + 1).astype(jnp.int32), []
         for layer in self.layers:
-            kept.append(layer.kept(h, self.shape.heads))
-            h = layer(h, kept[-1], lengths)
-        return Cache(tuple(kept), lengths, units)
+            keys_values.append(layer.project_keys_values(h, self.shape.heads))
+            h = layer(h, keys_values[-1], lengths)
+        return Cache(tuple(keys_values), lengths, units)
 
-    def through(self, cache: Cache, g: jax.Array) -> jax.Array:
-        """Tokens that attend to contexts, after the last layer."""
-        for layer, kept in zip(self.layers, cache.keys_values, strict=True):
-            g = layer(g, kept, cache.lengths)
+    def attend(self, cache: Cache, g: jax.Array) -> jax.Array:
+        """Return tokens after the last layer, in which they attend to contexts."""
+        for layer, keys_values in zip(self.layers, cache.keys_values, strict=True):
+            g = layer(g, keys_values, cache.lengths)
         return g
 
-    def read(self, y: jax.Array, num_rows: jax.Array) -> Read:
-        """Targets as the network reads them."""
+    def embed_targets(self, y: jax.Array, num_rows: jax.Array) -> TargetEmbedding:
+        """Return the targets of contexts as the network reads them."""
         targets, embedding = self.ends.targets, self.ends.units
         none = jnp.zeros((len(y), self.shape.width), targets.dtype)
         if self.shape.num_classes:
-            return Read(targets[y.astype(jnp.int32)], None, none)
-        units, told = None, none
+            return TargetEmbedding(targets[y.astype(jnp.int32)], None, none)
+        units, null_shift = None, none
         if embedding is not None and self.shape.unit is not None:
-            units = units_of(y, num_rows, self.shape.unit)
-            told = told_of(units, self.shape.unit).astype(embedding.dtype) @ embedding
+            units = context_units(y, num_rows, self.shape.unit)
+            features = unit_features(units, self.shape.unit).astype(embedding.dtype)
+            null_shift = features @ embedding
             y = (y - units[:, :1]) / units[:, 1:]
-        return Read(y[..., None].astype(targets.dtype) * wide(targets[0]), units, told)
+        tokens = y[..., None].astype(targets.dtype) * as_row(targets[0])
+        return TargetEmbedding(tokens, units, null_shift)
 
 
 @dataclasses.dataclass(frozen=True)
-class Read:
-    """Targets of contexts.
+class TargetEmbedding:
+    """The targets of contexts as a network reads them.
 
     Attributes:
-        tokens: shape (tasks, rows, width).
-        units: of each task, shape (tasks, 2), or None.
-        told: what is added to null rows, shape (tasks, width).
+        tokens: the tokens of targets, shape (tasks, rows, width).
+        units: the centre and the spread of each task, shape (tasks, 2), or None.
+        null_shift: the vectors that are added to null rows, shape (tasks, width).
     """
 
     tokens: jax.Array
     units: jax.Array | None
-    told: jax.Array
+    null_shift: jax.Array
 
 
-def units_of(y: jax.Array, num_rows: jax.Array, unit: tuple[float, float]) -> jax.Array:
-    """Centre and spread of the first so many targets of each task, as if one more at the prior's centre and spread was seen."""
+def context_units(y: jax.Array, num_rows: jax.Array, unit: tuple[float, float]) -> jax.Array:
+    """Return the centre and the spread of each task's targets, shape (tasks, 2).
+
+    Args:
+        y: the targets, shape (tasks, rows).
+        num_rows: the number of rows of each context, which are the first ones.
+        unit: the prior's centre and spread, which count like one more row.
+    """
     seen = jnp.arange(y.shape[1])[None, :] < num_rows[:, None]
     rows = 1 + num_rows[:, None]
     center = (unit[0] + jnp.where(seen, y, 0.0).sum(1, keepdims=True)) / rows
@@ -231,8 +258,12 @@ def units_of(y: jax.Array, num_rows: jax.Array, unit: tuple[float, float]) -> ja
     )
 
 
-def told_of(units: jax.Array, unit: tuple[float, float]) -> jax.Array:
-    """What the network is told of units, in those of the prior, on scales that heavy tails do not leave: shape (tasks, 2)."""
+def unit_features(units: jax.Array, unit: tuple[float, float]) -> jax.Array:
+    """Return what the network reads of units, shape (tasks, 2).
+
+    They are relative to the prior's units, and on scales on which heavy tails stay bounded in
+    practice.
+    """
     return jnp.stack(
         [jnp.arcsinh((units[:, 0] - unit[0]) / unit[1]), jnp.log(units[:, 1] / unit[1])], 1
     )

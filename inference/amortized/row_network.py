@@ -1,6 +1,8 @@
 """The network whose tokens are rows.
 
-    context   h_0 = null,  h_i = E x_i + F y_i            query   g_j = E x_j            latent   g_s = a token of its own
+    context   h_0 = null,  h_i = E x_i + F y_i
+    query     g_j = E x_j
+    latent    g_s = a token of its own
 
 E reads inputs beside their sines and cosines.
 """
@@ -11,13 +13,23 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from inference.amortized.layers import Layer, uniform, waves, wide
+from inference.amortized.layers import Layer, as_row, fourier_features, init_uniform
 from inference.amortized.network import AbstractNetwork, Cache, Ends, Shape
 from inference.core.keys import tagged_key
+from inference.core.typing import Key
 
 
 class RowNetwork(AbstractNetwork):
-    """See the module's docstring."""
+    """A network whose tokens are rows; the module's docstring defines them.
+
+    Attributes:
+        shape: the sizes of the network.
+        inputs: the weights of E, shape (inputs and their waves, width).
+        inputs_bias: the biases of E, shape (width,).
+        null: the learned null row, shape (width,).
+        layers: the attention layers.
+        ends: the first and last weights, which all kinds of networks share.
+    """
 
     shape: Shape = eqx.field(static=True)
     inputs: jax.Array
@@ -27,12 +39,13 @@ class RowNetwork(AbstractNetwork):
     ends: Ends
 
     @classmethod
-    def init(cls, shape: Shape, key: jax.Array) -> RowNetwork:
+    def init(cls, shape: Shape, key: Key) -> RowNetwork:
+        """Return a network with random weights."""
         features = shape.num_inputs * (1 + 2 * shape.frequencies)
         width, hidden = shape.width, shape.hidden
         return cls(
             shape=shape,
-            inputs=uniform(tagged_key(key, "inputs"), features, width),
+            inputs=init_uniform(tagged_key(key, "inputs"), features, width),
             inputs_bias=jnp.zeros(width),
             null=jax.random.normal(tagged_key(key, "null"), (width,)) / width**0.5,
             layers=tuple(
@@ -42,24 +55,25 @@ class RowNetwork(AbstractNetwork):
             ends=Ends.init(shape, key),
         )
 
-    def embedded(self, X: jax.Array) -> jax.Array:
-        """Tokens of inputs, shape (tasks, rows, width)."""
-        seen = jnp.concatenate([X, waves(X, self.shape.frequencies).reshape(*X.shape[:-1], -1)], -1)
-        return seen.astype(self.inputs.dtype) @ self.inputs + wide(
-            self.inputs_bias
-        )  # waves in single precision
+    def embed(self, X: jax.Array) -> jax.Array:
+        """Return the tokens of inputs, shape (tasks, rows, width)."""
+        waves = fourier_features(X, self.shape.frequencies).reshape(*X.shape[:-1], -1)
+        # Waves are computed in single precision, and the cast comes after them.
+        features = jnp.concatenate([X, waves], -1).astype(self.inputs.dtype)
+        return features @ self.inputs + as_row(self.inputs_bias)
 
     def condition(self, X: jax.Array, y: jax.Array, num_rows: jax.Array) -> Cache:
-        read = self.read(y, num_rows)
-        null = jnp.broadcast_to(self.null[None, :], (len(X), self.shape.width)) + read.told
-        h = jnp.concatenate([null[:, None, :], self.embedded(X) + read.tokens], 1)
-        return self.kept(h, num_rows, read.units)
+        targets = self.embed_targets(y, num_rows)
+        null = jnp.broadcast_to(self.null[None, :], (len(X), self.shape.width))
+        null = null + targets.null_shift
+        h = jnp.concatenate([null[:, None, :], self.embed(X) + targets.tokens], 1)
+        return self.build_cache(h, num_rows, targets.units)
 
-    def asked(self, cache: Cache, X: jax.Array) -> jax.Array:
-        return self.through(cache, self.embedded(X))
+    def encode_queries(self, cache: Cache, X: jax.Array) -> jax.Array:
+        return self.attend(cache, self.embed(X))
 
-    def asked_latents(self, cache: Cache) -> jax.Array:
-        tokens = self.ends.latent_tokens[None]
-        return self.through(
-            cache, jnp.broadcast_to(tokens, (len(cache.lengths), *self.ends.latent_tokens.shape))
+    def encode_latents(self, cache: Cache) -> jax.Array:
+        tokens = self.ends.latent_tokens
+        return self.attend(
+            cache, jnp.broadcast_to(tokens[None], (len(cache.lengths), *tokens.shape))
         )

@@ -1,9 +1,10 @@
-"""Trainings that survive: a folder with what identifies the training and its last state.
+"""Checkpoints of trainings: a folder with what identifies the training and its last state.
 
     manifest.json        what identifies the training
     state.safetensors    weights, optimiser, losses and the number of steps
 
-Step i has a key of its own, so a training that goes on from any state ends with the same weights as one in a piece.
+Step i has a key of its own, so a training that continues from any state ends with the same weights
+as one without an interruption.
 """
 
 from __future__ import annotations
@@ -12,26 +13,42 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from inference.core.checkpoint import ANEW, CheckpointError, sweep, write_state
+from inference.core.typing import Params
 
-EVERY = 30.0  # seconds between two saved states
+# Seconds between two saved states.
+SAVE_EVERY = 30.0
 
 
-class Saved:
+class Snapshot(NamedTuple):
+    """A training at one moment.
+
+    Attributes:
+        state: the state of training, a pytree of arrays.
+        losses: the mean losses of the blocks of steps done.
+        steps: the total number of steps; None as long as it is not known.
+    """
+
+    state: Params
+    losses: list[float]
+    steps: int | None
+
+
+class TrainingCheckpoint:
     """The folder of one training.
 
     Args:
-        path: of the folder; made where it does not exist.
+        path: the path of the folder, which is made if it does not exist.
         identity: what identifies the training, as plain data.
 
     Raises:
-        CheckpointError: where the folder is that of another training, or cannot be written.
+        CheckpointError: if the folder belongs to another training, or cannot be written.
     """
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
@@ -54,43 +71,46 @@ class Saved:
         )
         if changed:
             raise CheckpointError(
-                f"The checkpoint {path} is of another training: {', '.join(changed)} changed. {ANEW}"
+                f"The checkpoint {path} is of another training: {', '.join(changed)} changed. "
+                f"{ANEW}"
             )
 
-    def load(self, run: tuple[Any, list[float], int | None]) -> tuple[Any, list[float], int | None]:
-        """The last saved (state, losses, steps), or the given one where none was saved.
+    def load(self, run: Snapshot) -> Snapshot:
+        """Return the last saved snapshot, or the given one if none was saved.
 
         Raises:
-            CheckpointError: where the file is damaged.
+            CheckpointError: if the file is damaged.
         """
         from safetensors.numpy import load_file
 
         if not self.state.exists():
             return run
-        leaves, structure = jax.tree.flatten(run[0])
+        leaves, structure = jax.tree.flatten(run.state)
+        # safetensors raises errors of its own, so any error is caught.
         try:
             stored = load_file(self.state)
             found = [
                 jnp.asarray(stored[str(i)].reshape(leaf.shape), leaf.dtype)
                 for i, leaf in enumerate(leaves)
             ]
-            return (
-                jax.tree.unflatten(structure, found),
-                stored["losses"].tolist(),
-                int(stored["steps"]),
-            )
-        except Exception as error:  # safetensors raises its own error
+            state = jax.tree.unflatten(structure, found)
+            return Snapshot(state, stored["losses"].tolist(), int(stored["steps"]))
+        except Exception as error:
             raise CheckpointError(
                 f"The checkpoint {self.path} is damaged ({self.state.name}: {error}). {ANEW}"
             ) from None
 
-    def save(self, run: tuple[Any, list[float], int | None], at_once: bool) -> None:
-        """Saves (state, losses, steps), where the last time is long enough ago.
+    def save(self, run: Snapshot, at_once: bool) -> None:
+        """Save a snapshot if the last one is old enough.
+
+        Args:
+            run: the snapshot.
+            at_once: whether to save it whatever the age of the last one.
 
         Raises:
-            CheckpointError: where the disk is full; what was saved before stays.
+            CheckpointError: if the disk is full; what was saved before stays.
         """
-        if not at_once and time.monotonic() - self.last < EVERY:
+        if not at_once and time.monotonic() - self.last < SAVE_EVERY:
             return
         state, losses, steps = run
         arrays = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}

@@ -2,7 +2,8 @@
 
     L(y) = mean over k of -log q(y_k | x_k, (x_1, y_1), ..., (x_{k-1}, y_{k-1})),
 
-against that of targets drawn from the prior at the same X (Dawid 1984). Times the number of rows it is about -log p(y | X).
+compared with that of targets drawn from the prior at the same X (Dawid 1984). Multiplied by the
+number of rows it is about -log p(y | X).
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ import jax
 import jax.numpy as jnp
 
 from inference.amortized.network import AbstractNetwork
+from inference.core.typing import Key
 from inference.distributions.bars import Grid
 
-PLACES = 8  # at most, at which the next target is predicted
-AT_ONCE = 8  # data sets
+# The most places at which the next target is predicted.
+PLACES = 8
+
+# Data sets computed at once, which bounds the memory.
+AT_ONCE = 8
 
 
 @partial(jax.jit, static_argnames=("outputs",))
@@ -25,30 +30,29 @@ def code_lengths(
     grid: Grid | None,
     X: jax.Array,
     y: jax.Array,
-    keys: jax.Array,
+    keys: Key,
     outputs: int,
 ) -> jax.Array:
-    """L of each data set, its rows in a random order.
+    """Return L of each data set, its rows in a random order.
 
     Args:
-        network: trained.
-        grid: of its bars, or None.
-        X: shape (rows, inputs), the same for all.
-        y: shape (data sets, rows).
-        keys: one per data set.
-        outputs: of the network that count.
+        network: the trained network.
+        grid: the grid of its bars, or None for classes.
+        X: the inputs of all data sets, shape (rows, inputs).
+        y: the targets, shape (data sets, rows).
+        keys: one key per data set.
+        outputs: the number of the network's outputs in use.
     """
     rows = len(X)
     places = jnp.round(jnp.linspace(0, rows - 1, min(PLACES, rows))).astype(jnp.int32)
 
-    def one(given: tuple[jax.Array, jax.Array]) -> jax.Array:
+    def one(given: tuple[jax.Array, Key]) -> jax.Array:
         y, key = given
         order = jax.random.permutation(key, rows)
         X_all = jnp.broadcast_to(X[order][None], (len(places), *X.shape))
         y_all = jnp.broadcast_to(y[order][None], (len(places), rows))
-        q = network.law(
-            network.condition(X_all, y_all, places), X[order][places][:, None], grid, outputs
-        )
+        cache = network.condition(X_all, y_all, places)
+        q = network.predictive(cache, X[order][places][:, None], grid, outputs)
         return -q.log_prob(y[order][places][:, None]).mean()
 
     return jax.lax.map(one, (y, keys), batch_size=AT_ONCE)

@@ -13,7 +13,13 @@ import jax
 import jax.numpy as jnp
 
 from inference.core.typing import AnyArray
-from inference.distributions.bursts import Bursts, Messages, log_total, messages, normalized
+from inference.distributions.bursts import (
+    Bursts,
+    Messages,
+    forward_backward,
+    log_marginal,
+    normalize,
+)
 from inference.sparse.patterns.pattern import Pattern
 
 
@@ -40,7 +46,7 @@ class SupportEvidence(NamedTuple):
     @property
     def messages(self) -> Messages:
         """The messages of the chain from both sides."""
-        return messages(self.prior.chain, self.decays, self.log_likelihood)
+        return forward_backward(self.prior.chain, self.decays, self.log_likelihood)
 
 
 def support_evidence(
@@ -83,7 +89,7 @@ def log_prior(
     The arguments are those of `support_evidence`.
     """
     found = support_evidence(prior, scale, pattern, index, second, inside)
-    total = log_total(prior.chain, found.decays, found.log_likelihood)
+    total = log_marginal(prior.chain, found.decays, found.log_likelihood)
     return total - (inside * jnp.log(scale)).sum()
 
 
@@ -112,9 +118,9 @@ def inclusion_probability(found: SupportEvidence) -> Callable[[jax.Array], jax.A
         into = jnp.where((right > 0) & in_same_row(found.numbers[left], numbers), into, 0.0)
         out = chain.decay ** (found.numbers[after] - numbers)
         out = jnp.where((right <= last) & in_same_row(found.numbers[after], numbers), out, 0.0)
-        prior = (known.forward[left][:, :, None] * chain.transitions(into)).sum(1)
-        likelihood = (chain.transitions(out) * backward[after][:, None, :]).sum(2)
-        return normalized(prior * likelihood)[:, 1]
+        prior = (known.forward[left][:, :, None] * chain.transition_matrices(into)).sum(1)
+        likelihood = (chain.transition_matrices(out) * backward[after][:, None, :]).sum(2)
+        return normalize(prior * likelihood)[:, 1]
 
     def in_same_row(a: jax.Array, b: jax.Array) -> jax.Array:
         return a // found.columns == b // found.columns

@@ -18,12 +18,12 @@ from bayesdl.checks.convergence import TrustWarning
 from bayesdl.data.validation import ModelError
 from bayesdl.model.table import TableProgram
 from bayesdl.posterior.prediction import crps
-from inference.amortized.certificate import scored
-from inference.amortized.kinds import initial
-from inference.amortized.network import Shape, units_of
+from inference.amortized.certificate import score_queries
+from inference.amortized.kinds import init_network
+from inference.amortized.network import Shape, context_units
 from inference.amortized.tasks import Batch, Tasks
-from inference.distributions.bars import Bars, Grids, fitted_grid
-from inference.distributions.shifted_bars import Moved
+from inference.distributions.bars import Bars, Grids, fit_grid
+from inference.distributions.shifted_bars import ShiftedBars
 
 SMALL = {
     "max_rows": 10,
@@ -63,7 +63,7 @@ def mostly_five(X, y=None):
 def bars():
     """Five laws on edges of normal targets; of the first the outer bars hold much."""
     rng = np.random.default_rng(0)
-    edges, scales = fitted_grid(rng.normal(size=100_000), 100)
+    edges, scales = fit_grid(rng.normal(size=100_000), 100)
     logits = rng.normal(size=(5, 100))
     logits[0, [0, -1]] = 4.0
     return Bars(jnp.asarray(logits), jnp.asarray(edges), jnp.asarray(scales))
@@ -134,7 +134,7 @@ def test_quantiles_invert_the_cdf_in_the_tails_too(bars):
 def test_the_best_bars_lose_little_of_a_normal_law():
     """100 equally probable bars with edges of two million targets, against the entropy of N(0, 1)."""
     rng = np.random.default_rng(0)
-    edges, scales = fitted_grid(rng.normal(size=2_000_000), 100)
+    edges, scales = fit_grid(rng.normal(size=2_000_000), 100)
     law = Bars(jnp.zeros(100), jnp.asarray(edges), jnp.asarray(scales))
     points = stats.norm.ppf((np.arange(100_000) + 0.5) / 100_000)
     lost = -float(law.log_prob(jnp.asarray(points)).mean()) - stats.norm.entropy()
@@ -153,7 +153,7 @@ def test_far_from_zero_the_variance_is_right():
 
 def test_targets_with_ties_have_no_bars():
     with pytest.raises(ValueError, match="have ties"):
-        fitted_grid(np.arange(10).repeat(100), 50)
+        fit_grid(np.arange(10).repeat(100), 50)
 
 
 @pytest.fixture(
@@ -174,7 +174,7 @@ def network(request):
         tokens=tokens,
         unit=unit,
     )
-    blank = initial(shape, jax.random.key(0))
+    blank = init_network(shape, jax.random.key(0))
     leaves, structure = jax.tree.flatten(blank)
     keys = jax.random.split(jax.random.key(1), len(leaves))
     return jax.tree.unflatten(
@@ -224,7 +224,7 @@ def test_the_context_matters(network):
     y = jnp.asarray(rng.normal(size=(1, 9)), jnp.float32)
     few, many = (network.condition(X, y, jnp.array([n])) for n in (4, 5))
     assert float(jnp.abs(network.predict(few, X_new) - network.predict(many, X_new)).max()) > 1e-3
-    assert float(jnp.abs(network.latents(few) - network.latents(many)).max()) > 1e-3
+    assert float(jnp.abs(network.predict_latents(few) - network.predict_latents(many)).max()) > 1e-3
 
 
 def test_the_order_of_columns_matters_to_rows_alone(network):
@@ -241,7 +241,7 @@ def test_the_order_of_columns_matters_to_rows_alone(network):
 
 
 def test_the_first_layer_of_cells_knows_how_large_a_target_is():
-    network = initial(
+    network = init_network(
         Shape(2, 5, width=16, layers=1, heads=2, hidden=32, tokens="cells"), jax.random.key(0)
     )
     (X, _), _ = context(rows=1)
@@ -294,7 +294,7 @@ def test_a_network_of_cells_learns_linear_regression():
         jnp.zeros((256, 0)),
     )
     log_q, _ = (
-        np.asarray(part, float) for part in scored(pfn.network, batch, 10, pfn.grids.target)
+        np.asarray(part, float) for part in score_queries(pfn.network, batch, 10, pfn.grids.target)
     )
     A, b, A_new = X[:, :rows], y[:, :rows, None], X[:, rows:]
     S = np.linalg.inv(np.eye(2) + 4 * A.transpose(0, 2, 1) @ A)
@@ -316,7 +316,7 @@ def test_a_network_of_cells_learns_linear_regression():
 def test_units_are_those_of_the_formula():
     rng = np.random.default_rng(0)
     y, rows, (c0, s0) = rng.normal(size=(4, 9)) * 3 + 1, np.array([0, 1, 5, 9]), (0.7, 2.0)
-    found = np.asarray(units_of(jnp.asarray(y, jnp.float32), jnp.asarray(rows), (c0, s0)))
+    found = np.asarray(context_units(jnp.asarray(y, jnp.float32), jnp.asarray(rows), (c0, s0)))
     for one, n, (center, spread) in zip(y, rows, found, strict=True):
         c = (c0 + one[:n].sum()) / (1 + n)
         assert center == pytest.approx(c, rel=1e-5)
@@ -338,7 +338,7 @@ def test_a_moved_law_is_that_of_c_plus_s_z(bars, ratio):
         s = jnp.linspace(0.5, 3.0, 5)
         c = ratio * s
         z = jnp.linspace(-3.0, 3.0, 5)
-        law, y = Moved(base, c, s), c + s * z
+        law, y = ShiftedBars(base, c, s), c + s * z
         pairs = {
             "density": (law.log_prob(y), base.log_prob(z) - jnp.log(s)),
             "cdf": (law.cdf(y), base.cdf(z)),
@@ -385,7 +385,7 @@ def test_a_conjugate_model_is_learned(trained):
         batch = Batch(
             jnp.asarray(X, jnp.float32), jnp.asarray(y, jnp.float32), count, jnp.zeros((512, 1))
         )
-        log_q, _ = scored(trained.network, batch, 10, trained.grids.target)
+        log_q, _ = score_queries(trained.network, batch, 10, trained.grids.target)
         mean, sd = y[:, :rows].sum(1, keepdims=True) / (rows + 1), np.sqrt(1 + 1 / (rows + 1))
         gaps.append(np.mean(stats.norm.logpdf(y[:, 10:], mean, sd) - np.asarray(log_q)))
     assert max(gaps) < 0.05
@@ -617,7 +617,7 @@ def test_what_diagnose_says(trained):
 def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatch):
     from inference.amortized import saving as saved
 
-    monkeypatch.setattr(saved, "EVERY", 0.0)
+    monkeypatch.setattr(saved, "SAVE_EVERY", 0.0)
     settings = SMALL | {"bars": 20, "width": 8, "layers": 1}
     whole = bdl.PFN.train(normal_mean, steps=120, **settings)
     interrupt = KeyboardInterrupt()
@@ -627,7 +627,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatc
             self.blocks = 0
 
     count = Stop()
-    keep = saved.Saved.save
+    keep = saved.TrainingCheckpoint.save
 
     def save(self, run, at_once):
         keep(self, run, at_once)
@@ -635,7 +635,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatc
         if count.blocks == 1:
             raise interrupt
 
-    monkeypatch.setattr(saved.Saved, "save", save)
+    monkeypatch.setattr(saved.TrainingCheckpoint, "save", save)
     with pytest.raises(KeyboardInterrupt):
         bdl.PFN.train(normal_mean, steps=120, checkpoint=tmp_path / "run", **settings)
     resumed = bdl.PFN.train(normal_mean, steps=120, checkpoint=tmp_path / "run", **settings)
@@ -772,13 +772,13 @@ def test_training_over_devices_and_in_half_precision():
 
 def test_a_time_is_turned_into_as_many_steps_as_it_holds():
     """Steps of at least 20 ms, ten of which are for measuring: a second holds at most 40 more."""
-    from inference.amortized.training import State, affordable
+    from inference.amortized.training import State, affordable_steps
 
     def compiled(state, key, count, steps, grids):
         time.sleep(0.02 * int(count))
         return state
 
-    steps = affordable(
+    steps = affordable_steps(
         State(*[None] * 4), compiled, jax.random.key(0), Grids(None), 1.0, time.perf_counter()
     )
     assert 1 <= steps <= 40
@@ -867,7 +867,7 @@ def test_targets_are_read_in_units_of_their_data_set(normalized):
     )
     plain = bdl.PFN.train(unknown_scale, steps=400, learning_rate=3e-3, **SMALL)
     log_q, log_plain = (
-        np.asarray(scored(p.network, batch, 10, p.grids.target)[0], float).mean(1)
+        np.asarray(score_queries(p.network, batch, 10, p.grids.target)[0], float).mean(1)
         for p in (normalized, plain)
     )
     spread = np.sqrt((1 + ((y[:, :rows] - 3) ** 2).sum(1) / 2) / (1 + rows / 2))[:, None]
