@@ -1,4 +1,21 @@
-"""Prior-data fitted networks: training on a prior, answers in one forward pass, and priors made for it."""
+"""Prior-data fitted networks: training on a prior, answers in one forward pass, priors made for it.
+
+In the order in which data flow:
+
+- `random_bnn` and `prior_mixture` are models made for training networks; any table model or NumPyro
+  function will do too. A model says by `simulator` how data sets are drawn from it.
+- `requirements` checks a model and the settings of a training, and `training` trains and certifies
+  a network. `trained_network` is the result, which `saving` writes to a file and reads from it.
+- `certificate` says in words what a network is worth, and `comparison` measures it against another
+  engine.
+- `pfn` is the engine `PFN`, which fits by one forward pass. `context` turns the data of a problem
+  into what the network reads, and says what of them lies outside the training.
+- `fitted` has the functions of a posterior that only fits by a `PFN` have: `ood` and `latent`.
+- `pretrained/` has the networks that ship with bayesdl.
+
+The networks themselves are in `inference.amortized`. Sites of the weights are named in files as the
+fields of the networks are, so these names stay.
+"""
 
 import importlib
 from typing import TYPE_CHECKING
@@ -10,7 +27,8 @@ if TYPE_CHECKING:
     from bayesdl.amortized.fitted import latent, ood
     from bayesdl.amortized.pfn import PFN
 
-# Names that are imported when they are first used: the network needs Optax and Equinox, which `import bayesdl` does without.
+# Names that are imported when they are first used: networks need Optax and Equinox, which
+# `import bayesdl` does without.
 LAZY = {"PFN": "pfn", "latent": "fitted", "ood": "fitted"}
 
 

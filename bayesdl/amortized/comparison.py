@@ -4,50 +4,55 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesdl.amortized.trained_network import TrainedNetwork
 from bayesdl.data.validation import ModelError
 from bayesdl.engines import check_supported
 from bayesdl.fitting import infer
-from inference.amortized.certificate import scored
-from inference.amortized.tasks import Batch, simulated
+from bayesdl.model.base import AbstractModel
+from bayesdl.typing import ProgressLike
+from inference.amortized.certificate import score_queries
+from inference.amortized.tasks import Batch, simulate
 from inference.core.engine import AbstractEngine
 from inference.core.keys import tagged_key
 from inference.core.progress import as_progress
+from inference.core.typing import Info
 
 
-def compared(
-    pfn: Any, engine: AbstractEngine, num_tasks: int, num_rows: int, progress: Any
-) -> dict[str, Any]:
-    """The gap of a PFN to an engine on data sets of its prior, and CPU seconds of both; see `PFN.certify`."""
-    batch, queries = data_sets(pfn, num_tasks, num_rows), pfn.tasks.num_queries
-    jax.block_until_ready(scored(pfn.network, batch, queries, pfn.grids.target))  # compiles
+def compare_engine(
+    trained: TrainedNetwork,
+    engine: AbstractEngine,
+    num_tasks: int,
+    num_rows: int,
+    progress: ProgressLike,
+) -> Info:
+    """Measure the gap of a network to an engine, and the CPU seconds of both; see `PFN.certify`."""
+    batch, queries = draw_data_sets(trained, num_tasks, num_rows), trained.tasks.num_queries
+
+    def log_probs() -> np.ndarray:
+        found = score_queries(trained.network, batch, queries, trained.grids.target)[0]
+        return np.asarray(found, float).mean(1)
+
+    # The first call compiles, and only the second one is timed.
+    log_probs()
     started = time.process_time()
-    ours = np.asarray(scored(pfn.network, batch, queries, pfn.grids.target)[0], float).mean(1)
+    ours = log_probs()
     seconds = {"PFN": (time.process_time() - started) / len(ours)}
 
     shown, name = as_progress(progress), type(engine).__name__
     shown.start(len(ours), f"{name} on data sets of the prior")
-    model = pfn.model.for_simulated_data()
+    model = trained.model.for_simulated_data()
     theirs, warned, started = [], 0, time.process_time()
     try:
         for X, y in zip(np.asarray(batch.X, np.float64), np.asarray(batch.y), strict=True):
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                theirs.append(
-                    predicted(
-                        model,
-                        engine,
-                        X[:, (X != 0).any(0)],
-                        y,
-                        num_rows,
-                        queries,
-                    )
-                )
+                used = X[:, (X != 0).any(0)]
+                theirs.append(held_out_log_density(model, engine, used, y, num_rows, queries))
             warned += bool(caught)
             shown.advance(1, gap=f"{np.mean(theirs - ours[: len(theirs)]):.3f}")
     finally:
@@ -64,30 +69,49 @@ def compared(
     }
 
 
-def data_sets(pfn: Any, num_tasks: int, num_rows: int) -> Batch:
-    """Data sets of the prior; of classes those whose first rows have all, as other engines must have seen each."""
-    classes = pfn.network.shape.num_classes
-    batch = simulated(
-        pfn.tasks,
-        tagged_key(jax.random.key(num_tasks), "certify"),
-        num_tasks * (8 if classes else 1),
-    )
+def draw_data_sets(trained: TrainedNetwork, num_tasks: int, num_rows: int) -> Batch:
+    """Draw data sets of the prior.
+
+    With classes, only those are kept whose first rows have all classes, as other engines must have
+    seen each of them.
+
+    Raises:
+        ModelError: if no data set has all classes.
+    """
+    classes = trained.network.shape.num_classes
+    key = tagged_key(jax.random.key(num_tasks), "certify")
+    batch = simulate(trained.tasks, key, num_tasks * (8 if classes else 1))
     context = np.asarray(batch.y)[:, :num_rows]
     seen = [not classes or len(np.unique(y)) == classes for y in context]
     if not any(seen):
         raise ModelError(
-            f"No data set of the prior has all {classes} classes in {num_rows} rows: certify with more rows."
+            f"No data set of the prior has all {classes} classes in {num_rows} rows: "
+            "certify with more rows."
         )
     batch = jax.tree.map(lambda part: part[np.flatnonzero(seen)[:num_tasks]], batch)
     return batch._replace(num_rows=jnp.full(len(batch.y), num_rows, jnp.int32))
 
 
-def predicted(
-    model: Any, engine: AbstractEngine, X: np.ndarray, y: np.ndarray, num_rows: int, queries: int
+def held_out_log_density(
+    model: AbstractModel,
+    engine: AbstractEngine,
+    X: np.ndarray,
+    y: np.ndarray,
+    num_rows: int,
+    num_queries: int,
 ) -> float:
-    """Mean log predictive density of the last rows given the first ones."""
+    """Return the mean log predictive density of the last rows given the first ones.
+
+    Args:
+        model: the model.
+        engine: the engine that fits it.
+        X: the inputs of all rows.
+        y: the targets of all rows.
+        num_rows: the number of first rows, which are fitted.
+        num_queries: the number of last rows, which are predicted.
+    """
     schema = model.learn_schema(X[:num_rows], y=y[:num_rows])
     problem = model.problem(schema, X[:num_rows], y=y[:num_rows])
     check_supported(engine, problem)
     posterior = infer(model, schema, problem, engine, 0, False)
-    return float(np.mean(posterior.predict(X[-queries:]).log_prob(y[-queries:])))
+    return float(np.mean(posterior.predict(X[-num_queries:]).log_prob(y[-num_queries:])))

@@ -1,4 +1,4 @@
-"""Functions of a posterior that only fits by a `PFN` have: latent sites, and whether the data are like the prior's."""
+"""Functions of a posterior by a `PFN`: latent sites, and whether the data are like the prior's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesdl.amortized.pfn import PFN, inputs_and_targets
+from bayesdl.amortized.context import inputs_and_targets, pad_data
+from bayesdl.amortized.pfn import PFN
 from bayesdl.engines import UnsupportedError
 from bayesdl.model.base import AbstractModel
 from bayesdl.posterior.core import site_prediction
@@ -31,8 +32,9 @@ FEWEST_SAMPLES = 99
 def latent(post: Posterior, site: str) -> Prediction:
     """Return the posterior of one latent site, by a `PFN` that was trained with `latents=(site,)`.
 
-    It has a mean, a standard deviation, quantiles and samples, in the units of the program (for a model that standardises:
-    the units of standardised data). Other engines give draws instead, in `post.samples`.
+    It has a mean, a standard deviation, quantiles and samples, in the units of the program (for a
+    model that standardises, the units of standardised data). Other engines give draws instead, in
+    `post.samples`.
 
     Args:
         post: the posterior, fitted by a `PFN`.
@@ -68,9 +70,10 @@ class Surprise:
     """How surprising a data set is under a prior.
 
     Attributes:
-        p: the two-sided p-value: the share of data sets drawn from the prior at the same inputs whose code length is at least
-            as extreme.
-        code_length: the mean of -log q of each target given some of the others, in nats a row and in the model's units.
+        p: the two-sided p-value: the share of data sets drawn from the prior at the same inputs
+            whose code length is at least as extreme.
+        code_length: the mean of -log q of each target given some of the others, in nats a row and
+            in the model's units.
         of_prior: the code lengths of the data sets drawn from the prior.
     """
 
@@ -82,8 +85,8 @@ class Surprise:
         low, high = np.quantile(self.of_prior, [0.05, 0.95])
         word = "unlike" if self.p <= SURPRISING else "like"
         return (
-            f"{word} the prior's data: p = {self.p:.3g} (code length {self.code_length:.3g} nats a row, "
-            f"of the prior's data 90 % between {low:.3g} and {high:.3g})"
+            f"{word} the prior's data: p = {self.p:.3g} (code length {self.code_length:.3g} nats a "
+            f"row, of the prior's data 90 % between {low:.3g} and {high:.3g})"
         )
 
 
@@ -92,8 +95,8 @@ def ood(post: Posterior, num_samples: int = 199) -> Surprise:
 
     Args:
         post: the posterior, fitted by a `PFN`.
-        num_samples: the number of data sets drawn from the prior at the same inputs, at least 99. The network reads each of
-            them several times, which takes a minute for many rows.
+        num_samples: the number of data sets drawn from the prior at the same inputs, at least 99.
+            The network reads each of them several times, which takes a minute for many rows.
 
     Raises:
         UnsupportedError: for another engine; use `post.check_predictive` there.
@@ -101,24 +104,27 @@ def ood(post: Posterior, num_samples: int = 199) -> Surprise:
     """
     if num_samples < FEWEST_SAMPLES:
         raise ValueError(
-            f"ood(num_samples={num_samples}): expected at least {FEWEST_SAMPLES}, for a p-value that can be small."
+            f"ood(num_samples={num_samples}): expected at least {FEWEST_SAMPLES}, for a p-value "
+            "that can be small."
         )
     pfn = post.engine
     if not isinstance(pfn, PFN):
         raise UnsupportedError(
-            f"ood needs a fit by a PFN, got one by {type(pfn).__name__}: use post.check_predictive()."
+            f"ood needs a fit by a PFN, got one by {type(pfn).__name__}: "
+            "use post.check_predictive()."
         )
     X, y = inputs_and_targets(post.problem)
-    padded = np.asarray(pfn.read(X, y).X)[: len(X)]
+    classes = pfn.grids.target is None
+    padded = np.asarray(pad_data(X, y, pfn.tasks.num_inputs[1], classes).X)[: len(X)]
     key = tagged_key(jax.random.key(post.seed), "ood")
     with jax.enable_x64(pfn.tasks.double):
         wide = jnp.asarray(padded, jnp.float64 if pfn.tasks.double else jnp.float32)
         drawn = np.asarray(draw_targets(pfn.tasks, jax.random.split(key, num_samples), wide))
-    if pfn.grids.target is None:
+    if classes:
         # `fit` refuses data of one class.
         drawn = drawn[[len(np.unique(one)) > 1 for one in drawn]]
     targets = np.stack([y, *(prepare_targets(pfn.model, one) for one in drawn)]).astype(
-        np.float32 if pfn.grids.target else np.int32
+        np.int32 if classes else np.float32
     )
     keys = jax.random.split(tagged_key(key, "orders"), len(targets))
     outputs = pfn.network.shape.num_outputs
@@ -144,7 +150,10 @@ def draw_targets(tasks: Tasks, keys: jax.Array, X: jax.Array) -> jax.Array:
 
 
 def prepare_targets(model: AbstractModel, y: np.ndarray) -> np.ndarray:
-    """Return targets of the prior as `fit` would give them to the network: standardised, or with classes counted from 0."""
+    """Return targets of the prior as `fit` would give them to the network.
+
+    They are standardised if the model standardises, and classes are counted from 0.
+    """
     if np.issubdtype(y.dtype, np.integer):
         return np.unique(y, return_inverse=True)[1]
     if not model.standardize or len(y) < 2:

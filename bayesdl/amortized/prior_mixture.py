@@ -1,4 +1,4 @@
-"""Mixtures of priors: data come from one of several models, and which is not known.
+"""Mixtures of priors: data come from one of several models, and it is not known from which.
 
 k ~ Categorical(weights),    y ~ model k
 """
@@ -8,26 +8,29 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
+from jax.typing import ArrayLike
 from numpyro import handlers
 
 from bayesdl.data.validation import ModelError
 from bayesdl.model.examples import CommandLine
 from bayesdl.model.likelihoods import AbstractLikelihood
 from bayesdl.model.table import AbstractTableModel, TableProgram
+from inference.core.typing import Key
 
 
 @dataclasses.dataclass(frozen=True)
 class PriorMixture(AbstractTableModel):
-    """One of several table models, which one being unknown: for `bdl.PFN.train`.
+    """A mixture of table models, for `bdl.PFN.train`: data come from one of them.
 
     Its site "component" is discrete, which rules out engines that need gradients.
 
     Args:
-        models: of one kind of target, all standardising or none.
-        weights: prior probabilities, one per model; equal by default.
+        models: the models. They have one kind of target, and all or none of them standardise.
+        weights: the prior probabilities, one per model; equal by default.
 
     Example:
         >>> import bayesdl as bdl
@@ -37,6 +40,7 @@ class PriorMixture(AbstractTableModel):
 
     models: tuple[Any, ...]
     weights: tuple[float, ...] = ()
+    no_other_engine: ClassVar[bool] = True
 
     @classmethod
     def command_lines(cls) -> tuple[CommandLine, ...]:
@@ -49,12 +53,14 @@ class PriorMixture(AbstractTableModel):
             isinstance(model, AbstractTableModel) for model in self.models
         ):
             raise ModelError(
-                f"PriorMixture(models={self.models}): expected table models, e.g. (bdl.GP(), bdl.BNN())."
+                f"PriorMixture(models={self.models}): expected table models, e.g. "
+                "(bdl.GP(), bdl.BNN())."
             )
         weights = tuple(map(float, self.weights)) or (1 / len(self.models),) * len(self.models)
         if len(weights) != len(self.models) or min(weights) <= 0 or abs(sum(weights) - 1) > 1e-6:
             raise ModelError(
-                f"PriorMixture(weights={self.weights}): expected {len(self.models)} positive numbers of sum 1."
+                f"PriorMixture(weights={self.weights}): expected {len(self.models)} positive "
+                "numbers of sum 1."
             )
         object.__setattr__(self, "weights", weights)
         for what in ("standardize", "likelihood kind"):
@@ -69,7 +75,7 @@ class PriorMixture(AbstractTableModel):
 
     @property
     def likelihood(self) -> AbstractLikelihood:
-        """Of the first model; all have its kind."""
+        """The likelihood of the first model; all models have its kind."""
         return self.models[0].likelihood
 
     @property
@@ -79,8 +85,6 @@ class PriorMixture(AbstractTableModel):
     @property
     def double_precision(self) -> bool:
         return any(model.double_precision for model in self.models)
-
-    no_other_engine: ClassVar[bool] = True
 
     def simulator(self, num_classes: int) -> tuple[TableProgram, int]:
         classes = max(model.simulator(num_classes)[1] for model in self.models)
@@ -100,50 +104,61 @@ class PriorMixture(AbstractTableModel):
         models = tuple(model.in_units(scale) for model in self.models)
         return dataclasses.replace(self, models=models)
 
-    def program(self, X: Any, y: Any = None, *, num_targets: int = 1) -> None:
-        """The NumPyro program; sites of model k are named "k.site"."""
+    def program(self, X: jax.Array, y: ArrayLike | None = None, *, num_targets: int = 1) -> None:
+        """Run the NumPyro program; sites of model k are named "k.site"."""
         weights: Any = dist.Categorical(probs=jnp.array(self.weights))
         component = numpyro.sample("component", weights)
-        laws = tuple(self.law_of_model(k, X, num_targets) for k in range(len(self.models)))
-        law: Any = Chosen(laws, component)
-        numpyro.sample("y", law, obs=y)
+        distributions = tuple(
+            self.target_distribution(k, X, num_targets) for k in range(len(self.models))
+        )
+        selected: Any = SelectedDistribution(distributions, component)
+        numpyro.sample("y", selected, obs=y)
 
-    def law_of_model(self, k: int, X: Any, num_targets: int) -> Any:
-        """The law of y under one model, its other sites being drawn."""
-        blank = jnp.zeros(
-            X.shape[0], jnp.int32 if self.likelihood.kind == "class" else X.dtype
-        )  # so that y is not drawn
+    def target_distribution(self, k: int, X: jax.Array, num_targets: int) -> dist.Distribution:
+        """Return the distribution of y under model k, whose other sites are drawn."""
+        # A target is given to the program so that it does not draw one.
+        blank = jnp.zeros(X.shape[0], jnp.int32 if self.likelihood.kind == "class" else X.dtype)
         with (
             handlers.scope(prefix=str(k), divider="."),
             handlers.block(hide=["y"]),
             handlers.trace() as trace,
         ):
             self.models[k].program(X, blank, num_targets=num_targets)
-        law = trace["y"]["fn"]
-        return law if law.event_shape else law.to_event(1)
+        found = trace["y"]["fn"]
+        return found if found.event_shape else found.to_event(1)
 
 
-class Chosen(dist.Distribution):
-    """One of several laws of all rows.
+class SelectedDistribution(dist.Distribution):
+    """One of several distributions of all rows, selected by an index that may be traced.
 
     Args:
-        laws: with one event shape.
-        component: which one.
+        distributions: the distributions, which have one event shape.
+        component: the index of the one that is selected.
     """
 
     arg_constraints: ClassVar = {}
-    pytree_data_fields = ("laws", "component")
+    pytree_data_fields = ("distributions", "component")
 
-    def __init__(self, laws: tuple, component: Any, *, validate_args: bool | None = None) -> None:
-        self.laws, self.component = laws, component
-        super().__init__((), laws[0].event_shape, validate_args=validate_args)
+    def __init__(
+        self,
+        distributions: tuple[dist.Distribution, ...],
+        component: ArrayLike,
+        *,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.distributions, self.component = distributions, component
+        super().__init__((), distributions[0].event_shape, validate_args=validate_args)
 
     @property
     def support(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.laws[0].support
+        """The support of the first distribution."""
+        return self.distributions[0].support
 
-    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
-        return jnp.stack([law.sample(key, sample_shape) for law in self.laws])[self.component]
+    def sample(self, key: Key, sample_shape: tuple[int, ...] = ()) -> jax.Array:
+        """Draw from all distributions, and return the draw of the selected one."""
+        drawn = [one.sample(key, sample_shape) for one in self.distributions]
+        return jnp.stack(drawn)[self.component]
 
-    def log_prob(self, value: Any, intermediates: Any = None) -> Any:
-        return jnp.stack([law.log_prob(value) for law in self.laws])[self.component]
+    def log_prob(self, value: ArrayLike, intermediates: object = None) -> jax.Array:
+        """Return the log density of the selected distribution."""
+        return jnp.stack([one.log_prob(value) for one in self.distributions])[self.component]

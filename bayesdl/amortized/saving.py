@@ -1,28 +1,30 @@
-"""Saved prior-data fitted networks: a zip of `manifest.json` and `arrays.safetensors`, no code."""
+"""Files of prior-data fitted networks: zips of `manifest.json` and `arrays.safetensors`."""
 
 from __future__ import annotations
 
 import dataclasses
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesdl.amortized.pfn import PFN
 from bayesdl.amortized.requirements import program_hash
+from bayesdl.amortized.trained_network import TrainedNetwork
 from bayesdl.saving.archive import LIBRARIES, SCHEMA, BundleError, read, write
 from bayesdl.saving.bundle import resolve_model
 from bayesdl.saving.writing import model_data
-from inference.amortized.kinds import initial
+from inference.amortized.kinds import init_network
 from inference.amortized.network import AbstractNetwork, Shape
 from inference.amortized.tasks import Tasks
+from inference.core.typing import StoredArrays
 from inference.distributions.bars import Grid, Grids
 
 KIND = "bayesdl-pfn"
+
+# The entries of a manifest.
 KEYS = (
     "schema",
     "model",
@@ -36,105 +38,108 @@ KEYS = (
 )
 
 
-def save(pfn: PFN, path: str | Path) -> Path:
-    """See `PFN.save`."""
+def save_network(trained: TrainedNetwork, path: str | Path) -> Path:
+    """Write a network to a file; see `PFN.save`."""
     manifest = {
         "format": KIND,
         "schema": SCHEMA,
-        "model": model_data(pfn.model),
-        "shape": dataclasses.asdict(pfn.network.shape),
-        "program": program_hash(pfn.tasks),
-        "weights": pfn.hash,
-        "tasks": pfn.tasks.settings(),
-        "facts": pfn.facts,
-        "certificate": pfn.certificate,
+        "model": model_data(trained.model),
+        "shape": dataclasses.asdict(trained.network.shape),
+        "program": program_hash(trained.tasks),
+        "weights": trained.hash,
+        "tasks": trained.tasks.settings(),
+        "facts": trained.facts,
+        "certificate": trained.certificate,
         "versions": {name: version(name) for name in LIBRARIES},
     }
-    arrays = {f"network/{name}": np.asarray(leaf) for name, leaf in named(pfn.network)}
-    for name, grid in pfn.grids._asdict().items():
-        arrays |= (
-            {}
-            if grid is None
-            else {
-                f"{name}/edges": np.asarray(grid.edges),
-                f"{name}/scales": np.asarray(grid.scales),
-            }
-        )
+    arrays = {f"network/{name}": np.asarray(leaf) for name, leaf in named_arrays(trained.network)}
+    for name, grid in trained.grids._asdict().items():
+        if grid is not None:
+            arrays[f"{name}/edges"] = np.asarray(grid.edges)
+            arrays[f"{name}/scales"] = np.asarray(grid.scales)
     return write(Path(path), manifest, arrays, {})
 
 
-def load(path: str | Path, model: Any = None) -> PFN:
-    """See `PFN.load`."""
+def load_network(path: str | Path, model: object = None) -> TrainedNetwork:
+    """Read a network from a file; see `PFN.load`."""
     path = Path(path)
     manifest, arrays, _ = read(path, KIND, KEYS, "pfn.save(...)")
     spec = resolve_model(manifest["model"], model, path, "bdl.PFN.load")
     unit = manifest["shape"].get("unit")
     shape = Shape(**manifest["shape"] | {"unit": unit and tuple(unit)})
-    tasks = dict(manifest["tasks"])
-    tasks |= {name: tuple(tasks[name]) for name in ("num_inputs", "latents")}
+    settings = dict(manifest["tasks"])
+    settings |= {name: tuple(settings[name]) for name in ("num_inputs", "latents")}
     program, _ = spec.simulator(shape.num_classes)
     if "network/0" in arrays:
         raise BundleError(
-            f"{path} was saved by an earlier version, which named its arrays otherwise: train it again."
+            f"{path} was saved by an earlier version, which named its arrays otherwise: "
+            "train it again."
         )
-    network = weights(shape, arrays, path)
-    grids = Grids(*(grid(arrays, name) for name in Grids._fields))
-    tasks = Tasks(program, **tasks)
+    network = read_weights(shape, arrays, path)
+    grids = Grids(*(read_grid(arrays, name) for name in Grids._fields))
+    tasks = Tasks(program, **settings)
+    # Other versions of these libraries change the hash of the same program.
     same_libraries = all(
         version(name) == manifest["versions"].get(name) for name in ("jax", "numpyro")
-    )  # they change the hash
+    )
     if (
         "code" in manifest["model"]
         and same_libraries
         and program_hash_or_none(tasks) != manifest["program"]
     ):
         raise BundleError(
-            f"{path} holds a network that was trained on another program: give {spec} as it was in training."
+            f"{path} holds a network that was trained on another program: "
+            f"give {spec} as it was in training."
         )
-    pfn = PFN(spec, tasks, network, grids, manifest["facts"], manifest["certificate"])
-    if pfn.hash != manifest["weights"]:
+    trained = TrainedNetwork(
+        spec, tasks, network, grids, manifest["facts"], manifest["certificate"]
+    )
+    if trained.hash != manifest["weights"]:
         raise BundleError(
-            f"{path} holds other weights than those its certificate is of: it was changed after it was saved."
+            f"{path} holds other weights than those its certificate is of: "
+            "it was changed after it was saved."
         )
-    return pfn
+    return trained
 
 
 def program_hash_or_none(tasks: Tasks) -> str | None:
-    """The hash of the program; None where it cannot be drawn from, as the one trained on could."""
+    """Return the hash of the program, or None if it cannot be drawn from."""
+    # A user's program may fail in any way.
     try:
         return program_hash(tasks)
-    except Exception:  # a user's program may fail in any way
+    except Exception:
         return None
 
 
-def grid(arrays: dict[str, np.ndarray], name: str) -> Grid | None:
-    """A stored grid, or None."""
+def read_grid(arrays: StoredArrays, name: str) -> Grid | None:
+    """Return a stored grid, or None if there is none of this name."""
     if f"{name}/edges" not in arrays:
         return None
     return Grid(jnp.asarray(arrays[f"{name}/edges"]), jnp.asarray(arrays[f"{name}/scales"]))
 
 
-def weights(shape: Shape, arrays: dict[str, np.ndarray], path: Path) -> AbstractNetwork:
-    """The network of stored arrays.
+def read_weights(shape: Shape, arrays: StoredArrays, path: Path) -> AbstractNetwork:
+    """Return the network of stored arrays.
 
     Raises:
-        BundleError: where they are those of another network.
+        BundleError: if the arrays are those of another network.
     """
     with jax.enable_x64(False):
-        blank = eqx.filter_eval_shape(initial, shape, jax.random.key(0))
+        blank = eqx.filter_eval_shape(init_network, shape, jax.random.key(0))
     found = []
-    for name, expected in named(blank):
+    for name, expected in named_arrays(blank):
         got = arrays.get(f"network/{name}")
         if got is None or got.shape != expected.shape:
             what = "no array" if got is None else f"shape {got.shape}"
             raise BundleError(
-                f"{path} holds the weights of another network: array {name} has {what}, expected {expected.shape}."
+                f"{path} holds the weights of another network: array {name} has {what}, "
+                f"expected {expected.shape}."
             )
         found.append(jnp.asarray(got))
     return jax.tree.unflatten(jax.tree.structure(blank), found)
 
 
-def named(network: AbstractNetwork) -> list[tuple[str, Any]]:
-    """A network's arrays and their names."""
+def named_arrays(network: AbstractNetwork) -> list[tuple[str, jax.Array]]:
+    """Return the arrays of a network with their names, which are the names of its fields."""
     paths, _ = jax.tree_util.tree_flatten_with_path(network)
     return [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in paths]

@@ -1,4 +1,4 @@
-"""How a prior-data fitted network is trained on a model, and certified."""
+"""The training of a prior-data fitted network on a model: plan, bars, training, certificate."""
 
 from __future__ import annotations
 
@@ -6,40 +6,58 @@ import dataclasses
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesdl.amortized.certificate import certify_network
 from bayesdl.amortized.requirements import (
+    check_program,
+    check_settings,
+    column_range,
     draw_hash,
-    refuse,
-    refuse_program,
     same_program,
-    span,
 )
+from bayesdl.amortized.trained_network import TrainedNetwork
 from bayesdl.data.validation import ModelError
 from bayesdl.model.base import AbstractModel
-from inference.amortized.certificate import AT_ONCE, LEVELS, checked, dependence, latents_checked
-from inference.amortized.network import AbstractNetwork, Shape, units_of
-from inference.amortized.saving import Saved
-from inference.amortized.tasks import Tasks, simulated
+from inference.amortized.certificate import ExactLogProb, check_rows
+from inference.amortized.network import AbstractNetwork, Shape, context_units
+from inference.amortized.saving import TrainingCheckpoint
+from inference.amortized.tasks import Tasks, simulate
 from inference.amortized.training import Budget, Schedule, train
 from inference.core.keys import tagged_key
 from inference.core.progress import AbstractProgress
-from inference.distributions.bars import Grid, Grids, fitted_grid
+from inference.core.typing import Info, Key, KeywordArguments
+from inference.distributions.bars import Grid, Grids, fit_grid
 
-TARGETS = 4096  # data sets whose targets give the bars' edges, `CHECKED` at a time
-CHECKED = 512  # data sets per number of rows in the certificate
-GAP_CHECKED = 128  # and in each check of a gap during training
-STEPS = 10_000
-LIBRARIES = ("jax", "numpyro", "optax", "equinox")  # whose versions change what is trained
+# Data sets whose targets give the edges of the bars, and how many of them are drawn at a time.
+NUM_FOR_BARS = 4096
+NUM_AT_ONCE = 512
+
+# Data sets for each number of rows in each check of the gap during training.
+NUM_GAP_CHECKED = 128
+
+# The number of steps if neither steps nor seconds are given.
+DEFAULT_STEPS = 10_000
+
+# The libraries whose versions change what is trained.
+LIBRARIES = ("jax", "numpyro", "optax", "equinox")
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Everything that says how a network is trained; see `PFN.train`."""
+    """The plan of a training, made of the arguments of `PFN.train`.
+
+    Attributes:
+        spec: the model.
+        tasks: the data sets to train on.
+        shape: the sizes of the network.
+        schedule: the hyperparameters of the training loop.
+        budget: the budget of training.
+        seed: the seed of weights and data sets.
+    """
 
     spec: AbstractModel
     tasks: Tasks
@@ -49,54 +67,47 @@ class Plan:
     seed: int
 
     @classmethod
-    def of(cls, spec: AbstractModel, settings: dict[str, Any]) -> Plan:
-        """Reads and checks the arguments of `PFN.train`.
+    def from_settings(cls, spec: AbstractModel, given: KeywordArguments) -> Plan:
+        """Read and check the arguments of `PFN.train`.
 
         Raises:
             ModelError: for a model that cannot be drawn from, or settings that make no sense.
         """
-        given = dict(settings)
-        low, high = span(given["num_inputs"])
+        low, high = column_range(given["num_inputs"])
         latents, bars = tuple(given["latents"]), given["bars"]
-        refuse(spec, low, high, given)
+        check_settings(spec, low, high, given)
         program, classes = spec.simulator(given["num_classes"])
         sizes = given["max_rows"], given["num_queries"], given["inputs"]
         tasks = Tasks(program, (low, high), *sizes, spec.double_precision, latents)
-        refuse_program(spec, tasks, classes)
-        network = {
-            name: given[name]
-            for name in ("width", "layers", "heads", "hidden", "frequencies", "tokens")
-        }
-        outputs = {"num_outputs": classes or bars, "num_classes": classes}
+        check_program(spec, tasks, classes)
         if given["normalize"] and classes:
             raise ModelError(
-                "normalize=True is for targets that are numbers, and these are classes; leave it out."
+                "normalize=True is for targets that are numbers, and these are classes; "
+                "leave it out."
             )
-        unit = (
-            (0.0, 1.0) if given["normalize"] else None
-        )  # what they are of this prior is measured before training
+        names = ("width", "layers", "heads", "hidden", "frequencies", "tokens")
         shape = Shape(
             high,
-            **outputs,
-            **network,
+            num_outputs=classes or bars,
+            num_classes=classes,
             num_latents=len(latents),
             latent_bars=bars if latents else 0,
-            unit=unit,
+            # `fit_bars` measures the unit of the prior before training.
+            unit=(0.0, 1.0) if given["normalize"] else None,
+            **{name: given[name] for name in names},
         )
-        schedule = Schedule(
-            **{
-                name: given[name]
-                for name in ("batch_size", "learning_rate", "precision", "devices")
-            }
-        )
-        steps = STEPS if given["steps"] is None and given["seconds"] is None else given["steps"]
-        return cls(spec, tasks, shape, schedule, Budget(steps, given["seconds"]), given["seed"])
+        names = ("batch_size", "learning_rate", "precision", "devices")
+        schedule = Schedule(**{name: given[name] for name in names})
+        open_ended = given["steps"] is None and given["seconds"] is None
+        budget = Budget(DEFAULT_STEPS if open_ended else given["steps"], given["seconds"])
+        return cls(spec, tasks, shape, schedule, budget, given["seed"])
 
-    def key(self, use: str) -> jax.Array:
+    def key(self, use: str) -> Key:
+        """Return the random key for one use."""
         return tagged_key(jax.random.key(self.seed), use)
 
-    def identity(self, start: Any, gap: float | None) -> dict[str, Any]:
-        """What identifies the training, as plain data."""
+    def identity(self, start: TrainedNetwork | None, gap: float | None) -> Info:
+        """Return what identifies the training, as plain data."""
         tasks = {"draw": draw_hash(self.tasks), **self.tasks.settings()}
         return {
             "tasks": tasks,
@@ -109,27 +120,40 @@ class Plan:
         }
 
 
-def trained(
-    plan: Plan, start: Any, gap: float | None, checkpoint: Any, shown: AbstractProgress
-) -> tuple:
-    """The network, its grids, facts of training and certificate."""
+def train_network(
+    plan: Plan,
+    start: TrainedNetwork | None,
+    gap: float | None,
+    folder: str | Path | None,
+    progress: AbstractProgress,
+) -> TrainedNetwork:
+    """Train a network and certify it.
+
+    Args:
+        plan: the plan of the training.
+        start: the network whose weights training begins with; None for random weights.
+        gap: the gap to the exact predictive at which training ends early, in nats; or None.
+        folder: the folder that keeps the training; None for none.
+        progress: the progress bar.
+    """
     tasks, exact = plan.tasks, plan.spec.exact_predictive(plan.tasks.num_inputs[1])
-    first = begun(start, plan.shape, tasks)
+    first = initial_weights(start, plan.shape, tasks)
     shape, grids = (
-        measured(tasks, plan.shape, plan.key("edges"))
+        fit_bars(tasks, plan.shape, plan.key("edges"))
         if start is None
         else (start.network.shape, start.grids)
     )
-    enough = None if gap is None else enough_of(gap, tasks, grids, exact, plan.key("gap"))
-    budget = dataclasses.replace(plan.budget, enough=enough)
-    saved = None if checkpoint is None else Saved(Path(checkpoint), plan.identity(start, gap))
-    found = train(
-        tasks, shape, grids, plan.schedule, budget, plan.key("training"), shown, first, saved
+    enough = None if gap is None else gap_reached(gap, tasks, grids, exact, plan.key("gap"))
+    budget = dataclasses.replace(plan.budget, good_enough=enough)
+    checkpoint = (
+        None if folder is None else TrainingCheckpoint(Path(folder), plan.identity(start, gap))
     )
+    key = plan.key("training")
+    found = train(tasks, shape, grids, plan.schedule, budget, key, progress, first, checkpoint)
+    before = 0 if start is None else start.facts["data_sets"]
     facts = {
         "steps": found.steps,
-        "data_sets": found.steps * plan.schedule.batch_size
-        + (0 if start is None else start.facts["data_sets"]),
+        "data_sets": found.steps * plan.schedule.batch_size + before,
         "skipped_steps": found.skipped,
         "loss": float(found.losses[-1]),
         "losses": [round(float(loss), 5) for loss in found.losses],
@@ -137,46 +161,49 @@ def trained(
         "cpu_seconds": found.seconds[1],
         "device": jax.devices()[0].device_kind,
     }
-    return (
-        found.network,
-        grids,
-        facts,
-        certified(exact, tasks, found.network, grids, plan.key("certificate")),
-    )
+    certificate = certify_network(exact, tasks, found.network, grids, plan.key("certificate"))
+    return TrainedNetwork(plan.spec, tasks, found.network, grids, facts, certificate)
 
 
-def enough_of(
-    gap: float, tasks: Tasks, grids: Grids, exact: Callable | None, key: jax.Array
+def gap_reached(
+    gap: float, tasks: Tasks, grids: Grids, exact: ExactLogProb | None, key: Key
 ) -> Callable[[AbstractNetwork], bool]:
-    """Whether the mean gap of a network to the exact predictive is at most so much.
+    """Return a function that says whether a network's mean gap is small enough.
+
+    Args:
+        gap: the largest gap, in nats.
+        tasks: the data sets of the prior.
+        grids: the grids of the bars.
+        exact: the exact log predictive density, or None where it is not known.
+        key: the random key of the data sets.
 
     Raises:
-        ModelError: where no exact predictive is known.
+        ModelError: if no exact predictive is known.
     """
     if exact is None:
         raise ModelError(
-            f"gap={gap}: the exact predictive of this model is not known, so leave gap out (a GP with fixed "
-            "hyperparameters has one)."
+            f"gap={gap}: the exact predictive of this model is not known, so leave gap out (a GP "
+            "with fixed hyperparameters has one)."
         )
 
     def enough(network: AbstractNetwork) -> bool:
-        rows = checked(network, tasks, grids.target, exact, key, GAP_CHECKED)
+        rows = check_rows(network, tasks, grids.target, exact, key, NUM_GAP_CHECKED)
         return float(np.mean([row.gap[0] for row in rows if row.gap])) <= gap
 
     return enough
 
 
-def measured(tasks: Tasks, shape: Shape, key: jax.Array) -> tuple[Shape, Grids]:
-    """The shape with the unit of a prior's targets, and bars for these and latent sites.
+def fit_bars(tasks: Tasks, shape: Shape, key: Key) -> tuple[Shape, Grids]:
+    """Return the shape with the unit of the prior's targets, and the grids of all bars.
 
     Raises:
-        ModelError: where these are not finite.
+        ModelError: if the prior draws values that are not finite, or targets without a scale.
     """
     if shape.num_classes and not shape.num_latents:
         return shape, Grids(None)
     drawn = [
-        simulated(tasks, tagged_key(key, f"part {part}"), CHECKED)
-        for part in range(TARGETS // CHECKED)
+        simulate(tasks, tagged_key(key, f"part {part}"), NUM_AT_ONCE)
+        for part in range(NUM_FOR_BARS // NUM_AT_ONCE)
     ]
     _, y, rows, latents = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
     for what, values in (("targets", y), ("latent sites", latents)):
@@ -186,75 +213,63 @@ def measured(tasks: Tasks, shape: Shape, key: jax.Array) -> tuple[Shape, Grids]:
                 f"The model's prior draws {what} that are not finite ({share:.2%} of them)."
             )
     if shape.unit is not None:
-        low, middle, high = np.quantile(
-            y, [0.25, 0.5, 0.75]
-        )  # a prior's targets may lack a variance
-        unit = float(middle), float(high - low) / 1.349  # of normal targets the standard deviation
-        if not unit[1] > 0:
-            raise ModelError(
-                f"normalize=True: half of the prior's targets are {unit[0]:g}, so they have no scale; leave it out."
-            )
-        shape, units = (
-            dataclasses.replace(shape, unit=unit),
-            np.asarray(units_of(jnp.asarray(y), jnp.asarray(rows), unit)),
-        )
-        y = ((y - units[:, :1]) / units[:, 1:])[
-            np.arange(y.shape[1])[None, :] >= rows[:, None]
-        ]  # those not in the context
-    target = None if shape.num_classes else single(fitted_grid(y, shape.num_outputs))
+        unit = measure_unit(y)
+        shape = dataclasses.replace(shape, unit=unit)
+        units = np.asarray(context_units(jnp.asarray(y), jnp.asarray(rows), unit))
+        # Only targets outside of the context count, as only these are predicted.
+        outside = np.arange(y.shape[1])[None, :] >= rows[:, None]
+        y = ((y - units[:, :1]) / units[:, 1:])[outside]
+    target = None if shape.num_classes else to_single_precision(fit_grid(y, shape.num_outputs))
     if not shape.num_latents:
         return shape, Grids(target)
-    each = [fitted_grid(values, shape.latent_bars) for values in latents.T]
-    return shape, Grids(target, single(jax.tree.map(lambda *parts: np.stack(parts), *each)))
+    each = [fit_grid(values, shape.latent_bars) for values in latents.T]
+    stacked = jax.tree.map(lambda *parts: np.stack(parts), *each)
+    return shape, Grids(target, to_single_precision(stacked))
 
 
-def single(grid: Grid) -> Grid:
-    """The grid in single precision."""
+def measure_unit(y: np.ndarray) -> tuple[float, float]:
+    """Return a centre and a spread of targets: the median, and a robust standard deviation.
+
+    The targets of a prior may lack a variance, while quantiles always exist.
+
+    Raises:
+        ModelError: if half of the targets are one number.
+    """
+    low, middle, high = np.quantile(y, [0.25, 0.5, 0.75])
+    # The interquartile range of normal targets is 1.349 standard deviations.
+    unit = float(middle), float(high - low) / 1.349
+    if not unit[1] > 0:
+        raise ModelError(
+            f"normalize=True: half of the prior's targets are {unit[0]:g}, so they have no scale; "
+            "leave it out."
+        )
+    return unit
+
+
+def to_single_precision(grid: Grid) -> Grid:
+    """Return the grid in single precision."""
     return jax.tree.map(lambda part: jnp.asarray(part, jnp.float32), grid)
 
 
-def begun(start: Any, shape: Shape, tasks: Tasks) -> AbstractNetwork | None:
-    """The weights that training begins with, if any are given.
+def initial_weights(
+    start: TrainedNetwork | None, shape: Shape, tasks: Tasks
+) -> AbstractNetwork | None:
+    """Return the weights that training begins with, if any are given.
 
     Raises:
-        ModelError: where they are those of other sizes or another program.
+        ModelError: if they have other sizes, or were trained on another program.
     """
     if start is None:
         return None
     same = same_program(tasks.program, start.tasks.program) and tasks.latents == start.tasks.latents
-    if sizes(start.network.shape) != sizes(shape) or not same:
+    if user_sizes(start.network.shape) != user_sizes(shape) or not same:
         raise ModelError(
-            f"start={start!r} has sizes {start.network.shape}, and expected are {shape}, the same model and the same latents."
+            f"start has sizes {start.network.shape}, and expected are {shape}, the same model and "
+            "the same latents."
         )
     return start.network
 
 
-def sizes(shape: Shape) -> dict[str, Any]:
-    """All that a user sets: the unit is measured."""
+def user_sizes(shape: Shape) -> Info:
+    """Return the sizes that a user sets; the unit is measured, so only whether there is one."""
     return dataclasses.asdict(shape) | {"unit": shape.unit is not None}
-
-
-def certified(
-    exact: Any, tasks: Tasks, network: AbstractNetwork, grids: Grids, key: jax.Array
-) -> dict[str, Any]:
-    """The certificate as plain data."""
-    rows = checked(network, tasks, grids.target, exact, key, CHECKED)
-    batch = simulated(tasks, tagged_key(key, "exactness"), CHECKED)
-    order, leak = dependence(
-        network, jax.tree.map(lambda part: part[:AT_ONCE], batch), tasks.num_queries
-    )
-    latents = [] if grids.latents is None else latents_checked(network, batch, tasks, grids.latents)
-    return {
-        "rows": [row._asdict() for row in rows],
-        "levels": LEVELS,
-        "data_sets": CHECKED,
-        "latents": latents,
-        "change_with_order": order,
-        "change_with_other_queries": leak,
-        "num_inputs": tasks.num_inputs,
-        "max_rows": tasks.max_rows,
-        "targets": (float(batch.y.min()), float(batch.y.max())),
-        "inputs": (0.0, 1.0)
-        if tasks.inputs == "uniform"
-        else (float(batch.X.min()), float(batch.X.max())),
-    }

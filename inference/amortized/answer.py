@@ -1,4 +1,4 @@
-"""What a prior-data fitted network predicts from one data set: new rows, one by one or jointly, and latent sites.
+"""The predictions of a prior-data fitted network: new rows, alone or jointly, and latent sites.
 
 The joint distribution follows the chain rule, in a random order of the rows:
 

@@ -1,4 +1,4 @@
-"""The network whose tokens are the cells of a table, after TabPFN's second version (Hollmann et al. 2025).
+"""The network whose tokens are the cells of a table, after TabPFN v2 (Hollmann et al. 2025).
 
     context   h_ic = E x_ic + t_i for each column c,  h_iy = t_i = F y_i + a learned token
     query     likewise, where t is another learned token

@@ -161,7 +161,7 @@ def check_calibration(cdf: np.ndarray) -> tuple[float, tuple[float, ...]]:
 def measure_dependence(
     network: AbstractNetwork, batch: Batch, num_queries: int
 ) -> tuple[float, float]:
-    """Return the largest changes of a logit when the context is permuted, and when other queries change.
+    """Return the largest changes of a logit by the order of the context and by other queries.
 
     Each task's rows are permuted among those of its context, and all queries but the first are
     replaced.

@@ -40,7 +40,7 @@ class Layer(eqx.Module):
 
     @classmethod
     def init(cls, width: int, hidden: int, key: Key) -> Layer:
-        """Return a layer with random weights that begins as the identity: `out` and `down` are zero."""
+        """Return a layer that begins as the identity: `out` and `down` are zero."""
         return cls(
             (jnp.ones(width), jnp.ones(width)),
             init_uniform(tagged_key(key, "query"), width, width),

@@ -11,7 +11,8 @@ nothing attends to. Each kind of network says what its tokens are.
 
 Targets may be read in units of their own context,
 
-    z = (y - c) / s,   c = (c_0 + sum y) / (1 + n),   s^2 = (s_0^2 + (c_0 - c)^2 + sum (y - c)^2) / (1 + n),
+    z = (y - c) / s,    c = (c_0 + sum y) / (1 + n),
+    s^2 = (s_0^2 + (c_0 - c)^2 + sum (y - c)^2) / (1 + n),
 
 where c_0 and s_0 are the centre and the spread of the prior's targets. The null row then tells the
 network c and s, and bars stand in these units. A spread far below s_0 shows only with many rows,
@@ -197,7 +198,7 @@ class AbstractNetwork(eqx.Module):
         return jnp.einsum("tsh,shb->tsb", hidden, self.ends.latent_heads).astype(jnp.float32)
 
     def build_cache(self, h: jax.Array, num_rows: jax.Array, units: jax.Array | None) -> Cache:
-        """Return what is kept of contexts, given their tokens, of which the null row is the first."""
+        """Return what is kept of contexts, given their tokens, null rows first."""
         lengths, keys_values = (num_rows + 1).astype(jnp.int32), []
         for layer in self.layers:
             keys_values.append(layer.project_keys_values(h, self.shape.heads))

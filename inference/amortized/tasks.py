@@ -1,4 +1,4 @@
-"""The data sets that a prior-data fitted network is trained on, drawn from a program with their inputs."""
+"""The data sets that a prior-data fitted network is trained on, drawn from a program."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Tasks:
         num_inputs: the fewest and the most columns; columns that are not used are zero.
         max_rows: the largest number of rows of a context.
         num_queries: the number of rows to predict.
-        inputs: the distribution of inputs: a key of `INPUTS`, or a function (key, shape) -> X. It is
-            None for a network whose file did not hold such a function.
+        inputs: the distribution of inputs: a key of `INPUTS`, or a function (key, shape) -> X. It
+            is None for a network whose file did not hold such a function.
         double: whether programs need 64 bits.
         latents: the names of the sites to be predicted too, each of one number.
     """

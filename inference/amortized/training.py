@@ -1,8 +1,9 @@
-"""Training a network on a prior: the mean of -log q(y | x, data) over data sets drawn anew at each step.
+"""Training a network on a prior.
 
-Its minimum over all q is the exact predictive distribution, and the loss exceeds that minimum by the
-mean divergence KL(p(y | x, data) || q(y | x, data)), the gap (Mueller et al. 2022, arXiv:2112.10510,
-corollary 1.1).
+The loss is the mean of -log q(y | x, data) over data sets drawn anew at each step. Its minimum over
+all q is the exact predictive distribution. The loss exceeds that minimum by the mean divergence
+KL(p(y | x, data) || q(y | x, data)), the gap (Mueller et al. 2022, arXiv:2112.10510, corollary
+1.1).
 
 The optimiser is AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101). Its learning rate rises over
 the first steps and falls to zero along a cosine. Gradients are clipped. Steps whose gradient is not

@@ -1,4 +1,4 @@
-"""The distribution that a prior-data fitted network gives for a number: bars with half-normal tails.
+"""The distribution that a prior-data fitted network gives: bars with half-normal tails.
 
 With inner edges e_1 < ... < e_{K-1} and probabilities p = softmax(logits) of K bars,
 

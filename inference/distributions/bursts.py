@@ -113,7 +113,7 @@ def normalize(vectors: jax.Array) -> jax.Array:
 
 
 class Bursts(Distribution):
-    """A matrix of weights with supports in bursts along its rows; the module's docstring defines it.
+    """A matrix of weights with supports in bursts along its rows, as the module defines it.
 
     Args:
         slab: the scale of large weights.
@@ -146,7 +146,7 @@ class Bursts(Distribution):
         super().__init__(batch_shape=(), event_shape=tuple(shape))
 
     @property
-    def support(self) -> constraints.Constraint:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def support(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The real arrays of the distribution's shape."""
         return constraints.independent(constraints.real, len(self.event_shape))
 
@@ -173,7 +173,7 @@ class Bursts(Distribution):
         """Return the log density, with supports and precisions summed out."""
         flat = jnp.reshape(value, (-1, math.prod(self.event_shape)))
         decays = self.chain.decays(jnp.arange(flat.shape[1]), self.columns)
-        found = jax.vmap(lambda w: log_total(self.chain, decays, self.evidence(w * w)))(flat)
+        found = jax.vmap(lambda w: log_marginal(self.chain, decays, self.evidence(w * w)))(flat)
         return found.reshape(jnp.shape(value)[: jnp.ndim(value) - len(self.event_shape)])
 
     def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> jax.Array:

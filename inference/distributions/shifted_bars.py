@@ -77,7 +77,7 @@ class ShiftedBars(Distribution):
         return self.unstandardize(self.bars.sample(key, sample_shape))
 
     def crps(self, value: ArrayLike) -> jax.Array:
-        """Return the continuous ranked probability score, the integral of (F(t) - [t >= value])^2."""
+        """Return the continuous ranked probability score, as `Bars.crps` defines it."""
         return self.spread * self.bars.crps(self.standardize(value))
 
     @property
@@ -94,11 +94,11 @@ class ShiftedBars(Distribution):
 def shift_bars(
     distribution: Bars | CategoricalLogits, units: jax.Array | None
 ) -> Bars | ShiftedBars | CategoricalLogits:
-    """Return distributions of queries in units (center, spread); without units they stay as they are.
+    """Return distributions of queries in units (center, spread).
 
     Args:
         distribution: the distributions, batch shape (..., queries).
-        units: centers and spreads, shape (..., 2), or None.
+        units: centers and spreads, shape (..., 2); None leaves the distributions as they are.
     """
     if units is None:
         return distribution
