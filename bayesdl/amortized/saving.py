@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -139,7 +140,7 @@ def read_weights(shape: Shape, arrays: StoredArrays, path: Path) -> AbstractNetw
     return jax.tree.unflatten(jax.tree.structure(blank), found)
 
 
-def named_arrays(network: AbstractNetwork) -> list[tuple[str, jax.Array]]:
+def named_arrays(network: AbstractNetwork) -> list[tuple[str, Any]]:
     """Return the arrays of a network with their names, which are the names of its fields."""
     paths, _ = jax.tree_util.tree_flatten_with_path(network)
     return [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in paths]
