@@ -105,11 +105,13 @@ def test_supports_and_prospects_are_those_of_the_sum():
 def test_long_chains_neither_overflow_nor_forget_their_rows():
     numbers = jnp.arange(3000)
     log = LAW.evidence(jnp.where(numbers % 7 < 3, 4.0, 1e-6))
-    known = jax.jit(lambda numbers, log: forward_backward(LAW.chain, LAW.chain.decays(numbers, 1000), log))(
-        numbers, log
-    )
+    known = jax.jit(
+        lambda numbers, log: forward_backward(LAW.chain, LAW.chain.decays(numbers, 1000), log)
+    )(numbers, log)
     assert np.isfinite(known.forward).all() and np.isfinite(known.after).all()
-    total = jax.jit(lambda numbers, log: log_marginal(LAW.chain, LAW.chain.decays(numbers, 1000), log))
+    total = jax.jit(
+        lambda numbers, log: log_marginal(LAW.chain, LAW.chain.decays(numbers, 1000), log)
+    )
     parts = [total(numbers[:1000], log[i : i + 1000]) for i in range(0, 3000, 1000)]
     assert float(total(numbers, log)) == pytest.approx(float(sum(parts)), rel=1e-5)
 
