@@ -23,7 +23,7 @@ from bayesdl.model.likelihoods import Bernoulli, Categorical
 from bayesdl.model.program import as_model
 from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.saving.bundle import load
-from bayesdl.typing import ColumnLike, EngineLike, ProgressLike, TableLike, Values
+from bayesdl.typing import ColumnLike, EngineLike, TableLike, Values
 
 
 class AbstractEstimator(BaseEstimator):
@@ -41,8 +41,8 @@ class AbstractEstimator(BaseEstimator):
         self,
         model: object = None,
         engine: EngineLike = "auto",
-        seed: int = 0,
-        progress: ProgressLike = False,
+        seed: Values = 0,
+        progress: Values = False,
     ) -> None:
         self.model = model
         self.engine = engine
