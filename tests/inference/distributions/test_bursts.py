@@ -134,7 +134,7 @@ def test_divergence_is_an_upper_bound_and_tight_for_sure_weights(structure):
     """The bound with the best q(r, s): above E_q[log q - log p(w)], and equal to it where q(w) has no spread."""
     model = bdl.BNN(hidden=(16, 16), prior=bdl.priors.Bursts(slab=1.0, spike=0.2))
     training, state, _ = make_training(model, *network_and_data(), structure=structure, density=0.6)
-    layout, priors = training.layout, training.priors(state.params)
+    layout, priors = training.layout, training.priors_at_centre(state.params)
     mean = {n: leaf["mean"] for n, leaf in state.params["weights"].items()}
     draws = 400
 
@@ -153,7 +153,7 @@ def test_divergence_is_an_upper_bound_and_tight_for_sure_weights(structure):
             log_p = -kl_of_weights(layout, state.index, w, tiny, priors, key) - entropy(tiny)
             log_q = sum(
                 jnp.where(
-                    layout.patterns[n].inside(state.index[n]),
+                    layout.patterns[n].inside_mask(state.index[n]),
                     -0.5 * noise[n] ** 2 - jnp.log(sd[n]) - half_log,
                     0.0,
                 ).sum()
@@ -167,7 +167,7 @@ def test_divergence_is_an_upper_bound_and_tight_for_sure_weights(structure):
             each = 0.5 * np.log(2 * np.pi * np.e)
             return sum(
                 jnp.where(
-                    layout.patterns[n].inside(state.index[n]), each + jnp.log(sd[n]), 0.0
+                    layout.patterns[n].inside_mask(state.index[n]), each + jnp.log(sd[n]), 0.0
                 ).sum()
                 for n in mean
             )
