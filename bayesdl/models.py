@@ -15,7 +15,8 @@ from bayesdl.gp.spec import GP
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.program import Program
 from bayesdl.model.registry import register_model, register_spec
-from bayesdl.tensor.spec import FunBaT, Mode
+from bayesdl.tensor.mode import Mode
+from bayesdl.tensor.spec import FunBaT
 
 # In the order of tables and of the command line's help.
 __all__ = [  # noqa: RUF022

@@ -1,9 +1,9 @@
-"""What a fitted functional tensor has besides predictions: the functions of each mode, and going on with new entries."""
+"""Functions of a posterior that only functional tensors have: modes, and new entries."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,13 @@ from bayesdl.engines import UnsupportedError
 from bayesdl.posterior.pictures import draw
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.tensor.spec import FunBaT
-from bayesdl.typing import ColumnLike, TableLike
+from bayesdl.typing import AxesLike, ColumnLike, TableLike
 from inference.core.result import Predictor
 from inference.messages.engine import MessagePassing
 from inference.messages.predictive import TensorPredictive, params_of_mode, predict_mode
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -26,10 +29,10 @@ class LatentFunctions:
     """Functions of one index, in units of the standardised target once they are multiplied.
 
     Attributes:
-        name: of the mode.
-        x: indexes, shape (n,).
-        mean: shape (n, rank).
-        covariance: of the functions at each index, shape (n, rank, rank).
+        name: the name of the mode.
+        x: the indexes, shape (n,).
+        mean: the means of the functions, shape (n, rank).
+        covariance: the covariance of the functions at each index, shape (n, rank, rank).
     """
 
     name: str
@@ -39,11 +42,11 @@ class LatentFunctions:
 
     @property
     def std(self) -> np.ndarray:
-        """Standard deviations, shape (n, rank)."""
+        """The standard deviations, shape (n, rank)."""
         return np.sqrt(np.maximum(np.diagonal(self.covariance, axis1=1, axis2=2), 0.0))
 
     def interval(self, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
-        """Central intervals, two arrays of shape (n, rank)."""
+        """Return central intervals of probability `level`, two arrays of shape (n, rank)."""
         if not 0 < level < 1:
             raise ValueError(f"interval(level={level!r}): expected a probability between 0 and 1.")
         width = ndtri(0.5 + level / 2) * self.std
@@ -54,41 +57,47 @@ class LatentFunctions:
             f"LatentFunctions(mode={self.name!r}, indexes={len(self.x)}, rank={self.mean.shape[1]})"
         )
 
-    def plot(self, ax: Any = None) -> Any:
-        """The functions with their 90 % bands; see `bayesdl.plots.functions`."""
+    def plot(self, ax: AxesLike = None) -> Axes | np.ndarray:
+        """Plot the functions with their 90 % bands; see `bayesdl.plots.functions`."""
         return draw("functions", self, ax)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class FittedMode:
-    """A mode of a fitted functional tensor."""
+    """One mode of a fitted functional tensor.
+
+    Attributes:
+        post: the posterior.
+        number: the number of the mode.
+    """
 
     post: Posterior
     number: int
 
-    def predict(self, x: Any = None) -> LatentFunctions:
-        """The functions at these indexes, shape (n,), in any order; by default at those of the training data.
+    def predict(self, x: ColumnLike | None = None) -> LatentFunctions:
+        """Return the functions at indexes x, shape (n,), in any order.
 
-        Signs and sizes of functions of different modes are not identified: their products are.
+        By default they are the indexes of the training data. Signs and sizes of the functions of
+        different modes are not identified; their products are.
         """
         raw = fitted(self.post)
-        law: Any = raw.predict
-        x = law.positions[self.number] if x is None else self.read(x)
+        predictive = tensor_predictive(self.post)
+        x = predictive.positions[self.number] if x is None else self.read(x)
         params = params_of_mode(raw.params, self.number)
         with jax.enable_x64(True):
             found = predict_mode(
-                law.smoothness[self.number],
+                predictive.smoothness[self.number],
                 {name: jnp.asarray(value) for name, value in params.items()},
-                jnp.asarray(law.positions[self.number]),
+                jnp.asarray(predictive.positions[self.number]),
                 jnp.asarray(x),
             )
         return LatentFunctions(self.name, np.asarray(x), *map(np.asarray, found))
 
-    def read(self, x: Any) -> np.ndarray:
-        """Indexes as finite numbers, shape (n,).
+    def read(self, x: ColumnLike) -> np.ndarray:
+        """Return indexes as finite numbers, shape (n,).
 
         Raises:
-            DataError: naming the mode.
+            DataError: if x is no such array; the message names the mode.
         """
         refuse_dates(self.name, x)
         x = np.atleast_1d(rectangular(f"x of mode('{self.name}')", x))
@@ -100,29 +109,40 @@ class FittedMode:
 
     @property
     def name(self) -> str:
+        """The name of the mode."""
         return functional_tensor(self.post).modes[self.number].name
 
     def __repr__(self) -> str:
-        law: Any = fitted(self.post).predict
+        predictive = tensor_predictive(self.post)
         rank = functional_tensor(self.post).modes[self.number].rank
-        return f"FittedMode(mode={self.name!r}, indexes={len(law.positions[self.number])}, rank={rank})"
+        indexes = len(predictive.positions[self.number])
+        return f"FittedMode(mode={self.name!r}, indexes={indexes}, rank={rank})"
 
 
 def fitted(post: Posterior) -> Predictor:
-    """The result of a fit by message passing.
+    """Return the result of a fit by message passing.
 
     Raises:
-        UnsupportedError: for another engine.
+        UnsupportedError: for other models and engines.
     """
     if not (isinstance(post.raw, Predictor) and isinstance(post.raw.predict, TensorPredictive)):
         raise UnsupportedError(
-            f"{type(post.engine).__name__} of {type(post.model).__name__} has no functions of modes: fit bdl.FunBaT by "
+            f"{type(post.engine).__name__} of {type(post.model).__name__} has no functions of "
+            f"modes: fit bdl.FunBaT by "
             "bdl.MessagePassing()."
         )
     return post.raw
 
 
+def tensor_predictive(post: Posterior) -> TensorPredictive:
+    """Return the predictive distribution of a fit by message passing."""
+    predictive = fitted(post).predict
+    assert isinstance(predictive, TensorPredictive)
+    return predictive
+
+
 def functional_tensor(post: Posterior) -> FunBaT:
+    """Return the model of the posterior."""
     assert isinstance(post.model, FunBaT)
     return post.model
 

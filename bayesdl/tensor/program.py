@@ -1,4 +1,7 @@
-"""Functional tensors as a NumPyro program with whitened states, and the law of new entries given a draw of it."""
+"""Functional tensors as a NumPyro program, and the predictive distribution given a draw of it.
+
+The functions of each mode are whitened states, see `inference.state_space.whitened`.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +14,34 @@ import jax
 import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
+from jax.typing import ArrayLike
 from numpyro import handlers
 
 from bayesdl.gp.hyperparameters import sample_hyperparameter, scale_prior
 from bayesdl.model import likelihoods
 from bayesdl.model.language import NUMPYRO
+from bayesdl.tensor.mode import Mode
 from inference.core.result import AbstractPredictive, Conditional
+from inference.core.typing import Key
 from inference.messages.forms import multiply_all
 from inference.state_space.matern import Kernel
 from inference.state_space.whitened import draw_bridge, function_values, unwhiten
 
-LENGTHS = 10.0  # the default prior's median length scale is the range of the index over this
-SPREAD = 1.5  # sd of its logarithm
+# The default prior of a length scale has the range of the index over `LENGTHS` as its median, and
+# `SPREAD` as the standard deviation of its logarithm.
+LENGTHS = 10.0
+SPREAD = 1.5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TensorProgram:
-    """The program at given positions: whitened states, scales, length scales, the core and the noise.
+    """The program at given positions.
+
+    Its sites are whitened states, scales, length scales, the core and the noise.
 
     Attributes:
         model: a `FunBaT`, with its likelihood in units of the target.
-        positions: of each mode, sorted and distinct.
+        positions: the sorted and distinct positions of each mode.
     """
 
     model: Any
@@ -50,7 +60,7 @@ class TensorProgram:
             numpyro.deterministic(f"{mode.name}.functions", function_values(mode.smoothness, Z))
             for mode, Z in zip(model.modes, computed, strict=True)
         ]
-        core = None
+        core: Any = None
         if model.form == "tucker":
             core = numpyro.sample(
                 "core", dist.Normal(0.0, 1.0).expand(model.ranks).to_event(len(model.ranks))
@@ -68,18 +78,21 @@ class TensorProgram:
                 "y", model.likelihood.distribution(f[:, None], parameters, NUMPYRO), obs=y
             )
 
-    def states(self, kernels_: tuple, noise: Mapping[str, Any]) -> list:
-        """The states of each mode from whitened ones."""
+    def states(self, kernels_: tuple, noise: Mapping[str, jax.Array]) -> list[jax.Array]:
+        """Return the states of each mode from whitened ones."""
         return [
             unwhiten(mode.smoothness, kernel, jnp.asarray(x), noise[mode.name])
             for mode, kernel, x in zip(self.model.modes, kernels_, self.positions, strict=True)
         ]
 
-    def kernels_at(self, values: Mapping[str, Any] | None) -> tuple:
-        """The kernel of each mode, its learned numbers taken from values, or sampled where there are none."""
+    def kernels_at(self, values: Mapping[str, jax.Array] | None) -> tuple[Kernel, ...]:
+        """Return the kernel of each mode; learned numbers are sampled, or taken from `values`."""
 
         def draw(
-            site: str, value: Any, default: dist.Distribution, shape: tuple[int, ...] = ()
+            site: str,
+            value: ArrayLike | dist.Distribution | None,
+            default: dist.Distribution,
+            shape: tuple[int, ...] = (),
         ) -> Any:
             if value is not None and not isinstance(value, dist.Distribution):
                 return jnp.asarray(value, float)
@@ -105,24 +118,25 @@ class TensorProgram:
             found.append(Kernel(length, constant, variance * scales**2))
         return tuple(found)
 
-    def scales_name(self, mode: Any) -> str:
-        """The site of the scales s of the functions of a mode; in the form "cp" they are those of the products."""
+    def scales_name(self, mode: Mode) -> str:
+        """Return the site of the scales of a mode's functions, in "cp" of the products."""
         return f"{mode.name}.scales" if self.model.form == "tucker" else "scales"
 
     @property
     def hyperparameters(self) -> tuple[str, ...]:
-        """The sites that `kernels_at` samples."""
+        """The names of the sites that `kernels_at` samples."""
         return tuple(
             handlers.trace(handlers.seed(self.kernels_at, jax.random.key(0))).get_trace(None)
         )
 
 
-def combine_modes(values: list, core: Any) -> Any:
-    """Of each row f, from the functions' values, each of shape (n, r)."""
+def combine_modes(values: list, core: jax.Array | None) -> jax.Array:
+    """Combine the functions' values, each of shape (n, r), into f at each row."""
     if core is None:
         return multiply_all(values).sum(1)
     found = jnp.broadcast_to(core, (len(values[0]), *core.shape))
-    for value in values:  # one mode of the core after the other
+    # one mode of the core after the other
+    for value in values:
         found = jnp.einsum("nj...,nj->n...", found, value)
     return found
 
@@ -130,11 +144,14 @@ def combine_modes(values: list, core: Any) -> Any:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class DrawnTensorPredictive(AbstractPredictive):
-    """The law of new entries given a draw; functions at new indexes are drawn given their states beside them."""
+    """The distribution of new entries given a draw of the latent sites.
+
+    Functions at new indexes are drawn given the known states beside them.
+    """
 
     program: TensorProgram = dataclasses.field(metadata={"static": True})
 
-    def __call__(self, latents: dict, key: Any, X: Any) -> Conditional:
+    def __call__(self, latents: Mapping, key: Key, X: ArrayLike) -> Conditional:
         program, X = self.program, jnp.asarray(X)
         model, kernels_ = program.model, program.kernels_at(latents)
         computed = program.states(
@@ -149,11 +166,11 @@ class DrawnTensorPredictive(AbstractPredictive):
             )
             values.append(function_values(mode.smoothness, drawn))
         f = combine_modes(values, latents.get("core"))
-        law = model.likelihood.distribution(f[:, None], self.parameters(latents), NUMPYRO)
-        return Conditional(law, jnp.zeros(len(X)))
+        distribution = model.likelihood.distribution(f[:, None], self.parameters(latents), NUMPYRO)
+        return Conditional(distribution, jnp.zeros(len(X)))
 
-    def parameters(self, latents: dict) -> Any:
-        """Of the likelihood."""
+    def parameters(self, latents: Mapping) -> object:
+        """Return the parameters of the likelihood at one posterior draw."""
         likelihood = self.program.model.likelihood
         if isinstance(likelihood, likelihoods.StudentT):
             return latents.get("df", likelihood.df), latents.get("sigma", likelihood.scale)

@@ -1,19 +1,22 @@
 """Functional tensors (FunBaT): y at tuples of real-valued indexes.
 
-    y_n ~ p(y | f(i_n)),    f(i) = sum_{j_1..j_K} W_{j_1..j_K} prod_k u^k_{j_k}(i_k),    u^k_j ~ GP(0, s_kj^2 k_k)
+    y_n ~ p(y | f(i_n)),    f(i) = sum_{j_1..j_K} W_{j_1..j_K} prod_k u^k_{j_k}(i_k),
+    u^k_j ~ GP(0, s_kj^2 k_k),
 
-with a core W of independent N(0, 1) ("tucker"), or f(i) = sum_j prod_k u^k_j(i_k) ("cp"). A mode is one index, such as the day
-or the temperature; its Gaussian processes are Matern, plus a constant where asked for, so they are Markov: their cost is linear
-in the number of distinct indexes. Reference: Fang et al. (2024), arXiv:2311.04829.
+with a core W of independent N(0, 1) ("tucker"), or f(i) = sum_j prod_k u^k_j(i_k) ("cp"). A mode is
+one index, such as the day or the temperature. Its Gaussian processes are Matern, plus a constant if
+asked for, so they are Markov: their cost is linear in the number of distinct indexes.
+Reference: Fang et al. (2024), arXiv:2311.04829.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from bayesdl.data.columns import Columns
 from bayesdl.data.table import TableSchema, same_rows
@@ -22,7 +25,9 @@ from bayesdl.data.validation import DataError, ModelError, is_frame, rectangular
 from bayesdl.gp import kernels
 from bayesdl.model import likelihoods
 from bayesdl.model.examples import CommandLine, Example, Parts, tensor_rows
+from bayesdl.model.likelihoods import AbstractLikelihood
 from bayesdl.model.table import AbstractTableModel
+from bayesdl.tensor.mode import Mode
 from bayesdl.tensor.program import DrawnTensorPredictive, TensorProgram
 from bayesdl.typing import ColumnLike, TableLike
 from inference.core.problem import Problem
@@ -32,87 +37,27 @@ from inference.core.structure import StateSpaceTensor
 from inference.messages import likelihood_sites as sites
 from inference.messages.forms import FORMS
 
-SMOOTHNESS = {kernels.Matern12: 0, kernels.Matern32: 1, kernels.Matern52: 2}
-
-
-@dataclasses.dataclass(frozen=True)
-class Mode:
-    """One index of a functional tensor.
-
-    Args:
-        name: of its column.
-        kernel: `kernels.Matern12`, `Matern32` or `Matern52`, alone or plus a `Constant`. A length scale is in units of the
-            index; None learns it, with prior LogNormal(log(range / 10), 1.5). A variance of None is 1.
-        rank: number of functions.
-
-    Example:
-        >>> Mode("day", kernels.Matern12(lengthscale=2.0) + kernels.Constant(1.0), rank=3).smoothness
-        0
-    """
-
-    name: str
-    kernel: Any = kernels.Matern32()
-    rank: int = 2
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.name, str):
-            raise ValueError(f"Mode(name={self.name!r}): expected the name of a column.")
-        if not isinstance(self.rank, int) or isinstance(self.rank, bool) or self.rank < 1:
-            raise ValueError(f"Mode(rank={self.rank!r}): expected a whole number of at least 1.")
-        parts = self.kernel.parts if isinstance(self.kernel, kernels.Sum) else (self.kernel,)
-        kinds = [type(part) for part in parts]
-        if (
-            kinds[:1] == []
-            or kinds[0] not in SMOOTHNESS
-            or kinds[1:] not in ([], [kernels.Constant])
-        ):
-            raise ModelError(
-                f"Mode(kernel={self.kernel!r}): expected kernels.Matern12, Matern32 or Matern52, alone or plus "
-                "kernels.Constant."
-            )
-        if isinstance(self.matern.lengthscale, tuple):
-            raise ModelError(
-                f"Mode(kernel={self.kernel!r}): a mode has one index, so one length scale: give a kernel for each mode."
-            )
-        if self.matern.ard:
-            raise ModelError(
-                f"Mode(kernel={self.kernel!r}): a mode has one index, so ard=True has no meaning; leave it out."
-            )
-
-    @property
-    def matern(self) -> Any:
-        """The Matern kernel."""
-        return self.kernel.parts[0] if isinstance(self.kernel, kernels.Sum) else self.kernel
-
-    @property
-    def constant(self) -> Any:
-        """The constant kernel, or None."""
-        return self.kernel.parts[1] if isinstance(self.kernel, kernels.Sum) else None
-
-    @property
-    def smoothness(self) -> int:
-        """How often its functions can be differentiated."""
-        return SMOOTHNESS[type(self.matern)]
-
 
 @dataclasses.dataclass(frozen=True)
 class FunBaT(AbstractTableModel):
     """A functional tensor: products of functions of one index each.
 
     Args:
-        modes: a tuple of the indexes, two or more; names stand for modes with the defaults of `Mode`.
-        form: "cp", sums of as many products as the modes have functions, or "tucker", all products with a core, for which modes
-            may have different ranks.
+        modes: a tuple of two or more indexes; a name stands for a mode with the defaults of `Mode`.
+        form: "cp", the sum of as many products as each mode has functions, or "tucker", all
+            products with a core, for which modes may have different ranks.
         likelihood: `Normal()`, `StudentT(df=...)`, `Bernoulli()` or `Poisson()`.
-        relevance: whether functions have scales s of their own, with prior HalfNormal(1), so that those that are not needed
-            go to zero: of each product in the form "cp", of each function of each mode with "tucker".
+        relevance: whether functions have scales s, with prior HalfNormal(1), so that those that
+            are not needed go to zero: one for each product in the form "cp", one for each function
+            of each mode in the form "tucker".
         standardize: whether the target is standardised; indexes are taken as they are.
 
-    Data are `fit(model, X, y)` with X a DataFrame that has columns of the modes' names (others are not looked at), a dictionary
-    of arrays, or an array with a column for each mode in this order. Rows may repeat; those whose y is missing are left out.
+    Data are `fit(model, X, y)` with X a DataFrame that has columns of the modes' names (other
+    columns are ignored), a dictionary of arrays, or an array with a column for each mode in this
+    order. Rows may repeat; rows whose y is missing are left out.
 
-    Beyond the data predictions return to the mean. Counts have a log-normal rate, whose mean is absurd where its log is known
-    badly: use `quantile(0.5)` there, which a warning says.
+    Beyond the data, predictions return to the mean. Counts have a log-normal rate, whose mean is
+    meaningless where its log is poorly known: a warning says so, and `quantile(0.5)` still holds.
 
     Example:
         >>> FunBaT(("row", "column")).ranks
@@ -120,8 +65,8 @@ class FunBaT(AbstractTableModel):
     """
 
     modes: Any
-    form: str = "cp"
-    likelihood: Any = likelihoods.Normal()
+    form: Literal["cp", "tucker"] = "cp"
+    likelihood: AbstractLikelihood = likelihoods.Normal()
     relevance: bool = True
     standardize: bool = True
     multi_output: ClassVar[bool] = False
@@ -137,13 +82,13 @@ class FunBaT(AbstractTableModel):
         return (CommandLine("funbat", cls, help_text, parts=parts),)
 
     def __post_init__(self) -> None:
-        given = (
-            self.modes if isinstance(self.modes, tuple | list) else ()
-        )  # the letters of a text are no names
+        # a string is not taken as a tuple of its letters
+        given = self.modes if isinstance(self.modes, tuple | list) else ()
         modes = tuple(Mode(mode) if isinstance(mode, str) else mode for mode in given)
         if len(modes) < 2 or not all(isinstance(mode, Mode) for mode in modes):
             raise ModelError(
-                f"FunBaT(modes={self.modes!r}): expected a tuple of two or more of bdl.Mode or names of columns, e.g. "
+                f"FunBaT(modes={self.modes!r}): expected a tuple of two or more of bdl.Mode or "
+                f"names of columns, e.g. "
                 '("day", "price").'
             )
         object.__setattr__(self, "modes", modes)
@@ -156,7 +101,8 @@ class FunBaT(AbstractTableModel):
             )
         if self.form == "cp" and len(set(self.ranks)) > 1:
             raise ModelError(
-                f"FunBaT(form='cp') needs equal ranks, got {self.ranks}: make them equal, or use form='tucker'."
+                f"FunBaT(form='cp') needs equal ranks, got {self.ranks}: make them equal, or use "
+                f"form='tucker'."
             )
         able = (
             likelihoods.Normal | likelihoods.StudentT | likelihoods.Bernoulli | likelihoods.Poisson
@@ -166,7 +112,8 @@ class FunBaT(AbstractTableModel):
             or getattr(self.likelihood, "scale", None) == "heteroscedastic"
         ):
             raise ModelError(
-                f"FunBaT takes likelihood=bdl.Normal(), StudentT(), Bernoulli() or Poisson() with one scale, got "
+                f"FunBaT takes likelihood=bdl.Normal(), StudentT(), Bernoulli() or Poisson() with "
+                f"one scale, got "
                 f"{self.likelihood}."
             )
 
@@ -177,23 +124,24 @@ class FunBaT(AbstractTableModel):
 
     @property
     def ranks(self) -> tuple[int, ...]:
-        """Functions of each mode."""
+        """The number of functions of each mode."""
         return tuple(mode.rank for mode in self.modes)
 
     # data
 
     def indexes(self, X: Any) -> Any:
-        """The columns of the modes, in their order.
+        """Return the columns of the modes, in their order.
 
         Raises:
-            DataError: for a column that is not there, or columns that make no table.
+            DataError: for a missing column, or columns that make no table.
         """
         names = [mode.name for mode in self.modes]
         if isinstance(X, Mapping) or is_frame(X):
             missing = [name for name in names if name not in X]
             if missing:
                 raise DataError(
-                    f"X lacks column {', '.join(map(repr, missing))}: got {list(map(str, X))[:10]}, expected {names}."
+                    f"X lacks column {', '.join(map(repr, missing))}: got "
+                    f"{list(map(str, X))[:10]}, expected {names}."
                 )
             import pandas as pd
 
@@ -201,15 +149,17 @@ class FunBaT(AbstractTableModel):
             rows = {name: len(column) for name, column in columns.items()}
             if len(set(rows.values())) > 1:
                 raise DataError(
-                    f"X is ragged: got {rows} entries in its columns, expected as many in every one."
+                    f"X is ragged: got {rows} entries in its columns, expected as many in every "
+                    f"one."
                 )
             return pd.DataFrame(columns)
         return X
 
-    def learn_schema(self, X: Any = None, y: Any = None) -> TableSchema:
+    def learn_schema(self, X: TableLike | None = None, y: ColumnLike | None = None) -> TableSchema:
         if X is None or y is None or isinstance(y, str):
             raise DataError(
-                f"Expected bdl.fit(model, X, y) with indexes X and a target y: got X={X!r:.40}, y={y!r:.40}."
+                f"Expected bdl.fit(model, X, y) with indexes X and a target y: got X={X!r:.40}, "
+                f"y={y!r:.40}."
             )
         X, y = self.known(X, y)
         likelihood = self.likelihood
@@ -217,7 +167,8 @@ class FunBaT(AbstractTableModel):
         schema = TableSchema(Columns.learn(X, False), target)
         if schema.target.num_targets > 1 and schema.target.kind != "class":
             raise DataError(
-                f"FunBaT takes one target column, y has {schema.target.num_targets}: fit one tensor per column."
+                f"FunBaT takes one target column, y has {schema.target.num_targets}: fit one "
+                f"tensor per column."
             )
         columns = schema.columns
         texts = [
@@ -225,11 +176,13 @@ class FunBaT(AbstractTableModel):
         ]
         if texts:
             raise DataError(
-                f"Column '{texts[0]}' holds text, and an index is a number: use its position, such as days since a start."
+                f"Column '{texts[0]}' holds text, and an index is a number: use its position, "
+                f"such as days since a start."
             )
         if len(columns.names) != len(self.modes):
             raise DataError(
-                f"X has {len(columns.names)} columns, expected {len(self.modes)}: one for each mode."
+                f"X has {len(columns.names)} columns, expected {len(self.modes)}: one for each "
+                f"mode."
             )
         names = tuple(mode.name for mode in self.modes)
         schema = dataclasses.replace(schema, columns=dataclasses.replace(columns, names=names))
@@ -238,34 +191,37 @@ class FunBaT(AbstractTableModel):
             if distinct < max(2, mode.rank):
                 indexes = "index" if distinct == 1 else "indexes"
                 raise DataError(
-                    f"Mode '{mode.name}' has {distinct} distinct {indexes} and rank {mode.rank}: expected at least two, and as "
+                    f"Mode '{mode.name}' has {distinct} distinct {indexes} and rank {mode.rank}: "
+                    f"expected at least two, and as "
                     "many as its rank. Leave the mode out, or lower its rank."
                 )
         return schema
 
-    def known(self, X: Any, y: Any) -> tuple[Any, Any]:
-        """The rows whose target is not missing.
+    def known(self, X: TableLike, y: ColumnLike) -> tuple[Any, Any]:
+        """Return the rows whose target is not missing.
 
         Raises:
-            DataError: where there is none.
+            DataError: if every target is missing.
         """
-        X = self.indexes(X)
-        same_rows(X, y)
+        table = self.indexes(X)
+        same_rows(table, y)
         values = plain(y)
         if values.dtype.kind != "f" or values.ndim != 1 or not np.isnan(values).any():
-            return X, y
+            return table, y
         kept = ~np.isnan(values)
         if not kept.any():
             raise DataError("Every y is missing (NaN): got none, expected some.")
-        X, y = (
-            part[kept] if hasattr(part, "shape") else np.asarray(part)[kept] for part in (X, y)
-        )  # a Series keeps its name
-        return X, y
+        # a Series keeps its name
+        parts: list[Any] = [table, y]
+        table, target = (
+            part[kept] if hasattr(part, "shape") else np.asarray(part)[kept] for part in parts
+        )
+        return table, target
 
-    def problem(self, schema: TableSchema, X: Any, y: Any) -> Problem:
+    def problem(self, schema: TableSchema, X: TableLike, y: ColumnLike) -> Problem:
         return super().problem(schema, *self.known(X, y))
 
-    def inputs(self, schema: TableSchema, X: Any) -> tuple[tuple, dict]:
+    def inputs(self, schema: TableSchema, X: TableLike) -> tuple[tuple, dict]:
         return super().inputs(schema, self.indexes(X))
 
     def inputs_and_target(
@@ -294,8 +250,8 @@ class FunBaT(AbstractTableModel):
         )
         return Problem(program, args, structure=structure)
 
-    def program(self, X: Any, y: Any = None, *, num_targets: int = 1) -> None:
-        """The program with the distinct indexes of X as positions."""
+    def program(self, X: ArrayLike, y: ArrayLike | None = None, *, num_targets: int = 1) -> None:
+        """Run the program with the distinct indexes of X as positions."""
         TensorProgram(self, tuple(np.unique(column) for column in np.asarray(X).T))(X, y)
 
     def predictive(self, problem: Problem, around: dict | None = None) -> AbstractPredictive:
@@ -303,28 +259,30 @@ class FunBaT(AbstractTableModel):
         return DrawnTensorPredictive(program)
 
     def identified(self, site: str) -> bool:
-        """Functions may be exchanged, mirrored and rescaled; the noise is identified."""
+        """Whether the data can pin down a site: only the noise, as functions may be exchanged."""
         return site in ("sigma", "df")
 
 
-def read_index_column(name: str, column: Any) -> np.ndarray:
-    """A column of indexes as it was given.
+def read_index_column(name: str, column: object) -> np.ndarray:
+    """Return a column of indexes as it was given.
 
     Raises:
-        DataError: for dates, which NumPy would take for numbers, and for anything but one index per row.
+        DataError: for dates, which NumPy would take for numbers, and for anything but one index per
+            row.
     """
     refuse_dates(name, column)
     column = rectangular(f"Column '{name}'", column)
     if column.ndim != 1:
         got = repr(column.item()) if column.ndim == 0 else f"shape {column.shape}"
         raise DataError(
-            f"Column '{name}' is not a column: got {got}, expected shape (rows,), such as a list of numbers."
+            f"Column '{name}' is not a column: got {got}, expected shape (rows,), such as a list "
+            f"of numbers."
         )
     return column
 
 
-def scalar(likelihood: Any) -> Any:
-    """What message passing knows of a likelihood, or why it knows nothing of it."""
+def scalar(likelihood: AbstractLikelihood) -> sites.AbstractScalarLikelihood | str:
+    """Return the likelihood as message passing takes it, or the reason why it cannot."""
     if isinstance(likelihood, likelihoods.StudentT):
         if not isinstance(likelihood.df, int | float):
             return "its degrees of freedom are learned; give bdl.StudentT(df=...) a number"

@@ -19,7 +19,6 @@ from typing import Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from numpyro.distributions import biject_to, constraints
 
 from inference.core.engine import (
@@ -40,6 +39,7 @@ from inference.core.typing import Key
 from inference.messages.iteration import Iteration, State, order_by_size
 from inference.messages.predictive import TensorPredictive
 from inference.messages.streaming import add_entries
+from inference.messages.summary import point_estimates, rank_weights
 
 # iterations of a compiled block
 BLOCK = 10
@@ -169,7 +169,7 @@ class MessagePassing(AbstractEngine):
             "doubts": self.find_doubts(iteration, float(bounds[-1, kept]), kept in collapsed),
             "answer": ANSWER,
             "converged": converged,
-            "rank_weights": self.rank_weights(problem, params),
+            "rank_weights": rank_weights(problem.structure_as(StateSpaceTensor), params),
             "seconds": time.perf_counter() - started,
         }
         return self.predictor(problem, params, info)
@@ -255,16 +255,16 @@ class MessagePassing(AbstractEngine):
         self,
         iteration: Iteration,
         state: State,
-        first: ArrayLike,
-        count: ArrayLike = BLOCK,
-        learn: ArrayLike = True,
+        first: Any,
+        count: Any = BLOCK,
+        learn: Any = True,
     ) -> tuple[State, jax.Array]:
         """Run `count` iterations from number `first` on.
 
         Return the state and the bound after each, in an array for the longest block.
         """
 
-        def one(j: ArrayLike, carry: tuple) -> tuple:
+        def one(j: Any, carry: tuple) -> tuple:
             state, bounds = carry
             late = first + j >= self.num_annealed
             emphasis = jnp.where(late, 1.0, iteration.likelihood.emphasis)
@@ -325,32 +325,13 @@ class MessagePassing(AbstractEngine):
             parts |= {"lengthscale": kernel.lengthscale, "variances": kernel.variances}
             parts |= {} if kernel.constant is None else {"constant": kernel.constant}
             found |= {f"mode{k}.{name}": value for name, value in parts.items()}
-        if state.core is not None:
+        if state.core is not None and state.core_message is not None:
             mean, second = state.core
             found |= {"core.mean": mean, "core.covariance": second - mean[:, None] * mean[None, :]}
             found |= dict(
                 zip(("core.precision", "core.information"), state.core_message, strict=True)
             )
         return {name: np.asarray(value, dtype=np.float64) for name, value in found.items()}
-
-    def rank_weights(self, problem: Problem, params: dict) -> dict[str, list[float]]:
-        """Return, for each mode, the root mean square of what each of its functions adds.
-
-        The functions of other modes are taken at their root mean squares.
-        """
-        s = problem.structure_as(StateSpaceTensor)
-        sizes = [np.sqrt((params[f"mode{k}.mean"] ** 2).mean(0)) for k in range(len(s.ranks))]
-        if s.form == "cp":
-            total = np.prod(np.stack(sizes), axis=0)
-            return {name: total.tolist() for name in s.names}
-        core = params["core.mean"].reshape(s.ranks)
-        for k, size in enumerate(sizes):
-            core = core * size.reshape([-1 if j == k else 1 for j in range(len(sizes))])
-        axes = range(len(sizes))
-        return {
-            name: np.sqrt((core**2).sum(tuple(j for j in axes if j != k))).tolist()
-            for k, name in enumerate(s.names)
-        }
 
     def update(self, problem: Problem, before: Predictor, new: int) -> Predictor:
         """Return the result with more entries, the last `new` ones of the problem.
@@ -365,20 +346,11 @@ class MessagePassing(AbstractEngine):
             f"; elbo, seconds and doubts are of the fit before {added} entries were added by update"
         )
         info = before.info | {
-            "rank_weights": self.rank_weights(problem, params),
+            "rank_weights": rank_weights(s, params),
             "added": added,
             "answer": ANSWER + since,
         }
         return self.predictor(problem, params, info)
-
-    def point_estimates(self, s: StateSpaceTensor, params: dict) -> dict[str, Any]:
-        """Return the point estimates by site, without those that were given.
-
-        sigma is in units of the standardised target.
-        """
-        found = {name: params[f"hyper.{name}"].tolist() for name in s.hyperparameters}
-        learned = s.likelihood.has_scale and s.scale is None
-        return found | ({"sigma": float(params["sigma"])} if learned else {})
 
     def diagnostics(self, problem: Problem, result: AbstractResult) -> dict[str, float]:
         return numbers_of(result.info)
@@ -392,8 +364,9 @@ class MessagePassing(AbstractEngine):
         return self.predictor(problem, arrays, info)
 
     def predictor(self, problem: Problem, params: dict, info: dict) -> Predictor:
+        """Return the result for these parameters."""
         s = problem.structure_as(StateSpaceTensor)
-        info = info | {"hyperparameters": self.point_estimates(s, params)}
+        info = info | {"hyperparameters": point_estimates(s, params)}
         return Predictor(
             params,
             TensorPredictive(

@@ -182,7 +182,7 @@ def sum_over_entries(
         )
         return (sums[0].at[places[k]].add(first), sums[1].at[places[k]].add(second)), None
 
-    start = tuple(jnp.zeros((d, size), dtype) for size in (width, width**2))
+    start = jnp.zeros((d, width), dtype), jnp.zeros((d, width**2), dtype)
     return jax.lax.scan(add, start, split_into_chunks((*places, weights, linear), width**2))[0]
 
 
@@ -193,8 +193,9 @@ def moments_by_entry(of_chunk: Callable, places: list, width: int) -> tuple[Arra
     return first.reshape(-1)[:n], second.reshape(-1)[:n]
 
 
-def arrange_core(core: Moments, ranks: list[int], k: int) -> tuple[Array, Array]:
+def arrange_core(core: Moments | None, ranks: list[int], k: int) -> tuple[Array, Array]:
     """Return E[W] as (others, r_k), and E[W W] as (pairs of others, pairs of r_k)."""
+    assert core is not None
     K = len(ranks)
     others = [j for j in range(K) if j != k]
     W = core.mean.reshape(ranks).transpose([*others, k]).reshape(-1, ranks[k])
@@ -220,7 +221,7 @@ def outer_products(parts: list) -> Array:
     return found
 
 
-def split_into_chunks(arrays: tuple, width: int) -> tuple:
+def split_into_chunks(arrays: tuple, width: int) -> tuple[Array, ...]:
     """Cut arrays of N entries into chunks, padded with zeros; a chunk times a width is bounded."""
     n = len(arrays[0])
     size = min(n, max(1, CHUNK // width))

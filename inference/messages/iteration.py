@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
 from jaxtyping import PyTree
-from numpyro.distributions import Distribution, biject_to
+from numpyro.distributions import biject_to
 
 from inference.core.problem import Problem
 from inference.core.structure import StateSpaceTensor
 from inference.core.typing import Key, SiteArrays
-from inference.messages.forms import FORMS, AbstractForm, Moments, Tucker, moments
+from inference.messages.forms import FORMS, Moments, Tucker, moments
 from inference.messages.likelihood_sites import AbstractScalarLikelihood, PseudoObservations
 from inference.state_space.matern import state_space_prior
 from inference.state_space.smoother import smooth
@@ -58,7 +57,7 @@ class State(NamedTuple):
     core_message: tuple[Array, Array] | None
     core: Moments | None
     sites: PseudoObservations
-    sigma: ArrayLike
+    sigma: Any
     hyper: SiteArrays
     optimizer: PyTree
 
@@ -94,7 +93,7 @@ class Iteration:
         return self.problem.structure_as(StateSpaceTensor)
 
     @property
-    def form(self) -> AbstractForm:
+    def form(self) -> Any:
         return FORMS[self.structure.form]()
 
     @property
@@ -114,11 +113,11 @@ class Iteration:
         """Return the hyperparameters in their own space."""
         return {name: biject_to(self.hyperprior(name).support)(u) for name, u in hyper.items()}
 
-    def hyperprior(self, name: str) -> Distribution:
+    def hyperprior(self, name: str) -> Any:
         """Return the prior distribution of a hyperparameter."""
         return self.problem.trace[name]["fn"]
 
-    def log_prior(self, hyper: dict, sigma: ArrayLike) -> Array:
+    def log_prior(self, hyper: dict, sigma: Any) -> Any:
         """Return the log prior density of hyperparameters and noise, in their own space."""
         total = sum(
             (
@@ -146,7 +145,7 @@ class Iteration:
                 total = total + jnp.sum(transform.log_abs_det_jacobian(u, value))
         return total
 
-    def log_prior_of_noise(self, sigma: ArrayLike) -> Array:
+    def log_prior_of_noise(self, sigma: Any) -> Any:
         if not self.likelihood.has_scale or self.structure.scale is not None:
             return jnp.zeros(())
         return self.hyperprior("sigma").log_prob(sigma)
@@ -160,7 +159,7 @@ class Iteration:
             for p, kernel, x in zip(s.smoothness, kernels, s.positions, strict=True)
         ]
 
-    def start(self, key: Key, hyper: dict, sigma: ArrayLike, spread: float) -> State:
+    def start(self, key: Key, hyper: dict, sigma: Any, spread: float) -> State:
         """Return a state with random factors in (0, 1); with both signs most starts cancel."""
         s, keys = self.structure, jax.random.split(key, len(self.structure.ranks) + 1)
         factors, messages = [], []
@@ -204,7 +203,7 @@ class Iteration:
         return jax.tree.map(lambda old, new: old + step * (new - old), state.sites, new)
 
     def iterate(
-        self, state: State, free: ArrayLike, learn: ArrayLike, emphasis: ArrayLike = 1.0
+        self, state: State, free: Any, learn: Any, emphasis: Any = 1.0
     ) -> tuple[State, Array]:
         """Run one iteration, and return the bound after it.
 
@@ -231,9 +230,7 @@ class Iteration:
             state = self.learn_hyperparameters(state, pull(slopes)[0], learn)
         return state, bound
 
-    def update_modes(
-        self, state: State, priors: list, emphasis: ArrayLike
-    ) -> tuple[State, Array, list]:
+    def update_modes(self, state: State, priors: list, emphasis: Any) -> tuple[State, Array, list]:
         """Update all factors and the core once.
 
         Return the state, the divergence of q from the prior, and the derivatives of the bound with
@@ -271,16 +268,16 @@ class Iteration:
             jnp.add, tuple(message), tuple(self.known[1] if k is None else self.known[0][k])
         )
 
-    def damp(self, old: Array, new: Array) -> Array:
+    def damp(self, old: Array, new: Array) -> Any:
         return self.damping * old + (1 - self.damping) * new
 
-    def scale(self, state: State, mean: Array, variance: Array) -> Array:
+    def scale(self, state: State, mean: Array, variance: Array) -> Any:
         """Return the best scale of the likelihood under its prior, by Newton steps for its log."""
         if not self.likelihood.has_scale or self.structure.scale is not None:
             return state.sigma
         squares, n = self.likelihood.noise(self.y, mean, variance, state.sigma), len(self.y)
 
-        def cost(log_sigma: ArrayLike) -> Array:
+        def cost(log_sigma: Any) -> Any:
             return (
                 n * log_sigma
                 + squares * jnp.exp(-2 * log_sigma) / 2
@@ -294,7 +291,7 @@ class Iteration:
         old = self.noise_damping
         return jnp.sqrt(old * state.sigma**2 + (1 - old) * jnp.exp(2 * log_sigma))
 
-    def learn_hyperparameters(self, state: State, gradient: dict, learn: ArrayLike) -> State:
+    def learn_hyperparameters(self, state: State, gradient: dict, learn: Any) -> State:
         """Return the state after one optimiser step of the hyperparameters."""
         import optax
 

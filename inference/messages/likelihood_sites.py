@@ -91,7 +91,7 @@ class AbstractScalarLikelihood(abc.ABC):
         return jnp.zeros(())
 
     def predictive(self, mean: Array, variance: Array, sigma: ArrayLike) -> dist.Distribution:
-        """Return the distribution of y for f ~ N(mean, variance): a mixture over quadrature nodes."""
+        """Return the distribution of y for normal f: a mixture over the nodes of a quadrature."""
         f, weights = evaluate_at_nodes(mean, variance)
         mixing = dist.CategoricalProbs(jnp.broadcast_to(weights, f.shape))
         return dist.MixtureSameFamily(mixing, self.distribution(f, sigma))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +59,8 @@ def add_entries(s: StateSpaceTensor, y: np.ndarray, before: Predictor, parallel:
         before: the result without the new entries.
         parallel: whether smoothing is parallel along the index.
     """
-    params, predictive, new = before.params, before.predict, len(y)
+    params, new = before.params, len(y)
+    predictive: Any = before.predict
     messages, kernels = [], []
     for k, positions in enumerate(s.positions):
         mode, old = params_of_mode(params, k), np.asarray(predictive.positions[k])  # pyright: ignore[reportFunctionMemberAccess]

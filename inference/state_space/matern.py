@@ -18,13 +18,12 @@ where each monomial gives an incomplete gamma function P(m + 1, 2 x).
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
 
 from inference.state_space.smoother import Prior
 
@@ -88,9 +87,9 @@ class Kernel(NamedTuple):
         variances: the variances of the functions, shape (r,).
     """
 
-    lengthscale: ArrayLike
-    constant: ArrayLike | None
-    variances: ArrayLike
+    lengthscale: Any
+    constant: Any
+    variances: Any
 
 
 def state_space_prior(p: int, kernel: Kernel, positions: Array) -> Prior:
