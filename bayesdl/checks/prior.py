@@ -2,15 +2,16 @@
 
     z ~ p(z),    f = E[y | x, z],    y ~ p(y | x, z)
 
-A Gaussian process has f ~ GP(0, k) and y = f + e. Models of tables standardise, so that the units of y (and the classes)
-come from the training data: the draws are those of the model that `fit` would condition on.
+A Gaussian process has f ~ GP(0, k) and y = f + e. Models of tables standardise, so that the units
+of y (and the classes) come from the training data: the draws are those of the model that `fit`
+would condition on.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -33,11 +34,13 @@ from bayesdl.posterior.streaming import (
     split_static,
     two_columns,
 )
+from bayesdl.typing import AxesLike, ColumnLike, DataFrame
 from inference.core.keys import named_key
 from inference.core.problem import Problem
 from inference.core.structure import AbstractGaussianProcessRegression
 
-JITTER = 1e-8  # relative to the mean variance of the process
+# relative to the mean variance of the process
+JITTER = 1e-8
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -46,11 +49,11 @@ class PriorPredictive:
 
     Attributes:
         y: targets, shape (num_samples, rows, ...), in the units of y; labels of classes.
-        function: E[y | x, z] of each draw, of classes their probabilities (num_samples, rows, classes); None where the
-            law has no mean.
+        function: E[y | x, z] of each draw, of classes their probabilities (num_samples, rows,
+            classes); None where the distribution has no mean.
         target: what is drawn.
         x: the input column where there is one, otherwise None.
-        x_name: its name.
+        x_name: the name of the input column.
     """
 
     y: Shaped[np.ndarray, "samples *y"]
@@ -60,7 +63,7 @@ class PriorPredictive:
     x_name: str = "x"
 
     @property
-    def table(self) -> Any:
+    def table(self) -> DataFrame:
         """Mean and central 90 % interval over data sets of the usual statistics."""
         import pandas as pd
 
@@ -71,8 +74,8 @@ class PriorPredictive:
         parts = dict(zip(("mean", "5%", "95%"), mean_and_interval(values), strict=True))
         return pd.DataFrame(parts, index=pd.Index(functions, name="statistic"))
 
-    def plot(self, x: Any = None, ax: Any = None) -> Any:
-        """Bands and functions against x, or densities; see `bayesdl.plots.prior_predictive`."""
+    def plot(self, x: ColumnLike | None = None, ax: AxesLike = None) -> Any:
+        """Draw bands and functions against x, or densities; see `bayesdl.plots.prior_predictive`."""
         return draw("prior_predictive", self, x, ax)
 
     def __repr__(self) -> str:
@@ -116,7 +119,8 @@ def prior_predictive(
     spec = as_model(model)
     if spec.needs_target and len(data) < 2 and "y" not in named:
         raise DataError(
-            "y is missing: its units and classes belong to the model. Use bdl.prior_predictive(model, X, y)."
+            "y is missing: its units and classes belong to the model. Use "
+            "bdl.prior_predictive(model, X, y)."
         )
     schema = spec.learn_schema(*data, **named)
     problem = spec.problem(schema, *data, **named)
@@ -142,12 +146,13 @@ def prior_predictive(
 def simulate(
     problem: Problem, site: str, is_class: bool, keys: jax.Array
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Targets and functions as the program sees them, a draw per key."""
+    """Draw targets and functions as the program sees them, one for each key."""
     structure = problem.structure
     process = structure if isinstance(structure, AbstractGaussianProcessRegression) else None
     if process is not None and len(problem.args[0]) > LARGEST:
         raise DataError(
-            f"A process needs a covariance of all rows: got {len(problem.args[0])} rows, at most {LARGEST}."
+            f"A process needs a covariance of all rows: got {len(problem.args[0])} rows, at most "
+            f"{LARGEST}."
         )
     arrays, static = split_static((tuple(problem.args), dict(problem.kwargs)))
     return jax.tree.map(
@@ -158,16 +163,18 @@ def simulate(
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def many(
     program: Callable,
-    process: Any,
+    process: AbstractGaussianProcessRegression | None,
     site: str,
     is_class: bool,
-    static: Any,
+    static: Hashable,
     arrays: list,
     keys: jax.Array,
 ) -> tuple:
+    """Draw from the prior for each key, compiled."""
     args, kwargs = join_static(arrays, static)
     problem = Problem(program, args, kwargs)
-    if process is not None:  # one matrix of rows at a time
+    # one matrix of rows at a time
+    if process is not None:
         return jax.lax.map(lambda key: process_draw(problem, process, key), keys)
     return jax.lax.map(
         lambda key: program_draw(problem, site, is_class, key), keys, batch_size=DRAWS_AT_ONCE
@@ -175,19 +182,20 @@ def many(
 
 
 def program_draw(problem: Problem, site: str, is_class: bool, key: jax.Array) -> tuple:
-    """A draw of the site and, of the same run, its mean or class probabilities."""
+    """Draw the site and, in the same run, its mean or class probabilities."""
     program = handlers.uncondition(handlers.seed(problem.program, key))
     drawn = handlers.trace(program).get_trace(*problem.args, **problem.kwargs)[site]
     try:
         return drawn["value"], two_columns(drawn["fn"].probs) if is_class else drawn["fn"].mean
-    except NotImplementedError:  # a law without a mean
+    # a distribution without a mean
+    except NotImplementedError:
         return drawn["value"], None
 
 
 def process_draw(
     problem: Problem, process: AbstractGaussianProcessRegression, key: jax.Array
 ) -> tuple:
-    """Targets and the function behind them, which the program has integrated out."""
+    """Draw targets and the function behind them, which the program has integrated out."""
     values = problem.prior_sample(named_key(key, "hyperparameters"))
     X = jnp.asarray(problem.args[0])
     kernel = process.gaussian_process(values, X).kernel

@@ -1,19 +1,18 @@
 """Scores of predictive distributions on held-out data.
 
-NLL is the mean of -log p(y | x, data) in nats. CRPS is `Prediction.crps`, in the units
-of y. The calibration error of numbers is the mean over levels p = 0.05, ..., 0.95 of
-|share of y below the p-quantile - p| (Kuleshov et al. 2018, arXiv:1807.00263), for counts by the randomised transform;
-that of classes is the expected calibration error with 15 bins (Guo et al. 2017, arXiv:1706.04599). Brier is
-sum_k (p_k - [y = k])^2, averaged over rows: for two classes twice scikit-learn's.
+NLL is the mean of -log p(y | x, data) in nats. CRPS is `Prediction.crps`, in the units of y. The
+calibration error of numbers is the mean over levels p = 0.05, ..., 0.95 of |share of y below the
+p-quantile - p| (Kuleshov et al. 2018, arXiv:1807.00263), for counts by the randomised transform;
+that of classes is the expected calibration error with 15 bins (Guo et al. 2017, arXiv:1706.04599).
+Brier is sum_k (p_k - [y = k])^2, averaged over rows: for two classes twice scikit-learn's.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from bayesdl.posterior.interface import AbstractPrediction
+from bayesdl.typing import ColumnLike
 from inference.core.calibration import expected_calibration_error
 
 LEVELS = (0.5, 0.9, 0.95)
@@ -33,8 +32,8 @@ class Scores(dict):
         return f"<table><tr><th>score</th><th>value</th></tr>{rows}</table>"
 
 
-def score(prediction: AbstractPrediction, y: Any) -> Scores:
-    """Scores of a prediction against what happened.
+def score(prediction: AbstractPrediction, y: ColumnLike) -> Scores:
+    """Score a prediction against what happened.
 
     Raises:
         ValueError: where y does not have a target per predicted row.
@@ -45,7 +44,8 @@ def score(prediction: AbstractPrediction, y: Any) -> Scores:
     return number_scores(prediction, y)
 
 
-def number_scores(prediction: AbstractPrediction, y: Any) -> Scores:
+def number_scores(prediction: AbstractPrediction, y: ColumnLike) -> Scores:
+    """Score a prediction of numbers."""
     values = np.asarray(y, dtype=np.float64).reshape(prediction.mean.shape)
     scores = Scores(
         rmse=float(np.sqrt(np.mean((prediction.mean - values) ** 2))),
@@ -64,14 +64,17 @@ def number_scores(prediction: AbstractPrediction, y: Any) -> Scores:
 def calibration_curve(
     prediction: AbstractPrediction, y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Levels p, and the share of targets whose probability integral transform is at most p."""
+    """Return levels p, and the share of targets whose integral transform is at most p."""
     levels = np.linspace(0.05, 0.95, 19)
     transform = probability_integral_transform(prediction, y)
     return levels, np.array([np.mean(transform <= level) for level in levels])
 
 
 def probability_integral_transform(prediction: AbstractPrediction, y: np.ndarray) -> np.ndarray:
-    """F(y), uniform where the prediction is right; for counts drawn between F(y - 1) and F(y) (Czado et al. 2009)."""
+    """Compute F(y), which is uniform where the prediction is right.
+
+    For counts it is drawn between F(y - 1) and F(y) (Czado et al. 2009).
+    """
 
     def cdf(y: np.ndarray) -> np.ndarray:
         try:
@@ -88,7 +91,8 @@ def probability_integral_transform(prediction: AbstractPrediction, y: np.ndarray
     )
 
 
-def class_scores(prediction: AbstractPrediction, y: Any) -> Scores:
+def class_scores(prediction: AbstractPrediction, y: ColumnLike) -> Scores:
+    """Score a prediction of classes."""
     probs, index = prediction.probs, prediction.target.read(y)
     hits = probs.argmax(-1) == index
     return Scores(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -22,8 +22,8 @@ def to_datatree(
     log_likelihood: bool = False,
     log_prior: bool = False,
     posterior_predictive: bool = False,
-) -> Any:
-    """Groups posterior, sample_stats, observed_data and constant_data, and those asked for.
+) -> xr.DataTree:
+    """Return groups posterior, sample_stats, observed_data and constant_data, and those asked for.
 
     Raises:
         ValueError: for a predictor, which has no draws.
@@ -54,7 +54,7 @@ def tree_of(groups: dict[str, dict[str, np.ndarray]]) -> xr.DataTree:
 def _computed(
     posterior: AbstractPosterior, log_likelihood: bool, log_prior: bool, posterior_predictive: bool
 ) -> dict[str, Any]:
-    """Groups that take a pass over the draws."""
+    """Compute groups that take a pass over the draws."""
     from bayesdl.checks import densities
 
     groups: dict[str, Any] = {"observed_data": densities.observed(posterior)}
@@ -70,16 +70,20 @@ def _computed(
 
 
 def psis_loo(blocks: Iterable[np.ndarray], efficiency: float) -> Any:
-    """arviz-stats' leave-one-out of blocks of rows, shape (chain, draw, rows), as one ELPDData without its weights."""
+    """Compute arviz-stats' leave-one-out of blocks of rows, as one ELPDData without its weights.
+
+    Args:
+        blocks: log densities of shape (chain, draw, rows).
+        efficiency: effective draws over draws.
+    """
     import arviz_base
     import xarray as xr
     from arviz_stats.loo import loo
 
     parts: list[Any] = []
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of large k and of weights that overflow: the caller judges k
+        # large k and weights that overflow: the caller judges k
+        warnings.simplefilter("ignore")
         for block in blocks:
             groups = {"log_likelihood": {"y": block}}
             part: Any = loo(arviz_base.from_dict(groups), pointwise=True, reff=efficiency)
@@ -101,17 +105,20 @@ def psis_loo(blocks: Iterable[np.ndarray], efficiency: float) -> Any:
     )
 
 
-def compare(elpds: dict[str, Any], method: str) -> Any:
-    """arviz-stats' table of models, best first."""
+def compare(elpds: Mapping[str, object], method: str) -> pd.DataFrame:
+    """Return arviz-stats' table of models, best first."""
     from arviz_stats.loo import compare as table
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of arviz-stats' use of pandas
+        # arviz-stats' use of pandas
+        warnings.simplefilter("ignore", DeprecationWarning)
         return table(elpds, method=method)
 
 
-def psense(parameters: dict, log_prior: dict, log_likelihood: dict, threshold: float) -> Any:
-    """arviz-stats' power-scaling sensitivities and diagnosis, a row per scalar."""
+def psense(
+    parameters: dict, log_prior: dict, log_likelihood: dict, threshold: float
+) -> pd.DataFrame:
+    """Return arviz-stats' power-scaling sensitivities and diagnosis, a row per scalar."""
     import arviz_base
     from arviz_stats.psense import psense_summary
 
@@ -119,7 +126,8 @@ def psense(parameters: dict, log_prior: dict, log_likelihood: dict, threshold: f
         {"posterior": parameters, "log_prior": log_prior, "log_likelihood": log_likelihood}
     )
     log = logging.getLogger("arviz_stats.psense")
-    was, log.disabled = log.disabled, True  # what it says is said by the verdict
+    # what it says is said by the verdict
+    was, log.disabled = log.disabled, True
     try:
         return psense_summary(tree, threshold=threshold, round_to=6)
     finally:
@@ -127,7 +135,7 @@ def psense(parameters: dict, log_prior: dict, log_likelihood: dict, threshold: f
 
 
 def _named_arrays(posterior: AbstractPosterior) -> dict[str, np.ndarray]:
-    """Arguments of the program by name."""
+    """Return the arguments of the program by name, those that are arrays of numbers."""
     import inspect
 
     names = list(inspect.signature(posterior.problem.program).parameters)
@@ -141,7 +149,7 @@ def _named_arrays(posterior: AbstractPosterior) -> dict[str, np.ndarray]:
 
 
 def to_arviz(posterior: AbstractPosterior) -> Any:
-    """InferenceData for ArviZ before 1.0, a DataTree from then on."""
+    """Return InferenceData for ArviZ before 1.0, a DataTree from then on."""
     import arviz
 
     tree = to_datatree(posterior)
@@ -151,8 +159,8 @@ def to_arviz(posterior: AbstractPosterior) -> Any:
     return arviz.InferenceData(**groups)
 
 
-def summary(posterior: AbstractPosterior, sites: list[str] | None) -> Any:
-    """arviz-stats' summary of the sites that the data can identify, or of those named.
+def summary(posterior: AbstractPosterior, sites: list[str] | None) -> pd.DataFrame:
+    """Return arviz-stats' summary of the sites that the data can identify, or of those named.
 
     Raises:
         ValueError: for unknown sites.
@@ -173,7 +181,8 @@ def summary(posterior: AbstractPosterior, sites: list[str] | None) -> Any:
     return table(to_datatree(posterior), var_names=chosen, kind=kind, round_to="none")  # pyright: ignore[reportArgumentType]
 
 
-def _fixed_summary(posterior: AbstractPosterior, sites: list[str] | None) -> Any:
+def _fixed_summary(posterior: AbstractPosterior, sites: list[str] | None) -> pd.DataFrame:
+    """Return the summary of a result without draws: of sites in closed form, or of estimates."""
     import pandas as pd
 
     if known := posterior.raw.site_predictives():
@@ -200,8 +209,8 @@ def _fixed_summary(posterior: AbstractPosterior, sites: list[str] | None) -> Any
     return pd.DataFrame({"value": rows})
 
 
-def to_pandas(posterior: AbstractPosterior) -> Any:
-    """A row per draw with columns chain, draw, and a column per scalar."""
+def to_pandas(posterior: AbstractPosterior) -> pd.DataFrame:
+    """Return a row per draw with columns chain, draw, and a column per scalar."""
     import pandas as pd
 
     columns: dict[str, Any] = {}
