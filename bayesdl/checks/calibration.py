@@ -1,14 +1,16 @@
 """Simulation-based calibration: whether an engine samples from the posterior that the model states.
 
-For z from the prior and y from the model given z, the rank of any quantity q(z, y) among its values at L independent draws
-of the posterior given y is uniform on 0, ..., L (Talts et al. 2018, arXiv:1804.06788). The quantities are the scalars of
-the sites that data can identify, the means of some rows where there is a table, and the log density itself, which sees
-errors that no single parameter shows (Modrak et al. 2023, arXiv:2211.02383).
+For z from the prior and y from the model given z, the rank of any quantity q(z, y) among its values
+at L independent draws of the posterior given y is uniform on 0, ..., L (Talts et al. 2018,
+arXiv:1804.06788). The quantities are the scalars of the sites that data can identify, the means of
+some rows where there is a table, and the log density itself, which sees errors that no single
+parameter shows (Modrak et al. 2023, arXiv:2211.02383).
 
-Uniformity is judged by the distribution function of the ranks: with u_i = (rank_i + U_i) / (L + 1), U_i uniform, the
-statistic is the smallest two-sided binomial tail probability over the points j / n (Säilynoja, Bürkner and Vehtari 2022,
-arXiv:2103.10522). Its p-value is exact, however small: it is the probability that the counts of n uniform numbers leave
-the band of all counts with a larger tail.
+Uniformity is judged by the distribution function of the ranks: with u_i = (rank_i + U_i) / (L + 1),
+U_i uniform, the statistic is the smallest two-sided binomial tail probability over the points j / n
+(Säilynoja, Bürkner and Vehtari 2022, arXiv:2103.10522). Its p-value is exact, however small: it is
+the probability that the counts of n uniform numbers leave the band of all counts with a larger
+tail.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from bayesdl.engines import check_supported, resolve_engine
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
-from bayesdl.typing import EngineLike
+from bayesdl.typing import EngineLike, ProgressLike
 from inference.core.engine import UnsupportedError
 from inference.core.keys import named_key
 from inference.core.problem import Problem
@@ -38,9 +40,12 @@ from inference.mcmc.batched import infer_many
 from inference.mcmc.engine import AbstractMCMC
 from inference.mcmc.hmc import NUTS
 
-LEVEL = 0.01  # of the test over all quantities
-ROWS = 3  # of a table whose means are quantities
-LEAST_EFFICIENCY = 0.5  # effective draws per draw below which ranks are not to be believed
+# level of the test over all quantities
+LEVEL = 0.01
+# rows of a table whose means are quantities
+ROWS = 3
+# effective draws per draw below which ranks are not to be believed
+LEAST_EFFICIENCY = 0.5
 
 
 class CalibrationWarning(UserWarning):
@@ -52,13 +57,16 @@ class Calibration:
     """Ranks of the truth among posterior draws.
 
     Attributes:
-        ranks: by quantity, shape (simulations,), from 0 to num_draws; simulations that are not finite are left out.
-        num_draws: L.
-        p_values: of uniformity, by quantity.
+        ranks: the ranks by quantity, shape (simulations,), from 0 to num_draws; simulations that
+            are not finite are left out.
+        num_draws: the number of draws L.
+        p_values: the p-values of uniformity, by quantity.
         efficiency: effective draws per draw, the median over simulations and the worst quantity.
-        bad_truths: simulations left out because the drawn parameters or data, or their log density, are NaN or infinite.
-        bad_chains: simulations left out because the chain's draws, or their log density, are NaN or infinite.
-        divergences: share of all draws that diverged.
+        bad_truths: the number of simulations left out because the drawn parameters or data, or
+            their log density, are NaN or infinite.
+        bad_chains: the number of simulations left out because the chain's draws, or their log
+            density, are NaN or infinite.
+        divergences: the share of all draws that diverged.
     """
 
     ranks: dict[str, np.ndarray]
@@ -71,7 +79,7 @@ class Calibration:
 
     @property
     def ok(self) -> bool:
-        """Whether ranks can be believed and no p-value is below `LEVEL` divided by the number of quantities."""
+        """Whether ranks can be believed and no p-value is below 0.01 / number of quantities."""
         return not self.findings
 
     @property
@@ -84,7 +92,7 @@ class Calibration:
 
     @property
     def kept(self) -> int:
-        """Simulations that ranks are of."""
+        """The number of simulations that have ranks."""
         return len(next(iter(self.ranks.values())))
 
     @property
@@ -94,35 +102,36 @@ class Calibration:
             return self.not_finite()
         if np.isnan(self.efficiency):
             return [
-                f"Ranks cannot be believed: {self.num_draws} draws are too few to tell whether they depend; raise num_samples."
+                f"Ranks cannot be believed: {self.num_draws} draws are too few to tell whether "
+                "they depend; raise num_samples."
             ]
         if self.efficiency < LEAST_EFFICIENCY:
             return [
-                f"Ranks cannot be believed: {self.efficiency:.2f} effective draws per draw, expected at least "
-                f"{LEAST_EFFICIENCY}; raise thinning, or num_warmup where chains do not mix."
+                f"Ranks cannot be believed: {self.efficiency:.2f} effective draws per draw, "
+                f"expected at least {LEAST_EFFICIENCY}; raise thinning, or num_warmup where chains "
+                "do not mix."
             ]
         limit = LEVEL / len(self.p_values)
         bad = [name for name, p in self.p_values.items() if not p >= limit]
-        return (
-            [
-                f"NOT calibrated: the ranks of {', '.join(bad)} are not uniform (p below {limit:.2g})."
-            ]
-            if bad
-            else []
-        )
+        if not bad:
+            return []
+        names = ", ".join(bad)
+        return [f"NOT calibrated: the ranks of {names} are not uniform (p below {limit:.2g})."]
 
     def not_finite(self) -> list[str]:
-        """Sentences on the simulations left out, without which the others say little."""
+        """Describe the simulations left out, without which the others say little."""
         total, found = self.kept + self.bad_truths + self.bad_chains, []
         if self.bad_truths:
             found.append(
-                f"Ranks cannot be believed: {self.bad_truths} of {total} simulations, or their log density, are NaN or "
-                "infinite; give priors whose data can be computed (see bdl.prior_predictive)."
+                f"Ranks cannot be believed: {self.bad_truths} of {total} simulations, or their log "
+                "density, are NaN or infinite; give priors whose data can be computed (see "
+                "bdl.prior_predictive)."
             )
         if self.bad_chains:
             found.append(
-                f"Ranks cannot be believed: draws of {self.bad_chains} of {total} chains, or their log density, are NaN or "
-                "infinite; shorten the engine's steps, or give it another start."
+                f"Ranks cannot be believed: draws of {self.bad_chains} of {total} chains, or their "
+                "log density, are NaN or infinite; shorten the engine's steps, or give it another "
+                "start."
             )
         return found
 
@@ -137,7 +146,8 @@ class Calibration:
             f"<tr><td>{html.escape(name)}</td><td>{p:.3g}</td></tr>"
             for name, p in self.p_values.items()
         )
-        return f"<b>{html.escape(self.verdict)}</b><table><tr><th>quantity</th><th>p of uniform ranks</th></tr>{rows}</table>"
+        head = "<tr><th>quantity</th><th>p of uniform ranks</th></tr>"
+        return f"<b>{html.escape(self.verdict)}</b><table>{head}{rows}</table>"
 
 
 def sbc(
@@ -146,18 +156,19 @@ def sbc(
     engine: EngineLike = NUTS(num_warmup=300, num_samples=60, thinning=5),
     num_simulations: int = 200,
     seed: int = 0,
-    progress: Any = True,
+    progress: ProgressLike = True,
     **named_data: Any,
 ) -> Calibration:
-    """Simulation-based calibration of an engine on a model (Talts et al. 2018, arXiv:1804.06788).
+    """Check an engine on a model by simulation (Talts et al. 2018, arXiv:1804.06788).
 
     Args:
-        model: as in `fit`.
-        *data: as in `fit`; observed values only tell shapes, as new ones are simulated.
-        engine: an engine of Markov chains; each simulated data set gets one chain. Thinning makes its draws independent.
-        num_simulations: data sets.
-        seed: of all randomness.
-        progress: as in `fit`.
+        model: the model, as in `fit`.
+        *data: the data, as in `fit`; observed values only tell shapes, as new ones are simulated.
+        engine: an engine of Markov chains; each simulated data set gets one chain. Thinning makes
+            its draws independent.
+        num_simulations: the number of simulated data sets.
+        seed: the seed of all randomness.
+        progress: whether to show a progress bar, or what shows it.
         **named_data: keyword arguments of a NumPyro function.
 
     Returns:
@@ -165,7 +176,8 @@ def sbc(
 
     Raises:
         UnsupportedError: for an engine that does not draw samples.
-        ModelError: for an improper prior, or a program with factors, as neither can be simulated from.
+        ModelError: for an improper prior, or a program with factors, as neither can be simulated
+            from.
         DataError: where nothing is observed.
 
     Example:
@@ -197,7 +209,8 @@ def sbc(
         refuse_unnormalised(problem)
         if not problem.observed:
             raise DataError(
-                "Nothing is observed, so there are no data to simulate: give observations as in bdl.fit."
+                "Nothing is observed, so there are no data to simulate: give observations as in "
+                "bdl.fit."
             )
         key = jax.random.key(seed)
         truth = jax.jit(jax.vmap(problem.prior_sample))(
@@ -220,7 +233,10 @@ def sbc(
 
 
 def quantities(model: AbstractModel, problem: Problem) -> Callable[[dict, dict], dict]:
-    """Maps sites, shape (data set, draw, ...), and observed values, shape (data set, ...), to the quantities by name."""
+    """Return a function that computes the quantities by name.
+
+    It takes sites of shape (data set, draw, ...), and observed values of shape (data set, ...).
+    """
     identified = [name for name in problem.latents if model.identified(name)]
     args, kwargs = model.training_inputs(problem)
     predictive = model.predictive(problem) if model.rows_are_independent else None
@@ -242,7 +258,7 @@ def quantities(model: AbstractModel, problem: Problem) -> Callable[[dict, dict],
 
 
 def flat(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Scalars by name, shape (data set, draw)."""
+    """Return the scalars by name, shape (data set, draw)."""
     scalars = {}
     for name, value in values.items():
         for index in np.ndindex(value.shape[2:]):
@@ -258,7 +274,10 @@ def judge(
     rng: np.random.Generator,
     divergences: float = 0.0,
 ) -> Calibration:
-    """Ranks, their p-values and the efficiency of the draws, over the simulations in which all numbers are finite."""
+    """Compute ranks, their p-values and the efficiency of the draws.
+
+    Simulations in which not all numbers are finite are left out.
+    """
     right, drawn = finite(true), finite(found)
     keep = right & drawn
     num_draws = next(iter(found.values())).shape[1]
@@ -282,13 +301,16 @@ def finite(values: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def ranked(true: np.ndarray, found: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Ranks of true, shape (n, 1), among found, shape (n, draws); ties are broken at random, so that they stay uniform."""
+    """Return the ranks of true, shape (n, 1), among found, shape (n, draws).
+
+    Ties are broken at random, so that ranks stay uniform.
+    """
     below, ties = np.sum(found < true, axis=1), np.sum(found == true, axis=1)
     return below + rng.integers(0, ties + 1)
 
 
 def efficiency_of(rows: np.ndarray) -> float:
-    """Effective draws per draw of chains, shape (n, draws): the median over chains."""
+    """Return effective draws per draw of chains, shape (n, draws): the median over chains."""
     from arviz_stats.base.array import array_stats
 
     return float(
@@ -300,46 +322,55 @@ def efficiency_of(rows: np.ndarray) -> float:
 def transform(
     ranks: Int[np.ndarray, "n"], num_draws: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "n"]:
-    """(rank + U) / (L + 1): uniform on (0, 1) where ranks are."""
+    """Compute (rank + U) / (L + 1), uniform on (0, 1) where ranks are uniform."""
     return (ranks + rng.uniform(size=ranks.shape)) / (num_draws + 1)
 
 
 def uniformity(ranks: Int[np.ndarray, "n"], num_draws: int, rng: np.random.Generator) -> float:
-    """The exact p-value of uniform ranks by the smallest pointwise binomial tail of their distribution function."""
-    if len(ranks) < 2:  # which says nothing
+    """Compute the exact p-value of uniform ranks.
+
+    The statistic is the smallest pointwise binomial tail of their distribution function.
+    """
+    # one rank says nothing
+    if len(ranks) < 2:
         return 1.0
     return leaves_band(*band(smallest_tail(transform(ranks, num_draws, rng)), len(ranks)))
 
 
 def smallest_tail(u: Float[np.ndarray, "n"]) -> float:
-    """Min over points x of min(P(K <= k), P(K >= k)), k the number of u below x and K ~ Binomial(n, x)."""
+    """Compute the minimum over points x of min(P(K <= k), P(K >= k)).
+
+    Here k is the number of u below x, and K ~ Binomial(n, x).
+    """
     from scipy.special import bdtr
 
     n = len(u)
     x = np.arange(1, n) / n
     k = np.searchsorted(np.sort(u), x)
-    return float(
-        np.minimum(bdtr(k, n, x), bdtr(n - k, n, x[::-1])).min()
-    )  # P(K >= k) is that of n - K, with 1 - x
+    # P(K >= k) is that of n - K, with 1 - x
+    return float(np.minimum(bdtr(k, n, x), bdtr(n - k, n, x[::-1])).min())
 
 
 def band(tail: float, n: int) -> tuple[Int[np.ndarray, "points"], Int[np.ndarray, "points"]]:
-    """Smallest and largest counts at the points j / n whose tails are both larger than `tail`."""
+    """Return the smallest and largest counts at j / n whose tails are both larger than `tail`."""
     from scipy.special import bdtr
     from scipy.stats import binom
 
-    x, tail = np.arange(1, n) / n, tail * (1 + 1e-9)  # equal tails differ by rounding
+    # equal tails differ by rounding
+    x, tail = np.arange(1, n) / n, tail * (1 + 1e-9)
     low = binom.ppf(tail, n, x).astype(int)
     low += bdtr(low, n, x) <= tail
     return low, n - low[::-1]
 
 
 def leaves_band(low: Int[np.ndarray, "points"], high: Int[np.ndarray, "points"]) -> float:
-    """The probability that the number of n uniform numbers below j / n is outside low[j - 1], ..., high[j - 1] for some j.
+    """Compute the probability that counts of n uniform numbers leave a band.
 
-    Given their sum n, independent Poisson(1) numbers are the counts of n uniform numbers in n equal cells. So the
-    distribution of the counts still inside is carried from point to point, and what leaves is added up: sums of positive
-    numbers, exact for small probabilities too.
+    It is the probability that for some j the number of them below j / n is outside low[j - 1], ...,
+    high[j - 1]. Given their sum n, independent Poisson(1) numbers are the counts of n uniform
+    numbers in n equal cells. So the distribution of the counts still inside is carried from point
+    to point, and what leaves is added up: sums of positive numbers, exact for small probabilities
+    too.
     """
     from scipy.special import gammaln, xlogy
 
@@ -349,8 +380,10 @@ def leaves_band(low: Int[np.ndarray, "points"], high: Int[np.ndarray, "points"])
     n = len(low) + 1
     k = np.arange(n + 1)
     cell = poisson(k, 1)
-    cell = cell[: np.count_nonzero(cell)]  # the rest is below the smallest number
-    inside, first, left = np.ones(1), 0, 0.0  # probabilities of the counts first, first + 1, ...
+    # the rest is below the smallest number
+    cell = cell[: np.count_nonzero(cell)]
+    # probabilities of the counts first, first + 1, ...
+    inside, first, left = np.ones(1), 0, 0.0
     for j in range(1, n):
         reached = np.convolve(inside, cell)[: n + 1 - first]
         counts = k[first : first + len(reached)]

@@ -93,13 +93,18 @@ NOT_IDENTIFIED = Finding(
 
 
 def site_statistics(values: np.ndarray) -> tuple[float, float, float]:
-    """Worst R-hat, smallest bulk and tail ESS over the scalars of a site, shape (chain, draw, ...)."""
+    """Return worst R-hat, smallest bulk and tail ESS over the scalars of a site.
+
+    Args:
+        values: draws of shape (chain, draw, ...).
+    """
     from arviz_stats.base.array import array_stats
 
     flat = np.asarray(values, dtype=np.float64).reshape(*values.shape[:2], -1)
     if not np.isfinite(flat).all():
         return np.inf, 0.0, 0.0
-    flat = flat[..., np.ptp(flat, axis=(0, 1)) > 0]  # a constant has neither R-hat nor ESS
+    # a constant has neither R-hat nor ESS
+    flat = flat[..., np.ptp(flat, axis=(0, 1)) > 0]
     if not flat.shape[-1] or flat.shape[1] < 4:
         return np.nan, np.nan, np.nan
     axes: dict[str, Any] = {"chain_axis": 0, "draw_axis": 1}

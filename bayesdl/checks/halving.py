@@ -4,9 +4,9 @@ Such samplers have a bias that vanishes with the step size. A second run with ha
 twice the steps per draw, so that both cover the same time, shows it: where the two agree within
 Monte Carlo error the bias is too small to be seen, and otherwise the difference is most of it.
 
-Warm-up shortens steps that are too long for the noise of minibatches (`inference/mcmc/langevin.py`),
-to a length that does not depend on the step size that was asked for. So it is the shortened step
-that is halved.
+Warm-up shortens steps that are too long for the noise of minibatches
+(`inference/mcmc/langevin.py`), to a length that does not depend on the step size that was asked
+for. So it is the shortened step that is halved.
 """
 
 from __future__ import annotations

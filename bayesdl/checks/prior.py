@@ -75,7 +75,7 @@ class PriorPredictive:
         return pd.DataFrame(parts, index=pd.Index(functions, name="statistic"))
 
     def plot(self, x: ColumnLike | None = None, ax: AxesLike = None) -> Any:
-        """Draw bands and functions against x, or densities; see `bayesdl.plots.prior_predictive`."""
+        """Draw bands and functions against x, or densities; return the axes."""
         return draw("prior_predictive", self, x, ax)
 
     def __repr__(self) -> str:
@@ -95,8 +95,8 @@ def prior_predictive(
 
     Args:
         model: `BNN`, `GP`, or any NumPyro function.
-        *data: as in `fit`: X and y, of which y gives the units and the classes only; for a function its arguments, with
-            or without the observations.
+        *data: the data as in `fit`: X and y, of which y gives the units and the classes only; for a
+            function its arguments, with or without the observations.
         num_samples: data sets to draw.
         seed: of all randomness.
         **named: keyword arguments of a NumPyro function.

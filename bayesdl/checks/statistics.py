@@ -1,4 +1,4 @@
-"""Statistics T(y) of a data set by which replicated data sets are compared with the observed one."""
+"""Statistics T(y) by which replicated data sets are compared with the observed one."""
 
 from __future__ import annotations
 

@@ -1,6 +1,12 @@
-"""Pictures of predictions and posteriors. Each function draws on the axes it is given, or makes its own, and returns them.
+"""Pictures of predictions and posteriors.
 
-Matplotlib is imported by the functions, so that `import bayesdl` stays light.
+Each function draws on the axes it is given, or makes its own, and returns them. Matplotlib is
+imported by the functions, so that `import bayesdl` stays light.
+
+`axes.py` makes axes and has the colours; `predictions.py` draws predictions and their calibration,
+`chains.py` draws of posteriors, `checks.py` the results of checks, `functional.py` priors on
+functions; `html.py` writes tables for notebooks. What has a `plot` method reaches them by one door,
+`bayesdl.posterior.pictures`.
 """
 
 from bayesdl.plots.chains import posterior, trace

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
+
+from bayesdl.typing import AxesLike, ColumnLike
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    Panel: TypeAlias = Axes
+    """One set of axes to draw on."""
+else:
+    Panel = object
 
 BLUE, GREY = "#2166ac", "#888888"
 ABOVE: dict[str, Any] = {"frameon": False, "fontsize": "small", "ncols": 4}
 ABOVE |= {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
 
 
-def axes_for(ax: Any, panels: int) -> np.ndarray:
-    """The axes given, or new ones side by side."""
+def axes_for(ax: AxesLike, panels: int) -> np.ndarray:
+    """Return the axes given, or new ones side by side.
+
+    Raises:
+        ValueError: for another number of axes than `panels`.
+    """
     import matplotlib.pyplot as plt
 
     if ax is None:
@@ -24,14 +38,21 @@ def axes_for(ax: Any, panels: int) -> np.ndarray:
 
 
 def columns_of(values: np.ndarray, skip: int = 0) -> np.ndarray:
-    """Shape (..., rows, targets): one target and one row get an axis."""
+    """Return values of shape (..., rows, targets): one target and one row get an axis."""
     values = np.asarray(values)
     values = values.reshape(*values.shape, *(1,) * (skip + 1 - values.ndim))
     return values[..., None] if values.ndim == skip + 1 else values
 
 
-def abscissa(x: Any, key: np.ndarray) -> tuple[np.ndarray, np.ndarray, str, Any]:
-    """Where to draw, the order of the rows, the label, and how bands go from row to row."""
+def abscissa(
+    x: ColumnLike | None, key: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, str, Literal["mid"] | None]:
+    """Return where to draw, the order of the rows, the label, and how bands go from row to row.
+
+    Args:
+        x: what to draw against, shape (rows,), or None for the row numbers.
+        key: the numbers by which rows are sorted where x is None.
+    """
     if x is None:
         return (
             np.arange(len(key)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -16,13 +15,18 @@ FUNCTION = "E[y | x]"
 FUNCTION_ROWS = 3
 
 
-def trace(posterior: AbstractPosterior, sites: list[str] | None = None, axes: Any = None) -> Any:
-    """Draws of each scalar in order, a line per chain; chains that agree look like one band of noise.
+def trace(
+    posterior: AbstractPosterior, sites: list[str] | None = None, axes: AxesLike = None
+) -> np.ndarray:
+    """Draw each scalar in the order of its draws, a line per chain.
+
+    Chains that agree look like one band of noise.
 
     Args:
-        posterior: with draws.
-        sites: which ones; by default those that the data identify. Where there are others (weights of a network), the
-            function values E[y | x] at three training rows, in the model's units, are drawn for them.
+        posterior: the posterior, with draws of chains.
+        sites: the names of the sites; by default those that the data identify. Where there are
+            others (weights of a network), the function values E[y | x] at three training rows, in
+            the model's units, are drawn for them.
         axes: matplotlib axes, one per scalar; by default new ones for up to 12 scalars.
 
     Returns:
@@ -35,7 +39,8 @@ def trace(posterior: AbstractPosterior, sites: list[str] | None = None, axes: An
         >>> import bayesdl as bdl
         >>> x = np.linspace(-1, 1, 20)
         >>> engine = bdl.NUTS(num_warmup=50, num_samples=50, num_chains=2)
-        >>> post = bdl.fit(bdl.BNN(hidden=()), x[:, None], x + np.sin(9 * x), engine=engine, progress=False)
+        >>> model, y = bdl.BNN(hidden=()), x + np.sin(9 * x)
+        >>> post = bdl.fit(model, x[:, None], y, engine=engine, progress=False)
         >>> len(trace(post, ["sigma"])[0].lines)
         2
     """
@@ -53,13 +58,15 @@ def trace(posterior: AbstractPosterior, sites: list[str] | None = None, axes: An
 
 
 def posterior(
-    posterior: AbstractPosterior, sites: list[str] | None = None, axes: Any = None
-) -> Any:
-    """Marginal density of each scalar with its mean and central 90 % interval; a histogram for whole numbers.
+    posterior: AbstractPosterior, sites: list[str] | None = None, axes: AxesLike = None
+) -> np.ndarray:
+    """Draw the marginal density of each scalar with its mean and central 90 % interval.
+
+    Whole numbers have a histogram.
 
     Args:
-        posterior: with draws, or an approximation.
-        sites: which ones; by default as in `trace`.
+        posterior: the posterior, with draws, or an approximation.
+        sites: the names of the sites; by default as in `trace`.
         axes: matplotlib axes, one per scalar; by default new ones for up to 12 scalars.
 
     Returns:
@@ -71,7 +78,8 @@ def posterior(
     Example:
         >>> import bayesdl as bdl
         >>> x = np.linspace(-1, 1, 20)
-        >>> post = bdl.fit(bdl.BNN(hidden=()), x[:, None], x + np.sin(9 * x), engine=bdl.Laplace(), progress=False)
+        >>> model, y = bdl.BNN(hidden=()), x + np.sin(9 * x)
+        >>> post = bdl.fit(model, x[:, None], y, engine=bdl.Laplace(), progress=False)
         >>> posterior(post, ["layer0.weight"])[0].get_xlabel()
         'layer0.weight[0,0]'
     """
@@ -103,20 +111,22 @@ def posterior(
 
 
 def _panels(
-    posterior: AbstractPosterior, sites: list[str] | None, axes: Any
+    posterior: AbstractPosterior, sites: list[str] | None, axes: AxesLike
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Scalars by name, shape (chain, draw), and an axes for each."""
+    """Return the scalars by name, shape (chain, draw), and an axes for each."""
     scalars = _scalars(_chosen(posterior, sites))
     if axes is not None:
         axes = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
         if len(axes) < len(scalars):
             raise ValueError(
-                f"axes: got {len(axes)} for the {len(scalars)} scalars {list(scalars)[:5]}: expected one each."
+                f"axes: got {len(axes)} for the {len(scalars)} scalars {list(scalars)[:5]}: "
+                "expected one each."
             )
         return scalars, axes
     shown = dict(list(scalars.items())[:MAX_PANELS])
     axes = _grid(len(shown))
-    if len(shown) < len(scalars):  # said on the picture, so that nobody takes a part for the whole
+    # said on the picture, so that nobody takes a part for the whole
+    if len(shown) < len(scalars):
         axes[0].figure.suptitle(
             f"the first {MAX_PANELS} of {len(scalars)} scalars; choose with sites=[...]",
             fontsize="small",
@@ -125,11 +135,16 @@ def _panels(
 
 
 def _chosen(posterior: AbstractPosterior, sites: list[str] | None) -> dict[str, np.ndarray]:
-    """Draws by site, shape (chain, draw, ...)."""
+    """Return draws by site, shape (chain, draw, ...).
+
+    Raises:
+        ValueError: for a posterior without draws, or unknown sites.
+    """
     samples = posterior.samples
     if not samples:
         raise ValueError(
-            f"{posterior!r} has no draws of parameters: it predicts in closed form. Use plots.prediction."
+            f"{posterior!r} has no draws of parameters: it predicts in closed form. Use "
+            "plots.prediction."
         )
     unknown = [site for site in sites or [] if site not in samples and site != FUNCTION]
     if unknown:

@@ -11,19 +11,24 @@ from bayesdl.checks.calibration import Calibration, transform
 from bayesdl.checks.predictive import PredictiveCheck
 from bayesdl.checks.prior import PriorPredictive
 from bayesdl.data.target import Target
-from bayesdl.plots.axes import ABOVE, BLUE, GREY, abscissa, axes_for, columns_of
+from bayesdl.plots.axes import ABOVE, BLUE, GREY, Panel, abscissa, axes_for, columns_of
+from bayesdl.typing import AxesLike, ColumnLike
 
-CURVES = 50  # data sets drawn as lines
+# data sets drawn as lines
+CURVES = 50
 FUNCTIONS = 15
-MANY = 40  # counts, from which on they are drawn as numbers
+# counts, from which on they are drawn as numbers
+MANY = 40
 GRID = 256
 
 
-def predictive_check(check: PredictiveCheck, ax: Any = None) -> Any:
-    """The observed targets against replicated ones: densities of numbers, shares of counts and classes.
+def predictive_check(check: PredictiveCheck, ax: AxesLike = None) -> Any:
+    """Draw the observed targets against replicated ones.
+
+    Numbers have densities, counts and classes have shares.
 
     Args:
-        check: from `post.check_predictive()`.
+        check: the result of `post.check_predictive()`.
         ax: matplotlib axes, one per target column.
 
     Returns:
@@ -32,21 +37,24 @@ def predictive_check(check: PredictiveCheck, ax: Any = None) -> Any:
     Example:
         >>> import bayesdl as bdl
         >>> x = np.linspace(-1, 1, 30)
-        >>> post = bdl.fit(bdl.BNN(hidden=()), x[:, None], x + np.sin(40 * x), engine=bdl.Laplace(), progress=False)
+        >>> model, engine = bdl.BNN(hidden=()), bdl.Laplace()
+        >>> post = bdl.fit(model, x[:, None], x + np.sin(40 * x), engine=engine, progress=False)
         >>> predictive_check(post.check_predictive()).get_xlabel()
         'y'
     """
     return data_sets(check.target, check.replicated, check.observed, ax, "replicated data sets")
 
 
-def prior_predictive(prior: PriorPredictive, x: Any = None, ax: Any = None) -> Any:
-    """What the prior makes of the data's rows.
+def prior_predictive(
+    prior: PriorPredictive, x: ColumnLike | None = None, ax: AxesLike = None
+) -> Any:
+    """Draw what the prior makes of the data's rows.
 
-    Numbers against x: central 50 and 90 % intervals of targets, and some functions. Without an x, and for classes: the
-    densities, or shares, of some data sets.
+    Numbers against x: central 50 and 90 % intervals of targets, and some functions. Without an x,
+    and for classes: the densities, or shares, of some data sets.
 
     Args:
-        prior: from `bdl.prior_predictive`.
+        prior: the result of `bdl.prior_predictive`.
         x: what to draw against, shape (rows,); by default the input column where there is one.
         ax: matplotlib axes, one per target column.
 
@@ -85,7 +93,7 @@ def data_sets(
     target: Target,
     sets: Shaped[np.ndarray, "sets *y"],
     y: Shaped[np.ndarray, "*y"] | None,
-    ax: Any,
+    ax: AxesLike,
     name: str,
 ) -> Any:
     """Densities or shares of simulated data sets, and of the observed one."""
@@ -107,20 +115,23 @@ def data_sets(
 
 
 def counted(sets: np.ndarray, y: np.ndarray | None) -> np.ndarray | None:
-    """The counts to draw: from the smallest to the largest observed and to nearly the largest simulated; None for many."""
+    """Return the counts to draw, or None for many.
+
+    They go from the smallest to the largest observed, and to nearly the largest simulated.
+    """
     low, high = sets.min(), np.quantile(sets, 0.975, method="higher")
     low, high = (low, high) if y is None else (min(low, y.min()), max(high, y.max()))
     return np.arange(low, high + 1) if high - low < MANY else None
 
 
 def shares(
-    panel: Any,
+    panel: Panel,
     values: np.ndarray,
     sets: Shaped[np.ndarray, "sets rows"],
     y: np.ndarray | None,
     name: str,
 ) -> None:
-    """The share of each value: central 90 % over data sets, and observed."""
+    """Draw the share of each value: central 90 % over data sets, and observed."""
     each = np.stack([(sets == value).mean(1) for value in values], axis=1)
     low, high = np.quantile(each, [0.05, 0.95], axis=0)
     at = np.arange(len(values)) if values.dtype.kind not in "iuf" else values
@@ -143,9 +154,13 @@ def shares(
 
 
 def densities(
-    panel: Any, sets: Real[np.ndarray, "sets rows"], y: Real[np.ndarray, "rows"] | None, name: str
+    panel: Panel, sets: Real[np.ndarray, "sets rows"], y: Real[np.ndarray, "rows"] | None, name: str
 ) -> None:
-    """Kernel density estimates, on the range and up to the height of nearly all, so that a few do not flatten the rest."""
+    """Draw kernel density estimates.
+
+    They are drawn on the range and up to the height of nearly all, so that a few do not flatten
+    the rest.
+    """
     low, high = np.quantile(sets, [0.005, 0.995])
     if y is not None:
         spread = y.max() - y.min()  # a model that makes far too much would otherwise hide the data
@@ -162,9 +177,12 @@ def densities(
 
 
 def draw_density(
-    panel: Any, values: np.ndarray, limits: tuple[float, float], **style: Any
+    panel: Panel, values: np.ndarray, limits: tuple[float, float], **style: Any
 ) -> float:
-    """Draws the density and gives its peak; values that are all the same are a vertical line, of peak zero."""
+    """Draw the density and return its peak.
+
+    Values that are all the same are a vertical line, of peak zero.
+    """
     from arviz_stats.base.array import array_stats
 
     inside = values[(limits[0] <= values) & (values <= limits[1])].astype(np.float64)
@@ -179,15 +197,19 @@ def draw_density(
     return float(density.max())
 
 
-def calibration_ranks(result: Calibration, names: list[str] | None = None, ax: Any = None) -> Any:
-    """How the ranks of simulation-based calibration differ from uniform ones: their distribution function less the diagonal.
+def calibration_ranks(
+    result: Calibration, names: list[str] | None = None, ax: AxesLike = None
+) -> Any:
+    """Draw how the ranks of simulation-based calibration differ from uniform ones.
 
-    A line that leaves the band, which holds all of a uniform one with 95 % probability, says how the posterior is wrong: above
-    zero it lies too high, below too low; first above and then below it is too narrow, the other way round too wide.
+    Drawn is their distribution function less the diagonal. A line that leaves the band, which holds
+    all of a uniform one with 95 % probability, says how the posterior is wrong: above zero it lies
+    too high, below too low; first above and then below it is too narrow, the other way round too
+    wide.
 
     Args:
-        result: from `bdl.sbc`.
-        names: of quantities; by default the six with the smallest p-values.
+        result: the result of `bdl.sbc`.
+        names: the names of the quantities; by default the six with the smallest p-values.
         ax: matplotlib axes.
 
     Returns:

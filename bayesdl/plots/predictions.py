@@ -5,20 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from bayesdl.checks.scores import calibration_curve
 from bayesdl.data.target import real_targets
-from bayesdl.plots.axes import ABOVE, BLUE, GREY, abscissa, axes_for, columns_of
+from bayesdl.plots.axes import ABOVE, BLUE, GREY, Panel, abscissa, axes_for, columns_of
 from bayesdl.posterior.interface import AbstractPrediction
+from bayesdl.typing import AxesLike, ColumnLike
 
 NUM_BINS = 10
 
 
-def prediction(prediction: AbstractPrediction, x: Any = None, ax: Any = None, y: Any = None) -> Any:
-    """Predictive mean with central 50 and 90 % intervals.
+def prediction(
+    prediction: AbstractPrediction,
+    x: ColumnLike | None = None,
+    ax: AxesLike = None,
+    y: ColumnLike | None = None,
+) -> Any:
+    """Draw the predictive mean with central 50 and 90 % intervals.
 
     Args:
-        prediction: of numbers.
+        prediction: the prediction, of numbers.
         x: what to draw against, shape (rows,); by default the rows, sorted by their predicted mean.
         ax: matplotlib axes, one per target column.
         y: the targets, drawn as dots where given.
@@ -29,7 +36,8 @@ def prediction(prediction: AbstractPrediction, x: Any = None, ax: Any = None, y:
     Example:
         >>> import bayesdl as bdl
         >>> x = np.linspace(-1, 1, 20)
-        >>> post = bdl.fit(bdl.BNN(hidden=()), x[:, None], np.sin(3 * x), engine=bdl.Laplace(), progress=False)
+        >>> model, engine = bdl.BNN(hidden=()), bdl.Laplace()
+        >>> post = bdl.fit(model, x[:, None], np.sin(3 * x), engine=engine, progress=False)
         >>> prediction(post.predict(), x).get_ylabel()
         'y'
     """
@@ -71,8 +79,8 @@ def prediction(prediction: AbstractPrediction, x: Any = None, ax: Any = None, y:
     return axes if means.shape[1] > 1 else axes[0]
 
 
-def functions(functions: Any, ax: Any = None) -> Any:
-    """Latent functions of one index with 90 % bands.
+def functions(functions: Any, ax: AxesLike = None) -> Any:
+    """Draw latent functions of one index with 90 % bands.
 
     Args:
         functions: what `bdl.tensor.mode(post, name).predict(x)` gives.
@@ -85,7 +93,8 @@ def functions(functions: Any, ax: Any = None) -> Any:
         >>> import bayesdl as bdl
         >>> rng = np.random.default_rng(0)
         >>> X = rng.integers(0, 6, (60, 2)).astype(float)
-        >>> model, engine = bdl.FunBaT(("hour", "place")), bdl.MessagePassing(iterations=20, restarts=2)
+        >>> model = bdl.FunBaT(("hour", "place"))
+        >>> engine = bdl.MessagePassing(iterations=20, restarts=2)
         >>> post = bdl.fit(model, X, np.sin(X[:, 0]) * X[:, 1], engine=engine, progress=False)
         >>> functions(bdl.tensor.mode(post, "hour").predict(np.linspace(0, 5, 30))).get_xlabel()
         'hour'
@@ -110,12 +119,15 @@ def functions(functions: Any, ax: Any = None) -> Any:
     return panel
 
 
-def class_prediction(prediction: AbstractPrediction, x: Any = None, ax: Any = None) -> Any:
-    """Class probabilities, stacked so that the height of a colour is the probability of its class.
+def class_prediction(
+    prediction: AbstractPrediction, x: ColumnLike | None = None, ax: AxesLike = None
+) -> Any:
+    """Draw class probabilities, stacked: the height of a colour is the probability of its class.
 
     Args:
-        prediction: of classes.
-        x: what to draw against, shape (rows,); by default the rows, sorted by class and probability.
+        prediction: the prediction, of classes.
+        x: what to draw against, shape (rows,); by default the rows, sorted by class and
+            probability.
         ax: matplotlib axes.
 
     Example:
@@ -160,23 +172,25 @@ def class_prediction(prediction: AbstractPrediction, x: Any = None, ax: Any = No
     return panel
 
 
-def calibration(prediction: AbstractPrediction, y: Any, ax: Any = None) -> Any:
-    """Whether probabilities come true as often as they say.
+def calibration(prediction: AbstractPrediction, y: ColumnLike, ax: AxesLike = None) -> Any:
+    """Draw whether probabilities come true as often as they say.
 
-    Of numbers: the share of targets at or below their predicted p-quantile, against p. Of classes: the share of rows in
-    which the class came true, against its predicted probability, in bins with their number of rows; with two classes
-    that is the second class, with more the most probable one. Grey: where 95 % of such shares lie if the prediction is
-    calibrated and rows are independent, by the binomial distribution, at each level by itself.
+    Of numbers: the share of targets at or below their predicted p-quantile, against p. Of classes:
+    the share of rows in which the class came true, against its predicted probability, in bins with
+    their number of rows; with two classes that is the second class, with more the most probable
+    one. Grey: where 95 % of such shares lie if the prediction is calibrated and rows are
+    independent, by the binomial distribution, at each level by itself.
 
     Args:
-        prediction: of the rows of y.
+        prediction: the prediction of the rows of y.
         y: what happened.
         ax: matplotlib axes.
 
     Example:
         >>> import bayesdl as bdl
         >>> x = np.linspace(-1, 1, 20)
-        >>> post = bdl.fit(bdl.BNN(hidden=()), x[:, None], np.sin(3 * x), engine=bdl.Laplace(), progress=False)
+        >>> model, engine = bdl.BNN(hidden=()), bdl.Laplace()
+        >>> post = bdl.fit(model, x[:, None], np.sin(3 * x), engine=engine, progress=False)
         >>> calibration(post.predict(), np.sin(3 * x)).get_xlabel()
         'predicted probability'
     """
@@ -191,7 +205,7 @@ def calibration(prediction: AbstractPrediction, y: Any, ax: Any = None) -> Any:
     return panel
 
 
-def _quantile_calibration(prediction: AbstractPrediction, y: Any, panel: Any) -> None:
+def _quantile_calibration(prediction: AbstractPrediction, y: ColumnLike, panel: Panel) -> None:
     values, flat = real_targets(y)
     levels, shares = calibration_curve(prediction, values[:, 0] if flat else values)
     low, high = _binomial_band(len(values), levels)
@@ -202,7 +216,7 @@ def _quantile_calibration(prediction: AbstractPrediction, y: Any, panel: Any) ->
     panel.set_ylabel(f"share of {', '.join(prediction.target.names)} below the quantile")
 
 
-def _reliability(prediction: AbstractPrediction, y: Any, panel: Any) -> None:
+def _reliability(prediction: AbstractPrediction, y: ColumnLike, panel: Panel) -> None:
     probs, index = prediction.probs, prediction.target.read(y)
     two = probs.shape[1] == 2
     chance, came_true = (
@@ -234,8 +248,11 @@ def _reliability(prediction: AbstractPrediction, y: Any, panel: Any) -> None:
     panel.set_title("rows per bin", fontsize="small", loc="left", color=GREY, pad=16)
 
 
-def _binomial_band(rows: Any, chance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds of the share of successes among `rows` trials, with probability 95 % or a little more."""
+def _binomial_band(rows: ArrayLike, chance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return bounds of the share of successes among `rows` trials.
+
+    They hold it with probability 95 % or a little more.
+    """
     from scipy.stats import binom
 
     chance = np.clip(chance, 0.0, 1.0)

@@ -1,1 +1,7 @@
-"""Posteriors and their predictions, computed in a stream over draws and rows."""
+"""What a fit gives back, and what it predicts.
+
+`core.py` has the parts of a posterior, its draws and predictions; checks, bundles and ArviZ read
+only these. `posterior.py` has the verbs above (diagnose, score, save, ...). A prediction
+(`interface.py` declares it, `prediction.py` computes it) asks a stream (`streaming.py`) for
+statistics of the mixture over draws, chunk by chunk of rows. `pictures.py` is the door to plots.
+"""

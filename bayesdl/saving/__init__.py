@@ -1,1 +1,5 @@
-"""Saved fits: bundles without code, and specs as JSON data."""
+"""Posteriors as files without code.
+
+`serialization.py` turns specs into JSON data and back; `archive.py` is the file format, a zip of a
+manifest, arrays and netCDF; `writing.py` saves a posterior into it, and `bundle.py` loads one.
+"""

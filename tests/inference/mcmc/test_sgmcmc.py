@@ -277,36 +277,36 @@ def test_step_halving_refuses_before_it_runs(monkeypatch):
 
 
 def test_step_halving_compares_what_it_says():
-    from bayesdl.checks.halving import compared
+    from bayesdl.checks.halving import compare_runs
 
     rng = np.random.default_rng(0)
     one, same = rng.normal(size=(2, 4, 500, 20))
-    assert compared((0.2, 0.1), one, same).ok
-    assert not compared((0.2, 0.1), one, 0.8 * same).ok
-    assert not compared((0.2, 0.1), one, same + 0.3).ok
+    assert compare_runs((0.2, 0.1), one, same).ok
+    assert not compare_runs((0.2, 0.1), one, 0.8 * same).ok
+    assert not compare_runs((0.2, 0.1), one, same + 0.3).ok
     minority = (
         np.where(np.arange(20) == 7, 0.8, 1.0) * same
     )  # which a median over values does not see
-    report = compared((0.2, 0.1), one, minority)
+    report = compare_runs((0.2, 0.1), one, minority)
     assert not report.ok
     assert 0.7 < report.sd_ratio < 0.9 and report.sd_z < -report.limit
 
 
 def test_step_halving_leaves_constants_out():
-    from bayesdl.checks.halving import compared
+    from bayesdl.checks.halving import compare_runs
 
     rng = np.random.default_rng(0)
     one, same = rng.normal(size=(2, 4, 500, 20))
     with_constants = [np.concatenate([v, np.full((4, 500, 2), 0.1)], axis=2) for v in (one, same)]
-    assert compared((0.2, 0.1), *with_constants) == compared((0.2, 0.1), one, same)
+    assert compare_runs((0.2, 0.1), *with_constants) == compared((0.2, 0.1), one, same)
 
 
 def test_step_halving_has_its_level():
     """Of 200 pairs of runs without bias, at most a hundredth is found biased (binomial, z < 4)."""
-    from bayesdl.checks.halving import compared
+    from bayesdl.checks.halving import compare_runs
 
     rng = np.random.default_rng(0)
-    alarms = [not compared((0.2, 0.1), *rng.normal(size=(2, 2, 200, 4))).ok for _ in range(200)]
+    alarms = [not compare_runs((0.2, 0.1), *rng.normal(size=(2, 2, 200, 4))).ok for _ in range(200)]
     assert np.mean(alarms) < 0.01 + 4 * np.sqrt(0.01 * 0.99 / 200)
 
 
