@@ -298,7 +298,7 @@ def test_step_halving_leaves_constants_out():
     rng = np.random.default_rng(0)
     one, same = rng.normal(size=(2, 4, 500, 20))
     with_constants = [np.concatenate([v, np.full((4, 500, 2), 0.1)], axis=2) for v in (one, same)]
-    assert compare_runs((0.2, 0.1), *with_constants) == compared((0.2, 0.1), one, same)
+    assert compare_runs((0.2, 0.1), *with_constants) == compare_runs((0.2, 0.1), one, same)
 
 
 def test_step_halving_has_its_level():
