@@ -27,9 +27,13 @@ from bayesdl.engines import UnsupportedError, as_engine
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.program import as_model
 from bayesdl.typing import EngineLike, ProgressLike
-from inference.amortized.answer import LatentPredictive, NetworkPredictive, condition
+from inference.amortized.answer import (
+    AmortizedPredictor,
+    LatentPredictive,
+    NetworkPredictive,
+    condition,
+)
 from inference.amortized.network import AbstractNetwork
-from inference.amortized.result import AmortizedPredictor
 from inference.amortized.tasks import Tasks
 from inference.core.engine import AbstractEngine
 from inference.core.findings import Finding

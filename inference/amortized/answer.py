@@ -8,6 +8,7 @@ The joint distribution follows the chain rule, in a random order of the rows:
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
@@ -16,7 +17,7 @@ from jax.typing import ArrayLike
 from numpyro.distributions import CategoricalLogits, Distribution, constraints
 
 from inference.amortized.network import AbstractNetwork, Cache
-from inference.core.result import AbstractPredictive, Conditional
+from inference.core.result import AbstractPredictive, AbstractPredictor, Conditional
 from inference.core.typing import Key, SiteArrays
 from inference.distributions.bars import Bars, Grid, distribution_from_logits
 from inference.distributions.shifted_bars import ShiftedBars, shift_bars
@@ -164,6 +165,36 @@ class LatentPredictive(AbstractPredictive):
         q = Bars(logits, self.grid.edges[self.number], self.grid.scales[self.number])
         # All doubt about a latent site is what more data would remove.
         return Conditional(q, q.variance)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class AmortizedPredictor(AbstractPredictor):
+    """The answer of a trained network to one data set.
+
+    Attributes:
+        concerns: a function of new data that says which of them lie outside those of training.
+        latents: the posteriors of the latent sites that the network learned, by name.
+    """
+
+    concerns: Callable[..., list[str]]
+    latents: dict[str, AbstractPredictive]
+
+    def correlates_rows(self, by_model: bool) -> bool:
+        # Rows share what the network does not know of the function, whatever the model.
+        return True
+
+    def outside(self, *args: object, **kwargs: object) -> list[str]:
+        return self.concerns(*args, **kwargs)
+
+    def site_predictives(self) -> dict[str, AbstractPredictive]:
+        return self.latents
+
+    def replication_concern(self) -> str | None:
+        return (
+            "was fitted by a network, which samples few rows jointly: bdl.amortized.ood(post) "
+            "compares these data with those of the prior; for a check given the data fit with "
+            "bdl.NUTS()"
+        )
 
 
 @jax.jit
