@@ -1,14 +1,17 @@
-"""Prior-data fitted networks against the exact predictive distribution, at the work of the published code.
+"""Prior-data fitted networks against the exact predictive, with as much work as the published code.
 
-    a    1-D Gaussian process, length scale 0.2, noise variance 0.01, up to 30 rows, 100 bars, 7,000 steps of 32 data sets
+    a    1-D Gaussian process, length scale 0.2, noise variance 0.01, up to 30 rows, 100 bars,
+         7,000 steps of 32 data sets
     b    5-D, length scale 0.6, noise variance 1e-4, 1,000 bars, 6,000 steps
 
-The published code (Mueller et al. 2022) loses 0.078 nats at 352 CPU seconds and 637 data sets per CPU second, and 0.044 at 399
-and 481, measured on a machine of this class on one thread; the data sets of the comparison are the same.
+The published code (Mueller et al. 2022) loses 0.078 nats after 352 CPU seconds, at 637 data sets per
+CPU second, in part a; and 0.044 nats after 399 CPU seconds, at 481, in part b. It was measured on a
+machine of this class on one thread. The data sets of the comparison are the same.
 
     python -m benchmarks.pfn [a b]
 
-Parts that are not asked for keep what benchmarks/results/pfn.json has of them. Run it on one core for comparable CPU seconds.
+Parts that are not asked for keep their results in benchmarks/results/pfn.json. Run it on one core
+for comparable CPU seconds.
 """
 
 from __future__ import annotations
@@ -55,7 +58,7 @@ PUBLISHED = {
 def data_sets(
     num_inputs: int, lengthscale: float, variance: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """500 data sets of 40 rows and their kernel matrices."""
+    """Draw 500 data sets of 40 rows, and return them with their kernel matrices."""
     rng = np.random.default_rng(20240)
     X = rng.random((500, 40, num_inputs))
     Z, W = rng.standard_normal((500, 40)), rng.standard_normal((500, 40))
@@ -64,8 +67,8 @@ def data_sets(
     return X, F + np.sqrt(variance) * W, K
 
 
-def exact(K: np.ndarray, y: np.ndarray, rows: int, variance: float) -> np.ndarray:
-    """Log p of the last ten targets given the first so many, shape (500, 10)."""
+def exact_log_probs(K: np.ndarray, y: np.ndarray, rows: int, variance: float) -> np.ndarray:
+    """Return log p of the last ten targets given the first `rows`, shape (500, 10)."""
     S = K[:, :rows, :rows] + variance * np.eye(rows)
     k = K[:, :rows, 30:]
     weights = np.linalg.solve(S, k)
@@ -74,8 +77,8 @@ def exact(K: np.ndarray, y: np.ndarray, rows: int, variance: float) -> np.ndarra
     return stats.norm.logpdf(y[:, 30:], mean, np.sqrt(spread))
 
 
-def one(name: str) -> dict:
-    """Trains a network and compares it."""
+def run_part(name: str) -> dict:
+    """Train a network and compare it."""
     setting = dict(SETTINGS[name])
     lengthscale, variance = setting.pop("lengthscale"), setting.pop("variance")
     kernel = bdl.kernels.RBF(lengthscale=lengthscale, variance=1.0)
@@ -91,7 +94,7 @@ def one(name: str) -> dict:
             jnp.zeros((500, 0)),
         )
         log_q, _ = score_queries(pfn.network, batch, 10, pfn.grids.target)
-        lost = exact(K, y, rows, variance).mean(1) - np.asarray(log_q, float).mean(1)
+        lost = exact_log_probs(K, y, rows, variance).mean(1) - np.asarray(log_q, float).mean(1)
         gaps[rows] = [float(lost.mean()), float(lost.std() / np.sqrt(500))]
         print(f"{name} rows {rows:>2}: gap {gaps[rows][0]:.4f} +- {gaps[rows][1]:.4f}", flush=True)
     mean = float(np.mean([gap for rows, (gap, _) in gaps.items() if rows]))
@@ -104,15 +107,15 @@ def one(name: str) -> dict:
         "data_sets_per_cpu_s_with_compilation": pfn.facts["data_sets"] / pfn.facts["cpu_seconds"],
         "published": PUBLISHED[name],
         "speed_ratio": speed / PUBLISHED[name]["data_sets_per_cpu_s"],
-        "ms_per_task_of_200": answering(pfn, batch),
+        "ms_per_task_of_200": time_answers(pfn, batch),
         "certificate": pfn.certificate,
     }
     print({k: v for k, v in found.items() if k not in ("gaps", "certificate")}, flush=True)
     return found
 
 
-def throughput(pfn: Any, schedule: Schedule, steps: int) -> float:
-    """Data sets per CPU second of training, without compilation: the median of blocks."""
+def throughput(pfn: bdl.PFN, schedule: Schedule, steps: int) -> float:
+    """Return data sets per CPU second of training, without compilation: the median of blocks."""
     rates = []
     with jax.enable_x64(pfn.tasks.double):
         state = State.init(jax.tree.map(jnp.copy, pfn.network), schedule)
@@ -127,8 +130,8 @@ def throughput(pfn: Any, schedule: Schedule, steps: int) -> float:
     return float(np.median(rates[1:]))
 
 
-def answering(pfn: Any, batch: Batch) -> float:
-    """CPU milliseconds per task: 200 contexts of 20 rows, one query each."""
+def time_answers(pfn: bdl.PFN, batch: Batch) -> float:
+    """Return CPU milliseconds per task, over 200 contexts of 20 rows with one query each."""
 
     @jax.jit
     def answer(X: jax.Array, y: jax.Array, X_new: jax.Array) -> jax.Array:
@@ -143,4 +146,4 @@ def answering(pfn: Any, batch: Batch) -> float:
 
 
 if __name__ == "__main__":
-    run_parts("pfn", SETTINGS, one, __doc__)
+    run_parts("pfn", SETTINGS, run_part, __doc__)

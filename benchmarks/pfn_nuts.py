@@ -1,11 +1,14 @@
 """Prior-data fitted networks against compiled NUTS, on data sets of their own priors.
 
-    gp     1-D Gaussian process, Matern-5/2, unknown hyperparameters (length scale Gamma(3, 6), variance Gamma(2, 0.15), noise
-           variance Gamma(1.1, 20), as in Mueller et al. 2022), 20 rows, NUTS with 256 + 256 draws
-    bnn    tanh network of 3 inputs and 5 hidden units with unknown noise, 40 rows, NUTS with 500 + 1000 draws
+    gp     1-D Gaussian process, Matern-5/2, unknown hyperparameters (length scale Gamma(3, 6),
+           variance Gamma(2, 0.15), noise variance Gamma(1.1, 20), as in Mueller et al. 2022), 20
+           rows, NUTS with 256 + 256 draws
+    bnn    tanh network of 3 inputs and 5 hidden units with unknown noise, 40 rows, NUTS with 500 +
+           1000 draws
 
-NUTS is NumPyro's, compiled once with the data as arguments, which is how to use it for many data sets; a new `MCMC` for each
-data set is reported too and not claimed. The predictive of its draws is the mixture of the laws of y given each draw.
+NUTS is NumPyro's, compiled once with the data as arguments, which is how to use it for many data
+sets; a new `MCMC` for each data set is reported too and not claimed. The predictive of its draws is
+the mixture of the distributions of y given each draw.
 
     python -m benchmarks.pfn_nuts [gp bnn]
 
@@ -28,7 +31,7 @@ from numpyro.infer.hmc import hmc
 from numpyro.infer.util import initialize_model
 
 import bayesdl as bdl
-from bayesdl.model.table import RowPredictive, TableProgram
+from bayesdl.model.table import AbstractTableModel, RowPredictive, TableProgram
 from benchmarks.report import run_parts
 from inference.amortized.certificate import score_queries
 from inference.amortized.tasks import simulate
@@ -72,9 +75,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def compiled_nuts(
-    program: Callable, site_distribution: Callable, warmup: int, samples: int
+    program: Callable, predictive_of: Callable, warmup: int, samples: int
 ) -> Callable:
-    """log p(y_new | X_new, X, y) of one data set by NUTS, as a compiled function of (key, X, y, X_new, y_new)."""
+    """Return a compiled function (key, X, y, X_new, y_new) -> log p(y_new | X_new, X, y) by NUTS."""
 
     def run(
         key: jax.Array, X: jax.Array, y: jax.Array, X_new: jax.Array, y_new: jax.Array
@@ -84,35 +87,37 @@ def compiled_nuts(
         init, step = hmc(potential_fn_gen=info.potential_fn, algo="NUTS")
         state = init(info.param_info, num_warmup=warmup, rng_key=sampling, model_args=(X, y))
 
-        def one(state: Any, _: None) -> tuple:
+        def advance(state: Any, _: None) -> tuple:
             state = step(state, model_args=(X, y))
             return state, state.z
 
-        state, _ = jax.lax.scan(one, state, None, length=warmup)
-        _, draws = jax.lax.scan(one, state, None, length=samples)
+        state, _ = jax.lax.scan(advance, state, None, length=warmup)
+        _, draws = jax.lax.scan(advance, state, None, length=samples)
         latents = jax.vmap(info.postprocess_fn(X, y))(draws)
-        law = site_distribution(X, y)
-        log_p = jax.lax.map(
-            lambda z: law(z, key, X_new).distribution.log_prob(y_new), latents, batch_size=64
-        )
+        predictive = predictive_of(X, y)
+
+        def log_prob(z: dict) -> jax.Array:
+            return predictive(z, key, X_new).distribution.log_prob(y_new)
+
+        log_p = jax.lax.map(log_prob, latents, batch_size=64)
         return logsumexp(log_p, 0) - jnp.log(samples)
 
     return jax.jit(run)
 
 
-def law_of_model(model: Any, num_inputs: int) -> Callable:
-    """Maps training data to the law of new rows given a draw."""
+def predictive_function(model: AbstractTableModel, num_inputs: int) -> Callable:
+    """Return a function from training data to the predictive of new rows given a draw."""
     if isinstance(model, bdl.GP):
         schema = model.learn_schema(
             np.arange(2.0)[:, None] + np.arange(num_inputs), y=np.arange(2.0)
         )
         return lambda X, y: GPPredictive(model.structure(schema), X, y)
-    law = RowPredictive(*TableProgram(model, 1).split_params(), {})
-    return lambda X, y: law
+    predictive = RowPredictive(*TableProgram(model, 1).split_params(), {})
+    return lambda X, y: predictive
 
 
-def one(name: str) -> dict:
-    """Trains a network and compares it."""
+def run_part(name: str) -> dict:
+    """Train a network and compare it."""
     setting = SETTINGS[name]
     model, rows, tasks = setting["model"], setting["rows"], setting["tasks"]
     pfn = bdl.PFN.train(model, **setting["train"])
@@ -129,7 +134,9 @@ def one(name: str) -> dict:
     program = TableProgram(model, 1)
     with jax.enable_x64(model.double_precision):
         data = [jnp.asarray(np.asarray(part, np.float64)) for part in (batch.X, batch.y)]
-        nuts = compiled_nuts(program, law_of_model(model, data[0].shape[-1]), *setting["draws"])
+        nuts = compiled_nuts(
+            program, predictive_function(model, data[0].shape[-1]), *setting["draws"]
+        )
         for task in range(tasks):
             X, y = (part[task] for part in data)
             started = time.process_time()
@@ -160,7 +167,7 @@ def one(name: str) -> dict:
 def naive_seconds(
     program: Callable, X: jax.Array, y: jax.Array, warmup: int, samples: int
 ) -> float:
-    """CPU seconds of a new `MCMC` for one data set."""
+    """Return the CPU seconds of a new `MCMC` for one data set."""
     started = time.process_time()
     mcmc = MCMC(NUTS(program), num_warmup=warmup, num_samples=samples, progress_bar=False)
     mcmc.run(jax.random.key(0), X, y)
@@ -169,4 +176,4 @@ def naive_seconds(
 
 
 if __name__ == "__main__":
-    run_parts("pfn_nuts", SETTINGS, one, __doc__)
+    run_parts("pfn_nuts", SETTINGS, run_part, __doc__)

@@ -1,4 +1,4 @@
-"""Trains the networks that ship with bayesdl, `bdl.PFN.pretrained(name)`.
+"""Train the networks that ship with bayesdl, `bdl.PFN.pretrained(name)`.
 
     python -m benchmarks.pretrain gp-regression
     python -m benchmarks.pretrain tabular-classification
@@ -15,6 +15,7 @@ import numpyro.distributions as dist
 
 import bayesdl as bdl
 from bayesdl.amortized.pfn import PRETRAINED
+from bayesdl.model.base import AbstractModel
 
 GP = bdl.GP(
     bdl.kernels.Matern52(
@@ -26,15 +27,15 @@ TABLE = bdl.RandomBNN(likelihood=bdl.Categorical(), fewer_classes=True)
 
 
 class Recipe(NamedTuple):
-    """How a network is trained.
+    """The recipe by which a network is trained.
 
     Attributes:
         model: the prior.
-        settings: of `bdl.PFN.train`, the same in all phases.
-        phases: the others, of each phase.
+        settings: the arguments of `bdl.PFN.train` that are the same in all phases.
+        phases: the other arguments for each phase.
     """
 
-    model: Any
+    model: AbstractModel
     settings: dict[str, Any]
     phases: tuple[dict[str, Any], ...]
 

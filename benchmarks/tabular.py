@@ -1,7 +1,8 @@
 """The shipped network for tables against classifiers that are fitted to each, with few rows.
 
-scikit-learn's iris, wine, breast cancer and digits (its first 8 principal components) with 30, 100 and 300 training rows: AUC
-(one against the rest), NLL, calibration error and CPU seconds of fit and prediction, mean over splits.
+The data are scikit-learn's iris, wine, breast cancer and digits (its first 8 principal components)
+with 30, 100 and 300 training rows. Reported are AUC (one against the rest), NLL, calibration error
+and CPU seconds of fit and prediction, as means over splits.
 
     python -m benchmarks.tabular [--splits 5]
 """
@@ -44,7 +45,7 @@ PEERS: dict[str, Callable[[int], Any]] = {
 
 
 def tables() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """X and y of each."""
+    """Return X and y of each table."""
     loaders = {
         "iris": load_iris,
         "wine": load_wine,
@@ -56,10 +57,10 @@ def tables() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return found | {"digits": (PCA(8, random_state=0).fit_transform(X), y)}
 
 
-def one(
-    X: np.ndarray, y: np.ndarray, size: int, seed: int, pfn: Any
+def score_split(
+    X: np.ndarray, y: np.ndarray, size: int, seed: int, pfn: bdl.PFN
 ) -> dict[str, dict[str, float]]:
-    """Scores of all classifiers on one split."""
+    """Return the scores of all classifiers on one split."""
     held_out = min(MOST_TEST, len(y) - size)
     train, test = next(
         StratifiedShuffleSplit(1, train_size=size, test_size=held_out, random_state=seed).split(
@@ -117,7 +118,7 @@ def main() -> None:
         for size in SIZES:
             if len(y) - size < LEAST_TEST:
                 continue
-            runs = [one(X, y, size, seed, pfn) for seed in (0, *range(splits))][
+            runs = [score_split(X, y, size, seed, pfn) for seed in (0, *range(splits))][
                 1:
             ]  # the first compiles
             means = {

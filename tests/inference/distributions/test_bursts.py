@@ -48,7 +48,10 @@ def test_density_is_the_sum_over_all_supports():
 
 
 def test_draws_follow_the_density():
-    """Marginals by Kolmogorov-Smirnov; neighbours by the covariance of what is large. Fails by chance once in 10,000 runs."""
+    """Marginals by Kolmogorov-Smirnov; neighbours by the covariance of what is large.
+
+    It fails by chance once in 10,000 runs.
+    """
     draws = np.asarray(LAW.sample(jax.random.key(0), (20_000,)), float)
 
     def cdf(w):
@@ -79,7 +82,7 @@ def known(numbers, weights):
 
 
 def test_supports_and_prospects_are_those_of_the_sum():
-    """Entries 1, 3 of the first row and 2 of the second are active; the others are unknown, not zero."""
+    """Entries 1, 3 of the first row and 2 of the second are active; the others are unknown."""
     weights = np.array([0.9, 0.12, 0.3])
     found = known([1, 3, 6], weights)
     expected = np.zeros(8)
@@ -131,7 +134,7 @@ def network_and_data():
     ],
 )
 def test_divergence_is_an_upper_bound_and_tight_for_sure_weights(structure):
-    """The bound with the best q(r, s): above E_q[log q - log p(w)], and equal to it where q(w) has no spread."""
+    """The bound with the best q(r, s): above E_q[log q - log p(w)], and tight without spread."""
     model = bdl.BNN(hidden=(16, 16), prior=bdl.priors.Bursts(slab=1.0, spike=0.2))
     training, state, _ = make_training(model, *network_and_data(), structure=structure, density=0.6)
     layout, priors = training.layout, training.priors_at_centre(state.params)
@@ -149,7 +152,7 @@ def test_divergence_is_an_upper_bound_and_tight_for_sure_weights(structure):
             }
             w = {n: mean[n] + sd[n] * noise[n] for n in mean}
             tiny = {n: jnp.full_like(s, 1e-6) for n, s in sd.items()}
-            # at a point the bound is log p: what is left of the divergence is the entropy of that point
+            # At a point the bound is log p, and the entropy of the point is left of the divergence.
             log_p = -kl_of_weights(layout, state.index, w, tiny, priors, key) - entropy(tiny)
             log_q = sum(
                 jnp.where(
