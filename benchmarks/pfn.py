@@ -4,7 +4,7 @@
          7,000 steps of 32 data sets
     b    5-D, length scale 0.6, noise variance 1e-4, 1,000 bars, 6,000 steps
 
-The published code (Mueller et al. 2022) loses 0.078 nats after 352 CPU seconds, at 637 data sets per
+The published code (Mueller et al. 2022) loses 0.078 nats after 352 CPU seconds, at 637 data sets a
 CPU second, in part a; and 0.044 nats after 399 CPU seconds, at 481, in part b. It was measured on a
 machine of this class on one thread. The data sets of the comparison are the same.
 

@@ -77,7 +77,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def compiled_nuts(
     program: Callable, predictive_of: Callable, warmup: int, samples: int
 ) -> Callable:
-    """Return a compiled function (key, X, y, X_new, y_new) -> log p(y_new | X_new, X, y) by NUTS."""
+    """Compile a function (key, X, y, X_new, y_new) -> log p(y_new | X_new, X, y) by NUTS."""
 
     def run(
         key: jax.Array, X: jax.Array, y: jax.Array, X_new: jax.Array, y_new: jax.Array
