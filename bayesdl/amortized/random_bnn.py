@@ -167,7 +167,7 @@ class RandomBNN(AbstractTableModel):
             The units, shape (rows, largest width), of which the first `width` are not zero; and
             `width`.
         """
-        width = numpyro.sample("width", dist.DiscreteUniform(*self.width))
+        width: Any = numpyro.sample("width", dist.DiscreteUniform(*self.width))
         activation = numpyro.sample(
             "activation", dist.DiscreteUniform(0, len(self.activations) - 1)
         )
@@ -212,7 +212,9 @@ def draw_number(
     """
     if not isinstance(value, dist.Distribution):
         return jnp.full(() if size is None else (size,), float(value))  # pyright: ignore[reportArgumentType]
-    return numpyro.sample(name, value if size is None else value.expand((size,)).to_event(1))
+    prior = value if size is None else value.expand((size,)).to_event(1)
+    found: Any = numpyro.sample(name, prior)
+    return found
 
 
 def draw_matrix(name: str, rows: int, columns: int) -> Any:

@@ -14,13 +14,14 @@ import numpy as np
 
 from bayesdl.amortized.requirements import program_hash
 from bayesdl.amortized.trained_network import TrainedNetwork
+from bayesdl.model.base import AbstractModel
 from bayesdl.saving.archive import LIBRARIES, SCHEMA, BundleError, read, write
 from bayesdl.saving.bundle import resolve_model
 from bayesdl.saving.writing import model_data
 from inference.amortized.kinds import init_network
 from inference.amortized.network import AbstractNetwork, Shape
 from inference.amortized.tasks import Tasks
-from inference.core.typing import StoredArrays
+from inference.core.typing import Program, StoredArrays
 from inference.distributions.bars import Grid, Grids
 
 KIND = "bayesdl-pfn"
@@ -61,7 +62,7 @@ def save_network(trained: TrainedNetwork, path: str | Path) -> Path:
     return write(Path(path), manifest, arrays, {})
 
 
-def load_network(path: str | Path, model: object = None) -> TrainedNetwork:
+def load_network(path: str | Path, model: AbstractModel | Program | None = None) -> TrainedNetwork:
     """Read a network from a file; see `PFN.load`."""
     path = Path(path)
     manifest, arrays, _ = read(path, KIND, KEYS, "pfn.save(...)")

@@ -81,7 +81,7 @@ class NetworkPredictive(AbstractPredictive):
 
     def joint_concern(self, *args: ArrayLike, **kwargs: ArrayLike) -> str | None:
         (X,) = (*args, *kwargs.values())
-        total = int(self.context.num_rows) + len(X) - 1
+        total = int(self.context.num_rows) + jnp.shape(X)[0] - 1
         if total <= self.most_rows:
             return None
         return (

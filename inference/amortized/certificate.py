@@ -118,8 +118,9 @@ def score_queries(
         target = y[None, -num_queries:]
         if not isinstance(q, CategoricalLogits):
             return q.log_prob(target)[0], q.cdf(target)[0]
-        confidence = q.probs.max(-1)
-        right = q.probs.argmax(-1) == target
+        probs = jnp.asarray(q.probs)
+        confidence = probs.max(-1)
+        right = probs.argmax(-1) == target
         return q.log_prob(target)[0], jnp.where(right, confidence, -confidence)[0]
 
     return jax.lax.map(one, (batch.X, batch.y, batch.num_rows), batch_size=AT_ONCE)

@@ -14,6 +14,7 @@ from numpyro import handlers
 from inference.amortized.inputs import INPUTS
 from inference.core.keys import tagged_key
 from inference.core.program import KeyPerName
+from inference.core.typing import Key, Program
 
 # The site of the target.
 TARGET = "y"
