@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from bayesdl.posterior.core import AbstractPosterior, site_prediction
+from bayesdl.typing import DataFrame
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -105,7 +106,7 @@ def psis_loo(blocks: Iterable[np.ndarray], efficiency: float) -> Any:
     )
 
 
-def compare(elpds: Mapping[str, object], method: str) -> pd.DataFrame:
+def compare(elpds: Mapping[str, object], method: str) -> DataFrame:
     """Return arviz-stats' table of models, best first."""
     from arviz_stats.loo import compare as table
 
@@ -115,9 +116,7 @@ def compare(elpds: Mapping[str, object], method: str) -> pd.DataFrame:
         return table(elpds, method=method)
 
 
-def psense(
-    parameters: dict, log_prior: dict, log_likelihood: dict, threshold: float
-) -> pd.DataFrame:
+def psense(parameters: dict, log_prior: dict, log_likelihood: dict, threshold: float) -> DataFrame:
     """Return arviz-stats' power-scaling sensitivities and diagnosis, a row per scalar."""
     import arviz_base
     from arviz_stats.psense import psense_summary
@@ -155,11 +154,11 @@ def to_arviz(posterior: AbstractPosterior) -> Any:
     tree = to_datatree(posterior)
     if int(arviz.__version__.split(".")[0]) >= 1:
         return tree
-    groups = {name: node.to_dataset() for name, node in tree.children.items()}
+    groups: dict[str, Any] = {name: node.to_dataset() for name, node in tree.children.items()}
     return arviz.InferenceData(**groups)
 
 
-def summary(posterior: AbstractPosterior, sites: list[str] | None) -> pd.DataFrame:
+def summary(posterior: AbstractPosterior, sites: list[str] | None) -> DataFrame:
     """Return arviz-stats' summary of the sites that the data can identify, or of those named.
 
     Raises:
@@ -181,7 +180,7 @@ def summary(posterior: AbstractPosterior, sites: list[str] | None) -> pd.DataFra
     return table(to_datatree(posterior), var_names=chosen, kind=kind, round_to="none")  # pyright: ignore[reportArgumentType]
 
 
-def _fixed_summary(posterior: AbstractPosterior, sites: list[str] | None) -> pd.DataFrame:
+def _fixed_summary(posterior: AbstractPosterior, sites: list[str] | None) -> DataFrame:
     """Return the summary of a result without draws: of sites in closed form, or of estimates."""
     import pandas as pd
 
@@ -209,7 +208,7 @@ def _fixed_summary(posterior: AbstractPosterior, sites: list[str] | None) -> pd.
     return pd.DataFrame({"value": rows})
 
 
-def to_pandas(posterior: AbstractPosterior) -> pd.DataFrame:
+def to_pandas(posterior: AbstractPosterior) -> DataFrame:
     """Return a row per draw with columns chain, draw, and a column per scalar."""
     import pandas as pd
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from bayesdl.plots.axes import ABOVE, BLUE
 from bayesdl.posterior.core import AbstractPosterior
+from bayesdl.typing import AxesLike
 
 MAX_PANELS = 12
 # the name under which values of the function stand in for weights
