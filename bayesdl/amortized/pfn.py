@@ -27,6 +27,7 @@ from bayesdl.engines import UnsupportedError, as_engine
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.program import as_model
 from bayesdl.typing import EngineLike, ProgressLike
+from bayesdl.warnings import deprecated
 from inference.amortized.answer import (
     AmortizedPredictor,
     LatentPredictive,
@@ -293,15 +294,20 @@ class PFN(AbstractEngine):
         )
 
     @property
+    @deprecated("pfn.model.no_other_engine")
     def only_amortized(self) -> bool:
-        """Deprecated: use `pfn.model.no_other_engine`."""
-        warnings.warn(
-            "PFN.only_amortized is deprecated and goes in the next version: "
-            "use pfn.model.no_other_engine.",
-            DeprecationWarning,
-            stacklevel=2,
-        )
+        """Whether no other engine can answer for the model."""
         return self.model.no_other_engine
+
+    @deprecated("pfn.training_range.concerns")
+    def concerns(self, X: np.ndarray, y: np.ndarray) -> list[str]:
+        """See `TrainingRange.concerns`."""
+        return self.training_range.concerns(X, y)
+
+    @deprecated("pfn.training_range.input_concerns")
+    def inputs_outside(self, X: np.ndarray) -> list[str]:
+        """See `TrainingRange.input_concerns`."""
+        return self.training_range.input_concerns(X)
 
     def certify(
         self,

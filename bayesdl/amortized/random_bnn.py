@@ -211,7 +211,8 @@ def draw_number(
         size: how many are wanted, shape (size,); None for one, shape ().
     """
     if not isinstance(value, dist.Distribution):
-        return jnp.full(() if size is None else (size,), float(value))  # pyright: ignore[reportArgumentType]
+        shape = () if size is None else (size,)
+        return jnp.full(shape, float(value))  # pyright: ignore[reportArgumentType]
     prior = value if size is None else value.expand((size,)).to_event(1)
     found: Any = numpyro.sample(name, prior)
     return found

@@ -179,3 +179,13 @@ def test_what_a_user_of_a_pfn_sees(trained, tmp_path):
         bdl.PFN.load(path, lambda X, y=None: None)
     one = bdl.PFN.train(normal_mean, steps=1, latents="mu", **SMALL)
     assert one.tasks.latents == ("mu",)
+
+
+def test_old_names_of_a_pfn_warn(trained):
+    X = np.full((2, 1), 50.0)
+    with pytest.warns(DeprecationWarning, match="use pfn.model.no_other_engine"):
+        assert not trained.only_amortized
+    with pytest.warns(DeprecationWarning, match="use pfn.training_range.concerns"):
+        assert len(trained.concerns(X, np.zeros(2))) == 1
+    with pytest.warns(DeprecationWarning, match="use pfn.training_range.input_concerns"):
+        assert trained.inputs_outside(X) == trained.training_range.input_concerns(X)
