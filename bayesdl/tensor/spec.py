@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -65,7 +65,7 @@ class FunBaT(AbstractTableModel):
     """
 
     modes: Any
-    form: Literal["cp", "tucker"] = "cp"
+    form: str = "cp"
     likelihood: AbstractLikelihood = likelihoods.Normal()
     relevance: bool = True
     standardize: bool = True

@@ -14,7 +14,7 @@ import dataclasses
 import time
 import warnings
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -99,7 +99,7 @@ class MessagePassing(AbstractEngine):
     noise_damping: float = 0.0
     anneal: int | None = None
     learning_rate: float = 0.1
-    smoother: Literal["auto", "sequential", "parallel"] = "auto"
+    smoother: str = "auto"
 
     def __post_init__(self) -> None:
         check_choice(self, "smoother", ("auto", "sequential", "parallel"))
