@@ -152,8 +152,9 @@ def two_sided(
 def extreme_statistics(table: DataFrame, num_samples: int) -> list[str]:
     """Return a sentence for each extreme statistic."""
     found = []
-    for name, row in table[~(table["p two-sided"] >= EXTREME)].iterrows():
-        p, extreme = float(row["p"]), float(row["p two-sided"])
+    for name, values in table[~(table["p two-sided"] >= EXTREME)].iterrows():
+        row: dict[str, float] = values.to_dict()
+        p, extreme = row["p"], row["p two-sided"]
         side, share = ("above", p) if p < 0.5 else ("below", extreme / 2)
         reached = f"{100 * share:.2g} %" if share > 0 else f"none of {num_samples}"
         spoken = f"{name} quantile" if str(name).endswith("%") else name

@@ -177,7 +177,9 @@ def summary(posterior: AbstractPosterior, sites: list[str] | None) -> DataFrame:
         or list(posterior.samples)
     )
     kind = "stats" if posterior.raw.independent_draws else "all"
-    return table(to_datatree(posterior), var_names=chosen, kind=kind, round_to="none")  # pyright: ignore[reportArgumentType]
+    settings: dict[str, Any] = {"var_names": chosen, "kind": kind, "round_to": "none"}
+    found: Any = table(to_datatree(posterior), **settings)
+    return found
 
 
 def _fixed_summary(posterior: AbstractPosterior, sites: list[str] | None) -> DataFrame:
