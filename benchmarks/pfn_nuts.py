@@ -143,7 +143,8 @@ def run_part(name: str) -> dict:
             given = X[:rows], y[:rows], X[-queries:], y[-queries:]
             theirs.append(np.asarray(nuts(jax.random.key(task), *given), float))
             seconds.append(time.process_time() - started)
-        naive = naive_seconds(program, *(part[0][:rows] for part in data), *setting["draws"])
+        X, y = (part[0][:rows] for part in data)
+        naive = naive_seconds(program, X, y, *setting["draws"])
     lost = np.array(theirs).mean(1) - ours.mean(1)
     compiled = float(np.mean(seconds[1:]))  # the first compiles
     found = {

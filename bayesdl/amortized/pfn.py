@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from bayesdl.amortized.certificate import find_doubts, format_table, summarize
 from bayesdl.amortized.comparison import compare_engine
