@@ -1,13 +1,15 @@
-"""Functional tensors by message passing: the published configuration, one with learned hyperparameters, and scaling.
+"""Functional tensors by message passing: the published configuration, one with learned
+hyperparameters, and scaling.
 
-    published  Beijing PM2.5, fold 0, with the settings of Fang et al. (2024): CP of rank 2, Matern-1/2, fixed numbers
-    learned    the same data and others with one configuration, everything learned, beside a lookup of the same day's mean
-    scaling    time of an iteration against entries and indexes; Tucker of rank 7; a million entries
+    published  Beijing PM2.5, fold 0, with the settings of Fang et al. (2024): CP of rank 2,
+    Matern-1/2, fixed numbers learned    the same data and others with one configuration, everything
+    learned, beside a lookup of the same day's mean scaling    time of an iteration against entries
+    and indexes; Tucker of rank 7; a million entries
 
     python -m benchmarks.funbat [published learned scaling]
 
-CPU seconds are of this process, one iteration of one restart of those that run side by side. Parts that are not asked for keep
-what benchmarks/results/funbat.json has of them.
+CPU seconds are of this process, one iteration of one restart of those that run side by side. Parts
+that are not asked for keep what benchmarks/results/funbat.json has of them.
 """
 
 from __future__ import annotations
@@ -87,16 +89,20 @@ def scores(
 
 
 def lookup(X: np.ndarray, y: np.ndarray, test: np.ndarray) -> float:
-    """RMSE of the training mean of the same last index, or of linear interpolation between those that were seen."""
+    """RMSE of the training mean of the same last index, or of linear interpolation between those
+    that were seen.
+    """
     days, places = np.unique(X[~test, -1], return_inverse=True)
     means = np.bincount(places, y[~test]) / np.bincount(places)
     return float(np.sqrt(((np.interp(X[test, -1], days, means) - y[test]) ** 2).mean()))
 
 
 def published(_: str) -> dict:
-    """With the second prior N(0, I) that the published code puts on the functions at every index, and as the engine is.
+    """With the second prior N(0, I) that the published code puts on the functions at every index,
+    and as the engine is.
 
-    The published code has no bound to choose a start by; here each start is told, and which the bound would choose.
+    The published code has no bound to choose a start by; here each start is told, and which the
+    bound would choose.
     """
     data = beijing()
     given = data["index"], data["y"], data["test"][0]
@@ -116,7 +122,9 @@ def published(_: str) -> dict:
 
 @dataclasses.dataclass(frozen=True)
 class AsPublished(bdl.MessagePassing):
-    """The published code's order of modes and model: every function has a prior N(0, 1) at every index besides its process."""
+    """The published code's order of modes and model: every function has a prior N(0, 1) at every
+    index besides its process.
+    """
 
     def passes(self, problem: Problem) -> Iteration:
         passes = super().iteration(problem)

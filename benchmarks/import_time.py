@@ -1,4 +1,5 @@
-"""Import time of bayesdl as a ratio to that of NumPyro: CPU seconds of fresh interpreters, alternating.
+"""Import time of bayesdl as a ratio to that of NumPyro: CPU seconds of fresh interpreters,
+alternating.
 
 python -m benchmarks.import_time
 """

@@ -37,7 +37,9 @@ def posteriordb(name: str) -> dict:
 
 
 def beijing(name: str = "beijing_pm25") -> dict[str, np.ndarray]:
-    """Daily air quality as a functional tensor: index (rows x 3), y, test (fold x row), and splits of whole days."""
+    """Daily air quality as a functional tensor: index (rows x 3), y, test (fold x row), and splits
+    of whole days.
+    """
     with np.load(find(f"funbat/{name}.npz")) as archive:
         return dict(archive)
 

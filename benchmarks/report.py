@@ -31,7 +31,9 @@ def write(name: str, results: dict[str, Any]) -> Path:
 def run_parts(
     name: str, parts: Iterable[str], one: Callable[[str], dict], about: str | None
 ) -> None:
-    """Runs the parts asked for on the command line; the others keep what results/NAME.json has of them."""
+    """Runs the parts asked for on the command line; the others keep what results/NAME.json has of
+    them.
+    """
     parser = argparse.ArgumentParser(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )

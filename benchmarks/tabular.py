@@ -27,7 +27,7 @@ from sklearn.preprocessing import StandardScaler
 
 import bayesdl as bdl
 from benchmarks.report import write
-from inference.core.calibration import expected_calibration_error
+from inference.distributions.calibration import expected_calibration_error
 
 SIZES = (30, 100, 300)
 LEAST_TEST = 45

@@ -19,7 +19,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture(autouse=True, scope="module")
 def room_for_compiled_programs():
-    """Each holds mappings of memory, of which a process may have so many: without this XLA crashes after some hundred tests."""
+    """Each holds mappings of memory, of which a process may have so many: without this XLA crashes
+    after some hundred tests.
+    """
     yield
     jax.clear_caches()
     gc.collect()

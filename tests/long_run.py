@@ -1,9 +1,11 @@
 """A run with a checkpoint as a program of its own, for the tests that kill it.
 
-    python tests/long_run.py ENGINE FOLDER OUT [LIMIT]     prints "start", the stage of each block of draws, and "end"
+    python tests/long_run.py ENGINE FOLDER OUT [LIMIT]     prints "start", the stage of each block
+    of draws, and "end"
                                                            when the draws have been written to OUT
 
-FOLDER "-" keeps no checkpoint. From the first block of sampling on no file can be written beyond LIMIT bytes.
+FOLDER "-" keeps no checkpoint. From the first block of sampling on no file can be written beyond
+LIMIT bytes.
 """
 
 import os

@@ -163,7 +163,7 @@ def test_examples_in_docstrings(name):
 
 def test_shapes_are_checked_while_testing():
     """Canary: if these stop raising, annotations are no longer checked at run time."""
-    from inference.core.calibration import expected_calibration_error
+    from inference.distributions.calibration import expected_calibration_error
     from inference.laplace.curvature import inverse_root
 
     with pytest.raises(Exception, match=r"[Tt]ype-check error"):

@@ -162,7 +162,8 @@ late = pd.DataFrame(
 )
 grown = bdl.tensor.update(
     post,
-    late, truth(late["temperature"], late["pressure"], late["day"]) + 0.3 * rng.normal(size=60)
+    late,
+    truth(late["temperature"], late["pressure"], late["day"]) + 0.3 * rng.normal(size=60),
 )
 before, after = post.predict(late), grown.predict(late)
 print(

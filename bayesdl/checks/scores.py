@@ -13,7 +13,7 @@ import numpy as np
 
 from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.typing import ColumnLike
-from inference.core.calibration import expected_calibration_error
+from inference.distributions.calibration import expected_calibration_error
 
 LEVELS = (0.5, 0.9, 0.95)
 CRPS_SAMPLES = 1000

@@ -126,7 +126,7 @@ def logistic(X: Frame, y: Series, X_new: Frame, y_new: Series) -> tuple[str, dic
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from inference.core.calibration import expected_calibration_error
+    from inference.distributions.calibration import expected_calibration_error
 
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(X, y)
     probs = model.predict_proba(X_new)

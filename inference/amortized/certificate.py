@@ -20,10 +20,10 @@ from numpyro.distributions import CategoricalLogits
 
 from inference.amortized.network import AbstractNetwork
 from inference.amortized.tasks import Batch, Tasks, simulate
-from inference.core.calibration import expected_calibration_error
 from inference.core.keys import tagged_key
 from inference.core.typing import Key
 from inference.distributions.bars import Bars, Grid
+from inference.distributions.calibration import expected_calibration_error
 
 ExactLogProb: TypeAlias = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 

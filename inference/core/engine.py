@@ -42,7 +42,7 @@ class Preference:
 
 @dataclasses.dataclass(frozen=True)
 class AbstractEngine(abc.ABC):
-    """An algorithm with its settings, a frozen dataclass of plain data so that it can be saved as JSON.
+    """An algorithm with its settings: a frozen dataclass of plain data, ready for JSON.
 
     Attributes:
         can_checkpoint: whether `infer` also takes `checkpoint=`, a `Checkpoint` that lets an
@@ -58,7 +58,7 @@ class AbstractEngine(abc.ABC):
 
     @classmethod
     def preference(cls, problem: Problem) -> Preference | None:
-        """Return what this engine offers for a problem when no engine is named; None for nothing."""
+        """Return what this engine offers for a problem when no engine is named, or None."""
         return None
 
     @classmethod
@@ -68,7 +68,7 @@ class AbstractEngine(abc.ABC):
 
     @abc.abstractmethod
     def supports(self, problem: Problem) -> str | None:
-        """None where this engine can run the problem, otherwise the reason why not, as a sentence."""
+        """Return None if this engine can run the problem, otherwise the reason as a sentence."""
 
     @abc.abstractmethod
     def infer(
@@ -92,7 +92,8 @@ class AbstractEngine(abc.ABC):
         Args:
             problem: the problem that was posed.
             result: the result, whose statistics and `info` this engine wrote.
-            facts: the numbers of `diagnostics`, and those that the check computed (R-hat, the ELBO, ...).
+            facts: the numbers of `diagnostics`, and those that the check computed (R-hat, the ELBO,
+                ...).
         """
         return ()
 
@@ -148,7 +149,8 @@ def needs_gradients(problem: Problem) -> str | None:
     if problem.discrete_latents:
         name = problem.discrete_latents[0]
         return (
-            f"latent site '{name}' is discrete; give its observations if they were forgotten, sum it out, or use VI with a "
+            f"latent site '{name}' is discrete; give its observations if they were forgotten, sum "
+            f"it out, or use VI with a "
             "guide of your own"
         )
     if not problem.latents:
@@ -195,5 +197,6 @@ def check_choice(engine: AbstractEngine, name: str, allowed: tuple[str, ...]) ->
     value = getattr(engine, name)
     if value not in allowed:
         raise ValueError(
-            f"{type(engine).__name__}({name}={value!r}): expected one of {', '.join(map(repr, allowed))}."
+            f"{type(engine).__name__}({name}={value!r}): expected one of "
+            f"{', '.join(map(repr, allowed))}."
         )

@@ -1,6 +1,7 @@
 """The posteriors of posteriordb as plain NumPyro programs.
 
-Latent sites are named as in posteriordb, whose indices start at 1: `beta[2]` there is `beta[1]` here.
+Latent sites are named as in posteriordb, whose indices start at 1: `beta[2]` there is `beta[1]`
+here.
 """
 
 import jax.numpy as jnp
@@ -37,7 +38,8 @@ def kidscore(mom_hs, mom_iq, y=None):
 
 
 def arma(times, y=None):
-    """y_t = nu_t + err_t with nu_t = mu + phi y_{t-1} + theta err_{t-1}; before the first time stands y = mu, err = 0.
+    """y_t = nu_t + err_t with nu_t = mu + phi y_{t-1} + theta err_{t-1}; before the first time
+    stands y = mu, err = 0.
 
     The same recursion reads off the errors of a given y and simulates a new one.
     """
@@ -103,7 +105,9 @@ def linear_regression(X, y=None):
 
 
 def mixture(rows, y=None):
-    """The two means are independent normal variables restricted to mu[1] < mu[2]: a flat prior on that set times a factor."""
+    """The two means are independent normal variables restricted to mu[1] < mu[2]: a flat prior on
+    that set times a factor.
+    """
     mu = numpyro.sample("mu", dist.ImproperUniform(dist.constraints.ordered_vector, (), (2,)))
     numpyro.factor("mu_prior", dist.Normal(0, 2).log_prob(mu).sum())
     sigma = numpyro.sample("sigma", dist.HalfNormal(2).expand([2]).to_event(1))

@@ -411,7 +411,9 @@ def test_sites_of_any_name_are_saved(tmp_path):
 
 @pytest.mark.slow
 def test_a_prior_that_cannot_be_rebuilt_is_asked_for(tmp_path):
-    """NumPyro's truncated normal is not made from its parameters alone, so the bundle notes the model as code."""
+    """NumPyro's truncated normal is not made from its parameters alone, so the bundle notes the
+    model as code.
+    """
     import numpyro.distributions as dist
 
     model = bdl.GP(bdl.kernels.RBF(dist.TruncatedNormal(1.0, 0.5, low=0.1)))
@@ -512,7 +514,9 @@ def test_draws_that_are_not_finite_are_not_trusted():
 
 @pytest.mark.slow
 def test_a_covariate_whose_default_is_none_is_an_input():
-    """Its values reach predictions at the training data, and score takes it beside the observation."""
+    """Its values reach predictions at the training data, and score takes it beside the
+    observation.
+    """
     import numpyro
     import numpyro.distributions as dist
 

@@ -1,4 +1,5 @@
-"""Posteriors of posteriordb: means within 4 combined standard errors, standard deviations within 10 %.
+"""Posteriors of posteriordb: means within 4 combined standard errors, standard deviations within
+10 %.
 
 Ten per cent is the criterion that the library was asked to meet, not a Monte Carlo error.
 """
@@ -12,7 +13,8 @@ from reference.programs import CASES
 import bayesdl as bdl
 
 NUTS = bdl.NUTS(1000, 1000, 4, target_accept=0.95, dense_mass=True)
-# Where |theta| > 1 the errors of arma grow like theta ** 200, and a chain that starts there may freeze.
+# Where |theta| > 1 the errors of arma grow like theta ** 200, and a chain that starts there may
+# freeze.
 OTHERS = {"arma-arma11": bdl.NUTS(1000, 1000, 4, start="pathfinder")}
 SLOW = {
     "arma-arma11",
@@ -24,7 +26,9 @@ SLOW = {
 
 
 def scalar_draws(samples, parameter):
-    """Draws (chain, draw) of a parameter named as in posteriordb, e.g. theta[3], which counts from 1."""
+    """Draws (chain, draw) of a parameter named as in posteriordb, e.g. theta[3], which counts from
+    1.
+    """
     site, _, index = parameter.partition("[")
     draws = samples[site].astype(float)
     return draws[..., int(index[:-1]) - 1] if index else draws

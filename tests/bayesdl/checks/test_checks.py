@@ -1,4 +1,5 @@
-"""Predictive checks, leave-one-out, prior draws and power scaling, against closed forms; what they refuse.
+"""Predictive checks, leave-one-out, prior draws and power scaling, against closed forms; what they
+refuse.
 
 Where an exact posterior is known, its independent draws are put in the place of a sampler's.
 """
@@ -39,7 +40,9 @@ def fit(model, *data, engine=bdl.Laplace(), **named):
 
 
 def pose(model, *data, draws=None, **named):
-    """A posterior with these draws, arrays (chain, draw, ...) by site, or with arbitrary positive ones."""
+    """A posterior with these draws, arrays (chain, draw, ...) by site, or with arbitrary positive
+    ones.
+    """
     spec = as_model(model)
     schema = spec.learn_schema(*data, **named)
     problem = spec.problem(schema, *data, **named)
@@ -113,7 +116,9 @@ def mean_draws(y, m0, t0, shape=(4, 1000), seed=0):
 
 class TestPredictiveCheck:
     def test_of_a_conjugate_model(self):
-        """T(y_rep), T the mean of n rows, is N(m, v + 1/n): mean, interval and p agree by Monte Carlo, z < 4."""
+        """T(y_rep), T the mean of n rows, is N(m, v + 1/n): mean, interval and p agree by Monte
+        Carlo, z < 4.
+        """
         y = np.random.default_rng(2).normal(1.0, 1.0, 12)
         m, s = mean_posterior(y, 0.0, 0.5)
         check = mean_draws(y, 0.0, 0.5).check_predictive(["mean"], num_samples=4000)
@@ -126,7 +131,9 @@ class TestPredictiveCheck:
         assert row["p two-sided"] == pytest.approx(2 * min(row["p"], 1 - row["p"]))
 
     def test_a_replicated_data_set_follows_one_draw(self):
-        """With little noise all 2500 rows, computed in chunks of 1024, lie on the plane of one posterior draw."""
+        """With little noise all 2500 rows, computed in chunks of 1024, lie on the plane of one
+        posterior draw.
+        """
         X = np.random.default_rng(3).normal(size=(2500, 2))
         y = X @ [3.0, 1.0] + 1e-3 * np.random.default_rng(4).normal(size=2500)
         draws = np.random.default_rng(5).normal(size=(2, 30, 3))
@@ -151,7 +158,9 @@ class TestPredictiveCheck:
 
     @pytest.mark.slow
     def test_of_a_gaussian_process_rows_vary_together(self):
-        """T the mean of all rows has variance 1'(S + sigma^2 I)1 / n^2, S the posterior covariance of f; z < 4."""
+        """T the mean of all rows has variance 1'(S + sigma^2 I)1 / n^2, S the posterior covariance
+        of f; z < 4.
+        """
         x, y = np.linspace(-1, 1, 25), np.sin(3 * np.linspace(-1, 1, 25))
         sigma = 0.5 * y.std()
         model = bdl.GP(bdl.kernels.RBF(lengthscale=0.5, variance=1.0), bdl.Normal(sigma))
@@ -257,7 +266,9 @@ class TestPredictiveCheck:
 
 class TestLeaveOneOut:
     def exact(self):
-        """Log p(y_i | y_-i) of LINEAR in the units of Y, from the marginal law N(0, D D' + s^2 I) of standardised targets."""
+        """Log p(y_i | y_-i) of LINEAR in the units of Y, from the marginal law N(0, D D' + s^2 I)
+        of standardised targets.
+        """
         covariance = DESIGN @ DESIGN.T + (NOISE / Y.std()) ** 2 * np.eye(40)
         y, terms = (Y - Y.mean()) / Y.std(), []
         for i in range(40):
@@ -268,7 +279,9 @@ class TestLeaveOneOut:
         return np.array(terms)
 
     def test_agrees_with_exact_leave_one_out(self, linear):
-        """Row by row and in sum, by Monte Carlo: the error comes from 20 independent chains, z < 4."""
+        """Row by row and in sum, by Monte Carlo: the error comes from 20 independent chains, z <
+        4.
+        """
         result, exact = linear.loo(), self.exact()
         coefficients = np.concatenate(
             [linear.samples["layer0.bias"], linear.samples["layer0.weight"][:, :, 0]], axis=-1
@@ -355,7 +368,9 @@ class TestLeaveOneOut:
         )
 
     def test_rows_of_a_program(self):
-        """One event of independent entries counts as rows; one event of another kind has none to leave out."""
+        """One event of independent entries counts as rows; one event of another kind has none to
+        leave out.
+        """
 
         def event(y=None):
             mu = numpyro.sample("mu", dist.Normal(0, 10))
@@ -437,7 +452,9 @@ class TestCompare:
 
 
 def assert_moments(draws, mean, covariance):
-    """Mean and covariance of draws (draw, row) agree with a normal law's by Monte Carlo, each |z| < 4."""
+    """Mean and covariance of draws (draw, row) agree with a normal law's by Monte Carlo, each |z|
+    < 4.
+    """
     n = len(draws)
     centred = draws - mean
     assert np.max(np.abs(centred.mean(0)) / np.sqrt(np.diag(covariance) / n)) < 4
@@ -447,7 +464,9 @@ def assert_moments(draws, mean, covariance):
 
 class TestPriorPredictive:
     def test_of_a_linear_model(self):
-        """f ~ N(m, s^2 D D') in the units of Y, y adds the noise: mean and covariance of all rows, z < 4."""
+        """f ~ N(m, s^2 D D') in the units of Y, y adds the noise: mean and covariance of all rows,
+        z < 4.
+        """
         prior = bdl.prior_predictive(LINEAR, X, Y, num_samples=4000)
         covariance = Y.var() * DESIGN @ DESIGN.T
         assert_moments(prior.function, Y.mean(), covariance)
@@ -465,7 +484,9 @@ class TestPriorPredictive:
         assert_moments(prior.y - prior.function, 0.0, NOISE**2 * np.eye(40))
 
     def test_of_a_program(self):
-        """The same with and without the observations; y is normal with variance t0^2 + 1, rows share mu."""
+        """The same with and without the observations; y is normal with variance t0^2 + 1, rows
+        share mu.
+        """
         given = bdl.prior_predictive(mean_program, 5, 3.0, 2.0, y=np.zeros(5), num_samples=3000)
         prior = bdl.prior_predictive(mean_program, 5, 3.0, 2.0, num_samples=3000)
         np.testing.assert_array_equal(prior.y, given.y)
@@ -558,7 +579,9 @@ class TestSensitivity:
         np.testing.assert_allclose(tree["log_prior"]["theta"], expected, rtol=1e-4, atol=1e-4)
 
     def test_derivative_of_the_posterior_mean(self):
-        """d E[mu | y] / da at a = 1 is Cov(mu, log p(mu)) = -(m - m0) v / t0^2 for the prior, minus that for the data."""
+        """d E[mu | y] / da at a = 1 is Cov(mu, log p(mu)) = -(m - m0) v / t0^2 for the prior,
+        minus that for the data.
+        """
         y = np.random.default_rng(0).normal(2.0, 1.0, 6)
         post = mean_draws(y, 0.0, 0.7, (50, 1000))
         m, s = mean_posterior(y, 0.0, 0.7)
@@ -574,7 +597,9 @@ class TestSensitivity:
             assert abs(products.mean() - sign * slope) < 4 * products.std() / np.sqrt(products.size)
 
     def test_is_the_distance_of_exact_posteriors(self):
-        """The distance between the exact posteriors for a = 1 and a = 0.99, 1.01 on the range of the draws, 12 runs, z < 4."""
+        """The distance between the exact posteriors for a = 1 and a = 0.99, 1.01 on the range of
+        the draws, 12 runs, z < 4.
+        """
         y = np.random.default_rng(0).normal(2.0, 1.0, 6)
         runs, exact = [], []
         for seed in range(12):
@@ -650,7 +675,9 @@ class TestSensitivity:
 
 
 def power_scaled_distance(y, m0, t0, scaled, draws):
-    """The mean over a = 0.99, 1.01 of the cumulative Jensen-Shannon distance to the posterior scaled by a, per log2 a."""
+    """The mean over a = 0.99, 1.01 of the cumulative Jensen-Shannon distance to the posterior
+    scaled by a, per log2 a.
+    """
     low, high = float(draws.min()), float(draws.max())
     base = stats.norm(*mean_posterior(y, m0, t0))
     slopes = []
@@ -663,7 +690,9 @@ def power_scaled_distance(y, m0, t0, scaled, draws):
 
 
 def distance(p, q, low, high):
-    """Nguyen and Vreeken 2015: the root of the symmetrised divergence of cumulative distributions over its bound."""
+    """Nguyen and Vreeken 2015: the root of the symmetrised divergence of cumulative distributions
+    over its bound.
+    """
 
     def integral(f):
         return integrate.quad(f, low, high, limit=200, epsabs=1e-13)[0]
@@ -754,7 +783,9 @@ class TestDiagnosis:
         assert not (adapted_to and "target_accept" in named)
 
     def test_cures_of_noise_have_an_effect(self):
-        """Where warm-up shortened the steps, a step_size above what it left changes nothing; nor does asking for what is on."""
+        """Where warm-up shortened the steps, a step_size above what it left changes nothing; nor
+        does asking for what is on.
+        """
         facts = {"momentum temperature": 1.5, "step size shortened to": 0.25}
         engine, draws = bdl.SGHMC(step_size=0.04, control_variates=True), Draws({}, {})
         finding = str(*engine.findings(NOTHING, draws, facts))

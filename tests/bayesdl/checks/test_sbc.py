@@ -1,4 +1,6 @@
-"""Simulation-based calibration: right samplers pass, broken ones do not, and the test of uniformity has its level."""
+"""Simulation-based calibration: right samplers pass, broken ones do not, and the test of
+uniformity has its level.
+"""
 
 import dataclasses
 import itertools
@@ -90,7 +92,9 @@ def test_draws_that_depend_on_each_other_are_not_believed():
 
 
 def test_the_test_of_uniformity_has_its_level():
-    """Over 200 sets of uniform ranks about a tenth of the p-values are below 0.1 (binomial, z < 4); skewed ranks are caught."""
+    """Over 200 sets of uniform ranks about a tenth of the p-values are below 0.1 (binomial, z <
+    4); skewed ranks are caught.
+    """
     rng = np.random.default_rng(0)
     p = np.array([uniformity(rng.integers(0, 61, size=80), 60, rng) for _ in range(200)])
     assert abs(np.mean(p < 0.1) - 0.1) < 4 * np.sqrt(0.1 * 0.9 / 200)
@@ -157,7 +161,9 @@ def test_divergences_are_told():
 
 
 def test_chains_with_a_bad_start_are_started_again():
-    """U(-2, 2) is outside the support seven times out of eight; "parallel" has more data sets than devices."""
+    """U(-2, 2) is outside the support seven times out of eight; "parallel" has more data sets than
+    devices.
+    """
 
     def positive(y=None):
         mu = numpyro.sample("mu", dist.Normal(0, 1).expand([3]).to_event(1))

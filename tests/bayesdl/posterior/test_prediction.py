@@ -10,7 +10,7 @@ from scipy import optimize, special, stats
 import bayesdl as bdl
 from bayesdl.posterior import streaming as stream
 from bayesdl.posterior.prediction import crps
-from inference.core.calibration import expected_calibration_error
+from inference.distributions.calibration import expected_calibration_error
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(50, 2))
@@ -51,7 +51,9 @@ def case(request):
 
 
 def components(name, y, post):
-    """The law of y at X_NEW for each draw as a frozen SciPy distribution, arrays (draw, row[, target]), in units of y."""
+    """The law of y at X_NEW for each draw as a frozen SciPy distribution, arrays (draw, row[,
+    target]), in units of y.
+    """
     s = {k: v.reshape(-1, *v.shape[2:]).astype(float) for k, v in post.samples.items()}
     Z = (X_NEW - X.mean(0)) / X.std(0)
     h = np.tanh(Z @ np.swapaxes(s["layer0.weight"], 1, 2) / np.sqrt(2) + s["layer0.bias"][:, None])
@@ -171,7 +173,9 @@ def test_classes(likelihood):
 
 @pytest.mark.slow
 def test_a_shift_of_the_target_shifts_the_prediction_exactly():
-    """Standardisation is undone exactly: y -> a + b y gives a + b mean, and log densities lose log b."""
+    """Standardisation is undone exactly: y -> a + b y gives a + b mean, and log densities lose log
+    b.
+    """
     y = F + 0.3 * np.random.default_rng(1).normal(size=50)
     one = bdl.fit(bdl.BNN(hidden=(3,)), X, y, engine=bdl.Laplace(), progress=False).predict(X_NEW)
     two = bdl.fit(
@@ -184,7 +188,9 @@ def test_a_shift_of_the_target_shifts_the_prediction_exactly():
 
 
 def test_crps_of_a_normal():
-    """The fair estimate has the closed form sigma (1/sqrt(pi) - 2 phi(z) - z (2 Phi(z) - 1)) as its mean."""
+    """The fair estimate has the closed form sigma (1/sqrt(pi) - 2 phi(z) - z (2 Phi(z) - 1)) as
+    its mean.
+    """
     samples = np.random.default_rng(0).normal(size=(2000, 500))
     y = np.linspace(-3, 3, 500)
     exact = -1 / np.sqrt(np.pi) + 2 * stats.norm.pdf(y) + y * (2 * stats.norm.cdf(y) - 1)
@@ -240,7 +246,9 @@ def test_mixture_quantile_of_a_program_without_a_cdf_comes_from_samples():
 
 
 def test_calibration_of_counts_is_flat_when_the_model_is_right():
-    """The randomised transform of Poisson targets under nearly the true law is uniform; quantile shares would not be."""
+    """The randomised transform of Poisson targets under nearly the true law is uniform; quantile
+    shares would not be.
+    """
     from bayesdl.checks.scores import probability_integral_transform
 
     generator = np.random.default_rng(5)

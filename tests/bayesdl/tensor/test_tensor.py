@@ -1,4 +1,6 @@
-"""Functional tensors: the bound, exactness, agreement of engines, other likelihoods, data and bad input."""
+"""Functional tensors: the bound, exactness, agreement of engines, other likelihoods, data and bad
+input.
+"""
 
 import dataclasses
 import warnings
@@ -72,7 +74,9 @@ def test_bound_never_decreases(form):
 
 @pytest.mark.slow
 def test_a_mode_is_a_gaussian_process_given_the_others():
-    """At a fixed point of the fit: q of one mode is the process whose data are y E[v] / E[v^2] with noise sigma^2 / E[v^2]."""
+    """At a fixed point of the fit: q of one mode is the process whose data are y E[v] / E[v^2]
+    with noise sigma^2 / E[v^2].
+    """
     rng = np.random.default_rng(0)
     x = np.sort(rng.uniform(0, 1, 60))
     X = np.stack([x, np.tile([0.0, 1.0], 30)], 1)
@@ -98,7 +102,9 @@ def test_a_mode_is_a_gaussian_process_given_the_others():
 
 @pytest.mark.parametrize("form", [pytest.param("cp", marks=pytest.mark.slow), "tucker"])
 def test_program_and_engine_have_one_log_joint(form):
-    """At five random points: the NumPyro program against the engine's state-space model, form and likelihood."""
+    """At five random points: the NumPyro program against the engine's state-space model, form and
+    likelihood.
+    """
     from scipy.stats import multivariate_normal
 
     X, y, _ = grid_entries(40, (6, 7))
@@ -220,7 +226,9 @@ def small_by_nuts(small):
 
 @pytest.mark.slow
 def test_agrees_with_nuts(small, small_by_nuts):
-    """150 entries on 15 x 15, rank one, Matern-3/2, noise 0.2: means within a fourth of the posterior sd."""
+    """150 entries on 15 x 15, rank one, Matern-3/2, noise 0.2: means within a fourth of the
+    posterior sd.
+    """
     (_, X, _, post), nuts = small, small_by_nuts
     grid = np.unique(X, axis=0)
     ours, theirs = post.predict(grid), nuts.predict(grid)
@@ -236,7 +244,8 @@ def test_agrees_with_nuts(small, small_by_nuts):
 
 @pytest.mark.slow
 def test_vi_predicts_as_well(small, small_by_nuts):
-    """Full-rank `VI` on the same entries: held-out NLPD within 0.02 of message passing and NUTS, at old and new indexes.
+    """Full-rank `VI` on the same entries: held-out NLPD within 0.02 of message passing and NUTS,
+    at old and new indexes.
 
     Mean-field and low-rank guides are 0.02 to 0.04 worse there.
     """
@@ -298,7 +307,9 @@ def test_student_t_resists_outliers():
 @pytest.mark.parametrize("kind", ["bernoulli", "poisson"])
 @pytest.mark.slow
 def test_other_likelihoods_against_nuts(kind):
-    """Test log-likelihood on entries of a known rank-one tensor, within 0.02 nats of NUTS on the same 300."""
+    """Test log-likelihood on entries of a known rank-one tensor, within 0.02 nats of NUTS on the
+    same 300.
+    """
     rng = np.random.default_rng(3)
     X, _, f = grid_entries(1300, (20, 20), noise=0.0)
     y = (
@@ -318,7 +329,9 @@ def test_other_likelihoods_against_nuts(kind):
 
 
 def known_pair(kind):
-    """5,000 of 30 x 30 x 30 cells of a known sum of two smooth products, its model, and the law of y given f."""
+    """5,000 of 30 x 30 x 30 cells of a known sum of two smooth products, its model, and the law of
+    y given f.
+    """
     rng = np.random.default_rng(0)
     cells = rng.choice(30**3, 5000, replace=False)
     X = np.stack(np.unravel_index(cells, (30, 30, 30)), 1) / 29
@@ -333,7 +346,9 @@ def known_pair(kind):
 
 
 def by_cells(X, y, new):
-    """Means of y at each pair of the first two indexes, one more entry with the mean of all in each; of new rows."""
+    """Means of y at each pair of the first two indexes, one more entry with the mean of all in
+    each; of new rows.
+    """
     cell, other = (np.round(29 * Z[:, :2]).astype(int) @ [30, 1] for Z in (X, new))
     total, count = np.bincount(cell, y, 900), np.bincount(cell, minlength=900)
     return ((total + y.mean()) / (count + 1))[other]
@@ -342,7 +357,9 @@ def by_cells(X, y, new):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bernoulli", "poisson"])
 def test_two_products_of_three_modes_against_nuts(kind):
-    """Test log-likelihood of a known rank-two tensor, within 0.02 nats of NUTS on the same 300 entries."""
+    """Test log-likelihood of a known rank-two tensor, within 0.02 nats of NUTS on the same 300
+    entries.
+    """
     model, X, y, _, _ = known_pair(kind)
     train, test = slice(0, 300), slice(300, None)
     scores = []
@@ -355,7 +372,9 @@ def test_two_products_of_three_modes_against_nuts(kind):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bernoulli", "poisson"])
 def test_two_products_of_three_modes_are_found(kind):
-    """4,500 entries: 0.05 nats better than a constant and than means of cells, and within 0.02 nats of the true function."""
+    """4,500 entries: 0.05 nats better than a constant and than means of cells, and within 0.02
+    nats of the true function.
+    """
     model, X, y, mean, law = known_pair(kind)
     train, test = slice(0, 4500), slice(4500, None)
     post = bdl.fit(model, X[train], y[train], engine=bdl.MessagePassing(restarts=4), progress=False)
@@ -369,7 +388,9 @@ def test_two_products_of_three_modes_are_found(kind):
 
 
 def test_most_starts_keep_both_products():
-    """300 binary entries: with data counted once throughout, all eight starts of this fit lose a product, 5.6 nats worse."""
+    """300 binary entries: with data counted once throughout, all eight starts of this fit lose a
+    product, 5.6 nats worse.
+    """
     model, X, y, _, _ = known_pair("bernoulli")
     post = bdl.fit(model, X[:300], y[:300], engine=bdl.MessagePassing(), progress=False)
     bounds = np.asarray(post.raw.info["elbo_of_restarts"])
@@ -379,7 +400,9 @@ def test_most_starts_keep_both_products():
 
 @pytest.mark.slow
 def test_large_counts():
-    """A rate of about 150: starts far from it go there, and what cannot be trusted is not called so."""
+    """A rate of about 150: starts far from it go there, and what cannot be trusted is not called
+    so.
+    """
     rng = np.random.default_rng(0)
     X, _, f = grid_entries(300, (12, 12), noise=0.0)
     rates = np.exp(5 + 0.5 * f)
@@ -428,7 +451,9 @@ def test_data_by_name():
 
 @pytest.mark.slow
 def test_summary_lists_point_estimates(tmp_path):
-    """Length scales, scales and noise as they are in `params`; of a loaded fit too, and of updates."""
+    """Length scales, scales and noise as they are in `params`; of a loaded fit too, and of
+    updates.
+    """
     X, y, _ = grid_entries(80)
     post = fit(X, y, modes(2, kernel=Matern32()))
     for each in (post, bdl.load(post.save(tmp_path / "tensor.bdl"))):
@@ -472,7 +497,9 @@ def test_collapse_is_said():
 
 
 def test_functions_of_a_mode(small):
-    """They multiply to the prediction, between and outside of the training indexes too; their bands and picture."""
+    """They multiply to the prediction, between and outside of the training indexes too; their
+    bands and picture.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -499,7 +526,9 @@ def test_functions_of_a_mode(small):
 
 @pytest.mark.slow
 def test_update_goes_on_with_new_indexes(small):
-    """New entries at seen and unseen indexes: nearer to a fit of everything than the old one, the old entries not run again."""
+    """New entries at seen and unseen indexes: nearer to a fit of everything than the old one, the
+    old entries not run again.
+    """
     model, X, y, _ = small
     order = np.argsort(X[:, 1], kind="stable")
     first, later = order[:110], order[110:]
@@ -548,7 +577,9 @@ def test_update_needs_message_passing():
     "likelihood", [sites.Poisson(), sites.Bernoulli(), sites.Normal(), sites.StudentT(5.0)]
 )
 def test_parts_of_the_doubt_about_one_entry(likelihood, sd):
-    """f ~ N(0.7, sd^2): Var E[y | f] and the information of a bit about f, against sums over a fine grid."""
+    """f ~ N(0.7, sd^2): Var E[y | f] and the information of a bit about f, against sums over a
+    fine grid.
+    """
     with jax.enable_x64(True):
         found = float(likelihood.epistemic(jnp.array([0.7]), jnp.array([sd**2]))[0])
     f = 0.7 + sd * (z := np.linspace(-14, 14, 40001))
@@ -567,7 +598,9 @@ def test_parts_of_the_doubt_about_one_entry(likelihood, sd):
 @pytest.mark.slow
 @pytest.mark.parametrize("likelihood", [bdl.Poisson(), bdl.Bernoulli(), bdl.StudentT(df=5.0)])
 def test_doubt_has_parts_under_each_likelihood(likelihood):
-    """They make the sd, or the entropy; means of far rates are said to be no guide, quantiles are one."""
+    """They make the sd, or the entropy; means of far rates are said to be no guide, quantiles are
+    one.
+    """
     X, _, f = grid_entries(150, (10, 10), noise=0.0)
     rng = np.random.default_rng(0)
     y = (

@@ -1,4 +1,6 @@
-"""Runs that are killed, interrupted, continued or given the wrong checkpoint; and runs longer than memory."""
+"""Runs that are killed, interrupted, continued or given the wrong checkpoint; and runs longer than
+memory.
+"""
 
 import collections
 import dataclasses
@@ -46,7 +48,9 @@ def command(*arguments):
 
 
 def run(engine, folder, aim=None, wait=0.0):
-    """Runs to the end, or kills the run `wait` seconds after its stage `aim` begins; its lines and when they came."""
+    """Runs to the end, or kills the run `wait` seconds after its stage `aim` begins; its lines and
+    when they came.
+    """
     lines = []
     with subprocess.Popen(
         command(engine, folder / "kept", folder / "out.npz"), stdout=subprocess.PIPE, text=True
@@ -83,10 +87,11 @@ def seconds(lines):
 )
 @pytest.mark.slow
 def test_killed_at_random_times(engine, kills, tmp_path):
-    """`kill -9` while the run starts, in warm-up and in sampling; its draws are those of one left alone, to the bit.
+    """`kill -9` while the run starts, in warm-up and in sampling; its draws are those of one left
+    alone, to the bit.
 
-    The stages take turns, the time within one is random. A folder whose run ends before its kill is compared, and the next
-    run has a new one.
+    The stages take turns, the time within one is random. A folder whose run ends before its kill is
+    compared, and the next run has a new one.
     """
     (tmp_path / "whole").mkdir()
     lasted, rng, ended = seconds(run(engine, tmp_path / "whole")), random.Random(kills), 0
@@ -334,7 +339,8 @@ def test_a_damaged_checkpoint_says_so(tmp_path):
 
 def test_a_checkpoint_in_use_says_so(tmp_path):
     open_folder(tmp_path / "run").__exit__(None)
-    code = f"import h5py; file = h5py.File({str(tmp_path / 'run' / 'draws.h5')!r}, 'r+'); print(flush=True); input()"
+    draws = str(tmp_path / "run" / "draws.h5")
+    code = f"import h5py; file = h5py.File({draws!r}, 'r+'); print(flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
@@ -405,7 +411,9 @@ def test_no_space_is_refused_before_anything_is_computed(tmp_path):
 
 @pytest.mark.slow
 def test_a_million_draws_in_flat_memory(tmp_path):
-    """Resident memory between a fifth of the run and its end grows by less than a fifth of the size of the draws."""
+    """Resident memory between a fifth of the run and its end grows by less than a fifth of the
+    size of the draws.
+    """
     code = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parents[3])!r})
 import os, resource, numpyro, numpyro.distributions as dist, bayesdl as bdl
@@ -425,7 +433,8 @@ def target():
 
 watch = Watch()
 engine = bdl.HMC(500, 500_000, 2, num_steps=3)
-post = bdl.fit(target, engine=engine, checkpoint={str(tmp_path / "run")!r}, every=50_000, progress=watch)
+folder = {str(tmp_path / "run")!r}
+post = bdl.fit(target, engine=engine, checkpoint=folder, every=50_000, progress=watch)
 assert post.samples["z"].shape == (2, 500_000, 10)
 print(watch.seen[len(watch.seen) // 5], watch.seen[-1], resident())
 """

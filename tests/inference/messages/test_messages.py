@@ -142,7 +142,9 @@ def test_tinygp_and_gpytorch_agree():
 
 @pytest.mark.parametrize("p", [0, 1, 2])
 def test_process_noise_of_small_steps(p):
-    """Against quadrature of its integral, where P - A P A' has lost all digits; and against P - A P A' elsewhere."""
+    """Against quadrature of its integral, where P - A P A' has lost all digits; and against P - A
+    P A' elsewhere.
+    """
     from scipy.integrate import quad
 
     def h(u):
@@ -164,7 +166,9 @@ def test_process_noise_of_small_steps(p):
 @pytest.mark.parametrize("parallel", [False, True])
 @pytest.mark.slow
 def test_several_functions_with_a_constant_and_gaps(parallel):
-    """Three functions of different variances, coupled by what is known of them, of which there may be none or one direction."""
+    """Three functions of different variances, coupled by what is known of them, of which there may
+    be none or one direction.
+    """
     rng = np.random.default_rng(0)
     x, r = np.sort(rng.uniform(0, 10, 60)), 3
     x[5] = x[4]  # a tie
@@ -230,7 +234,9 @@ def test_directions_give_the_matrix_back():
 
 
 def test_states_follow_the_kernel_and_bridges_the_process():
-    """Drawn states have the kernel's covariance, and states drawn between them that of the process: Monte Carlo, z < 4."""
+    """Drawn states have the kernel's covariance, and states drawn between them that of the
+    process: Monte Carlo, z < 4.
+    """
     x, new, draws = np.array([0.0, 0.4, 0.5, 2.0]), np.array([-0.7, 0.45, 1.1, 2.6]), 20_000
     kernel = kernel_of(0.8, [1.5], 0.3)
 
@@ -272,7 +278,9 @@ def random_factors(ranks, sizes, seed=0):
 
 
 def test_tucker_messages_equal_those_of_each_entry():
-    """Ranks (2, 3, 4): sums against a loop over entries in NumPy, and message times factor against the prediction."""
+    """Ranks (2, 3, 4): sums against a loop over entries in NumPy, and message times factor against
+    the prediction.
+    """
     ranks, sizes = (2, 3, 4), (5, 6, 7)
     factors, core, places, rng = random_factors(ranks, sizes)
     weights, linear = rng.uniform(1, 2, 50), rng.normal(size=50)
