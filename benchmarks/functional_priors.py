@@ -24,7 +24,7 @@ import warnings
 from typing import Any
 
 import numpy as np
-from arviz_stats.base import array_stats
+from arviz_stats.base.array import array_stats
 
 import bayesdl as bdl
 from bayesdl.posterior.streaming import means
@@ -159,7 +159,7 @@ def run_dataset(name: str, splits: int) -> list[dict]:
     data["X"] = data["X"][:, np.ptp(data["X"], axis=0) > 0]
     for split in range(splits):
         X = data["X"][~data["test"][split]]
-        model, row = bdl.BNN(hidden=(100,)), {"split": split}
+        model, row = bdl.BNN(hidden=(100,)), dict[str, Any](split=split)
         families = {
             "fixed": bdl.priors.LayerGaussian(),
             "hierarchical": bdl.priors.LayerHierarchical(),
@@ -208,7 +208,7 @@ def digits() -> dict:
     # inputs are 64 standardised numbers
     target = bdl.GP(bdl.kernels.RBF(lengthscale=8.0, variance=8.0))
     started = time.process_time()
-    prior = bdl.match_prior(
+    prior: Any = bdl.match_prior(
         model, to=target, inputs=X[train], num_targets=10, progress=False, **MATCHING
     )
     results: dict[str, Any] = {

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bayesdl.data.validation import ModelError
 from bayesdl.model.language import NUMPYRO, Language, Tensor
@@ -66,7 +67,11 @@ class AbstractNetwork(abc.ABC):
 
 
 def check_num_outputs(
-    net: AbstractNetwork, arrays: tuple[WeightArray, ...], X: Tensor, num_outputs: int, what: str
+    net: AbstractNetwork,
+    arrays: tuple[WeightArray, ...],
+    X: Tensor | np.ndarray,
+    num_outputs: int,
+    what: str,
 ) -> None:
     """Refuse a network with another number of outputs than is needed.
 

@@ -17,12 +17,20 @@ Norms are Euclidean over all values. Floors fall with the root of the number of 
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 
 from bayesdl.plots.functional import plot_report
 from bayesdl.typing import AxesLike
+
+if TYPE_CHECKING:
+    Limits: TypeAlias = tuple[float, float] | None
+    """The least and the most, or None for no limits."""
+else:
+    # validated here, with an error that says the cure
+    Limits = object
 
 # sliced W1 is near below this many of its floors with the usual number of functions
 NEAR, USUAL = 2.0, 500
@@ -116,7 +124,7 @@ class PriorReport:
     def require(
         self,
         *,
-        sd_ratio: object = None,
+        sd_ratio: Limits = None,
         marginal_w1: float | None = None,
         correlation_error: float | None = None,
         sliced_w1: float | None = None,
@@ -148,7 +156,7 @@ class PriorReport:
                 "e.g. require(sd_ratio=(0.8, 1.25), sliced_w1_over_floor=2)."
             )
         if sd_ratio is not None:
-            if np.shape(sd_ratio) != (2,):  # pyright: ignore[reportArgumentType]
+            if np.shape(sd_ratio) != (2,):
                 raise ValueError(
                     f"require(sd_ratio={sd_ratio!r}): expected (least, most), e.g. (0.8, 1.25)."
                 )

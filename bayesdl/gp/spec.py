@@ -113,7 +113,8 @@ class GP(AbstractTableModel):
         def log_density(
             X: jax.Array, y: jax.Array, X_new: jax.Array, y_new: jax.Array
         ) -> jax.Array:
-            return condition(structure, {}, X, y, X_new).distribution.log_prob(y_new)
+            predictive = condition(structure, {}, X, y, X_new).distribution
+            return jnp.asarray(predictive.log_prob(y_new))
 
         return log_density
 

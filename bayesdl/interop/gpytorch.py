@@ -250,7 +250,7 @@ def dense_linear_kernel() -> type:
 
         prediction_strategy = Kernel.prediction_strategy
 
-        def forward(self, *inputs: object, **options: object) -> Module:
+        def forward(self, *inputs: Module, **options: Module) -> Module:
             return to_dense(super().forward(*inputs, **options))
 
     return DenseLinear

@@ -9,7 +9,7 @@ density to rounding (Phan, Pradhan and Jankowiak 2019, arXiv:1912.11554).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -31,11 +31,9 @@ torch, pyro, distributions = load("torch"), load("pyro"), load("pyro.distributio
 
 def to_tensor(value: ArrayLike | Tensor) -> Tensor:
     """Return a tensor as it is, anything else as a float64 tensor."""
-    return (
-        value
-        if isinstance(value, torch.Tensor)
-        else torch.tensor(np.asarray(value), dtype=torch.float64)
-    )
+    if isinstance(value, torch.Tensor):
+        return cast("Tensor", value)
+    return torch.tensor(np.asarray(value), dtype=torch.float64)
 
 
 class DoubleDistributions:

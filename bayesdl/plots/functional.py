@@ -25,10 +25,19 @@ class FunctionsOfBothSides(Protocol):
         quantiles: quantiles of network and target, shape (2, levels, values).
     """
 
-    points: np.ndarray
-    network: np.ndarray
-    target: np.ndarray
-    quantiles: np.ndarray
+    # properties, as the fields of a frozen report are read-only
+
+    @property
+    def points(self) -> np.ndarray: ...
+
+    @property
+    def network(self) -> np.ndarray: ...
+
+    @property
+    def target(self) -> np.ndarray: ...
+
+    @property
+    def quantiles(self) -> np.ndarray: ...
 
 
 if TYPE_CHECKING:

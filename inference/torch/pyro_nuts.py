@@ -13,7 +13,7 @@ import dataclasses
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import jax
 import numpy as np
@@ -29,7 +29,8 @@ from inference.mcmc.findings import sampler_diagnostics, sampler_findings
 from inference.torch.install import load, reason_missing
 
 if TYPE_CHECKING:
-    from pyro.infer import NUTS as PyroKernel
+    PyroKernel: TypeAlias = Any
+    """A kernel of Pyro, whose potential function its class declares as None."""
 else:
     PyroKernel = object
 
