@@ -43,7 +43,7 @@ __all__ = [  # noqa: RUF022
 ENGINES: list[type[AbstractEngine]] = []
 
 
-def register_engine(engine: type[AbstractEngine]) -> type[AbstractEngine]:
+def _register_engine(engine: type[AbstractEngine]) -> type[AbstractEngine]:
     """Add an engine to those that the whole package knows; usable as a decorator of its class."""
     if engine not in ENGINES:
         ENGINES.append(engine)
@@ -51,7 +51,7 @@ def register_engine(engine: type[AbstractEngine]) -> type[AbstractEngine]:
 
 
 for _name in __all__:
-    register_engine(globals()[_name])
+    _register_engine(globals()[_name])
 
 
 def cli_name(engine: type[AbstractEngine]) -> str:
@@ -100,7 +100,7 @@ def as_engine(engine: object) -> AbstractEngine:
     )
 
 
-def is_auto(engine: object) -> bool:
+def _is_auto(engine: object) -> bool:
     """Return whether an engine is left to `choose`."""
     return isinstance(engine, str) and plain(engine) == "auto"
 
@@ -122,10 +122,10 @@ def resolve_engine(engine: EngineLike, problem: Problem) -> tuple[AbstractEngine
         ValueError: for a name that no engine has.
         TypeError: for anything that is no engine.
     """
-    return choose(problem) if is_auto(engine) else (as_engine(engine), None)
+    return choose(problem) if _is_auto(engine) else (as_engine(engine), None)
 
 
-def supported_engines(problem: Problem) -> list[str]:
+def _supported_engines(problem: Problem) -> list[str]:
     """Return the names of the engines that can run this problem."""
     return [engine.__name__ for engine in ENGINES if engine().supports(problem) is None]
 
@@ -138,7 +138,7 @@ def check_supported(engine: AbstractEngine, problem: Problem) -> None:
     """
     reason = engine.supports(problem)
     if reason is not None:
-        able = ", ".join(supported_engines(problem)) or "none"
+        able = ", ".join(_supported_engines(problem)) or "none"
         raise UnsupportedError(
             f"{type(engine).__name__} cannot run this model: {reason}. Engines that can: {able}."
         )

@@ -70,7 +70,7 @@ def fit(
     problem = spec.problem(schema, *data, **named)
     chosen, reason = resolve_engine(engine, problem)
     if reason is not None:
-        announce(f"engine: {type(chosen).__name__}, because {reason}")
+        _announce(f"engine: {type(chosen).__name__}, because {reason}")
     check_supported(chosen, problem)
     kept = {} if checkpoint is None else {"checkpoint": Checkpoint(Path(checkpoint), every)}
     if kept and not chosen.can_checkpoint:
@@ -109,7 +109,7 @@ def infer(
     return Posterior(model, schema, problem, engine, result, seed)
 
 
-def announce(message: str) -> None:
+def _announce(message: str) -> None:
     """Say one line on stderr, through the logger "bayesdl" so that it can be silenced."""
     # where nobody has decided how loud bayesdl is
     if log.level == logging.NOTSET:

@@ -26,7 +26,7 @@ def find(name: str) -> Path:
 
 
 def uci(name: str) -> dict[str, np.ndarray]:
-    """A UCI regression set: X, y, test (split x row), mc_dropout_rmse and mc_dropout_ll per split."""
+    """A UCI regression set: X, y, test (split x row), mc_dropout_rmse and _ll per split."""
     with np.load(find(f"uci/{name}.npz")) as archive:
         return dict(archive)
 
@@ -58,7 +58,7 @@ def mnist() -> dict[str, np.ndarray]:
 
 
 def movielens() -> dict:
-    """MovieLens 1M: users, items and ratings of each event, and the published split as CSR arrays."""
+    """MovieLens 1M: users, items and ratings of events, and the published split as CSR."""
     import pandas as pd
     import scipy.sparse
 

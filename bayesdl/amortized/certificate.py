@@ -74,7 +74,7 @@ def summarize(certificate: Info, measurable: bool) -> str:
         measurable: whether `PFN.certify` can measure a gap that is not known.
     """
     gaps = [row["gap"][0] for row in certificate["rows"] if row["gap"]]
-    engine, p = certificate.get("engine"), calibration_p_value(certificate)
+    engine, p = certificate.get("engine"), _calibration_p_value(certificate)
     gap = "gap not known (pfn.certify(bdl.NUTS()) measures it)" if measurable else "gap not known"
     if gaps:
         gap = f"gap to the exact predictive {np.mean(gaps):.3f} nats"
@@ -85,7 +85,7 @@ def summarize(certificate: Info, measurable: bool) -> str:
     return gap if p is None else f"{gap}, calibration p = {p:.2g}"
 
 
-def calibration_p_value(certificate: Info) -> float | None:
+def _calibration_p_value(certificate: Info) -> float | None:
     """Return the p-value of calibration at all numbers of rows and of latent sites together.
 
     It has Bonferroni's correction, and is None if nothing was tested.
@@ -97,7 +97,7 @@ def calibration_p_value(certificate: Info) -> float | None:
 
 def find_doubts(certificate: Info) -> list[str]:
     """Return the reasons for doubt that the certificate gives, in words."""
-    found, p = [], calibration_p_value(certificate)
+    found, p = [], _calibration_p_value(certificate)
     gaps = [row["gap"] for row in certificate["rows"] if row["gap"]]
     if not gaps and "engine" in certificate:
         gaps = [certificate["engine"]["gap"]]

@@ -31,7 +31,7 @@ def compare_engine(
     progress: ProgressLike,
 ) -> Info:
     """Measure the gap of a network to an engine, and the CPU seconds of both; see `PFN.certify`."""
-    batch, queries = draw_data_sets(trained, num_tasks, num_rows), trained.tasks.num_queries
+    batch, queries = _draw_data_sets(trained, num_tasks, num_rows), trained.tasks.num_queries
 
     def log_probs() -> np.ndarray:
         found = score_queries(trained.network, batch, queries, trained.grids.target)[0]
@@ -52,7 +52,7 @@ def compare_engine(
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 used = X[:, (X != 0).any(0)]
-                theirs.append(held_out_log_density(model, engine, used, y, num_rows, queries))
+                theirs.append(_held_out_log_density(model, engine, used, y, num_rows, queries))
             warned += bool(caught)
             shown.advance(1, gap=f"{np.mean(theirs - ours[: len(theirs)]):.3f}")
     finally:
@@ -69,7 +69,7 @@ def compare_engine(
     }
 
 
-def draw_data_sets(trained: TrainedNetwork, num_tasks: int, num_rows: int) -> Batch:
+def _draw_data_sets(trained: TrainedNetwork, num_tasks: int, num_rows: int) -> Batch:
     """Draw data sets of the prior.
 
     With classes, only those are kept whose first rows have all classes, as other engines must have
@@ -92,7 +92,7 @@ def draw_data_sets(trained: TrainedNetwork, num_tasks: int, num_rows: int) -> Ba
     return batch._replace(num_rows=jnp.full(len(batch.y), num_rows, jnp.int32))
 
 
-def held_out_log_density(
+def _held_out_log_density(
     model: AbstractModel,
     engine: AbstractEngine,
     X: np.ndarray,

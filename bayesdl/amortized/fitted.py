@@ -119,11 +119,11 @@ def ood(post: Posterior, num_samples: int = 199) -> Surprise:
     key = tagged_key(jax.random.key(post.seed), "ood")
     with jax.enable_x64(pfn.tasks.double):
         wide = jnp.asarray(padded, jnp.float64 if pfn.tasks.double else jnp.float32)
-        drawn = np.asarray(draw_targets(pfn.tasks, jax.random.split(key, num_samples), wide))
+        drawn = np.asarray(_draw_targets(pfn.tasks, jax.random.split(key, num_samples), wide))
     if classes:
         # `fit` refuses data of one class.
         drawn = drawn[[len(np.unique(one)) > 1 for one in drawn]]
-    targets = np.stack([y, *(prepare_targets(pfn.model, one) for one in drawn)]).astype(
+    targets = np.stack([y, *(_prepare_targets(pfn.model, one) for one in drawn)]).astype(
         np.int32 if classes else np.float32
     )
     keys = jax.random.split(tagged_key(key, "orders"), len(targets))
@@ -144,12 +144,12 @@ def ood(post: Posterior, num_samples: int = 199) -> Surprise:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def draw_targets(tasks: Tasks, keys: jax.Array, X: jax.Array) -> jax.Array:
+def _draw_targets(tasks: Tasks, keys: jax.Array, X: jax.Array) -> jax.Array:
     """Draw targets of the prior at these inputs, one data set for each key."""
     return jax.vmap(lambda key: tasks.sites(key, X)[TARGET]["value"])(keys)
 
 
-def prepare_targets(model: AbstractModel, y: np.ndarray) -> np.ndarray:
+def _prepare_targets(model: AbstractModel, y: np.ndarray) -> np.ndarray:
     """Return targets of the prior as `fit` would give them to the network.
 
     They are standardised if the model standardises, and classes are counted from 0.

@@ -129,7 +129,7 @@ class RandomBNN(AbstractTableModel):
         if isinstance(self.likelihood, Categorical):
             f = self.class_logits(f)
         elif self.likelihood.kind == "class":
-            f = f * draw_number("sharpness", self.sharpness)
+            f = f * _draw_number("sharpness", self.sharpness)
         parameters = self.likelihood.parameters(num_targets, NUMPYRO)
         with numpyro.plate("rows", X.shape[0]):
             numpyro.sample("y", self.likelihood.distribution(f, parameters, NUMPYRO), obs=y)
@@ -139,17 +139,17 @@ class RandomBNN(AbstractTableModel):
         used = (X != 0).any(0)
         num_used = jnp.maximum(used.sum(), 1)
         depth: Any = numpyro.sample("depth", dist.DiscreteUniform(*self.depth))
-        relevance = jnp.where(used, draw_number("relevance", self.relevance, X.shape[-1]), 0.0)
+        relevance = jnp.where(used, _draw_number("relevance", self.relevance, X.shape[-1]), 0.0)
         x = X * (relevance / jnp.sqrt((relevance**2).sum() / num_used + TINY))[None, :]
-        f = x @ draw_matrix("linear.weight", X.shape[-1], num_outputs) / jnp.sqrt(num_used)
+        f = x @ _draw_matrix("linear.weight", X.shape[-1], num_outputs) / jnp.sqrt(num_used)
         if self.depth[1]:
             h, width = self.draw_hidden(x, num_used, depth)
             f = jnp.where(
                 depth > 0,
-                h @ draw_matrix("output.weight", self.width[1], num_outputs) / jnp.sqrt(width),
+                h @ _draw_matrix("output.weight", self.width[1], num_outputs) / jnp.sqrt(width),
                 f,
             )
-        return f + (CLASS_BIAS if self.likelihood.kind == "class" else 1.0) * draw_biases(
+        return f + (CLASS_BIAS if self.likelihood.kind == "class" else 1.0) * _draw_biases(
             "output.bias", num_outputs
         )
 
@@ -171,21 +171,21 @@ class RandomBNN(AbstractTableModel):
         activation = numpyro.sample(
             "activation", dist.DiscreteUniform(0, len(self.activations) - 1)
         )
-        sparsity = draw_number(
+        sparsity = _draw_number(
             "sparsity",
             dist.Uniform(*self.sparsity)
             if self.sparsity[0] < self.sparsity[1]
             else self.sparsity[0],
         )
-        gain, most, h = draw_number("gain", self.gain), self.width[1], x
+        gain, most, h = _draw_number("gain", self.gain), self.width[1], x
         for layer in range(self.depth[1]):
-            weight = draw_matrix(f"layer{layer}.weight", h.shape[-1], most) * jnp.sqrt(
+            weight = _draw_matrix(f"layer{layer}.weight", h.shape[-1], most) * jnp.sqrt(
                 1 / (fan_in * (1 - sparsity))
             )
             kept = numpyro.sample(
                 f"layer{layer}.kept", dist.Bernoulli(1 - sparsity).expand(weight.shape).to_event(2)
             )
-            z = gain * h @ (weight * kept) + draw_biases(f"layer{layer}.bias", most)
+            z = gain * h @ (weight * kept) + _draw_biases(f"layer{layer}.bias", most)
             new = jnp.stack([NUMPYRO.activations[name](z) for name in self.activations])[activation]
             new = jnp.where((jnp.arange(most) < width)[None, :], new, 0.0)
             h, fan_in = new if layer == 0 else jnp.where(layer < depth, new, h), width
@@ -193,14 +193,14 @@ class RandomBNN(AbstractTableModel):
 
     def class_logits(self, f: jax.Array) -> jax.Array:
         """Return the logits of classes; those of classes that are not there are `NEVER`."""
-        f = f * draw_number("sharpness", self.sharpness)
+        f = f * _draw_number("sharpness", self.sharpness)
         if not self.fewer_classes or f.shape[-1] < 3:
             return f
         count = numpyro.sample("num_classes", dist.DiscreteUniform(2, f.shape[-1]))
         return jnp.where((jnp.arange(f.shape[-1]) < count)[None, :], f, NEVER)
 
 
-def draw_number(
+def _draw_number(
     name: str, value: ArrayLike | dist.Distribution, size: int | None = None
 ) -> jax.Array:
     """Return a number as it is, and draw one from a distribution as a site.
@@ -218,12 +218,12 @@ def draw_number(
     return found
 
 
-def draw_matrix(name: str, rows: int, columns: int) -> Any:
+def _draw_matrix(name: str, rows: int, columns: int) -> Any:
     """Draw a matrix of standard normal weights."""
     return numpyro.sample(name, dist.Normal(0.0, 1.0).expand((rows, columns)).to_event(2))
 
 
-def draw_biases(name: str, size: int) -> jax.Array:
+def _draw_biases(name: str, size: int) -> jax.Array:
     """Draw a row of standard normal biases, shape (1, size)."""
     return jnp.asarray(numpyro.sample(name, dist.Normal(0.0, 1.0).expand((size,)).to_event(1)))[
         None, :

@@ -144,7 +144,7 @@ def check_program(spec: AbstractModel, tasks: Tasks, num_classes: int) -> None:
         ModelError: if the program does not fit, saying what was found.
     """
     rows = tasks.max_rows + tasks.num_queries
-    found = site_shapes(spec, tasks, rows)
+    found = _site_shapes(spec, tasks, rows)
     numbers = sorted(
         name
         for name, site in found.items()
@@ -169,7 +169,7 @@ def check_program(spec: AbstractModel, tasks: Tasks, num_classes: int) -> None:
         raise ModelError(f"Site 'y' of {spec.name} is {found['y'].dtype}: expected real numbers.")
 
 
-def site_shapes(spec: AbstractModel, tasks: Tasks, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+def _site_shapes(spec: AbstractModel, tasks: Tasks, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Return shapes and types of the sites of a program with this number of rows.
 
     Raises:

@@ -54,7 +54,7 @@ def save_network(trained: TrainedNetwork, path: str | Path) -> Path:
         "certificate": trained.certificate,
         "versions": {name: version(name) for name in LIBRARIES},
     }
-    arrays = {f"network/{name}": np.asarray(leaf) for name, leaf in named_arrays(trained.network)}
+    arrays = {f"network/{name}": np.asarray(leaf) for name, leaf in _named_arrays(trained.network)}
     for name, grid in trained.grids._asdict().items():
         if grid is not None:
             arrays[f"{name}/edges"] = np.asarray(grid.edges)
@@ -77,8 +77,8 @@ def load_network(path: str | Path, model: AbstractModel | Program | None = None)
             f"{path} was saved by an earlier version, which named its arrays otherwise: "
             "train it again."
         )
-    network = read_weights(shape, arrays, path)
-    grids = Grids(*(read_grid(arrays, name) for name in Grids._fields))
+    network = _read_weights(shape, arrays, path)
+    grids = Grids(*(_read_grid(arrays, name) for name in Grids._fields))
     tasks = Tasks(program, **settings)
     # Other versions of these libraries change the hash of the same program.
     same_libraries = all(
@@ -87,7 +87,7 @@ def load_network(path: str | Path, model: AbstractModel | Program | None = None)
     if (
         "code" in manifest["model"]
         and same_libraries
-        and program_hash_or_none(tasks) != manifest["program"]
+        and _program_hash_or_none(tasks) != manifest["program"]
     ):
         raise BundleError(
             f"{path} holds a network that was trained on another program: "
@@ -104,7 +104,7 @@ def load_network(path: str | Path, model: AbstractModel | Program | None = None)
     return trained
 
 
-def program_hash_or_none(tasks: Tasks) -> str | None:
+def _program_hash_or_none(tasks: Tasks) -> str | None:
     """Return the hash of the program, or None if it cannot be drawn from."""
     # A user's program may fail in any way.
     try:
@@ -113,14 +113,14 @@ def program_hash_or_none(tasks: Tasks) -> str | None:
         return None
 
 
-def read_grid(arrays: StoredArrays, name: str) -> Grid | None:
+def _read_grid(arrays: StoredArrays, name: str) -> Grid | None:
     """Return a stored grid, or None if there is none of this name."""
     if f"{name}/edges" not in arrays:
         return None
     return Grid(jnp.asarray(arrays[f"{name}/edges"]), jnp.asarray(arrays[f"{name}/scales"]))
 
 
-def read_weights(shape: Shape, arrays: StoredArrays, path: Path) -> AbstractNetwork:
+def _read_weights(shape: Shape, arrays: StoredArrays, path: Path) -> AbstractNetwork:
     """Return the network of stored arrays.
 
     Raises:
@@ -129,7 +129,7 @@ def read_weights(shape: Shape, arrays: StoredArrays, path: Path) -> AbstractNetw
     with jax.enable_x64(False):
         blank = eqx.filter_eval_shape(init_network, shape, jax.random.key(0))
     found = []
-    for name, expected in named_arrays(blank):
+    for name, expected in _named_arrays(blank):
         got = arrays.get(f"network/{name}")
         if got is None or got.shape != expected.shape:
             what = "no array" if got is None else f"shape {got.shape}"
@@ -141,7 +141,7 @@ def read_weights(shape: Shape, arrays: StoredArrays, path: Path) -> AbstractNetw
     return jax.tree.unflatten(jax.tree.structure(blank), found)
 
 
-def named_arrays(network: AbstractNetwork) -> list[tuple[str, Any]]:
+def _named_arrays(network: AbstractNetwork) -> list[tuple[str, Any]]:
     """Return the arrays of a network with their names, which are the names of its fields."""
     paths, _ = jax.tree_util.tree_flatten_with_path(network)
     return [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in paths]

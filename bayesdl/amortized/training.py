@@ -137,13 +137,13 @@ def train_network(
         progress: the progress bar.
     """
     tasks, exact = plan.tasks, plan.spec.exact_predictive(plan.tasks.num_inputs[1])
-    first = initial_weights(start, plan.shape, tasks)
+    first = _initial_weights(start, plan.shape, tasks)
     shape, grids = (
-        fit_bars(tasks, plan.shape, plan.key("edges"))
+        _fit_bars(tasks, plan.shape, plan.key("edges"))
         if start is None
         else (start.network.shape, start.grids)
     )
-    enough = None if gap is None else gap_reached(gap, tasks, grids, exact, plan.key("gap"))
+    enough = None if gap is None else _gap_reached(gap, tasks, grids, exact, plan.key("gap"))
     budget = dataclasses.replace(plan.budget, good_enough=enough)
     checkpoint = (
         None if folder is None else TrainingCheckpoint(Path(folder), plan.identity(start, gap))
@@ -165,7 +165,7 @@ def train_network(
     return TrainedNetwork(plan.spec, tasks, found.network, grids, facts, certificate)
 
 
-def gap_reached(
+def _gap_reached(
     gap: float, tasks: Tasks, grids: Grids, exact: ExactLogProb | None, key: Key
 ) -> Callable[[AbstractNetwork], bool]:
     """Return a function that says whether a network's mean gap is small enough.
@@ -193,7 +193,7 @@ def gap_reached(
     return enough
 
 
-def fit_bars(tasks: Tasks, shape: Shape, key: Key) -> tuple[Shape, Grids]:
+def _fit_bars(tasks: Tasks, shape: Shape, key: Key) -> tuple[Shape, Grids]:
     """Return the shape with the unit of the prior's targets, and the grids of all bars.
 
     Raises:
@@ -213,21 +213,21 @@ def fit_bars(tasks: Tasks, shape: Shape, key: Key) -> tuple[Shape, Grids]:
                 f"The model's prior draws {what} that are not finite ({share:.2%} of them)."
             )
     if shape.unit is not None:
-        unit = measure_unit(y)
+        unit = _measure_unit(y)
         shape = dataclasses.replace(shape, unit=unit)
         units = np.asarray(context_units(jnp.asarray(y), jnp.asarray(rows), unit))
         # Only targets outside of the context count, as only these are predicted.
         outside = np.arange(y.shape[1])[None, :] >= rows[:, None]
         y = ((y - units[:, :1]) / units[:, 1:])[outside]
-    target = None if shape.num_classes else to_single_precision(fit_grid(y, shape.num_outputs))
+    target = None if shape.num_classes else _to_single_precision(fit_grid(y, shape.num_outputs))
     if not shape.num_latents:
         return shape, Grids(target)
     each = [fit_grid(values, shape.latent_bars) for values in latents.T]
     stacked = jax.tree.map(lambda *parts: np.stack(parts), *each)
-    return shape, Grids(target, to_single_precision(stacked))
+    return shape, Grids(target, _to_single_precision(stacked))
 
 
-def measure_unit(y: np.ndarray) -> tuple[float, float]:
+def _measure_unit(y: np.ndarray) -> tuple[float, float]:
     """Return a centre and a spread of targets: the median, and a robust standard deviation.
 
     The targets of a prior may lack a variance, while quantiles always exist.
@@ -246,12 +246,12 @@ def measure_unit(y: np.ndarray) -> tuple[float, float]:
     return unit
 
 
-def to_single_precision(grid: Grid) -> Grid:
+def _to_single_precision(grid: Grid) -> Grid:
     """Return the grid in single precision."""
     return jax.tree.map(lambda part: jnp.asarray(part, jnp.float32), grid)
 
 
-def initial_weights(
+def _initial_weights(
     start: TrainedNetwork | None, shape: Shape, tasks: Tasks
 ) -> AbstractNetwork | None:
     """Return the weights that training begins with, if any are given.
@@ -262,7 +262,7 @@ def initial_weights(
     if start is None:
         return None
     same = same_program(tasks.program, start.tasks.program) and tasks.latents == start.tasks.latents
-    if user_sizes(start.network.shape) != user_sizes(shape) or not same:
+    if _user_sizes(start.network.shape) != _user_sizes(shape) or not same:
         raise ModelError(
             f"start has sizes {start.network.shape}, and expected are {shape}, the same model and "
             "the same latents."
@@ -270,6 +270,6 @@ def initial_weights(
     return start.network
 
 
-def user_sizes(shape: Shape) -> Info:
+def _user_sizes(shape: Shape) -> Info:
     """Return the sizes that a user sets; the unit is measured, so only whether there is one."""
     return dataclasses.asdict(shape) | {"unit": shape.unit is not None}

@@ -93,11 +93,11 @@ class ConvNet(AbstractNetwork):
     def weight_arrays(self, num_inputs: int, num_outputs: int) -> tuple[WeightArray, ...]:
         arrays = []
         for layer, (before, after) in enumerate(self.convolutions):
-            arrays += weight_and_bias(layer, (after, before, 3, 3), 9 * before)
+            arrays += _weight_and_bias(layer, (after, before, 3, 3), 9 * before)
         cells = math.prod(size // 2 ** len(self.channels) for size in self.image[:2])
         fan_in = cells * self.channels[-1]
         return tuple(
-            arrays + weight_and_bias(len(self.convolutions), (num_outputs, fan_in), fan_in)
+            arrays + _weight_and_bias(len(self.convolutions), (num_outputs, fan_in), fan_in)
         )
 
     def apply(
@@ -125,7 +125,7 @@ class ConvNet(AbstractNetwork):
             h = activate(next_convolution(h))
             if self.residual:
                 h = (h + next_convolution(activate(next_convolution(h)))) / math.sqrt(2)
-            h = average_pool(h)
+            h = _average_pool(h)
         flat = h.reshape(h.shape[0], -1)
         name = f"layer{layer}.weight"
         return (
@@ -134,7 +134,7 @@ class ConvNet(AbstractNetwork):
         )
 
 
-def weight_and_bias(layer: int, shape: tuple[int, ...], fan_in: int) -> list[WeightArray]:
+def _weight_and_bias(layer: int, shape: tuple[int, ...], fan_in: int) -> list[WeightArray]:
     """Describe the weights and the biases of a layer."""
     weight = WeightArray(f"layer{layer}.weight", shape, fan_in, layer, False, 1 / math.sqrt(fan_in))
     return [weight, WeightArray(f"layer{layer}.bias", shape[:1], fan_in, layer, True)]
@@ -165,7 +165,7 @@ def convolve(name: str, h: Tensor, weight: Tensor, product: AbstractProduct) -> 
     return product(name, flat, weight.reshape(out, fan_in)) / math.sqrt(fan_in)
 
 
-def average_pool(h: Tensor) -> Tensor:
+def _average_pool(h: Tensor) -> Tensor:
     """Average cells of 2x2 pixels; an odd row or column at the end is left out."""
     rows, columns = h.shape[1] // 2, h.shape[2] // 2
     cells = h[:, : 2 * rows, : 2 * columns].reshape(h.shape[0], rows, 2, columns, 2, h.shape[3])

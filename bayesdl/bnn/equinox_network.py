@@ -44,7 +44,7 @@ class EquinoxNetwork(AbstractNetwork):
     @functools.cached_property
     def multiplies(self) -> bool:
         """Whether all weights belong to layers that `with_product` knows."""
-        known = {weight_name(name) for name, _ in known_layers(self.module)}
+        known = {_weight_name(name) for name, _ in _known_layers(self.module)}
         return all(array.is_bias or array.name in known for array in self.weight_arrays(0, 0))
 
     @functools.cached_property
@@ -53,8 +53,8 @@ class EquinoxNetwork(AbstractNetwork):
         import equinox as eqx
 
         return tuple(
-            weight_name(name)
-            for name, layer in known_layers(self.module)
+            _weight_name(name)
+            for name, layer in _known_layers(self.module)
             if isinstance(layer, eqx.nn.Embedding)
         )
 
@@ -95,7 +95,7 @@ class EquinoxNetwork(AbstractNetwork):
         return outputs.reshape(X.shape[0], -1)
 
 
-def is_known_layer(part: object) -> bool:
+def _is_known_layer(part: object) -> bool:
     """Whether a part of a module is a linear layer, an ungrouped convolution or an embedding."""
     import equinox as eqx
 
@@ -104,18 +104,18 @@ def is_known_layer(part: object) -> bool:
     return isinstance(part, eqx.nn.Linear | eqx.nn.Embedding)
 
 
-def weight_name(layer: str) -> str:
+def _weight_name(layer: str) -> str:
     """Return the name of the weights of a layer; the module itself has an empty name."""
     return f"{layer}.weight".lstrip(".")
 
 
-def known_layers(module: PyTree) -> list[tuple[str, Any]]:
+def _known_layers(module: PyTree) -> list[tuple[str, Any]]:
     """List the known layers of a module by name."""
-    paths, _ = jax.tree_util.tree_flatten_with_path(module, is_leaf=is_known_layer)
+    paths, _ = jax.tree_util.tree_flatten_with_path(module, is_leaf=_is_known_layer)
     return [
         (jax.tree_util.keystr(path, simple=True, separator="."), part)
         for path, part in paths
-        if is_known_layer(part)
+        if _is_known_layer(part)
     ]
 
 
@@ -123,10 +123,10 @@ def with_product(module: PyTree, product: AbstractProduct) -> PyTree:
     """Return the module with its known layers multiplying by a product."""
     if isinstance(product, PlainProduct):
         return module
-    paths, structure = jax.tree_util.tree_flatten_with_path(module, is_leaf=is_known_layer)
+    paths, structure = jax.tree_util.tree_flatten_with_path(module, is_leaf=_is_known_layer)
     parts = [
         ProductLayer(jax.tree_util.keystr(path, simple=True, separator="."), part, product)
-        if is_known_layer(part)
+        if _is_known_layer(part)
         else part
         for path, part in paths
     ]
@@ -143,7 +143,7 @@ class ProductLayer:
     """
 
     def __init__(self, name: str, layer: Any, product: AbstractProduct) -> None:
-        self.name, self.layer, self.product = weight_name(name), layer, product
+        self.name, self.layer, self.product = _weight_name(name), layer, product
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.layer, name)
@@ -154,7 +154,7 @@ class ProductLayer:
         layer, bias = self.layer, getattr(self.layer, "bias", None)
         if isinstance(layer, eqx.nn.Embedding):
             return self.product.lookup(self.name, x, layer.weight)
-        h = jnp.atleast_1d(x) if isinstance(layer, eqx.nn.Linear) else extract_patches(layer, x)
+        h = jnp.atleast_1d(x) if isinstance(layer, eqx.nn.Linear) else _extract_patches(layer, x)
         out = self.product(self.name, h, layer.weight.reshape(layer.weight.shape[0], -1))
         out = jnp.moveaxis(out, -1, 0)
         out = out if bias is None else out + bias
@@ -163,7 +163,7 @@ class ProductLayer:
         )
 
 
-def extract_patches(layer: Any, x: jax.Array) -> jax.Array:
+def _extract_patches(layer: Any, x: jax.Array) -> jax.Array:
     """Return the inputs of a convolution at each place, shape (*places, channels * kernel)."""
     found = jax.lax.conv_general_dilated_patches(
         x[None], layer.kernel_size, layer.stride, layer.padding, rhs_dilation=layer.dilation

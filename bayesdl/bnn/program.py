@@ -54,12 +54,12 @@ def network_program(
         f = (
             net.apply(weights, X, lang, product)
             if around is None
-            else linearize(net, weights, around, X)
+            else _linearize(net, weights, around, X)
         )
         lang.sample("y", likelihood.distribution(f, parameters, lang), obs=y)
 
 
-def linearize(
+def _linearize(
     net: AbstractNetwork, weights: dict[str, Tensor], around: dict[str, ArrayLike], X: Tensor
 ) -> jax.Array:
     """Return f(x; w0) + J(x; w0) (w - w0), with w0 taken from `around`."""

@@ -222,9 +222,10 @@ def sbc(
         )
         latents = {name: np.asarray(truth[name])[:, None] for name in problem.latents}
         drawn = {name: draws[name] for name in problem.latents}
-        measure = quantities(spec, problem)
+        measure = _quantities(spec, problem)
         true, found = (
-            flat(jax.tree.map(np.asarray, measure(values, observed))) for values in (latents, drawn)
+            _flat(jax.tree.map(np.asarray, measure(values, observed)))
+            for values in (latents, drawn)
         )
     result = judge(true, found, np.random.default_rng(seed), float(diverging.mean()))
     if not result.ok:
@@ -232,7 +233,7 @@ def sbc(
     return result
 
 
-def quantities(model: AbstractModel, problem: Problem) -> Callable[[dict, dict], dict]:
+def _quantities(model: AbstractModel, problem: Problem) -> Callable[[dict, dict], dict]:
     """Return a function that computes the quantities by name.
 
     It takes sites of shape (data set, draw, ...), and observed values of shape (data set, ...).
@@ -257,7 +258,7 @@ def quantities(model: AbstractModel, problem: Problem) -> Callable[[dict, dict],
     )
 
 
-def flat(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _flat(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the scalars by name, shape (data set, draw)."""
     scalars = {}
     for name, value in values.items():
@@ -278,12 +279,14 @@ def judge(
 
     Simulations in which not all numbers are finite are left out.
     """
-    right, drawn = finite(true), finite(found)
+    right, drawn = _finite(true), _finite(found)
     keep = right & drawn
     num_draws = next(iter(found.values())).shape[1]
-    ranks = {name: ranked(true[name][keep], found[name][keep], rng) for name in true}
+    ranks = {name: _ranked(true[name][keep], found[name][keep], rng) for name in true}
     p_values = {name: uniformity(rank, num_draws, rng) for name, rank in ranks.items()}
-    efficiency = min(efficiency_of(rows[keep]) for rows in found.values()) if keep.any() else np.nan
+    efficiency = (
+        min(_efficiency_of(rows[keep]) for rows in found.values()) if keep.any() else np.nan
+    )
     return Calibration(
         ranks,
         num_draws,
@@ -295,12 +298,12 @@ def judge(
     )
 
 
-def finite(values: dict[str, np.ndarray]) -> np.ndarray:
+def _finite(values: dict[str, np.ndarray]) -> np.ndarray:
     """Whether all quantities of a simulation are finite, shape (simulations,)."""
     return np.all([np.isfinite(rows).all(axis=1) for rows in values.values()], axis=0)
 
 
-def ranked(true: np.ndarray, found: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _ranked(true: np.ndarray, found: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return the ranks of true, shape (n, 1), among found, shape (n, draws).
 
     Ties are broken at random, so that ranks stay uniform.
@@ -309,7 +312,7 @@ def ranked(true: np.ndarray, found: np.ndarray, rng: np.random.Generator) -> np.
     return below + rng.integers(0, ties + 1)
 
 
-def efficiency_of(rows: np.ndarray) -> float:
+def _efficiency_of(rows: np.ndarray) -> float:
     """Return effective draws per draw of chains, shape (n, draws): the median over chains."""
     from arviz_stats.base.array import array_stats
 

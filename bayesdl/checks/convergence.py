@@ -44,20 +44,20 @@ def diagnose(posterior: AbstractPosterior) -> Diagnosis:
     return diagnosis
 
 
-def judge_by_engine(posterior: AbstractPosterior) -> Diagnosis:
+def _judge_by_engine(posterior: AbstractPosterior) -> Diagnosis:
     """Collect what the engine says of a result that nothing else can judge."""
     numbers = posterior.engine.diagnostics(posterior.problem, posterior.raw)
     findings = posterior.engine.findings(posterior.problem, posterior.raw, numbers)
-    return Diagnosis(not speak_against(findings), sentences(findings), numbers)
+    return Diagnosis(not _speak_against(findings), _sentences(findings), numbers)
 
 
-def judge_by_convergence(posterior: AbstractPosterior) -> Diagnosis:
+def _judge_by_convergence(posterior: AbstractPosterior) -> Diagnosis:
     """Judge draws by the agreement of their chains, and by what the engine says."""
     import pandas as pd
 
     engine, problem, raw = posterior.engine, posterior.problem, posterior.raw
     independent = raw.independent_draws
-    statistics = independent_statistics if independent else site_statistics
+    statistics = _independent_statistics if independent else site_statistics
     rows = {name: statistics(values) for name, values in posterior.samples.items()}
     identified = {name: row for name, row in rows.items() if posterior.model.identified(name)}
     values = posterior.function_values()
@@ -73,16 +73,16 @@ def judge_by_convergence(posterior: AbstractPosterior) -> Diagnosis:
     has_modes = len(identified) < len(rows)
     chains, _ = draws_shape(posterior)
     findings = [
-        *not_finite(posterior),
-        *(few_draws(ess) if independent else disagreement(numbers, chains, has_modes)),
+        *_not_finite(posterior),
+        *(_few_draws(ess) if independent else disagreement(numbers, chains, has_modes)),
         *engine.findings(problem, raw, numbers),
     ]
-    ok = not speak_against(findings)
+    ok = not _speak_against(findings)
     if ok:
-        findings.insert(0, Finding(praise(numbers), severity="note"))
+        findings.insert(0, Finding(_praise(numbers), severity="note"))
     if has_modes and not independent:
         findings.append(NOT_IDENTIFIED)
-    return Diagnosis(ok, sentences(findings), numbers, table)
+    return Diagnosis(ok, _sentences(findings), numbers, table)
 
 
 NOT_IDENTIFIED = Finding(
@@ -116,13 +116,13 @@ def site_statistics(values: np.ndarray) -> tuple[float, float, float]:
     return float(np.max(rhat)), float(np.min(bulk)), float(np.min(tail))
 
 
-def independent_statistics(values: np.ndarray) -> tuple[float, float, float]:
+def _independent_statistics(values: np.ndarray) -> tuple[float, float, float]:
     """Return no R-hat, and the number of draws as ESS, for independent draws (chain, draw, ...)."""
     total = float(values.shape[0] * values.shape[1])
     return (np.nan, total, total) if np.isfinite(values).all() else (np.nan, 0.0, 0.0)
 
 
-def praise(numbers: dict[str, float]) -> str:
+def _praise(numbers: dict[str, float]) -> str:
     """Say why draws can be trusted."""
     ess = f"at least {numbers['ess (smallest)']:.0f} effective draws for everything identified"
     if "rhat (worst)" not in numbers:
@@ -130,7 +130,7 @@ def praise(numbers: dict[str, float]) -> str:
     return f"R-hat at most {numbers['rhat (worst)']:.3f} and {ess}"
 
 
-def not_finite(posterior: AbstractPosterior) -> list[Finding]:
+def _not_finite(posterior: AbstractPosterior) -> list[Finding]:
     """Say which sites have draws that are NaN or infinite."""
     bad = [name for name, values in posterior.samples.items() if not np.isfinite(values).all()]
     return [
@@ -179,7 +179,7 @@ def disagreement(numbers: dict[str, float], chains: int, has_modes: bool = False
     return findings
 
 
-def few_draws(ess: float) -> list[Finding]:
+def _few_draws(ess: float) -> list[Finding]:
     """Say that there are too few independent draws."""
     if ess >= ESS_PER_CHAIN:
         return []
@@ -187,20 +187,20 @@ def few_draws(ess: float) -> list[Finding]:
     return [Finding(what, "draw more")]
 
 
-def judge_by_weights(posterior: AbstractPosterior) -> Diagnosis:
+def _judge_by_weights(posterior: AbstractPosterior) -> Diagnosis:
     """Judge an approximation by its importance weights, and by what the engine says."""
     engine, problem, raw = posterior.engine, posterior.problem, posterior.raw
     with precision_scope(posterior.model):
         key = named_key(jax.random.key(posterior.seed), "importance weights")
         log_weights = np.asarray(raw.log_weights(key, PARETO_DRAWS), dtype=np.float64)
-    numbers = weight_statistics(log_weights) | engine.diagnostics(problem, raw)
+    numbers = _weight_statistics(log_weights) | engine.diagnostics(problem, raw)
     findings = engine.findings(problem, raw, numbers)
     if all(finding.severity != "failure" for finding in findings):
-        findings = (*closeness(numbers, raw.approximated), *findings)
-    return Diagnosis(not speak_against(findings), sentences(findings), numbers)
+        findings = (*_closeness(numbers, raw.approximated), *findings)
+    return Diagnosis(not _speak_against(findings), _sentences(findings), numbers)
 
 
-def weight_statistics(log_weights: np.ndarray) -> dict[str, float]:
+def _weight_statistics(log_weights: np.ndarray) -> dict[str, float]:
     """Return Pareto k, effective draws and the ELBO of log p(y, z) - log q(z) at draws of q."""
     from arviz_stats.base.array import array_stats
 
@@ -219,7 +219,7 @@ def weight_statistics(log_weights: np.ndarray) -> dict[str, float]:
     }
 
 
-def closeness(numbers: dict[str, float], approximated: str) -> list[Finding]:
+def _closeness(numbers: dict[str, float], approximated: str) -> list[Finding]:
     """Say how close an approximation is to the posterior.
 
     Args:
@@ -253,18 +253,18 @@ def closeness(numbers: dict[str, float], approximated: str) -> list[Finding]:
     return [Finding(close, severity="note")]
 
 
-def speak_against(findings: Iterable[Finding]) -> bool:
+def _speak_against(findings: Iterable[Finding]) -> bool:
     """Whether any finding speaks against the result."""
     return any(finding.severity != "note" for finding in findings)
 
 
-def sentences(findings: Iterable[Finding]) -> tuple[str, ...]:
+def _sentences(findings: Iterable[Finding]) -> tuple[str, ...]:
     """Return the findings as sentences."""
     return tuple(map(str, findings))
 
 
 JUDGES: dict[Judge, Callable[[AbstractPosterior], Diagnosis]] = {
-    "convergence": judge_by_convergence,
-    "importance weights": judge_by_weights,
-    "engine": judge_by_engine,
+    "convergence": _judge_by_convergence,
+    "importance weights": _judge_by_weights,
+    "engine": _judge_by_engine,
 }

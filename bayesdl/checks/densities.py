@@ -43,7 +43,7 @@ def need_draws(posterior: AbstractPosterior, purpose: str) -> None:
             that are not finite.
     """
     if posterior.raw.groups():
-        need_the_posterior(posterior, purpose)
+        _need_the_posterior(posterior, purpose)
         return
     if posterior.samples:
         raise ValueError(
@@ -58,7 +58,7 @@ def need_draws(posterior: AbstractPosterior, purpose: str) -> None:
     )
 
 
-def need_the_posterior(posterior: AbstractPosterior, purpose: str) -> None:
+def _need_the_posterior(posterior: AbstractPosterior, purpose: str) -> None:
     """Refuse draws that are not of p(z | y)."""
     temperature = posterior.raw.temperature
     if temperature != 1:
@@ -76,7 +76,7 @@ def need_the_posterior(posterior: AbstractPosterior, purpose: str) -> None:
 
 def log_prior(posterior: AbstractPosterior) -> dict[str, Float[np.ndarray, "chain draw"]]:
     """Compute log p(z_s | z before s) for each latent site, summed over its entries."""
-    return of_program(prior_terms, posterior)
+    return _of_program(_prior_terms, posterior)
 
 
 def log_likelihood(posterior: AbstractPosterior) -> dict[str, Float[np.ndarray, "chain draw"]]:
@@ -84,8 +84,8 @@ def log_likelihood(posterior: AbstractPosterior) -> dict[str, Float[np.ndarray, 
 
     Constants of the units are left out.
     """
-    if not separable(posterior):
-        return of_program(data_terms, posterior)
+    if not _separable(posterior):
+        return _of_program(_data_terms, posterior)
     return {"y": np.sum([block.sum(-1) for block in blocks(posterior)["y"]], axis=0)}
 
 
@@ -99,11 +99,11 @@ def blocks(
     log p(y_i | y_-i, z), from which leave-one-out starts; the sum over rows is then not
     log p(y | z).
     """
-    if separable(posterior):
-        return {"y": row_blocks(posterior)}
-    unit = log_unit(posterior)
+    if _separable(posterior):
+        return {"y": _row_blocks(posterior)}
+    unit = _log_unit(posterior)
     return {
-        name: iter([values - unit]) for name, values in of_program(row_terms, posterior).items()
+        name: iter([values - unit]) for name, values in _of_program(_row_terms, posterior).items()
     }
 
 
@@ -118,38 +118,38 @@ def observed(posterior: AbstractPosterior) -> dict[str, np.ndarray]:
     if known is not None:
         return known
     first = {name: value[:1] for name, value in latent_draws(posterior).items()}
-    return {name: value[0] for name, value in at_draws_of(data_values, posterior, first).items()}
+    return {name: value[0] for name, value in _at_draws_of(_data_values, posterior, first).items()}
 
 
-def separable(posterior: AbstractPosterior) -> bool:
+def _separable(posterior: AbstractPosterior) -> bool:
     """Whether each row of a table has a distribution of its own given a draw."""
     return posterior.model.rows_are_independent and not posterior.model.rows_correlated
 
 
-def log_unit(posterior: AbstractPosterior) -> float:
+def _log_unit(posterior: AbstractPosterior) -> float:
     """Return what a row's log density loses when y is given in its own units."""
     return posterior.model.log_unit(posterior.schema)
 
 
-def row_blocks(posterior: AbstractPosterior) -> Iterator[Float[np.ndarray, "chain draw rows"]]:
+def _row_blocks(posterior: AbstractPosterior) -> Iterator[Float[np.ndarray, "chain draw rows"]]:
     X, y = posterior.problem.args
-    size, unit, shape = min(BLOCK, len(X)), log_unit(posterior), draws_shape(posterior)
+    size, unit, shape = min(BLOCK, len(X)), _log_unit(posterior), draws_shape(posterior)
     for start in range(0, len(X), size):
         args = (take(X, start, size),)
         stream = stream_of(posterior, args, {}, batch_size=size)
-        values = stream.map(log_densities, take(y, start, size))[:, : len(X) - start]
+        values = stream.map(_log_densities, take(y, start, size))[:, : len(X) - start]
         yield values.reshape(*shape, -1).astype(np.float64) - unit
 
 
-def log_densities(conditionals: Conditional, y: jax.Array) -> jax.Array:
+def _log_densities(conditionals: Conditional, y: jax.Array) -> jax.Array:
     """Compute log p(y_i | z) for each draw, shape (draws, rows)."""
     return jax.vmap(lambda given: given.log_prob(y))(conditionals.distribution)
 
 
-def of_program(function: Callable, posterior: AbstractPosterior) -> dict[str, np.ndarray]:
+def _of_program(function: Callable, posterior: AbstractPosterior) -> dict[str, np.ndarray]:
     """Compute a function of the program's sites at all draws, shape (chain, draw, ...)."""
     values, shape = (
-        at_draws_of(function, posterior, latent_draws(posterior)),
+        _at_draws_of(function, posterior, latent_draws(posterior)),
         draws_shape(posterior),
     )
     return {
@@ -158,7 +158,7 @@ def of_program(function: Callable, posterior: AbstractPosterior) -> dict[str, np
     }
 
 
-def at_draws_of(
+def _at_draws_of(
     function: Callable, posterior: AbstractPosterior, draws: dict
 ) -> dict[str, np.ndarray]:
     problem = posterior.problem
@@ -167,12 +167,12 @@ def at_draws_of(
     at_once = 1 if posterior.model.rows_correlated else DRAWS_AT_ONCE
     with precision_scope(posterior.model):
         return jax.tree.map(
-            np.asarray, at_draws(function, problem.program, static, at_once, draws, arrays)
+            np.asarray, _at_draws(function, problem.program, static, at_once, draws, arrays)
         )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def at_draws(
+def _at_draws(
     function: Callable, program: Callable, static: Hashable, at_once: int, draws: dict, arrays: list
 ) -> dict:
     """Compute `function(sites)` of the program with its data, for each draw."""
@@ -191,40 +191,40 @@ def at_draws(
 # Functions of a trace: sites by name, with values and distributions.
 
 
-def prior_terms(sites: dict) -> dict:
+def _prior_terms(sites: dict) -> dict:
     return {
-        name: total(site)
+        name: _total(site)
         for name, site in sites.items()
         if site["type"] == "sample" and not site["is_observed"]
     }
 
 
-def data_terms(sites: dict) -> dict:
-    return {name: total(site) for name, site in sites.items() if is_data(site)}
+def _data_terms(sites: dict) -> dict:
+    return {name: _total(site) for name, site in sites.items() if _is_data(site)}
 
 
-def row_terms(sites: dict) -> dict:
+def _row_terms(sites: dict) -> dict:
     return {
-        name: by_row(site["fn"], site["value"]) for name, site in sites.items() if is_data(site)
+        name: _by_row(site["fn"], site["value"]) for name, site in sites.items() if _is_data(site)
     }
 
 
-def data_values(sites: dict) -> dict:
-    return {name: jnp.asarray(site["value"]) for name, site in sites.items() if is_data(site)}
+def _data_values(sites: dict) -> dict:
+    return {name: jnp.asarray(site["value"]) for name, site in sites.items() if _is_data(site)}
 
 
-def is_data(site: dict) -> bool:
+def _is_data(site: dict) -> bool:
     """Whether a site is observed and not a factor."""
     return site["type"] == "sample" and site["is_observed"] and not isinstance(site["fn"], Unit)
 
 
-def total(site: dict) -> jax.Array:
+def _total(site: dict) -> jax.Array:
     """Compute the site's term of the log joint density."""
     terms = jnp.asarray(site["fn"].log_prob(site["value"]))
     return jnp.sum(terms if site["scale"] is None else site["scale"] * terms)
 
 
-def by_row(given: Distribution, y: jax.Array) -> jax.Array:
+def _by_row(given: Distribution, y: jax.Array) -> jax.Array:
     """Compute log p(y_i | z) per row.
 
     Where one multivariate normal holds all rows, it is log p(y_i | y_-i, z).
@@ -233,11 +233,11 @@ def by_row(given: Distribution, y: jax.Array) -> jax.Array:
     while isinstance(given, Independent) and not given.batch_shape:
         given = given.base_dist
     if isinstance(given, MultivariateNormal) and not given.batch_shape:
-        return left_out(jnp.broadcast_to(given.loc, y.shape), given.scale_tril, y)
+        return _left_out(jnp.broadcast_to(given.loc, y.shape), given.scale_tril, y)
     return jnp.asarray(given.log_prob(y))
 
 
-def left_out(
+def _left_out(
     mean: Float[Any, "rows"], lower: Float[Any, "rows rows"], y: Float[Any, "rows"]
 ) -> Float[Any, "rows"]:
     """Compute log p(y_i | y_-i) for y ~ N(mean, C) with C = lower lower'.

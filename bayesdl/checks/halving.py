@@ -81,14 +81,14 @@ def halve_step(posterior: AbstractPosterior, progress: ProgressLike = True) -> S
     """
     whole = posterior.engine.step_size_of(posterior.raw)
     # before the second run, so that nobody waits for a refusal
-    values = usable_values(posterior)
+    values = _usable_values(posterior)
     engine = posterior.engine.with_half_step(posterior.raw)
     again = posterior.refit(engine, posterior.seed + 1, progress)
     step_sizes = (whole, engine.step_size_of(again.raw))
-    return compare_runs(step_sizes, values, usable_values(again))
+    return compare_runs(step_sizes, values, _usable_values(again))
 
 
-def usable_values(posterior: AbstractPosterior) -> np.ndarray:
+def _usable_values(posterior: AbstractPosterior) -> np.ndarray:
     """Return function values in double precision, shape (chain, draw, values).
 
     Raises:
@@ -109,7 +109,7 @@ def usable_values(posterior: AbstractPosterior) -> np.ndarray:
             f"There are {values.shape[1]} draws per chain, expected at least {LEAST_DRAWS}: raise "
             "num_samples."
         )
-    if constant(values).all():
+    if _constant(values).all():
         raise UnsupportedError(
             "The function values E[y | x, z] of this model do not depend on z, so there is nothing "
             "to compare."
@@ -117,7 +117,7 @@ def usable_values(posterior: AbstractPosterior) -> np.ndarray:
     return values
 
 
-def constant(values: np.ndarray) -> np.ndarray:
+def _constant(values: np.ndarray) -> np.ndarray:
     """Tell which values are the same in all draws."""
     return np.ptp(values, axis=(0, 1)) == 0
 
@@ -138,7 +138,7 @@ def compare_runs(step_sizes: tuple[float, float], one: np.ndarray, two: np.ndarr
     from scipy.stats import norm
 
     axes: dict[str, Any] = {"chain_axis": 0, "draw_axis": 1}
-    vary = ~(constant(one) | constant(two))
+    vary = ~(_constant(one) | _constant(two))
     if not vary.any():
         raise UnsupportedError(
             "No function value E[y | x, z] varies in both runs, so there is nothing to compare."

@@ -111,19 +111,19 @@ def estimated(posterior: AbstractPosterior) -> LeaveOneOut:
     """Estimate `loo` without a warning."""
     need_draws(posterior, "leave-one-out")
     y = observed_targets(posterior)
-    parts = rows_of_site(posterior)
+    parts = _rows_of_site(posterior)
     first = next(parts)
     if first.shape[-1] < 2:
         raise ValueError(
             "Leave-one-out needs at least two rows, and the observed site is one event: write it "
             "inside `with numpyro.plate('rows', n):`, so that its log density has an entry per row."
         )
-    raw = arviz.psis_loo(itertools.chain([first], parts), relative_efficiency(first))
+    raw = arviz.psis_loo(itertools.chain([first], parts), _relative_efficiency(first))
     k = raw.pareto_k.values
     ok = bool(np.all(k <= raw.good_k))
     return LeaveOneOut(
         ok,
-        tuple(judge(k, raw.good_k)),
+        tuple(_judge(k, raw.good_k)),
         raw.elpd,
         raw.se,
         raw.p,
@@ -135,7 +135,7 @@ def estimated(posterior: AbstractPosterior) -> LeaveOneOut:
     )
 
 
-def rows_of_site(posterior: AbstractPosterior) -> Iterator[Float[np.ndarray, "chain draw rows"]]:
+def _rows_of_site(posterior: AbstractPosterior) -> Iterator[Float[np.ndarray, "chain draw rows"]]:
     """Compute log p(y_i | z) of the predicted site in blocks, all its axes of rows as one."""
     by_site = blocks(posterior)
     target = posterior.model.target(posterior.schema, posterior.problem)
@@ -144,7 +144,7 @@ def rows_of_site(posterior: AbstractPosterior) -> Iterator[Float[np.ndarray, "ch
         yield block.reshape(*block.shape[:2], -1)
 
 
-def relative_efficiency(block: Float[np.ndarray, "chain draw rows"]) -> float:
+def _relative_efficiency(block: Float[np.ndarray, "chain draw rows"]) -> float:
     """Compute effective draws over draws, of the densities p(y_i | z) of some rows.
 
     The number of tail weights depends on it.
@@ -163,7 +163,7 @@ def relative_efficiency(block: Float[np.ndarray, "chain draw rows"]) -> float:
     )
 
 
-def judge(k: Float[np.ndarray, "rows"], threshold: float) -> list[str]:
+def _judge(k: Float[np.ndarray, "rows"], threshold: float) -> list[str]:
     """Say whether the Pareto k of all rows can be trusted."""
     bad = np.flatnonzero(~(k <= threshold))
     if not bad.size:
@@ -231,14 +231,14 @@ def compare(posteriors: Comparable, method: str = "stacking") -> DataFrame:
         name: estimated(entry) if isinstance(entry, AbstractPosterior) else entry
         for name, entry in posteriors.items()
     }
-    same_targets(found)
+    _same_targets(found)
     for name, result in found.items():
         if not result.ok:
             warnings.warn(f"{name}: {result.verdict[0]}", TrustWarning, stacklevel=2)
     return arviz.compare({name: result.raw for name, result in found.items()}, method)
 
 
-def same_targets(found: dict[str, LeaveOneOut]) -> None:
+def _same_targets(found: dict[str, LeaveOneOut]) -> None:
     """Refuse results of other targets: their densities cannot be compared."""
     (first, reference), *rest = found.items()
     y, terms = reference.observed, len(reference.pareto_k)
@@ -246,7 +246,7 @@ def same_targets(found: dict[str, LeaveOneOut]) -> None:
         if (
             len(result.pareto_k) != terms
             or result.observed.size != y.size
-            or not agree(result.observed, y)
+            or not _agree(result.observed, y)
         ):
             raise DataError(
                 f"{first!r} and {name!r} were fitted to different targets ({terms} and "
@@ -255,7 +255,7 @@ def same_targets(found: dict[str, LeaveOneOut]) -> None:
             )
 
 
-def agree(a: np.ndarray, b: np.ndarray) -> bool:
+def _agree(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two arrays of targets are the same but for rounding."""
     if a.dtype.kind in "fiub" and b.dtype.kind in "fiub":
         return bool(np.allclose(a.ravel(), b.ravel(), rtol=1e-5, atol=1e-6 * np.abs(b).max()))

@@ -110,9 +110,9 @@ def check_predictive(
     functions = resolve_statistics(statistics, target)
     y = observed_targets(posterior)
     replicated = prediction.sample(num_samples)
-    table = compare_statistics(functions, y, replicated)
-    extreme = extreme_statistics(table, num_samples)
-    verdict = extreme or [nothing_extreme(table)]
+    table = _compare_statistics(functions, y, replicated)
+    extreme = _extreme_statistics(table, num_samples)
+    verdict = extreme or [_nothing_extreme(table)]
     return PredictiveCheck(not extreme, tuple(verdict), table, target, y, replicated[:KEPT])
 
 
@@ -124,7 +124,7 @@ def observed_targets(posterior: AbstractPosterior) -> np.ndarray:
     return y if target.classes is None else np.array(target.classes)[y.astype(int)]
 
 
-def compare_statistics(
+def _compare_statistics(
     functions: dict[str, Statistic], y: np.ndarray, replicated: Shaped[np.ndarray, "sets *y"]
 ) -> DataFrame:
     """Return the table of a `PredictiveCheck`."""
@@ -135,11 +135,11 @@ def compare_statistics(
     values = np.stack(columns, axis=1).astype(np.float64)
     mean, low, high = mean_and_interval(values)
     parts = {"observed": actual, "mean": mean, "5%": low, "95%": high}
-    shares = {"p": (values >= actual).mean(0), "p two-sided": two_sided(values, actual)}
+    shares = {"p": (values >= actual).mean(0), "p two-sided": _two_sided(values, actual)}
     return pd.DataFrame(parts | shares, index=pd.Index(functions, name="statistic"))
 
 
-def two_sided(
+def _two_sided(
     values: Real[np.ndarray, "sets statistics"], actual: Real[np.ndarray, "statistics"]
 ) -> np.ndarray:
     """Compute 2 min(P(T >= t), P(T <= t)), at most 1.
@@ -149,7 +149,7 @@ def two_sided(
     return np.minimum(1.0, 2 * np.minimum((values >= actual).mean(0), (values <= actual).mean(0)))
 
 
-def extreme_statistics(table: DataFrame, num_samples: int) -> list[str]:
+def _extreme_statistics(table: DataFrame, num_samples: int) -> list[str]:
     """Return a sentence for each extreme statistic."""
     found = []
     for name, values in table[~(table["p two-sided"] >= EXTREME)].iterrows():
@@ -166,7 +166,7 @@ def extreme_statistics(table: DataFrame, num_samples: int) -> list[str]:
     return found
 
 
-def nothing_extreme(table: DataFrame) -> str:
+def _nothing_extreme(table: DataFrame) -> str:
     """Say that no statistic is extreme."""
     smallest = table["p two-sided"].min()
     return f"No statistic is extreme: the smallest two-sided p is {smallest:.2g}."

@@ -130,7 +130,7 @@ def prior_predictive(
     site = spec.target_site(problem)
     with precision_scope(spec):
         key = named_key(jax.random.key(seed), "prior predictive")
-        y, function = simulate(
+        y, function = _simulate(
             problem, site, target.kind == "class", jax.random.split(key, num_samples)
         )
     y = (
@@ -143,7 +143,7 @@ def prior_predictive(
     return PriorPredictive(y, function, target, x, x_name)
 
 
-def simulate(
+def _simulate(
     problem: Problem, site: str, is_class: bool, keys: jax.Array
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Draw targets and functions as the program sees them, one for each key."""
@@ -156,12 +156,12 @@ def simulate(
         )
     arrays, static = split_static((tuple(problem.args), dict(problem.kwargs)))
     return jax.tree.map(
-        np.asarray, many(problem.program, process, site, is_class, static, arrays, keys)
+        np.asarray, _many(problem.program, process, site, is_class, static, arrays, keys)
     )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def many(
+def _many(
     program: Callable,
     process: AbstractGaussianProcessRegression | None,
     site: str,
@@ -175,13 +175,13 @@ def many(
     problem = Problem(program, args, kwargs)
     # one matrix of rows at a time
     if process is not None:
-        return jax.lax.map(lambda key: process_draw(problem, process, key), keys)
+        return jax.lax.map(lambda key: _process_draw(problem, process, key), keys)
     return jax.lax.map(
-        lambda key: program_draw(problem, site, is_class, key), keys, batch_size=DRAWS_AT_ONCE
+        lambda key: _program_draw(problem, site, is_class, key), keys, batch_size=DRAWS_AT_ONCE
     )
 
 
-def program_draw(problem: Problem, site: str, is_class: bool, key: jax.Array) -> tuple:
+def _program_draw(problem: Problem, site: str, is_class: bool, key: jax.Array) -> tuple:
     """Draw the site and, in the same run, its mean or class probabilities."""
     program = handlers.uncondition(handlers.seed(problem.program, key))
     drawn = handlers.trace(program).get_trace(*problem.args, **problem.kwargs)[site]
@@ -192,7 +192,7 @@ def program_draw(problem: Problem, site: str, is_class: bool, key: jax.Array) ->
         return drawn["value"], None
 
 
-def process_draw(
+def _process_draw(
     problem: Problem, process: AbstractGaussianProcessRegression, key: jax.Array
 ) -> tuple:
     """Draw targets and the function behind them, which the program has integrated out."""

@@ -40,11 +40,11 @@ def score(prediction: AbstractPrediction, y: ColumnLike) -> Scores:
     """
     prediction.check_rows(y)
     if prediction.target.kind == "class":
-        return class_scores(prediction, y)
-    return number_scores(prediction, y)
+        return _class_scores(prediction, y)
+    return _number_scores(prediction, y)
 
 
-def number_scores(prediction: AbstractPrediction, y: ColumnLike) -> Scores:
+def _number_scores(prediction: AbstractPrediction, y: ColumnLike) -> Scores:
     """Score a prediction of numbers."""
     values = np.asarray(y, dtype=np.float64).reshape(prediction.mean.shape)
     scores = Scores(
@@ -91,7 +91,7 @@ def probability_integral_transform(prediction: AbstractPrediction, y: np.ndarray
     )
 
 
-def class_scores(prediction: AbstractPrediction, y: ColumnLike) -> Scores:
+def _class_scores(prediction: AbstractPrediction, y: ColumnLike) -> Scores:
     """Score a prediction of classes."""
     probs, index = prediction.probs, prediction.target.read(y)
     hits = probs.argmax(-1) == index

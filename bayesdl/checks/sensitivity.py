@@ -94,26 +94,28 @@ def sensitivity(
             "The program observes nothing, so there is no likelihood to scale: give the "
             "observations in bdl.fit."
         )
-    scaled = check_names(priors, "prior", posterior.problem.latents) or list(
+    scaled = _check_names(priors, "prior", posterior.problem.latents) or list(
         posterior.problem.latents
     )
     terms = log_prior(posterior)
     table = psense(
-        parameters(posterior, sites),
+        _parameters(posterior, sites),
         {site: terms[site] for site in scaled},
         log_likelihood(posterior),
         THRESHOLD,
     )
-    flagged = describe_flagged(table)
+    flagged = _describe_flagged(table)
     return Sensitivity(
-        not flagged, tuple((flagged or [describe_none(table)]) + describe_factors(posterior)), table
+        not flagged,
+        tuple((flagged or [_describe_none(table)]) + _describe_factors(posterior)),
+        table,
     )
 
 
-def parameters(posterior: AbstractPosterior, sites: str | Sequence[str] | None) -> StoredArrays:
+def _parameters(posterior: AbstractPosterior, sites: str | Sequence[str] | None) -> StoredArrays:
     """Return draws of the parameters, shape (chain, draw, ...)."""
     samples = posterior.samples
-    if chosen := check_names(sites, "site", samples):
+    if chosen := _check_names(sites, "site", samples):
         return {site: samples[site] for site in chosen}
     identified = {
         site: values for site, values in samples.items() if posterior.model.identified(site)
@@ -122,7 +124,7 @@ def parameters(posterior: AbstractPosterior, sites: str | Sequence[str] | None) 
     return (identified if values is None else identified | {FUNCTION: values}) or samples
 
 
-def check_names(names: str | Sequence[str] | None, kind: str, among: Collection[str]) -> list[str]:
+def _check_names(names: str | Sequence[str] | None, kind: str, among: Collection[str]) -> list[str]:
     """Return the names as a list, empty for None.
 
     Raises:
@@ -135,7 +137,7 @@ def check_names(names: str | Sequence[str] | None, kind: str, among: Collection[
     return chosen
 
 
-def describe_flagged(table: DataFrame) -> list[str]:
+def _describe_flagged(table: DataFrame) -> list[str]:
     """Return a sentence for each flagged parameter."""
     found = []
     for name, row in table[table["diagnosis"].str.startswith("potential")].iterrows():
@@ -153,7 +155,7 @@ def describe_flagged(table: DataFrame) -> list[str]:
     return found
 
 
-def describe_none(table: DataFrame) -> str:
+def _describe_none(table: DataFrame) -> str:
     """Say that no parameter is flagged."""
     worst = table["prior"].max()
     return (
@@ -162,7 +164,7 @@ def describe_none(table: DataFrame) -> str:
     )
 
 
-def describe_factors(posterior: AbstractPosterior) -> list[str]:
+def _describe_factors(posterior: AbstractPosterior) -> list[str]:
     """Say which terms are neither prior nor likelihood."""
     trace = posterior.problem.trace
     names = [

@@ -47,39 +47,39 @@ def resolve_statistics(statistics: StatisticsLike, target: Target) -> dict[str, 
         ValueError: for an unknown name, or anything that is neither a name nor a function.
     """
     if isinstance(statistics, Mapping):
-        return {str(name): map_over_sets(name, function) for name, function in statistics.items()}
-    entries = usual_names(target) if statistics is None else statistics
+        return {str(name): _map_over_sets(name, function) for name, function in statistics.items()}
+    entries = _usual_names(target) if statistics is None else statistics
     found: dict[str, Statistic] = {}
     for entry in [entries] if isinstance(entries, str) or callable(entries) else entries:
         if callable(entry):
             name = getattr(entry, "__name__", type(entry).__name__)
             unique = name if name not in found else f"{name} {len(found)}"
-            found[unique] = map_over_sets(name, entry)
+            found[unique] = _map_over_sets(name, entry)
         else:
-            found |= split_by_column(entry, find_by_name(entry, target), target)
+            found |= _split_by_column(entry, _find_by_name(entry, target), target)
     if not found:
         raise ValueError(
             f"statistics={statistics!r}: expected at least one of "
-            f"{', '.join(usual_names(target))}, or a function."
+            f"{', '.join(_usual_names(target))}, or a function."
         )
     return found
 
 
-def usual_names(target: Target) -> tuple[str, ...]:
+def _usual_names(target: Target) -> tuple[str, ...]:
     """Return the names of the statistics that None stands for."""
     if target.classes is not None:
         return tuple(f"{SHARE}{label}" for label in target.classes)
     return (*OF_NUMBERS, *QUANTILES, *(OF_COUNTS if target.kind == "count" else ()))
 
 
-def find_by_name(name: object, target: Target) -> Statistic:
+def _find_by_name(name: object, target: Target) -> Statistic:
     """Return the statistic of one column of numbers or labels, shape (sets, rows).
 
     Raises:
         ValueError: listing the names.
     """
-    if isinstance(name, str) and target.classes is not None and name in usual_names(target):
-        label = np.array(target.classes)[usual_names(target).index(name)]
+    if isinstance(name, str) and target.classes is not None and name in _usual_names(target):
+        label = np.array(target.classes)[_usual_names(target).index(name)]
         return lambda y: (y == label).mean(1)
     if isinstance(name, str) and target.classes is None:
         known = OF_NUMBERS | (OF_COUNTS if target.kind == "count" else {})
@@ -92,12 +92,12 @@ def find_by_name(name: object, target: Target) -> Statistic:
     other = "" if target.classes else "another percentage, "
     raise ValueError(
         f"No statistic {name!r} of {target.kind} targets: expected some of "
-        f"{', '.join(usual_names(target))}, {other}or a function of a target array, e.g. "
+        f"{', '.join(_usual_names(target))}, {other}or a function of a target array, e.g. "
         "lambda y: y.max() - y.min()."
     )
 
 
-def split_by_column(name: str, statistic: Statistic, target: Target) -> dict[str, Statistic]:
+def _split_by_column(name: str, statistic: Statistic, target: Target) -> dict[str, Statistic]:
     """Return the statistic of each target column.
 
     Where there is one column, or a program's site, it is that of all entries together.
@@ -111,7 +111,7 @@ def split_by_column(name: str, statistic: Statistic, target: Target) -> dict[str
     return {f"{name} of {column}": of_column(j) for j, column in enumerate(target.names)}
 
 
-def map_over_sets(name: object, function: object) -> Statistic:
+def _map_over_sets(name: object, function: object) -> Statistic:
     """Return a user's function of one target array, called once per data set.
 
     It may be any Python.

@@ -125,18 +125,18 @@ def build(
         UsageError: for settings that do not exist or have impossible values.
     """
     decided = {"likelihood", *model.fixed, *([model.parts.field] if model.parts else [])}
-    types, arguments = spec_from(settings, "model", model.model, model.choices, decided)
+    types, arguments = _spec_from(settings, "model", model.model, model.choices, decided)
     if model.parts:
-        of_parts, arguments[model.parts.field] = parts_from(settings, model.parts, columns)
+        of_parts, arguments[model.parts.field] = _parts_from(settings, model.parts, columns)
         types |= of_parts
     noise = LIKELIHOODS[likelihood]
     types["likelihood"] = fields(noise)
     arguments["likelihood"] = make(noise, settings.values("likelihood", types["likelihood"]))
     spec = make(model.model, arguments | dict(model.fixed))
-    return spec, functools.partial(configured, settings, types)
+    return spec, functools.partial(_configured, settings, types)
 
 
-def spec_from(
+def _spec_from(
     settings: Settings,
     part: str,
     cls: type,
@@ -158,27 +158,27 @@ def spec_from(
     for field, module in choices.items():
         word = arguments.pop(field, None)
         # the default of the field may differ from that of its class
-        start = default_of(cls, field) if word is None else class_by_name(module, field, word)()
+        start = _default_of(cls, field) if word is None else class_by_name(module, field, word)()
         types[field] = fields(type(start))
         arguments[field] = change(start, settings.values(field, types[field]))
     return types, arguments
 
 
-def parts_from(
+def _parts_from(
     settings: Settings, parts: Parts, columns: Collection[str]
 ) -> tuple[dict[str, dict[str, str]], tuple[Any, ...]]:
     """Return the types of the parts' settings, and a part for each column; they differ in name."""
     first = dataclasses.fields(parts.cls)[0].name
-    types, arguments = spec_from(settings, parts.part, parts.cls, parts.choices, {first})
+    types, arguments = _spec_from(settings, parts.part, parts.cls, parts.choices, {first})
     return types, tuple(make(parts.cls, {first: name, **arguments}) for name in columns)
 
 
-def default_of(cls: type, name: str) -> Any:
+def _default_of(cls: type, name: str) -> Any:
     """Return the default of a field."""
     return next(field.default for field in dataclasses.fields(cls) if field.name == name)
 
 
-def configured(
+def _configured(
     settings: Settings, types: dict[str, dict[str, str]], engine: AbstractEngine
 ) -> AbstractEngine:
     """Return the engine with its settings, after each name was found to belong somewhere."""

@@ -55,11 +55,11 @@ def run(folder: Path, progress: bool) -> tuple[dict[str, Any], list[str]]:
     result: dict[str, Any] = {"folder": folder}
     lines, panels = [], []
     for name, load, model, target_accept, classical in (
-        ("diabetes", load_diabetes, REGRESSION, 0.8, ridge),
-        ("breast_cancer", load_breast_cancer, CLASSIFIER, 0.9, logistic),
+        ("diabetes", load_diabetes, REGRESSION, 0.8, _ridge),
+        ("breast_cancer", load_breast_cancer, CLASSIFIER, 0.9, _logistic),
     ):
         started = time.perf_counter()
-        X, X_new, y, y_new = split(load)
+        X, X_new, y, y_new = _split(load)
         engine = NUTS(target_accept=target_accept, **NUTS_SETTINGS)
         posterior = fit(model, X, y, engine=engine, seed=0, progress=progress)
         prediction = posterior.predict(X_new)
@@ -82,14 +82,14 @@ def run(folder: Path, progress: bool) -> tuple[dict[str, Any], list[str]]:
             f"{name}: {len(X)} rows for training, {len(X_new)} held out, "
             f"{X.shape[1]} columns; {seconds:.0f} s"
         ]
-        lines += comparison(SHOWN[name], {"BNN by NUTS": scores, peer: peer_scores})
+        lines += _comparison(SHOWN[name], {"BNN by NUTS": scores, peer: peer_scores})
         trust = "can be trusted" if diagnosis.ok else "NOT to be trusted"
         lines += [f"  verdict: {trust}. {diagnosis.verdict[0]}", ""]
-    draw(panels, folder / "calibration.png")
+    _draw(panels, folder / "calibration.png")
     return result, [*lines, f"saved bundles, predictions and calibration.png in {folder}"]
 
 
-def split(
+def _split(
     load: Callable[..., Any],
 ) -> tuple[Frame, Frame, Series, Series]:
     """Return inputs and targets for training and held out, a fifth of the rows, always the same."""
@@ -100,7 +100,7 @@ def split(
     return X, X_new, y, y_new
 
 
-def ridge(X: Frame, y: Series, X_new: Frame, y_new: Series) -> tuple[str, dict[str, float]]:
+def _ridge(X: Frame, y: Series, X_new: Frame, y_new: Series) -> tuple[str, dict[str, float]]:
     """Return name and scores of ridge regression with y ~ N(prediction, sd of residuals^2)."""
     from scipy import stats
     from sklearn.linear_model import RidgeCV
@@ -119,7 +119,7 @@ def ridge(X: Frame, y: Series, X_new: Frame, y_new: Series) -> tuple[str, dict[s
     return "ridge regression", scores
 
 
-def logistic(X: Frame, y: Series, X_new: Frame, y_new: Series) -> tuple[str, dict[str, float]]:
+def _logistic(X: Frame, y: Series, X_new: Frame, y_new: Series) -> tuple[str, dict[str, float]]:
     """Return name and scores of logistic regression with scikit-learn's default penalty."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
@@ -139,7 +139,7 @@ def logistic(X: Frame, y: Series, X_new: Frame, y_new: Series) -> tuple[str, dic
     return "logistic regression", scores
 
 
-def comparison(names: tuple[str, ...], scores: dict[str, dict[str, float]]) -> list[str]:
+def _comparison(names: tuple[str, ...], scores: dict[str, dict[str, float]]) -> list[str]:
     """Return a table as lines of text, a line per method and a column per score."""
     head = "  " + " " * 20 + "".join(f"{name:>14}" for name in names)
     return [
@@ -151,7 +151,7 @@ def comparison(names: tuple[str, ...], scores: dict[str, dict[str, float]]) -> l
     ]
 
 
-def draw(panels: list[tuple[str, Any, Any]], path: Path) -> None:
+def _draw(panels: list[tuple[str, Any, Any]], path: Path) -> None:
     """Draw a calibration plot per data set, side by side."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

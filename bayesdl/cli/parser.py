@@ -29,21 +29,21 @@ def parser() -> argparse.ArgumentParser:
     )
     command = functools.partial(add_command, commands, "bayesdl")
 
-    add_fit(
+    _add_fit(
         command(
             "fit",
             "DATA --target COLUMN -o FILE [options]",
             "fit a model to a table and save the posterior",
         )
     )
-    add_predict(
+    _add_predict(
         command(
             "predict",
             "BUNDLE DATA [-o FILE] [options]",
             "predict new rows, with intervals or probabilities",
         )
     )
-    add_check(
+    _add_check(
         command(
             "check",
             "BUNDLE [--data FILE]",
@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def add_fit(added: argparse.ArgumentParser) -> None:
+def _add_fit(added: argparse.ArgumentParser) -> None:
     """Add the arguments of `bayesdl fit`."""
     models, engines = models_by_name(), ("auto", *engines_by_name())
     names = ", ".join(
@@ -136,7 +136,7 @@ def add_fit(added: argparse.ArgumentParser) -> None:
     )
 
 
-def add_predict(added: argparse.ArgumentParser) -> None:
+def _add_predict(added: argparse.ArgumentParser) -> None:
     """Add the arguments of `bayesdl predict`."""
     added.add_argument("bundle", metavar="BUNDLE", type=Path, help="written by `bayesdl fit`")
     added.add_argument(
@@ -161,7 +161,7 @@ def add_predict(added: argparse.ArgumentParser) -> None:
     )
 
 
-def add_check(added: argparse.ArgumentParser) -> None:
+def _add_check(added: argparse.ArgumentParser) -> None:
     """Add the arguments of `bayesdl check`."""
     added.add_argument("bundle", metavar="BUNDLE", type=Path, help="written by `bayesdl fit`")
     added.add_argument(

@@ -96,7 +96,7 @@ class Settings:
             for owner, name, text in self.entries
             if owner in (None, part) and name in types
         ]
-        return {name: read(f"{part}.{name}", text, types[name]) for name, text in given}
+        return {name: _read(f"{part}.{name}", text, types[name]) for name, text in given}
 
 
 def fields(cls: type) -> dict[str, str]:
@@ -104,15 +104,15 @@ def fields(cls: type) -> dict[str, str]:
 
     Those that hold other specs alone are left out.
     """
-    types = {field.name: spelled_out(str(field.type), cls) for field in dataclasses.fields(cls)}
+    types = {field.name: _spelled_out(str(field.type), cls) for field in dataclasses.fields(cls)}
     return {
         name: type_
         for name, type_ in types.items()
-        if set(alternatives(type_)) & {*OPEN, *TYPES} - {"None"}
+        if set(_alternatives(type_)) & {*OPEN, *TYPES} - {"None"}
     }
 
 
-def spelled_out(type_: str, cls: type) -> str:
+def _spelled_out(type_: str, cls: type) -> str:
     """Return an annotation with the types that an alias of its module stands for."""
     # a field may come from a base class, whose module has its alias
     known = {}
@@ -122,18 +122,18 @@ def spelled_out(type_: str, cls: type) -> str:
     for part in type_.split("|"):
         alias = known.get(part.strip())
         hints = typing.get_args(alias) if typing.get_origin(alias) in UNIONS else (alias,)
-        names = [name_of(hint) for hint in hints if hint is not None]
+        names = [_name_of(hint) for hint in hints if hint is not None]
         parts.append(part.strip() if isinstance(alias, type) or not names else " | ".join(names))
     return " | ".join(parts)
 
 
-def name_of(hint: object) -> str:
+def _name_of(hint: object) -> str:
     """Return the name of a type without its arguments."""
     origin = typing.get_origin(hint) or hint
     return "None" if origin is type(None) else getattr(origin, "__name__", str(origin))
 
 
-def alternatives(type_: str) -> list[str]:
+def _alternatives(type_: str) -> list[str]:
     """Return the types in an annotation such as `float | tuple[float, ...] | None`."""
     return [part.strip().partition("[")[0] for part in type_.split("|")]
 
@@ -180,13 +180,13 @@ def change(spec: S, arguments: dict[str, Any]) -> S:
     return make(type(spec), settings | arguments)
 
 
-def read(key: str, text: str, type_: str) -> Any:
+def _read(key: str, text: str, type_: str) -> Any:
     """Return a value from text, of the type of its setting.
 
     Raises:
         UsageError: saying what is expected.
     """
-    value, expected = from_text(text), alternatives(type_)
+    value, expected = _from_text(text), _alternatives(type_)
     if (
         OPEN & set(expected)
         or type(value).__name__ in expected
@@ -203,10 +203,10 @@ def read(key: str, text: str, type_: str) -> Any:
     raise UsageError(f"--set {key}={text}: expected {' or '.join(words)}.")
 
 
-def from_text(text: str) -> Any:
+def _from_text(text: str) -> Any:
     """Return None, a bool, an int, a float, a tuple of these from commas, or the text itself."""
     if "," in text or text == "":
-        return tuple(from_text(entry.strip()) for entry in text.split(",") if entry.strip())
+        return tuple(_from_text(entry.strip()) for entry in text.split(",") if entry.strip())
     constants = {"none": None, "true": True, "false": False}
     if text.lower() in constants:
         return constants[text.lower()]

@@ -24,14 +24,14 @@ def support() -> dict[str, dict[str, str | None]]:
         >>> support()["NUTS"]["BNN"] is None
         True
     """
-    problems = example_problems()
+    problems = _example_problems()
     return {
         engine.__name__: {name: engine().supports(problem) for name, problem in problems.items()}
         for engine in ENGINES
     }
 
 
-def example_problems() -> dict[str, Problem]:
+def _example_problems() -> dict[str, Problem]:
     """Return the problem of each example of each model, by the example's title."""
     examples = [example for model in MODELS for example in model.examples()]
     return {example.title: problem_of(example) for example in examples}

@@ -174,17 +174,17 @@ def hold_out(table: Frame, fraction: float, seed: int, labels: str | None) -> np
 
 def to_json(value: object) -> str:
     """Return one JSON object; numbers that are not finite become null."""
-    return json.dumps(jsonable(value), allow_nan=False)
+    return json.dumps(_jsonable(value), allow_nan=False)
 
 
-def jsonable(value: object) -> object:
+def _jsonable(value: object) -> object:
     """Return a value as JSON can hold it."""
     if isinstance(value, dict):
-        return {str(key): jsonable(entry) for key, entry in value.items()}
+        return {str(key): _jsonable(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [jsonable(entry) for entry in value]
+        return [_jsonable(entry) for entry in value]
     if isinstance(value, np.generic):
-        return jsonable(value.item())
+        return _jsonable(value.item())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value

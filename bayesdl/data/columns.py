@@ -54,7 +54,7 @@ class Columns:
         Raises:
             DataError: for data that cannot be used, naming row and column.
         """
-        columns = columns_by_name(X)
+        columns = _columns_by_name(X)
         rows = len(next(iter(columns.values()))) if columns else 0
         if not columns or rows == 0:
             raise DataError(
@@ -67,7 +67,7 @@ class Columns:
                 "spread)."
             )
         shape = tuple(np.shape(X)[1:]) if np.ndim(X) > 2 else None
-        levels = tuple(categories(name, column) for name, column in columns.items())
+        levels = tuple(_categories(name, column) for name, column in columns.items())
         learned = cls(tuple(columns), is_frame(X), levels, shape, (), ())
         encoded = learned.encode(columns)
         width = 1 if shape else encoded.shape[1]
@@ -100,7 +100,7 @@ class Columns:
             DataError: for no rows, other columns, unknown categories, or cells that are not finite
                 numbers.
         """
-        columns = columns_by_name(X)
+        columns = _columns_by_name(X)
         if columns and len(next(iter(columns.values()))) == 0:
             raise DataError("X has no rows: got 0 rows, expected at least 1.")
         if self.named and is_frame(X):
@@ -128,12 +128,12 @@ class Columns:
         parts = []
         for (name, column), levels in zip(columns.items(), self.levels, strict=True):
             parts.append(
-                numbers(name, column)[:, None] if levels is None else one_hot(name, column, levels)
+                numbers(name, column)[:, None] if levels is None else _one_hot(name, column, levels)
             )
         return np.concatenate(parts, axis=1)
 
 
-def columns_by_name(X: Values) -> dict[str, Values]:
+def _columns_by_name(X: Values) -> dict[str, Values]:
     """Return the columns of a DataFrame or array by name.
 
     Raises:
@@ -168,7 +168,7 @@ def columns_by_name(X: Values) -> dict[str, Values]:
     return {f"x{j}": flat[:, j] for j in range(flat.shape[1])}
 
 
-def categories(name: str, column: Values) -> tuple[str, ...] | None:
+def _categories(name: str, column: Values) -> tuple[str, ...] | None:
     """Return the levels of a text or categorical column of a DataFrame; None for numbers.
 
     Raises:
@@ -187,7 +187,7 @@ def categories(name: str, column: Values) -> tuple[str, ...] | None:
             f"Column '{name}' has no value in row {missing[0]}: fill it in or drop the row."
         )
     levels = tuple(sorted({str(value) for value in column}))
-    refuse_disguised(name, column, as_number)
+    _refuse_disguised(name, column, as_number)
     if len(levels) > max(20, len(column) // 2):
         raise DataError(
             f"Column '{name}' holds {len(levels)} different texts in {len(column)} rows "
@@ -196,7 +196,7 @@ def categories(name: str, column: Values) -> tuple[str, ...] | None:
     return levels
 
 
-def refuse_disguised(name: str, column: Series, as_number: Series) -> None:
+def _refuse_disguised(name: str, column: Series, as_number: Series) -> None:
     """Refuse text that holds dates, or numbers with a stray text among them.
 
     Args:
@@ -222,7 +222,7 @@ def refuse_disguised(name: str, column: Series, as_number: Series) -> None:
         )
 
 
-def one_hot(name: str, column: Values, levels: tuple[str, ...]) -> np.ndarray:
+def _one_hot(name: str, column: Values, levels: tuple[str, ...]) -> np.ndarray:
     """Return zeros and ones, a column per level.
 
     Raises:

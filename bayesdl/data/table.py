@@ -26,7 +26,7 @@ class TableSchema:
     target: Target
 
 
-def num_rows(name: str, values: Values) -> int:
+def _num_rows(name: str, values: Values) -> int:
     """Return the number of rows of an array, a table, a sparse matrix or nested lists.
 
     Raises:
@@ -48,7 +48,7 @@ def same_rows(X: TableLike, y: ColumnLike) -> None:
     Raises:
         DataError: saying both lengths.
     """
-    rows, targets = num_rows("X", X), num_rows("y", y)
+    rows, targets = _num_rows("X", X), _num_rows("y", y)
     if rows != targets:
         raise DataError(
             f"Found input variables with inconsistent numbers of samples: X has {rows} rows and y "

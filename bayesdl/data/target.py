@@ -53,12 +53,12 @@ class Target:
             tuple(map(str, y.columns)) if is_frame(y) else (str(getattr(y, "name", None) or "y"),)
         )
         if kind == "class":
-            return cls(names, kind, True, class_labels(y, two_classes), (0.0,), (1.0,))
+            return cls(names, kind, True, _class_labels(y, two_classes), (0.0,), (1.0,))
         values, flat = real_targets(y)
         width = values.shape[1]
         names = names if len(names) == width else tuple(f"y{j}" for j in range(width))
         if kind == "count":
-            check_counts(values)
+            _check_counts(values)
         if kind == "count" or not standardize:
             return cls(names, kind, flat, None, (0.0,) * width, (1.0,) * width)
         shift, scale = values.mean(0), values.std(0)
@@ -76,14 +76,14 @@ class Target:
             DataError: for unseen classes, negative counts, or another number of targets.
         """
         if self.kind == "class":
-            return class_indices(y, self.classes)
+            return _class_indices(y, self.classes)
         values, _ = real_targets(y)
         if values.shape[1] != len(self.scale):
             raise DataError(
                 f"y has {values.shape[1]} columns, expected {len(self.scale)} as in training."
             )
         if self.kind == "count":
-            check_counts(values)
+            _check_counts(values)
         values = (values - np.array(self.shift)) / np.array(self.scale)
         return values[:, 0] if values.shape[1] == 1 else values
 
@@ -132,7 +132,7 @@ def real_targets(y: Values) -> tuple[np.ndarray, bool]:
     return np.stack(values, axis=1), flat
 
 
-def check_counts(values: np.ndarray) -> None:
+def _check_counts(values: np.ndarray) -> None:
     """Refuse numbers that are no counts.
 
     Raises:
@@ -147,7 +147,7 @@ def check_counts(values: np.ndarray) -> None:
         )
 
 
-def labels(y: Values) -> np.ndarray:
+def _labels(y: Values) -> np.ndarray:
     """Return class labels, shape (rows,).
 
     Raises:
@@ -161,13 +161,13 @@ def labels(y: Values) -> np.ndarray:
         raise DataError(f"Class labels must be one column: y has shape {array.shape}.")
     if array.dtype.kind == "f":
         numbers("y", array)
-    missing = [row for row, value in enumerate(array) if is_missing(value)]
+    missing = [row for row, value in enumerate(array) if _is_missing(value)]
     if missing:
         raise DataError(f"y has no label in row {missing[0]}: drop the row.")
     return array
 
 
-def is_missing(label: object) -> bool:
+def _is_missing(label: object) -> bool:
     """Return whether a label is None, NaN or pandas' NA."""
     try:
         return label is None or bool(label != label)
@@ -176,13 +176,13 @@ def is_missing(label: object) -> bool:
         return True
 
 
-def class_labels(y: Values, two_classes: bool) -> tuple:
+def _class_labels(y: Values, two_classes: bool) -> tuple:
     """Return the sorted class labels as plain Python values.
 
     Raises:
         DataError: for labels that are no classes, or too many or too few of them.
     """
-    array = labels(y)
+    array = _labels(y)
     if array.dtype.kind == "f" and np.any(array != np.round(array)):
         raise DataError(
             "Unknown label type: y holds real numbers "
@@ -212,13 +212,13 @@ def class_labels(y: Values, two_classes: bool) -> tuple:
     return tuple(classes.tolist())
 
 
-def class_indices(y: Values, classes: tuple | None) -> np.ndarray:
+def _class_indices(y: Values, classes: tuple | None) -> np.ndarray:
     """Return the indices of labels among the classes, shape (rows,).
 
     Raises:
         DataError: for a label that is none of the classes.
     """
-    known, array = np.array(classes), labels(y)
+    known, array = np.array(classes), _labels(y)
     seen = set(known.tolist())
     unseen = [value for value in array.tolist() if value not in seen]
     if unseen:

@@ -48,12 +48,12 @@ def is_frame(X: Values) -> bool:
 
 def is_number(column: Values) -> bool:
     """Return whether a column has a dtype of numbers."""
-    if is_extension(column):
-        return numeric_extension(column)
+    if _is_extension(column):
+        return _numeric_extension(column)
     return np.dtype(getattr(column, "dtype", object)).kind in "iufb"
 
 
-def is_extension(column: Values) -> bool:
+def _is_extension(column: Values) -> bool:
     """Return whether a column has a dtype of pandas' own.
 
     Such are categories, strings, nullable numbers and zoned dates.
@@ -61,7 +61,7 @@ def is_extension(column: Values) -> bool:
     return not isinstance(getattr(column, "dtype", None), np.dtype)
 
 
-def numeric_extension(column: Values) -> bool:
+def _numeric_extension(column: Values) -> bool:
     """Return whether a column with a dtype of pandas' own holds numbers or truth values."""
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
@@ -90,7 +90,7 @@ def numbers(name: str, column: Values) -> np.ndarray:
     refuse_dates(name, column)
     try:
         plain_column = (
-            column.to_numpy(dtype=float, na_value=np.nan) if is_extension(column) else column
+            column.to_numpy(dtype=float, na_value=np.nan) if _is_extension(column) else column
         )
         values = np.asarray(plain_column, dtype=np.float64)
     except (TypeError, ValueError):
@@ -106,13 +106,13 @@ def numbers(name: str, column: Values) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
         raise DataError(
-            f"Column '{name}', row {bad[0]} is {spell(values[bad[0]])} ({bad.size} such cells in "
+            f"Column '{name}', row {bad[0]} is {_spell(values[bad[0]])} ({bad.size} such cells in "
             "the column): NaN and infinity cannot be used, fill them in or drop the rows."
         )
     return values
 
 
-def spell(value: Values) -> str:
+def _spell(value: Values) -> str:
     """Return the name of a number that is not finite."""
     return "NaN" if np.isnan(value) else "infinity"
 

@@ -47,17 +47,17 @@ def compare_functions(
         quantiles=np.stack([np.quantile(values, LEVELS, axis=0) for values in (f, g)]),
         sd_ratio=f.std(0) / g.std(0),
         marginal_w1=np.abs(np.sort(f, 0) - np.sort(g, 0)).mean(0),
-        correlation_error=correlation_error(f, g),
+        correlation_error=_correlation_error(f, g),
         kurtosis=(float(stats.kurtosis(f).mean()), float(stats.kurtosis(g).mean())),
-        sliced_w1=sliced_w1(f, g, rng),
-        floor=sliced_w1(other, g, rng),
+        sliced_w1=_sliced_w1(f, g, rng),
+        floor=_sliced_w1(other, g, rng),
         w1_bound=w1_bound(f, g),
         p_value=permutation_p_value(f[:TESTED], g[:TESTED], rng),
         jitter=problem.target.jitter,
     )
 
 
-def correlation_error(f: np.ndarray, g: np.ndarray) -> float:
+def _correlation_error(f: np.ndarray, g: np.ndarray) -> float:
     """Return the root mean square difference of the two correlation matrices.
 
     Values that do not vary have no correlation and are left out.
@@ -76,7 +76,7 @@ def w1_bound(f: np.ndarray, g: np.ndarray) -> float:
     return float(max(0.0, abs(ours.mean() - theirs.mean()) - 3 * error))
 
 
-def sliced_w1(f: np.ndarray, g: np.ndarray, rng: np.random.Generator) -> float:
+def _sliced_w1(f: np.ndarray, g: np.ndarray, rng: np.random.Generator) -> float:
     """Return the sliced 1-Wasserstein distance of two sets of equally many functions."""
     directions = rng.normal(size=(f.shape[1], DIRECTIONS))
     directions /= np.linalg.norm(directions, axis=0)

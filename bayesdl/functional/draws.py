@@ -77,12 +77,12 @@ def draw_functions(
     # whole batches, as a smaller last batch would be compiled too
     whole = -(-num // BATCH) * BATCH
     key = jax.random.key(seed)
-    drawn = draw_in_batches(sampler, whole, parameters, jnp.asarray(X, float), key)
+    drawn = _draw_in_batches(sampler, whole, parameters, jnp.asarray(X, float), key)
     return np.asarray(drawn, float)[:num]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def draw_in_batches(
+def _draw_in_batches(
     sampler: FunctionSampler, num: int, parameters: Params, X: jax.Array, key: Key
 ) -> jax.Array:
     """Draw functions in batches to bound memory, shape (num, points * outputs)."""

@@ -37,12 +37,14 @@ def wasserstein(draw_network: Callable[[Key], jax.Array], g: jax.Array, key: Key
     start, bag, fresh, between = jax.random.split(key, 4)
     half = len(g) // 2
     f = jax.lax.stop_gradient(draw_network(bag))
-    critic = train_critic(initial_critic(start, f.shape[1]), f, g[:half], between)
+    critic = _train_critic(_initial_critic(start, f.shape[1]), f, g[:half], between)
     critic = jax.lax.stop_gradient(critic)
-    return apply_critic(critic, draw_network(fresh)).mean() - apply_critic(critic, g[half:]).mean()
+    return (
+        _apply_critic(critic, draw_network(fresh)).mean() - _apply_critic(critic, g[half:]).mean()
+    )
 
 
-def initial_critic(key: Key, num_values: int) -> Critic:
+def _initial_critic(key: Key, num_values: int) -> Critic:
     """Draw a critic with two hidden layers: weights with Glorot's scale, biases N(0, 1)."""
     sizes = (num_values, WIDTH, WIDTH, 1)
     layers = []
@@ -53,7 +55,7 @@ def initial_critic(key: Key, num_values: int) -> Critic:
     return layers
 
 
-def apply_critic(critic: Critic, f: jax.Array) -> jax.Array:
+def _apply_critic(critic: Critic, f: jax.Array) -> jax.Array:
     """Return phi(f), shape (functions,)."""
     for weight, bias in critic[:-1]:
         f = jax.nn.softplus(f @ weight + bias[None, :])
@@ -61,7 +63,7 @@ def apply_critic(critic: Critic, f: jax.Array) -> jax.Array:
     return (f @ weight + bias[None, :])[:, 0]
 
 
-def train_critic(critic: Critic, f: jax.Array, g: jax.Array, key: Key) -> Critic:
+def _train_critic(critic: Critic, f: jax.Array, g: jax.Array, key: Key) -> Critic:
     """Train the critic by `INNER` steps of Adagrad on one bag of functions."""
     import optax
 
@@ -70,9 +72,9 @@ def train_critic(critic: Critic, f: jax.Array, g: jax.Array, key: Key) -> Critic
     def loss(critic: Critic, key: Key) -> jax.Array:
         share = jax.random.uniform(key, (len(f), 1))
         middle = share * f + (1 - share) * g
-        slope = jax.vmap(jax.grad(lambda one: apply_critic(critic, one[None, :])[0]))(middle)
+        slope = jax.vmap(jax.grad(lambda one: _apply_critic(critic, one[None, :])[0]))(middle)
         penalty = ((jnp.linalg.norm(slope, axis=1) - 1) ** 2).mean()
-        return apply_critic(critic, g).mean() - apply_critic(critic, f).mean() + PENALTY * penalty
+        return _apply_critic(critic, g).mean() - _apply_critic(critic, f).mean() + PENALTY * penalty
 
     def step(carry: tuple, key: Key) -> tuple:
         critic, state = carry

@@ -50,14 +50,14 @@ def energy(f: jax.Array, g: jax.Array, key: Key) -> jax.Array:
     return 2 * pairwise_distances(f, g).mean() - mean_distance(f) - mean_distance(g)
 
 
-def sliced_w2(f: jax.Array, g: jax.Array, key: Key) -> jax.Array:
+def _sliced_w2(f: jax.Array, g: jax.Array, key: Key) -> jax.Array:
     """Return the squared sliced 2-Wasserstein distance."""
     directions = jax.random.normal(key, (f.shape[1], DIRECTIONS))
     directions = directions / jnp.linalg.norm(directions, axis=0, keepdims=True)
     return jnp.mean((jnp.sort(f @ directions, 0) - jnp.sort(g @ directions, 0)) ** 2)
 
 
-def bures(f: jax.Array, g: jax.Array, key: Key) -> jax.Array:
+def _bures(f: jax.Array, g: jax.Array, key: Key) -> jax.Array:
     """Return the squared 2-Wasserstein distance of normal distributions with the sets' moments."""
     shift = jnp.mean((f.mean(0) - g.mean(0)) ** 2)
     return shift + bures_distance(jnp.cov(f.T), jnp.cov(g.T))
@@ -73,4 +73,4 @@ def bures_distance(A: jax.Array, B: jax.Array) -> jax.Array:
     return (jnp.trace(A) + jnp.trace(B) - 2 * cross) / len(A)
 
 
-LOSSES: dict[str, Loss] = {"energy": energy, "sliced_w2": sliced_w2, "bures": bures}
+LOSSES: dict[str, Loss] = {"energy": energy, "sliced_w2": _sliced_w2, "bures": _bures}

@@ -111,7 +111,7 @@ def match_prior(
         2
     """
     problem = MatchingProblem.from_model(model, to, inputs, num_targets)
-    family = resolve_family(model, family)
+    family = _resolve_family(model, family)
     config = optimizer_config(loss, steps, num_functions, learning_rate, pull)
     rng = np.random.default_rng(seed)
     train, held = problem.split_rows(rng)
@@ -121,7 +121,7 @@ def match_prior(
     start = origin
     if start_wide:
         some, wide_key = points.draw(rng, 1)[0], named_key(key, "wide")
-        start = start_from_wide_network(problem, family, some, wide_key).parameters()
+        start = _start_from_wide_network(problem, family, some, wide_key).parameters()
     step_key = named_key(key, "steps")
     parameters = optimise(
         config, sampler, origin, start, problem.target, points, rng, step_key, bar
@@ -177,7 +177,7 @@ def prior_report(
     return compare_functions(problem, model.prior, some, num_functions, seed)
 
 
-def resolve_family(model: BNN, family: object) -> AbstractFamily:
+def _resolve_family(model: BNN, family: object) -> AbstractFamily:
     """Return the prior to tune.
 
     Raises:
@@ -201,7 +201,7 @@ def resolve_family(model: BNN, family: object) -> AbstractFamily:
     return family
 
 
-def start_from_wide_network(
+def _start_from_wide_network(
     problem: MatchingProblem, family: AbstractFamily, points: np.ndarray, key: Key
 ) -> AbstractFamily:
     """Return the family's member whose wide-network kernel is near the target's covariance.

@@ -41,7 +41,7 @@ class PointSampler:
         for name, value in (("real", real), ("pad", pad)):
             if not 0 <= value <= 1:
                 raise DataError(f"{name}={value}: expected a share between 0 and 1.")
-        has_grid = has_one_input(rows)
+        has_grid = _has_one_input(rows)
         if num_points is None:
             most = NUM_POINTS if has_grid or real == 0 else int(len(rows) / real)
             num_points = min(NUM_POINTS, most)
@@ -59,7 +59,7 @@ class PointSampler:
         """Draw sets of points, shape (sets, points, *row shape)."""
         low, high = self.rows.min(0), self.rows.max(0)
         low, high = low - self.pad * (high - low), high + self.pad * (high - low)
-        if has_one_input(self.rows):
+        if _has_one_input(self.rows):
             grid = np.linspace(low, high, self.num_points)
             return np.broadcast_to(grid, (num_sets, *grid.shape))
         num_real = round(self.real * self.num_points)
@@ -68,6 +68,6 @@ class PointSampler:
         return np.concatenate([self.rows[orders[:, :num_real]], box], axis=1)
 
 
-def has_one_input(rows: np.ndarray) -> bool:
+def _has_one_input(rows: np.ndarray) -> bool:
     """Whether rows have a single column."""
     return rows.ndim == 2 and rows.shape[1] == 1

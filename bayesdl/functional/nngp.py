@@ -41,11 +41,11 @@ def wide_network_covariance(
     slope, offset = scales[0]
     K = slope * X @ X.T / X.shape[1] + offset
     for slope, offset in scales[1:]:
-        K = slope * expected_products(activate, K) + offset
+        K = slope * _expected_products(activate, K) + offset
     return K
 
 
-def expected_products(activate: ArrayFunction, K: jax.Array) -> jax.Array:
+def _expected_products(activate: ArrayFunction, K: jax.Array) -> jax.Array:
     """Return E[a(u) a(v)] for each pair of entries u, v of a normal vector with covariance K."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
     weights = jnp.asarray(weights / weights.sum())

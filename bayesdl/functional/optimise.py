@@ -117,7 +117,7 @@ def optimise(
             X = points.draw(rng, BLOCK)
             draws, *keys = jax.random.split(jax.random.fold_in(key, done), 1 + BLOCK)
             g = target.draw(draws, X, num).reshape(BLOCK, num, -1)
-            parameters, state, values = run_block(
+            parameters, state, values = _run_block(
                 config.loss,
                 config.num_functions,
                 sampler,
@@ -142,7 +142,7 @@ def optimise(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def run_block(
+def _run_block(
     loss_name: str,
     num_functions: int,
     sampler: FunctionSampler,

@@ -199,7 +199,7 @@ class PriorReport:
         worst = bad[np.argsort(-outside[bad])][:3]
         outputs = len(values) // len(self.points)
         where = "; ".join(
-            f"{values[i]:.3g} at {describe_point(self.points[i // outputs])}" for i in worst
+            f"{values[i]:.3g} at {_describe_point(self.points[i // outputs])}" for i in worst
         )
         raise PriorMismatch(
             f"{name} is not {wanted} at {bad.size} of {len(values)} points, worst: {where}. "
@@ -242,7 +242,7 @@ class PriorReport:
         return "\n".join([head, *(f"{name:<18} {value}" for name, value in rows)])
 
 
-def describe_point(point: np.ndarray) -> str:
+def _describe_point(point: np.ndarray) -> str:
     """Describe a point in a few characters."""
     flat = np.ravel(point)
     cells = ", ".join(f"{value:.3g}" for value in flat[:4])

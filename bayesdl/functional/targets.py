@@ -74,7 +74,7 @@ class GPTarget(AbstractTarget):
                 # the last call takes some sets again, as all calls share one shape
                 some = sets[(first + np.arange(SETS_AT_ONCE)) % total]
                 keys = jax.random.split(jax.random.fold_in(key, first), SETS_AT_ONCE)
-                functions, jitter = draw_gp_functions(
+                functions, jitter = _draw_gp_functions(
                     self.kernel, self.num_outputs, keys, jnp.asarray(some, jnp.float64)
                 )
                 found.append(np.asarray(functions))
@@ -82,12 +82,12 @@ class GPTarget(AbstractTarget):
         functions = np.concatenate(found)[:total].reshape(
             len(X), pieces * FUNCTIONS_AT_ONCE, X.shape[1], -1
         )[:, :num]
-        check_finite(functions, f"the kernel matrix of {self.kernel}")
+        _check_finite(functions, f"the kernel matrix of {self.kernel}")
         return functions
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def draw_gp_functions(
+def _draw_gp_functions(
     kernel: kernels.AbstractKernel, num_outputs: int, keys: jax.Array, X: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Draw `FUNCTIONS_AT_ONCE` functions at each set of points, in double precision.
@@ -136,7 +136,7 @@ def cholesky_with_jitter(K: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def draw_normal_functions(
+def _draw_normal_functions(
     shape: tuple[int, ...], key: jax.Array, mean: jax.Array, covariance: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Draw normal functions with a mean and a covariance, and return the jitter too."""
@@ -164,13 +164,13 @@ class GPyTorchTarget(AbstractTarget):
         for points, set_key in zip(X, jax.random.split(key, len(X)), strict=True):
             mean, covariance = prior_moments(self.module, points.reshape(len(points), -1))
             with jax.enable_x64(True):
-                values, jitter = draw_normal_functions(
+                values, jitter = _draw_normal_functions(
                     (num, len(points), self.num_outputs), set_key, mean, covariance
                 )
                 found.append(np.asarray(values))
             self.jitter = max(self.jitter, float(jitter))
         functions = np.stack(found)
-        check_finite(functions, f"the covariance of {type(self.module).__name__}")
+        _check_finite(functions, f"the covariance of {type(self.module).__name__}")
         return functions
 
 
@@ -204,7 +204,7 @@ class CallableTarget(AbstractTarget):
         return functions
 
 
-def check_finite(functions: np.ndarray, what: str) -> None:
+def _check_finite(functions: np.ndarray, what: str) -> None:
     """Refuse functions of a matrix that had no Cholesky factor.
 
     Args:
@@ -245,7 +245,7 @@ def as_target(to: object, num_inputs: int, num_outputs: int, standardize: bool) 
     if any(cls.__module__.partition(".")[0] == "tinygp" for cls in type(kernel).__mro__):
         kernel = kernels.as_kernel(kernel)
     if isinstance(kernel, kernels.AbstractKernel):
-        check_dimension(kernel, num_inputs)
+        _check_dimension(kernel, num_inputs)
         return GPTarget(kernel, num_outputs)
     if any("gpytorch" in cls.__module__ for cls in type(to).__mro__):
         return GPyTorchTarget(to, num_outputs)
@@ -257,7 +257,7 @@ def as_target(to: object, num_inputs: int, num_outputs: int, standardize: bool) 
     )
 
 
-def check_dimension(kernel: kernels.AbstractKernel, num_inputs: int) -> None:
+def _check_dimension(kernel: kernels.AbstractKernel, num_inputs: int) -> None:
     """Refuse a kernel of another dimension than the inputs.
 
     Raises:

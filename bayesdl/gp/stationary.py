@@ -48,7 +48,7 @@ class Stationary(tinygp.kernels.Kernel):
         return self.variance * self.profile(jnp.where(squared > ROUNDING * sizes, squared, 0.0))
 
 
-def safe_sqrt(squared: jax.Array) -> jax.Array:
+def _safe_sqrt(squared: jax.Array) -> jax.Array:
     """Return the square root, with derivative 0 at 0."""
     positive = squared > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
@@ -61,16 +61,16 @@ def rbf(squared: jax.Array) -> jax.Array:
 
 def matern12(squared: jax.Array) -> jax.Array:
     """Return exp(-r)."""
-    return jnp.exp(-safe_sqrt(squared))
+    return jnp.exp(-_safe_sqrt(squared))
 
 
 def matern32(squared: jax.Array) -> jax.Array:
     """Return (1 + sqrt(3) r) exp(-sqrt(3) r)."""
-    r = 3**0.5 * safe_sqrt(squared)
+    r = 3**0.5 * _safe_sqrt(squared)
     return (1 + r) * jnp.exp(-r)
 
 
 def matern52(squared: jax.Array) -> jax.Array:
     """Return (1 + sqrt(5) r + 5 r^2 / 3) exp(-sqrt(5) r)."""
-    r = 5**0.5 * safe_sqrt(squared)
+    r = 5**0.5 * _safe_sqrt(squared)
     return (1 + r + r**2 / 3) * jnp.exp(-r)

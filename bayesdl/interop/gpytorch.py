@@ -84,7 +84,7 @@ def torch_parts(
         The kernel, its learned hyperparameters by site, sigma, and whether sigma is learned.
     """
     learned = not isinstance(scale, int | float)
-    sigma = median(dist.HalfNormal(1.0) if scale is None else scale) if learned else scale
+    sigma = _median(dist.HalfNormal(1.0) if scale is None else scale) if learned else scale
     return *render_with_sites(kernel, num_inputs), float(sigma), learned
 
 
@@ -130,7 +130,7 @@ class Renderer:
         )
         options = {
             "ard_num_dims": self.num_inputs if per_input else None,
-            "lengthscale_constraint": positive_constraint(),
+            "lengthscale_constraint": _positive_constraint(),
         }
         unit = (
             RBFKernel(**options)
@@ -153,8 +153,8 @@ class Renderer:
         from gpytorch.kernels import PeriodicKernel
 
         unit = PeriodicKernel(
-            lengthscale_constraint=positive_constraint(),
-            period_length_constraint=positive_constraint(),
+            lengthscale_constraint=_positive_constraint(),
+            period_length_constraint=_positive_constraint(),
         )
         self.set_parameter(unit, "period_length", f"{prefix}period", kernel.period, scale_prior())
         self.set_parameter(
@@ -169,7 +169,7 @@ class Renderer:
 
     def linear(self, kernel: kernels.Linear, prefix: str) -> Module:
         """Return the GPyTorch kernel of a linear kernel."""
-        linear = dense_linear_kernel()(variance_constraint=positive_constraint())
+        linear = _dense_linear_kernel()(variance_constraint=_positive_constraint())
         return self.set_parameter(
             linear, "variance", f"{prefix}variance", kernel.variance, scale_prior()
         )
@@ -178,7 +178,7 @@ class Renderer:
         """Return the GPyTorch kernel of a constant kernel."""
         from gpytorch.kernels import ConstantKernel
 
-        constant = ConstantKernel(constant_constraint=positive_constraint())
+        constant = ConstantKernel(constant_constraint=_positive_constraint())
         return self.set_parameter(
             constant, "constant", f"{prefix}variance", kernel.variance, scale_prior()
         )
@@ -187,7 +187,7 @@ class Renderer:
         """Return a unit kernel multiplied by a variance."""
         from gpytorch.kernels import ScaleKernel
 
-        scaled = ScaleKernel(unit, outputscale_constraint=positive_constraint())
+        scaled = ScaleKernel(unit, outputscale_constraint=_positive_constraint())
         return self.set_parameter(
             scaled, "outputscale", f"{prefix}variance", variance, scale_prior()
         )
@@ -223,7 +223,7 @@ class Renderer:
         raw = getattr(module, f"raw_{name}")
         fixed = isinstance(value, int | float | tuple)
         start = (
-            np.asarray(value if fixed else median(default if value is None else value), np.float64)
+            np.asarray(value if fixed else _median(default if value is None else value), np.float64)
             ** power
         )
         setattr(module, name, torch.tensor(np.broadcast_to(start, raw.shape).copy()))
@@ -236,7 +236,7 @@ class Renderer:
 
 
 @functools.cache
-def dense_linear_kernel() -> type:
+def _dense_linear_kernel() -> type:
     """Return the class of GPyTorch's linear kernel without its low-rank arithmetic.
 
     That arithmetic factorises the other part of a sum, which needs jitter where that part is nearly
@@ -256,13 +256,13 @@ def dense_linear_kernel() -> type:
     return DenseLinear
 
 
-def positive_constraint() -> Module:
+def _positive_constraint() -> Module:
     """Return the constraint value = exp(raw)."""
     torch, constraints = load("torch"), load("gpytorch.constraints")
     return constraints.Positive(transform=torch.exp, inv_transform=torch.log)
 
 
-def median(distribution: dist.Distribution) -> np.ndarray:
+def _median(distribution: dist.Distribution) -> np.ndarray:
     """Return the median of a distribution, from draws, as not every one knows its quantiles."""
     draws = np.asarray(distribution.sample(jax.random.key(0), (2001,)))
     return np.asarray(np.median(draws, axis=0))

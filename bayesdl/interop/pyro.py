@@ -29,7 +29,7 @@ else:
 torch, pyro, distributions = load("torch"), load("pyro"), load("pyro.distributions")
 
 
-def to_tensor(value: ArrayLike | Tensor) -> Tensor:
+def _to_tensor(value: ArrayLike | Tensor) -> Tensor:
     """Return a tensor as it is, anything else as a float64 tensor."""
     if isinstance(value, torch.Tensor):
         return cast("Tensor", value)
@@ -44,7 +44,7 @@ class DoubleDistributions:
 
         def make(*args: ArrayLike | Tensor, **named: ArrayLike | Tensor) -> TorchDistribution:
             return cls(
-                *map(to_tensor, args), **{key: to_tensor(value) for key, value in named.items()}
+                *map(_to_tensor, args), **{key: _to_tensor(value) for key, value in named.items()}
             )
 
         return make
@@ -97,12 +97,12 @@ class Shift(distributions.transforms.AffineTransform):
         return Shift(self.loc, self.scale, cache_size=cache_size)
 
 
-def shift(distribution: TorchDistribution, by: float) -> TorchDistribution:
+def _shift(distribution: TorchDistribution, by: float) -> TorchDistribution:
     """Return the distribution of x + by for a positive x."""
-    return distributions.TransformedDistribution(distribution, [Shift(to_tensor(by), 1.0)])
+    return distributions.TransformedDistribution(distribution, [Shift(_to_tensor(by), 1.0)])
 
 
-def negative_binomial(concentration: ArrayLike | Tensor, logits: Tensor) -> TorchDistribution:
+def _negative_binomial(concentration: ArrayLike | Tensor, logits: Tensor) -> TorchDistribution:
     """Return the negative binomial distribution with mean concentration * exp(logits)."""
     return DISTRIBUTIONS.NegativeBinomial(total_count=concentration, logits=logits)
 
@@ -113,10 +113,10 @@ PYRO = Language(
     plate=pyro.plate,
     dist=DISTRIBUTIONS,
     dist_from=dist_from,
-    shift=shift,
-    negative_binomial=negative_binomial,
-    exp=lambda x: torch.exp(to_tensor(x)),
-    log=lambda x: torch.log(to_tensor(x)),
+    shift=_shift,
+    negative_binomial=_negative_binomial,
+    exp=lambda x: torch.exp(_to_tensor(x)),
+    log=lambda x: torch.log(_to_tensor(x)),
     softplus=torch.nn.functional.softplus,
     activations=ACTIVATIONS,
 )

@@ -59,7 +59,7 @@ class Language(NamedTuple):
     activations: dict[str, ArrayFunction]
 
 
-def shift(
+def _shift(
     distribution: numpyro.distributions.Distribution, by: float
 ) -> numpyro.distributions.Distribution:
     """Return the distribution of x + by for a positive x."""
@@ -69,7 +69,7 @@ def shift(
     return numpyro.distributions.TransformedDistribution(distribution, transform)
 
 
-def negative_binomial(
+def _negative_binomial(
     concentration: jax.typing.ArrayLike, logits: jax.typing.ArrayLike
 ) -> numpyro.distributions.Distribution:
     """Return the negative binomial distribution with mean concentration * exp(logits)."""
@@ -82,8 +82,8 @@ NUMPYRO = Language(
     plate=numpyro.plate,
     dist=numpyro.distributions,
     dist_from=lambda distribution: distribution,
-    shift=shift,
-    negative_binomial=negative_binomial,
+    shift=_shift,
+    negative_binomial=_negative_binomial,
     exp=jnp.exp,
     log=jnp.log,
     softplus=jax.nn.softplus,

@@ -63,17 +63,17 @@ class AbstractLikelihood(abc.ABC):
         return self
 
 
-def squeeze_single_target(values: Tensor) -> Tensor:
+def _squeeze_single_target(values: Tensor) -> Tensor:
     """Drop the last axis where there is one target, so that y has shape (rows,)."""
     return values[..., 0] if values.shape[-1] == 1 else values
 
 
-def as_row_event(distribution: LanguageDistribution, f: Tensor) -> LanguageDistribution:
+def _as_row_event(distribution: LanguageDistribution, f: Tensor) -> LanguageDistribution:
     """Make the targets of a row one event; rows stay independent."""
     return distribution if f.shape[-1] == 1 else distribution.to_event(1)
 
 
-def sample_positive(
+def _sample_positive(
     name: str, value: Any, num_targets: int, lang: Language, default: LanguageDistribution
 ) -> Tensor:
     """Return a positive parameter: a number as it is, otherwise a site with a prior.
@@ -96,7 +96,7 @@ def sample_positive(
     return lang.sample(name, prior.expand((num_targets,)).to_event(1) if num_targets > 1 else prior)
 
 
-def check_scale(
+def _check_scale(
     likelihood: AbstractLikelihood, name: str, words: tuple[str, ...] = (), per_target: bool = False
 ) -> None:
     """Refuse a setting that is not a positive number, a prior, None or one of the words.
@@ -132,7 +132,7 @@ def check_scale(
         )
 
 
-def divide_scale(scale: Any, unit: Sequence[float] | np.ndarray) -> object:
+def _divide_scale(scale: Any, unit: Sequence[float] | np.ndarray) -> object:
     """Divide a fixed scale by the unit of each target; a prior, None or a word stays as it is.
 
     Raises:
@@ -171,7 +171,7 @@ class Normal(AbstractLikelihood):
     positives: ClassVar[tuple[str, ...]] = ("scale",)
 
     def __post_init__(self) -> None:
-        check_scale(self, "scale", ("heteroscedastic",), per_target=True)
+        _check_scale(self, "scale", ("heteroscedastic",), per_target=True)
 
     def num_outputs(self, num_targets: int) -> int:
         return 2 * num_targets if self.scale == "heteroscedastic" else num_targets
@@ -179,20 +179,20 @@ class Normal(AbstractLikelihood):
     def parameters(self, num_targets: int, lang: Language) -> Tensor | None:
         if self.scale == "heteroscedastic":
             return None
-        return sample_positive("sigma", self.scale, num_targets, lang, lang.dist.HalfNormal(1.0))
+        return _sample_positive("sigma", self.scale, num_targets, lang, lang.dist.HalfNormal(1.0))
 
     def distribution(
         self, f: Tensor, parameters: Parameters, lang: Language
     ) -> LanguageDistribution:
         if self.scale == "heteroscedastic":
             half = f.shape[-1] // 2
-            f, sigma = f[..., :half], lang.softplus(squeeze_single_target(f[..., half:])) + 1e-4
+            f, sigma = f[..., :half], lang.softplus(_squeeze_single_target(f[..., half:])) + 1e-4
         else:
             sigma = parameters
-        return as_row_event(lang.dist.Normal(squeeze_single_target(f), sigma), f)
+        return _as_row_event(lang.dist.Normal(_squeeze_single_target(f), sigma), f)
 
     def in_units(self, unit: Sequence[float] | np.ndarray) -> Normal:
-        return dataclasses.replace(self, scale=divide_scale(self.scale, unit))
+        return dataclasses.replace(self, scale=_divide_scale(self.scale, unit))
 
     @property
     def fixed_scale(self) -> float | None:
@@ -219,12 +219,12 @@ class StudentT(AbstractLikelihood):
     kind: ClassVar[str] = "real"
 
     def __post_init__(self) -> None:
-        check_scale(self, "df")
-        check_scale(self, "scale", per_target=True)
+        _check_scale(self, "df")
+        _check_scale(self, "scale", per_target=True)
 
     def parameters(self, num_targets: int, lang: Language) -> tuple[Tensor, Tensor]:
-        df = sample_positive("df", self.df, 1, lang, lang.shift(lang.dist.Gamma(2.0, 0.1), 2.0))
-        return df, sample_positive(
+        df = _sample_positive("df", self.df, 1, lang, lang.shift(lang.dist.Gamma(2.0, 0.1), 2.0))
+        return df, _sample_positive(
             "sigma", self.scale, num_targets, lang, lang.dist.HalfNormal(1.0)
         )
 
@@ -232,10 +232,10 @@ class StudentT(AbstractLikelihood):
         self, f: Tensor, parameters: Parameters, lang: Language
     ) -> LanguageDistribution:
         df, sigma = parameters
-        return as_row_event(lang.dist.StudentT(df, squeeze_single_target(f), sigma), f)
+        return _as_row_event(lang.dist.StudentT(df, _squeeze_single_target(f), sigma), f)
 
     def in_units(self, unit: Sequence[float] | np.ndarray) -> StudentT:
-        return dataclasses.replace(self, scale=divide_scale(self.scale, unit))
+        return dataclasses.replace(self, scale=_divide_scale(self.scale, unit))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,7 +259,7 @@ class Bernoulli(AbstractLikelihood):
     def distribution(
         self, f: Tensor, parameters: Parameters, lang: Language
     ) -> LanguageDistribution:
-        return lang.dist.Bernoulli(logits=squeeze_single_target(f))
+        return lang.dist.Bernoulli(logits=_squeeze_single_target(f))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,7 +299,7 @@ class Poisson(AbstractLikelihood):
     def distribution(
         self, f: Tensor, parameters: Parameters, lang: Language
     ) -> LanguageDistribution:
-        return as_row_event(lang.dist.Poisson(lang.exp(squeeze_single_target(f))), f)
+        return _as_row_event(lang.dist.Poisson(lang.exp(_squeeze_single_target(f))), f)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -319,14 +319,14 @@ class NegativeBinomial(AbstractLikelihood):
     kind: ClassVar[str] = "count"
 
     def __post_init__(self) -> None:
-        check_scale(self, "concentration")
+        _check_scale(self, "concentration")
 
     def parameters(self, num_targets: int, lang: Language) -> Tensor | None:
         prior = lang.dist.Gamma(2.0, 0.1)
-        return sample_positive("concentration", self.concentration, num_targets, lang, prior)
+        return _sample_positive("concentration", self.concentration, num_targets, lang, prior)
 
     def distribution(
         self, f: Tensor, parameters: Parameters, lang: Language
     ) -> LanguageDistribution:
-        logits = squeeze_single_target(f) - lang.log(parameters)
-        return as_row_event(lang.negative_binomial(parameters, logits), f)
+        logits = _squeeze_single_target(f) - lang.log(parameters)
+        return _as_row_event(lang.negative_binomial(parameters, logits), f)

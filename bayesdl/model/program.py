@@ -111,15 +111,15 @@ class Program(AbstractModel):
         return self.build_problem(schema, *self.inputs(schema, *data, **named))
 
     def build_problem(self, schema: ProgramSchema, args: tuple, kwargs: dict) -> Problem:
-        args = tuple(as_argument(value) for value in args)
+        args = tuple(_as_argument(value) for value in args)
         return Problem(
-            self.function, args, {name: as_argument(value) for name, value in kwargs.items()}
+            self.function, args, {name: _as_argument(value) for name, value in kwargs.items()}
         )
 
     def inputs(self, schema: ProgramSchema, *data: object, **named: object) -> tuple[tuple, dict]:
         self.bind(data, named)
-        keywords = {name: as_argument(value) for name, value in named.items()}
-        return tuple(as_argument(value) for value in data), keywords
+        keywords = {name: _as_argument(value) for name, value in named.items()}
+        return tuple(_as_argument(value) for value in data), keywords
 
     def bind(self, args: Arguments, kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
         """Return the arguments by the names of the function's parameters.
@@ -151,14 +151,14 @@ class Program(AbstractModel):
         optional = [
             name
             for name in given
-            if name in observations(self.function) and given[name] is not None
+            if name in _observations(self.function) and given[name] is not None
         ]
         found = {name: name for name in optional if name in problem.observed}
         sites = [site for site in problem.observed if site not in found]
         if sites and len(found) < len(optional):
-            values = values_at(problem, sites)
+            values = _values_at(problem, sites)
             for name in optional:
-                same = [site for site in sites if same_value(given[name], values[site])]
+                same = [site for site in sites if _same_value(given[name], values[site])]
                 found |= {name: same[0]} if name not in found and same else {}
         return found
 
@@ -182,7 +182,7 @@ class Program(AbstractModel):
         """Return the program with its site; without data it is the one that an argument names."""
         if self.site is not None or problem.observed:
             return self
-        candidates = [name for name in problem.latents if name in observations(self.function)]
+        candidates = [name for name in problem.latents if name in _observations(self.function)]
         if len(candidates) != 1:
             raise ModelError(
                 f"Which of the sites {list(problem.latents)} is the target cannot be told: give "
@@ -246,12 +246,12 @@ class SitePredictive(AbstractPredictive):
         return Conditional(distribution, jnp.zeros(distribution.batch_shape))
 
 
-def observations(function: Callable) -> set[str]:
+def _observations(function: Callable) -> set[str]:
     """Return the names of a program's arguments that may be observations: their default is None."""
     return {p.name for p in inspect.signature(function).parameters.values() if p.default is None}
 
 
-def values_at(problem: Problem, sites: list[str]) -> dict[str, Any]:
+def _values_at(problem: Problem, sites: list[str]) -> dict[str, Any]:
     """Return the values of observed sites from one run of the program."""
     seeded = handlers.seed(problem.program, jax.random.key(0))
     # improper priors have no sampler
@@ -262,7 +262,7 @@ def values_at(problem: Problem, sites: list[str]) -> dict[str, Any]:
     return {site: trace[site]["value"] for site in sites}
 
 
-def same_value(one: Values, other: Values) -> bool:
+def _same_value(one: Values, other: Values) -> bool:
     """Return whether two values are one object, or have the same shape and content."""
     if one is other:
         return True
@@ -272,7 +272,7 @@ def same_value(one: Values, other: Values) -> bool:
     return np.shape(one) == np.shape(other) and np.array_equal(one, other, equal_nan=True)
 
 
-def as_argument(value: Values) -> Values:
+def _as_argument(value: Values) -> Values:
     """Return an argument as programs take it.
 
     Numeric arrays and tables become JAX arrays, sparse matrices BCOO; anything else stays as it is.

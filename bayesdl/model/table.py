@@ -200,7 +200,7 @@ class TableProgram(AbstractTraceable):
 
     def __call__(self, X: RowsLike, y: RowsLike | None = None, **settings: object) -> None:
         if not self.model.keeps_numpy:
-            X, y = as_jax(X), as_jax(y)
+            X, y = _as_jax(X), _as_jax(y)
         self.model.program(X, y, num_targets=self.num_targets, **settings)
 
     def split_params(self) -> tuple[TableProgram, Params]:
@@ -211,7 +211,7 @@ class TableProgram(AbstractTraceable):
         return TableProgram(self.model.merge_params(numbers), self.num_targets)
 
 
-def as_jax(values: Any) -> Any:
+def _as_jax(values: Any) -> Any:
     """Return a NumPy array as a JAX array, which the index of a plate can index.
 
     Anything else is returned as it is.

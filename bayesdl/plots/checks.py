@@ -42,7 +42,7 @@ def predictive_check(check: PredictiveCheck, ax: AxesLike = None) -> Any:
         >>> predictive_check(post.check_predictive()).get_xlabel()
         'y'
     """
-    return data_sets(check.target, check.replicated, check.observed, ax, "replicated data sets")
+    return _data_sets(check.target, check.replicated, check.observed, ax, "replicated data sets")
 
 
 def prior_predictive(
@@ -69,7 +69,7 @@ def prior_predictive(
     """
     against = prior.x if x is None else x
     if against is None or prior.target.classes is not None:
-        return data_sets(prior.target, prior.y, None, ax, "data sets from the prior")
+        return _data_sets(prior.target, prior.y, None, ax, "data sets from the prior")
     targets = columns_of(prior.y, skip=1)
     functions = None if prior.function is None else columns_of(prior.function[:FUNCTIONS], skip=1)
     axes = axes_for(ax, targets.shape[-1])
@@ -89,7 +89,7 @@ def prior_predictive(
     return axes if len(axes) > 1 else axes[0]
 
 
-def data_sets(
+def _data_sets(
     target: Target,
     sets: Shaped[np.ndarray, "sets *y"],
     y: Shaped[np.ndarray, "*y"] | None,
@@ -104,17 +104,17 @@ def data_sets(
     for j, panel in enumerate(axes):
         observed = None if one is None else one[:, j]
         if target.classes is not None:
-            shares(panel, np.array(target.classes), many[..., j], observed, name)
-        elif target.kind == "count" and (counts := counted(many[..., j], observed)) is not None:
-            shares(panel, counts, many[..., j], observed, name)
+            _shares(panel, np.array(target.classes), many[..., j], observed, name)
+        elif target.kind == "count" and (counts := _counted(many[..., j], observed)) is not None:
+            _shares(panel, counts, many[..., j], observed, name)
         else:
-            densities(panel, many[:CURVES, :, j], observed, name)
+            _densities(panel, many[:CURVES, :, j], observed, name)
         panel.set(xlabel=target.names[j])
         panel.legend(**ABOVE)
     return axes if width > 1 else axes[0]
 
 
-def counted(sets: np.ndarray, y: np.ndarray | None) -> np.ndarray | None:
+def _counted(sets: np.ndarray, y: np.ndarray | None) -> np.ndarray | None:
     """Return the counts to draw, or None for many.
 
     They go from the smallest to the largest observed, and to nearly the largest simulated.
@@ -124,7 +124,7 @@ def counted(sets: np.ndarray, y: np.ndarray | None) -> np.ndarray | None:
     return np.arange(low, high + 1) if high - low < MANY else None
 
 
-def shares(
+def _shares(
     panel: Panel,
     values: np.ndarray,
     sets: Shaped[np.ndarray, "sets rows"],
@@ -153,7 +153,7 @@ def shares(
     panel.set(ylabel="share of rows", ylim=(0, None))
 
 
-def densities(
+def _densities(
     panel: Panel, sets: Real[np.ndarray, "sets rows"], y: Real[np.ndarray, "rows"] | None, name: str
 ) -> None:
     """Draw kernel density estimates.
@@ -168,15 +168,15 @@ def densities(
         low, high = min(low, y.min()), max(high, y.max())
     margin = 0.05 * (high - low)
     limits = float(low - margin), float(high + margin)
-    peaks = [draw_density(panel, values, limits, color=BLUE, lw=0.6, alpha=0.4) for values in sets]
+    peaks = [_draw_density(panel, values, limits, color=BLUE, lw=0.6, alpha=0.4) for values in sets]
     panel.plot([], [], color=BLUE, lw=1.2, label=name)  # the legend's line is not as faint
     top = float(np.quantile(peaks, 0.9))
     if y is not None:
-        top = max(top, draw_density(panel, y, limits, color="black", lw=2, label="observed"))
+        top = max(top, _draw_density(panel, y, limits, color="black", lw=2, label="observed"))
     panel.set(ylabel="density", ylim=(0, 1.08 * top if top > 0 else None), yticks=[], xlim=limits)
 
 
-def draw_density(
+def _draw_density(
     panel: Panel, values: np.ndarray, limits: tuple[float, float], **style: Any
 ) -> float:
     """Draw the density and return its peak.

@@ -67,11 +67,11 @@ def plot_report(report: Report, before: Report | None, axes: AxesLike) -> np.nda
         )
     one_input = report.points.ndim == 2 and report.points.shape[1] == 1
     if one_input and report.network.shape[1] == len(report.points):
-        return plot_curves(report, before, axes)
-    return plot_scatters(report, before, axes)
+        return _plot_curves(report, before, axes)
+    return _plot_scatters(report, before, axes)
 
 
-def plot_curves(report: Report, before: Report | None, axes: AxesLike) -> np.ndarray:
+def _plot_curves(report: Report, before: Report | None, axes: AxesLike) -> np.ndarray:
     """Plot a panel of functions for each side, with a common scale."""
     sides = {} if before is None else {"before": before.network}
     sides |= {"network" if before is None else "matched": report.network, "target": report.target}
@@ -88,7 +88,7 @@ def plot_curves(report: Report, before: Report | None, axes: AxesLike) -> np.nda
     return panels
 
 
-def plot_scatters(report: Report, before: Report | None, axes: AxesLike) -> np.ndarray:
+def _plot_scatters(report: Report, before: Report | None, axes: AxesLike) -> np.ndarray:
     """Plot quantiles at points, and correlations of pairs of points, of both sides."""
     panels = axes_for(axes, 2)
     sides = [] if before is None else [("before", before, GREY)]

@@ -77,7 +77,7 @@ class AbstractPosterior(abc.ABC):
         key = jax.random.key(seed)
         with precision_scope(self.model):
             fresh = jax.tree.map(np.asarray, self.raw.sample(key, num_samples))
-        return fresh or resample(key, self.samples, num_samples)
+        return fresh or _resample(key, self.samples, num_samples)
 
     def predict(
         self,
@@ -252,7 +252,7 @@ def site_prediction(posterior: AbstractPosterior, site: str) -> Prediction:
     return Prediction(stream, target, posterior.seed)
 
 
-def resample(key: Key, samples: StoredArrays, num_samples: int) -> StoredArrays:
+def _resample(key: Key, samples: StoredArrays, num_samples: int) -> StoredArrays:
     """Choose among draws of shape (chain, draw, ...); without repetition where there are enough."""
     flat = {name: value.reshape((-1, *value.shape[2:])) for name, value in samples.items()}
     if not flat:

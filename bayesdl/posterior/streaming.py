@@ -130,7 +130,7 @@ class Stream:
             index = order[np.arange(num_samples) % total] if total else []
             chosen = {name: value[index] for name, value in self.draws.items()}
             return np.asarray(
-                simulate_jointly(
+                _simulate_jointly(
                     static, self.predictive, chosen, jax.random.split(key, num_samples), arrays
                 )
             )
@@ -205,7 +205,7 @@ def evaluate(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def simulate_jointly(
+def _simulate_jointly(
     static: Hashable, predictive: AbstractPredictive, draws: dict, keys: Key, arrays: list
 ) -> jax.Array:
     """Simulate targets of all rows, one data set for each key, compiled."""
@@ -223,7 +223,7 @@ def simulate_jointly(
 # Statistics of a mixture.
 
 
-def over_draws(function: Callable, *trees: PyTree) -> Any:
+def _over_draws(function: Callable, *trees: PyTree) -> Any:
     """Map a function over the leading axis of draws."""
     return jax.vmap(function)(*trees)
 
@@ -233,9 +233,9 @@ def moments(conditionals: Conditional, _: None) -> tuple:
 
     The parts are those of the law of total variance.
     """
-    means = over_draws(lambda given: given.mean, conditionals.distribution)
-    variances = over_draws(lambda given: given.variance, conditionals.distribution)
-    known = over_draws(
+    means = _over_draws(lambda given: given.mean, conditionals.distribution)
+    variances = _over_draws(lambda given: given.variance, conditionals.distribution)
+    known = _over_draws(
         lambda e, v: e.reshape(e.shape + (1,) * (v.ndim - e.ndim)) * jnp.ones_like(v),
         conditionals.epistemic,
         variances,
@@ -247,17 +247,17 @@ def moments(conditionals: Conditional, _: None) -> tuple:
 
 def means(conditionals: Conditional, _: None) -> jax.Array:
     """Compute E[y | z] for each draw."""
-    return over_draws(lambda given: given.mean, conditionals.distribution)
+    return _over_draws(lambda given: given.mean, conditionals.distribution)
 
 
 def probabilities(conditionals: Conditional, _: None) -> jax.Array:
     """Return class probabilities for each draw."""
-    return over_draws(lambda given: given.probs, conditionals.distribution)
+    return _over_draws(lambda given: given.probs, conditionals.distribution)
 
 
 def log_density(conditionals: Conditional, y: Array) -> Float[Array, "*rows"]:
     """Compute the log of the mixture density at y."""
-    values = over_draws(lambda given: given.log_prob(y), conditionals.distribution)
+    values = _over_draws(lambda given: given.log_prob(y), conditionals.distribution)
     return logsumexp(values, axis=0) - jnp.log(values.shape[0])
 
 
@@ -271,10 +271,10 @@ def crps(conditionals: Conditional, y: jax.Array) -> jax.Array:
 
 def mixture_cdf(conditionals: Conditional, y: jax.Array) -> jax.Array:
     """Compute P(Y <= y) of the mixture, for each target by itself."""
-    return over_draws(lambda given: marginal(given).cdf(y), conditionals.distribution).mean(0)
+    return _over_draws(lambda given: _marginal(given).cdf(y), conditionals.distribution).mean(0)
 
 
-def marginal(distribution: Distribution) -> Distribution:
+def _marginal(distribution: Distribution) -> Distribution:
     """Return the distribution of each target by itself."""
     return distribution.base_dist if isinstance(distribution, Independent) else distribution
 
@@ -282,7 +282,7 @@ def marginal(distribution: Distribution) -> Distribution:
 def quantiles(conditionals: Conditional, levels: jax.Array) -> jax.Array:
     """Compute quantiles of the mixture by bisection on its cdf; shape (levels, rows, ...)."""
     shape = jax.eval_shape(
-        lambda: over_draws(lambda given: marginal(given).mean, conditionals.distribution)
+        lambda: _over_draws(lambda given: _marginal(given).mean, conditionals.distribution)
     ).shape[1:]
     discrete = bool(conditionals.distribution.support.is_discrete)  # pyright: ignore[reportOptionalMemberAccess]
 
@@ -315,11 +315,11 @@ def quantiles(conditionals: Conditional, levels: jax.Array) -> jax.Array:
 
 def class_probabilities(conditionals: Conditional, _: None) -> tuple:
     """Compute class probabilities, expected entropy, and mutual information of label and draw."""
-    probs = over_draws(lambda given: two_columns(given.probs), conditionals.distribution)
+    probs = _over_draws(lambda given: two_columns(given.probs), conditionals.distribution)
     average = probs.mean(0)
     # NaN where the parts are not known
-    expected = entropy(probs).mean(0) - conditionals.epistemic.mean(0)
-    return average, expected, jnp.maximum(entropy(average) - expected, 0.0)
+    expected = _entropy(probs).mean(0) - conditionals.epistemic.mean(0)
+    return average, expected, jnp.maximum(_entropy(average) - expected, 0.0)
 
 
 def two_columns(probs: Float[Array, "..."]) -> Float[Array, "rows classes"]:
@@ -327,7 +327,7 @@ def two_columns(probs: Float[Array, "..."]) -> Float[Array, "rows classes"]:
     return jnp.stack([1 - probs, probs], axis=-1) if probs.ndim == 1 else probs
 
 
-def entropy(probs: Float[Array, "*rows classes"]) -> Float[Array, "*rows"]:
+def _entropy(probs: Float[Array, "*rows classes"]) -> Float[Array, "*rows"]:
     """Compute -sum p log p, in nats, with 0 log 0 = 0."""
     return -jnp.sum(jax.scipy.special.xlogy(probs, probs), axis=-1)
 
@@ -352,6 +352,6 @@ def simulator(num_samples: int, shuffle: bool = True) -> Statistic:
         order = jax.random.permutation(key, total) if shuffle else jnp.arange(total)
         index = order[jnp.arange(num_samples) % len(order)]
         chosen = jax.tree.map(lambda leaf: leaf[index], conditionals.distribution)
-        return over_draws(lambda one, key: one.sample(key), chosen, keys)
+        return _over_draws(lambda one, key: one.sample(key), chosen, keys)
 
     return simulate

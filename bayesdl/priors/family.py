@@ -84,7 +84,7 @@ class AbstractFamily(AbstractPrior):
         return self.as_floats()
 
     def __str__(self) -> str:
-        return format_table(self)
+        return _format_table(self)
 
 
 def value_of_layer(value: Tensor | float | tuple, layer: int) -> Tensor | float:
@@ -92,7 +92,7 @@ def value_of_layer(value: Tensor | float | tuple, layer: int) -> Tensor | float:
     return value[layer] if isinstance(value, tuple) else value
 
 
-def format_table(prior: AbstractFamily) -> str:
+def _format_table(prior: AbstractFamily) -> str:
     """Format the numbers of a prior as a table with a line for each layer."""
     values = {name: getattr(prior, name) for name in prior.positives}
     length = max((len(v) for v in values.values() if isinstance(v, tuple)), default=1)

@@ -53,23 +53,23 @@ class SinhArcsinhTransform(Transform):
         skew, tail, location = (
             jnp.broadcast_to(part, x.shape) for part in (self.skew, self.tail, self.location)
         )
-        inner = (jnp.arcsinh(matvec(self.first, x)) + skew) / tail
-        return location + matvec(self.second, jnp.sinh(inner))
+        inner = (jnp.arcsinh(_matvec(self.first, x)) + skew) / tail
+        return location + _matvec(self.second, jnp.sinh(inner))
 
     def undo_outer(self, y: jax.Array) -> jax.Array:
         """Return w = B^-1 (y - location)."""
-        return matvec(inverse_lower(self.second), y - jnp.broadcast_to(self.location, y.shape))
+        return _matvec(_inverse_lower(self.second), y - jnp.broadcast_to(self.location, y.shape))
 
     def _inverse(self, y: jax.Array) -> jax.Array:
         skew, tail = (jnp.broadcast_to(part, y.shape) for part in (self.skew, self.tail))
-        return matvec(
-            inverse_lower(self.first), jnp.sinh(jnp.arcsinh(self.undo_outer(y)) * tail - skew)
+        return _matvec(
+            _inverse_lower(self.first), jnp.sinh(jnp.arcsinh(self.undo_outer(y)) * tail - skew)
         )
 
     def log_abs_det_jacobian(
         self, x: jax.Array, y: jax.Array, intermediates: object = None
     ) -> jax.Array:
-        v, w = matvec(self.first, x), self.undo_outer(y)
+        v, w = _matvec(self.first, x), self.undo_outer(y)
         # cosh(arcsinh(w)) = sqrt(1 + w^2)
         each = jnp.log1p(w**2) / 2 - jnp.log1p(v**2) / 2
         return each.sum(-1) + jnp.log(jnp.diag(self.second)).sum() - jnp.log(self.tail).sum()
@@ -79,12 +79,12 @@ class SinhArcsinhTransform(Transform):
         return tuple(getattr(self, name) for name in names), (names, {})
 
 
-def matvec(matrix: jax.Array, x: jax.Array) -> jax.Array:
+def _matvec(matrix: jax.Array, x: jax.Array) -> jax.Array:
     """Multiply a matrix with each of the vectors in the last axis of x."""
     return jnp.einsum("ij,...j->...i", matrix, x)
 
 
-def inverse_lower(lower: jax.Array) -> jax.Array:
+def _inverse_lower(lower: jax.Array) -> jax.Array:
     """Invert a lower triangular matrix."""
     return jax.scipy.linalg.solve_triangular(lower, jnp.eye(len(lower)), lower=True)
 

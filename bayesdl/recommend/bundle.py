@@ -29,7 +29,7 @@ def write_recommender(model: AbstractEstimator, path: str | Path) -> Path:
     manifest = {
         "format": KIND,
         "schema": SCHEMA,
-        "recommender": describe(model, "", arrays),
+        "recommender": _describe(model, "", arrays),
         "versions": {name: version(name) for name in LIBRARIES},
     }
     return write(Path(path), manifest, arrays, {})
@@ -40,7 +40,7 @@ def read_recommender(path: str | Path) -> AbstractEstimator:
     path = Path(path)
     manifest, arrays, _ = read(path, KIND, KEYS, "model.save(...) of a recommender")
     try:
-        return restore(manifest["recommender"], "", arrays, path)
+        return _restore(manifest["recommender"], "", arrays, path)
     except BundleError:
         raise
     except (spec.SpecError, KeyError, TypeError, ValueError, OverflowError) as error:
@@ -50,7 +50,7 @@ def read_recommender(path: str | Path) -> AbstractEstimator:
         ) from None
 
 
-def describe(model: AbstractEstimator, prefix: str, arrays: StoredArrays) -> dict[str, Any]:
+def _describe(model: AbstractEstimator, prefix: str, arrays: StoredArrays) -> dict[str, Any]:
     """Return a recommender as JSON data, and add its arrays to those given.
 
     Args:
@@ -72,20 +72,20 @@ def describe(model: AbstractEstimator, prefix: str, arrays: StoredArrays) -> dic
         arrays[f"{prefix}{key}"] = np.ascontiguousarray(value)
     data = {
         "class": name,
-        "settings": settings_data(model),
-        "items": labels_data(model.items_),
+        "settings": _settings_data(model),
+        "items": _labels_data(model.items_),
         "temperature": model.temperature_,
-        "facts": {fact: fact_data(getattr(model, fact)) for fact in model.facts},
+        "facts": {fact: _fact_data(getattr(model, fact)) for fact in model.facts},
     }
     members = model.stored_members()
     if members:
         data["members"] = [
-            describe(member, f"{prefix}member{i}/", arrays) for i, member in enumerate(members)
+            _describe(member, f"{prefix}member{i}/", arrays) for i, member in enumerate(members)
         ]
     return data
 
 
-def restore(
+def _restore(
     data: dict[str, Any], prefix: str, arrays: StoredArrays, path: Path
 ) -> AbstractEstimator:
     """Return the recommender that `describe` has described.
@@ -108,7 +108,7 @@ def restore(
     settings = {name: spec.from_data(value) for name, value in data["settings"].items()}
     if "members" in data:
         settings["members"] = [
-            restore(member, f"{prefix}member{i}/", arrays, path)
+            _restore(member, f"{prefix}member{i}/", arrays, path)
             for i, member in enumerate(data["members"])
         ]
     model = cls(**settings)
@@ -117,17 +117,17 @@ def restore(
     model.items_, model.num_items_ = items, len(items)
     model.temperature_ = float(data["temperature"])
     for fact in cls.facts:
-        setattr(model, fact, fact_from_data(fact, data["facts"][fact]))
+        setattr(model, fact, _fact_from_data(fact, data["facts"][fact]))
     own = {
         name.removeprefix(prefix): value
         for name, value in arrays.items()
         if name.startswith(prefix)
     }
-    load_arrays(model, own, path)
+    _load_arrays(model, own, path)
     return model
 
 
-def settings_data(model: AbstractEstimator) -> dict[str, Any]:
+def _settings_data(model: AbstractEstimator) -> dict[str, Any]:
     """Return the settings of a recommender as JSON data.
 
     A function for beta is stored as the number that was used, with a warning.
@@ -151,7 +151,7 @@ def settings_data(model: AbstractEstimator) -> dict[str, Any]:
     return found
 
 
-def labels_data(labels: np.ndarray) -> dict[str, Any]:
+def _labels_data(labels: np.ndarray) -> dict[str, Any]:
     """Return labels of items as JSON data.
 
     Raises:
@@ -167,17 +167,17 @@ def labels_data(labels: np.ndarray) -> dict[str, Any]:
     return {"type": labels.dtype.str, "labels": values}
 
 
-def fact_data(value: object) -> object:
+def _fact_data(value: object) -> object:
     """Return a fact of a fit as JSON data; lists, such as the history, stay as they are."""
     return value if isinstance(value, list) else spec.to_data(value)
 
 
-def fact_from_data(name: str, data: object) -> object:
+def _fact_from_data(name: str, data: object) -> object:
     """Return the fact that `fact_data` made JSON data of."""
     return data if name == "history_" else spec.from_data(data)
 
 
-def load_arrays(model: AbstractEstimator, arrays: StoredArrays, path: Path) -> None:
+def _load_arrays(model: AbstractEstimator, arrays: StoredArrays, path: Path) -> None:
     """Give a recommender the arrays that its fit found.
 
     Raises:

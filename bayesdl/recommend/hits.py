@@ -61,7 +61,7 @@ def inclusion_probabilities(probabilities: AnyArray, counts: AnyArray, n: AnyArr
             (users, draws, DOUBLINGS).
         n: the number of next items of each user, shape (users,).
     """
-    return jax.vmap(jax.vmap(inclusion_probability, (0, 0, None)))(probabilities, counts, n)
+    return jax.vmap(jax.vmap(_inclusion_probability, (0, 0, None)))(probabilities, counts, n)
 
 
 @jax.jit
@@ -75,7 +75,7 @@ def hits_distribution(probabilities: AnyArray, counts: AnyArray, n: AnyArray) ->
         counts: as in `inclusion_probabilities`.
         n: the number of next items of each user, shape (users,).
     """
-    one_draw = jax.vmap(jax.vmap(hits_distribution_of_draw, (0, 0, None)))
+    one_draw = jax.vmap(jax.vmap(_hits_distribution_of_draw, (0, 0, None)))
     return one_draw(probabilities, counts, n).mean(1)
 
 
@@ -136,7 +136,7 @@ def quantile_membership(distributions: np.ndarray, level: float) -> np.ndarray:
     return np.clip(inside / np.maximum(distributions, 1e-12), 0, 1)
 
 
-def log_expected_count(log_S: AnyArray, x: ArrayLike) -> jax.Array:
+def _log_expected_count(log_S: AnyArray, x: ArrayLike) -> jax.Array:
     """Return log S at t = 2^x: cubic between the doublings, linear beyond the last.
 
     Args:
@@ -151,7 +151,7 @@ def log_expected_count(log_S: AnyArray, x: ArrayLike) -> jax.Array:
     return at[1] + u * (at[2] - at[1]) + jnp.where(u <= 1, cubic, 0.0)
 
 
-def log2_arrival_time(counts: AnyArray, n: AnyArray) -> jax.Array:
+def _log2_arrival_time(counts: AnyArray, n: AnyArray) -> jax.Array:
     """Return the base-2 logarithm of the t with S(t) = n.
 
     The root is found by chords, from where log S is taken as linear between doublings.
@@ -167,12 +167,12 @@ def log2_arrival_time(counts: AnyArray, n: AnyArray) -> jax.Array:
     )
 
     def step(i: ArrayLike, x: jax.Array) -> jax.Array:
-        return x + jnp.clip((wanted - log_expected_count(log_S, x)) / slope, -0.5, 0.5)
+        return x + jnp.clip((wanted - _log_expected_count(log_S, x)) / slope, -0.5, 0.5)
 
     return jax.lax.fori_loop(0, STEPS, step, start)
 
 
-def inclusion_probability(p: AnyArray, counts: AnyArray, n: AnyArray) -> jax.Array:
+def _inclusion_probability(p: AnyArray, counts: AnyArray, n: AnyArray) -> jax.Array:
     """Return the probability of each item to be among the next n under one draw, shape (k,).
 
     All items are included where n is more than ever arrive.
@@ -182,12 +182,12 @@ def inclusion_probability(p: AnyArray, counts: AnyArray, n: AnyArray) -> jax.Arr
         counts: S at t = 1, 2, 4, ..., shape (DOUBLINGS,).
         n: the number of next items.
     """
-    time = jnp.exp2(log2_arrival_time(counts, n))
+    time = jnp.exp2(_log2_arrival_time(counts, n))
     later = jnp.where(n >= counts[-1], jnp.sign(p), -jnp.expm1(-time * p))
     return jnp.where(n <= 1, n * p, later)
 
 
-def hits_distribution_of_draw(p: AnyArray, counts: AnyArray, n: AnyArray) -> jax.Array:
+def _hits_distribution_of_draw(p: AnyArray, counts: AnyArray, n: AnyArray) -> jax.Array:
     """Return the probability of 0, 1, ..., k hits among the next n under one draw, shape (k + 1,).
 
     Args:
@@ -195,15 +195,15 @@ def hits_distribution_of_draw(p: AnyArray, counts: AnyArray, n: AnyArray) -> jax
         counts: S at t = 1, 2, 4, ..., shape (DOUBLINGS,).
         n: the number of next items.
     """
-    q = inclusion_probability(p, counts, n)
-    independent = jax.lax.scan(add_item, jnp.zeros(len(q) + 1).at[0].set(1.0), q)[0]
+    q = _inclusion_probability(p, counts, n)
+    independent = jax.lax.scan(_add_item, jnp.zeros(len(q) + 1).at[0].set(1.0), q)[0]
     weights = jnp.where(independent > 0, jnp.log(independent), -jnp.inf)
-    weights = weights + log_rest_probability(q, counts, n)
+    weights = weights + _log_rest_probability(q, counts, n)
     few = jnp.zeros(len(q) + 1).at[:2].set(jnp.stack([1 - q.sum(), q.sum()]))
-    return jnp.where(n <= 1, few, tilt_to_mean(weights, q.sum()))
+    return jnp.where(n <= 1, few, _tilt_to_mean(weights, q.sum()))
 
 
-def tilt_to_mean(weights: jax.Array, mean: AnyArray) -> jax.Array:
+def _tilt_to_mean(weights: jax.Array, mean: AnyArray) -> jax.Array:
     """Return the distribution in proportion to exp(weights + c h) that has this mean.
 
     Newton's method finds c.
@@ -222,12 +222,12 @@ def tilt_to_mean(weights: jax.Array, mean: AnyArray) -> jax.Array:
     return jax.nn.softmax(weights + jax.lax.fori_loop(0, STEPS, step, jnp.zeros(())) * h)
 
 
-def add_item(distribution: jax.Array, q: jax.Array) -> tuple[jax.Array, None]:
+def _add_item(distribution: jax.Array, q: jax.Array) -> tuple[jax.Array, None]:
     """Add an item with inclusion probability q to the distribution of independent hits."""
     return distribution * (1 - q) + jnp.roll(distribution, 1) * q, None
 
 
-def log_rest_probability(q: jax.Array, counts: AnyArray, n: AnyArray) -> jax.Array:
+def _log_rest_probability(q: jax.Array, counts: AnyArray, n: AnyArray) -> jax.Array:
     """Return the log probability of n - h arrivals outside the list for h = 0, ..., k.
 
     It is known up to a constant. The number r of arrivals is binomial with mean m and variance v,
@@ -238,7 +238,7 @@ def log_rest_probability(q: jax.Array, counts: AnyArray, n: AnyArray) -> jax.Arr
         counts: S at t = 1, 2, 4, ..., shape (DOUBLINGS,).
         n: the number of next items.
     """
-    spread = jnp.exp(log_expected_count(jnp.log(counts), log2_arrival_time(counts, n) + 1)) - n
+    spread = jnp.exp(_log_expected_count(jnp.log(counts), _log2_arrival_time(counts, n) + 1)) - n
     m = jnp.maximum(n - q.sum(), 1e-6)
     v = jnp.clip(spread - (q * (1 - q)).sum(), 1e-6 * m, m)
     r = n - jnp.arange(len(q))

@@ -73,7 +73,7 @@ def fit_temperature(lists: list[TopLists], spread: float) -> tuple[float, float]
     hits = sum(int(part.hits.sum()) for part in lists)
 
     def surplus(log_T: float) -> float:
-        return sum(float(sum_expected_hits(part, np.exp(log_T))) for part in lists) - hits
+        return sum(float(_sum_expected_hits(part, np.exp(log_T))) for part in lists) - hits
 
     # From flat distributions to sharp ones, expected hits grow, until the probabilities of all but
     # a few items are too small for a number.
@@ -121,7 +121,7 @@ def user_keys(key: jax.Array, first: int, users: int) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(first, first + users))
 
 
-def draw_keys(keys: jax.Array, draws: int) -> jax.Array:
+def _draw_keys(keys: jax.Array, draws: int) -> jax.Array:
     """Return a key for each draw of each user, shape (draws, 1) or (draws, b)."""
     return jax.vmap(lambda key: jax.random.split(key, draws), out_axes=1)(keys)
 
@@ -169,12 +169,12 @@ def draw_probabilities(
         return jnp.take_along_axis(p, items, axis=1), expected_distinct(p)
 
     return jax.tree.map(
-        lambda leaf: jnp.swapaxes(leaf, 0, 1), jax.lax.map(one_draw, draw_keys(keys, draws))
+        lambda leaf: jnp.swapaxes(leaf, 0, 1), jax.lax.map(one_draw, _draw_keys(keys, draws))
     )
 
 
 @jax.jit
-def sum_expected_hits(part: TopLists, temperature: ArrayLike) -> jax.Array:
+def _sum_expected_hits(part: TopLists, temperature: ArrayLike) -> jax.Array:
     """Return the expected hits of all users of a block together, each with n next items."""
     probabilities, counts = draw_probabilities(
         part.draw, part.keys, part.hide, part.items, temperature, CALIBRATION_DRAWS
@@ -232,5 +232,5 @@ def upper_bounds(
         return (new, squares + (f - mean) * (f - new), count + 1), None
 
     zero = jnp.zeros(hide.shape)
-    (mean, squares, _), _ = jax.lax.scan(step, (zero, zero, jnp.ones(())), draw_keys(keys, DRAWS))
+    (mean, squares, _), _ = jax.lax.scan(step, (zero, zero, jnp.ones(())), _draw_keys(keys, DRAWS))
     return mean + jnp.sqrt(squares / (DRAWS - 1))

@@ -75,7 +75,7 @@ def as_rows(X: TableLike, num_items: int | None = None) -> CSR:
             )
     given: Any = X
     rows: Any = scipy.sparse.csr_array(given).astype(np.float32)
-    refuse_bad_values(rows)
+    _refuse_bad_values(rows)
     stored = given.nnz if scipy.sparse.issparse(given) else rows.nnz
     rows.sum_duplicates()
     if rows.nnz < stored:
@@ -124,12 +124,12 @@ def reorder_by_label(
     unknown = [name for name in names if name not in known]
     where = "columns" if axis else "index"
     raise DataError(
-        f"The {where} of the DataFrame are not those of the fit: missing {first_few(missing)}; "
-        f"unknown {first_few(unknown)}. {advice}"
+        f"The {where} of the DataFrame are not those of the fit: missing {_first_few(missing)}; "
+        f"unknown {_first_few(unknown)}. {advice}"
     )
 
 
-def first_few(labels: Sequence[object]) -> str:
+def _first_few(labels: Sequence[object]) -> str:
     """Return the first three labels and the number of the others, in words."""
     more = f" and {len(labels) - 3} others" if len(labels) > 3 else ""
     return (", ".join(map(str, labels[:3])) or "none") + more
@@ -167,7 +167,7 @@ def event_matrix(user: np.ndarray, item: np.ndarray, shape: tuple[int, int]) -> 
     )
 
 
-def refuse_bad_values(rows: CSR) -> None:
+def _refuse_bad_values(rows: CSR) -> None:
     """Refuse values that are not counts or weights.
 
     Raises:
@@ -196,7 +196,7 @@ def refuse_empty(rows: CSR, name: str = "train") -> None:
         )
 
 
-def padded_size(n: int) -> int:
+def _padded_size(n: int) -> int:
     """Return the smallest of 8/8, 9/8, ..., 15/8 of a power of two that is not below n."""
     size = SMALLEST
     while 2 * size < n:
@@ -221,7 +221,7 @@ def stack_batches(rows: CSR, order: np.ndarray, size: int) -> Entries:
     batch = np.repeat(np.arange(users) // size, lengths)
     starts = ordered.indptr[:users:size]
     place = np.arange(ordered.nnz) - starts[batch]
-    width = padded_size(int(np.diff(np.append(starts, ordered.nnz)).max(initial=0)))
+    width = _padded_size(int(np.diff(np.append(starts, ordered.nnz)).max(initial=0)))
     user = np.full((count, width), size - 1, np.int32)
     item, value = np.zeros((count, width), np.int32), np.zeros((count, width), np.float32)
     user[batch, place] = np.repeat(np.arange(users) % size, lengths)

@@ -46,7 +46,7 @@ def load(
     spec_model = resolve_model(manifest["model"], model, path)
     try:
         engine, schema = (
-            resolve_engine(manifest["engine"], engine, path),
+            _resolve_engine(manifest["engine"], engine, path),
             spec.from_data(manifest["frame"]),
         )
     except BundleError:
@@ -57,10 +57,10 @@ def load(
     if hash_arrays(leaves) != manifest["data_hash"]:
         raise BundleError(f"{path} is damaged: its data do not match their hash. Save it again.")
     args, kwargs = unpack(leaves, manifest["layout"])
-    problem = pose(spec_model, schema, args, kwargs, manifest, path)
+    problem = _pose(spec_model, schema, args, kwargs, manifest, path)
     stored = {k.removeprefix("result/"): v for k, v in arrays.items() if k.startswith("result/")}
     if manifest["draws"]:
-        stored |= from_netcdf(netcdf_bytes)
+        stored |= _from_netcdf(netcdf_bytes)
     try:
         with precision_scope(spec_model):
             result = engine.restore(problem, stored, manifest["info"])
@@ -69,7 +69,7 @@ def load(
     return Posterior(spec_model, schema, problem, engine, result, manifest["seed"])
 
 
-def resolve_engine(data: Info, engine: AbstractEngine | None, path: Path) -> AbstractEngine:
+def _resolve_engine(data: Info, engine: AbstractEngine | None, path: Path) -> AbstractEngine:
     """Return the engine of a fit: the stored one, or where it holds code the given one.
 
     Raises:
@@ -122,7 +122,7 @@ def resolve_model(
     return stored
 
 
-def pose(
+def _pose(
     model: AbstractModel, schema: Schema, args: Arguments, kwargs: dict, manifest: Info, path: Path
 ) -> Problem:
     """Return the problem with the stored data.
@@ -153,7 +153,7 @@ def pose(
     return problem
 
 
-def from_netcdf(data: bytes) -> StoredArrays:
+def _from_netcdf(data: bytes) -> StoredArrays:
     """Read draws and statistics from netCDF."""
     import xarray as xr
 

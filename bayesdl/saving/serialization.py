@@ -48,11 +48,11 @@ MODULES = {
 
 def registry() -> dict[str, type]:
     """Return the classes that may stand in a file, by name."""
-    return registered(tuple(ENGINES), tuple(SPECS.items()))
+    return _registered(tuple(ENGINES), tuple(SPECS.items()))
 
 
 @functools.cache
-def registered(
+def _registered(
     engines: tuple[type[AbstractEngine], ...], specs: tuple[tuple[str, type], ...]
 ) -> dict[str, type]:
     """Return the classes that may stand in a file, with these engines and specs."""
@@ -88,7 +88,7 @@ def to_data(value: Any) -> Any:
         fields = {f.name: to_data(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"class": names[type(value)], **fields}
     if isinstance(value, dist.Distribution):
-        return distribution_data(value)
+        return _distribution_data(value)
     if isinstance(value, dict):
         return {"by name": {name: to_data(entry) for name, entry in value.items()}}
     function = getattr(value, "func", value)
@@ -100,7 +100,7 @@ def to_data(value: Any) -> Any:
     raise SpecError(f"{type(value).__name__} is code, not data, and cannot be stored in a file.")
 
 
-def distribution_data(distribution: dist.Distribution) -> dict:
+def _distribution_data(distribution: dist.Distribution) -> dict:
     """Return a NumPyro distribution as JSON data.
 
     Raises:

@@ -50,7 +50,7 @@ def save(posterior: AbstractPosterior, path: str | Path) -> Path:
         "format": "bayesdl",
         "schema": SCHEMA,
         "model": model_data(posterior.model),
-        "engine": engine_data(posterior.engine),
+        "engine": _engine_data(posterior.engine),
         "frame": spec.to_data(posterior.schema),
         "info": posterior.raw.info,
         "seed": posterior.seed,
@@ -61,7 +61,7 @@ def save(posterior: AbstractPosterior, path: str | Path) -> Path:
         "versions": {name: version(name) for name in LIBRARIES}
         | {"python": platform.python_version()},
     }
-    return write(path, manifest, arrays, {"posterior.nc": netcdf(posterior)} if draws else {})
+    return write(path, manifest, arrays, {"posterior.nc": _netcdf(posterior)} if draws else {})
 
 
 def model_data(model: AbstractModel) -> Info:
@@ -72,7 +72,7 @@ def model_data(model: AbstractModel) -> Info:
         return {"code": model.name, "why": str(error)}
 
 
-def engine_data(engine: AbstractEngine) -> Info:
+def _engine_data(engine: AbstractEngine) -> Info:
     """Return the engine as data, or a note of the code that will be asked for."""
     try:
         return spec.to_data(engine)
@@ -88,7 +88,7 @@ def sites(problem: Problem) -> dict[str, list[int]]:
     }
 
 
-def netcdf(posterior: AbstractPosterior) -> bytes:
+def _netcdf(posterior: AbstractPosterior) -> bytes:
     """Return draws and statistics as netCDF, with groups named as ArviZ does.
 
     Raises:
@@ -96,7 +96,7 @@ def netcdf(posterior: AbstractPosterior) -> bytes:
     """
     buffer = io.BytesIO()
     groups = posterior.raw.groups()
-    samples = {escape(name): values for name, values in groups["posterior"].items()}
+    samples = {_escape(name): values for name, values in groups["posterior"].items()}
     tree = tree_of(groups | {"posterior": samples})
     lost = [
         urllib.parse.unquote(name) for name in samples if name not in tree["posterior"].data_vars
@@ -109,7 +109,7 @@ def netcdf(posterior: AbstractPosterior) -> bytes:
     return buffer.getvalue()
 
 
-def escape(site: str) -> str:
+def _escape(site: str) -> str:
     """Return the name of a site as netCDF can hold it, by URL's escapes.
 
     It has no slash, and is not the name of an axis.

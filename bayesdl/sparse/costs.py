@@ -60,13 +60,13 @@ class SparseReport:
         tempered = "" if self.beta == 1 else f"; fitted with beta={self.beta:g}, not 1"
         lines += [
             f"{'in all':<36}{self.active:>10}{100 * self.density:>8.2f} %",
-            f"stored       {readable_bytes(self.bytes_stored)}; dense VI "
-            f"{readable_bytes(self.bytes_dense[0])}",
-            f"in training  {readable_bytes(self.bytes_persistent)} with the optimiser's state; "
-            f"dense VI with Adam {readable_bytes(self.bytes_dense[1])}",
-            f"a step needs {readable_bytes(self.bytes_temporary)} besides, for its rows and noise",
+            f"stored       {_readable_bytes(self.bytes_stored)}; dense VI "
+            f"{_readable_bytes(self.bytes_dense[0])}",
+            f"in training  {_readable_bytes(self.bytes_persistent)} with the optimiser's state; "
+            f"dense VI with Adam {_readable_bytes(self.bytes_dense[1])}",
+            f"a step needs {_readable_bytes(self.bytes_temporary)} besides, for its rows and noise",
             f"products     {100 * self.operations:.1f} % of dense VI's operations",
-            f"exchanges    {len(self.exchanges)}" + describe_decay(self.exchanges),
+            f"exchanges    {len(self.exchanges)}" + _describe_decay(self.exchanges),
             f"ELBO         {self.elbo:.5g} nats (a bound on the joint density of y and the biases "
             f"that are points){tempered}",
         ]
@@ -76,12 +76,12 @@ class SparseReport:
         return f"<pre>{html.escape(repr(self))}</pre>"
 
 
-def readable_bytes(size: int) -> str:
+def _readable_bytes(size: int) -> str:
     """Return a number of bytes in readable units."""
     return f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
-def describe_decay(exchanges: list[dict]) -> str:
+def _describe_decay(exchanges: list[dict]) -> str:
     """Say how the share of exchanged weights decayed."""
     if not exchanges:
         return ""
@@ -109,7 +109,7 @@ def report(post: Posterior) -> SparseReport:
     """
     raw, decompression = sparse_parts(post)
     info, layout = raw.info, decompression.layout
-    layers = {name: layer_facts(name, layout, info) for name in layout.shapes}
+    layers = {name: _layer_facts(name, layout, info) for name in layout.shapes}
     total, active = sum(map(math.prod, layout.shapes.values())), sum(info["active"].values())
     sizes, work = info["bytes_in_training"], info["operations"]
     others = sum(
@@ -131,11 +131,11 @@ def report(post: Posterior) -> SparseReport:
         exchanges=info["exchanges"],
         elbo=info["elbo"],
         beta=info["beta"],
-        notes=(*info["notes"], *transient_note(layers)),
+        notes=(*info["notes"], *_transient_note(layers)),
     )
 
 
-def layer_facts(name: str, layout: Layout, info: Info) -> dict[str, Any]:
+def _layer_facts(name: str, layout: Layout, info: Info) -> dict[str, Any]:
     """Return shape, active weights, density and kernel of a layer."""
     shape, active = layout.shapes[name], info["active"][name]
     alone = name in layout.patterns
@@ -147,7 +147,7 @@ def layer_facts(name: str, layout: Layout, info: Info) -> dict[str, Any]:
     }
 
 
-def transient_note(layers: dict[str, dict[str, Any]]) -> list[str]:
+def _transient_note(layers: dict[str, dict[str, Any]]) -> list[str]:
     """Return what to know about a transient kernel, where a layer has one."""
     if all(facts["kernel"] != "transient" for facts in layers.values()):
         return []

@@ -53,8 +53,8 @@ def export(post: Posterior, path: str | Path, bfloat16: bool = False) -> Path:
     raw, decompression = sparse_parts(post)
     from safetensors.numpy import save
 
-    arrays = exported_arrays(post, raw, decompression)
-    about = {"format": FORMAT, **network_facts(post, raw, decompression)}
+    arrays = _exported_arrays(post, raw, decompression)
+    about = {"format": FORMAT, **_network_facts(post, raw, decompression)}
     if bfloat16:
         arrays |= {
             name: value.astype(jnp.bfloat16)
@@ -82,12 +82,12 @@ def to_torch(post: Posterior) -> SparseModule:
     from bayesdl.sparse.torch_module import SparseModule
 
     raw, decompression = sparse_parts(post)
-    about = {"format": FORMAT, **network_facts(post, raw, decompression)}
-    arrays = exported_arrays(post, raw, decompression)
+    about = {"format": FORMAT, **_network_facts(post, raw, decompression)}
+    arrays = _exported_arrays(post, raw, decompression)
     return SparseModule(SparseNetwork(arrays, json.loads(json.dumps(about))))
 
 
-def exported_arrays(
+def _exported_arrays(
     post: Posterior, raw: SparseApproximation, decompression: SparseDecompression
 ) -> StoredArrays:
     """Return the arrays of an exported file; see `inference.sparse.products.portable`."""
@@ -96,14 +96,14 @@ def exported_arrays(
     for part in ("mean", "scale"):
         stored = {name: jnp.asarray(raw.params[f"{name}/{part}"]) for name in layout.patterns}
         parts[part] = layout.matrices(decompression.index, stored)
-    biases = layer_biases(decompression.sites, raw)
+    biases = _layer_biases(decompression.sites, raw)
     for layer, mask in masks(post).items():
         flat = mask.reshape(layout.flat_shape(layer))
         moments = (np.asarray(parts[part][layer]) for part in ("mean", "scale"))
         mean, sd = (moment.reshape(flat.shape) for moment in moments)
         if not flat.all():
-            arrays[f"{layer}/counts"] = narrow(flat.sum(1), flat.shape[1])
-            arrays[f"{layer}/columns"] = narrow(np.nonzero(flat)[1], flat.shape[1])
+            arrays[f"{layer}/counts"] = _narrow(flat.sum(1), flat.shape[1])
+            arrays[f"{layer}/columns"] = _narrow(np.nonzero(flat)[1], flat.shape[1])
             mean, sd = mean[flat], sd[flat]
         arrays |= {f"{layer}/mean": mean, f"{layer}/sd": sd, f"{layer}/bias": biases[layer]}
     columns = post.schema.columns
@@ -113,12 +113,12 @@ def exported_arrays(
     return arrays
 
 
-def narrow(values: np.ndarray, largest: int) -> np.ndarray:
+def _narrow(values: np.ndarray, largest: int) -> np.ndarray:
     """Return whole numbers in 16 bits where they fit."""
     return values.astype(np.uint16 if largest < 2**16 else np.uint32)
 
 
-def layer_biases(sites: ProblemSites, raw: SparseApproximation) -> StoredArrays:
+def _layer_biases(sites: ProblemSites, raw: SparseApproximation) -> StoredArrays:
     """Return the biases of each layer, by the name of its weights.
 
     Raises:
@@ -137,7 +137,7 @@ def layer_biases(sites: ProblemSites, raw: SparseApproximation) -> StoredArrays:
     return found
 
 
-def network_facts(
+def _network_facts(
     post: Posterior, raw: SparseApproximation, decompression: SparseDecompression
 ) -> Info:
     """Return what the network is, and how its inputs and target are scaled.
@@ -157,7 +157,7 @@ def network_facts(
     return {
         "layers": {name: list(layout.flat_shape(name)) for name in layout.shapes},
         "network": {"kind": type(net).__name__} | dataclasses.asdict(net),
-        "target": target_facts(model, post, raw),
+        "target": _target_facts(model, post, raw),
         "inputs": {
             "columns": list(columns.names) if columns.named else None,
             "width": len(columns.names),
@@ -165,7 +165,7 @@ def network_facts(
     }
 
 
-def target_facts(model: BNN, post: Posterior, raw: SparseApproximation) -> Info:
+def _target_facts(model: BNN, post: Posterior, raw: SparseApproximation) -> Info:
     """Return what the target is, and how it is scaled.
 
     Raises:
@@ -179,7 +179,7 @@ def target_facts(model: BNN, post: Posterior, raw: SparseApproximation) -> Info:
         about |= {
             "shift": list(target.shift),
             "scale": list(target.scale),
-            "sigma": log_sigma_moments(likelihood, post, raw),
+            "sigma": _log_sigma_moments(likelihood, post, raw),
         }
     else:
         raise ModelError(
@@ -189,7 +189,9 @@ def target_facts(model: BNN, post: Posterior, raw: SparseApproximation) -> Info:
     return about | {"flat": target.flat}
 
 
-def log_sigma_moments(likelihood: Normal, post: Posterior, raw: SparseApproximation) -> list[float]:
+def _log_sigma_moments(
+    likelihood: Normal, post: Posterior, raw: SparseApproximation
+) -> list[float]:
     """Return mean and standard deviation of log sigma, for a standardised target."""
     if "sigma/loc" in raw.params:
         return [float(np.ravel(raw.params[f"sigma/{part}"])[0]) for part in ("loc", "scale")]

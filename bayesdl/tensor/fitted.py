@@ -80,8 +80,8 @@ class FittedMode:
         By default they are the indexes of the training data. Signs and sizes of the functions of
         different modes are not identified; their products are.
         """
-        raw = fitted(self.post)
-        predictive = tensor_predictive(self.post)
+        raw = _fitted(self.post)
+        predictive = _tensor_predictive(self.post)
         x = predictive.positions[self.number] if x is None else self.read(x)
         params = params_of_mode(raw.params, self.number)
         with jax.enable_x64(True):
@@ -110,16 +110,16 @@ class FittedMode:
     @property
     def name(self) -> str:
         """The name of the mode."""
-        return functional_tensor(self.post).modes[self.number].name
+        return _functional_tensor(self.post).modes[self.number].name
 
     def __repr__(self) -> str:
-        predictive = tensor_predictive(self.post)
-        rank = functional_tensor(self.post).modes[self.number].rank
+        predictive = _tensor_predictive(self.post)
+        rank = _functional_tensor(self.post).modes[self.number].rank
         indexes = len(predictive.positions[self.number])
         return f"FittedMode(mode={self.name!r}, indexes={indexes}, rank={rank})"
 
 
-def fitted(post: Posterior) -> Predictor:
+def _fitted(post: Posterior) -> Predictor:
     """Return the result of a fit by message passing.
 
     Raises:
@@ -134,14 +134,14 @@ def fitted(post: Posterior) -> Predictor:
     return post.raw
 
 
-def tensor_predictive(post: Posterior) -> TensorPredictive:
+def _tensor_predictive(post: Posterior) -> TensorPredictive:
     """Return the predictive distribution of a fit by message passing."""
-    predictive = fitted(post).predict
+    predictive = _fitted(post).predict
     assert isinstance(predictive, TensorPredictive)
     return predictive
 
 
-def functional_tensor(post: Posterior) -> FunBaT:
+def _functional_tensor(post: Posterior) -> FunBaT:
     """Return the model of the posterior."""
     assert isinstance(post.model, FunBaT)
     return post.model
@@ -158,8 +158,8 @@ def mode(post: Posterior, name: str) -> FittedMode:
         UnsupportedError: for other models and engines.
         DataError: for a name that is no index of the model.
     """
-    fitted(post)
-    names = [mode.name for mode in functional_tensor(post).modes]
+    _fitted(post)
+    names = [mode.name for mode in _functional_tensor(post).modes]
     if name not in names:
         raise DataError(f"mode({name!r}): expected one of {', '.join(map(repr, names))}.")
     return FittedMode(post, names.index(name))
@@ -167,8 +167,8 @@ def mode(post: Posterior, name: str) -> FittedMode:
 
 def modes(post: Posterior) -> dict[str, FittedMode]:
     """Return the functions of every index by name; see `mode`."""
-    fitted(post)
-    names = [mode.name for mode in functional_tensor(post).modes]
+    _fitted(post)
+    names = [mode.name for mode in _functional_tensor(post).modes]
     return {name: FittedMode(post, number) for number, name in enumerate(names)}
 
 
@@ -187,7 +187,7 @@ def update(post: Posterior, X: TableLike, y: ColumnLike) -> Posterior:
     Raises:
         UnsupportedError: for other models and engines.
     """
-    raw, model, engine = fitted(post), functional_tensor(post), post.engine
+    raw, model, engine = _fitted(post), _functional_tensor(post), post.engine
     assert isinstance(engine, MessagePassing)
     X, y = model.known(X, y)
     new = post.schema.columns.read(X), post.schema.target.read(y)

@@ -71,7 +71,7 @@ class TensorProgram:
             places = [
                 jnp.searchsorted(jnp.asarray(x), X[:, k]) for k, x in enumerate(self.positions)
             ]
-            f = combine_modes(
+            f = _combine_modes(
                 [values[place] for values, place in zip(found, places, strict=True)], core
             )
             numpyro.sample(
@@ -130,7 +130,7 @@ class TensorProgram:
         )
 
 
-def combine_modes(values: list, core: jax.Array | None) -> jax.Array:
+def _combine_modes(values: list, core: jax.Array | None) -> jax.Array:
     """Combine the functions' values, each of shape (n, r), into f at each row."""
     if core is None:
         return multiply_all(values).sum(1)
@@ -165,7 +165,7 @@ class DrawnTensorPredictive(AbstractPredictive):
                 mode.smoothness, kernel, jnp.asarray(x), Z, X[:, k], jax.random.fold_in(key, k)
             )
             values.append(function_values(mode.smoothness, drawn))
-        f = combine_modes(values, latents.get("core"))
+        f = _combine_modes(values, latents.get("core"))
         distribution = model.likelihood.distribution(f[:, None], self.parameters(latents), NUMPYRO)
         return Conditional(distribution, jnp.zeros(len(X)))
 

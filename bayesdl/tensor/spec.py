@@ -145,7 +145,7 @@ class FunBaT(AbstractTableModel):
                 )
             import pandas as pd
 
-            columns = {name: read_index_column(name, X[name]) for name in names}
+            columns = {name: _read_index_column(name, X[name]) for name in names}
             rows = {name: len(column) for name, column in columns.items()}
             if len(set(rows.values())) > 1:
                 raise DataError(
@@ -243,7 +243,7 @@ class FunBaT(AbstractTableModel):
             form=self.form,
             positions=program.positions,
             entry_positions=tuple(places for _, places in pairs),
-            likelihood=scalar(model.likelihood),
+            likelihood=_scalar(model.likelihood),
             kernels=program.kernels_at,
             hyperparameters=program.hyperparameters,
             scale=scale if isinstance(scale, int | float) else None,
@@ -263,7 +263,7 @@ class FunBaT(AbstractTableModel):
         return site in ("sigma", "df")
 
 
-def read_index_column(name: str, column: object) -> np.ndarray:
+def _read_index_column(name: str, column: object) -> np.ndarray:
     """Return a column of indexes as it was given.
 
     Raises:
@@ -281,7 +281,7 @@ def read_index_column(name: str, column: object) -> np.ndarray:
     return column
 
 
-def scalar(likelihood: AbstractLikelihood) -> sites.AbstractScalarLikelihood | str:
+def _scalar(likelihood: AbstractLikelihood) -> sites.AbstractScalarLikelihood | str:
     """Return the likelihood as message passing takes it, or the reason why it cannot."""
     if isinstance(likelihood, likelihoods.StudentT):
         if not isinstance(likelihood.df, int | float):

@@ -50,7 +50,7 @@ class CellLayer(eqx.Module):
             h: the cells of contexts, shape (tasks, rows, cells, width).
             heads: the number of attention heads.
         """
-        return self.along.project_keys_values(columns_as_tasks(h), heads)
+        return self.along.project_keys_values(_columns_as_tasks(h), heads)
 
     def __call__(self, h: jax.Array, keys_values: jax.Array, lengths: jax.Array) -> jax.Array:
         """Return the cells after the layer.
@@ -61,7 +61,7 @@ class CellLayer(eqx.Module):
             lengths: the number of rows of each context.
         """
         tasks, rows, cells, width = h.shape
-        flat = self.along(columns_as_tasks(h), keys_values, jnp.repeat(lengths, cells))
+        flat = self.along(_columns_as_tasks(h), keys_values, jnp.repeat(lengths, cells))
         h = jnp.moveaxis(flat.reshape(tasks, cells, rows, width), 1, 2).reshape(
             tasks * rows, cells, width
         )
@@ -69,7 +69,7 @@ class CellLayer(eqx.Module):
         return h.reshape(tasks, rows, cells, width)
 
 
-def columns_as_tasks(h: jax.Array) -> jax.Array:
+def _columns_as_tasks(h: jax.Array) -> jax.Array:
     """Reshape cells, shape (tasks, rows, cells, width), to shape (tasks * cells, rows, width)."""
     return jnp.moveaxis(h, 2, 1).reshape(-1, h.shape[1], h.shape[3])
 

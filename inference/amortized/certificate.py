@@ -88,10 +88,10 @@ def check_rows(
         log_q, cdf = map(np.asarray, score_queries(network, at, tasks.num_queries, grid))
         gap = None
         if exact is not None:
-            log_p = exact_log_probs(exact, batch, num_rows, tasks.num_queries)
+            log_p = _exact_log_probs(exact, batch, num_rows, tasks.num_queries)
             lost = log_p.mean(1) - log_q.mean(1)
             gap = float(lost.mean()), float(lost.std() / np.sqrt(num_tasks))
-        p_uniform, coverage = check_calibration(cdf) if grid is not None else (None, None)
+        p_uniform, coverage = _check_calibration(cdf) if grid is not None else (None, None)
         error = (
             expected_calibration_error(np.abs(cdf).ravel(), cdf.ravel() > 0)
             if grid is None
@@ -126,7 +126,7 @@ def score_queries(
     return jax.lax.map(one, (batch.X, batch.y, batch.num_rows), batch_size=AT_ONCE)
 
 
-def exact_log_probs(
+def _exact_log_probs(
     exact: ExactLogProb, batch: Batch, num_rows: int, num_queries: int
 ) -> np.ndarray:
     """Return log p at the targets of all queries, shape (tasks, queries)."""
@@ -136,16 +136,16 @@ def exact_log_probs(
             (X[:, :num_rows], y[:, :num_rows]),
             (X[:, -num_queries:], y[:, -num_queries:]),
         )
-        return np.asarray(map_tasks(exact, (*context, *queries)))
+        return np.asarray(_map_tasks(exact, (*context, *queries)))
 
 
 @jax.jit(static_argnames="function")
-def map_tasks(function: ExactLogProb, parts: tuple[jax.Array, ...]) -> jax.Array:
+def _map_tasks(function: ExactLogProb, parts: tuple[jax.Array, ...]) -> jax.Array:
     """Apply a function to the parts of each task, one task after the other."""
     return jax.lax.map(lambda one: function(*one), parts)
 
 
-def check_calibration(cdf: np.ndarray) -> tuple[float, tuple[float, ...]]:
+def _check_calibration(cdf: np.ndarray) -> tuple[float, tuple[float, ...]]:
     """Return the p-value of uniformity of one query a task, and the coverage of central intervals.
 
     Args:

@@ -16,7 +16,7 @@ from inference.core.typing import Key
 CLUSTERS = 8
 
 
-def draw_table(key: Key, shape: tuple[int, int], dtype: DTypeLike) -> jax.Array:
+def _draw_table(key: Key, shape: tuple[int, int], dtype: DTypeLike) -> jax.Array:
     """Draw rows like those of real tables; columns have mean 0 and standard deviation 1.
 
     Rows lie in clusters, columns are correlated, and some columns are skewed or have few values.
@@ -38,16 +38,16 @@ def draw_table(key: Key, shape: tuple[int, int], dtype: DTypeLike) -> jax.Array:
     )
     mixing = normal("mixing", columns, columns) / columns**0.5
     shared = unit("shared")
-    X = standardize(jnp.sqrt(1 - shared) * latent + jnp.sqrt(shared) * latent @ mixing)
+    X = _standardize(jnp.sqrt(1 - shared) * latent + jnp.sqrt(shared) * latent @ mixing)
     X = jnp.where(unit("skewed", 1, columns) < 0.3, jnp.exp(X * unit("skew", 1, columns)), X)
     levels = jnp.exp(2 * unit("levels", 1, columns))
-    return standardize(jnp.where(unit("stepped", 1, columns) < 0.2, jnp.round(X * levels), X))
+    return _standardize(jnp.where(unit("stepped", 1, columns) < 0.2, jnp.round(X * levels), X))
 
 
-def standardize(X: jax.Array) -> jax.Array:
+def _standardize(X: jax.Array) -> jax.Array:
     """Return columns of mean 0 and standard deviation 1; a constant column becomes zero."""
     centred = X - X.mean(0, keepdims=True)
     return centred / jnp.sqrt((centred**2).mean(0, keepdims=True) + 1e-6)
 
 
-INPUTS = {"normal": jax.random.normal, "uniform": jax.random.uniform, "tabular": draw_table}
+INPUTS = {"normal": jax.random.normal, "uniform": jax.random.uniform, "tabular": _draw_table}

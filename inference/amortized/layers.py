@@ -70,20 +70,20 @@ class Layer(eqx.Module):
         query = (rms_normalize(h, self.norms[0]) @ self.query).reshape(
             *h.shape[:-1], keys_values.shape[-2], -1
         )
-        attended = attention(query, keys_values[0], keys_values[1], lengths)
+        attended = _attention(query, keys_values[0], keys_values[1], lengths)
         h = h + attended.reshape(h.shape) @ self.out
         up = jax.nn.gelu(rms_normalize(h, self.norms[1]) @ self.up + as_row(self.up_bias))
         return h + up @ self.down + as_row(self.down_bias)
 
 
-def attention(
+def _attention(
     query: jax.Array, keys: jax.Array, values: jax.Array, lengths: jax.Array | None
 ) -> jax.Array:
     """Return softmax attention to the first `lengths` keys.
 
     cuDNN computes it where there is a GPU and the arithmetic is in half precision.
     """
-    fused = query.dtype != jnp.float32 and has_fused_attention()
+    fused = query.dtype != jnp.float32 and _has_fused_attention()
     return jax.nn.dot_product_attention(
         query,
         keys,
@@ -94,7 +94,7 @@ def attention(
 
 
 @functools.cache
-def has_fused_attention() -> bool:
+def _has_fused_attention() -> bool:
     """Return whether cuDNN's attention runs here; it is tried once."""
     if jax.default_backend() != "gpu":
         return False

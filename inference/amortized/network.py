@@ -220,7 +220,7 @@ class AbstractNetwork(eqx.Module):
         units, null_shift = None, none
         if embedding is not None and self.shape.unit is not None:
             units = context_units(y, num_rows, self.shape.unit)
-            features = unit_features(units, self.shape.unit).astype(embedding.dtype)
+            features = _unit_features(units, self.shape.unit).astype(embedding.dtype)
             null_shift = features @ embedding
             y = (y - units[:, :1]) / units[:, 1:]
         tokens = y[..., None].astype(targets.dtype) * as_row(targets[0])
@@ -259,7 +259,7 @@ def context_units(y: jax.Array, num_rows: jax.Array, unit: tuple[float, float]) 
     )
 
 
-def unit_features(units: jax.Array, unit: tuple[float, float]) -> jax.Array:
+def _unit_features(units: jax.Array, unit: tuple[float, float]) -> jax.Array:
     """Return what the network reads of units, shape (tasks, 2).
 
     They are relative to the prior's units, and on scales on which heavy tails stay bounded in

@@ -135,10 +135,10 @@ class Tasks:
 def simulate(tasks: Tasks, key: Key, num_tasks: int) -> Batch:
     """Draw tasks by a function that is compiled once for each number of tasks."""
     with jax.enable_x64(tasks.double):
-        return draw_compiled(tasks, key, num_tasks)
+        return _draw_compiled(tasks, key, num_tasks)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
-def draw_compiled(tasks: Tasks, key: Key, num_tasks: int) -> Batch:
+def _draw_compiled(tasks: Tasks, key: Key, num_tasks: int) -> Batch:
     """Draw tasks, compiled."""
     return tasks.draw(key, num_tasks, AT_ONCE)

@@ -144,7 +144,7 @@ class State(NamedTuple):
         return cls(network, jax.tree.map(jnp.copy, network), start, jnp.zeros((), jnp.int32))
 
 
-def mean_loss(network: AbstractNetwork, batch: Batch, num_queries: int, grids: Grids) -> jax.Array:
+def _mean_loss(network: AbstractNetwork, batch: Batch, num_queries: int, grids: Grids) -> jax.Array:
     """Return the mean of -log q over tasks and queries, plus that over tasks and latent sites."""
     X, y = batch.X, batch.y
     cache = network.condition(X[:, :-num_queries], y[:, :-num_queries], batch.num_rows)
@@ -182,7 +182,7 @@ def run_block(
 
     def loss(network: AbstractNetwork, batch: Batch) -> jax.Array:
         lower = jax.tree.map(lambda leaf: leaf.astype(precision), network)
-        return mean_loss(lower, batch, tasks.num_queries, grids)
+        return _mean_loss(lower, batch, tasks.num_queries, grids)
 
     def step(i: jax.Array, carry: tuple) -> tuple:
         state, losses = carry
@@ -194,14 +194,14 @@ def run_block(
             state.network, jax.tree.map(lambda update: rate * update, updates)
         )
         averaged: Any = optax.incremental_update(
-            network, state.averaged, averaging_weight(state.step, steps)
+            network, state.averaged, _averaging_weight(state.step, steps)
         )
         return State(network, averaged, inner, state.step + 1), losses.at[i].set(value)
 
     return jax.lax.fori_loop(0, count, step, (state, jnp.zeros(BLOCK)))
 
 
-def averaging_weight(step: jax.Array, steps: jax.Array) -> jax.Array:
+def _averaging_weight(step: jax.Array, steps: jax.Array) -> jax.Array:
     """Return the weight of a new network in the average.
 
     It is 1 / (1 + step) at first, so that the start of training is forgotten.
@@ -210,7 +210,7 @@ def averaging_weight(step: jax.Array, steps: jax.Array) -> jax.Array:
     return jnp.maximum(1 / (1.0 + step), least).astype(jnp.float32)
 
 
-def refuse_not_finite(network: AbstractNetwork) -> None:
+def _refuse_not_finite(network: AbstractNetwork) -> None:
     """Refuse a network with weights that are not finite.
 
     Raises:
@@ -276,7 +276,7 @@ def train(
         first = Snapshot(State.init(network, schedule), [], budget.steps)
         run = Run(*(first if checkpoint is None else checkpoint.load(first)))
         steps_key = tagged_key(key, "steps")
-        return run_blocks(run, tasks, grids, schedule, budget, steps_key, progress, checkpoint)
+        return _run_blocks(run, tasks, grids, schedule, budget, steps_key, progress, checkpoint)
 
 
 @dataclasses.dataclass
@@ -299,7 +299,7 @@ class Run:
         return int(self.state.step)
 
 
-def run_blocks(
+def _run_blocks(
     run: Run,
     tasks: Tasks,
     grids: Grids,
@@ -337,7 +337,7 @@ def run_blocks(
                 break
     finally:
         progress.close()
-    refuse_not_finite(run.state.averaged)
+    _refuse_not_finite(run.state.averaged)
     skipped = int(run.state.optimizer.total_notfinite)
     seconds = time.perf_counter() - started, time.process_time() - cpu
     return TrainingResult(run.state.averaged, np.array(run.losses), run.done, skipped, seconds)

@@ -80,20 +80,20 @@ def write_state(folder: Path, arrays: StoredArrays) -> None:
     beside = folder / f".state.{os.getpid()}"
     try:
         save_file(arrays, beside)
-        force_to_disk(beside)
+        _force_to_disk(beside)
         os.replace(beside, folder / "state.safetensors")
-        force_to_disk(folder)
+        _force_to_disk(folder)
     # safetensors raises its own error for a failed write
     except Exception as error:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
-        raise unsaved(folder, error) from None
+        raise _unsaved(folder, error) from None
 
 
-def unsaved(folder: Path, error: Exception) -> CheckpointError:
+def _unsaved(folder: Path, error: Exception) -> CheckpointError:
     """Return the error for a state that cannot be written."""
     return CheckpointError(
-        f"Cannot save the state in {folder}: {reason(error)}. Free some space and call again: the "
+        f"Cannot save the state in {folder}: {_reason(error)}. Free some space and call again: the "
         f"run goes on from its last "
         "saved state."
     )
@@ -134,7 +134,7 @@ class Folder:
         except Exception as error:
             if failure[0] is None:
                 raise CheckpointError(
-                    f"Cannot write draws into {self.path}: {reason(error)}."
+                    f"Cannot write draws into {self.path}: {_reason(error)}."
                 ) from None
 
     def create(self, identity: dict[str, Any], layout: dict[str, Any]) -> None:
@@ -143,14 +143,14 @@ class Folder:
         try:
             sweep(self.path.parent, f".{self.path.name}.")
             beside.mkdir(parents=True)
-            lay_out(beside / "draws.h5", layout)
+            _lay_out(beside / "draws.h5", layout)
             (beside / "manifest.json").write_text(
                 json.dumps({"schema": SCHEMA, **identity}, indent=1)
             )
             for path in (beside / "draws.h5", beside / "manifest.json", beside):
-                force_to_disk(path)
+                _force_to_disk(path)
             os.rename(beside, self.path)
-            force_to_disk(self.path.parent)
+            _force_to_disk(self.path.parent)
         except OSError as error:
             if (
                 error.errno in (errno.ENOTEMPTY, errno.EEXIST)
@@ -202,9 +202,9 @@ class Folder:
             ) from None
         except OSError as error:
             raise CheckpointError(
-                f"The checkpoint {self.path} is damaged ({path.name}: {reason(error)}). {ANEW}"
+                f"The checkpoint {self.path} is damaged ({path.name}: {_reason(error)}). {ANEW}"
             ) from None
-        if {name: file[name].shape for name in list_datasets(file)} != {
+        if {name: file[name].shape for name in _list_datasets(file)} != {
             name: array.shape for name, array in layout.items()
         }:
             file.close()
@@ -222,7 +222,7 @@ class Folder:
         try:
             os.fsync(self.file.id.get_vfd_handle())
         except OSError as error:
-            raise unsaved(self.path, error) from None
+            raise _unsaved(self.path, error) from None
         write_state(self.path, state | {"draws": np.asarray(draws)})
 
     def load(self) -> tuple[dict[str, np.ndarray], int] | None:
@@ -259,10 +259,10 @@ class Folder:
                 dataset = self.file[name]
                 for chain, rows in enumerate(values.astype(dataset.dtype)):
                     where = (chain * dataset.shape[1] + start) * (rows.nbytes // len(rows))
-                    write_all(number, rows.tobytes(), (dataset.id.get_offset() or 0) + where)
+                    _write_all(number, rows.tobytes(), (dataset.id.get_offset() or 0) + where)
         except OSError as error:
             raise CheckpointError(
-                f"Cannot write draws into {self.path}: {reason(error)}. Free some space and call "
+                f"Cannot write draws into {self.path}: {_reason(error)}. Free some space and call "
                 f"again: the run goes "
                 "on from its last saved state."
             ) from None
@@ -270,12 +270,12 @@ class Folder:
     def map_datasets(self) -> StoredArrays:
         """Map the datasets into memory instead of reading them."""
         return {
-            name: map_dataset(self.path / "draws.h5", self.file[name])
-            for name in list_datasets(self.file)
+            name: _map_dataset(self.path / "draws.h5", self.file[name])
+            for name in _list_datasets(self.file)
         }
 
 
-def write_all(number: int, data: bytes, where: int) -> None:
+def _write_all(number: int, data: bytes, where: int) -> None:
     """Write into an open file, in as many pieces as it takes."""
     while data:
         count = os.pwrite(number, data, where)
@@ -289,11 +289,11 @@ def sweep(folder: Path, prefix: str) -> None:
     """
     for path in folder.glob(f"{glob.escape(prefix)}*"):
         number = path.name.removeprefix(prefix)
-        if number.isdecimal() and (int(number) == os.getpid() or not is_running(int(number))):
+        if number.isdecimal() and (int(number) == os.getpid() or not _is_running(int(number))):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def is_running(process: int) -> bool:
+def _is_running(process: int) -> bool:
     """Whether there is a process with this number on this machine."""
     try:
         os.kill(process, 0)
@@ -305,7 +305,7 @@ def is_running(process: int) -> bool:
     return True
 
 
-def force_to_disk(path: Path) -> None:
+def _force_to_disk(path: Path) -> None:
     """Wait until a file or the entries of a folder have reached the disk."""
     # Windows forces nothing that is open for reading
     if os.name == "nt":
@@ -321,7 +321,7 @@ def force_to_disk(path: Path) -> None:
         os.close(number)
 
 
-def lay_out(path: Path, layout: dict[str, Any]) -> None:
+def _lay_out(path: Path, layout: dict[str, Any]) -> None:
     """Make an HDF5 file with contiguous datasets of these shapes, and reserve all of its space."""
     import h5py
 
@@ -346,7 +346,7 @@ def lay_out(path: Path, layout: dict[str, Any]) -> None:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
-def list_datasets(file: h5py.File) -> list[str]:
+def _list_datasets(file: h5py.File) -> list[str]:
     """List the names of all datasets, those in groups included."""
     import h5py
 
@@ -357,7 +357,7 @@ def list_datasets(file: h5py.File) -> list[str]:
     return names
 
 
-def map_dataset(path: Path, dataset: h5py.Dataset) -> np.ndarray:
+def _map_dataset(path: Path, dataset: h5py.Dataset) -> np.ndarray:
     """Return a contiguous dataset as an array that is read from disk when it is used."""
     if dataset.size == 0:
         return np.empty(dataset.shape, dataset.dtype)
@@ -382,7 +382,7 @@ def _cure_change(part: str, old: object, new: dict[str, Any]) -> str:
     )
 
 
-def reason(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """Return the message of an error in one line; HDF5 wraps the system's words in a paragraph."""
     system = re.search(r"error message = '([^']*)'", str(error))
     return system[1] if system else " ".join(str(error).split())

@@ -20,7 +20,7 @@ def hash_traced(traced: ClosedJaxpr) -> str:
     """Return a hash of the operations of a traced function and of the constants in them."""
     digest = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", str(traced)).encode())
     # the text leaves arrays out
-    for value in iterate_constants(traced):
+    for value in _iterate_constants(traced):
         value = (
             jax.random.key_data(value)
             if jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
@@ -30,21 +30,21 @@ def hash_traced(traced: ClosedJaxpr) -> str:
     return digest.hexdigest()
 
 
-def iterate_constants(traced: ClosedJaxpr | Jaxpr) -> Iterator[Any]:
+def _iterate_constants(traced: ClosedJaxpr | Jaxpr) -> Iterator[Any]:
     """Yield the arrays in a traced function, those in its inner functions included."""
     if isinstance(traced, ClosedJaxpr):
-        yield from filter(is_numeric, traced.consts)
+        yield from filter(_is_numeric, traced.consts)
         traced = traced.jaxpr
     for equation in traced.eqns:
-        yield from (v.val for v in equation.invars if isinstance(v, Literal) and is_numeric(v.val))
+        yield from (v.val for v in equation.invars if isinstance(v, Literal) and _is_numeric(v.val))
         for value in jax.tree.leaves(equation.params):
             if isinstance(value, ClosedJaxpr | Jaxpr):
-                yield from iterate_constants(value)
+                yield from _iterate_constants(value)
             elif is_array(value):
                 yield value
 
 
-def is_numeric(value: object) -> bool:
+def _is_numeric(value: object) -> bool:
     """Whether a value has a dtype and a shape."""
     return hasattr(value, "dtype") and hasattr(value, "shape")
 

@@ -24,17 +24,17 @@ def tagged_key(key: jax.Array, name: str) -> jax.Array:
     easy as 1, 2, 3"). Tagging twice with one name gives the first key back, so the names along
     a chain of derivations must differ.
     """
-    return xor_key(
+    return _xor_key(
         key, np.frombuffer(hashlib.blake2b(name.encode(), digest_size=8).digest(), np.uint32)
     )
 
 
 def parallel_keys(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Return an array of keys of this shape, derived from `key` in the way of `tagged_key`."""
-    return xor_key(key, np.random.default_rng(0).integers(0, 2**32, (*shape, 2), dtype=np.uint32))
+    return _xor_key(key, np.random.default_rng(0).integers(0, 2**32, (*shape, 2), dtype=np.uint32))
 
 
-def xor_key(key: jax.Array, tags: np.ndarray) -> jax.Array:
+def _xor_key(key: jax.Array, tags: np.ndarray) -> jax.Array:
     """Combine a key with 64-bit tags, shape (..., 2) of 32-bit words, by exclusive or."""
     words = jax.random.key_data(key)
     tags = np.concatenate([tags, np.zeros((*tags.shape[:-1], words.shape[-1] - 2), np.uint32)], -1)

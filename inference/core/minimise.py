@@ -35,10 +35,10 @@ def minimise(
 
     options = {"maxiter": max_steps, "maxfun": 2 * max_steps, "maxcor": 20}
     found = scipy.optimize.minimize(evaluate, u, jac=True, method="L-BFGS-B", options=options)
-    return found.x, is_at_minimum(found)
+    return found.x, _is_at_minimum(found)
 
 
-def is_at_minimum(found: OptimizeResult) -> bool:
+def _is_at_minimum(found: OptimizeResult) -> bool:
     """Whether a search ended in a minimum: SciPy says so, or the gradient is small.
 
     SciPy reports a failure when rounding keeps the line search from lowering the value, which

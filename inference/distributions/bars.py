@@ -62,7 +62,7 @@ class Bars(Distribution):
         validate_args: bool | None = None,
     ) -> None:
         self.logits = logits
-        self.edges, self.scales = match_axes(edges, logits), match_axes(scales, logits)
+        self.edges, self.scales = _match_axes(edges, logits), _match_axes(scales, logits)
         batch_shape = jnp.broadcast_shapes(
             jnp.shape(logits)[:-1], jnp.shape(edges)[:-1], jnp.shape(scales)[:-1]
         )
@@ -102,9 +102,9 @@ class Bars(Distribution):
         A tail has its one inner edge twice.
         """
         last = self.edges.shape[-1] - 1
-        left = take_last_axis(self.edges, jnp.clip(bar - 1, 0, last))
-        right = take_last_axis(self.edges, jnp.clip(bar, 0, last))
-        return left, right, take_last_axis(self.scales, jnp.where(bar == 0, 0, 1))
+        left = _take_last_axis(self.edges, jnp.clip(bar - 1, 0, last))
+        right = _take_last_axis(self.edges, jnp.clip(bar, 0, last))
+        return left, right, _take_last_axis(self.scales, jnp.where(bar == 0, 0, 1))
 
     def log_prob(self, value: ArrayLike, intermediates: object = None) -> jax.Array:
         """Return the log density."""
@@ -113,14 +113,14 @@ class Bars(Distribution):
         inside = (bar > 0) & (bar < self.logits.shape[-1] - 1)
         width = jnp.where(inside, right - left, 1.0)
         tail = jnp.log(2.0) + norm.logpdf((y - left) / scale) - jnp.log(scale)
-        return take_last_axis(self.log_probs, bar) + jnp.where(inside, -jnp.log(width), tail)
+        return _take_last_axis(self.log_probs, bar) + jnp.where(inside, -jnp.log(width), tail)
 
     def cdf(self, value: ArrayLike) -> jax.Array:
         """Return P(Y <= value)."""
         y = jnp.broadcast_to(value, jnp.broadcast_shapes(jnp.shape(value), self.batch_shape))
         bar, left, right, scale = self.locate(y)
-        before = take_last_axis(self.cdf_at_left_edges, bar)
-        mass = jnp.exp(take_last_axis(self.log_probs, bar))
+        before = _take_last_axis(self.cdf_at_left_edges, bar)
+        mass = jnp.exp(_take_last_axis(self.log_probs, bar))
         last = self.logits.shape[-1] - 1
         share = jnp.clip((y - left) / jnp.where(right > left, right - left, 1.0), 0, 1)
         half = 2 * norm.cdf(-jnp.abs(y - left) / scale)
@@ -132,8 +132,8 @@ class Bars(Distribution):
         below = jnp.broadcast_to(self.cdf_at_edges, (*q.shape, self.edges.shape[-1]))
         bar = jnp.sum(q[..., None] >= below, -1)
         left, right, scale = self.edges_of(bar)
-        mass = jnp.exp(take_last_axis(self.log_probs, bar))
-        before = take_last_axis(self.cdf_at_left_edges, bar)
+        mass = jnp.exp(_take_last_axis(self.log_probs, bar))
+        before = _take_last_axis(self.cdf_at_left_edges, bar)
         share = jnp.clip((q - before) / jnp.maximum(mass, jnp.finfo(q.dtype).tiny), 0, 1)
         last = self.logits.shape[-1] - 1
         left_tail, right_tail = norm.ppf(share / 2), -norm.ppf((1 - share) / 2)
@@ -177,7 +177,7 @@ class Bars(Distribution):
         edges = jnp.broadcast_to(self.edges, (*y.shape, self.edges.shape[-1]))
         low, high, F = edges[..., :-1], edges[..., 1:], self.cdf_at_left_edges[..., 1:-1]
         slope, cut = mass[..., 1:-1] / (high - low), jnp.clip(y[..., None], low, high)
-        inner = integrate_squared_line(F, slope, cut - low) + integrate_squared_line(
+        inner = _integrate_squared_line(F, slope, cut - low) + _integrate_squared_line(
             1 - F - slope * (cut - low), -slope, high - cut
         )
         left, right = self.scales[..., 0], self.scales[..., 1]
@@ -185,8 +185,8 @@ class Bars(Distribution):
         above_last = jnp.maximum(y - edges[..., -1], 0)
         return (
             inner.sum(-1)
-            + tail_crps(mass[..., 0], below_first, left)
-            + tail_crps(mass[..., -1], above_last, right)
+            + _tail_crps(mass[..., 0], below_first, left)
+            + _tail_crps(mass[..., -1], above_last, right)
         )
 
     @property
@@ -227,12 +227,12 @@ class Grids(NamedTuple):
     latents: Grid | None = None
 
 
-def integrate_squared_line(start: jax.Array, slope: jax.Array, length: jax.Array) -> jax.Array:
+def _integrate_squared_line(start: jax.Array, slope: jax.Array, length: jax.Array) -> jax.Array:
     """Return the integral of (start + slope t)^2 over 0 <= t <= length."""
     return length * (start**2 + start * slope * length + (slope * length) ** 2 / 3)
 
 
-def tail_crps(mass: jax.Array, beyond: jax.Array, scale: jax.Array) -> jax.Array:
+def _tail_crps(mass: jax.Array, beyond: jax.Array, scale: jax.Array) -> jax.Array:
     """Return a tail's part of the CRPS of a target that lies `beyond` the inner edge.
 
     It integrates (1 - G)^2 up to the target and G^2 from there on, where G(t) =
@@ -249,12 +249,12 @@ def distribution_from_logits(logits: jax.Array, grid: Grid | None) -> Bars | Cat
     return CategoricalLogits(logits) if grid is None else Bars(logits, *grid)
 
 
-def match_axes(values: ArrayLike, logits: ArrayLike) -> jax.Array:
+def _match_axes(values: ArrayLike, logits: ArrayLike) -> jax.Array:
     """Return values with as many axes as logits."""
     return jnp.reshape(values, (1,) * (jnp.ndim(logits) - jnp.ndim(values)) + jnp.shape(values))
 
 
-def take_last_axis(values: jax.Array, index: jax.Array) -> jax.Array:
+def _take_last_axis(values: jax.Array, index: jax.Array) -> jax.Array:
     """Return values[..., index], one value for each entry of the index.
 
     The last axes of the index are those of the values without their last one. Leading axes of the

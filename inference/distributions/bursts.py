@@ -79,10 +79,10 @@ def forward_backward(chain: SupportChain, decays: jax.Array, evidence: jax.Array
     top = evidence.max(1, keepdims=True)
     likelihood = jnp.exp(evidence - top)
     factors = chain.transition_matrices(decays) * likelihood[:, None, :]
-    prefix = jax.lax.associative_scan(lambda a, b: multiply_scaled(a, b)[0], factors)
+    prefix = jax.lax.associative_scan(lambda a, b: _multiply_scaled(a, b)[0], factors)
     # The rows of the first factor are equal, since a row of the matrix begins there.
     forward = prefix[:, 0, :]
-    suffix = jax.lax.associative_scan(lambda a, b: multiply_scaled(b, a)[0], factors, reverse=True)
+    suffix = jax.lax.associative_scan(lambda a, b: _multiply_scaled(b, a)[0], factors, reverse=True)
     after = jnp.concatenate([suffix[1:].sum(2), jnp.ones((1, 2))])
     return Messages(normalize(forward), normalize(after))
 
@@ -95,12 +95,12 @@ def log_marginal(chain: SupportChain, decays: jax.Array, evidence: jax.Array) ->
     while len(factors) > 1:
         odd = jnp.broadcast_to(jnp.eye(2), (len(factors) % 2, 2, 2))
         factors = jnp.concatenate([factors, odd])
-        factors, scales = multiply_scaled(factors[::2], factors[1::2])
+        factors, scales = _multiply_scaled(factors[::2], factors[1::2])
         total = total + scales.sum()
     return total + jnp.log(factors[0, 0].sum())
 
 
-def multiply_scaled(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _multiply_scaled(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return products of matrices, divided by their largest entries, and the logs of these."""
     product = (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
     size = product.max((-2, -1))

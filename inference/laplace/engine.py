@@ -132,21 +132,21 @@ class Laplace(AbstractEngine):
             density = WeightDensity(dataclasses.replace(problem, program=program))
         return LaplaceApproximation(
             params,
-            draw=functools.partial(draw, density),
-            log_weight=functools.partial(log_weight, density),
+            draw=functools.partial(_draw, density),
+            log_weight=functools.partial(_log_weight, density),
             losses=np.zeros(0),
             expansion=expansion,
             info=info,
         )
 
 
-def draw(density: Density, key: Key, params: dict) -> SiteArrays:
+def _draw(density: Density, key: Key, params: dict) -> SiteArrays:
     """Draw the program's sites once."""
     noise = jax.random.normal(key, params["loc"].shape)
     return density.constrain(params["loc"] + params["covariance_root"] @ noise)
 
 
-def log_weight(density: Density, key: Key, params: dict) -> jax.Array:
+def _log_weight(density: Density, key: Key, params: dict) -> jax.Array:
     """Return log p(y, z) - log q(z) at one draw; for networks p is the linearised program."""
     noise = jax.random.normal(key, params["loc"].shape)
     u = params["loc"] + params["covariance_root"] @ noise

@@ -93,7 +93,7 @@ class LinearisedModel:
         self.problem, self.noise = problem, noise
         self.layers = problem.structure_as(LayeredNetwork)
         self.join = functools.partial(
-            merge_vectors, np.flatnonzero(weights), np.flatnonzero(~weights)
+            _merge_vectors, np.flatnonzero(weights), np.flatnonzero(~weights)
         )
         self.mode_of_w = jax.jit(jax.value_and_grad(self.potential))
         self.mode_of_h = jax.jit(jax.value_and_grad(self.expected_potential))
@@ -192,7 +192,7 @@ def fit_network(
         The parameters of the normal distribution of (w, h), the sites around which the network is
         linearised, and whether all searches converged.
     """
-    weights, u = weight_mask(problem, u), u * np.asarray(WeightDensity(problem).scale(u))
+    weights, u = _weight_mask(problem, u), u * np.asarray(WeightDensity(problem).scale(u))
     shape = (num_draws, int(weights.sum()))
     noise = np.asarray(jax.random.normal(named_key(key, "draws"), shape))
     model, data = LinearisedModel(problem, weights, noise), problem.args
@@ -219,12 +219,12 @@ def fit_network(
     return normal_parameters(np.asarray(model.join(w, h)), root), expansion, converged
 
 
-def merge_vectors(i: np.ndarray, j: np.ndarray, w: ArrayLike, h: ArrayLike) -> jax.Array:
+def _merge_vectors(i: np.ndarray, j: np.ndarray, w: ArrayLike, h: ArrayLike) -> jax.Array:
     """Return the vector with w at positions i and h at positions j."""
     return jnp.zeros(len(i) + len(j)).at[i].set(w).at[j].set(h)
 
 
-def weight_mask(problem: Problem, u: Float[np.ndarray, "size"]) -> Bool[np.ndarray, "size"]:
+def _weight_mask(problem: Problem, u: Float[np.ndarray, "size"]) -> Bool[np.ndarray, "size"]:
     """Return which entries of the flat vector belong to weights."""
     density, weights = problem.log_density(), problem.structure_as(LayeredNetwork).weights
     sites = density.unravel(jnp.asarray(u))

@@ -51,7 +51,7 @@ def infer_many(
     """
     total = np.shape(next(iter(observed.values())))[0]
     layout, size = choose_pieces(engine.chain_method, total, engine.sampler(problem).cheap_steps)
-    chain = over_chains(lambda inputs: run_one_chain(engine, problem, *inputs), layout)
+    chain = over_chains(lambda inputs: _run_one_chain(engine, problem, *inputs), layout)
     keys, pieces = jax.random.split(key, total), []
     progress.start(total, f"{type(engine).__name__} on simulated data")
     try:
@@ -77,7 +77,7 @@ def choose_pieces(chain_method: str, total: int, cheap_steps: bool) -> tuple[Lay
     return layout, layout.num_devices * min(PIECE, -(-total // layout.num_devices))
 
 
-def run_one_chain(
+def _run_one_chain(
     engine: AbstractMCMC, problem: Problem, key: Key, observed: SiteArrays
 ) -> tuple[SiteArrays, jax.Array]:
     """Return the draws of one chain given one data set, and whether each diverged.
@@ -93,14 +93,14 @@ def run_one_chain(
         position, stats = sampler.record(state)
         return state, (position, stats["diverging"])
 
-    state = first_finite_state(sampler, key)
+    state = _first_finite_state(sampler, key)
     if sampler.num_warmup:
         state = jax.lax.fori_loop(0, sampler.num_warmup, sampler.step, state)
     _, (positions, diverging) = jax.lax.scan(draw, state, jnp.arange(engine.num_samples))
     return jax.lax.map(sampler.constrain, positions), diverging
 
 
-def first_finite_state(sampler: AbstractSampler, key: Key) -> ChainState:
+def _first_finite_state(sampler: AbstractSampler, key: Key) -> ChainState:
     """Return the first starting state with a finite log density, as `sampler.start` does.
 
     After `sampler.max_starts` attempts the last one is returned. This is a JAX function.

@@ -71,10 +71,10 @@ def tune_mclmc(density: LogDensity, start: jax.Array, key: Key, num_warmup: int)
         tune,
         density,
     )
-    return initial_state(chain, tuned, run)
+    return _initial_state(chain, tuned, run)
 
 
-def initial_state(chain: PyTree, tuned: PyTree, key: Key) -> Microcanonical:
+def _initial_state(chain: PyTree, tuned: PyTree, key: Key) -> Microcanonical:
     """Return the state of a tuned chain before its first step."""
     return Microcanonical(
         chain, tuned, key, jnp.ones(()), jnp.zeros((), bool), jnp.zeros(()), jnp.ones((), int)
@@ -93,7 +93,7 @@ def step_mclmc(density: LogDensity, state: Microcanonical) -> Microcanonical:
     )
 
 
-def build_adjusted_kernel() -> Callable:
+def _build_adjusted_kernel() -> Callable:
     """Build the kernel of adjusted MCLMC with a random number of steps per trajectory."""
     from blackjax.mcmc import adjusted_mclmc_dynamic as dynamic
 
@@ -112,21 +112,21 @@ def tune_adjusted_mclmc(
 
     begin, tune, run = jax.random.split(key, 3)
     chain, tuned, _ = blackjax.adjusted_mclmc_find_L_and_step_size(
-        build_adjusted_kernel(),
+        _build_adjusted_kernel(),
         density,
         round(num_warmup * 10 / TENTHS_ADJUSTED),
         dynamic.init(start, density, begin),
         tune,
         target_accept,
     )
-    return initial_state(chain, tuned, run)
+    return _initial_state(chain, tuned, run)
 
 
 def step_adjusted_mclmc(density: LogDensity, state: Microcanonical) -> Microcanonical:
     """Make one trajectory of adjusted MCLMC, and accept or reject it."""
     key, now = jax.random.split(state.key)
     L, step_size, metric = state.tuned
-    chain, info = build_adjusted_kernel()(
+    chain, info = _build_adjusted_kernel()(
         now,
         state.chain,
         density,

@@ -27,7 +27,7 @@ def sampler_diagnostics(draws: Draws) -> dict[str, float]:
     if "diverging" in draws.stats:
         numbers["divergences"] = float(draws.stats["diverging"].sum())
     if "energy" in draws.stats:
-        numbers["bfmi (smallest)"] = float(np.min(bfmi(draws.stats["energy"])))
+        numbers["bfmi (smallest)"] = float(np.min(_bfmi(draws.stats["energy"])))
     if "n_steps" in draws.stats:
         numbers["leapfrog steps (mean)"] = float(draws.stats["n_steps"].mean())
         if "max_tree_depth" in draws.info:
@@ -36,12 +36,12 @@ def sampler_diagnostics(draws: Draws) -> dict[str, float]:
     return numbers
 
 
-def bfmi(energy: np.ndarray) -> np.ndarray:
+def _bfmi(energy: np.ndarray) -> np.ndarray:
     """Return the energy fraction of each chain, from energies of shape (chain, draw)."""
     return np.square(np.diff(energy, axis=1)).mean(axis=1) / np.var(energy, axis=1, ddof=1)
 
 
-def interruption_findings(draws: Draws) -> list[Finding]:
+def _interruption_findings(draws: Draws) -> list[Finding]:
     """Say where a run was interrupted."""
     if "interrupted" not in draws.info:
         return []
@@ -59,7 +59,7 @@ def sampler_findings(
         numbers: what `sampler_diagnostics` gave.
         divergence_cure: what to do about divergences, in settings of the engine.
     """
-    findings = interruption_findings(draws)
+    findings = _interruption_findings(draws)
     if numbers.get("divergences", 0) > 0:
         total = draws.stats["diverging"].size
         findings.append(

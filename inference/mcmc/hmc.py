@@ -119,7 +119,7 @@ class NumPyroSampler(AbstractSampler):
         self, init_chains: Callable[[Key], ChainState], keys: Key, layout: Layout
     ) -> ChainState:
         """Start all chains; those whose start has no finite density start again, elsewhere."""
-        replace = over_chains(replace_bad_starts, layout)
+        replace = over_chains(_replace_bad_starts, layout)
         states = init_chains(place(keys, layout))
         for attempt in range(1, self.max_starts):
             good = np.isfinite(to_host(states.potential_energy))
@@ -151,7 +151,7 @@ class NumPyroSampler(AbstractSampler):
         return {"step_size": [float(s) for s in np.atleast_1d(states.adapt_state.step_size)]}
 
 
-def replace_bad_starts(chain: tuple[jax.Array, ChainState, ChainState]) -> ChainState:
+def _replace_bad_starts(chain: tuple[jax.Array, ChainState, ChainState]) -> ChainState:
     """Keep a chain that started well, replace another one.
 
     Args:

@@ -24,14 +24,14 @@ LEARNING_RATE = 0.01
 CANDIDATES = 10
 
 
-def prior(density: LogDensity, key: Key) -> jax.Array:
+def _prior(density: LogDensity, key: Key) -> jax.Array:
     """Draw from the prior, shape (d,)."""
     return density.ravel(density.prior_draw(key))
 
 
-def uniform(density: LogDensity, key: Key) -> jax.Array:
+def _uniform(density: LogDensity, key: Key) -> jax.Array:
     """Draw from U(-2, 2) in every unconstrained dimension, as Stan and NumPyro start."""
-    shape = jax.eval_shape(lambda key: prior(density, key), key)
+    shape = jax.eval_shape(lambda key: _prior(density, key), key)
     return jax.random.uniform(tagged_key(key, "uniform"), shape.shape, shape.dtype, -2.0, 2.0)
 
 
@@ -57,19 +57,19 @@ def mode(density: LogDensity, key: Key, gradient: Gradient | None = None) -> jax
         updates, state = adam.update(-ascent, state)
         return (u + updates, state), None
 
-    start = prior(density, tagged_key(key, "prior"))
+    start = _prior(density, tagged_key(key, "prior"))
     keys = jax.random.split(key, OPTIMISER_STEPS)
     (u, _), _ = jax.lax.scan(step, (start, adam.init(start)), keys)
     return u
 
 
-def pathfinder(density: LogDensity, key: Key) -> jax.Array:
+def _pathfinder(density: LogDensity, key: Key) -> jax.Array:
     """Draw from Pathfinder's normal approximation, which L-BFGS finds on its way to a mode.
 
     L-BFGS begins at the most probable of `CANDIDATES` draws from U(-2, 2). The chain begins
     there too if Pathfinder fails. Zhang et al. (2022), arXiv:2108.03782.
     """
-    candidates = jax.vmap(lambda key: uniform(density, key))(
+    candidates = jax.vmap(lambda key: _uniform(density, key))(
         jax.random.split(tagged_key(key, "candidates"), CANDIDATES)
     )
     start = candidates[jnp.argmax(jnp.nan_to_num(jax.vmap(density)(candidates), nan=-jnp.inf))]
@@ -78,7 +78,7 @@ def pathfinder(density: LogDensity, key: Key) -> jax.Array:
     return jnp.where(better, found, start)
 
 
-STARTS = {"uniform": uniform, "prior": prior, "mode": mode, "pathfinder": pathfinder}
+STARTS = {"uniform": _uniform, "prior": _prior, "mode": mode, "pathfinder": _pathfinder}
 
 # the starts that take no search
 DRAWN = ("uniform", "prior")

@@ -88,7 +88,7 @@ class CP(AbstractForm):
         linear: Array,
     ) -> tuple[Array, Array]:
         d, r = factors[k].mean.shape
-        first, second = sum_over_entries(multiply_all, r, k, factors, places, weights, linear)
+        first, second = _sum_over_entries(multiply_all, r, k, factors, places, weights, linear)
         return second.reshape(d, r, r), first
 
     def entries(self, factors: list, core: Moments | None, places: list) -> tuple[Array, Array]:
@@ -97,7 +97,7 @@ class CP(AbstractForm):
             mean = multiply_all([factor.mean[place] for factor, place in pairs]).sum(1)
             return mean, multiply_all([factor.second[place] for factor, place in pairs]).sum((1, 2))
 
-        return moments_by_entry(one, places, factors[0].mean.shape[1] ** 2)
+        return _moments_by_entry(one, places, factors[0].mean.shape[1] ** 2)
 
 
 class Tucker(AbstractForm):
@@ -113,43 +113,43 @@ class Tucker(AbstractForm):
         linear: Array,
     ) -> tuple[Array, Array]:
         ranks = [f.mean.shape[1] for f in factors]
-        r, W, WW = ranks[k], *arrange_core(core, ranks, k)
-        first, second = sum_over_entries(
-            outer_products, math.prod(ranks) // r, k, factors, places, weights, linear
+        r, W, WW = ranks[k], *_arrange_core(core, ranks, k)
+        first, second = _sum_over_entries(
+            _outer_products, math.prod(ranks) // r, k, factors, places, weights, linear
         )
         return (second @ WW).reshape(-1, r, r), first @ W
 
     def entries(self, factors: list, core: Moments | None, places: list) -> tuple[Array, Array]:
         ranks = [f.mean.shape[1] for f in factors]
-        W, WW = arrange_core(core, ranks, 0)
+        W, WW = _arrange_core(core, ranks, 0)
 
         def one(places: Sequence[Array]) -> tuple[Array, Array]:
             means = [f.mean[place] for f, place in zip(factors, places, strict=True)]
             seconds = [
-                flatten_matrices(f.second[place]) for f, place in zip(factors, places, strict=True)
+                _flatten_matrices(f.second[place]) for f, place in zip(factors, places, strict=True)
             ]
-            return ((outer_products(means[1:]) @ W) * means[0]).sum(1), (
-                (outer_products(seconds[1:]) @ WW) * seconds[0]
+            return ((_outer_products(means[1:]) @ W) * means[0]).sum(1), (
+                (_outer_products(seconds[1:]) @ WW) * seconds[0]
             ).sum(1)
 
-        return moments_by_entry(one, places, math.prod(ranks[1:]) ** 2)
+        return _moments_by_entry(one, places, math.prod(ranks[1:]) ** 2)
 
     def core_message(
         self, factors: list, places: list, weights: Array, linear: Array
     ) -> tuple[Array, Array]:
         """Return Lambda and eta of vec(W), shapes (R, R) and (R,)."""
         ranks = [f.mean.shape[1] for f in factors]
-        first, second = sum_over_entries(
-            outer_products, math.prod(ranks[1:]), 0, factors, places, weights, linear
+        first, second = _sum_over_entries(
+            _outer_products, math.prod(ranks[1:]), 0, factors, places, weights, linear
         )
-        both = flatten_matrices(factors[0].second).T @ second
+        both = _flatten_matrices(factors[0].second).T @ second
         pairs = both.reshape([r for rank in ranks for r in (rank, rank)])
         order = [*range(0, 2 * len(ranks), 2), *range(1, 2 * len(ranks), 2)]
         total = math.prod(ranks)
         return pairs.transpose(order).reshape(total, total), (factors[0].mean.T @ first).reshape(-1)
 
 
-def sum_over_entries(
+def _sum_over_entries(
     combine: Callable,
     width: int,
     k: int,
@@ -177,23 +177,23 @@ def sum_over_entries(
         *places, weights, linear = chunk
         first = combine([factors[j].mean[places[j]] for j in others]) * linear[:, None]
         second = (
-            combine([flatten_matrices(factors[j].second[places[j]]) for j in others])
+            combine([_flatten_matrices(factors[j].second[places[j]]) for j in others])
             * weights[:, None]
         )
         return (sums[0].at[places[k]].add(first), sums[1].at[places[k]].add(second)), None
 
     start = jnp.zeros((d, width), dtype), jnp.zeros((d, width**2), dtype)
-    return jax.lax.scan(add, start, split_into_chunks((*places, weights, linear), width**2))[0]
+    return jax.lax.scan(add, start, _split_into_chunks((*places, weights, linear), width**2))[0]
 
 
-def moments_by_entry(of_chunk: Callable, places: list, width: int) -> tuple[Array, Array]:
+def _moments_by_entry(of_chunk: Callable, places: list, width: int) -> tuple[Array, Array]:
     """Return first and second moments of f at each entry, from a function of a chunk of places."""
-    first, second = jax.lax.map(of_chunk, split_into_chunks(tuple(places), width))
+    first, second = jax.lax.map(of_chunk, _split_into_chunks(tuple(places), width))
     n = len(places[0])
     return first.reshape(-1)[:n], second.reshape(-1)[:n]
 
 
-def arrange_core(core: Moments | None, ranks: list[int], k: int) -> tuple[Array, Array]:
+def _arrange_core(core: Moments | None, ranks: list[int], k: int) -> tuple[Array, Array]:
     """Return E[W] as (others, r_k), and E[W W] as (pairs of others, pairs of r_k)."""
     assert core is not None
     K = len(ranks)
@@ -208,12 +208,12 @@ def multiply_all(parts: list) -> Array:
     return functools.reduce(operator.mul, parts)
 
 
-def flatten_matrices(matrices: Array) -> Array:
+def _flatten_matrices(matrices: Array) -> Array:
     """Flatten a batch of matrices to vectors."""
     return matrices.reshape(len(matrices), -1)
 
 
-def outer_products(parts: list) -> Array:
+def _outer_products(parts: list) -> Array:
     """Return the outer products of rows, flattened, shape (n, product of the widths)."""
     found = parts[0]
     for part in parts[1:]:
@@ -221,7 +221,7 @@ def outer_products(parts: list) -> Array:
     return found
 
 
-def split_into_chunks(arrays: tuple, width: int) -> tuple[Array, ...]:
+def _split_into_chunks(arrays: tuple, width: int) -> tuple[Array, ...]:
     """Cut arrays of N entries into chunks, padded with zeros; a chunk times a width is bounded."""
     n = len(arrays[0])
     size = min(n, max(1, CHUNK // width))

@@ -244,7 +244,7 @@ class Iteration:
             messages[k] = jax.tree.map(self.damp, messages[k], self.add_known_messages(message, k))
             found = smooth(priors[k], messages[k][1], messages[k][0], self.parallel)
             factors[k] = moments(found.mean, found.covariance)
-            divergence = divergence + expected_tilt(messages[k], factors[k]) - found.log_normalizer
+            divergence = divergence + _expected_tilt(messages[k], factors[k]) - found.log_normalizer
             slopes[k] = found.slope
         state = state._replace(messages=messages, factors=factors)
         if state.core is None:
@@ -253,10 +253,10 @@ class Iteration:
         core_message = jax.tree.map(
             self.damp, state.core_message, self.add_known_messages(message, None)
         )
-        core, log_normalizer = tilt_standard_normal(*core_message)
+        core, log_normalizer = _tilt_standard_normal(*core_message)
         return (
             state._replace(core_message=core_message, core=core),
-            divergence + expected_tilt(core_message, core) - log_normalizer,
+            divergence + _expected_tilt(core_message, core) - log_normalizer,
             slopes,
         )
 
@@ -312,13 +312,13 @@ def order_by_size(sizes: list[int]) -> tuple[int, ...]:
     return tuple(sorted(range(len(sizes)), key=lambda k: -sizes[k]))
 
 
-def expected_tilt(messages: tuple, found: Moments) -> Array:
+def _expected_tilt(messages: tuple, found: Moments) -> Array:
     """Return E[eta'u - u'Lambda u / 2] under q."""
     precision, information = messages
     return (information * found.mean).sum() - (precision * found.second).sum() / 2
 
 
-def tilt_standard_normal(precision: Array, information: Array) -> tuple[Moments, Array]:
+def _tilt_standard_normal(precision: Array, information: Array) -> tuple[Moments, Array]:
     """Return moments and log normaliser of N(0, I) tilted by exp(eta'w - w'Lambda w / 2)."""
     factor = jnp.linalg.cholesky(precision + jnp.eye(len(information)))
     covariance = jax.scipy.linalg.cho_solve((factor, True), jnp.eye(len(information)))

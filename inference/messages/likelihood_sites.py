@@ -92,7 +92,7 @@ class AbstractScalarLikelihood(abc.ABC):
 
     def predictive(self, mean: Array, variance: Array, sigma: ArrayLike) -> dist.Distribution:
         """Return the distribution of y for normal f: a mixture over the nodes of a quadrature."""
-        f, weights = evaluate_at_nodes(mean, variance)
+        f, weights = _evaluate_at_nodes(mean, variance)
         mixing = dist.CategoricalProbs(jnp.broadcast_to(weights, f.shape))
         return dist.MixtureSameFamily(mixing, self.distribution(f, sigma))
 
@@ -104,15 +104,15 @@ class AbstractScalarLikelihood(abc.ABC):
         return variance
 
 
-def quadrature() -> tuple[Array, Array]:
+def _quadrature() -> tuple[Array, Array]:
     """Return nodes and weights of the expectation under N(0, 1)."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
     return jnp.asarray(nodes), jnp.asarray(weights / weights.sum())
 
 
-def evaluate_at_nodes(mean: Array, variance: Array) -> tuple[Array, Array]:
+def _evaluate_at_nodes(mean: Array, variance: Array) -> tuple[Array, Array]:
     """Return normal f at the nodes, shape (n, nodes), and the weights of the nodes."""
-    nodes, weights = quadrature()
+    nodes, weights = _quadrature()
     return mean[:, None] + jnp.sqrt(variance)[:, None] * nodes[None], weights
 
 
@@ -156,10 +156,10 @@ class StudentT(AbstractScalarLikelihood):
         return jnp.sum(squares * (self.df + 1) / (self.df + squares / sigma**2))
 
     def spread(self, y: np.ndarray) -> float:
-        return robust_scale(y) ** 2
+        return _robust_scale(y) ** 2
 
     def log_likelihood_of_constant(self, y: np.ndarray) -> float:
-        return float(dist.StudentT(self.df, np.median(y), robust_scale(y)).log_prob(y).sum())
+        return float(dist.StudentT(self.df, np.median(y), _robust_scale(y)).log_prob(y).sum())
 
     def distribution(self, f: Array, sigma: ArrayLike) -> dist.Distribution:
         return dist.StudentT(self.df, f, sigma)
@@ -174,7 +174,7 @@ class Bernoulli(AbstractScalarLikelihood):
     emphasis = 4.0
 
     def expected(self, y: Array, mean: Array, variance: Array, sigma: ArrayLike) -> Array:
-        f, weights = evaluate_at_nodes(mean, variance)
+        f, weights = _evaluate_at_nodes(mean, variance)
         return y * mean - (jax.nn.softplus(f) * weights[None]).sum(1)
 
     def log_likelihood_of_constant(self, y: np.ndarray) -> float:
@@ -185,12 +185,12 @@ class Bernoulli(AbstractScalarLikelihood):
         return dist.Bernoulli(logits=f)
 
     def predictive(self, mean: Array, variance: Array, sigma: ArrayLike) -> dist.Distribution:
-        f, weights = evaluate_at_nodes(mean, variance)
+        f, weights = _evaluate_at_nodes(mean, variance)
         return dist.Bernoulli(probs=(jax.nn.sigmoid(f) * weights[None]).sum(1))
 
     def epistemic(self, mean: Array, variance: Array) -> Array:
-        f, weights = evaluate_at_nodes(mean, variance)
-        conditional = (logit_entropy(f) * weights[None]).sum(1)
+        f, weights = _evaluate_at_nodes(mean, variance)
+        conditional = (_logit_entropy(f) * weights[None]).sum(1)
         p = (jax.nn.sigmoid(f) * weights[None]).sum(1)
         return jnp.maximum(
             jax.scipy.special.entr(p) + jax.scipy.special.entr(1 - p) - conditional, 0.0
@@ -202,7 +202,7 @@ class Poisson(AbstractScalarLikelihood):
     """The Poisson likelihood; f is the log of the rate."""
 
     def expected(self, y: Array, mean: Array, variance: Array, sigma: ArrayLike) -> Array:
-        return y * mean - bounded_exp(mean + variance / 2) - gammaln(y + 1)
+        return y * mean - _bounded_exp(mean + variance / 2) - gammaln(y + 1)
 
     def first_pseudo_observations(self, y: Array) -> PseudoObservations:
         # a first step of weighted least squares from f = log y, which distant starts need
@@ -219,24 +219,24 @@ class Poisson(AbstractScalarLikelihood):
         return dist.Poisson(jnp.exp(f))
 
     def epistemic(self, mean: Array, variance: Array) -> Array:
-        f, weights = evaluate_at_nodes(mean, variance)
+        f, weights = _evaluate_at_nodes(mean, variance)
         rates = jnp.exp(f)
         expected = (rates * weights[None]).sum(1, keepdims=True)
         return ((rates - expected) ** 2 * weights[None]).sum(1)
 
 
-def logit_entropy(f: Array) -> Array:
+def _logit_entropy(f: Array) -> Array:
     """Return the entropy of a Bernoulli variable with this logit, in nats."""
     return jax.nn.softplus(f) - f * jax.nn.sigmoid(f)
 
 
-def robust_scale(y: np.ndarray) -> float:
+def _robust_scale(y: np.ndarray) -> float:
     """Return the standard deviation of a normal distribution with the quartiles of y."""
     low, high = np.quantile(y, [0.25, 0.75])
     return float(max(high - low, 1e-12) / 1.349)
 
 
-def bounded_exp(log_rate: Array) -> Array:
+def _bounded_exp(log_rate: Array) -> Array:
     """Return exp, continued by its second-order expansion from `LARGEST_LOG` on.
 
     So it has a curvature everywhere and does not overflow.

@@ -70,10 +70,10 @@ def add_entries(s: StateSpaceTensor, y: np.ndarray, before: Predictor, parallel:
                 f"The indexes of mode '{s.names[k]}' before the update are not among those after "
                 f"it."
             )
-        size = padded_size(len(positions))
+        size = _padded_size(len(positions))
         messages.append(
             tuple(
-                scatter(np.asarray(mode[part]), at, size) for part in ("precision", "information")
+                _scatter(np.asarray(mode[part]), at, size) for part in ("precision", "information")
             )
         )
         kernels.append(Kernel(mode["lengthscale"], mode.get("constant"), mode["variances"]))
@@ -82,14 +82,14 @@ def add_entries(s: StateSpaceTensor, y: np.ndarray, before: Predictor, parallel:
         core = params["core.mean"], params["core.covariance"]
         core_message = params["core.precision"], params["core.information"]
     # by padded sizes, which seldom change
-    order = order_by_size([padded_size(len(x)) for x in s.positions])
+    order = order_by_size([_padded_size(len(x)) for x in s.positions])
     layout = Layout(s.names, s.ranks, s.smoothness, s.form, s.likelihood, parallel, order)
     entries = (
-        [pad_by_repeating(place[-new:], padded_size(new)) for place in s.entry_positions],
-        pad_by_repeating(y, padded_size(new)),
+        [_pad_by_repeating(place[-new:], _padded_size(new)) for place in s.entry_positions],
+        _pad_by_repeating(y, _padded_size(new)),
     )
-    positions = tuple(pad_by_repeating(x, padded_size(len(x))) for x in s.positions)
-    seen = (np.arange(padded_size(new)) < new).astype(float)
+    positions = tuple(_pad_by_repeating(x, _padded_size(len(x))) for x in s.positions)
+    seen = (np.arange(_padded_size(new)) < new).astype(float)
     given = jax.tree.map(
         lambda part: jnp.asarray(part, float),
         (kernels, positions, seen, messages, core, core_message),
@@ -175,18 +175,18 @@ def absorb_entries(
     return jax.lax.fori_loop(0, UPDATES, one, observe(start, 1.0))
 
 
-def padded_size(count: int) -> int:
+def _padded_size(count: int) -> int:
     """Return the size that this many entries or positions are padded to."""
     return max(SMALLEST, 1 << (count - 1).bit_length())
 
 
-def pad_by_repeating(values: ArrayLike, size: int) -> np.ndarray:
+def _pad_by_repeating(values: ArrayLike, size: int) -> np.ndarray:
     """Pad values with copies of the last one."""
     values = np.asarray(values)
     return np.pad(values, (0, size - len(values)), mode="edge")
 
 
-def scatter(values: np.ndarray, at: np.ndarray, size: int) -> np.ndarray:
+def _scatter(values: np.ndarray, at: np.ndarray, size: int) -> np.ndarray:
     """Put values at some of many positions, and zero at the others."""
     found = np.zeros((size, *values.shape[1:]))
     found[at] = values

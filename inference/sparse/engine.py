@@ -178,7 +178,7 @@ class SSVI(AbstractSparseEngine):
     def restore(self, problem: Problem, arrays: StoredArrays, info: Info) -> SparseApproximation:
         params = with_prefix(arrays, "params/")
         shapes = problem.structure_as(LayeredNetwork).matrices
-        patterns = {name: read_pattern(data) for name, data in info["patterns"].items()}
+        patterns = {name: _read_pattern(data) for name, data in info["patterns"].items()}
         for name, pattern in patterns.items():
             pattern.check_index(params[f"{name}/index"], name)
             found = params[f"{name}/mean"].shape
@@ -222,6 +222,6 @@ class SSVI(AbstractSparseEngine):
         return build_approximation(sites, layout, dict(params), losses, info, self.num_samples)
 
 
-def read_pattern(data: Mapping) -> Pattern:
+def _read_pattern(data: Mapping) -> Pattern:
     """Return the pattern that a file holds as plain data."""
     return Pattern(**{**data, "shape": tuple(data["shape"]), "tile": tuple(data["tile"])})

@@ -41,28 +41,28 @@ def prune(
         BudgetError: for a density that is not smaller, or that leaves a layer empty.
     """
     if density is None:
-        check_normal_priors(sites)
-        counts = {name: count_useful(sites, layout, params, name) for name in layout.patterns}
+        _check_normal_priors(sites)
+        counts = {name: _count_useful(sites, layout, params, name) for name in layout.patterns}
         removal = "evidence"
     else:
-        counts, removal = smaller_counts(engine, layout, density), engine.removal
+        counts, removal = _smaller_counts(engine, layout, density), engine.removal
     patterns, kept = {}, dict(params)
     for name, pattern in layout.patterns.items():
         if counts[name] == pattern.count:
             patterns[name] = pattern
             continue
         patterns[name] = dataclasses.replace(pattern, count=counts[name])
-        scores = store_scores(sites, layout, params, name, removal)
+        scores = _store_scores(sites, layout, params, name, removal)
         places = np.sort(np.argsort(-scores, axis=1)[:, : counts[name]], axis=1)
         for part in ("index", "mean", "scale"):
             value = np.asarray(params[f"{name}/{part}"])
             where = places.reshape(*places.shape, *[1] * (value.ndim - 2))
             kept[f"{name}/{part}"] = np.take_along_axis(value, where, axis=1)
-    kernels = {name: kept_kernel(layout.kernels[name], p) for name, p in patterns.items()}
+    kernels = {name: _kept_kernel(layout.kernels[name], p) for name, p in patterns.items()}
     return Layout(layout.shapes, patterns, kernels, layout.shares), kept
 
 
-def smaller_counts(engine: AbstractSparseEngine, layout: Layout, density: float) -> dict[str, int]:
+def _smaller_counts(engine: AbstractSparseEngine, layout: Layout, density: float) -> dict[str, int]:
     """Return the number of tiles of each group that a smaller density leaves, for each store.
 
     Raises:
@@ -85,13 +85,13 @@ def smaller_counts(engine: AbstractSparseEngine, layout: Layout, density: float)
     }
 
 
-def kept_kernel(kernel: str, pattern: Pattern) -> str:
+def _kept_kernel(kernel: str, pattern: Pattern) -> str:
     """Return the kernel of the fit where it supports a pattern, otherwise the pattern's own."""
     supported = supported_kernels(pattern)
     return kernel if kernel in supported else supported[0]
 
 
-def check_normal_priors(sites: ProblemSites) -> None:
+def _check_normal_priors(sites: ProblemSites) -> None:
     """Refuse priors for which the change of the evidence has another formula.
 
     Raises:
@@ -106,7 +106,7 @@ def check_normal_priors(sites: ProblemSites) -> None:
             )
 
 
-def store_scores(
+def _store_scores(
     sites: ProblemSites,
     layout: Layout,
     params: Mapping[str, AnyArray],
@@ -116,11 +116,11 @@ def store_scores(
     """Return the score of each tile of a store, shape (G, k)."""
     parts = (params[f"{store}/{part}"] for part in ("index", "mean", "scale"))
     index, mean, sd = map(jnp.asarray, parts)
-    priors, key = fitted_priors(sites, layout, params), jax.random.key(0)
+    priors, key = _fitted_priors(sites, layout, params), jax.random.key(0)
     return np.asarray(score_tiles(layout, store, index, mean, sd, priors, removal, key))
 
 
-def count_useful(
+def _count_useful(
     sites: ProblemSites, layout: Layout, params: Mapping[str, AnyArray], store: str
 ) -> int:
     """Count the tiles of a store without which the evidence is not larger.
@@ -136,7 +136,7 @@ def count_useful(
             "Each row of this structure has the same number of tiles, so the evidence cannot "
             "choose it: give a density."
         )
-    kept = int((store_scores(sites, layout, params, store, "evidence") >= 0).sum())
+    kept = int((_store_scores(sites, layout, params, store, "evidence") >= 0).sum())
     if kept == 0:
         raise BudgetError(
             f"Without any of its weights layer '{store}' has more evidence: the network is too "
@@ -145,7 +145,7 @@ def count_useful(
     return kept
 
 
-def fitted_priors(
+def _fitted_priors(
     sites: ProblemSites, layout: Layout, params: Mapping[str, AnyArray]
 ) -> dict[str, Prior]:
     """Return the priors of the weights at the centre of q."""

@@ -47,15 +47,15 @@ def reason_unsupported(problem: Problem, removal: Removal, allocation: str) -> s
         prior = entry_distribution(problem.trace[latent]["fn"])
         if prior is None or (seen != latent and not network.scale_per_site):
             return f"the prior of '{seen}' has other latent variables for each weight"
-        reason = reason_prior_unsupported(seen, prior, removal, allocation)
+        reason = _reason_prior_unsupported(seen, prior, removal, allocation)
         if reason is not None:
             return reason
     if len(problem.plates) != 1:
         return "its data are not in one plate"
-    return reason_layers_unclear(problem, network)
+    return _reason_layers_unclear(problem, network)
 
 
-def reason_prior_unsupported(
+def _reason_prior_unsupported(
     layer: str, prior: Distribution, removal: Removal, allocation: str
 ) -> str | None:
     """Return the reason why the prior of a layer does not fit the settings, or None."""
@@ -72,7 +72,7 @@ def reason_prior_unsupported(
     return None
 
 
-def reason_layers_unclear(problem: Problem, network: LayeredNetwork) -> str | None:
+def _reason_layers_unclear(problem: Problem, network: LayeredNetwork) -> str | None:
     """Return the reason why the layers of a network cannot be followed, or None."""
     with_product = network.with_product
     assert with_product is not None

@@ -33,7 +33,7 @@ def step_rate(p: int) -> float:
     return math.sqrt(2 * p + 1)
 
 
-def derivative_polynomials(p: int) -> np.ndarray:
+def _derivative_polynomials(p: int) -> np.ndarray:
     """Return h^(i)(u) exp(u), i = 0..p, as coefficients of u^0..u^p, shape (p + 1, p + 1)."""
     rows = [np.zeros(p + 1)]
     rows[0][p] = 1 / math.factorial(p)
@@ -43,12 +43,12 @@ def derivative_polynomials(p: int) -> np.ndarray:
     return np.stack(rows)
 
 
-def product_coefficients(p: int) -> np.ndarray:
+def _product_coefficients(p: int) -> np.ndarray:
     """Return the terms of the integral of c h^(i) h^(j), shape (p + 1, p + 1, 2 p + 1).
 
     They are the coefficients of u^m in c h^(i) h^(j) exp(2 u), times int_0^inf u^m exp(-2 u) du.
     """
-    h = derivative_polynomials(p)
+    h = _derivative_polynomials(p)
     terms = np.stack([np.stack([np.convolve(a, b) for b in h]) for a in h])
     moments = np.array([math.factorial(m) / 2 ** (m + 1) for m in range(2 * p + 1)])
     return terms * moments / (terms[0, 0] @ moments)
@@ -56,7 +56,7 @@ def product_coefficients(p: int) -> np.ndarray:
 
 def stationary_covariance(p: int) -> np.ndarray:
     """Return the covariance of the state far from any data, shape (p + 1, p + 1)."""
-    return product_coefficients(p).sum(-1)
+    return _product_coefficients(p).sum(-1)
 
 
 def discretize(p: int, x: Array) -> tuple[Array, Array]:
@@ -74,7 +74,7 @@ def discretize(p: int, x: Array) -> tuple[Array, Array]:
     safe = jnp.where(moving, 2 * x[:, None], 1.0)
     # P(m + 1, 2 x)
     parts = jnp.where(moving, jax.scipy.special.gammainc(orders[None, :], safe), 0.0)
-    Q = jnp.einsum("ijm,nm->nij", jnp.asarray(product_coefficients(p), x.dtype), parts)
+    Q = jnp.einsum("ijm,nm->nij", jnp.asarray(_product_coefficients(p), x.dtype), parts)
     return A * jnp.exp(-x)[:, None, None], Q
 
 

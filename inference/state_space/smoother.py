@@ -88,7 +88,7 @@ def smooth(prior: Prior, information: Array, precision: Array, parallel: bool = 
         precision: Lambda at each position, shape (n, r, r).
         parallel: whether to use prefix sums instead of scans.
     """
-    log_normalizer, adjoint = (smooth_in_parallel if parallel else smooth_in_sequence)(
+    log_normalizer, adjoint = (_smooth_in_parallel if parallel else _smooth_in_sequence)(
         prior, information, precision
     )
     m, P, g, J, _, _ = adjoint
@@ -100,10 +100,10 @@ def smooth(prior: Prior, information: Array, precision: Array, parallel: bool = 
     removed = jnp.einsum("naic,naibj->ncbj", to_functions, J)
     covariance = before - jnp.einsum("ncbj,nbjd->ncd", removed, to_functions)
     covariance = (covariance + jnp.swapaxes(covariance, 1, 2)) / 2
-    return Smoothed(log_normalizer, mean, covariance, differentiate_normalizer(prior, adjoint))
+    return Smoothed(log_normalizer, mean, covariance, _differentiate_normalizer(prior, adjoint))
 
 
-def differentiate_normalizer(prior: Prior, adjoint: Adjoint) -> Prior:
+def _differentiate_normalizer(prior: Prior, adjoint: Adjoint) -> Prior:
     """Return the derivatives of log Z with respect to the prior's arrays."""
     _, _, g, J, before_m, before_P = adjoint
     by_P = (jnp.einsum("nai,nbj->naibj", g, g) - J) / 2
@@ -124,7 +124,9 @@ def differentiate_normalizer(prior: Prior, adjoint: Adjoint) -> Prior:
     )
 
 
-def smooth_in_sequence(prior: Prior, information: Array, precision: Array) -> tuple[Array, Adjoint]:
+def _smooth_in_sequence(
+    prior: Prior, information: Array, precision: Array
+) -> tuple[Array, Adjoint]:
     """Return log Z and the adjoint by a filter and a backward pass.
 
     Information enters one direction after the other: with Lambda = L D L' and h a column of L in
@@ -230,31 +232,33 @@ class Element(NamedTuple):
     J: Array
 
 
-def compose(one: Element, two: Element) -> Element:
+def _compose(one: Element, two: Element) -> Element:
     """Compose two batches of elements (Sarkka and Garcia-Fernandez 2021, arXiv:1905.13002)."""
     eye = jnp.eye(one.C.shape[-1], dtype=one.C.dtype)[None]
     M = jnp.linalg.inv(eye + one.C @ two.J)
-    through, back = two.A @ M, transpose(M @ one.A)
+    through, back = two.A @ M, _transpose(M @ one.A)
     return Element(
         through @ one.A,
-        matvec(through, one.b + matvec(one.C, two.eta)) + two.b,
-        through @ one.C @ transpose(two.A) + two.C,
-        matvec(back, two.eta - matvec(two.J, one.b)) + one.eta,
+        _matvec(through, one.b + _matvec(one.C, two.eta)) + two.b,
+        through @ one.C @ _transpose(two.A) + two.C,
+        _matvec(back, two.eta - _matvec(two.J, one.b)) + one.eta,
         back @ two.J @ one.A + one.J,
     )
 
 
-def transpose(matrices: Array) -> Array:
+def _transpose(matrices: Array) -> Array:
     """Swap the last two axes."""
     return jnp.swapaxes(matrices, -1, -2)
 
 
-def matvec(matrices: Array, vectors: Array) -> Array:
+def _matvec(matrices: Array, vectors: Array) -> Array:
     """Multiply a batch of matrices with a batch of vectors."""
     return (matrices @ vectors[..., None])[..., 0]
 
 
-def smooth_in_parallel(prior: Prior, information: Array, precision: Array) -> tuple[Array, Adjoint]:
+def _smooth_in_parallel(
+    prior: Prior, information: Array, precision: Array
+) -> tuple[Array, Adjoint]:
     """Return the same as `smooth_in_sequence`, by prefix sums of elements from both sides."""
     n, r = information.shape
     s = len(prior.observed)
@@ -268,19 +272,19 @@ def smooth_in_parallel(prior: Prior, information: Array, precision: Array) -> tu
     J, eta = jnp.einsum("ia,nab,jb->nij", H, precision, H), information @ H.T
     moving = Element(A, zeros, Q, zeros, jnp.zeros_like(A))
     telling = Element(jnp.broadcast_to(eye, A.shape), zeros, jnp.zeros_like(A), eta, J)
-    prefix = jax.lax.associative_scan(compose, compose(moving, telling))
+    prefix = jax.lax.associative_scan(_compose, _compose(moving, telling))
     suffix = jax.lax.associative_scan(
-        lambda a, b: compose(b, a), compose(telling, shift_moves(moving)), reverse=True
+        lambda a, b: _compose(b, a), _compose(telling, _shift_moves(moving)), reverse=True
     )
     before_m = jnp.concatenate([zeros[:1], prefix.b[:-1]])
     before_P = jnp.concatenate([jnp.zeros_like(A[:1]), prefix.C[:-1]])
-    m, P = matvec(A, before_m), A @ before_P @ transpose(A) + Q
+    m, P = _matvec(A, before_m), A @ before_P @ _transpose(A) + Q
     M = jnp.linalg.inv(eye[None] + P @ suffix.J)
-    g, curvature = matvec(transpose(M), suffix.eta - matvec(suffix.J, m)), suffix.J @ M
+    g, curvature = _matvec(_transpose(M), suffix.eta - _matvec(suffix.J, m)), suffix.J @ M
     # the information at each position, given all before it
     seen_P, seen_m = jnp.einsum("ia,nij,jb->nab", H, P, H), m @ H
     inner = functions[None] + precision @ seen_P
-    new = information - matvec(precision, seen_m)
+    new = information - _matvec(precision, seen_m)
     quadratic = jnp.einsum(
         "ni,nij,nj->n", new, seen_P, jnp.linalg.solve(inner, new[..., None])[..., 0]
     )
@@ -299,6 +303,6 @@ def smooth_in_parallel(prior: Prior, information: Array, precision: Array) -> tu
     )
 
 
-def shift_moves(moving: Element) -> Element:
+def _shift_moves(moving: Element) -> Element:
     """Return the move after each position; after the last one nothing is known."""
     return Element(*(jnp.concatenate([part[1:], jnp.zeros_like(part[:1])]) for part in moving))

@@ -17,7 +17,7 @@ from inference.core.typing import Key
 from inference.state_space.matern import Kernel, state_space_prior
 
 
-def scaled_cholesky(Q: Array) -> Array:
+def _scaled_cholesky(Q: Array) -> Array:
     """Return the Cholesky factor of a badly scaled noise covariance, shape (..., s, s).
 
     Entries may differ by many orders of magnitude, and zeros on the diagonal are allowed.
@@ -35,7 +35,7 @@ def unwhiten(p: int, kernel: Kernel, positions: Array, noise: Array) -> Array:
     computed = state_space_prior(p, kernel, positions)
     noises = computed.noises.at[0].set(computed.start)
     moves = computed.steps.at[0].set(0.0)
-    pushes = scaled_cholesky(noises) @ (noise * jnp.sqrt(computed.variances)[None, None])
+    pushes = _scaled_cholesky(noises) @ (noise * jnp.sqrt(computed.variances)[None, None])
 
     def step(Z: Array, given: tuple[Array, Array]) -> tuple[Array, Array]:
         A, push = given
@@ -50,7 +50,7 @@ def function_values(p: int, states: Array) -> Array:
     return states[:, 0] if states.shape[1] == p + 1 else states[:, 0] + states[:, -1]
 
 
-def position_noise(key: Key, x: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+def _position_noise(key: Key, x: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """Draw standard normal noise that belongs to a position, wherever it stands among others."""
     words = jax.lax.bitcast_convert_type(x, jnp.uint32).reshape(-1)
     for i in range(len(words)):
@@ -96,7 +96,7 @@ def draw_bridge(
     values, vectors = jnp.linalg.eigh(covariance)
     root = vectors * jnp.sqrt(jnp.maximum(values, 0.0))[:, None, :]
     noise = (
-        jax.vmap(lambda x: position_noise(key, x, mean.shape[1:], mean.dtype))(x)
+        jax.vmap(lambda x: _position_noise(key, x, mean.shape[1:], mean.dtype))(x)
         * jnp.sqrt(kernel.variances)[None, None]
     )
     return mean + root @ noise

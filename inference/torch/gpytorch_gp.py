@@ -126,7 +126,7 @@ class GPyTorchGP(AbstractEngine):
             reason = reason_missing("torch", "gpytorch")
         if reason is None:
             try:
-                torch_parts(problem)
+                _torch_parts(problem)
             except UnsupportedError as error:
                 reason = str(error)
         return reason
@@ -139,11 +139,11 @@ class GPyTorchGP(AbstractEngine):
         started = time.perf_counter()
         rng = np.random.default_rng(int(jax.random.bits(named_key(key, "numpy"))))
         inducing = (
-            inducing_inputs(problem.args[0], self.num_inducing, rng)
+            _inducing_inputs(problem.args[0], self.num_inducing, rng)
             if self.method == "svgp"
             else None
         )
-        model, sites = gp_models.make_model(torch_parts(problem), problem.args, inducing)
+        model, sites = gp_models.make_model(_torch_parts(problem), problem.args, inducing)
         with (
             gp_models.seed_torch(int(jax.random.bits(named_key(key, "torch")))),
             gp_models.dense_cholesky(),
@@ -187,7 +187,7 @@ class GPyTorchGP(AbstractEngine):
         """Maximise the marginal likelihood; the best hyperparameters are left in the model."""
         torch = load("torch")
         parameters = [p for p in model.parameters() if p.requires_grad]
-        objective = negative_log_evidence(model, parameters)
+        objective = _negative_log_evidence(model, parameters)
         start = (
             np.concatenate([p.detach().numpy().ravel() for p in parameters])
             if parameters
@@ -230,11 +230,11 @@ class GPyTorchGP(AbstractEngine):
         ]
         model.train()
         progress.start(self.num_steps, "SVGP")
-        batches = minibatch_rows(len(y), self.batch_size)
+        batches = _minibatch_rows(len(y), self.batch_size)
         halfway, half = -math.inf, self.num_steps // 2
         for step in range(1, self.num_steps + 1):
             if step == half + 1:
-                halfway = evidence_lower_bound(model, X, y, self.batch_size)
+                halfway = _evidence_lower_bound(model, X, y, self.batch_size)
                 model.train()
             rows = next(batches)
             model.zero_grad()
@@ -244,7 +244,7 @@ class GPyTorchGP(AbstractEngine):
                 mover.step()
             if step % BLOCK == 0 or step == self.num_steps:
                 progress.advance((step - 1) % BLOCK + 1, elbo=f"{-len(y) * loss.item():.5g}")
-        elbo = evidence_lower_bound(model, X, y, self.batch_size)
+        elbo = _evidence_lower_bound(model, X, y, self.batch_size)
         if not math.isfinite(elbo):
             raise ProblemError(
                 f"SVGP diverged: the ELBO is {elbo}. "
@@ -293,7 +293,7 @@ class GPyTorchPredictive(AbstractPredictive):
 
         if params is not self.params:
             self.model, _ = gp_models.make_model(
-                torch_parts(self.problem), self.problem.args, params.get(INDUCING)
+                _torch_parts(self.problem), self.problem.args, params.get(INDUCING)
             )
             self.model.load_state_dict(
                 {name: gp_models.torch.tensor(value) for name, value in params.items()}
@@ -305,12 +305,12 @@ class GPyTorchPredictive(AbstractPredictive):
         return Conditional(dist.Normal(jnp.asarray(mean), jnp.asarray(std)), jnp.asarray(variance))
 
 
-def torch_parts(problem: Problem) -> tuple:
+def _torch_parts(problem: Problem) -> tuple:
     """Return the kernel, its sites, sigma and whether it is learned, in GPyTorch's terms."""
     return problem.structure_as(AbstractGaussianProcessRegression).torch_parts()
 
 
-def negative_log_evidence(
+def _negative_log_evidence(
     model: Module, parameters: list
 ) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
     """Return a function from flat unconstrained hyperparameters to -log p(y) and its gradient."""
@@ -339,7 +339,7 @@ def negative_log_evidence(
     return evaluate
 
 
-def inducing_inputs(X: ArrayLike, count: int, rng: np.random.Generator) -> np.ndarray:
+def _inducing_inputs(X: ArrayLike, count: int, rng: np.random.Generator) -> np.ndarray:
     """Return centres of k-means on the different rows of X, shape (at most count, p)."""
     rows = np.unique(np.asarray(X, np.float64), axis=0)
     if len(rows) > CLUSTERED:
@@ -354,7 +354,7 @@ def inducing_inputs(X: ArrayLike, count: int, rng: np.random.Generator) -> np.nd
         return kmeans2(rows, count, iter=10, minit="points", rng=rng)[0]
 
 
-def minibatch_rows(num_rows: int, size: int) -> Iterator[Tensor | slice]:
+def _minibatch_rows(num_rows: int, size: int) -> Iterator[Tensor | slice]:
     """Yield the row indices of minibatches, each pass over the data in a new order.
 
     The rest of a pass that fills no batch is left out.
@@ -368,7 +368,7 @@ def minibatch_rows(num_rows: int, size: int) -> Iterator[Tensor | slice]:
         yield from torch.randperm(num_rows)[: num_rows // size * size].split(size)
 
 
-def evidence_lower_bound(model: Module, X: Tensor, y: Tensor, size: int) -> float:
+def _evidence_lower_bound(model: Module, X: Tensor, y: Tensor, size: int) -> float:
     """Return the bound on log p(y) over all rows, computed in batches of `size` rows."""
     import torch
 

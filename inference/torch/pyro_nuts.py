@@ -104,13 +104,13 @@ class PyroNUTS(AbstractEngine):
             for chain in range(self.num_chains):
                 seed = int(jax.random.bits(named_key(key, f"chain {chain}")))
                 chains.append(
-                    run_isolated(seed, lambda: self.run_chain(problem, program, data, progress))
+                    _run_isolated(seed, lambda: self.run_chain(problem, program, data, progress))
                 )
         finally:
             progress.close()
         samples, stats, step_sizes = zip(*chains, strict=True)
         info = {"seconds": time.perf_counter() - started, "step_size": list(step_sizes)}
-        return Draws(stack_chains(samples), stack_chains(stats), info)
+        return Draws(_stack_chains(samples), _stack_chains(stats), info)
 
     def restore(self, problem: Problem, arrays: dict, info: dict) -> Draws:
         return Draws.from_arrays(arrays, info)
@@ -161,7 +161,7 @@ class PyroNUTS(AbstractEngine):
             np.arange(self.num_samples), mcmc.diagnostics()["divergences"]["chain 0"]
         )
         stats = {"diverging": diverging, "lp": np.array(watch.log_densities)}
-        return add_deterministic_sites(program, data, draws, problem), stats, watch.step_size
+        return _add_deterministic_sites(program, data, draws, problem), stats, watch.step_size
 
 
 class TransitionMonitor:
@@ -191,7 +191,7 @@ class TransitionMonitor:
         self.waiting = 0
 
 
-def run_isolated(seed: int, function: Callable[[], tuple]) -> tuple:
+def _run_isolated(seed: int, function: Callable[[], tuple]) -> tuple:
     """Run a function with its own random numbers and parameter store.
 
     Those of torch and Pyro are restored at the end.
@@ -211,7 +211,7 @@ def data_tensors(problem: Problem) -> tuple:
     return tuple(torch.tensor(np.asarray(arg), dtype=torch.float64) for arg in problem.args)
 
 
-def add_deterministic_sites(
+def _add_deterministic_sites(
     program: Callable, data: tuple, draws: dict[str, Any], problem: Problem
 ) -> dict[str, np.ndarray]:
     """Return the draws and the deterministic sites that follow from them.
@@ -241,6 +241,6 @@ def add_deterministic_sites(
     return samples | {name: np.stack(rows).astype(np.float32) for name, rows in values.items()}
 
 
-def stack_chains(chains: tuple[dict[str, np.ndarray], ...]) -> dict[str, np.ndarray]:
+def _stack_chains(chains: tuple[dict[str, np.ndarray], ...]) -> dict[str, np.ndarray]:
     """Stack the arrays of all chains, with a leading axis of chains."""
     return {name: np.stack([chain[name] for chain in chains]) for name in chains[0]}

@@ -133,11 +133,11 @@ def check_unbiased(
     def gradient(key: Key) -> Params:
         return jax.grad(lambda u: value(E, key, u))(at)
 
-    mean, error = mean_and_error(gradient, named_key(key, "gradient"), num_samples)
+    mean, error = _mean_and_error(gradient, named_key(key, "gradient"), num_samples)
     oracle_key = named_key(key, "oracle")
     run = E.run(E.make_call(oracle_key, full(at), args, {}), 0)[0]
     names = {site.id.partition("/")[2] for site in run.sites}
-    method, (expected, doubt) = oracle_gradient(
+    method, (expected, doubt) = _oracle_gradient(
         E, value, at, names, run.drawn - names, oracle, oracle_key, num_samples
     )
     # rounding, if nothing is random
@@ -152,7 +152,7 @@ def check_unbiased(
     return UnbiasedReport(ok, by_parameter(z), by_parameter(mean), by_parameter(expected), method)
 
 
-def mean_and_error(function: Callable[[Key], PyTree], key: Key, num_samples: int) -> MeanAndError:
+def _mean_and_error(function: Callable[[Key], PyTree], key: Key, num_samples: int) -> MeanAndError:
     """Return mean and standard error of a random pytree, as flat vectors."""
 
     def one(key: Key) -> jax.Array:
@@ -163,7 +163,7 @@ def mean_and_error(function: Callable[[Key], PyTree], key: Key, num_samples: int
     return values.mean(0), values.std(0) / np.sqrt(num_samples)
 
 
-def oracle_gradient(
+def _oracle_gradient(
     E: Expectation,
     value: Value,
     at: Params,
@@ -193,18 +193,18 @@ def oracle_gradient(
     if asked != "finite differences" and not pathwise:
         exact = dataclasses.replace(E, estimators=dict.fromkeys(scored, Enum()))
         try:
-            return "enumeration", mean_and_error(
+            return "enumeration", _mean_and_error(
                 lambda k: jax.grad(lambda u: value(exact, k, u))(at), key, num_samples
             )
         except EstimatorError as error:
             if asked == "enumeration":
                 raise ProblemError(f"Enumeration is not possible: {error}") from error
-    return "finite differences", finite_differences(
+    return "finite differences", _finite_differences(
         lambda k, u: value(E, k, u), at, key, num_samples
     )
 
 
-def finite_differences(
+def _finite_differences(
     value: Callable[[Key, Params], jax.Array], at: Params, key: Key, num_samples: int
 ) -> MeanAndError:
     """Return the gradient by central differences of the value with common random numbers.
@@ -226,4 +226,4 @@ def finite_differences(
 
         return jax.vmap(lambda axis: (4 * central(axis, STEP) - central(axis, 2 * STEP)) / 3)(axes)
 
-    return mean_and_error(one, key, num_samples)
+    return _mean_and_error(one, key, num_samples)

@@ -119,7 +119,7 @@ class Marginal(AbstractProgramDistribution):
             back = run.run(
                 self.reverse, f"{label} retained", given=u, batch_shape=batch_shape, inputs=(x,)
             )
-            refuse_other_sites(set(u), set(back.values))
+            _refuse_other_sites(set(u), set(back.values))
             log_r = sum_log_probs(back.log_probs, batch_shape)
             own = sum_log_probs(outcome.log_probs, batch_shape) - log_r
         if self.N == 1:
@@ -158,7 +158,7 @@ class Marginal(AbstractProgramDistribution):
     ) -> jax.Array:
         """Return log q(u_i, x) / r(u_i | x) of N fresh u, shape (*batch_shape, N)."""
         inner = (*batch_shape, N)
-        x = {name: repeat_in_batch(value, batch_shape, N) for name, value in x.items()}
+        x = {name: _repeat_in_batch(value, batch_shape, N) for name, value in x.items()}
         how: dict[str, Any] = {"batch_shape": inner, "detached": detached, "fixed": fixed}
         if self.reverse is None:
             outcome = run.run(self.program, label, given=x, group=group, **how)
@@ -168,11 +168,11 @@ class Marginal(AbstractProgramDistribution):
             )
         back = run.run(self.reverse, f"{label} reverse", inputs=(x,), group=group, **how)
         outcome = run.run(self.program, label, given=x | back.values, **how)
-        refuse_other_sites(set(outcome.values) - set(x), set(back.values))
+        _refuse_other_sites(set(outcome.values) - set(x), set(back.values))
         return sum_log_probs(outcome.log_probs, inner) - sum_log_probs(back.log_probs, inner)
 
 
-def refuse_other_sites(left_out: set[str], drawn: set[str]) -> None:
+def _refuse_other_sites(left_out: set[str], drawn: set[str]) -> None:
     """Refuse a reverse kernel that does not draw the sites that are integrated out.
 
     Raises:
@@ -276,7 +276,7 @@ class Normalized(AbstractProgramDistribution):
         self.refuse_detached()
         values, log_w, log_p = self.draw_weighted(run, label, batch_shape, self.K, group)
         outcome = run.run(
-            choose_particle,
+            _choose_particle,
             f"{label} choice",
             batch_shape=batch_shape,
             inputs=(log_w,),
@@ -310,12 +310,12 @@ class Normalized(AbstractProgramDistribution):
         return log_p - (logsumexp(log_w, -1) - math.log(self.K))
 
 
-def choose_particle(log_w: jax.Array, *args: object, **kwargs: object) -> None:
+def _choose_particle(log_w: jax.Array, *args: object, **kwargs: object) -> None:
     """Draw the index of the particle that is taken; a NumPyro program."""
     numpyro.sample("index", dist.CategoricalLogits(log_w))
 
 
-def repeat_in_batch(value: ArrayLike, batch_shape: BatchShape, N: int) -> jax.Array:
+def _repeat_in_batch(value: ArrayLike, batch_shape: BatchShape, N: int) -> jax.Array:
     """Return the value with an axis of N copies after the axes `batch_shape`."""
     shape, axis = jnp.shape(value), len(batch_shape)
     expanded = jnp.expand_dims(jnp.asarray(value), axis)

@@ -54,7 +54,7 @@ jax.tree_util.register_pytree_node(
 )
 
 
-def values_as_drawn(values: Values, batch_shape: BatchShape) -> tuple[dict, Places]:
+def _values_as_drawn(values: Values, batch_shape: BatchShape) -> tuple[dict, Places]:
     """Return values to evaluate, and where to find the result.
 
     Draws that were handed out are evaluated as they were drawn.
@@ -132,7 +132,7 @@ class AbstractProgramDistribution(abc.ABC):
                     f"density(values, K={K}): site '{name}' has shape {jnp.shape(value)}, "
                     f"expected ({K}, ...)."
                 )
-        drawn, places = values_as_drawn(values, batch_shape)
+        drawn, places = _values_as_drawn(values, batch_shape)
         return self.evaluate(run, label, drawn, batch_shape, fixed)[places]
 
     def refuse_estimates(self, wanted: bool, what: str) -> None:
@@ -216,7 +216,7 @@ class ProgramDistribution(AbstractProgramDistribution):
     def parts(self, values: Values, K: int | None = None) -> tuple[jax.Array, jax.Array]:
         """Split `density` into the density of the latent sites and that of the data given them."""
         run, batch_shape = current_run(), batch_shape_of(K)
-        drawn, places = values_as_drawn(values, batch_shape)
+        drawn, places = _values_as_drawn(values, batch_shape)
         log_probs, latent = self.log_probs(run, run.next_label(), drawn, batch_shape, False)
         prior = {n: v for n, v in log_probs.items() if n in latent}
         likelihood = {n: v for n, v in log_probs.items() if n not in latent}

@@ -168,7 +168,7 @@ class VI(AbstractEngine):
                 "VI(patience=...): an objective with a schedule changes by itself; leave patience "
                 "out."
             )
-        name = describe_objective(self.function).partition("(")[0]
+        name = _describe_objective(self.function).partition("(")[0]
         if self.batch_size is not None and name not in OBJECTIVES:
             warnings.warn(
                 f"VI(batch_size={self.batch_size}) is right only if the objective '{name}' is "
@@ -212,7 +212,7 @@ class VI(AbstractEngine):
             )
         if not isinstance(self.guide, str):
             refuse_other_supports(problem, expectation, values, named_key(key, "supports"))
-        info: Info = {"objective": describe_objective(self.function)}
+        info: Info = {"objective": _describe_objective(self.function)}
         if self.function not in OBJECTIVES.values():
             flat = flatten_params(values)
             start = self.approximation(problem, expectation, flat, np.zeros(0), {})
@@ -288,7 +288,7 @@ class VI(AbstractEngine):
         ends = max(2, len(history) // 20)
         first, last = history[:ends].mean(), history[-ends:].mean()
         noise = np.hypot(history[:ends].std(), history[-ends:].std()) / np.sqrt(ends)
-        bound = describe_objective(self.function).partition("(")[0] in BOUNDS
+        bound = _describe_objective(self.function).partition("(")[0] in BOUNDS
         if not np.isfinite(last) or (bound and last < first - 4 * noise):
             what = "ELBO" if self.function is OBJECTIVES["elbo"] else "objective"
             rate = f" (now {self.learning_rate})" if self.optimizer is None else ""
@@ -323,15 +323,15 @@ class VI(AbstractEngine):
         """
         return VariationalApproximation(
             params,
-            draw=functools.partial(draw, problem, expectation),
-            log_weight=functools.partial(log_weight, problem, expectation),
+            draw=functools.partial(_draw, problem, expectation),
+            log_weight=functools.partial(_log_weight, problem, expectation),
             losses=losses,
             learned=model_params(problem, as_program_params(expectation, problem, params)),
             info=info,
         )
 
 
-def draw(problem: Problem, expectation: Expectation, key: Key, params: dict) -> SiteArrays:
+def _draw(problem: Problem, expectation: Expectation, key: Key, params: dict) -> SiteArrays:
     """Draw the program's latent and deterministic sites once from the guide."""
     once = dataclasses.replace(expectation, objective=lambda p, q: q.sim()[0])
     values = as_program_params(expectation, problem, params)
@@ -346,14 +346,14 @@ def draw(problem: Problem, expectation: Expectation, key: Key, params: dict) -> 
     }
 
 
-def log_weight(problem: Problem, expectation: Expectation, key: Key, params: dict) -> jax.Array:
+def _log_weight(problem: Problem, expectation: Expectation, key: Key, params: dict) -> jax.Array:
     """Return log p(y, z) - log q(z) at one draw z ~ q."""
     once = dataclasses.replace(expectation, objective=elbo)
     values = as_program_params(expectation, problem, params)
     return once.run_once(key, values, problem.args, dict(problem.kwargs))
 
 
-def describe_objective(function: Callable) -> str:
+def _describe_objective(function: Callable) -> str:
     """Return an objective in words: its name and settings."""
     settings = ", ".join(f"{k}={v}" for k, v in getattr(function, "keywords", {}).items())
     name = getattr(getattr(function, "func", function), "__name__", type(function).__name__)

@@ -156,8 +156,8 @@ class Expectation:
             raise EstimatorError(LEAK) from error
         baselines = {site: getattr(site.estimator, "baseline", None) for site in runs[0].sites}
         learned = [(b, ()) for b in baselines.values() if callable(b)]
-        own = initial_parameters(runs[0].programs, key, args, kwargs)
-        fits = initial_parameters(learned, key, args, kwargs)
+        own = _initial_parameters(runs[0].programs, key, args, kwargs)
+        fits = _initial_parameters(learned, key, args, kwargs)
         shared = sorted(set(fits) & set(own))
         if shared:
             raise EstimatorError(
@@ -172,7 +172,7 @@ class Expectation:
         return {name: site["value"] for name, site in self.sites(key, *args, **kwargs).items()}
 
 
-def sample_if_improper(site: dict) -> object:
+def _sample_if_improper(site: dict) -> object:
     """Return a value for a site whose prior has no sampler."""
     if site["type"] != "sample":
         return None
@@ -180,7 +180,7 @@ def sample_if_improper(site: dict) -> object:
     return init_to_sample(site) if improper else None
 
 
-def initial_parameters(
+def _initial_parameters(
     programs: list[tuple[Program, tuple]], key: Key, args: tuple, kwargs: dict
 ) -> ParamSites:
     """Return the `numpyro.param` sites of programs, with the values that they start with.
@@ -199,7 +199,7 @@ def initial_parameters(
         for program, shapes in programs:
             inputs = jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), shapes)
             seeded = handlers.seed(program, key)
-            complete = handlers.substitute(seeded, substitute_fn=sample_if_improper)
+            complete = handlers.substitute(seeded, substitute_fn=_sample_if_improper)
             trace = handlers.trace(complete).get_trace(*inputs, *args, **kwargs)
             params = {name: site for name, site in trace.items() if site["type"] == "param"}
             found.update({name: site for name, site in params.items() if name not in found})

@@ -35,7 +35,7 @@ Schedule: TypeAlias = Number | Callable[[Any], Any]
 OBJECTIVES: dict[str, Objective] = {}
 
 
-def register(function: Objective) -> Objective:
+def _register(function: Objective) -> Objective:
     """Enter an objective into `OBJECTIVES`, and let it be called with settings only."""
     names = list(inspect.signature(function).parameters)[2:]
 
@@ -49,14 +49,14 @@ def register(function: Objective) -> Objective:
     return either
 
 
-@register
+@_register
 def elbo(p: AbstractProgramDistribution, q: AbstractProgramDistribution) -> jax.Array:
     """E_q[log p(y, z) - log q(z)] = log p(y) - KL(q || p(. | y))."""
     z, log_q = q.sim()
     return p.density(z) - log_q
 
 
-@register
+@_register
 def tempered_elbo(
     p: ProgramDistribution,
     q: AbstractProgramDistribution,
@@ -76,10 +76,10 @@ def tempered_elbo(
     """
     z, log_q = q.sim()
     prior, likelihood = p.parts(z)
-    return value_at_step(power) * likelihood + value_at_step(beta) * (prior - log_q)
+    return _value_at_step(power) * likelihood + _value_at_step(beta) * (prior - log_q)
 
 
-@register
+@_register
 def iwelbo(p: AbstractProgramDistribution, q: AbstractProgramDistribution, K: int = 8) -> jax.Array:
     """E[log (1/K) sum_k p(y, z_k) / q(z_k)], a bound that grows to log p(y) with K.
 
@@ -89,7 +89,7 @@ def iwelbo(p: AbstractProgramDistribution, q: AbstractProgramDistribution, K: in
     return logsumexp(p.density(z, K) - log_q) - jnp.log(K)
 
 
-@register
+@_register
 def dreg(p: AbstractProgramDistribution, q: AbstractProgramDistribution, K: int = 8) -> jax.Array:
     """`iwelbo` with the doubly reparametrised gradient; it needs `Reparam` at every site.
 
@@ -104,7 +104,7 @@ def dreg(p: AbstractProgramDistribution, q: AbstractProgramDistribution, K: int 
     return sg(logsumexp(log_w) - jnp.log(K)) + surrogate - sg(surrogate)
 
 
-@register
+@_register
 def renyi(
     p: AbstractProgramDistribution,
     q: AbstractProgramDistribution,
@@ -121,7 +121,7 @@ def renyi(
     return (logsumexp((1 - alpha) * (p.density(z, K) - log_q)) - jnp.log(K)) / (1 - alpha)
 
 
-@register
+@_register
 def wake_phi(
     p: AbstractProgramDistribution, q: AbstractProgramDistribution, K: int = 8
 ) -> jax.Array:
@@ -133,7 +133,7 @@ def wake_phi(
     return softmax(log_w) @ q.density(z, K)
 
 
-@register
+@_register
 def wake_theta(
     p: AbstractProgramDistribution, q: AbstractProgramDistribution, K: int = 8
 ) -> jax.Array:
@@ -142,7 +142,7 @@ def wake_theta(
     return softmax(log_w) @ p.density(z, K)
 
 
-@register
+@_register
 def symmetric_kl(
     p: AbstractProgramDistribution, q: AbstractProgramDistribution, K: int = 8
 ) -> jax.Array:
@@ -150,7 +150,7 @@ def symmetric_kl(
     return elbo(p, q) + wake_phi(p, q, K)
 
 
-@register
+@_register
 def thermodynamic(
     p: AbstractProgramDistribution,
     q: AbstractProgramDistribution,
@@ -167,6 +167,6 @@ def thermodynamic(
     return (softmax(beta[:, None] * log_w[None], -1) @ log_w).mean()
 
 
-def value_at_step(value: Schedule) -> Number:
+def _value_at_step(value: Schedule) -> Number:
     """Return a number, or the value of a schedule at the optimiser's step."""
     return value(step()) if callable(value) else value

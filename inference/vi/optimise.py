@@ -57,7 +57,7 @@ def make_optimizer(
     return optax.partition({"main": main, "average": optax.sgd(AVERAGE_RATE)}, labels)
 
 
-def make_minibatches(
+def _make_minibatches(
     problem: Problem, batch_size: int | None
 ) -> Callable[[Expectation, Key], Expectation]:
     """Return the map from an expectation and a key to the expectation on random rows.
@@ -131,7 +131,7 @@ def maximise(
     import optax
 
     data = (problem.args, dict(problem.kwargs))
-    minibatches = make_minibatches(problem, batch_size)
+    minibatches = _make_minibatches(problem, batch_size)
     size = -(-steps // BLOCKS)
     update: Any = optimizer
 

@@ -29,7 +29,7 @@ def flatten_params(params: Mapping[str, Any]) -> StoredArrays:
     return flat
 
 
-def unflatten_params(flat: Mapping[str, Any], sites: Mapping[str, dict]) -> dict[str, Any]:
+def _unflatten_params(flat: Mapping[str, Any], sites: Mapping[str, dict]) -> dict[str, Any]:
     """Return what was flattened by `flatten_params`.
 
     Args:
@@ -54,7 +54,7 @@ def as_program_params(
     if not any("#" in name for name in flat):
         return dict(flat)
     sites = expectation.sites(jax.random.key(0), *problem.args, **problem.kwargs)
-    return unflatten_params(flat, sites)
+    return _unflatten_params(flat, sites)
 
 
 def model_params(problem: Problem, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,10 +95,10 @@ class Space:
 
     def unconstrain(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return unconstrained values that an optimiser can update."""
-        return jax.tree.map(as_float, self.transform(values, inverse=True))
+        return jax.tree.map(_as_float, self.transform(values, inverse=True))
 
 
-def as_float(leaf: ArrayLike) -> jax.Array:
+def _as_float(leaf: ArrayLike) -> jax.Array:
     """Return an array that an optimiser can update.
 
     It is strongly typed, so that blocks are compiled once.

@@ -55,13 +55,13 @@ def fit(options: Namespace) -> int:
     check_writable(options.out, options.data)
     settings = Settings.parse(options.settings)
     # Wrong settings are reported before the data are read.
-    build_recommender(options, settings, 1)
+    _build_recommender(options, settings, 1)
     events = read_events(options.data, options)
     users, items = events.users[events.counts], events.items[events.counts]
-    kept = count_users_with_enough_items(users, items)
-    each = num_held_out(options.holdout, kept, options.data, events)
+    kept = _count_users_with_enough_items(users, items)
+    each = _num_held_out(options.holdout, kept, options.data, events)
     split = strong_split(users, items, held_out=(each, each), seed=options.seed)
-    model, chosen = build_recommender(options, settings, np.shape(split.train)[0])
+    model, chosen = _build_recommender(options, settings, np.shape(split.train)[0])
     validation = split.validation if split.validation.held_out.nnz else None
     if validation is None and isinstance(model, Blend):
         raise UsageError(
@@ -71,12 +71,12 @@ def fit(options: Namespace) -> int:
         model.fit(split.train, validation, items=split.items)
     except FloatingPointError as error:
         raise UsageError(str(error)) from None
-    evaluation = score_on_test_users(model, options.model, split)
+    evaluation = _score_on_test_users(model, options.model, split)
     model.save(options.out)
     return print_fit(options, FitReport(events, split, kept, model, chosen, evaluation))
 
 
-def build_recommender(
+def _build_recommender(
     options: Namespace, settings: Settings, users: int
 ) -> tuple[AbstractRecommender, dict[str, int]]:
     """Build the recommender that the options ask for.
@@ -93,7 +93,7 @@ def build_recommender(
         UsageError: for settings that do not exist or have impossible values.
     """
     classes = MODELS[options.model]
-    types = {part: settable_fields(cls) for part, cls in classes.items()}
+    types = {part: _settable_fields(cls) for part, cls in classes.items()}
     settings.check(types)
     chosen: dict[str, int] = {}
     members = []
@@ -108,12 +108,12 @@ def build_recommender(
         if isinstance(given.get("beta"), str):
             given["beta"] = BETAS.get(given["beta"], given["beta"])
         member = make(cls, given)
-        check_settings(member)
+        _check_settings(member)
         members.append(member)
     return (Blend(members) if len(members) > 1 else members[0]), chosen
 
 
-def settable_fields(cls: type) -> dict[str, str]:
+def _settable_fields(cls: type) -> dict[str, str]:
     """Return the settings that text can give, and their types.
 
     Attributes that end in "_" are left out, as the fit finds them.
@@ -125,7 +125,7 @@ def settable_fields(cls: type) -> dict[str, str]:
     }
 
 
-def check_settings(model: AbstractRecommender) -> None:
+def _check_settings(model: AbstractRecommender) -> None:
     """Refuse impossible values of settings.
 
     Raises:
@@ -137,7 +137,7 @@ def check_settings(model: AbstractRecommender) -> None:
         raise UsageError(str(error)) from None
 
 
-def count_users_with_enough_items(users: np.ndarray, items: np.ndarray) -> int:
+def _count_users_with_enough_items(users: np.ndarray, items: np.ndarray) -> int:
     """Count the users with `MIN_ITEMS` different items or more."""
     import pandas as pd
 
@@ -145,7 +145,7 @@ def count_users_with_enough_items(users: np.ndarray, items: np.ndarray) -> int:
     return int((pairs["user"].value_counts() >= MIN_ITEMS).sum())
 
 
-def num_held_out(asked: float | None, users: int, path: Path, events: Events) -> int:
+def _num_held_out(asked: float | None, users: int, path: Path, events: Events) -> int:
     """Return the number of users that are held out for validation, and as many for test.
 
     Args:
@@ -173,7 +173,7 @@ def num_held_out(asked: float | None, users: int, path: Path, events: Events) ->
     return count
 
 
-def score_on_test_users(model: AbstractRecommender, name: str, split: Split) -> Evaluation | None:
+def _score_on_test_users(model: AbstractRecommender, name: str, split: Split) -> Evaluation | None:
     """Score a recommender beside popularity; return None without test users."""
     if not split.test.held_out.nnz:
         return None
@@ -204,7 +204,7 @@ def apply(options: Namespace) -> int:
     with warnings.catch_warnings():
         # The notes below say this too.
         warnings.filterwarnings("ignore", ".* users have no items")
-        found = recommend_in_blocks(model, history, options)
+        found = _recommend_in_blocks(model, history, options)
     notes = history_notes(history, model)
     facts = {
         "users": len(history.users),
@@ -223,7 +223,7 @@ def apply(options: Namespace) -> int:
     return print_result(options, result, [found.to_csv(index=False).rstrip("\n")])
 
 
-def recommend_in_blocks(
+def _recommend_in_blocks(
     model: AbstractRecommender, history: History, options: Namespace
 ) -> DataFrame:
     """Return a table of user, rank, item, score, probability, lower and upper.
@@ -253,7 +253,7 @@ def recommend_in_blocks(
                 refine_steps=options.refine_steps,
                 likelihood_power=options.likelihood_power,
                 level=options.level,
-                seed=block_seed(options.seed, first) if explores else options.seed,
+                seed=_block_seed(options.seed, first) if explores else options.seed,
             ).to_pandas()
             labels = history.users[first : first + BLOCK][table["user"].to_numpy()]
             parts.append(table.assign(user=labels))
@@ -263,7 +263,7 @@ def recommend_in_blocks(
     return pd.concat(parts, ignore_index=True)
 
 
-def block_seed(seed: int, first: int) -> int:
+def _block_seed(seed: int, first: int) -> int:
     """Return a seed for the block of users from this one on.
 
     With it they explore independently of the users before them.

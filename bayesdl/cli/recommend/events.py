@@ -77,9 +77,9 @@ def read_events(path: Path, options: Namespace, optional_items: bool = False) ->
         UsageError: for absent columns, missing labels, or ratings that are not numbers.
     """
     table = read_table(path)
-    users = read_labels(find_column(table, options.user, "--user", path), "user", path)
-    given = find_column(table, options.item, "--item", path)
-    items = given if optional_items else read_labels(given, "item", path)
+    users = _read_labels(_find_column(table, options.user, "--user", path), "user", path)
+    given = _find_column(table, options.item, "--item", path)
+    items = given if optional_items else _read_labels(given, "item", path)
     if options.rating is None and RATING not in table.columns:
         if options.threshold is not None:
             raise UsageError(
@@ -88,8 +88,8 @@ def read_events(path: Path, options: Namespace, optional_items: bool = False) ->
             )
         return Events(users, np.asarray(items), np.ones(len(table), bool), "every row")
     name = options.rating or RATING
-    ratings = find_column(table, name, "--rating", path)
-    bad = np.flatnonzero(~is_finite(ratings))
+    ratings = _find_column(table, name, "--rating", path)
+    bad = np.flatnonzero(~_is_finite(ratings))
     if len(bad):
         raise UsageError(
             f"{path}: column {name!r}, row {bad[0]} is not a number: got {ratings.iloc[bad[0]]!r}."
@@ -99,7 +99,7 @@ def read_events(path: Path, options: Namespace, optional_items: bool = False) ->
     return Events(users, np.asarray(items), counts, f"rows whose {name} is above {threshold:g}")
 
 
-def find_column(table: DataFrame, name: str, option: str, path: Path) -> Column:
+def _find_column(table: DataFrame, name: str, option: str, path: Path) -> Column:
     """Return a column by its name.
 
     Args:
@@ -119,14 +119,14 @@ def find_column(table: DataFrame, name: str, option: str, path: Path) -> Column:
     return found
 
 
-def is_finite(values: Column) -> np.ndarray:
+def _is_finite(values: Column) -> np.ndarray:
     """Return whether each value is a finite number."""
     if values.dtype.kind not in "iufb":
         return np.zeros(len(values), bool)
     return np.isfinite(values.to_numpy(float, na_value=np.nan))
 
 
-def read_labels(values: Column, what: str, path: Path) -> np.ndarray:
+def _read_labels(values: Column, what: str, path: Path) -> np.ndarray:
     """Return labels as whole numbers where all of them are, else as text.
 
     Args:
@@ -151,7 +151,7 @@ def read_labels(values: Column, what: str, path: Path) -> np.ndarray:
     return np.array([str(value) for value in values], dtype=str)
 
 
-def item_columns(items: np.ndarray, among: np.ndarray) -> np.ndarray:
+def _item_columns(items: np.ndarray, among: np.ndarray) -> np.ndarray:
     """Return the columns of items by their labels, -1 for a label that is unknown or missing.
 
     Args:
@@ -180,7 +180,7 @@ def make_history(events: Events, items: np.ndarray) -> History:
     import pandas as pd
 
     user, names = pd.factorize(events.users)
-    item = item_columns(events.items, items)
+    item = _item_columns(events.items, items)
     given = ~pd.isna(events.items)
     kept = given & (item >= 0) & events.counts
     rows = event_matrix(user[kept], item[kept], (len(names), len(items)))

@@ -43,14 +43,14 @@ def add_recommend(commands: Any) -> None:
         dest="action", metavar="fit|apply", required=True, parser_class=Parser, prog=prog
     )
     command = functools.partial(add_command, actions, prog)
-    add_recommend_fit(
+    _add_recommend_fit(
         command(
             "fit",
             "DATA -o FILE [options]",
             "fit a recommender, score it on held-out users, and save it",
         )
     )
-    add_recommend_apply(
+    _add_recommend_apply(
         command(
             "apply",
             "FILE HISTORY [-o OUT] [options]",
@@ -59,7 +59,7 @@ def add_recommend(commands: Any) -> None:
     )
 
 
-def add_recommend_fit(added: argparse.ArgumentParser) -> None:
+def _add_recommend_fit(added: argparse.ArgumentParser) -> None:
     """Add the arguments of `recommend fit`."""
     added.add_argument(
         "data",
@@ -83,7 +83,7 @@ def add_recommend_fit(added: argparse.ArgumentParser) -> None:
         help="vae (Mult-VAE), dae (Mult-DAE), ease (a linear model in closed form), blend (of "
         "ease and vae), popularity (default: vae)",
     )
-    add_columns(added)
+    _add_columns(added)
     added.add_argument(
         "--holdout",
         metavar="N",
@@ -94,7 +94,7 @@ def add_recommend_fit(added: argparse.ArgumentParser) -> None:
     add_settings(added, "the model, e.g. epochs=50, vae.hidden=200, ease.l2=100, beta=0.2")
 
 
-def add_columns(added: argparse.ArgumentParser) -> None:
+def _add_columns(added: argparse.ArgumentParser) -> None:
     """Add options for the columns of events, and for the events that count."""
     added.add_argument(
         "--user",
@@ -121,7 +121,7 @@ def add_columns(added: argparse.ArgumentParser) -> None:
     )
 
 
-def add_recommend_apply(added: argparse.ArgumentParser) -> None:
+def _add_recommend_apply(added: argparse.ArgumentParser) -> None:
     """Add the arguments of `recommend apply`."""
     added.add_argument(
         "model", metavar="FILE", type=Path, help="written by `bayesdl recommend fit`"
@@ -142,7 +142,7 @@ def add_recommend_apply(added: argparse.ArgumentParser) -> None:
         type=Path,
         help="CSV, or Parquet by its ending (default: CSV on stdout)",
     )
-    add_columns(added)
+    _add_columns(added)
     added.add_argument(
         "--strategy",
         choices=STRATEGIES,

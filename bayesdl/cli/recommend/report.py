@@ -45,8 +45,8 @@ def print_fit(options: Namespace, report: FitReport) -> int:
     events, split, evaluation = report.events, report.split, report.evaluation
     sizes = {
         "training": np.shape(split.train)[0],
-        "validation": num_users(split.validation),
-        "test": num_users(split.test),
+        "validation": _num_users(split.validation),
+        "test": _num_users(split.test),
     }
     left_out = len(np.unique(events.users)) - report.kept
     compared = None
@@ -64,11 +64,11 @@ def print_fit(options: Namespace, report: FitReport) -> int:
         "users": sizes | {"with too few items": left_out},
         "items": len(split.items),
         "temperature": report.model.temperature_,
-        "scores": None if evaluation is None else scores_data(evaluation),
+        "scores": None if evaluation is None else _scores_data(evaluation),
         "ndcg@100 above popularity": compared,
     }
     chosen = ", ".join(f"{name}={value}" for name, value in report.chosen.items())
-    facts = fit_facts(report.model)
+    facts = _fit_facts(report.model)
     lines = [
         f"model   {report.model!r}",
         *([f"        chosen here: {chosen}; --set changes them"] if chosen else []),
@@ -79,14 +79,14 @@ def print_fit(options: Namespace, report: FitReport) -> int:
         "items unseen in training",
         *([f"found   {'; '.join(facts)}"] if facts else []),
         "",
-        *score_lines(evaluation, compared),
+        *_score_lines(evaluation, compared),
         "",
         f"saved   {options.out}",
     ]
     return print_result(options, result, lines)
 
 
-def fit_facts(model: AbstractRecommender) -> list[str]:
+def _fit_facts(model: AbstractRecommender) -> list[str]:
     """Return what the fit found: the best epoch and beta, or the weights of a blend."""
     if isinstance(model, MultVAE):
         beta = model.beta_
@@ -99,12 +99,12 @@ def fit_facts(model: AbstractRecommender) -> list[str]:
     return []
 
 
-def num_users(held: HeldOut) -> int:
+def _num_users(held: HeldOut) -> int:
     """Return the number of held-out users."""
     return np.shape(held.fold_in)[0]
 
 
-def scores_data(evaluation: Evaluation) -> dict[str, Any]:
+def _scores_data(evaluation: Evaluation) -> dict[str, Any]:
     """Return means and standard errors by recommender and metric."""
     return {
         name: {
@@ -115,7 +115,7 @@ def scores_data(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def score_lines(evaluation: Evaluation | None, compared: dict[str, float] | None) -> list[str]:
+def _score_lines(evaluation: Evaluation | None, compared: dict[str, float] | None) -> list[str]:
     """Return the lines with the scores on the test users.
 
     Args:
@@ -127,7 +127,7 @@ def score_lines(evaluation: Evaluation | None, compared: dict[str, float] | None
     users = len(next(iter(next(iter(evaluation.values.values())).values())))
     lines = [
         f"held-out scores ({users} test users; mean +- standard error)",
-        *table_lines(evaluation),
+        *_table_lines(evaluation),
     ]
     if compared:
         lines.append(
@@ -137,7 +137,7 @@ def score_lines(evaluation: Evaluation | None, compared: dict[str, float] | None
     return lines
 
 
-def table_lines(evaluation: Evaluation) -> list[str]:
+def _table_lines(evaluation: Evaluation) -> list[str]:
     """Return a header and a line for each recommender."""
     metrics = list(next(iter(evaluation.values.values())))
     lines = [f"{'':12}" + "".join(f"{metric:>18}" for metric in metrics)]

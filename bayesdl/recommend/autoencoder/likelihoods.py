@@ -23,25 +23,25 @@ from bayesdl.recommend.rows import AnyArray, Entries
 UNSEEN = 0.1
 
 
-def multinomial(f: AnyArray, x: Entries) -> jax.Array:
+def _multinomial(f: AnyArray, x: Entries) -> jax.Array:
     """Return the log likelihood of draws from softmax(f)."""
     chosen = sum_by_user(x.value * f[x.user, x.item], x)
     return chosen - sum_by_user(x.value, x) * jax.nn.logsumexp(f, axis=1)
 
 
-def bernoulli(f: AnyArray, x: Entries) -> jax.Array:
+def _bernoulli(f: AnyArray, x: Entries) -> jax.Array:
     """Return the log likelihood of independent choices with logits f."""
     return sum_by_user(jnp.sign(x.value) * f[x.user, x.item], x) - jax.nn.softplus(f).sum(1)
 
 
-def gaussian(f: AnyArray, x: Entries) -> jax.Array:
+def _gaussian(f: AnyArray, x: Entries) -> jax.Array:
     """Return the log likelihood of ones with mean f, where absences count less."""
     here, there = f[x.user, x.item], jnp.sign(x.value)
     entries = sum_by_user(there * ((1 - here) ** 2 - UNSEEN * here**2), x)
     return -entries / 2 - UNSEEN * (f**2).sum(1) / 2
 
 
-def poisson(f: AnyArray, x: Entries) -> jax.Array:
+def _poisson(f: AnyArray, x: Entries) -> jax.Array:
     """Return the log likelihood of counts with log rates f."""
     return sum_by_user(x.value * f[x.user, x.item], x) - jnp.exp(f).sum(1)
 
@@ -81,8 +81,8 @@ def multinomial_in_blocks(
 
 
 LIKELIHOODS: dict[str, Callable[[AnyArray, Entries], jax.Array]] = {
-    "multinomial": multinomial,
-    "bernoulli": bernoulli,
-    "gaussian": gaussian,
-    "poisson": poisson,
+    "multinomial": _multinomial,
+    "bernoulli": _bernoulli,
+    "gaussian": _gaussian,
+    "poisson": _poisson,
 }

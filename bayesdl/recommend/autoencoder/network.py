@@ -92,7 +92,7 @@ class Network:
             key: the key of the dropout, or None for no dropout.
         """
         inputs = normalise(x, self.dropout, key)
-        first = multiply_entries(inputs, params["encoder0.weight"])
+        first = _multiply_entries(inputs, params["encoder0.weight"])
         return self.encode_from(params, first + params["encoder0.bias"][None])
 
     def encode_from(self, params: Weights, h: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -153,7 +153,7 @@ def normalise(x: Entries, dropout: float, key: jax.Array | None) -> Entries:
     return x._replace(value=value)
 
 
-def multiply_entries(x: Entries, weight: AnyArray) -> jax.Array:
+def _multiply_entries(x: Entries, weight: AnyArray) -> jax.Array:
     """Return the product of the batch with a matrix (items, width), shape (b, width)."""
     if len(x.value) > DENSE_SHARE * len(x.present) * len(weight):
         return as_dense(x, len(weight)) @ weight

@@ -123,7 +123,7 @@ class Objective:
             return jnp.zeros(len(mean))
         if self.prior == "normal":
             return (jnp.exp(log_variance) + mean**2 - 1 - log_variance).sum(1) / 2
-        return log_normal_density(z, mean, log_variance) - self.log_prior(params, old, z, x)
+        return _log_normal_density(z, mean, log_variance) - self.log_prior(params, old, z, x)
 
     def log_prior(self, params: Weights, old: Weights, z: AnyArray, x: Entries) -> jax.Array:
         """Return log p(z) of each user, shape (b,)."""
@@ -131,11 +131,11 @@ class Objective:
             return self.log_vamp_prior(params, z)
         zero = jnp.zeros_like(z)
         if self.prior == "normal":
-            return log_normal_density(z, zero, zero)
+            return _log_normal_density(z, zero, zero)
         parts = (
-            log_normal_density(z, zero, zero),
-            log_normal_density(z, *self.network.encode(old, x)),
-            log_normal_density(z, zero, zero + WIDE_LOG_VARIANCE),
+            _log_normal_density(z, zero, zero),
+            _log_normal_density(z, *self.network.encode(old, x)),
+            _log_normal_density(z, zero, zero + WIDE_LOG_VARIANCE),
         )
         weighted = jnp.stack(parts, 1) + jnp.log(jnp.array(COMPOSITE_SHARES))[None]
         return jax.nn.logsumexp(weighted, axis=1)
@@ -146,7 +146,7 @@ class Objective:
         inputs = u / jnp.linalg.norm(u, axis=1, keepdims=True)
         h = inputs @ params["encoder0.weight"] + params["encoder0.bias"][None]
         means, log_variances = self.network.encode_from(params, h)
-        each = log_normal_density(z[:, None], means[None], log_variances[None])
+        each = _log_normal_density(z[:, None], means[None], log_variances[None])
         return jax.nn.logsumexp(each, axis=1) - math.log(COMPONENTS)
 
     def bound(
@@ -177,7 +177,7 @@ def draw_normal(key: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax
     return mean + jnp.exp(log_variance / 2) * jax.random.normal(key, mean.shape)
 
 
-def log_normal_density(z: AnyArray, mean: AnyArray, log_variance: AnyArray) -> jax.Array:
+def _log_normal_density(z: AnyArray, mean: AnyArray, log_variance: AnyArray) -> jax.Array:
     """Return the log density of independent normal numbers, summed over the last axis."""
     terms = log_variance + (z - mean) ** 2 * jnp.exp(-log_variance) + math.log(2 * math.pi)
     return -terms.sum(-1) / 2

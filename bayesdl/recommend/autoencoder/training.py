@@ -164,7 +164,7 @@ class BetaSchedule:
             self.rule = beta
         else:
             value: Any = getattr(beta, "share", beta)
-            self.rule = functools.partial(constant_beta, value)
+            self.rule = functools.partial(_constant_beta, value)
 
     def values(self, first: int, count: int) -> np.ndarray:
         """Return beta of `count` updates from the update `first` on, shape (count,).
@@ -191,11 +191,11 @@ class BetaSchedule:
         """
         if not self.auto or since_best < self.patience:
             return False
-        self.auto, self.rule = False, functools.partial(constant_beta, beta)
+        self.auto, self.rule = False, functools.partial(_constant_beta, beta)
         return True
 
 
-def constant_beta(value: float, progress: float) -> float:
+def _constant_beta(value: float, progress: float) -> float:
     """Return this value of beta at any progress."""
     return value
 

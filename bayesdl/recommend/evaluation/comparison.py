@@ -121,13 +121,13 @@ def evaluate(
             )
     return Evaluation(
         {
-            name: user_metrics(model, held, refine_steps, likelihood_power)
+            name: _user_metrics(model, held, refine_steps, likelihood_power)
             for name, model in by_name.items()
         }
     )
 
 
-def user_metrics(
+def _user_metrics(
     model: AbstractRecommender,
     held: HeldOut,
     refine_steps: int,

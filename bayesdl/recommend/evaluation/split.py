@@ -133,13 +133,13 @@ def strong_split(
         >>> strong_split(users, items, held_out=(5, 5)).train.shape
         (20, 6)
     """
-    refuse_shares(held_out, share)
-    who, what = check_events(users, items, ratings)
+    _refuse_shares(held_out, share)
+    who, what = _check_events(users, items, ratings)
     counts = np.ones(len(who), bool)
     if ratings is not None:
-        counts = check_numbers(ratings, "ratings") > threshold
-    when = np.zeros(len(who)) if times is None else sortable_times(times, len(who))
-    who, what, when = sort_and_drop_repeats(who[counts], what[counts], when[counts])
+        counts = _check_numbers(ratings, "ratings") > threshold
+    when = np.zeros(len(who)) if times is None else _sortable_times(times, len(who))
+    who, what, when = _sort_and_drop_repeats(who[counts], what[counts], when[counts])
     everyone, index, sizes = np.unique(who, return_inverse=True, return_counts=True)
     enough = sizes[index] >= min_items
     who, what, when = who[enough], what[enough], when[enough]
@@ -152,20 +152,20 @@ def strong_split(
     names = names[np.random.RandomState(seed).permutation(len(names))]
     first, second = len(names) - sum(held_out), len(names) - held_out[1]
     training = np.isin(who, names[:first])
-    columns = labels_by_first_event(what[training])
-    train = labelled_rows(who[training], what[training], names[:first], columns)
+    columns = _labels_by_first_event(what[training])
+    train = _labelled_rows(who[training], what[training], names[:first], columns)
     parts, dropped = [], 0
     for group in (names[first:second], names[second:]):
         here = np.isin(who, group)
         known = here & np.isin(what, columns)
         dropped += int(here.sum() - known.sum())
         last = None if times is None else when[known]
-        parts.append(hide_share(who[known], what[known], last, group, columns, share, seed))
+        parts.append(_hide_share(who[known], what[known], last, group, columns, share, seed))
     left_out = len(everyone) - len(names)
     return Split(train, parts[0], parts[1], names[:first], columns, dropped, left_out)
 
 
-def refuse_shares(held_out: object, share: float) -> None:
+def _refuse_shares(held_out: object, share: float) -> None:
     """Refuse numbers of users and shares that cannot be held out.
 
     Raises:
@@ -181,7 +181,7 @@ def refuse_shares(held_out: object, share: float) -> None:
         raise ValueError(f"strong_split(share={share!r}): expected a number with 0 < share < 1.")
 
 
-def check_events(
+def _check_events(
     users: ColumnLike, items: ColumnLike, ratings: ColumnLike | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return users and items of events as arrays, shape (events,).
@@ -206,7 +206,7 @@ def check_events(
     return who, what
 
 
-def check_numbers(values: ColumnLike, name: str) -> np.ndarray:
+def _check_numbers(values: ColumnLike, name: str) -> np.ndarray:
     """Return a column of numbers, none missing.
 
     Raises:
@@ -221,7 +221,7 @@ def check_numbers(values: ColumnLike, name: str) -> np.ndarray:
     return found
 
 
-def sortable_times(times: ColumnLike, count: int) -> np.ndarray:
+def _sortable_times(times: ColumnLike, count: int) -> np.ndarray:
     """Return times as numbers that can be sorted, one for each event.
 
     Raises:
@@ -235,10 +235,10 @@ def sortable_times(times: ColumnLike, count: int) -> np.ndarray:
             f"strong_split: times have shape {found.shape}, expected one for each of {count} "
             "events."
         )
-    return check_numbers(found, "times")
+    return _check_numbers(found, "times")
 
 
-def sort_and_drop_repeats(
+def _sort_and_drop_repeats(
     users: np.ndarray, items: np.ndarray, when: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sort events by user, item and time, and keep the first event of each pair."""
@@ -249,13 +249,13 @@ def sort_and_drop_repeats(
     return users[~repeated], items[~repeated], when[~repeated]
 
 
-def labels_by_first_event(labels: np.ndarray) -> np.ndarray:
+def _labels_by_first_event(labels: np.ndarray) -> np.ndarray:
     """Return distinct labels in the order of their first event."""
     distinct, at = np.unique(labels, return_index=True)
     return distinct[np.argsort(at)]
 
 
-def labelled_rows(
+def _labelled_rows(
     users: np.ndarray, items: np.ndarray, rows: np.ndarray, columns: np.ndarray
 ) -> CSR:
     """Return events as ones in a matrix with these labels of rows and columns.
@@ -266,7 +266,7 @@ def labelled_rows(
         rows: the labels of the rows, shape (users,).
         columns: the labels of the columns, shape (items,).
     """
-    at = (positions(users, rows), positions(items, columns))
+    at = (_positions(users, rows), _positions(items, columns))
     found = scipy.sparse.csr_array(
         (np.ones(len(users), np.float32), at), shape=(len(rows), len(columns))
     )
@@ -274,13 +274,13 @@ def labelled_rows(
     return found
 
 
-def positions(labels: np.ndarray, among: np.ndarray) -> np.ndarray:
+def _positions(labels: np.ndarray, among: np.ndarray) -> np.ndarray:
     """Return the position of each label among distinct labels."""
     order = np.argsort(among, kind="stable")
     return order[np.searchsorted(among, labels, sorter=order)]
 
 
-def hide_share(
+def _hide_share(
     users: np.ndarray,
     items: np.ndarray,
     when: np.ndarray | None,
@@ -314,6 +314,6 @@ def hide_share(
                 places = np.argsort(when[first : first + n])[n - size :]
             hidden[first + places] = True
     shown, kept_back = (
-        labelled_rows(users[part], items[part], rows, columns) for part in (~hidden, hidden)
+        _labelled_rows(users[part], items[part], rows, columns) for part in (~hidden, hidden)
     )
     return HeldOut(shown, kept_back, rows, columns)

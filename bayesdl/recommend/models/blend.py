@@ -202,7 +202,7 @@ class Blend(AbstractRecommender):
         weights = tuple(
             w / member.temperature_ for w, member in zip(self.weights_, self.members_, strict=True)
         )
-        return self.pool(self.weights_, scores), Partial(draw_pool, draws, weights)
+        return self.pool(self.weights_, scores), Partial(_draw_pool, draws, weights)
 
     def item_vectors(self) -> np.ndarray:
         parts = [member.item_vectors() for member in self.members_]
@@ -213,7 +213,7 @@ class Blend(AbstractRecommender):
         return np.concatenate(scaled, axis=1)
 
 
-def draw_pool(
+def _draw_pool(
     draws: tuple[Partial, ...], weights: tuple[ArrayLike, ...], keys: jax.Array
 ) -> jax.Array:
     """Draw the weighted sum of the members' log weights, shape (b, items).

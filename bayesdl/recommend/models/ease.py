@@ -93,7 +93,7 @@ class EASE(AbstractRecommender):
         rows = self.start_fit(train, validation, items)
         gram = (rows.T.astype(np.float64) @ rows.astype(np.float64)).toarray()
         gram[np.diag_indices_from(gram)] += self.l2
-        self.precision_ = invert(gram)
+        self.precision_ = _invert(gram)
         self.num_users_ = rows.shape[0]
         return self.finish_fit(validation)
 
@@ -121,12 +121,12 @@ class EASE(AbstractRecommender):
         return rows.toarray() - seen / diagonal, variance
 
     def log_weights(self, scores: AnyArray) -> np.ndarray:
-        return np.log(np.maximum(scores, least_score(scores)))
+        return np.log(np.maximum(scores, _least_score(scores)))
 
     def block_posterior(self, rows: CSR, refinement: Refinement) -> tuple[np.ndarray, Partial]:
         mean, variance = self.block_moments(rows)
-        parts = (mean, np.sqrt(variance), least_score(mean))
-        return mean, Partial(draw_log_weights, *(jnp.asarray(part, jnp.float32) for part in parts))
+        parts = (mean, np.sqrt(variance), _least_score(mean))
+        return mean, Partial(_draw_log_weights, *(jnp.asarray(part, jnp.float32) for part in parts))
 
     def arrays(self) -> StoredArrays:
         return {"precision": self.precision_}
@@ -141,12 +141,12 @@ class EASE(AbstractRecommender):
         return self.weights.T
 
 
-def least_score(scores: AnyArray) -> AnyArray:
+def _least_score(scores: AnyArray) -> AnyArray:
     """Return the score that lower scores are raised to, shape (b, 1)."""
     return FLOOR * np.maximum(scores.max(1, keepdims=True), TINY)
 
 
-def draw_log_weights(mean: AnyArray, sd: AnyArray, least: AnyArray, keys: jax.Array) -> jax.Array:
+def _draw_log_weights(mean: AnyArray, sd: AnyArray, least: AnyArray, keys: jax.Array) -> jax.Array:
     """Draw the log weights of normal scores, shape (b, items).
 
     Args:
@@ -158,7 +158,7 @@ def draw_log_weights(mean: AnyArray, sd: AnyArray, least: AnyArray, keys: jax.Ar
     return jnp.log(jnp.maximum(mean + sd * normal_noise(keys, mean.shape[1]), least))
 
 
-def invert(gram: np.ndarray) -> np.ndarray:
+def _invert(gram: np.ndarray) -> np.ndarray:
     """Return the inverse of a positive definite matrix, which is overwritten.
 
     The inverse is computed from the Cholesky factor.

@@ -73,7 +73,7 @@ class Popularity(AbstractRecommender):
 
     def block_posterior(self, rows: CSR, refinement: Refinement) -> tuple[np.ndarray, Partial]:
         concentration = jnp.asarray(self.counts_ + PRIOR_COUNTS, jnp.float32)
-        return self.block_scores(rows, refinement), Partial(draw_log_shares, concentration)
+        return self.block_scores(rows, refinement), Partial(_draw_log_shares, concentration)
 
     def arrays(self) -> StoredArrays:
         return {"counts": self.counts_}
@@ -88,7 +88,7 @@ class Popularity(AbstractRecommender):
         return np.zeros((self.num_items_, 0))
 
 
-def draw_log_shares(concentration: AnyArray, keys: jax.Array) -> jax.Array:
+def _draw_log_shares(concentration: AnyArray, keys: jax.Array) -> jax.Array:
     """Draw the logarithms of the items' shares, shape (1, items).
 
     It is one draw for all users: they have the shares in common, and gamma numbers for each user

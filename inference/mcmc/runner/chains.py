@@ -63,7 +63,7 @@ def run_chains(
     run = Run(engine, sampler, engine.num_samples)
     if checkpoint is None:
         return run.draws(run.start(key), -sampler.num_warmup, progress, None, None)
-    with open_folder(checkpoint, run, key) as folder:
+    with _open_folder(checkpoint, run, key) as folder:
         saved = folder.load()
         if saved:
             states, done = from_arrays(saved[0], run.structure, run.layout), saved[1]
@@ -94,19 +94,19 @@ def continue_chains(
     }
     info = draws.info | more.info | {"seconds": draws.info["seconds"] + more.info["seconds"]}
     made = draws.length + more.length
-    wanted = max(requested_draws(draws.info), requested_draws(more.info))
+    wanted = max(_requested_draws(draws.info), _requested_draws(more.info))
     info.pop("interrupted", None)
     if made < wanted:
-        info["interrupted"] = describe_interruption(made, wanted)
+        info["interrupted"] = _describe_interruption(made, wanted)
     return Draws(joined["samples"], joined["stats"], info, more.state)
 
 
-def describe_interruption(made: int, wanted: int) -> str:
+def _describe_interruption(made: int, wanted: int) -> str:
     """Return what `info["interrupted"]` says."""
     return f"{made} of {wanted} draws"
 
 
-def requested_draws(info: Info) -> int:
+def _requested_draws(info: Info) -> int:
     """Return how many draws an interrupted run was to make; 0 if it was not interrupted."""
     return int(info["interrupted"].split()[2]) if "interrupted" in info else 0
 
@@ -253,13 +253,13 @@ class Run:
             **self.engine.diagnosis_settings(),
         }
         if interrupted:
-            facts["interrupted"] = describe_interruption(done, self.offset + self.num_samples)
+            facts["interrupted"] = _describe_interruption(done, self.offset + self.num_samples)
             kept = {name: values[:, : done - self.offset] for name, values in kept.items()}
         state = {f"state/{name}": value for name, value in to_arrays(states).items()}
         return Draws.from_arrays(kept | state, facts)
 
 
-def open_folder(checkpoint: Checkpoint, run: Run, key: Key) -> Folder:
+def _open_folder(checkpoint: Checkpoint, run: Run, key: Key) -> Folder:
     """Open the checkpoint's folder of a run, or make it."""
     if jax.process_count() > 1:
         raise ProblemError(

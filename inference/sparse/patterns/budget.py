@@ -47,10 +47,10 @@ def allocate_budget(
     if not shapes:
         raise BudgetError("The network has no layer of weights to choose from.")
     sparse = {name: shape for name, shape in shapes.items() if name not in dense}
-    budget = density * count(shapes) - sum(math.prod(shapes[name]) for name in dense)
-    total = count(sparse)
+    budget = density * _count(shapes) - sum(math.prod(shapes[name]) for name in dense)
+    total = _count(sparse)
     if sparse and budget <= 0:
-        least = sum(math.prod(shapes[name]) for name in dense) / count(shapes)
+        least = sum(math.prod(shapes[name]) for name in dense) / _count(shapes)
         raise BudgetError(
             f"density={density:g} leaves nothing but the dense layers {list(dense)}, which are "
             f"{least:.3g} of the weights: raise density, or give dense_output=False."
@@ -62,25 +62,25 @@ def allocate_budget(
         if not sparse:
             return found
         shared = Pattern((1, total), (1, 1), False, max(1, math.floor(budget)))
-        return found | {GLOBAL: with_even_count(shared)}
+        return found | {GLOBAL: _with_even_count(shared)}
     if allocation == "erk":
-        densities = erk_densities(sparse, budget)
+        densities = _erk_densities(sparse, budget)
     else:
         densities = dict.fromkeys(sparse, budget / max(total, 1))
     rounded_down = {
-        name: layer_pattern(name, shape, densities[name], structure)
+        name: _layer_pattern(name, shape, densities[name], structure)
         for name, shape in sparse.items()
     }
-    found |= spend_remainder(rounded_down, densities, budget)
-    return {name: with_even_count(found[name]) for name in shapes}
+    found |= _spend_remainder(rounded_down, densities, budget)
+    return {name: _with_even_count(found[name]) for name in shapes}
 
 
-def count(shapes: Shapes) -> int:
+def _count(shapes: Shapes) -> int:
     """Count the weights of layers."""
     return sum(map(math.prod, shapes.values()))
 
 
-def with_even_count(pattern: Pattern) -> Pattern:
+def _with_even_count(pattern: Pattern) -> Pattern:
     """Return the pattern with one single weight less where their number is large and odd.
 
     XLA computes arrays of an odd number of entries without vector instructions, which takes a CPU
@@ -92,7 +92,7 @@ def with_even_count(pattern: Pattern) -> Pattern:
     return pattern
 
 
-def spend_remainder(
+def _spend_remainder(
     found: dict[str, Pattern], densities: Mapping[str, float], budget: float
 ) -> dict[str, Pattern]:
     """Return the patterns with one tile more per group where rounding down left budget for it.
@@ -100,20 +100,21 @@ def spend_remainder(
     The layers with the largest remainders come first.
     """
     remainders = {
-        name: densities[name] * math.prod(pattern.shape) / weights_per_step(pattern) - pattern.count
+        name: densities[name] * math.prod(pattern.shape) / _weights_per_step(pattern)
+        - pattern.count
         for name, pattern in found.items()
     }
     left = budget - sum(pattern.size for pattern in found.values())
     for name in sorted(found, key=lambda name: -remainders[name]):
         pattern = found[name]
-        step = weights_per_step(pattern)
+        step = _weights_per_step(pattern)
         if remainders[name] > 0 and step <= left and pattern.count < pattern.candidates:
-            found[name] = dense_if_full(dataclasses.replace(pattern, count=pattern.count + 1))
+            found[name] = _dense_if_full(dataclasses.replace(pattern, count=pattern.count + 1))
             left -= step
     return found
 
 
-def dense_if_full(pattern: Pattern) -> Pattern:
+def _dense_if_full(pattern: Pattern) -> Pattern:
     """Return the pattern, or that of a dense layer where all of its tiles are active."""
     return dense_pattern(pattern.shape) if pattern.count == pattern.candidates else pattern
 
@@ -124,26 +125,26 @@ def dense_pattern(shape: tuple[int, ...]) -> Pattern:
     return Pattern(flat, flat, False, 1)
 
 
-def layer_pattern(name: str, shape: tuple[int, ...], density: float, structure: str) -> Pattern:
+def _layer_pattern(name: str, shape: tuple[int, ...], density: float, structure: str) -> Pattern:
     """Return the pattern of one layer with this density, rounded down to whole tiles.
 
     Raises:
         BudgetError: where not one tile is left.
     """
     flat = (shape[0], math.prod(shape[1:]))
-    side = block_side(structure)
+    side = _block_side(structure)
     tile = {"neurons": (1, flat[1])}.get(structure, (side, side))
     per_row = structure not in ("unstructured", "neurons")
     least = Pattern(flat, tile, per_row, 1)
     # the small number makes up for rounding of whole quotients
-    tiles = math.floor(density * math.prod(flat) / weights_per_step(least) + 1e-9)
+    tiles = math.floor(density * math.prod(flat) / _weights_per_step(least) + 1e-9)
     if tiles < 1:
-        unit = weights_per_step(least)
-        raise BudgetError(empty_layer_message(name, flat, density, structure, unit))
-    return dense_if_full(dataclasses.replace(least, count=min(tiles, least.candidates)))
+        unit = _weights_per_step(least)
+        raise BudgetError(_empty_layer_message(name, flat, density, structure, unit))
+    return _dense_if_full(dataclasses.replace(least, count=min(tiles, least.candidates)))
 
 
-def empty_layer_message(
+def _empty_layer_message(
     name: str, shape: tuple[int, int], density: float, structure: str, unit: int
 ) -> str:
     """Say why a layer would have no weight, and what to do.
@@ -170,17 +171,17 @@ def empty_layer_message(
     )
 
 
-def weights_per_step(pattern: Pattern) -> int:
+def _weights_per_step(pattern: Pattern) -> int:
     """Return the number of weights that one tile more in each group stores."""
     return pattern.groups * math.prod(pattern.tile)
 
 
-def block_side(structure: str) -> int:
+def _block_side(structure: str) -> int:
     """Return B of "block:B"; 1 for other structures."""
     return int(structure.partition(":")[2] or 1)
 
 
-def erk_densities(shapes: Shapes, budget: float) -> dict[str, float]:
+def _erk_densities(shapes: Shapes, budget: float) -> dict[str, float]:
     """Return densities in proportion to sum(shape) / prod(shape); those above 1 are cut to 1.
 
     Args:

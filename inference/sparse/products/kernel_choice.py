@@ -35,17 +35,17 @@ def choose_kernels(patterns: Mapping[str, Pattern], kernel: str, rows: int) -> d
     Raises:
         BudgetError: for a kernel that does not fit a structure.
     """
-    return {name: choose_kernel(pattern, kernel, rows) for name, pattern in patterns.items()}
+    return {name: _choose_kernel(pattern, kernel, rows) for name, pattern in patterns.items()}
 
 
-def choose_kernel(pattern: Pattern, kernel: str, rows: int) -> str:
+def _choose_kernel(pattern: Pattern, kernel: str, rows: int) -> str:
     """Return the kernel of one store; the arguments are those of `choose_kernels`."""
     supported = supported_kernels(pattern)
     if kernel == "auto":
         small = pattern.shape[0] * pattern.shape[1] < NOT_TIMED_BELOW or pattern.shape[0] == 1
         if len(supported) == 1 or small:
             return supported[0]
-        return fastest_kernel(pattern, supported, rows)
+        return _fastest_kernel(pattern, supported, rows)
     if pattern.is_dense or pattern.shape[0] == 1:
         return supported[0]
     if kernel not in supported:
@@ -57,17 +57,17 @@ def choose_kernel(pattern: Pattern, kernel: str, rows: int) -> str:
 
 
 @functools.cache
-def fastest_kernel(pattern: Pattern, kernels: tuple[str, ...], rows: int) -> str:
+def _fastest_kernel(pattern: Pattern, kernels: tuple[str, ...], rows: int) -> str:
     """Return the fastest of these kernels on this machine.
 
     It is the first one where no other is faster by a tenth.
     """
-    times = [time_kernel(pattern, kernel, rows) for kernel in kernels]
+    times = [_time_kernel(pattern, kernel, rows) for kernel in kernels]
     best = min(range(len(kernels)), key=times.__getitem__)
     return kernels[best] if times[best] < 0.9 * times[0] else kernels[0]
 
 
-def time_kernel(pattern: Pattern, kernel: str, rows: int) -> float:
+def _time_kernel(pattern: Pattern, kernel: str, rows: int) -> float:
     """Return the seconds of the fastest of several timed forward and backward passes."""
     key = jax.random.key(0)
     index = pattern.draw_index(key)

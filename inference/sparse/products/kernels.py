@@ -31,7 +31,7 @@ Kernel: TypeAlias = Callable[
 ]
 
 
-def multiply_dense(
+def _multiply_dense(
     pattern: Pattern, h: AnyArray, index: AnyArray, mean: AnyArray, variance: AnyArray | None
 ) -> tuple[jax.Array, jax.Array | None]:
     """Multiply by whole matrices."""
@@ -39,7 +39,7 @@ def multiply_dense(
     return out, None if variance is None else jnp.asarray(variance[0, 0] @ (h * h))
 
 
-def multiply_transient(
+def _multiply_transient(
     pattern: Pattern, h: AnyArray, index: AnyArray, mean: AnyArray, variance: AnyArray | None
 ) -> tuple[jax.Array, jax.Array | None]:
     """Multiply by matrices that exist for a moment, forwards and again backwards."""
@@ -54,7 +54,7 @@ def multiply_transient(
     return product(h, index, mean), None if variance is None else product(h * h, index, variance)
 
 
-def multiply_neurons(
+def _multiply_neurons(
     pattern: Pattern, h: AnyArray, index: AnyArray, mean: AnyArray, variance: AnyArray | None
 ) -> tuple[jax.Array, jax.Array | None]:
     """Multiply by the active rows of the matrices."""
@@ -69,7 +69,7 @@ def multiply_neurons(
     return product(h, mean), None if variance is None else product(h * h, variance)
 
 
-def multiply_blocks(
+def _multiply_blocks(
     pattern: Pattern, h: AnyArray, index: AnyArray, mean: AnyArray, variance: AnyArray | None
 ) -> tuple[jax.Array, jax.Array | None]:
     """Gather the blocks of h that each row of tiles needs, and multiply in one batch."""
@@ -85,7 +85,7 @@ def multiply_blocks(
     return product(needed, mean), None if variance is None else product(needed * needed, variance)
 
 
-def multiply_fan_in(
+def _multiply_fan_in(
     pattern: Pattern, h: AnyArray, index: AnyArray, mean: AnyArray, variance: AnyArray | None
 ) -> tuple[jax.Array, jax.Array | None]:
     """Add one active input of every unit after the other."""
@@ -108,11 +108,11 @@ def multiply_fan_in(
 
 
 KERNELS: dict[str, Kernel] = {
-    "dense": multiply_dense,
-    "blocks": multiply_blocks,
-    "fan_in": multiply_fan_in,
-    "neurons": multiply_neurons,
-    "transient": multiply_transient,
+    "dense": _multiply_dense,
+    "blocks": _multiply_blocks,
+    "fan_in": _multiply_fan_in,
+    "neurons": _multiply_neurons,
+    "transient": _multiply_transient,
 }
 
 

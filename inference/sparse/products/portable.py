@@ -29,7 +29,7 @@ TYPES = {"F32": np.float32, "I32": np.int32, "U16": np.uint16, "U32": np.uint32}
 """The number types of a file by their names in safetensors; BF16 is read by `read_array`."""
 
 
-def erf(x: np.ndarray) -> np.ndarray:
+def _erf(x: np.ndarray) -> np.ndarray:
     """Return the error function of each entry."""
     return np.vectorize(math.erf, otypes=[float])(x).astype(x.dtype)
 
@@ -37,10 +37,10 @@ def erf(x: np.ndarray) -> np.ndarray:
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "tanh": np.tanh,
     "relu": lambda x: np.maximum(x, 0),
-    "gelu": lambda x: x * (1 + erf(x / math.sqrt(2))) / 2,
+    "gelu": lambda x: x * (1 + _erf(x / math.sqrt(2))) / 2,
     "silu": lambda x: x / (1 + np.exp(-x)),
     "sine": np.sin,
-    "erf": erf,
+    "erf": _erf,
 }
 
 
@@ -111,8 +111,8 @@ class SparseNetwork:
             h = (h - self.arrays["inputs/shift"]) / self.arrays["inputs/scale"]
         network = self.about["network"]
         if network["kind"] == "ConvNet":
-            return apply_convolutions(self, network, h, weights)
-        return apply_perceptron(self, network, h, weights)
+            return _apply_convolutions(self, network, h, weights)
+        return _apply_perceptron(self, network, h, weights)
 
     def rows(self, X: Any) -> np.ndarray:
         """Return the inputs as numbers, shape (rows, columns).
@@ -171,7 +171,7 @@ class SparseNetwork:
         target = self.about["target"]
         if target["kind"] == "class":
             return {
-                "probabilities": class_probabilities(outputs).mean(0),
+                "probabilities": _class_probabilities(outputs).mean(0),
                 "classes": np.array(target["classes"]),
             }
         sigma = np.exp(
@@ -183,7 +183,7 @@ class SparseNetwork:
         return {name: value[:, 0] if target["flat"] else value for name, value in found.items()}
 
 
-def class_probabilities(outputs: np.ndarray) -> np.ndarray:
+def _class_probabilities(outputs: np.ndarray) -> np.ndarray:
     """Return the probabilities of logits; a single logit is that of the second class."""
     if outputs.shape[-1] == 1:
         outputs = np.concatenate([np.zeros_like(outputs), outputs], -1)
@@ -191,7 +191,9 @@ def class_probabilities(outputs: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(-1, keepdims=True)
 
 
-def apply_perceptron(net: SparseNetwork, network: dict, h: np.ndarray, weights: dict) -> np.ndarray:
+def _apply_perceptron(
+    net: SparseNetwork, network: dict, h: np.ndarray, weights: dict
+) -> np.ndarray:
     """Return the outputs of a multilayer perceptron.
 
     Args:
@@ -212,7 +214,7 @@ def layer_gain(network: dict, fan_in: int) -> float:
     return 1 / math.sqrt(fan_in) if network["scaling"] == "ntk" else 1.0
 
 
-def apply_convolutions(
+def _apply_convolutions(
     net: SparseNetwork, network: dict, h: np.ndarray, weights: dict
 ) -> np.ndarray:
     """Return the outputs of a convolutional network.
@@ -228,19 +230,19 @@ def apply_convolutions(
     h = h.reshape(len(h), *network["image"][:2], -1)
 
     def convolution(h: np.ndarray) -> np.ndarray:
-        flat = patches(h)
+        flat = _patches(h)
         return net.linear(next(layers), flat, weights, 1 / math.sqrt(flat.shape[-1]))
 
     for _ in network["channels"]:
         h = activate(convolution(h))
         if network["residual"]:
             h = (h + convolution(activate(convolution(h)))) / math.sqrt(2)
-        h = pool(h)
+        h = _pool(h)
     flat = h.reshape(len(h), -1)
     return net.linear(next(layers), flat, weights, 1 / math.sqrt(flat.shape[-1]))
 
 
-def patches(h: np.ndarray) -> np.ndarray:
+def _patches(h: np.ndarray) -> np.ndarray:
     """Return the 3x3 surroundings of each place, channels first."""
     rows, columns = h.shape[1:3]
     padded = np.pad(h, ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -250,7 +252,7 @@ def patches(h: np.ndarray) -> np.ndarray:
     return found.reshape(*h.shape[:3], -1)
 
 
-def pool(h: np.ndarray) -> np.ndarray:
+def _pool(h: np.ndarray) -> np.ndarray:
     """Return the means of 2x2 cells."""
     rows, columns = h.shape[1] // 2, h.shape[2] // 2
     cells = h[:, : 2 * rows, : 2 * columns].reshape(len(h), rows, 2, columns, 2, h.shape[3])
@@ -279,9 +281,9 @@ def load(path: str | Path) -> SparseNetwork:
             name: (entry, content[8 + size :][slice(*entry["data_offsets"])])
             for name, entry in header.items()
         }
-        arrays = {name: read_array(entry, part) for name, (entry, part) in parts.items()}
+        arrays = {name: _read_array(entry, part) for name, (entry, part) in parts.items()}
         contents = {name: part for name, (_, part) in parts.items()}
-        if hash_bytes(contents, about) != about["sha256"]:
+        if _hash_bytes(contents, about) != about["sha256"]:
             raise ValueError("its numbers do not match their hash")
     except (ValueError, KeyError, TypeError) as error:
         raise FileError(
@@ -289,17 +291,17 @@ def load(path: str | Path) -> SparseNetwork:
         ) from None
     network = SparseNetwork(arrays, about)
     for layer in network.layers:
-        check_layer(network, layer)
+        _check_layer(network, layer)
     return network
 
 
 def content_hash(arrays: dict[str, np.ndarray], about: dict) -> str:
     """Return the SHA-256 of names and contents of the arrays, and of the header."""
     contents = {name: np.ascontiguousarray(array).tobytes() for name, array in arrays.items()}
-    return hash_bytes(contents, about)
+    return _hash_bytes(contents, about)
 
 
-def hash_bytes(parts: dict[str, bytes], about: dict) -> str:
+def _hash_bytes(parts: dict[str, bytes], about: dict) -> str:
     """Return the SHA-256 of named contents and of the header without its own hash."""
     rest = {name: value for name, value in about.items() if name != "sha256"}
     digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
@@ -308,7 +310,7 @@ def hash_bytes(parts: dict[str, bytes], about: dict) -> str:
     return digest.hexdigest()
 
 
-def read_array(entry: dict, content: bytes) -> np.ndarray:
+def _read_array(entry: dict, content: bytes) -> np.ndarray:
     """Return the array of a file's entry, with bfloat16 widened to single precision.
 
     Args:
@@ -322,7 +324,7 @@ def read_array(entry: dict, content: bytes) -> np.ndarray:
     return np.frombuffer(content, TYPES[entry["dtype"]]).reshape(entry["shape"])
 
 
-def check_layer(network: SparseNetwork, layer: str) -> None:
+def _check_layer(network: SparseNetwork, layer: str) -> None:
     """Refuse an index that does not fit its layer.
 
     Raises:

@@ -86,10 +86,10 @@ class SparseProduct(AbstractProduct):
         row = tiles.pattern.scatter(tiles.index, tiles.values)[number]
         if self.estimator == "flipout":
             noise = tiles.pattern.scatter(tiles.index, self.noise[name].values)[number]
-            row = row + random_signs(key, row.shape, row.dtype) * noise
+            row = row + _random_signs(key, row.shape, row.dtype) * noise
         elif self.estimator == "local":
             variance = tiles.pattern.scatter(tiles.index, self.variance[name].values)[number]
-            row = row + jnp.sqrt(variance + TINY) * standard_normal(key, row)
+            row = row + jnp.sqrt(variance + TINY) * _standard_normal(key, row)
         taken = jax.nn.one_hot(number, tiles.pattern.shape[0], dtype=row.dtype)
         return self.add_probe(name, taken[:, None], row[None, :])[0]
 
@@ -125,18 +125,20 @@ class SparseProduct(AbstractProduct):
         """Return outputs, shape (out, rows * places), for inputs of shape (in, rows * places)."""
         tiles, key = self.first[name], named_key(self.key, name)
         if self.estimator == "weights":
-            return multiply(tiles, h)
+            return _multiply(tiles, h)
         if self.estimator == "flipout" or rows < h.shape[1]:
             units, places = tiles.pattern.shape[0], h.shape[1] // rows
             into = jnp.repeat(
-                random_signs(named_key(key, "in"), (h.shape[0], rows), h.dtype), places, 1
+                _random_signs(named_key(key, "in"), (h.shape[0], rows), h.dtype), places, 1
             )
-            out = jnp.repeat(random_signs(named_key(key, "out"), (units, rows), h.dtype), places, 1)
-            return multiply(tiles, h) + out * multiply(self.noise[name], into * h)
+            out = jnp.repeat(
+                _random_signs(named_key(key, "out"), (units, rows), h.dtype), places, 1
+            )
+            return _multiply(tiles, h) + out * _multiply(self.noise[name], into * h)
         spread = self.variance[name].values
         mean, variance = KERNELS[tiles.kernel](tiles.pattern, h, tiles.index, tiles.values, spread)
         assert variance is not None
-        return mean + jnp.sqrt(variance + TINY) * standard_normal(key, mean)
+        return mean + jnp.sqrt(variance + TINY) * _standard_normal(key, mean)
 
 
 class ZeroProduct(AbstractProduct):
@@ -185,21 +187,21 @@ class LayerRecorder(AbstractProduct):
         return LayerRecorder()
 
 
-def multiply(tiles: Tiles, h: jax.Array) -> jax.Array:
+def _multiply(tiles: Tiles, h: jax.Array) -> jax.Array:
     """Return W h."""
     return KERNELS[tiles.kernel](tiles.pattern, h, tiles.index, tiles.values, None)[0]
 
 
 def store_noise(key: Key, name: str, like: AnyArray) -> jax.Array:
     """Draw standard normal noise for a store or a site, of the shape of `like`."""
-    return standard_normal(named_key(key, name), like)
+    return _standard_normal(named_key(key, name), like)
 
 
-def standard_normal(key: Key, like: AnyArray) -> jax.Array:
+def _standard_normal(key: Key, like: AnyArray) -> jax.Array:
     """Draw standard normal noise of the shape and type of `like`."""
     return jax.random.normal(key, like.shape, like.dtype)
 
 
-def random_signs(key: Key, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+def _random_signs(key: Key, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
     """Draw signs, -1 and 1 with equal probability."""
     return jax.random.rademacher(key, shape, dtype)

@@ -61,9 +61,9 @@ def best_candidates(
 ) -> jax.Array:
     """Return the numbers of the best inactive tiles of each group, best first, (groups, count)."""
     if pattern.per_row:
-        return best_candidates_of_rows(pattern, index, gradient, count)
-    start = no_candidates(count)
-    found = scan_candidates(pattern.grid, pattern.tile, index.reshape(-1), gradient, start)
+        return _best_candidates_of_rows(pattern, index, gradient, count)
+    start = _no_candidates(count)
+    found = _scan_candidates(pattern.grid, pattern.tile, index.reshape(-1), gradient, start)
     return found.numbers[None, :]
 
 
@@ -77,22 +77,22 @@ def best_candidates_of_layers(
         layers: for each layer where it begins in the store, and its gradient.
         count: the number of candidates.
     """
-    found = no_candidates(count)
+    found = _no_candidates(count)
     for start, gradient in layers:
         grid = gradient.outputs.shape[0], gradient.inputs.shape[0]
         size = grid[0] * grid[1]
         own = jnp.where((index >= start) & (index < start + size), index - start, size).reshape(-1)
-        scores, numbers = scan_candidates(grid, (1, 1), own, gradient, no_candidates(count))
-        found = merge_candidates(found, scores, jnp.where(scores >= 0, numbers + start, numbers))
+        scores, numbers = _scan_candidates(grid, (1, 1), own, gradient, _no_candidates(count))
+        found = _merge_candidates(found, scores, jnp.where(scores >= 0, numbers + start, numbers))
     return found.numbers[None, :]
 
 
-def no_candidates(count: int) -> Candidates:
+def _no_candidates(count: int) -> Candidates:
     """Return the candidates before any tile was looked at."""
     return Candidates(jnp.full(count, -2.0), jnp.zeros(count, jnp.int32))
 
 
-def merge_candidates(found: Candidates, scores: jax.Array, numbers: jax.Array) -> Candidates:
+def _merge_candidates(found: Candidates, scores: jax.Array, numbers: jax.Array) -> Candidates:
     """Return the best of the candidates found so far and of other tiles."""
     scores = jnp.concatenate([found.scores, scores])
     numbers = jnp.concatenate([found.numbers, numbers])
@@ -100,7 +100,7 @@ def merge_candidates(found: Candidates, scores: jax.Array, numbers: jax.Array) -
     return Candidates(scores, numbers[order])
 
 
-def scan_candidates(
+def _scan_candidates(
     grid: tuple[int, int],
     tile: tuple[int, int],
     active: AnyArray,
@@ -117,12 +117,12 @@ def scan_candidates(
         found: the candidates so far.
     """
     rows, columns = grid
-    chunk = rows_per_chunk(grid, tile)
-    outputs = split_into_chunks(gradient.outputs, tile[0], chunk)
+    chunk = _rows_per_chunk(grid, tile)
+    outputs = _split_into_chunks(gradient.outputs, tile[0], chunk)
 
     def add(found: Candidates, one: tuple) -> tuple[Candidates, None]:
         start, outputs = one
-        scores = gradient_scores(outputs, gradient, tile, columns).reshape(-1)
+        scores = _gradient_scores(outputs, gradient, tile, columns).reshape(-1)
         numbers = start + jnp.arange(scores.size, dtype=jnp.int32)
         scores = gradient.weight_scores(scores, numbers)
         in_chunk = (active >= start) & (active < start + scores.size)
@@ -130,25 +130,25 @@ def scan_candidates(
         scores = scores.at[place].set(-1.0, mode="drop")
         # the last chunk may go beyond the matrix
         scores = jnp.where(numbers < rows * columns, scores, -2.0)
-        return merge_candidates(found, scores, numbers), None
+        return _merge_candidates(found, scores, numbers), None
 
     starts = jnp.arange(len(outputs), dtype=jnp.int32) * chunk * columns
     return jax.lax.scan(add, found, (starts, outputs))[0]
 
 
-def best_candidates_of_rows(
+def _best_candidates_of_rows(
     pattern: Pattern, index: AnyArray, gradient: GradientFactors, count: int
 ) -> jax.Array:
     """Return the best candidates where groups are rows of tiles; each chooses among its own."""
     rows, columns = pattern.grid
-    chunk = rows_per_chunk(pattern.grid, pattern.tile)
-    outputs = split_into_chunks(gradient.outputs, pattern.tile[0], chunk)
+    chunk = _rows_per_chunk(pattern.grid, pattern.tile)
+    outputs = _split_into_chunks(gradient.outputs, pattern.tile[0], chunk)
     chunks = len(outputs)
     active = jnp.pad(index, ((0, chunks * chunk - rows), (0, 0))).reshape(chunks, chunk, -1)
 
     def best_of_chunk(given: tuple) -> jax.Array:
         start, outputs, active = given
-        scores = gradient_scores(outputs, gradient, pattern.tile, columns)
+        scores = _gradient_scores(outputs, gradient, pattern.tile, columns)
         scores = gradient.weight_scores(scores, start + jnp.arange(scores.size, dtype=jnp.int32))
         scores = scores.at[jnp.arange(chunk)[:, None], active].set(-1.0)
         return jax.lax.top_k(scores, count)[1].astype(jnp.int32)
@@ -157,12 +157,12 @@ def best_candidates_of_rows(
     return jax.lax.map(best_of_chunk, (starts, outputs, active)).reshape(-1, count)[:rows]
 
 
-def rows_per_chunk(grid: tuple[int, int], tile: tuple[int, int]) -> int:
+def _rows_per_chunk(grid: tuple[int, int], tile: tuple[int, int]) -> int:
     """Return the number of rows of tiles whose gradient is held at once."""
     return min(grid[0], max(1, CHUNK // (tile[0] * tile[1] * grid[1])))
 
 
-def split_into_chunks(outputs: jax.Array, side: int, chunk: int) -> jax.Array:
+def _split_into_chunks(outputs: jax.Array, side: int, chunk: int) -> jax.Array:
     """Cut d into chunks of rows of tiles, padded with zeros: shape (chunks, chunk * side, rows).
 
     Args:
@@ -176,7 +176,7 @@ def split_into_chunks(outputs: jax.Array, side: int, chunk: int) -> jax.Array:
     return padded.reshape(pieces, size, -1)
 
 
-def gradient_scores(
+def _gradient_scores(
     outputs: jax.Array, gradient: GradientFactors, tile: tuple[int, int], columns: int
 ) -> jax.Array:
     """Return |d ELBO / d W| of some rows of tiles, summed over each tile.

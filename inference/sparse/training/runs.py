@@ -84,7 +84,7 @@ class TrainingRun:
             saved = None if folder is None else folder.load()
             if saved:
                 arrays, done = saved
-                state = jax.tree.unflatten(jax.tree.structure(state), state_leaves(state, arrays))
+                state = jax.tree.unflatten(jax.tree.structure(state), _state_leaves(state, arrays))
                 history = History(arrays["history"], arrays["shares"])
             self.optimizer_bytes = count_bytes(state.optimizer)
             state = self.loop(state, done, history, data, progress, folder)
@@ -129,7 +129,7 @@ class TrainingRun:
                 progress.advance(count, elbo=f"{elbo:.5g}", exchanged=shown)
                 if folder is not None and self.is_due(done, last):
                     facts = {"history": history.terms, "shares": history.shares}
-                    folder.save(state_arrays(state) | facts, done)
+                    folder.save(_state_arrays(state) | facts, done)
                     last = done
         finally:
             progress.close()
@@ -168,7 +168,7 @@ class TrainingRun:
         data, model = training.sites.problem.fingerprint()
         double = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
         identity = {
-            "engine": engine_facts(training),
+            "engine": _engine_facts(training),
             "key": np.asarray(jax.random.key_data(training.key)).tolist(),
             "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
             "data": data,
@@ -178,7 +178,7 @@ class TrainingRun:
         return Folder(self.checkpoint.path, identity, {})
 
 
-def engine_facts(training: Training) -> Info:
+def _engine_facts(training: Training) -> Info:
     """Return the settings and the kernels as plain data.
 
     Functions and optimisers are named by the hash of what they compute.
@@ -236,11 +236,11 @@ def count_bytes(tree: PyTree) -> int:
     return int(sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)))
 
 
-def state_arrays(state: State) -> StoredArrays:
+def _state_arrays(state: State) -> StoredArrays:
     """Return the arrays of a state, named by their numbers."""
     return {f"state/{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
 
 
-def state_leaves(state: State, arrays: StoredArrays) -> list[jax.Array]:
+def _state_leaves(state: State, arrays: StoredArrays) -> list[jax.Array]:
     """Return the leaves of a state of this structure, the inverse of `state_arrays`."""
     return [jnp.asarray(arrays[f"state/{i}"]) for i in range(len(jax.tree.leaves(state)))]

@@ -215,7 +215,7 @@ class Training:
         gains = scores < 0 if removal == "evidence" else jnp.ones(pattern.index_shape, bool)
         if self.engine.growth == "random":
             gradients = {
-                name: random_factors(gradients[name], named_key(key, f"growth {name}"))
+                name: _random_factors(gradients[name], named_key(key, f"growth {name}"))
                 for name, _ in self.layout.members(store)
             }
         if store == GLOBAL:
@@ -307,14 +307,14 @@ class Training:
         }
 
 
-def random_factors(gradient: GradientFactors, key: Key) -> GradientFactors:
+def _random_factors(gradient: GradientFactors, key: Key) -> GradientFactors:
     """Return factors of noise in the place of a gradient, so that random tiles grow."""
     outputs = jax.random.normal(named_key(key, "outputs"), gradient.outputs.shape)
     inputs = jax.random.normal(named_key(key, "inputs"), gradient.inputs.shape)
     return GradientFactors(outputs, inputs)
 
 
-def build_layout(
+def _build_layout(
     engine: AbstractSparseEngine, problem: Problem, rows: int, kernels: Mapping[str, str] | None
 ) -> Layout:
     """Return the stores of the network.
@@ -355,7 +355,7 @@ def build_training(
     if engine.batch_size < total:
         # this refuses problems without minibatches
         problem.minibatch(engine.batch_size)
-    layout = build_layout(engine, problem, min(engine.batch_size, total), kernels)
+    layout = _build_layout(engine, problem, min(engine.batch_size, total), kernels)
     sites = ProblemSites(problem, engine.biases)
     objective = Objective(sites, layout, engine.beta, engine.estimator)
     return Training(engine, objective, engine.make_optimizer(), total, key)

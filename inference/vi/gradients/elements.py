@@ -81,7 +81,7 @@ def enumerate_states(distribution: Distribution) -> jax.Array:
     """Return the values of each element, shape (states, *site shape)."""
     base = element_distribution(distribution)
     states = base.enumerate_support(expand=False)
-    ones = (1,) * count_expanded_dims(distribution)
+    ones = (1,) * _count_expanded_dims(distribution)
     states = states.reshape(states.shape[0], *ones, *states.shape[1:])
     return jnp.broadcast_to(states, (states.shape[0], *distribution.shape()))
 
@@ -89,12 +89,12 @@ def enumerate_states(distribution: Distribution) -> jax.Array:
 def element_log_probs(distribution: Distribution, states: jax.Array) -> jax.Array:
     """Return log probabilities of each element at each of its states, shape (states, *elements)."""
     function = element_distribution(distribution).log_prob
-    for _ in range(1 + count_expanded_dims(distribution)):
+    for _ in range(1 + _count_expanded_dims(distribution)):
         function = jax.vmap(function)
     return jnp.asarray(function(states))
 
 
-def count_expanded_dims(distribution: Distribution) -> int:
+def _count_expanded_dims(distribution: Distribution) -> int:
     """Return how many leading dimensions expansion added to the distribution of one element."""
     base = element_distribution(distribution)
     return len(distribution.shape()) - len(base.event_shape) - len(base.batch_shape)

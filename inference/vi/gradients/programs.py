@@ -277,9 +277,9 @@ def run_program(
     found: dict[str, Any] = {}
 
     def one(key: Key, given: dict, overrides: dict, inputs: tuple) -> tuple:
-        body = substitute_sites(program, given | overrides)
+        body = _substitute_sites(program, given | overrides)
         stop = resolved if seeking and not batch_shape else None
-        choose = make_chooser(call.estimators, batch_shape)
+        choose = _make_chooser(call.estimators, batch_shape)
         keyed = SiteKeys(body, key, f"{label}/", call.key, choose, call.params, resolved=stop)
         log_probs, trace = compute_log_probs(keyed, (*inputs, *call.args), call.kwargs, {})
         latents = {n: s for n, s in trace.items() if s["type"] == "sample" and not s["is_observed"]}
@@ -317,14 +317,14 @@ def run_program(
         values,
         log_probs,
         given=tuple(n for n in latents if n in given),
-        auxiliary=auxiliary_sites(latents),
+        auxiliary=_auxiliary_sites(latents),
         sites=sites,
         drawn=tuple(estimators),
         sticking=tuple(n for n, e in estimators.items() if isinstance(e, Reparam) and e.stick),
     )
 
 
-def auxiliary_sites(latents: Mapping[str, dict]) -> tuple[str, ...]:
+def _auxiliary_sites(latents: Mapping[str, dict]) -> tuple[str, ...]:
     """Return the names of the sites that all other latent sites are computed from."""
     names = tuple(n for n, site in latents.items() if site["infer"].get("is_auxiliary"))
     others = (site["fn"] for n, site in latents.items() if n not in names)
@@ -332,7 +332,7 @@ def auxiliary_sites(latents: Mapping[str, dict]) -> tuple[str, ...]:
     return names if computed else ()
 
 
-def substitute_sites(program: Program, values: Mapping[str, Any]) -> Program:
+def _substitute_sites(program: Program, values: Mapping[str, Any]) -> Program:
     """Return the program with values at its latent sites.
 
     What a guide computes from an auxiliary site is computed, not given.
@@ -350,7 +350,7 @@ def substitute_sites(program: Program, values: Mapping[str, Any]) -> Program:
     return handlers.substitute(program, substitute_fn=value) if values else program
 
 
-def make_chooser(estimators: Mapping[str, AbstractEstimator], batch_shape: BatchShape) -> Chooser:
+def _make_chooser(estimators: Mapping[str, AbstractEstimator], batch_shape: BatchShape) -> Chooser:
     """Return the function from a site to its estimator.
 
     The caller's estimator comes first, then the site's own, then the default.

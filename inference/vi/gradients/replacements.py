@@ -25,18 +25,20 @@ from inference.core.typing import Key
 from inference.vi.gradients.elements import element_log_probs, enumerate_states
 
 
-def broadcast(parameter: Any, x: jax.Array) -> jax.Array:
+def _broadcast(parameter: Any, x: jax.Array) -> jax.Array:
     """Return a parameter of a distribution with the shape of its draws."""
     return jnp.broadcast_to(parameter, x.shape)
 
 
-def normal_replacements(normal: dist.Normal, x: jax.Array, key: Key) -> tuple[jax.Array, jax.Array]:
+def _normal_replacements(
+    normal: dist.Normal, x: jax.Array, key: Key
+) -> tuple[jax.Array, jax.Array]:
     """Return replacements of a normal draw.
 
     For the location they are mu +- sigma W with W ~ Rayleigh. For the scale they are mu + sigma M
     and mu + sigma M U, with M double-sided Maxwell and U uniform.
     """
-    loc, scale = broadcast(normal.loc, x), broadcast(normal.scale, x)
+    loc, scale = _broadcast(normal.loc, x), _broadcast(normal.scale, x)
     rayleigh = jnp.sqrt(2 * jax.random.exponential(named_key(key, "rayleigh"), x.shape, x.dtype))
     sign = jax.random.rademacher(named_key(key, "sign"), x.shape, x.dtype)
     maxwell = sign * jax.random.maxwell(named_key(key, "maxwell"), x.shape, x.dtype)
@@ -46,21 +48,21 @@ def normal_replacements(normal: dist.Normal, x: jax.Array, key: Key) -> tuple[ja
     return loc[None] + scale[None] * steps, jnp.stack([in_loc, -in_loc, in_scale, -in_scale])
 
 
-def poisson_replacements(
+def _poisson_replacements(
     poisson: dist.Poisson, x: jax.Array, key: Key
 ) -> tuple[jax.Array, jax.Array]:
     """Return the replacement x + 1, as d/drate E[k(x)] = E[k(x + 1) - k(x)]."""
-    return (x + 1)[None], broadcast(poisson.rate, x)[None]
+    return (x + 1)[None], _broadcast(poisson.rate, x)[None]
 
 
-def gamma_replacements(gamma: dist.Gamma, x: jax.Array, key: Key) -> tuple[jax.Array, jax.Array]:
+def _gamma_replacements(gamma: dist.Gamma, x: jax.Array, key: Key) -> tuple[jax.Array, jax.Array]:
     """Return replacements of a gamma draw.
 
     For the rate it is x + Exponential(rate), which has concentration + 1; for the concentration
     an independent draw.
     """
-    concentration = broadcast(gamma.concentration, x)
-    rate = broadcast(gamma.rate, x)
+    concentration = _broadcast(gamma.concentration, x)
+    rate = _broadcast(gamma.rate, x)
     larger = x + jax.random.exponential(named_key(key, "exponential"), x.shape, x.dtype) / rate
     other = gamma.sample(named_key(key, "other"), x.shape[: x.ndim - len(gamma.batch_shape)])
     score = jnp.log(x) + jnp.log(rate) - jax.scipy.special.digamma(concentration)
@@ -80,7 +82,7 @@ def other_states(distribution: Distribution, value: jax.Array) -> tuple[jax.Arra
 
 
 REPLACEMENTS: dict[type[Distribution], Callable] = {
-    dist.Normal: normal_replacements,
-    dist.Poisson: poisson_replacements,
-    dist.Gamma: gamma_replacements,
+    dist.Normal: _normal_replacements,
+    dist.Poisson: _poisson_replacements,
+    dist.Gamma: _gamma_replacements,
 }

@@ -90,11 +90,11 @@ class Resolver:
             return self.estimate_rest(other, rest, True)
 
         if isinstance(site.estimator, Enum):
-            return sum_over_values(site, at)
+            return _sum_over_values(site, at)
         if only_value:
             return here()
         if isinstance(site.estimator, MVD):
-            return add_replacements(site, here(), functools.partial(at, only_value=True))
+            return _add_replacements(site, here(), functools.partial(at, only_value=True))
         assert isinstance(site.estimator, Reinforce)
         costs = run.costs_before(site)
         return self.add_score_term(site, site.estimator.baseline, here(), costs, swapped)
@@ -119,7 +119,7 @@ class Resolver:
         log_q = site.extras["log_q"]
         if baseline == "loo" and site.group is not None and site.batch_shape[0] > 1:
             log_q = log_q.reshape(site.batch_shape[0], -1).sum(1)
-            gain = sg(k - mean_of_others(site.batch_shape[0], swapped))
+            gain = sg(k - _mean_of_others(site.batch_shape[0], swapped))
             return k + jnp.sum(gain * (log_q - sg(log_q)))
         log_q, fit = log_q.sum(), jnp.zeros(())
         if baseline == "loo" and self.num_particles > 1:
@@ -132,7 +132,7 @@ class Resolver:
         else:
             b = costs + (0.0 if isinstance(baseline, str | None) else baseline)
             if isinstance(baseline, str | None):
-                warn_without_baseline(site)
+                _warn_without_baseline(site)
         return k + sg(k - b) * (log_q - sg(log_q)) + fit - sg(fit)
 
     def learned_baseline(
@@ -150,7 +150,7 @@ class Resolver:
         return jnp.reshape(program(*self.call.args, **self.call.kwargs), ())
 
 
-def sum_over_values(site: Site, at: Continuation) -> jax.Array:
+def _sum_over_values(site: Site, at: Continuation) -> jax.Array:
     """Return sum_v q(v) k(v) over all values of all elements of a site."""
     dims = len(site.batch_shape)
     states = jnp.moveaxis(site.extras["states"], dims, 0)
@@ -169,7 +169,7 @@ def sum_over_values(site: Site, at: Continuation) -> jax.Array:
     return jax.vmap(one)(grid).sum()
 
 
-def add_replacements(site: Site, k: jax.Array, at: Continuation) -> jax.Array:
+def _add_replacements(site: Site, k: jax.Array, at: Continuation) -> jax.Array:
     """Return k + sum_j (c_j - sg c_j) sg(k(x_j) - k), with one element replaced at a time."""
     dims, shape = len(site.batch_shape), site.value.shape[: site.value.ndim - site.event_dim]
     values = jnp.moveaxis(site.extras["values"], dims, 0)
@@ -188,7 +188,7 @@ def add_replacements(site: Site, k: jax.Array, at: Continuation) -> jax.Array:
     return k + jnp.sum((coefficients.ravel() - sg(coefficients.ravel())) * (others - sg(k)))
 
 
-def mean_of_others(num_draws: int, swapped: Continuation) -> jax.Array:
+def _mean_of_others(num_draws: int, swapped: Continuation) -> jax.Array:
     """Return the leave-one-out baseline of each of K draws, shape (K,).
 
     It is the mean, over the other draws, of the objective with the draw overwritten by that one.
@@ -207,7 +207,7 @@ def moving_average_name(site: Site) -> str:
     return f"baseline/{site.id}"
 
 
-def warn_without_baseline(site: Site) -> None:
+def _warn_without_baseline(site: Site) -> None:
     """Warn that a site has a score term of large variance."""
     name = site.id.partition("/")[2]
     warnings.warn(

@@ -281,7 +281,7 @@ def test_class_predictions_say_what_to_ask_instead_of_a_mean():
 )
 @pytest.mark.slow
 def test_equal_specs_share_what_was_compiled(model, engine):
-    """Cross-validation and grids predict from many fits of one model: only the first may compile."""
+    """Cross-validation predicts from many fits of one model: only the first may compile."""
 
     def compiled_after(seed):
         rng = np.random.default_rng(seed)
