@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -118,7 +118,7 @@ class AbstractEstimator(BaseEstimator):
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "posterior.bdl"
                 path.write_bytes(state["posterior_"])
-                self.posterior_ = load(path, self.model)
+                self.posterior_ = load(path, cast(Any, self.model))
 
 
 class BayesRegressor(RegressorMixin, AbstractEstimator):

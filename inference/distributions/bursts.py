@@ -27,6 +27,8 @@ from jax.typing import ArrayLike
 from numpyro.distributions import Distribution, constraints
 from numpyro.util import is_prng_key
 
+from inference.core.typing import AnyArray
+
 
 class SupportChain(NamedTuple):
     """The Markov chain of supports along a row.
@@ -44,7 +46,7 @@ class SupportChain(NamedTuple):
         stationary = jnp.broadcast_to(jnp.asarray([1 - self.share, self.share]), (2, 2))
         return stationary[None] + decays[:, None, None] * (jnp.eye(2) - stationary)[None]
 
-    def decays(self, numbers: jax.Array, columns: int) -> jax.Array:
+    def decays(self, numbers: AnyArray, columns: int) -> jax.Array:
         """Return decay^steps before each entry; it is 0 where a row begins.
 
         Args:
@@ -160,7 +162,7 @@ class Bursts(Distribution):
         """The number of entries of a row."""
         return math.prod(self.event_shape[1:])
 
-    def evidence(self, second: jax.Array) -> jax.Array:
+    def evidence(self, second: AnyArray) -> jax.Array:
         """Return log p(w | s) for s = 0 and 1, shape (..., 2), given w^2 or its mean."""
         scale = jnp.asarray([self.spike, self.slab]).reshape(*[1] * jnp.ndim(second), 2)
         half = (self.df + 1) / 2

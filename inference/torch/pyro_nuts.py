@@ -181,7 +181,9 @@ class TransitionMonitor:
     def __call__(self, kernel: PyroKernel, position: dict, stage: str, i: int) -> None:
         self.waiting, self.stage, self.step_size = self.waiting + 1, stage, float(kernel.step_size)
         if stage.lower().startswith("sample"):
-            self.log_densities.append(-kernel.potential_fn(position).item())
+            potential = kernel.potential_fn
+            assert potential is not None
+            self.log_densities.append(-potential(position).item())
         if self.waiting == BLOCK:
             self.flush()
 

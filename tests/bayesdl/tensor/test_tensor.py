@@ -549,7 +549,7 @@ def test_update_goes_on_with_new_indexes(small):
 
 @pytest.mark.slow
 def test_updates_of_other_sizes_share_what_was_compiled(small):
-    """5 and 9 new rows at new indexes take one trace, and 5 and then 4 say what all 9 say at once."""
+    """5 and 9 new rows take one trace, and 5 and then 4 say what all 9 say at once."""
     _, X, y, post = small
     count = streaming.absorb_entries._cache_size()
     first = bdl.tensor.update(post, X[:5] + 0.01, y[:5])
