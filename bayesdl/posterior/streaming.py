@@ -284,7 +284,8 @@ def quantiles(conditionals: Conditional, levels: jax.Array) -> jax.Array:
     shape = jax.eval_shape(
         lambda: _over_draws(lambda given: _marginal(given).mean, conditionals.distribution)
     ).shape[1:]
-    discrete = bool(conditionals.distribution.support.is_discrete)  # pyright: ignore[reportOptionalMemberAccess]
+    support: Any = conditionals.distribution.support
+    discrete = bool(support.is_discrete)
 
     def one(level: jax.Array) -> jax.Array:
         def below(y: jax.Array) -> jax.Array:

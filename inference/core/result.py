@@ -107,7 +107,7 @@ class AbstractResult(abc.ABC):
 
     @property
     def judged_by(self) -> Judge:
-        """By what a diagnosis judges the result."""
+        """The standard by which a diagnosis judges the result."""
         return "engine"
 
     @property

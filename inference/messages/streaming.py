@@ -63,7 +63,7 @@ def add_entries(s: StateSpaceTensor, y: np.ndarray, before: Predictor, parallel:
     predictive: Any = before.predict
     messages, kernels = [], []
     for k, positions in enumerate(s.positions):
-        mode, old = params_of_mode(params, k), np.asarray(predictive.positions[k])  # pyright: ignore[reportFunctionMemberAccess]
+        mode, old = params_of_mode(params, k), np.asarray(predictive.positions[k])
         at = np.searchsorted(positions, old)
         if not np.array_equal(np.asarray(positions)[at], old):
             raise ProblemError(

@@ -6,7 +6,7 @@ import abc
 import dataclasses
 from collections.abc import Mapping
 from types import EllipsisType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +50,7 @@ class Particles(dict):
 jax.tree_util.register_pytree_node(
     Particles,
     lambda particles: (tuple(particles.values()), tuple(particles)),
-    lambda names, parts: dict(zip(names, parts, strict=True)),  # pyright: ignore[reportArgumentType]
+    lambda names, parts: cast(Any, dict(zip(names, parts, strict=True))),
 )
 
 
