@@ -73,7 +73,7 @@ SPECS: dict[str, Callable[[], Any]] = {
     "vi.Reinforce": lambda: vi.Reinforce(),
     "vi.Enum": lambda: vi.Enum(),
     "vi.MVD": lambda: vi.MVD(),
-    "priors.Leaf": lambda: priors.Leaf("layer0.weight", (4, 2), 2, 0, False, 0.5),
+    "priors.Leaf": lambda: priors.WeightArray("layer0.weight", (4, 2), 2, 0, False, 0.5),
     "priors.Bursts": lambda: priors.Bursts(2.0, 0.1, 0.3, 8.0, 5.0, True),
     "priors.ScaleFlow": scale_flow,
     "priors.LayerGaussian": lambda: priors.LayerGaussian((2.2, 1.1), (4.4, 0.3)),
