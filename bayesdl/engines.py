@@ -43,7 +43,7 @@ __all__ = [  # noqa: RUF022
 ENGINES: list[type[AbstractEngine]] = []
 
 
-def _register_engine(engine: type[AbstractEngine]) -> type[AbstractEngine]:
+def register_engine(engine: type[AbstractEngine]) -> type[AbstractEngine]:
     """Add an engine to those that the whole package knows; usable as a decorator of its class."""
     if engine not in ENGINES:
         ENGINES.append(engine)
@@ -51,7 +51,7 @@ def _register_engine(engine: type[AbstractEngine]) -> type[AbstractEngine]:
 
 
 for _name in __all__:
-    _register_engine(globals()[_name])
+    register_engine(globals()[_name])
 
 
 def cli_name(engine: type[AbstractEngine]) -> str:
