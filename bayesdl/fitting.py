@@ -13,11 +13,12 @@ from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
 from bayesdl.posterior.posterior import Posterior
-from bayesdl.typing import EngineLike, ProgressLike, Schema
+from bayesdl.typing import EngineLike, Integer, ProgressLike, Schema
 from inference.core.checkpoint import Checkpoint
 from inference.core.engine import AbstractEngine
 from inference.core.problem import Problem
 from inference.core.progress import as_progress
+from inference.settings import as_seed
 
 log = logging.getLogger("bayesdl")
 
@@ -26,10 +27,10 @@ def fit(
     model: object,
     *data: object,
     engine: EngineLike = "auto",
-    seed: int = 0,
+    seed: Integer = 0,
     progress: ProgressLike = True,
     checkpoint: str | Path | None = None,
-    every: int = 1000,
+    every: Integer = 1000,
     **named: object,
 ) -> Posterior:
     """Fit a model to data: p(z | y), with any engine that can run the model.
@@ -65,7 +66,7 @@ def fit(
         >>> post.predict(X).mean.shape
         (20,)
     """
-    spec = as_model(model)
+    spec, seed = as_model(model), as_seed(seed)
     schema = spec.learn_schema(*data, **named)
     problem = spec.problem(schema, *data, **named)
     chosen, reason = resolve_engine(engine, problem)
@@ -87,7 +88,7 @@ def infer(
     schema: Schema,
     problem: Problem,
     engine: AbstractEngine,
-    seed: int,
+    seed: Integer,
     progress: ProgressLike,
     **kept: Any,
 ) -> Posterior:

@@ -12,12 +12,13 @@ from typing import cast
 from bayesdl.checks.halving import StepHalving, halve_step
 from bayesdl.model.precision import precision_scope
 from bayesdl.posterior.posterior import Posterior
-from bayesdl.typing import ProgressLike
+from bayesdl.typing import Integer, ProgressLike
 from inference.core.progress import as_progress
 from inference.core.result import Draws
+from inference.settings import is_whole
 
 
-def extend(post: Posterior, num_samples: int, progress: ProgressLike = True) -> Posterior:
+def extend(post: Posterior, num_samples: Integer, progress: ProgressLike = True) -> Posterior:
     """Return the same posterior with more draws; the chains go on where they were.
 
     They do so after `bdl.load` too, and an interrupted run is completed by it. `CyclicalSGMCMC`
@@ -41,7 +42,7 @@ def extend(post: Posterior, num_samples: int, progress: ProgressLike = True) -> 
         >>> extend(post, 30, progress=False).samples["sigma"].shape
         (2, 80)
     """
-    if not isinstance(num_samples, int) or num_samples < 1:
+    if not is_whole(num_samples):
         raise ValueError(
             f"extend(num_samples={num_samples!r}): expected a whole number of at least 1."
         )

@@ -13,7 +13,7 @@ import numpy as np
 
 from inference.core.engine import AbstractEngine
 from inference.core.progress import AbstractProgress
-from inference.core.typing import Key, Params, Program, SiteArrays, StoredArrays
+from inference.core.typing import Integer, Key, Params, Program, SiteArrays, StoredArrays
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,6 +67,7 @@ __all__ = [
     "DataFrame",
     "EngineLike",
     "Frame",
+    "Integer",
     "Key",
     "Params",
     "Program",

@@ -90,7 +90,7 @@ class Surprise:
         )
 
 
-def ood(post: Posterior, num_samples: int = 199) -> Surprise:
+def ood(post: Posterior, num_samples: Integer = 199) -> Surprise:
     """Test whether the data are like those of the prior that a `PFN` was trained on.
 
     Args:

@@ -27,7 +27,7 @@ from bayesdl.data.validation import ModelError
 from bayesdl.engines import UnsupportedError, as_engine
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.program import as_model
-from bayesdl.typing import EngineLike, ProgressLike
+from bayesdl.typing import EngineLike, Integer, ProgressLike
 from bayesdl.warnings import deprecated
 from inference.amortized.answer import (
     AmortizedPredictor,
@@ -90,12 +90,12 @@ class PFN(AbstractEngine):
         cls,
         model: AbstractModel | Program,
         *,
-        steps: int | None = None,
+        steps: Integer | None = None,
         seconds: float | None = None,
         gap: float | None = None,
-        num_inputs: int | tuple[int, ...] = 1,
-        max_rows: int = 30,
-        num_classes: int = 2,
+        num_inputs: Integer | tuple[Integer, ...] = 1,
+        max_rows: Integer = 30,
+        num_classes: Integer = 2,
         inputs: str | Callable[[Key, tuple[int, int]], jax.Array] = "normal",
         bars: int = 1000,
         width: int = 64,
@@ -105,15 +105,15 @@ class PFN(AbstractEngine):
         frequencies: int = 4,
         normalize: bool = False,
         tokens: str = "rows",
-        batch_size: int = 32,
-        num_queries: int = 10,
+        batch_size: Integer = 32,
+        num_queries: Integer = 10,
         learning_rate: float = 1e-3,
         precision: str = "float32",
         devices: int = 1,
         latents: str | tuple[str, ...] = (),
         start: PFN | None = None,
         checkpoint: str | Path | None = None,
-        seed: int = 0,
+        seed: Integer = 0,
         progress: ProgressLike = True,
     ) -> PFN:
         """Train a network on data sets drawn from a model's prior.
@@ -313,8 +313,8 @@ class PFN(AbstractEngine):
     def certify(
         self,
         engine: EngineLike,
-        num_tasks: int = 32,
-        num_rows: int | None = None,
+        num_tasks: Integer = 32,
+        num_rows: Integer | None = None,
         progress: ProgressLike = True,
     ) -> PFN:
         """Return the same PFN with its gap to another engine in the certificate.

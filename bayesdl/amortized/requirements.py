@@ -21,6 +21,7 @@ from inference.core.fingerprint import hash_traced
 from inference.core.problem import Problem
 from inference.core.program import unwrap
 from inference.core.typing import Key, KeywordArguments, Program
+from inference.settings import is_whole
 
 # Data with more than this many times the rows of training are refused.
 MAX_ROWS_FACTOR = 8
@@ -59,7 +60,7 @@ def column_range(num_inputs: int | tuple[int, ...]) -> tuple[int, int]:
     given = num_inputs if isinstance(num_inputs, tuple) else (num_inputs, num_inputs)
     if (
         len(given) != 2
-        or not all(isinstance(number, int) for number in given)
+        or not all(is_whole(number, 0) for number in given)
         or not 1 <= given[0] <= given[1]
     ):
         raise ModelError(
@@ -88,7 +89,7 @@ def check_settings(spec: AbstractModel, low: int, high: int, given: KeywordArgum
             "PFN for each number of columns."
         )
     for name, least in MINIMA.items():
-        if not isinstance(given[name], int) or given[name] < least:
+        if not is_whole(given[name], least):
             raise ModelError(
                 f"{name}={given[name]!r}: expected a whole number of at least {least}."
             )
@@ -101,9 +102,7 @@ def check_settings(spec: AbstractModel, low: int, high: int, given: KeywordArgum
         if given[name] is not None and not given[name] > 0:
             raise ModelError(f"{name}={given[name]!r}: expected a positive number.")
     steps, seconds = given["steps"], given["seconds"]
-    if (steps is not None and seconds is not None) or (
-        steps is not None and (not isinstance(steps, int) or steps < 1)
-    ):
+    if (steps is not None and seconds is not None) or (steps is not None and (not is_whole(steps))):
         raise ModelError(
             f"steps={steps!r}, seconds={seconds!r}: expected a whole number of steps of at least "
             "1, or seconds."

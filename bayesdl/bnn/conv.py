@@ -13,6 +13,7 @@ from bayesdl.data.validation import ModelError
 from bayesdl.model.language import Language, Tensor
 from bayesdl.priors import WeightArray
 from inference.core.structure import AbstractProduct
+from inference.settings import is_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +46,7 @@ class ConvNet(AbstractNetwork):
     def __post_init__(self) -> None:
         for name in ("image", "channels"):
             value = getattr(self, name)
-            if (
-                not isinstance(value, list | tuple)
-                or not value
-                or any(not isinstance(v, int) or v < 1 for v in value)
-            ):
+            if not isinstance(value, list | tuple) or not value or not all(map(is_whole, value)):
                 raise ValueError(
                     f"ConvNet({name}={value!r}): expected a tuple of positive whole numbers."
                 )

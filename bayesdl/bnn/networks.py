@@ -20,13 +20,14 @@ from bayesdl.model.language import NUMPYRO, Language, Tensor
 from bayesdl.priors import WeightArray
 from bayesdl.priors.base import warn_renamed
 from inference.core.structure import AbstractProduct, PlainProduct
+from inference.settings import AbstractSettings, is_whole
 
 PLAIN = PlainProduct()
 ACTIVATIONS = tuple(NUMPYRO.activations)
 SCALINGS = ("ntk", "standard")
 
 
-class AbstractNetwork(abc.ABC):
+class AbstractNetwork(AbstractSettings, abc.ABC):
     """A function f(x; w) with named weights.
 
     Attributes:
@@ -109,7 +110,7 @@ class MLP(AbstractNetwork):
     multiplies: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if any(not isinstance(width, int) or width < 1 for width in self.hidden):
+        if not all(map(is_whole, self.hidden)):
             raise ValueError(
                 f"hidden={self.hidden!r}: expected a tuple of positive integers, "
                 "e.g. (50,) or (50, 50)."

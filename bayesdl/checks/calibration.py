@@ -31,7 +31,7 @@ from bayesdl.engines import check_supported, resolve_engine
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
-from bayesdl.typing import EngineLike, ProgressLike
+from bayesdl.typing import EngineLike, Integer, ProgressLike
 from inference.core.engine import UnsupportedError
 from inference.core.keys import named_key
 from inference.core.problem import Problem
@@ -154,8 +154,8 @@ def sbc(
     model: Any,
     *data: Any,
     engine: EngineLike = NUTS(num_warmup=300, num_samples=60, thinning=5),
-    num_simulations: int = 200,
-    seed: int = 0,
+    num_simulations: Integer = 200,
+    seed: Integer = 0,
     progress: ProgressLike = True,
     **named_data: Any,
 ) -> Calibration:

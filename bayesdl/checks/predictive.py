@@ -29,7 +29,7 @@ from bayesdl.checks.statistics import (
 from bayesdl.data.target import Target
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.posterior.pictures import draw
-from bayesdl.typing import AxesLike, DataFrame
+from bayesdl.typing import AxesLike, DataFrame, Integer
 
 EXTREME = 0.05
 # replicated data sets that are kept for pictures
@@ -73,8 +73,8 @@ class PredictiveCheck:
 def check_predictive(
     posterior: AbstractPosterior,
     statistics: StatisticsLike = None,
-    num_samples: int = 1000,
-    seed: int | None = None,
+    num_samples: Integer = 1000,
+    seed: Integer | None = None,
 ) -> PredictiveCheck:
     """Compare statistics of the training data with those of replicated data sets.
 
@@ -149,7 +149,7 @@ def _two_sided(
     return np.minimum(1.0, 2 * np.minimum((values >= actual).mean(0), (values <= actual).mean(0)))
 
 
-def _extreme_statistics(table: DataFrame, num_samples: int) -> list[str]:
+def _extreme_statistics(table: DataFrame, num_samples: Integer) -> list[str]:
     """Return a sentence for each extreme statistic."""
     found = []
     for name, values in table[~(table["p two-sided"] >= EXTREME)].iterrows():

@@ -34,10 +34,11 @@ from bayesdl.posterior.streaming import (
     split_static,
     two_columns,
 )
-from bayesdl.typing import AxesLike, ColumnLike, DataFrame
+from bayesdl.typing import AxesLike, ColumnLike, DataFrame, Integer
 from inference.core.keys import named_key
 from inference.core.problem import Problem
 from inference.core.structure import AbstractGaussianProcessRegression
+from inference.settings import is_whole
 
 # relative to the mean variance of the process
 JITTER = 1e-8
@@ -89,7 +90,7 @@ class PriorPredictive:
 
 
 def prior_predictive(
-    model: Any, *data: Any, num_samples: int = 1000, seed: int = 0, **named: Any
+    model: Any, *data: Any, num_samples: Integer = 1000, seed: Integer = 0, **named: Any
 ) -> PriorPredictive:
     """Draws functions and targets from the prior, at the rows of the data.
 
@@ -112,7 +113,7 @@ def prior_predictive(
         >>> prior.y.shape, prior.function.shape
         ((100, 20), (100, 20))
     """
-    if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
+    if not is_whole(num_samples):
         raise ValueError(
             f"prior_predictive(num_samples={num_samples!r}): expected a whole number of at least 1."
         )

@@ -21,7 +21,7 @@ from bayesdl.functional.problem import MatchingProblem
 from bayesdl.functional.report import PriorReport
 from bayesdl.priors import LayerGaussian, LayerHierarchical, Spectral
 from bayesdl.priors.family import AbstractFamily
-from bayesdl.typing import ProgressLike, TableLike
+from bayesdl.typing import Integer, ProgressLike, TableLike
 from inference.core.keys import named_key
 from inference.core.progress import as_progress
 from inference.core.typing import Key
@@ -46,16 +46,16 @@ def match_prior(
     inputs: TableLike,
     family: FamilyLike = None,
     loss: str = "energy",
-    steps: int = 200,
-    num_functions: int = 128,
-    num_points: int | None = None,
+    steps: Integer = 200,
+    num_functions: Integer = 128,
+    num_points: Integer | None = None,
     real: float = 0.7,
     pad: float = 0.0,
-    num_targets: int = 1,
+    num_targets: Integer = 1,
     learning_rate: float = 0.1,
     pull: float = 1e-4,
     start_wide: bool = False,
-    seed: int = 0,
+    seed: Integer = 0,
     progress: ProgressLike = True,
 ) -> AbstractFamily:
     """Tune the numbers of a weight prior until a network's functions look like the target's.
@@ -141,12 +141,12 @@ def prior_report(
     to: object,
     inputs: TableLike,
     at: TableLike | None = None,
-    num_functions: int = 1000,
-    num_points: int | None = None,
+    num_functions: Integer = 1000,
+    num_points: Integer | None = None,
     real: float = 0.7,
     pad: float = 0.0,
-    num_targets: int = 1,
-    seed: int = 1,
+    num_targets: Integer = 1,
+    seed: Integer = 1,
 ) -> PriorReport:
     """Compare the functions of a model's prior with those of a target.
 

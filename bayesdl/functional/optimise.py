@@ -26,6 +26,7 @@ from bayesdl.functional.targets import AbstractTarget
 from inference.core.keys import tagged_key
 from inference.core.progress import AbstractProgress
 from inference.core.typing import Key, Params, SiteArrays
+from inference.settings import is_whole
 
 # steps that are compiled together
 BLOCK = 20
@@ -63,7 +64,7 @@ def optimizer_config(
         allowed = ", ".join(map(repr, (*LOSSES, WASSERSTEIN)))
         raise ModelError(f"loss={loss!r}: expected one of {allowed}.")
     for name, value, least in (("steps", steps, 1), ("num_functions", num_functions, 2)):
-        if not isinstance(value, int) or value < least:
+        if not is_whole(value, least):
             raise ModelError(f"{name}={value!r}: expected a whole number, at least {least}.")
     if not learning_rate > 0:
         raise ModelError(f"learning_rate={learning_rate!r}: expected a positive number.")

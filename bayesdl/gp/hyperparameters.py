@@ -12,6 +12,8 @@ import numpyro
 import numpyro.distributions as dist
 from jax.typing import ArrayLike
 
+from inference.settings import is_positive
+
 Draw: TypeAlias = Callable[[str, Any, Any, tuple[int, ...]], Any]
 """A function (site, setting, default prior, shape) that gives a hyperparameter's value."""
 
@@ -59,7 +61,7 @@ def check_positive(kernel: object, name: str) -> None:
     if value is None or isinstance(value, dist.Distribution):
         return
     entries = value if isinstance(value, tuple) else (value,)
-    if not all(isinstance(v, int | float) and v > 0 for v in entries):
+    if not all(map(is_positive, entries)):
         raise ValueError(
             f"{type(kernel).__name__}({name}={value!r}): expected a positive number (a tuple for "
             "one per input), a NumPyro distribution, or None."

@@ -24,6 +24,7 @@ from bayesdl.gp.hyperparameters import (
     lengthscale_prior,
     scale_prior,
 )
+from inference.settings import AbstractSettings
 
 if TYPE_CHECKING:
     from tinygp.kernels import Kernel
@@ -31,7 +32,7 @@ else:
     Kernel = object
 
 
-class AbstractKernel(abc.ABC):
+class AbstractKernel(AbstractSettings, abc.ABC):
     """A positive definite function of two inputs."""
 
     @abc.abstractmethod

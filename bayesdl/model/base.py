@@ -23,10 +23,11 @@ from bayesdl.typing import Schema
 from inference.core.problem import Problem
 from inference.core.result import AbstractPredictive
 from inference.core.typing import Arguments, Program
+from inference.settings import AbstractSettings
 
 
 @dataclasses.dataclass(frozen=True)
-class AbstractModel(abc.ABC):
+class AbstractModel(AbstractSettings, abc.ABC):
     """A model spec. Final classes are frozen dataclasses of plain data.
 
     Attributes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypeAlias, cast
 
@@ -20,12 +19,13 @@ from numpyro.distributions import Distribution
 
 from bayesdl.data.validation import ModelError
 from bayesdl.model.language import Language, LanguageDistribution, Tensor
+from inference.settings import AbstractSettings, is_positive
 
 Parameters: TypeAlias = Any
 """Parameters of a likelihood as its method `parameters` gives them: one array, some, or None."""
 
 
-class AbstractLikelihood(abc.ABC):
+class AbstractLikelihood(AbstractSettings, abc.ABC):
     """A family of distributions p(y | f).
 
     Attributes:
@@ -118,7 +118,7 @@ def _check_scale(
     ):
         return
     entries = value if per_target and isinstance(value, tuple) and value else (value,)
-    if not all(isinstance(entry, int | float) and 0 < entry < math.inf for entry in entries):
+    if not all(map(is_positive, entries)):
         tuples = ["a tuple of positive numbers, one per target"] if per_target else []
         allowed = [
             "a positive number",

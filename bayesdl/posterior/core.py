@@ -21,13 +21,14 @@ from bayesdl.model.precision import is_double, precision_scope
 from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.posterior.prediction import ClassPrediction, Prediction
 from bayesdl.posterior.streaming import Stream, means, probabilities
-from bayesdl.typing import ProgressLike, Schema
+from bayesdl.typing import Integer, ProgressLike, Schema
 from inference.core.engine import AbstractEngine
 from inference.core.keys import named_key
 from inference.core.problem import Problem
 from inference.core.progress import as_progress
 from inference.core.result import AbstractPredictive, AbstractResult
 from inference.core.typing import Arguments, Key, KeywordArguments, StoredArrays
+from inference.settings import as_seed, is_whole
 
 # function values at so many entries are looked at
 MOST_VALUES = 1000
@@ -64,7 +65,7 @@ class AbstractPosterior(abc.ABC):
         with precision_scope(self.model):
             return self.raw.site_samples(self._draws_key)
 
-    def sample(self, num_samples: int, seed: int = 0) -> StoredArrays:
+    def sample(self, num_samples: Integer, seed: Integer = 0) -> StoredArrays:
         """Draw all sites: afresh from an approximation, else from the draws that there are.
 
         Args:
@@ -74,7 +75,7 @@ class AbstractPosterior(abc.ABC):
         Returns:
             Draws by site, shape (num_samples, *site shape).
         """
-        key = jax.random.key(seed)
+        key = jax.random.key(as_seed(seed))
         with precision_scope(self.model):
             fresh = jax.tree.map(np.asarray, self.raw.sample(key, num_samples))
         return fresh or _resample(key, self.samples, num_samples)
@@ -82,8 +83,8 @@ class AbstractPosterior(abc.ABC):
     def predict(
         self,
         *data: Any,
-        batch_size: int = 1024,
-        seed: int | None = None,
+        batch_size: Integer = 1024,
+        seed: Integer | None = None,
         double: bool = False,
         **named: Any,
     ) -> AbstractPrediction:
@@ -111,18 +112,18 @@ class AbstractPosterior(abc.ABC):
                 f"Predictions outside what {type(self.engine).__name__} can answer: {concern}.",
                 stacklevel=2,
             )
-        if not isinstance(batch_size, int) or batch_size < 1:
+        if not is_whole(batch_size):
             raise ValueError(
                 f"predict(batch_size={batch_size!r}): expected a whole number of at least 1."
             )
-        seed = self.seed if seed is None else seed
+        seed = self.seed if seed is None else as_seed(seed)
         num_rows = len(args[0]) if self.model.rows_are_independent else None
         stream = stream_of(self, args, kwargs, num_rows, batch_size, seed, double)
         target = self.model.target(self.schema, self.problem)
         kind = ClassPrediction if target.kind == "class" else Prediction
         return kind(stream, target, seed)
 
-    def function_values(self, max_rows: int = 100) -> np.ndarray | None:
+    def function_values(self, max_rows: Integer = 100) -> np.ndarray | None:
         """Compute E[y | x, z] at training rows for each draw, in the model's units.
 
         Args:
@@ -150,7 +151,7 @@ class AbstractPosterior(abc.ABC):
     def refit(
         self: AnyPosterior,
         engine: AbstractEngine,
-        seed: int | None = None,
+        seed: Integer | None = None,
         progress: ProgressLike = False,
     ) -> AnyPosterior:
         """Fit the same model to the same data again.
@@ -160,7 +161,7 @@ class AbstractPosterior(abc.ABC):
             seed: the seed of the new fit; by default that of this one.
             progress: whether to show a progress bar, or what shows it.
         """
-        seed = self.seed if seed is None else seed
+        seed = self.seed if seed is None else as_seed(seed)
         key, shown = jax.random.key(seed), as_progress(progress)
         with precision_scope(self.model):
             result = engine.infer(self.problem, key=key, progress=shown)
@@ -198,9 +199,9 @@ def stream_of(
     posterior: AbstractPosterior,
     args: Arguments,
     kwargs: KeywordArguments,
-    num_rows: int | None = None,
-    batch_size: int = 1,
-    seed: int = 0,
+    num_rows: Integer | None = None,
+    batch_size: Integer = 1,
+    seed: Integer = 0,
     double: bool = False,
 ) -> Stream:
     """Return the stream that computes statistics of predictions.
@@ -252,7 +253,7 @@ def site_prediction(posterior: AbstractPosterior, site: str) -> Prediction:
     return Prediction(stream, target, posterior.seed)
 
 
-def _resample(key: Key, samples: StoredArrays, num_samples: int) -> StoredArrays:
+def _resample(key: Key, samples: StoredArrays, num_samples: Integer) -> StoredArrays:
     """Choose among draws of shape (chain, draw, ...); without repetition where there are enough."""
     flat = {name: value.reshape((-1, *value.shape[2:])) for name, value in samples.items()}
     if not flat:

@@ -12,7 +12,8 @@ from jax.typing import ArrayLike
 
 from bayesdl.data.target import Target
 from bayesdl.posterior import streaming as stream
-from bayesdl.typing import AxesLike, ColumnLike
+from bayesdl.typing import AxesLike, ColumnLike, Integer
+from inference.settings import is_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +79,7 @@ class AbstractPrediction(abc.ABC):
         """Compute the continuous ranked probability score; of numbers only."""
         self._refuse("crps")
 
-    def marginal_samples(self, num_samples: int = 1000) -> np.ndarray:
+    def marginal_samples(self, num_samples: Integer = 1000) -> np.ndarray:
         """Simulate targets that are right row by row; of numbers only."""
         self._refuse("marginal_samples")
 
@@ -108,7 +109,7 @@ class AbstractPrediction(abc.ABC):
         """The doubt that more data would remove."""
 
     @abc.abstractmethod
-    def sample(self, num_samples: int = 1000) -> np.ndarray:
+    def sample(self, num_samples: Integer = 1000) -> np.ndarray:
         """Simulate targets, shape (num_samples, rows, ...)."""
 
     @abc.abstractmethod
@@ -146,14 +147,14 @@ class AbstractPrediction(abc.ABC):
         simulate = self.stream.functions if self.stream.rows_correlated else self._simulate
         return self.target.in_units(simulate(num_draws, shuffle=False))
 
-    def _sample(self, num_samples: int) -> np.ndarray:
+    def _sample(self, num_samples: Integer) -> np.ndarray:
         """Simulate targets in the model's units; each sample follows one draw of the function."""
         check_count(num_samples)
         if self.stream.rows_correlated:
             return self.stream.functions(num_samples)
         return self._simulate(num_samples)
 
-    def _simulate(self, num_samples: int, shuffle: bool = True) -> np.ndarray:
+    def _simulate(self, num_samples: Integer, shuffle: bool = True) -> np.ndarray:
         """Simulate targets in the model's units, each row from its own distribution.
 
         Rows share the draw behind them.
@@ -179,7 +180,7 @@ class AbstractPrediction(abc.ABC):
 
 def check_count(num_samples: object) -> None:
     """Refuse anything but a positive whole number."""
-    if not isinstance(num_samples, int) or num_samples < 1:
+    if not is_whole(num_samples):
         raise ValueError(
             f"sample(num_samples={num_samples!r}): expected a whole number of at least 1."
         )

@@ -16,7 +16,7 @@ from bayesdl.plots.html import posterior_html
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.saving import writing
-from bayesdl.typing import ColumnLike, ProgressLike, TableLike
+from bayesdl.typing import ColumnLike, Integer, ProgressLike, TableLike
 from bayesdl.warnings import deprecated
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class Posterior(AbstractPosterior):
     def check_predictive(
         self,
         statistics: StatisticsLike = None,
-        num_samples: int = 1000,
-        seed: int | None = None,
+        num_samples: Integer = 1000,
+        seed: Integer | None = None,
     ) -> predictive.PredictiveCheck:
         """Check whether the model makes data like the training data.
 
@@ -156,7 +156,7 @@ class Posterior(AbstractPosterior):
         return self.schema
 
     @deprecated("bdl.mcmc.extend(post, num_samples)", "bayesdl.mcmc:extend")
-    def extend(self, num_samples: int, progress: ProgressLike = True) -> Posterior:
+    def extend(self, num_samples: Integer, progress: ProgressLike = True) -> Posterior:
         """See `bayesdl.mcmc.extend`."""
         raise NotImplementedError
 
@@ -181,7 +181,7 @@ class Posterior(AbstractPosterior):
         raise NotImplementedError
 
     @deprecated("bdl.amortized.ood(post)", "bayesdl.amortized.fitted:ood")
-    def ood(self, num_samples: int = 199) -> Any:
+    def ood(self, num_samples: Integer = 199) -> Any:
         """See `bayesdl.amortized.ood`."""
         raise NotImplementedError
 

@@ -18,7 +18,7 @@ from jaxtyping import Real
 from bayesdl.posterior import streaming as stream
 from bayesdl.posterior.interface import AbstractPrediction, check_count
 from bayesdl.posterior.pictures import draw
-from bayesdl.typing import AxesLike, ColumnLike
+from bayesdl.typing import AxesLike, ColumnLike, Integer
 from bayesdl.warnings import TrustWarning
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Prediction(AbstractPrediction):
             return crps(self.marginal_samples(), targets)
         return np.asarray(values * self._unit)
 
-    def sample(self, num_samples: int = 1000) -> np.ndarray:
+    def sample(self, num_samples: Integer = 1000) -> np.ndarray:
         """Simulate targets, shape (num_samples, rows, ...).
 
         Each sample is one draw of the function at all rows, and noise. (GPyTorch's processes are
@@ -147,7 +147,7 @@ class Prediction(AbstractPrediction):
         """
         return self._in_units(self._sample(num_samples).astype(np.float64))
 
-    def marginal_samples(self, num_samples: int = 1000) -> np.ndarray:
+    def marginal_samples(self, num_samples: Integer = 1000) -> np.ndarray:
         """Simulate targets that are right row by row, which is cheaper where rows vary together."""
         check_count(num_samples)
         return self._in_units(self._simulate(num_samples).astype(np.float64))
@@ -242,7 +242,7 @@ class ClassPrediction(AbstractPrediction):
         """
         return self._parts[2]
 
-    def sample(self, num_samples: int = 1000) -> np.ndarray:
+    def sample(self, num_samples: Integer = 1000) -> np.ndarray:
         """Simulate labels, shape (num_samples, rows)."""
         return self.classes[self._sample(num_samples).astype(int)]
 

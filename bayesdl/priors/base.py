@@ -5,11 +5,11 @@ from __future__ import annotations
 import abc
 import copy
 import dataclasses
-import math
 import warnings
 from typing import Any, ClassVar, TypeVar
 
 from bayesdl.model.language import Language, LanguageDistribution, Tensor
+from inference.settings import AbstractSettings, is_positive
 
 Spec = TypeVar("Spec")
 
@@ -35,7 +35,7 @@ class WeightArray:
     gain: float = 1.0
 
 
-class AbstractPrior(abc.ABC):
+class AbstractPrior(AbstractSettings, abc.ABC):
     """A distribution over the weights of a network.
 
     Attributes:
@@ -61,7 +61,7 @@ class AbstractPrior(abc.ABC):
         """Draw all arrays of weights inside a program, by name."""
 
     # not abstract: a prior without this method fits every network
-    def check(self, num_layers: int, activation: str | None = None) -> None:  # noqa: B027
+    def check(self, num_layers: int, activation: str | None = None) -> None:
         """Refuse a network that the prior does not fit.
 
         Args:
@@ -101,7 +101,7 @@ def check_positive(prior: AbstractPrior, *names: str) -> None:
     for name in names:
         value = getattr(prior, name)
         for entry in value if isinstance(value, tuple) else (value,):
-            if not (isinstance(entry, int | float) and 0 < entry < math.inf):
+            if not is_positive(entry):
                 raise ValueError(
                     f"{type(prior).__name__}({name}={value!r}): expected positive numbers."
                 )

@@ -43,6 +43,7 @@ from bayesdl.recommend.validation import (
 )
 from bayesdl.typing import ColumnLike, TableLike
 from inference.core.keys import named_key
+from inference.settings import is_whole
 
 RecommenderT = TypeVar("RecommenderT", bound="AbstractRecommender")
 
@@ -314,7 +315,7 @@ class AbstractRecommender(AbstractEstimator):
         Raises:
             DataError: for an item without a label here, or a recommender without item vectors.
         """
-        if not isinstance(k, int | np.integer) or k < 1:
+        if not is_whole(k):
             raise ValueError(f"similar_items(k={k!r}): expected a whole number of at least 1.")
         at = np.flatnonzero(self.items_ == item)
         if not len(at):

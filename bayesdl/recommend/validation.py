@@ -9,6 +9,7 @@ import numpy as np
 from bayesdl.data.validation import DataError
 from bayesdl.recommend.probabilities import DRAWS
 from bayesdl.recommend.rows import CSR
+from inference.settings import is_whole
 
 STRATEGIES = ("mean", "thompson", "ucb")
 
@@ -24,7 +25,7 @@ def refuse_length(k: object, candidates: int) -> None:
         DataError: for k above the number of candidates.
         ValueError: for k that is not a whole number of at least 1.
     """
-    if not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1:
+    if not is_whole(k):
         raise ValueError(f"k={k!r}: expected a whole number of at least 1.")
     if k > candidates:
         raise DataError(f"k={k}: there are {candidates} candidates; ask for at most so many.")

@@ -7,12 +7,13 @@ from typing import Any
 
 from bayesdl.data.validation import ModelError
 from bayesdl.gp import kernels
+from inference.settings import AbstractSettings, is_whole
 
 SMOOTHNESS = {kernels.Matern12: 0, kernels.Matern32: 1, kernels.Matern52: 2}
 
 
 @dataclasses.dataclass(frozen=True)
-class Mode:
+class Mode(AbstractSettings):
     """One index of a functional tensor.
 
     Args:
@@ -35,7 +36,7 @@ class Mode:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
             raise ValueError(f"Mode(name={self.name!r}): expected the name of a column.")
-        if not isinstance(self.rank, int) or isinstance(self.rank, bool) or self.rank < 1:
+        if not is_whole(self.rank):
             raise ValueError(f"Mode(rank={self.rank!r}): expected a whole number of at least 1.")
         parts = self.kernel.parts if isinstance(self.kernel, kernels.Sum) else (self.kernel,)
         kinds = [type(part) for part in parts]

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inference.core.typing import StoredArrays
+from inference.settings import AbstractSettings, is_whole
 
 if TYPE_CHECKING:
     import h5py
@@ -49,7 +50,7 @@ class CheckpointError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(AbstractSettings):
     """Where a run is kept on disk, and how often its state is saved.
 
     Attributes:
@@ -62,10 +63,9 @@ class Checkpoint:
     every: int = 1000
 
     def __post_init__(self) -> None:
-        if not isinstance(self.every, int) or isinstance(self.every, bool) or self.every < 1:
+        if not is_whole(self.every):
             raise ValueError(
-                f"every={self.every!r}: expected a whole number of at least 1, the draws between "
-                f"saved states."
+                f"every={self.every!r}: expected a whole number >= 1, the draws between states."
             )
 
 

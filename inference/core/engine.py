@@ -14,6 +14,7 @@ from inference.core.findings import Finding
 from inference.core.problem import Problem
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractResult, Draws
+from inference.settings import AbstractSettings, is_whole
 
 
 class UnsupportedError(ValueError):
@@ -41,7 +42,7 @@ class Preference:
 
 
 @dataclasses.dataclass(frozen=True)
-class AbstractEngine(abc.ABC):
+class AbstractEngine(AbstractSettings, abc.ABC):
     """An algorithm with its settings: a frozen dataclass of plain data, ready for JSON.
 
     Attributes:
@@ -182,7 +183,7 @@ def check_positive_integers(engine: AbstractEngine, *names: str, optional: bool 
         value = getattr(engine, name)
         if value is None and optional:
             continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not is_whole(value):
             raise ValueError(
                 f"{type(engine).__name__}({name}={value!r}): expected a whole number of at least 1."
             )

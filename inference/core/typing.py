@@ -9,6 +9,9 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+Integer: TypeAlias = int | np.integer
+"""A whole number of Python or NumPy."""
+
 Key: TypeAlias = jax.Array
 """A random key, as `jax.random.key` makes it."""
 

@@ -40,6 +40,7 @@ from inference.messages.iteration import Iteration, State, order_by_size
 from inference.messages.predictive import TensorPredictive
 from inference.messages.streaming import add_entries
 from inference.messages.summary import point_estimates, rank_weights
+from inference.settings import is_whole
 
 # iterations of a compiled block
 BLOCK = 10
@@ -105,8 +106,7 @@ class MessagePassing(AbstractEngine):
         check_choice(self, "smoother", ("auto", "sequential", "parallel"))
         check_positive(self, "tolerance", "learning_rate")
         check_positive_integers(self, "iterations", "restarts")
-        whole = isinstance(self.num_annealed, int) and not isinstance(self.num_annealed, bool)
-        if not whole or not 0 <= self.num_annealed < self.iterations:
+        if not is_whole(self.num_annealed, 0) or self.num_annealed >= self.iterations:
             raise ValueError(
                 f"MessagePassing(anneal={self.anneal!r}): expected None or a whole number with 0 "
                 f"<= anneal < iterations, "

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from inference.core.problem import ProblemError
 from inference.core.typing import Program, SiteArrays
+from inference.settings import is_whole
 from inference.vi.gradients.programs import BatchShape
 from inference.vi.gradients.runs import ObjectiveRun, current_run
 
@@ -249,7 +250,7 @@ def batch_shape_of(K: int | None) -> BatchShape:
     """Return the shape of K draws made side by side; () for one draw."""
     if K is None:
         return ()
-    if not isinstance(K, int) or K < 1:
+    if not is_whole(K):
         raise ProblemError(f"K={K!r}: expected a whole number of draws, at least 1.")
     return (K,)
 

@@ -39,6 +39,7 @@ from bayesdl.recommend.rows import CSR, Entries, as_entries
 from bayesdl.typing import ColumnLike, StoredArrays, TableLike
 from inference.core.keys import named_key
 from inference.core.progress import Bar, Silent
+from inference.settings import is_whole
 
 AutoencoderT = TypeVar("AutoencoderT", bound="AbstractAutoencoder")
 
@@ -124,7 +125,7 @@ class AbstractAutoencoder(AbstractRecommender):
             settings.append("item_block")
         for setting in settings:
             value = getattr(self, setting)
-            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+            if not is_whole(value):
                 raise ValueError(
                     f"{name}({setting}={value!r}): expected a whole number of at least 1."
                 )

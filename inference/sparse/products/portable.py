@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from inference.settings import is_whole
+
 FORMAT = "bayesdl sparse network"
 TYPES = {"F32": np.float32, "I32": np.int32, "U16": np.uint16, "U32": np.uint32}
 """The number types of a file by their names in safetensors; BF16 is read by `read_array`."""
@@ -164,7 +166,7 @@ class SparseNetwork:
         Raises:
             InputError: for inputs or a number of draws that cannot be used.
         """
-        if not isinstance(num_samples, int) or num_samples < 1:
+        if not is_whole(num_samples):
             raise InputError(f"num_samples={num_samples!r}: expected a whole number of at least 1.")
         rng = np.random.default_rng(seed)
         outputs = np.stack([self.outputs(X, self.draw(rng)) for _ in range(num_samples)])

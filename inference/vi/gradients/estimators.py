@@ -30,6 +30,7 @@ from jax.lax import stop_gradient as sg
 from numpyro.distributions import Distribution
 
 from inference.core.typing import Key, SiteArrays
+from inference.settings import AbstractSettings
 from inference.vi.gradients.elements import (
     count_elements,
     count_states,
@@ -53,7 +54,7 @@ class EstimatorError(ValueError):
     """A site cannot have the estimator that was asked for."""
 
 
-class AbstractEstimator(abc.ABC):
+class AbstractEstimator(AbstractSettings, abc.ABC):
     """A way for the gradient to pass one sample site.
 
     Final classes are frozen dataclasses of settings.
