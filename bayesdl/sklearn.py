@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -157,6 +157,12 @@ class BayesRegressor(RegressorMixin, AbstractEstimator):
             )
         self._fit(model, *self._training_data(X, y))
         return self
+
+    @overload
+    def predict(self, X: TableLike, return_std: Literal[False] = False) -> np.ndarray: ...
+
+    @overload
+    def predict(self, X: TableLike, return_std: Literal[True]) -> tuple[np.ndarray, np.ndarray]: ...
 
     def predict(
         self, X: TableLike, return_std: bool = False

@@ -1,7 +1,8 @@
 """Names for the types of public functions.
 
 What users pass is validated by `bayesdl.data`, with errors that say the cure; therefore the
-aliases for user data are checked by type checkers only, and are `object` at run time.
+aliases for user data are checked by type checkers only, and are `object` at run time. Likewise
+the words that settings take are `str`, as what takes them refuses others and lists its own.
 """
 
 from __future__ import annotations
@@ -13,7 +14,16 @@ import numpy as np
 
 from inference.core.engine import AbstractEngine
 from inference.core.progress import AbstractProgress
-from inference.core.typing import Integer, Key, Params, Program, SiteArrays, StoredArrays
+from inference.core.typing import (
+    Integer,
+    Key,
+    Params,
+    Precision,
+    Program,
+    SiteArrays,
+    StoredArrays,
+    TokenKind,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +53,43 @@ if TYPE_CHECKING:
 
     EngineLike: TypeAlias = AbstractEngine | Literal["auto"] | str
     """An engine, the name of one in any case, or "auto"."""
+
+    TargetKind: TypeAlias = Literal["real", "count", "class"]
+    """What targets are."""
+
+    Activation: TypeAlias = Literal["tanh", "relu", "gelu", "silu", "sine", "erf"]
+    """The activation of hidden layers."""
+
+    Scaling: TypeAlias = Literal["ntk", "standard"]
+    """Whether a layer divides by the root of its fan-in."""
+
+    ScaleFamily: TypeAlias = Literal["half_normal", "inverse_gamma"]
+    """The distribution of an unknown scale."""
+
+    TensorForm: TypeAlias = Literal["cp", "tucker"]
+    """How the functions of a tensor's modes are multiplied."""
+
+    FunctionLoss: TypeAlias = Literal["energy", "sliced_w2", "bures", "wasserstein"]
+    """A distance between distributions of functions."""
+
+    InputKind: TypeAlias = Literal["normal", "uniform", "tabular"]
+    """The distribution of simulated inputs."""
+
+    Weighting: TypeAlias = Literal["stacking", "BB-pseudo-BMA", "pseudo-BMA"]
+    """How compared models are weighted."""
+
+    ItemLikelihood: TypeAlias = Literal["multinomial", "bernoulli", "gaussian", "poisson"]
+    """The distribution of a user's items."""
+
+    TastePrior: TypeAlias = Literal["normal", "vamp", "composite"]
+    """The prior of what is not known of a user."""
+
+    Strategy: TypeAlias = Literal["mean", "thompson", "ucb"]
+    """By what items are ranked."""
 else:
     EngineLike = TableLike = ColumnLike = DataFrame = AxesLike = object
+    TargetKind = Activation = Scaling = ScaleFamily = TensorForm = FunctionLoss = str
+    InputKind = Weighting = ItemLikelihood = TastePrior = Strategy = str
 
 Values: TypeAlias = Any
 """Cells as a user gave them; what they are is found out where they are validated."""
@@ -62,20 +107,33 @@ ProgressLike: TypeAlias = bool | AbstractProgress
 """Whether to show a progress bar, or what shows it."""
 
 __all__ = [
+    "Activation",
     "AxesLike",
     "ColumnLike",
     "DataFrame",
     "EngineLike",
     "Frame",
+    "FunctionLoss",
+    "InputKind",
     "Integer",
+    "ItemLikelihood",
     "Key",
     "Params",
+    "Precision",
     "Program",
     "ProgressLike",
+    "ScaleFamily",
+    "Scaling",
     "Schema",
     "Series",
     "SiteArrays",
     "StoredArrays",
+    "Strategy",
     "TableLike",
+    "TargetKind",
+    "TastePrior",
+    "TensorForm",
+    "TokenKind",
     "Values",
+    "Weighting",
 ]

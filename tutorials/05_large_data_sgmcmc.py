@@ -126,7 +126,7 @@ table.round(3)
 # ## The step size
 #
 # There is no accept step, so the step size biases the answer, for posteriors that are not normal by order $h^2$. Where no
-# closed form is at hand, run again with half the step. `step_halving` does so and compares within Monte Carlo error.
+# closed form is at hand, run again with half the step. `bdl.mcmc.halve_step` does so and compares within Monte Carlo error.
 
 # %%
 halving = bdl.mcmc.halve_step(quiet, progress=False)
@@ -222,8 +222,10 @@ points = np.where(cluster, rng.normal(-1, 1, 100), rng.normal(1.5, 1, 100))
 def mixture(y=None):
     m = numpyro.sample("m", dist.Normal(0, 3).expand([2]).to_event(1))
     with numpyro.plate("rows", len(points)) as i:
-        law = dist.MixtureSameFamily(dist.Categorical(jnp.array([0.5, 0.5])), dist.Normal(m, 1.0))
-        numpyro.sample("y", law, obs=None if y is None else y[i])
+        halves = dist.MixtureSameFamily(
+            dist.Categorical(jnp.array([0.5, 0.5])), dist.Normal(m, 1.0)
+        )
+        numpyro.sample("y", halves, obs=None if y is None else y[i])
 
 
 shared = {
@@ -280,7 +282,7 @@ for name, first in lower.items():
 
 # %% [markdown]
 # A rule of thumb: up to some ten thousand rows NUTS, exact and without settings. Beyond, `SGHMC` with control variates where
-# the posterior has one mode, plain `SGHMC` for networks, with several chains; then `diagnose`, `step_halving`, and scores on
+# the posterior has one mode, plain `SGHMC` for networks, with several chains; then `diagnose`, `bdl.mcmc.halve_step`, and scores on
 # held-out rows.
 #
 # ## What we claimed

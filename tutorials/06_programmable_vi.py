@@ -16,7 +16,7 @@
 #
 # $$\mathrm{ELBO}(\phi) = \mathbb{E}_{q}\left[\log p(y, z) - \log q(z; \phi)\right] \le \log p(y) .$$
 #
-# Here an objective is a Python function of two handles, the model `p` and the guide `q`; how the gradient passes a random
+# Here an objective is a Python function of two distributions, the model `p` and the guide `q`; how the gradient passes a random
 # choice is said at the choice. We write objectives of our own, see REINFORCE fail where the measure-valued derivative does
 # not, and build a guide that no named family has.
 

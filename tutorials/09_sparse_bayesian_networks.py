@@ -84,13 +84,11 @@ looked_at = {
 
 figure, panels = plt.subplots(1, 5, figsize=(13, 2.8))
 for panel, (name, counts) in zip(panels, looked_at.items(), strict=False):
-    image = panel.imshow(
-        counts, cmap="viridis", vmin=0, vmax=max(c.max() for c in looked_at.values())
-    )
+    panel.imshow(counts, cmap="viridis", vmin=0, vmax=max(c.max() for c in looked_at.values()))
     panel.set_title(
         f"{name}\naccuracy {fits[name].score(X[test], y[test])['accuracy']:.3f}", fontsize=9
     )
-figure.colorbar(image, ax=panels[:4], label="units that look at it", shrink=0.8)
+figure.colorbar(panels[0].images[0], ax=panels[:4], label="units that look at it", shrink=0.8)
 panels[4].imshow(X[train].std(0).reshape(8, 8), cmap="gray")
 panels[4].set_title("spread of each pixel", fontsize=9)
 for panel in panels:

@@ -23,7 +23,7 @@
 # $$ z_u \sim N(0, I), \qquad x_u \mid z_u \sim \mathrm{Multinomial}\big(N_u, \mathrm{softmax}\, f(z_u)\big), $$
 #
 # with a network $f$, and an encoder that gives $q(z_u \mid x_u)$ at once for any row, of a new user too. A posterior of
-# the taste is a posterior of each item's chance to be chosen next. We ask whether these chances are right.
+# the taste is a posterior of each item's probability to be chosen next. We ask whether these probabilities are right.
 
 # %%
 import copy
@@ -36,7 +36,7 @@ import bayesdl as bdl
 from bayesdl import recommend as rec
 
 # %% [markdown]
-# ## Data whose law we know
+# ## Data whose distribution we know
 #
 # 2,400 users with tastes $z \sim N(0, I_4)$; 300 items, and 20 more that come out later. Each has a popularity $b_i$ and
 # a loading $v_i$, which depend on six features of the item in part. A user chooses $N_u$ items without replacement, each
@@ -78,7 +78,7 @@ split
 # ## Four recommenders
 #
 # Popularity is the same for all users. EASE is a linear regression of each item on all others, in closed form. Mult-VAE
-# is small here. A blend is a logarithmic pool, the product of its members' laws to powers that are chosen on the validation
+# is small here. A blend is a logarithmic pool, the product of its members' distributions to powers that are chosen on the validation
 # users.
 
 # %%
@@ -111,25 +111,25 @@ for (a, b), said in pairs.items():
 #
 # ## What a score means
 #
-# `recommend` gives probabilities: the chance of each item to be the next among those not seen,
+# `recommend` gives probabilities: the probability of each item to be the next among those not seen,
 #
 # $$ p_i = E_{q(z \mid x)}\big[\mathrm{softmax}(f(z) / T)_i\big]. $$
 #
-# (EASE's score predicts linearly whether a user has an item; its chances are in proportion to the scores to the power $1 / T$.)
+# (EASE's score predicts linearly whether a user has an item; its probabilities are in proportion to the scores to the power $1 / T$.)
 # The temperature $T$ is fitted on validation users. The ranking above did not need it, a probability does. Here we know the
-# true chances, and compare them for all pairs of a test user and an unseen item.
+# true probabilities, and compare them for all pairs of a test user and an unseen item.
 
 
 # %%
-def law(z, shown):
-    """The true chances of the next item, in the columns of the split."""
+def true_probabilities(z, shown):
+    """The true probabilities of the next item, in the columns of the split."""
     f = (z @ loadings[old].T + popularity[old])[:, split.items]
     p = np.where(shown.toarray() > 0, 0.0, np.exp(f))
     return p / p.sum(1, keepdims=True)
 
 
 shown, hidden = split.test.fold_in, split.test.held_out.toarray()
-truth = law(tastes[split.test.users], shown)
+truth = true_probabilities(tastes[split.test.users], shown)
 fig, ax = plt.subplots(figsize=(5, 4), layout="constrained")
 for name in ("popularity", "EASE", "Mult-VAE"):
     answer = models[name].recommend(shown, k=240)
@@ -143,20 +143,20 @@ ax.plot([1e-4, 4e-2], [1e-4, 4e-2], "k--", lw=1, label="equal")
 ax.set(
     xscale="log",
     yscale="log",
-    xlabel="predicted chance, mean of 1/20 of the pairs",
-    ylabel="true chance",
+    xlabel="predicted probability, mean of 1/20 of the pairs",
+    ylabel="true probability",
 )
 ax.legend()
 
 # %% [markdown]
 # `expected_hits(n)` is how many items of the list are expected among a user's next n. These are different items: one by one
-# they come from the law of the next item, those that came left out. Item i is among them with chance $1 - e^{-t p_i}$, where
-# $t$ is such that these chances, of all items, have the sum n. The temperature was fitted so that among the best 20 of the
+# they come from the distribution of the next item, those that came left out. Item i is among them with probability $1 - e^{-t p_i}$, where
+# $t$ is such that these probabilities, of all items, have the sum n. The temperature was fitted so that among the best 20 of the
 # validation users as many hits are expected as there are. `hits_interval` is the shortest interval that the hits of a user are
-# in with a chance of at least 90 %.
+# in with a probability of at least 90 %.
 #
-# Knowing the law, we also draw each test user's next n items (`drawn`), and put the true chances into the formula. The last
-# numbers are of single chances: the sum over the list, said and true, and the coverage of the true chances by their 90 %
+# Knowing the distribution, we also draw each test user's next n items (`drawn`), and put the true probabilities into the formula. The last
+# numbers are of single probabilities: the sum over the list, said and true, and the coverage of the true probabilities by their 90 %
 # intervals.
 
 
@@ -167,7 +167,7 @@ def standard_error(values):
 
 
 def among(p, n):
-    """The formula's chance of each item to be among the next n, from the law of the next item; Newton's method for t."""
+    """The formula's probability of each item to be among the next n, from the distribution of the next item; Newton's method for t."""
     t = n[:, None].astype(float)
     for _ in range(30):
         t = t + (n[:, None] - (1 - np.exp(-t * p)).sum(1, keepdims=True)) / (
@@ -188,23 +188,25 @@ for name, model in models.items():
     columns = place[answer.items]
     hits, expected = np.take_along_axis(hidden, columns, axis=1).sum(1), answer.expected_hits(n)
     low, high = answer.hits_interval(n)
-    chances = np.take_along_axis(truth, columns, axis=1)
-    inside = ((answer.lower <= chances) & (chances <= answer.upper)).mean(1)
+    probabilities = np.take_along_axis(truth, columns, axis=1)
+    inside = ((answer.lower <= probabilities) & (probabilities <= answer.upper)).mean(1)
     actual[name] = hits
     bias[name] = (expected - hits).mean(), standard_error(expected - hits)
     cover[name] = inside.mean(), standard_error(inside), (low <= hits) & (hits <= high)
     drawn_hits[name] = np.take_along_axis(following, columns, axis=1).sum(1)
     formula[name] = np.take_along_axis(among(truth, n), columns, axis=1).sum(1)
-    said_true[name] = answer.probabilities.sum(1) - chances.sum(1)
+    said_true[name] = answer.probabilities.sum(1) - probabilities.sum(1)
     print(f"{name:10s} hits {hits.mean():.2f}, expected {expected.mean():.2f}", end=", ")
     print(f"expected - hits {bias[name][0]:.2f} +- {bias[name][1]:.2f}", end="; ")
-    print(f"true law: drawn {drawn_hits[name].mean():.2f}, formula {formula[name].mean():.2f}")
+    print(
+        f"true distribution: drawn {drawn_hits[name].mean():.2f}, formula {formula[name].mean():.2f}"
+    )
     print(
         f"{'':10s} hits in their intervals {cover[name][2].mean():.2f} +- {standard_error(cover[name][2]):.2f}",
         end="; ",
     )
     print(
-        f"chances: sum {answer.probabilities.sum(1).mean():.3f}, true {chances.sum(1).mean():.3f}",
+        f"probabilities: sum {answer.probabilities.sum(1).mean():.3f}, true {probabilities.sum(1).mean():.3f}",
         end=", ",
     )
     print(
@@ -214,14 +216,14 @@ for name, model in models.items():
     print(f"cover {cover[name][0]:.2f} +- {cover[name][1]:.2f}")
 
 # %% [markdown]
-# From the true law, the formula gives what drawing gives. The recommenders expect about the hits that there are; the error of
-# their temperatures, from 400 validation users, comes on top of the errors printed. Mult-VAE's and the blend's chances have
+# From the true distribution, the formula gives what drawing gives. The recommenders expect about the hits that there are; the error of
+# their temperatures, from 400 validation users, comes on top of the errors printed. Mult-VAE's and the blend's probabilities have
 # about the right sum over their lists. (What was hidden is a random part of all that a user chose, not the next items, and has
 # a few hits more than those would; where times are known, `strong_split(..., times=...)` hides the last items instead.) The
 # intervals of hits hold as they say, more often than 90 %, as hits are whole numbers. Those of popularity do so on average over
 # all users, not for each kind of user; of that `fit` warned, which looks at validation users.
 #
-# Intervals of *single chances* hold far less often than they say, for all. They know one source of uncertainty each:
+# Intervals of *single probabilities* hold far less often than they say, for all. They know one source of uncertainty each:
 # Mult-VAE the taste of the user, with the weights of the network taken as known; EASE its weights; popularity the shares of
 # a population in which all are alike.
 #
@@ -282,7 +284,7 @@ print(f"without items: KL(q || prior) = {gap:.3f} nats")
 #
 # 500 new users. We show their first items, and judge on their 21st to 30th. Mult-VAE answers in three ways: by its encoder,
 # refined at training's power, and refined with `likelihood_power=1`, each with its own temperature. Of the 20 recommended
-# items we print the median of upper over lower end of the intervals, the coverage, and the sum of the chances, true and said;
+# items we print the median of upper over lower end of the intervals, the coverage, and the sum of the probabilities, true and said;
 # in brackets, what changes against the encoder, paired by user.
 
 # %%
@@ -310,7 +312,7 @@ cold, ratio, covered, mass, said_sum = {}, {}, {}, {}, {}
 for count in (0, 1, 5, 20):
     held = rec.HeldOut(rows(sequence[:, :count]), rows(sequence[:, 20:30]))
     cold[count] = rec.evaluate(models, held)
-    chances = law(newcomers, held.fold_in)
+    probabilities = true_probabilities(newcomers, held.fold_in)
     means = ", ".join(
         f"{name} {v['ndcg@100'].mean():.3f}" for name, v in cold[count].values.items()
     )
@@ -320,7 +322,7 @@ for count in (0, 1, 5, 20):
         print(f"   Mult-VAE - {other}: {said['difference']:.4f} +- {said['se']:.4f}")
     for way, how in ways.items():
         answer = calibrated[way].recommend(held.fold_in, k=20, **how)
-        p = np.take_along_axis(chances, place[answer.items], axis=1)
+        p = np.take_along_axis(probabilities, place[answer.items], axis=1)
         mass[count, way] = p.sum(1)
         covered[count, way] = ((answer.lower <= p) & (p <= answer.upper)).mean(1)
         ratio[count, way] = np.median(answer.upper / answer.lower)
@@ -348,7 +350,7 @@ for count in (0, 1, 5, 20):
 #
 # A temperature belongs to the way in which the answers are made: `fit` fits that of the encoder's, and
 # `calibrate(validation, refine_steps=..., likelihood_power=...)` that of others. Of users without any item all three say too
-# little (the sum of the chances is far below the true one): their tastes are draws of the prior, and a decoder that was trained
+# little (the sum of the probabilities is far below the true one): their tastes are draws of the prior, and a decoder that was trained
 # with $\beta < 1$ has not learned what all of these mean.
 #
 # One newcomer, with power 1, and the eight items that are recommended to it in the end:
@@ -367,8 +369,10 @@ for ax, count in zip(axes, (0, 1, 5, 20), strict=True):
     ax.errorbar(
         p, range(8), xerr=np.maximum(ends, 0), fmt="o", ms=4, capsize=2, label="predicted, 90 %"
     )
-    ax.plot(law(newcomers[[one]], row)[0, best], range(8), "k|", ms=12, label="true")
-    ax.set(xscale="log", title=f"items seen: {count}", xlabel="chance of the next item", yticks=[])
+    ax.plot(true_probabilities(newcomers[[one]], row)[0, best], range(8), "k|", ms=12, label="true")
+    ax.set(
+        xscale="log", title=f"items seen: {count}", xlabel="probability of the next item", yticks=[]
+    )
 axes[0].set(ylabel="items")
 fig.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize="small")
 
@@ -382,13 +386,13 @@ fig.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=2, 
 explored = {}
 for count in (0, 20):
     row = rows(sequence[:, :count])
-    chances = law(newcomers, row)
+    probabilities = true_probabilities(newcomers, row)
     for strategy in ("mean", "thompson"):
         answer = vae.recommend(row, k=20, strategy=strategy)
-        chosen = np.take_along_axis(chances, place[answer.items], axis=1).sum(1)
+        chosen = np.take_along_axis(probabilities, place[answer.items], axis=1).sum(1)
         explored[count, strategy] = len(np.unique(answer.items)), chosen
         lists = f"{explored[count, strategy][0]:3d} items in all lists"
-        print(f"{count:2d} items, {strategy:8s} {lists}, true chance {chosen.mean():.3f}")
+        print(f"{count:2d} items, {strategy:8s} {lists}, true probability {chosen.mean():.3f}")
 cost = {count: explored[count, "mean"][1] - explored[count, "thompson"][1] for count in (0, 20)}
 for count, loss in cost.items():
     print(
@@ -400,7 +404,7 @@ for count, loss in cost.items():
 #
 # Fitted with features of the items, the last layer of the decoder is around a linear function of them. `with_items` adds
 # items that nobody has chosen, by their features alone. We compare the ranking of the 20 new items with their true
-# chances, by Spearman's correlation for each test user; guessing has zero.
+# probabilities, by Spearman's correlation for each test user; guessing has zero.
 
 # %%
 featured = rec.MultVAE(hidden=(100,), latent=16, epochs=60, batch_size=100, progress=False)
@@ -460,7 +464,7 @@ for name in ("Mult-VAE", "blend"):
 assert not any(above(0.9 - held) for _, _, held in cover.values())
 assert all(
     share + 3 * se < 0.9 for share, se, _ in cover.values()
-)  # intervals of chances hold too seldom
+)  # intervals of probabilities hold too seldom
 assert (
     vae.beta_ < 1
     and above((sharp.sd - trained.sd).mean(1))

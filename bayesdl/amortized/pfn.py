@@ -27,7 +27,7 @@ from bayesdl.data.validation import ModelError
 from bayesdl.engines import UnsupportedError, as_engine
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.program import as_model
-from bayesdl.typing import EngineLike, Integer, ProgressLike
+from bayesdl.typing import EngineLike, InputKind, Integer, Precision, ProgressLike, TokenKind
 from bayesdl.warnings import deprecated
 from inference.amortized.answer import (
     AmortizedPredictor,
@@ -96,7 +96,7 @@ class PFN(AbstractEngine):
         num_inputs: Integer | tuple[Integer, ...] = 1,
         max_rows: Integer = 30,
         num_classes: Integer = 2,
-        inputs: str | Callable[[Key, tuple[int, int]], jax.Array] = "normal",
+        inputs: InputKind | Callable[[Key, tuple[int, int]], jax.Array] = "normal",
         bars: int = 1000,
         width: int = 64,
         layers: int = 4,
@@ -104,11 +104,11 @@ class PFN(AbstractEngine):
         hidden: int = 128,
         frequencies: int = 4,
         normalize: bool = False,
-        tokens: str = "rows",
+        tokens: TokenKind = "rows",
         batch_size: Integer = 32,
         num_queries: Integer = 10,
         learning_rate: float = 1e-3,
-        precision: str = "float32",
+        precision: Precision = "float32",
         devices: int = 1,
         latents: str | tuple[str, ...] = (),
         start: PFN | None = None,

@@ -12,6 +12,7 @@ from bayesdl.bnn.networks import ACTIVATIONS, PLAIN, AbstractNetwork
 from bayesdl.data.validation import ModelError
 from bayesdl.model.language import Language, Tensor
 from bayesdl.priors import WeightArray
+from bayesdl.typing import Activation
 from inference.core.structure import AbstractProduct
 from inference.settings import is_whole
 
@@ -39,7 +40,7 @@ class ConvNet(AbstractNetwork):
 
     image: tuple[int, ...] = (28, 28)
     channels: tuple[int, ...] = (8, 16)
-    activation: str = "relu"
+    activation: Activation = "relu"
     residual: bool = False
     multiplies: ClassVar[bool] = True
 

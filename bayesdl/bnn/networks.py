@@ -19,6 +19,7 @@ from bayesdl.data.validation import ModelError
 from bayesdl.model.language import NUMPYRO, Language, Tensor
 from bayesdl.priors import WeightArray
 from bayesdl.priors.base import warn_renamed
+from bayesdl.typing import Activation, Scaling
 from inference.core.structure import AbstractProduct, PlainProduct
 from inference.settings import AbstractSettings, is_whole
 
@@ -36,7 +37,7 @@ class AbstractNetwork(AbstractSettings, abc.ABC):
         lookups: names of the weights whose rows are looked up, instead of multiplying by them.
     """
 
-    activation: str | None = None
+    activation: Activation | None = None
     multiplies: bool = False
     lookups: tuple[str, ...] = ()
 
@@ -105,8 +106,8 @@ class MLP(AbstractNetwork):
     """
 
     hidden: tuple[int, ...] = (50,)
-    activation: str = "tanh"
-    scaling: str = "ntk"
+    activation: Activation = "tanh"
+    scaling: Scaling = "ntk"
     multiplies: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ from bayesdl.model.examples import CommandLine, Example, rows
 from bayesdl.model.language import NUMPYRO, Language, Tensor
 from bayesdl.model.table import AbstractTableModel
 from bayesdl.priors.base import AbstractPrior, count_layers, replace_fields, split_numbers
+from bayesdl.typing import Activation, Scaling
 from inference.core.problem import Problem
 from inference.core.structure import AbstractProduct, LayeredNetwork
 
@@ -52,10 +53,10 @@ class BNN(AbstractTableModel):
     """
 
     hidden: tuple[int, ...] = (50,)
-    activation: str = "tanh"
+    activation: Activation = "tanh"
     prior: AbstractPrior = priors.Gaussian()
     likelihood: likelihoods.AbstractLikelihood = likelihoods.Normal()
-    scaling: str = "ntk"
+    scaling: Scaling = "ntk"
     # not hashed, as it holds arrays
     network: Any = dataclasses.field(default=None, hash=False)
     standardize: bool = True

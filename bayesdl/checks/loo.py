@@ -26,7 +26,7 @@ from bayesdl.checks.predictive import observed_targets
 from bayesdl.data.validation import DataError
 from bayesdl.interop import arviz
 from bayesdl.posterior.core import AbstractPosterior
-from bayesdl.typing import DataFrame
+from bayesdl.typing import DataFrame, Weighting
 from bayesdl.warnings import TrustWarning
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _judge(k: Float[np.ndarray, "rows"], threshold: float) -> list[str]:
     ]
 
 
-def compare(posteriors: Comparable, method: str = "stacking") -> DataFrame:
+def compare(posteriors: Comparable, method: Weighting = "stacking") -> DataFrame:
     """Rank models by their expected log predictive density, estimated by PSIS-LOO, best first.
 
     Args:

@@ -19,7 +19,7 @@ LEVELS = (0.5, 0.9, 0.95)
 CRPS_SAMPLES = 1000
 
 
-class Scores(dict):
+class Scores(dict[str, float]):
     """Scores by name; prints as a table."""
 
     def __repr__(self) -> str:

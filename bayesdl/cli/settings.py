@@ -123,7 +123,9 @@ def _spelled_out(type_: str, cls: type) -> str:
         alias = known.get(part.strip())
         hints = typing.get_args(alias) if typing.get_origin(alias) in UNIONS else (alias,)
         names = [_name_of(hint) for hint in hints if hint is not None]
-        parts.append(part.strip() if isinstance(alias, type) or not names else " | ".join(names))
+        # a class stands for itself, an alias of a plain type (`ChainStart = str`) for that
+        known_type = not names or (isinstance(alias, type) and names[0] not in TYPES)
+        parts.append(part.strip() if known_type else " | ".join(names))
     return " | ".join(parts)
 
 

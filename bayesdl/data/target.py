@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from bayesdl.data.validation import DataError, is_frame, numbers, rectangular
-from bayesdl.typing import Values
+from bayesdl.typing import TargetKind, Values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Target:
     """
 
     names: tuple[str, ...]
-    kind: str
+    kind: TargetKind
     flat: bool
     classes: tuple | None
     shift: tuple[float, ...]
@@ -37,7 +37,9 @@ class Target:
         return len(self.classes) if self.classes is not None else len(self.scale)
 
     @classmethod
-    def learn(cls, y: Values, kind: str, standardize: bool, two_classes: bool = False) -> Target:
+    def learn(
+        cls, y: Values, kind: TargetKind, standardize: bool, two_classes: bool = False
+    ) -> Target:
         """Learn classes or scaling.
 
         Args:

@@ -1,7 +1,8 @@
 """Cells of data as finite numbers, and the errors for data and models that cannot be used.
 
 All arithmetic on data is NumPy's in double precision, before anything is rounded to the precision
-of the engine.
+of the engine. What is wrong with a column (missing, unknown, a date, a new category) is said in
+`bayesdl.data.columns`.
 """
 
 from __future__ import annotations

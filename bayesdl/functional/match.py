@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from bayesdl.functional.problem import MatchingProblem
 from bayesdl.functional.report import PriorReport
 from bayesdl.priors import LayerGaussian, LayerHierarchical, Spectral
 from bayesdl.priors.family import AbstractFamily
-from bayesdl.typing import Integer, ProgressLike, TableLike
+from bayesdl.typing import FunctionLoss, Integer, ProgressLike, TableLike
 from inference.core.keys import named_key
 from inference.core.progress import as_progress
 from inference.core.typing import Key
@@ -29,14 +29,60 @@ from inference.core.typing import Key
 if TYPE_CHECKING:
     NetworkModel: TypeAlias = BNN
     FamilyLike: TypeAlias = AbstractFamily | None
+    Family = TypeVar("Family", bound=AbstractFamily)
 else:
     # validated here, with errors that say the cure
-    NetworkModel = FamilyLike = object
+    NetworkModel = FamilyLike = Family = object
 
 # functions of each side in the report of a matched prior
 CHECKED = 500
 # points and functions of the target's covariance for a start from the wide-network kernel
 WARM_POINTS, WARM_FUNCTIONS = 50, 512
+
+
+@overload
+def match_prior(
+    model: NetworkModel,
+    *,
+    to: object,
+    inputs: TableLike,
+    family: Family,
+    loss: FunctionLoss = ...,
+    steps: Integer = ...,
+    num_functions: Integer = ...,
+    num_points: Integer | None = ...,
+    real: float = ...,
+    pad: float = ...,
+    num_targets: Integer = ...,
+    learning_rate: float = ...,
+    pull: float = ...,
+    start_wide: bool = ...,
+    seed: Integer = ...,
+    progress: ProgressLike = ...,
+) -> Family: ...
+
+
+# without a family the type follows the model's prior, which type checkers do not see
+@overload
+def match_prior(
+    model: NetworkModel,
+    *,
+    to: object,
+    inputs: TableLike,
+    family: None = None,
+    loss: FunctionLoss = ...,
+    steps: Integer = ...,
+    num_functions: Integer = ...,
+    num_points: Integer | None = ...,
+    real: float = ...,
+    pad: float = ...,
+    num_targets: Integer = ...,
+    learning_rate: float = ...,
+    pull: float = ...,
+    start_wide: bool = ...,
+    seed: Integer = ...,
+    progress: ProgressLike = ...,
+) -> Any: ...
 
 
 def match_prior(
@@ -45,7 +91,7 @@ def match_prior(
     to: object,
     inputs: TableLike,
     family: FamilyLike = None,
-    loss: str = "energy",
+    loss: FunctionLoss = "energy",
     steps: Integer = 200,
     num_functions: Integer = 128,
     num_points: Integer | None = None,

@@ -19,7 +19,7 @@ from numpyro.distributions import Distribution
 from bayesdl.data.target import Target
 from bayesdl.data.validation import ModelError
 from bayesdl.model.examples import CommandLine, Example
-from bayesdl.typing import Schema
+from bayesdl.typing import Schema, TargetKind
 from inference.core.problem import Problem
 from inference.core.result import AbstractPredictive
 from inference.core.typing import Arguments, Program
@@ -67,7 +67,7 @@ class AbstractModel(AbstractSettings, abc.ABC):
         return type(self).__name__
 
     @property
-    def kind(self) -> str | None:
+    def kind(self) -> TargetKind | None:
         """What targets are: "real", "class" or "count"; None where only the data tell."""
         return None
 

@@ -19,6 +19,7 @@ from numpyro.distributions import Distribution
 
 from bayesdl.data.validation import ModelError
 from bayesdl.model.language import Language, LanguageDistribution, Tensor
+from bayesdl.typing import TargetKind
 from inference.settings import AbstractSettings, is_positive
 
 Parameters: TypeAlias = Any
@@ -34,7 +35,7 @@ class AbstractLikelihood(AbstractSettings, abc.ABC):
         positives: names of the fields that may hold positive numbers, which JAX may trace.
     """
 
-    kind: ClassVar[str]
+    kind: ClassVar[TargetKind]
     two_classes: ClassVar[bool] = False
     positives: ClassVar[tuple[str, ...]] = ()
 
@@ -167,7 +168,7 @@ class Normal(AbstractLikelihood):
     """
 
     scale: Any = None
-    kind: ClassVar[str] = "real"
+    kind: ClassVar[TargetKind] = "real"
     positives: ClassVar[tuple[str, ...]] = ("scale",)
 
     def __post_init__(self) -> None:
@@ -216,7 +217,7 @@ class StudentT(AbstractLikelihood):
 
     df: Any = None
     scale: Any = None
-    kind: ClassVar[str] = "real"
+    kind: ClassVar[TargetKind] = "real"
 
     def __post_init__(self) -> None:
         _check_scale(self, "df")
@@ -247,7 +248,7 @@ class Bernoulli(AbstractLikelihood):
         'class'
     """
 
-    kind: ClassVar[str] = "class"
+    kind: ClassVar[TargetKind] = "class"
     two_classes: ClassVar[bool] = True
 
     def num_outputs(self, num_targets: int) -> int:
@@ -271,7 +272,7 @@ class Categorical(AbstractLikelihood):
         3
     """
 
-    kind: ClassVar[str] = "class"
+    kind: ClassVar[TargetKind] = "class"
 
     def parameters(self, num_targets: int, lang: Language) -> Tensor | None:
         return None
@@ -291,7 +292,7 @@ class Poisson(AbstractLikelihood):
         'count'
     """
 
-    kind: ClassVar[str] = "count"
+    kind: ClassVar[TargetKind] = "count"
 
     def parameters(self, num_targets: int, lang: Language) -> Tensor | None:
         return None
@@ -316,7 +317,7 @@ class NegativeBinomial(AbstractLikelihood):
     """
 
     concentration: Any = None
-    kind: ClassVar[str] = "count"
+    kind: ClassVar[TargetKind] = "count"
 
     def __post_init__(self) -> None:
         _check_scale(self, "concentration")

@@ -18,7 +18,7 @@ from bayesdl.data.validation import DataError, ModelError
 from bayesdl.model.base import AbstractModel, site_distribution
 from bayesdl.model.examples import CommandLine
 from bayesdl.model.likelihoods import AbstractLikelihood
-from bayesdl.typing import ColumnLike, TableLike, Values
+from bayesdl.typing import ColumnLike, TableLike, TargetKind, Values
 from inference.core.problem import Problem
 from inference.core.program import AbstractTraceable, unwrap
 from inference.core.result import AbstractPredictive, Conditional
@@ -61,7 +61,7 @@ class AbstractTableModel(AbstractModel):
         """Whether inputs and real targets are standardised with the training data's mean and sd."""
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> TargetKind:
         return self.likelihood.kind
 
     @abc.abstractmethod

@@ -9,6 +9,7 @@ from typing import ClassVar
 from bayesdl.data.validation import ModelError
 from bayesdl.model.language import Language, Tensor
 from bayesdl.priors.base import AbstractArrayPrior, WeightArray, check_positive, iid, sample_scaled
+from bayesdl.typing import ScaleFamily
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +147,7 @@ class Hierarchical(AbstractArrayPrior):
         2.0
     """
 
-    family: str = "half_normal"
+    family: ScaleFamily = "half_normal"
     scale: float = 1.0
     concentration: float = 1.0
     rate: float = 1.0

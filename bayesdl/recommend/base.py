@@ -41,7 +41,7 @@ from bayesdl.recommend.validation import (
     warn_of_short_lists,
     warn_of_users_without_items,
 )
-from bayesdl.typing import ColumnLike, TableLike
+from bayesdl.typing import ColumnLike, Strategy, TableLike
 from inference.core.keys import named_key
 from inference.settings import is_whole
 
@@ -219,7 +219,7 @@ class AbstractRecommender(AbstractEstimator):
         k: int = 20,
         *,
         exclude_seen: bool = True,
-        strategy: str = "mean",
+        strategy: Strategy = "mean",
         refine_steps: int = 0,
         likelihood_power: float | int | None = None,
         candidates: ColumnLike | None = None,
@@ -276,7 +276,7 @@ class AbstractRecommender(AbstractEstimator):
         rows: CSR,
         hidden: np.ndarray,
         k: int,
-        strategy: str,
+        strategy: Strategy,
         refinement: Refinement,
         key: jax.Array,
         first: int,

@@ -1,6 +1,7 @@
 """Recommenders as files: a zip of `manifest.json` and `arrays.safetensors`, without code.
 
-A blend holds its members.
+A blend holds its members. That a file is whole and of a version that is known here is checked by
+`bayesdl.saving.archive.read`.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import numpy as np
 from bayesdl.data.validation import DataError
 from bayesdl.recommend.probabilities import DRAWS
 from bayesdl.recommend.rows import CSR
+from bayesdl.typing import Strategy
 from inference.settings import is_whole
 
 STRATEGIES = ("mean", "thompson", "ucb")
@@ -31,7 +32,7 @@ def refuse_length(k: object, candidates: int) -> None:
         raise DataError(f"k={k}: there are {candidates} candidates; ask for at most so many.")
 
 
-def refuse_settings(strategy: str, level: float, seed: object) -> int | np.integer:
+def refuse_settings(strategy: Strategy, level: float, seed: object) -> int | np.integer:
     """Refuse other impossible arguments of `recommend`, and return the seed.
 
     Raises:

@@ -1,8 +1,8 @@
 """Loading bundles: a saved posterior predicts the same numbers as the one that was saved.
 
-The manifest holds the schema version, the specs of model, engine and schema as data, library
-versions and a hash of the training data. The training data are stored too, as processes and
-continued runs need them. Nothing in a bundle is code.
+The manifest holds the specs of model, engine and schema as data, and a hash of the training data,
+which are stored too, as processes and continued runs need them. Nothing in a bundle is code. That a
+file is whole and of a version that is known here is checked by `bayesdl.saving.archive.read`.
 """
 
 from __future__ import annotations

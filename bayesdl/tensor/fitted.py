@@ -57,7 +57,7 @@ class LatentFunctions:
             f"LatentFunctions(mode={self.name!r}, indexes={len(self.x)}, rank={self.mean.shape[1]})"
         )
 
-    def plot(self, ax: AxesLike = None) -> Axes | np.ndarray:
+    def plot(self, ax: AxesLike = None) -> Axes:
         """Plot the functions with their 90 % bands; see `bayesdl.plots.functions`."""
         return draw("functions", self, ax)
 

@@ -29,7 +29,7 @@ from bayesdl.model.likelihoods import AbstractLikelihood
 from bayesdl.model.table import AbstractTableModel
 from bayesdl.tensor.mode import Mode
 from bayesdl.tensor.program import DrawnTensorPredictive, TensorProgram
-from bayesdl.typing import ColumnLike, TableLike
+from bayesdl.typing import ColumnLike, TableLike, TensorForm
 from inference.core.problem import Problem
 from inference.core.program import unwrap
 from inference.core.result import AbstractPredictive
@@ -65,7 +65,7 @@ class FunBaT(AbstractTableModel):
     """
 
     modes: Any
-    form: str = "cp"
+    form: TensorForm = "cp"
     likelihood: AbstractLikelihood = likelihoods.Normal()
     relevance: bool = True
     standardize: bool = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import jax
 import numpy as np
@@ -65,20 +65,84 @@ if TYPE_CHECKING:
         def __mul__(self, other: Any, /) -> Any: ...
 
         def __truediv__(self, other: Any, /) -> Any: ...
+
+    # Words that settings take. They are `str` at run time, where each engine refuses other words
+    # itself and lists its own.
+
+    ChainStart: TypeAlias = Literal["uniform", "prior", "mode", "pathfinder"]
+    """Where a chain starts."""
+
+    ChainMethod: TypeAlias = Literal["auto", "sequential", "vectorized", "parallel"]
+    """How chains share the devices."""
+
+    HyperparameterMethod: TypeAlias = Literal["ml", "map", "sample"]
+    """What is done with the hyperparameters of a Gaussian process."""
+
+    GPMethod: TypeAlias = Literal["exact", "svgp"]
+    """How GPyTorch computes a Gaussian process."""
+
+    Smoother: TypeAlias = Literal["auto", "sequential", "parallel"]
+    """How the states along a mode of a tensor are computed."""
+
+    Allocation: TypeAlias = Literal["uniform", "erk", "global"]
+    """How layers share the budget of a sparse network."""
+
+    Growth: TypeAlias = Literal["gradient", "random"]
+    """How weights that come in are chosen."""
+
+    RemovalRule: TypeAlias = Literal[
+        "snr", "evidence", "magnitude", "mean_abs", "random", "support"
+    ]
+    """How weights that leave are chosen."""
+
+    SparseEstimator: TypeAlias = Literal["local", "flipout", "weights"]
+    """Where the noise of sparse weights is drawn."""
+
+    Biases: TypeAlias = Literal["point", "normal"]
+    """How the biases of a sparse network are fitted."""
+
+    SparseKernel: TypeAlias = Literal["auto", "blocks", "fan_in", "neurons", "transient"]
+    """How sparse weights are multiplied."""
+
+    TokenKind: TypeAlias = Literal["rows", "cells"]
+    """What the tokens of a prior-data fitted network are."""
+
+    Precision: TypeAlias = Literal["float32", "bfloat16"]
+    """The arithmetic in which a prior-data fitted network is trained."""
+
+    Oracle: TypeAlias = Literal["auto", "enumeration", "finite differences"]
+    """What the gradient of an objective is compared with."""
 else:
     Optimizer = Tensor = object
+    ChainStart = ChainMethod = HyperparameterMethod = GPMethod = Smoother = str
+    Allocation = Growth = RemovalRule = SparseEstimator = Biases = SparseKernel = str
+    TokenKind = Precision = Oracle = str
 
 __all__ = [
+    "Allocation",
     "AnyArray",
     "Arguments",
+    "Biases",
+    "ChainMethod",
+    "ChainStart",
+    "GPMethod",
+    "Growth",
+    "HyperparameterMethod",
     "Info",
     "Key",
     "KeywordArguments",
     "Optimizer",
+    "Oracle",
     "Params",
+    "Precision",
     "Program",
     "PyTree",
+    "RemovalRule",
     "SiteArrays",
+    "Smoother",
+    "SparseEstimator",
+    "SparseKernel",
     "StoredArrays",
     "Tensor",
+    "TokenKind",
 ]

@@ -40,7 +40,7 @@ from inference.core.problem import Problem, ProblemError
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractPredictive, AbstractResult, Conditional, Draws, Predictor
 from inference.core.structure import AbstractGaussianProcessRegression
-from inference.core.typing import Info, Key, StoredArrays
+from inference.core.typing import HyperparameterMethod, Info, Key, StoredArrays
 from inference.mcmc.hmc import NUTS
 
 # A Cholesky factor of this size takes about a second on two cores.
@@ -73,7 +73,7 @@ class ExactGP(AbstractEngine):
 
     cli_name: ClassVar[str] = "exact-gp"
 
-    hyperparameters: str = "ml"
+    hyperparameters: HyperparameterMethod = "ml"
     num_restarts: int = 3
     sampler: NUTS = NUTS(num_warmup=500, num_samples=500, num_chains=2)
 

@@ -36,7 +36,7 @@ from inference.core.engine import (
 from inference.core.keys import named_key
 from inference.core.problem import Problem, ProblemError, no_start_message
 from inference.core.structure import LayeredNetwork
-from inference.core.typing import Info, Key, SiteArrays
+from inference.core.typing import ChainStart, Info, Key, SiteArrays
 from inference.mcmc.engine import AbstractMCMC
 from inference.mcmc.runner.layout import Layout, over_chains, place, to_host
 from inference.mcmc.runner.sampler import AbstractSampler, ChainState, Position
@@ -58,7 +58,7 @@ class AbstractHamiltonian(AbstractMCMC):
 
     target_accept: float = 0.8
     dense_mass: bool = False
-    start: str = "uniform"
+    start: ChainStart = "uniform"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import jax
 
 from inference.core.engine import check_choice, check_positive, check_positive_integers
-from inference.core.typing import Info
+from inference.core.typing import ChainStart, Info
 from inference.mcmc.engine import AbstractMCMC
 from inference.mcmc.runner.sampler import Number, evenly_spaced_steps
 from inference.mcmc.starts import STARTS
@@ -41,7 +41,7 @@ class AbstractLangevinSettings(AbstractMCMC):
     control_variates: bool = False
     renew_every: int = 100
     temperature: float = 1.0
-    start: str = "mode"
+    start: ChainStart = "mode"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -22,7 +22,7 @@ import numpy as np
 from inference.core.engine import UnsupportedError, check_choice
 from inference.core.problem import Problem
 from inference.core.result import AbstractResult
-from inference.core.typing import Info, Key, SiteArrays
+from inference.core.typing import ChainStart, Info, Key, SiteArrays
 from inference.mcmc.blackjax_adapter import (
     Microcanonical,
     step_adjusted_mclmc,
@@ -64,7 +64,7 @@ class MCLMC(AbstractMCMC):
     thinning: int = 10
     adjusted: bool = False
     target_accept: float = 0.9
-    start: str = "prior"
+    start: ChainStart = "prior"
 
     def __post_init__(self) -> None:
         super().__post_init__()

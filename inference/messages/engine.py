@@ -35,7 +35,7 @@ from inference.core.problem import Problem, ProblemError
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractResult, Predictor
 from inference.core.structure import StateSpaceTensor
-from inference.core.typing import Key
+from inference.core.typing import Key, Smoother
 from inference.messages.iteration import Iteration, State, order_by_size
 from inference.messages.predictive import TensorPredictive
 from inference.messages.streaming import add_entries
@@ -100,7 +100,7 @@ class MessagePassing(AbstractEngine):
     noise_damping: float = 0.0
     anneal: int | None = None
     learning_rate: float = 0.1
-    smoother: str = "auto"
+    smoother: Smoother = "auto"
 
     def __post_init__(self) -> None:
         check_choice(self, "smoother", ("auto", "sequential", "parallel"))

@@ -44,7 +44,7 @@ from inference.core.problem import Problem, ProblemError
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractPredictive, AbstractResult, Conditional, Predictor
 from inference.core.structure import AbstractGaussianProcessRegression
-from inference.core.typing import Info, Key, StoredArrays
+from inference.core.typing import GPMethod, Info, Key, StoredArrays
 from inference.exact.gp import EXACT_ROWS, MAX_ROWS, reason_unsupported
 from inference.torch.install import load, reason_missing
 
@@ -91,7 +91,7 @@ class GPyTorchGP(AbstractEngine):
 
     cli_name: ClassVar[str] = "gpytorch"
 
-    method: str = "exact"
+    method: GPMethod = "exact"
     num_steps: int = 2000
     num_restarts: int = 3
     learning_rate: float = 0.02

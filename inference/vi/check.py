@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 
 from inference.core.keys import named_key
 from inference.core.problem import ProblemError
-from inference.core.typing import Key, Params, Program, PyTree, StoredArrays
+from inference.core.typing import Key, Oracle, Params, Program, PyTree, StoredArrays
 from inference.vi.distributions import AbstractProgramDistribution
 from inference.vi.expectation import Expectation, expectation
 from inference.vi.gradients.estimators import AbstractEstimator, Enum, EstimatorError
@@ -74,7 +74,7 @@ def check_unbiased(
     params: Mapping[str, Any] | None = None,
     *args: Any,
     estimators: Mapping[str, AbstractEstimator] | None = None,
-    oracle: str = "auto",
+    oracle: Oracle = "auto",
     num_samples: int = 20_000,
     seed: int = 0,
 ) -> UnbiasedReport:

@@ -36,7 +36,7 @@ from bayesdl.recommend.base import AbstractRecommender
 from bayesdl.recommend.evaluation.split import HeldOut
 from bayesdl.recommend.refinement import Refinement
 from bayesdl.recommend.rows import CSR, Entries, as_entries
-from bayesdl.typing import ColumnLike, StoredArrays, TableLike
+from bayesdl.typing import ColumnLike, ItemLikelihood, StoredArrays, TableLike
 from inference.core.keys import named_key
 from inference.core.progress import Bar, Silent
 from inference.settings import is_whole
@@ -69,7 +69,7 @@ class AbstractAutoencoder(AbstractRecommender):
 
     hidden: tuple[int, ...]
     latent: int
-    likelihood: str
+    likelihood: ItemLikelihood
     prior: Any
     beta: Any
     dropout: float

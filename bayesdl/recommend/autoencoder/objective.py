@@ -28,6 +28,7 @@ from bayesdl.recommend.autoencoder.likelihoods import (
 )
 from bayesdl.recommend.autoencoder.network import Network, Weights
 from bayesdl.recommend.rows import AnyArray, Entries
+from bayesdl.typing import ItemLikelihood, TastePrior
 from inference.core.keys import named_key
 
 PRIORS = ("normal", "vamp", "composite")
@@ -52,8 +53,8 @@ class Objective:
     """
 
     network: Network
-    likelihood: str
-    prior: str
+    likelihood: ItemLikelihood
+    prior: TastePrior
     weight_decay: float
     item_block: int | None
 

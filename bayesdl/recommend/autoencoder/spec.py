@@ -19,7 +19,7 @@ from bayesdl.recommend.autoencoder.objective import PRIORS
 from bayesdl.recommend.autoencoder.training import PerUser
 from bayesdl.recommend.estimator import register
 from bayesdl.recommend.rows import as_entries, user_blocks
-from bayesdl.typing import TableLike
+from bayesdl.typing import ItemLikelihood, TableLike, TastePrior
 
 
 @register
@@ -74,8 +74,8 @@ class MultVAE(AbstractAutoencoder):
     stochastic: ClassVar[bool] = True
     hidden: tuple[int, ...] = (600,)
     latent: int = 200
-    likelihood: str = "multinomial"
-    prior: str = "normal"
+    likelihood: ItemLikelihood = "multinomial"
+    prior: TastePrior = "normal"
     beta: Any = "auto"
     dropout: float = 0.5
     weight_decay: float = 0.0
@@ -178,7 +178,7 @@ class MultDAE(AbstractAutoencoder):
     beta: ClassVar[float] = 0.0
     hidden: tuple[int, ...] = ()
     latent: int = 200
-    likelihood: str = "multinomial"
+    likelihood: ItemLikelihood = "multinomial"
     dropout: float = 0.5
     weight_decay: float = 2e-5
     learning_rate: float = 1e-3

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from inference.core.engine import AbstractEngine, check_choice, check_positive_integers
 from inference.core.problem import Problem
-from inference.core.typing import Info
+from inference.core.typing import ChainMethod, Info
 from inference.mcmc.runner.layout import CHAIN_METHODS
 from inference.mcmc.runner.sampler import AbstractSampler
 
@@ -34,7 +34,7 @@ class AbstractChainSettings(AbstractEngine):
     num_samples: int = 1000
     num_chains: int = 4
     thinning: int = 1
-    chain_method: str = "auto"
+    chain_method: ChainMethod = "auto"
 
     def __post_init__(self) -> None:
         check_positive_integers(self, "num_warmup", "num_samples", "num_chains", "thinning")

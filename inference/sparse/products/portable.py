@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from inference.settings import is_whole
 
@@ -101,7 +102,7 @@ class SparseNetwork:
             found[layer] = mean + sd * rng.standard_normal(mean.shape, dtype=np.float32)
         return found
 
-    def outputs(self, X: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
+    def outputs(self, X: ArrayLike, weights: dict[str, np.ndarray]) -> np.ndarray:
         """Return f(x; w), shape (rows, outputs): logits, or means of the standardised target.
 
         Args:
@@ -149,13 +150,11 @@ class SparseNetwork:
         """Return gain * h W' + b."""
         return gain * (h @ self.matrix(layer, weights[layer]).T) + self.arrays[f"{layer}/bias"]
 
-    def predict(
-        self, X: np.ndarray, num_samples: int = 100, seed: int = 0
-    ) -> dict[str, np.ndarray]:
+    def predict(self, X: ArrayLike, num_samples: int = 100, seed: int = 0) -> dict[str, np.ndarray]:
         """Predict the target from draws of the network.
 
         Args:
-            X: rows like those the model was fitted to.
+            X: rows like those the model was fitted to, an array or a DataFrame.
             num_samples: the number of draws of the weights.
             seed: the seed of the draws.
 

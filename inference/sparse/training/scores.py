@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 from jax.typing import ArrayLike
 
-from inference.core.typing import AnyArray, Key
+from inference.core.typing import AnyArray, Key, RemovalRule
 from inference.distributions.bursts import Bursts
 from inference.sparse.patterns.layout import Layout
 from inference.sparse.patterns.support import SupportEvidence, log_odds, support_evidence
@@ -34,7 +34,7 @@ from inference.sparse.variational.priors import Prior, active_prior, stored_prio
 
 REMOVALS = ("snr", "evidence", "magnitude", "mean_abs", "random", "support")
 
-Removal: TypeAlias = str | Callable[..., ArrayLike]
+Removal: TypeAlias = RemovalRule | Callable[..., ArrayLike]
 """One of `REMOVALS`, or a function of (mean, sd) that returns scores."""
 
 

@@ -12,7 +12,14 @@ from inference.core.engine import (
     check_positive,
     check_positive_integers,
 )
-from inference.core.typing import Optimizer
+from inference.core.typing import (
+    Allocation,
+    Biases,
+    Growth,
+    Optimizer,
+    SparseEstimator,
+    SparseKernel,
+)
 from inference.sparse.patterns.budget import ALLOCATIONS, Shapes
 from inference.sparse.products.kernels import KERNELS
 from inference.sparse.products.sparse_product import ESTIMATORS
@@ -24,19 +31,19 @@ class AbstractSparseEngine(AbstractEngine):
     """The settings of `SSVI`, which documents them, for the code that trains."""
 
     density: float = 0.1
-    allocation: str = "uniform"
+    allocation: Allocation = "uniform"
     structure: str = "unstructured"
     dense_output: bool | None = None
     removal: Removal = "snr"
-    growth: str = "gradient"
+    growth: Growth = "gradient"
     every: int = 100
     rate: float = 0.3
     stop: float = 0.75
     growth_batches: int = 3
-    estimator: str = "local"
+    estimator: SparseEstimator = "local"
     beta: float = 1.0
-    biases: str = "point"
-    kernel: str = "auto"
+    biases: Biases = "point"
+    kernel: SparseKernel = "auto"
     steps: int = 10_000
     batch_size: int = 128
     optimizer: Optimizer | None = None

@@ -1,0 +1,6 @@
+"""`train_test_split` gives back what it takes; scikit-learn declares no types."""
+
+from typing import Any
+
+def train_test_split(*arrays: Any, random_state: int = ...) -> tuple[Any, ...]: ...
+def __getattr__(name: str) -> Any: ...
