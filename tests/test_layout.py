@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import bayesdl as bdl
 from bayesdl import engines
 from tools import measure_house
 
@@ -92,3 +93,14 @@ def test_every_setting_of_an_engine_is_documented(name):
     documentation = inspect.getdoc(cls)
     for field in dataclasses.fields(cls):
         assert re.search(rf"\b{field.name}\b", documentation), f"{name}.{field.name}"
+
+
+def test_paths_that_contributing_cites_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    cited = set(re.findall(r"`((?:bayesdl|inference|tests|benchmarks|tools)/[\w./]*)", text))
+    assert len(cited) > 20
+    assert {path for path in cited if "*" not in path and not (ROOT / path).exists()} == set()
+
+
+def test_the_measure_of_public_names_counts_all_of_them():
+    assert sorted(measure_house.public_names(ROOT)) == sorted(bdl.__all__)

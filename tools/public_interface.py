@@ -10,12 +10,23 @@ from tools.source_files import Function, is_any, read_sources
 
 
 def public_names(root: Path) -> list[str]:
-    """List the names in `__all__` of `bayesdl`."""
-    source = next(one for one in read_sources(root) if one.module == "bayesdl")
-    for node in source.tree.body:
+    """List the names in `__all__` of `bayesdl`, those that it takes over from its modules too."""
+    return _exported(root, "bayesdl")
+
+
+def _exported(root: Path, module: str) -> list[str]:
+    """List `__all__` of a module: its list, and what `__all__ += other.__all__` adds."""
+    source = next((one for one in read_sources(root) if one.module == module), None)
+    names = []
+    for node in source.tree.body if source else []:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-            return list(ast.literal_eval(node.value))
-    return []
+            names = list(ast.literal_eval(node.value))
+        elif isinstance(node, ast.AugAssign) and ast.unparse(node.target) == "__all__":
+            if isinstance(node.value, ast.Attribute):
+                names += _exported(root, f"{module}.{ast.unparse(node.value.value)}")
+            else:
+                names += ast.literal_eval(node.value)
+    return names
 
 
 def posterior_methods(root: Path) -> list[str]:

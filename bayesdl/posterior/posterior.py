@@ -16,7 +16,7 @@ from bayesdl.plots.html import posterior_html
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.saving import writing
-from bayesdl.typing import ColumnLike, Integer, ProgressLike, TableLike
+from bayesdl.typing import ColumnLike, Integer, Key, ProgressLike, TableLike
 from bayesdl.warnings import deprecated
 
 if TYPE_CHECKING:
@@ -193,6 +193,36 @@ class Posterior(AbstractPosterior):
     def predictive(self) -> object:
         """The predictive given one draw, which `predict` mixes over draws."""
         return self._predictive
+
+    @property
+    @deprecated("post.predict")
+    def law(self) -> object:
+        """The predictive given one draw, under its first name."""
+        return self._predictive
+
+    @property
+    @deprecated("post.predict")
+    def traceable(self) -> bool:
+        """Whether JAX can trace the predictive given one draw."""
+        return self._predictive.traceable
+
+    @property
+    @deprecated("post.raw.correlates_rows(post.model.rows_correlated)")
+    def rows_correlated(self) -> bool:
+        """Whether rows vary together given a draw, and can be drawn so."""
+        return self.raw.correlates_rows(self.model.rows_correlated)
+
+    @property
+    @deprecated("post.raw.correlates_rows(post.model.rows_correlated)")
+    def covary(self) -> bool:
+        """Whether rows vary together given a draw, under its first name."""
+        return self.raw.correlates_rows(self.model.rows_correlated)
+
+    @property
+    @deprecated("post.sample")
+    def draws_key(self) -> Key:
+        """The key for the draws that represent an approximation."""
+        return self._draws_key
 
     @property
     @deprecated("post.samples")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -219,6 +220,35 @@ class SparseApproximation(AbstractApproximation):
     @functools.cached_property
     def _many_compressed(self) -> Callable:
         return many(self.draw_compressed)
+
+    # Names of earlier versions, which go away with the next one.
+
+    @property
+    def packed(self) -> Callable[..., SiteArrays]:
+        """The old name of `draw_compressed`."""
+        _warn_renamed("packed", "draw_compressed")
+        return self.draw_compressed
+
+    @property
+    def unpacking(self) -> SparseDecompression:
+        """The old name of `decompression`."""
+        _warn_renamed("unpacking", "decompression")
+        return self.decompression
+
+    def packed_sample(self, key: Key, num_samples: int) -> SiteArrays:
+        """Call `sample_compressed` under its old name."""
+        _warn_renamed("packed_sample", "sample_compressed")
+        return self.sample_compressed(key, num_samples)
+
+
+def _warn_renamed(old: str, new: str) -> None:
+    """Warn that the caller's caller uses the old name of an attribute of a result."""
+    warnings.warn(
+        f"post.raw.{old} is deprecated and will be removed in the next version: use "
+        f"post.raw.{new}.",
+        DeprecationWarning,
+        stacklevel=3,
+    )
 
 
 @jax.tree_util.register_dataclass

@@ -1,6 +1,7 @@
 """Types as a user sees them: pyright in its standard mode takes the README and the tutorials."""
 
 import ast
+import dataclasses
 import json
 import re
 import shutil
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+import bayesdl as bdl
 
 ROOT = Path(__file__).parents[2]
 PYRIGHT = Path(sys.executable).with_name("pyright")
@@ -55,6 +58,38 @@ OTHERS = {
 # NumPyro declares that `sample` and `param` return `ArrayLike` or None; both return what they are
 # given. So nothing is said of statements that call them.
 NUMPYRO = re.compile(r"numpyro\.(sample|param)\(")
+
+
+def closed_choices():
+    """The words of each alias of a `Literal` in the modules of types, by its name."""
+    found = {}
+    for path in (ROOT / "bayesdl" / "typing.py", ROOT / "inference" / "core" / "typing.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.AnnAssign) and ast.unparse(node.value).startswith("Literal["):
+                words = ast.literal_eval(ast.unparse(node.value).removeprefix("Literal"))
+                found[ast.unparse(node.target)] = words
+    return found
+
+
+def fields_of_a_choice():
+    """Each setting of an engine, a model or a prior that is one of some words."""
+    choices = closed_choices()
+    classes = [getattr(bdl, name) for name in (*bdl.engines.__all__, "BNN", "FunBaT", "ConvNet")]
+    for cls in (*classes, bdl.priors.Hierarchical):
+        for field in dataclasses.fields(cls):
+            if str(field.type) in choices:
+                yield pytest.param(cls, field.name, choices[str(field.type)])
+
+
+REQUIRED = {bdl.FunBaT: {"modes": ("a", "b")}, bdl.ConvNet: {"image": (8, 8)}}
+
+
+@pytest.mark.parametrize(("cls", "name", "words"), tuple(fields_of_a_choice()))
+def test_type_checkers_know_the_words_that_a_setting_takes(cls, name, words):
+    """And a wrong one is refused by our own error, which lists all of them."""
+    with pytest.raises(ValueError, match="expected") as error:
+        cls(**REQUIRED.get(cls, {}), **{name: "nonsense"})
+    assert set(re.findall(r"'([^']+)'", str(error.value))) - {"nonsense"} == set(words)
 
 
 def statement_at(source, line):

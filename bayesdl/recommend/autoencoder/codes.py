@@ -28,13 +28,13 @@ class UserPosterior:
     Attributes:
         mean: the means, shape (users, latent).
         sd: the standard deviations, shape (users, latent).
-        likelihood_power: the power of the likelihood under which q is the posterior; a number, or
-            one for each user, shape (users,).
+        likelihood_power: the power of the likelihood under which q is the posterior, for each
+            user, shape (users,).
     """
 
     mean: np.ndarray
     sd: np.ndarray
-    likelihood_power: ArrayLike
+    likelihood_power: np.ndarray
 
     def sample(self, n: int, seed: int = 0) -> np.ndarray:
         """Draw codes, shape (n, users, latent).
