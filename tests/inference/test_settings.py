@@ -1,4 +1,4 @@
-"""Settings of specs: NumPy's numbers are numbers, only truth is true, and absurd ones are refused."""
+"""Settings of specs: NumPy's numbers are numbers, only truth is true, absurd ones are refused."""
 
 import dataclasses
 import json
