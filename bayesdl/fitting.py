@@ -31,6 +31,7 @@ def fit(
     progress: ProgressLike = True,
     checkpoint: str | Path | None = None,
     every: Integer = 1000,
+    double: bool = False,
     **named: object,
 ) -> Posterior:
     """Fit a model to data: p(z | y), with any engine that can run the model.
@@ -48,6 +49,9 @@ def fit(
             any moment, the same call goes on where it was and ends with the same draws. A finished
             run is read from there, and its draws stay on disk.
         every: the number of draws (or steps) between two saved states of a checkpoint.
+        double: whether a NumPyro function is computed in double precision, in the fit and in all
+            that follows; needed for numbers that single precision would change, such as seconds
+            since 1970.
         **named: keyword arguments of a NumPyro function, observations such as y=... included.
 
     Returns:
@@ -66,9 +70,11 @@ def fit(
         >>> post.predict(X).mean.shape
         (20,)
     """
-    spec, seed = as_model(model), as_seed(seed)
-    schema = spec.learn_schema(*data, **named)
-    problem = spec.problem(schema, *data, **named)
+    seed = as_seed(seed)
+    spec = as_model(model).in_double() if double else as_model(model)
+    with precision_scope(spec):
+        schema = spec.learn_schema(*data, **named)
+        problem = spec.problem(schema, *data, **named)
     chosen, reason = resolve_engine(engine, problem)
     if reason is not None:
         _announce(f"engine: {type(chosen).__name__}, because {reason}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from bayesdl.data.validation import DataError
 from inference.amortized.answer import Context
 from inference.amortized.tasks import TARGET
 from inference.core.problem import Problem
-from inference.core.program import unwrap
+from inference.core.program import signature_of
 
 # The fewest rows of a padded data set.
 FEWEST_ROWS = 8
@@ -23,7 +22,7 @@ FEWEST_ROWS = 8
 
 def program_arguments(problem: Problem) -> dict[str, Any]:
     """Return the arguments of a problem's program by name."""
-    signature = inspect.signature(unwrap(problem.program))
+    signature = signature_of(problem.program)
     return dict(signature.bind(*problem.args, **problem.kwargs).arguments)
 
 

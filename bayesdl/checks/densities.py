@@ -24,7 +24,8 @@ from numpyro.distributions import Distribution, Independent, MultivariateNormal,
 
 from bayesdl.model.precision import precision_scope
 from bayesdl.posterior.core import AbstractPosterior, draws_shape, latent_draws, stream_of
-from bayesdl.posterior.streaming import DRAWS_AT_ONCE, join_static, split_static, take
+from bayesdl.posterior.streaming import DRAWS_AT_ONCE, take
+from inference.arguments import call, join_static
 from inference.core.result import Conditional
 
 # rows whose log densities are held at once
@@ -162,13 +163,17 @@ def _at_draws_of(
     function: Callable, posterior: AbstractPosterior, draws: dict
 ) -> dict[str, np.ndarray]:
     problem = posterior.problem
-    arrays, static = split_static((tuple(problem.args), dict(problem.kwargs)))
     # where rows vary together there is a matrix of rows for each draw
     at_once = 1 if posterior.model.rows_correlated else DRAWS_AT_ONCE
     with precision_scope(posterior.model):
-        return jax.tree.map(
-            np.asarray, _at_draws(function, problem.program, static, at_once, draws, arrays)
+        values = call(
+            lambda arrays, static: _at_draws(
+                function, problem.program, static, at_once, draws, arrays
+            ),
+            (tuple(problem.args), dict(problem.kwargs)),
+            problem.program,
         )
+        return jax.tree.map(np.asarray, values)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))

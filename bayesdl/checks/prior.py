@@ -27,14 +27,9 @@ from bayesdl.data.validation import DataError
 from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
 from bayesdl.posterior.pictures import draw
-from bayesdl.posterior.streaming import (
-    DRAWS_AT_ONCE,
-    LARGEST,
-    join_static,
-    split_static,
-    two_columns,
-)
+from bayesdl.posterior.streaming import DRAWS_AT_ONCE, LARGEST, two_columns
 from bayesdl.typing import AxesLike, ColumnLike, DataFrame, Integer
+from inference.arguments import call, join_static
 from inference.core.keys import named_key
 from inference.core.problem import Problem
 from inference.core.structure import AbstractGaussianProcessRegression
@@ -155,10 +150,14 @@ def _simulate(
             f"A process needs a covariance of all rows: got {len(problem.args[0])} rows, at most "
             f"{LARGEST}."
         )
-    arrays, static = split_static((tuple(problem.args), dict(problem.kwargs)))
-    return jax.tree.map(
-        np.asarray, _many(problem.program, process, site, is_class, static, arrays, keys)
+    drawn = call(
+        lambda arrays, static: _many(
+            problem.program, process, site, is_class, static, arrays, keys
+        ),
+        (tuple(problem.args), dict(problem.kwargs)),
+        problem.program,
     )
+    return jax.tree.map(np.asarray, drawn)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))

@@ -13,6 +13,7 @@ import numpy as np
 
 from bayesdl.posterior.core import AbstractPosterior, site_prediction
 from bayesdl.typing import DataFrame
+from inference.core.program import signature_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -135,9 +136,7 @@ def psense(parameters: dict, log_prior: dict, log_likelihood: dict, threshold: f
 
 def _named_arrays(posterior: AbstractPosterior) -> dict[str, np.ndarray]:
     """Return the arguments of the program by name, those that are arrays of numbers."""
-    import inspect
-
-    names = list(inspect.signature(posterior.problem.program).parameters)
+    names = list(signature_of(posterior.problem.program).parameters)
     arguments = dict(zip(names, posterior.problem.args, strict=False)) | dict(
         posterior.problem.kwargs
     )

@@ -81,6 +81,19 @@ class AbstractModel(AbstractSettings, abc.ABC):
         """Whether the model's arithmetic needs 64 bits, as Cholesky factors do."""
         return False
 
+    def in_double(self) -> AbstractModel:
+        """Return the model with its arithmetic in double precision.
+
+        Raises:
+            ModelError: for a model whose precision is that of JAX.
+        """
+        if self.double_precision:
+            return self
+        raise ModelError(
+            f"double=True is for NumPyro functions, got {type(self).__name__}: set "
+            "jax.config.update('jax_enable_x64', True) instead."
+        )
+
     @abc.abstractmethod
     def learn_schema(self, *data: object, **named: object) -> Schema:
         """Learn what the data look like.

@@ -14,14 +14,17 @@ import numpy as np
 from numpyro import handlers
 from numpyro.infer.initialization import init_to_sample
 
+from bayesdl.data.arguments import read_argument
 from bayesdl.data.target import Target
-from bayesdl.data.validation import DataError, ModelError, rectangular
+from bayesdl.data.validation import ModelError
 from bayesdl.model.base import AbstractModel, site_distribution
 from bayesdl.model.examples import Example, line, rows
+from bayesdl.model.posing import pose, position_names
+from bayesdl.model.precision import is_double
 from bayesdl.model.registry import register_spec
 from bayesdl.typing import Values
 from inference.core.problem import Problem
-from inference.core.program import AbstractTraceable
+from inference.core.program import AbstractTraceable, name_of, signature_of
 from inference.core.result import AbstractPredictive, Conditional
 from inference.core.typing import Arguments, Key
 
@@ -51,7 +54,7 @@ class TraceableFunction(AbstractTraceable):
 
     @property
     def __name__(self) -> str:
-        return self.program.__name__
+        return name_of(self.program)
 
     def __call__(self, *args: Any, **kwargs: Any) -> object:
         return self.program(*args, **kwargs)
@@ -75,6 +78,7 @@ class Program(AbstractModel):
     Args:
         function: the program.
         site: the observed site to predict; needed where there are several.
+        double: whether everything is computed in double precision.
 
     Example:
         >>> import numpyro, numpyro.distributions as dist
@@ -87,6 +91,7 @@ class Program(AbstractModel):
 
     function: Callable
     site: str | None = None
+    double: bool = False
     holds_code: ClassVar[bool] = True
 
     @classmethod
@@ -96,13 +101,20 @@ class Program(AbstractModel):
 
     @property
     def name(self) -> str:
-        return self.function.__name__
+        return name_of(self.function)
+
+    @property
+    def double_precision(self) -> bool:
+        return self.double
+
+    def in_double(self) -> Program:
+        return dataclasses.replace(self, double=True)
 
     def simulator(self, num_classes: int) -> tuple[Callable, int]:
         return self.function, 0
 
     def for_simulated_data(self) -> Program:
-        return Program(TraceableFunction(self.function), self.site)
+        return dataclasses.replace(self, function=TraceableFunction(self.function))
 
     def learn_schema(self, *data: object, **named: object) -> ProgramSchema:
         return ProgramSchema(self.problem(ProgramSchema(()), *data, **named).observed)
@@ -111,15 +123,15 @@ class Program(AbstractModel):
         return self.build_problem(schema, *self.inputs(schema, *data, **named))
 
     def build_problem(self, schema: ProgramSchema, args: tuple, kwargs: dict) -> Problem:
-        args = tuple(_as_argument(value) for value in args)
-        return Problem(
-            self.function, args, {name: _as_argument(value) for name, value in kwargs.items()}
-        )
+        return pose(self.function, args, kwargs)
 
     def inputs(self, schema: ProgramSchema, *data: object, **named: object) -> tuple[tuple, dict]:
         self.bind(data, named)
-        keywords = {name: _as_argument(value) for name, value in named.items()}
-        return tuple(_as_argument(value) for value in data), keywords
+        double, names = is_double(self), position_names(self.function, len(data))
+        return (
+            tuple(read_argument(*one, double) for one in zip(names, data, strict=True)),
+            {name: read_argument(name, value, double) for name, value in named.items()},
+        )
 
     def bind(self, args: Arguments, kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
         """Return the arguments by the names of the function's parameters.
@@ -127,13 +139,11 @@ class Program(AbstractModel):
         Raises:
             ModelError: where the arguments do not fit the function.
         """
-        signature = inspect.signature(self.function)
+        signature = signature_of(self.function)
         try:
             return signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise ModelError(
-                f"The arguments do not fit {self.function.__name__}{signature}: {error}."
-            ) from None
+            raise ModelError(f"The arguments do not fit {self.name}{signature}: {error}.") from None
 
     def training_inputs(self, problem: Problem) -> tuple[tuple, dict]:
         """Return the training arguments without the observations."""
@@ -248,7 +258,7 @@ class SitePredictive(AbstractPredictive):
 
 def _observations(function: Callable) -> set[str]:
     """Return the names of a program's arguments that may be observations: their default is None."""
-    return {p.name for p in inspect.signature(function).parameters.values() if p.default is None}
+    return {p.name for p in signature_of(function).parameters.values() if p.default is None}
 
 
 def _values_at(problem: Problem, sites: list[str]) -> dict[str, Any]:
@@ -269,34 +279,11 @@ def _same_value(one: Values, other: Values) -> bool:
     numeric = np.ndarray | jax.Array | int | float
     if not (isinstance(one, numeric) and isinstance(other, numeric)):
         return False
-    return np.shape(one) == np.shape(other) and np.array_equal(one, other, equal_nan=True)
-
-
-def _as_argument(value: Values) -> Values:
-    """Return an argument as programs take it.
-
-    Numeric arrays and tables become JAX arrays, sparse matrices BCOO; anything else stays as it is.
-
-    Raises:
-        DataError: for text.
-    """
-    if hasattr(value, "tocsr"):
-        from jax.experimental.sparse import BCOO
-
-        return BCOO.from_scipy_sparse(value.tocsr())
-    array = (
-        rectangular("An argument", value)
-        if isinstance(value, np.ndarray | list) or hasattr(value, "__array__")
-        else None
-    )
-    if array is None or array.dtype.kind in "iufb":
-        return value if array is None else jnp.asarray(array)
-    if array.dtype.kind in "OUS":
-        raise DataError(
-            f"A program cannot compute with text: got {array.ravel()[:1].tolist()}..., give "
-            "numbers, e.g. category codes."
-        )
-    return value
+    if np.shape(one) != np.shape(other):
+        return False
+    # the program may see the argument in another precision
+    one, other = np.asarray(one), np.asarray(other)
+    return np.array_equal(one.astype(other.dtype), other, equal_nan=other.dtype.kind == "f")
 
 
 def as_model(model: object) -> AbstractModel:

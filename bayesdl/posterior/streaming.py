@@ -21,6 +21,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 from numpyro.distributions import Distribution, Independent
 
+from inference.arguments import call, join_static
 from inference.core.result import AbstractPredictive, Conditional
 from inference.core.typing import Key, PyTree, StoredArrays
 
@@ -122,30 +123,39 @@ class Stream:
         concern = self.predictive.joint_concern(*self.args, **self.kwargs)
         if concern:
             warnings.warn(f"Samples that cannot be trusted: {concern}.", stacklevel=3)
-        arrays, static = split_static((self.args, self.kwargs))
         with jax.enable_x64(self.double):
             key = jax.random.key(self.seed)
             total = len(next(iter(self.draws.values()), ()))
             order = np.asarray(jax.random.permutation(key, total)) if shuffle else np.arange(total)
             index = order[np.arange(num_samples) % total] if total else []
             chosen = {name: value[index] for name, value in self.draws.items()}
+            keys = jax.random.split(key, num_samples)
             return np.asarray(
-                _simulate_jointly(
-                    static, self.predictive, chosen, jax.random.split(key, num_samples), arrays
+                self._call(
+                    lambda arrays, static: _simulate_jointly(
+                        static, self.predictive, chosen, keys, arrays
+                    ),
+                    self.args,
                 )
             )
 
     def run(self, statistic: Statistic, args: tuple, given: Given) -> Any:
         """Compute the statistic of one chunk."""
         if self.traceable:
-            arrays, static = split_static((args, self.kwargs))
-            return evaluate(
-                statistic, static, self.predictive, self.draws, self.seed, arrays, given
+            return self._call(
+                lambda arrays, static: evaluate(
+                    statistic, static, self.predictive, self.draws, self.seed, arrays, given
+                ),
+                args,
             )
         conditionals = jax.tree.map(
             lambda leaf: leaf[None], self.predictive({}, None, *args, **self.kwargs)
         )
         return statistic(conditionals, None if given is None else jnp.asarray(given))
+
+    def _call(self, compiled: Callable, args: tuple) -> Any:
+        """Call a compiled function of (arrays, static) with these and the keyword arguments."""
+        return call(compiled, (args, self.kwargs), jax.tree.structure(self.predictive))
 
 
 def take(array: ArrayLike, start: int, size: int) -> np.ndarray:
@@ -155,27 +165,6 @@ def take(array: ArrayLike, start: int, size: int) -> np.ndarray:
     """
     array = np.asarray(array)
     return array[np.minimum(np.arange(start, start + size), len(array) - 1)]
-
-
-def split_static(tree: PyTree) -> tuple[list, Hashable]:
-    """Split a tree into its array leaves, and everything else in hashable form."""
-    leaves, structure = jax.tree.flatten(tree)
-    is_array = tuple(isinstance(leaf, np.ndarray | jax.Array) for leaf in leaves)
-    rest = tuple(leaf for leaf, array in zip(leaves, is_array, strict=True) if not array)
-    return [leaf for leaf, array in zip(leaves, is_array, strict=True) if array], (
-        structure,
-        is_array,
-        rest,
-    )
-
-
-def join_static(arrays: list, static: Any) -> PyTree:
-    """Put together what `split_static` split."""
-    structure, is_array, rest = static
-    given, others = iter(arrays), iter(rest)
-    return jax.tree.unflatten(
-        structure, [next(given) if array else next(others) for array in is_array]
-    )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

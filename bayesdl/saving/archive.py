@@ -6,18 +6,22 @@ written beside its final place and renamed, so that no half-written file is left
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import hashlib
 import json
 import os
+import sys
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from bayesdl.data.arguments import Columns
+from inference.arguments import TableArray, table_array
 from inference.core.typing import Info, PyTree, StoredArrays
 
 SCHEMA = 1
@@ -143,31 +147,87 @@ def pack(tree: PyTree) -> tuple[list[np.ndarray], Info]:
     leaves: list[np.ndarray] = []
 
     def place(value: object) -> Info:
+        if isinstance(value, TableArray | Columns):
+            columns = value.parts if isinstance(value, TableArray) else value
+            kind = {"left out": list(value.others)} if isinstance(value, Columns) else {}
+            return {"table": {name: place(part) for name, part in columns.items()}, **kind}
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return _place_named(value, [place(entry) for entry in value])
         if isinstance(value, tuple | list):
             return {"list": [place(entry) for entry in value], "tuple": isinstance(value, tuple)}
         if isinstance(value, dict):
-            return {"dict": {key: place(entry) for key, entry in value.items()}}
+            return _place_dictionary({key: place(entry) for key, entry in value.items()})
         if isinstance(value, BCOO):
             return {
                 "sparse": [place(np.asarray(value.data)), place(np.asarray(value.indices))],
                 "shape": list(value.shape),
             }
+        if isinstance(value, np.ndarray) and value.dtype.kind in "mM":
+            leaves.append(np.asarray(value).view(np.int64))
+            return {"dates": len(leaves) - 1, "unit": value.dtype.str}
         if isinstance(value, np.ndarray | jax.Array):
             leaves.append(np.asarray(value))
             return {"array": len(leaves) - 1}
+        if isinstance(value, np.generic):
+            leaves.append(np.asarray(value))
+            return {"scalar": len(leaves) - 1}
         if value is None or isinstance(value, bool | int | float | str):
             return {"value": value}
         raise BundleError(
             f"An argument of type {type(value).__name__} cannot be stored: pass arrays, numbers or "
-            "strings."
+            "strings, or tuples, lists and dictionaries of these."
         )
 
     layout = place(tree)
     return leaves, layout
 
 
+def _place_dictionary(entries: Mapping[Any, Info]) -> Info:
+    """Return the layout of a dictionary, whose keys may be numbers too."""
+    if all(isinstance(key, str) for key in entries):
+        return {"dict": dict(entries)}
+    wrong = [key for key in entries if not isinstance(key, str | int | float)]
+    if wrong:
+        raise BundleError(
+            f"An argument is a dictionary with the key {wrong[0]!r}, which cannot be stored: use "
+            "text or numbers as keys."
+        )
+    return {"items": [{"key": key, "value": value} for key, value in entries.items()]}
+
+
+def _place_named(value: Any, entries: list[Info]) -> Info:
+    """Return the layout of a named tuple: the names, and where its class is."""
+    where = [type(value).__module__, type(value).__qualname__]
+    return {"named tuple": where, "fields": list(value._fields), "entries": entries}
+
+
+def _named_tuple(layout: Info) -> Callable[..., Any]:
+    """Return the class of a named tuple if it is there already, otherwise one with its fields.
+
+    Nothing is imported, and no class of another kind is found.
+    """
+    module, name = layout["named tuple"]
+    found = getattr(sys.modules.get(module), name, None)
+    is_named = isinstance(found, type) and issubclass(found, tuple) and hasattr(found, "_fields")
+    if is_named and list(found._fields) == layout["fields"]:
+        return found
+    return collections.namedtuple(name.rpartition(".")[2], layout["fields"])
+
+
 def unpack(leaves: list[np.ndarray], layout: Info) -> Any:
     """Put together what `pack` split."""
+    if "table" in layout:
+        columns = {name: unpack(leaves, entry) for name, entry in layout["table"].items()}
+        others = layout.get("left out")
+        return table_array(columns) if others is None else Columns(columns, tuple(others))
+    if "named tuple" in layout:
+        return _named_tuple(layout)(*(unpack(leaves, entry) for entry in layout["entries"]))
+    if "items" in layout:
+        return {entry["key"]: unpack(leaves, entry["value"]) for entry in layout["items"]}
+    if "dates" in layout:
+        return leaves[layout["dates"]].view(layout["unit"])
+    if "scalar" in layout:
+        return leaves[layout["scalar"]][()]
     if "list" in layout:
         values = [unpack(leaves, entry) for entry in layout["list"]]
         return tuple(values) if layout["tuple"] else values

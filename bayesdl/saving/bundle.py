@@ -104,7 +104,8 @@ def resolve_model(
         BundleError: where another model was given, or none where it is code.
     """
     if "code" in data and model is not None:
-        return as_model(model)
+        given = as_model(model)
+        return given.in_double() if data.get("double", given.double_precision) else given
     if "code" in data:
         raise BundleError(
             f"{path} was fitted with code that is not stored ({data['code']}): load it with "

@@ -69,7 +69,7 @@ def model_data(model: AbstractModel) -> Info:
     try:
         return spec.to_data(model)
     except spec.SpecError as error:
-        return {"code": model.name, "why": str(error)}
+        return {"code": model.name, "why": str(error), "double": model.double_precision}
 
 
 def _engine_data(engine: AbstractEngine) -> Info:

@@ -52,3 +52,11 @@ def _is_numeric(value: object) -> bool:
 def is_array(value: object) -> bool:
     """Whether a value is a NumPy or a JAX array."""
     return isinstance(value, np.ndarray | jax.Array)
+
+
+def hashed_array(array: np.ndarray | jax.Array) -> bytes:
+    """Return type, shape and values of an array, in the precision that JAX computes with."""
+    values = np.asarray(array)
+    if values.dtype.kind in "iufbc":
+        values = values.astype(jax.dtypes.canonicalize_dtype(values.dtype))
+    return repr((values.dtype, values.shape)).encode() + values.tobytes()

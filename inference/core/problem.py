@@ -28,7 +28,7 @@ from numpyro import handlers
 from numpyro.infer.initialization import init_to_sample
 from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
 
-from inference.core.fingerprint import hash_traced, is_array
+from inference.core.fingerprint import hash_traced, hashed_array, is_array
 from inference.core.program import KeyPerName, Program, Subsampled, WholePlates
 from inference.core.structure import AbstractStructure
 
@@ -134,18 +134,18 @@ class Problem:
     @functools.cached_property
     def trace(self) -> dict[str, dict]:
         """The abstract trace of the program: shapes and distributions by site, no arithmetic."""
-        seeded = handlers.seed(self.program, jax.random.key(0))
-        program = handlers.substitute(
-            seeded, substitute_fn=init_to_sample
-        )  # improper priors have no sampler
         sites: dict[str, dict] = {}
 
-        def run() -> None:
+        def run(key: jax.Array) -> None:
+            # improper priors have no sampler
+            program = handlers.substitute(
+                handlers.seed(self.program, key), substitute_fn=init_to_sample
+            )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 sites.update(handlers.trace(program).get_trace(*self.args, **self.kwargs))
 
-        jax.eval_shape(run)
+        jax.eval_shape(run, jax.random.key(0))
         return sites
 
     @property
@@ -171,7 +171,7 @@ class Problem:
     @property
     def data_shapes(self) -> list[tuple[int, ...]]:
         """The shapes of the observed sites."""
-        return [tuple(self.trace[name]["value"].shape) for name in self.observed]
+        return [tuple(np.shape(self.trace[name]["value"])) for name in self.observed]
 
     @property
     def discrete_latents(self) -> tuple[str, ...]:
@@ -219,11 +219,7 @@ class Problem:
         density = self.log_density()
         digest = hashlib.sha256()
         for leaf in jax.tree.leaves((self.args, dict(self.kwargs))):
-            digest.update(
-                repr((leaf.dtype, leaf.shape)).encode() + np.asarray(leaf).tobytes()
-                if is_array(leaf)
-                else repr(leaf).encode()
-            )
+            digest.update(hashed_array(leaf) if is_array(leaf) else repr(leaf).encode())
         u = jax.eval_shape(lambda key: density.ravel(density.prior_draw(key)), jax.random.key(0))
         return digest.hexdigest(), hash_traced(jax.make_jaxpr(density.__call__)(u))
 

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Mapping
+import functools
+import inspect
+from collections.abc import Hashable, Mapping
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import PyTree
+from numpyro.distributions import Distribution, Unit
 from numpyro.primitives import Messenger
 
 from inference.core.keys import tagged_key
@@ -48,11 +52,46 @@ def unwrap(program: Program) -> Program:
     return program.program if isinstance(program, WholePlates) else program
 
 
-@dataclasses.dataclass(frozen=True)
+def innermost(program: Program) -> Program:
+    """Return the function that the handlers and decorators around a program call."""
+    while True:
+        inner = getattr(program, "fn" if isinstance(program, Messenger) else "__wrapped__", None)
+        if inner is None:
+            return program
+        program = inner
+
+
+def signature_of(program: Program) -> inspect.Signature:
+    """Return the signature of the function that a program calls, without arguments it fixes."""
+    program = innermost(program)
+    if isinstance(program, functools.partial):
+        inside = innermost(program.func)
+        return inspect.signature(functools.partial(inside, *program.args, **program.keywords))
+    if not isinstance(program, type) and not hasattr(program, "__name__"):
+        program = program.__call__
+    return inspect.signature(program)
+
+
+def name_of(program: Program) -> str:
+    """Return the name of the function that a program calls, or the class of a callable object."""
+    program = innermost(program)
+    while isinstance(program, functools.partial):
+        program = innermost(program.func)
+    return getattr(program, "__name__", type(program).__name__)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class WholePlates:
-    """A program whose plates take all their rows, whatever `subsample_size` they ask for."""
+    """A program whose plates take all their rows, whatever `subsample_size` they ask for.
+
+    Attributes:
+        program: the program.
+        eager: whether what does not depend on traced values is computed while the program runs,
+            as a program needs that reads values of JAX arrays in Python (`int(jnp.max(g)) + 1`).
+    """
 
     program: Program
+    eager: bool = False
 
     @property
     def __wrapped__(self) -> Program:
@@ -60,17 +99,73 @@ class WholePlates:
         return self.program
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with AllRows():
+        if not self.eager:
+            with AllRows():
+                return self.program(*args, **kwargs)
+        with jax.ensure_compile_time_eval(), AllRows():
+            args, kwargs = jax.tree.map(_on_device, (args, kwargs))
             return self.program(*args, **kwargs)
+
+    def __hash__(self) -> int:
+        return hash((_identity(self.program), self.eager))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, WholePlates) or self.eager != other.eager:
+            return False
+        return self.program is other.program or _identity(self.program) == _identity(other.program)
+
+
+def _on_device(leaf: Any) -> Any:
+    """Return numbers of NumPy as an array of JAX, whose type is that of the computation."""
+    numeric = isinstance(leaf, np.ndarray) and leaf.dtype.kind in "iufbc"
+    return jnp.asarray(np.asarray(leaf)) if numeric else leaf
+
+
+def _identity(program: Program) -> Hashable:
+    """Return what a program compares by: itself, or its address where it has no hash."""
+    try:
+        hash(program)
+    except TypeError:
+        return ("a program at", id(program))
+    return program
 
 
 class AllRows(Messenger):
-    """A handler that gives all rows to every plate; see `WholePlates`."""
+    """A handler that gives all rows to every plate, and a row to every observed value.
+
+    A distribution of fewer entries than there are observed values, as without a plate around them,
+    is that of each of them. Sites keep the value that the program gave as `given`.
+    """
 
     def process_message(self, msg: Message) -> None:
         if msg["type"] == "plate" and msg["value"] is None:
             size = msg["args"][0]
             msg["args"], msg["value"] = (size, size), jnp.arange(size)
+        if msg["type"] == "sample" and msg["is_observed"] and msg["value"] is not None:
+            # NumPyro warns of NaN in NumPy arrays in every run, also where a mask hides them
+            msg["given"], msg["value"] = msg["value"], _on_device(msg["value"])
+            batch = expanded_batch(msg["fn"], jnp.shape(msg["value"]))
+            if batch is not None:
+                msg["fn"] = msg["fn"].expand(batch)
+
+
+def expanded_batch(distribution: Distribution, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the batch shape that gives each of many values a distribution of its own.
+
+    None where the distribution has that batch shape already, or values of this shape are no
+    repetition of it.
+    """
+    if isinstance(distribution, Unit):
+        return None
+    events = len(distribution.event_shape)
+    batch = shape[: len(shape) - events]
+    if len(shape) < events or shape[len(shape) - events :] != distribution.event_shape:
+        return None
+    try:
+        fits = np.broadcast_shapes(batch, distribution.batch_shape) == batch
+    except ValueError:
+        return None
+    return batch if fits and batch != distribution.batch_shape else None
 
 
 class Subsampled(Messenger):

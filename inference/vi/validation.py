@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpyro.distributions import constraints
 
 from inference.core.problem import Problem, ProblemError
+from inference.core.program import signature_of
 from inference.core.typing import Key
 from inference.vi.expectation import Expectation
 from inference.vi.gradients.estimators import AbstractEstimator
@@ -46,7 +46,7 @@ def refuse_other_arguments(
         ProblemError: saying what it was called with.
     """
     try:
-        inspect.signature(program).bind(*args, **kwargs)
+        signature_of(program).bind(*args, **kwargs)
     except TypeError as error:
         given = [f"{len(args)} positional"] * bool(args) + [f"{name}=" for name in kwargs]
         raise ProblemError(

@@ -1,0 +1,86 @@
+"""From a program and its arguments to a problem: found to run, or refused in one error."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Iterator
+
+from bayesdl.data.arguments import describe, with_tuples_as_arrays
+from bayesdl.data.validation import DataError, ModelError
+from bayesdl.typing import Program
+from inference.arguments import TableArray
+from inference.core.problem import Problem, ProblemError
+from inference.core.program import WholePlates, innermost, name_of, signature_of
+from inference.core.typing import Arguments, KeywordArguments
+
+# where a program cannot run, the words for what to do about it
+COLUMNS = " A program reads the columns of a table by name, such as df['x']."
+
+
+def pose(function: Program, args: Arguments, kwargs: KeywordArguments) -> Problem:
+    """Return the problem of a program with its arguments, after an abstract run.
+
+    Programs that read values of JAX arrays in Python run with `WholePlates(eager=True)`; tuples of
+    whole numbers become arrays where the program fails with tuples.
+
+    Raises:
+        ModelError: where the program fails.
+    """
+    first = None
+    for problem in _forms(function, args, kwargs):
+        try:
+            problem.trace  # noqa: B018
+        except (DataError, ModelError, ProblemError):
+            raise
+        except Exception as error:
+            first = first or error
+        else:
+            return problem
+    assert first is not None
+    raise ModelError(_explain(function, args, kwargs, first)) from first
+
+
+def _forms(function: Program, args: Arguments, kwargs: KeywordArguments) -> Iterator[Problem]:
+    """Yield the problem as it is given, and in the forms that some programs need."""
+    yield Problem(function, args, dict(kwargs))
+    yield Problem(WholePlates(function, eager=True), args, dict(kwargs))
+    args, kwargs = with_tuples_as_arrays(list(args)), with_tuples_as_arrays(dict(kwargs))
+    yield Problem(function, tuple(args), kwargs)
+
+
+def position_names(function: Program, count: int) -> list[str]:
+    """Return the names of positional arguments, those of `*args` numbered."""
+    names = []
+    for parameter in signature_of(function).parameters.values():
+        if parameter.kind == inspect.Parameter.VAR_POSITIONAL:
+            names += [f"{parameter.name}[{i}]" for i in range(count - len(names))]
+        else:
+            names.append(parameter.name)
+    return names[:count]
+
+
+def _explain(function: Program, args: Arguments, kwargs: KeywordArguments, error: Exception) -> str:
+    """Say where a program fails, with which arguments."""
+    names = position_names(function, len(args))
+    given = dict(zip(names, args, strict=True)) | dict(kwargs)
+    shown = "; ".join(describe(name, value) for name, value in given.items())
+    what = str(error).strip().split("\n")[0] or "no text"
+    table = any(isinstance(value, TableArray) for value in given.values())
+    return (
+        f"{name_of(function)} fails{_line(function, error)} with the arguments {shown}: "
+        f"{type(error).__name__}: {what}{'' if what.endswith('.') else '.'}{COLUMNS * table}"
+    )
+
+
+def _line(function: Program, error: Exception) -> str:
+    """Return in which line of the user's file the program fails, where that is known."""
+    code = getattr(innermost(function), "__code__", None)
+    if code is None:
+        return ""
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == code.co_filename
+    ]
+    return f" in line {lines[-1]}" if lines else ""
