@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import jax
 
+from inference.core.discrete import why_not_summed
 from inference.core.findings import Finding
 from inference.core.problem import Problem
 from inference.core.progress import AbstractProgress, Silent
@@ -147,16 +148,13 @@ def problem_size(problem: Problem) -> tuple[int, int]:
 
 def needs_gradients(problem: Problem) -> str | None:
     """The reason why an engine that needs gradients cannot run this problem, or None."""
-    if problem.discrete_latents:
-        name = problem.discrete_latents[0]
-        return (
-            f"latent site '{name}' is discrete; give its observations if they were forgotten, sum "
-            f"it out, or use VI with a "
-            "guide of your own"
-        )
-    if not problem.latents:
+    if problem.drawn:
+        return f"it cannot draw the discrete latent site '{min(problem.drawn)}'"
+    if not problem.unobserved:
         return "the program has no latent site to infer"
-    return None
+    if not problem.latents:
+        return "the program has no latent site but discrete ones, which are summed out exactly"
+    return why_not_summed(problem)
 
 
 def check_positive(engine: AbstractEngine, *names: str) -> None:

@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -29,8 +29,10 @@ from numpyro.infer.initialization import init_to_sample
 from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
 
 from inference.core.fingerprint import hash_traced, hashed_array, is_array
+from inference.core.enumeration import EnumerationError, Summed, depends_on
 from inference.core.program import KeyPerName, Program, Subsampled, WholePlates
 from inference.core.structure import AbstractStructure
+from inference.core.typing import SiteArrays
 
 S = TypeVar("S", bound=AbstractStructure)
 
@@ -53,13 +55,8 @@ class LogDensity:
 
     def prior_draw(self, key: jax.Array) -> dict[str, jax.Array]:
         """Draw the unconstrained sites from the prior, uniformly on (-2, 2) if it is improper."""
-        problem = self.problem
-        program = handlers.substitute(
-            KeyPerName(problem.program, key), substitute_fn=init_to_sample
-        )
-        sites = handlers.trace(program).get_trace(*problem.args, **problem.kwargs)
-        values = {name: sites[name]["value"] for name in problem.latents}
-        return problem.unconstrained(values)
+        drawn = self.problem.prior_draw(key)
+        return self.problem.unconstrained({name: drawn[name] for name in self.problem.latents})
 
     def ravel(self, sites: Mapping[str, ArrayLike]) -> jax.Array:
         """Flatten unconstrained sites: the inverse of `unravel`."""
@@ -73,7 +70,11 @@ class LogDensity:
         """Return the program's sites at u, deterministic ones included."""
         problem, sites = self.problem, self.unravel(jnp.asarray(u))
         return constrain_fn(
-            problem.program, problem.args, dict(problem.kwargs), sites, return_deterministic=True
+            problem.density_program,
+            problem.args,
+            dict(problem.kwargs),
+            sites,
+            return_deterministic=True,
         )
 
     def start(self, key: jax.Array, num_tries: int = 20) -> np.ndarray:
@@ -105,6 +106,8 @@ class Problem:
         args: the positional arguments of the program; their array leaves are the data.
         kwargs: the keyword arguments of the program.
         structure: what special engines may exploit, or None.
+        drawn: the names of the discrete latent sites that the engine draws itself; all others are
+            summed out.
 
     Plates that ask for a `subsample_size` are given all their rows: the engine decides whether
     a step sees a minibatch.
@@ -114,6 +117,7 @@ class Problem:
     args: tuple = ()
     kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     structure: AbstractStructure | None = None
+    drawn: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not isinstance(self.program, WholePlates | Subsampled):
@@ -149,13 +153,18 @@ class Problem:
         return sites
 
     @property
-    def latents(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of the latent sites by name."""
+    def unobserved(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of all sites without data by name, those that are summed out included."""
         return {
             name: tuple(site["value"].shape)
             for name, site in self.trace.items()
             if site["type"] == "sample" and not site["is_observed"]
         }
+
+    @property
+    def latents(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the latent sites that are inferred, by name."""
+        return {name: at for name, at in self.unobserved.items() if name not in self.summed}
 
     @property
     def observed(self) -> tuple[str, ...]:
@@ -175,8 +184,57 @@ class Problem:
 
     @property
     def discrete_latents(self) -> tuple[str, ...]:
-        """The latent sites with discrete support, which engines that need gradients refuse."""
-        return tuple(name for name in self.latents if self.trace[name]["fn"].support.is_discrete)
+        """The latent sites with discrete support, whose gradient no engine can take."""
+        return tuple(n for n in self.unobserved if self.trace[n]["fn"].support.is_discrete)
+
+    @property
+    def summed(self) -> frozenset[str]:
+        """The names of the discrete latent sites that are summed out."""
+        return frozenset(self.discrete_latents) - self.drawn
+
+    def drawing(self, names: Iterable[str]) -> Problem:
+        """Return the problem whose engine draws these discrete latent sites itself."""
+        return dataclasses.replace(self, drawn=frozenset(names))
+
+    @property
+    def first_free_dim(self) -> int:
+        """The first dimension, counted from the right, that no batch of a site takes."""
+        sites = [site for site in self.trace.values() if site["type"] == "sample"]
+        return -1 - max((len(site["fn"].batch_shape) for site in sites), default=0)
+
+    @functools.cached_property
+    def density_program(self) -> Program:
+        """The program as engines take it: with latent sites that are real, the others summed."""
+        if not self.summed:
+            return self.program
+        shown = {*self.latents, *self.depends_on_summed}
+        hidden = {
+            name
+            for name, site in self.trace.items()
+            if name not in shown and site["type"] == "sample"
+        } | self.depends_on_summed
+        return Summed(self.program, self.summed, frozenset(hidden), self.first_free_dim)
+
+    @functools.cached_property
+    def depends_on_summed(self) -> frozenset[str]:
+        """The names of the deterministic sites that depend on what is summed out."""
+        names = [n for n, site in self.trace.items() if site["type"] == "deterministic"]
+        if not self.summed or not names:
+            return frozenset()
+
+        def values(discrete: SiteArrays) -> list:
+            seeded = KeyPerName(self.program, jax.random.key(0))
+            drawn = handlers.substitute(seeded, substitute_fn=init_to_sample)
+            program = handlers.substitute(drawn, data=discrete)
+            sites = handlers.trace(program).get_trace(*self.args, **self.kwargs)
+            return [jax.tree.leaves(sites[name]["value"]) for name in names]
+
+        given = {n: self.trace[n]["value"] for n in self.summed}
+        given = {n: jnp.zeros(value.shape, value.dtype) for n, value in given.items()}
+        leaves = [len(jax.tree.leaves(self.trace[name]["value"])) for name in names]
+        owners = [name for name, count in zip(names, leaves, strict=True) for _ in range(count)]
+        found = depends_on(values, given)
+        return frozenset(name for name, yes in zip(owners, found, strict=True) if yes)
 
     @property
     def plates(self) -> dict[str, int]:
@@ -193,6 +251,12 @@ class Problem:
     def log_density(self) -> LogDensity:
         """Return the log density on unconstrained space."""
         return LogDensity(self)
+
+    def prior_draw(self, key: jax.Array) -> dict[str, jax.Array]:
+        """Draw all sites without data, uniformly on (-2, 2) where the prior is improper."""
+        program = handlers.substitute(KeyPerName(self.program, key), substitute_fn=init_to_sample)
+        sites = handlers.trace(program).get_trace(*self.args, **self.kwargs)
+        return {name: sites[name]["value"] for name in self.unobserved}
 
     def prior_sample(self, key: jax.Array) -> dict[str, jax.Array]:
         """Draw every site, data included, from the joint distribution; observations are ignored."""
@@ -258,12 +322,12 @@ class Problem:
 
     def unconstrained(self, sites: Mapping[str, Any]) -> dict[str, Any]:
         """Return unconstrained values for the latent sites."""
-        return unconstrain_fn(self.program, self.args, dict(self.kwargs), dict(sites))
+        return unconstrain_fn(self.density_program, self.args, dict(self.kwargs), dict(sites))
 
     def log_density_at(self, sites: Mapping[str, Any]) -> jax.Array:
         """Return the log density at unconstrained values of the sites."""
         return -jnp.asarray(
-            potential_energy(self.program, self.args, dict(self.kwargs), dict(sites))
+            potential_energy(self.density_program, self.args, dict(self.kwargs), dict(sites))
         )
 
     def minibatch(self, size: int) -> Problem:
@@ -294,6 +358,11 @@ class Problem:
         cure = f"inside `with numpyro.plate('{plate}', n) as idx:` take x[idx] and y[idx]"
         try:
             sites = self.trace
+            if self.summed:
+                density = self.log_density()
+                jax.eval_shape(lambda key: density(density.ravel(density.prior_draw(key))), jax.random.key(0))
+        except EnumerationError as error:
+            raise ProblemError(f"Minibatches cannot be used: {error}.") from None
         except Exception as error:
             raise ProblemError(
                 f"The program fails on a minibatch of {size} rows; {cure}. ({error})"
@@ -303,7 +372,7 @@ class Problem:
                 frame.name for frame in site["cond_indep_stack"]
             }:
                 continue
-            if not site["is_observed"]:
+            if not site["is_observed"] and name not in self.summed:
                 raise ProblemError(
                     f"Site '{name}' is latent for each row of plate '{plate}': minibatches cannot "
                     f"be used."

@@ -218,7 +218,7 @@ class NUTS(AbstractHamiltonian):
 
     def kernel(self, problem: Problem) -> MCMCKernel:
         return numpyro.infer.NUTS(
-            problem.program,
+            problem.density_program,
             target_accept_prob=self.target_accept,
             dense_mass=self.dense_mass,
             max_tree_depth=self.max_tree_depth,
@@ -266,7 +266,7 @@ class HMC(AbstractHamiltonian):
     def kernel(self, problem: Problem) -> MCMCKernel:
         length = None if self.num_steps else self.trajectory_length
         return numpyro.infer.HMC(
-            problem.program,
+            problem.density_program,
             target_accept_prob=self.target_accept,
             dense_mass=self.dense_mass,
             trajectory_length=length,  # pyright: ignore[reportArgumentType]

@@ -269,7 +269,7 @@ class VI(AbstractEngine):
             guide = wrap_programs(as_distribution(self.guide), WholePlates)
         return Expectation(
             self.function,
-            ProgramDistribution(problem.program),
+            ProgramDistribution(problem.density_program),
             guide,
             dict(self.estimators or {}),
             self.num_particles,
@@ -336,7 +336,7 @@ def _draw(problem: Problem, expectation: Expectation, key: Key, params: dict) ->
     once = dataclasses.replace(expectation, objective=lambda p, q: q.sim()[0])
     values = as_program_params(expectation, problem, params)
     z = once.run_once(key, values, problem.args, dict(problem.kwargs))
-    seeded = handlers.seed(problem.program, key)
+    seeded = handlers.seed(problem.density_program, key)
     program = handlers.substitute(WithParameters(seeded, model_params(problem, values)), data=z)
     trace = handlers.trace(program).get_trace(*problem.args, **problem.kwargs)
     return {

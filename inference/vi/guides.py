@@ -50,7 +50,7 @@ def make_autoguide(
     """
     settings: dict[str, Any] = {} if name == "flow" else {"init_scale": initial_scale}
     settings |= {"rank": rank} if name == "low-rank" else {}
-    guide = GUIDES[name](problem.program, init_loc_fn=init_to_sample, **settings)
+    guide = GUIDES[name](problem.density_program, init_loc_fn=init_to_sample, **settings)
     with handlers.seed(rng_seed=key):
         guide(*problem.args, **problem.kwargs)
     return guide

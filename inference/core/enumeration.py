@@ -1,0 +1,428 @@
+"""Programs with their discrete latent sites summed out, through NumPyro's enumeration and funsor.
+
+With z for the continuous and s for the discrete latent sites,
+
+    log p(y, z) = log sum over s of p(y, s, z).
+
+A site in a plate is summed for each row by itself, a Markov chain (`numpyro.contrib.control_flow`'s
+`scan`) by the forward algorithm. Obermeyer et al. (2019), "Tensor variable elimination for plated
+factor graphs", ICML.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+from jax.typing import ArrayLike
+from numpyro import handlers
+from numpyro.distributions import Distribution
+from numpyro.primitives import Messenger
+
+from inference.core.typing import Program, SiteArrays
+
+HINT = 'pip install "bayesdl[enum]"'
+
+
+def is_installed() -> bool:
+    """Whether the library that sums is installed."""
+    return importlib.util.find_spec("funsor") is not None
+
+
+class EnumerationError(ValueError):
+    """Discrete latent sites cannot be summed out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Summed:
+    """A program whose discrete latent sites are summed out.
+
+    Other programs see its continuous latent sites, without their densities, and one factor: the log
+    density of everything.
+
+    Attributes:
+        program: the program.
+        sites: the names of the sites that are summed out.
+        hidden: the names of other sites that are not shown: observed sites, and deterministic ones
+            that depend on what is summed out.
+        dim: the first dimension, counted from the right, that batches leave free.
+    """
+
+    program: Program
+    sites: frozenset[str]
+    hidden: frozenset[str]
+    dim: int
+
+    @property
+    def __wrapped__(self) -> Program:
+        """The program inside, for `inspect.signature`."""
+        return self.program
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        key = numpyro.prng_key()
+        shown = handlers.trace(_Shown(self.program, self.sites, self.hidden))
+        trace = shown.get_trace(*args, **kwargs)
+        values = {
+            name: site["value"]
+            for name, site in trace.items()
+            if site["type"] in ("param", "mutable", "plate")
+            or (site["type"] == "sample" and not site["is_observed"])
+        }
+        program = handlers.substitute(self.program, data=values)
+        program = program if key is None else handlers.seed(program, key)
+        numpyro.factor("_summed", Terms.of(program, self.sites, self.dim, args, kwargs).total())
+
+
+class _Shown(Messenger):
+    """Shows the latent sites of a program to handlers outside, without their densities.
+
+    Sites that are summed out take their first value here, which nothing else looks at.
+    """
+
+    def __init__(
+        self, program: Program | None, sites: frozenset[str], hidden: frozenset[str]
+    ) -> None:
+        super().__init__(program)
+        self.sites, self.hidden = sites, hidden
+
+    def process_message(self, msg: dict) -> None:
+        if msg["type"] == "control_flow":
+            msg["args"] = tuple(
+                _Shown(part, self.sites, self.hidden) if callable(part) else part
+                for part in msg["args"]
+            )
+        if msg.get("name") in self.sites and msg["value"] is None:
+            msg["value"] = first_value(msg["fn"])
+        if msg.get("name") in self.sites | self.hidden:
+            msg["stop"] = True
+        elif msg["type"] == "sample" and not msg["is_observed"]:
+            msg["fn"] = msg["fn"].mask(False)
+
+
+def support_of(distribution: Distribution) -> jax.Array:
+    """Return the values that a discrete distribution can have, shape (values,)."""
+    values = distribution.enumerate_support(expand=False)
+    return values.reshape(values.shape[0])
+
+
+def first_value(distribution: Distribution) -> jax.Array:
+    """Return the first value of a distribution with finite support, in its batch shape."""
+    return jnp.broadcast_to(support_of(distribution)[0], distribution.batch_shape)
+
+
+def _counts_from_zero(distribution: Distribution) -> bool:
+    """Whether the values of a distribution are known to be 0, 1, ..."""
+    try:
+        with jax.ensure_compile_time_eval():
+            values = np.asarray(support_of(distribution))
+    except jax.errors.JAXTypeError:
+        return False
+    return np.array_equal(values, np.arange(len(values)))
+
+
+class ByIndex(Distribution):
+    """A discrete distribution over the indices of its values, as NumPyro's enumeration takes it."""
+
+    pytree_data_fields = ("base",)
+    has_enumerate_support = True
+
+    def __init__(self, base: Distribution) -> None:
+        self.base = base
+        super().__init__(base.batch_shape, ())
+
+    @property
+    def support(self) -> Any:
+        """The support of the values."""
+        return self.base.support
+
+    def enumerate_support(self, expand: bool = True) -> jax.Array:
+        """Return the values; their number counts."""
+        return self.base.enumerate_support(expand=expand)
+
+    def log_prob(self, value: ArrayLike, intermediates: Any = None) -> jax.Array:
+        """Return the log probability of the value with this index."""
+        return self.base.log_prob(support_of(self.base)[value])
+
+    def expand(self, batch_shape: tuple[int, ...]) -> ByIndex:
+        return ByIndex(self.base.expand(batch_shape))
+
+
+class _Enumerated(Messenger):
+    """Marks the sites of a program that are summed out, and gives them their values.
+
+    NumPyro enumerates indices 0, 1, ...; a site with other values, such as
+    `DiscreteUniform(1, 12)`, has a distribution of these here.
+    """
+
+    def __init__(self, program: Program | None, sites: frozenset[str]) -> None:
+        super().__init__(program)
+        self.sites = sites
+
+    def process_message(self, msg: dict) -> None:
+        if msg["type"] == "control_flow":
+            msg["args"] = tuple(
+                _Enumerated(part, self.sites) if callable(part) else part for part in msg["args"]
+            )
+        if msg["type"] == "sample" and msg["name"] in self.sites and msg["value"] is None:
+            msg["infer"] = msg["infer"] | {"enumerate": "parallel", "summed": True}
+            if not _counts_from_zero(msg["fn"]):
+                msg["fn"] = ByIndex(msg["fn"])
+
+    def postprocess_message(self, msg: dict) -> None:
+        if msg["type"] == "sample" and isinstance(msg["fn"], ByIndex):
+            # what the trace has kept is the index
+            msg["value"] = support_of(msg["fn"].base)[msg["value"]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Term:
+    """The log density of one site for all values of the sites that are summed out.
+
+    Attributes:
+        name: the name of the site; the first steps of a Markov chain have prefixes `_PREV_`.
+        log_prob: the log density, one entry for each row and each combination of values.
+        names: the names of its dimensions that are longer than one, counted from the right.
+        scale: the weight of the site.
+        enumerated: whether the site itself is summed out.
+        observed: whether the site has data.
+        depends: whether it depends on a site that is summed out.
+        values: the values that a site that is summed out can have, in order; otherwise None.
+    """
+
+    name: str
+    log_prob: jax.Array
+    names: Mapping[int, str]
+    scale: Any
+    enumerated: bool
+    observed: bool
+    depends: bool
+    values: jax.Array | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Terms:
+    """The terms of a log density whose discrete sites are enumerated.
+
+    Attributes:
+        terms: the terms, one for each site.
+        plates: the names of all dimensions that rows run along.
+    """
+
+    terms: tuple[Term, ...]
+    plates: frozenset[str]
+
+    @classmethod
+    def of(
+        cls, program: Program, sites: frozenset[str], dim: int, args: tuple, kwargs: Mapping
+    ) -> Terms:
+        """Return the terms of a program whose other latent sites have values.
+
+        Args:
+            program: the program with its values.
+            sites: the names of the sites that are enumerated.
+            dim: the first dimension, counted from the right, that batches leave free.
+            args: the positional arguments of the program.
+            kwargs: its keyword arguments.
+        """
+        from numpyro.contrib.funsor import enum, plate_to_enum_plate
+
+        enumerated = enum(_Enumerated(program, sites), first_available_dim=dim)
+        packed = _packed_trace()(enumerated)
+        with handlers.block(), plate_to_enum_plate(), jax.numpy_rank_promotion("allow"):
+            trace = packed.get_trace(*args, **kwargs)
+            return cls._of_trace(trace)
+
+    @classmethod
+    def _of_trace(cls, trace: Mapping[str, dict]) -> Terms:
+        found = [site for site in trace.values() if site["type"] == "sample"]
+        summed = {site["name"] for site in found if site["infer"].get("summed")}
+        terms = [_term(site, summed) for site in found]
+        every = {name for term in terms for name in term.names.values()}
+        return cls(tuple(terms), frozenset(every - summed))
+
+    def total(self, added: Mapping[str, ArrayLike] | None = None) -> jax.Array:
+        """Return the log density, a scalar.
+
+        Args:
+            added: what is added to the log density of sites, by name, in the shape of its term.
+        """
+        own = [term for term in self.terms if not term.depends]
+        total = sum((_weighted(term) for term in own), jnp.zeros(()))
+        rest = [term for term in self.terms if term.depends]
+        if not rest:
+            return total
+        return total + common_scale(rest) * self.log_sum(added)
+
+    def log_sum(self, added: Mapping[str, ArrayLike] | None = None) -> jax.Array:
+        """Return the log of the sum of the terms that depend on what is summed, without weight."""
+        import funsor
+
+        factors = {
+            term.name: as_factor(term, (added or {}).get(term.name))
+            for term in self.terms
+            if term.depends
+        }
+        result = funsor.optimizer.apply_optimizer(self.lazy_log_sum(factors))
+        if result.inputs:
+            left = ", ".join(sorted(name.replace("_PREV_", "") for name in result.inputs))
+            raise EnumerationError(f"the sum over '{left}' has no order in which it can be done")
+        return result.data
+
+    def lazy_log_sum(self, factors: Mapping[str, Any]) -> Any:
+        """Return `log_sum` as an expression of funsor that is not computed yet.
+
+        It is what `numpyro.contrib.funsor.log_density` does with its factors.
+
+        Args:
+            factors: the terms that depend on what is summed, as funsor's factors.
+        """
+        import funsor
+        from numpyro.contrib.funsor.infer_util import _get_shift, compute_markov_factors
+
+        outside: list[Any] = []
+        by_time: dict[Any, list] = defaultdict(list)
+        firsts: dict[Any, frozenset] = defaultdict(frozenset)
+        dims: dict[Any, frozenset] = defaultdict(frozenset)
+        terms = [term for term in self.terms if term.depends]
+        names = {term.name: frozenset(term.names.values()) for term in terms}
+        summed = frozenset(term.name for term in terms if term.enumerated)
+        plates, history = frozenset(self.plates), 0
+        for term in terms:
+            time = time_dim(term)
+            if time is None:
+                outside.append(factors[term.name])
+                continue
+            variable = funsor.Variable(term.names[time], funsor.Bint[term.log_prob.shape[time]])
+            by_time[variable].append(factors[term.name])
+            before = frozenset(name for name in names[term.name] if name.startswith("_PREV_"))
+            firsts[variable] |= before
+            history = max([history, *map(_get_shift, before)])
+        if history == 0:
+            outside += [factor for several in by_time.values() for factor in several]
+            by_time = {}
+        plates -= frozenset(variable.name for variable in by_time)
+        for variable in by_time:
+            for name in firsts[variable]:
+                current = name.replace("_PREV_", "")
+                if name in names.get(current, ()):
+                    dims[variable] |= names[current]
+        ops = funsor.ops.logaddexp, funsor.ops.add
+        if by_time:
+            outside += compute_markov_factors(
+                by_time, firsts, dims, summed | plates, plates, history, *ops
+            )
+        with funsor.interpretations.lazy:
+            return funsor.sum_product.sum_product(
+                *ops, outside, eliminate=summed | plates, plates=plates
+            )
+
+
+def time_dim(term: Term) -> int | None:
+    """Return the dimension that runs along the steps of a Markov chain, or None."""
+    return next((dim for dim, name in term.names.items() if name.startswith("_time")), None)
+
+
+def _packed_trace() -> type[handlers.trace]:
+    """Return the handler that notes which dimension of a site is which plate or site."""
+    from numpyro.contrib.funsor.enum_messenger import _DIM_STACK
+
+    class Packed(handlers.trace):
+        """NumPyro's own notes all dimensions as plates; here batches without plate may be."""
+
+        def postprocess_message(self, msg: dict) -> None:
+            if msg["type"] != "sample":
+                return
+            batch = jnp.shape(msg["value"])[: jnp.ndim(msg["value"]) - msg["fn"].event_dim]
+            shape = jax.lax.broadcast_shapes(tuple(msg["fn"].batch_shape), batch)
+            here = _DIM_STACK.current_frame
+            frames = (here, *here.parents, *here.iter_parents, _DIM_STACK.global_frame)
+            names = {}
+            for dim in range(-len(shape), 0):
+                if shape[dim] > 1:
+                    known = (f.dim_to_name[dim] for f in frames if dim in f.dim_to_name)
+                    names[dim] = next(known, f"_batch_{-dim}")
+            msg["infer"] = msg["infer"] | {"names": names}
+            super().postprocess_message(msg)
+
+    return Packed
+
+
+def _term(site: dict, summed: set[str]) -> Term:
+    """Return the term of a traced site."""
+    value, given = site["value"], site["intermediates"]
+    log_prob = site["fn"].log_prob(value, given) if given else site["fn"].log_prob(value)
+    names, base = site["infer"]["names"], getattr(site["fn"], "base", site["fn"])
+    return Term(
+        site["name"],
+        jnp.asarray(log_prob),
+        names,
+        1.0 if site["scale"] is None else site["scale"],
+        site["name"] in summed,
+        site["is_observed"],
+        site["name"] in summed or not summed.isdisjoint(names.values()),
+        support_of(base) if site["name"] in summed else None,
+    )
+
+
+def _weighted(term: Term) -> jax.Array:
+    """Return the sum of a term."""
+    return jnp.sum(term.scale * term.log_prob)
+
+
+def common_scale(terms: list[Term]) -> Any:
+    """Return the one weight of terms that are summed together.
+
+    Raises:
+        EnumerationError: if they have different weights, or a weight for each row.
+    """
+    first = terms[0].scale
+    for term in terms:
+        same = term.scale is first or (
+            _is_number(term.scale) and _is_number(first) and float(term.scale) == float(first)
+        )
+        if not same or np.ndim(first):
+            raise EnumerationError(
+                f"sites '{terms[0].name}' and '{term.name}' are summed together and have different "
+                "weights (numpyro.handlers.scale, or a minibatch of a plate that only one of them "
+                "is in); give both one weight"
+            )
+    return first
+
+
+def _is_number(value: object) -> bool:
+    """Whether a weight is known, and one number."""
+    return not isinstance(value, jax.core.Tracer) and np.ndim(value) == 0
+
+
+def as_factor(term: Term, added: ArrayLike | None = None) -> Any:
+    """Return a term as funsor's factor, with something added to it."""
+    import funsor
+
+    log_prob = term.log_prob if added is None else term.log_prob + added
+    if not term.names:
+        return funsor.to_funsor(log_prob.reshape(()), output=funsor.Real)
+    names = OrderedDict((dim, term.names[dim]) for dim in sorted(term.names))
+    return funsor.to_funsor(log_prob, output=funsor.Real, dim_to_name=names)
+
+
+def depends_on(function: Callable[[SiteArrays], Any], inputs: SiteArrays) -> list[bool]:
+    """Return for each output of a function whether it depends on its inputs.
+
+    It may say so of an output that does not, where both pass through one inner function.
+    """
+    traced = jax.make_jaxpr(function)(inputs)
+    reached = set(traced.jaxpr.invars)
+    for equation in traced.jaxpr.eqns:
+        used = (v for v in equation.invars if not isinstance(v, jax.extend.core.Literal))
+        if not reached.isdisjoint(used):
+            reached.update(equation.outvars)
+    return [
+        not isinstance(v, jax.extend.core.Literal) and v in reached for v in traced.jaxpr.outvars
+    ]
