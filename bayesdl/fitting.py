@@ -78,6 +78,7 @@ def fit(
     chosen, reason = resolve_engine(engine, problem)
     if reason is not None:
         _announce(f"engine: {type(chosen).__name__}, because {reason}")
+    problem = chosen.pose(problem)
     check_supported(chosen, problem)
     kept = {} if checkpoint is None else {"checkpoint": Checkpoint(Path(checkpoint), every)}
     if kept and not chosen.can_checkpoint:

@@ -203,7 +203,7 @@ def sbc(
             raise UnsupportedError(
                 f"sbc needs an engine of Markov chains such as bdl.NUTS(), got {name}."
             )
-        chains = cast(AbstractMCMC, engine)
+        chains, problem = cast(AbstractMCMC, engine), engine.pose(problem)
         # chains are as many as data sets
         check_supported(dataclasses.replace(chains, num_chains=jax.device_count()), problem)
         refuse_unnormalised(problem)

@@ -196,7 +196,7 @@ def _judge_by_weights(posterior: AbstractPosterior) -> Diagnosis:
     numbers = _weight_statistics(log_weights) | engine.diagnostics(problem, raw)
     findings = engine.findings(problem, raw, numbers)
     if all(finding.severity != "failure" for finding in findings):
-        findings = (*_closeness(numbers, raw.approximated), *findings)
+        findings = (*_closeness(numbers, raw.approximated, engine.cure_of_width()), *findings)
     return Diagnosis(not _speak_against(findings), _sentences(findings), numbers)
 
 
@@ -219,12 +219,13 @@ def _weight_statistics(log_weights: np.ndarray) -> dict[str, float]:
     }
 
 
-def _closeness(numbers: dict[str, float], approximated: str) -> list[Finding]:
+def _closeness(numbers: dict[str, float], approximated: str, cure: str) -> list[Finding]:
     """Say how close an approximation is to the posterior.
 
     Args:
         numbers: what `weight_statistics` gave.
         approximated: what was approximated, in words.
+        cure: what to do about an approximation that is too wide.
     """
     k, effective = numbers["pareto k"], numbers["effective draws of 1000"]
     if not k <= PARETO_LIMIT:
@@ -242,8 +243,8 @@ def _closeness(numbers: dict[str, float], approximated: str) -> list[Finding]:
         return [
             Finding(
                 f"{PARETO_DRAWS} draws are worth {effective:.0f} of the posterior of "
-                f"{approximated}: the approximation is much wider than it, or lies beside it. Look "
-                "at the sign of the objective, and at post.raw.losses"
+                f"{approximated}: the approximation is much wider than it, or lies beside it",
+                cure,
             )
         ]
     close = (

@@ -192,10 +192,10 @@ class Program(AbstractModel):
         """Return the program with its site; without data it is the one that an argument names."""
         if self.site is not None or problem.observed:
             return self
-        candidates = [name for name in problem.latents if name in _observations(self.function)]
+        candidates = [name for name in problem.unobserved if name in _observations(self.function)]
         if len(candidates) != 1:
             raise ModelError(
-                f"Which of the sites {list(problem.latents)} is the target cannot be told: give "
+                f"Which of the sites {list(problem.unobserved)} is the target cannot be told: give "
                 "the observations as in bdl.fit, or say bdl.Program(function, site=...)."
             )
         return dataclasses.replace(self, site=candidates[0])

@@ -84,7 +84,7 @@ def sites(problem: Problem) -> dict[str, list[int]]:
     """Return the shapes of the latent and the observed sites by name."""
     return {
         name: list(np.shape(problem.trace[name]["value"]))
-        for name in (*problem.latents, *problem.observed)
+        for name in (*problem.unobserved, *problem.observed)
     }
 
 

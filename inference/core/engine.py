@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import jax
 
-from inference.core.discrete import why_not_summed
+from inference.core.enumeration.check import why_not_summed
 from inference.core.findings import Finding
 from inference.core.problem import Problem
 from inference.core.progress import AbstractProgress, Silent
@@ -82,6 +82,13 @@ class AbstractEngine(AbstractSettings, abc.ABC):
     def restore(self, problem: Problem, arrays: dict, info: dict) -> AbstractResult:
         """Rebuilds a result of this engine from what its `arrays()` and `info` gave."""
 
+    def pose(self, problem: Problem) -> Problem:
+        """Return the problem as this engine solves it: with the discrete sites that it draws.
+
+        By default there are none, and all discrete latent sites are summed out.
+        """
+        return problem
+
     def diagnostics(self, problem: Problem, result: AbstractResult) -> dict[str, float]:
         """Return the numbers behind a diagnosis of a result of this engine, by name."""
         return {}
@@ -98,6 +105,10 @@ class AbstractEngine(AbstractSettings, abc.ABC):
                 ...).
         """
         return ()
+
+    def cure_of_width(self) -> str:
+        """Say what to do about an approximation that is much wider than the posterior."""
+        return "fit with bdl.NUTS()"
 
     def extend(
         self,

@@ -26,13 +26,13 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from numpyro import handlers
 from numpyro.infer.initialization import init_to_sample
-from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
+from numpyro.infer.util import constrain_fn, log_density, potential_energy, unconstrain_fn
 
 from inference.core.fingerprint import hash_traced, hashed_array, is_array
-from inference.core.enumeration import EnumerationError, Summed, depends_on
+from inference.core.enumeration.summed import Summed, dependent_sites
+from inference.core.enumeration.terms import EnumerationError
 from inference.core.program import KeyPerName, Program, Subsampled, WholePlates
 from inference.core.structure import AbstractStructure
-from inference.core.typing import SiteArrays
 
 S = TypeVar("S", bound=AbstractStructure)
 
@@ -218,23 +218,9 @@ class Problem:
     @functools.cached_property
     def depends_on_summed(self) -> frozenset[str]:
         """The names of the deterministic sites that depend on what is summed out."""
-        names = [n for n, site in self.trace.items() if site["type"] == "deterministic"]
-        if not self.summed or not names:
-            return frozenset()
-
-        def values(discrete: SiteArrays) -> list:
-            seeded = KeyPerName(self.program, jax.random.key(0))
-            drawn = handlers.substitute(seeded, substitute_fn=init_to_sample)
-            program = handlers.substitute(drawn, data=discrete)
-            sites = handlers.trace(program).get_trace(*self.args, **self.kwargs)
-            return [jax.tree.leaves(sites[name]["value"]) for name in names]
-
-        given = {n: self.trace[n]["value"] for n in self.summed}
-        given = {n: jnp.zeros(value.shape, value.dtype) for n, value in given.items()}
-        leaves = [len(jax.tree.leaves(self.trace[name]["value"])) for name in names]
-        owners = [name for name, count in zip(names, leaves, strict=True) for _ in range(count)]
-        found = depends_on(values, given)
-        return frozenset(name for name, yes in zip(owners, found, strict=True) if yes)
+        seeded = KeyPerName(self.program, jax.random.key(0))
+        drawn = handlers.substitute(seeded, substitute_fn=init_to_sample)
+        return dependent_sites(drawn, self.trace, self.summed, self.args, self.kwargs)
 
     @property
     def plates(self) -> dict[str, int]:
@@ -349,6 +335,12 @@ class Problem:
         batched.check_batch(name, size)
         return batched
 
+    def _run_density(self, key: jax.Array) -> jax.Array:
+        """Run the program that engines take once, with plates that draw their rows."""
+        seeded = handlers.seed(self.density_program, key)
+        program = handlers.substitute(seeded, substitute_fn=init_to_sample)
+        return log_density(program, self.args, dict(self.kwargs), {})[0]
+
     def check_batch(self, plate: str, size: int) -> None:
         """Refuse a program that does not take its rows by the index of its plate.
 
@@ -359,8 +351,7 @@ class Problem:
         try:
             sites = self.trace
             if self.summed:
-                density = self.log_density()
-                jax.eval_shape(lambda key: density(density.ravel(density.prior_draw(key))), jax.random.key(0))
+                jax.eval_shape(self._run_density, jax.random.key(0))
         except EnumerationError as error:
             raise ProblemError(f"Minibatches cannot be used: {error}.") from None
         except Exception as error:

@@ -14,11 +14,23 @@ from inference.core.typing import PyTree
 
 
 def compile_hessian(function: Callable[..., jax.Array]) -> Callable[..., np.ndarray]:
-    """Compile the Hessian in the first argument, column by column in bounded memory."""
+    """Compile the Hessian in the first argument, column by column in bounded memory.
 
-    def columns(u: ArrayLike, basis: ArrayLike, *fixed: PyTree) -> jax.Array:
+    Columns are derivatives of the gradient, forward ones where all operations have them. Some have
+    none (`jax.experimental.ode.odeint`, say); the gradient is then differentiated backwards again.
+    """
+
+    def columns(u: jax.Array, basis: ArrayLike, *fixed: PyTree) -> jax.Array:
         gradient = jax.grad(lambda u: function(u, *fixed))
-        return jax.lax.map(lambda e: jax.jvp(gradient, (u,), (e,))[1], basis, batch_size=32)
+
+        def forward(e: jax.Array) -> jax.Array:
+            return jax.jvp(gradient, (u,), (e,))[1]
+
+        def backward(e: jax.Array) -> jax.Array:
+            return jax.grad(lambda u: gradient(u) @ e)(u)
+
+        column = forward if _has_forward_mode(gradient, u) else backward
+        return jax.lax.map(column, basis, batch_size=32)
 
     compiled = jax.jit(columns)
 
@@ -28,6 +40,18 @@ def compile_hessian(function: Callable[..., jax.Array]) -> Callable[..., np.ndar
         return (matrix + matrix.T) / 2
 
     return symmetric
+
+
+def _has_forward_mode(function: Callable, u: jax.Array) -> bool:
+    """Whether all operations of a function have a forward derivative, as its trace tells."""
+    try:
+        jax.eval_shape(lambda u: jax.jvp(function, (u,), (u,)), u)
+    except TypeError as error:
+        # JAX has no kind of error of its own for this
+        if "forward-mode" in str(error):
+            return False
+        raise
+    return True
 
 
 def inverse_root(precision: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:

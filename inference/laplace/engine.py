@@ -115,6 +115,12 @@ class Laplace(AbstractEngine):
         cure = "raise max_steps and num_rounds"
         return (Finding("The search for the mode did not converge", cure, "failure"),)
 
+    def cure_of_width(self) -> str:
+        return (
+            "the normal distribution at the mode has another width than the posterior: "
+            "reparametrise (handlers.reparam), or fit with bdl.NUTS()"
+        )
+
     def approximation(
         self, problem: Problem, params: StoredArrays, expansion: StoredArrays | None, info: Info
     ) -> LaplaceApproximation:

@@ -34,6 +34,7 @@ from inference.core.engine import (
     needs_gradients,
     problem_size,
 )
+from inference.core.enumeration.check import why_not_summed
 from inference.core.findings import Finding
 from inference.core.keys import named_key
 from inference.core.problem import Problem, ProblemError
@@ -49,7 +50,7 @@ from inference.vi.distributions import (
 )
 from inference.vi.expectation import Expectation
 from inference.vi.findings import objective_findings
-from inference.vi.guides import GUIDES, laplace_parameters, make_autoguide
+from inference.vi.guides import GUIDES, guide_sites, laplace_parameters, make_autoguide
 from inference.vi.objectives import OBJECTIVES, Objective, elbo
 from inference.vi.optimise import make_optimizer, maximise, warn_of_fall, wrap_programs
 from inference.vi.parameters import (
@@ -181,9 +182,17 @@ class VI(AbstractEngine):
                 "another objective; use all rows, or elbo."
             )
 
+    def pose(self, problem: Problem) -> Problem:
+        if isinstance(self.guide, str) or not problem.discrete_latents:
+            return problem
+        names = guide_sites(self.guide, problem)
+        return problem.drawing(set(problem.discrete_latents) & names)
+
     def supports(self, problem: Problem) -> str | None:
         if not isinstance(self.guide, str):
-            return None if problem.latents else "the program has no latent site to infer"
+            if not problem.unobserved:
+                return "the program has no latent site to infer"
+            return why_not_summed(self.pose(problem))
         size = sum(int(np.prod(shape)) for shape in problem.latents.values())
         if self.guide == "flow" and size == 1:
             return "an autoregressive flow needs two latent dimensions; use guide='full-rank'"
@@ -197,7 +206,7 @@ class VI(AbstractEngine):
     def infer(
         self, problem: Problem, *, key: Key, progress: AbstractProgress = Silent()
     ) -> VariationalApproximation:
-        started = time.perf_counter()
+        started, problem = time.perf_counter(), self.pose(problem)
         if not isinstance(self.guide, str):
             program = getattr(self.guide, "program", self.guide)
             refuse_other_arguments("guide", program, problem.args, problem.kwargs)
@@ -237,6 +246,7 @@ class VI(AbstractEngine):
     def restore(
         self, problem: Problem, arrays: StoredArrays, info: Info
     ) -> VariationalApproximation:
+        problem = self.pose(problem)
         expectation = self.expectation(problem, jax.random.key(0))
         params = with_prefix(arrays, "params/")
         init = expectation.init(jax.random.key(0), *problem.args, **problem.kwargs)
@@ -253,6 +263,9 @@ class VI(AbstractEngine):
         self, problem: Problem, result: AbstractResult, facts: Mapping[str, float]
     ) -> tuple[Finding, ...]:
         return objective_findings(result.info, facts)
+
+    def cure_of_width(self) -> str:
+        return "look at the sign of the objective and at post.raw.losses, or fit with bdl.NUTS()"
 
     def expectation(self, problem: Problem, key: Key) -> Expectation:
         """Return the expectation of the objective for this problem and guide.

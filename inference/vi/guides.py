@@ -23,8 +23,10 @@ from numpyro.infer.initialization import init_to_sample
 from inference.core.keys import named_key
 from inference.core.minimise import minimise
 from inference.core.problem import Problem
-from inference.core.typing import Key, SiteArrays
+from inference.core.program import WholePlates
+from inference.core.typing import Key, Program, SiteArrays
 from inference.laplace.curvature import compile_hessian, inverse_root
+from inference.vi.distributions import AbstractProgramDistribution
 
 GUIDES: dict[str, Callable] = {
     "mean-field": autoguide.AutoDiagonalNormal,
@@ -54,6 +56,25 @@ def make_autoguide(
     with handlers.seed(rng_seed=key):
         guide(*problem.args, **problem.kwargs)
     return guide
+
+
+def guide_sites(guide: Program | AbstractProgramDistribution, problem: Problem) -> set[str]:
+    """Return the names of the sites that a user's guide draws.
+
+    A guide that cannot be called with the data is refused later, and counts as one that draws all.
+    """
+    program = getattr(guide, "program", guide)
+    found: dict[str, dict] = {}
+
+    def run(key: Key) -> None:
+        seeded = WholePlates(handlers.seed(program, key))
+        found.update(handlers.trace(seeded).get_trace(*problem.args, **problem.kwargs))
+
+    try:
+        jax.eval_shape(run, jax.random.key(0))
+    except Exception:
+        return set(problem.discrete_latents)
+    return {name for name, site in found.items() if site["type"] == "sample"}
 
 
 def laplace_parameters(problem: Problem, key: Key) -> SiteArrays:

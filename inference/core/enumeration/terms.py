@@ -14,19 +14,17 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
 from jax.typing import ArrayLike
 from numpyro import handlers
-from numpyro.distributions import Distribution
-from numpyro.primitives import Messenger
 
-from inference.core.typing import Program, SiteArrays
+from inference.core.enumeration.handlers import Enumerated, packed_trace, support_of
+from inference.core.typing import Program
 
 HINT = 'pip install "bayesdl[enum]"'
 
@@ -38,147 +36,6 @@ def is_installed() -> bool:
 
 class EnumerationError(ValueError):
     """Discrete latent sites cannot be summed out."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Summed:
-    """A program whose discrete latent sites are summed out.
-
-    Other programs see its continuous latent sites, without their densities, and one factor: the log
-    density of everything.
-
-    Attributes:
-        program: the program.
-        sites: the names of the sites that are summed out.
-        hidden: the names of other sites that are not shown: observed sites, and deterministic ones
-            that depend on what is summed out.
-        dim: the first dimension, counted from the right, that batches leave free.
-    """
-
-    program: Program
-    sites: frozenset[str]
-    hidden: frozenset[str]
-    dim: int
-
-    @property
-    def __wrapped__(self) -> Program:
-        """The program inside, for `inspect.signature`."""
-        return self.program
-
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
-        key = numpyro.prng_key()
-        shown = handlers.trace(_Shown(self.program, self.sites, self.hidden))
-        trace = shown.get_trace(*args, **kwargs)
-        values = {
-            name: site["value"]
-            for name, site in trace.items()
-            if site["type"] in ("param", "mutable", "plate")
-            or (site["type"] == "sample" and not site["is_observed"])
-        }
-        program = handlers.substitute(self.program, data=values)
-        program = program if key is None else handlers.seed(program, key)
-        numpyro.factor("_summed", Terms.of(program, self.sites, self.dim, args, kwargs).total())
-
-
-class _Shown(Messenger):
-    """Shows the latent sites of a program to handlers outside, without their densities.
-
-    Sites that are summed out take their first value here, which nothing else looks at.
-    """
-
-    def __init__(
-        self, program: Program | None, sites: frozenset[str], hidden: frozenset[str]
-    ) -> None:
-        super().__init__(program)
-        self.sites, self.hidden = sites, hidden
-
-    def process_message(self, msg: dict) -> None:
-        if msg["type"] == "control_flow":
-            msg["args"] = tuple(
-                _Shown(part, self.sites, self.hidden) if callable(part) else part
-                for part in msg["args"]
-            )
-        if msg.get("name") in self.sites and msg["value"] is None:
-            msg["value"] = first_value(msg["fn"])
-        if msg.get("name") in self.sites | self.hidden:
-            msg["stop"] = True
-        elif msg["type"] == "sample" and not msg["is_observed"]:
-            msg["fn"] = msg["fn"].mask(False)
-
-
-def support_of(distribution: Distribution) -> jax.Array:
-    """Return the values that a discrete distribution can have, shape (values,)."""
-    values = distribution.enumerate_support(expand=False)
-    return values.reshape(values.shape[0])
-
-
-def first_value(distribution: Distribution) -> jax.Array:
-    """Return the first value of a distribution with finite support, in its batch shape."""
-    return jnp.broadcast_to(support_of(distribution)[0], distribution.batch_shape)
-
-
-def _counts_from_zero(distribution: Distribution) -> bool:
-    """Whether the values of a distribution are known to be 0, 1, ..."""
-    try:
-        with jax.ensure_compile_time_eval():
-            values = np.asarray(support_of(distribution))
-    except jax.errors.JAXTypeError:
-        return False
-    return np.array_equal(values, np.arange(len(values)))
-
-
-class ByIndex(Distribution):
-    """A discrete distribution over the indices of its values, as NumPyro's enumeration takes it."""
-
-    pytree_data_fields = ("base",)
-    has_enumerate_support = True
-
-    def __init__(self, base: Distribution) -> None:
-        self.base = base
-        super().__init__(base.batch_shape, ())
-
-    @property
-    def support(self) -> Any:
-        """The support of the values."""
-        return self.base.support
-
-    def enumerate_support(self, expand: bool = True) -> jax.Array:
-        """Return the values; their number counts."""
-        return self.base.enumerate_support(expand=expand)
-
-    def log_prob(self, value: ArrayLike, intermediates: Any = None) -> jax.Array:
-        """Return the log probability of the value with this index."""
-        return self.base.log_prob(support_of(self.base)[value])
-
-    def expand(self, batch_shape: tuple[int, ...]) -> ByIndex:
-        return ByIndex(self.base.expand(batch_shape))
-
-
-class _Enumerated(Messenger):
-    """Marks the sites of a program that are summed out, and gives them their values.
-
-    NumPyro enumerates indices 0, 1, ...; a site with other values, such as
-    `DiscreteUniform(1, 12)`, has a distribution of these here.
-    """
-
-    def __init__(self, program: Program | None, sites: frozenset[str]) -> None:
-        super().__init__(program)
-        self.sites = sites
-
-    def process_message(self, msg: dict) -> None:
-        if msg["type"] == "control_flow":
-            msg["args"] = tuple(
-                _Enumerated(part, self.sites) if callable(part) else part for part in msg["args"]
-            )
-        if msg["type"] == "sample" and msg["name"] in self.sites and msg["value"] is None:
-            msg["infer"] = msg["infer"] | {"enumerate": "parallel", "summed": True}
-            if not _counts_from_zero(msg["fn"]):
-                msg["fn"] = ByIndex(msg["fn"])
-
-    def postprocess_message(self, msg: dict) -> None:
-        if msg["type"] == "sample" and isinstance(msg["fn"], ByIndex):
-            # what the trace has kept is the index
-            msg["value"] = support_of(msg["fn"].base)[msg["value"]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -233,8 +90,8 @@ class Terms:
         """
         from numpyro.contrib.funsor import enum, plate_to_enum_plate
 
-        enumerated = enum(_Enumerated(program, sites), first_available_dim=dim)
-        packed = _packed_trace()(enumerated)
+        enumerated = enum(Enumerated(program, sites), first_available_dim=dim)
+        packed = packed_trace()(enumerated)
         with handlers.block(), plate_to_enum_plate(), jax.numpy_rank_promotion("allow"):
             trace = packed.get_trace(*args, **kwargs)
             return cls._of_trace(trace)
@@ -263,13 +120,14 @@ class Terms:
     def log_sum(self, added: Mapping[str, ArrayLike] | None = None) -> jax.Array:
         """Return the log of the sum of the terms that depend on what is summed, without weight."""
         import funsor
+        import funsor.optimizer
 
         factors = {
             term.name: as_factor(term, (added or {}).get(term.name))
             for term in self.terms
             if term.depends
         }
-        result = funsor.optimizer.apply_optimizer(self.lazy_log_sum(factors))
+        result: Any = funsor.optimizer.apply_optimizer(self.lazy_log_sum(factors))
         if result.inputs:
             left = ", ".join(sorted(name.replace("_PREV_", "") for name in result.inputs))
             raise EnumerationError(f"the sum over '{left}' has no order in which it can be done")
@@ -329,31 +187,6 @@ def time_dim(term: Term) -> int | None:
     return next((dim for dim, name in term.names.items() if name.startswith("_time")), None)
 
 
-def _packed_trace() -> type[handlers.trace]:
-    """Return the handler that notes which dimension of a site is which plate or site."""
-    from numpyro.contrib.funsor.enum_messenger import _DIM_STACK
-
-    class Packed(handlers.trace):
-        """NumPyro's own notes all dimensions as plates; here batches without plate may be."""
-
-        def postprocess_message(self, msg: dict) -> None:
-            if msg["type"] != "sample":
-                return
-            batch = jnp.shape(msg["value"])[: jnp.ndim(msg["value"]) - msg["fn"].event_dim]
-            shape = jax.lax.broadcast_shapes(tuple(msg["fn"].batch_shape), batch)
-            here = _DIM_STACK.current_frame
-            frames = (here, *here.parents, *here.iter_parents, _DIM_STACK.global_frame)
-            names = {}
-            for dim in range(-len(shape), 0):
-                if shape[dim] > 1:
-                    known = (f.dim_to_name[dim] for f in frames if dim in f.dim_to_name)
-                    names[dim] = next(known, f"_batch_{-dim}")
-            msg["infer"] = msg["infer"] | {"names": names}
-            super().postprocess_message(msg)
-
-    return Packed
-
-
 def _term(site: dict, summed: set[str]) -> Term:
     """Return the term of a traced site."""
     value, given = site["value"], site["intermediates"]
@@ -397,8 +230,8 @@ def common_scale(terms: list[Term]) -> Any:
 
 
 def _is_number(value: object) -> bool:
-    """Whether a weight is known, and one number."""
-    return not isinstance(value, jax.core.Tracer) and np.ndim(value) == 0
+    """Whether a weight is one number that is known."""
+    return isinstance(value, int | float | np.number)
 
 
 def as_factor(term: Term, added: ArrayLike | None = None) -> Any:
@@ -410,19 +243,3 @@ def as_factor(term: Term, added: ArrayLike | None = None) -> Any:
         return funsor.to_funsor(log_prob.reshape(()), output=funsor.Real)
     names = OrderedDict((dim, term.names[dim]) for dim in sorted(term.names))
     return funsor.to_funsor(log_prob, output=funsor.Real, dim_to_name=names)
-
-
-def depends_on(function: Callable[[SiteArrays], Any], inputs: SiteArrays) -> list[bool]:
-    """Return for each output of a function whether it depends on its inputs.
-
-    It may say so of an output that does not, where both pass through one inner function.
-    """
-    traced = jax.make_jaxpr(function)(inputs)
-    reached = set(traced.jaxpr.invars)
-    for equation in traced.jaxpr.eqns:
-        used = (v for v in equation.invars if not isinstance(v, jax.extend.core.Literal))
-        if not reached.isdisjoint(used):
-            reached.update(equation.outvars)
-    return [
-        not isinstance(v, jax.extend.core.Literal) and v in reached for v in traced.jaxpr.outvars
-    ]
