@@ -28,9 +28,9 @@ from numpyro import handlers
 from numpyro.infer.initialization import init_to_sample
 from numpyro.infer.util import constrain_fn, log_density, potential_energy, unconstrain_fn
 
-from inference.core.fingerprint import hash_traced, hashed_array, is_array
 from inference.core.enumeration.summed import Summed, dependent_sites
 from inference.core.enumeration.terms import EnumerationError
+from inference.core.fingerprint import hash_traced, hashed_array, is_array
 from inference.core.program import KeyPerName, Program, Subsampled, WholePlates
 from inference.core.structure import AbstractStructure
 
@@ -207,12 +207,8 @@ class Problem:
         """The program as engines take it: with latent sites that are real, the others summed."""
         if not self.summed:
             return self.program
-        shown = {*self.latents, *self.depends_on_summed}
-        hidden = {
-            name
-            for name, site in self.trace.items()
-            if name not in shown and site["type"] == "sample"
-        } | self.depends_on_summed
+        samples = {name for name, site in self.trace.items() if site["type"] == "sample"}
+        hidden = (samples - set(self.latents)) | self.depends_on_summed
         return Summed(self.program, self.summed, frozenset(hidden), self.first_free_dim)
 
     @functools.cached_property
