@@ -1,8 +1,7 @@
-"""Every estimator of every objective is unbiased, in value and gradient (z < 4)."""
+"""Gradient estimators of single sites: against exact gradients."""
 
 import functools
 import itertools
-import warnings
 
 import jax
 import jax.numpy as jnp
@@ -10,61 +9,21 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from numpyro.contrib.control_flow import cond, scan
+from estimator_toys import KEY, OBJECTIVES, costly, squared, z_scores
 
 from bayesdl.vi import (
     MVD,
     Enum,
-    EstimatorError,
     Implicit,
     Reinforce,
     Reparam,
     dreg,
-    elbo,
     expectation,
-    iwelbo,
     renyi,
     thermodynamic,
 )
 
-DRAWS = 20_000
-KEY = jax.random.key(0)
 Y = 1.5
-
-
-def z_scores(E, params, exact, *args):
-    """z of the mean gradient against the exact one, for each parameter."""
-    one = jax.value_and_grad(lambda p, key: E(key, p, *args))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*without a baseline")
-        _, gradients = jax.jit(jax.vmap(one, (None, 0)))(
-            params, jax.random.split(jax.random.key(1), DRAWS)
-        )
-    scores = {}
-    for name, g in gradients.items():
-        g, expected = (
-            np.asarray(g, float).reshape(DRAWS, -1),
-            np.asarray(exact[name], float).ravel(),
-        )
-        error = np.maximum(g.std(0) / np.sqrt(DRAWS), 1e-6 * (1 + np.abs(expected)))
-        scores[name] = np.max(np.abs(g.mean(0) - expected) / error)
-    return scores
-
-
-def squared(p, q):
-    """Not linear in anything: the square of the sum of all draws."""
-    z, _ = q.sim()
-    return sum(jnp.sum(value) for value in z.values()) ** 2.0
-
-
-OBJECTIVES = {
-    "elbo": elbo,
-    "iwelbo 2": functools.partial(iwelbo, K=2),
-    "iwelbo 3": functools.partial(iwelbo, K=3),
-    "square": squared,
-}
-
-# one discrete site ----------------------------------------------------------------------------
 
 
 def flip_model(y):
@@ -89,6 +48,8 @@ DISCRETE = {
     "flip": (flip_model, flip_guide, {"phi": 0.4}),
     "three": (three_model, three_guide, {"phi": jnp.array([0.3, -0.2, 0.1])}),
 }
+
+
 FINITE = {
     "Enum": Enum(),
     "MVD": MVD(),
@@ -132,11 +93,6 @@ def exact_discrete(program, objective):
     return jax.jit(jax.value_and_grad(value))(params)
 
 
-def costly(names, quick):
-    """All of them; only the quick ones in every run, as each compiles its own program."""
-    return [pytest.param(name, marks=[] if name in quick else [pytest.mark.slow]) for name in names]
-
-
 @pytest.mark.parametrize("objective", costly(OBJECTIVES, ["iwelbo 2"]))
 @pytest.mark.parametrize("program", costly(DISCRETE, ["flip"]))
 @pytest.mark.parametrize("estimator", FINITE)
@@ -152,9 +108,6 @@ def test_discrete_sites(program, estimator, objective):
         assert z_scores(E, params, exact, Y)["phi"] < 4
 
 
-# one continuous site --------------------------------------------------------------------------
-
-
 def normal_model(y):
     z = numpyro.sample("z", dist.Normal(0.0, 1.0))
     numpyro.sample("y", dist.Normal(z, 0.8), obs=y)
@@ -165,6 +118,8 @@ def normal_guide(y):
 
 
 NORMAL = {"loc": 0.3, "scale": 1.2}
+
+
 CONTINUOUS = {
     "Reparam": Reparam(),
     "Reparam(stick)": Reparam(stick=True),
@@ -293,225 +248,3 @@ def test_other_laws(law):
     for estimator in estimators:
         E = expectation(squared, lambda: None, guide, estimators={"z": estimator})
         assert max(z_scores(E, params, jax.grad(moment)(params)).values()) < 4, estimator
-
-
-# two sites, all ordered pairs -----------------------------------------------------------------
-
-PAIR = {"a": 0.3, "b": -0.4, "c": 0.5}
-PAIRS = {
-    "Enum": Enum(),
-    "MVD": MVD(),
-    "Reinforce": Reinforce(0.5),
-    "Reparam": Reparam(),
-    "Implicit": Implicit(),
-}
-
-
-def chain_guide(first, second):
-    """Two sites, the second depending on the first.
-
-    They are flips, or normals if the estimator is pathwise.
-    """
-
-    def guide():
-        a, b, c = (numpyro.param(name, value) for name, value in PAIR.items())
-        pathwise = (Reparam, Implicit)
-        u = numpyro.sample(
-            "u", dist.Normal(a, 1.0) if isinstance(first, pathwise) else dist.Bernoulli(logits=a)
-        )
-        eta = b + c * u
-        numpyro.sample(
-            "v",
-            dist.Normal(eta, 0.7) if isinstance(second, pathwise) else dist.Bernoulli(logits=eta),
-        )
-
-    return guide
-
-
-def chain_objective(p, q):
-    z, log_q = q.sim()
-    return (1.0 + z["u"] + 2.0 * z["v"] * z["u"] - 0.5 * z["v"]) ** 2 / 2 - 0.3 * log_q
-
-
-def exact_chain(first, second):
-    """The same by sums over flips and quadrature over normals."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
-
-    def values(kind, eta, scale):
-        if isinstance(kind, Reparam | Implicit):
-            points = eta + scale * jnp.asarray(nodes)
-            return (
-                points,
-                jnp.asarray(weights / weights.sum()),
-                dist.Normal(eta, scale).log_prob(points),
-            )
-        points = jnp.arange(2.0)
-        log_q = dist.Bernoulli(logits=eta).log_prob(points)
-        return points, jnp.exp(log_q), log_q
-
-    def value(p):
-        u, mass, log_u = values(first, p["a"], 1.0)
-
-        def given(u, log_u):
-            v, mass, log_v = values(second, p["b"] + p["c"] * u, 0.7)
-            return mass @ ((1.0 + u + 2.0 * v * u - 0.5 * v) ** 2 / 2 - 0.3 * (log_u + log_v))
-
-        return mass @ jax.vmap(given)(u, log_u)
-
-    return jax.jit(jax.grad(value))(PAIR)
-
-
-@pytest.mark.parametrize("second", costly(PAIRS, ["Enum", "MVD"]))
-@pytest.mark.parametrize("first", costly(PAIRS, ["MVD", "Reparam"]))
-def test_ordered_pairs(first, second):
-    first, second = PAIRS[first], PAIRS[second]
-    E = expectation(
-        chain_objective,
-        lambda: None,
-        chain_guide(first, second),
-        estimators={"u": first, "v": second},
-    )
-    assert max(z_scores(E, PAIR, exact_chain(first, second)).values()) < 4
-
-
-def test_a_plate_of_flips():
-    """A site of three elements: E[S^2] and its exact derivative."""
-
-    def guide():
-        with numpyro.plate("three", 3):
-            numpyro.sample("z", dist.Bernoulli(numpyro.param("probs", jnp.array([0.2, 0.5, 0.7]))))
-
-    params = {"probs": jnp.array([0.2, 0.5, 0.7])}
-    exact = jax.grad(lambda p: jnp.sum(p["probs"] * (1 - p["probs"])) + jnp.sum(p["probs"]) ** 2)(
-        params
-    )
-    for estimator in (Enum(), MVD(), Reinforce(2.0)):
-        E = expectation(squared, lambda: None, guide, estimators={"z": estimator})
-        assert z_scores(E, params, exact)["probs"] < 4
-
-
-# control flow: handled, or refused ------------------------------------------------------------
-
-
-def scan_guide():
-    a = numpyro.param("a", 0.3)
-
-    def body(carry, _):
-        x = numpyro.sample("x", dist.Bernoulli(logits=a + carry))
-        return 0.5 * x, x
-
-    scan(body, 0.0, None, length=3)
-
-
-def normal_scan_guide():
-    a = numpyro.param("a", 0.3)
-
-    def body(carry, _):
-        x = numpyro.sample("x", dist.Normal(a + carry, 1.0))
-        return 0.5 * x, x
-
-    scan(body, 0.0, None, length=3)
-
-
-def cond_guide():
-    a = numpyro.param("a", 0.3)
-    flag = numpyro.sample("flag", dist.Bernoulli(logits=a))
-    cond(
-        flag > 0,
-        lambda _: numpyro.sample("x", dist.Bernoulli(logits=a)),
-        lambda _: numpyro.sample("x", dist.Bernoulli(logits=-2 * a)),
-        None,
-    )
-
-
-def vmap_guide():
-    a = numpyro.param("a", 0.3)
-    jax.vmap(lambda shift: numpyro.sample("x", dist.Bernoulli(logits=a + shift)))(jnp.arange(3.0))
-
-
-def jit_guide():
-    a = numpyro.param("a", 0.3)
-    jax.jit(lambda a: numpyro.sample("x", dist.Bernoulli(logits=a)))(a)
-
-
-def lax_scan_guide():
-    a = numpyro.param("a", 0.3)
-    jax.lax.scan(
-        lambda c, _: (c + numpyro.sample("x", dist.Normal(a + c, 1.0)), None), 0.0, None, length=3
-    )
-
-
-def exact_scan(p):
-    total = 0.0
-    for path in itertools.product((0, 1), repeat=3):
-        log_q, carry = 0.0, 0.0
-        for x in path:
-            log_q, carry = log_q + dist.Bernoulli(logits=p["a"] + carry).log_prob(x), 0.5 * x
-        total += jnp.exp(log_q) * sum(path) ** 2
-    return total
-
-
-def exact_cond(p):
-    on, first, second = jax.nn.sigmoid(p["a"]), jax.nn.sigmoid(p["a"]), jax.nn.sigmoid(-2 * p["a"])
-    return on * (first * 4 + (1 - first)) + (1 - on) * second
-
-
-def exact_normal_scan(p):
-    mean, loading = p["a"] * (1 + 1.5 + 1.75), np.array([1 + 0.5 + 0.25, 1 + 0.5, 1.0])
-    return mean**2 + (loading**2).sum()
-
-
-HANDLED = {
-    "scan, Reinforce": (scan_guide, exact_scan, {"x": Reinforce(2.0)}),
-    "scan, default": (scan_guide, exact_scan, {}),
-    "scan, Reparam": (normal_scan_guide, exact_normal_scan, {"x": Reparam()}),
-    "scan, Reinforce of normals": (normal_scan_guide, exact_normal_scan, {"x": Reinforce(None)}),
-    "cond, Reinforce": (cond_guide, exact_cond, {"x": Reinforce(1.0), "flag": Reinforce(1.0)}),
-    "cond, Enum outside": (cond_guide, exact_cond, {"x": Reinforce(1.0), "flag": Enum()}),
-    "cond, MVD outside": (cond_guide, exact_cond, {"x": Reinforce(1.0), "flag": MVD()}),
-}
-
-
-@pytest.mark.parametrize("case", costly(HANDLED, ["scan, Reinforce", "cond, MVD outside"]))
-def test_control_flow_that_is_handled(case):
-    guide, exact, estimators = HANDLED[case]
-    E = expectation(squared, lambda: None, guide, estimators=estimators)
-    assert z_scores(E, {"a": 0.3}, jax.grad(exact)({"a": 0.3}))["a"] < 4
-
-
-@pytest.mark.parametrize("estimator", [Enum(), MVD()], ids=["Enum", "MVD"])
-@pytest.mark.parametrize("guide", [scan_guide, cond_guide])
-def test_control_flow_that_is_refused(guide, estimator):
-    E = expectation(squared, lambda: None, guide, estimators={"x": estimator})
-    with pytest.raises(EstimatorError, match="inside scan or cond"):
-        jax.grad(lambda p: E(KEY, p))({"a": 0.3})
-
-
-def test_parameters_inside_control_flow_are_refused():
-    def guide():
-        scan(
-            lambda c, _: (c, numpyro.sample("x", dist.Normal(numpyro.param("a", 0.3), 1.0))),
-            0.0,
-            None,
-            length=3,
-        )
-
-    with pytest.raises(EstimatorError, match=r"move its numpyro\.param statement before the loop"):
-        expectation(squared, lambda: None, guide).init(KEY)
-
-
-@pytest.mark.parametrize(
-    "estimator", [Enum(), MVD(), Reinforce(1.0), None], ids=["Enum", "MVD", "Reinforce", "default"]
-)
-@pytest.mark.parametrize("guide", [vmap_guide, jit_guide, lax_scan_guide])
-@pytest.mark.parametrize("objective", costly(["square", "elbo"], ["elbo"]))
-def test_draws_that_cannot_be_seen_are_refused(guide, estimator, objective):
-    """Raw jit, vmap and lax.scan around a sample statement: never a silent zero."""
-    if guide is lax_scan_guide and isinstance(estimator, Enum):
-        estimator = Reparam()  # a normal site
-    E = expectation(
-        OBJECTIVES[objective], lambda: None, guide, estimators={"x": estimator} if estimator else {}
-    )
-    for _ in range(2):  # a second time: nothing may hide in a cache
-        with pytest.raises(EstimatorError, match=r"inside jax\.jit"):
-            jax.grad(lambda p: E(KEY, p))({"a": 0.3})
