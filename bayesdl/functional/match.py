@@ -19,8 +19,10 @@ from bayesdl.functional.nngp import warm_start
 from bayesdl.functional.optimise import optimise, optimizer_config
 from bayesdl.functional.problem import MatchingProblem
 from bayesdl.functional.report import PriorReport
-from bayesdl.priors import LayerGaussian, LayerHierarchical, Spectral
+from bayesdl.priors import LayerGaussian
+from bayesdl.priors.base import AbstractPrior
 from bayesdl.priors.family import AbstractFamily
+from bayesdl.priors.layers import AbstractLayerFamily
 from bayesdl.typing import FunctionLoss, Integer, ProgressLike, TableLike
 from inference.core.keys import named_key
 from inference.core.progress import as_progress
@@ -233,12 +235,8 @@ def _resolve_family(model: BNN, family: object) -> AbstractFamily:
         return model.prior if isinstance(model.prior, AbstractFamily) else LayerGaussian()
     if isinstance(family, type):
         raise ModelError(f"family={family.__name__}: brackets are missing, {family.__name__}().")
-    if isinstance(family, Spectral):
-        raise ModelError(
-            "Spectral follows its kernel without matching: take "
-            "model.with_prior(bdl.priors.Spectral(kernel)), and bdl.prior_report to see how near "
-            "it is at this width."
-        )
+    if isinstance(family, AbstractPrior) and family.instead_of_matching:
+        raise ModelError(family.instead_of_matching)
     if not isinstance(family, AbstractFamily):
         raise ModelError(
             f"family={family!r} cannot be matched: expected LayerGaussian(), LayerHierarchical() "
@@ -256,7 +254,7 @@ def _start_from_wide_network(
         ModelError: where that kernel is not known.
     """
     net = problem.net
-    if not isinstance(net, MLP) or not isinstance(family, LayerGaussian | LayerHierarchical):
+    if not isinstance(net, MLP) or not isinstance(family, AbstractLayerFamily):
         raise ModelError(
             "start_wide=True is for perceptrons with LayerGaussian or LayerHierarchical, got "
             f"{type(net).__name__} with {type(family).__name__}: leave it out."
@@ -265,9 +263,7 @@ def _start_from_wide_network(
     values = problem.target.draw(key, points[None], WARM_FUNCTIONS)[0][:, some, 0]
     X = jnp.asarray(points[some], float)
     goal = jnp.asarray(values.T @ values / len(values), float)
-    blank = LayerGaussian() if isinstance(family, LayerHierarchical) else family
+    blank = family.with_fixed_scales()
     parameters = warm_start(blank, problem.arrays, net.activation, X, goal)
     scales = blank.with_params(parameters).as_floats()
-    if isinstance(family, LayerHierarchical):
-        return family.initialised(problem.arrays).as_floats().centred_at(scales)
-    return scales
+    return family.initialised(problem.arrays).as_floats().centred_at(scales)

@@ -44,11 +44,13 @@ class AbstractPrior(AbstractSettings, abc.ABC):
         in_pyro: whether Pyro can draw the prior too.
         positives: names of the fields that hold positive numbers, one or one per layer; they may
             be traced by JAX.
+        instead_of_matching: what to do in place of `bdl.match_prior`, where a prior needs it not.
     """
 
     scale_per_array: ClassVar[bool] = False
     in_pyro: ClassVar[bool] = True
     positives: ClassVar[tuple[str, ...]] = ()
+    instead_of_matching: ClassVar[str] = ""
 
     @property
     def scale_per_leaf(self) -> bool:

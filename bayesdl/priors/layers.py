@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from typing import ClassVar, TypeAlias
 
@@ -12,8 +13,24 @@ from bayesdl.priors.family import AbstractFamily, value_of_layer
 Numbers: TypeAlias = float | tuple[float, ...]
 
 
+class AbstractLayerFamily(AbstractFamily, AbstractArrayPrior):
+    """A family around normal weights with fixed scales, whose wide-network kernel is known."""
+
+    @abc.abstractmethod
+    def with_fixed_scales(self) -> LayerGaussian:
+        """Return the prior with fixed scales from which a search for the nearest one starts."""
+
+    @abc.abstractmethod
+    def centred_at(self, fixed: LayerGaussian) -> AbstractLayerFamily:
+        """Return the member around a prior with one scale per layer.
+
+        Args:
+            fixed: the prior whose scales s, one per layer, are the centre.
+        """
+
+
 @dataclasses.dataclass(frozen=True)
-class LayerGaussian(AbstractFamily, AbstractArrayPrior):
+class LayerGaussian(AbstractLayerFamily):
     """W_l ~ N(0, weight_l^2), b_l ~ N(0, bias_l^2) in layer l.
 
     Args:
@@ -37,12 +54,19 @@ class LayerGaussian(AbstractFamily, AbstractArrayPrior):
         """Return the standard deviation of an array of weights."""
         return value_of_layer(self.bias if array.is_bias else self.weight, array.layer)
 
+    def with_fixed_scales(self) -> LayerGaussian:
+        return self
+
+    def centred_at(self, fixed: LayerGaussian) -> LayerGaussian:
+        """Return the other prior, whose scales are all that there is."""
+        return fixed
+
     def draw(self, array: WeightArray, lang: Language) -> Tensor:
         return lang.sample(array.name, iid(lang.dist.Normal(0.0, self.scale(array)), array))
 
 
 @dataclasses.dataclass(frozen=True)
-class LayerHierarchical(AbstractFamily, AbstractArrayPrior):
+class LayerHierarchical(AbstractLayerFamily):
     """W_l = s_l z, z ~ N(0, 1), s_l^2 ~ InvGamma(concentration_l, rate_l); biases likewise.
 
     Each function has its own scales, so functions are heavy-tailed: concentrations near 1 give
@@ -92,18 +116,21 @@ class LayerHierarchical(AbstractFamily, AbstractArrayPrior):
     def is_scale(self, site: str) -> bool:
         return site.endswith(".variance")
 
-    def centred_at(self, gaussian: LayerGaussian) -> LayerHierarchical:
+    def with_fixed_scales(self) -> LayerGaussian:
+        return LayerGaussian()
+
+    def centred_at(self, fixed: LayerGaussian) -> LayerHierarchical:
         """Return a copy with the same concentrations around the variances of a `LayerGaussian`.
 
         The new rates satisfy rate / concentration = s^2.
 
         Args:
-            gaussian: the prior whose scales s, one per layer, are the centre.
+            fixed: the prior whose scales s, one per layer, are the centre.
         """
         rates = {
             f"{kind}_rate": tuple(
                 s**2 * value_of_layer(getattr(self, f"{kind}_concentration"), layer)
-                for layer, s in enumerate(getattr(gaussian, kind))
+                for layer, s in enumerate(getattr(fixed, kind))
             )
             for kind in ("weight", "bias")
         }

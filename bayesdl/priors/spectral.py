@@ -45,6 +45,11 @@ class Spectral(AbstractPrior):
 
     kernel: kernels.AbstractStationary = kernels.RBF()
     in_pyro: ClassVar[bool] = False
+    instead_of_matching: ClassVar[str] = (
+        "Spectral follows its kernel without matching: take "
+        "model.with_prior(bdl.priors.Spectral(kernel)), and bdl.prior_report to see how near it is "
+        "at this width."
+    )
 
     def __post_init__(self) -> None:
         if type(self.kernel) not in MATERN_ORDERS:

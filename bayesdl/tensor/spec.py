@@ -34,7 +34,7 @@ from inference.core.problem import Problem
 from inference.core.program import unwrap
 from inference.core.result import AbstractPredictive
 from inference.core.structure import StateSpaceTensor
-from inference.messages import likelihood_sites as sites
+from inference.messages import pseudo_observations as scalar
 from inference.messages.forms import FORMS
 
 
@@ -281,14 +281,14 @@ def _read_index_column(name: str, column: object) -> np.ndarray:
     return column
 
 
-def _scalar(likelihood: AbstractLikelihood) -> sites.AbstractScalarLikelihood | str:
+def _scalar(likelihood: AbstractLikelihood) -> scalar.AbstractScalarLikelihood | str:
     """Return the likelihood as message passing takes it, or the reason why it cannot."""
     if isinstance(likelihood, likelihoods.StudentT):
         if not isinstance(likelihood.df, int | float):
             return "its degrees of freedom are learned; give bdl.StudentT(df=...) a number"
-        return sites.StudentT(float(likelihood.df))
+        return scalar.StudentT(float(likelihood.df))
     return {
-        likelihoods.Normal: sites.Normal,
-        likelihoods.Bernoulli: sites.Bernoulli,
-        likelihoods.Poisson: sites.Poisson,
+        likelihoods.Normal: scalar.Normal,
+        likelihoods.Bernoulli: scalar.Bernoulli,
+        likelihoods.Poisson: scalar.Poisson,
     }[type(likelihood)]()

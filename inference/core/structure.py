@@ -140,8 +140,8 @@ class StateSpaceTensor(AbstractStructure):
         form: "cp" or "tucker".
         positions: the sorted distinct indexes of each mode.
         entry_positions: for each mode the number of each entry's index among its `positions`.
-        likelihood: an `inference.messages.likelihood_sites.AbstractScalarLikelihood`, or a sentence
-            that says why there is none.
+        likelihood: an `AbstractScalarLikelihood` of `inference.messages.pseudo_observations`, or a
+            sentence that says why there is none.
         kernels: a function from values of the hyperparameters' sites to an
             `inference.state_space.matern.Kernel` of each mode.
         hyperparameters: the names of these sites.

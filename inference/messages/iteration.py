@@ -23,7 +23,7 @@ from inference.core.problem import Problem
 from inference.core.structure import StateSpaceTensor
 from inference.core.typing import Key, SiteArrays
 from inference.messages.forms import FORMS, Moments, Tucker, moments
-from inference.messages.likelihood_sites import AbstractScalarLikelihood, PseudoObservations
+from inference.messages.pseudo_observations import AbstractScalarLikelihood, PseudoObservations
 from inference.state_space.matern import state_space_prior
 from inference.state_space.smoother import smooth
 

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from inference.core.result import AbstractPredictive, Conditional
 from inference.core.typing import Key
 from inference.messages.forms import FORMS, Moments, moments
-from inference.messages.likelihood_sites import AbstractScalarLikelihood, Poisson
+from inference.messages.pseudo_observations import AbstractScalarLikelihood, Poisson
 from inference.state_space.matern import Kernel, state_space_prior
 from inference.state_space.smoother import smooth
 

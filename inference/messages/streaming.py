@@ -21,8 +21,8 @@ from inference.core.result import Predictor
 from inference.core.structure import StateSpaceTensor
 from inference.messages.forms import Moments, moments
 from inference.messages.iteration import PSEUDO_OBSERVATION_STEP, Iteration, State, order_by_size
-from inference.messages.likelihood_sites import AbstractScalarLikelihood, PseudoObservations
 from inference.messages.predictive import params_of_mode
+from inference.messages.pseudo_observations import AbstractScalarLikelihood, PseudoObservations
 from inference.state_space.matern import Kernel
 from inference.state_space.smoother import Prior, smooth
 

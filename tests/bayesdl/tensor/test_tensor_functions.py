@@ -13,7 +13,7 @@ from tensor_toys import FAST, fit, grid_entries, modes
 import bayesdl as bdl
 from bayesdl.checks.convergence import TrustWarning
 from bayesdl.gp.kernels import Constant, Matern32
-from inference.messages import likelihood_sites as sites
+from inference.messages import pseudo_observations as scalar
 from inference.messages import streaming
 from inference.messages.engine import CollapseWarning
 
@@ -213,7 +213,7 @@ def test_update_needs_message_passing():
 
 @pytest.mark.parametrize("sd", [0.0, 0.5, 2.5])
 @pytest.mark.parametrize(
-    "likelihood", [sites.Poisson(), sites.Bernoulli(), sites.Normal(), sites.StudentT(5.0)]
+    "likelihood", [scalar.Poisson(), scalar.Bernoulli(), scalar.Normal(), scalar.StudentT(5.0)]
 )
 def test_parts_of_the_doubt_about_one_entry(likelihood, sd):
     """f ~ N(0.7, sd^2): Var E[y | f] and the information of a bit about f, against sums over a
@@ -223,11 +223,11 @@ def test_parts_of_the_doubt_about_one_entry(likelihood, sd):
         found = float(likelihood.epistemic(jnp.array([0.7]), jnp.array([sd**2]))[0])
     f = 0.7 + sd * (z := np.linspace(-14, 14, 40001))
     weights = np.exp(-(z**2) / 2) / np.exp(-(z**2) / 2).sum()
-    mean = {sites.Poisson: np.exp, sites.Bernoulli: lambda f: 1 / (1 + np.exp(-f))}.get(
+    mean = {scalar.Poisson: np.exp, scalar.Bernoulli: lambda f: 1 / (1 + np.exp(-f))}.get(
         type(likelihood), lambda f: f
     )(f)
     expected = weights @ mean**2 - (weights @ mean) ** 2
-    if isinstance(likelihood, sites.Bernoulli):
+    if isinstance(likelihood, scalar.Bernoulli):
         expected = (
             stats.bernoulli(weights @ mean).entropy() - weights @ stats.bernoulli(mean).entropy()
         )
