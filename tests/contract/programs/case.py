@@ -1,0 +1,51 @@
+"""What a case of the catalogue is: a program, its data, new data, and what is refused in words."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One program with data.
+
+    Attributes:
+        name: a short name, unique in the catalogue.
+        program: the NumPyro program.
+        data: its arguments without the observations.
+        observed: the observations, by argument.
+        new: the arguments of new data; None where the program has none but those of training.
+        site: the observed site to predict and to judge, where there are several.
+        refused: a regular expression of the refusal, by "verb" or "engine verb".
+        summed: the same program with its discrete sites summed out by hand.
+        needs: the name of a package that the program needs.
+        one_step: whether its targets depend on earlier ones that were observed, so that predictions
+            are one step ahead and NumPyro's simulations, which feed on themselves, differ.
+        dense: whether `numpyro.infer.log_likelihood` gives the densities of the rows.
+    """
+
+    name: str
+    program: Callable
+    data: tuple = ()
+    observed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    new: tuple | None = None
+    site: str | None = None
+    refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    summed: Callable | None = None
+    needs: str | None = None
+    one_step: bool = False
+    dense: bool = True
+
+    def refusal(self, engine: str, verb: str) -> str | None:
+        """Return the regular expression of the refusal of a cell, or None where it is answered."""
+        fitted = self.refused.get(f"{engine} fit", self.refused.get("fit"))
+        return self.refused.get(f"{engine} {verb}", self.refused.get(verb, fitted))
+
+
+def generator(seed: int = 0) -> np.random.Generator:
+    """Return the generator of a case's simulated data."""
+    return np.random.default_rng(seed)
