@@ -18,7 +18,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from numpyro import handlers
 from numpyro.infer import autoguide
-from numpyro.infer.initialization import init_to_sample
+from numpyro.infer.initialization import init_to_sample, init_to_value
 
 from inference.core.keys import named_key
 from inference.core.minimise import minimise
@@ -36,23 +36,32 @@ GUIDES: dict[str, Callable] = {
     "laplace": autoguide.AutoMultivariateNormal,
 }
 LAPLACE_STEPS = 2000
+# draws from the prior, of which the most probable one is where a guide begins
+CANDIDATES = 16
 
 
 def make_autoguide(
-    name: str, problem: Problem, key: Key, rank: int | None, initial_scale: float
+    name: str,
+    problem: Problem,
+    key: Key,
+    rank: int | None,
+    initial_scale: float,
+    start: SiteArrays | None = None,
 ) -> autoguide.AutoGuide:
     """Make the guide with this name, with its shapes known.
 
     Args:
         name: one of `GUIDES`.
         problem: the problem whose posterior the guide approximates.
-        key: the random key for its location, a draw from the prior.
+        key: the random key for its location where no start is given, a draw from the prior.
         rank: the rank of a low-rank guide; None for the square root of the dimension.
         initial_scale: the standard deviation at the start; flows have none.
+        start: the values of the latent sites at its location.
     """
     settings: dict[str, Any] = {} if name == "flow" else {"init_scale": initial_scale}
     settings |= {"rank": rank} if name == "low-rank" else {}
-    guide = GUIDES[name](problem.density_program, init_loc_fn=init_to_sample, **settings)
+    at = init_to_sample if start is None else init_to_value(values=start)
+    guide = GUIDES[name](problem.density_program, init_loc_fn=at, **settings)
     with handlers.seed(rng_seed=key):
         guide(*problem.args, **problem.kwargs)
     return guide
@@ -75,6 +84,29 @@ def guide_sites(guide: Program | AbstractProgramDistribution, problem: Problem) 
     except Exception:
         return set(problem.discrete_latents)
     return {name for name, site in found.items() if site["type"] == "sample"}
+
+
+def best_prior_draw(problem: Problem, key: Key) -> SiteArrays:
+    """Return the values of the latent sites at the most probable of some draws from the prior.
+
+    One draw can be so improbable given the data that the first gradients are larger than all later
+    ones by orders of magnitude.
+
+    Args:
+        problem: the problem, whose log density in unconstrained space ranks the draws.
+        key: the random key for the draws.
+    """
+    density = problem.log_density()
+
+    def candidate(key: Key) -> tuple[jax.Array, jax.Array]:
+        u = density.ravel(density.prior_draw(key))
+        return u, density(u)
+
+    keys = jax.random.split(key, CANDIDATES)
+    draws, values = jax.jit(lambda keys: jax.lax.map(candidate, keys))(keys)
+    best = draws[jnp.argmax(jnp.where(jnp.isfinite(values), values, -jnp.inf))]
+    sites = jax.jit(density.constrain)(best)
+    return {name: sites[name] for name in problem.latents}
 
 
 def laplace_parameters(problem: Problem, key: Key) -> SiteArrays:

@@ -34,6 +34,10 @@ BLOCKS = 50
 # the rate of the moving averages that are baselines
 AVERAGE_RATE = 0.1
 
+# Adam's memory of squared gradients: with the usual 0.999 a first gradient that is large by orders
+# of magnitude keeps the steps tiny for thousands of them
+MEMORY = 0.99
+
 
 def make_optimizer(
     optimizer: Optimizer | None, learning_rate: float, steps: int, names: Iterable[str]
@@ -50,7 +54,7 @@ def make_optimizer(
 
     main = optimizer
     if main is None:
-        main = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
+        main = optax.adam(optax.cosine_decay_schedule(learning_rate, steps), b2=MEMORY)
     labels = {name: "average" if name.startswith("baseline/") else "main" for name in names}
     if "average" not in labels.values():
         return main
@@ -176,6 +180,7 @@ def warn_of_fall(history: np.ndarray, length: int) -> None:
         history: the objective at each step.
         length: the number of steps over which means are compared.
     """
+    length = min(length, len(history))
     windows = history[: len(history) // length * length].reshape(-1, length)
     best, last = windows[windows.mean(1).argmax()], history[-length:]
     if best.mean() - last.mean() > 4 * np.hypot(best.std(), last.std()) / np.sqrt(length):
