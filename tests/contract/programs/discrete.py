@@ -182,9 +182,7 @@ CASES = (
         (x[:4],),
         summed=zero_inflated_summed,
     ),
-    Case(
-        "odd rows", outliers, (x,), {"y": 2 * x + 0.3 * rng.normal(size=15)}, (x[:4] * 2,)
-    ),
+    Case("odd rows", outliers, (x,), {"y": 2 * x + 0.3 * rng.normal(size=15)}, (x[:4] * 2,)),
     Case("hidden Markov model", hidden_markov, (12,), {"y": y_chain}),
     Case("annotators", dawid_skene, (positions,), {"annotations": annotations}),
     Case("capture and recapture", capture, (3, 4), {"y": seen}),

@@ -83,9 +83,7 @@ def varying_slopes(subject, x, y=None, subjects=5):
     tau = numpyro.sample("tau", dist.HalfNormal(1).expand([2]).to_event(1))
     lower = numpyro.sample("L", dist.LKJCholesky(2, 2.0))
     with numpyro.plate("subjects", subjects):
-        b = numpyro.sample(
-            "b", dist.MultivariateNormal(mean, scale_tril=tau[:, None] * lower)
-        )
+        b = numpyro.sample("b", dist.MultivariateNormal(mean, scale_tril=tau[:, None] * lower))
     with numpyro.plate("rows", len(x)):
         numpyro.sample("y", dist.Normal(b[subject, 0] + b[subject, 1] * x, 0.5), obs=y)
 

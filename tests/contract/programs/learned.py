@@ -22,9 +22,8 @@ def with_parameter(x, y=None):
 
 
 def stax_network(X, y=None):
-    from numpyro.contrib.module import flax_module
-
     from flax import linen as nn
+    from numpyro.contrib.module import flax_module
 
     net = flax_module("net", nn.Dense(1), input_shape=(1, X.shape[1]))
     sigma = numpyro.sample("sigma", dist.HalfNormal(1))

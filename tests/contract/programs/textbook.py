@@ -161,17 +161,17 @@ CASES = (
     Case(
         "funnel",
         funnel,
-        refused={v: NO_DATA for v in ("predict", "loo", "check_predictive")},
+        refused=dict.fromkeys(("predict", "loo", "check_predictive"), NO_DATA),
     ),
     Case(
         "funnel, reparam",
         funnel_shifted,
-        refused={v: NO_DATA for v in ("predict", "loo", "check_predictive")},
+        refused=dict.fromkeys(("predict", "loo", "check_predictive"), NO_DATA),
     ),
     Case(
         "dual moon",
         dual_moon,
-        refused={v: NO_DATA for v in ("predict", "loo", "check_predictive")},
+        refused=dict.fromkeys(("predict", "loo", "check_predictive"), NO_DATA),
     ),
     Case(
         "proportions",

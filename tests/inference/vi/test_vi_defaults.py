@@ -51,9 +51,8 @@ def test_a_prior_far_from_the_data_does_not_stop_the_search():
 
 def test_a_fit_that_still_rises_says_so():
     with pytest.warns(UserWarning, match=r"VI is not done. The objective still rose.*raise steps"):
-        post = bdl.fit(
-            tiny_scale, Y, engine=bdl.VI(steps=200, learning_rate=0.01), seed=0, progress=False
-        )
+        engine = bdl.VI(steps=2000, learning_rate=0.001)
+        post = bdl.fit(known_scale, Y + 1000, engine=engine, progress=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         diagnosis = post.diagnose()
