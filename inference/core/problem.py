@@ -1,9 +1,8 @@
 """A problem: a NumPyro program together with the data it is conditioned on.
 
-Writing z for the latent variables and y for the data, a program states log p(y, z). Gradient-based
-engines
-work on unconstrained space: with z = T(u) for the bijections T that NumPyro attaches to the
-    supports,
+Writing z for the latent variables and y for the data, a program states log p(y, z). Engines that
+need gradients work on unconstrained space: with z = T(u) for the bijections T that NumPyro attaches
+to the supports,
 
     log density(u) = log p(y, T(u)) + log |det dT/du|.
 """

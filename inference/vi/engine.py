@@ -218,9 +218,9 @@ class VI(AbstractEngine):
         if not isinstance(self.guide, str):
             program = getattr(self.guide, "program", self.guide)
             refuse_other_arguments("guide", program, problem.args, problem.kwargs)
-        start = named_key(key, "start")
-        values_at = best_prior_draw(problem, start) if isinstance(self.guide, str) else None
-        expectation = self.expectation(problem, start, values_at)
+        start_key = named_key(key, "start")
+        at = best_prior_draw(problem, start_key) if isinstance(self.guide, str) else None
+        expectation = self.expectation(problem, start_key, at)
         sites = expectation.sites(named_key(key, "parameters"), *problem.args, **problem.kwargs)
         values = {name: site["value"] for name, site in sites.items()}
         if self.guide == "laplace":
