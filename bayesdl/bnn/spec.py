@@ -6,7 +6,7 @@ w ~ p(w),    f = f(x; w),    y ~ p(y | f)
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import jax
 from jax.typing import ArrayLike
@@ -26,6 +26,22 @@ from inference.core.problem import Problem
 from inference.core.structure import AbstractProduct, LayeredNetwork
 
 
+def default_prior(likelihood: likelihoods.AbstractLikelihood) -> priors.Gaussian:
+    """Return the prior over weights that suits the outputs of a likelihood.
+
+    Standardised real targets have the size of functions under N(0, 1) weights. Logits must reach
+    further, or probabilities stay near the middle however clear the classes are.
+
+    Args:
+        likelihood: the likelihood of the targets.
+
+    Example:
+        >>> default_prior(likelihoods.Bernoulli()).scale
+        3.0
+    """
+    return priors.Gaussian(3.0 if likelihood.kind == "class" else 1.0)
+
+
 @dataclasses.dataclass(frozen=True)
 class BNN(AbstractTableModel):
     """A Bayesian neural network (MacKay 1992; Neal 1996).
@@ -34,8 +50,10 @@ class BNN(AbstractTableModel):
         hidden: the widths of the hidden layers; () is a linear model.
         activation: the activation of all hidden layers: "tanh", "relu", "gelu", "silu", "sine" or
             "erf".
-        prior: the prior over the weights, from `bayesdl.priors`; N(0, 1) by default, which under
-            NTK scaling gives functions of a size that does not depend on the widths.
+        prior: the prior over the weights, from `bayesdl.priors`. None (the default) takes
+            `default_prior` of the likelihood, which then stands in this field: N(0, 1), which
+            under NTK scaling gives functions of a size that does not depend on the widths, and
+            N(0, 3^2) where targets are classes.
         likelihood: the likelihood of the targets; normal with a learned scale by default.
         scaling: "ntk" divides each layer's sum by sqrt(fan_in), "standard" does not.
         network: a `bayesdl.ConvNet(...)`, or an Equinox module mapping one row to the outputs; it
@@ -50,11 +68,14 @@ class BNN(AbstractTableModel):
         >>> model = BNN(hidden=(20,), activation="relu", prior=priors.Laplace())
         >>> model.hidden
         (20,)
+        >>> BNN(likelihood=likelihoods.Categorical()).prior
+        Gaussian(scale=3.0, fan_in=False)
     """
 
     hidden: tuple[int, ...] = (50,)
     activation: Activation = "tanh"
-    prior: AbstractPrior = priors.Gaussian()
+    # never None once a model is made
+    prior: AbstractPrior = cast(AbstractPrior, None)
     likelihood: likelihoods.AbstractLikelihood = likelihoods.Normal()
     scaling: Scaling = "ntk"
     # not hashed, as it holds arrays
@@ -88,20 +109,20 @@ class BNN(AbstractTableModel):
             raise ValueError(
                 f"BNN(hidden={self.hidden}): expected a tuple of widths, e.g. ({self.hidden},)."
             )
-        for name, kind in (
-            ("likelihood", likelihoods.AbstractLikelihood),
-            ("prior", AbstractPrior),
-        ):
-            if not isinstance(getattr(self, name), kind):
-                raise ValueError(
-                    f"BNN({name}={getattr(self, name)!r}): expected an object, "
-                    f"e.g. {getattr(BNN, name)!r}."
-                )
+        self._refuse_other_than("likelihood", likelihoods.AbstractLikelihood, likelihoods.Normal())
+        if self.prior is None:
+            object.__setattr__(self, "prior", default_prior(self.likelihood))
+        self._refuse_other_than("prior", AbstractPrior, priors.Gaussian())
         object.__setattr__(self, "hidden", tuple(self.hidden))
         if self.network is not None:
             self._refuse_settings_beside_network()
         # making the network validates the settings
         _ = self.net
+
+    def _refuse_other_than(self, name: str, kind: type, example: object) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, kind):
+            raise ValueError(f"BNN({name}={value!r}): expected an object, e.g. {example!r}.")
 
     def _refuse_settings_beside_network(self) -> None:
         defaults = {

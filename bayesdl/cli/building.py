@@ -125,14 +125,15 @@ def build(
         UsageError: for settings that do not exist or have impossible values.
     """
     decided = {"likelihood", *model.fixed, *([model.parts.field] if model.parts else [])}
-    types, arguments = _spec_from(settings, "model", model.model, model.choices, decided)
+    noise = LIKELIHOODS[likelihood]
+    of_noise = fields(noise)
+    known = {"likelihood": make(noise, settings.values("likelihood", of_noise))}
+    types, arguments = _spec_from(settings, "model", model.model, model.choices, decided, known)
     if model.parts:
         of_parts, arguments[model.parts.field] = _parts_from(settings, model.parts, columns)
         types |= of_parts
-    noise = LIKELIHOODS[likelihood]
-    types["likelihood"] = fields(noise)
-    arguments["likelihood"] = make(noise, settings.values("likelihood", types["likelihood"]))
-    spec = make(model.model, arguments | dict(model.fixed))
+    types["likelihood"] = of_noise
+    spec = make(model.model, arguments | known | dict(model.fixed))
     return spec, functools.partial(_configured, settings, types)
 
 
@@ -142,6 +143,7 @@ def _spec_from(
     cls: type,
     choices: Mapping[str, ModuleType],
     decided: Collection[str],
+    known: Mapping[str, Any],
 ) -> tuple[dict[str, dict[str, str]], dict[str, Any]]:
     """Return the types of a spec's settings by part, and its arguments.
 
@@ -151,6 +153,7 @@ def _spec_from(
         cls: the class of the spec.
         choices: fields that hold another spec, with the module that has its classes.
         decided: fields that other options decide.
+        known: their values, where defaults of `choices` depend on them.
     """
     own = {name: type_ for name, type_ in fields(cls).items() if name not in decided}
     own |= dict.fromkeys(choices, "str")
@@ -158,7 +161,7 @@ def _spec_from(
     for field, module in choices.items():
         word = arguments.pop(field, None)
         # the default of the field may differ from that of its class
-        start = _default_of(cls, field) if word is None else class_by_name(module, field, word)()
+        start = _default_of(cls, field, known) if word is None else class_by_name(module, field, word)()
         types[field] = fields(type(start))
         arguments[field] = change(start, settings.values(field, types[field]))
     return types, arguments
@@ -169,13 +172,14 @@ def _parts_from(
 ) -> tuple[dict[str, dict[str, str]], tuple[Any, ...]]:
     """Return the types of the parts' settings, and a part for each column; they differ in name."""
     first = dataclasses.fields(parts.cls)[0].name
-    types, arguments = _spec_from(settings, parts.part, parts.cls, parts.choices, {first})
+    types, arguments = _spec_from(settings, parts.part, parts.cls, parts.choices, {first}, {})
     return types, tuple(make(parts.cls, {first: name, **arguments}) for name in columns)
 
 
-def _default_of(cls: type, name: str) -> Any:
-    """Return the default of a field."""
-    return next(field.default for field in dataclasses.fields(cls) if field.name == name)
+def _default_of(cls: type, name: str, known: Mapping[str, Any]) -> Any:
+    """Return the default of a field; where it is None, what it becomes beside known fields."""
+    default = next(field.default for field in dataclasses.fields(cls) if field.name == name)
+    return getattr(make(cls, dict(known)), name) if default is None else default
 
 
 def _configured(

@@ -98,7 +98,10 @@ class GP(AbstractTableModel):
         kernel = self.kernel.build(sample_hyperparameter, "kernel.", num_inputs)
         sigma = self.likelihood.parameters(1, NUMPYRO)
         solver: Any = noisy_process(kernel, sigma, X).solver
-        numpyro.sample("y", dist.MultivariateNormal(0.0, scale_tril=solver.scale_tril), obs=y)
+        # a Cholesky factor is one; NumPyro's check of it makes (n, n) arrays even where shapes
+        # alone are asked for
+        noisy = dist.MultivariateNormal(0.0, scale_tril=solver.scale_tril, validate_args=False)
+        numpyro.sample("y", noisy, obs=y)
 
     def structure(self, schema: TableSchema) -> GPRegression:
         return GPRegression(self.kernel, self.likelihood, len(schema.columns.scale))
