@@ -15,7 +15,7 @@ from bayesdl.model.language import NUMPYRO, Language, Tensor
 from bayesdl.model.likelihoods import AbstractLikelihood
 from bayesdl.priors.base import AbstractPrior, WeightArray
 from inference.core.structure import AbstractProduct, LayeredNetwork
-from inference.core.typing import Program
+from inference.core.typing import Program, SiteArrays
 
 
 def network_program(
@@ -28,6 +28,7 @@ def network_program(
     lang: Language,
     around: dict[str, ArrayLike] | None,
     product: AbstractProduct,
+    shift: ArrayLike | None = None,
 ) -> None:
     """Run the program w ~ p(w), f = f(x; w), y ~ p(y | f) in a modelling language.
 
@@ -41,6 +42,7 @@ def network_program(
         lang: the modelling language.
         around: values of the weights around which the network is linearised, or None.
         product: how the network multiplies by its weights.
+        shift: what is added to the outputs, shape (rows, outputs), or None.
     """
     # torch's tracer gives sizes as tensors
     num_inputs = int(X.shape[-1])
@@ -56,6 +58,7 @@ def network_program(
             if around is None
             else _linearize(net, weights, around, X)
         )
+        f = f if shift is None else f + shift
         lang.sample("y", likelihood.distribution(f, parameters, lang), obs=y)
 
 
@@ -79,7 +82,7 @@ def layered_network(
     """Describe the layers of a program to engines that exploit them.
 
     Args:
-        program: the program with the keyword arguments `around`, `product` and `lang`.
+        program: the program with the keyword arguments `around`, `shift`, `product` and `lang`.
         net: the network.
         prior: the prior over its weights.
         arrays: the network's arrays of weights.
@@ -88,6 +91,10 @@ def layered_network(
 
     def linearize_program(around: dict) -> Program:
         return functools.partial(program, around=around)
+
+    def outputs(sites: SiteArrays, X: Tensor) -> jax.Array:
+        weights = {array.name: sites[array.name] for array in arrays}
+        return jnp.asarray(net.apply(weights, X, NUMPYRO))
 
     def with_product(product: AbstractProduct) -> Program:
         return functools.partial(program, product=product)
@@ -100,6 +107,7 @@ def layered_network(
     return LayeredNetwork(
         weights={prior.weight_site(array): array.name for array in arrays},
         scale_per_site=prior.scale_per_array,
+        outputs=outputs,
         linearize=linearize_program,
         pyro_program=pyro_program if in_pyro else None,
         lookups=net.lookups,

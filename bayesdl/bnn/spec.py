@@ -159,6 +159,7 @@ class BNN(AbstractTableModel):
         lang: Language = NUMPYRO,
         around: dict[str, ArrayLike] | None = None,
         product: AbstractProduct = PLAIN,
+        shift: ArrayLike | None = None,
     ) -> None:
         """Run the NumPyro (or Pyro) program.
 
@@ -170,10 +171,10 @@ class BNN(AbstractTableModel):
             around: values of the weights around which the network is replaced by its
                 linearisation; None for the network itself.
             product: how the network multiplies by its weights.
+            shift: what is added to the network's outputs, shape (n, outputs); None for nothing.
         """
-        network_program(
-            self.net, self.prior, self.likelihood, X, y, num_targets, lang, around, product
-        )
+        parts = self.net, self.prior, self.likelihood
+        network_program(*parts, X, y, num_targets, lang, around, product, shift)
 
     def build_problem(self, schema: TableSchema, args: tuple, kwargs: dict) -> Problem:
         num_outputs = self.likelihood.num_outputs(schema.target.num_targets)

@@ -161,7 +161,9 @@ def _spec_from(
     for field, module in choices.items():
         word = arguments.pop(field, None)
         # the default of the field may differ from that of its class
-        start = _default_of(cls, field, known) if word is None else class_by_name(module, field, word)()
+        start = (
+            _default_of(cls, field, known) if word is None else class_by_name(module, field, word)()
+        )
         types[field] = fields(type(start))
         arguments[field] = change(start, settings.values(field, types[field]))
     return types, arguments

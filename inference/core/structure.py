@@ -11,9 +11,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from jax.typing import ArrayLike
 
-from inference.core.typing import AnyArray, Program, Tensor
+from inference.core.typing import AnyArray, Program, SiteArrays, Tensor
 
 
 class AbstractStructure(abc.ABC):  # noqa: B024
@@ -83,8 +84,10 @@ class LayeredNetwork(AbstractStructure):
             the same one, or one that is the latent site times a scale.
         scale_per_site: whether each site of weights is normal given all other sites, with one scale
             for all its entries.
+        outputs: the network, a function of the program's sites and of the rows of inputs.
         linearize: a function of values w0 of all latent sites; it returns the same program with the
-            network replaced by f(x; w0) + J(x; w0) (w - w0).
+            network replaced by f(x; w0) + J(x; w0) (w - w0). That program takes the keyword
+            argument `shift`, which is added to the outputs.
         pyro_program: a function that makes the same program in Pyro, which takes torch tensors;
             None where it cannot be written so.
         matrices: the shapes (out, in, ...) of the sites by which the network multiplies.
@@ -95,6 +98,7 @@ class LayeredNetwork(AbstractStructure):
 
     weights: dict[str, str]
     scale_per_site: bool
+    outputs: Callable[[SiteArrays, Any], jax.Array]
     linearize: Callable[[dict], Program]
     pyro_program: Callable[[], Program] | None
     matrices: dict[str, tuple[int, ...]]

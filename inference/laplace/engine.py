@@ -1,7 +1,8 @@
 """The Laplace approximation: a normal distribution at the mode, with the curvature as precision.
 
-A program that offers `LayeredNetwork` is linearised at the mode (`network.py` has the formulas);
-any other program gets the textbook approximation at the joint mode (`joint.py`).
+A program that offers `LayeredNetwork` is linearised at the mode (`network.py` has the formulas),
+and its mean moves off it where the likelihood is skewed (`skewness.py`); any other program gets
+the textbook approximation at the joint mode (`joint.py`).
 
 References: MacKay (1992), Neural Computation, "A practical Bayesian framework for backpropagation
 networks"; Immer, Korzepa and Bauer (2021), arXiv:2008.08400. Both run in double precision.

@@ -33,6 +33,7 @@ from inference.core.progress import AbstractProgress
 from inference.core.structure import LayeredNetwork
 from inference.core.typing import Key, SiteArrays, StoredArrays
 from inference.laplace.curvature import compile_hessian, inverse_root, normal_parameters
+from inference.laplace.skewness import best_mean, normal_points, spread_of_outputs
 
 # the most sites h whose precision is that of the evidence
 MOST_EVIDENCE_SITES = 20
@@ -109,9 +110,14 @@ class LinearisedModel:
         self, w: ArrayLike, h: ArrayLike, expansion: dict, data: tuple
     ) -> jax.Array:
         """Return -log p(y, w, h) with the network linearised."""
-        linear = dataclasses.replace(
-            self.problem, program=self.layers.linearize(expansion), args=data
-        )
+        return self.shifted_potential(w, h, expansion, data, None)
+
+    def shifted_potential(
+        self, w: ArrayLike, h: ArrayLike, expansion: dict, data: tuple, shift: ArrayLike | None
+    ) -> jax.Array:
+        """Return -log p(y, w, h) of the linearised network with a shift of its outputs."""
+        program = functools.partial(self.layers.linearize(expansion), shift=shift)
+        linear = dataclasses.replace(self.problem, program=program, args=data)
         return -WeightDensity(linear)(self.join(w, h))
 
     def expected_potential(
@@ -119,6 +125,38 @@ class LinearisedModel:
     ) -> jax.Array:
         """Return -E_q[log p(y, w, h)] over draws of w, with the network linearised."""
         return jax.vmap(lambda w: self.linear_potential(w, h, expansion, data))(draws).mean()
+
+    def is_quadratic(
+        self, w: np.ndarray, other: np.ndarray, h: np.ndarray, expansion: StoredArrays
+    ) -> bool:
+        """Return whether the linearised model has the same curvature at two values of w."""
+        here, there = (self.curvature(at, h, expansion, self.problem.args) for at in (w, other))
+        return bool(np.abs(here - there).max() <= 1e-6 * np.abs(here).max())
+
+    def mean_of_w(
+        self, w: np.ndarray, h: np.ndarray, expansion: StoredArrays, root: np.ndarray, key: Key
+    ) -> np.ndarray:
+        """Return the mean of w, which is not the mode where the likelihood is skewed.
+
+        Args:
+            w: the mode.
+            h: the other sites.
+            expansion: the sites around which the network is linearised.
+            root: R with R R' the covariance of w.
+            key: the random key for the points of an expectation.
+        """
+        data = self.problem.args
+
+        def outputs(w: ArrayLike) -> jax.Array:
+            sites = WeightDensity(self.problem).constrain(self.join(w, h))
+            return self.layers.outputs(sites, data[0])
+
+        def potential(w: jax.Array, shift: jax.Array, data: tuple) -> jax.Array:
+            return self.shifted_potential(w, h, expansion, data, shift)
+
+        spread = spread_of_outputs(outputs, w, root)
+        points = normal_points(key, *spread.shape[:2])
+        return best_mean(potential, w, root, np.einsum("nij,knj->kni", spread, points), data)
 
     def expand(self, w: np.ndarray, h: np.ndarray) -> StoredArrays:
         """Return the sites at (w, h), around which the network is linearised."""
@@ -210,13 +248,16 @@ def fit_network(
         # when it is small, the next round finds the mode of w for this h and ends
         converged = bool(change < tolerance)
         progress.advance(1, change=f"{change:.2g}")
-    root_w, _ = model.posterior_of_w(w, h, expansion)
+    root_w, draws = model.posterior_of_w(w, h, expansion)
+    mean = w
+    if not model.is_quadratic(w, draws[0], h, expansion):
+        mean = model.mean_of_w(w, h, expansion, root_w, named_key(key, "mean"))
     roots = [root_w] + ([model.root_of_h(w, h, expansion)] if h.size else [])
     import scipy.linalg
 
     order = np.argsort(np.r_[np.flatnonzero(weights), np.flatnonzero(~weights)])
     root = np.asarray(scipy.linalg.block_diag(*roots))[np.ix_(order, order)]
-    return normal_parameters(np.asarray(model.join(w, h)), root), expansion, converged
+    return normal_parameters(np.asarray(model.join(mean, h)), root), expansion, converged
 
 
 def _merge_vectors(i: np.ndarray, j: np.ndarray, w: ArrayLike, h: ArrayLike) -> jax.Array:
