@@ -30,14 +30,7 @@ from numpyro.infer.util import constrain_fn, log_density, potential_energy, unco
 from inference.core.enumeration.summed import Summed, dependent_sites
 from inference.core.enumeration.terms import EnumerationError
 from inference.core.fingerprint import hash_traced, hashed_array, is_array
-from inference.core.program import (
-    AbstractTraceable,
-    KeyPerName,
-    Program,
-    Subsampled,
-    WholePlates,
-    unwrap,
-)
+from inference.core.program import KeyPerName, Program, Subsampled, WholePlates, trace_shapes
 from inference.core.structure import AbstractStructure
 
 S = TypeVar("S", bound=AbstractStructure)
@@ -144,24 +137,7 @@ class Problem:
     @functools.cached_property
     def trace(self) -> dict[str, dict]:
         """The abstract trace of the program: shapes and distributions by site, no arithmetic."""
-        sites: dict[str, dict] = {}
-
-        def run(key: jax.Array, args: tuple, kwargs: dict) -> None:
-            # improper priors have no sampler
-            program = handlers.substitute(
-                handlers.seed(self.program, key), substitute_fn=init_to_sample
-            )
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                sites.update(handlers.trace(program).get_trace(*args, **kwargs))
-
-        key, given = jax.random.key(0), (self.args, dict(self.kwargs))
-        # a program that needs no values is given shapes, so that nothing is as large as the data
-        if isinstance(unwrap(self.program), AbstractTraceable):
-            jax.eval_shape(run, key, *given)
-        else:
-            jax.eval_shape(lambda key: run(key, *given), key)
-        return sites
+        return trace_shapes(self.program, self.args, self.kwargs)
 
     @property
     def unobserved(self) -> dict[str, tuple[int, ...]]:

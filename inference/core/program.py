@@ -9,6 +9,7 @@ import abc
 import dataclasses
 import functools
 import inspect
+import warnings
 from collections.abc import Hashable, Mapping
 from typing import Any, TypeAlias
 
@@ -17,7 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import PyTree
+from numpyro import handlers
 from numpyro.distributions import Distribution, Unit
+from numpyro.infer.initialization import init_to_sample
 from numpyro.primitives import Messenger
 
 from inference.core.keys import tagged_key
@@ -78,6 +81,28 @@ def name_of(program: Program) -> str:
     while isinstance(program, functools.partial):
         program = innermost(program.func)
     return getattr(program, "__name__", type(program).__name__)
+
+
+def trace_shapes(program: Program, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, dict]:
+    """Return the abstract trace of a program: its sites by name, without any arithmetic.
+
+    A program that needs no values is given shapes alone, so that nothing is as large as its data.
+    """
+    sites: dict[str, dict] = {}
+
+    def run(key: jax.Array, args: tuple, kwargs: dict) -> None:
+        # improper priors have no sampler
+        drawn = handlers.substitute(handlers.seed(program, key), substitute_fn=init_to_sample)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            sites.update(handlers.trace(drawn).get_trace(*args, **kwargs))
+
+    key, given = jax.random.key(0), (args, dict(kwargs))
+    if isinstance(unwrap(program), AbstractTraceable):
+        jax.eval_shape(run, key, *given)
+    else:
+        jax.eval_shape(lambda key: run(key, *given), key)
+    return sites
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
