@@ -14,7 +14,7 @@ import math
 import numbers
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -72,7 +72,7 @@ def read_settings(spec: Any) -> None:
             object.__setattr__(spec, field.name, plain)
 
 
-def is_whole(value: object, least: int = 1) -> bool:
+def is_whole(value: object, least: int = 1) -> TypeGuard[int]:
     """Return whether a value is a whole number of Python or NumPy, at least `least`.
 
     Example:
@@ -93,8 +93,9 @@ def is_positive(value: object) -> bool:
         >>> is_positive(0.5), is_positive(True), is_positive(math.inf)
         (True, False, False)
     """
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and 0 < value < math.inf
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return 0 < value < math.inf
 
 
 def as_seed(seed: object) -> int:

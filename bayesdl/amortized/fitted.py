@@ -17,6 +17,7 @@ from bayesdl.model.base import AbstractModel
 from bayesdl.posterior.core import site_prediction
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.posterior.prediction import Prediction
+from bayesdl.typing import Integer
 from bayesdl.warnings import TrustWarning
 from inference.amortized.surprise import code_lengths
 from inference.amortized.tasks import TARGET, Tasks

@@ -9,9 +9,6 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-Integer: TypeAlias = int | np.integer
-"""A whole number of Python or NumPy."""
-
 Key: TypeAlias = jax.Array
 """A random key, as `jax.random.key` makes it."""
 
@@ -41,6 +38,9 @@ KeywordArguments: TypeAlias = Mapping[str, Any]
 
 if TYPE_CHECKING:
     import optax
+
+    Integer: TypeAlias = int
+    """A whole number of Python or NumPy; type checkers know one kind."""
 
     Optimizer: TypeAlias = optax.GradientTransformation
     """An optimiser of optax, which is imported where it is used only."""
@@ -113,6 +113,7 @@ if TYPE_CHECKING:
     Oracle: TypeAlias = Literal["auto", "enumeration", "finite differences"]
     """What the gradient of an objective is compared with."""
 else:
+    Integer = int | np.integer
     Optimizer = Tensor = object
     ChainStart = ChainMethod = HyperparameterMethod = GPMethod = Smoother = str
     Allocation = Growth = RemovalRule = SparseEstimator = Biases = SparseKernel = str
