@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 
+from bayesdl.model.registry import add_named
 from bayesdl.typing import EngineLike
 from inference.core.engine import AbstractEngine, Preference, UnsupportedError
 from inference.core.problem import Problem
@@ -40,23 +41,44 @@ __all__ = [  # noqa: RUF022
     "MessagePassing",
 ]
 
+AUTO = "auto"
 ENGINES: list[type[AbstractEngine]] = []
 
 
 def register_engine(engine: type[AbstractEngine]) -> type[AbstractEngine]:
-    """Add an engine to those that the whole package knows; usable as a decorator of its class."""
-    if engine not in ENGINES:
-        ENGINES.append(engine)
+    """Add an engine to those that the whole package knows; usable as a decorator of its class.
+
+    A class that is defined again, as in a notebook, takes the place of its first definition.
+
+    Raises:
+        ValueError: where another engine has its name, or it is called "auto".
+    """
+    if AUTO in _names(engine):
+        raise ValueError(
+            f"{engine.__module__}.{engine.__qualname__} cannot be registered: the name 'auto' "
+            "leaves the choice to bayesdl. Give the class another name, or `cli_name`."
+        )
+    add_named(ENGINES, engine, _names)
     return engine
-
-
-for _name in __all__:
-    register_engine(globals()[_name])
 
 
 def cli_name(engine: type[AbstractEngine]) -> str:
     """Return an engine's name on the command line."""
     return engine.cli_name or engine.__name__.lower()
+
+
+def plain(name: str) -> str:
+    """Return a name in lower case without its hyphens and underscores."""
+    return name.lower().replace("-", "").replace("_", "")
+
+
+def _names(engine: type[AbstractEngine]) -> list[str]:
+    """Return the names by which an engine is found, as `plain` writes them."""
+    return [plain(engine.__name__), plain(cli_name(engine))]
+
+
+for _name in __all__:
+    register_engine(globals()[_name])
 
 
 def engine_class(name: str) -> type[AbstractEngine]:
@@ -70,7 +92,7 @@ def engine_class(name: str) -> type[AbstractEngine]:
         ('NUTS', 'ExactGP')
     """
     for engine in ENGINES:
-        if plain(name) in (plain(engine.__name__), plain(cli_name(engine))):
+        if plain(name) in _names(engine):
             return engine
     raise ValueError(
         f"engine={name!r}: expected an engine such as bdl.NUTS(), or one of the names 'auto', "
@@ -78,12 +100,7 @@ def engine_class(name: str) -> type[AbstractEngine]:
     )
 
 
-def plain(name: str) -> str:
-    """Return a name in lower case without its hyphens and underscores."""
-    return name.lower().replace("-", "").replace("_", "")
-
-
-def as_engine(engine: object) -> AbstractEngine:
+def _as_engine(engine: object) -> AbstractEngine:
     """Return an engine as it is; the engine of a name with its default settings.
 
     Raises:
@@ -102,7 +119,7 @@ def as_engine(engine: object) -> AbstractEngine:
 
 def _is_auto(engine: object) -> bool:
     """Return whether an engine is left to `choose`."""
-    return isinstance(engine, str) and plain(engine) == "auto"
+    return isinstance(engine, str) and plain(engine) == AUTO
 
 
 def choose(problem: Problem) -> tuple[AbstractEngine, str]:
@@ -122,7 +139,7 @@ def resolve_engine(engine: EngineLike, problem: Problem) -> tuple[AbstractEngine
         ValueError: for a name that no engine has.
         TypeError: for anything that is no engine.
     """
-    return choose(problem) if _is_auto(engine) else (as_engine(engine), None)
+    return choose(problem) if _is_auto(engine) else (_as_engine(engine), None)
 
 
 def _supported_engines(problem: Problem) -> list[str]:

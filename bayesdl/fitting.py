@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
-from typing import Any
 
-import jax
-
-from bayesdl.engines import ENGINES, UnsupportedError, check_supported, resolve_engine
-from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
 from bayesdl.posterior.posterior import Posterior
-from bayesdl.typing import EngineLike, Integer, ProgressLike, Schema
+from bayesdl.posterior.running import run_engine
+from bayesdl.typing import EngineLike, Integer, ProgressLike
 from inference.core.checkpoint import Checkpoint
-from inference.core.engine import AbstractEngine
-from inference.core.problem import Problem
-from inference.core.progress import as_progress
 from inference.settings import as_seed
-
-log = logging.getLogger("bayesdl")
 
 
 def fit(
@@ -75,53 +65,6 @@ def fit(
     with precision_scope(spec):
         schema = spec.learn_schema(*data, **named)
         problem = spec.problem(schema, *data, **named)
-    chosen, reason = resolve_engine(engine, problem)
-    if reason is not None:
-        _announce(f"engine: {type(chosen).__name__}, because {reason}")
-    problem = chosen.pose(problem)
-    check_supported(chosen, problem)
-    kept = {} if checkpoint is None else {"checkpoint": Checkpoint(Path(checkpoint), every)}
-    if kept and not chosen.can_checkpoint:
-        able = ", ".join(cls.__name__ for cls in ENGINES if cls.can_checkpoint)
-        raise UnsupportedError(
-            f"{type(chosen).__name__} cannot keep a checkpoint; leave it out, or use one of: "
-            f"{able}."
-        )
-    return infer(spec, schema, problem, chosen, seed, progress, **kept)
-
-
-def infer(
-    model: AbstractModel,
-    schema: Schema,
-    problem: Problem,
-    engine: AbstractEngine,
-    seed: Integer,
-    progress: ProgressLike,
-    **kept: Any,
-) -> Posterior:
-    """Return the posterior of a problem, fitted with an engine that can run it.
-
-    Args:
-        model: the model.
-        schema: what the model learned about the data.
-        problem: the problem with the data.
-        engine: the engine.
-        seed: the seed of all randomness.
-        progress: whether to show a progress bar, or what shows it.
-        **kept: `checkpoint=` for engines that can keep one.
-    """
-    with precision_scope(model):
-        result = engine.infer(
-            problem, key=jax.random.key(seed), progress=as_progress(progress), **kept
-        )
-    return Posterior(model, schema, problem, engine, result, seed)
-
-
-def _announce(message: str) -> None:
-    """Say one line on stderr, through the logger "bayesdl" so that it can be silenced."""
-    # where nobody has decided how loud bayesdl is
-    if log.level == logging.NOTSET:
-        log.setLevel(logging.INFO)
-        if not logging.getLogger().handlers:
-            log.addHandler(logging.StreamHandler())
-    log.info(message)
+    kept = None if checkpoint is None else Checkpoint(Path(checkpoint), every)
+    run = run_engine(spec, problem, engine, seed, progress, kept)
+    return Posterior(spec, schema, run.problem, run.engine, run.result, seed)

@@ -2,7 +2,7 @@
 
 A new model takes two lines here: its import, and its name in `__all__`. The README's table, the
 command line, saved files, the contract tests and `bdl.NAME` follow from that. A package of one's
-own calls `bayesdl.model.registry.register_model`.
+own calls `register_model`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ In the order in which data flow:
   engine.
 - `pfn` is the engine `PFN`, which fits by one forward pass. `context` turns the data of a problem
   into what the network reads, and says what of them lies outside the training.
-- `fitted` has the functions of a posterior that only fits by a `PFN` have: `ood` and `latent`.
+- `fitted` has the functions of a posterior that only fits with a `PFN` have: `ood` and `latent`.
 - `pretrained/` has the networks that ship with bayesdl.
 
 The networks themselves are in `inference.amortized`. Sites of the weights are named in files as the

@@ -11,21 +11,23 @@ import numpy as np
 
 from bayesdl.amortized.trained_network import TrainedNetwork
 from bayesdl.data.validation import ModelError
-from bayesdl.engines import check_supported
-from bayesdl.fitting import infer
 from bayesdl.model.base import AbstractModel
-from bayesdl.typing import ProgressLike
+from bayesdl.model.precision import precision_scope
+from bayesdl.posterior.posterior import Posterior
+from bayesdl.posterior.running import run_engine, settle_engine
+from bayesdl.typing import EngineLike, ProgressLike, Schema
 from inference.amortized.certificate import score_queries
 from inference.amortized.tasks import Batch, simulate
 from inference.core.engine import AbstractEngine
 from inference.core.keys import tagged_key
+from inference.core.problem import Problem
 from inference.core.progress import as_progress
 from inference.core.typing import Info
 
 
 def compare_engine(
     trained: TrainedNetwork,
-    engine: AbstractEngine,
+    engine: EngineLike,
     num_tasks: int,
     num_rows: int,
     progress: ProgressLike,
@@ -43,16 +45,20 @@ def compare_engine(
     ours = log_probs()
     seconds = {"PFN": (time.process_time() - started) / len(ours)}
 
-    shown, name = as_progress(progress), type(engine).__name__
-    shown.start(len(ours), f"{name} on data sets of the prior")
     model = trained.model.for_simulated_data()
+    data_sets = [
+        (X[:, (X != 0).any(0)], y)
+        for X, y in zip(np.asarray(batch.X, np.float64), np.asarray(batch.y), strict=True)
+    ]
+    chosen = settle_engine(engine, _pose(model, *data_sets[0], num_rows)[1])[0]
+    shown, name = as_progress(progress), type(chosen).__name__
+    shown.start(len(ours), f"{name} on data sets of the prior")
     theirs, warned, started = [], 0, time.process_time()
     try:
-        for X, y in zip(np.asarray(batch.X, np.float64), np.asarray(batch.y), strict=True):
+        for X, y in data_sets:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                used = X[:, (X != 0).any(0)]
-                theirs.append(_held_out_log_density(model, engine, used, y, num_rows, queries))
+                theirs.append(_held_out_log_density(model, chosen, X, y, num_rows, queries))
             warned += bool(caught)
             shown.advance(1, gap=f"{np.mean(theirs - ours[: len(theirs)]):.3f}")
     finally:
@@ -92,6 +98,15 @@ def _draw_data_sets(trained: TrainedNetwork, num_tasks: int, num_rows: int) -> B
     return batch._replace(num_rows=jnp.full(len(batch.y), num_rows, jnp.int32))
 
 
+def _pose(
+    model: AbstractModel, X: np.ndarray, y: np.ndarray, num_rows: int
+) -> tuple[Schema, Problem]:
+    """Return the schema and the problem of the first rows of a data set."""
+    with precision_scope(model):
+        schema = model.learn_schema(X[:num_rows], y=y[:num_rows])
+        return schema, model.problem(schema, X[:num_rows], y=y[:num_rows])
+
+
 def _held_out_log_density(
     model: AbstractModel,
     engine: AbstractEngine,
@@ -110,8 +125,7 @@ def _held_out_log_density(
         num_rows: the number of first rows, which are fitted.
         num_queries: the number of last rows, which are predicted.
     """
-    schema = model.learn_schema(X[:num_rows], y=y[:num_rows])
-    problem = model.problem(schema, X[:num_rows], y=y[:num_rows])
-    check_supported(engine, problem)
-    posterior = infer(model, schema, problem, engine, 0, False)
+    schema, problem = _pose(model, X, y, num_rows)
+    run = run_engine(model, problem, engine, 0, False)
+    posterior = Posterior(model, schema, run.problem, run.engine, run.result, 0)
     return float(np.mean(posterior.predict(X[-num_queries:]).log_prob(y[-num_queries:])))

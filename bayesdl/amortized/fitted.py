@@ -1,4 +1,4 @@
-"""Functions of a posterior by a `PFN`: latent sites, and whether the data are like the prior's."""
+"""Functions of a posterior fitted with a `PFN`: latent sites, and whether the data are like the prior's."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from bayesdl.typing import Integer
 from bayesdl.warnings import TrustWarning
 from inference.amortized.surprise import code_lengths
 from inference.amortized.tasks import TARGET, Tasks
+from inference.core.engine import require
 from inference.core.keys import tagged_key
 
 # Data with a p-value up to this one are called unlike the prior's.
@@ -31,14 +32,14 @@ FEWEST_SAMPLES = 99
 
 
 def latent(post: Posterior, site: str) -> Prediction:
-    """Return the posterior of one latent site, by a `PFN` that was trained with `latents=(site,)`.
+    """Return the posterior of one latent site, from a `PFN` that was trained with `latents=(site,)`.
 
     It has a mean, a standard deviation, quantiles and samples, in the units of the program (for a
     model that standardises, the units of standardised data). Other engines give draws instead, in
     `post.samples`.
 
     Args:
-        post: the posterior, fitted by a `PFN`.
+        post: the posterior, fitted with a `PFN`.
         site: the name of the latent site.
 
     Raises:
@@ -53,15 +54,17 @@ def latent(post: Posterior, site: str) -> Prediction:
         True
     """
     known = post.raw.site_predictives()
-    if site not in known:
-        cure = (
-            "draws of sites are in post.samples"
-            if post.samples
-            else f"train it with latents=({site!r},)"
+    sites = {*known, *post.samples, *post.problem.latents}
+    if sites and site not in sites:
+        raise UnsupportedError(
+            f"latent({site!r}): the model has no latent site of this name; expected one of "
+            f"{', '.join(map(repr, sorted(sites)))}."
         )
+    if site not in known:
         names = f"it has {sorted(known)}; " if known else ""
         raise UnsupportedError(
-            f"{type(post.engine).__name__} has no posterior of latent site '{site}': {names}{cure}."
+            f"{type(post.engine).__name__} has no posterior of latent site '{site}': {names}"
+            f"{post.raw.site_cure(site)}."
         )
     return site_prediction(post, site)
 
@@ -95,7 +98,7 @@ def ood(post: Posterior, num_samples: Integer = 199) -> Surprise:
     """Test whether the data are like those of the prior that a `PFN` was trained on.
 
     Args:
-        post: the posterior, fitted by a `PFN`.
+        post: the posterior, fitted with a `PFN`.
         num_samples: the number of data sets drawn from the prior at the same inputs, at least 99.
             The network reads each of them several times, which takes a minute for many rows.
 
@@ -108,12 +111,12 @@ def ood(post: Posterior, num_samples: Integer = 199) -> Surprise:
             f"ood(num_samples={num_samples}): expected at least {FEWEST_SAMPLES}, for a p-value "
             "that can be small."
         )
-    pfn = post.engine
-    if not isinstance(pfn, PFN):
-        raise UnsupportedError(
-            f"ood needs a fit by a PFN, got one by {type(pfn).__name__}: "
-            "use post.check_predictive()."
-        )
+    pfn = require(
+        post.engine,
+        PFN,
+        f"ood needs a fit with a PFN, got one with {type(post.engine).__name__}: "
+        "use post.check_predictive().",
+    )
     X, y = inputs_and_targets(post.problem)
     classes = pfn.grids.target is None
     padded = np.asarray(pad_data(X, y, pfn.tasks.num_inputs[1], classes).X)[: len(X)]

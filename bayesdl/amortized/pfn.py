@@ -24,7 +24,7 @@ from bayesdl.amortized.saving import load_network, save_network
 from bayesdl.amortized.trained_network import TrainedNetwork
 from bayesdl.amortized.training import Plan, train_network
 from bayesdl.data.validation import ModelError
-from bayesdl.engines import UnsupportedError, as_engine
+from bayesdl.engines import UnsupportedError
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.program import as_model
 from bayesdl.typing import EngineLike, InputKind, Integer, Precision, ProgressLike, TokenKind
@@ -322,8 +322,9 @@ class PFN(AbstractEngine):
         The gap says how much worse the PFN predicts, in nats.
 
         Args:
-            engine: an engine that answers for the same model, e.g. `bdl.NUTS(num_chains=1)`.
-            num_tasks: the number of data sets of the prior, each fitted by the engine.
+            engine: an engine that answers for the same model, e.g. `bdl.NUTS(num_chains=1)`, its
+                name, or "auto" for the one that suits the first data set.
+            num_tasks: the number of data sets of the prior, each fitted with the engine.
             num_rows: the number of rows of each data set; by default half of the most that the PFN
                 was trained for.
             progress: whether to show a progress bar.
@@ -344,7 +345,7 @@ class PFN(AbstractEngine):
                 "in kind: its certificate has no gap. Calibration and held-out scores are what can "
                 "be known."
             )
-        found = compare_engine(self.trained, as_engine(engine), num_tasks, num_rows, progress)
+        found = compare_engine(self.trained, engine, num_tasks, num_rows, progress)
         return dataclasses.replace(self, certificate=self.certificate | {"engine": found})
 
     def save(self, path: str | Path) -> Path:

@@ -20,12 +20,12 @@ from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import is_double, precision_scope
 from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.posterior.prediction import ClassPrediction, Prediction
+from bayesdl.posterior.running import run_engine
 from bayesdl.posterior.streaming import Stream, means, probabilities
-from bayesdl.typing import Integer, ProgressLike, Schema
+from bayesdl.typing import EngineLike, Integer, ProgressLike, Schema
 from inference.core.engine import AbstractEngine
 from inference.core.keys import named_key
 from inference.core.problem import Problem
-from inference.core.progress import as_progress
 from inference.core.result import AbstractPredictive, AbstractResult
 from inference.core.typing import Arguments, Key, KeywordArguments, StoredArrays
 from inference.settings import as_seed, is_whole
@@ -150,22 +150,25 @@ class AbstractPosterior(abc.ABC):
 
     def refit(
         self: AnyPosterior,
-        engine: AbstractEngine,
+        engine: EngineLike,
         seed: Integer | None = None,
         progress: ProgressLike = False,
     ) -> AnyPosterior:
         """Fit the same model to the same data again.
 
         Args:
-            engine: the engine, which must be able to run the model.
+            engine: the engine, its name, or "auto", as for `bdl.fit`.
             seed: the seed of the new fit; by default that of this one.
             progress: whether to show a progress bar, or what shows it.
+
+        Raises:
+            UnsupportedError: where the engine cannot run the model; it names those that can.
         """
         seed = self.seed if seed is None else as_seed(seed)
-        key, shown = jax.random.key(seed), as_progress(progress)
-        with precision_scope(self.model):
-            result = engine.infer(self.problem, key=key, progress=shown)
-        return dataclasses.replace(self, engine=engine, raw=result, seed=seed)
+        run = run_engine(self.model, self.problem, engine, seed, progress)
+        return dataclasses.replace(
+            self, problem=run.problem, engine=run.engine, raw=run.result, seed=seed
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._title})"
@@ -173,7 +176,7 @@ class AbstractPosterior(abc.ABC):
     @property
     def _title(self) -> str:
         """Model, engine and the number of draws."""
-        title = f"{type(self.model).__name__} by {type(self.engine).__name__}"
+        title = f"{type(self.model).__name__} with {type(self.engine).__name__}"
         return ", ".join(filter(None, (title, self.raw.label)))
 
     @property

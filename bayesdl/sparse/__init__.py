@@ -1,4 +1,4 @@
-"""What can be done with a fit by `bayesdl.SSVI`: costs, smaller budgets, files, torch, a guide.
+"""What can be done with a fit with `bayesdl.SSVI`: costs, smaller budgets, files, torch, a guide.
 
     post = bayesdl.fit(model, X, y, engine=bayesdl.SSVI(density=0.05))
     print(bayesdl.sparse.report(post))

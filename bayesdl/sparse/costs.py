@@ -93,10 +93,10 @@ def _describe_decay(exchanges: list[dict]) -> str:
 
 
 def report(post: Posterior) -> SparseReport:
-    """Report weights, bytes, operations and exchanges of a fit by `SSVI`.
+    """Report weights, bytes, operations and exchanges of a fit with `SSVI`.
 
     Raises:
-        TypeError: for a fit by another engine.
+        UnsupportedError: for a fit with another engine.
 
     Example:
         >>> import bayesdl as bdl

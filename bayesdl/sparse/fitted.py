@@ -11,6 +11,7 @@ import numpy as np
 
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.typing import Program
+from inference.core.engine import require
 from inference.sparse.decompression import SparseDecompression
 from inference.sparse.engine import SSVI
 from inference.sparse.posterior import SparseApproximation
@@ -21,22 +22,26 @@ def sparse_parts(post: Posterior) -> tuple[SparseApproximation, SparseDecompress
     """Return the result of a sparse fit, and the map from its draws to all sites.
 
     Raises:
-        TypeError: for a fit by another engine.
+        UnsupportedError: for a fit with another engine.
     """
-    raw = post.raw if isinstance(post, Posterior) else None
-    if not isinstance(raw, SparseApproximation):
-        raise TypeError(f"Expected a fit by bdl.SSVI, got {post!r}.")
+    raw = require(post, Posterior, _another(post)).raw
+    raw = require(raw, SparseApproximation, _another(post))
     return raw, raw.decompression
+
+
+def _another(post: object) -> str:
+    """Return the error for what is no sparse fit."""
+    return f"Expected a fit with bdl.SSVI, got {post!r}: fit a bdl.BNN with engine=bdl.SSVI()."
 
 
 def masks(post: Posterior) -> dict[str, np.ndarray]:
     """Return which weights of each layer are active, shape (out, in, ...).
 
     Args:
-        post: a fit by `SSVI`.
+        post: a fit with `SSVI`.
 
     Raises:
-        TypeError: for a fit by another engine.
+        UnsupportedError: for a fit with another engine.
     """
     _, decompression = sparse_parts(post)
     layout = decompression.layout
@@ -51,13 +56,13 @@ def rebudget(post: Posterior, density: float | None = None) -> Posterior:
     The weights of the lowest score are set to zero.
 
     Args:
-        post: a fit by `SSVI`.
+        post: a fit with `SSVI`.
         density: the density of the new budget, below that of the fit; None removes the weights or
             neurons without which the evidence is larger (Bayesian model reduction), for
             unstructured fits and neurons, with normal priors.
 
     Raises:
-        TypeError: for a fit by another engine.
+        UnsupportedError: for a fit with another engine.
         BudgetError: for a density that is not smaller, or that leaves a layer empty.
 
     Example:
@@ -70,10 +75,9 @@ def rebudget(post: Posterior, density: float | None = None) -> Posterior:
         True
     """
     raw, decompression = sparse_parts(post)
-    assert isinstance(post.engine, SSVI)
-    old = decompression.layout
-    layout, params = prune(post.engine, decompression.sites, old, raw.params, density)
-    engine = post.engine if density is None else dataclasses.replace(post.engine, density=density)
+    fitted, old = require(post.engine, SSVI, _another(post)), decompression.layout
+    layout, params = prune(fitted, decompression.sites, old, raw.params, density)
+    engine = fitted if density is None else dataclasses.replace(fitted, density=density)
     before = sum(pattern.size for pattern in old.patterns.values())
     removed = before - sum(pattern.size for pattern in layout.patterns.values())
     note = (
@@ -94,10 +98,10 @@ def guide(post: Posterior) -> Program:
     density at the sites of the model cannot be computed.
 
     Args:
-        post: a fit by `SSVI`.
+        post: a fit with `SSVI`.
 
     Raises:
-        TypeError: for a fit by another engine.
+        UnsupportedError: for a fit with another engine.
     """
     raw, decompression = sparse_parts(post)
     sites, layout = decompression.sites, decompression.layout

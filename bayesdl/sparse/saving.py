@@ -36,7 +36,7 @@ def export(post: Posterior, path: str | Path, bfloat16: bool = False) -> Path:
     active weight, with `bfloat16` 6, besides biases, row counts and scalings.
 
     Args:
-        post: a fit by `SSVI(biases="point")` of a `BNN` whose inputs are numbers, with a class
+        post: a fit with `SSVI(biases="point")` of a `BNN` whose inputs are numbers, with a class
             target or a normal likelihood that is not heteroscedastic; networks are `hidden=...` and
             `ConvNet`.
         path: the path of the file.
@@ -46,7 +46,7 @@ def export(post: Posterior, path: str | Path, bfloat16: bool = False) -> Path:
         The path of the file.
 
     Raises:
-        TypeError: for a fit by another engine.
+        UnsupportedError: for a fit with another engine.
         ModelError: for a model that such a file cannot hold.
         BundleError: where the path cannot be written.
     """
@@ -76,7 +76,7 @@ def to_torch(post: Posterior) -> SparseModule:
     numbers in `module.network.about["target"]`; it does not know the noise.
 
     Raises:
-        TypeError: for a fit by another engine.
+        UnsupportedError: for a fit with another engine.
         ModelError: for a model that cannot be exported.
     """
     from bayesdl.sparse.torch_module import SparseModule

@@ -11,11 +11,11 @@ import numpy as np
 from scipy.special import ndtri
 
 from bayesdl.data.validation import DataError, numbers, rectangular, refuse_dates
-from bayesdl.engines import UnsupportedError
 from bayesdl.posterior.pictures import draw
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.tensor.spec import FunBaT
 from bayesdl.typing import AxesLike, ColumnLike, TableLike
+from inference.core.engine import require
 from inference.core.result import Predictor
 from inference.messages.engine import MessagePassing
 from inference.messages.predictive import TensorPredictive, params_of_mode, predict_mode
@@ -80,7 +80,7 @@ class FittedMode:
         By default they are the indexes of the training data. Signs and sizes of the functions of
         different modes are not identified; their products are.
         """
-        raw = _fitted(self.post)
+        raw = _result(self.post)
         predictive = _tensor_predictive(self.post)
         x = predictive.positions[self.number] if x is None else self.read(x)
         params = params_of_mode(raw.params, self.number)
@@ -119,46 +119,47 @@ class FittedMode:
         return f"FittedMode(mode={self.name!r}, indexes={indexes}, rank={rank})"
 
 
-def _fitted(post: Posterior) -> Predictor:
-    """Return the result of a fit by message passing.
+def _result(post: Posterior) -> Predictor:
+    """Return the result of a fit with message passing.
 
     Raises:
         UnsupportedError: for other models and engines.
     """
-    if not (isinstance(post.raw, Predictor) and isinstance(post.raw.predict, TensorPredictive)):
-        raise UnsupportedError(
-            f"{type(post.engine).__name__} of {type(post.model).__name__} has no functions of "
-            f"modes: fit bdl.FunBaT by "
-            "bdl.MessagePassing()."
-        )
-    return post.raw
+    raw = require(post.raw, Predictor, _another(post))
+    require(raw.predict, TensorPredictive, _another(post))
+    return raw
 
 
 def _tensor_predictive(post: Posterior) -> TensorPredictive:
-    """Return the predictive distribution of a fit by message passing."""
-    predictive = _fitted(post).predict
-    assert isinstance(predictive, TensorPredictive)
-    return predictive
+    """Return the predictive distribution of a fit with message passing."""
+    return require(_result(post).predict, TensorPredictive, _another(post))
 
 
 def _functional_tensor(post: Posterior) -> FunBaT:
     """Return the model of the posterior."""
-    assert isinstance(post.model, FunBaT)
-    return post.model
+    return require(post.model, FunBaT, _another(post))
+
+
+def _another(post: Posterior) -> str:
+    """Return the error for what is no fit of a functional tensor with message passing."""
+    return (
+        f"{type(post.model).__name__} with {type(post.engine).__name__} has no functions of modes: "
+        "fit bdl.FunBaT with engine=bdl.MessagePassing()."
+    )
 
 
 def mode(post: Posterior, name: str) -> FittedMode:
-    """Return the functions of one index of a fit by message passing.
+    """Return the functions of one index of a fit with message passing.
 
     Args:
-        post: the posterior, of `bdl.FunBaT` by `bdl.MessagePassing()`.
+        post: the posterior, of `bdl.FunBaT` with `bdl.MessagePassing()`.
         name: the name of the index.
 
     Raises:
         UnsupportedError: for other models and engines.
         DataError: for a name that is no index of the model.
     """
-    _fitted(post)
+    _result(post)
     names = [mode.name for mode in _functional_tensor(post).modes]
     if name not in names:
         raise DataError(f"mode({name!r}): expected one of {', '.join(map(repr, names))}.")
@@ -167,7 +168,7 @@ def mode(post: Posterior, name: str) -> FittedMode:
 
 def modes(post: Posterior) -> dict[str, FittedMode]:
     """Return the functions of every index by name; see `mode`."""
-    _fitted(post)
+    _result(post)
     names = [mode.name for mode in _functional_tensor(post).modes]
     return {name: FittedMode(post, number) for number, name in enumerate(names)}
 
@@ -180,15 +181,15 @@ def update(post: Posterior, X: TableLike, y: ColumnLike) -> Posterior:
     come in.
 
     Args:
-        post: the posterior, of `bdl.FunBaT` by `bdl.MessagePassing()`.
+        post: the posterior, of `bdl.FunBaT` with `bdl.MessagePassing()`.
         X: the indexes of the new entries, as in `fit`; they may be new.
         y: the targets.
 
     Raises:
         UnsupportedError: for other models and engines.
     """
-    raw, model, engine = _fitted(post), _functional_tensor(post), post.engine
-    assert isinstance(engine, MessagePassing)
+    raw, model = _result(post), _functional_tensor(post)
+    engine = require(post.engine, MessagePassing, _another(post))
     X, y = model.known(X, y)
     new = post.schema.columns.read(X), post.schema.target.read(y)
     args = tuple(

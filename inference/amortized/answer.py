@@ -189,9 +189,12 @@ class AmortizedPredictor(AbstractPredictor):
     def site_predictives(self) -> dict[str, AbstractPredictive]:
         return self.latents
 
+    def site_cure(self, site: str) -> str:
+        return f"train it with latents=({site!r},)"
+
     def replication_concern(self) -> str | None:
         return (
-            "was fitted by a network, which samples few rows jointly: bdl.amortized.ood(post) "
+            "was fitted with a network, which samples few rows jointly: bdl.amortized.ood(post) "
             "compares these data with those of the prior; for a check given the data fit with "
             "bdl.NUTS()"
         )

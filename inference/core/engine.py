@@ -6,7 +6,7 @@ import abc
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import jax
 
@@ -17,9 +17,37 @@ from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractResult, Draws
 from inference.settings import AbstractSettings, is_whole
 
+K = TypeVar("K")
+
 
 class UnsupportedError(ValueError):
     """An engine was asked to run a problem that it cannot run."""
+
+
+def require(value: object, kind: type[K], message: str) -> K:
+    """Return a value that must be of a kind, with its type known.
+
+    Args:
+        value: what a user or the shared code gave.
+        kind: the class that is needed.
+        message: the error otherwise: what was got, what is needed, and the cure.
+
+    Raises:
+        UnsupportedError: with the message.
+    """
+    if not isinstance(value, kind):
+        raise UnsupportedError(message)
+    return value
+
+
+def require_draws(result: AbstractResult) -> Draws:
+    """Return a result that must be draws, as those of samplers are.
+
+    Raises:
+        UnsupportedError: for another result.
+    """
+    got = type(result).__name__
+    return require(result, Draws, f"A sampler is asked about a result of kind {got}: give Draws.")
 
 
 # Ranks of what engines offer themselves for; "auto" takes the smallest.

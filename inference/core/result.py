@@ -177,6 +177,10 @@ class AbstractResult(abc.ABC):
         """Return the posteriors of single latent sites that the result knows in closed form."""
         return {}
 
+    def site_cure(self, site: str) -> str:
+        """Say how to know a latent site that `site_predictives` lacks, as a clause."""
+        return "draws of all sites are in post.samples"
+
     def correlates_rows(self, by_model: bool) -> bool:
         """Whether rows vary together given a draw, so that the predictive takes `joint=True`.
 
@@ -352,6 +356,9 @@ class AbstractPredictor(AbstractResult):
 
     def arrays(self) -> StoredArrays:
         return {name: np.asarray(value) for name, value in self.params.items()}
+
+    def site_cure(self, site: str) -> str:
+        return "fit with an engine that draws latent sites, such as bdl.NUTS(), and see post.samples"
 
     def predictive(self, problem: Problem, model: PredictiveModel) -> AbstractPredictive:
         return FixedPredictive(self.predict, self.params)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from inference.core.checkpoint import Checkpoint
-from inference.core.engine import UnsupportedError, needs_gradients
+from inference.core.engine import UnsupportedError, needs_gradients, require_draws
 from inference.core.findings import Finding
 from inference.core.problem import Problem
 from inference.core.progress import AbstractProgress, Silent
@@ -75,14 +75,13 @@ class AbstractMCMC(AbstractChainSettings):
         return continue_chains(self, self.sampler(problem), draws, num_samples, progress)
 
     def diagnostics(self, problem: Problem, result: AbstractResult) -> dict[str, float]:
-        assert isinstance(result, Draws)
-        return sampler_diagnostics(result)
+        return sampler_diagnostics(require_draws(result))
 
     def findings(
         self, problem: Problem, result: AbstractResult, facts: Mapping[str, float]
     ) -> tuple[Finding, ...]:
-        assert isinstance(result, Draws)
-        return tuple(sampler_findings(result, facts, self.divergence_cure(facts)))
+        cure = self.divergence_cure(facts)
+        return tuple(sampler_findings(require_draws(result), facts, cure))
 
     def divergence_cure(self, facts: Mapping[str, float]) -> str:
         """Say what to do about draws that diverged."""

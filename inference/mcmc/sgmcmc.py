@@ -54,8 +54,8 @@ class AbstractSGMCMC(AbstractLangevinSettings):
         return LangevinSampler(self, problem)
 
     def diagnostics(self, problem: Problem, result: AbstractResult) -> dict[str, float]:
-        assert isinstance(result, Draws)
-        return super().diagnostics(problem, result) | stochastic_diagnostics(result)
+        facts = super().diagnostics(problem, result)
+        return facts | stochastic_diagnostics(require_draws(result))
 
     def findings(
         self, problem: Problem, result: AbstractResult, facts: Mapping[str, float]

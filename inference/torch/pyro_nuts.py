@@ -116,15 +116,13 @@ class PyroNUTS(AbstractEngine):
         return Draws.from_arrays(arrays, info)
 
     def diagnostics(self, problem: Problem, result: AbstractResult) -> dict[str, float]:
-        assert isinstance(result, Draws)
-        return sampler_diagnostics(result)
+        return sampler_diagnostics(require_draws(result))
 
     def findings(
         self, problem: Problem, result: AbstractResult, facts: Mapping[str, float]
     ) -> tuple[Finding, ...]:
-        assert isinstance(result, Draws)
         cure = "raise target_accept towards 0.99, or reparametrise"
-        return tuple(sampler_findings(result, facts, cure))
+        return tuple(sampler_findings(require_draws(result), facts, cure))
 
     def run_chain(
         self, problem: Problem, program: Callable, data: tuple, progress: AbstractProgress

@@ -103,7 +103,7 @@ def test_padding_is_said():
 
 def test_functions_of_sparse_refuse_other_fits():
     post = dataclasses.replace(fitted(), raw=Draws({"w": np.zeros((1, 2))}, {}))
-    with pytest.raises(TypeError, match=r"fit by bdl\.SSVI"):
+    with pytest.raises(bdl.UnsupportedError, match=r"fit with bdl\.SSVI, .*engine=bdl\.SSVI"):
         bdl.sparse.report(post)
 
 

@@ -1,0 +1,100 @@
+"""Running an engine on the problem of a model: the one way in which a posterior is computed."""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+import jax
+
+from bayesdl.engines import ENGINES, UnsupportedError, check_supported, resolve_engine
+from bayesdl.model.base import AbstractModel
+from bayesdl.model.precision import precision_scope
+from bayesdl.typing import EngineLike, Integer, ProgressLike
+from inference.core.checkpoint import Checkpoint
+from inference.core.engine import AbstractEngine
+from inference.core.problem import Problem
+from inference.core.progress import as_progress
+from inference.core.result import AbstractResult
+
+log = logging.getLogger("bayesdl")
+
+
+class Run(NamedTuple):
+    """A run of an engine.
+
+    Attributes:
+        engine: the engine that was run.
+        problem: the problem as the engine poses it.
+        result: what it returned.
+    """
+
+    engine: AbstractEngine
+    problem: Problem
+    result: AbstractResult
+
+
+def settle_engine(engine: EngineLike, problem: Problem) -> tuple[AbstractEngine, Problem]:
+    """Return the engine that was asked for, and the problem as this engine poses it.
+
+    For "auto" it chooses one, and says which and why.
+
+    Raises:
+        ValueError: for a name that no engine has.
+        TypeError: for anything that is no engine.
+        UnsupportedError: where the engine cannot run the problem; it names those that can.
+    """
+    chosen, reason = resolve_engine(engine, problem)
+    if reason is not None:
+        _announce(f"engine: {type(chosen).__name__}, because {reason}")
+    # it may have been posed for another engine
+    posed = chosen.pose(problem.drawing(()))
+    check_supported(chosen, posed)
+    return chosen, posed
+
+
+def run_engine(
+    model: AbstractModel,
+    problem: Problem,
+    engine: EngineLike,
+    seed: Integer,
+    progress: ProgressLike,
+    checkpoint: Checkpoint | None = None,
+) -> Run:
+    """Run an engine on a problem.
+
+    Args:
+        model: the model.
+        problem: the problem with the data.
+        engine: the engine, its name, or "auto".
+        seed: the seed of all randomness.
+        progress: whether to show a progress bar, or what shows it.
+        checkpoint: what keeps the run, for engines that can keep one.
+
+    Raises:
+        ValueError: for a name that no engine has.
+        TypeError: for anything that is no engine.
+        UnsupportedError: where the engine cannot run the problem, or cannot keep a checkpoint.
+    """
+    chosen, posed = settle_engine(engine, problem)
+    if checkpoint is not None and not chosen.can_checkpoint:
+        able = ", ".join(cls.__name__ for cls in ENGINES if cls.can_checkpoint)
+        raise UnsupportedError(
+            f"{type(chosen).__name__} cannot keep a checkpoint; leave it out, or use one of: "
+            f"{able}."
+        )
+    kept = {} if checkpoint is None else {"checkpoint": checkpoint}
+    key, shown = jax.random.key(seed), as_progress(progress)
+    with precision_scope(model):
+        result = chosen.infer(posed, key=key, progress=shown, **kept)
+    return Run(chosen, posed, result)
+
+
+def _announce(message: str) -> None:
+    """Say one line on stderr, through the logger "bayesdl" so that it can be silenced."""
+    # where nobody has decided how loud bayesdl is
+    if log.level == logging.NOTSET:
+        log.setLevel(logging.INFO)
+        if not logging.getLogger().handlers:
+            log.addHandler(logging.StreamHandler())
+    log.info(message)
