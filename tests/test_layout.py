@@ -1,8 +1,10 @@
 """The house rules that keep rooms apart: sizes, circles, switches on kinds, types and prose."""
 
 import ast
+import builtins
 import dataclasses
 import inspect
+import keyword
 import re
 from pathlib import Path
 
@@ -16,13 +18,51 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("bayesdl", "inference")
 
 # Shared code does not ask what a model, engine, result or structure is. These lines may: they
-# check what a user or a plug-in passed, or recognise a Gaussian process's own covariance.
+# check what a user or a plug-in passed, recognise a Gaussian process's own covariance, write a
+# kernel in another library's words, match the priors of networks (which only `BNN` has), or
+# report what only one recommender has.
 MAY_ASK = {
-    "bayesdl/checks/prior.py": "AbstractGaussianProcessRegression",
-    "bayesdl/engines.py": "AbstractEngine",
-    "bayesdl/model/program.py": "AbstractModel",
-    "bayesdl/models.py": "AbstractModel",
+    "bayesdl/checks/prior.py": [
+        "process = structure if isinstance(structure, AbstractGaussianProcessRegression) else None",
+    ],
+    "bayesdl/cli/recommend/commands.py": [
+        "if validation is None and isinstance(model, Blend):",
+        "if not isinstance(model, Popularity):",
+    ],
+    "bayesdl/cli/recommend/report.py": [
+        "if isinstance(model, MultVAE):",
+        "if isinstance(model, Blend):",
+    ],
+    "bayesdl/engines.py": ["if isinstance(engine, AbstractEngine):"],
+    "bayesdl/functional/draws.py": 2 * ["if isinstance(prior, AbstractFamily):"],
+    "bayesdl/functional/match.py": [
+        "return model.prior if isinstance(model.prior, AbstractFamily) else LayerGaussian()",
+        "if isinstance(family, Spectral):",
+        "if not isinstance(family, AbstractFamily):",
+        "if not isinstance(net, MLP) or not isinstance(family, LayerGaussian | LayerHierarchical):",
+        "blank = LayerGaussian() if isinstance(family, LayerHierarchical) else family",
+        "if isinstance(family, LayerHierarchical):",
+    ],
+    "bayesdl/functional/problem.py": ["if not isinstance(model, BNN):"],
+    "bayesdl/functional/targets.py": [
+        "if isinstance(to, GP) and to.standardize != standardize:",
+        "kernel = to.kernel if isinstance(to, GP) else to",
+        "if isinstance(kernel, kernels.AbstractKernel):",
+    ],
+    "bayesdl/interop/gpytorch.py": [
+        "if isinstance(kernel, kernels.AbstractStationary):",
+        "if isinstance(kernel, kernels.Periodic):",
+        "if isinstance(kernel, kernels.Linear):",
+        "if isinstance(kernel, kernels.Constant):",
+        "if isinstance(kernel, kernels.Sum | kernels.Product):",
+        "return (AdditiveKernel if isinstance(kernel, kernels.Sum) else ProductKernel)(*parts)",
+        "if isinstance(kernel, kernels.RBF)",
+    ],
+    "bayesdl/model/program.py": ["if isinstance(model, AbstractModel):"],
+    "bayesdl/models.py": ["if issubclass(_class, AbstractModel):"],
 }
+# The percentage of parameters that are `Any`, by this or another name.
+MOST_ANY = 5.2
 # A docstring that begins like this continues the function's name instead of saying a sentence.
 FRAGMENT = re.compile(r"(Of|By|For|From|In|To|As|With|At|Where|Which|That) ")
 
@@ -62,14 +102,27 @@ def test_no_circles_of_imports():
 
 
 def test_shared_code_does_not_ask_for_kinds():
+    found: dict[str, list[str]] = {}
     for switch in measure_house.kind_switches(ROOT):
-        allowed = MAY_ASK.get(str(switch.path))
-        assert allowed, f"{switch.path}:{switch.line}: {switch.text}"
-        assert allowed in switch.text
+        found.setdefault(str(switch.path), []).append(switch.text)
+    assert found == MAY_ASK
 
 
 def test_parameters_say_what_they_take():
-    assert measure_house.bare_any_share(ROOT) < 8
+    """What it was when this was written: it may fall."""
+    assert measure_house.bare_any_share(ROOT) < MOST_ANY
+
+
+def test_messages_are_not_broken_anyhow():
+    """A piece of a message without a placeholder is no f-string."""
+    piece = re.compile(r'^\s*f"[^"{]*"')
+    found = [
+        f"{path}:{number}"
+        for path in files()
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if piece.match(line)
+    ]
+    assert not found, found
 
 
 def test_the_posterior_has_few_verbs():
@@ -85,14 +138,11 @@ def test_docstrings_begin_with_a_verb_or_a_noun():
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("name", sorted(engines.__all__))
-def test_every_setting_of_an_engine_is_documented(name):
-    cls = getattr(engines, name)
-    if not (inspect.isclass(cls) and dataclasses.is_dataclass(cls)):
-        return
-    documentation = inspect.getdoc(cls)
+@pytest.mark.parametrize("cls", [*engines.ENGINES, bdl.PFN], ids=lambda cls: cls.__name__)
+def test_every_setting_of_an_engine_is_documented(cls):
+    _, _, attributes = inspect.getdoc(cls).partition("Attributes:\n")
     for field in dataclasses.fields(cls):
-        assert re.search(rf"\b{field.name}\b", documentation), f"{name}.{field.name}"
+        assert re.search(rf"^    {field.name}: ", attributes, re.MULTILINE), field.name
 
 
 def test_paths_that_contributing_cites_exist():
@@ -104,3 +154,32 @@ def test_paths_that_contributing_cites_exist():
 
 def test_the_measure_of_public_names_counts_all_of_them():
     assert sorted(measure_house.public_names(ROOT)) == sorted(bdl.__all__)
+
+
+def test_names_in_docstrings_exist():
+    """What stands between backticks is defined or used somewhere, or is a file of the package."""
+    foreign = {"clone", "distributed", "idx", "subsample", "subsample_size"}
+    known = foreign | {*keyword.kwlist, *dir(builtins), "safetensors", "Predictive"}
+    trees = {path: ast.parse(path.read_text()) for path in files()}
+    for path, tree in trees.items():
+        known |= {path.stem, path.parent.name}
+        for node in ast.walk(tree):
+            known |= set(_words_of(node))
+    missing = [
+        f"{path.relative_to(ROOT)}: `{name}`"
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module)
+        for name in re.findall(r"`([A-Za-z_][\w.]*)(?:\([^`]*\))?`", ast.get_docstring(node) or "")
+        if name.removesuffix(".py").split(".")[-1] not in known
+    ]
+    assert not missing, "\n".join(missing)
+
+
+def _words_of(node):
+    """The names that a node defines or uses."""
+    for field in ("id", "attr", "arg", "name", "asname"):
+        if isinstance(value := getattr(node, field, None), str):
+            yield from value.split(".")
+    if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
+        yield node.value

@@ -22,13 +22,14 @@ from tools.source_files import Source
 
 ROOTS = (
     *("AbstractModel", "AbstractEngine", "AbstractResult", "AbstractStructure"),
-    *("AbstractPredictive", "AbstractPredictive", "AbstractDistribution"),
-    *("AbstractLikelihood", "AbstractKernel", "AbstractPrior"),
+    # AbstractLaw is what AbstractPredictive was called
+    *("AbstractPredictive", "AbstractLaw", "AbstractDistribution"),
+    *("AbstractLikelihood", "AbstractKernel", "AbstractPrior", "AbstractRecommender"),
 )
 # names on the command line that are not made from the names of classes
 MORE_NAMES = {"linear", "gpytorch", "pyro", "vae", "dae", "ease", "popularity", "blend"}
 FAMILIES = re.compile(
-    r"bayesdl/(bnn|gp|tensor|sparse|amortized|recommend|functional|priors|interop|pretrained)/"
+    r"bayesdl/(bnn|gp|tensor|sparse|amortized|recommend|pretrained)/"
     r"|bayesdl/(gp|kernels|stationary|tensor\w*|sparse\w*|pfn\w*)\.py"
     r"|bayesdl/(amortizable|architectures|mixture)\.py"
     r"|inference/(mcmc|vi|laplace|sparse|messages|amortized|exact|torch|state_space)/"

@@ -67,11 +67,26 @@ def annotated_share(root: Path, packages: Sequence[str] = PACKAGES) -> float:
 def bare_any_share(root: Path, packages: Sequence[str] = PACKAGES) -> float:
     """Measure the percentage of annotated parameters whose annotation is exactly `Any`.
 
-    `Any | None` and `list[Any]` are not. `*args` and `**kwargs` count, `self` and `cls` do not.
+    So is a name that some file gives to `Any`. `Any | None` and `list[Any]` are not. `*args` and
+    `**kwargs` count, `self` and `cls` do not.
     """
+    aliases = _list_any_aliases(root, packages)
     functions = _list_all_functions(root, packages)
-    parameters = (arg for one in functions for arg in list_parameters(one))
-    return _percentage([is_any(arg.annotation) for arg in parameters if arg.annotation])
+    annotations = [arg.annotation for one in functions for arg in list_parameters(one)]
+    return _percentage(
+        [is_any(one) or ast.unparse(one) in aliases for one in annotations if one is not None]
+    )
+
+
+def _list_any_aliases(root: Path, packages: Sequence[str]) -> set[str]:
+    """List the names that some file gives to `Any`."""
+    return {
+        ast.unparse(target)
+        for source in read_sources(root, packages)
+        for node in source.nodes
+        if isinstance(node, ast.Assign | ast.AnnAssign) and is_any(node.value)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+    }
 
 
 def functions_returning_any(root: Path, packages: Sequence[str] = PACKAGES) -> list[str]:

@@ -1,4 +1,4 @@
-"""Functions of a posterior fitted with a `PFN`: latent sites, and whether the data are like the prior's."""
+"""Functions of a fit with a `PFN`: latent sites, and whether the data are like the prior's."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FEWEST_SAMPLES = 99
 
 
 def latent(post: Posterior, site: str) -> Prediction:
-    """Return the posterior of one latent site, from a `PFN` that was trained with `latents=(site,)`.
+    """Return the posterior of one latent site, from a `PFN` trained with `latents=(site,)`.
 
     It has a mean, a standard deviation, quantiles and samples, in the units of the program (for a
     model that standardises, the units of standardised data). Other engines give draws instead, in

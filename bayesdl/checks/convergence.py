@@ -223,7 +223,7 @@ def _closeness(numbers: dict[str, float], approximated: str, cure: str) -> list[
     """Say how close an approximation is to the posterior.
 
     Args:
-        numbers: what `weight_statistics` gave.
+        numbers: what `_weight_statistics` gave.
         approximated: what was approximated, in words.
         cure: what to do about an approximation that is too wide.
     """

@@ -114,11 +114,10 @@ class PriorReport:
     def line(self) -> str:
         """Summary of the report in one line."""
         return (
-            f"sd ratio {np.median(self.sd_ratio):.2f}, "
-            f"correlation error {self.correlation_error:.2f}, "
-            f"sliced W1 {self.sliced_w1:.2f} "
-            f"(two sets of the target's functions: {self.floor:.2f}), "
-            f"excess kurtosis {self.kurtosis[0]:.1f} (target {self.kurtosis[1]:.1f})."
+            f"sd ratio {np.median(self.sd_ratio):.2f}, correlation error "
+            f"{self.correlation_error:.2f}, sliced W1 {self.sliced_w1:.2f} (two sets of the "
+            f"target's functions: {self.floor:.2f}), excess kurtosis {self.kurtosis[0]:.1f} "
+            f"(target {self.kurtosis[1]:.1f})."
         ) + (TAILS if self.lacks_tails else "")
 
     def require(

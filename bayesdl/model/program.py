@@ -302,6 +302,6 @@ def as_model(model: object) -> AbstractModel:
     if callable(model):
         return Program(model)
     raise ModelError(
-        f"Expected a model such as bdl.BNN(), bdl.GP() or a NumPyro function, "
+        "Expected a model such as bdl.BNN(), bdl.GP() or a NumPyro function, "
         f"got {type(model).__name__}."
     )

@@ -174,7 +174,7 @@ def _fact_data(value: object) -> object:
 
 
 def _fact_from_data(name: str, data: object) -> object:
-    """Return the fact that `fact_data` made JSON data of."""
+    """Return the fact that `_fact_data` made JSON data of."""
     return data if name == "history_" else spec.from_data(data)
 
 

@@ -47,18 +47,17 @@ class Mode(AbstractSettings):
         ):
             raise ModelError(
                 f"Mode(kernel={self.kernel!r}): expected kernels.Matern12, Matern32 or Matern52, "
-                f"alone or plus "
-                "kernels.Constant."
+                "alone or plus kernels.Constant."
             )
         if isinstance(self.matern.lengthscale, tuple):
             raise ModelError(
                 f"Mode(kernel={self.kernel!r}): a mode has one index, so one length scale: give a "
-                f"kernel for each mode."
+                "kernel for each mode."
             )
         if self.matern.ard:
             raise ModelError(
                 f"Mode(kernel={self.kernel!r}): a mode has one index, so ard=True has no meaning; "
-                f"leave it out."
+                "leave it out."
             )
 
     @property

@@ -88,8 +88,7 @@ class FunBaT(AbstractTableModel):
         if len(modes) < 2 or not all(isinstance(mode, Mode) for mode in modes):
             raise ModelError(
                 f"FunBaT(modes={self.modes!r}): expected a tuple of two or more of bdl.Mode or "
-                f"names of columns, e.g. "
-                '("day", "price").'
+                "names of columns, e.g. ('day', 'price')."
             )
         object.__setattr__(self, "modes", modes)
         names = [mode.name for mode in modes]
@@ -102,7 +101,7 @@ class FunBaT(AbstractTableModel):
         if self.form == "cp" and len(set(self.ranks)) > 1:
             raise ModelError(
                 f"FunBaT(form='cp') needs equal ranks, got {self.ranks}: make them equal, or use "
-                f"form='tucker'."
+                "form='tucker'."
             )
         able = (
             likelihoods.Normal | likelihoods.StudentT | likelihoods.Bernoulli | likelihoods.Poisson
@@ -112,9 +111,8 @@ class FunBaT(AbstractTableModel):
             or getattr(self.likelihood, "scale", None) == "heteroscedastic"
         ):
             raise ModelError(
-                f"FunBaT takes likelihood=bdl.Normal(), StudentT(), Bernoulli() or Poisson() with "
-                f"one scale, got "
-                f"{self.likelihood}."
+                "FunBaT takes likelihood=bdl.Normal(), StudentT(), Bernoulli() or Poisson() with "
+                f"one scale, got {self.likelihood}."
             )
 
     @property
@@ -150,7 +148,7 @@ class FunBaT(AbstractTableModel):
             if len(set(rows.values())) > 1:
                 raise DataError(
                     f"X is ragged: got {rows} entries in its columns, expected as many in every "
-                    f"one."
+                    "one."
                 )
             return pd.DataFrame(columns)
         return X
@@ -168,7 +166,7 @@ class FunBaT(AbstractTableModel):
         if schema.target.num_targets > 1 and schema.target.kind != "class":
             raise DataError(
                 f"FunBaT takes one target column, y has {schema.target.num_targets}: fit one "
-                f"tensor per column."
+                "tensor per column."
             )
         columns = schema.columns
         texts = [
@@ -176,13 +174,13 @@ class FunBaT(AbstractTableModel):
         ]
         if texts:
             raise DataError(
-                f"Column '{texts[0]}' holds text, and an index is a number: use its position, "
-                f"such as days since a start."
+                f"Column '{texts[0]}' holds text, and an index is a number: use its position, such "
+                "as days since a start."
             )
         if len(columns.names) != len(self.modes):
             raise DataError(
                 f"X has {len(columns.names)} columns, expected {len(self.modes)}: one for each "
-                f"mode."
+                "mode."
             )
         names = tuple(mode.name for mode in self.modes)
         schema = dataclasses.replace(schema, columns=dataclasses.replace(columns, names=names))
@@ -192,8 +190,8 @@ class FunBaT(AbstractTableModel):
                 indexes = "index" if distinct == 1 else "indexes"
                 raise DataError(
                     f"Mode '{mode.name}' has {distinct} distinct {indexes} and rank {mode.rank}: "
-                    f"expected at least two, and as "
-                    "many as its rank. Leave the mode out, or lower its rank."
+                    "expected at least two, and as many as its rank. Leave the mode out, or lower "
+                    "its rank."
                 )
         return schema
 
@@ -276,7 +274,7 @@ def _read_index_column(name: str, column: object) -> np.ndarray:
         got = repr(column.item()) if column.ndim == 0 else f"shape {column.shape}"
         raise DataError(
             f"Column '{name}' is not a column: got {got}, expected shape (rows,), such as a list "
-            f"of numbers."
+            "of numbers."
         )
     return column
 

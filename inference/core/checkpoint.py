@@ -94,8 +94,7 @@ def _unsaved(folder: Path, error: Exception) -> CheckpointError:
     """Return the error for a state that cannot be written."""
     return CheckpointError(
         f"Cannot save the state in {folder}: {_reason(error)}. Free some space and call again: the "
-        f"run goes on from its last "
-        "saved state."
+        "run goes on from its last saved state."
     )
 
 
@@ -263,8 +262,7 @@ class Folder:
         except OSError as error:
             raise CheckpointError(
                 f"Cannot write draws into {self.path}: {_reason(error)}. Free some space and call "
-                f"again: the run goes "
-                "on from its last saved state."
+                "again: the run goes on from its last saved state."
             ) from None
 
     def map_datasets(self) -> StoredArrays:

@@ -265,7 +265,7 @@ class Problem:
         """
         if len(self.plates) != 1:
             raise ProblemError(
-                f"Minibatches need one plate over the data, and this program has "
+                "Minibatches need one plate over the data, and this program has "
                 f"{len(self.plates)}. "
                 "Wrap the observed site in two lines: `with numpyro.plate('rows', n) as idx:` and "
                 "take `x[idx]`, `y[idx]`."
@@ -349,7 +349,7 @@ class Problem:
             if not site["is_observed"] and name not in self.summed:
                 raise ProblemError(
                     f"Site '{name}' is latent for each row of plate '{plate}': minibatches cannot "
-                    f"be used."
+                    "be used."
                 )
             axis = next(
                 frame.dim for frame in site["cond_indep_stack"] if frame.name == plate
@@ -381,7 +381,7 @@ def finding_a_start(problem: Problem) -> Iterator[None]:
 def no_start_message(problem: Problem) -> str:
     """Return the error message for a problem without a finite starting point."""
     return (
-        f"No starting point with a finite log density was found for sites "
+        "No starting point with a finite log density was found for sites "
         f"{list(problem.latents)}. Check the data for "
         "values that the likelihood cannot produce (NaN, zero scale, wrong support), or give "
         "tighter priors."

@@ -1,8 +1,7 @@
 """What engines return: draws, a fitted approximation, or a predictor without latent draws.
 
-A result answers for itself: posteriors, bundles, plots and checks ask it for draws, for the
-predictive of new data, for what must be stored, and by what it can be judged. So shared code never
-asks which kind of result it has, and an engine may return a kind of its own.
+A result answers for itself: shared code asks it for draws, for the predictive of new data, for what
+must be stored, and by what it can be judged. So an engine may return a kind of its own.
 """
 
 from __future__ import annotations
@@ -358,7 +357,9 @@ class AbstractPredictor(AbstractResult):
         return {name: np.asarray(value) for name, value in self.params.items()}
 
     def site_cure(self, site: str) -> str:
-        return "fit with an engine that draws latent sites, such as bdl.NUTS(), and see post.samples"
+        return (
+            "fit with an engine that draws latent sites, such as bdl.NUTS(), and see post.samples"
+        )
 
     def predictive(self, problem: Problem, model: PredictiveModel) -> AbstractPredictive:
         return FixedPredictive(self.predict, self.params)
@@ -393,8 +394,5 @@ class FixedPredictive(AbstractPredictive):
 
 def with_prefix(arrays: StoredArrays, prefix: str) -> StoredArrays:
     """Return the arrays whose names begin with a prefix, without it."""
-    return {
-        name.removeprefix(prefix): value
-        for name, value in arrays.items()
-        if name.startswith(prefix)
-    }
+    found = {name: value for name, value in arrays.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): value for name, value in found.items()}

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from inference.core.engine import check_positive, check_positive_integers
 from inference.core.findings import Finding
 from inference.core.problem import Problem, ProblemError
-from inference.core.result import AbstractResult, Draws
+from inference.core.result import AbstractResult
 from inference.mcmc.findings import stochastic_diagnostics, stochastic_findings
 from inference.mcmc.langevin import LangevinSampler
 from inference.mcmc.langevin_settings import AbstractLangevinSettings, Scalar

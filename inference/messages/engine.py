@@ -109,8 +109,7 @@ class MessagePassing(AbstractEngine):
         if not is_whole(self.num_annealed, 0) or self.num_annealed >= self.iterations:
             raise ValueError(
                 f"MessagePassing(anneal={self.anneal!r}): expected None or a whole number with 0 "
-                f"<= anneal < iterations, "
-                f"which is {self.iterations}."
+                f"<= anneal < iterations, which is {self.iterations}."
             )
         for name in ("damping", "noise_damping"):
             if not 0 <= getattr(self, name) < 1:
@@ -146,8 +145,7 @@ class MessagePassing(AbstractEngine):
         ):
             return (
                 "the prior of its noise has a bounded support; give one on all positive numbers, "
-                "such "
-                "as HalfNormal"
+                "such as HalfNormal"
             )
         return None
 
@@ -292,7 +290,7 @@ class MessagePassing(AbstractEngine):
         if collapsed:
             warnings.warn(
                 f"{len(collapsed)} of {self.restarts} restarts collapsed to zero; restart {kept} "
-                f"with the best bound was kept" + (f". {NOTHING}" if kept in collapsed else "."),
+                "with the best bound was kept" + (f". {NOTHING}" if kept in collapsed else "."),
                 CollapseWarning,
                 stacklevel=4,
             )
@@ -304,7 +302,7 @@ class MessagePassing(AbstractEngine):
         if not bound > iteration.likelihood.log_likelihood_of_constant(np.asarray(iteration.y)):
             found.append(
                 f"The bound, {bound:.5g}, is below the log-likelihood of a constant: the data "
-                f"speak against these functions."
+                "speak against these functions."
             )
         return found
 

@@ -55,8 +55,7 @@ class TensorPredictive(AbstractPredictive):
             return None
         return (
             f"in {wide.sum()} of {len(wide)} rows the log of the rate has an sd above {WIDE:g}, "
-            f"and rates far above the "
-            "data rule mean and sd; quantile(0.5) is not moved by them"
+            "and rates far above the data rule mean and sd; quantile(0.5) is not moved by them"
         )
 
     def moments(self, params: Mapping, X: jax.Array) -> tuple[jax.Array, jax.Array]:

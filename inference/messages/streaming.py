@@ -68,7 +68,7 @@ def add_entries(s: StateSpaceTensor, y: np.ndarray, before: Predictor, parallel:
         if not np.array_equal(np.asarray(positions)[at], old):
             raise ProblemError(
                 f"The indexes of mode '{s.names[k]}' before the update are not among those after "
-                f"it."
+                "it."
             )
         size = _padded_size(len(positions))
         messages.append(

@@ -259,7 +259,7 @@ def _matvec(matrices: Array, vectors: Array) -> Array:
 def _smooth_in_parallel(
     prior: Prior, information: Array, precision: Array
 ) -> tuple[Array, Adjoint]:
-    """Return the same as `smooth_in_sequence`, by prefix sums of elements from both sides."""
+    """Return the same as `_smooth_in_sequence`, by prefix sums of elements from both sides."""
     n, r = information.shape
     s = len(prior.observed)
     dtype = information.dtype

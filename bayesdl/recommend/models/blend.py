@@ -128,9 +128,8 @@ class Blend(AbstractRecommender):
                 )
             if not np.array_equal(member.items_, self.items_):
                 raise DataError(
-                    "The members were fitted with different labels of items, "
-                    f"{member.items_[:3]}, ... and {self.items_[:3]}, ...: give all the same "
-                    "items=."
+                    f"The members were fitted with different labels of items, {member.items_[:3]}, "
+                    f"... and {self.items_[:3]}, ...: give all the same items=."
                 )
         if self.weights is not None:
             self.weights_ = tuple(map(float, self.weights))

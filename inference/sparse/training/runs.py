@@ -242,5 +242,5 @@ def _state_arrays(state: State) -> StoredArrays:
 
 
 def _state_leaves(state: State, arrays: StoredArrays) -> list[jax.Array]:
-    """Return the leaves of a state of this structure, the inverse of `state_arrays`."""
+    """Return the leaves of a state of this structure, the inverse of `_state_arrays`."""
     return [jnp.asarray(arrays[f"state/{i}"]) for i in range(len(jax.tree.leaves(state)))]

@@ -142,5 +142,5 @@ def test_the_posterior_of_a_latent_site_is_learned(trained):
         0.5 / 512
     )  # log density of a normal distribution has variance 1/2
     assert found["nll_of_prior"] - stats.norm.entropy() < 0.1 + 4 * np.sqrt(0.5 / 512)
-    with pytest.raises(bdl.UnsupportedError, match="no latent site of this name; .* 'mu'"):
+    with pytest.raises(bdl.UnsupportedError, match=r"no latent site of this name; .* 'mu'"):
         amortized.latent(post, "sigma")
