@@ -98,6 +98,20 @@ def is_positive(value: object) -> bool:
     return 0 < value < math.inf
 
 
+def check_positive(spec: object, *names: str) -> None:
+    """Refuse settings that are not positive numbers, or tuples of them.
+
+    Raises:
+        ValueError: naming the class, the setting, its value and what was expected.
+    """
+    for name in names:
+        value = getattr(spec, name)
+        several = isinstance(value, tuple)
+        if not all(map(is_positive, value if several else (value,))):
+            expected = "positive numbers" if several else "a positive number"
+            raise ValueError(f"{type(spec).__name__}({name}={value!r}): expected {expected}.")
+
+
 def as_seed(seed: object) -> int:
     """Return a seed as a plain integer, which JAX takes and files hold.
 

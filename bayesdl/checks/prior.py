@@ -87,14 +87,14 @@ class PriorPredictive:
 def prior_predictive(
     model: Any, *data: Any, num_samples: Integer = 1000, seed: Integer = 0, **named: Any
 ) -> PriorPredictive:
-    """Draws functions and targets from the prior, at the rows of the data.
+    """Draw functions and targets from the prior, at the rows of the data.
 
     Args:
         model: `BNN`, `GP`, or any NumPyro function.
         *data: the data as in `fit`: X and y, of which y gives the units and the classes only; for a
             function its arguments, with or without the observations.
-        num_samples: data sets to draw.
-        seed: of all randomness.
+        num_samples: the number of data sets to draw.
+        seed: the seed of all randomness.
         **named: keyword arguments of a NumPyro function.
 
     Raises:

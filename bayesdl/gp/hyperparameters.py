@@ -51,7 +51,7 @@ def as_array(value: ArrayLike | list | tuple) -> jax.Array:
     return jnp.asarray(value)
 
 
-def check_positive(kernel: object, name: str) -> None:
+def check_hyperparameter(kernel: object, name: str) -> None:
     """Refuse a setting that is not a positive number, a tuple of them, a prior or None.
 
     Raises:

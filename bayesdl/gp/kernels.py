@@ -20,7 +20,7 @@ from bayesdl.data.validation import ModelError
 from bayesdl.gp.hyperparameters import (
     Draw,
     as_array,
-    check_positive,
+    check_hyperparameter,
     lengthscale_prior,
     scale_prior,
 )
@@ -75,7 +75,7 @@ class AbstractStationary(AbstractKernel):
         if isinstance(self.lengthscale, list):
             object.__setattr__(self, "lengthscale", tuple(self.lengthscale))
         for name in ("lengthscale", "variance"):
-            check_positive(self, name)
+            check_hyperparameter(self, name)
 
     @abc.abstractmethod
     def profile(self) -> Callable:
@@ -195,7 +195,7 @@ class Periodic(AbstractKernel):
 
     def __post_init__(self) -> None:
         for name in ("period", "lengthscale", "variance"):
-            check_positive(self, name)
+            check_hyperparameter(self, name)
 
     def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
         from tinygp.kernels import Custom
@@ -228,7 +228,7 @@ class Linear(AbstractKernel):
     variance: Any = None
 
     def __post_init__(self) -> None:
-        check_positive(self, "variance")
+        check_hyperparameter(self, "variance")
 
     def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
         from tinygp.kernels import DotProduct
@@ -251,7 +251,7 @@ class Constant(AbstractKernel):
     variance: Any = None
 
     def __post_init__(self) -> None:
-        check_positive(self, "variance")
+        check_hyperparameter(self, "variance")
 
     def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
         from tinygp.kernels import Constant as Unit

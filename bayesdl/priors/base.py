@@ -9,7 +9,7 @@ import warnings
 from typing import Any, ClassVar, TypeVar
 
 from bayesdl.model.language import Language, LanguageDistribution, Tensor
-from inference.settings import AbstractSettings, is_positive
+from inference.settings import AbstractSettings
 
 Spec = TypeVar("Spec")
 
@@ -92,21 +92,6 @@ class AbstractArrayPrior(AbstractPrior):
 
     def draws(self, arrays: tuple[WeightArray, ...], lang: Language) -> dict[str, Tensor]:
         return {array.name: self.draw(array, lang) for array in arrays}
-
-
-def check_positive(prior: AbstractPrior, *names: str) -> None:
-    """Refuse settings that are not positive numbers, or tuples of positive numbers.
-
-    Raises:
-        ValueError: naming the prior, the setting and its value.
-    """
-    for name in names:
-        value = getattr(prior, name)
-        for entry in value if isinstance(value, tuple) else (value,):
-            if not is_positive(entry):
-                raise ValueError(
-                    f"{type(prior).__name__}({name}={value!r}): expected positive numbers."
-                )
 
 
 def replace_fields(spec: Spec, fields: dict[str, Any]) -> Spec:

@@ -7,8 +7,9 @@ import math
 from typing import ClassVar
 
 from bayesdl.model.language import Language, Tensor
-from bayesdl.priors.base import AbstractArrayPrior, WeightArray, check_positive, iid
+from bayesdl.priors.base import AbstractArrayPrior, WeightArray, iid
 from inference.distributions import bursts
+from inference.settings import check_positive
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,12 +12,12 @@ from bayesdl.model.language import Tensor
 from bayesdl.priors.base import (
     AbstractPrior,
     WeightArray,
-    check_positive,
     count_layers,
     replace_fields,
     warn_renamed,
 )
 from inference.core.typing import SiteArrays
+from inference.settings import check_positive
 
 Family = TypeVar("Family", bound="AbstractFamily")
 

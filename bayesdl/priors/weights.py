@@ -8,8 +8,9 @@ from typing import ClassVar
 
 from bayesdl.data.validation import ModelError
 from bayesdl.model.language import Language, Tensor
-from bayesdl.priors.base import AbstractArrayPrior, WeightArray, check_positive, iid, sample_scaled
+from bayesdl.priors.base import AbstractArrayPrior, WeightArray, iid, sample_scaled
 from bayesdl.typing import ScaleFamily
+from inference.settings import check_positive
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Recommendation with uncertainty: Mult-VAE, Mult-DAE and EASE on sparse data.
 
-train, validation, test = ...                            # or bayesdl.recommend.strong_split(...)
-model = bayesdl.recommend.MultVAE().fit(train, validation)
-model.recommend(rows, k=20)                              # items, probabilities, intervals, hits
-model.save("films.bdl")                                  # and later bayesdl.recommend.load(...)
+    train, validation, test = ...  # or bayesdl.recommend.strong_split(...)
+    model = bayesdl.recommend.MultVAE().fit(train, validation)
+    model.recommend(rows, k=20)  # items, probabilities, intervals, hits
+    model.save("films.bdl")  # and later bayesdl.recommend.load(...)
 
 How it is put together, from the inside out: `rows.py` says what data are accepted and makes batches
 of flat padded entries. `hits.py` computes how many items of a list are among the next n.

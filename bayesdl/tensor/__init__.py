@@ -1,7 +1,7 @@
 """Functional tensors (FunBaT): products of functions of one index each.
 
-bayesdl.tensor.mode(post, "day").predict(x)
-post = bayesdl.tensor.update(post, X, y)
+    bayesdl.tensor.mode(post, "day").predict(x)
+    post = bayesdl.tensor.update(post, X, y)
 
 `mode.py` is one index, `spec.py` the model and its data. `program.py` is its NumPyro program with
 whitened states, and the predictive distribution given a draw. The model's `build_problem` offers a

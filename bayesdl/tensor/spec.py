@@ -117,7 +117,7 @@ class FunBaT(AbstractTableModel):
 
     @property
     def double_precision(self) -> bool:
-        """Kalman filters need it."""
+        """True: Kalman filters need it."""
         return True
 
     @property

@@ -104,11 +104,11 @@ class AbstractEngine(AbstractSettings, abc.ABC):
     def infer(
         self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()
     ) -> AbstractResult:
-        """Runs the algorithm; the same key gives the same result."""
+        """Run the algorithm; the same key gives the same result."""
 
     @abc.abstractmethod
     def restore(self, problem: Problem, arrays: dict, info: dict) -> AbstractResult:
-        """Rebuilds a result of this engine from what its `arrays()` and `info` gave."""
+        """Rebuild a result of this engine from what its `arrays()` and `info` gave."""
 
     def pose(self, problem: Problem) -> Problem:
         """Return the problem as this engine solves it: with the discrete sites that it draws.
@@ -175,7 +175,7 @@ class AbstractEngine(AbstractSettings, abc.ABC):
         return self
 
     def as_data(self) -> dict[str, Any]:
-        """Name and settings as JSON data."""
+        """Return name and settings as JSON data."""
         return {"name": type(self).__name__, **dataclasses.asdict(self)}
 
 
@@ -186,7 +186,7 @@ def problem_size(problem: Problem) -> tuple[int, int]:
 
 
 def needs_gradients(problem: Problem) -> str | None:
-    """The reason why an engine that needs gradients cannot run this problem, or None."""
+    """Return the reason why an engine that needs gradients cannot run this problem, or None."""
     if problem.drawn:
         return f"it cannot draw the discrete latent site '{min(problem.drawn)}'"
     if not problem.unobserved:
@@ -196,22 +196,8 @@ def needs_gradients(problem: Problem) -> str | None:
     return why_not_summed(problem)
 
 
-def check_positive(engine: AbstractEngine, *names: str) -> None:
-    """Refuses settings that are not positive.
-
-    Raises:
-        ValueError: naming the engine, the setting and what was got.
-    """
-    for name in names:
-        value = getattr(engine, name)
-        if not value > 0:
-            raise ValueError(
-                f"{type(engine).__name__}({name}={value!r}): expected a positive number."
-            )
-
-
 def check_positive_integers(engine: AbstractEngine, *names: str, optional: bool = False) -> None:
-    """Refuses settings that are not positive whole numbers (None too, where optional).
+    """Refuse settings that are not positive whole numbers (None too, where optional).
 
     Raises:
         ValueError: naming the engine, the setting and what was got.
@@ -227,7 +213,7 @@ def check_positive_integers(engine: AbstractEngine, *names: str, optional: bool 
 
 
 def check_choice(engine: AbstractEngine, name: str, allowed: tuple[str, ...]) -> None:
-    """Refuses a setting that is not one of the allowed words.
+    """Refuse a setting that is not one of the allowed words.
 
     Raises:
         ValueError: listing the allowed words.

@@ -370,9 +370,8 @@ def finding_a_start(problem: Problem) -> Iterator[None]:
     """
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message="Out-of-support values"
-            )  # the error below says it
+            # the error below says it
+            warnings.filterwarnings("ignore", message="Out-of-support values")
             yield
     except RuntimeError as error:
         raise ProblemError(no_start_message(problem)) from error

@@ -21,7 +21,6 @@ import numpy as np
 
 from inference.core.engine import (
     AbstractEngine,
-    check_positive,
     check_positive_integers,
     needs_gradients,
 )
@@ -35,6 +34,7 @@ from inference.core.typing import Info, Key, SiteArrays, StoredArrays
 from inference.laplace.joint import fit_joint
 from inference.laplace.network import WeightDensity, fit_network
 from inference.laplace.result import LaplaceApproximation
+from inference.settings import check_positive
 
 # a dense precision matrix of this size takes 200 MB
 LARGEST = 5000

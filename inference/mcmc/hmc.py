@@ -29,7 +29,6 @@ from inference.core.engine import (
     SAMPLING,
     Preference,
     check_choice,
-    check_positive,
     check_positive_integers,
     problem_size,
 )
@@ -41,6 +40,7 @@ from inference.mcmc.engine import AbstractMCMC
 from inference.mcmc.runner.layout import Layout, over_chains, place, to_host
 from inference.mcmc.runner.sampler import AbstractSampler, ChainState, Position
 from inference.mcmc.starts import DRAWN, STARTS
+from inference.settings import check_positive
 
 # Rows times latent dimensions; a default run of NUTS then takes some minutes on two cores.
 WORK = 3_000_000

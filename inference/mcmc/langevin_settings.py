@@ -8,11 +8,12 @@ from typing import TypeAlias
 
 import jax
 
-from inference.core.engine import check_choice, check_positive, check_positive_integers
+from inference.core.engine import check_choice, check_positive_integers
 from inference.core.typing import ChainStart, Info
 from inference.mcmc.engine import AbstractMCMC
 from inference.mcmc.runner.sampler import Number, evenly_spaced_steps
 from inference.mcmc.starts import STARTS
+from inference.settings import check_positive
 
 Scalar: TypeAlias = int | float | jax.Array
 """A number, which may be traced."""

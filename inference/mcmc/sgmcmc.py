@@ -16,7 +16,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from inference.core.engine import check_positive, check_positive_integers
+from inference.core.engine import check_positive_integers
 from inference.core.findings import Finding
 from inference.core.problem import Problem, ProblemError
 from inference.core.result import AbstractResult
@@ -24,6 +24,7 @@ from inference.mcmc.findings import stochastic_diagnostics, stochastic_findings
 from inference.mcmc.langevin import LangevinSampler
 from inference.mcmc.langevin_settings import AbstractLangevinSettings, Scalar
 from inference.mcmc.runner.sampler import Number
+from inference.settings import check_positive
 
 
 @dataclasses.dataclass(frozen=True)

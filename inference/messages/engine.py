@@ -26,7 +26,6 @@ from inference.core.engine import (
     AbstractEngine,
     Preference,
     check_choice,
-    check_positive,
     check_positive_integers,
 )
 from inference.core.findings import Finding, hyperparameter_findings, numbers_of
@@ -40,7 +39,7 @@ from inference.messages.iteration import Iteration, State, order_by_size
 from inference.messages.predictive import TensorPredictive
 from inference.messages.streaming import add_entries
 from inference.messages.summary import point_estimates, rank_weights
-from inference.settings import is_whole
+from inference.settings import check_positive, is_whole
 
 # iterations of a compiled block
 BLOCK = 10

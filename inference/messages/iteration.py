@@ -74,7 +74,7 @@ class Iteration:
         learning_rate: the learning rate of the hyperparameters at the start.
         iterations: the number of iterations over which it decays to zero.
         parallel: whether smoothing is parallel along the index.
-        order: of the modes in an iteration.
+        order: the order of the modes in an iteration.
         known: messages of each mode and of the core from other entries, or None.
     """
 
@@ -134,7 +134,7 @@ class Iteration:
         It leads to the median of a log-normal prior, not to its mode.
 
         Scales of functions are the exception: the density of their logarithm would keep those that
-            are not needed from zero.
+        are not needed from zero.
         """
         total = jnp.zeros(())
         for name, u in hyper.items():

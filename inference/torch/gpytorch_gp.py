@@ -33,7 +33,6 @@ from inference.core.engine import (
     Preference,
     UnsupportedError,
     check_choice,
-    check_positive,
     check_positive_integers,
     problem_size,
 )
@@ -46,6 +45,7 @@ from inference.core.result import AbstractPredictive, AbstractResult, Conditiona
 from inference.core.structure import AbstractGaussianProcessRegression
 from inference.core.typing import GPMethod, Info, Key, StoredArrays
 from inference.exact.gp import EXACT_ROWS, MAX_ROWS, reason_unsupported
+from inference.settings import check_positive
 from inference.torch.install import load, reason_missing
 
 if TYPE_CHECKING:

@@ -29,7 +29,6 @@ from inference.core.engine import (
     AbstractEngine,
     Preference,
     check_choice,
-    check_positive,
     check_positive_integers,
     needs_gradients,
     problem_size,
@@ -42,6 +41,7 @@ from inference.core.program import WholePlates, WithParameters
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractResult, with_prefix
 from inference.core.typing import Info, Key, SiteArrays, StoredArrays
+from inference.settings import check_positive
 from inference.vi.constructs import Marginal
 from inference.vi.distributions import (
     AbstractProgramDistribution,

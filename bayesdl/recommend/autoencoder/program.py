@@ -1,10 +1,10 @@
 """The model as a NumPyro program and its encoder as a guide, for any engine.
 
-model = MultVAE().fit(train, validation)
-program, guide = programs(model, rows)                  # z of these users, weights fixed
-bayesdl.fit(program, engine=bayesdl.NUTS())             # their exact posterior
-program, guide = programs(model, rows, learn=True)
-bayesdl.fit(program, engine=bayesdl.VI(guide=guide))    # trains on, on these users
+    model = MultVAE().fit(train, validation)
+    program, guide = programs(model, rows)                  # z of these users, weights fixed
+    bayesdl.fit(program, engine=bayesdl.NUTS())             # their exact posterior
+    program, guide = programs(model, rows, learn=True)
+    bayesdl.fit(program, engine=bayesdl.VI(guide=guide))    # trains on, on these users
 
 NUTS measures the amortization gap of the encoder. VI trains on without annealing or dropout. The
 posterior is that of the likelihood to a power, by default the one that the encoder was trained for.

@@ -9,7 +9,6 @@ import re
 from inference.core.engine import (
     AbstractEngine,
     check_choice,
-    check_positive,
     check_positive_integers,
 )
 from inference.core.typing import (
@@ -20,6 +19,7 @@ from inference.core.typing import (
     SparseEstimator,
     SparseKernel,
 )
+from inference.settings import check_positive
 from inference.sparse.patterns.budget import ALLOCATIONS, Shapes
 from inference.sparse.products.kernels import KERNELS
 from inference.sparse.products.sparse_product import ESTIMATORS
