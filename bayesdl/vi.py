@@ -12,8 +12,7 @@ p and q are the distributions of the model's and the guide's program:
 `help(bayesdl.vi.ProgramDistribution)`.
 """
 
-import warnings
-
+from inference.renaming import renamed_names
 from inference.vi.check import check_unbiased
 from inference.vi.constructs import marginal, normalize
 from inference.vi.distributions import ProgramDistribution
@@ -64,14 +63,4 @@ __all__ = [
     "wake_theta",
 ]
 
-
-def __getattr__(name: str) -> type[ProgramDistribution]:
-    """Return a name of the last version, with a warning that names the new one."""
-    if name == "Handle":
-        warnings.warn(
-            "bayesdl.vi.Handle is now bayesdl.vi.ProgramDistribution; the old name will go.",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-        return ProgramDistribution
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = renamed_names(__name__, {"Handle": "ProgramDistribution"})

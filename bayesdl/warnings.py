@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import importlib
-import warnings
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
+
+from inference.renaming import warn_renamed
 
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
@@ -31,12 +32,7 @@ def deprecated(
     def mark(method: Callable[Args, Result]) -> Callable[Args, Result]:
         @functools.wraps(method)
         def wrapped(*args: Args.args, **kwargs: Args.kwargs) -> Result:
-            old = method.__qualname__
-            warnings.warn(
-                f"{old} is deprecated and will be removed in the next version: use {call}.",
-                DeprecationWarning,
-                stacklevel=2,
-            )
+            warn_renamed(method.__qualname__, call)
             if forward is None:
                 return method(*args, **kwargs)
             module, _, name = forward.partition(":")

@@ -156,6 +156,12 @@ def test_the_measure_of_public_names_counts_all_of_them():
     assert sorted(measure_house.public_names(ROOT)) == sorted(bdl.__all__)
 
 
+def test_old_names_warn_in_one_way():
+    by_hand = re.compile(r"warnings\.warn\([^()]*DeprecationWarning")
+    found = [path.name for path in files() if by_hand.search(path.read_text())]
+    assert found in ([], ["renaming.py"])
+
+
 def test_names_in_docstrings_exist():
     """What stands between backticks is defined or used somewhere, or is a file of the package."""
     foreign = {"clone", "distributed", "idx", "subsample", "subsample_size"}

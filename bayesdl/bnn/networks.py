@@ -18,9 +18,9 @@ import numpy as np
 from bayesdl.data.validation import ModelError
 from bayesdl.model.language import NUMPYRO, Language, Tensor
 from bayesdl.priors import WeightArray
-from bayesdl.priors.base import warn_renamed
 from bayesdl.typing import Activation, Scaling
 from inference.core.structure import AbstractProduct, PlainProduct
+from inference.renaming import warn_renamed
 from inference.settings import AbstractSettings, is_whole
 
 PLAIN = PlainProduct()
@@ -47,7 +47,7 @@ class AbstractNetwork(AbstractSettings, abc.ABC):
 
     def leaves(self, num_inputs: int, num_outputs: int) -> tuple[WeightArray, ...]:
         """Call `weight_arrays` under its former name."""
-        warn_renamed("leaves", "weight_arrays")
+        warn_renamed("network.leaves", "network.weight_arrays")
         return self.weight_arrays(num_inputs, num_outputs)
 
     @abc.abstractmethod

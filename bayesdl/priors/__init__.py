@@ -15,14 +15,13 @@ of a network of sines that follows a kernel without tuning.
 
 from __future__ import annotations
 
-import warnings
-
 from bayesdl.priors.base import WeightArray
 from bayesdl.priors.bursts import Bursts
 from bayesdl.priors.flow import ScaleFlow
 from bayesdl.priors.layers import LayerGaussian, LayerHierarchical
 from bayesdl.priors.spectral import Spectral
 from bayesdl.priors.weights import Gaussian, Hierarchical, Horseshoe, Laplace, StudentT
+from inference.renaming import renamed_names
 
 __all__ = [
     "Bursts",
@@ -38,14 +37,4 @@ __all__ = [
     "WeightArray",
 ]
 
-
-def __getattr__(name: str) -> type:
-    """Return a class under its former name, with a deprecation warning."""
-    if name == "Leaf":
-        warnings.warn(
-            "bayesdl.priors.Leaf is now bayesdl.priors.WeightArray; the old name will be removed.",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-        return WeightArray
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = renamed_names(__name__, {"Leaf": "WeightArray"})

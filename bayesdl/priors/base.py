@@ -5,10 +5,10 @@ from __future__ import annotations
 import abc
 import copy
 import dataclasses
-import warnings
 from typing import Any, ClassVar, TypeVar
 
 from bayesdl.model.language import Language, LanguageDistribution, Tensor
+from inference.renaming import warn_renamed
 from inference.settings import AbstractSettings
 
 Spec = TypeVar("Spec")
@@ -55,7 +55,7 @@ class AbstractPrior(AbstractSettings, abc.ABC):
     @property
     def scale_per_leaf(self) -> bool:
         """Return `scale_per_array` under its former name."""
-        warn_renamed("scale_per_leaf", "scale_per_array")
+        warn_renamed("prior.scale_per_leaf", "prior.scale_per_array")
         return self.scale_per_array
 
     @abc.abstractmethod
@@ -125,10 +125,3 @@ def sample_scaled(array: WeightArray, scale: Tensor, lang: Language) -> Tensor:
 def iid(distribution: LanguageDistribution, array: WeightArray) -> LanguageDistribution:
     """Return the distribution of an array with independent entries of one distribution."""
     return distribution.expand(array.shape).to_event(len(array.shape))
-
-
-def warn_renamed(old: str, new: str) -> None:
-    """Warn that the caller's caller uses the former name of an attribute."""
-    warnings.warn(
-        f"{old} is now {new}; the old name will be removed.", DeprecationWarning, stacklevel=3
-    )

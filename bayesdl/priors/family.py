@@ -14,9 +14,9 @@ from bayesdl.priors.base import (
     WeightArray,
     count_layers,
     replace_fields,
-    warn_renamed,
 )
 from inference.core.typing import SiteArrays
+from inference.renaming import warn_renamed
 from inference.settings import check_positive
 
 Family = TypeVar("Family", bound="AbstractFamily")
@@ -70,17 +70,17 @@ class AbstractFamily(AbstractPrior):
 
     def started(self: Family, arrays: tuple[WeightArray, ...]) -> Family:
         """Call `initialised` under its former name."""
-        warn_renamed("started", "initialised")
+        warn_renamed("prior.started", "prior.initialised")
         return self.initialised(arrays)
 
     def at(self: Family, parameters: SiteArrays) -> Family:
         """Call `with_params` under its former name."""
-        warn_renamed("at", "with_params")
+        warn_renamed("prior.at", "prior.with_params")
         return self.with_params(parameters)
 
     def numbers(self: Family) -> Family:
         """Call `as_floats` under its former name."""
-        warn_renamed("numbers", "as_floats")
+        warn_renamed("prior.numbers", "prior.as_floats")
         return self.as_floats()
 
     def __str__(self) -> str:

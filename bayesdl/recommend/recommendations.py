@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from bayesdl.recommend.hits import (
 )
 from bayesdl.recommend.probabilities import DRAWS
 from bayesdl.typing import ColumnLike, DataFrame
+from inference.renaming import warn_renamed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,12 +139,7 @@ class Recommendations:
 
     def hits_law(self, n: ColumnLike = 1) -> np.ndarray:
         """Return `hits_distribution(n)`, which has this name from now on."""
-        warnings.warn(
-            "Recommendations.hits_law is called hits_distribution now; the old name goes with the "
-            "next version.",
-            DeprecationWarning,
-            stacklevel=2,
-        )
+        warn_renamed("Recommendations.hits_law", "hits_distribution")
         return self.hits_distribution(n)
 
     def _next_items(self, n: ColumnLike) -> np.ndarray:

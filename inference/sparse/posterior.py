@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -23,6 +22,7 @@ from inference.core.result import (
 )
 from inference.core.typing import AnyArray, Info, Key, SiteArrays, StoredArrays
 from inference.distributions.bursts import Bursts
+from inference.renaming import warn_renamed
 from inference.sparse.decompression import SparseDecompression
 from inference.sparse.patterns.layout import Layout
 from inference.sparse.patterns.support import log_prior
@@ -226,29 +226,19 @@ class SparseApproximation(AbstractApproximation):
     @property
     def packed(self) -> Callable[..., SiteArrays]:
         """The old name of `draw_compressed`."""
-        _warn_renamed("packed", "draw_compressed")
+        warn_renamed("post.raw.packed", "post.raw.draw_compressed")
         return self.draw_compressed
 
     @property
     def unpacking(self) -> SparseDecompression:
         """The old name of `decompression`."""
-        _warn_renamed("unpacking", "decompression")
+        warn_renamed("post.raw.unpacking", "post.raw.decompression")
         return self.decompression
 
     def packed_sample(self, key: Key, num_samples: int) -> SiteArrays:
         """Call `sample_compressed` under its old name."""
-        _warn_renamed("packed_sample", "sample_compressed")
+        warn_renamed("post.raw.packed_sample", "post.raw.sample_compressed")
         return self.sample_compressed(key, num_samples)
-
-
-def _warn_renamed(old: str, new: str) -> None:
-    """Warn that the caller's caller uses the old name of an attribute of a result."""
-    warnings.warn(
-        f"post.raw.{old} is deprecated and will be removed in the next version: use "
-        f"post.raw.{new}.",
-        DeprecationWarning,
-        stacklevel=3,
-    )
 
 
 @jax.tree_util.register_dataclass
