@@ -7,14 +7,12 @@ print(bayesdl.mcmc.halve_step(post))
 from __future__ import annotations
 
 import dataclasses
-from typing import cast
 
 from bayesdl.checks.halving import StepHalving, halve_step
 from bayesdl.model.precision import precision_scope
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.typing import Integer, ProgressLike
 from inference.core.progress import as_progress
-from inference.core.result import Draws
 from inference.settings import is_whole
 
 
@@ -46,10 +44,9 @@ def extend(post: Posterior, num_samples: Integer, progress: ProgressLike = True)
         raise ValueError(
             f"extend(num_samples={num_samples!r}): expected a whole number of at least 1."
         )
-    # an engine without chains refuses whatever it is given
-    draws, shown = cast(Draws, post.raw), as_progress(progress)
+    shown = as_progress(progress)
     with precision_scope(post.model):
-        result = post.engine.extend(post.problem, draws, num_samples, shown)
+        result = post.engine.extend(post.problem, post.raw, num_samples, shown)
     return dataclasses.replace(post, raw=result)
 
 

@@ -19,7 +19,7 @@ import dataclasses
 import html
 import warnings
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
@@ -32,12 +32,9 @@ from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
 from bayesdl.typing import EngineLike, Integer, ProgressLike
-from inference.core.engine import UnsupportedError
 from inference.core.keys import named_key
 from inference.core.problem import Problem
 from inference.core.progress import as_progress
-from inference.mcmc.batched import infer_many
-from inference.mcmc.engine import AbstractMCMC
 from inference.mcmc.hmc import NUTS
 
 # level of the test over all quantities
@@ -197,15 +194,9 @@ def sbc(
     with precision_scope(spec):
         schema = spec.learn_schema(*data, **named_data)
         problem = spec.problem(schema, *data, **named_data)
-        engine = resolve_engine(engine, problem)[0]
-        if not engine.draws_chains:
-            name = type(engine).__name__
-            raise UnsupportedError(
-                f"sbc needs an engine of Markov chains such as bdl.NUTS(), got {name}."
-            )
-        chains, problem = cast(AbstractMCMC, engine), engine.pose(problem)
-        # chains are as many as data sets
-        check_supported(dataclasses.replace(chains, num_chains=jax.device_count()), problem)
+        chosen = resolve_engine(engine, problem)[0]
+        problem = chosen.pose(problem)
+        check_supported(chosen.for_many(), problem)
         refuse_unnormalised(problem)
         if not problem.observed:
             raise DataError(
@@ -217,8 +208,8 @@ def sbc(
             jax.random.split(named_key(key, "truth"), num_simulations)
         )
         observed = {name: truth[name] for name in problem.observed}
-        draws, diverging = infer_many(
-            chains, problem, observed, named_key(key, "chains"), as_progress(progress)
+        draws, diverging = chosen.infer_many(
+            problem, observed, key=named_key(key, "chains"), progress=as_progress(progress)
         )
         latents = {name: np.asarray(truth[name])[:, None] for name in problem.latents}
         drawn = {name: draws[name] for name in problem.latents}

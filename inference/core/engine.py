@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 import jax
+import numpy as np
+from jax.typing import ArrayLike
 
 from inference.core.enumeration.check import why_not_summed
 from inference.core.findings import Finding
 from inference.core.problem import Problem
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractResult, Draws
+from inference.core.typing import StoredArrays
 from inference.settings import AbstractSettings, is_whole
 
 K = TypeVar("K")
@@ -78,13 +81,10 @@ class AbstractEngine(AbstractSettings, abc.ABC):
         can_checkpoint: whether `infer` also takes `checkpoint=`, a `Checkpoint` that lets an
             interrupted run go on. False by default.
         cli_name: the engine's name on the command line; by default that of the class in lower case.
-        draws_chains: whether it makes Markov chains, so that many data sets can be run side by
-            side. False by default.
     """
 
     can_checkpoint: ClassVar[bool] = False
     cli_name: ClassVar[str] = ""
-    draws_chains: ClassVar[bool] = False
 
     @classmethod
     def preference(cls, problem: Problem) -> Preference | None:
@@ -104,11 +104,23 @@ class AbstractEngine(AbstractSettings, abc.ABC):
     def infer(
         self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()
     ) -> AbstractResult:
-        """Run the algorithm; the same key gives the same result."""
+        """Run the algorithm; the same key gives the same result.
+
+        Args:
+            problem: the problem, which the engine supports.
+            key: the key of all randomness.
+            progress: what shows how far the run is.
+        """
 
     @abc.abstractmethod
     def restore(self, problem: Problem, arrays: dict, info: dict) -> AbstractResult:
-        """Rebuild a result of this engine from what its `arrays()` and `info` gave."""
+        """Rebuild a result of this engine.
+
+        Args:
+            problem: the problem that was posed.
+            arrays: what the result's `arrays()` gave.
+            info: what its `info` was.
+        """
 
     def pose(self, problem: Problem) -> Problem:
         """Return the problem as this engine solves it: with the discrete sites that it draws.
@@ -141,11 +153,17 @@ class AbstractEngine(AbstractSettings, abc.ABC):
     def extend(
         self,
         problem: Problem,
-        draws: Draws,
+        result: AbstractResult,
         num_samples: int,
         progress: AbstractProgress = Silent(),
-    ) -> Draws:
-        """Return the draws with `num_samples` more per chain, which goes on where it was.
+    ) -> AbstractResult:
+        """Return a result with more draws: its chains go on where they were.
+
+        Args:
+            problem: the problem that was posed.
+            result: the result, which this engine made.
+            num_samples: the number of further draws of each chain.
+            progress: what shows how far the run is.
 
         Raises:
             UnsupportedError: for an engine without chains, or draws that hold no state.
@@ -153,6 +171,43 @@ class AbstractEngine(AbstractSettings, abc.ABC):
         raise UnsupportedError(
             f"{type(self).__name__} has no chains to continue; fit again with other settings."
         )
+
+    def for_many(self) -> AbstractEngine:
+        """Return the engine as `infer_many` runs it, whose `supports` says whether it can.
+
+        Raises:
+            UnsupportedError: for an engine without chains.
+        """
+        raise UnsupportedError(
+            "sbc, which has many data sets side by side, needs an engine of Markov chains such as "
+            f"bdl.NUTS(), got {type(self).__name__}."
+        )
+
+    def infer_many(
+        self,
+        problem: Problem,
+        observed: Mapping[str, ArrayLike],
+        *,
+        key: jax.Array,
+        progress: AbstractProgress = Silent(),
+    ) -> tuple[StoredArrays, np.ndarray]:
+        """Draw from the posterior given each of many data sets, one chain for each.
+
+        Args:
+            problem: the program and everything but the observed values.
+            observed: the values of the observed sites, with a leading axis over data sets.
+            key: the random key for all chains.
+            progress: what shows how far the run is.
+
+        Returns:
+            The draws of all sites, shape (data set, draw, *site shape), and whether each draw
+            diverged, shape (data set, draw).
+
+        Raises:
+            UnsupportedError: for an engine without chains.
+        """
+        self.for_many()
+        raise NotImplementedError(f"{type(self).__name__} gives `for_many` and no `infer_many`.")
 
     def step_size_of(self, result: AbstractResult) -> float:
         """Return the step size that biases the answer, as the run used it.

@@ -5,6 +5,8 @@ Everything is compiled once; data sets are mapped over devices like chains.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,6 @@ from jax.typing import ArrayLike
 from inference.core.problem import Problem
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.typing import Key, SiteArrays, StoredArrays
-from inference.mcmc.engine import AbstractMCMC
 from inference.mcmc.runner.layout import (
     Layout,
     choose_layout,
@@ -24,15 +25,17 @@ from inference.mcmc.runner.layout import (
     without_keys,
 )
 from inference.mcmc.runner.sampler import AbstractSampler, ChainState
+from inference.mcmc.runner.settings import AbstractChainSettings
 
 # data sets per device between two reports of progress
 PIECE = 16
 
 
-def infer_many(
-    engine: AbstractMCMC,
+def run_data_sets(
+    engine: AbstractChainSettings,
+    sampler_of: Callable[[Problem], AbstractSampler],
     problem: Problem,
-    observed: dict[str, ArrayLike],
+    observed: Mapping[str, ArrayLike],
     key: Key,
     progress: AbstractProgress = Silent(),
 ) -> tuple[StoredArrays, np.ndarray]:
@@ -40,6 +43,7 @@ def infer_many(
 
     Args:
         engine: the settings of each data set's chain; its `num_chains` is not used.
+        sampler_of: gives the sampler of the problem with one of the data sets.
         problem: the program and everything but the observed values.
         observed: the values of the observed sites, with a leading axis over data sets.
         key: the random key for all chains.
@@ -50,8 +54,13 @@ def infer_many(
         diverged, shape (data set, draw).
     """
     total = np.shape(next(iter(observed.values())))[0]
-    layout, size = choose_pieces(engine.chain_method, total, engine.sampler(problem).cheap_steps)
-    chain = over_chains(lambda inputs: _run_one_chain(engine, problem, *inputs), layout)
+    layout, size = choose_pieces(engine.chain_method, total, sampler_of(problem).cheap_steps)
+
+    def run_one(inputs: tuple[Key, SiteArrays]) -> tuple[SiteArrays, jax.Array]:
+        sampler = sampler_of(problem.observing(inputs[1]))
+        return _run_one_chain(sampler, engine.num_samples, inputs[0])
+
+    chain = over_chains(run_one, layout)
     keys, pieces = jax.random.split(key, total), []
     progress.start(total, f"{type(engine).__name__} on simulated data")
     try:
@@ -78,13 +87,12 @@ def choose_pieces(chain_method: str, total: int, cheap_steps: bool) -> tuple[Lay
 
 
 def _run_one_chain(
-    engine: AbstractMCMC, problem: Problem, key: Key, observed: SiteArrays
+    sampler: AbstractSampler, num_samples: int, key: Key
 ) -> tuple[SiteArrays, jax.Array]:
-    """Return the draws of one chain given one data set, and whether each diverged.
+    """Return the draws of one chain, and whether each diverged.
 
     This is a JAX function.
     """
-    sampler = engine.sampler(problem.observing(observed))
 
     def draw(state: ChainState, j: jax.Array) -> tuple:
         state = jax.lax.fori_loop(
@@ -96,7 +104,7 @@ def _run_one_chain(
     state = _first_finite_state(sampler, key)
     if sampler.num_warmup:
         state = jax.lax.fori_loop(0, sampler.num_warmup, sampler.step, state)
-    _, (positions, diverging) = jax.lax.scan(draw, state, jnp.arange(engine.num_samples))
+    _, (positions, diverging) = jax.lax.scan(draw, state, jnp.arange(num_samples))
     return jax.lax.map(sampler.constrain, positions), diverging
 
 

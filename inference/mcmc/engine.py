@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
 
 from inference.core.checkpoint import Checkpoint
 from inference.core.engine import UnsupportedError, needs_gradients, require_draws
@@ -13,6 +16,7 @@ from inference.core.problem import Problem
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractResult, Draws
 from inference.core.typing import Info, Key, StoredArrays
+from inference.mcmc.batched import run_data_sets
 from inference.mcmc.findings import sampler_diagnostics, sampler_findings
 from inference.mcmc.runner.chains import continue_chains, run_chains
 from inference.mcmc.runner.layout import reason_unsupported
@@ -22,8 +26,6 @@ from inference.mcmc.runner.settings import AbstractChainSettings
 @dataclasses.dataclass(frozen=True)
 class AbstractMCMC(AbstractChainSettings):
     """An engine that runs Markov chains; `AbstractChainSettings` documents the settings."""
-
-    draws_chains: ClassVar[bool] = True
 
     def supports(self, problem: Problem) -> str | None:
         return needs_gradients(problem) or reason_unsupported(self.chain_method, self.num_chains)
@@ -43,7 +45,7 @@ class AbstractMCMC(AbstractChainSettings):
     def extend(
         self,
         problem: Problem,
-        draws: Draws,
+        result: AbstractResult,
         num_samples: int,
         progress: AbstractProgress = Silent(),
     ) -> Draws:
@@ -53,7 +55,7 @@ class AbstractMCMC(AbstractChainSettings):
 
         Args:
             problem: the problem that the draws belong to.
-            draws: the draws that were made.
+            result: the draws that were made.
             num_samples: the number of further draws per chain.
             progress: what shows how far the run is.
 
@@ -61,6 +63,7 @@ class AbstractMCMC(AbstractChainSettings):
             UnsupportedError: if the draws hold no state to go on from.
             ValueError: if the last cycle would be cut.
         """
+        draws = require_draws(result)
         if not draws.state:
             raise UnsupportedError(
                 "These draws hold no state to go on from (an older version saved them): fit again."
@@ -73,6 +76,20 @@ class AbstractMCMC(AbstractChainSettings):
                 f"{num_samples - cut + self.draws_per_cycle}."
             )
         return continue_chains(self, self.sampler(problem), draws, num_samples, progress)
+
+    def for_many(self) -> AbstractMCMC:
+        # chains are as many as data sets
+        return dataclasses.replace(self, num_chains=jax.device_count())
+
+    def infer_many(
+        self,
+        problem: Problem,
+        observed: Mapping[str, ArrayLike],
+        *,
+        key: Key,
+        progress: AbstractProgress = Silent(),
+    ) -> tuple[StoredArrays, np.ndarray]:
+        return run_data_sets(self, self.sampler, problem, observed, key, progress)
 
     def diagnostics(self, problem: Problem, result: AbstractResult) -> dict[str, float]:
         return sampler_diagnostics(require_draws(result))

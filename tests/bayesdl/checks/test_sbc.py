@@ -19,7 +19,7 @@ import bayesdl as bdl
 from bayesdl import plots
 from bayesdl.checks.calibration import band, judge, leaves_band, smallest_tail, uniformity
 from inference.core.problem import Problem
-from inference.mcmc.batched import choose_pieces, infer_many
+from inference.mcmc.batched import choose_pieces
 from inference.mcmc.hmc import AbstractHamiltonian
 from inference.mcmc.runner.layout import CHAIN_METHODS
 
@@ -171,9 +171,8 @@ def test_chains_with_a_bad_start_are_started_again():
 
     engine = bdl.HMC(5, 4, num_steps=2, chain_method="parallel")
     observed = {"y": np.zeros((9, 3), np.float32)}
-    draws, diverging = infer_many(
-        engine, Problem(positive, kwargs={"y": np.zeros(3)}), observed, jax.random.key(0)
-    )
+    problem = Problem(positive, kwargs={"y": np.zeros(3)})
+    draws, diverging = engine.infer_many(problem, observed, key=jax.random.key(0))
     assert draws["mu"].shape == (9, 4, 3) and diverging.shape == (9, 4)
     assert (draws["mu"] > 0).all()
 
