@@ -1,7 +1,5 @@
 """Names of models and engines: each is that of one class."""
 
-import dataclasses
-
 import pytest
 
 import bayesdl as bdl
@@ -21,9 +19,7 @@ def forget():
 
 def foreign(base, name, **members):
     """A class of another package that has a name."""
-    return dataclasses.dataclass(frozen=True)(
-        type(name, base.__bases__, {**vars(base), "__module__": "theirs", **members})
-    )
+    return type(name, (base,), {"__module__": "theirs", "__qualname__": name, **members})
 
 
 def test_a_taken_name_of_a_model_is_refused():
@@ -44,7 +40,7 @@ def test_a_taken_name_of_a_part_is_refused():
 def test_a_taken_name_of_an_engine_is_refused(name):
     """However it is spelled, as engines are found in any spelling."""
     with pytest.raises(ValueError, match=r"cannot be registered: its name .* is that of inference"):
-        register_engine(foreign(bdl.NUTS, name, __qualname__=name))
+        register_engine(foreign(bdl.NUTS, name))
 
 
 def test_auto_is_no_name_of_an_engine():
@@ -55,6 +51,6 @@ def test_auto_is_no_name_of_an_engine():
 def test_a_class_that_is_defined_again_takes_the_place_of_the_first():
     """As in a notebook whose cell runs twice."""
     for _ in range(2):
-        mine = register_engine(foreign(bdl.NUTS, "Mine", __qualname__="Mine"))
+        mine = register_engine(foreign(bdl.NUTS, "Mine"))
     assert engine_class("mine") is mine
     assert sum(engine.__name__ == "Mine" for engine in ENGINES) == 1
