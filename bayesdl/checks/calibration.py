@@ -32,6 +32,7 @@ from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
 from bayesdl.typing import EngineLike, Integer, ProgressLike
+from bayesdl.warnings import deprecated
 from inference.core.keys import named_key
 from inference.core.problem import Problem
 from inference.core.progress import as_progress
@@ -84,13 +85,19 @@ class Calibration:
         """What speaks against the engine, or that nothing does."""
         return (
             " ".join(self.findings)
-            or f"Calibrated as far as {self.kept} simulations can tell: all ranks look uniform."
+            or f"Calibrated as far as {self.num_ranked} simulations can tell: ranks look uniform."
         )
 
     @property
-    def kept(self) -> int:
+    def num_ranked(self) -> int:
         """The number of simulations that have ranks."""
         return len(next(iter(self.ranks.values())))
+
+    @property
+    @deprecated("result.num_ranked")
+    def kept(self) -> int:
+        """The old name of `num_ranked`."""
+        return self.num_ranked
 
     @property
     def findings(self) -> list[str]:
@@ -117,7 +124,7 @@ class Calibration:
 
     def not_finite(self) -> list[str]:
         """Describe the simulations left out, without which the others say little."""
-        total, found = self.kept + self.bad_truths + self.bad_chains, []
+        total, found = self.num_ranked + self.bad_truths + self.bad_chains, []
         if self.bad_truths:
             found.append(
                 f"Ranks cannot be believed: {self.bad_truths} of {total} simulations, or their log "

@@ -9,7 +9,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from bayesdl.checks.convergence import Diagnosis, TrustWarning
+from bayesdl.checks.convergence import Diagnosis
 from bayesdl.cli import support_table
 from bayesdl.cli.building import (
     Configure,
@@ -38,6 +38,7 @@ from bayesdl.model.base import AbstractModel
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.saving import bundle
 from bayesdl.typing import ColumnLike, TableLike
+from bayesdl.warnings import TrustWarning
 from inference.core.engine import AbstractEngine
 from inference.core.problem import ProblemError
 

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from bayesdl.bnn.spec import BNN
-from bayesdl.checks.convergence import TrustWarning
 from bayesdl.cli.tables import UsageError, check_writable, replace, write_table
 from bayesdl.engines import NUTS
 from bayesdl.fitting import fit
 from bayesdl.model.likelihoods import Bernoulli, Normal
 from bayesdl.priors import Hierarchical
 from bayesdl.typing import Frame, Series
+from bayesdl.warnings import TrustWarning
 
 # the classifier learns the scale of its weights, since nearly separable classes need large ones;
 # small steps suit that

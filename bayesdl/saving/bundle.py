@@ -45,10 +45,8 @@ def load(
     manifest, arrays, netcdf_bytes = read(path)
     spec_model = resolve_model(manifest["model"], model, path)
     try:
-        engine, schema = (
-            _resolve_engine(manifest["engine"], engine, path),
-            spec.from_data(manifest["frame"]),
-        )
+        engine = _resolve_engine(manifest["engine"], engine, path)
+        schema = spec.from_data(manifest["frame"])
     except BundleError:
         raise
     except (spec.SpecError, TypeError, ValueError) as error:

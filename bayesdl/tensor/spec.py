@@ -234,6 +234,7 @@ class FunBaT(AbstractTableModel):
         pairs = [np.unique(column, return_inverse=True) for column in np.asarray(args[0]).T]
         program = TensorProgram(model, tuple(values for values, _ in pairs))
         scale = getattr(model.likelihood, "scale", None)
+        likelihood, reason = _scalar(model.likelihood)
         structure = StateSpaceTensor(
             names=tuple(mode.name for mode in self.modes),
             ranks=self.ranks,
@@ -241,10 +242,11 @@ class FunBaT(AbstractTableModel):
             form=self.form,
             positions=program.positions,
             entry_positions=tuple(places for _, places in pairs),
-            likelihood=_scalar(model.likelihood),
+            likelihood=likelihood,
             kernels=program.kernels_at,
             hyperparameters=program.hyperparameters,
             scale=scale if isinstance(scale, int | float) else None,
+            no_likelihood=reason,
         )
         return Problem(program, args, structure=structure)
 
@@ -279,14 +281,17 @@ def _read_index_column(name: str, column: object) -> np.ndarray:
     return column
 
 
-def _scalar(likelihood: AbstractLikelihood) -> scalar.AbstractScalarLikelihood | str:
-    """Return the likelihood as message passing takes it, or the reason why it cannot."""
+def _scalar(
+    likelihood: AbstractLikelihood,
+) -> tuple[scalar.AbstractScalarLikelihood | None, str | None]:
+    """Return the likelihood as message passing takes it, or None and the reason why it cannot."""
     if isinstance(likelihood, likelihoods.StudentT):
         if not isinstance(likelihood.df, int | float):
-            return "its degrees of freedom are learned; give bdl.StudentT(df=...) a number"
-        return scalar.StudentT(float(likelihood.df))
-    return {
+            return None, "its degrees of freedom are learned; give bdl.StudentT(df=...) a number"
+        return scalar.StudentT(float(likelihood.df)), None
+    scalars = {
         likelihoods.Normal: scalar.Normal,
         likelihoods.Bernoulli: scalar.Bernoulli,
         likelihoods.Poisson: scalar.Poisson,
-    }[type(likelihood)]()
+    }
+    return scalars[type(likelihood)](), None

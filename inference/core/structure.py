@@ -144,12 +144,13 @@ class StateSpaceTensor(AbstractStructure):
         form: "cp" or "tucker".
         positions: the sorted distinct indexes of each mode.
         entry_positions: for each mode the number of each entry's index among its `positions`.
-        likelihood: an `AbstractScalarLikelihood` of `inference.messages.pseudo_observations`, or a
-            sentence that says why there is none.
+        likelihood: an `AbstractScalarLikelihood` of `inference.messages.pseudo_observations`, or
+            None.
         kernels: a function from values of the hyperparameters' sites to an
             `inference.state_space.matern.Kernel` of each mode.
         hyperparameters: the names of these sites.
         scale: the standard deviation sigma where it is fixed; None where it is the site "sigma".
+        no_likelihood: why there is no likelihood, as a clause with its cure; else None.
     """
 
     names: tuple[str, ...]
@@ -162,3 +163,4 @@ class StateSpaceTensor(AbstractStructure):
     kernels: Callable[[dict], tuple]
     hyperparameters: tuple[str, ...]
     scale: float | None
+    no_likelihood: str | None = None

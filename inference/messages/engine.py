@@ -135,9 +135,8 @@ class MessagePassing(AbstractEngine):
     def supports(self, problem: Problem) -> str | None:
         if not isinstance(problem.structure, StateSpaceTensor):
             return "it needs a functional tensor (bdl.FunBaT)"
-        likelihood = problem.structure.likelihood
-        if isinstance(likelihood, str):
-            return likelihood
+        if problem.structure.no_likelihood is not None:
+            return problem.structure.no_likelihood
         if (
             "sigma" in problem.latents
             and problem.trace["sigma"]["fn"].support is not constraints.positive
