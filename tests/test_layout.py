@@ -37,11 +37,9 @@ MAY_ASK = {
     "bayesdl/functional/draws.py": 2 * ["if isinstance(prior, AbstractFamily):"],
     "bayesdl/functional/match.py": [
         "return model.prior if isinstance(model.prior, AbstractFamily) else LayerGaussian()",
-        "if isinstance(family, Spectral):",
+        "if isinstance(family, AbstractPrior) and family.instead_of_matching:",
         "if not isinstance(family, AbstractFamily):",
-        "if not isinstance(net, MLP) or not isinstance(family, LayerGaussian | LayerHierarchical):",
-        "blank = LayerGaussian() if isinstance(family, LayerHierarchical) else family",
-        "if isinstance(family, LayerHierarchical):",
+        "if not isinstance(net, MLP) or not isinstance(family, AbstractLayerFamily):",
     ],
     "bayesdl/functional/problem.py": ["if not isinstance(model, BNN):"],
     "bayesdl/functional/targets.py": [
