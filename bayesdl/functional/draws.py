@@ -72,7 +72,16 @@ def draw_functions(
     num: int,
     seed: int,
 ) -> np.ndarray:
-    """Draw functions of the network at X, shape (num, points * outputs)."""
+    """Draw functions of the network at X, shape (num, points * outputs).
+
+    Args:
+        net: the network.
+        arrays: its arrays of weights.
+        prior: the prior of the weights.
+        X: the points, shape (points, inputs).
+        num: the number of functions.
+        seed: the seed of all randomness.
+    """
     sampler, parameters = FunctionSampler.from_prior(net, arrays, prior)
     # whole batches, as a smaller last batch would be compiled too
     whole = -(-num // BATCH) * BATCH

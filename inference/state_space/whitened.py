@@ -61,7 +61,16 @@ def _position_noise(key: Key, x: Array, shape: tuple[int, ...], dtype: DTypeLike
 def draw_bridge(
     p: int, kernel: Kernel, positions: Array, known: Array, x: Array, key: Key
 ) -> Array:
-    """Draw the states at new positions, shape (n, s, r), each given the known states beside it."""
+    """Draw the states at new positions, shape (n, s, r), each given the known states beside it.
+
+    Args:
+        p: the order of the process.
+        kernel: the kernel of each function.
+        positions: the sorted known positions, shape (m,).
+        known: the states there, shape (m, s, r).
+        x: the new positions, shape (n,).
+        key: the random key.
+    """
     last = len(positions) - 1
     right = jnp.searchsorted(positions, x, side="right")
     left, after = jnp.maximum(right - 1, 0), jnp.minimum(right, last)

@@ -99,7 +99,16 @@ class TrainingRun:
         progress: AbstractProgress,
         folder: Folder | None,
     ) -> State:
-        """Run the steps from number `done` to the last, and write into `history`."""
+        """Run the steps from number `done` to the last, and write into `history`.
+
+        Args:
+            state: the state after `done` steps.
+            done: the number of steps that have been made.
+            history: what is kept of each step.
+            data: the data as the program takes them.
+            progress: what shows how far the run is.
+            folder: the folder of the checkpoint, or None.
+        """
         engine, training = self.training.engine, self.training
         # before compiling, which takes a while
         progress.start(engine.steps, "SSVI")
