@@ -48,12 +48,6 @@ if TYPE_CHECKING:
     DataFrame: TypeAlias = pd.DataFrame
     """A table that a function returns; pandas is imported when it is made."""
 
-    Frame: TypeAlias = pd.DataFrame
-    """A pandas DataFrame; pandas is imported lazily."""
-
-    Series: TypeAlias = pd.Series
-    """A pandas Series."""
-
     AxesLike: TypeAlias = Axes | Sequence[Axes] | np.ndarray | None
     """Matplotlib axes to draw on, one or several; None makes new ones."""
 
@@ -93,12 +87,18 @@ if TYPE_CHECKING:
     Strategy: TypeAlias = Literal["mean", "thompson", "ucb"]
     """By what items are ranked."""
 else:
-    EngineLike = TableLike = ColumnLike = DataFrame = Frame = Series = AxesLike = object
+    EngineLike = TableLike = ColumnLike = DataFrame = AxesLike = object
     TargetKind = Activation = Scaling = ScaleFamily = TensorForm = FunctionLoss = str
     InputKind = Weighting = ItemLikelihood = TastePrior = Strategy = str
 
 Values: TypeAlias = Any
 """Cells as a user gave them; what they are is found out where they are validated."""
+
+Frame: TypeAlias = Any
+"""A pandas DataFrame; pandas is imported lazily, and has no types of its own."""
+
+Series: TypeAlias = Any
+"""A pandas Series."""
 
 Schema: TypeAlias = Any
 """What a model learned about its data: a `TableSchema` or a `ProgramSchema`."""
