@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     EngineLike: TypeAlias = AbstractEngine | Literal["auto"] | str
     """An engine, the name of one in any case, or "auto"."""
 
+    SiteLike: TypeAlias = str | None
+    """The name of a site; a program with an argument `site` of its own may take anything."""
+
     TargetKind: TypeAlias = Literal["real", "count", "class"]
     """What targets are."""
 
@@ -87,7 +90,7 @@ if TYPE_CHECKING:
     Strategy: TypeAlias = Literal["mean", "thompson", "ucb"]
     """By what items are ranked."""
 else:
-    EngineLike = TableLike = ColumnLike = DataFrame = AxesLike = object
+    EngineLike = TableLike = ColumnLike = DataFrame = AxesLike = SiteLike = object
     TargetKind = Activation = Scaling = ScaleFamily = TensorForm = FunctionLoss = str
     InputKind = Weighting = ItemLikelihood = TastePrior = Strategy = str
 

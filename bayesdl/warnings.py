@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
+import warnings
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -15,6 +17,40 @@ Result = TypeVar("Result")
 
 class TrustWarning(UserWarning):
     """A result that cannot be trusted as it is."""
+
+
+def distrust(
+    result: object,
+    verdict: str,
+    stacklevel: int,
+    category: type[Warning] = TrustWarning,
+) -> None:
+    """Warn that a result cannot be trusted, once.
+
+    A notebook shows the result of a cell's last line, and with it the verdict. There nothing is
+    added; where the result is kept in a variable instead, the warning comes when the cell ends.
+
+    Args:
+        result: the result, which prints its verdict.
+        verdict: the verdict, in sentences.
+        stacklevel: as in `warnings.warn`, counted from the caller.
+        category: the kind of warning.
+    """
+    python = sys.modules.get("IPython")
+    shell: Any = None if python is None else python.get_ipython()
+    if shell is None:
+        warnings.warn(verdict, category, stacklevel=stacklevel + 1)
+        return
+    frame = sys._getframe(stacklevel)
+    place = frame.f_code.co_filename, frame.f_lineno
+
+    def warn_unless_shown(cell: Any) -> None:
+        shell.events.unregister("post_run_cell", warn_unless_shown)
+        shown = cell.result if isinstance(cell.result, tuple | list) else [cell.result]
+        if not any(one is result for one in shown):
+            warnings.warn_explicit(verdict, category, *place)
+
+    shell.events.register("post_run_cell", warn_unless_shown)
 
 
 def deprecated(

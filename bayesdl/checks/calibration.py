@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -25,14 +24,14 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from bayesdl.checks.proper import refuse_unnormalised
+from bayesdl.checks.prior import refuse_unnormalised
 from bayesdl.data.validation import DataError
 from bayesdl.engines import check_supported, resolve_engine
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
 from bayesdl.typing import EngineLike, Integer, ProgressLike
-from bayesdl.warnings import deprecated
+from bayesdl.warnings import deprecated, distrust
 from inference.core.keys import named_key
 from inference.core.problem import Problem
 from inference.core.progress import as_progress
@@ -227,7 +226,7 @@ def sbc(
         )
     result = judge(true, found, np.random.default_rng(seed), float(diverging.mean()))
     if not result.ok:
-        warnings.warn(result.verdict, CalibrationWarning, stacklevel=2)
+        distrust(result, result.verdict, 2, CalibrationWarning)
     return result
 
 

@@ -10,22 +10,28 @@ itself, in `AbstractEngine.findings`; this module collects.
 
 from __future__ import annotations
 
-import warnings
+import dataclasses
+import html
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from bayesdl.checks.diagnosis import Diagnosis
+from bayesdl.interop.pareto import smoothed_weights
 from bayesdl.model.precision import precision_scope
 from bayesdl.posterior.core import AbstractPosterior, draws_shape
-from bayesdl.warnings import TrustWarning
+from bayesdl.warnings import TrustWarning, distrust
 from inference.core.findings import Finding
 from inference.core.keys import named_key
 from inference.core.result import Judge
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 RHAT_LIMIT = 1.01
+# above which chains are in different places, rather than in need of more draws
+STUCK_RHAT = 1.2
 ESS_PER_CHAIN = 100
 PARETO_LIMIT = 0.7
 PARETO_DRAWS = 1000
@@ -36,11 +42,41 @@ EQUAL = 1e-3
 FUNCTION = "E[y | x]"
 
 
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """What can be trusted.
+
+    Attributes:
+        ok: whether nothing speaks against the fit.
+        verdict: one sentence per finding, the cure included.
+        facts: the numbers behind it.
+        table: per site its worst R-hat and smallest ESS; None where there are no draws.
+    """
+
+    ok: bool
+    verdict: tuple[str, ...]
+    facts: dict[str, float]
+    table: pd.DataFrame | None = None
+
+    def __repr__(self) -> str:
+        head = "can be trusted" if self.ok else "NOT to be trusted as it is"
+        lines = [head, *(f"- {line}" for line in self.verdict)]
+        lines += [f"  {name:<32}{value:>10.4g}" for name, value in self.facts.items()]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        colour = "#1b7837" if self.ok else "#b2182b"
+        head = "can be trusted" if self.ok else "not to be trusted as it is"
+        items = "".join(f"<li>{html.escape(line)}</li>" for line in self.verdict)
+        table = "" if self.table is None else self.table.round(3)._repr_html_()
+        return f"<b style='color:{colour}'>{head}</b><ul>{items}</ul>{table}"
+
+
 def diagnose(posterior: AbstractPosterior) -> Diagnosis:
     """Diagnose a posterior, and warn where it is not to be trusted."""
     diagnosis = JUDGES[posterior.raw.judged_by](posterior)
     if not diagnosis.ok:
-        warnings.warn(" ".join(diagnosis.verdict), TrustWarning, stacklevel=3)
+        distrust(diagnosis, " ".join(diagnosis.verdict), 3, TrustWarning)
     return diagnosis
 
 
@@ -179,6 +215,53 @@ def disagreement(numbers: dict[str, float], chains: int, has_modes: bool = False
     return findings
 
 
+def disagreeing_chains(posterior: AbstractPosterior) -> list[Finding]:
+    """Say where chains are stuck or far apart, so that nothing that averages over draws is right.
+
+    It is a coarser test than `diagnose`: a chain that does not move, or R-hat above 1.2, of the
+    sites that the data can identify. Above 1.01 it is a note.
+
+    Args:
+        posterior: the posterior.
+    """
+    if posterior.raw.independent_draws or not posterior.samples:
+        return []
+    chains, draws = draws_shape(posterior)
+    cure = "see post.diagnose(), raise num_warmup, give tighter priors, and fit again"
+    worst, where = 0.0, ""
+    for name, values in posterior.samples.items():
+        if not posterior.model.identified(name):
+            continue
+        if still := _still_chains(values):
+            what = (
+                f"Chain {', '.join(map(str, still))} of {chains} is stuck, site '{name}' having "
+                f"the same value at all {draws} draws, and averages over draws are wrong"
+            )
+            return [Finding(what, cure, where=name)]
+        rhat = site_statistics(values)[0]
+        worst, where = (rhat, name) if rhat > worst else (worst, where)
+    if worst > STUCK_RHAT:
+        what = f"R-hat of site '{where}' is {worst:.2f}: the chains disagree, averages are wrong"
+        return [Finding(what, cure, where=where)]
+    if worst > RHAT_LIMIT:
+        what = f"R-hat of site '{where}' is {worst:.3f}, above {RHAT_LIMIT}"
+        return [Finding(what, "see post.diagnose()", "note", where)]
+    return []
+
+
+def _still_chains(values: np.ndarray) -> list[int]:
+    """Return the numbers of the chains that do not move, of a site that moves in others."""
+    flat = np.asarray(values, dtype=np.float64).reshape(*values.shape[:2], -1)
+    # a discrete site may rightly stay where it is
+    if values.dtype.kind != "f" or flat.shape[1] < 4 or not np.isfinite(flat).all():
+        return []
+    moves = np.ptp(flat, axis=1) > 0
+    # a constant, such as the diagonal of a correlation matrix, moves nowhere and is the same
+    constant = np.ptp(flat, axis=(0, 1)) == 0
+    still = ~moves[:, ~constant].any(axis=1) if (~constant).any() else np.zeros(len(flat), bool)
+    return np.flatnonzero(still).tolist()
+
+
 def _few_draws(ess: float) -> list[Finding]:
     """Say that there are too few independent draws."""
     if ess >= ESS_PER_CHAIN:
@@ -202,13 +285,10 @@ def _judge_by_weights(posterior: AbstractPosterior) -> Diagnosis:
 
 def _weight_statistics(log_weights: np.ndarray) -> dict[str, float]:
     """Return Pareto k, effective draws and the ELBO of log p(y, z) - log q(z) at draws of q."""
-    from arviz_stats.base.array import array_stats
-
     elbo, error = log_weights.mean(), log_weights.std() / np.sqrt(PARETO_DRAWS)
     k = 0.0 if np.ptp(log_weights) < EQUAL else np.inf
     if EQUAL <= np.ptp(log_weights) < np.inf:
-        # it takes log q - log p, minus the log weights
-        k = float(array_stats.psislw(-log_weights)[1])
+        k = float(smoothed_weights(log_weights)[1])
     weights = np.exp(log_weights - log_weights.max())
     effective = float(weights.sum() ** 2 / (weights**2).sum())
     return {

@@ -12,21 +12,29 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import solve_triangular
 from jaxtyping import Float
 from numpyro import handlers
-from numpyro.distributions import Distribution, Independent, MultivariateNormal, Unit
 
+from bayesdl.checks.traces import (
+    Values,
+    data_terms,
+    data_values,
+    factor_terms,
+    prior_terms,
+    row_terms,
+    visible_rows,
+    visible_values,
+)
 from bayesdl.model.precision import precision_scope
 from bayesdl.posterior.core import AbstractPosterior, draws_shape, latent_draws, stream_of
 from bayesdl.posterior.streaming import DRAWS_AT_ONCE, take
 from inference.arguments import call, join_static
 from inference.core.result import Conditional
+from inference.core.typing import Key
 
 # rows whose log densities are held at once
 BLOCK = 1024
@@ -77,7 +85,7 @@ def _need_the_posterior(posterior: AbstractPosterior, purpose: str) -> None:
 
 def log_prior(posterior: AbstractPosterior) -> dict[str, Float[np.ndarray, "chain draw"]]:
     """Compute log p(z_s | z before s) for each latent site, summed over its entries."""
-    return _of_program(_prior_terms, posterior)
+    return _of_program(prior_terms, posterior)
 
 
 def log_likelihood(posterior: AbstractPosterior) -> dict[str, Float[np.ndarray, "chain draw"]]:
@@ -86,7 +94,7 @@ def log_likelihood(posterior: AbstractPosterior) -> dict[str, Float[np.ndarray, 
     Constants of the units are left out.
     """
     if not _separable(posterior):
-        return _of_program(_data_terms, posterior)
+        return _of_program(data_terms, posterior)
     return {"y": np.sum([block.sum(-1) for block in blocks(posterior)["y"]], axis=0)}
 
 
@@ -102,24 +110,70 @@ def blocks(
     """
     if _separable(posterior):
         return {"y": _row_blocks(posterior)}
-    unit = _log_unit(posterior)
-    return {
-        name: iter([values - unit]) for name, values in _of_program(_row_terms, posterior).items()
-    }
+    return {name: iter([values]) for name, values in pointwise(posterior).items()}
 
 
 def pointwise(posterior: AbstractPosterior) -> dict[str, Float[np.ndarray, "chain draw *rows"]]:
-    """Join the blocks of each observed site."""
-    return {name: np.concatenate(list(parts), axis=2) for name, parts in blocks(posterior).items()}
+    """Return log p(y_i | z) of each observed site, by its axes of rows.
+
+    Of a site with rows that a mask hides it is one axis of the others.
+    """
+    if _separable(posterior):
+        return {"y": np.concatenate(list(blocks(posterior)["y"]), axis=2)}
+    terms = site_terms(posterior)
+    # only programs have masks
+    if posterior.model.observed_values(posterior.schema, posterior.problem) is not None:
+        return terms
+    seen = seen_rows(posterior)
+    return {
+        name: values if seen[name].all() else values[:, :, seen[name]]
+        for name, values in terms.items()
+    }
+
+
+def site_terms(
+    posterior: AbstractPosterior, factors: bool = False
+) -> dict[str, Float[np.ndarray, "chain draw *rows"]]:
+    """Compute log p(y_i | z) of each observed site in the units of y, masked rows included.
+
+    Args:
+        posterior: the posterior of a program.
+        factors: whether to add the values of factors.
+    """
+    unit = _log_unit(posterior)
+    found = {name: values - unit for name, values in _of_program(row_terms, posterior).items()}
+    return found | (_of_program(factor_terms, posterior) if factors else {})
 
 
 def observed(posterior: AbstractPosterior) -> dict[str, np.ndarray]:
-    """Return the values of the observed sites in the units of y; classes as their indices."""
+    """Return the values of the observed sites in the units of y; classes as their indices.
+
+    Entries that a mask hides hold whatever fills them: see `seen_values`.
+    """
+    known = posterior.model.observed_values(posterior.schema, posterior.problem)
+    return _at_first_draw(data_values, posterior) if known is None else known
+
+
+def seen_values(posterior: AbstractPosterior) -> dict[str, np.ndarray]:
+    """Return which entries of the observed sites no mask hides, shaped as their values."""
     known = posterior.model.observed_values(posterior.schema, posterior.problem)
     if known is not None:
-        return known
-    first = {name: value[:1] for name, value in latent_draws(posterior).items()}
-    return {name: value[0] for name, value in _at_draws_of(_data_values, posterior, first).items()}
+        return {name: np.ones(value.shape, bool) for name, value in known.items()}
+    return _at_first_draw(visible_values, posterior)
+
+
+def seen_rows(posterior: AbstractPosterior) -> dict[str, np.ndarray]:
+    """Return which rows of the observed sites, and of factors, no mask hides."""
+    return _at_first_draw(visible_rows, posterior)
+
+
+def with_gaps(posterior: AbstractPosterior) -> dict[str, np.ndarray]:
+    """Return the values of the observed sites, NaN where a mask hides them."""
+    values, seen = observed(posterior), seen_values(posterior)
+    return {
+        name: value if seen[name].all() else np.where(seen[name], value.astype(np.float64), np.nan)
+        for name, value in values.items()
+    }
 
 
 def _separable(posterior: AbstractPosterior) -> bool:
@@ -159,16 +213,54 @@ def _of_program(function: Callable, posterior: AbstractPosterior) -> dict[str, n
     }
 
 
+def _at_first_draw(function: Callable, posterior: AbstractPosterior) -> dict[str, np.ndarray]:
+    first = {name: value[:1] for name, value in latent_draws(posterior).items()}
+    values = _at_draws_of(function, posterior, first)
+    return {name: np.asarray(value[0]) for name, value in values.items()}
+
+
+def simulated(
+    posterior: AbstractPosterior, num_samples: int, seed: int, shuffle: bool = True
+) -> dict[str, np.ndarray]:
+    """Simulate all observed sites together, shape (num_samples, *shape of the value).
+
+    Each data set follows one draw of the latent sites, as those of `Predictive` do.
+
+    Args:
+        posterior: the posterior of a program.
+        num_samples: the number of data sets; beyond the number of draws, draws are used again.
+        seed: the seed of the simulation.
+        shuffle: whether the draws come in random order, or in their own.
+    """
+    key, latents = jax.random.key(seed), latent_draws(posterior)
+    total = len(next(iter(latents.values())))
+    order = np.asarray(jax.random.permutation(key, total)) if shuffle else np.arange(total)
+    index = order[np.arange(num_samples) % total]
+    chosen = {name: value[index] for name, value in latents.items()}
+    program = handlers.uncondition(posterior.problem.program)
+    keys = jax.random.split(key, num_samples)
+    names = posterior.problem.observed
+    return _at_draws_of(Values(names), posterior, chosen, program, keys)
+
+
 def _at_draws_of(
-    function: Callable, posterior: AbstractPosterior, draws: dict
+    function: Callable,
+    posterior: AbstractPosterior,
+    draws: dict,
+    program: Callable | None = None,
+    keys: Key | None = None,
 ) -> dict[str, np.ndarray]:
     problem = posterior.problem
+    program = problem.program if program is None else program
+    if keys is None:
+        # nothing is left to draw, but programs may ask for keys
+        keys = jnp.broadcast_to(jax.random.key(0), (len(next(iter(draws.values()))),))
     # where rows vary together there is a matrix of rows for each draw
     at_once = 1 if posterior.model.rows_correlated else DRAWS_AT_ONCE
     with precision_scope(posterior.model):
         values = call(
             lambda arrays, static: _at_draws(
-                function, problem.program, static, at_once, draws, arrays
+                function, program, static, at_once, (draws, keys), arrays
             ),
             (tuple(problem.args), dict(problem.kwargs)),
             problem.program,
@@ -178,78 +270,21 @@ def _at_draws_of(
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _at_draws(
-    function: Callable, program: Callable, static: Hashable, at_once: int, draws: dict, arrays: list
+    function: Callable,
+    program: Callable,
+    static: Hashable,
+    at_once: int,
+    draws: tuple[dict, Key],
+    arrays: list,
 ) -> dict:
-    """Compute `function(sites)` of the program with its data, for each draw."""
+    """Compute `function(sites)` of the program with its data, for each draw and its key."""
     args, kwargs = join_static(arrays, static)
 
-    def one(latents: dict) -> dict:
-        # nothing is left to draw, but programs may ask for keys
-        seeded = handlers.seed(program, jax.random.key(0))
+    def one(given: tuple[dict, Key]) -> dict:
+        latents, key = given
+        seeded = handlers.seed(program, key)
         return function(
             handlers.trace(handlers.substitute(seeded, data=latents)).get_trace(*args, **kwargs)
         )
 
     return jax.lax.map(one, draws, batch_size=at_once)
-
-
-# Functions of a trace: sites by name, with values and distributions.
-
-
-def _prior_terms(sites: dict) -> dict:
-    return {
-        name: _total(site)
-        for name, site in sites.items()
-        if site["type"] == "sample" and not site["is_observed"]
-    }
-
-
-def _data_terms(sites: dict) -> dict:
-    return {name: _total(site) for name, site in sites.items() if _is_data(site)}
-
-
-def _row_terms(sites: dict) -> dict:
-    return {
-        name: _by_row(site["fn"], site["value"]) for name, site in sites.items() if _is_data(site)
-    }
-
-
-def _data_values(sites: dict) -> dict:
-    return {name: jnp.asarray(site["value"]) for name, site in sites.items() if _is_data(site)}
-
-
-def _is_data(site: dict) -> bool:
-    """Whether a site is observed and not a factor."""
-    return site["type"] == "sample" and site["is_observed"] and not isinstance(site["fn"], Unit)
-
-
-def _total(site: dict) -> jax.Array:
-    """Compute the site's term of the log joint density."""
-    terms = jnp.asarray(site["fn"].log_prob(site["value"]))
-    return jnp.sum(terms if site["scale"] is None else site["scale"] * terms)
-
-
-def _by_row(given: Distribution, y: jax.Array) -> jax.Array:
-    """Compute log p(y_i | z) per row.
-
-    Where one multivariate normal holds all rows, it is log p(y_i | y_-i, z).
-    """
-    # one event of independent entries: each is a row
-    while isinstance(given, Independent) and not given.batch_shape:
-        given = given.base_dist
-    if isinstance(given, MultivariateNormal) and not given.batch_shape:
-        return _left_out(jnp.broadcast_to(given.loc, y.shape), given.scale_tril, y)
-    return jnp.asarray(given.log_prob(y))
-
-
-def _left_out(
-    mean: Float[Any, "rows"], lower: Float[Any, "rows rows"], y: Float[Any, "rows"]
-) -> Float[Any, "rows"]:
-    """Compute log p(y_i | y_-i) for y ~ N(mean, C) with C = lower lower'.
-
-    With g = C^-1 (y - mean) and c = diag C^-1 it is the log density of N(y_i - g_i / c_i, 1 / c_i)
-    at y_i (Sundararajan and Keerthi 2001; Bürkner, Gabry and Vehtari 2021, arXiv:1810.10559).
-    """
-    root = solve_triangular(lower, jnp.eye(len(y), dtype=lower.dtype), lower=True)
-    c, g = jnp.sum(root**2, axis=0), root.T @ (root @ (y - mean))
-    return 0.5 * (jnp.log(c) - jnp.log(2 * jnp.pi) - g**2 / c)

@@ -15,19 +15,20 @@ import dataclasses
 import html
 import itertools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 
-from bayesdl.checks.densities import blocks, need_draws
-from bayesdl.checks.predictive import observed_targets
+from bayesdl.checks.convergence import disagreeing_chains
+from bayesdl.checks.densities import need_draws
+from bayesdl.checks.rows import rows_of
 from bayesdl.data.validation import DataError
 from bayesdl.interop import arviz
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.typing import DataFrame, Weighting
-from bayesdl.warnings import TrustWarning
+from bayesdl.warnings import TrustWarning, distrust
 
 if TYPE_CHECKING:
     Comparable: TypeAlias = Mapping[str, "AbstractPosterior | LeaveOneOut"]
@@ -45,7 +46,8 @@ class LeaveOneOut:
     """The expected log predictive density of new rows like the training rows.
 
     Attributes:
-        ok: whether every row's Pareto k is at or below the threshold.
+        ok: whether every row's term is finite, its Pareto k at or below the threshold, and no
+            chain is stuck.
         verdict: one sentence per finding, the cure included.
         elpd: sum over rows of log p(y_i | y_-i), natural logarithm, density in the units of y.
         se: its standard error over rows.
@@ -82,12 +84,18 @@ class LeaveOneOut:
         return f"<p><b>{numbers}</b></p><ul>{items}</ul>"
 
 
-def loo(posterior: AbstractPosterior) -> LeaveOneOut:
+def loo(posterior: AbstractPosterior, site: str | None = None) -> LeaveOneOut:
     """Estimate PSIS-LOO of the training rows, and warn where it is not to be trusted.
 
-    A row is what the model takes as one: a row of X and y; of a NumPyro function an entry of the
-    observed site's batch shape. Where one multivariate normal holds all rows (a Gaussian process)
-    p(y_i | y_-i, z) stands for p(y_i | z) (Bürkner, Gabry and Vehtari 2021, arXiv:1810.10559).
+    A row is what the model takes as one: a row of X and y; of a NumPyro function an index of the
+    plates around the observed site, or else an entry of the site's batch shape (see
+    `bayesdl.checks.rows`). Sites in the same plates share their rows. Where one multivariate normal
+    holds all rows (a Gaussian process) p(y_i | y_-i, z) stands for p(y_i | z) (Bürkner, Gabry and
+    Vehtari 2021, arXiv:1810.10559).
+
+    Args:
+        posterior: the posterior, with draws.
+        site: the observed site whose rows are left out; by default all of them.
 
     Raises:
         ValueError: for an approximation or a predictor, or where there are fewer than two rows.
@@ -101,17 +109,17 @@ def loo(posterior: AbstractPosterior) -> LeaveOneOut:
         >>> loo(bdl.fit(model, x[:, None], y, engine=engine, progress=False)).ok
         True
     """
-    result = estimated(posterior)
+    result = estimated(posterior, site)
     if not result.ok:
-        warnings.warn(" ".join(result.verdict), TrustWarning, stacklevel=3)
+        distrust(result, " ".join(result.verdict), stacklevel=3)
     return result
 
 
-def estimated(posterior: AbstractPosterior) -> LeaveOneOut:
+def estimated(posterior: AbstractPosterior, site: str | None = None) -> LeaveOneOut:
     """Estimate `loo` without a warning."""
     need_draws(posterior, "leave-one-out")
-    y = observed_targets(posterior)
-    parts = _rows_of_site(posterior)
+    rows = rows_of(posterior, site)
+    parts = iter(rows.blocks)
     first = next(parts)
     if first.shape[-1] < 2:
         raise ValueError(
@@ -119,29 +127,27 @@ def estimated(posterior: AbstractPosterior) -> LeaveOneOut:
             "inside `with numpyro.plate('rows', n):`, so that its log density has an entry per row."
         )
     raw = arviz.psis_loo(itertools.chain([first], parts), _relative_efficiency(first))
-    k = raw.pareto_k.values
-    ok = bool(np.all(k <= raw.good_k))
+    terms, k, labels = raw.elpd_i.values, raw.pareto_k.values, rows.labels
+    chains = disagreeing_chains(posterior)
+    remarks = [str(finding) for finding in chains if finding.severity == "note"]
+    doubts = [
+        *(str(finding) for finding in chains if finding.severity != "note"),
+        *_not_finite(terms, labels),
+        *_large_k(k, raw.good_k, labels),
+    ]
+    what = "the weights" if remarks else "elpd"
     return LeaveOneOut(
-        ok,
-        tuple(_judge(k, raw.good_k)),
+        not doubts,
+        (*remarks, *(doubts or [_praise(k, raw.good_k, what)]), *rows.notes),
         raw.elpd,
         raw.se,
         raw.p,
-        raw.elpd_i.values,
+        terms,
         k,
         raw.good_k,
-        y,
+        rows.observed,
         raw,
     )
-
-
-def _rows_of_site(posterior: AbstractPosterior) -> Iterator[Float[np.ndarray, "chain draw rows"]]:
-    """Compute log p(y_i | z) of the predicted site in blocks, all its axes of rows as one."""
-    by_site = blocks(posterior)
-    target = posterior.model.target(posterior.schema, posterior.problem)
-    parts = next(iter(by_site.values())) if len(by_site) == 1 else by_site[target.names[0]]
-    for block in parts:
-        yield block.reshape(*block.shape[:2], -1)
 
 
 def _relative_efficiency(block: Float[np.ndarray, "chain draw rows"]) -> float:
@@ -153,7 +159,8 @@ def _relative_efficiency(block: Float[np.ndarray, "chain draw rows"]) -> float:
 
     chains, draws, rows = block.shape
     some = block[..., np.linspace(0, rows - 1, min(rows, EFFICIENCY_ROWS)).astype(int)]
-    some = some[..., np.isfinite(some).all((0, 1)) & (some.std((0, 1)) > 0)]
+    some = some[..., np.isfinite(some).all((0, 1))]
+    some = some[..., np.ptp(some, axis=(0, 1)) > 0]
     if draws < 4 or not some.shape[-1]:
         return 1.0
     densities = np.exp(some - some.max((0, 1)))
@@ -163,23 +170,48 @@ def _relative_efficiency(block: Float[np.ndarray, "chain draw rows"]) -> float:
     )
 
 
-def _judge(k: Float[np.ndarray, "rows"], threshold: float) -> list[str]:
-    """Say whether the Pareto k of all rows can be trusted."""
+def _praise(k: Float[np.ndarray, "rows"], threshold: float, what: str) -> str:
+    """Say that the Pareto k of all rows can be trusted."""
+    if k.max() == -np.inf:
+        return f"The weights of all {len(k)} rows are bounded: {what} can be trusted."
+    return (
+        f"All {len(k)} rows have Pareto k at most {threshold:.2f} (the largest is {k.max():.2f}): "
+        f"{what} can be trusted."
+    )
+
+
+def _not_finite(terms: Float[np.ndarray, "rows"], labels: Sequence[object]) -> list[str]:
+    """Say which rows have no finite term."""
+    bad = np.flatnonzero(~np.isfinite(terms))
+    if not bad.size:
+        return []
+    verb = "has" if bad.size == 1 else "have"
+    return [
+        f"{bad.size} of {len(terms)} rows {verb} a log density that is NaN or infinite at some "
+        f"draws ({_named_rows(bad, labels)}), so elpd is no number: look whether the likelihood "
+        "can make these targets at every draw, and whether the targets are finite."
+    ]
+
+
+def _large_k(k: Float[np.ndarray, "rows"], threshold: float, labels: Sequence[object]) -> list[str]:
+    """Say which rows have a Pareto k that cannot be trusted."""
     bad = np.flatnonzero(~(k <= threshold))
     if not bad.size:
-        return [
-            f"All {len(k)} rows have Pareto k at most {threshold:.2f} (the largest is "
-            f"{k.max():.2f}): elpd can be trusted."
-        ]
-    worst = bad[np.argsort(-k[bad], kind="stable")][:SHOWN]
-    named = ", ".join(map(str, worst.tolist())) + (", ..." if bad.size > SHOWN else "")
+        return []
+    worst = bad[np.argsort(-k[bad], kind="stable")]
     return [
-        f"{bad.size} of {len(k)} rows have Pareto k above {threshold:.2f} (rows {named}; the "
-        f"largest is {np.max(k):.2f}): without such a row the posterior is another one, and elpd "
-        "cannot be trusted.",
+        f"{bad.size} of {len(k)} rows have Pareto k above {threshold:.2f} "
+        f"({_named_rows(worst, labels)}; the largest is {np.max(k):.2f}): without such a row the "
+        "posterior is another one, and elpd cannot be trusted.",
         "Look at these rows; take a likelihood with heavier tails, e.g. bdl.StudentT(), or tighter "
         "priors; or hold rows out and use post.score.",
     ]
+
+
+def _named_rows(rows: np.ndarray, labels: Sequence[object]) -> str:
+    """Return the names of the first rows, as words."""
+    shown = ", ".join(str(labels[row]) for row in rows[:SHOWN])
+    return f"rows {shown}{', ...' if rows.size > SHOWN else ''}"
 
 
 def compare(posteriors: Comparable, method: Weighting = "stacking") -> DataFrame:

@@ -20,18 +20,18 @@ import numpy as np
 from jaxtyping import Shaped
 from numpyro import handlers
 
-from bayesdl.checks.proper import refuse_unnormalised
 from bayesdl.checks.statistics import mean_and_interval, resolve_statistics
 from bayesdl.data.target import Target
-from bayesdl.data.validation import DataError
+from bayesdl.data.validation import DataError, ModelError
 from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
 from bayesdl.posterior.pictures import draw
-from bayesdl.posterior.streaming import DRAWS_AT_ONCE, LARGEST, two_columns
+from bayesdl.posterior.streaming import DRAWS_AT_ONCE, LARGEST, label_probabilities
 from bayesdl.typing import AxesLike, ColumnLike, DataFrame, Integer
 from inference.arguments import call, join_static
 from inference.core.keys import named_key
 from inference.core.problem import Problem
+from inference.core.program import is_factor
 from inference.core.structure import AbstractGaussianProcessRegression
 from inference.settings import is_whole
 
@@ -139,6 +139,30 @@ def prior_predictive(
     return PriorPredictive(y, function, target, x, x_name)
 
 
+def refuse_unnormalised(problem: Problem) -> None:
+    """Refuse programs whose prior cannot be drawn from.
+
+    Raises:
+        ModelError: naming the factor or the site.
+    """
+    for name, site in problem.trace.items():
+        if site["type"] != "sample":
+            continue
+        distribution = site["fn"]
+        if is_factor(distribution):
+            raise ModelError(
+                f"The factor {name!r} leaves the prior unnormalised, so nothing can be drawn from "
+                "it."
+            )
+        while hasattr(distribution, "base_dist"):
+            distribution = distribution.base_dist
+        if type(distribution).__name__ == "ImproperUniform":
+            raise ModelError(
+                f"Site {name!r} has an improper prior, from which nothing can be drawn: give it a "
+                "proper one."
+            )
+
+
 def _simulate(
     problem: Problem, site: str, is_class: bool, keys: jax.Array
 ) -> tuple[np.ndarray, np.ndarray | None]:
@@ -186,7 +210,7 @@ def _program_draw(problem: Problem, site: str, is_class: bool, key: jax.Array) -
     program = handlers.uncondition(handlers.seed(problem.program, key))
     drawn = handlers.trace(program).get_trace(*problem.args, **problem.kwargs)[site]
     try:
-        return drawn["value"], two_columns(drawn["fn"].probs) if is_class else drawn["fn"].mean
+        return drawn["value"], label_probabilities(drawn["fn"]) if is_class else drawn["fn"].mean
     # a distribution without a mean
     except NotImplementedError:
         return drawn["value"], None

@@ -9,64 +9,145 @@ Brier is sum_k (p_k - [y = k])^2, averaged over rows: for two classes twice scik
 
 from __future__ import annotations
 
+import html
+import warnings
+
 import numpy as np
 
+from bayesdl.data.validation import DataError
 from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.typing import ColumnLike
+from bayesdl.warnings import TrustWarning
 from inference.distributions.calibration import expected_calibration_error
 
 LEVELS = (0.5, 0.9, 0.95)
-CRPS_SAMPLES = 1000
 
 
 class Scores(dict[str, float]):
-    """Scores by name; prints as a table."""
+    """Scores by name; prints as a table.
+
+    Attributes:
+        notes: what the scores leave out, a sentence each.
+    """
+
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return "\n".join(f"{name:<18}{value:>10.4g}" for name, value in self.items())
+        lines = [f"{name:<18}{value:>10.4g}" for name, value in self.items()]
+        return "\n".join([*lines, *(f"- {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><td>{name}</td><td>{value:.4g}</td></tr>" for name, value in self.items()
         )
-        return f"<table><tr><th>score</th><th>value</th></tr>{rows}</table>"
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        table = f"<table><tr><th>score</th><th>value</th></tr>{rows}</table>"
+        return table + (f"<ul>{notes}</ul>" if notes else "")
 
 
-def score(prediction: AbstractPrediction, y: ColumnLike) -> Scores:
+def score(prediction: AbstractPrediction, y: ColumnLike, seen: np.ndarray | None = None) -> Scores:
     """Score a prediction against what happened.
+
+    Args:
+        prediction: the prediction.
+        y: the targets.
+        seen: which entries of y count; None for all.
 
     Raises:
         ValueError: where y does not have a target per predicted row.
+        DataError: where y has another shape than the prediction, or is NaN.
     """
     prediction.check_rows(y)
+    if prediction.stream.num_rows is not None:
+        seen = None
+    elif prediction.target.kind == "class":
+        y, seen = _checked(y, prediction.probs.shape[:-1], seen)
+    else:
+        y, seen = _checked(y, _mean(prediction).shape, seen)
     if prediction.target.kind == "class":
-        return _class_scores(prediction, y)
-    return _number_scores(prediction, y)
+        return _class_scores(prediction, y, seen)
+    return _number_scores(prediction, y, seen)
 
 
-def _number_scores(prediction: AbstractPrediction, y: ColumnLike) -> Scores:
-    """Score a prediction of numbers."""
-    values = np.asarray(y, dtype=np.float64).reshape(prediction.mean.shape)
-    scores = Scores(
-        rmse=float(np.sqrt(np.mean((prediction.mean - values) ** 2))),
-        nll=float(-np.mean(prediction.log_prob(y))),
-        crps=float(np.mean(prediction.crps(y))),
+def _checked(
+    y: object, shape: tuple[int, ...], seen: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the targets of a program, a number that may stand where they are not seen.
+
+    Raises:
+        DataError: where shapes differ, or a target that counts is NaN.
+    """
+    values = np.asarray(y)
+    if values.shape != shape:
+        raise DataError(
+            f"y has shape {values.shape} and the prediction has shape {shape}: expected one target "
+            "for each predicted value. In a program they have the shape of the observed site; "
+            "write it inside `with numpyro.plate('rows', len(x)):`."
+        )
+    seen = np.ones(shape, bool) if seen is None else np.broadcast_to(seen, shape)
+    _refuse_nan(values, seen)
+    if not seen.any():
+        raise DataError("A mask hides all targets, so there is nothing to score.")
+    return np.where(seen, values, values[seen].flat[0]), seen
+
+
+def _refuse_nan(y: np.ndarray, seen: np.ndarray | bool = True) -> None:
+    """Refuse targets that count and are no numbers.
+
+    Raises:
+        DataError: naming the first rows.
+    """
+    if y.dtype.kind != "f":
+        return
+    bad = np.argwhere(seen & ~np.isfinite(y))
+    if not len(bad):
+        return
+    at = [tuple(index) if len(index) > 1 else index[0] for index in bad[:5].tolist()]
+    raise DataError(
+        f"y is NaN or infinite in rows {', '.join(map(str, at))}{', ...' if len(bad) > 5 else ''}: "
+        "drop these rows, or hide them by a mask in the program (numpyro.handlers.mask)."
     )
+
+
+def _mean(prediction: AbstractPrediction) -> np.ndarray:
+    """Return the mean, without the warning that there is none: there is no rmse then."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The distribution of .* has no mean", TrustWarning)
+        return prediction.mean
+
+
+def _number_scores(
+    prediction: AbstractPrediction, y: ColumnLike, seen: np.ndarray | None
+) -> Scores:
+    """Score a prediction of numbers."""
+    mean = _mean(prediction)
+    values = np.asarray(y, dtype=np.float64).reshape(mean.shape)
+    seen = np.ones(mean.shape, bool) if seen is None else seen
+    log_prob = prediction.log_prob(y)
+    rows = seen.all(axis=tuple(range(log_prob.ndim, seen.ndim)))
+    scores = Scores()
+    if not np.isnan(mean[seen]).any():
+        scores["rmse"] = float(np.sqrt(np.mean((mean - values)[seen] ** 2)))
+    scores["nll"] = float(-np.mean(log_prob[rows]))
+    scores["crps"] = float(np.mean(prediction.crps(y)[seen]))
     tails = [(1 + sign * level) / 2 for level in LEVELS for sign in (-1, 1)]
     bounds = prediction.quantile(tails)
     for level, low, high in zip(LEVELS, bounds[::2], bounds[1::2], strict=True):
-        scores[f"coverage_{100 * level:.4g}"] = float(np.mean((low <= values) & (values <= high)))
-    levels, shares = calibration_curve(prediction, values)
+        inside = (low <= values) & (values <= high)
+        scores[f"coverage_{100 * level:.4g}"] = float(np.mean(inside[seen]))
+    levels, shares = calibration_curve(prediction, values, seen)
     scores["calibration_error"] = float(np.mean(np.abs(shares - levels)))
     return scores
 
 
 def calibration_curve(
-    prediction: AbstractPrediction, y: np.ndarray
+    prediction: AbstractPrediction, y: np.ndarray, seen: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return levels p, and the share of targets whose integral transform is at most p."""
+    _refuse_nan(y)
     levels = np.linspace(0.05, 0.95, 19)
     transform = probability_integral_transform(prediction, y)
+    transform = transform if seen is None else transform[seen]
     return levels, np.array([np.mean(transform <= level) for level in levels])
 
 
@@ -76,28 +157,41 @@ def probability_integral_transform(prediction: AbstractPrediction, y: np.ndarray
     For counts it is drawn between F(y - 1) and F(y) (Czado et al. 2009).
     """
 
-    def cdf(y: np.ndarray) -> np.ndarray:
-        try:
-            return prediction.cdf(y)
-        except NotImplementedError:
-            return np.mean(prediction.marginal_samples(CRPS_SAMPLES) <= y, axis=0)
-
-    upper = cdf(y)
+    upper = prediction.cdf(y)
     if prediction.target.kind != "count":
         return upper
-    lower = np.where(y > 0, cdf(np.maximum(y - 1, 0)), 0.0)
+    lower = np.where(y > 0, prediction.cdf(np.maximum(y - 1, 0)), 0.0)
     return lower + np.random.default_rng(prediction.seed).uniform(size=upper.shape) * (
         upper - lower
     )
 
 
-def _class_scores(prediction: AbstractPrediction, y: ColumnLike) -> Scores:
+def _class_scores(prediction: AbstractPrediction, y: ColumnLike, seen: np.ndarray | None) -> Scores:
     """Score a prediction of classes."""
-    probs, index = prediction.probs, prediction.target.read(y)
+    probs, log_prob = prediction.probs, prediction.log_prob(y)
+    index = prediction.target.read(y) if seen is None else _labels(y, probs.shape[-1])
+    # an event of several labels has one density
+    rows = ... if seen is None else seen.all(axis=tuple(range(log_prob.ndim, seen.ndim)))
+    if seen is not None:
+        probs, index = probs[seen], index[seen]
     hits = probs.argmax(-1) == index
     return Scores(
         accuracy=float(hits.mean()),
-        nll=float(-np.mean(prediction.log_prob(y))),
+        nll=float(-np.mean(log_prob[rows])),
         brier=float(np.mean(np.sum((probs - np.eye(probs.shape[1])[index]) ** 2, axis=1))),
         ece=expected_calibration_error(probs.max(-1), hits),
     )
+
+
+def _labels(y: ColumnLike, classes: int) -> np.ndarray:
+    """Return the labels of a program as indices.
+
+    Raises:
+        DataError: for anything but 0, 1, ..., classes - 1.
+    """
+    values = np.asarray(y)
+    index = values.astype(np.int64)
+    bad = values[(index != values) | (index < 0) | (index >= classes)]
+    if bad.size:
+        raise DataError(f"y has the label {bad.flat[0]}: expected 0 to {classes - 1}.")
+    return index

@@ -15,8 +15,7 @@ import dataclasses
 import html
 from collections.abc import Collection, Sequence
 
-from numpyro.distributions import Unit
-
+from bayesdl.checks.convergence import disagreeing_chains
 from bayesdl.checks.densities import log_likelihood, log_prior, need_draws
 from bayesdl.interop.arviz import psense
 from bayesdl.posterior.core import AbstractPosterior
@@ -104,7 +103,11 @@ def sensitivity(
         log_likelihood(posterior),
         THRESHOLD,
     )
-    flagged = _describe_flagged(table)
+    flagged = [
+        *(str(found) for found in disagreeing_chains(posterior) if found.severity != "note"),
+        *_describe_flagged(table),
+        *_describe_unknown(table),
+    ]
     return Sensitivity(
         not flagged,
         tuple((flagged or [_describe_none(table)]) + _describe_factors(posterior)),
@@ -155,6 +158,17 @@ def _describe_flagged(table: DataFrame) -> list[str]:
     return found
 
 
+def _describe_unknown(table: DataFrame) -> list[str]:
+    """Say which sensitivities are no number."""
+    unknown = table.index[table[["prior", "likelihood"]].isna().any(axis=1)].tolist()
+    if not unknown:
+        return []
+    return [
+        f"{', '.join(map(str, unknown[:5]))}: the sensitivity cannot be computed, as the draws are "
+        "all equal or the log density is not finite; see post.diagnose()."
+    ]
+
+
 def _describe_none(table: DataFrame) -> str:
     """Say that no parameter is flagged."""
     worst = table["prior"].max()
@@ -166,12 +180,7 @@ def _describe_none(table: DataFrame) -> str:
 
 def _describe_factors(posterior: AbstractPosterior) -> list[str]:
     """Say which terms are neither prior nor likelihood."""
-    trace = posterior.problem.trace
-    names = [
-        name
-        for name, site in trace.items()
-        if site["type"] == "sample" and isinstance(site["fn"], Unit)
+    return [
+        f"The factor {name!r} is scaled neither as prior nor as likelihood."
+        for name in posterior.problem.factors
     ]
-    return (
-        [f"The factor {names[0]!r} is scaled neither as prior nor as likelihood."] if names else []
-    )

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from bayesdl.posterior.core import AbstractPosterior, site_prediction
+from bayesdl.interop.pareto import smoothed_weights
+from bayesdl.posterior.core import AbstractPosterior, draws_shape, site_prediction
 from bayesdl.typing import DataFrame
 from inference.core.program import signature_of
+from inference.distributions.wrappers import has_mask
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -38,6 +40,10 @@ def to_datatree(
     arrays = _named_arrays(posterior)
     observed = {name: arrays.pop(name) for name in posterior.problem.observed if name in arrays}
     known = posterior.model.observed_values(posterior.schema, posterior.problem)
+    if known is None and _may_hide(posterior):
+        from bayesdl.checks import densities
+
+        known = densities.with_gaps(posterior)
     observed = observed if known is None else known
     groups |= {"observed_data": observed} if observed else {}
     groups |= {"constant_data": arrays} if arrays else {}
@@ -59,52 +65,91 @@ def _computed(
     """Compute groups that take a pass over the draws."""
     from bayesdl.checks import densities
 
-    groups: dict[str, Any] = {"observed_data": densities.observed(posterior)}
+    groups: dict[str, Any] = {"observed_data": densities.with_gaps(posterior)}
     groups |= {"log_likelihood": densities.pointwise(posterior)} if log_likelihood else {}
     groups |= {"log_prior": densities.log_prior(posterior)} if log_prior else {}
     if posterior_predictive:
-        prediction, shape = posterior.predict(), next(iter(posterior.samples.values())).shape[:2]
-        values = prediction.replicates()
+        shape = draws_shape(posterior)
         groups["posterior_predictive"] = {
-            prediction.target.names[0]: values.reshape(*shape, *values.shape[1:])
+            name: values.reshape(*shape, *values.shape[1:])
+            for name, values in _replicated(posterior).items()
         }
     return groups
+
+
+def _replicated(posterior: AbstractPosterior) -> dict[str, np.ndarray]:
+    """Simulate a data set for each draw, of all observed sites."""
+    from bayesdl.checks import densities
+
+    if posterior.model.predicts_one(posterior.problem):
+        prediction = posterior.predict()
+        return {prediction.target.names[0]: prediction.replicates()}
+    return densities.simulated(
+        posterior, int(np.prod(draws_shape(posterior))), posterior.seed, False
+    )
+
+
+def _may_hide(posterior: AbstractPosterior) -> bool:
+    """Return whether a mask may hide observed values."""
+    trace = posterior.problem.trace
+    return any(has_mask(trace[name]["fn"]) for name in posterior.problem.observed)
 
 
 def psis_loo(blocks: Iterable[np.ndarray], efficiency: float) -> Any:
     """Compute arviz-stats' leave-one-out of blocks of rows, as one ELPDData without its weights.
 
+    Rows whose log densities are not finite have elpd_i = -log mean(1 / p), which is -inf where
+    some p is 0 and NaN where one is.
+
     Args:
         blocks: log densities of shape (chain, draw, rows).
         efficiency: effective draws over draws.
     """
-    import arviz_base
     import xarray as xr
-    from arviz_stats.loo import loo
 
-    parts: list[Any] = []
     with warnings.catch_warnings():
         # large k and weights that overflow: the caller judges k
         warnings.simplefilter("ignore")
-        for block in blocks:
-            groups = {"log_likelihood": {"y": block}}
-            part: Any = loo(arviz_base.from_dict(groups), pointwise=True, reff=efficiency)
-            parts.append(dataclasses.replace(part, log_weights=None))
-    terms, k = (
-        np.concatenate([getattr(part, name).values for part in parts])
-        for name in ("elpd_i", "pareto_k")
+        parts = [_loo_of_block(block, efficiency) for block in blocks]
+        terms, k = (
+            np.concatenate([getattr(part, name).values for part in parts])
+            for name in ("elpd_i", "pareto_k")
+        )
+        return dataclasses.replace(
+            parts[0],
+            elpd=float(terms.sum()),
+            se=float(np.sqrt(terms.size * terms.var())),
+            p=float(sum(part.p for part in parts)),
+            n_data_points=terms.size,
+            warning=any(part.warning for part in parts),
+            good_k=float(parts[0].good_k),
+            elpd_i=xr.DataArray(terms, dims="row"),
+            pareto_k=xr.DataArray(k, dims="row"),
+        )
+
+
+def _loo_of_block(block: np.ndarray, efficiency: float) -> Any:
+    """Compute arviz-stats' leave-one-out of one block, shape (chain, draw, rows)."""
+    import arviz_base
+    import xarray as xr
+    from arviz_stats.loo import loo
+    from scipy.special import logsumexp
+
+    flat = block.reshape(-1, block.shape[-1]).T
+    weights, k = smoothed_weights(-flat, efficiency)
+    tree = arviz_base.from_dict({"log_likelihood": {"y": block}})
+    like: Any = tree["log_likelihood/y"]
+    part: Any = loo(
+        tree,
+        pointwise=True,
+        reff=efficiency,
+        log_weights=like.copy(data=weights.T.reshape(block.shape)),
+        pareto_k=xr.DataArray(k, dims=like.dims[2:], coords={d: like[d] for d in like.dims[2:]}),
     )
-    return dataclasses.replace(
-        parts[0],
-        elpd=float(terms.sum()),
-        se=float(np.sqrt(terms.size * terms.var())),
-        p=float(sum(part.p for part in parts)),
-        n_data_points=terms.size,
-        warning=any(part.warning for part in parts),
-        good_k=float(parts[0].good_k),
-        elpd_i=xr.DataArray(terms, dims="row"),
-        pareto_k=xr.DataArray(k, dims="row"),
-    )
+    terms = part.elpd_i.values.copy()
+    bad = ~np.isfinite(flat).all(axis=1)
+    terms[bad] = np.log(flat.shape[1]) - logsumexp(-flat[bad], axis=1)
+    return dataclasses.replace(part, log_weights=None, elpd_i=part.elpd_i.copy(data=terms))
 
 
 def compare(elpds: Mapping[str, object], method: str) -> DataFrame:
@@ -122,9 +167,9 @@ def psense(parameters: dict, log_prior: dict, log_likelihood: dict, threshold: f
     import arviz_base
     from arviz_stats.psense import psense_summary
 
-    tree = arviz_base.from_dict(
-        {"posterior": parameters, "log_prior": log_prior, "log_likelihood": log_likelihood}
-    )
+    groups = {"log_prior": log_prior, "log_likelihood": log_likelihood}
+    apart = {name: {"sum": _without_ties(terms)} for name, terms in groups.items()}
+    tree = arviz_base.from_dict({"posterior": parameters} | apart)
     log = logging.getLogger("arviz_stats.psense")
     # what it says is said by the verdict
     was, log.disabled = log.disabled, True
@@ -132,6 +177,19 @@ def psense(parameters: dict, log_prior: dict, log_likelihood: dict, threshold: f
         return psense_summary(tree, threshold=threshold, round_to=6)
     finally:
         log.disabled = was
+
+
+def _without_ties(terms: dict) -> np.ndarray:
+    """Sum the terms of each draw; where many sums are equal, tell them apart by next to nothing.
+
+    arviz-stats fits the tail of the sums, which must not be one number: that of a flat prior, or of
+    a chain that is stuck.
+    """
+    total = np.sum([np.asarray(value, np.float64) for value in terms.values()], axis=0)
+    if len(np.unique(total)) > 0.9 * total.size:
+        return total
+    scale = 1e-9 * max(1.0, float(np.abs(total).max()))
+    return total + scale * np.linspace(0, 1, total.size).reshape(total.shape)
 
 
 def _named_arrays(posterior: AbstractPosterior) -> dict[str, np.ndarray]:
@@ -146,11 +204,16 @@ def _named_arrays(posterior: AbstractPosterior) -> dict[str, np.ndarray]:
     return {k: v for k, v in arrays.items() if v.dtype.kind in "iufb"}
 
 
-def to_arviz(posterior: AbstractPosterior) -> Any:
-    """Return InferenceData for ArviZ before 1.0, a DataTree from then on."""
+def to_arviz(
+    posterior: AbstractPosterior,
+    log_likelihood: bool = False,
+    log_prior: bool = False,
+    posterior_predictive: bool = False,
+) -> Any:
+    """Return InferenceData for ArviZ before 1.0, a DataTree from then on, of `to_datatree`."""
     import arviz
 
-    tree = to_datatree(posterior)
+    tree = to_datatree(posterior, log_likelihood, log_prior, posterior_predictive)
     if int(arviz.__version__.split(".")[0]) >= 1:
         return tree
     groups: dict[str, Any] = {name: node.to_dataset() for name, node in tree.children.items()}

@@ -146,6 +146,26 @@ class AbstractModel(AbstractSettings, abc.ABC):
     def target_site(self, problem: Problem) -> str:
         """Return the name of the site that is predicted."""
 
+    def at_site(self, problem: Problem, site: str) -> AbstractModel:
+        """Return the model that predicts another of its observed sites.
+
+        Raises:
+            ModelError: for a site that is not observed, listing those that are.
+        """
+        if site != self.target_site(problem):
+            raise ModelError(
+                f"No observed site {site!r}: expected site={self.target_site(problem)!r}."
+            )
+        return self
+
+    def predicts_one(self, problem: Problem) -> bool:
+        """Return whether it is settled which of the observed sites is predicted."""
+        return True
+
+    def takes(self, name: str) -> bool:
+        """Return whether the program has an argument of this name, which `predict` gives it."""
+        return False
+
     def with_target_site(self, problem: Problem) -> AbstractModel:
         """Return the model with the site to predict settled, where no observations were given.
 

@@ -27,6 +27,7 @@ from inference.core.problem import Problem
 from inference.core.program import AbstractTraceable, name_of, signature_of
 from inference.core.result import AbstractPredictive, Conditional
 from inference.core.typing import Arguments, Key
+from inference.distributions.wrappers import num_classes, unmasked
 
 
 @register_spec("ProgramSchema")
@@ -183,10 +184,34 @@ class Program(AbstractModel):
             return self.site
         if len(observed) == 1 and self.site is None:
             return observed[0]
+        if not observed:
+            raise ModelError(
+                "The program observes nothing (factors are no data), so there is no site to "
+                "predict: give the observations in bdl.fit, as numpyro.sample(..., obs=...). "
+                "post.samples has the draws."
+            )
         raise ModelError(
             f"The program observes sites {list(observed)}, and one must be predicted: "
-            f"got site={self.site!r}, expected bdl.Program(function, site=...) with one of them."
+            f"got site={self.site!r}, expected one of them, as in post.predict(site=...), or "
+            "bdl.Program(function, site=...)."
         )
+
+    def at_site(self, problem: Problem, site: str) -> Program:
+        if site not in problem.observed:
+            # what obs_mask calls the seen part of a site
+            seen = f"{site}_observed"
+            if seen not in problem.observed:
+                raise ModelError(
+                    f"No observed site {site!r}: expected one of {list(problem.observed)}."
+                )
+            site = seen
+        return dataclasses.replace(self, site=site)
+
+    def predicts_one(self, problem: Problem) -> bool:
+        return self.site is not None or len(problem.observed) == 1
+
+    def takes(self, name: str) -> bool:
+        return name in signature_of(self.function).parameters
 
     def with_target_site(self, problem: Problem) -> Program:
         """Return the program with its site; without data it is the one that an argument names."""
@@ -203,16 +228,8 @@ class Program(AbstractModel):
     def target(self, schema: ProgramSchema, problem: Problem) -> Target:
         site = self.target_site(problem)
         distribution = problem.trace[site]["fn"]
-        kinds = {
-            "BernoulliProbs": 2,
-            "BernoulliLogits": 2,
-            "CategoricalProbs": None,
-            "CategoricalLogits": None,
-        }
-        name = type(getattr(distribution, "base_dist", distribution)).__name__
-        if name in kinds and len(distribution.shape()) == 1:
-            size = kinds[name] or distribution.probs.shape[-1]
-            return Target((site,), "class", True, tuple(range(size)), (0.0,), (1.0,))
+        if classes := num_classes(distribution):
+            return Target((site,), "class", True, tuple(range(classes)), (0.0,), (1.0,))
         kind = "count" if distribution.support.is_discrete else "real"
         return Target((site,), kind, True, None, (0.0,), (1.0,))
 
@@ -253,6 +270,8 @@ class SitePredictive(AbstractPredictive):
 
     def __call__(self, latents: dict, key: Key, *args: object, **kwargs: object) -> Conditional:
         distribution = site_distribution(self.program, self.site, latents, key, args, kwargs)
+        # new rows are not hidden by a mask
+        distribution = unmasked(distribution)
         return Conditional(distribution, jnp.zeros(distribution.batch_shape))
 
 

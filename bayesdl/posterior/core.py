@@ -16,13 +16,14 @@ import jax
 import numpy as np
 
 from bayesdl.data.target import Target
+from bayesdl.data.validation import ModelError
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import is_double, precision_scope
 from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.posterior.prediction import ClassPrediction, Prediction
 from bayesdl.posterior.running import run_engine
 from bayesdl.posterior.streaming import Stream, means, probabilities
-from bayesdl.typing import EngineLike, Integer, ProgressLike, Schema
+from bayesdl.typing import EngineLike, Integer, ProgressLike, Schema, SiteLike
 from inference.core.engine import AbstractEngine
 from inference.core.keys import named_key
 from inference.core.problem import Problem
@@ -32,6 +33,8 @@ from inference.settings import as_seed, is_whole
 
 # function values at so many entries are looked at
 MOST_VALUES = 1000
+# and at so many of the observed sites
+MOST_SITES = 3
 
 AnyPosterior = TypeVar("AnyPosterior", bound="AbstractPosterior")
 
@@ -86,6 +89,7 @@ class AbstractPosterior(abc.ABC):
         batch_size: Integer = 1024,
         seed: Integer | None = None,
         double: bool = False,
+        site: SiteLike = None,
         **named: Any,
     ) -> AbstractPrediction:
         """Return the predictive distribution at new data.
@@ -97,11 +101,17 @@ class AbstractPosterior(abc.ABC):
                 depend on it.
             seed: the seed of simulated targets; by default that of the fit.
             double: whether to compute in double precision, whatever JAX is set to.
+            site: the observed site to predict, where a NumPyro function has several. A function
+                that has an argument `site` of its own gets it instead.
             **named: keyword arguments of a NumPyro function.
 
         Raises:
             DataError: where the new data do not fit the training data.
         """
+        if site is not None:
+            one, named = self._at(site, named)
+            if one is not self:
+                return one.predict(*data, batch_size=batch_size, seed=seed, double=double, **named)
         args, kwargs = (
             self.model.inputs(self.schema, *data, **named)
             if data or named
@@ -133,8 +143,28 @@ class AbstractPosterior(abc.ABC):
             Values of shape (chain, draw, rows * targets), of classes their probabilities; None
             for a model without a mean, or without observations.
         """
-        if not self.problem.observed:
+        parts = [
+            values
+            for one in self._by_site()
+            if (values := one._function_values(max_rows)) is not None
+        ]
+        if not parts:
             return None
+        values = np.concatenate(parts, axis=-1)
+        # of a distribution without a mean, at some draws or at all
+        values = values[..., np.isfinite(values).all((0, 1))]
+        return values[..., :MOST_VALUES] if values.shape[-1] else None
+
+    def _by_site(self: AnyPosterior) -> list[AnyPosterior]:
+        """Return the posterior for each observed site, or for some of many."""
+        sites = self.problem.observed
+        if not sites or self.model.predicts_one(self.problem):
+            return [self] if sites else []
+        chosen = np.linspace(0, len(sites) - 1, min(MOST_SITES, len(sites))).astype(int)
+        return [at_site(self, sites[i]) for i in chosen]
+
+    def _function_values(self, max_rows: int) -> np.ndarray | None:
+        """Compute the function values of the site that is predicted."""
         args, kwargs = self.model.training_inputs(self.problem)
         if self.model.rows_are_independent:
             rows = np.linspace(0, len(args[0]) - 1, min(max_rows, len(args[0]))).astype(int)
@@ -146,7 +176,16 @@ class AbstractPosterior(abc.ABC):
                 values = stream.map(probabilities if is_class else means)
             except NotImplementedError:
                 return None
-        return values.reshape(*draws_shape(self), -1)[..., :MOST_VALUES]
+        return values.reshape(*draws_shape(self), -1)
+
+    def _at(self: AnyPosterior, site: SiteLike, named: dict) -> tuple[AnyPosterior, dict]:
+        """Return the posterior that predicts a site, and the program's keyword arguments.
+
+        A program that has an argument `site` of its own gets it.
+        """
+        if self.model.takes("site"):
+            return self, named | {"site": site}
+        return at_site(self, site), named
 
     def refit(
         self: AnyPosterior,
@@ -196,6 +235,23 @@ class AbstractPosterior(abc.ABC):
             return self.raw.latent_draws(
                 self._draws_key, self.problem.latents, lambda: self.samples
             )
+
+
+def at_site(posterior: AnyPosterior, site: SiteLike) -> AnyPosterior:
+    """Return the posterior that predicts another of the observed sites; itself for None.
+
+    Raises:
+        ModelError: for a site that is not observed.
+    """
+    if site is None:
+        return posterior
+    if not isinstance(site, str):
+        raise ModelError(
+            f"site={site!r}: expected the name of an observed site, one of "
+            f"{list(posterior.problem.observed)}."
+        )
+    model = posterior.model.at_site(posterior.problem, site)
+    return dataclasses.replace(posterior, model=model)
 
 
 def stream_of(

@@ -126,7 +126,7 @@ class AbstractPrediction(abc.ABC):
         It is the natural logarithm, of a density in the units of y.
         """
         values = self.stream.map(stream.log_density, self._read(y))
-        return values.astype(np.float64) - np.log(self.target.scale).sum()
+        return np.asarray(values.astype(np.float64) - np.log(self.target.scale).sum())
 
     def check_rows(self, y: Any) -> None:
         """Refuse targets that are not one per predicted row.

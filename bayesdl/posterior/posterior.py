@@ -16,7 +16,7 @@ from bayesdl.plots.html import posterior_html
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.saving import writing
-from bayesdl.typing import ColumnLike, Integer, Key, ProgressLike, TableLike
+from bayesdl.typing import ColumnLike, Integer, Key, ProgressLike, SiteLike, TableLike
 from bayesdl.warnings import deprecated
 
 if TYPE_CHECKING:
@@ -43,17 +43,18 @@ class Posterior(AbstractPosterior):
 
     raw: Any
 
-    def score(self, *data: Any, **named: Any) -> scores.Scores:
+    def score(self, *data: Any, site: SiteLike = None, **named: Any) -> scores.Scores:
         """Score the predictions for held-out data.
 
         Numbers get RMSE, NLL, CRPS and coverage; classes accuracy, NLL, Brier score and ECE.
+        Targets that the program hides by a mask are left out.
 
         Args:
             *data: the held-out data as in `fit`: X and y, or the arguments of a NumPyro function.
+            site: the observed site to score, where a NumPyro function has several; see `predict`.
             **named: keyword arguments of a NumPyro function.
         """
-        args, kwargs, target = self.model.inputs_and_target(self.problem, *data, **named)
-        return scores.score(self.predict(*args, **kwargs), target)
+        return predictive.score(self, site, data, named)
 
     def diagnose(self) -> convergence.Diagnosis:
         """Say what can be trusted.
@@ -78,6 +79,7 @@ class Posterior(AbstractPosterior):
         statistics: StatisticsLike = None,
         num_samples: Integer = 1000,
         seed: Integer | None = None,
+        site: str | None = None,
     ) -> predictive.PredictiveCheck:
         """Check whether the model makes data like the training data.
 
@@ -88,15 +90,20 @@ class Posterior(AbstractPosterior):
                 or functions by name.
             num_samples: the number of replicated data sets.
             seed: the seed of the replications; by default that of the fit.
+            site: the observed site to check; by default all of them.
         """
-        return predictive.check_predictive(self, statistics, num_samples, seed)
+        return predictive.check_predictive(self, statistics, num_samples, seed, site)
 
-    def loo(self) -> loo.LeaveOneOut:
+    def loo(self, site: str | None = None) -> loo.LeaveOneOut:
         """Estimate leave-one-out cross-validation from this one fit (PSIS-LOO).
 
         Gives the elpd, and says whether it can be trusted.
+
+        Args:
+            site: the observed site whose rows are left out, one by one; by default all of them.
+                Sites in the same plates share their rows, and the terms of a row are summed.
         """
-        return loo.loo(self)
+        return loo.loo(self, site)
 
     def sensitivity(
         self,
@@ -132,12 +139,23 @@ class Posterior(AbstractPosterior):
         """
         return arviz.to_datatree(self, log_likelihood, log_prior, posterior_predictive)
 
-    def to_arviz(self) -> Any:
-        """Return what the installed ArviZ plots.
+    def to_arviz(
+        self,
+        log_likelihood: bool = False,
+        log_prior: bool = False,
+        posterior_predictive: bool = False,
+    ) -> Any:
+        """Return what the installed ArviZ plots and compares.
 
-        That is InferenceData before ArviZ 1.0, and a DataTree from then on.
+        That is InferenceData before ArviZ 1.0, and a DataTree from then on. `az.loo` and
+        `az.compare` need log_likelihood=True.
+
+        Args:
+            log_likelihood: whether to add log p(y_i | z); see `to_datatree`.
+            log_prior: whether to add the log density of each latent site.
+            posterior_predictive: whether to add a replicated data set for each draw.
         """
-        return arviz.to_arviz(self)
+        return arviz.to_arviz(self, log_likelihood, log_prior, posterior_predictive)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the draws as a DataFrame: a row per draw, a column per scalar."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # simulated targets behind quantiles that have no closed form
 QUANTILE_SAMPLES = 4000
+# those for each draw behind moments that have none
+MOMENT_SAMPLES = 100
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -48,9 +50,20 @@ class Prediction(AbstractPrediction):
     @functools.cached_property
     def _moments(self) -> tuple[np.ndarray, ...]:
         """Mean, variance, its aleatoric and its epistemic part, in the model's units."""
-        mean, variance, aleatoric, epistemic = (
-            part.astype(np.float64) for part in self.stream.map(stream.moments)
-        )
+        try:
+            parts = self.stream.map(stream.moments)
+        except NotImplementedError:
+            seeds = np.array([[self.seed, 0]] * (self.stream.num_rows or 1), np.int32)
+            parts = self.stream.map(stream.sampled_moments(MOMENT_SAMPLES), seeds)
+        mean, variance, aleatoric, epistemic = (part.astype(np.float64) for part in parts)
+        if np.isnan(mean).any():
+            warnings.warn(
+                f"The distribution of {self.target.names[0]!r} has no mean at "
+                f"{int(np.isnan(mean).sum())} of {mean.size} predicted values, as Cauchy's has "
+                "none: use quantile(0.5) and interval.",
+                TrustWarning,
+                stacklevel=4,
+            )
         concern = self.stream.predictive.mean_concern(mean, epistemic)
         if concern:
             warnings.warn(f"Means that cannot be trusted: {concern}.", TrustWarning, stacklevel=4)
@@ -123,8 +136,11 @@ class Prediction(AbstractPrediction):
         return self.quantile([(1 - level) / 2, (1 + level) / 2])
 
     def cdf(self, y: ColumnLike) -> np.ndarray:
-        """Compute P(Y <= y | x, data) per row and target."""
-        return self.stream.map(stream.mixture_cdf, self._read(y)).astype(np.float64)
+        """Compute P(Y <= y | x, data) per row and target, by simulation where it has no formula."""
+        try:
+            return self.stream.map(stream.mixture_cdf, self._read(y)).astype(np.float64)
+        except NotImplementedError:
+            return np.mean(self.marginal_samples() <= np.asarray(y), axis=0)
 
     def crps(self, y: ColumnLike) -> np.ndarray:
         """Compute the continuous ranked probability score, in the units of y.
@@ -210,7 +226,7 @@ class ClassPrediction(AbstractPrediction):
     def _parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Probabilities, expected entropy, and mutual information."""
         probs, aleatoric, epistemic = (
-            part.astype(np.float64) for part in self.stream.map(stream.class_probabilities)
+            part.astype(np.float64) for part in self.stream.map(stream.label_distribution)
         )
         return probs / probs.sum(-1, keepdims=True), aleatoric, epistemic
 
@@ -221,7 +237,7 @@ class ClassPrediction(AbstractPrediction):
 
     @property
     def probs(self) -> np.ndarray:
-        """P(y = class | x, data), shape (rows, classes)."""
+        """P(y = class | x, data), shape (rows, classes); of a program (*shape of y, classes)."""
         return self._parts[0]
 
     @property
@@ -254,9 +270,13 @@ class ClassPrediction(AbstractPrediction):
         """
         import pandas as pd
 
-        probs = {f"P({label})": self.probs[:, k] for k, label in enumerate(self.classes)}
+        probs = {f"P({label})": self.probs[..., k] for k, label in enumerate(self.classes)}
         doubts = {"aleatoric": self.aleatoric, "epistemic": self.epistemic}
-        return pd.DataFrame({"class": self.label, **probs, **doubts})
+        parts = {"class": self.label, **probs, **doubts}
+        index = None
+        if self.label.ndim > 1:
+            index = pd.MultiIndex.from_tuples(list(np.ndindex(self.label.shape)))
+        return pd.DataFrame({name: np.ravel(part) for name, part in parts.items()}, index=index)
 
     def plot(self, x: ColumnLike | None = None, ax: AxesLike = None) -> Any:
         """Draw class probabilities against x, or the row number; return the axes."""

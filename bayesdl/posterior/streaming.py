@@ -19,11 +19,17 @@ from jax import Array
 from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 from jaxtyping import Float
-from numpyro.distributions import Distribution, Independent
+from numpyro.distributions import Distribution
 
 from inference.arguments import call, join_static
 from inference.core.result import AbstractPredictive, Conditional
 from inference.core.typing import Key, PyTree, StoredArrays
+from inference.distributions.wrappers import (
+    class_probabilities,
+    marginal,
+    marginal_cdf,
+    num_classes,
+)
 
 Given: TypeAlias = Array | np.ndarray | None
 """What a statistic is given beside the conditionals."""
@@ -234,6 +240,30 @@ def moments(conditionals: Conditional, _: None) -> tuple:
     return means.mean(0), variances.mean(0) + means.var(0), unknown, means.var(0) + known.mean(0)
 
 
+@functools.cache
+def sampled_moments(num_samples: int) -> Statistic:
+    """Return `moments` from samples, for distributions whose mean NumPyro does not know.
+
+    The statistic is given (seed, number of the row) as `simulator` is.
+    """
+
+    def compute(conditionals: Conditional, seeds: jax.Array) -> tuple:
+        total = jax.tree.leaves(conditionals)[0].shape[0]
+        keys = jax.random.split(jax.random.key(seeds[0, 0]), total)
+
+        def of_draw(given: Distribution, key: Key) -> tuple:
+            y = given.sample(key, (num_samples,))
+            return y.mean(0), y.var(0, ddof=1)
+
+        means, variances = _over_draws(of_draw, conditionals.distribution, keys)
+        known = variances.mean(0)
+        # the means of samples vary a little by themselves
+        epistemic = jnp.maximum(means.var(0) - known / num_samples, 0.0)
+        return means.mean(0), known + epistemic, known, epistemic
+
+    return compute
+
+
 def means(conditionals: Conditional, _: None) -> jax.Array:
     """Compute E[y | z] for each draw."""
     return _over_draws(lambda given: given.mean, conditionals.distribution)
@@ -241,7 +271,7 @@ def means(conditionals: Conditional, _: None) -> jax.Array:
 
 def probabilities(conditionals: Conditional, _: None) -> jax.Array:
     """Return class probabilities for each draw."""
-    return _over_draws(lambda given: given.probs, conditionals.distribution)
+    return _over_draws(label_probabilities, conditionals.distribution)
 
 
 def log_density(conditionals: Conditional, y: Array) -> Float[Array, "*rows"]:
@@ -260,18 +290,13 @@ def crps(conditionals: Conditional, y: jax.Array) -> jax.Array:
 
 def mixture_cdf(conditionals: Conditional, y: jax.Array) -> jax.Array:
     """Compute P(Y <= y) of the mixture, for each target by itself."""
-    return _over_draws(lambda given: _marginal(given).cdf(y), conditionals.distribution).mean(0)
-
-
-def _marginal(distribution: Distribution) -> Distribution:
-    """Return the distribution of each target by itself."""
-    return distribution.base_dist if isinstance(distribution, Independent) else distribution
+    return _over_draws(lambda given: marginal_cdf(given, y), conditionals.distribution).mean(0)
 
 
 def quantiles(conditionals: Conditional, levels: jax.Array) -> jax.Array:
     """Compute quantiles of the mixture by bisection on its cdf; shape (levels, rows, ...)."""
     shape = jax.eval_shape(
-        lambda: _over_draws(lambda given: _marginal(given).mean, conditionals.distribution)
+        lambda: _over_draws(lambda given: marginal(given).mean, conditionals.distribution)
     ).shape[1:]
     support: Any = conditionals.distribution.support
     discrete = bool(support.is_discrete)
@@ -303,17 +328,21 @@ def quantiles(conditionals: Conditional, levels: jax.Array) -> jax.Array:
     return jax.lax.map(one, levels)
 
 
-def class_probabilities(conditionals: Conditional, _: None) -> tuple:
+def label_distribution(conditionals: Conditional, _: None) -> tuple:
     """Compute class probabilities, expected entropy, and mutual information of label and draw."""
-    probs = _over_draws(lambda given: two_columns(given.probs), conditionals.distribution)
+    probs = _over_draws(label_probabilities, conditionals.distribution)
     average = probs.mean(0)
     # NaN where the parts are not known
     expected = _entropy(probs).mean(0) - conditionals.epistemic.mean(0)
     return average, expected, jnp.maximum(_entropy(average) - expected, 0.0)
 
 
-def two_columns(probs: Float[Array, "..."]) -> Float[Array, "rows classes"]:
-    """Return Bernoulli probabilities (rows,) as (rows, 2)."""
+def label_probabilities(distribution: Any) -> Float[Array, "*rows classes"]:
+    """Return the probabilities of classes, of Bernoulli those of 0 and of 1."""
+    if num_classes(distribution) is not None:
+        return class_probabilities(distribution)
+    # distributions of our own
+    probs = distribution.probs
     return jnp.stack([1 - probs, probs], axis=-1) if probs.ndim == 1 else probs
 
 

@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
 from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from numpyro import handlers
@@ -30,7 +29,14 @@ from numpyro.infer.util import constrain_fn, log_density, potential_energy, unco
 from inference.core.enumeration.summed import Summed, dependent_sites
 from inference.core.enumeration.terms import EnumerationError
 from inference.core.fingerprint import hash_traced, hashed_array, is_array
-from inference.core.program import KeyPerName, Program, Subsampled, WholePlates, trace_shapes
+from inference.core.program import (
+    KeyPerName,
+    Program,
+    Subsampled,
+    WholePlates,
+    is_factor,
+    trace_shapes,
+)
 from inference.core.structure import AbstractStructure
 
 S = TypeVar("S", bound=AbstractStructure)
@@ -159,9 +165,16 @@ class Problem:
         return tuple(
             name
             for name, site in self.trace.items()
-            if site["type"] == "sample"
-            and site["is_observed"]
-            and not isinstance(site["fn"], numpyro.distributions.Unit)
+            if site["type"] == "sample" and site["is_observed"] and not is_factor(site["fn"])
+        )
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """The names of the factors (`numpyro.factor`)."""
+        return tuple(
+            name
+            for name, site in self.trace.items()
+            if site["type"] == "sample" and is_factor(site["fn"])
         )
 
     @property

@@ -19,7 +19,13 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import PyTree
 from numpyro import handlers
-from numpyro.distributions import Distribution, Unit
+from numpyro.distributions import (
+    Distribution,
+    ExpandedDistribution,
+    Independent,
+    MaskedDistribution,
+    Unit,
+)
 from numpyro.infer.initialization import init_to_sample
 from numpyro.primitives import Messenger
 
@@ -155,23 +161,46 @@ def _identity(program: Program) -> Hashable:
     return program
 
 
+def is_factor(distribution: Distribution) -> bool:
+    """Whether a site is a `numpyro.factor`, inside plates and masks too."""
+    while isinstance(distribution, ExpandedDistribution | MaskedDistribution | Independent):
+        distribution = distribution.base_dist
+    return isinstance(distribution, Unit)
+
+
 class AllRows(Messenger):
     """A handler that gives all rows to every plate, and a row to every observed value.
 
     A distribution of fewer entries than there are observed values, as without a plate around them,
     is that of each of them. Sites keep the value that the program gave as `given`.
+
+    `numpyro.sample("y", d, obs=y, obs_mask=seen)` makes a latent site "y_unobserved" of all rows.
+    NumPyro gives no density to its entries for seen rows, so that chains wander without end in
+    them. The program throws these entries away. Here they have the density d of an unseen row,
+    which integrates to one and changes no other site.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observed: set[str] = set()
 
     def process_message(self, msg: Message) -> None:
         if msg["type"] == "plate" and msg["value"] is None:
             size = msg["args"][0]
             msg["args"], msg["value"] = (size, size), jnp.arange(size)
-        if msg["type"] == "sample" and msg["is_observed"] and msg["value"] is not None:
+        if msg["type"] != "sample":
+            return
+        site, _, part = msg["name"].rpartition("_")
+        if msg["is_observed"] and msg["value"] is not None:
+            self.observed.add(msg["name"])
             # NumPyro warns of NaN in NumPy arrays in every run, also where a mask hides them
             msg["given"], msg["value"] = msg["value"], _on_device(msg["value"])
             batch = expanded_batch(msg["fn"], jnp.shape(msg["value"]))
             if batch is not None:
                 msg["fn"] = msg["fn"].expand(batch)
+        elif part == "unobserved" and f"{site}_observed" in self.observed:
+            while isinstance(msg["fn"], MaskedDistribution):
+                msg["fn"] = msg["fn"].base_dist
 
 
 def expanded_batch(distribution: Distribution, shape: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -180,7 +209,7 @@ def expanded_batch(distribution: Distribution, shape: tuple[int, ...]) -> tuple[
     None where the distribution has that batch shape already, or values of this shape are no
     repetition of it.
     """
-    if isinstance(distribution, Unit):
+    if is_factor(distribution):
         return None
     events = len(distribution.event_shape)
     batch = shape[: len(shape) - events]

@@ -1,0 +1,123 @@
+"""What NumPyro wraps around a distribution: masks, plates and events.
+
+`handlers.mask`, `dist.mask(...)` and `obs_mask=` make a `MaskedDistribution`, plates an
+`ExpandedDistribution`, `to_event` an `Independent`; they may be nested in any order.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from numpyro.distributions import (
+    BernoulliLogits,
+    BernoulliProbs,
+    CategoricalLogits,
+    CategoricalProbs,
+    Distribution,
+    ExpandedDistribution,
+    Independent,
+    MaskedDistribution,
+)
+
+WRAPPERS = (MaskedDistribution, ExpandedDistribution, Independent)
+CLASSES = (BernoulliLogits, BernoulliProbs, CategoricalLogits, CategoricalProbs)
+
+
+def innermost(distribution: Distribution) -> Distribution:
+    """Return the distribution inside all wrappers."""
+    while isinstance(distribution, WRAPPERS):
+        distribution = distribution.base_dist
+    return distribution
+
+
+def unmasked(distribution: Distribution) -> Distribution:
+    """Return the distribution without its masks, wherever they are.
+
+    Example:
+        >>> import numpyro.distributions as dist
+        >>> masked = dist.Normal(0, 1).expand([3]).mask(jnp.array([True, False, True]))
+        >>> type(unmasked(masked)).__name__
+        'ExpandedDistribution'
+    """
+    if isinstance(distribution, MaskedDistribution):
+        return unmasked(distribution.base_dist)
+    if not isinstance(distribution, WRAPPERS):
+        return distribution
+    base = unmasked(distribution.base_dist)
+    if base is distribution.base_dist:
+        return distribution
+    if isinstance(distribution, Independent):
+        return base.to_event(distribution.reinterpreted_batch_ndims)
+    return base.expand(distribution.batch_shape)
+
+
+def seen_entries(distribution: Distribution, shape: tuple[int, ...]) -> jax.Array:
+    """Return which entries of a value of this shape no mask hides.
+
+    Args:
+        distribution: the distribution of the value.
+        shape: the shape of the value.
+    """
+    if not isinstance(distribution, WRAPPERS):
+        return jnp.ones(shape, bool)
+    seen = seen_entries(distribution.base_dist, shape)
+    if isinstance(distribution, MaskedDistribution):
+        mask = jnp.asarray(distribution._mask)
+        events = (1,) * (distribution.event_dim if mask.ndim else 0)
+        seen &= jnp.broadcast_to(mask.reshape(mask.shape + events), shape)
+    return seen
+
+
+def has_mask(distribution: Distribution) -> bool:
+    """Return whether a mask hides entries, or may do so."""
+    if not isinstance(distribution, WRAPPERS):
+        return False
+    return isinstance(distribution, MaskedDistribution) or has_mask(distribution.base_dist)
+
+
+def num_classes(distribution: Distribution) -> int | None:
+    """Return the number of classes of a distribution of labels 0, 1, ...; None for numbers."""
+    inside = innermost(distribution)
+    if not isinstance(inside, CLASSES):
+        return None
+    if isinstance(inside, CategoricalLogits):
+        return inside.logits.shape[-1]
+    if isinstance(inside, CategoricalProbs):
+        return inside.probs.shape[-1]
+    return 2
+
+
+def class_probabilities(distribution: Distribution) -> jax.Array:
+    """Return the probabilities of labels, shape (*shape of the value, classes)."""
+    if isinstance(distribution, MaskedDistribution):
+        return class_probabilities(distribution.base_dist)
+    if isinstance(distribution, Independent):
+        return class_probabilities(distribution.base_dist)
+    if isinstance(distribution, ExpandedDistribution):
+        probs = class_probabilities(distribution.base_dist)
+        return jnp.broadcast_to(probs, (*distribution.batch_shape, *probs.shape[-1:]))
+    probs = jnp.asarray(distribution.probs)
+    if isinstance(distribution, BernoulliLogits | BernoulliProbs):
+        return jnp.stack([1 - probs, probs], axis=-1)
+    return probs
+
+
+def marginal(distribution: Distribution) -> Distribution:
+    """Return the distribution of each entry by itself, where a wrapper makes entries one event."""
+    if isinstance(distribution, MaskedDistribution | Independent):
+        return marginal(distribution.base_dist)
+    return distribution
+
+
+def marginal_cdf(distribution: Distribution, value: jax.Array) -> jax.Array:
+    """Compute P(Y <= value) of each entry by itself.
+
+    Raises:
+        NotImplementedError: where NumPyro has no distribution function, or only one of events.
+    """
+    inside = marginal(distribution)
+    if isinstance(inside, ExpandedDistribution):
+        return marginal_cdf(inside.base_dist, value)
+    if inside.event_shape:
+        raise NotImplementedError
+    return inside.cdf(value)
