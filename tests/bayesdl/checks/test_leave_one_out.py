@@ -2,6 +2,8 @@
 with the words "can be trusted"."""
 
 import dataclasses
+import sys
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +18,7 @@ from bayesdl.checks.convergence import disagreeing_chains
 from bayesdl.checks.loo import estimated
 from bayesdl.interop.arviz import psis_loo
 from bayesdl.interop.pareto import smoothed_weights
-from bayesdl.warnings import TrustWarning
+from bayesdl.warnings import TrustWarning, distrust
 
 ENGINE = bdl.NUTS(num_warmup=150, num_samples=150, num_chains=2)
 
@@ -128,3 +130,30 @@ class TestVerdict:
         assert found.ok
         assert found.pointwise[0] == pytest.approx(norm.logpdf(0.3), abs=1e-5)
         assert found.pareto_k[0] == -np.inf
+
+
+class TestNotebook:
+    """A shell that keeps what is to be called when a cell ends, as IPython's does."""
+
+    @pytest.fixture
+    def cell_ends(self, monkeypatch):
+        waiting = []
+        events = types.SimpleNamespace(
+            register=lambda _, function: waiting.append(function),
+            unregister=lambda _, function: waiting.remove(function),
+        )
+        shell = types.SimpleNamespace(events=events)
+        module = types.SimpleNamespace(get_ipython=lambda: shell)
+        monkeypatch.setitem(sys.modules, "IPython", module)
+        return lambda shown: [f(types.SimpleNamespace(result=shown)) for f in list(waiting)]
+
+    def test_a_result_that_is_shown_says_its_verdict_itself(self, cell_ends):
+        result = object()
+        distrust(result, "It is wrong.", stacklevel=1)
+        cell_ends(result)
+        cell_ends(None)
+
+    def test_a_result_that_is_kept_warns_when_the_cell_ends(self, cell_ends):
+        distrust(object(), "It is wrong.", stacklevel=1)
+        with pytest.warns(TrustWarning, match="It is wrong"):
+            cell_ends(None)
