@@ -78,7 +78,7 @@ def _rows_of_sites(posterior: AbstractPosterior, sites: list[str], factors: list
         groups.setdefault(_place(posterior.problem, name, terms[name].shape[2:]), []).append(name)
     arrays, labels, hidden = [], [], 0
     for names in groups.values():
-        visible = np.any([seen[name] for name in names], axis=0)
+        visible = np.asarray(np.any([seen[name] for name in names], axis=0))
         counted = [np.where(seen[name], terms[name], 0.0) for name in names]
         arrays.append(np.sum(counted, axis=0)[:, :, visible].reshape(*counted[0].shape[:2], -1))
         labels += _labels("+".join(names), visible, len(groups) == 1)
