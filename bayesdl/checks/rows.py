@@ -43,7 +43,7 @@ class Rows:
     """
 
     blocks: Iterator[Float[np.ndarray, "chain draw rows"]]
-    labels: Sequence[str]
+    labels: Sequence[object]
     observed: np.ndarray
     notes: tuple[str, ...]
 
