@@ -66,10 +66,12 @@ def inverse_root(precision: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"
     try:
         lower = np.linalg.cholesky(precision)
     except np.linalg.LinAlgError:
-        smallest = np.linalg.eigvalsh(precision)[0]
+        curvatures = np.linalg.eigvalsh(precision)
         raise ProblemError(
             "The log density has no proper maximum: the smallest curvature at the mode is "
-            f"{smallest:.3g}. Laplace cannot describe this posterior; use NUTS() or VI()."
+            f"{curvatures[0]:.3g}, the largest {curvatures[-1]:.3g}. Laplace cannot describe this "
+            "posterior; use NUTS() or VI(), or write effects of groups as scale * z with z ~ N(0, "
+            "1)."
         ) from None
     return scipy.linalg.solve_triangular(lower, np.eye(len(lower)), lower=True).T
 

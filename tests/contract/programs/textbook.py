@@ -152,7 +152,7 @@ CASES = (
         (sd_schools,),
         {"y": y_schools},
         (sd_schools[:5],),
-        refused={"predict new": ROWS_OF_TRAINING},
+        refused={"predict new": ROWS_OF_TRAINING, "Laplace fit": "no proper maximum"},
     ),
     Case("eight schools, reparam", eight_schools_shifted, (sd_schools,), {"y": y_schools}),
     Case("coin", coin, (12,), {"y": rng.integers(0, 2, 12)}, (5,)),
