@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float
@@ -44,8 +45,13 @@ def compile_hessian(function: Callable[..., jax.Array]) -> Callable[..., np.ndar
 
 def _has_forward_mode(function: Callable, u: jax.Array) -> bool:
     """Whether all operations of a function have a forward derivative, as its trace tells."""
+
+    def forward(e: jax.Array) -> jax.Array:
+        return jax.jvp(function, (u,), (e,))[1]
+
     try:
-        jax.eval_shape(lambda u: jax.jvp(function, (u,), (u,)), u)
+        # some operations refuse only where several directions go at once
+        jax.eval_shape(jax.vmap(forward), jnp.zeros((2, *u.shape), u.dtype))
     except TypeError as error:
         # JAX has no kind of error of its own for this
         if "forward-mode" in str(error):

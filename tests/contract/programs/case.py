@@ -21,6 +21,8 @@ class Case:
         new: the arguments of new data; None where the program has none but those of training.
         site: the observed site to predict and to judge, where there are several.
         refused: a regular expression of the refusal, by "verb" or "engine verb".
+        may_refuse: the same for cells that are refused or answered, as the search ends: a density
+            without a mode in reach.
         summed: the same program with its discrete sites summed out by hand.
         needs: the name of a package that the program needs.
         one_step: whether its targets depend on earlier ones that were observed, so that predictions
@@ -35,6 +37,7 @@ class Case:
     new: tuple | None = None
     site: str | None = None
     refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    may_refuse: Mapping[str, str] = dataclasses.field(default_factory=dict)
     summed: Callable | None = None
     needs: str | None = None
     one_step: bool = False
@@ -44,6 +47,10 @@ class Case:
         """Return the regular expression of the refusal of a cell, or None where it is answered."""
         fitted = self.refused.get(f"{engine} fit", self.refused.get("fit"))
         return self.refused.get(f"{engine} {verb}", self.refused.get(verb, fitted))
+
+
+NO_MODE = {"Laplace fit": "no proper maximum"}
+"""Densities that rise without bound, or have saddles, as scales of groups go to zero."""
 
 
 def generator(seed: int = 0) -> np.random.Generator:

@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 from numpyro import handlers
 from numpyro.infer.reparam import LocScaleReparam
 
-from programs.case import Case, generator
+from programs.case import NO_MODE, Case, generator
 
 rng = generator(2)
 
@@ -150,6 +150,7 @@ CASES = (
         (np.array([45, 45, 40, 30, 20]),),
         {"hits": np.array([18, 15, 12, 7, 3])},
         (np.array([100, 100, 100, 90, 80]),),
+        may_refuse=NO_MODE,
     ),
     Case(
         "admissions",
@@ -171,6 +172,7 @@ CASES = (
         (subject, time),
         {"y": 1 + time + 0.3 * rng.normal(size=20)},
         (np.array([0, 4]), np.array([2.5, 5.0])),
+        may_refuse=NO_MODE,
     ),
     Case(
         "two factors",
