@@ -34,7 +34,7 @@ from bayesdl.posterior.core import AbstractPosterior, at_site
 from bayesdl.posterior.pictures import draw
 from bayesdl.typing import AxesLike, DataFrame, Integer, SiteLike
 from inference.core.problem import Problem
-from inference.distributions.wrappers import has_mask
+from inference.wrappers import has_mask
 
 EXTREME = 0.05
 # replicated data sets that are kept for pictures

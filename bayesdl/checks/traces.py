@@ -15,7 +15,7 @@ from jaxtyping import Float
 from numpyro.distributions import Distribution, Independent, MultivariateNormal
 
 from inference.core.program import is_factor
-from inference.distributions.wrappers import seen_entries, unmasked
+from inference.wrappers import seen_entries, unmasked
 
 
 def prior_terms(sites: dict) -> dict:

@@ -15,7 +15,7 @@ from bayesdl.interop.pareto import smoothed_weights
 from bayesdl.posterior.core import AbstractPosterior, draws_shape, site_prediction
 from bayesdl.typing import DataFrame
 from inference.core.program import signature_of
-from inference.distributions.wrappers import has_mask
+from inference.wrappers import has_mask
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -27,7 +27,7 @@ from inference.core.problem import Problem
 from inference.core.program import AbstractTraceable, name_of, signature_of
 from inference.core.result import AbstractPredictive, Conditional
 from inference.core.typing import Arguments, Key
-from inference.distributions.wrappers import num_classes, unmasked
+from inference.wrappers import num_classes, unmasked
 
 
 @register_spec("ProgramSchema")

@@ -24,7 +24,7 @@ from numpyro.distributions import Distribution
 from inference.arguments import call, join_static
 from inference.core.result import AbstractPredictive, Conditional
 from inference.core.typing import Key, PyTree, StoredArrays
-from inference.distributions.wrappers import (
+from inference.wrappers import (
     class_probabilities,
     marginal,
     marginal_cdf,

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from numpyro.distributions import (
@@ -77,7 +79,7 @@ def has_mask(distribution: Distribution) -> bool:
 
 def num_classes(distribution: Distribution) -> int | None:
     """Return the number of classes of a distribution of labels 0, 1, ...; None for numbers."""
-    inside = innermost(distribution)
+    inside: Any = innermost(distribution)
     if not isinstance(inside, CLASSES):
         return None
     if isinstance(inside, CategoricalLogits):
@@ -96,7 +98,8 @@ def class_probabilities(distribution: Distribution) -> jax.Array:
     if isinstance(distribution, ExpandedDistribution):
         probs = class_probabilities(distribution.base_dist)
         return jnp.broadcast_to(probs, (*distribution.batch_shape, *probs.shape[-1:]))
-    probs = jnp.asarray(distribution.probs)
+    labels: Any = distribution
+    probs = jnp.asarray(labels.probs)
     if isinstance(distribution, BernoulliLogits | BernoulliProbs):
         return jnp.stack([1 - probs, probs], axis=-1)
     return probs
