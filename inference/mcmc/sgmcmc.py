@@ -16,7 +16,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from inference.core.engine import check_positive_integers
+from inference.core.engine import check_positive_integers, require_draws
 from inference.core.findings import Finding
 from inference.core.problem import Problem, ProblemError
 from inference.core.result import AbstractResult

@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import jax
 import numpy as np
 
-from inference.core.engine import AbstractEngine, check_positive_integers, needs_gradients
+from inference.core.engine import (
+    AbstractEngine,
+    check_positive_integers,
+    needs_gradients,
+    require_draws,
+)
 from inference.core.findings import Finding
 from inference.core.keys import named_key
 from inference.core.problem import Problem, finding_a_start
