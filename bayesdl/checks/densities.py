@@ -11,7 +11,7 @@ log s for each of its targets.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,10 @@ from bayesdl.checks.traces import (
 from bayesdl.model.precision import precision_scope
 from bayesdl.posterior.core import AbstractPosterior, draws_shape, latent_draws, stream_of
 from bayesdl.posterior.streaming import DRAWS_AT_ONCE, take
+from bayesdl.posterior.summed import map_draws
 from inference.arguments import call, join_static
+from inference.core.enumeration import discrete
+from inference.core.problem import Problem
 from inference.core.result import Conditional
 from inference.core.typing import Key
 
@@ -85,6 +88,8 @@ def _need_the_posterior(posterior: AbstractPosterior, purpose: str) -> None:
 
 def log_prior(posterior: AbstractPosterior) -> dict[str, Float[np.ndarray, "chain draw"]]:
     """Compute log p(z_s | z before s) for each latent site, summed over its entries."""
+    if posterior.problem.summed:
+        return _summed(discrete.prior_log_probs, posterior)
     return _of_program(prior_terms, posterior)
 
 
@@ -93,6 +98,8 @@ def log_likelihood(posterior: AbstractPosterior) -> dict[str, Float[np.ndarray, 
 
     Constants of the units are left out.
     """
+    if posterior.problem.summed:
+        return _summed(_summed_data_terms, posterior)
     if not _separable(posterior):
         return _of_program(data_terms, posterior)
     return {"y": np.sum([block.sum(-1) for block in blocks(posterior)["y"]], axis=0)}
@@ -104,7 +111,8 @@ def blocks(
     """Compute log p(y_i | z) for each observed site in the units of y, in blocks of rows.
 
     There are blocks where memory can be bounded so. Where rows vary together given z (one
-    multivariate normal, such as a Gaussian process with f integrated out) it is
+    multivariate normal, such as a Gaussian process with f integrated out; or a discrete site that
+    several rows share, summed out) it is
     log p(y_i | y_-i, z), from which leave-one-out starts; the sum over rows is then not
     log p(y | z).
     """
@@ -140,6 +148,9 @@ def site_terms(
         posterior: the posterior of a program.
         factors: whether to add the values of factors.
     """
+    if posterior.problem.summed:
+        # factors may depend on what is summed out, and belong to no row
+        return _summed(discrete.row_log_probs, posterior)
     unit = _log_unit(posterior)
     found = {name: values - unit for name, values in _of_program(row_terms, posterior).items()}
     return found | (_of_program(factor_terms, posterior) if factors else {})
@@ -288,3 +299,16 @@ def _at_draws(
         )
 
     return jax.lax.map(one, draws, batch_size=at_once)
+
+
+def _summed(function: Callable, posterior: AbstractPosterior) -> dict[str, np.ndarray]:
+    """Compute a function of the problem at all draws, discrete sites summed out."""
+    problem, shape = posterior.raw.posed(posterior.problem), draws_shape(posterior)
+    draws = {name: latent_draws(posterior)[name] for name in problem.latents}
+    values = map_draws(function, problem, draws)
+    return {name: value.reshape(*shape, *value.shape[1:]) for name, value in values.items()}
+
+
+def _summed_data_terms(problem: Problem, latents: Mapping[str, jax.Array]) -> dict:
+    """Compute log p(y | z) of all observed sites together, discrete ones summed out."""
+    return {"y": discrete.data_log_prob(problem, latents)}

@@ -22,6 +22,7 @@ from bayesdl.model.examples import Example, line, rows
 from bayesdl.model.posing import pose, position_names
 from bayesdl.model.precision import is_double
 from bayesdl.model.registry import register_spec
+from bayesdl.model.summed import summed_predictive
 from bayesdl.typing import Values
 from inference.core.problem import Problem
 from inference.core.program import AbstractTraceable, name_of, signature_of
@@ -252,7 +253,10 @@ class Program(AbstractModel):
         return given.args, given.kwargs, held_out[site]
 
     def predictive(self, problem: Problem, around: dict | None = None) -> AbstractPredictive:
-        return SitePredictive(problem.program, self.target_site(problem))
+        site = self.target_site(problem)
+        if not problem.summed:
+            return SitePredictive(problem.program, site)
+        return summed_predictive(problem, site)
 
 
 @jax.tree_util.register_dataclass

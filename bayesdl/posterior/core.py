@@ -23,6 +23,7 @@ from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.posterior.prediction import ClassPrediction, Prediction
 from bayesdl.posterior.running import run_engine
 from bayesdl.posterior.streaming import Stream, means, probabilities
+from bayesdl.posterior.summed import draw_summed
 from bayesdl.typing import EngineLike, Integer, ProgressLike, Schema, SiteLike
 from inference.core.engine import AbstractEngine
 from inference.core.keys import named_key
@@ -236,6 +237,17 @@ class AbstractPosterior(abc.ABC):
                 self._draws_key, self.problem.latents, lambda: self.samples
             )
 
+    @functools.cached_property
+    def _predictive_draws(self) -> StoredArrays:
+        """The draws of the latent sites, and of discrete sites that rows share."""
+        shared = self._predictive.shared_sites
+        if not shared:
+            return self._latent_draws
+        key = named_key(self._draws_key, "discrete sites")
+        with precision_scope(self.model):
+            problem = self.raw.posed(self.problem)
+            return self._latent_draws | draw_summed(problem, self._latent_draws, key, shared)
+
 
 def at_site(posterior: AnyPosterior, site: SiteLike) -> AnyPosterior:
     """Return the posterior that predicts another of the observed sites; itself for None.
@@ -277,7 +289,7 @@ def stream_of(
     predictive, model = posterior._predictive, posterior.model
     return Stream(
         predictive,
-        latent_draws(posterior),
+        posterior._predictive_draws,
         seed,
         args,
         dict(kwargs),

@@ -13,6 +13,7 @@ from bayesdl.checks import convergence, halving, loo, predictive, scores, sensit
 from bayesdl.checks.statistics import StatisticsLike
 from bayesdl.interop import arviz
 from bayesdl.plots.html import posterior_html
+from bayesdl.posterior import discrete
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.saving import writing
@@ -104,6 +105,15 @@ class Posterior(AbstractPosterior):
                 Sites in the same plates share their rows, and the terms of a row are summed.
         """
         return loo.loo(self, site)
+
+    def discrete(self) -> discrete.DiscreteSites:
+        """Return the probabilities and draws of discrete latent sites at the training data.
+
+        Sites that were summed out have p(s | y, z) by Bayes' rule for each draw z, averaged over
+        draws (mixtures: the responsibilities; Markov chains: the smoothed states). Of sites that
+        the engine drew, shares of draws are given with their Monte Carlo errors.
+        """
+        return discrete.discrete(self)
 
     def sensitivity(
         self,

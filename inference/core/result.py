@@ -59,6 +59,11 @@ class AbstractPredictive(abc.ABC):
         Predictives of rows that vary together also take `joint=True`.
         """
 
+    @property
+    def shared_sites(self) -> tuple[str, ...]:
+        """The discrete sites, summed out by the engine, whose draws rows share here."""
+        return ()
+
     def joint_concern(self, *args: Any, **kwargs: Any) -> str | None:
         """Say why joint samples at these new data cannot be trusted, or return None."""
         return None
@@ -128,6 +133,10 @@ class AbstractResult(abc.ABC):
     def temperature(self) -> float:
         """T where the draws are of p(z | y)^(1 / T); 1 for the posterior itself."""
         return 1.0
+
+    def posed(self, problem: Problem) -> Problem:
+        """Return the problem with what was learned besides latent sites."""
+        return problem
 
     def groups(self) -> dict[str, StoredArrays]:
         """Return what the result holds of ArviZ's groups "posterior" and "sample_stats".

@@ -10,7 +10,8 @@ the forward algorithm is the backward one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Collection, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -73,11 +74,22 @@ def _join(shape: tuple[int, ...], parts: list[tuple[Term, jax.Array]]) -> jax.Ar
     return jnp.concatenate(tables)
 
 
-def draw(problem: Problem, sites: Mapping[str, ArrayLike], key: Key) -> SiteArrays:
+def draw(
+    problem: Problem,
+    sites: Mapping[str, ArrayLike],
+    key: Key,
+    names: Collection[str] | None = None,
+) -> SiteArrays:
     """Draw the sites that are summed out from p(s given y, z), jointly, at one draw of z.
 
     Sites outside of plates come first: given them, rows are independent. A Markov chain is drawn
     step by step from the joint probabilities of neighbours.
+
+    Args:
+        problem: the problem.
+        sites: the values of the latent sites.
+        key: the random key.
+        names: the sites to draw; all by default. Others are drawn where they come first.
 
     Raises:
         EnumerationError: for chains in which more than one site, or step, is remembered.
@@ -86,6 +98,8 @@ def draw(problem: Problem, sites: Mapping[str, ArrayLike], key: Key) -> SiteArra
     shapes = problem.unobserved
     order = sorted(problem.summed, key=lambda name: (sum(n > 1 for n in shapes[name]), name))
     for name, one in zip(order, jax.random.split(key, len(order)), strict=True):
+        if names is not None and set(names) <= set(found):
+            break
         terms = terms_at(problem, sites, found)
         own = [term for term in terms.terms if root_of(term.name) == name]
         tables = _joint_probabilities(terms, own)
@@ -168,19 +182,61 @@ def row_log_probs(problem: Problem, sites: Mapping[str, ArrayLike]) -> SiteArray
         Log probabilities by observed site, in its shape.
     """
     terms = terms_at(problem, sites)
-    observed = [term for term in terms.terms if term.depends and term.observed]
     summed = {term.name for term in terms.terms if term.enumerated}
-    dims = {t.name: tuple(d for d, n in t.names.items() if n in summed) for t in observed}
-    # no value of a row is more than this much less probable than its best one
-    floors = {t.name: t.log_prob.max(dims[t.name], keepdims=True) - FLOOR for t in observed}
-    added = {t.name: jnp.maximum(t.log_prob, floors[t.name]) - t.log_prob for t in observed}
-    q = jax.grad(lambda added: terms.log_sum(added))(added)
+
+    def is_row(term: Term) -> bool:
+        return term.observed and root_of(term.name) in problem.observed
+
+    def floored(term: Term) -> Term:
+        """Return the term where no value is much less probable than its row's best one."""
+        wide = term.log_prob.astype(float)
+        best = wide.max(_dims_of(term, summed), keepdims=True)
+        return dataclasses.replace(term, log_prob=jnp.maximum(wide, best - FLOOR))
+
+    held = tuple(floored(t) if is_row(t) and t.depends else t for t in terms.terms)
+    of = [term for term in held if is_row(term) and term.depends]
+    shares = _joint_probabilities(dataclasses.replace(terms, terms=held), of)
     parts: dict[str, list] = {}
-    for term in observed:
-        clipped = term.log_prob + added[term.name]
-        share = logsumexp(-clipped, dims[term.name], b=q[term.name], keepdims=True)
-        parts.setdefault(root_of(term.name), []).append((term, -share[..., None]))
-    return {name: _join(_batch_of(problem, name), found)[..., 0] for name, found in parts.items()}
+    for term in held:
+        if not is_row(term):
+            continue
+        rows = term.log_prob
+        if term.depends:
+            dims, share = _dims_of(term, summed), shares[term.name]
+            rows = -logsumexp(-term.log_prob, dims, b=share, keepdims=True)
+        parts.setdefault(root_of(term.name), []).append((term, rows[..., None]))
+    return {n: _join(_batch_of(problem, n), found)[..., 0] for n, found in parts.items()}
+
+
+def _dims_of(term: Term, summed: Collection[str]) -> tuple[int, ...]:
+    """Return the dimensions of a term that run along values."""
+    return tuple(dim for dim, name in term.names.items() if name in summed)
+
+
+def prior_log_probs(problem: Problem, sites: Mapping[str, ArrayLike]) -> SiteArrays:
+    """Compute the log density of each latent site that is inferred, a scalar each.
+
+    Raises:
+        EnumerationError: if one depends on what is summed out, and so has no density of its own.
+    """
+    found: SiteArrays = {}
+    for term in terms_at(problem, sites).terms:
+        name = root_of(term.name)
+        if term.enumerated or term.observed:
+            continue
+        if term.depends:
+            raise EnumerationError(
+                f"The prior of site '{name}' depends on what is summed out and has no density of "
+                "its own."
+            )
+        found[name] = found.get(name, jnp.zeros(())) + jnp.sum(term.scale * term.log_prob)
+    return found
+
+
+def data_log_prob(problem: Problem, sites: Mapping[str, ArrayLike]) -> jax.Array:
+    """Compute log p(y given z), all discrete sites summed out."""
+    prior = sum(prior_log_probs(problem, sites).values(), jnp.zeros(()))
+    return terms_at(problem, sites).total() - prior
 
 
 def _batch_of(problem: Problem, name: str) -> tuple[int, ...]:

@@ -88,16 +88,12 @@ class Terms:
             args: the positional arguments of the program.
             kwargs: its keyword arguments.
         """
-        from numpyro.contrib.funsor import enum, plate_to_enum_plate
-
-        enumerated = enum(Enumerated(program, sites), first_available_dim=dim)
-        packed = packed_trace()(enumerated)
-        with handlers.block(), plate_to_enum_plate(), jax.numpy_rank_promotion("allow"):
-            trace = packed.get_trace(*args, **kwargs)
-            return cls._of_trace(trace)
+        with jax.numpy_rank_promotion("allow"):
+            return cls.of_trace(enumerated_trace(program, sites, dim, args, kwargs))
 
     @classmethod
-    def _of_trace(cls, trace: Mapping[str, dict]) -> Terms:
+    def of_trace(cls, trace: Mapping[str, dict]) -> Terms:
+        """Return the terms of sites as `enumerated_trace` gives them."""
         found = [site for site in trace.values() if site["type"] == "sample"]
         summed = {site["name"] for site in found if site["infer"].get("summed")}
         terms = [_term(site, summed) for site in found]
@@ -180,6 +176,18 @@ class Terms:
             return funsor.sum_product.sum_product(
                 *ops, outside, eliminate=summed | plates, plates=plates
             )
+
+
+def enumerated_trace(
+    program: Program, sites: frozenset[str], dim: int, args: tuple, kwargs: Mapping
+) -> dict[str, dict]:
+    """Return the sites of a program in which some have all their values at once; see `Terms.of`."""
+    from numpyro.contrib.funsor import enum, plate_to_enum_plate
+
+    enumerated = enum(Enumerated(program, sites), first_available_dim=dim)
+    packed = packed_trace()(enumerated)
+    with handlers.block(), plate_to_enum_plate(), jax.numpy_rank_promotion("allow"):
+        return packed.get_trace(*args, **kwargs)
 
 
 def time_dim(term: Term) -> int | None:
