@@ -22,6 +22,7 @@ from bayesdl.interop.pareto import smoothed_weights
 from bayesdl.model.precision import precision_scope
 from bayesdl.posterior.core import AbstractPosterior, draws_shape
 from bayesdl.warnings import TrustWarning, distrust
+from inference.core.engine import INFER_IT, describe_fixed, fixed_params
 from inference.core.findings import Finding
 from inference.core.keys import named_key
 from inference.core.result import Judge
@@ -75,9 +76,19 @@ class Diagnosis:
 def diagnose(posterior: AbstractPosterior) -> Diagnosis:
     """Diagnose a posterior, and warn where it is not to be trusted."""
     diagnosis = JUDGES[posterior.raw.judged_by](posterior)
+    fixed = _sentences(_fixed(posterior))
+    if fixed:
+        verdict = (*fixed, *diagnosis.verdict)
+        diagnosis = dataclasses.replace(diagnosis, ok=False, verdict=verdict)
     if not diagnosis.ok:
         distrust(diagnosis, " ".join(diagnosis.verdict), 3, TrustWarning)
     return diagnosis
+
+
+def _fixed(posterior: AbstractPosterior) -> list[Finding]:
+    """Say which parameters the engine left where they started."""
+    fixed = fixed_params(posterior.problem)
+    return [Finding(describe_fixed(name, value), INFER_IT) for name, value in fixed.items()]
 
 
 def _judge_by_engine(posterior: AbstractPosterior) -> Diagnosis:

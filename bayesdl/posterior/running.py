@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import NamedTuple
 
 import jax
@@ -11,8 +12,9 @@ from bayesdl.engines import ENGINES, UnsupportedError, check_supported, resolve_
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_scope
 from bayesdl.typing import EngineLike, Integer, ProgressLike
+from bayesdl.warnings import TrustWarning
 from inference.core.checkpoint import Checkpoint
-from inference.core.engine import AbstractEngine
+from inference.core.engine import INFER_IT, AbstractEngine, describe_fixed, fixed_params
 from inference.core.problem import Problem
 from inference.core.progress import as_progress
 from inference.core.result import AbstractResult
@@ -83,6 +85,8 @@ def run_engine(
             f"{type(chosen).__name__} cannot keep a checkpoint; leave it out, or use one of: "
             f"{able}."
         )
+    for name, value in fixed_params(posed).items():
+        warnings.warn(f"{describe_fixed(name, value)}: {INFER_IT}.", TrustWarning, stacklevel=4)
     kept = {} if checkpoint is None else {"checkpoint": checkpoint}
     key, shown = jax.random.key(seed), as_progress(progress)
     with precision_scope(model):

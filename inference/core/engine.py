@@ -11,10 +11,13 @@ from typing import Any, ClassVar, TypeVar
 import jax
 import numpy as np
 from jax.typing import ArrayLike
+from numpyro import handlers
+from numpyro.infer.initialization import init_to_sample
 
 from inference.core.enumeration.check import why_not_summed
 from inference.core.findings import Finding
 from inference.core.problem import Problem
+from inference.core.program import WithParameters, unwrap
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractResult, Draws
 from inference.core.typing import StoredArrays
@@ -125,9 +128,10 @@ class AbstractEngine(AbstractSettings, abc.ABC):
     def pose(self, problem: Problem) -> Problem:
         """Return the problem as this engine solves it: with the discrete sites that it draws.
 
-        By default there are none, and all discrete latent sites are summed out.
+        By default there are none, and all discrete latent sites are summed out. Parameters
+        (`numpyro.param`) stay at their initial values.
         """
-        return problem
+        return fix_params(problem)
 
     def diagnostics(self, problem: Problem, result: AbstractResult) -> dict[str, float]:
         """Return the numbers behind a diagnosis of a result of this engine, by name."""
@@ -240,6 +244,53 @@ def problem_size(problem: Problem) -> tuple[int, int]:
     return rows, sum(math.prod(shape) for shape in problem.latents.values())
 
 
+def fix_params(problem: Problem) -> Problem:
+    """Return the problem with its `numpyro.param` sites at their initial values."""
+    names = [name for name, site in problem.trace.items() if site["type"] == "param"]
+    if not names or fixed_params(problem):
+        return problem
+    seeded = handlers.seed(problem.program, jax.random.key(0))
+    program = handlers.substitute(seeded, substitute_fn=init_to_sample)
+    sites = handlers.trace(program).get_trace(*problem.args, **problem.kwargs)
+    values = {name: sites[name]["value"] for name in names}
+    fixed = WithParameters(unwrap(problem.program), values)
+    return dataclasses.replace(problem, program=fixed)
+
+
+def free_params(problem: Problem) -> Problem:
+    """Return the problem as it was before `fix_params`."""
+    if not fixed_params(problem):
+        return problem
+    return dataclasses.replace(problem, program=unwrap(problem.program).fn)
+
+
+def fixed_params(problem: Problem) -> dict[str, Any]:
+    """Return the `numpyro.param` sites that are not inferred, with their values."""
+    program = unwrap(problem.program)
+    return dict(program.params) if isinstance(program, WithParameters) else {}
+
+
+INFER_IT = "give it a prior (numpyro.sample), or fit with bdl.VI(), which learns it"
+
+
+def describe_fixed(name: str, value: Any) -> str:
+    """Say that a parameter is not inferred."""
+    leaves = jax.tree.leaves(value)
+    number = f"{float(leaves[0]):.4g}" if len(leaves) == 1 and leaves[0].size == 1 else "its start"
+    return f"Parameter '{name}' is not inferred by this engine and stays at {number}"
+
+
+def mutable_state(problem: Problem) -> str | None:
+    """The reason why a program with state that changes as it runs cannot be fitted, or None."""
+    for name, site in problem.trace.items():
+        if site["type"] == "mutable":
+            return (
+                f"site '{name}' is mutable state, as of batch normalisation, which is not "
+                "supported; use a module without (layer normalisation, mutable=None)"
+            )
+    return None
+
+
 def needs_gradients(problem: Problem) -> str | None:
     """Return the reason why an engine that needs gradients cannot run this problem, or None."""
     if problem.drawn:
@@ -248,7 +299,7 @@ def needs_gradients(problem: Problem) -> str | None:
         return "the program has no latent site to infer"
     if not problem.latents:
         return "the program has no latent site but discrete ones, which are summed out exactly"
-    return why_not_summed(problem)
+    return mutable_state(problem) or why_not_summed(problem)
 
 
 def check_positive_integers(engine: AbstractEngine, *names: str, optional: bool = False) -> None:

@@ -30,6 +30,8 @@ from inference.core.engine import (
     Preference,
     check_choice,
     check_positive_integers,
+    free_params,
+    mutable_state,
     needs_gradients,
     problem_size,
 )
@@ -191,6 +193,7 @@ class VI(AbstractEngine):
             )
 
     def pose(self, problem: Problem) -> Problem:
+        problem = free_params(problem)
         if isinstance(self.guide, str) or not problem.discrete_latents:
             return problem
         names = guide_sites(self.guide, problem)
@@ -200,7 +203,7 @@ class VI(AbstractEngine):
         if not isinstance(self.guide, str):
             if not problem.unobserved:
                 return "the program has no latent site to infer"
-            return why_not_summed(self.pose(problem))
+            return mutable_state(problem) or why_not_summed(self.pose(problem))
         size = sum(int(np.prod(shape)) for shape in problem.latents.values())
         if self.guide == "flow" and size == 1:
             return "an autoregressive flow needs two latent dimensions; use guide='full-rank'"

@@ -53,7 +53,7 @@ def why_not_summed(problem: Problem) -> str | None:
             return (
                 f"latent site '{name}' is discrete and is one event of shape "
                 f"{distribution.event_shape}, whose values multiply; give it a numpyro.plate "
-                "instead of to_event, or fit with bdl.Gibbs()"
+                "instead of to_event, or draw them with NumPyro's DiscreteHMCGibbs"
             )
     if not is_installed():
         return f"discrete latent sites ({sites}) are summed out by funsor, not installed: {HINT}"
@@ -92,7 +92,7 @@ def why_not_summed(problem: Problem) -> str | None:
 
 ADVICE = (
     "put rows in numpyro.plate, chains in numpyro.contrib.control_flow.scan, and index arrays by "
-    "the site (array[z]) instead of asking its value in Python; or fit with bdl.Gibbs()"
+    "the site (array[z]) instead of asking its value in Python; or draw them with NumPyro's DiscreteHMCGibbs"
 )
 
 

@@ -20,15 +20,22 @@ P = jnp.array([[0.9, 0.1], [0.3, 0.7]])
 
 
 def mixture(y=None, n=30):
-    mu = numpyro.sample("mu", dist.Normal(jnp.array([-1.0, 1.0]), 5))
+    mu = numpyro.sample("mu", dist.Normal(0, 5).expand([2]))
     w = numpyro.sample("w", dist.Dirichlet(jnp.ones(2)))
     with numpyro.plate("rows", n):
         z = numpyro.sample("z", dist.Categorical(w))
         numpyro.sample("y", dist.Normal(mu[z], 1), obs=y)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def broadcasting():
+    """NumPyro's Dirichlet broadcasts ranks."""
+    with jax.numpy_rank_promotion("allow"):
+        yield
+
+
 @pytest.fixture(scope="module")
-def post():
+def post(broadcasting):
     engine = bdl.NUTS(num_warmup=40, num_samples=40, num_chains=1, start="prior")
     return bdl.fit(mixture, y=X, engine=engine, progress=False)
 
@@ -74,7 +81,8 @@ def test_states_of_a_chain_are_smoothed_and_drawn():
     y = np.concatenate([RNG.normal(-2, 1, 6), RNG.normal(2, 1, 6)])
 
     def chain(y=None):
-        mu = numpyro.sample("mu", dist.Normal(jnp.array([-2.0, 2.0]), 1))
+        low = numpyro.sample("low", dist.Normal(-2, 1))
+        mu = jnp.stack([low, numpyro.sample("high", dist.Normal(2, 1))])
 
         def step(s, y):
             s = numpyro.sample("s", dist.Categorical(P[s]))
