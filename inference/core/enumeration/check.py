@@ -92,7 +92,8 @@ def why_not_summed(problem: Problem) -> str | None:
 
 ADVICE = (
     "put rows in numpyro.plate, chains in numpyro.contrib.control_flow.scan, and index arrays by "
-    "the site (array[z]) instead of asking its value in Python; or draw them with NumPyro's DiscreteHMCGibbs"
+    "the site (array[z]) instead of asking its value in Python; or draw them with "
+    "NumPyro's DiscreteHMCGibbs"
 )
 
 
