@@ -20,9 +20,12 @@ import jax
 import numpy as np
 
 from inference.core.engine import (
+    MADE_FOR_IT,
     AbstractEngine,
+    Preference,
     check_positive_integers,
     needs_gradients,
+    problem_size,
 )
 from inference.core.findings import Finding
 from inference.core.keys import named_key
@@ -38,6 +41,9 @@ from inference.settings import check_positive
 
 # a dense precision matrix of this size takes 200 MB
 LARGEST = 5000
+
+# what is left to chains, and what to variational inference: rows times weights, and weights
+LEAST_WORK, MOST_WORK, MOST_WEIGHTS = 10_000, 3_000_000, 3000
 
 Density: TypeAlias = LogDensity | WeightDensity
 """The log density that the normal distribution approximates."""
@@ -69,6 +75,21 @@ class Laplace(AbstractEngine):
     def __post_init__(self) -> None:
         check_positive(self, "tolerance")
         check_positive_integers(self, "max_steps", "num_rounds", "num_draws")
+
+    @classmethod
+    def preference(cls, problem: Problem) -> Preference | None:
+        rows, size = problem_size(problem)
+        network = problem.structure
+        if not isinstance(network, LayeredNetwork) or len(network.matrices) < 2:
+            return None
+        fits = LEAST_WORK < rows * size <= MOST_WORK and size <= MOST_WEIGHTS
+        if not fits or cls().supports(problem):
+            return None
+        reason = (
+            f"a network of {size} weights and {rows} rows takes minutes by MCMC, and less "
+            "linearised at its mode"
+        )
+        return Preference(cls(), reason, MADE_FOR_IT)
 
     def supports(self, problem: Problem) -> str | None:
         size = sum(int(np.prod(shape)) for shape in problem.latents.values())

@@ -208,6 +208,9 @@ def test_engines_are_found_by_name():
         # nothing of size (rows, rows) is made on the way, which no machine could hold
         (bdl.GP(), 1_000_000, bdl.GPyTorchGP(method="svgp"), "1000000 rows are too many"),
         (bdl.BNN(hidden=(3,)), 50, bdl.NUTS(start="prior"), "50 rows and 11 latent dimensions are"),
+        (bdl.BNN(), 300, bdl.Laplace(), "a network of 152 weights and 300 rows takes minutes"),
+        (bdl.BNN(hidden=()), 300, bdl.NUTS(start="prior"), "3 latent dimensions are few enough"),
+        (bdl.BNN(prior=bdl.priors.Laplace()), 300, bdl.NUTS(start="prior"), "are few enough"),
         (bdl.BNN(hidden=(3,)), 300_000, bdl.VI(), "are many for MCMC"),
     ],
 )
