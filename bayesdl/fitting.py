@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
 from bayesdl.posterior.posterior import Posterior
-from bayesdl.posterior.running import run_engine
+from bayesdl.posterior.running import announce, run_engine
 from bayesdl.typing import EngineLike, Integer, ProgressLike
+from bayesdl.warnings import DataWarning
 from inference.core.checkpoint import Checkpoint
 from inference.settings import as_seed
 
@@ -42,7 +44,21 @@ def fit(
         double: whether a NumPyro function is computed in double precision, in the fit and in all
             that follows; needed for numbers that single precision would change, such as seconds
             since 1970.
-        **named: keyword arguments of a NumPyro function, observations such as y=... included.
+        **named: keyword arguments of a NumPyro function, observations such as y=... included. A
+            model of a table takes instead how the table is read:
+
+            - `drop`: the names of columns to leave out, such as ids and free text.
+            - `missing`: "indicator" (the default) reads a missing cell as the training median, or
+              as none of the categories, with a column beside it that says where cells were
+              missing; "error" refuses missing cells.
+            - `missing_target`: "error" (the default) refuses rows without a target; "drop" leaves
+              them out.
+            - `unseen`: "error" (the default) refuses categories that the training rows did not
+              have; "other" reads them as none of the known ones.
+            - `periods`: the periods of dates, of "year", "week" and "day"; dates are read as days
+              since the first training date, and each period adds a sine and a cosine.
+            - `weights`: how much each row counts, shape (rows,); a row whose weight is a whole
+              number counts as so many rows.
 
     Returns:
         The posterior.
@@ -65,6 +81,11 @@ def fit(
     with precision_scope(spec):
         schema = spec.learn_schema(*data, **named)
         problem = spec.problem(schema, *data, **named)
+    notes = spec.notes(schema)
+    if notes:
+        announce(f"data: {'; '.join(notes)}")
+    for concern in spec.concerns(schema):
+        warnings.warn(concern, DataWarning, stacklevel=2)
     kept = None if checkpoint is None else Checkpoint(Path(checkpoint), every)
     run = run_engine(spec, problem, engine, seed, progress, kept)
     return Posterior(spec, schema, run.problem, run.engine, run.result, seed)

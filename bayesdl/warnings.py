@@ -19,6 +19,10 @@ class TrustWarning(UserWarning):
     """A result that cannot be trusted as it is."""
 
 
+class DataWarning(UserWarning):
+    """Data that were read in a way that a user should know of, such as a column left out."""
+
+
 def distrust(
     result: object,
     verdict: str,

@@ -115,8 +115,8 @@ class RandomBNN(AbstractTableModel):
     def covers_classes(self, num_trained: int, num_classes: int) -> bool:
         return num_classes == num_trained or (self.fewer_classes and num_classes < num_trained)
 
-    def learn_schema(self, X: Any = None, y: Any = None) -> TableSchema:
-        schema = super().learn_schema(X, y)
+    def learn_schema(self, X: Any = None, y: Any = None, **options: Any) -> TableSchema:
+        schema = super().learn_schema(X, y, **options)
         if schema.target.kind == "real" and schema.target.num_targets > 1:
             raise DataError(
                 f"RandomBNN takes one target column, y has {schema.target.num_targets}."

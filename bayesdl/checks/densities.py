@@ -54,6 +54,11 @@ def need_draws(posterior: AbstractPosterior, purpose: str) -> None:
         ValueError: for an approximation or a predictor, draws at another temperature, or draws
             that are not finite.
     """
+    if posterior.model.rows_are_independent and "weights" in posterior.problem.kwargs:
+        raise ValueError(
+            f"The rows of this fit have weights that are no counts, and {purpose} takes each row "
+            "for one: use post.score on held-out data."
+        )
     if posterior.raw.groups():
         _need_the_posterior(posterior, purpose)
         return

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
+from typing import Any
 
 import numpy as np
 
+from bayesdl.data.cells import CATEGORY, NUMBER
+from bayesdl.data.encoding import Encoding
+from bayesdl.data.frames import as_table
+from bayesdl.data.reading import Reading
 from bayesdl.data.validation import (
     DataError,
+    Problems,
+    check_distances,
     finite_array,
     is_frame,
-    is_number,
-    numbers,
-    rectangular,
-    refuse_dates,
 )
-from bayesdl.typing import Series, Values
+from bayesdl.typing import Values
 
-# 2024-01-31, 31/1/2024, 1.31.24, each with or without a time after it
-DAY = r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}))"
-DATE = DAY + r"(?:[T ]\d{1,2}:\d{2}.*)?"
+SPREAD = 4 * np.finfo(np.float64).eps  # a smaller spread, relative to the numbers, is rounding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,82 +28,158 @@ class Columns:
     """The input columns.
 
     Attributes:
-        names: the names that a DataFrame gave, otherwise "x0", "x1", ...
+        names: the columns that are read, by the names of a DataFrame, otherwise "x0", "x1", ...
         named: whether the names came with the data.
-        levels: the categories of each categorical column, None for a column of numbers.
+        encodings: how each of them becomes columns of numbers.
         shape: the shape of one row, for inputs that are not a table (images); None for a table.
         shift: the number subtracted from each encoded column; one number for images.
         scale: the number that each encoded column is divided by; one number for images.
+        given: all columns of the training table, in its order.
+        kept: the encoded columns that vary; None for all.
     """
 
     names: tuple[str, ...]
     named: bool
-    levels: tuple[tuple[str, ...] | None, ...]
+    encodings: tuple[Encoding, ...]
     shape: tuple[int, ...] | None
     shift: tuple[float, ...]
     scale: tuple[float, ...]
+    given: tuple[str, ...] = ()
+    kept: tuple[int, ...] | None = None
 
     @classmethod
-    def learn(cls, X: Values, standardize: bool) -> Columns:
+    def learn(cls, X: Values, standardize: bool, reading: Reading = Reading()) -> Columns:
         """Learn names, categories and scaling.
+
+        Columns that are constant are left out where columns are standardised.
 
         Args:
             X: the training inputs, a table or images.
             standardize: whether columns are standardised with their mean and standard deviation.
+            reading: how tables are read.
 
         Raises:
-            DataError: for data that cannot be used, naming row and column.
+            DataError: for data that cannot be used, listing all that is wrong.
         """
+        X = as_table(X)
         columns = _columns_by_name(X)
-        rows = len(next(iter(columns.values()))) if columns else 0
-        if not columns or rows == 0:
-            raise DataError(
-                f"X is empty: got {rows} rows and {len(columns)} columns, expected at least 2 rows "
-                "and 1 column."
-            )
-        if rows == 1:
-            raise DataError(
-                "X has one row: got 1, expected at least 2 rows (1 sample says nothing about "
-                "spread)."
-            )
+        _refuse_few_rows(columns)
+        given, named = tuple(columns), is_frame(X)
+        columns = _without(columns, reading.drop)
         shape = tuple(np.shape(X)[1:]) if np.ndim(X) > 2 else None
-        levels = tuple(_categories(name, column) for name, column in columns.items())
-        learned = cls(tuple(columns), is_frame(X), levels, shape, (), ())
+        problems, encodings = Problems(), []
+        for name, column in columns.items():
+            if shape:
+                encodings.append(Encoding(NUMBER))
+                continue
+            learned = problems.gather(lambda n=name, c=column: Encoding.learn(n, c, reading, named))
+            encodings.append(learned)
+        problems.refuse()
+        learned = cls(tuple(columns), named, tuple(encodings), shape, (), (), given)
         encoded = learned.encode(columns)
-        width = 1 if shape else encoded.shape[1]
+        return learned._scaled(encoded, standardize)
+
+    def _scaled(self, encoded: np.ndarray, standardize: bool) -> Columns:
+        """Return the columns with their scaling, and without those that are constant."""
+        width = 1 if self.shape else encoded.shape[1]
         if not standardize:
-            return dataclasses.replace(learned, shift=(0.0,) * width, scale=(1.0,) * width)
-        axis = None if shape else 0
-        shift, scale = np.atleast_1d(encoded.mean(axis)), np.atleast_1d(encoded.std(axis))
-        constant = np.flatnonzero(scale <= 1e-12 * np.abs(encoded).max(axis))
-        if constant.size:
-            names = ", ".join(f"'{name}'" for name in np.array(learned.encoded_names)[constant][:5])
+            check_distances(self._labels, encoded.reshape(len(encoded), -1))
+            return dataclasses.replace(self, shift=(0.0,) * width, scale=(1.0,) * width)
+        axis = None if self.shape else 0
+        spread, largest = np.ptp(encoded, axis=axis), np.abs(encoded).max(axis)
+        varies = np.flatnonzero(np.atleast_1d(spread > SPREAD * largest))
+        if not varies.size:
             raise DataError(
-                f"Column {names} is constant and tells nothing: drop it, or use standardize=False."
+                f"Column {', '.join(map(repr, self.encoded_names[:5]))} is constant and tells "
+                "nothing, and there is no other: got no input that varies, expected at least one."
             )
+        if varies.size < width:
+            return self._only(varies)._scaled(encoded[:, varies], standardize)
+        shift, scale = np.atleast_1d(encoded.mean(axis)), np.atleast_1d(encoded.std(axis))
         return dataclasses.replace(
-            learned, shift=tuple(map(float, shift)), scale=tuple(map(float, scale))
+            self, shift=tuple(map(float, shift)), scale=tuple(map(float, scale))
+        )
+
+    def _only(self, varies: np.ndarray) -> Columns:
+        """Return the columns with some of the encoded columns only."""
+        owners = [
+            j
+            for j, (name, encoding) in enumerate(zip(self.names, self.encodings, strict=True))
+            for _ in encoding.names(name)
+        ]
+        used = sorted({owners[j] for j in varies})
+        inside = [j for j, owner in enumerate(owners) if owner in used]
+        kept = tuple(inside.index(j) for j in varies)
+        return dataclasses.replace(
+            self,
+            names=tuple(self.names[j] for j in used),
+            encodings=tuple(self.encodings[j] for j in used),
+            kept=None if len(kept) == len(inside) else kept,
         )
 
     @property
+    def levels(self) -> tuple[tuple[str, ...] | None, ...]:
+        """The categories of each column, None for a column of numbers."""
+        return tuple(encoding.levels for encoding in self.encodings)
+
+    @property
     def encoded_names(self) -> list[str]:
-        """The names of the columns after categories became columns of zeros and ones."""
+        """The names of the columns of numbers, after categories became zeros and ones."""
         names: list[str] = []
-        for name, levels in zip(self.names, self.levels, strict=True):
-            names += [name] if levels is None else [f"{name}={level}" for level in levels]
-        return names
+        for name, encoding in zip(self.names, self.encodings, strict=True):
+            names += encoding.names(name)
+        return names if self.kept is None else [names[j] for j in self.kept]
+
+    @property
+    def _labels(self) -> list[str]:
+        """What each encoded column is called in messages."""
+        if self.shape:
+            return [f"Entry {j}" for j in range(int(np.prod(self.shape)))]
+        return [f"Column '{name}'" for name in self.encoded_names]
+
+    def constant(self, dropped: tuple[str, ...]) -> list[str]:
+        """Return the training columns that are left out since they are constant.
+
+        Args:
+            dropped: the columns that the user left out.
+        """
+        return [name for name in self.given if name not in self.names and name not in dropped]
 
     def read(self, X: Values) -> np.ndarray:
         """Return standardised rows in double precision, in the order of the training columns.
 
         Raises:
             DataError: for no rows, other columns, unknown categories, or cells that are not finite
-                numbers.
+                numbers; it lists all that is wrong.
         """
-        columns = _columns_by_name(X)
+        X = as_table(X)
+        columns = self._chosen(_columns_by_name(X), is_frame(X))
+        rows = (self.encode(columns) - np.array(self.shift)) / np.array(self.scale)
+        check_distances(self._labels, rows.reshape(len(rows), -1))
+        return rows
+
+    def new_gaps(self, X: Values) -> list[str]:
+        """Return the columns that lack cells, of which no training row lacked any."""
+        if self.shape:
+            return []
+        X = as_table(X)
+        columns = self._chosen(_columns_by_name(X), is_frame(X))
+        return [
+            name
+            for (name, column), encoding in zip(columns.items(), self.encodings, strict=True)
+            if encoding.count_new_gaps(column)
+        ]
+
+    def _chosen(self, columns: dict[str, Values], named: bool) -> dict[str, Values]:
+        """Return the columns that are read, by name where there are names.
+
+        Raises:
+            DataError: for no rows, or columns that are missing.
+        """
+        given = self.given or self.names
         if columns and len(next(iter(columns.values()))) == 0:
             raise DataError("X has no rows: got 0 rows, expected at least 1.")
-        if self.named and is_frame(X):
+        if self.named and named:
             missing = [name for name in self.names if name not in columns]
             if missing:
                 raise DataError(
@@ -111,30 +187,82 @@ class Columns:
                     f"got {list(columns)[:10]}, "
                     f"expected the training columns {list(self.names)[:10]}."
                 )
-            columns = {name: columns[name] for name in self.names}
-        elif len(columns) != len(self.names):
+        elif len(columns) != len(given):
             raise DataError(
-                f"X has {len(columns)} features, but this model is expecting {len(self.names)} "
-                f"features as input ({', '.join(self.names[:10])})."
+                f"X has {len(columns)} features, but this model is expecting {len(given)} "
+                f"features as input ({', '.join(given[:10])})."
             )
         else:
-            columns = dict(zip(self.names, columns.values(), strict=True))
-        return (self.encode(columns) - np.array(self.shift)) / np.array(self.scale)
+            columns = dict(zip(given, columns.values(), strict=True))
+        return {name: columns[name] for name in self.names}
 
     def encode(self, columns: dict[str, Values]) -> np.ndarray:
-        """Return numbers as they are, and categories as zeros and ones."""
+        """Return numbers as they are, and categories as zeros and ones.
+
+        Raises:
+            DataError: listing all cells that cannot be read.
+        """
         if self.shape:
             return finite_array(np.stack(list(columns.values()), axis=1)).reshape(-1, *self.shape)
-        parts = []
-        for (name, column), levels in zip(columns.items(), self.levels, strict=True):
-            parts.append(
-                numbers(name, column)[:, None] if levels is None else _one_hot(name, column, levels)
-            )
-        return np.concatenate(parts, axis=1)
+        problems, parts = Problems(), []
+        for (name, column), encoding in zip(columns.items(), self.encodings, strict=True):
+            parts.append(problems.gather(lambda n=name, c=column, e=encoding: e.encode(n, c)))
+        problems.refuse()
+        encoded = np.concatenate(parts, axis=1)
+        return encoded if self.kept is None else encoded[:, list(self.kept)]
+
+
+def from_older_files(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of `Columns` from those that earlier versions stored."""
+    if "levels" not in fields:
+        return fields
+    encodings = tuple(
+        Encoding(NUMBER) if levels is None else Encoding(CATEGORY, levels)
+        for levels in fields["levels"]
+    )
+    kept = {name: value for name, value in fields.items() if name != "levels"}
+    return {**kept, "encodings": encodings}
+
+
+def _refuse_few_rows(columns: dict[str, Values]) -> None:
+    """Refuse tables without columns, or with fewer than two rows.
+
+    Raises:
+        DataError: saying what was got.
+    """
+    rows = len(next(iter(columns.values()))) if columns else 0
+    if not columns or rows == 0:
+        raise DataError(
+            f"X is empty: got {rows} rows and {len(columns)} columns, expected at least 2 rows "
+            "and 1 column."
+        )
+    if rows == 1:
+        raise DataError(
+            "X has one row: got 1, expected at least 2 rows (1 sample says nothing about spread)."
+        )
+
+
+def _without(columns: dict[str, Values], drop: tuple[str, ...]) -> dict[str, Values]:
+    """Return the columns but those to leave out.
+
+    Raises:
+        DataError: for a name that is no column, or no columns that remain.
+    """
+    unknown = [name for name in drop if name not in columns]
+    if unknown:
+        raise DataError(
+            f"drop={list(drop)!r}: X has no column {unknown[0]!r}, got {list(columns)[:10]}."
+        )
+    left = {name: column for name, column in columns.items() if name not in drop}
+    if not left:
+        raise DataError(f"drop={list(drop)!r} leaves no column of X: expected at least one.")
+    return left
 
 
 def _columns_by_name(X: Values) -> dict[str, Values]:
     """Return the columns of a DataFrame or array by name.
+
+    Columns of numbers of an array are arrays, all others are Series of pandas.
 
     Raises:
         DataError: for anything that is not a table of real cells with names of their own.
@@ -146,95 +274,28 @@ def _columns_by_name(X: Values) -> dict[str, Values]:
                 f"X has two columns named {names[names.duplicated()][0]!r} (names are read as "
                 "text): rename one."
             )
-        return {str(name): X[name] for name in X.columns}
+        return {str(name): X[name].reset_index(drop=True) for name in X.columns}
     if hasattr(X, "tocsr"):
         raise DataError(
             "X is a sparse matrix: got scipy.sparse, and a table of dense rows is expected. Use "
             "X.toarray() where it fits in memory, or write the model as a NumPyro program, which "
             "gets sparse rows as a jax BCOO matrix."
         )
-    array = rectangular("X", X)
-    if np.iscomplexobj(array):
+    if np.iscomplexobj(X):
         raise DataError(
             "Complex data not supported: X has complex numbers; give real and imaginary part as "
             "columns."
         )
-    if array.ndim < 2:
+    if X.ndim < 2:
         raise DataError(
-            f"Expected 2D array, got {array.ndim}D array instead: X has shape {array.shape}. "
+            f"Expected 2D array, got {X.ndim}D array instead: X has shape {X.shape}. "
             "Reshape your data, X.reshape(-1, 1) for one column or X.reshape(1, -1) for one row."
         )
-    flat = array.reshape(len(array), int(np.prod(array.shape[1:])))
-    return {f"x{j}": flat[:, j] for j in range(flat.shape[1])}
+    flat = X.reshape(len(X), int(np.prod(X.shape[1:])))
+    columns = {f"x{j}": flat[:, j] for j in range(flat.shape[1])}
+    if flat.dtype.kind in "iufb" or X.ndim > 2:
+        return columns
+    import pandas as pd
 
-
-def _categories(name: str, column: Values) -> tuple[str, ...] | None:
-    """Return the levels of a text or categorical column of a DataFrame; None for numbers.
-
-    Raises:
-        DataError: for missing values, dates, and texts that are no categories.
-    """
-    pandas = sys.modules.get("pandas")
-    if pandas is None or not isinstance(column, pandas.Series) or is_number(column):
-        return None
-    refuse_dates(name, column)
-    as_number = pandas.to_numeric(column, errors="coerce")
-    if not isinstance(column.dtype, pandas.CategoricalDtype) and as_number.notna().all():
-        return None
-    missing = np.flatnonzero(column.isna().to_numpy())
-    if missing.size:
-        raise DataError(
-            f"Column '{name}' has no value in row {missing[0]}: fill it in or drop the row."
-        )
-    levels = tuple(sorted({str(value) for value in column}))
-    _refuse_disguised(name, column, as_number)
-    if len(levels) > max(20, len(column) // 2):
-        raise DataError(
-            f"Column '{name}' holds {len(levels)} different texts in {len(column)} rows "
-            f"(e.g. {levels[0]!r}), which is not a category: drop it, or turn it into numbers."
-        )
-    return levels
-
-
-def _refuse_disguised(name: str, column: Series, as_number: Series) -> None:
-    """Refuse text that holds dates, or numbers with a stray text among them.
-
-    Args:
-        name: the name of the column.
-        column: the column of text.
-        as_number: the cells as numbers, NaN where they are none.
-
-    Raises:
-        DataError: naming the column.
-    """
-    if column.astype(str).str.fullmatch(DATE).all():
-        raise DataError(
-            f"Column '{name}' holds dates (e.g. {str(column.iloc[0])!r}): turn it into numbers "
-            "first, e.g. days since a start, or the month."
-        )
-    # a few numbers among texts may be labels: 0, 1, 2, 3+
-    some = min(10, len(column) // 2)
-    if as_number.isna().any() and as_number.nunique() > some:
-        row = int(np.flatnonzero(as_number.isna())[0])
-        raise DataError(
-            f"Column '{name}', row {row} is not a number: got {column.iloc[row]!r}, and most of "
-            "the column is numbers. Correct it or drop the row."
-        )
-
-
-def _one_hot(name: str, column: Values, levels: tuple[str, ...]) -> np.ndarray:
-    """Return zeros and ones, a column per level.
-
-    Raises:
-        DataError: for a category that was not in the training data.
-    """
-    values = np.array([str(value) for value in column], dtype=object)
-    coded = np.stack([values == level for level in levels], axis=1)
-    unseen = np.flatnonzero(~coded.any(axis=1))
-    if unseen.size:
-        raise DataError(
-            f"Column '{name}', row {unseen[0]} has the unseen category {values[unseen[0]]!r}: "
-            f"expected one of {list(levels)[:10]}. Map it to one of these, or fit again with such "
-            "rows."
-        )
-    return coded.astype(np.float64)
+    kind = object if flat.dtype.kind in "OUSTV" else flat.dtype
+    return {name: pd.Series(column.astype(kind)) for name, column in columns.items()}

@@ -6,11 +6,18 @@ It is plain data, so it is saved with a fit.
 from __future__ import annotations
 
 import dataclasses
+import warnings
+from typing import Any
+
+import numpy as np
 
 from bayesdl.data.columns import Columns
-from bayesdl.data.target import Target
-from bayesdl.data.validation import DataError, rectangular
-from bayesdl.typing import ColumnLike, TableLike, Values
+from bayesdl.data.frames import as_table, as_target, same_index
+from bayesdl.data.reading import Reading
+from bayesdl.data.target import Target, missing_targets
+from bayesdl.data.validation import DataError, Problems, is_frame
+from bayesdl.typing import ColumnLike, TableLike
+from bayesdl.warnings import DataWarning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,37 +27,171 @@ class TableSchema:
     Attributes:
         columns: the input columns.
         target: the target.
+        reading: how tables are read.
     """
 
     columns: Columns
     target: Target
+    reading: Reading = Reading()
+
+    @classmethod
+    def learn(
+        cls, X: Any, y: Any, target: tuple[str, bool, bool], standardize: bool, reading: Reading
+    ) -> TableSchema:
+        """Learn columns and target.
+
+        Args:
+            X: the training inputs.
+            y: the training targets.
+            target: the kind of target, whether it is standardised, and whether no more than two
+                classes are allowed.
+            standardize: whether inputs are standardised.
+            reading: how the table is read.
+
+        Raises:
+            DataError: listing all that is wrong with the table.
+        """
+        problems = Problems()
+        columns = problems.gather(lambda: Columns.learn(X, standardize, reading))
+        found = problems.gather(lambda: Target.learn(y, *target))
+        problems.refuse()
+        assert columns is not None and found is not None
+        return cls(columns, found, reading)
+
+    def inputs(self, X: TableLike) -> np.ndarray:
+        """Return new rows as the program takes them.
+
+        It warns of missing cells in columns of which no training row lacked any.
+
+        Raises:
+            DataError: for rows that cannot be read, or columns that training had not.
+        """
+        X = as_table(X)
+        known = {*self.columns.names, *self.columns.given, *self.target.names}
+        if self.columns.named and is_frame(X):
+            unknown = [name for name in map(str, X.columns) if name not in known]
+            if unknown:
+                raise DataError(
+                    f"X has column {', '.join(map(repr, unknown[:5]))}, which the training data "
+                    f"had not: leave it out, e.g. X.drop(columns={unknown[:5]!r})."
+                )
+        rows = self.columns.read(X)
+        new = self.columns.new_gaps(X)
+        if new:
+            warnings.warn(
+                f"Cells are missing in column {', '.join(map(repr, new))}, of which no training "
+                "row lacked any: they are read as the training median, or the most frequent "
+                "category, as if that were known.",
+                DataWarning,
+                stacklevel=4,
+            )
+        return rows
+
+    @property
+    def notes(self) -> list[str]:
+        """How the table was read, a sentence for each column that is not read as it is."""
+        pairs = zip(self.columns.names, self.columns.encodings, strict=True)
+        return [note for name, encoding in pairs if (note := encoding.note(name))]
+
+    @property
+    def concerns(self) -> list[str]:
+        """What a user should look at before trusting the fit."""
+        constant = self.columns.constant(self.reading.drop)
+        if not constant:
+            return []
+        shown = ", ".join(f"'{name}'" for name in constant[:10])
+        more = f" and {len(constant) - 10} more" if len(constant) > 10 else ""
+        if len(constant) == 1:
+            return [f"Column {shown} is constant in the training rows and left out."]
+        return [f"Columns {shown}{more} are constant in the training rows and left out."]
 
 
-def _num_rows(name: str, values: Values) -> int:
-    """Return the number of rows of an array, a table, a sparse matrix or nested lists.
+def known_rows(
+    X: TableLike, y: ColumnLike, weights: ColumnLike | None, reading: Reading
+) -> tuple[Any, Any, np.ndarray | None]:
+    """Return inputs, targets and weights of the rows that count.
+
+    Rows without a target are left out where `missing_target="drop"` asks for it, and so are rows
+    of weight zero. Rows whose weights are whole numbers are repeated as often; then no weights are
+    returned.
+
+    Raises:
+        DataError: where rows do not belong together, or weights make no sense.
+    """
+    X, y = as_table(X), as_target(y)
+    same_rows(X, y)
+    counts = None if weights is None else _read_weights(weights, X)
+    kept = np.ones(len(y), dtype=bool) if counts is None else counts > 0
+    if reading.missing_target == "drop":
+        kept &= ~missing_targets(y)
+    if not kept.any():
+        raise DataError("No row is left: every target is missing, or every weight is zero.")
+    if not kept.all():
+        X, y = X[kept], y[kept]
+    counts = None if counts is None else counts[kept]
+    if counts is None or not np.all(counts == np.round(counts)) or counts.sum() > MOST * len(y):
+        return X, y, counts
+    index = np.repeat(np.arange(len(y)), counts.astype(int))
+    take = (
+        (X.iloc[index] if is_frame(X) else X[index]),
+        (y.iloc[index] if hasattr(y, "iloc") else y[index]),
+    )
+    return *take, None
+
+
+MOST = 20  # mean number of repetitions of a row
+
+
+def _read_weights(weights: ColumnLike, X: Any) -> np.ndarray:
+    """Return weights as doubles, shape (rows,).
+
+    Raises:
+        DataError: for weights that are not one number of at least 0 per row.
+    """
+    column = as_target(weights, "weights")
+    values = np.asarray(column)
+    if values.ndim != 1 or len(values) != len(X):
+        raise DataError(
+            f"weights has shape {values.shape}: expected one for each of the {len(X)} rows, shape "
+            f"({len(X)},)."
+        )
+    same_index(X, column, ("X", "weights"))
+    try:
+        numbers = values.astype(np.float64)
+    except (TypeError, ValueError):
+        raise DataError("weights holds cells that are no numbers: expected numbers >= 0.") from None
+    bad = np.flatnonzero(~(np.isfinite(numbers) & (numbers >= 0)))
+    if bad.size or np.iscomplexobj(values):
+        row = int(bad[0]) if bad.size else 0
+        raise DataError(f"weights in row {row} is {values[row]!r}: expected a number >= 0.")
+    return numbers
+
+
+def _num_rows(name: str, values: Any) -> int:
+    """Return the number of rows of a table or column.
 
     Raises:
         DataError: for what has no rows.
     """
-    shape = getattr(values, "shape", None)
-    shape = rectangular(name, values).shape if shape is None else shape
-    if not shape:
+    if not values.shape:
         raise DataError(
-            f"{name} has no rows: got {name}={values!r}, expected an array or DataFrame with a row "
-            "per sample."
+            f"{name} has no rows: got {name}={values.tolist()!r:.60}, expected an array or "
+            "DataFrame with a row per sample."
         )
-    return shape[0]
+    return values.shape[0]
 
 
 def same_rows(X: TableLike, y: ColumnLike) -> None:
-    """Refuse X and y of different lengths.
+    """Refuse X and y of different lengths, or of pandas with different labels of rows.
 
     Raises:
-        DataError: saying both lengths.
+        DataError: saying what differs.
     """
+    X, y = as_table(X), as_target(y)
     rows, targets = _num_rows("X", X), _num_rows("y", y)
     if rows != targets:
         raise DataError(
             f"Found input variables with inconsistent numbers of samples: X has {rows} rows and y "
             f"has {targets}."
         )
+    same_index(X, y, ("X", "y"))

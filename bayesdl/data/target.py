@@ -7,7 +7,19 @@ import dataclasses
 import numpy as np
 from jax.typing import ArrayLike
 
-from bayesdl.data.validation import DataError, is_frame, numbers, rectangular
+from bayesdl.data.cells import as_numbers
+from bayesdl.data.columns import SPREAD
+from bayesdl.data.frames import as_target
+from bayesdl.data.validation import (
+    LARGEST,
+    DataError,
+    Problems,
+    check_distances,
+    check_magnitudes,
+    is_frame,
+    is_series,
+    some_rows,
+)
 from bayesdl.typing import TargetKind, Values
 
 
@@ -51,23 +63,29 @@ class Target:
         Raises:
             DataError: for a target of the wrong kind.
         """
-        names = (
-            tuple(map(str, y.columns)) if is_frame(y) else (str(getattr(y, "name", None) or "y"),)
-        )
+        y = as_target(y)
+        names = _names(y)
         if kind == "class":
             return cls(names, kind, True, _class_labels(y, two_classes), (0.0,), (1.0,))
         values, flat = real_targets(y)
         width = values.shape[1]
-        names = names if len(names) == width else tuple(f"y{j}" for j in range(width))
         if kind == "count":
             _check_counts(values)
         if kind == "count" or not standardize:
             return cls(names, kind, flat, None, (0.0,) * width, (1.0,) * width)
         shift, scale = values.mean(0), values.std(0)
-        if np.any(scale <= 1e-12 * np.abs(values).max(0)):
+        spread, largest = np.ptp(values, axis=0), np.abs(values).max(0)
+        if np.any(spread <= SPREAD * largest):
+            same = spread.max() == 0
+            rounding = "" if same else ", but for rounding"
             raise DataError(
-                f"The target is constant (every value is {values[0].tolist()}): there is nothing "
-                "to learn from it."
+                f"The target is constant (every value is {values[0].tolist()}{rounding}): there is "
+                "nothing to learn from it."
+            )
+        if np.any((largest > 0) & (largest < 1 / LARGEST)):
+            raise DataError(
+                f"The target has no number above {largest.max():g}, whose square is zero in double "
+                "precision: give it in a smaller unit."
             )
         return cls(names, kind, flat, None, tuple(map(float, shift)), tuple(map(float, scale)))
 
@@ -87,6 +105,7 @@ class Target:
         if self.kind == "count":
             _check_counts(values)
         values = (values - np.array(self.shift)) / np.array(self.scale)
+        check_distances([f"The target {name!r}" for name in self.names], values)
         return values[:, 0] if values.shape[1] == 1 else values
 
     def in_units(self, values: ArrayLike) -> np.ndarray:
@@ -108,18 +127,43 @@ def plain(y: Values) -> np.ndarray:
     Raises:
         DataError: for no targets.
     """
-    array = rectangular("y", y)
+    array = np.asarray(as_target(y))
     if array.ndim == 0 or array.size == 0:
         raise DataError(f"y is empty: got shape {array.shape}, expected one target per row.")
     return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+
+
+def missing_targets(y: Values) -> np.ndarray:
+    """Return which rows have no target, or not all of them, shape (rows,)."""
+    array = plain(y)
+    if array.dtype.kind in "iub":
+        return np.zeros(len(array), dtype=bool)
+    missing = (array != array) if array.dtype.kind in "fmM" else _each_missing(array)
+    return missing.any(axis=tuple(range(1, missing.ndim)))
+
+
+def _each_missing(array: np.ndarray) -> np.ndarray:
+    flat = [_is_missing(value) for value in array.ravel().tolist()]
+    return np.array(flat, dtype=bool).reshape(array.shape)
+
+
+def _names(y: Values) -> tuple[str, ...]:
+    """Return the names of the target columns."""
+    if is_frame(y):
+        return tuple(map(str, y.columns))
+    if is_series(y):
+        return (str(y.name if y.name is not None else "y"),)
+    width = y.shape[1] if y.ndim == 2 else 1
+    return ("y",) if width == 1 else tuple(f"y{j}" for j in range(width))
 
 
 def real_targets(y: Values) -> tuple[np.ndarray, bool]:
     """Return finite doubles of shape (rows, targets), and whether there was a single column.
 
     Raises:
-        DataError: for anything else.
+        DataError: for anything else, listing all that is wrong.
     """
+    y = as_target(y)
     array = plain(y)
     if np.iscomplexobj(array):
         raise DataError("Complex data not supported: y has complex numbers.")
@@ -129,9 +173,40 @@ def real_targets(y: Values) -> tuple[np.ndarray, bool]:
             "(rows, targets)."
         )
     flat = array.ndim == 1
-    columns = array[:, None] if flat else array
-    values = [numbers("y" if flat else f"y{j}", columns[:, j]) for j in range(columns.shape[1])]
+    columns = [y.iloc[:, j] for j in range(y.shape[1])] if is_frame(y) else None
+    if columns is None:
+        columns = [y] if is_series(y) else list((array[:, None] if flat else array).T)
+    problems, values = Problems(), []
+    for name, column in zip(_names(y), columns, strict=True):
+        values.append(problems.gather(lambda n=name, c=column: _real_column(n, c)))
+    problems.refuse()
     return np.stack(values, axis=1), flat
+
+
+def _real_column(name: str, column: Values) -> np.ndarray:
+    """Return one target column as finite doubles.
+
+    Raises:
+        DataError: naming the rows that are missing or no numbers.
+    """
+    what = f"The target '{name}'"
+    try:
+        values = as_numbers(name, column)
+    except DataError as error:
+        text = str(error).replace(f"Column '{name}'", what).partition(" Give numbers")[0]
+        raise DataError(
+            f"{text} Give numbers; for labels use likelihood=bdl.Categorical(), and for dates days "
+            "since a start."
+        ) from None
+    rows = np.flatnonzero(np.isnan(values))
+    if rows.size:
+        more = f" ({rows.size} such rows: {some_rows(rows)})" if rows.size > 1 else ""
+        raise DataError(
+            f"{what}, row {rows[0]} is NaN or missing{more}: fill it in, or leave such rows out by "
+            "missing_target='drop'."
+        )
+    check_magnitudes(what, values)
+    return values
 
 
 def _check_counts(values: np.ndarray) -> None:
@@ -156,17 +231,29 @@ def _labels(y: Values) -> np.ndarray:
         DataError: for a missing label, or more than one column.
     """
     array = plain(y)
-    # NumPy has made texts of the numbers in a list
-    if array.dtype.kind in "US" and isinstance(y, list | tuple):
-        array = plain(np.array(y, dtype=object))
+    if array.dtype.kind == "c":
+        raise DataError("Complex data not supported: y has complex numbers.")
     if array.ndim != 1:
         raise DataError(f"Class labels must be one column: y has shape {array.shape}.")
+    missing = np.flatnonzero(missing_targets(array))
+    if missing.size:
+        raise DataError(
+            f"y has no label in {some_rows(missing)} ({missing.size} of {len(array)}): give one, "
+            "or leave such rows out by missing_target='drop'."
+        )
     if array.dtype.kind == "f":
-        numbers("y", array)
-    missing = [row for row, value in enumerate(array) if _is_missing(value)]
-    if missing:
-        raise DataError(f"y has no label in row {missing[0]}: drop the row.")
+        check_magnitudes("y", array.astype(np.float64))
+    nested = [row for row, value in enumerate(array) if not np.isscalar(value) and _odd(value)]
+    if nested:
+        raise DataError(
+            f"y in row {nested[0]} holds a {type(array[nested[0]]).__name__}: expected one label."
+        )
     return array
+
+
+def _odd(label: object) -> bool:
+    """Return whether a label is a list, an array or the like."""
+    return isinstance(label, list | tuple | dict | set | np.ndarray)
 
 
 def _is_missing(label: object) -> bool:

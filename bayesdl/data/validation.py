@@ -1,4 +1,4 @@
-"""Cells of data as finite numbers, and the errors for data and models that cannot be used.
+"""Errors for data and models that cannot be used, and arrays of cells from whatever holds them.
 
 All arithmetic on data is NumPy's in double precision, before anything is rounded to the precision
 of the engine. What is wrong with a column (missing, unknown, a date, a new category) is said in
@@ -8,37 +8,115 @@ of the engine. What is wrong with a column (missing, unknown, a date, a new cate
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from bayesdl.typing import Values
 
+Result = TypeVar("Result")
+
+SHOWN = 10  # problems, rows and names in one message
+LARGEST = 1e150  # squares of larger numbers overflow double precision
+FARTHEST = 1e18  # squares of larger standardised numbers overflow single precision
+
 
 class DataError(ValueError):
-    """Data that cannot be used as they are; the message says what to do."""
+    """Data that cannot be used as they are; the message says what to do.
+
+    Args:
+        *problems: what is wrong, a sentence or two each.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__(*problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return str(self.problems[0])
+        lines = [f"{n}. {problem}" for n, problem in enumerate(self.problems[:SHOWN], 1)]
+        more = len(self.problems) - len(lines)
+        return "\n".join(
+            [
+                f"The data have {len(self.problems)} problems:",
+                *lines,
+                *([f"... and {more} more."] if more else []),
+            ]
+        )
 
 
 class ModelError(ValueError):
     """A model that cannot be used as asked; the message says what to do."""
 
 
+class Problems:
+    """The problems of a table, gathered so that one error can list them all."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def gather(self, read: Callable[[], Result]) -> Result | None:
+        """Return what `read` returns, or None where it refuses the data."""
+        try:
+            return read()
+        except DataError as error:
+            self.found += error.problems
+            return None
+
+    def refuse(self) -> None:
+        """Refuse the data if there are problems.
+
+        Raises:
+            DataError: listing them all.
+        """
+        if self.found:
+            raise DataError(*dict.fromkeys(self.found))
+
+
 def rectangular(name: str, values: Values) -> np.ndarray:
-    """Return values as an array.
+    """Return values as an array; masked cells become NaN, or None among labels.
 
     Args:
         name: the name of the values in messages.
         values: an array, a table, or nested lists.
 
     Raises:
-        DataError: for nested lists of different lengths.
+        DataError: for nested lists of different lengths, or what no array can hold.
     """
     try:
-        return np.asarray(values)
+        array = np.asanyarray(values)
+        return unmasked(array) if isinstance(array, np.ma.MaskedArray) else np.asarray(array)
     except ValueError:
         raise DataError(
             f"{name} is ragged: got rows of different lengths, expected as many entries in every "
             "row."
         ) from None
+    # tensors on other devices or with gradients, and objects that pretend to be arrays
+    except (TypeError, RuntimeError, AttributeError, BufferError) as error:
+        raise DataError(
+            f"{name} cannot be read as an array: got {type(values).__name__} ({error}). "
+            "Give a NumPy array or a DataFrame."
+        ) from None
+
+
+def unmasked(array: np.ma.MaskedArray) -> np.ndarray:
+    """Return a masked array with NaN, or None among labels, where it is masked."""
+    if array.dtype.names:
+        plain = np.ma.getdata(array).astype([(name, object) for name in array.dtype.names])
+        for name in array.dtype.names:
+            plain[name] = unmasked(array[name])
+        return plain
+    if not np.ma.getmaskarray(array).any():
+        return np.ma.getdata(array)
+    if array.dtype.kind == "f":
+        return np.where(np.ma.getmaskarray(array), np.nan, np.ma.getdata(array))
+    if array.dtype.kind == "M":
+        return np.where(np.ma.getmaskarray(array), np.datetime64("NaT"), np.ma.getdata(array))
+    if array.dtype.kind in "iub":
+        return array.astype(np.float64).filled(np.nan)
+    return np.where(np.ma.getmaskarray(array), None, np.ma.getdata(array).astype(object))
 
 
 def is_frame(X: Values) -> bool:
@@ -47,75 +125,52 @@ def is_frame(X: Values) -> bool:
     return pandas is not None and isinstance(X, pandas.DataFrame)
 
 
-def is_number(column: Values) -> bool:
-    """Return whether a column has a dtype of numbers."""
-    if _is_extension(column):
-        return _numeric_extension(column)
-    return np.dtype(getattr(column, "dtype", object)).kind in "iufb"
+def is_series(y: Values) -> bool:
+    """Return whether y is a pandas Series."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(y, pandas.Series)
 
 
-def _is_extension(column: Values) -> bool:
-    """Return whether a column has a dtype of pandas' own.
+def check_magnitudes(what: str, values: np.ndarray) -> None:
+    """Refuse infinite numbers, and those whose squares are beyond double precision.
 
-    Such are categories, strings, nullable numbers and zoned dates.
-    """
-    return not isinstance(getattr(column, "dtype", None), np.dtype)
-
-
-def _numeric_extension(column: Values) -> bool:
-    """Return whether a column with a dtype of pandas' own holds numbers or truth values."""
-    from pandas.api.types import is_bool_dtype, is_numeric_dtype
-
-    return is_numeric_dtype(column.dtype) or is_bool_dtype(column.dtype)
-
-
-def refuse_dates(name: str, column: Values) -> None:
-    """Refuse dates and durations, which NumPy would turn into numbers of nanoseconds.
+    Args:
+        what: what the numbers are, such as "Column 'age'".
+        values: the numbers, NaN where they are missing.
 
     Raises:
-        DataError: naming the column.
+        DataError: naming the first row.
     """
-    if getattr(getattr(column, "dtype", None), "kind", None) in ("m", "M"):
-        raise DataError(
-            f"Column '{name}' holds dates: turn it into numbers first, e.g. days since a start, or "
-            "the month."
-        )
+    for bad, name, cure in (
+        (np.isinf(values), "infinity", "fill it in or drop the row"),
+        (np.abs(values) > LARGEST, "", "its square overflows: give it in a larger unit"),
+    ):
+        rows = np.flatnonzero(bad)
+        if rows.size:
+            raise DataError(
+                f"{what}, row {rows[0]} is {name or f'{values[rows[0]]:g}'} ({rows.size} such "
+                f"cells in the column): {cure}."
+            )
 
 
-def numbers(name: str, column: Values) -> np.ndarray:
-    """Return a column as finite doubles.
+def check_distances(names: Sequence[str], standardised: np.ndarray) -> None:
+    """Refuse standardised numbers whose squares overflow in single precision.
+
+    Args:
+        names: what each column is, such as "Column 'age'".
+        standardised: the numbers, shape (rows, columns).
 
     Raises:
-        DataError: for dates, or naming the first row that is not a finite number.
+        DataError: naming the first row and column.
     """
-    refuse_dates(name, column)
-    try:
-        plain_column = (
-            column.to_numpy(dtype=float, na_value=np.nan) if _is_extension(column) else column
-        )
-        values = np.asarray(plain_column, dtype=np.float64)
-    except (TypeError, ValueError):
-        for row, value in enumerate(column.tolist() if isinstance(column, np.ndarray) else column):
-            try:
-                float(value)
-            except (TypeError, ValueError):
-                raise DataError(
-                    f"Column '{name}', row {row} is not a number: got {value!r}. Give numbers, or "
-                    "a DataFrame whose text columns are categories."
-                ) from None
-        raise
-    bad = np.flatnonzero(~np.isfinite(values))
-    if bad.size:
+    bad = np.argwhere(np.abs(standardised) > FARTHEST)
+    if len(bad):
+        row, column = bad[0]
         raise DataError(
-            f"Column '{name}', row {bad[0]} is {_spell(values[bad[0]])} ({bad.size} such cells in "
-            "the column): NaN and infinity cannot be used, fill them in or drop the rows."
+            f"{names[column]}, row {row} is {abs(standardised[row, column]):.1g} away from what "
+            "training knew, in units of its standard deviation, and its square overflows: check "
+            "the number and its unit."
         )
-    return values
-
-
-def _spell(value: Values) -> str:
-    """Return the name of a number that is not finite."""
-    return "NaN" if np.isnan(value) else "infinity"
 
 
 def finite_array(values: np.ndarray) -> np.ndarray:
@@ -131,3 +186,9 @@ def finite_array(values: np.ndarray) -> np.ndarray:
             f"X is NaN or infinite at index {tuple(map(int, bad[0]))}: fill it in or drop the row."
         )
     return values
+
+
+def some_rows(bad: np.ndarray) -> str:
+    """Return the first of some row numbers in words, such as "row 3" or "rows 3, 5, 9, ..."."""
+    shown = ", ".join(map(str, bad[:SHOWN].tolist())) + (", ..." if len(bad) > SHOWN else "")
+    return f"row {shown}" if len(bad) == 1 else f"rows {shown}"

@@ -83,8 +83,10 @@ class GP(AbstractTableModel):
         """Whether the arithmetic needs 64 bits: Cholesky factors do."""
         return True
 
-    def learn_schema(self, X: TableLike | None = None, y: ColumnLike | None = None) -> TableSchema:
-        schema = super().learn_schema(X, y)
+    def learn_schema(
+        self, X: TableLike | None = None, y: ColumnLike | None = None, **options: Any
+    ) -> TableSchema:
+        schema = super().learn_schema(X, y, **options)
         if schema.target.num_targets > 1:
             raise DataError(
                 f"GP takes one target column, y has {schema.target.num_targets}: fit one GP per "

@@ -106,6 +106,14 @@ class AbstractModel(AbstractSettings, abc.ABC):
             DataError: where the data cannot be used.
         """
 
+    def notes(self, schema: Schema) -> list[str]:
+        """Return how the data were read, a clause for each part that was not read as it is."""
+        return []
+
+    def concerns(self, schema: Schema) -> list[str]:
+        """Return what a user should look at in the data before trusting a fit, a sentence each."""
+        return []
+
     @abc.abstractmethod
     def problem(self, schema: Schema, *data: object, **named: object) -> Problem:
         """Return the program with the data, as engines take it."""

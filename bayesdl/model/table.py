@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesdl.data.columns import Columns
-from bayesdl.data.table import TableSchema, same_rows
+from bayesdl.data.reading import Reading
+from bayesdl.data.table import TableSchema, known_rows, same_rows
 from bayesdl.data.target import Target
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.model.base import AbstractModel, site_distribution
 from bayesdl.model.examples import CommandLine
 from bayesdl.model.likelihoods import AbstractLikelihood
+from bayesdl.model.weights import RowWeights
 from bayesdl.typing import ColumnLike, TableLike, TargetKind, Values
 from inference.core.problem import Problem
 from inference.core.program import AbstractTraceable, unwrap
@@ -101,7 +102,17 @@ class AbstractTableModel(AbstractModel):
         """Return whether a network for `num_trained` classes can answer for `num_classes`."""
         return num_classes == num_trained
 
-    def learn_schema(self, X: Values = None, y: Values = None) -> TableSchema:
+    def learn_schema(
+        self, X: Values = None, y: Values = None, *, weights: Values = None, **options: Any
+    ) -> TableSchema:
+        """Learn columns, target and scaling.
+
+        Args:
+            X: the training inputs.
+            y: the training targets.
+            weights: how much each row counts.
+            **options: how the table is read, the settings of `Reading`.
+        """
         if X is None:
             raise DataError(
                 "The inputs are missing: got X=None, expected bdl.fit(model, X, y) with an array "
@@ -112,21 +123,37 @@ class AbstractTableModel(AbstractModel):
                 f"The target is missing: got y={y!r}, expected bdl.fit(model, X, y) with an array "
                 "or column y."
             )
-        same_rows(X, y)
-        columns = Columns.learn(X, self.standardize)
+        reading = Reading.from_options(options)
+        X, y, _ = known_rows(X, y, weights, reading)
         likelihood = self.likelihood
-        target = Target.learn(y, likelihood.kind, self.standardize, likelihood.two_classes)
-        return TableSchema(columns, target)
+        target = (likelihood.kind, self.standardize, likelihood.two_classes)
+        return TableSchema.learn(X, y, target, self.standardize, reading)
 
-    def problem(self, schema: TableSchema, X: TableLike, y: ColumnLike) -> Problem:
-        same_rows(X, y)
-        return self.build_problem(schema, (schema.columns.read(X), schema.target.read(y)), {})
+    def problem(
+        self, schema: TableSchema, X: Values, y: Values, *, weights: Values = None, **options: Any
+    ) -> Problem:
+        X, y, counts = known_rows(X, y, weights, schema.reading)
+        named = {} if counts is None else {"weights": counts}
+        return self.build_problem(schema, (schema.columns.read(X), schema.target.read(y)), named)
+
+    def notes(self, schema: TableSchema) -> list[str]:
+        return schema.notes
+
+    def concerns(self, schema: TableSchema) -> list[str]:
+        return schema.concerns
 
     def build_problem(self, schema: TableSchema, args: tuple, kwargs: dict) -> Problem:
         standardised = self.in_units(schema.target.scale)
-        return Problem(
-            standardised.program_for(schema), args, structure=standardised.structure(schema)
-        )
+        program = standardised.program_for(schema)
+        if "weights" not in kwargs:
+            return Problem(program, args, structure=standardised.structure(schema))
+        if self.rows_correlated:
+            raise ModelError(
+                f"{self.name} has one distribution for all rows, which takes no weights but whole "
+                "numbers: give weights as counts, or fit a BNN."
+            )
+        # what engines exploit beyond the program knows nothing of weights
+        return Problem(program, args, kwargs)
 
     def in_units(self, scale: tuple[float, ...]) -> AbstractTableModel:
         """Return the model with the likelihood's scales in units of standardised targets.
@@ -149,7 +176,7 @@ class AbstractTableModel(AbstractModel):
         return TableProgram(self, schema.target.num_targets)
 
     def inputs(self, schema: TableSchema, X: TableLike) -> tuple[tuple, dict]:
-        return (schema.columns.read(X),), {}
+        return (schema.inputs(X),), {}
 
     def training_inputs(self, problem: Problem) -> tuple[tuple, dict]:
         return (problem.args[0],), {}
@@ -183,6 +210,7 @@ class AbstractTableModel(AbstractModel):
     def inputs_and_target(
         self, problem: Problem, X: TableLike, y: ColumnLike
     ) -> tuple[tuple, dict, Any]:
+        same_rows(X, y)
         return (X,), {}, y
 
 
@@ -198,10 +226,20 @@ class TableProgram(AbstractTraceable):
     model: AbstractTableModel
     num_targets: int
 
-    def __call__(self, X: RowsLike, y: RowsLike | None = None, **settings: object) -> None:
+    def __call__(
+        self,
+        X: RowsLike,
+        y: RowsLike | None = None,
+        weights: RowsLike | None = None,
+        **settings: object,
+    ) -> None:
         if not self.model.keeps_numpy:
             X, y = _as_jax(X), _as_jax(y)
-        self.model.program(X, y, num_targets=self.num_targets, **settings)
+        if weights is None:
+            self.model.program(X, y, num_targets=self.num_targets, **settings)
+            return
+        weighted = RowWeights(self.model.program, _as_jax(weights))
+        weighted(X, y, num_targets=self.num_targets, **settings)
 
     def split_params(self) -> tuple[TableProgram, Params]:
         model, numbers = self.model.split_params()

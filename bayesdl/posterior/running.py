@@ -48,7 +48,7 @@ def settle_engine(engine: EngineLike, problem: Problem) -> tuple[AbstractEngine,
     """
     chosen, reason = resolve_engine(engine, problem)
     if reason is not None:
-        _announce(f"engine: {type(chosen).__name__}, because {reason}")
+        announce(f"engine: {type(chosen).__name__}, because {reason}")
     # it may have been posed for another engine
     posed = chosen.pose(problem.drawing(()))
     check_supported(chosen, posed)
@@ -94,7 +94,7 @@ def run_engine(
     return Run(chosen, posed, result)
 
 
-def _announce(message: str) -> None:
+def announce(message: str) -> None:
     """Say one line on stderr, through the logger "bayesdl" so that it can be silenced."""
     # where nobody has decided how loud bayesdl is
     if log.level == logging.NOTSET:

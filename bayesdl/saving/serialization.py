@@ -14,7 +14,7 @@ import numpy as np
 import numpyro.distributions as dist
 
 from bayesdl import priors
-from bayesdl.data import columns, table, target
+from bayesdl.data import columns, encoding, reading, table, target
 from bayesdl.engines import ENGINES
 from bayesdl.gp import kernels
 from bayesdl.model import likelihoods
@@ -42,8 +42,13 @@ MODULES = {
     "likelihoods": likelihoods,
     "data": table,
     "columns": columns,
+    "encoding": encoding,
+    "reading": reading,
     "target": target,
 }
+
+# what reads the fields that earlier versions stored
+OLDER_FILES = {"columns.Columns": columns.from_older_files}
 
 
 def registry() -> dict[str, type]:
@@ -166,6 +171,7 @@ def from_data(data: Any) -> Any:
     if data.get("class") not in registry():
         raise SpecError(f"Unknown class {data.get('class')!r}.")
     cls = registry()[data["class"]]
+    fields = OLDER_FILES.get(data["class"], dict)(fields)
     known = {f.name for f in dataclasses.fields(cls)}
     if set(fields) - known:
         raise SpecError(f"{data['class']} has no setting {sorted(set(fields) - known)[0]!r}.")

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtri
 
-from bayesdl.data.validation import DataError, numbers, rectangular, refuse_dates
+from bayesdl.data.cells import finite_numbers, refuse_dates
+from bayesdl.data.validation import DataError, rectangular
 from bayesdl.posterior.pictures import draw
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.tensor.spec import FunBaT
@@ -105,7 +106,7 @@ class FittedMode:
             raise DataError(
                 f"mode({self.name!r}).predict(x) takes indexes of shape (n,): got shape {x.shape}."
             )
-        return numbers(self.name, x)
+        return finite_numbers(self.name, x)
 
     @property
     def name(self) -> str:

@@ -18,10 +18,13 @@ from typing import Any, ClassVar
 import numpy as np
 from jax.typing import ArrayLike
 
+from bayesdl.data.cells import NUMBER, refuse_dates
 from bayesdl.data.columns import Columns
+from bayesdl.data.frames import as_table, as_target
+from bayesdl.data.reading import Reading
 from bayesdl.data.table import TableSchema, same_rows
 from bayesdl.data.target import Target, plain
-from bayesdl.data.validation import DataError, ModelError, is_frame, rectangular, refuse_dates
+from bayesdl.data.validation import DataError, ModelError, is_frame, rectangular
 from bayesdl.gp import kernels
 from bayesdl.model import likelihoods
 from bayesdl.model.examples import CommandLine, Example, Parts, tensor_rows
@@ -134,6 +137,7 @@ class FunBaT(AbstractTableModel):
             DataError: for a missing column, or columns that make no table.
         """
         names = [mode.name for mode in self.modes]
+        X = X if isinstance(X, Mapping) else as_table(X)
         if isinstance(X, Mapping) or is_frame(X):
             missing = [name for name in names if name not in X]
             if missing:
@@ -153,7 +157,14 @@ class FunBaT(AbstractTableModel):
             return pd.DataFrame(columns)
         return X
 
-    def learn_schema(self, X: TableLike | None = None, y: ColumnLike | None = None) -> TableSchema:
+    def learn_schema(
+        self, X: TableLike | None = None, y: ColumnLike | None = None, **options: Any
+    ) -> TableSchema:
+        if options:
+            raise DataError(
+                f"FunBaT reads indexes, and takes no {', '.join(options)}: give the columns of its "
+                "modes; rows whose target is missing are left out."
+            )
         if X is None or y is None or isinstance(y, str):
             raise DataError(
                 f"Expected bdl.fit(model, X, y) with indexes X and a target y: got X={X!r:.40}, "
@@ -162,7 +173,7 @@ class FunBaT(AbstractTableModel):
         X, y = self.known(X, y)
         likelihood = self.likelihood
         target = Target.learn(y, likelihood.kind, self.standardize, likelihood.two_classes)
-        schema = TableSchema(Columns.learn(X, False), target)
+        schema = TableSchema(Columns.learn(X, False, Reading(missing="error")), target)
         if schema.target.num_targets > 1 and schema.target.kind != "class":
             raise DataError(
                 f"FunBaT takes one target column, y has {schema.target.num_targets}: fit one "
@@ -170,12 +181,14 @@ class FunBaT(AbstractTableModel):
             )
         columns = schema.columns
         texts = [
-            n for n, levels in zip(columns.names, columns.levels, strict=True) if levels is not None
+            name
+            for name, encoding in zip(columns.names, columns.encodings, strict=True)
+            if encoding.kind != NUMBER
         ]
         if texts:
             raise DataError(
-                f"Column '{texts[0]}' holds text, and an index is a number: use its position, such "
-                "as days since a start."
+                f"Column '{texts[0]}' holds text or dates, and an index is a number: use its "
+                "position, such as days since a start."
             )
         if len(columns.names) != len(self.modes):
             raise DataError(
@@ -201,7 +214,7 @@ class FunBaT(AbstractTableModel):
         Raises:
             DataError: if every target is missing.
         """
-        table = self.indexes(X)
+        table, y = self.indexes(X), as_target(y)
         same_rows(table, y)
         values = plain(y)
         if values.dtype.kind != "f" or values.ndim != 1 or not np.isnan(values).any():

@@ -1,0 +1,219 @@
+"""One column of cells as columns of numbers: what stands for missing cells, dates and categories.
+
+    number    x, or its training median where it is missing          [+ "x is missing": 0 or 1]
+    category  a column of zeros and ones per level, all 0 if missing [+ "x is missing": 0 or 1]
+    date      days since the first training date                     [+ sine and cosine of periods]
+    duration  days
+
+The column that says what is missing is there if a training row lacked the cell.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from bayesdl.data import cells
+from bayesdl.data.reading import PERIODS, Reading
+from bayesdl.data.validation import DataError, check_magnitudes, some_rows
+from bayesdl.typing import Series, Values
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """How one column of cells becomes columns of numbers.
+
+    Attributes:
+        kind: "number", "category", "date" or "duration".
+        levels: the categories; None for a column of numbers.
+        fill: what stands for missing cells, the training median; None where nothing does.
+        most_common: the most frequent category, which stands for missing cells where no training
+            row lacked one; None for numbers.
+        gaps: the number of training rows that lacked the cell.
+        origin: the first training date, in days since 1970.
+        zoned: whether dates have a time zone; their days are then those of UTC.
+        periods: the periods of dates that have a sine and a cosine.
+        other: whether unseen categories are read as none of the known ones.
+    """
+
+    kind: str
+    levels: tuple[str, ...] | None = None
+    fill: float | None = None
+    most_common: str | None = None
+    gaps: int = 0
+    origin: float = 0.0
+    zoned: bool = False
+    periods: tuple[str, ...] = ()
+    other: bool = False
+
+    @classmethod
+    def learn(cls, name: str, column: Values, reading: Reading, named: bool) -> Encoding:
+        """Learn how to read a column from its training cells.
+
+        Args:
+            name: the name of the column.
+            column: the cells: a Series, or an array of numbers.
+            reading: how tables are read.
+            named: whether the columns have names; without them text is no category.
+
+        Raises:
+            DataError: for cells that cannot be used, naming the row.
+        """
+        plain = isinstance(column, np.ndarray)
+        kind = cells.NUMBER if plain else cells.kind_of(name, column, named)
+        if kind == cells.CATEGORY:
+            labels = cells.as_labels(column)
+            known = [label for label in labels if label is not None]
+            learned = cls(kind, tuple(sorted(set(known))), other=reading.unseen == "other")
+            missing = np.array([label is None for label in labels])
+            common = max(learned.levels or ("",), key=known.count) if known else None
+            filled = {"most_common": common}
+        else:
+            learned, values = cls._of_values(kind, name, column, reading)
+            check_magnitudes(f"Column '{name}'", values)
+            missing = np.isnan(values)
+            filled = {"fill": float(np.median(values[~missing])) if not missing.all() else 0.0}
+        if reading.missing == "error":
+            _refuse_missing(name, missing)
+            filled = {}
+        return dataclasses.replace(learned, gaps=int(missing.sum()), **filled)
+
+    @classmethod
+    def _of_values(
+        cls, kind: str, name: str, column: Values, reading: Reading
+    ) -> tuple[Encoding, np.ndarray]:
+        """Return the encoding of a column that is no category, and its numbers."""
+        if kind == cells.NUMBER:
+            return cls(kind), cells.as_numbers(name, column)
+        if kind == cells.DURATION:
+            return cls(kind), cells.as_durations(name, column)
+        days, zoned = cells.as_days(name, column)
+        origin = float(np.nanmin(days)) if not np.isnan(days).all() else 0.0
+        return cls(kind, origin=origin, zoned=zoned, periods=reading.periods), days - origin
+
+    def names(self, name: str) -> list[str]:
+        """Return the names of the columns of numbers."""
+        names = [name] if self.levels is None else [f"{name}={level}" for level in self.levels]
+        for period in self.periods:
+            names += [f"{name} {wave} of {period}" for wave in ("sine", "cosine")]
+        return names + ([f"{name} is missing"] if self.gaps else [])
+
+    def encode(self, name: str, column: Values) -> np.ndarray:
+        """Return columns of numbers, shape (rows, columns).
+
+        Raises:
+            DataError: for cells of another kind, unseen categories, or missing cells where the
+                fit refuses them.
+        """
+        if self.levels is not None:
+            return self._encode_labels(name, column)
+        values = self._values(name, column)
+        missing = np.isnan(values)
+        check_magnitudes(f"Column '{name}'", values)
+        if missing.any():
+            if self.fill is None:
+                _refuse_missing(name, missing)
+            values = np.where(missing, self.fill, values)
+        parts = [values[:, None]]
+        for period in self.periods:
+            phase = 2 * np.pi * (values + self.origin) / PERIODS[period]
+            parts.append(np.stack([np.sin(phase), np.cos(phase)], axis=1))
+        return np.concatenate([*parts, *self._flag(missing)], axis=1)
+
+    def _values(self, name: str, column: Values) -> np.ndarray:
+        """Return the cells of a column that is no category as numbers."""
+        if self.kind == cells.NUMBER:
+            return cells.as_numbers(name, column)
+        column = _as_series(column)
+        if self.kind == cells.DURATION:
+            return cells.as_durations(name, column)
+        days, zoned = cells.as_days(name, column)
+        if zoned != self.zoned and not np.isnan(days).all():
+            had = ("had", "have none") if self.zoned else ("had none", "have one")
+            raise DataError(
+                f"Column '{name}': the training dates {had[0]} a time zone, and these {had[1]}."
+            )
+        return days - self.origin
+
+    def _encode_labels(self, name: str, column: Values) -> np.ndarray:
+        """Return zeros and ones, a column per level."""
+        assert self.levels is not None
+        column = _as_series(column)
+        values = cells.as_labels(column)
+        missing = np.array([value is None for value in values], dtype=bool)
+        if missing.any() and not self.gaps:
+            if self.most_common is None:
+                _refuse_missing(name, missing)
+            values[missing] = self.most_common
+        coded = np.stack([values == level for level in self.levels], axis=1)
+        for row in np.flatnonzero(~coded.any(axis=1) & ~(missing & bool(self.gaps))):
+            spelled = _other_spelling(values[row])
+            if spelled in self.levels:
+                coded[row, self.levels.index(spelled)] = True
+            elif not self.other:
+                raise DataError(
+                    f"Column '{name}', row {row} has the unseen category {values[row]!r}: "
+                    f"expected one of {list(self.levels)[:10]}. Map it to one of these, fit again "
+                    "with such rows, or with unseen='other'."
+                )
+        return np.concatenate([coded.astype(np.float64), *self._flag(missing)], axis=1)
+
+    def _flag(self, missing: np.ndarray) -> list[np.ndarray]:
+        """Return the column that says where cells were missing, if there is one."""
+        return [missing[:, None].astype(np.float64)] if self.gaps else []
+
+    def count_new_gaps(self, column: Values) -> int:
+        """Return how many cells are missing, where no training row lacked one."""
+        if self.gaps or (isinstance(column, np.ndarray) and column.dtype.kind in "iub"):
+            return 0
+        if isinstance(column, np.ndarray) and column.dtype.kind == "f":
+            return int(np.isnan(column).sum())
+        return int(_as_series(column).isna().sum())
+
+    def note(self, name: str) -> str | None:
+        """Say in a sentence how the column is read, where that is not plain."""
+        said = []
+        if self.kind in (cells.DATE, cells.DURATION):
+            start = np.datetime64(0, "us") + np.timedelta64(round(self.origin * cells.DAY), "us")
+            since = f" since {start.astype('datetime64[s]')}" if self.kind == cells.DATE else ""
+            said.append(f"is read as days{since}{' (UTC)' if self.zoned else ''}")
+        if self.gaps:
+            shift = "the first date plus " if self.kind == cells.DATE else ""
+            fill = (
+                "none of its categories"
+                if self.levels is not None
+                else f"the median, {shift}{self.fill:g}"
+            )
+            said.append(
+                f"lacks {self.gaps} {'cell' if self.gaps == 1 else 'cells'}, read as {fill}, with "
+                f"a column '{name} is missing' beside it"
+            )
+        return f"column '{name}' {' and '.join(said)}" if said else None
+
+
+def _other_spelling(label: object) -> str:
+    """Return a whole number among labels in its other spelling: 1 for 1.0, and 1.0 for 1."""
+    text = str(label)
+    return text.removesuffix(".0") if text.endswith(".0") else f"{text}.0"
+
+
+def _as_series(column: Values) -> Series:
+    import pandas as pd
+
+    return column if isinstance(column, pd.Series) else pd.Series(column)
+
+
+def _refuse_missing(name: str, missing: np.ndarray) -> None:
+    """Refuse missing cells.
+
+    Raises:
+        DataError: naming the rows.
+    """
+    rows = np.flatnonzero(missing)
+    if rows.size:
+        more = f" ({rows.size} such cells: {some_rows(rows)})" if rows.size > 1 else ""
+        raise DataError(
+            f"Column '{name}', row {rows[0]} is NaN or missing{more}: fill it in, drop the row, or "
+            "fit with missing='indicator'."
+        )
