@@ -1,11 +1,16 @@
 """scikit-learn estimators: any spec and any engine behind `fit` and `predict`.
 
 They clone, pickle, and work in pipelines, cross-validation and grid searches over `model` and
-`engine`. Names and shapes are scikit-learn's; the posterior with everything else is `posterior_`.
+`engine`, as a whole (`model=[bdl.BNN(), bdl.GP()]`) or by their fields (`model__hidden=[(10,),
+(50,)]`, `model__prior__scale=[1.0, 3.0]`, `engine__num_samples=[500]`). Tables may have missing
+cells, categories and dates. Names and shapes are scikit-learn's; the posterior with everything else
+is `posterior_`.
 """
 
 from __future__ import annotations
 
+import abc
+import dataclasses
 import tempfile
 from pathlib import Path
 from typing import Any, Literal, cast, overload
@@ -16,6 +21,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from bayesdl.bnn.spec import BNN
+from bayesdl.data.frames import as_target, from_other_libraries
+from bayesdl.data.target import missing_targets
 from bayesdl.data.validation import is_frame
 from bayesdl.fitting import fit
 from bayesdl.model.base import AbstractModel
@@ -26,7 +33,7 @@ from bayesdl.saving.bundle import load
 from bayesdl.typing import ColumnLike, EngineLike, TableLike, Values
 
 
-class AbstractEstimator(BaseEstimator):
+class AbstractEstimator(BaseEstimator, abc.ABC):
     """The common part of regressor and classifier.
 
     Settings are stored untouched, as scikit-learn asks.
@@ -70,10 +77,44 @@ class AbstractEstimator(BaseEstimator):
         prediction = self._predict(X, seed=int(random.randint(2**31 - 1)))
         return np.moveaxis(prediction.sample(n_samples), 0, -1)
 
-    def _fit(self, model: AbstractModel, X: TableLike, y: ColumnLike) -> None:
-        self.posterior_ = fit(
-            model, X, y, engine=self.engine, seed=self.seed, progress=self.progress
-        )
+    def set_params(self, **params: Any) -> Any:
+        """Set parameters, also fields of specs: `set_params(model__hidden=(10,))`.
+
+        Raises:
+            ValueError: for a name that is no parameter, or no field.
+        """
+        nested: dict[str, dict[str, Any]] = {}
+        for key in [key for key in params if "__" in key]:
+            owner, _, field = key.partition("__")
+            nested.setdefault(owner, {})[field] = params.pop(key)
+        # with a check of the names
+        super().set_params(**params, **{owner: getattr(self, owner, None) for owner in nested})
+        for owner, fields in nested.items():
+            spec = getattr(self, owner)
+            setattr(self, owner, _with_fields(owner, self._default(owner, spec), fields))
+        return self
+
+    def _default(self, owner: str, spec: Any) -> Any:
+        """Return a spec, the default one where there is none."""
+        return self._default_model() if owner == "model" and spec is None else spec
+
+    @staticmethod
+    @abc.abstractmethod
+    def _default_model() -> AbstractModel:
+        """Return the model where none was given."""
+
+    def _fit(
+        self,
+        model: AbstractModel,
+        X: TableLike,
+        y: ColumnLike,
+        sample_weight: ColumnLike | None,
+        reading: dict[str, Any],
+    ) -> None:
+        if sample_weight is not None:
+            reading = {**reading, "weights": sample_weight}
+        settings = {"engine": self.engine, "seed": self.seed, "progress": self.progress}
+        self.posterior_ = fit(model, X, y, **settings, **reading)
 
     def _training_data(self, X: Values, y: Values) -> tuple[Any, Any]:
         """Return X and y after scikit-learn's checks.
@@ -84,7 +125,7 @@ class AbstractEstimator(BaseEstimator):
             # it raises, since a target is required
             validate_data(self, X, None, skip_check_array=True)  # type: ignore[arg-type]
         X = self._validated(X, reset=True)
-        target: Any = y if hasattr(y, "iloc") else np.asarray(y)
+        target: Any = as_target(y)
         if target.ndim < 2 or self.__sklearn_tags__().target_tags.multi_output:
             return X, target
         return X, column_or_1d(target, warn=True)
@@ -94,7 +135,17 @@ class AbstractEstimator(BaseEstimator):
 
         They look at the names only of a DataFrame, since text columns are taken too.
         """
-        return validate_data(self, X, reset=reset, skip_check_array=is_frame(X))
+        X = from_other_libraries("X", X)
+        # cells that are missing are read by the model
+        checks: Any = (
+            {"skip_check_array": True} if is_frame(X) else {"ensure_all_finite": "allow-nan"}
+        )
+        return validate_data(self, X, reset=reset, **checks)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
 
     def _predict(self, X: TableLike, seed: int | None = None) -> AbstractPrediction:
         check_is_fitted(self)
@@ -140,23 +191,31 @@ class BayesRegressor(RegressorMixin, AbstractEstimator):
         ((3,), (3,))
     """
 
-    def fit(self, X: TableLike, y: ColumnLike) -> BayesRegressor:
+    def fit(
+        self, X: TableLike, y: ColumnLike, sample_weight: ColumnLike | None = None, **reading: Any
+    ) -> BayesRegressor:
         """Fit the model.
 
         Args:
             X: the inputs, shape (rows, columns) or a DataFrame.
             y: the targets, shape (rows,) or (rows, targets).
+            sample_weight: how much each row counts, shape (rows,); whole numbers are counts.
+            **reading: how the table is read, as in `bayesdl.fit`: `drop`, `missing`, ...
 
         Raises:
             ValueError: for data that cannot be used, or a model of classes.
         """
-        model = BNN() if self.model is None else as_model(self.model)
+        model = as_model(self._default("model", self.model))
         if model.kind == "class":
             raise ValueError(
                 f"BayesRegressor predicts numbers, and {model!r} classes: use BayesClassifier."
             )
-        self._fit(model, *self._training_data(X, y))
+        self._fit(model, *self._training_data(X, y), sample_weight, reading)
         return self
+
+    @staticmethod
+    def _default_model() -> AbstractModel:
+        return BNN()
 
     @overload
     def predict(self, X: TableLike, return_std: Literal[False] = False) -> np.ndarray: ...
@@ -204,29 +263,36 @@ class BayesClassifier(ClassifierMixin, AbstractEstimator):
         ['down', 'up']
     """
 
-    def fit(self, X: TableLike, y: ColumnLike) -> BayesClassifier:
+    def fit(
+        self, X: TableLike, y: ColumnLike, sample_weight: ColumnLike | None = None, **reading: Any
+    ) -> BayesClassifier:
         """Fit the model.
 
         Args:
             X: the inputs, shape (rows, columns) or a DataFrame.
             y: the labels, shape (rows,).
+            sample_weight: how much each row counts, shape (rows,); whole numbers are counts.
+            **reading: how the table is read, as in `bayesdl.fit`: `drop`, `missing`, ...
 
         Raises:
             ValueError: for data that cannot be used, or a model of numbers.
         """
         X, y = self._training_data(X, y)
-        if self.model is None:
-            two_classes = len(np.unique(np.asarray(y))) == 2
-            model = BNN(likelihood=Bernoulli() if two_classes else Categorical())
-        else:
-            model = as_model(self.model)
+        labels = np.asarray(y)[~missing_targets(y)] if len(y) else y
+        model = as_model(self._default("model", self.model))
+        if self.model is None and len(np.unique(labels)) == 2:
+            model = BNN(likelihood=Bernoulli())
         if model.kind not in ("class", None):
             raise ValueError(
                 f"BayesClassifier predicts classes, and {model!r} numbers: use BayesRegressor."
             )
-        self._fit(model, X, y)
-        self.classes_ = np.unique(np.asarray(y))
+        self._fit(model, X, y, sample_weight, reading)
+        self.classes_ = np.unique(labels)
         return self
+
+    @staticmethod
+    def _default_model() -> AbstractModel:
+        return BNN(likelihood=Categorical())
 
     def predict(self, X: TableLike) -> np.ndarray:
         """Return the most probable label per row."""
@@ -237,3 +303,27 @@ class BayesClassifier(ClassifierMixin, AbstractEstimator):
         """Return P(y = class | x, data), shape (rows, classes), in the order of `classes_`."""
         prediction = self._predict(X)
         return prediction.probs
+
+
+def _with_fields(owner: str, spec: Any, fields: dict[str, Any]) -> Any:
+    """Return a spec with other fields; `prior__scale` is the scale of its prior.
+
+    Raises:
+        ValueError: for a name that is no field.
+    """
+    known = [field.name for field in dataclasses.fields(spec)] if _is_spec(spec) else []
+    changed: dict[str, Any] = {}
+    for name, value in fields.items():
+        field, _, inner = name.partition("__")
+        if field not in known:
+            raise ValueError(
+                f"Invalid parameter {owner}__{name}: {owner} is {spec!r}, expected one of its "
+                f"fields {known}."
+            )
+        part = changed.get(field, getattr(spec, field))
+        changed[field] = _with_fields(f"{owner}__{field}", part, {inner: value}) if inner else value
+    return dataclasses.replace(spec, **changed)
+
+
+def _is_spec(value: object) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
+
+from bayesdl.cli.words import near
+from bayesdl.data.reading import CHOICES, PERIODS
 
 Commands: TypeAlias = "argparse._SubParsersAction[Any]"
 
@@ -14,7 +18,25 @@ class Parser(argparse.ArgumentParser):
     """A parser that shows errors in one line, in the words of every other error."""
 
     def error(self, message: str) -> NoReturn:
+        message += self._suggestion(message)
         self.exit(2, f"bayesdl: error: {message} (see `{self.prog} --help`)\n")
+
+    def _suggestion(self, message: str) -> str:
+        """Return a name near to the one that was not understood, if there is one."""
+        choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if choice:
+            return near(choice[1], re.findall(r"[\w-]+", choice[2]))
+        unknown = re.search(r"unrecognized arguments: (--[\w-]+)", message)
+        return near(unknown[1], self._options()) if unknown else ""
+
+    def _options(self) -> set[str]:
+        """Return the options of this parser and of its commands."""
+        found = set(self._option_string_actions)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for command in action.choices.values():
+                    found |= set(command._option_string_actions)
+        return found
 
 
 class Formatter(argparse.HelpFormatter):
@@ -77,6 +99,67 @@ def add_settings(added: argparse.ArgumentParser, owners: str) -> None:
     added.add_argument(
         "--seed", metavar="N", type=seed, default=0, help="of all randomness (default: 0)"
     )
+
+
+def add_file_format(added: argparse.ArgumentParser) -> None:
+    """Add the options that say how a CSV file is written."""
+    added.add_argument(
+        "--sep",
+        metavar="CHARACTER",
+        type=separator,
+        default=",",
+        help="what stands between the cells of a CSV file: ; | tab (default: ,)",
+    )
+    added.add_argument(
+        "--encoding",
+        metavar="NAME",
+        default="utf-8",
+        help="of a CSV file, e.g. latin-1 (default: utf-8)",
+    )
+
+
+def add_reading(added: argparse.ArgumentParser) -> None:
+    """Add the options that say how a table is read; they are the settings of `Reading`."""
+    added.add_argument(
+        "--drop",
+        metavar="COLUMN",
+        action="append",
+        default=[],
+        help="a column to leave out, such as an id; repeat for more",
+    )
+    added.add_argument(
+        "--weights", metavar="COLUMN", help="how much each row counts; no input of the model"
+    )
+    for flag, text in (
+        ("missing", "missing cells: the median with a column that says so, without it, or refused"),
+        ("missing-target", "rows whose target is missing"),
+        ("unseen", "categories that training rows had not"),
+    ):
+        choices = CHOICES[flag.replace("-", "_")]
+        added.add_argument(
+            f"--{flag}",
+            choices=choices,
+            default=choices[0],
+            metavar="WORD",
+            help=f"{text}: {', '.join(choices)} (default: {choices[0]})",
+        )
+    added.add_argument(
+        "--periods",
+        metavar="WORD",
+        choices=tuple(PERIODS),
+        action="append",
+        default=[],
+        help=f"a period of dates: {', '.join(PERIODS)}; repeat for more",
+    )
+    add_file_format(added)
+
+
+def separator(text: str) -> str:
+    """Return the character between cells; "tab" is one."""
+    character = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}.get(text, text)
+    if len(character) != 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected one character, or tab")
+    return character
 
 
 def seed(text: str) -> int:

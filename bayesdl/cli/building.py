@@ -31,6 +31,7 @@ LIKELIHOODS = {
     "negative-binomial": likelihoods.NegativeBinomial,
 }
 FEW_VALUES = 20  # whole numbers with at most as many values may be classes or counts
+FEW_CLASSES, ROWS_EACH = 10, 5  # at most as many values, of as many rows each, are read as classes
 
 Configure = Callable[[AbstractEngine], AbstractEngine]
 """Applies the settings of an engine, once the engine is known."""
@@ -53,17 +54,24 @@ def engine_name(word: str) -> str:
     return names.get(plain(word), word)
 
 
-def choose_likelihood(y: Series, asked: str | None, model: CommandLine) -> tuple[str, str]:
+def choose_likelihood(
+    y: Series, asked: str | None, model: CommandLine, regression: bool = False
+) -> tuple[str, str]:
     """Return the name of a likelihood for a target column and, in words, why.
 
     Args:
         y: the target column.
         asked: the likelihood that was asked for, or None.
         model: how the model is made.
+        regression: whether the target is to be read as a number.
 
     Raises:
-        UsageError: for a column of dates.
+        UsageError: for a column of dates, or texts that are no labels.
     """
+    if regression and asked in ("bernoulli", "categorical"):
+        raise UsageError(f"--regression --likelihood {asked}: expected one of them, not both.")
+    if regression and not asked:
+        return "normal", "a regression was asked for"
     if asked:
         return asked, f"the likelihood {asked} was asked for"
     values = y.dropna().unique()
@@ -73,6 +81,7 @@ def choose_likelihood(y: Series, asked: str | None, model: CommandLine) -> tuple
             "e.g. days since a start."
         )
     if y.dtype.kind not in "iuf" and len(values):
+        _refuse_texts(y, values)
         name = "bernoulli" if len(values) <= 2 else "categorical"
         return name, f"the target {y.name!r} holds {len(values)} labels"
     if len(values) == 2 and not model.only_normal:
@@ -80,12 +89,30 @@ def choose_likelihood(y: Series, asked: str | None, model: CommandLine) -> tuple
         return "bernoulli", f"the target {y.name!r} has two values, {low:g} and {high:g}"
     why = f"the target {y.name!r} holds numbers"
     few = len(values) <= FEW_VALUES and (values == values.round()).all()
+    if few and not model.only_normal and len(values) <= min(FEW_CLASSES, len(y) // ROWS_EACH):
+        return "categorical", (
+            f"the target {y.name!r} holds {len(values)} different whole numbers, read as classes "
+            "(--regression reads them as numbers, --likelihood poisson as counts)"
+        )
     if few and not model.only_normal:
         why += (
             " (few and whole ones: use --likelihood categorical if they are classes, poisson if "
             "they are counts)"
         )
     return "normal", why
+
+
+def _refuse_texts(y: Series, values: Any) -> None:
+    """Refuse a target of texts that are no labels, such as "300000 CHF".
+
+    Raises:
+        UsageError: with an example.
+    """
+    if len(values) > max(20, len(y) // 2):
+        raise UsageError(
+            f"The target {y.name!r} holds {len(values)} different texts in {len(y)} rows, e.g. "
+            f"{str(values[0])!r:.40}: write them as numbers without units, or as few labels."
+        )
 
 
 def column_names(model: CommandLine, modes: str | None, target: str) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bayesdl.checks.convergence import Diagnosis
-from bayesdl.cli import support_table
+from bayesdl.cli import pictures, support_table
 from bayesdl.cli.building import (
     Configure,
     build,
@@ -24,20 +24,24 @@ from bayesdl.cli.settings import Settings
 from bayesdl.cli.tables import (
     UsageError,
     check_writable,
+    chosen_columns,
     hold_out,
     inputs_and_target,
     is_parquet,
     read_table,
+    replace,
     require_parquet,
+    round_digits,
     write_table,
 )
+from bayesdl.data.reading import Reading
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.engines import UnsupportedError, check_supported, choose
 from bayesdl.fitting import fit as fit_model
 from bayesdl.model.base import AbstractModel
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.saving import bundle
-from bayesdl.typing import ColumnLike, TableLike
+from bayesdl.typing import ColumnLike, Frame, Series, TableLike
 from bayesdl.warnings import TrustWarning
 from inference.core.engine import AbstractEngine
 from inference.core.problem import ProblemError
@@ -51,6 +55,7 @@ USER_ERRORS = (
     UnsupportedError,
     ProblemError,
 )
+PICTURES = (".png", ".pdf", ".svg")
 HOLDOUTS = (".holdout.csv", ".holdout.parquet")
 
 
@@ -59,20 +64,36 @@ def fit(options: Namespace) -> int:
     check_writable(options.out, options.data)
     for path in holdout_files(options.out):
         check_writable(path, options.data)
-    table = read_table(options.data)
+    table = read_table(options.data, options.sep, options.encoding)
     X, y = inputs_and_target(table, options.target, options.data)
+    X, weights, reading = how_to_read(X, options)
     line = models_by_name()[options.model]
-    likelihood, why_likelihood = choose_likelihood(y, options.likelihood, line)
+    likelihood, why_likelihood = choose_likelihood(y, options.likelihood, line, options.regression)
     columns = column_names(line, options.modes, options.target)
     model, configure = build(line, likelihood, Settings.parse(options.settings), columns)
     # the whole table is checked before it is split, so that row numbers are the file's
-    is_class = model.learn_schema(X, y).target.kind == "class"
-    labels = options.target if is_class else None
-    held = hold_out(table, options.holdout, options.seed, labels)
-    engine, why_engine = choose_engine(options.engine, model, X[~held], y[~held], configure)
+    weighted = {} if weights is None else {"weights": weights}
+    schema = model.learn_schema(X, y, **reading, **weighted)
+    if options.missing_target == "drop":
+        known = y.notna().to_numpy()
+        table, X, y = table[known], X[known], y[known]
+        weights = None if weights is None else weights[known]
+    labels = options.target if schema.target.kind == "class" else None
+    held = hold_out(table, options.holdout, options.seed, labels, schema.columns.categories)
+    if weights is not None:
+        reading["weights"] = weights[~held]
+    engine, why_engine = choose_engine(
+        options.engine, model, X[~held], y[~held], configure, reading
+    )
 
     posterior = fit_model(
-        model, X[~held], y[~held], engine=engine, seed=options.seed, progress=sys.stderr.isatty()
+        model,
+        X[~held],
+        y[~held],
+        engine=engine,
+        seed=options.seed,
+        progress=sys.stderr.isatty(),
+        **reading,
     )
     diagnosis = quiet_diagnosis(posterior)
     scores = posterior.score(X[held], y[held]) if held.any() else None
@@ -108,8 +129,34 @@ def fit(options: Namespace) -> int:
     return print_result(options, result, lines)
 
 
+def how_to_read(X: Frame, options: Namespace) -> tuple[Frame, Series | None, dict[str, Any]]:
+    """Return the inputs, the weights, and how the table is read, from the options.
+
+    Raises:
+        UsageError: for names that are no columns.
+    """
+    path, weights = options.data, None
+    if options.weights is not None:
+        (name,) = chosen_columns(X, "--weights", [options.weights], path)[:1]
+        X, weights = X.drop(columns=name), X[name]
+    given = {
+        "drop": chosen_columns(X, "--drop", options.drop, path),
+        "missing": options.missing,
+        "missing_target": options.missing_target,
+        "unseen": options.unseen,
+        "periods": options.periods,
+    }
+    defaults = Reading()
+    return X, weights, {k: v for k, v in given.items() if v and v != getattr(defaults, k)}
+
+
 def choose_engine(
-    name: str, model: AbstractModel, X: TableLike, y: ColumnLike, configure: Configure
+    name: str,
+    model: AbstractModel,
+    X: TableLike,
+    y: ColumnLike,
+    configure: Configure,
+    reading: dict[str, Any],
 ) -> tuple[AbstractEngine, str]:
     """Return the engine with its settings and, in words, why it was chosen.
 
@@ -119,11 +166,13 @@ def choose_engine(
         X: the training inputs.
         y: the training targets.
         configure: the function that applies the engine's settings.
+        reading: how the table is read.
 
     Raises:
         UnsupportedError: where the engine cannot run the model.
     """
-    problem = model.problem(model.learn_schema(X, y), X, y)
+    schema = model.learn_schema(X, y, **reading)
+    problem = model.problem(schema, X, y, **reading)
     if name == "auto":
         engine, why = choose(problem)
     else:
@@ -141,7 +190,15 @@ def predict(options: Namespace) -> int:
         check_writable(options.out, options.bundle, options.data)
         require_parquet(options.out)
     posterior = bundle.load(options.bundle)
-    table = posterior.predict(read_table(options.data)).to_pandas(options.level)
+    data = read_table(options.data, options.sep, options.encoding)
+    kept = data[chosen_columns(data, "--keep", options.keep, options.data)]
+    table = posterior.predict(data).to_pandas(options.level)
+    twice = [name for name in kept.columns if name in table.columns]
+    if twice:
+        raise UsageError(f"--keep {twice[0]}: the predictions have a column of that name.")
+    table = round_digits(table, options.digits)
+    for place, name in enumerate(kept.columns):
+        table.insert(place, name, kept[name].to_numpy())
     if options.out:
         write_table(table, options.out)
         return print_result(
@@ -168,7 +225,7 @@ def check(options: Namespace) -> int:
     )
     scores = None
     if data:
-        X, y = inputs_and_target(read_table(data), posterior.schema.target.names[0], data)
+        X, y = held_out_rows(posterior, data, options)
         scores = posterior.score(X, y)
     diagnosis = quiet_diagnosis(posterior)
     result = {"diagnosis": as_data(diagnosis), "data": data, "scores": scores}
@@ -180,6 +237,38 @@ def check(options: Namespace) -> int:
     )
     print_result(options, result, lines)
     return 0 if diagnosis.ok else 1
+
+
+def held_out_rows(posterior: Posterior, path: Path, options: Namespace) -> tuple[Frame, Series]:
+    """Return the inputs and targets of a file, without rows that a fit of this kind leaves out."""
+    # what `fit` wrote is CSV with commas
+    ours = path in holdout_files(options.bundle)
+    form = () if ours else (options.sep, options.encoding)
+    X, y = inputs_and_target(read_table(path, *form), posterior.schema.target.names[0], path)
+    if posterior.schema.reading.missing_target == "drop":
+        X, y = X[y.notna()], y[y.notna()]
+    return X, y
+
+
+def plot(options: Namespace) -> int:
+    """Draw predictions and their calibration on rows with targets, otherwise the draws."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    out = options.out or options.bundle.with_suffix(".png")
+    if out.suffix.lower() not in PICTURES:
+        raise UsageError(f"Cannot draw {out}: expected a name that ends in {', '.join(PICTURES)}.")
+    check_writable(out, options.bundle, *([options.data] if options.data else []))
+    posterior = bundle.load(options.bundle)
+    data = options.data or next(
+        (path for path in holdout_files(options.bundle) if os.path.isfile(path)), None
+    )
+    rows = held_out_rows(posterior, data, options) if data else None
+    figure, what = pictures.draw(posterior, rows)
+    # beside its final place, with the ending that says its format
+    replace(out, lambda beside: figure.savefig(beside, dpi=150, format=out.suffix[1:].lower()))
+    lines = [f"saved   {out}: {what}" + (f" in {data}" if data else "")]
+    return print_result(options, {"out": out, "picture": what, "data": data}, lines)
 
 
 def summary(options: Namespace) -> int:

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,14 +48,19 @@ def run(options: argparse.Namespace) -> int:
     """Run a command; an error that the user can cure is shown in one line."""
     prepare_jax()
     from bayesdl.cli import commands
+    from bayesdl.cli.tables import lines_of
+    from bayesdl.cli.words import in_shell_words
+
+    def say(message: object) -> str:
+        return " ".join(in_shell_words(str(message), lines_of(options)).split())
 
     try:
-        with short_warnings():
+        with short_warnings(say):
             code = getattr(commands, options.command)(options)
         sys.stdout.flush()
         return code
     except commands.USER_ERRORS as error:
-        print(f"bayesdl: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"bayesdl: error: {say(error)}", file=sys.stderr)
         return 2
 
 
@@ -88,11 +93,15 @@ def cores() -> int:
 
 
 @contextmanager
-def short_warnings() -> Iterator[None]:
-    """Show each warning as one line."""
+def short_warnings(say: Callable[[object], str]) -> Iterator[None]:
+    """Show each warning as one line.
+
+    Args:
+        say: what puts a message into the words of the shell.
+    """
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        print(f"bayesdl: warning: {' '.join(str(message).split())}", file=sys.stderr)
+        print(f"bayesdl: warning: {say(message)}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.showwarning = show

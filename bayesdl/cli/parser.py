@@ -7,7 +7,15 @@ import functools
 from pathlib import Path
 
 from bayesdl import __version__
-from bayesdl.cli.arguments import Formatter, Parser, add_command, add_settings
+from bayesdl.cli.arguments import (
+    Formatter,
+    Parser,
+    add_command,
+    add_file_format,
+    add_reading,
+    add_settings,
+    at_least,
+)
 from bayesdl.cli.building import LIKELIHOODS, engine_name, engines_by_name, models_by_name
 from bayesdl.cli.recommend.parser import add_recommend
 
@@ -48,6 +56,13 @@ def parser() -> argparse.ArgumentParser:
             "check",
             "BUNDLE [--data FILE]",
             "say whether a fit can be trusted, and score it on held-out rows",
+        )
+    )
+    _add_plot(
+        command(
+            "plot",
+            "BUNDLE [-o FILE] [options]",
+            "draw predictions and their calibration on held-out rows, or the draws",
         )
     )
     summary = command(
@@ -121,6 +136,12 @@ def _add_fit(added: argparse.ArgumentParser) -> None:
         help=f"{', '.join(LIKELIHOODS)} (default: from the target: numbers normal, labels "
         "bernoulli or categorical)",
     )
+    added.add_argument(
+        "--regression",
+        action="store_true",
+        help="read a target of few whole numbers as numbers, not as classes",
+    )
+    add_reading(added)
     add_settings(
         added,
         "engine, model, likelihood, prior or kernel, e.g. num_samples=500, model.hidden=50,50, "
@@ -153,6 +174,17 @@ def _add_predict(added: argparse.ArgumentParser) -> None:
         help="CSV, or Parquet by its ending (default: CSV on stdout)",
     )
     added.add_argument(
+        "--keep",
+        metavar="COLUMN",
+        action="append",
+        default=[],
+        help="a column of DATA to copy beside its prediction, e.g. id; repeat for more",
+    )
+    added.add_argument(
+        "--digits", metavar="N", type=at_least(1), help="round numbers to N significant digits"
+    )
+    add_file_format(added)
+    added.add_argument(
         "--level",
         metavar="P",
         type=float,
@@ -170,3 +202,23 @@ def _add_check(added: argparse.ArgumentParser) -> None:
         type=Path,
         help="rows to score (default: those that `fit` held out, where they lie beside BUNDLE)",
     )
+    add_file_format(added)
+
+
+def _add_plot(added: argparse.ArgumentParser) -> None:
+    """Add the arguments of `bayesdl plot`."""
+    added.add_argument("bundle", metavar="BUNDLE", type=Path, help="written by `bayesdl fit`")
+    added.add_argument(
+        "-o",
+        "--out",
+        metavar="FILE",
+        type=Path,
+        help="PNG, PDF or SVG by its ending (default: BUNDLE with .png)",
+    )
+    added.add_argument(
+        "--data",
+        metavar="FILE",
+        type=Path,
+        help="rows to draw (default: those that `fit` held out, where they lie beside BUNDLE)",
+    )
+    add_file_format(added)

@@ -9,11 +9,13 @@ import contextlib
 import json
 import math
 import os
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from bayesdl.cli.words import line_finder, near
 from bayesdl.typing import Frame, Series
 
 PARQUET = (".parquet", ".pq")
@@ -28,8 +30,13 @@ def is_parquet(path: Path) -> bool:
     return path.suffix.lower() in PARQUET
 
 
-def read_table(path: Path) -> Frame:
+def read_table(path: Path, sep: str = ",", encoding: str = "utf-8") -> Frame:
     """Read a DataFrame from a CSV or Parquet file.
+
+    Args:
+        path: the file.
+        sep: what stands between the cells of a CSV file.
+        encoding: the encoding of its text.
 
     Raises:
         UsageError: for a file that is absent, empty, or not a table.
@@ -43,15 +50,55 @@ def read_table(path: Path) -> Frame:
     require_parquet(path)
     kind = "Parquet" if is_parquet(path) else "CSV"
     try:
-        table = pd.read_parquet(path) if is_parquet(path) else pd.read_csv(path)
+        table = (
+            pd.read_parquet(path)
+            if is_parquet(path)
+            else pd.read_csv(path, sep=sep, encoding=encoding)
+        )
     except pd.errors.EmptyDataError:
         raise UsageError(f"{path} is empty: expected a header line and rows.") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path} cannot be read as {kind} in {encoding} ({error.reason}, byte {error.start}): "
+            "give its encoding, e.g. --encoding latin-1, cp1252 or utf-16."
+        ) from None
+    except LookupError:
+        raise UsageError(
+            f"--encoding {encoding}: unknown, expected e.g. utf-8 or cp1252."
+        ) from None
     # pandas and pyarrow raise ValueErrors for a malformed file
     except (ValueError, OSError) as error:
         raise UsageError(f"{path} cannot be read as {kind}: {error}") from None
     if not len(table):
         raise UsageError(f"{path} has no rows: got the columns {list(table.columns)[:10]} alone.")
+    refuse_other_separators(path, list(map(str, table.columns)), sep)
     return table
+
+
+def lines_of(options: Namespace) -> Callable[[int], str] | None:
+    """Return the function that tells the line of a row in the file that a command reads.
+
+    None where it reads no CSV file.
+    """
+    path = getattr(options, "data", None)
+    if path is None or is_parquet(path) or not hasattr(options, "sep"):
+        return None
+    return line_finder(path, options.sep, options.encoding)
+
+
+def refuse_other_separators(path: Path, names: list[str], sep: str) -> None:
+    """Refuse a table of one column whose name holds another separator several times or once.
+
+    Raises:
+        UsageError: naming the separator.
+    """
+    found = [other for other in (";", "\t", "|") if other != sep and other in names[0]]
+    if len(names) == 1 and found:
+        other = {"\t": "tab"}.get(found[0], found[0])
+        raise UsageError(
+            f"{path} has one column, {names[0]!r:.60}: its cells seem to be separated by another "
+            f"character, give it by --sep '{other}'."
+        )
 
 
 def write_table(table: Frame, path: Path) -> None:
@@ -138,20 +185,65 @@ def inputs_and_target(table: Frame, name: str, path: Path) -> tuple[Frame, Serie
     if name not in table.columns:
         raise UsageError(
             f"{path} has no column {name!r} for the target: got {list(table.columns)[:20]}."
+            f"{near(name, list(map(str, table.columns)))}"
         )
     return table.drop(columns=name), table[name]
 
 
-def hold_out(table: Frame, fraction: float, seed: int, labels: str | None) -> np.ndarray:
+def chosen_columns(table: Frame, flag: str, texts: list[str], path: Path) -> list[str]:
+    """Return the columns that a flag names, each alone or with commas between them.
+
+    Args:
+        table: the table.
+        flag: the flag, for messages.
+        texts: what the flag was given.
+        path: the file of the table, for messages.
+
+    Raises:
+        UsageError: for a name that is no column.
+    """
+    known = list(map(str, table.columns))
+    names: list[str] = []
+    for text in texts:
+        names += [text] if text in known else [part.strip() for part in text.split(",")]
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"{flag} {name}: {path} has no such column, got {known[:20]}.{near(name, known)}"
+            )
+    return names
+
+
+def round_digits(table: Frame, digits: int | None) -> Frame:
+    """Return a table with its numbers rounded to significant digits; None leaves them."""
+    if digits is None:
+        return table
+
+    def rounded(column: Series) -> Series:
+        if column.dtype.kind != "f":
+            return column
+        return column.map(lambda value: float(f"{value:.{digits}g}"))
+
+    return table.apply(rounded)
+
+
+def hold_out(
+    table: Frame,
+    fraction: float,
+    seed: int,
+    labels: str | None,
+    categories: list[str] | None = None,
+) -> np.ndarray:
     """Return which rows to hold out, drawn at random, shape (rows,).
 
-    Rows whose text or class label no other row would carry stay in training.
+    Rows whose category or class label no other row would carry stay in training.
 
     Args:
         table: the data.
         fraction: the share of the rows; 0 holds out none.
         seed: the seed of the draw.
         labels: the name of the target's column where it holds class labels, otherwise None.
+        categories: the columns of categories; None for all but those of numbers.
 
     Raises:
         UsageError: for a fraction outside [0, 1).
@@ -166,8 +258,9 @@ def hold_out(table: Frame, fraction: float, seed: int, labels: str | None) -> np
     if count <= 0:
         return held
     held[np.random.default_rng(seed).permutation(rows)[:count]] = True
-    texts = [name for name in table.columns if table[name].dtype.kind not in "iufb"]
-    for name in dict.fromkeys([*texts, *([labels] if labels else [])]):
+    if categories is None:
+        categories = [name for name in table.columns if table[name].dtype.kind not in "iufb"]
+    for name in dict.fromkeys([*categories, *([labels] if labels else [])]):
         held &= table[name].isin(table[name][~held].unique()).to_numpy()
     return held
 

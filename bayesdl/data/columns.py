@@ -123,6 +123,12 @@ class Columns:
         return tuple(encoding.levels for encoding in self.encodings)
 
     @property
+    def categories(self) -> list[str]:
+        """The names of the columns that hold categories."""
+        pairs = zip(self.names, self.encodings, strict=True)
+        return [name for name, encoding in pairs if encoding.kind == CATEGORY]
+
+    @property
     def encoded_names(self) -> list[str]:
         """The names of the columns of numbers, after categories became zeros and ones."""
         names: list[str] = []
@@ -157,18 +163,6 @@ class Columns:
         rows = (self.encode(columns) - np.array(self.shift)) / np.array(self.scale)
         check_distances(self._labels, rows.reshape(len(rows), -1))
         return rows
-
-    def new_gaps(self, X: Values) -> list[str]:
-        """Return the columns that lack cells, of which no training row lacked any."""
-        if self.shape:
-            return []
-        X = as_table(X)
-        columns = self._chosen(_columns_by_name(X), is_frame(X))
-        return [
-            name
-            for (name, column), encoding in zip(columns.items(), self.encodings, strict=True)
-            if encoding.count_new_gaps(column)
-        ]
 
     def _chosen(self, columns: dict[str, Values], named: bool) -> dict[str, Values]:
         """Return the columns that are read, by name where there are names.

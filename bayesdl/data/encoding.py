@@ -5,7 +5,8 @@
     date      days since the first training date                     [+ sine and cosine of periods]
     duration  days
 
-The column that says what is missing is there if a training row lacked the cell.
+The column that says what is missing is there if a training row lacked the cell, and
+missing="indicator".
 """
 
 from __future__ import annotations
@@ -19,6 +20,12 @@ from bayesdl.data.reading import PERIODS, Reading
 from bayesdl.data.validation import DataError, check_magnitudes, some_rows
 from bayesdl.typing import Series, Values
 
+GAP = "fill it in, drop the row, or fit with missing='indicator'"
+NEW_GAP = (
+    "no training row lacked it, so nothing was learned about that. Fill it in, or fit with "
+    "missing='median'"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
@@ -27,10 +34,12 @@ class Encoding:
     Attributes:
         kind: "number", "category", "date" or "duration".
         levels: the categories; None for a column of numbers.
-        fill: what stands for missing cells, the training median; None where nothing does.
-        most_common: the most frequent category, which stands for missing cells where no training
-            row lacked one; None for numbers.
+        fill: the number that stands for missing cells, the training median; None where they are
+            refused.
+        most_common: the category that stands for missing cells, the most frequent one; None where
+            they are refused, or are none of the categories.
         gaps: the number of training rows that lacked the cell.
+        flagged: whether a column says which cells are missing.
         origin: the first training date, in days since 1970.
         zoned: whether dates have a time zone; their days are then those of UTC.
         periods: the periods of dates that have a sine and a cosine.
@@ -42,6 +51,7 @@ class Encoding:
     fill: float | None = None
     most_common: str | None = None
     gaps: int = 0
+    flagged: bool = False
     origin: float = 0.0
     zoned: bool = False
     periods: tuple[str, ...] = ()
@@ -67,17 +77,21 @@ class Encoding:
             known = [label for label in labels if label is not None]
             learned = cls(kind, tuple(sorted(set(known))), other=reading.unseen == "other")
             missing = np.array([label is None for label in labels])
-            common = max(learned.levels or ("",), key=known.count) if known else None
-            filled = {"most_common": common}
+            common = max(learned.levels or (""), key=known.count) if known else ""
+            filled = {"most_common": common} if reading.missing == "median" else {}
         else:
             learned, values = cls._of_values(kind, name, column, reading)
             check_magnitudes(f"Column '{name}'", values)
             missing = np.isnan(values)
             filled = {"fill": float(np.median(values[~missing])) if not missing.all() else 0.0}
         if reading.missing == "error":
-            _refuse_missing(name, missing)
+            _refuse_missing(
+                name, missing, "fill it in, drop the row, or fit with missing='indicator'"
+            )
+        if reading.missing == "error" or (reading.missing == "indicator" and not missing.any()):
             filled = {}
-        return dataclasses.replace(learned, gaps=int(missing.sum()), **filled)
+        flagged = reading.missing == "indicator" and bool(missing.any())
+        return dataclasses.replace(learned, gaps=int(missing.sum()), flagged=flagged, **filled)
 
     @classmethod
     def _of_values(
@@ -97,7 +111,7 @@ class Encoding:
         names = [name] if self.levels is None else [f"{name}={level}" for level in self.levels]
         for period in self.periods:
             names += [f"{name} {wave} of {period}" for wave in ("sine", "cosine")]
-        return names + ([f"{name} is missing"] if self.gaps else [])
+        return names + ([f"{name} is missing"] if self.flagged else [])
 
     def encode(self, name: str, column: Values) -> np.ndarray:
         """Return columns of numbers, shape (rows, columns).
@@ -113,7 +127,7 @@ class Encoding:
         check_magnitudes(f"Column '{name}'", values)
         if missing.any():
             if self.fill is None:
-                _refuse_missing(name, missing)
+                _refuse_missing(name, missing, NEW_GAP)
             values = np.where(missing, self.fill, values)
         parts = [values[:, None]]
         for period in self.periods:
@@ -142,12 +156,12 @@ class Encoding:
         column = _as_series(column)
         values = cells.as_labels(column)
         missing = np.array([value is None for value in values], dtype=bool)
-        if missing.any() and not self.gaps:
+        if missing.any() and not self.flagged:
             if self.most_common is None:
-                _refuse_missing(name, missing)
+                _refuse_missing(name, missing, NEW_GAP)
             values[missing] = self.most_common
         coded = np.stack([values == level for level in self.levels], axis=1)
-        for row in np.flatnonzero(~coded.any(axis=1) & ~(missing & bool(self.gaps))):
+        for row in np.flatnonzero(~coded.any(axis=1) & ~(missing & self.flagged)):
             spelled = _other_spelling(values[row])
             if spelled in self.levels:
                 coded[row, self.levels.index(spelled)] = True
@@ -161,15 +175,7 @@ class Encoding:
 
     def _flag(self, missing: np.ndarray) -> list[np.ndarray]:
         """Return the column that says where cells were missing, if there is one."""
-        return [missing[:, None].astype(np.float64)] if self.gaps else []
-
-    def count_new_gaps(self, column: Values) -> int:
-        """Return how many cells are missing, where no training row lacked one."""
-        if self.gaps or (isinstance(column, np.ndarray) and column.dtype.kind in "iub"):
-            return 0
-        if isinstance(column, np.ndarray) and column.dtype.kind == "f":
-            return int(np.isnan(column).sum())
-        return int(_as_series(column).isna().sum())
+        return [missing[:, None].astype(np.float64)] if self.flagged else []
 
     def note(self, name: str) -> str | None:
         """Say in a sentence how the column is read, where that is not plain."""
@@ -179,17 +185,18 @@ class Encoding:
             since = f" since {start.astype('datetime64[s]')}" if self.kind == cells.DATE else ""
             said.append(f"is read as days{since}{' (UTC)' if self.zoned else ''}")
         if self.gaps:
-            shift = "the first date plus " if self.kind == cells.DATE else ""
-            fill = (
-                "none of its categories"
-                if self.levels is not None
-                else f"the median, {shift}{self.fill:g}"
-            )
-            said.append(
-                f"lacks {self.gaps} {'cell' if self.gaps == 1 else 'cells'}, read as {fill}, with "
-                f"a column '{name} is missing' beside it"
-            )
+            cells_ = "1 cell" if self.gaps == 1 else f"{self.gaps} cells"
+            beside = f", with a column '{name} is missing' beside it" if self.flagged else ""
+            said.append(f"lacks {cells_}, read as {self._stand_in}{beside}")
         return f"column '{name}' {' and '.join(said)}" if said else None
+
+    @property
+    def _stand_in(self) -> str:
+        """What stands for a missing cell, in words."""
+        if self.levels is not None:
+            return "none of its categories" if self.most_common is None else self.most_common
+        unit = {cells.DATE: " days after the first date", cells.DURATION: " days"}
+        return f"the median, {self.fill:g}{unit.get(self.kind, '')}"
 
 
 def _other_spelling(label: object) -> str:
@@ -204,7 +211,7 @@ def _as_series(column: Values) -> Series:
     return column if isinstance(column, pd.Series) else pd.Series(column)
 
 
-def _refuse_missing(name: str, missing: np.ndarray) -> None:
+def _refuse_missing(name: str, missing: np.ndarray, cure: str) -> None:
     """Refuse missing cells.
 
     Raises:
@@ -213,7 +220,4 @@ def _refuse_missing(name: str, missing: np.ndarray) -> None:
     rows = np.flatnonzero(missing)
     if rows.size:
         more = f" ({rows.size} such cells: {some_rows(rows)})" if rows.size > 1 else ""
-        raise DataError(
-            f"Column '{name}', row {rows[0]} is NaN or missing{more}: fill it in, drop the row, or "
-            "fit with missing='indicator'."
-        )
+        raise DataError(f"Column '{name}', row {rows[0]} is NaN or missing{more}: {cure}.")

@@ -26,7 +26,7 @@ def as_table(X: TableLike) -> Any:
     Raises:
         DataError: for what is no table.
     """
-    X = _of_other_libraries("X", X)
+    X = from_other_libraries("X", X)
     if is_frame(X) or hasattr(X, "tocsr"):
         return X
     records = isinstance(X, list | tuple) and bool(X) and all(isinstance(r, Mapping) for r in X)
@@ -49,7 +49,7 @@ def as_target(y: ColumnLike, name: str = "y") -> Any:
     Raises:
         DataError: for what is no column.
     """
-    y = _of_other_libraries(name, y)
+    y = from_other_libraries(name, y)
     if isinstance(y, Mapping):
         y = _from_columns(y)
     if is_frame(y) or is_series(y):
@@ -93,7 +93,7 @@ def same_index(one: Any, other: Any, names: tuple[str, str]) -> None:
     )
 
 
-def _of_other_libraries(name: str, values: Values) -> Any:
+def from_other_libraries(name: str, values: Values) -> Any:
     """Return tables and columns of other libraries as those of pandas; the rest as it is.
 
     Raises:
@@ -182,7 +182,7 @@ def _column(name: object, values: Values) -> Any:
     Raises:
         DataError: for a column that has no rows.
     """
-    values = _of_other_libraries(f"Column '{name}'", values)
+    values = from_other_libraries(f"Column '{name}'", values)
     if is_series(values):
         return values
     if isinstance(values, np.ma.MaskedArray):

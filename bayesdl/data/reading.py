@@ -15,7 +15,7 @@ from bayesdl.data.validation import DataError
 from inference.settings import AbstractSettings
 
 CHOICES = {
-    "missing": ("indicator", "error"),
+    "missing": ("indicator", "median", "error"),
     "missing_target": ("error", "drop"),
     "unseen": ("error", "other"),
 }
@@ -30,7 +30,9 @@ class Reading(AbstractSettings):
         drop: the names of columns that are left out, such as ids and free text.
         missing: what becomes of missing cells. "indicator" reads a number as the training median,
             and a category as none of the known ones, each with a column of zeros and ones beside
-            it that says where cells were missing. "error" refuses them.
+            it that says where cells were missing; where no training row lacked the cell, it is
+            refused. "median" reads it as the training median, or the most frequent category, as if
+            that were known. "error" refuses it.
         missing_target: what becomes of rows whose target is missing: "error" refuses them with
             their numbers, "drop" leaves them out.
         unseen: what becomes of categories that the training rows did not have: "error" refuses

@@ -6,7 +6,6 @@ It is plain data, so it is saved with a fit.
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from bayesdl.data.reading import Reading
 from bayesdl.data.target import Target, missing_targets
 from bayesdl.data.validation import DataError, Problems, is_frame
 from bayesdl.typing import ColumnLike, TableLike
-from bayesdl.warnings import DataWarning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,35 +56,6 @@ class TableSchema:
         assert columns is not None and found is not None
         return cls(columns, found, reading)
 
-    def inputs(self, X: TableLike) -> np.ndarray:
-        """Return new rows as the program takes them.
-
-        It warns of missing cells in columns of which no training row lacked any.
-
-        Raises:
-            DataError: for rows that cannot be read, or columns that training had not.
-        """
-        X = as_table(X)
-        known = {*self.columns.names, *self.columns.given, *self.target.names}
-        if self.columns.named and is_frame(X):
-            unknown = [name for name in map(str, X.columns) if name not in known]
-            if unknown:
-                raise DataError(
-                    f"X has column {', '.join(map(repr, unknown[:5]))}, which the training data "
-                    f"had not: leave it out, e.g. X.drop(columns={unknown[:5]!r})."
-                )
-        rows = self.columns.read(X)
-        new = self.columns.new_gaps(X)
-        if new:
-            warnings.warn(
-                f"Cells are missing in column {', '.join(map(repr, new))}, of which no training "
-                "row lacked any: they are read as the training median, or the most frequent "
-                "category, as if that were known.",
-                DataWarning,
-                stacklevel=4,
-            )
-        return rows
-
     @property
     def notes(self) -> list[str]:
         """How the table was read, a sentence for each column that is not read as it is."""
@@ -124,7 +93,7 @@ def known_rows(
     kept = np.ones(len(y), dtype=bool) if counts is None else counts > 0
     if reading.missing_target == "drop":
         kept &= ~missing_targets(y)
-    if not kept.any():
+    if len(kept) and not kept.any():
         raise DataError("No row is left: every target is missing, or every weight is zero.")
     if not kept.all():
         X, y = X[kept], y[kept]
@@ -195,3 +164,14 @@ def same_rows(X: TableLike, y: ColumnLike) -> None:
             f"has {targets}."
         )
     same_index(X, y, ("X", "y"))
+
+
+def same_labels(X: TableLike, y: ColumnLike) -> None:
+    """Refuse X and y of pandas with different labels of rows, where they are of one length.
+
+    Raises:
+        DataError: with the first row that differs.
+    """
+    X, y = as_table(X), as_target(y)
+    if X.shape[:1] == y.shape[:1]:
+        same_index(X, y, ("X", "y"))

@@ -238,7 +238,9 @@ def _labels(y: Values) -> np.ndarray:
     missing = np.flatnonzero(missing_targets(array))
     if missing.size:
         raise DataError(
-            f"y has no label in {some_rows(missing)} ({missing.size} of {len(array)}): give one, "
+            f"y has no label in row {missing[0]}"
+            + (f" ({missing.size} such rows: {some_rows(missing)})" if missing.size > 1 else "")
+            + ": give one, "
             "or leave such rows out by missing_target='drop'."
         )
     if array.dtype.kind == "f":

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesdl.data.reading import Reading
-from bayesdl.data.table import TableSchema, known_rows, same_rows
+from bayesdl.data.table import TableSchema, known_rows, same_labels
 from bayesdl.data.target import Target
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.model.base import AbstractModel, site_distribution
@@ -176,7 +176,7 @@ class AbstractTableModel(AbstractModel):
         return TableProgram(self, schema.target.num_targets)
 
     def inputs(self, schema: TableSchema, X: TableLike) -> tuple[tuple, dict]:
-        return (schema.inputs(X),), {}
+        return (schema.columns.read(X),), {}
 
     def training_inputs(self, problem: Problem) -> tuple[tuple, dict]:
         return (problem.args[0],), {}
@@ -210,7 +210,7 @@ class AbstractTableModel(AbstractModel):
     def inputs_and_target(
         self, problem: Problem, X: TableLike, y: ColumnLike
     ) -> tuple[tuple, dict, Any]:
-        same_rows(X, y)
+        same_labels(X, y)
         return (X,), {}, y
 
 
