@@ -7,6 +7,7 @@ that kind, or refused.
 from __future__ import annotations
 
 import datetime
+import fractions
 from typing import Any
 
 import numpy as np
@@ -154,7 +155,6 @@ def as_days(name: str, column: Series) -> tuple[np.ndarray, bool]:
     Raises:
         DataError: naming the first row that is no date.
     """
-    import pandas as pd
 
     if type(column.dtype).__name__ == "PeriodDtype":
         column = column.dt.to_timestamp()
@@ -163,8 +163,7 @@ def as_days(name: str, column: Series) -> tuple[np.ndarray, bool]:
     zoned = column.dt.tz is not None
     if zoned:
         column = column.dt.tz_convert("UTC").dt.tz_localize(None)
-    stamps = column.to_numpy(dtype="datetime64[us]", na_value=pd.NaT)
-    return _in_days(stamps), zoned
+    return _in_days(column.astype("datetime64[us]").to_numpy()), zoned
 
 
 def as_durations(name: str, column: Series) -> np.ndarray:
@@ -182,7 +181,7 @@ def as_durations(name: str, column: Series) -> np.ndarray:
             raise DataError(
                 f"Column '{name}' held durations in training, and now {column.iloc[0]!r}: {error}."
             ) from None
-    return _in_days(column.to_numpy(dtype="timedelta64[us]", na_value=pd.NaT))
+    return _in_days(column.astype("timedelta64[us]").to_numpy())
 
 
 def as_labels(column: Series) -> np.ndarray:
@@ -211,9 +210,11 @@ def _to_numbers(column: Series) -> Series:
     import pandas as pd
 
     texts = column.map(_text_of_bytes)
+    if texts.map(lambda value: isinstance(value, fractions.Fraction)).any():
+        # pandas knows no fractions
+        return texts.map(_number_or_nan).astype(float)
     try:
         return pd.to_numeric(texts, errors="coerce")
-    # cells that pandas does not know, such as fractions
     except (TypeError, ValueError, OverflowError):
         return texts.map(_number_or_nan).astype(float)
 
