@@ -125,6 +125,16 @@ def is_frame(X: Values) -> bool:
     return pandas is not None and isinstance(X, pandas.DataFrame)
 
 
+def is_number(column: Values) -> bool:
+    """Return whether a column has a dtype of numbers or truth values."""
+    dtype = getattr(column, "dtype", np.dtype(object))
+    if isinstance(dtype, np.dtype):
+        return dtype.kind in "iufb"
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    return is_numeric_dtype(dtype) or is_bool_dtype(dtype)
+
+
 def is_series(y: Values) -> bool:
     """Return whether y is a pandas Series."""
     pandas = sys.modules.get("pandas")
