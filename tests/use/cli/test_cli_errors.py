@@ -13,10 +13,27 @@ TABLES = {
     "empty": ("", "is empty"),
     "header": ("a,y\n", "has no rows"),
     "one row": ("a,y\n1,2\n", "one row"),
-    "nan": ("a,y\n1,2\n,3\n3,4\n4,6\n", "row 1 is NaN"),
-    "nan target": ("a,y\n1,2\n2,\n3,4\n4,6\n", "row 1 is NaN"),
-    "text": ("a,y\n1,2\n2,3\nx,4\n4,6\n", "row 2 is not a number"),
-    "iso dates": ("a,y\n2024-01-01,2\n2024-01-02,3\n2024-01-03,4\n2024-01-04,5\n", "holds dates"),
+    "nan target": ("a,y\n1,2\n2,\n3,4\n4,6\n", "The target 'y', line 3 is NaN or missing"),
+    "nan target in a file with an empty line and two lines in a cell": (
+        'a,b,y\n1,"x\nx",2\n\n2,y,\n3,x,4\n4,y,6\n',
+        "line 5 is NaN or missing: fill it in, or leave such rows out by --missing-target drop",
+    ),
+    "text": ("a,y\n1,2\n2,3\nx,4\n4,6\n", "line 4 is not a number"),
+    "ids": (
+        "id,y\n" + "".join(f"user {i},{i}.5\n" for i in range(12)),
+        "'id' holds 12 different texts in 12 rows (e.g. 'user 0'), which is not a category: "
+        "leave it out by --drop id",
+    ),
+    "texts as numbers": (
+        "a,y\n" + "".join(f"{i},{i}000 CHF\n" for i in range(30)),
+        "The target 'y' holds 30 different texts in 30 rows, e.g. '0000 CHF'",
+    ),
+    "two problems": (
+        "id,y\n" + "".join(f"user {i},{i}.5\n" for i in range(12)) + "user 13,\n",
+        "The data have 2 problems: 1. Column 'id'",
+    ),
+    "semicolons": ("a;y\n1;2\n2;3\n", "give it by --sep ';'"),
+    "name in another case": ("a,Y\n1,2\n2,3\n", "Did you mean 'Y'?"),
     "dates and times": (
         "a,y\n1/2/2024 10:30,2\n2/2/2024 10:30,3\n3/2/2024 10:30,4\n",
         "holds dates",
@@ -45,8 +62,8 @@ def test_new_data_that_do_not_fit(fitted, tmp_path, capsys):
     for content, words in [
         ("sex,bmi\nmale,0\n", "lacks column 'bp'"),
         ("sex,bmi,bp\nother,0,0\n", "unseen category 'other'"),
-        ("sex,bmi,bp\nmale,0,tall\n", "row 0 is not a number: got 'tall'"),
-        ("sex,bmi,bp\nmale,0,\n", "row 0 is NaN"),
+        ("sex,bmi,bp\nmale,0,tall\n", "line 2 is not a number: got 'tall'"),
+        ("sex,bmi,bp\nmale,0,\n", "line 2 is NaN"),
     ]:
         new.write_text(content)
         assert words in refused(capsys, "predict", fitted, new, "-o", tmp_path / "out.csv")

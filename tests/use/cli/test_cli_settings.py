@@ -24,6 +24,7 @@ COMMANDS = (
     "fit",
     "predict",
     "check",
+    "plot",
     "summary",
     "recommend",
     "recommend fit",
