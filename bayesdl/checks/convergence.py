@@ -22,7 +22,7 @@ from bayesdl.interop.pareto import smoothed_weights
 from bayesdl.model.precision import precision_scope
 from bayesdl.posterior.core import AbstractPosterior, draws_shape
 from bayesdl.warnings import TrustWarning, distrust
-from inference.core.engine import INFER_IT, describe_fixed, fixed_params
+from inference.core.engine import INFER_IT, describe_fixed, uninferred_params
 from inference.core.findings import Finding
 from inference.core.keys import named_key
 from inference.core.result import Judge
@@ -87,7 +87,7 @@ def diagnose(posterior: AbstractPosterior) -> Diagnosis:
 
 def _fixed(posterior: AbstractPosterior) -> list[Finding]:
     """Say which parameters the engine left where they started."""
-    fixed = fixed_params(posterior.problem)
+    fixed = uninferred_params(posterior.problem)
     return [Finding(describe_fixed(name, value), INFER_IT) for name, value in fixed.items()]
 
 

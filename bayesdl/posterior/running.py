@@ -14,7 +14,7 @@ from bayesdl.model.precision import precision_scope
 from bayesdl.typing import EngineLike, Integer, ProgressLike
 from bayesdl.warnings import TrustWarning
 from inference.core.checkpoint import Checkpoint
-from inference.core.engine import INFER_IT, AbstractEngine, describe_fixed, fixed_params
+from inference.core.engine import INFER_IT, AbstractEngine, describe_fixed, uninferred_params
 from inference.core.problem import Problem
 from inference.core.progress import as_progress
 from inference.core.result import AbstractResult
@@ -85,7 +85,7 @@ def run_engine(
             f"{type(chosen).__name__} cannot keep a checkpoint; leave it out, or use one of: "
             f"{able}."
         )
-    for name, value in fixed_params(posed).items():
+    for name, value in uninferred_params(posed).items():
         warnings.warn(f"{describe_fixed(name, value)}: {INFER_IT}.", TrustWarning, stacklevel=4)
     kept = {} if checkpoint is None else {"checkpoint": checkpoint}
     key, shown = jax.random.key(seed), as_progress(progress)

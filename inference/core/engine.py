@@ -247,7 +247,7 @@ def problem_size(problem: Problem) -> tuple[int, int]:
 def fix_params(problem: Problem) -> Problem:
     """Return the problem with its `numpyro.param` sites at their initial values."""
     names = [name for name, site in problem.trace.items() if site["type"] == "param"]
-    if not names or fixed_params(problem):
+    if not names or fixed_params(problem) or mutable_state(problem):
         return problem
     seeded = handlers.seed(problem.program, jax.random.key(0))
     program = handlers.substitute(seeded, substitute_fn=init_to_sample)
@@ -278,6 +278,19 @@ def describe_fixed(name: str, value: Any) -> str:
     leaves = jax.tree.leaves(value)
     number = f"{float(leaves[0]):.4g}" if len(leaves) == 1 and leaves[0].size == 1 else "its start"
     return f"Parameter '{name}' is not inferred by this engine and stays at {number}"
+
+
+def uninferred_params(problem: Problem) -> dict[str, Any]:
+    """Return `fixed_params` without the networks whose weights are latent sites.
+
+    NumPyro's `random_flax_module("net", ...)` makes the sites "net/..." of the parameter
+    "net$params".
+    """
+    return {
+        name: value
+        for name, value in fixed_params(problem).items()
+        if not any(site.startswith(f"{name.removesuffix('$params')}/") for site in problem.latents)
+    }
 
 
 def mutable_state(problem: Problem) -> str | None:

@@ -59,7 +59,9 @@ def as_program_params(
 
 def model_params(problem: Problem, params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the model's own parameters, which its predictions need."""
-    return {name: params[name] for name, site in problem.trace.items() if site["type"] == "param"}
+    # a network whose weights are latent sites has none of its own to learn
+    names = [name for name, site in problem.trace.items() if site["type"] == "param"]
+    return {name: params[name] for name in names if name in params}
 
 
 def unconstrained_names(sites: Mapping[str, dict]) -> list[str]:
