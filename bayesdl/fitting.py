@@ -81,6 +81,8 @@ def fit(
     with precision_scope(spec):
         schema = spec.learn_schema(*data, **named)
         problem = spec.problem(schema, *data, **named)
+    for line in spec.remarks(problem):
+        announce(line)
     notes = spec.notes(schema)
     if notes:
         announce(f"data: {'; '.join(notes)}")

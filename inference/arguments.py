@@ -66,6 +66,26 @@ class TableArray(AbstractHostArray):
         return self.view(HostArray)[index]
 
 
+def fresh(leaf: Any) -> Any:
+    """Return a view of an array of NumPy, anything else as it is.
+
+    JAX takes an array that it has seen in single precision to be that in double precision too.
+    """
+    if not isinstance(leaf, AbstractHostArray):
+        return leaf
+    view = leaf.view()
+    if isinstance(leaf, TableArray) and isinstance(view, TableArray):
+        view.parts = {name: part.view() for name, part in leaf.parts.items()}
+    return view
+
+
+def same_array(one: object, other: object) -> bool:
+    """Return whether two values are one object, or views of one array."""
+    if isinstance(one, AbstractHostArray) and isinstance(other, AbstractHostArray):
+        return np.may_share_memory(one, other)
+    return one is other
+
+
 def host_array(array: np.ndarray) -> HostArray:
     """Return a copy of an array as programs take it, which later changes of the array leave."""
     return np.array(array).view(HostArray)

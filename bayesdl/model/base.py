@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -24,6 +24,23 @@ from inference.core.problem import Problem
 from inference.core.result import AbstractPredictive
 from inference.core.typing import Arguments, Program
 from inference.settings import AbstractSettings
+
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+"""The shapes of sites by name."""
+
+
+class NewData(NamedTuple):
+    """New inputs of a program.
+
+    Attributes:
+        args: the positional arguments.
+        kwargs: the keyword arguments.
+        further: the latent sites that have more entries than their draws.
+    """
+
+    args: Arguments
+    kwargs: dict
+    further: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +142,36 @@ class AbstractModel(AbstractSettings, abc.ABC):
     @abc.abstractmethod
     def inputs(self, schema: Schema, *data: object, **named: object) -> tuple[Arguments, dict]:
         """Return the program's arguments for predicting new data, without observations."""
+
+    def check_new_data(
+        self,
+        problem: Problem,
+        args: Arguments,
+        kwargs: dict,
+        drawn: Callable[[], Shapes],
+        sample: bool,
+    ) -> NewData:
+        """Return new inputs as the program takes them, checked against the training data.
+
+        Args:
+            problem: the problem with the training data.
+            args: the new inputs, as `inputs` gives them.
+            kwargs: the new inputs by name.
+            drawn: gives the shapes of the draws of latent sites by name.
+            sample: whether entries of latent sites that were not in the training data are drawn.
+
+        Raises:
+            DataError: where the draws do not fit the new data.
+        """
+        if sample:
+            raise ModelError(
+                f"new_levels='sample' is for NumPyro functions, got {type(self).__name__}."
+            )
+        return NewData(args, kwargs)
+
+    def remarks(self, problem: Problem) -> list[str]:
+        """Return lines that tell the user, before a fit, what the data leave open."""
+        return []
 
     @abc.abstractmethod
     def training_inputs(self, problem: Problem) -> tuple[Arguments, dict]:

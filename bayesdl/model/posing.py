@@ -41,6 +41,16 @@ def pose(function: Program, args: Arguments, kwargs: KeywordArguments) -> Proble
     raise ModelError(_explain(function, args, kwargs, first)) from first
 
 
+def runs(program: Program, args: Arguments, kwargs: KeywordArguments) -> bool:
+    """Return whether a program runs with these arguments, in an abstract run."""
+    try:
+        Problem(program, tuple(args), dict(kwargs)).trace  # noqa: B018
+    # a program may fail in any way
+    except Exception:
+        return False
+    return True
+
+
 def _forms(function: Program, args: Arguments, kwargs: KeywordArguments) -> Iterator[Problem]:
     """Yield the problem as it is given, and in the forms that some programs need."""
     yield Problem(function, args, dict(kwargs))

@@ -17,15 +17,18 @@ from numpyro.infer.initialization import init_to_sample
 from bayesdl.data.arguments import read_argument
 from bayesdl.data.target import Target
 from bayesdl.data.validation import ModelError
-from bayesdl.model.base import AbstractModel, site_distribution
+from bayesdl.model.base import AbstractModel, NewData, Shapes, site_distribution
 from bayesdl.model.examples import Example, line, rows
-from bayesdl.model.posing import pose, position_names
+from bayesdl.model.indexing import check_indexes
+from bayesdl.model.new_data import FurtherEntries, Rows, check_rows, sites_to_draw
+from bayesdl.model.observations import check_observations, missing_data
+from bayesdl.model.posing import pose, position_names, runs
 from bayesdl.model.precision import is_double
 from bayesdl.model.registry import register_spec
 from bayesdl.model.summed import summed_predictive
 from bayesdl.typing import Values
 from inference.core.problem import Problem
-from inference.core.program import AbstractTraceable, name_of, signature_of
+from inference.core.program import AbstractTraceable, arguments_of, name_of, signature_of
 from inference.core.result import AbstractPredictive, Conditional
 from inference.core.typing import Arguments, Key
 from inference.wrappers import num_classes, unmasked
@@ -119,7 +122,10 @@ class Program(AbstractModel):
         return dataclasses.replace(self, function=TraceableFunction(self.function))
 
     def learn_schema(self, *data: object, **named: object) -> ProgramSchema:
-        return ProgramSchema(self.problem(ProgramSchema(()), *data, **named).observed)
+        problem = self.problem(ProgramSchema(()), *data, **named)
+        check_observations(problem)
+        check_indexes(problem)
+        return ProgramSchema(problem.observed)
 
     def problem(self, schema: ProgramSchema, *data: object, **named: object) -> Problem:
         return self.build_problem(schema, *self.inputs(schema, *data, **named))
@@ -148,11 +154,33 @@ class Program(AbstractModel):
             raise ModelError(f"The arguments do not fit {self.name}{signature}: {error}.") from None
 
     def training_inputs(self, problem: Problem) -> tuple[tuple, dict]:
-        """Return the training arguments without the observations."""
+        """Return the training arguments without the observations, if the program runs so."""
         given = self.bind(problem.args, problem.kwargs)
         for name in self.observed_at(problem):
             del given.arguments[name]
+        # the data may tell the number of rows: `n = len(y)`
+        if not runs(problem.program, given.args, given.kwargs):
+            return problem.args, dict(problem.kwargs)
         return given.args, given.kwargs
+
+    def check_new_data(
+        self,
+        problem: Problem,
+        args: Arguments,
+        kwargs: dict,
+        drawn: Callable[[], Shapes],
+        sample: bool,
+    ) -> NewData:
+        site = self.target_site(problem)
+        new = pose(self.function, args, kwargs)
+        before = Problem(problem.program, *self.training_inputs(problem))
+        further = sites_to_draw(problem, before.unobserved, new, drawn(), sample)
+        check_indexes(new, problem)
+        check_rows(Rows.of(problem, site), new, site)
+        return NewData(new.args, dict(new.kwargs), further)
+
+    def remarks(self, problem: Problem) -> list[str]:
+        return missing_data(problem, _observations(self.function))
 
     def observed_at(self, problem: Problem) -> dict[str, str]:
         """Return the site of each argument that is an observation.
@@ -255,7 +283,7 @@ class Program(AbstractModel):
     def predictive(self, problem: Problem, around: dict | None = None) -> AbstractPredictive:
         site = self.target_site(problem)
         if not problem.summed:
-            return SitePredictive(problem.program, site)
+            return SitePredictive(problem.program, site, Rows.of(problem, site))
         return summed_predictive(problem, site)
 
 
@@ -267,15 +295,30 @@ class SitePredictive(AbstractPredictive):
     Attributes:
         program: the program.
         site: the name of the site.
+        rows: the rows of the site at the training data.
+        further: the latent sites that have more entries than their draws.
     """
 
     program: Callable = dataclasses.field(metadata={"static": True})
     site: str = dataclasses.field(metadata={"static": True})
+    rows: Rows = dataclasses.field(metadata={"static": True})
+    further: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
+
+    def with_further_entries(self, sites: tuple[str, ...]) -> SitePredictive:
+        return dataclasses.replace(self, further=sites)
 
     def __call__(self, latents: dict, key: Key, *args: object, **kwargs: object) -> Conditional:
-        distribution = site_distribution(self.program, self.site, latents, key, args, kwargs)
+        program = self.program
+        if self.further:
+            enlarged = {name: latents[name] for name in self.further}
+            # the handler that is nearer to the program gives the key
+            program = FurtherEntries(handlers.seed(program, key), enlarged)
+        rest = {name: value for name, value in latents.items() if name not in self.further}
+        distribution = site_distribution(program, self.site, rest, key, args, kwargs)
         # new rows are not hidden by a mask
         distribution = unmasked(distribution)
+        given = arguments_of(self.program, args, kwargs)
+        distribution = self.rows.expand(distribution, given)
         return Conditional(distribution, jnp.zeros(distribution.batch_shape))
 
 

@@ -10,7 +10,7 @@ import abc
 import dataclasses
 import functools
 import warnings
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jax
 import numpy as np
@@ -91,6 +91,7 @@ class AbstractPosterior(abc.ABC):
         seed: Integer | None = None,
         double: bool = False,
         site: SiteLike = None,
+        new_levels: Literal["sample"] | None = None,
         **named: Any,
     ) -> AbstractPrediction:
         """Return the predictive distribution at new data.
@@ -104,6 +105,9 @@ class AbstractPosterior(abc.ABC):
             double: whether to compute in double precision, whatever JAX is set to.
             site: the observed site to predict, where a NumPyro function has several. A function
                 that has an argument `site` of its own gets it instead.
+            new_levels: "sample" draws the entries of latent sites that were not in the training
+                data, such as the effect of a new group, from their prior given each draw of the
+                other sites. By default new data with such entries are refused.
             **named: keyword arguments of a NumPyro function.
 
         Raises:
@@ -112,12 +116,23 @@ class AbstractPosterior(abc.ABC):
         if site is not None:
             one, named = self._at(site, named)
             if one is not self:
-                return one.predict(*data, batch_size=batch_size, seed=seed, double=double, **named)
-        args, kwargs = (
-            self.model.inputs(self.schema, *data, **named)
-            if data or named
-            else self.model.training_inputs(self.problem)
-        )
+                settings: dict[str, Any] = {"double": double, "new_levels": new_levels}
+                return one.predict(*data, batch_size=batch_size, seed=seed, **settings, **named)
+        if new_levels not in (None, "sample"):
+            raise ValueError(f"predict(new_levels={new_levels!r}): expected 'sample' or None.")
+        further: tuple[str, ...] = ()
+        if data or named:
+            with precision_scope(self.model):
+                args, kwargs = self.model.inputs(self.schema, *data, **named)
+                args, kwargs, further = self.model.check_new_data(
+                    self.problem,
+                    args,
+                    kwargs,
+                    lambda: {name: draws.shape[1:] for name, draws in self._latent_draws.items()},
+                    new_levels == "sample",
+                )
+        else:
+            args, kwargs = self.model.training_inputs(self.problem)
         for concern in self.raw.outside(*args, **kwargs):
             warnings.warn(
                 f"Predictions outside what {type(self.engine).__name__} can answer: {concern}.",
@@ -129,7 +144,7 @@ class AbstractPosterior(abc.ABC):
             )
         seed = self.seed if seed is None else as_seed(seed)
         num_rows = len(args[0]) if self.model.rows_are_independent else None
-        stream = stream_of(self, args, kwargs, num_rows, batch_size, seed, double)
+        stream = stream_of(self, args, kwargs, num_rows, batch_size, seed, double, further)
         target = self.model.target(self.schema, self.problem)
         kind = ClassPrediction if target.kind == "class" else Prediction
         return kind(stream, target, seed)
@@ -274,6 +289,7 @@ def stream_of(
     batch_size: Integer = 1,
     seed: Integer = 0,
     double: bool = False,
+    further: tuple[str, ...] = (),
 ) -> Stream:
     """Return the stream that computes statistics of predictions.
 
@@ -285,8 +301,10 @@ def stream_of(
         batch_size: the number of rows of a chunk.
         seed: the seed of what programs draw besides, and of simulated targets.
         double: whether to compute in double precision though the model does not need it.
+        further: the latent sites that have more entries at the new data than their draws.
     """
     predictive, model = posterior._predictive, posterior.model
+    predictive = predictive.with_further_entries(further) if further else predictive
     return Stream(
         predictive,
         posterior._predictive_draws,

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr
 from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from numpyro import handlers
@@ -29,15 +30,9 @@ from numpyro.infer.util import constrain_fn, log_density, potential_energy, unco
 from inference.core.enumeration.summed import Summed, dependent_sites
 from inference.core.enumeration.terms import EnumerationError
 from inference.core.fingerprint import hash_traced, hashed_array, is_array
-from inference.core.program import (
-    KeyPerName,
-    Program,
-    Subsampled,
-    WholePlates,
-    is_factor,
-    trace_shapes,
-)
+from inference.core.program import KeyPerName, Program, Subsampled, WholePlates, is_factor
 from inference.core.structure import AbstractStructure
+from inference.tracing import trace_abstractly
 
 S = TypeVar("S", bound=AbstractStructure)
 
@@ -141,9 +136,14 @@ class Problem:
         return self.structure
 
     @functools.cached_property
+    def traced(self) -> tuple[dict[str, dict], ClosedJaxpr]:
+        """The abstract trace of the program, and its operations, whose constants are the data."""
+        return trace_abstractly(self.program, self.args, self.kwargs)
+
+    @property
     def trace(self) -> dict[str, dict]:
         """The abstract trace of the program: shapes and distributions by site, no arithmetic."""
-        return trace_shapes(self.program, self.args, self.kwargs)
+        return self.traced[0]
 
     @property
     def unobserved(self) -> dict[str, tuple[int, ...]]:

@@ -9,7 +9,6 @@ import abc
 import dataclasses
 import functools
 import inspect
-import warnings
 from collections.abc import Hashable, Mapping
 from typing import Any, TypeAlias
 
@@ -18,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import PyTree
-from numpyro import handlers
 from numpyro.distributions import (
     Distribution,
     ExpandedDistribution,
@@ -26,9 +24,9 @@ from numpyro.distributions import (
     MaskedDistribution,
     Unit,
 )
-from numpyro.infer.initialization import init_to_sample
 from numpyro.primitives import Messenger
 
+from inference.arguments import fresh
 from inference.core.keys import tagged_key
 from inference.core.typing import Program
 
@@ -81,34 +79,17 @@ def signature_of(program: Program) -> inspect.Signature:
     return inspect.signature(program)
 
 
+def arguments_of(program: Program, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments by the names that a program gives them."""
+    return dict(signature_of(program).bind(*args, **kwargs).arguments)
+
+
 def name_of(program: Program) -> str:
     """Return the name of the function that a program calls, or the class of a callable object."""
     program = innermost(program)
     while isinstance(program, functools.partial):
         program = innermost(program.func)
     return getattr(program, "__name__", type(program).__name__)
-
-
-def trace_shapes(program: Program, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, dict]:
-    """Return the abstract trace of a program: its sites by name, without any arithmetic.
-
-    A program that needs no values is given shapes alone, so that nothing is as large as its data.
-    """
-    sites: dict[str, dict] = {}
-
-    def run(key: jax.Array, args: tuple, kwargs: dict) -> None:
-        # improper priors have no sampler
-        drawn = handlers.substitute(handlers.seed(program, key), substitute_fn=init_to_sample)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            sites.update(handlers.trace(drawn).get_trace(*args, **kwargs))
-
-    key, given = jax.random.key(0), (args, dict(kwargs))
-    if isinstance(unwrap(program), AbstractTraceable):
-        jax.eval_shape(run, key, *given)
-    else:
-        jax.eval_shape(lambda key: run(key, *given), key)
-    return sites
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -131,6 +112,7 @@ class WholePlates:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self.eager:
+            args, kwargs = jax.tree.map(fresh, (args, kwargs))
             with AllRows():
                 return self.program(*args, **kwargs)
         with jax.ensure_compile_time_eval(), AllRows():
@@ -172,7 +154,8 @@ class AllRows(Messenger):
     """A handler that gives all rows to every plate, and a row to every observed value.
 
     A distribution of fewer entries than there are observed values, as without a plate around them,
-    is that of each of them. Sites keep the value that the program gave as `given`.
+    is that of each of them; the site's entry `rows_without_plate` holds both shapes. Its entry
+    `given` is the value as the program gave it.
 
     `numpyro.sample("y", d, obs=y, obs_mask=seen)` makes a latent site "y_unobserved" of all rows.
     NumPyro gives no density to its entries for seen rows, so that chains wander without end in
@@ -197,6 +180,7 @@ class AllRows(Messenger):
             msg["given"], msg["value"] = msg["value"], _on_device(msg["value"])
             batch = expanded_batch(msg["fn"], jnp.shape(msg["value"]))
             if batch is not None:
+                msg["rows_without_plate"] = tuple(msg["fn"].shape()), jnp.shape(msg["value"])
                 msg["fn"] = msg["fn"].expand(batch)
         elif part == "unobserved" and f"{site}_observed" in self.observed:
             while isinstance(msg["fn"], MaskedDistribution):

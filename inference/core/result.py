@@ -64,6 +64,10 @@ class AbstractPredictive(abc.ABC):
         """The discrete sites, summed out by the engine, whose draws rows share here."""
         return ()
 
+    def with_further_entries(self, sites: tuple[str, ...]) -> AbstractPredictive:
+        """Return the predictive that draws the entries of these sites that have no draws."""
+        raise NotImplementedError(f"{type(self).__name__} cannot draw further entries of sites.")
+
     def joint_concern(self, *args: Any, **kwargs: Any) -> str | None:
         """Say why joint samples at these new data cannot be trusted, or return None."""
         return None

@@ -1,0 +1,187 @@
+"""Checks of new data against the draws and the training data of a NumPyro program."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+from numpyro.distributions import Distribution, ExpandedDistribution, Independent
+from numpyro.primitives import Messenger
+
+from bayesdl.data.validation import DataError
+from inference.core.problem import Problem
+from inference.core.program import Message, arguments_of, expanded_batch, name_of
+from inference.core.typing import Program
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Which arguments of a program have a row for each row of the training data.
+
+    Attributes:
+        shape: the shape of the predicted site's values.
+        arguments: the arguments, as paths, whose first axis is as long as that shape's.
+        without_plate: whether the site's distribution has fewer entries than values, so that it
+            is the distribution of each of them.
+    """
+
+    shape: tuple[int, ...]
+    arguments: tuple[str, ...]
+    without_plate: bool
+
+    @classmethod
+    def of(cls, problem: Problem, site: str) -> Rows:
+        """Return the rows of a problem's observed site."""
+        found = problem.trace[site]
+        shape = tuple(np.shape(found["value"]))
+        lengths = _lengths(arguments_of(problem.program, problem.args, problem.kwargs))
+        paths = tuple(path for path, length in lengths.items() if shape[:1] == (length,))
+        return cls(shape, paths, "rows_without_plate" in found)
+
+    def count(self, arguments: Mapping[str, Any]) -> int | None:
+        """Return the number of rows of new arguments; None where they do not tell."""
+        found = _lengths(arguments)
+        lengths = {found[path] for path in self.arguments if path in found}
+        return lengths.pop() if len(lengths) == 1 else None
+
+    def expand(self, distribution: Distribution, arguments: Mapping[str, Any]) -> Distribution:
+        """Return the distribution of each row, where a plate is missing."""
+        if not self.without_plate:
+            return distribution
+        rows = self.count(arguments)
+        shape = self.shape if rows is None else (rows, *self.shape[1:])
+        batch = expanded_batch(distribution, shape)
+        return distribution if batch is None else distribution.expand(batch)
+
+
+def _lengths(arguments: Mapping[str, Any]) -> dict[str, int]:
+    """Return the lengths of the arrays among arguments by path."""
+    leaves = jax.tree_util.tree_flatten_with_path(dict(arguments))[0]
+    return {
+        jax.tree_util.keystr(path): np.shape(leaf)[0] for path, leaf in leaves if np.ndim(leaf) > 0
+    }
+
+
+def sites_to_draw(
+    trained: Problem, expected: Shapes, new: Problem, drawn: Shapes, sample: bool
+) -> tuple[str, ...]:
+    """Return the latent sites that have more entries at new data than their draws.
+
+    Args:
+        trained: the program with the training data.
+        expected: the latent sites of the program without observations, at the training data.
+        new: the program with the new data.
+        drawn: the shapes of the draws by site.
+        sample: whether further entries may be drawn.
+
+    Raises:
+        DataError: naming the site and both shapes, where that is not asked for or impossible.
+    """
+    enlarged = []
+    for name, shape in new.unobserved.items():
+        if name in trained.observed or (name not in drawn and name in expected):
+            continue
+        if name not in drawn:
+            if not sample:
+                raise DataError(
+                    f"Site '{name}' is not among the sites that were fitted, as the new data have "
+                    f"entries that the training data had not. {_cure(new)}"
+                )
+            continue
+        if shape == drawn[name]:
+            continue
+        why = _why_not(new.trace[name], drawn[name], shape)
+        if not sample or why:
+            raise DataError(
+                f"Site '{name}' has shape {shape} at the new data, and its draws have shape "
+                f"{drawn[name]}. {why or _cure(new)}"
+            )
+        enlarged.append(name)
+    return tuple(enlarged)
+
+
+def _cure(new: Problem) -> str:
+    return (
+        "If it belongs to groups, give as many groups as were fitted, or draw those that were not "
+        "in the data from their prior given the others with predict(..., new_levels='sample'). If "
+        f"it belongs to the training rows, {name_of(new.program)} cannot predict other rows: leave "
+        "the data out of predict()."
+    )
+
+
+def _why_not(site: dict, drawn: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    """Say why further entries of a site cannot be drawn; empty where they can."""
+    if len(drawn) != len(shape) or any(a > b for a, b in zip(drawn, shape, strict=True)):
+        return (
+            "Which of the draws are meant cannot be told. If it belongs to groups, give as many "
+            "groups as were fitted (their number as an argument of its own); if it belongs to the "
+            "training rows, the program cannot predict other rows."
+        )
+    events = _dependent_dims(site["fn"])
+    if events and drawn[-events:] != shape[-events:]:
+        return (
+            "Its entries depend on each other, so that further ones cannot be drawn: the program "
+            "can predict the training rows only."
+        )
+    if site.get("_control_flow_done") or site.get("infer", {}).get("_scan_current_index"):
+        return "It is inside a scan, whose further steps cannot be drawn."
+    return ""
+
+
+def _dependent_dims(distribution: Distribution) -> int:
+    """Return the number of last axes whose entries are not independent of each other."""
+    if isinstance(distribution, Independent):
+        return _dependent_dims(distribution.base_dist)
+    if isinstance(distribution, ExpandedDistribution):
+        return _dependent_dims(distribution.base_dist)
+    return len(distribution.event_shape)
+
+
+def check_rows(rows: Rows, new: Problem, site: str) -> None:
+    """Refuse a prediction with another number of rows than the new data.
+
+    Raises:
+        DataError: naming both numbers.
+    """
+    count, distribution = (
+        rows.count(arguments_of(new.program, new.args, new.kwargs)),
+        new.trace[site]["fn"],
+    )
+    got = tuple(distribution.shape())
+    if count is None or rows.without_plate or not got or not rows.shape:
+        return
+    if len(got) == len(rows.shape) and got[0] == rows.shape[0] != count:
+        raise DataError(
+            f"Site '{site}' has {got[0]} rows, those of the training data, and the new data have "
+            f"{count}: the rows of {name_of(new.program)} do not follow its arguments, so that it "
+            "cannot predict other rows."
+        )
+
+
+class FurtherEntries(Messenger):
+    """A program in which latent sites have more entries than their draws.
+
+    The further entries are drawn from the site's distribution given the sites before it.
+
+    Args:
+        program: the program, with a handler that gives keys.
+        draws: the draws of these sites.
+    """
+
+    def __init__(self, program: Program, draws: Mapping[str, ArrayLike]) -> None:
+        super().__init__(program)
+        self.draws = draws
+
+    def process_message(self, msg: Message) -> None:
+        if msg["type"] != "sample" or msg["name"] not in self.draws or msg["value"] is not None:
+            return
+        drawn = self.draws[msg["name"]]
+        whole = msg["fn"](rng_key=msg["kwargs"]["rng_key"], sample_shape=())
+        known = tuple(slice(0, size) for size in np.shape(drawn))
+        msg["value"] = whole.at[known].set(drawn)

@@ -1,0 +1,191 @@
+"""Checks of a program's observed values before anything is fitted: shapes, NaN, support."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from numpyro.distributions import Distribution, MaskedDistribution
+
+from bayesdl.data.validation import DataError
+from inference.arguments import same_array
+from inference.core.problem import Problem
+
+# the number of rows that an error names
+NAMED = 5
+
+
+class PlateWarning(UserWarning):
+    """Observed values that count as independent rows though no plate says so."""
+
+
+def check_observations(problem: Problem, quiet: bool = False) -> None:
+    """Refuse observed values that are not those of their distribution.
+
+    Args:
+        problem: the program with the data.
+        quiet: whether to leave out the warning of a missing plate.
+
+    Raises:
+        DataError: naming the site, the shapes or the rows, and the cure.
+    """
+    for name in problem.observed:
+        site = problem.trace[name]
+        _check_shape(name, site, problem)
+        _check_values(name, site)
+        if site.get("rows_without_plate") is not None and not quiet:
+            shape, rows = site["rows_without_plate"]
+            warnings.warn(
+                f"Site '{name}' has values of shape {rows} and a distribution of shape {shape}: "
+                f"they count as independent rows. Say so with `with numpyro.plate('rows', "
+                f"{rows[-1] if rows else 1}):` around it.",
+                PlateWarning,
+                stacklevel=4,
+            )
+
+
+def missing_data(problem: Problem, optional: set[str]) -> list[str]:
+    """Return a line for each site that waits for data: a latent site named like an argument.
+
+    Args:
+        problem: the program with the data.
+        optional: the names of the arguments whose default is None.
+    """
+    waiting = [name for name in problem.unobserved if name in optional]
+    observed = [
+        name
+        for name, site in problem.trace.items()
+        if site["type"] == "sample" and site["is_observed"]
+    ]
+    if observed:
+        return [f"the program has no data for site '{name}', which is sampled" for name in waiting]
+    names = waiting or list(problem.unobserved)
+    listed = ", ".join(f"'{name}'" for name in names)
+    plural = "sites" if len(names) > 1 else "site"
+    return [
+        f"the program has no data: {plural} {listed} {'are' * (len(names) > 1) or 'is'} sampled"
+    ]
+
+
+def _check_shape(name: str, site: dict, problem: Problem) -> None:
+    """Refuse values whose shape is not that of their distribution."""
+    got, expected = tuple(np.shape(site["value"])), tuple(site["fn"].shape())
+    if got == expected or _is_constant(site, problem):
+        return
+    raise DataError(
+        f"Site '{name}' has {_count(got)} of shape {got} and a distribution of shape {expected}"
+        f"{_plates(site)}: {_cure(name, got, expected)}."
+    )
+
+
+def _count(shape: tuple[int, ...]) -> str:
+    size = int(np.prod(shape))
+    return f"{size} observed value{'s' * (size != 1)}"
+
+
+def _plates(site: dict) -> str:
+    sizes = [f"'{frame.name}' of {frame.size}" for frame in site["cond_indep_stack"]]
+    return f" (plate {', plate '.join(sizes)})" if sizes else ""
+
+
+def _cure(name: str, got: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    """Return what to do about two shapes."""
+    if len(got) == len(expected) + 1 and got[-1] == 1 and got[:-1] == expected:
+        return (
+            f"each value would count for every row; give a column as one dimension, {name}.ravel() "
+            f"or {name}[:, 0]"
+        )
+    if len(expected) == len(got) + 1 and expected[-1] == 1 and expected[:-1] == got:
+        return (
+            "each value would count for every row; give the distribution one dimension, e.g. "
+            "mean[:, 0] in place of mean"
+        )
+    if len(got) == len(expected):
+        return "give as many values as there are rows in the other arguments"
+    return "each value would count more than once, or not at all; give both the same shape"
+
+
+def _is_constant(site: dict, problem: Problem) -> bool:
+    """Whether an observed value is one number that the program states itself, as 0.0 is."""
+    given = site.get("given", site["value"])
+    leaves = jax.tree.leaves((problem.args, dict(problem.kwargs)))
+    return np.size(given) == 1 and not any(same_array(given, leaf) for leaf in leaves)
+
+
+def _check_values(name: str, site: dict) -> None:
+    """Refuse values that are NaN or outside the support, where they are known."""
+    values = site.get("given")
+    if values is None or isinstance(values, jax.core.Tracer):
+        return
+    values, distribution = np.asarray(values), site["fn"]
+    seen = _seen(distribution)
+    if seen is None or values.dtype.kind not in "iufb":
+        return
+    events = len(distribution.event_shape)
+    for wrong, trouble in _troubles(values, distribution):
+        rows = wrong.reshape(*wrong.shape[: wrong.ndim - events], -1).any(axis=-1)
+        if not events:
+            rows = wrong
+        rows = rows & np.broadcast_to(seen, rows.shape)
+        if rows.any():
+            raise DataError(_about_rows(name, values, rows, trouble))
+
+
+def _troubles(values: np.ndarray, distribution: Distribution) -> Iterator[tuple[np.ndarray, str]]:
+    """Yield which values are NaN, and which are outside the support, in words."""
+    if values.dtype.kind == "f":
+        yield np.isnan(values), "NaN"
+    support: Any = distribution.support
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    if getattr(support, "event_dim", 1):
+        return
+    try:
+        inside = support(values)
+    # the support may depend on latent sites, and be of any class
+    except Exception:
+        return
+    if not isinstance(inside, jax.core.Tracer):
+        outside = ~np.broadcast_to(np.asarray(inside, bool), values.shape)
+        yield outside, f"outside the support of {_name(distribution)} ({_words(support)})"
+
+
+def _name(distribution: Any) -> str:
+    while hasattr(distribution, "base_dist"):
+        distribution = distribution.base_dist
+    return type(distribution).__name__
+
+
+def _words(support: object) -> str:
+    return type(support).__name__.strip("_").replace("_", " ").lower()
+
+
+def _seen(distribution: Any) -> np.ndarray | None:
+    """Return which rows no mask hides; None where that is known in the computation only."""
+    seen = np.ones((), bool)
+    while True:
+        if isinstance(distribution, MaskedDistribution):
+            mask = distribution._mask
+            if isinstance(mask, jax.core.Tracer):
+                return None
+            seen = seen & np.asarray(mask, bool)
+        if not hasattr(distribution, "base_dist"):
+            return seen
+        distribution = distribution.base_dist
+
+
+def _about_rows(name: str, values: np.ndarray, rows: np.ndarray, trouble: str) -> str:
+    """Say which rows are wrong, and how many."""
+    places = np.argwhere(np.atleast_1d(rows))
+    shown = [", ".join(map(str, place)) for place in places[:NAMED]]
+    listed = ", ".join(shown if places.shape[1] == 1 else (f"({place})" for place in shown))
+    first = np.atleast_1d(values)[tuple(places[0])]
+    count = f"{len(places)} row{'s' * (len(places) > 1)}"
+    which = f"row{'s' * (len(places) > 1)} {listed}{', ...' * (len(places) > NAMED)}"
+    return (
+        f"Site '{name}' has {count} of observed values that are {trouble}: {which}; the first is "
+        f"{first}. Leave these rows out, fill them in, or hide them with numpyro.handlers.mask."
+    )
