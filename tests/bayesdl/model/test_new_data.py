@@ -238,7 +238,8 @@ def test_new_groups_are_refused_or_drawn():
 
 
 def test_new_groups_of_vectors():
-    post = fit(varying, GROUPS, X, y=Y)
+    engine = bdl.NUTS(num_warmup=50, num_samples=200, num_chains=1)
+    post = fit(varying, GROUPS, X, y=Y, engine=engine)
     prediction = post.predict(np.array([4]), np.array([2.0]), count=5, new_levels="sample")
     scale, corr = (post.samples[name][0] for name in ("scale", "corr"))
     root = scale[:, :, None] * corr
