@@ -1,4 +1,4 @@
-"""Shapes, rows and indexes are checked before a fit and before predictions; new groups are drawn."""
+"""Shapes, rows and indexes are checked before fits and predictions; new groups are drawn."""
 
 import jax
 import jax.numpy as jnp
