@@ -132,6 +132,9 @@ def agree_with_simulated(fit: Fit, prediction, *args, **kwargs) -> None:
     if fit.case.one_step:
         return
     simulated = fit.simulated(*args, **kwargs)
+    if simulated.ndim == 1 < sampled.ndim:
+        # without a plate NumPyro simulates one value, which stands for each row
+        simulated = np.broadcast_to(simulated[:, None], (len(simulated), *sampled.shape[1:]))
     assert sampled.shape[1:] == simulated.shape[1:]
     if prediction.target.kind == "class":
         shares = np.stack([(simulated == c).mean(0) for c in prediction.classes], axis=-1)
