@@ -66,19 +66,14 @@ class AbstractPredictive(abc.ABC):
 
     def with_further_entries(self, sites: tuple[str, ...]) -> AbstractPredictive:
         """Return the predictive that draws the entries of these sites that have no draws."""
-        raise NotImplementedError(f"{type(self).__name__} cannot draw further entries of sites.")
+        raise NotImplementedError(type(self).__name__)
 
     def joint_concern(self, *args: Any, **kwargs: Any) -> str | None:
         """Say why joint samples at these new data cannot be trusted, or return None."""
         return None
 
     def mean_concern(self, mean: np.ndarray, epistemic: np.ndarray) -> str | None:
-        """Say why the means of new data cannot be trusted, or return None.
-
-        Args:
-            mean: the predicted means.
-            epistemic: the epistemic parts of the predicted variances.
-        """
+        """Say why means, with epistemic parts of variances, cannot be trusted, or return None."""
         return None
 
 
@@ -106,12 +101,7 @@ class AbstractResult(abc.ABC):
 
     @abc.abstractmethod
     def predictive(self, problem: Problem, model: PredictiveModel) -> AbstractPredictive:
-        """Return the predictive of new data, which takes draws as `latent_draws` gives them.
-
-        Args:
-            problem: the program with the training data.
-            model: the model that was fitted.
-        """
+        """Return the predictive of new data, which takes draws as `latent_draws` gives them."""
 
     @property
     def judged_by(self) -> Judge:
