@@ -1,7 +1,6 @@
 """What engines return: draws, a fitted approximation, or a predictor without latent draws.
 
-A result answers for itself: shared code asks it for draws, for the predictive of new data, for what
-must be stored, and by what it can be judged. So an engine may return a kind of its own.
+A result answers for itself, so that an engine may return a kind of its own.
 """
 
 from __future__ import annotations
