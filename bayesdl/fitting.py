@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+from bayesdl.model.names import learn_names
 from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
 from bayesdl.posterior.posterior import Posterior
@@ -24,6 +25,8 @@ def fit(
     checkpoint: str | Path | None = None,
     every: Integer = 1000,
     double: bool = False,
+    coords: object = None,
+    dims: object = None,
     **named: object,
 ) -> Posterior:
     """Fit a model to data: p(z | y), with any engine that can run the model.
@@ -44,6 +47,10 @@ def fit(
         double: whether a NumPyro function is computed in double precision, in the fit and in all
             that follows; needed for numbers that single precision would change, such as seconds
             since 1970.
+        coords: labels of the entries along dimensions, `{"subject": ["Ann", "Finn"]}`, by which
+            `summary`, DataTrees and pictures name them. A plate is the dimension of its name.
+        dims: names of the dimensions of sites that are not plates, `{"w": ["column"]}`. A
+            function that has a parameter `coords` or `dims` is given these arguments instead.
         **named: keyword arguments of a NumPyro function, observations such as y=... included. A
             model of a table takes instead how the table is read:
 
@@ -78,9 +85,14 @@ def fit(
     """
     seed = as_seed(seed)
     spec = as_model(model).in_double() if double else as_model(model)
+    words = {"coords": coords, "dims": dims}
+    # what a program has as arguments of its own is data
+    own = {word: words.pop(word) for word in list(words) if spec.takes(word)}
+    named |= {word: value for word, value in own.items() if value is not None}
     with precision_scope(spec):
         schema = spec.learn_schema(*data, **named)
         problem = spec.problem(schema, *data, **named)
+        names = learn_names(problem, **words)
     for line in spec.remarks(problem):
         announce(line)
     notes = spec.notes(schema)
@@ -90,4 +102,4 @@ def fit(
         warnings.warn(concern, DataWarning, stacklevel=2)
     kept = None if checkpoint is None else Checkpoint(Path(checkpoint), every)
     run = run_engine(spec, problem, engine, seed, progress, kept)
-    return Posterior(spec, schema, run.problem, run.engine, run.result, seed)
+    return Posterior(spec, schema, run.problem, run.engine, run.result, seed, names)

@@ -23,11 +23,12 @@ from numpyro import handlers
 from bayesdl.checks.statistics import mean_and_interval, resolve_statistics
 from bayesdl.data.target import Target
 from bayesdl.data.validation import DataError, ModelError
+from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
 from bayesdl.posterior.pictures import draw
 from bayesdl.posterior.streaming import DRAWS_AT_ONCE, LARGEST, label_probabilities
-from bayesdl.typing import AxesLike, ColumnLike, DataFrame, Integer
+from bayesdl.typing import AxesLike, ColumnLike, DataFrame, Integer, Schema
 from inference.arguments import call, join_static
 from inference.core.keys import named_key
 from inference.core.problem import Problem
@@ -50,6 +51,7 @@ class PriorPredictive:
         target: what is drawn.
         x: the input column where there is one, otherwise None.
         x_name: the name of the input column.
+        observed: the targets that were given, for pictures; None where there are none.
     """
 
     y: Shaped[np.ndarray, "samples *y"]
@@ -57,6 +59,7 @@ class PriorPredictive:
     target: Target
     x: np.ndarray | None = None
     x_name: str = "x"
+    observed: Shaped[np.ndarray, "*y"] | None = None
 
     @property
     def table(self) -> DataFrame:
@@ -136,7 +139,25 @@ def prior_predictive(
     )
     function = None if function is None else target.in_units(function.astype(np.float64))
     x, x_name = spec.input_column(schema, problem)
-    return PriorPredictive(y, function, target, x, x_name)
+    observed = _observed(spec, schema, problem, site, target)
+    return PriorPredictive(y, function, target, x, x_name, observed)
+
+
+def _observed(
+    spec: AbstractModel, schema: Schema, problem: Problem, site: str, target: Target
+) -> np.ndarray | None:
+    """Return the targets that were given, in the units of y, classes as labels."""
+    known = spec.observed_values(schema, problem)
+    if known is None:
+        if site not in problem.observed:
+            return None
+        program = handlers.seed(problem.program, jax.random.key(0))
+        run = handlers.trace(program).get_trace(*problem.args, **problem.kwargs)
+        known = {site: np.asarray(run[site]["value"])}
+    values = np.asarray(next(iter(known.values())))
+    if target.classes is not None:
+        values = np.array(target.classes)[values.astype(int)]
+    return values
 
 
 def refuse_unnormalised(problem: Problem) -> None:

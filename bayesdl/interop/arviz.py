@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from bayesdl.interop.pareto import smoothed_weights
+from bayesdl.model.names import Dimensions, Names, entry_labels, site_dims
 from bayesdl.posterior.core import AbstractPosterior, draws_shape, site_prediction
 from bayesdl.typing import DataFrame
 from inference.core.program import signature_of
@@ -19,6 +20,8 @@ from inference.wrappers import has_mask
 
 if TYPE_CHECKING:
     import xarray as xr
+
+SAMPLE_DIMS = ("chain", "draw")
 
 
 def to_datatree(
@@ -49,7 +52,7 @@ def to_datatree(
     groups |= {"constant_data": arrays} if arrays else {}
     if log_likelihood or log_prior or posterior_predictive:
         groups |= _computed(posterior, log_likelihood, log_prior, posterior_predictive)
-    return tree_of(groups)
+    return named_tree(groups, site_dims(posterior.problem, posterior.names), posterior.names)
 
 
 def tree_of(groups: dict[str, dict[str, np.ndarray]]) -> xr.DataTree:
@@ -57,6 +60,63 @@ def tree_of(groups: dict[str, dict[str, np.ndarray]]) -> xr.DataTree:
     import arviz_base
 
     return arviz_base.from_dict(groups)
+
+
+def named_tree(
+    groups: dict[str, dict[str, np.ndarray]], dims: Dimensions, names: Names
+) -> xr.DataTree:
+    """Return arrays by group and site as a DataTree, with named dimensions and labels.
+
+    xarray keeps some names for itself. A "/" becomes ".", and a site or a dimension that bears the
+    name of another one, or of the axes "chain" and "draw", gets a "_" at its end.
+
+    Args:
+        groups: arrays by group and name, of shape (chain, draw, ...) outside the groups of data.
+        dims: the names of the axes of sites.
+        names: the labels along dimensions.
+    """
+    import arviz_base
+    import xarray as xr
+
+    taken: dict[str, str] = {axis: axis for axis in SAMPLE_DIMS}
+    sites = [site for arrays in groups.values() for site in arrays]
+    legal = {site: _legal(site, taken) for site in dict.fromkeys(sites)}
+    axes = {
+        dim: _legal(dim, taken) for dim in dict.fromkeys(d for one in dims.values() for d in one)
+    }
+    datasets = {}
+    for group, arrays in groups.items():
+        lead = 0 if "data" in group else len(SAMPLE_DIMS)
+        named: Dimensions = {}
+        sizes: dict[str, int] = {}
+        for site, values in arrays.items():
+            shape, along = np.shape(values)[lead:], [axes[dim] for dim in dims.get(site, ())]
+            fits = len(along) == len(shape) and all(
+                sizes.setdefault(dim, size) == size for dim, size in zip(along, shape, strict=True)
+            )
+            own = [f"{legal[site]}_dim_{i}" for i in range(len(shape))]
+            named[legal[site]] = tuple(along if fits else own)
+        labels: dict[Any, Any] = {
+            axes[dim]: list(labels)
+            for dim, labels in names.coords.items()
+            if sizes.get(axes.get(dim, "")) == len(labels)
+        }
+        datasets[group] = arviz_base.dict_to_dataset(
+            {legal[site]: np.asarray(values) for site, values in arrays.items()},
+            dims={site: list(along) for site, along in named.items()},
+            coords=labels,
+            sample_dims=list(SAMPLE_DIMS) if lead else [],
+        )
+    return xr.DataTree.from_dict(datasets)
+
+
+def _legal(name: str, taken: dict[str, str]) -> str:
+    """Return the name as xarray can hold it, and different from those taken, and take it."""
+    legal = name.replace("/", ".")
+    while legal in taken:
+        legal += "_"
+    taken[legal] = name
+    return legal
 
 
 def _computed(
@@ -169,12 +229,14 @@ def psense(parameters: dict, log_prior: dict, log_likelihood: dict, threshold: f
 
     groups = {"log_prior": log_prior, "log_likelihood": log_likelihood}
     apart = {name: {"sum": _without_ties(terms)} for name, terms in groups.items()}
-    tree = arviz_base.from_dict({"posterior": parameters} | apart)
+    # names that any version of xarray can hold
+    numbered = dict(zip(_numbered(parameters), parameters.values(), strict=True))
+    tree = arviz_base.from_dict({"posterior": numbered} | apart)
     log = logging.getLogger("arviz_stats.psense")
     # what it says is said by the verdict
     was, log.disabled = log.disabled, True
     try:
-        return psense_summary(tree, threshold=threshold, round_to=6)
+        return _with_sites(psense_summary(tree, threshold=threshold, round_to=6), parameters)
     finally:
         log.disabled = was
 
@@ -239,9 +301,48 @@ def summary(posterior: AbstractPosterior, sites: list[str] | None) -> DataFrame:
         or list(posterior.samples)
     )
     kind = "stats" if posterior.raw.independent_draws else "all"
-    settings: dict[str, Any] = {"var_names": chosen, "kind": kind, "round_to": "none"}
-    found: Any = table(to_datatree(posterior), **settings)
-    return found
+    arrays = {site: posterior.samples[site] for site in chosen}
+    tree = tree_of({"posterior": dict(zip(_numbered(arrays), arrays.values(), strict=True))})
+    settings: dict[str, Any] = {"kind": kind, "round_to": "none"}
+    # an entry that never changes has no R-hat
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: Any = table(tree, **settings)
+    return _with_sites(found, arrays, posterior)
+
+
+def _numbered(arrays: Mapping[str, object]) -> list[str]:
+    """Return a name for each array that arviz-stats and xarray can hold, whatever its own is."""
+    return [f"v{i}" for i in range(len(arrays))]
+
+
+def _with_sites(
+    table: DataFrame,
+    arrays: Mapping[str, np.ndarray],
+    posterior: AbstractPosterior | None = None,
+) -> DataFrame:
+    """Return a table of arviz-stats with the names of sites and the labels of entries.
+
+    Args:
+        table: the table, a row per scalar, for arrays with `_numbered` names.
+        arrays: the arrays by site, in the order of the numbers.
+        posterior: where the labels are from; without one, entries are numbered.
+    """
+    dims = site_dims(posterior.problem, posterior.names) if posterior else {}
+    names = posterior.names if posterior else Names()
+    labels = {
+        number: (
+            np.shape(values)[2:],
+            entry_labels(site, np.shape(values)[2:], dims, names, ", "),
+        )
+        for number, (site, values) in zip(_numbered(arrays), arrays.items(), strict=True)
+    }
+    rows = []
+    for row in table.index:
+        number, _, index = str(row).partition("[")
+        shape, entries = labels[number]
+        at = [int(i) for i in index.rstrip("]").split(",")] if index else []
+        rows.append(entries[int(np.ravel_multi_index(at, shape))] if at else entries[0])
+    return table.set_axis(rows, axis=0)
 
 
 def _fixed_summary(posterior: AbstractPosterior, sites: list[str] | None) -> DataFrame:
@@ -277,14 +378,12 @@ def to_pandas(posterior: AbstractPosterior) -> DataFrame:
     import pandas as pd
 
     columns: dict[str, Any] = {}
+    dims = site_dims(posterior.problem, posterior.names)
     for name, values in posterior.samples.items():
         chains, draws = values.shape[:2]
         columns.setdefault("chain", np.repeat(np.arange(chains), draws))
         columns.setdefault("draw", np.tile(np.arange(draws), chains))
         flat = values.reshape(chains * draws, -1)
-        labels = [",".join(map(str, i)) for i in np.ndindex(values.shape[2:])]
-        columns |= {
-            name if label == "" else f"{name}[{label}]": flat[:, j]
-            for j, label in enumerate(labels)
-        }
+        labels = entry_labels(name, values.shape[2:], dims, posterior.names)
+        columns |= {label: flat[:, j] for j, label in enumerate(labels)}
     return pd.DataFrame(columns)

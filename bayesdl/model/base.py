@@ -218,8 +218,12 @@ class AbstractModel(AbstractSettings, abc.ABC):
         return True
 
     def takes(self, name: str) -> bool:
-        """Return whether the program has an argument of this name, which `predict` gives it."""
+        """Return whether the program has an argument of this name, which it is then given."""
         return False
+
+    def target_title(self, problem: Problem) -> str:
+        """Return what pictures call the target; empty where by the name of its site."""
+        return ""
 
     def with_target_site(self, problem: Problem) -> AbstractModel:
         """Return the model with the site to predict settled, where no observations were given.

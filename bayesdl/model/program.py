@@ -242,6 +242,17 @@ class Program(AbstractModel):
     def takes(self, name: str) -> bool:
         return name in signature_of(self.function).parameters
 
+    def target_title(self, problem: Problem) -> str:
+        """Return the argument that holds the observations, where that is plain."""
+        given = self.bind(problem.args, problem.kwargs).arguments
+        names = [
+            name
+            for name in given
+            if name in _observations(self.function) and given[name] is not None
+        ]
+        alone = len(names) == len(problem.observed) == 1
+        return names[0] if alone and names[0] not in problem.trace else ""
+
     def with_target_site(self, problem: Problem) -> Program:
         """Return the program with its site; without data it is the one that an argument names."""
         if self.site is not None or problem.observed:

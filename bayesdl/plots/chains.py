@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from bayesdl.model.names import entry_labels, site_dims
 from bayesdl.plots.axes import ABOVE, BLUE
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.typing import AxesLike
@@ -54,7 +55,7 @@ def trace(
         for chain, line in enumerate(values):
             panel.plot(line, lw=0.6, alpha=0.8, label=f"chain {chain}")
         panel.set(xlabel="draw", ylabel=name)
-    axes[0].legend(**ABOVE)
+    _legend(axes)
     return axes
 
 
@@ -107,15 +108,22 @@ def posterior(
             )
         panel.axvline(values.mean(), color="black", lw=1, label="mean")
         panel.set(xlabel=name, ylabel="density", ylim=(0, None), yticks=[])
-    axes[0].legend(**ABOVE)
+    _legend(axes)
     return axes
 
 
 def _panels(
     posterior: AbstractPosterior, sites: list[str] | None, axes: AxesLike
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return the scalars by name, shape (chain, draw), and an axes for each."""
-    scalars = _scalars(_chosen(posterior, sites))
+    """Return the scalars by name, shape (chain, draw), and an axes for each.
+
+    Sites of few entries come first. Entries that are the same in all draws, such as the corner of
+    a Cholesky factor of correlations, are left out.
+    """
+    every = _scalars(posterior, _chosen(posterior, sites))
+    # where all stand still, or where they were asked for, that is what there is to see
+    moving = {name: values for name, values in every.items() if np.ptp(values) > 0}
+    scalars = every if sites else moving or every
     if axes is not None:
         axes = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
         if len(axes) < len(scalars):
@@ -127,12 +135,21 @@ def _panels(
     shown = dict(list(scalars.items())[:MAX_PANELS])
     axes = _grid(len(shown))
     # said on the picture, so that nobody takes a part for the whole
+    notes = []
     if len(shown) < len(scalars):
-        axes[0].figure.suptitle(
-            f"the first {MAX_PANELS} of {len(scalars)} scalars; choose with sites=[...]",
-            fontsize="small",
-        )
+        notes.append(f"the first {MAX_PANELS} of {len(scalars)} scalars; choose with sites=[...]")
+    if len(scalars) < len(every):
+        notes.append(f"{len(every) - len(scalars)} entries that never change are left out")
+    if notes:
+        axes[0].figure.suptitle("; ".join(notes), fontsize="small")
     return shown, axes
+
+
+def _legend(axes: np.ndarray) -> None:
+    """Explain the lines above the panel that has most of them: some panels lack an interval."""
+    most = max(axes, key=lambda panel: len(panel.get_legend_handles_labels()[0]))
+    handles, labels = most.get_legend_handles_labels()
+    axes[0].legend(handles, labels, **ABOVE)
 
 
 def _chosen(posterior: AbstractPosterior, sites: list[str] | None) -> dict[str, np.ndarray]:
@@ -153,17 +170,20 @@ def _chosen(posterior: AbstractPosterior, sites: list[str] | None) -> dict[str, 
     chosen = sites or [site for site in samples if posterior.model.identified(site)]
     if not sites and len(chosen) < len(samples):
         chosen = [*chosen, FUNCTION]
-    found = {site: samples[site] for site in chosen if site != FUNCTION}
+    # scalars first, and of sites alike in size the first named
+    size = {site: samples[site][0, 0].size for site in chosen if site != FUNCTION}
+    order = list(size) if sites else sorted(size, key=lambda site: size[site])
+    found = {site: samples[site] for site in order}
     values = posterior.function_values(FUNCTION_ROWS) if FUNCTION in chosen else None
     return found if values is None else found | {FUNCTION: values}
 
 
-def _scalars(sites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    scalars = {}
+def _scalars(posterior: AbstractPosterior, sites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    scalars, dims = {}, site_dims(posterior.problem, posterior.names)
     for name, values in sites.items():
-        for index in np.ndindex(values.shape[2:]):
-            label = f"{name}[{','.join(map(str, index))}]" if index else name
-            scalars[label] = values[(..., *index)]
+        labels = entry_labels(name, values.shape[2:], dims, posterior.names)
+        flat = values.reshape(*values.shape[:2], -1)
+        scalars |= {label: flat[..., j] for j, label in enumerate(labels)}
     return scalars
 
 

@@ -19,6 +19,7 @@ CURVES = 50
 FUNCTIONS = 15
 # counts, from which on they are drawn as numbers
 MANY = 40
+BINS = 30
 GRID = 256
 
 
@@ -69,7 +70,8 @@ def prior_predictive(
     """
     against = prior.x if x is None else x
     if against is None or prior.target.classes is not None:
-        return _data_sets(prior.target, prior.y, None, ax, "data sets from the prior")
+        observed = prior.observed
+        return _data_sets(prior.target, prior.y, observed, ax, "data sets from the prior")
     targets = columns_of(prior.y, skip=1)
     functions = None if prior.function is None else columns_of(prior.function[:FUNCTIONS], skip=1)
     axes = axes_for(ax, targets.shape[-1])
@@ -84,6 +86,9 @@ def prior_predictive(
         if functions is not None:
             lines = panel.plot(where, functions[:, order, j].T, color="black", lw=0.6, alpha=0.6)
             lines[0].set_label("E[y | x]")
+        if prior.observed is not None:
+            data = columns_of(prior.observed)
+            panel.plot(where, data[order, j], "o", color="black", ms=3, label="observed")
         panel.set(xlabel=label if x is not None else prior.x_name, ylabel=prior.target.names[j])
         panel.legend(**ABOVE)
     return axes if len(axes) > 1 else axes[0]
@@ -107,6 +112,8 @@ def _data_sets(
             _shares(panel, np.array(target.classes), many[..., j], observed, name)
         elif target.kind == "count" and (counts := _counted(many[..., j], observed)) is not None:
             _shares(panel, counts, many[..., j], observed, name)
+        elif target.kind == "count":
+            _binned(panel, many[..., j], observed, name)
         else:
             _densities(panel, many[:CURVES, :, j], observed, name)
         panel.set(xlabel=target.names[j])
@@ -151,6 +158,50 @@ def _shares(
             at, [str(value) if values.dtype.kind not in "f" else f"{value:g}" for value in values]
         )
     panel.set(ylabel="share of rows", ylim=(0, None))
+
+
+def _binned(
+    panel: Panel,
+    sets: Real[np.ndarray, "sets rows"],
+    y: Real[np.ndarray, "rows"] | None,
+    name: str,
+) -> None:
+    """Draw the shares of counts in bins as bars: mean and central 90 % over data sets, observed.
+
+    The last bin holds all that is larger, so that a few large counts do not flatten the rest.
+    """
+    low, high = float(sets.min()), float(np.quantile(sets, 0.975))
+    if y is not None:
+        low, high = min(low, y.min()), max(y.max(), min(high, y.max() + 2 * np.ptp(y)))
+    # counts begin at zero where they come near it
+    low = 0.0 if 0 < low < 0.25 * high else low
+    width = max(1, int(np.ceil((high - low + 1) / BINS)))
+    edges = np.arange(low, high + 1 + width, width)
+    open_at = edges[-1]
+    edges = np.append(edges, edges[-1] + width)
+
+    def share(values: np.ndarray) -> np.ndarray:
+        counts, _ = np.histogram(np.minimum(values, open_at), edges)
+        return counts / len(values)
+
+    each = np.stack([share(values) for values in sets])
+    bottom, top = np.quantile(each, [0.05, 0.95], axis=0)
+    at = edges[:-1] + (width - 1) / 2
+    panel.bar(at, each.mean(0), 0.9 * width, color=BLUE, alpha=0.25, label=f"mean of {name}")
+    panel.vlines(at, bottom, top, color=BLUE, alpha=0.6, lw=1.5, label="90 % of them")
+    if y is not None:
+        panel.plot(at, share(y), "o", color="black", ms=4, label="observed")
+    if (sets >= open_at).any():
+        panel.annotate(
+            f"{open_at:.0f} and more",
+            (at[-1], 0),
+            (0, -22),
+            textcoords="offset points",
+            ha="right",
+            fontsize="x-small",
+            color=GREY,
+        )
+    panel.set(ylabel="share of rows", ylim=(0, None), xlim=(low - 0.5, edges[-1] - 0.5))
 
 
 def _densities(

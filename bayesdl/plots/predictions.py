@@ -165,7 +165,7 @@ def class_prediction(
             lw=0,
             label=str(name),
         )
-    target = prediction.target.names[0]
+    target = _target_name(prediction, 0)
     panel.set(xlabel=label, ylabel=f"P({target} = class)", ylim=(0, 1))
     panel.margins(x=0)
     panel.legend(title=target, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
@@ -260,5 +260,5 @@ def _binomial_band(rows: ArrayLike, chance: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _target_name(prediction: AbstractPrediction, j: int) -> str:
-    names = prediction.target.names
+    names = [prediction.title] if prediction.title else prediction.target.names
     return names[j] if j < len(names) else f"{names[0]}[{j}]"

@@ -18,6 +18,7 @@ import numpy as np
 from bayesdl.data.target import Target
 from bayesdl.data.validation import ModelError
 from bayesdl.model.base import AbstractModel
+from bayesdl.model.names import Names, site_dims
 from bayesdl.model.precision import is_double, precision_scope
 from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.posterior.prediction import ClassPrediction, Prediction
@@ -51,6 +52,7 @@ class AbstractPosterior(abc.ABC):
         engine: the engine that computed the posterior.
         raw: the engine's own result.
         seed: the seed of the fit; predictions derive theirs from it.
+        names: the names of dimensions and entries that the user gave.
     """
 
     model: AbstractModel
@@ -59,6 +61,7 @@ class AbstractPosterior(abc.ABC):
     engine: AbstractEngine
     raw: AbstractResult
     seed: int
+    names: Names = Names()
 
     @functools.cached_property
     def samples(self) -> StoredArrays:
@@ -147,7 +150,16 @@ class AbstractPosterior(abc.ABC):
         stream = stream_of(self, args, kwargs, num_rows, batch_size, seed, double, further)
         target = self.model.target(self.schema, self.problem)
         kind = ClassPrediction if target.kind == "class" else Prediction
-        return kind(stream, target, seed)
+        title = self.model.target_title(self.problem)
+        return kind(stream, target, seed, title, () if data or named else self._row_labels())
+
+    def _row_labels(self) -> tuple:
+        """Return the labels of the training rows, where the user gave any."""
+        if not self.names.coords:
+            return ()
+        site = self.model.target_site(self.problem)
+        dims = site_dims(self.problem, self.names).get(site, ())
+        return self.names.coords.get(dims[0], ()) if len(dims) == 1 else ()
 
     def function_values(self, max_rows: Integer = 100) -> np.ndarray | None:
         """Compute E[y | x, z] at training rows for each draw, in the model's units.

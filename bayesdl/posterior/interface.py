@@ -34,11 +34,15 @@ class AbstractPrediction(abc.ABC):
         stream: what computes statistics of the mixture over draws.
         target: what is predicted, and in which units.
         seed: the seed of simulated targets.
+        title: what pictures call the target, where not by the name of its site.
+        rows: the labels of the rows, where there are any.
     """
 
     stream: stream.Stream
     target: Target
     seed: int
+    title: str = ""
+    rows: tuple = ()
 
     @abc.abstractmethod
     def _refuse(self, name: str) -> NoReturn:
@@ -48,6 +52,10 @@ class AbstractPrediction(abc.ABC):
             AttributeError: naming what to use instead.
         """
         raise NotImplementedError
+
+    def _labels(self) -> list | None:
+        """Return the labels of the rows, or None for row numbers."""
+        return list(self.rows) or None
 
     @property
     def mean(self) -> np.ndarray:

@@ -40,6 +40,7 @@ class Posterior(AbstractPosterior):
         raw: the engine's own result; what it holds beyond an `AbstractResult` (`stats` of draws,
             `params` and `losses` of an approximation) depends on the engine, so its type is open.
         seed: the seed of the fit; predictions derive theirs from it.
+        names: the names of dimensions and entries that the user gave.
     """
 
     raw: Any

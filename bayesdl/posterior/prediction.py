@@ -40,6 +40,8 @@ class Prediction(AbstractPrediction):
         stream: what computes statistics of the mixture over draws.
         target: what is predicted, and in which units.
         seed: the seed of simulated targets.
+        title: what pictures call the target, where not by the name of its site.
+        rows: the labels of the rows, where there are any.
     """
 
     def _refuse(self, name: str) -> NoReturn:
@@ -190,7 +192,7 @@ class Prediction(AbstractPrediction):
                 }
             )
         entries = list(np.ndindex(self.mean.shape))
-        index = pd.MultiIndex.from_tuples(entries) if self.mean.ndim > 1 else None
+        index = pd.MultiIndex.from_tuples(entries) if self.mean.ndim > 1 else self._labels()
         return pd.DataFrame({part: np.ravel(values) for part, values in parts.items()}, index=index)
 
     def plot(self, x: ColumnLike | None = None, ax: AxesLike = None) -> Any:
@@ -214,6 +216,8 @@ class ClassPrediction(AbstractPrediction):
         stream: what computes statistics of the mixture over draws.
         target: what is predicted, with its labels.
         seed: the seed of simulated labels.
+        title: what pictures call the target, where not by the name of its site.
+        rows: the labels of the rows, where there are any.
     """
 
     def _refuse(self, name: str) -> NoReturn:
@@ -273,7 +277,7 @@ class ClassPrediction(AbstractPrediction):
         probs = {f"P({label})": self.probs[..., k] for k, label in enumerate(self.classes)}
         doubts = {"aleatoric": self.aleatoric, "epistemic": self.epistemic}
         parts = {"class": self.label, **probs, **doubts}
-        index = None
+        index = self._labels()
         if self.label.ndim > 1:
             index = pd.MultiIndex.from_tuples(list(np.ndindex(self.label.shape)))
         return pd.DataFrame({name: np.ravel(part) for name, part in parts.items()}, index=index)

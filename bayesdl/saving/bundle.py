@@ -12,11 +12,13 @@ import urllib.parse
 from pathlib import Path
 
 from bayesdl.model.base import AbstractModel
+from bayesdl.model.names import Names
 from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.saving import serialization as spec
 from bayesdl.saving.archive import BundleError, hash_arrays, read, unpack
+from bayesdl.saving.identity import check_draws, check_program
 from bayesdl.saving.writing import model_data, sites
 from bayesdl.typing import Schema
 from inference.core.engine import AbstractEngine
@@ -55,7 +57,7 @@ def load(
     if hash_arrays(leaves) != manifest["data_hash"]:
         raise BundleError(f"{path} is damaged: its data do not match their hash. Save it again.")
     args, kwargs = unpack(leaves, manifest["layout"])
-    problem = engine.pose(_pose(spec_model, schema, args, kwargs, manifest, path))
+    problem = engine.pose(_pose(spec_model, schema, args, kwargs, manifest, arrays, path))
     stored = {k.removeprefix("result/"): v for k, v in arrays.items() if k.startswith("result/")}
     if manifest["draws"]:
         stored |= _from_netcdf(netcdf_bytes)
@@ -64,7 +66,10 @@ def load(
             result = engine.restore(problem, stored, manifest["info"])
     except ProblemError as error:
         raise BundleError(f"{path} does not fit the engine given: {error}") from error
-    return Posterior(spec_model, schema, problem, engine, result, manifest["seed"])
+    names = Names.from_data(manifest.get("names", {}))
+    posterior = Posterior(spec_model, schema, problem, engine, result, manifest["seed"], names)
+    check_draws(posterior, manifest, arrays, path)
+    return posterior
 
 
 def _resolve_engine(data: Info, engine: AbstractEngine | None, path: Path) -> AbstractEngine:
@@ -122,12 +127,19 @@ def resolve_model(
 
 
 def _pose(
-    model: AbstractModel, schema: Schema, args: Arguments, kwargs: dict, manifest: Info, path: Path
+    model: AbstractModel,
+    schema: Schema,
+    args: Arguments,
+    kwargs: dict,
+    manifest: Info,
+    arrays: StoredArrays,
+    path: Path,
 ) -> Problem:
     """Return the problem with the stored data.
 
     Raises:
-        BundleError: where code that was given has not the sites that were fitted.
+        BundleError: where code that was given has not the sites that were fitted, or another log
+            density.
     """
     if "code" not in manifest["model"]:
         return model.build_problem(schema, args, kwargs)
@@ -149,6 +161,8 @@ def _pose(
             raise BundleError(
                 f"In the model given site {name!r} is {got}, and in {path} it is {expected}: {cure}"
             )
+    with precision_scope(model):
+        check_program(problem, manifest.get("identity", {}), arrays, path, cure)
     return problem
 
 

@@ -16,6 +16,7 @@ from bayesdl.model.base import AbstractModel
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.saving import serialization as spec
 from bayesdl.saving.archive import LIBRARIES, SCHEMA, BundleError, hash_arrays, pack, write
+from bayesdl.saving.identity import identity
 from inference.core.engine import AbstractEngine
 from inference.core.problem import Problem
 from inference.core.typing import Info
@@ -46,17 +47,24 @@ def save(posterior: AbstractPosterior, path: str | Path) -> Path:
     leaves, layout = pack((posterior.problem.args, dict(posterior.problem.kwargs)))
     arrays |= {f"data/{i}": leaf for i, leaf in enumerate(leaves)}
     arrays = {name: np.asarray(value, order="C") for name, value in arrays.items()}
+    model, engine = model_data(posterior.model), _engine_data(posterior.engine)
+    known: Info = {}
+    if "code" in model or "code" in engine:
+        known, points = identity(posterior)
+        arrays |= points
     manifest = {
         "format": "bayesdl",
         "schema": SCHEMA,
-        "model": model_data(posterior.model),
-        "engine": _engine_data(posterior.engine),
+        "model": model,
+        "engine": engine,
         "frame": spec.to_data(posterior.schema),
         "info": posterior.raw.info,
         "seed": posterior.seed,
         "layout": layout,
         "draws": draws,
         "sites": sites(posterior.problem),
+        "identity": known,
+        "names": posterior.names.to_data(),
         "data_hash": hash_arrays(leaves),
         "versions": {name: version(name) for name in LIBRARIES}
         | {"python": platform.python_version()},

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import abc
+import importlib.util
 import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tqdm.auto import tqdm
+    from tqdm.std import tqdm
 
 
 class AbstractProgress(abc.ABC):
@@ -46,20 +47,27 @@ class Silent(AbstractProgress):
         pass
 
 
+def _bars() -> type[tqdm]:
+    """Return tqdm's bar: the one of notebooks needs ipywidgets, and warns without it."""
+    if importlib.util.find_spec("ipywidgets") is None:
+        from tqdm.std import tqdm as plain
+
+        return plain
+    from tqdm.auto import tqdm as automatic
+
+    return automatic
+
+
 class Bar(AbstractProgress):
     """A tqdm bar in a terminal or a notebook."""
 
     _bar: tqdm | None = None
 
     def note(self, message: str) -> None:
-        from tqdm.auto import tqdm
-
-        tqdm.write(message, file=sys.stderr)
+        _bars().write(message, file=sys.stderr)
 
     def start(self, total: int, label: str) -> None:
-        from tqdm.auto import tqdm
-
-        self._bar = tqdm(total=total, desc=label, leave=False)
+        self._bar = _bars()(total=total, desc=label, leave=False)
 
     def advance(self, steps: int, **facts: object) -> None:
         if self._bar is not None:

@@ -182,13 +182,13 @@ def test_trace_draws_a_line_per_chain(chains):
     axes = plots.trace(chains)
     assert [ax.get_ylabel() for ax in axes] == [
         "layer0.bias[0]",
+        "sigma",
         "layer0.weight[0,0]",
         "layer0.weight[0,1]",
-        "sigma",
     ]
     for chain in (0, 1):
         np.testing.assert_array_equal(
-            axes[3].lines[chain].get_ydata(), chains.samples["sigma"][chain]
+            axes[1].lines[chain].get_ydata(), chains.samples["sigma"][chain]
         )
 
 
