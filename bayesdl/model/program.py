@@ -19,13 +19,13 @@ from bayesdl.data.target import Target
 from bayesdl.data.validation import ModelError
 from bayesdl.model.base import AbstractModel, NewData, Shapes, site_distribution
 from bayesdl.model.examples import Example, line, rows
-from bayesdl.model.indexing import check_indexes
-from bayesdl.model.new_data import FurtherEntries, Rows, check_rows, sites_to_draw
-from bayesdl.model.observations import check_observations, missing_data
-from bayesdl.model.posing import pose, position_names, runs
 from bayesdl.model.precision import is_double
+from bayesdl.model.programs.indexing import check_indexes
+from bayesdl.model.programs.new_data import FurtherEntries, Rows, check_rows, sites_to_draw
+from bayesdl.model.programs.observations import check_observations, missing_data
+from bayesdl.model.programs.posing import pose, position_names, runs
+from bayesdl.model.programs.summed import summed_predictive
 from bayesdl.model.registry import register_spec
-from bayesdl.model.summed import summed_predictive
 from bayesdl.typing import Values
 from inference.core.problem import Problem
 from inference.core.program import AbstractTraceable, arguments_of, name_of, signature_of

@@ -10,7 +10,7 @@ from numpyro import handlers
 
 import bayesdl as bdl
 from bayesdl.data.validation import DataError
-from bayesdl.model.observations import PlateWarning
+from bayesdl.model.programs.observations import PlateWarning
 
 rng = np.random.default_rng(0)
 GROUPS = np.repeat(np.arange(4), 5)
