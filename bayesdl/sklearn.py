@@ -124,8 +124,9 @@ class AbstractEstimator(BaseEstimator, abc.ABC):
         if y is None:
             # it raises, since a target is required
             validate_data(self, X, None, skip_check_array=True)  # type: ignore[arg-type]
+        given: Any = y
         X = self._validated(X, reset=True)
-        target: Any = as_target(y)
+        target: Any = as_target(given)
         if target.ndim < 2 or self.__sklearn_tags__().target_tags.multi_output:
             return X, target
         return X, column_or_1d(target, warn=True)
@@ -277,8 +278,8 @@ class BayesClassifier(ClassifierMixin, AbstractEstimator):
         Raises:
             ValueError: for data that cannot be used, or a model of numbers.
         """
-        X, y = self._training_data(X, y)
-        labels = np.asarray(y)[~missing_targets(y)] if len(y) else y
+        table, target = self._training_data(X, y)
+        labels = np.asarray(target)[~missing_targets(target)] if len(target) else target
         model = as_model(self._default("model", self.model))
         if self.model is None and len(np.unique(labels)) == 2:
             model = BNN(likelihood=Bernoulli())
@@ -286,7 +287,7 @@ class BayesClassifier(ClassifierMixin, AbstractEstimator):
             raise ValueError(
                 f"BayesClassifier predicts classes, and {model!r} numbers: use BayesRegressor."
             )
-        self._fit(model, X, y, sample_weight, reading)
+        self._fit(model, table, target, sample_weight, reading)
         self.classes_ = np.unique(labels)
         return self
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from inference.core.typing import AnyArray, PyTree
 
@@ -37,7 +38,7 @@ class AbstractHostArray(np.ndarray):
 
     def __getitem__(self, index: Any) -> Any:
         parts = index if isinstance(index, tuple) else (index,)
-        if any(isinstance(part, jax.core.Tracer) for part in parts):
+        if any(isinstance(part, Tracer) for part in parts):
             return jnp.asarray(np.asarray(self))[index]
         return super().__getitem__(index)
 
@@ -209,11 +210,12 @@ def _hashable(leaf: Any, form: int) -> Hashable:
         leaf = host_array(np.asarray(leaf))
     if isinstance(leaf, np.ndarray) or (isinstance(leaf, jax.Array) and not _is_key(leaf)):
         return Constant(leaf)
+    constant: Any = leaf
     try:
-        hash(leaf)
+        hash(constant)
     except TypeError:
-        return Opaque(leaf)
-    return leaf
+        return Opaque(constant)
+    return constant
 
 
 def _is_key(leaf: jax.Array) -> bool:

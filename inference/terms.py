@@ -142,9 +142,10 @@ def _fixed_value(distribution: Distribution) -> jax.Array | None:
         if distribution.has_enumerate_support and not distribution.event_shape:
             values = jnp.ravel(distribution.enumerate_support(expand=False))
             return values[jnp.arange(int(np.prod(shape))).reshape(shape) % len(values)]
-        if distribution.support.is_discrete:
+        support: Any = distribution.support
+        if support.is_discrete:
             return None
-        to_support = biject_to(distribution.support)
+        to_support = biject_to(support)
         free = to_support.inverse_shape(shape)
         return to_support(0.3 * jnp.sin(1.0 + jnp.arange(int(np.prod(free))).reshape(free)))
     # a support without a bijection, or one that only the data tell

@@ -82,10 +82,9 @@ def num_classes(distribution: Distribution) -> int | None:
     inside: Any = innermost(distribution)
     if not isinstance(inside, CLASSES):
         return None
-    if isinstance(inside, CategoricalLogits):
-        return inside.logits.shape[-1]
-    if isinstance(inside, CategoricalProbs):
-        return inside.probs.shape[-1]
+    if isinstance(inside, CategoricalLogits | CategoricalProbs):
+        weights: Any = inside.logits if isinstance(inside, CategoricalLogits) else inside.probs
+        return weights.shape[-1]
     return 2
 
 

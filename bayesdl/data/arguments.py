@@ -111,8 +111,9 @@ def _parts(name: str, value: Values) -> Iterator[tuple[Any, tuple[str, Any]]]:
     if isinstance(value, dict):
         yield from ((key, (f"{name}[{key!r}]", part)) for key, part in value.items())
     elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        fields: Any = getattr(value, "_fields", ())
         for key, part in enumerate(value):
-            yield key, (f"{name}.{value._fields[key]}", part)
+            yield key, (f"{name}.{fields[key]}", part)
     elif isinstance(value, list | tuple):
         yield from ((key, (f"{name}[{key}]", part)) for key, part in enumerate(value))
 

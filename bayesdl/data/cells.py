@@ -95,8 +95,7 @@ def as_numbers(name: str, column: Values) -> np.ndarray:
     Raises:
         DataError: naming the first row that is not a number.
     """
-    kind = getattr(getattr(column, "dtype", None), "kind", None)
-    if isinstance(column, np.ndarray) and kind in "iufb":
+    if isinstance(column, np.ndarray) and column.dtype.kind in "iufb":
         return np.asarray(column, dtype=np.float64)
     import pandas as pd
 
@@ -250,7 +249,7 @@ def _parsed_dates(name: str, column: Series) -> Series:
             "none."
         )
     padded = cells.map(_padded, na_action="ignore")
-    parsed = pd.to_datetime(padded, errors="coerce", format="ISO8601", utc=True in zones or None)
+    parsed = pd.to_datetime(padded, errors="coerce", format="ISO8601", utc=True in zones)
     bad = np.flatnonzero((known & parsed.isna()).to_numpy())
     if bad.size:
         raise DataError(

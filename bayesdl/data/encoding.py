@@ -12,6 +12,7 @@ missing="indicator".
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -128,7 +129,8 @@ class Encoding:
         if missing.any():
             if self.fill is None:
                 _refuse_missing(name, missing, NEW_GAP)
-            values = np.where(missing, self.fill, values)
+            fill: Any = self.fill
+            values = np.where(missing, fill, values)
         parts = [values[:, None]]
         for period in self.periods:
             phase = 2 * np.pi * (values + self.origin) / PERIODS[period]

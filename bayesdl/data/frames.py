@@ -29,10 +29,9 @@ def as_table(X: TableLike) -> Any:
     X = from_other_libraries("X", X)
     if is_frame(X) or hasattr(X, "tocsr"):
         return X
-    records = isinstance(X, list | tuple) and bool(X) and all(isinstance(r, Mapping) for r in X)
     if isinstance(X, Mapping):
         return _from_columns(X)
-    if records:
+    if isinstance(X, list | tuple) and X and all(isinstance(row, Mapping) for row in X):
         import pandas as pd
 
         return pd.DataFrame(list(X))

@@ -78,7 +78,7 @@ def _refuse_column(name: str, values: np.ndarray) -> None:
         )
 
 
-def _message(name: str, value: float, trouble: str) -> str:
+def _message(name: str, value: int | float, trouble: str) -> str:
     return (
         f"Argument '{name}' would lose its digits: {value!s} {trouble}. Subtract the smallest "
         "value or rescale it before the fit (e.g. days since the first), fit with double=True, or "

@@ -15,7 +15,7 @@ from bayesdl.data.frames import as_table, as_target, same_index
 from bayesdl.data.reading import Reading
 from bayesdl.data.target import Target, missing_targets
 from bayesdl.data.validation import DataError, Problems, is_frame
-from bayesdl.typing import ColumnLike, TableLike
+from bayesdl.typing import ColumnLike, TableLike, TargetKind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,12 @@ class TableSchema:
 
     @classmethod
     def learn(
-        cls, X: Any, y: Any, target: tuple[str, bool, bool], standardize: bool, reading: Reading
+        cls,
+        X: Any,
+        y: Any,
+        target: tuple[TargetKind, bool, bool],
+        standardize: bool,
+        reading: Reading,
     ) -> TableSchema:
         """Learn columns and target.
 
@@ -87,23 +92,25 @@ def known_rows(
     Raises:
         DataError: where rows do not belong together, or weights make no sense.
     """
-    X, y = as_table(X), as_target(y)
-    same_rows(X, y)
-    counts = None if weights is None else _read_weights(weights, X)
-    kept = np.ones(len(y), dtype=bool) if counts is None else counts > 0
+    table: Any = as_table(X)
+    target: Any = as_target(y)
+    same_rows(table, target)
+    counts = None if weights is None else _read_weights(weights, table)
+    kept = np.ones(len(target), dtype=bool) if counts is None else counts > 0
     if reading.missing_target == "drop":
-        kept &= ~missing_targets(y)
+        kept &= ~missing_targets(target)
     if len(kept) and not kept.any():
         raise DataError("No row is left: every target is missing, or every weight is zero.")
     if not kept.all():
-        X, y = X[kept], y[kept]
+        table, target = table[kept], target[kept]
     counts = None if counts is None else counts[kept]
-    if counts is None or not np.all(counts == np.round(counts)) or counts.sum() > MOST * len(y):
-        return X, y, counts
-    index = np.repeat(np.arange(len(y)), counts.astype(int))
+    rows = len(target)
+    if counts is None or not np.all(counts == np.round(counts)) or counts.sum() > MOST * rows:
+        return table, target, counts
+    index = np.repeat(np.arange(rows), counts.astype(int))
     take = (
-        (X.iloc[index] if is_frame(X) else X[index]),
-        (y.iloc[index] if hasattr(y, "iloc") else y[index]),
+        (table.iloc[index] if is_frame(table) else table[index]),
+        (target.iloc[index] if hasattr(target, "iloc") else target[index]),
     )
     return *take, None
 
@@ -172,6 +179,7 @@ def same_labels(X: TableLike, y: ColumnLike) -> None:
     Raises:
         DataError: with the first row that differs.
     """
-    X, y = as_table(X), as_target(y)
-    if X.shape[:1] == y.shape[:1]:
-        same_index(X, y, ("X", "y"))
+    table: Any = as_table(X)
+    target: Any = as_target(y)
+    if table.shape[:1] == target.shape[:1]:
+        same_index(table, target, ("X", "y"))

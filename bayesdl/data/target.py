@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -138,7 +139,7 @@ def missing_targets(y: Values) -> np.ndarray:
     array = plain(y)
     if array.dtype.kind in "iub":
         return np.zeros(len(array), dtype=bool)
-    missing = (array != array) if array.dtype.kind in "fmM" else _each_missing(array)
+    missing: Any = (array != array) if array.dtype.kind in "fmM" else _each_missing(array)
     return missing.any(axis=tuple(range(1, missing.ndim)))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -115,8 +115,9 @@ def unmasked(array: np.ma.MaskedArray) -> np.ndarray:
     if array.dtype.kind == "M":
         return np.where(np.ma.getmaskarray(array), np.datetime64("NaT"), np.ma.getdata(array))
     if array.dtype.kind in "iub":
-        return array.astype(np.float64).filled(np.nan)
-    return np.where(np.ma.getmaskarray(array), None, np.ma.getdata(array).astype(object))
+        return np.ma.filled(array.astype(np.float64), np.nan)
+    missing: Any = None
+    return np.where(np.ma.getmaskarray(array), missing, np.ma.getdata(array).astype(object))
 
 
 def is_frame(X: Values) -> bool:

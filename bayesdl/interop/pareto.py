@@ -15,6 +15,7 @@ A weight that underflows beside the largest one counts as a tie at zero.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -78,8 +79,9 @@ def _smooth(ratios: Float[np.ndarray, "draws"], efficiency: float) -> tuple[np.n
     with warnings.catch_warnings():
         # overflow inside the fit, which leaves k infinite or NaN
         warnings.simplefilter("ignore")
+        smoother: Any = array_stats
         # it takes the log density, minus the log ratio
-        weights, k = array_stats.psislw(-ratios, r_eff=efficiency)
+        weights, k = smoother.psislw(-ratios, r_eff=efficiency)
     if np.isnan(k) or not np.isfinite(weights).all():
         return plain, np.inf
     return weights, float(k)

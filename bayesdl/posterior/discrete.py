@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -94,10 +94,12 @@ def _errors(draws: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return the standard errors of the shares of values, by their effective sample sizes."""
     from arviz_stats.base.array import array_stats
 
+    statistics: Any = array_stats
+
     def error(hits: np.ndarray) -> float:
         if np.ptp(hits) == 0:
             return 0.0
-        size = float(array_stats.ess(hits, chain_axis=0, draw_axis=1, method="mean"))
+        size = float(statistics.ess(hits, chain_axis=0, draw_axis=1, method="mean"))
         return float(hits.std() / np.sqrt(size))
 
     flat = draws.reshape(*draws.shape[:2], -1)

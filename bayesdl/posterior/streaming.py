@@ -252,7 +252,7 @@ def sampled_moments(num_samples: int) -> Statistic:
         keys = jax.random.split(jax.random.key(seeds[0, 0]), total)
 
         def of_draw(given: Distribution, key: Key) -> tuple:
-            y = given.sample(key, (num_samples,))
+            y: Any = given.sample(key, (num_samples,))
             return y.mean(0), y.var(0, ddof=1)
 
         means, variances = _over_draws(of_draw, conditionals.distribution, keys)

@@ -207,9 +207,9 @@ def _named_tuple(layout: Info) -> Callable[..., Any]:
     Nothing is imported, and no class of another kind is found.
     """
     module, name = layout["named tuple"]
-    found = getattr(sys.modules.get(module), name, None)
+    found: Any = getattr(sys.modules.get(module), name, None)
     is_named = isinstance(found, type) and issubclass(found, tuple) and hasattr(found, "_fields")
-    if is_named and list(found._fields) == layout["fields"]:
+    if is_named and list(getattr(found, "_fields", ())) == layout["fields"]:
         return found
     return collections.namedtuple(name.rpartition(".")[2], layout["fields"])
 

@@ -331,7 +331,7 @@ class Problem:
         batched.check_batch(name, size)
         return batched
 
-    def _run_density(self, key: jax.Array) -> jax.Array:
+    def _run_density(self, key: jax.Array) -> jax.Array | float:
         """Run the program that engines take once, with plates that draw their rows."""
         seeded = handlers.seed(self.density_program, key)
         program = handlers.substitute(seeded, substitute_fn=init_to_sample)

@@ -72,7 +72,7 @@ def guide_sites(guide: Program | AbstractProgramDistribution, problem: Problem) 
 
     A guide that cannot be called with the data is refused later, and counts as one that draws all.
     """
-    program = getattr(guide, "program", guide)
+    program: Any = getattr(guide, "program", guide)
     found: dict[str, dict] = {}
 
     def run(key: Key) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from numpyro.distributions import Distribution, MaskedDistribution
 
 from bayesdl.data.validation import DataError
@@ -118,7 +119,7 @@ def _is_constant(site: dict, problem: Problem) -> bool:
 def _check_values(name: str, site: dict) -> None:
     """Refuse values that are NaN or outside the support, where they are known."""
     values = site.get("given")
-    if values is None or isinstance(values, jax.core.Tracer):
+    if values is None or isinstance(values, Tracer):
         return
     values, distribution = np.asarray(values), site["fn"]
     seen = _seen(distribution)
@@ -148,7 +149,7 @@ def _troubles(values: np.ndarray, distribution: Distribution) -> Iterator[tuple[
     # the support may depend on latent sites, and be of any class
     except Exception:
         return
-    if not isinstance(inside, jax.core.Tracer):
+    if not isinstance(inside, Tracer):
         outside = ~np.broadcast_to(np.asarray(inside, bool), values.shape)
         yield outside, f"outside the support of {_name(distribution)} ({_words(support)})"
 
@@ -169,7 +170,7 @@ def _seen(distribution: Any) -> np.ndarray | None:
     while True:
         if isinstance(distribution, MaskedDistribution):
             mask = distribution._mask
-            if isinstance(mask, jax.core.Tracer):
+            if isinstance(mask, Tracer):
                 return None
             seen = seen & np.asarray(mask, bool)
         if not hasattr(distribution, "base_dist"):

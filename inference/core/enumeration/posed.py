@@ -28,8 +28,9 @@ def terms_at(
     """
     given = discrete or {}
     values: dict[str, Any] = {name: jnp.asarray(value) for name, value in given.items()}
+    latents: dict[str, Any] = {**sites}
     program = handlers.condition(problem.program, data=values)
-    program = handlers.seed(handlers.substitute(program, data={**sites}), jax.random.key(0))
+    program = handlers.seed(handlers.substitute(program, data=latents), jax.random.key(0))
     names = problem.summed - set(given)
     return Terms.of(program, names, problem.first_free_dim, problem.args, dict(problem.kwargs))
 
