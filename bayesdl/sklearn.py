@@ -307,7 +307,7 @@ class BayesClassifier(ClassifierMixin, AbstractEstimator):
 
 
 def _with_fields(owner: str, spec: Any, fields: dict[str, Any]) -> Any:
-    """Return a spec with other fields; `prior__scale` is the scale of its prior.
+    """Return a spec with other fields; "prior__scale" is the scale of its prior.
 
     Raises:
         ValueError: for a name that is no field.

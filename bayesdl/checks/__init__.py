@@ -7,5 +7,5 @@ importance weights; what only the engine knows it says itself (`AbstractEngine.f
 models) and `sensitivity.py` (power scaling) are built. `predictive.py` compares replicated data
 with the observed ones by the statistics of `statistics.py`; `prior.py` draws data before any are
 seen. `scores.py` judges predictions on held-out data, and `calibration.py` an engine on simulated
-data, for which `proper.py` refuses priors that cannot be drawn from.
+data, and refuses priors that cannot be drawn from.
 """

@@ -27,6 +27,7 @@ from bayesdl.model.programs.posing import pose, position_names, runs
 from bayesdl.model.programs.summed import summed_predictive
 from bayesdl.model.registry import register_spec
 from bayesdl.typing import Values
+from inference.arguments import host_array
 from inference.core.problem import Problem
 from inference.core.program import AbstractTraceable, arguments_of, name_of, signature_of
 from inference.core.result import AbstractPredictive, Conditional
@@ -131,6 +132,10 @@ class Program(AbstractModel):
         return self.build_problem(schema, *self.inputs(schema, *data, **named))
 
     def build_problem(self, schema: ProgramSchema, args: tuple, kwargs: dict) -> Problem:
+        # arrays of a file are plain ones
+        args, kwargs = jax.tree.map(
+            lambda leaf: host_array(leaf) if type(leaf) is np.ndarray else leaf, (args, kwargs)
+        )
         return pose(self.function, args, kwargs)
 
     def inputs(self, schema: ProgramSchema, *data: object, **named: object) -> tuple[tuple, dict]:
