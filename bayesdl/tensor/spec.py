@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jax.typing import ArrayLike
 
-from bayesdl.data.cells import NUMBER, refuse_dates
+from bayesdl.data.cells import CATEGORY, NUMBER, refuse_dates
 from bayesdl.data.columns import Columns
 from bayesdl.data.frames import as_table, as_target
 from bayesdl.data.reading import Reading
@@ -180,33 +180,40 @@ class FunBaT(AbstractTableModel):
                 "tensor per column."
             )
         columns = schema.columns
-        texts = [
-            name
-            for name, encoding in zip(columns.names, columns.encodings, strict=True)
-            if encoding.kind != NUMBER
-        ]
-        if texts:
-            raise DataError(
-                f"Column '{texts[0]}' holds text or dates, and an index is a number: use its "
-                "position, such as days since a start."
-            )
-        if len(columns.names) != len(self.modes):
-            raise DataError(
-                f"X has {len(columns.names)} columns, expected {len(self.modes)}: one for each "
-                "mode."
-            )
-        names = tuple(mode.name for mode in self.modes)
-        schema = dataclasses.replace(schema, columns=dataclasses.replace(columns, names=names))
-        for mode, values in zip(self.modes, schema.columns.read(X).T, strict=True):
-            distinct = len(np.unique(values))
-            if distinct < max(2, mode.rank):
-                indexes = "index" if distinct == 1 else "indexes"
+        for name, encoding in zip(columns.names, columns.encodings, strict=True):
+            if encoding.kind != NUMBER:
+                holds = "text" if encoding.kind == CATEGORY else "dates"
                 raise DataError(
-                    f"Mode '{mode.name}' has {distinct} distinct {indexes} and rank {mode.rank}: "
-                    "expected at least two, and as many as its rank. Leave the mode out, or lower "
-                    "its rank."
+                    f"Column '{name}' holds {holds}, and an index is a number: use its position, "
+                    "such as days since a start."
                 )
-        return schema
+        given, modes = columns.given or columns.names, self.modes
+        if len(given) != len(modes):
+            raise DataError(
+                f"X has {len(given)} columns, expected {len(modes)}: one for each mode."
+            )
+        for mode, name in zip(modes, given, strict=True):
+            if name in columns.constant(()):
+                self._refuse_indexes(mode, 1)
+        names = tuple(mode.name for mode in modes)
+        columns = dataclasses.replace(columns, names=names, given=names)
+        for mode, values in zip(modes, columns.read(X).T, strict=True):
+            self._refuse_indexes(mode, len(np.unique(values)))
+        return dataclasses.replace(schema, columns=columns)
+
+    def _refuse_indexes(self, mode: Mode, distinct: int) -> None:
+        """Refuse a mode whose indexes are too few.
+
+        Raises:
+            DataError: naming the mode, the number of its indexes, and the cure.
+        """
+        if distinct >= max(2, mode.rank):
+            return
+        indexes = "index" if distinct == 1 else "indexes"
+        raise DataError(
+            f"Mode '{mode.name}' has {distinct} distinct {indexes} and rank {mode.rank}: expected "
+            "at least two, and as many as its rank. Leave the mode out, or lower its rank."
+        )
 
     def known(self, X: TableLike, y: ColumnLike) -> tuple[Any, Any]:
         """Return the rows whose target is not missing.
