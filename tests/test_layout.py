@@ -162,7 +162,15 @@ def test_old_names_warn_in_one_way():
 
 def test_names_in_docstrings_exist():
     """What stands between backticks is defined or used somewhere, or is a file of the package."""
-    foreign = {"clone", "distributed", "idx", "odeint", "random_flax_module", "subsample", "subsample_size"}
+    foreign = {
+        "clone",
+        "distributed",
+        "idx",
+        "odeint",
+        "random_flax_module",
+        "subsample",
+        "subsample_size",
+    }
     known = foreign | {*keyword.kwlist, *dir(builtins), "safetensors", "Predictive"}
     trees = {path: ast.parse(path.read_text()) for path in files()}
     for path, tree in trees.items():
