@@ -94,7 +94,7 @@ class AbstractEstimator(BaseEstimator, abc.ABC):
             setattr(self, owner, _with_fields(owner, self._default(owner, spec), fields))
         return self
 
-    def _default(self, owner: str, spec: Any) -> Any:
+    def _default(self, owner: str, spec: object) -> Any:
         """Return a spec, the default one where there is none."""
         return self._default_model() if owner == "model" and spec is None else spec
 

@@ -67,7 +67,7 @@ class TableArray(AbstractHostArray):
         return self.view(HostArray)[index]
 
 
-def fresh(leaf: Any) -> Any:
+def fresh(leaf: object) -> Any:
     """Return a view of an array of NumPy, anything else as it is.
 
     JAX takes an array that it has seen in single precision to be that in double precision too.
@@ -204,7 +204,7 @@ def _can_be_traced(leaf: object) -> bool:
     return isinstance(leaf, jax.Array)
 
 
-def _hashable(leaf: Any, form: int) -> Hashable:
+def _hashable(leaf: object, form: int) -> Hashable:
     """Return a leaf as a constant."""
     if isinstance(leaf, jax.Array) and form == AS_NUMPY and not _is_key(leaf):
         leaf = host_array(np.asarray(leaf))
@@ -222,7 +222,7 @@ def _is_key(leaf: jax.Array) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _plain(leaf: Any) -> Any:
+def _plain(leaf: object) -> Any:
     if isinstance(leaf, Constant):
         return leaf.array
     return leaf.value if isinstance(leaf, Opaque) else leaf

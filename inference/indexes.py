@@ -14,7 +14,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jax.extend.core import Literal as Number
 
 Kind = Literal["clamped", "dropped", "negative", "one-hot"]
@@ -54,7 +54,7 @@ class _Values:
     def __init__(self, known: dict) -> None:
         self.found, self.makers = known, {}
 
-    def __call__(self, atom: Any) -> Any:
+    def __call__(self, atom: object) -> Any:
         """Return a variable's value, or `UNKNOWN`."""
         if isinstance(atom, Number):
             return atom.val
@@ -114,7 +114,7 @@ class _Computed:
         return out[self.position] if equation.primitive.multiple_results else out
 
 
-def _inner(equation: Any) -> ClosedJaxpr | None:
+def _inner(equation: JaxprEqn) -> ClosedJaxpr | None:
     """Return the function that an equation only calls, as `jax.jit` makes them."""
     inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
     fits = isinstance(inner, ClosedJaxpr) and len(inner.jaxpr.invars) == len(equation.invars)
@@ -122,22 +122,23 @@ def _inner(equation: Any) -> ClosedJaxpr | None:
     return inner if fits and called else None
 
 
-def _has_jaxpr(equation: Any) -> bool:
+def _has_jaxpr(equation: JaxprEqn) -> bool:
     return any(isinstance(x, ClosedJaxpr | Jaxpr) for x in jax.tree.leaves(equation.params))
 
 
-def _looked_at(equation: Any, values: _Values) -> Iterator[BadIndex]:
+def _looked_at(equation: JaxprEqn, values: _Values) -> Iterator[BadIndex]:
     """Yield the bad indexes of one operation."""
     name = equation.primitive.name
+    invars: list[Any] = equation.invars
     if name == "gather":
-        operand, starts = equation.invars
+        operand, starts = invars
         numbers, mode = equation.params["dimension_numbers"], equation.params["mode"]
         room = np.subtract(operand.aval.shape, equation.params["slice_sizes"])
         kind = _kind_of(str(mode), equation.params["fill_value"])
         if kind is not None:
             yield from _outside(values(starts), numbers.start_index_map, operand, room, kind)
     elif name.startswith("scatter"):
-        operand, starts = equation.invars[:2]
+        operand, starts = invars[:2]
         numbers = equation.params["dimension_numbers"]
         dims = numbers.scatter_dims_to_operand_dims
         inserted = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
@@ -145,7 +146,7 @@ def _looked_at(equation: Any, values: _Values) -> Iterator[BadIndex]:
             room = np.subtract(operand.aval.shape, 1)
             yield from _outside(values(starts), dims, operand, room, "dropped")
     elif name == "dynamic_slice":
-        operand, *starts = equation.invars
+        operand, *starts = invars
         for axis, start in enumerate(starts):
             room = np.subtract(operand.aval.shape, equation.params["slice_sizes"])
             value = values(start)
@@ -168,7 +169,7 @@ def _kind_of(mode: str, fill: object) -> Kind | None:
 
 
 def _outside(
-    starts: Any, dims: tuple[int, ...], operand: Any, room: np.ndarray, kind: Kind
+    starts: object, dims: tuple[int, ...], operand: Any, room: np.ndarray, kind: Kind
 ) -> Iterator[BadIndex]:
     """Yield the starts that leave no room for what is read there."""
     if starts is UNKNOWN:
@@ -181,9 +182,10 @@ def _outside(
             yield BadIndex(kind, operand.aval.shape[dim], tuple(int(i) for i in wrong[:100]))
 
 
-def _from_the_end(equation: Any, values: _Values) -> Iterator[BadIndex]:
+def _from_the_end(equation: JaxprEqn, values: _Values) -> Iterator[BadIndex]:
     """Yield negative indexes that count from the end: select(index < 0, index + size, index)."""
-    if len(equation.invars) != 3 or not np.issubdtype(equation.outvars[0].aval.dtype, np.integer):
+    out: Any = equation.outvars[0]
+    if len(equation.invars) != 3 or not np.issubdtype(out.aval.dtype, np.integer):
         return
     chosen = values(equation.invars[0])
     if chosen is UNKNOWN or not np.any(chosen):
@@ -198,10 +200,11 @@ def _from_the_end(equation: Any, values: _Values) -> Iterator[BadIndex]:
         yield BadIndex("negative", int(sizes[0]), tuple(int(i) for i in wrong[:100]))
 
 
-def _one_hot(equation: Any, values: _Values) -> Iterator[BadIndex]:
+def _one_hot(equation: JaxprEqn, values: _Values) -> Iterator[BadIndex]:
     """Yield the labels that `jax.nn.one_hot` encodes as zeros."""
     labels = values(equation.invars[0])
-    sizes = equation.outvars[0].aval.shape
+    out: Any = equation.outvars[0]
+    sizes = out.aval.shape
     if labels is UNKNOWN or not sizes:
         return
     labels = np.asarray(labels)

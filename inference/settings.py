@@ -123,7 +123,7 @@ def as_seed(seed: object) -> int:
     return operator.index(seed)  # type: ignore[arg-type]
 
 
-def _as_plain(value: Any) -> Any:
+def _as_plain(value: object) -> Any:
     """Return numbers, truth values and texts of NumPy as Python's, in tuples too."""
     if isinstance(value, np.generic):
         return value.item()
@@ -136,13 +136,13 @@ def _as_plain(value: Any) -> Any:
     return value
 
 
-def _alternatives(annotation: Any) -> frozenset[str]:
+def _alternatives(annotation: object) -> frozenset[str]:
     """Return the names of the types in an annotation such as `float | tuple[float, ...] | None`."""
     text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
     return frozenset(part.strip().partition("[")[0] for part in text.split("|"))
 
 
-def _refuse(value: Any, types: frozenset[str]) -> str | None:
+def _refuse(value: object, types: frozenset[str]) -> str | None:
     """Return what was expected, where a value is none of the types; otherwise None."""
     alone = types - {"None"}
     if value is None:
@@ -160,7 +160,7 @@ def _refuse(value: Any, types: frozenset[str]) -> str | None:
     return _refuse_sizes(value)
 
 
-def _refuse_sizes(value: Any) -> str | None:
+def _refuse_sizes(value: object) -> str | None:
     """Return what was expected in place of NaN, infinity, or a number beyond any use."""
     for entry in value if isinstance(value, tuple) else (value,):
         if isinstance(entry, float) and not math.isfinite(entry):

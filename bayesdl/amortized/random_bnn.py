@@ -29,6 +29,7 @@ from bayesdl.model.examples import CommandLine
 from bayesdl.model.language import NUMPYRO
 from bayesdl.model.likelihoods import AbstractLikelihood, Categorical, Normal
 from bayesdl.model.table import AbstractTableModel
+from bayesdl.typing import ColumnLike, TableLike
 
 # The logit of a class that is not there.
 NEVER = -1e9
@@ -115,7 +116,9 @@ class RandomBNN(AbstractTableModel):
     def covers_classes(self, num_trained: int, num_classes: int) -> bool:
         return num_classes == num_trained or (self.fewer_classes and num_classes < num_trained)
 
-    def learn_schema(self, X: Any = None, y: Any = None, **options: Any) -> TableSchema:
+    def learn_schema(
+        self, X: TableLike | None = None, y: ColumnLike | None = None, **options: Any
+    ) -> TableSchema:
         schema = super().learn_schema(X, y, **options)
         if schema.target.kind == "real" and schema.target.num_targets > 1:
             raise DataError(

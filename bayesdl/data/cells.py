@@ -218,7 +218,7 @@ def _to_numbers(column: Series) -> Series:
         return texts.map(_number_or_nan).astype(float)
 
 
-def _text_of_bytes(value: Any) -> Any:
+def _text_of_bytes(value: object) -> Any:
     return _text(value) if isinstance(value, bytes) else value
 
 
@@ -237,7 +237,7 @@ def _parsed_dates(name: str, column: Series) -> Series:
     """
     import pandas as pd
 
-    def one(value: Any) -> Any:
+    def one(value: object) -> Any:
         return value.replace("/", "-").replace(".", "-", 2) if isinstance(value, str) else value
 
     known = column.notna()
@@ -259,7 +259,7 @@ def _parsed_dates(name: str, column: Series) -> Series:
     return parsed
 
 
-def _padded(value: Any) -> Any:
+def _padded(value: object) -> Any:
     """Return 2024-1-5 as 2024-01-05; other cells as they are."""
     if not isinstance(value, str):
         return value
@@ -269,7 +269,7 @@ def _padded(value: Any) -> Any:
     return "T".join([day, *time])
 
 
-def _has_zone(value: Any) -> bool:
+def _has_zone(value: object) -> bool:
     if isinstance(value, str):
         time = value.partition(":")[2]
         return "+" in time or "-" in time or time.endswith("Z")
@@ -286,7 +286,7 @@ def _refuse_nested(name: str, column: Series) -> None:
         if isinstance(value, list | tuple | dict | set | np.ndarray) or callable(value):
             raise DataError(
                 f"Column '{name}', row {row} holds a {type(value).__name__}: expected one number "
-                f"or text in a cell. Make columns of its entries, or leave it out by "
+                "or text in a cell. Make columns of its entries, or leave it out by "
                 f"drop=[{name!r}]."
             )
 

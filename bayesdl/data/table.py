@@ -35,8 +35,8 @@ class TableSchema:
     @classmethod
     def learn(
         cls,
-        X: Any,
-        y: Any,
+        X: TableLike,
+        y: ColumnLike,
         target: tuple[TargetKind, bool, bool],
         standardize: bool,
         reading: Reading,

@@ -133,7 +133,7 @@ def _check_scale(
         )
 
 
-def _divide_scale(scale: Any, unit: Sequence[float] | np.ndarray) -> object:
+def _divide_scale(scale: object, unit: Sequence[float] | np.ndarray) -> object:
     """Divide a fixed scale by the unit of each target; a prior, None or a word stays as it is.
 
     Raises:

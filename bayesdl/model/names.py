@@ -187,7 +187,7 @@ def _labels(dim: str, given: Any) -> tuple[Any, ...]:
     return labels
 
 
-def _plain(label: Any) -> Any:
+def _plain(label: object) -> Any:
     """Return a label as a number or a text."""
     if isinstance(label, np.datetime64 | datetime.date):
         return str(label)

@@ -249,7 +249,7 @@ class TableProgram(AbstractTraceable):
         return TableProgram(self.model.merge_params(numbers), self.num_targets)
 
 
-def _as_jax(values: Any) -> Any:
+def _as_jax(values: object) -> Any:
     """Return a NumPy array as a JAX array, which the index of a plate can index.
 
     Anything else is returned as it is.

@@ -73,6 +73,6 @@ def values_of(problem: Problem, draws: StoredArrays) -> StoredArrays:
     return jax.tree.map(np.asarray, jax.jit(lambda z: discrete.values_of(problem, z))(first))
 
 
-def _map(function: Callable, draws: Any) -> Any:
+def _map(function: Callable, draws: object) -> Any:
     """Map a function over draws, compiled."""
     return jax.jit(lambda draws: jax.lax.map(function, draws, batch_size=AT_ONCE))(draws)

@@ -195,10 +195,11 @@ def _place_dictionary(entries: Mapping[Any, Info]) -> Info:
     return {"items": [{"key": key, "value": value} for key, value in entries.items()]}
 
 
-def _place_named(value: Any, entries: list[Info]) -> Info:
+def _place_named(value: tuple[Any, ...], entries: list[Info]) -> Info:
     """Return the layout of a named tuple: the names, and where its class is."""
     where = [type(value).__module__, type(value).__qualname__]
-    return {"named tuple": where, "fields": list(value._fields), "entries": entries}
+    fields = list(getattr(value, "_fields", ()))
+    return {"named tuple": where, "fields": fields, "entries": entries}
 
 
 def _named_tuple(layout: Info) -> Callable[..., Any]:

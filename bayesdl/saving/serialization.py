@@ -140,7 +140,7 @@ def same_distribution(one: dist.Distribution, other: dist.Distribution) -> bool:
     )
 
 
-def from_data(data: Any) -> Any:
+def from_data(data: object) -> Any:
     """Return a spec from JSON data: the inverse of `to_data`.
 
     Raises:

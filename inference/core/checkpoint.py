@@ -122,7 +122,7 @@ class Folder:
     def __enter__(self) -> Folder:
         return self
 
-    def __exit__(self, *failure: Any) -> None:
+    def __exit__(self, *failure: object) -> None:
         """Close the file.
 
         On a failing disk this may fail too; then the first error is the one to show.

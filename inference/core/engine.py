@@ -273,7 +273,7 @@ def fixed_params(problem: Problem) -> dict[str, Any]:
 INFER_IT = "give it a prior (numpyro.sample), or fit with bdl.VI(), which learns it"
 
 
-def describe_fixed(name: str, value: Any) -> str:
+def describe_fixed(name: str, value: object) -> str:
     """Say that a parameter is not inferred."""
     leaves = jax.tree.leaves(value)
     number = f"{float(leaves[0]):.4g}" if len(leaves) == 1 and leaves[0].size == 1 else "its start"

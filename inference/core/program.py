@@ -128,7 +128,7 @@ class WholePlates:
         return self.program is other.program or _identity(self.program) == _identity(other.program)
 
 
-def _on_device(leaf: Any) -> Any:
+def _on_device(leaf: object) -> Any:
     """Return numbers of NumPy as an array of JAX, whose type is that of the computation."""
     numeric = isinstance(leaf, np.ndarray) and leaf.dtype.kind in "iufbc"
     return jnp.asarray(np.asarray(leaf)) if numeric else leaf

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 from jaxtyping import PyTree
 from numpyro.distributions import biject_to
 
@@ -117,7 +118,7 @@ class Iteration:
         """Return the prior distribution of a hyperparameter."""
         return self.problem.trace[name]["fn"]
 
-    def log_prior(self, hyper: dict, sigma: Any) -> Any:
+    def log_prior(self, hyper: dict, sigma: ArrayLike) -> Any:
         """Return the log prior density of hyperparameters and noise, in their own space."""
         total = sum(
             (
@@ -145,7 +146,7 @@ class Iteration:
                 total = total + jnp.sum(transform.log_abs_det_jacobian(u, value))
         return total
 
-    def log_prior_of_noise(self, sigma: Any) -> Any:
+    def log_prior_of_noise(self, sigma: ArrayLike) -> Any:
         if not self.likelihood.has_scale or self.structure.scale is not None:
             return jnp.zeros(())
         return self.hyperprior("sigma").log_prob(sigma)
@@ -159,7 +160,7 @@ class Iteration:
             for p, kernel, x in zip(s.smoothness, kernels, s.positions, strict=True)
         ]
 
-    def start(self, key: Key, hyper: dict, sigma: Any, spread: float) -> State:
+    def start(self, key: Key, hyper: dict, sigma: ArrayLike, spread: float) -> State:
         """Return a state with random factors in (0, 1); with both signs most starts cancel."""
         s, keys = self.structure, jax.random.split(key, len(self.structure.ranks) + 1)
         factors, messages = [], []
@@ -277,7 +278,7 @@ class Iteration:
             return state.sigma
         squares, n = self.likelihood.noise(self.y, mean, variance, state.sigma), len(self.y)
 
-        def cost(log_sigma: Any) -> Any:
+        def cost(log_sigma: Array) -> Any:
             return (
                 n * log_sigma
                 + squares * jnp.exp(-2 * log_sigma) / 2

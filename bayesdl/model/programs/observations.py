@@ -41,7 +41,7 @@ def check_observations(problem: Problem, quiet: bool = False) -> None:
             shape, rows = site["rows_without_plate"]
             warnings.warn(
                 f"Site '{name}' has values of shape {rows} and a distribution of shape {shape}: "
-                f"they count as independent rows. Say so with `with numpyro.plate('rows', "
+                "they count as independent rows. Say so with `with numpyro.plate('rows', "
                 f"{rows[-1] if rows else 1}):` around it.",
                 PlateWarning,
                 stacklevel=4,

@@ -70,7 +70,7 @@ class SummedMixture(Distribution):
         """The probabilities of classes."""
         return self._sum(self.base.probs)  # pyright: ignore[reportAttributeAccessIssue]
 
-    def log_prob(self, value: jax.Array, intermediates: Any = None) -> jax.Array:
+    def log_prob(self, value: jax.Array, intermediates: object = None) -> jax.Array:
         """Return the log density of the mixture."""
         value = jnp.asarray(value)
         terms = jnp.asarray(self.base.log_prob(value[(None,) * self.axes]))

@@ -97,7 +97,7 @@ ADVICE = (
 )
 
 
-def _kind(distribution: Any) -> str:
+def _kind(distribution: object) -> str:
     """Return the name of a distribution without its wrappers."""
     return type(getattr(distribution, "base_dist", distribution)).__name__
 

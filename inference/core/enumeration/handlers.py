@@ -80,7 +80,7 @@ class ByIndex(Distribution):
         """Return the values; their number counts."""
         return jnp.asarray(self.base.enumerate_support(expand=expand))
 
-    def log_prob(self, value: jax.Array, intermediates: Any = None) -> jax.Array:
+    def log_prob(self, value: jax.Array, intermediates: object = None) -> jax.Array:
         """Return the log probability of the value with this index."""
         return jnp.asarray(self.base.log_prob(support_of(self.base)[value]))
 
