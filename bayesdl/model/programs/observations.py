@@ -74,12 +74,20 @@ def missing_data(problem: Problem, optional: set[str]) -> list[str]:
 def _check_shape(name: str, site: dict, problem: Problem) -> None:
     """Refuse values whose shape is not that of their distribution."""
     got, expected = tuple(np.shape(site["value"])), tuple(site["fn"].shape())
-    if got == expected or _is_constant(site, problem):
+    if _without_leading_ones(got) == _without_leading_ones(expected):
+        return
+    if _is_constant(site, problem):
         return
     raise DataError(
         f"Site '{name}' has {_count(got)} of shape {got} and a distribution of shape {expected}"
         f"{_plates(site)}: {_cure(name, got, expected)}."
     )
+
+
+def _without_leading_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape without axes of one entry before all others, which no broadcasting repeats."""
+    first = next((i for i, size in enumerate(shape) if size != 1), len(shape))
+    return shape[first:]
 
 
 def _count(shape: tuple[int, ...]) -> str:
