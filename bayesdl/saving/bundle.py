@@ -57,7 +57,9 @@ def load(
     if hash_arrays(leaves) != manifest["data_hash"]:
         raise BundleError(f"{path} is damaged: its data do not match their hash. Save it again.")
     args, kwargs = unpack(leaves, manifest["layout"])
-    problem = engine.pose(_pose(spec_model, schema, args, kwargs, manifest, arrays, path))
+    # JAX remembers arrays in the precision in which it saw them first
+    with precision_scope(spec_model):
+        problem = engine.pose(_pose(spec_model, schema, args, kwargs, manifest, arrays, path))
     stored = {k.removeprefix("result/"): v for k, v in arrays.items() if k.startswith("result/")}
     if manifest["draws"]:
         stored |= _from_netcdf(netcdf_bytes)
