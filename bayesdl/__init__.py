@@ -5,6 +5,7 @@ pred = post.predict(X_new)
 """
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING
 
 import inference
@@ -15,6 +16,12 @@ if not getattr(inference, "__bayesdl__", False):
         "Another distribution installs a package of that name: uninstall it (`pip uninstall "
         "inference`) and reinstall bayesdl."
     )
+
+with warnings.catch_warnings():
+    # NumPyro imports the bars of notebooks, which complain where ipywidgets is missing; this
+    # package shows plain bars there
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    import numpyro.util  # noqa: F401
 
 from bayesdl import amortized, engines, kernels, mcmc, models, priors, tensor, vi
 from bayesdl.checks.calibration import sbc

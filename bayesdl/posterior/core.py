@@ -179,8 +179,9 @@ class AbstractPosterior(abc.ABC):
         if not parts:
             return None
         values = np.concatenate(parts, axis=-1)
-        # of a distribution without a mean, at some draws or at all
-        values = values[..., np.isfinite(values).all((0, 1))]
+        # a distribution may have no mean; draws that are not finite are another matter
+        if all(np.isfinite(draws).all() for draws in self.samples.values()):
+            values = values[..., np.isfinite(values).all((0, 1))]
         return values[..., :MOST_VALUES] if values.shape[-1] else None
 
     def _by_site(self: AnyPosterior) -> list[AnyPosterior]:

@@ -130,7 +130,7 @@ def test_units_of_y_are_those_of_the_data():
 
 def test_what_a_pfn_refuses_after_training(trained):
     X, y = np.random.default_rng(0).normal(size=(9, 1)), np.arange(9.0) / 9
-    with pytest.raises(bdl.DataError, match="not finite"):
+    with pytest.raises(bdl.DataError, match="rows of observed values that are NaN"):
         bdl.fit(normal_mean, X, np.where(y > 0.5, np.nan, y), engine=trained, progress=False)
     with pytest.raises(
         bdl.UnsupportedError,

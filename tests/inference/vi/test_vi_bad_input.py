@@ -20,12 +20,14 @@ Y = np.array([0.3, 1.1, 0.7])
 
 def model(y):
     z = numpyro.sample("z", dist.Normal(0.0, 1.0))
-    numpyro.sample("y", dist.Normal(z, 1.0), obs=y)
+    with numpyro.plate("rows", len(y)):
+        numpyro.sample("y", dist.Normal(z, 1.0), obs=y)
 
 
 def rate_model(y):
     z = numpyro.sample("z", dist.HalfNormal(1.0))
-    numpyro.sample("y", dist.Normal(z, 1.0), obs=y)
+    with numpyro.plate("rows", len(y)):
+        numpyro.sample("y", dist.Normal(z, 1.0), obs=y)
 
 
 def normal_guide(y):
