@@ -445,9 +445,7 @@ def test_impossible_data_for_a_program():
     def program(y):
         numpyro.sample("y", dist.Exponential(numpyro.sample("rate", dist.Gamma(1, 1))), obs=y)
 
-    from inference.core.problem import ProblemError
-
-    with pytest.raises(ProblemError, match="finite log density"):
+    with pytest.raises(bdl.DataError, match="'y' has 1 row of observed values that are NaN"):
         bdl.fit(program, np.array(np.nan), engine=bdl.NUTS(10, 10, 1), progress=False)
 
 
