@@ -133,7 +133,7 @@ def answers(path: Path) -> dict[str, np.ndarray]:
 
 def posterior_answers(post: Any, case: Case) -> dict[str, np.ndarray]:
     new, new_y = case.rows()[2:]
-    found = {"exact/repr": np.array(repr(post))}
+    found: dict[str, np.ndarray] = {}
     if isinstance(post.engine, SAMPLERS):
         found |= {f"exact/samples/{name}": value for name, value in post.samples.items()}
     elif post.samples:

@@ -4,12 +4,14 @@ What a fit remembers of its data (a `TableFrame` in files) is not made by users:
 some, written when the names inside were those of the files.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import numpyro.distributions as dist
 
 import bayesdl as bdl
+from bayesdl import recommend
 
 # The one place that names the module of these functions, which are not public.
 try:
@@ -17,7 +19,7 @@ try:
 except ModuleNotFoundError:  # checkouts that wrote the first files
     from bayesdl.spec import from_data, registry, to_data
 
-__all__ = ["SPECS", "from_data", "kinds", "registry", "to_data"]
+__all__ = ["SPECS", "from_data", "in_newest_form", "kinds", "registry", "to_data"]
 
 kernels, priors, vi = bdl.kernels, bdl.priors, bdl.vi
 OBJECTIVES = (
@@ -34,6 +36,16 @@ def random_bnn() -> Any:
     return bdl.RandomBNN(
         (1, 2), (4, 8), ("tanh",), (0.1, 0.4), 1.5, dist.Gamma(2.0, 3.0), bdl.StudentT(5.0)
     )
+
+
+def part(name: str, *fields: Any, **more: Any) -> Any:
+    """Make what a fit remembers of its data, whose classes are not public."""
+    return registry()[name](*fields, **more)
+
+
+def encodings() -> tuple:
+    categories = part("encoding.Encoding", "category", ("no", "yes"))
+    return (part("encoding.Encoding", "number", fill=0.5, gaps=1), categories)
 
 
 SPECS: dict[str, Callable[[], Any]] = {
@@ -66,8 +78,8 @@ SPECS: dict[str, Callable[[], Any]] = {
     "engines.GPyTorchGP": lambda: bdl.GPyTorchGP("svgp", 10, 2, 0.1, 5, 6),
     "engines.PyroNUTS": lambda: bdl.PyroNUTS(10, 20, 1, 0.9, 6, False),
     "engines.MessagePassing": lambda: bdl.MessagePassing(20, 2, 1e-3, 0.5, 0.1, 4, 0.2, "parallel"),
-    "recommend.Anneal": lambda: bdl.recommend.Anneal(0.3, 0.5),
-    "recommend.PerUser": lambda: bdl.recommend.PerUser(0.01),
+    "recommend.Anneal": lambda: recommend.Anneal(0.3, 0.5),
+    "recommend.PerUser": lambda: recommend.PerUser(0.01),
     "vi.Reparam": lambda: vi.Reparam(stick=True),
     "vi.Implicit": lambda: vi.Implicit(),
     "vi.Reinforce": lambda: vi.Reinforce(),
@@ -100,10 +112,27 @@ SPECS: dict[str, Callable[[], Any]] = {
     "likelihoods.Categorical": lambda: bdl.Categorical(),
     "likelihoods.Poisson": lambda: bdl.Poisson(),
     "likelihoods.NegativeBinomial": lambda: bdl.NegativeBinomial(5.0),
-    "VI of an objective": lambda: bdl.VI(objective=vi.iwelbo(4)),
-    **{f"objective {name}": lambda name=name: bdl.VI(objective=name) for name in OBJECTIVES},
+    "VI of an objective": lambda: bdl.VI(objective=vi.iwelbo(4), learning_rate=0.01),
+    **{
+        f"objective {name}": lambda name=name: bdl.VI(objective=name, learning_rate=0.01)
+        for name in OBJECTIVES
+    },
     **{f"function {name}": lambda name=name: getattr(vi, name) for name in OBJECTIVES},
     "tempered": lambda: vi.tempered_elbo(beta=0.5),
+    "reading.Reading": lambda: part(
+        "reading.Reading", ("id",), "median", "drop", "other", ("year", "week")
+    ),
+    "encoding.Encoding": lambda: part(
+        "encoding.Encoding", "date", None, 2.5, None, 3, True, 19000.5, True, ("day",), False
+    ),
+    "Encoding of categories": lambda: part(
+        "encoding.Encoding", "category", ("no", "yes"), None, "yes", 2, other=True
+    ),
+    "Columns with one left out": lambda: part(
+        "columns.Columns",
+        *(("a", "c"), True, encodings(), None, (1.0, 0.0), (2.0, 0.5)),
+        *(("a", "constant", "c"), (0, 2)),
+    ),
     "a vector of priors": lambda: bdl.BNN(likelihood=bdl.Normal(dist.InverseGamma(3.0, 1.0))),
 }
 
@@ -116,3 +145,28 @@ def kinds(data: Any) -> set[str]:
         return set()
     own = {data["class"]} if "class" in data else set()
     return own.union(*(kinds(value) for value in data.values()))
+
+
+def in_newest_form(data: Any) -> Any:
+    """Return stored data of specs as it is written now, with the same meaning.
+
+    All that is stored stays. A field that came later has its default, and the categories of a
+    column are in its encoding.
+    """
+    if isinstance(data, list):
+        return [in_newest_form(entry) for entry in data]
+    if not isinstance(data, dict):
+        return data
+    if data.get("class") == "columns.Columns" and "levels" in data:
+        moved = [encoding_data(levels) for levels in data["levels"]]
+        data = {name: value for name, value in data.items() if name != "levels"}
+        data |= {"encodings": moved}
+    data = {name: in_newest_form(value) for name, value in data.items()}
+    fields = dataclasses.fields(registry()[data["class"]]) if "class" in data else ()
+    later = [f for f in fields if f.name not in data and f.default is not dataclasses.MISSING]
+    return data | {field.name: to_data(field.default) for field in later}
+
+
+def encoding_data(levels: list[str] | None) -> dict[str, Any]:
+    kind = "number" if levels is None else "category"
+    return {"class": "encoding.Encoding", "kind": kind, "levels": levels}

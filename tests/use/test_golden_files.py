@@ -1,4 +1,4 @@
-"""Files written by earlier versions load, predict the same numbers and hold the same specs.
+"""Files written by earlier versions load, predict the same numbers and mean the same specs.
 
 `tests/golden/write_files.py` wrote them; files are added there and never written again.
 """
@@ -48,6 +48,7 @@ def mark(path):
 def test_a_file_gives_the_numbers_that_it_gave(path):
     skip_without_torch(path)
     expected = dict(np.load(f"{path}.npz"))
+    expected.pop("exact/repr", None)  # its words may change; the oldest files have it
     found = golden_answers.answers(path)
     assert set(found) == set(expected)
     for name, value in expected.items():
@@ -70,22 +71,30 @@ def test_every_file_is_asked():
 
 
 @pytest.mark.parametrize("path", BUNDLES, ids=lambda path: path.name)
-def test_specs_in_a_file_are_written_as_they_were(path):
+def test_specs_in_a_file_mean_what_they_meant(path):
     with zipfile.ZipFile(path) as archive:
         manifest = json.loads(archive.read("manifest.json"))
     for part in ("model", "engine", "frame"):
         if "code" not in manifest[part]:
-            assert as_stored(golden_specs.from_data(manifest[part])) == manifest[part], part
+            check_meaning(manifest[part])
 
 
 @pytest.mark.parametrize("name", STORED)
 def test_a_stored_spec_means_what_it_meant(name):
-    found = golden_specs.from_data(STORED[name])
-    assert as_stored(found) == STORED[name]
+    found = check_meaning(STORED[name])
     if name in golden_specs.SPECS:
         expected = golden_specs.SPECS[name]()
         assert type(found) is type(expected)
-        assert as_stored(expected) == STORED[name]
+        assert as_stored(expected) == golden_specs.in_newest_form(STORED[name])
+
+
+def check_meaning(stored):
+    """Return a stored spec, which holds all that was stored, and is the same when saved again."""
+    found = golden_specs.from_data(stored)
+    written = as_stored(found)
+    assert written == golden_specs.in_newest_form(stored)
+    assert as_stored(golden_specs.from_data(written)) == written
+    return found
 
 
 def as_stored(spec):
