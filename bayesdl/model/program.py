@@ -160,13 +160,17 @@ class Program(AbstractModel):
 
     def training_inputs(self, problem: Problem) -> tuple[tuple, dict]:
         """Return the training arguments without the observations, if the program runs so."""
+        unseen = self._without_data(problem)
+        return unseen.args, dict(unseen.kwargs)
+
+    def _without_data(self, problem: Problem) -> Problem:
+        """Return the problem without its observations, if the program runs so, or as it is."""
         given = self.bind(problem.args, problem.kwargs)
         for name in self.observed_at(problem):
             del given.arguments[name]
+        unseen = Problem(problem.program, given.args, given.kwargs)
         # the data may tell the number of rows: `n = len(y)`
-        if not runs(problem.program, given.args, given.kwargs):
-            return problem.args, dict(problem.kwargs)
-        return given.args, given.kwargs
+        return unseen if runs(unseen) else problem
 
     def check_new_data(
         self,
@@ -178,8 +182,8 @@ class Program(AbstractModel):
     ) -> NewData:
         site = self.target_site(problem)
         new = pose(self.function, args, kwargs)
-        before = Problem(problem.program, *self.training_inputs(problem))
-        further = sites_to_draw(problem, before.unobserved, new, drawn(), sample)
+        before = self._without_data(problem).unobserved
+        further = sites_to_draw(problem, before, new, drawn(), sample)
         check_indexes(new, problem)
         check_rows(Rows.of(problem, site), new, site)
         return NewData(new.args, dict(new.kwargs), further)

@@ -29,6 +29,7 @@ COSTLY = ("MCLMC", "SGLD", "CyclicalSGMCMC")
 SLOW = {
     ("NUTS", "GP"),
     ("HMC", "GP"),
+    ("VI", "BNN"),
     ("VI", "GP"),
     ("HMC", "sparse"),
     ("SGHMC", "sparse"),
@@ -71,7 +72,11 @@ def test_runs_or_says_why_not(engine, case):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if "entries" in n else n for n in ROUND_TRIPS]
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.slow) if "entries" in n or n == "sparse-VI" else n
+        for n in ROUND_TRIPS
+    ],
 )
 def test_bundle_round_trip(name, tmp_path):
     check_round_trip(ROUND_TRIPS[name], EXAMPLES[name.split("-")[0]], tmp_path / "fit.bdl")

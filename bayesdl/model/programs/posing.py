@@ -41,10 +41,10 @@ def pose(function: Program, args: Arguments, kwargs: KeywordArguments) -> Proble
     raise ModelError(_explain(function, args, kwargs, first)) from first
 
 
-def runs(program: Program, args: Arguments, kwargs: KeywordArguments) -> bool:
-    """Return whether a program runs with these arguments, in an abstract run."""
+def runs(problem: Problem) -> bool:
+    """Return whether a program runs with its arguments, in an abstract run that is kept."""
     try:
-        Problem(program, tuple(args), dict(kwargs)).trace  # noqa: B018
+        problem.trace  # noqa: B018
     # a program may fail in any way
     except Exception:
         return False

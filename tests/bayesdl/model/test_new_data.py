@@ -237,6 +237,7 @@ def test_new_groups_are_refused_or_drawn():
             post.predict(np.array([0]), count=3, new_levels="sample")
 
 
+@pytest.mark.slow
 def test_new_groups_of_vectors():
     engine = bdl.NUTS(num_warmup=50, num_samples=200, num_chains=1)
     post = fit(varying, GROUPS, X, y=Y, engine=engine)

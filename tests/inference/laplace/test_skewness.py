@@ -49,7 +49,7 @@ def test_mean_is_the_mode_where_the_likelihood_is_normal(monkeypatch):
     model = bdl.BNN(hidden=(3,))
 
     def mean(post):
-        return post.result.params["loc"]
+        return post.raw.params["loc"]
 
     moved = bdl.fit(model, X, np.sin(X[:, 0]), engine=bdl.Laplace(), progress=False)
     monkeypatch.setattr(LinearisedModel, "is_quadratic", lambda *_: True)
