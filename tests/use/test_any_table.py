@@ -8,6 +8,7 @@ import decimal
 import fractions
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -540,10 +541,11 @@ def test_other_weights_scale_each_row():
     found, _ = log_density(weighted.program, weighted.args, weighted.kwargs, latents)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     half = REAL.problem(schema, X, Y, weights=weights).minibatch(N // 2)
-    values = [
-        log_density(handlers.seed(half.program, k), half.args, half.kwargs, latents)[0]
-        for k in range(60)
-    ]
+
+    def one(key):
+        return log_density(handlers.seed(half.program, key), half.args, half.kwargs, latents)[0]
+
+    values = np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), 60)))
     error = np.std(values) / np.sqrt(len(values))
     assert abs(np.mean(values) - expected) < 4 * error
     with pytest.raises(bdl.UnsupportedError):
