@@ -20,15 +20,11 @@ import numpy as np
 from numpyro import handlers
 from numpyro.distributions import Distribution, biject_to
 from numpyro.distributions.constraints import real
-from numpyro.distributions.distribution import (
-    ExpandedDistribution,
-    Independent,
-    MaskedDistribution,
-)
 
 from inference.core.problem import Problem
 from inference.core.program import Message
 from inference.core.typing import SiteArrays, StoredArrays
+from inference.wrappers import innermost
 
 # what a change of the values by rounding may do to a term, and how much of that is allowed
 RELATIVE, ROUNDING, ALLOWED = 1e-4, 1e-6, 30.0
@@ -67,7 +63,7 @@ def log_density_terms(problem: Problem, points: list[StoredArrays]) -> dict[str,
         trace = _trace(problem, latents, params, key)
         sites = {name: site for name, site in trace.items() if site["type"] == "sample"}
         for name, site in sites.items():
-            said[name] = _class_of(site["fn"]), tuple(jnp.shape(site["value"]))
+            said[name] = type(innermost(site["fn"])).__name__, tuple(jnp.shape(site["value"]))
         return {name: _log_density(site) for name, site in sites.items()}
 
     compiled = jax.jit(terms)
@@ -196,10 +192,3 @@ def _rounded(latents: StoredArrays) -> StoredArrays:
         name: np.asarray(value * (1 + ROUNDING)) if value.dtype.kind == "f" else value
         for name, value in moved.items()
     }
-
-
-def _class_of(distribution: Distribution) -> str:
-    """Return the name of the class of a distribution without expansions, events and masks."""
-    while isinstance(distribution, ExpandedDistribution | Independent | MaskedDistribution):
-        distribution = distribution.base_dist
-    return type(distribution).__name__

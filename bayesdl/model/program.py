@@ -191,23 +191,26 @@ class Program(AbstractModel):
     def remarks(self, problem: Problem) -> list[str]:
         return missing_data(problem, _observations(self.function))
 
+    def _optional_given(self, problem: Problem) -> dict[str, Any]:
+        """Return the arguments that may be observations and were given, by name."""
+        given = self.bind(problem.args, problem.kwargs).arguments
+        optional = _observations(self.function)
+        return {
+            name: value for name, value in given.items() if name in optional and value is not None
+        }
+
     def observed_at(self, problem: Problem) -> dict[str, str]:
         """Return the site of each argument that is an observation.
 
         It is the observed site that has the argument's name, otherwise one that has its value.
         """
-        given = self.bind(problem.args, problem.kwargs).arguments
-        optional = [
-            name
-            for name in given
-            if name in _observations(self.function) and given[name] is not None
-        ]
+        optional = self._optional_given(problem)
         found = {name: name for name in optional if name in problem.observed}
         sites = [site for site in problem.observed if site not in found]
         if sites and len(found) < len(optional):
             values = _values_at(problem, sites)
             for name in optional:
-                same = [site for site in sites if _same_value(given[name], values[site])]
+                same = [site for site in sites if _same_value(optional[name], values[site])]
                 found |= {name: same[0]} if name not in found and same else {}
         return found
 
@@ -253,12 +256,7 @@ class Program(AbstractModel):
 
     def target_title(self, problem: Problem) -> str:
         """Return the argument that holds the observations, where that is plain."""
-        given = self.bind(problem.args, problem.kwargs).arguments
-        names = [
-            name
-            for name in given
-            if name in _observations(self.function) and given[name] is not None
-        ]
+        names = list(self._optional_given(problem))
         alone = len(names) == len(problem.observed) == 1
         return names[0] if alone and names[0] not in problem.trace else ""
 

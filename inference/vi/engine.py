@@ -96,8 +96,7 @@ class VI(AbstractEngine):
         steps: the number of optimiser steps; noisy gradients need some thousands.
         optimizer: an optax optimiser, or None for Adam.
         learning_rate: Adam's learning rate at the start; it decays to zero along a cosine, so
-            that the last steps average the noise out. Not used if an optimizer is given. With 0.03
-            10,000 steps were enough for networks of some hundred weights.
+            that the last steps average the noise out. Not used if an optimizer is given.
         num_particles: the number of independent estimates of the objective per step; more make
             gradients less noisy.
         batch_size: the number of rows per step, or None for all of them. The program needs a

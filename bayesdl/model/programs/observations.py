@@ -14,6 +14,7 @@ from numpyro.distributions import Distribution, MaskedDistribution
 from bayesdl.data.validation import DataError
 from inference.arguments import same_array
 from inference.core.problem import Problem
+from inference.wrappers import innermost
 
 # the number of rows that an error names
 NAMED = 5
@@ -162,13 +163,10 @@ def _troubles(values: np.ndarray, distribution: Distribution) -> Iterator[tuple[
         return
     if not isinstance(inside, Tracer):
         outside = ~np.broadcast_to(np.asarray(inside, bool), values.shape)
-        yield outside, f"outside the support of {_name(distribution)} ({_words(support)})"
-
-
-def _name(distribution: Any) -> str:
-    while hasattr(distribution, "base_dist"):
-        distribution = distribution.base_dist
-    return type(distribution).__name__
+        yield (
+            outside,
+            f"outside the support of {type(innermost(distribution)).__name__} ({_words(support)})",
+        )
 
 
 def _words(support: object) -> str:

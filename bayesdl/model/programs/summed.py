@@ -14,13 +14,14 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from numpyro import handlers
-from numpyro.distributions import Distribution, Independent
+from numpyro.distributions import Distribution
 
 from bayesdl.model.base import site_distribution
 from inference.core.enumeration.terms import Term, Terms, enumerated_trace
 from inference.core.problem import Problem
 from inference.core.result import AbstractPredictive, Conditional
 from inference.core.typing import Key, Program
+from inference.wrappers import marginal_cdf
 
 
 class SummedMixture(Distribution):
@@ -78,8 +79,7 @@ class SummedMixture(Distribution):
 
     def cdf(self, value: jax.Array) -> jax.Array:
         """Return P(Y <= value), for each target by itself."""
-        base = self.base.base_dist if isinstance(self.base, Independent) else self.base
-        return self._sum(base.cdf(jnp.asarray(value)[(None,) * self.axes]))
+        return self._sum(marginal_cdf(self.base, jnp.asarray(value)[(None,) * self.axes]))
 
     def sample(self, key: Key | None, sample_shape: tuple[int, ...] = ()) -> jax.Array:
         """Draw a component for each row, and a value from it."""
