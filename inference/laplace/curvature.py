@@ -19,6 +19,8 @@ def compile_hessian(function: Callable[..., jax.Array]) -> Callable[..., np.ndar
 
     Columns are derivatives of the gradient, forward ones where all operations have them. Some have
     none (`jax.experimental.ode.odeint`, say); the gradient is then differentiated backwards again.
+    A second derivative may be NaN where the first is right, as 0 / 0 of a probability that a program
+    holds at zero: differences of gradients take its place.
     """
 
     def columns(u: jax.Array, basis: ArrayLike, *fixed: PyTree) -> jax.Array:
@@ -33,14 +35,25 @@ def compile_hessian(function: Callable[..., jax.Array]) -> Callable[..., np.ndar
         column = forward if _has_forward_mode(gradient, u) else backward
         return jax.lax.map(column, basis, batch_size=32)
 
-    compiled = jax.jit(columns)
+    compiled, gradient = jax.jit(columns), jax.jit(jax.grad(function))
 
     def symmetric(u: np.ndarray, *fixed: PyTree) -> np.ndarray:
         # the basis is an argument: as a constant it would be folded
         matrix = np.asarray(compiled(u, np.eye(u.size), *fixed))
+        if not np.isfinite(matrix).all():
+            matrix = _differences(lambda at: np.asarray(gradient(at, *fixed)), u)
         return (matrix + matrix.T) / 2
 
     return symmetric
+
+
+def _differences(
+    gradient: Callable[[np.ndarray], np.ndarray], u: np.ndarray
+) -> Float[np.ndarray, "d d"]:
+    """Compute a Hessian by central differences of the gradient, with an error of some 1e-9."""
+    steps = np.cbrt(np.finfo(u.dtype).eps) * np.maximum(1.0, np.abs(u)) * np.eye(u.size)
+    columns = [(gradient(u + step) - gradient(u - step)) / (2 * step.max()) for step in steps]
+    return np.stack(columns)
 
 
 def _has_forward_mode(function: Callable, u: jax.Array) -> bool:
@@ -65,10 +78,15 @@ def inverse_root(precision: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"
 
     Raises:
         ProblemError: if the precision is not positive definite, so that there is no normal
-            approximation.
+            approximation, or not finite.
     """
     import scipy.linalg
 
+    if not np.isfinite(precision).all():
+        raise ProblemError(
+            "The curvature of the log density at its mode is NaN or infinite. Laplace cannot "
+            "describe this posterior; use NUTS() or VI()."
+        )
     try:
         lower = np.linalg.cholesky(precision)
     except np.linalg.LinAlgError:

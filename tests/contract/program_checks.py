@@ -101,7 +101,10 @@ def check_fit(fit: Fit) -> None:
 
 def check_predict(fit: Fit) -> None:
     prediction = fit.post.predict(**fit.site)
-    agree_with_simulated(fit, prediction, *fit.case.data, **fit.case.observed)
+    if fit.case.means is None:
+        agree_with_simulated(fit, prediction, *fit.case.data, **fit.case.observed)
+    else:
+        agree_with_closed_form(fit, prediction)
     if not fit.case.one_step and fit.case.dense:
         density = np.asarray(prediction.log_prob(target_values(fit)))
         by_row = fit.row_densities()
@@ -149,6 +152,18 @@ def agree_with_simulated(fit: Fit, prediction, *args, **kwargs) -> None:
     error = np.maximum(std, simulated.std(0)) / np.sqrt(len(simulated)) + 1e-4 * (1 + np.abs(mean))
     far = np.abs(mean - simulated.mean(0)) > FAR * error
     assert not (far & usable).any(), (mean, simulated.mean(0), std)
+
+
+def agree_with_closed_form(fit: Fit, prediction) -> None:
+    """Means (probabilities of the second of two classes) of a prediction and its formula agree."""
+    assert fit.case.means is not None
+    wanted = fit.case.means({name: np.asarray(v, float) for name, v in fit.draws().items()})
+    if prediction.target.kind == "class":
+        mean, std = np.asarray(prediction.probs)[..., 1], 0.5
+    else:
+        mean, std = np.asarray(prediction.mean), np.asarray(prediction.std)
+    draws = len(next(iter(fit.draws().values())))
+    assert (np.abs(mean - wanted) < FAR * std / np.sqrt(draws)).all(), (mean, wanted)
 
 
 def check_diagnose(fit: Fit) -> None:

@@ -24,6 +24,9 @@ class Case:
         may_refuse: the same for cells that are refused or answered, as the search ends: a density
             without a mode in reach.
         summed: the same program with its discrete sites summed out by hand.
+        means: the predictive means at the training rows given draws of the latent sites, in closed
+            form; for discrete sites that rows share, which stand at their posterior there, and
+            which `Predictive` would draw from their prior.
         needs: the name of a package that the program needs.
         one_step: whether its targets depend on earlier ones that were observed, so that predictions
             are one step ahead and NumPyro's simulations, which feed on themselves, differ.
@@ -39,6 +42,7 @@ class Case:
     refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
     may_refuse: Mapping[str, str] = dataclasses.field(default_factory=dict)
     summed: Callable | None = None
+    means: Callable[[Mapping[str, np.ndarray]], np.ndarray] | None = None
     needs: str | None = None
     one_step: bool = False
     dense: bool = True

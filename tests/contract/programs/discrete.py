@@ -159,6 +159,72 @@ def semi_supervised(x, label=None, known=None):
         numpyro.sample("x", dist.Normal(mu[z], 0.5), obs=x)
 
 
+def normal(value, mean, scale=0.5):
+    """The density up to a factor."""
+    return np.exp(-0.5 * ((value - mean) / scale) ** 2)
+
+
+def means_of_chain(z):
+    """E[y_t | y, z] by the forward and the backward sums of a hidden Markov model."""
+    P, mu = z["transition"], z["mu"]
+    seen = normal(y_chain[:, None], mu[:, None, :])
+    forward, backward = [P[:, 0] * seen[:, 0]], [np.ones_like(mu)]
+    for t in range(1, len(y_chain)):
+        forward.append(np.einsum("si,sij->sj", forward[-1], P) * seen[:, t])
+        backward.append(np.einsum("sij,sj->si", P, seen[:, -t] * backward[-1]))
+    weight = np.stack(forward, 1) * np.stack(backward[::-1], 1)
+    weight /= weight.sum(-1, keepdims=True)
+    return (weight * mu[:, None, :]).sum(-1).mean(0)
+
+
+def means_of_annotations(z):
+    """P(annotation is 1 | y, z): the sum over the class of an item at its posterior."""
+    shown = z["confusion"]
+    # the probability of a 1 by (draw, class, annotator)
+    p = np.stack([shown[:, :, 0, 1], shown[:, :, 1, 0]], axis=1)
+    likely = np.where(annotations[:, None, None, :] == 1, p, 1 - p).prod(-1)
+    weight = likely * z["share"]
+    weight /= weight.sum(-1, keepdims=True)
+    return np.einsum("nsc,scj->nj", weight, p) / len(p)
+
+
+def means_of_captures(z):
+    """P(seen | y, z): the sum over the year in which an animal dies."""
+    years = len(seen)
+    total, alive = np.zeros((len(z["phi"]), seen.shape[1])), []
+    phi, rho = z["phi"][:, None], z["rho"][:, None]
+    for life in range(years + 1):
+        rows = seen[:life]
+        weight = phi**life * np.where(life < years, 1 - phi, 1)
+        weight = weight * np.where(rows == 1, rho[..., None], 1 - rho[..., None]).prod(1)
+        weight = weight * (seen[life:].sum(0) == 0)
+        alive.append(weight)
+        total += weight
+    return np.stack([(rho * sum(alive[t + 1 :]) / total).mean(0) for t in range(years)])
+
+
+def means_after_change(z):
+    """E[y_t | y, z]: the sum over the time of the change."""
+    at, y = np.arange(10), np.repeat([0.0, 2.0], 5)
+    before = at < at[:, None]
+    mean = np.where(before, z["early"][:, None, None], z["late"][:, None, None])
+    weight = normal(y, mean).prod(-1)
+    weight /= weight.sum(-1, keepdims=True)
+    return np.einsum("sk,skt->t", weight, mean) / len(mean)
+
+
+def means_of_cells(z):
+    """E[y | y, z]: the kind of a row at its posterior, that of a cell given it."""
+    w, mu = z["w"][:, None], z["mu"]
+    p = np.array([0.2, 0.8])
+    of_cell = normal(grid[..., None], mu[:, None, None])
+    rows = [(of_cell[..., 1] * q + of_cell[..., 0] * (1 - q)).prod(-1) for q in p]
+    odd = w * rows[1] / (w * rows[1] + (1 - w) * rows[0])
+    mean = [mu[:, 1:] * q + mu[:, :1] * (1 - q) for q in p]
+    of_row = (odd * mean[1] + (1 - odd) * mean[0]).mean(0)
+    return np.repeat(of_row[:, None], grid.shape[1], axis=1)
+
+
 y_mixed = np.where(rng.uniform(size=20) < 0.4, -2, 2) + 0.7 * rng.normal(size=20)
 y_counts = rng.poisson(3, 15) * (rng.uniform(size=15) > 0.3)
 x = np.linspace(-1, 1, 15)
@@ -183,10 +249,33 @@ CASES = (
         summed=zero_inflated_summed,
     ),
     Case("odd rows", outliers, (x,), {"y": 2 * x + 0.3 * rng.normal(size=15)}, (x[:4] * 2,)),
-    Case("hidden Markov model", hidden_markov, (12,), {"y": y_chain}),
-    Case("annotators", dawid_skene, (positions,), {"annotations": annotations}),
-    Case("capture and recapture", capture, (3, 4), {"y": seen}),
-    Case("change point", change_point, (10,), {"y": np.repeat([0.0, 2.0], 5)}),
+    Case(
+        "hidden Markov model",
+        hidden_markov,
+        (12,),
+        {"y": y_chain},
+        means=means_of_chain,
+        dense=False,
+    ),
+    Case(
+        "annotators",
+        dawid_skene,
+        (positions,),
+        {"annotations": annotations},
+        means=means_of_annotations,
+        dense=False,
+    ),
+    Case(
+        "capture and recapture", capture, (3, 4), {"y": seen}, means=means_of_captures, dense=False
+    ),
+    Case(
+        "change point",
+        change_point,
+        (10,),
+        {"y": np.repeat([0.0, 2.0], 5)},
+        means=means_after_change,
+        dense=False,
+    ),
     Case(
         "a count without a bound",
         unknown_count,
@@ -194,7 +283,14 @@ CASES = (
         {"y": np.array([8, 9, 11, 7, 10, 9])},
         refused={"fit": INFINITE},
     ),
-    Case("nested discrete sites", nested_plates, ((4, 3),), {"y": grid}),
+    Case(
+        "nested discrete sites",
+        nested_plates,
+        ((4, 3),),
+        {"y": grid},
+        means=means_of_cells,
+        dense=False,
+    ),
     Case(
         "labels partly known",
         semi_supervised,
