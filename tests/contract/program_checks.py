@@ -10,12 +10,14 @@ the case expects).
 
 from __future__ import annotations
 
+import functools
 import re
 import traceback
 import warnings
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
 from numpyro.infer import Predictive
@@ -74,8 +76,12 @@ class Fit:
     def row_densities(self) -> np.ndarray:
         """log p(y_i | z) by NumPyro, shape (draws, *rows); masked rows are zero."""
         program = self.case.summed or self.case.program
-        terms = numpyro_log_likelihood(
-            fixed(program), self.draws(), *self.case.data, **self.case.observed
+        terms = in_numpyro(
+            lambda *args, **kwargs: numpyro_log_likelihood(
+                fixed(program), self.draws(), *args, **kwargs
+            ),
+            *self.case.data,
+            **self.case.observed,
         )
         return np.asarray(terms[self.observed], float)
 
@@ -84,7 +90,19 @@ class Fit:
         program = handlers.uncondition(self.case.program)
         draws = {n: np.repeat(v, REPEATS, axis=0) for n, v in self.draws().items()}
         predictive = Predictive(program, draws, return_sites=[self.observed])
-        return np.asarray(predictive(jax.random.key(1), *args, **kwargs)[self.observed])
+        sampled = in_numpyro(functools.partial(predictive, jax.random.key(1)), *args, **kwargs)
+        return np.asarray(sampled[self.observed])
+
+
+def in_numpyro(function, *args, **kwargs):
+    """Call NumPyro with arguments as they are, or as JAX arrays, which `scan` needs."""
+    try:
+        return function(*args, **kwargs)
+    except jax.errors.TracerArrayConversionError:
+        args, kwargs = jax.tree.map(
+            lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, (args, kwargs)
+        )
+        return function(*args, **kwargs)
 
 
 def fixed(program):
@@ -101,11 +119,13 @@ def check_fit(fit: Fit) -> None:
 
 def check_predict(fit: Fit) -> None:
     prediction = fit.post.predict(**fit.site)
-    if fit.case.means is None:
-        agree_with_simulated(fit, prediction, *fit.case.data, **fit.case.observed)
-    else:
+    if fit.case.means is not None:
         agree_with_closed_form(fit, prediction)
-    if not fit.case.one_step and fit.case.dense:
+    elif fit.case.conditions:
+        agree_with_simulated(fit, prediction, *fit.case.data)
+    else:
+        agree_with_simulated(fit, prediction, *fit.case.data, **fit.case.observed)
+    if not fit.case.conditions and fit.case.dense:
         density = np.asarray(prediction.log_prob(target_values(fit)))
         by_row = fit.row_densities()
         wanted = logsumexp(by_row, axis=0) - np.log(len(by_row))
@@ -122,9 +142,9 @@ def check_predict_new(fit: Fit) -> None:
 
 def target_values(fit: Fit) -> np.ndarray:
     """The observed values of the site that is predicted."""
-    at = {name: value[0] for name, value in fit.draws().items()}
+    at = {name: jnp.asarray(value[0]) for name, value in fit.draws().items()}
     program = handlers.substitute(fixed(fit.case.program), data=at)
-    trace = handlers.trace(program).get_trace(*fit.case.data, **fit.case.observed)
+    trace = in_numpyro(handlers.trace(program).get_trace, *fit.case.data, **fit.case.observed)
     return np.asarray(trace[fit.observed]["value"])
 
 
@@ -132,8 +152,6 @@ def agree_with_simulated(fit: Fit, prediction, *args, **kwargs) -> None:
     """Means (probabilities of classes) of a prediction and of NumPyro's simulations agree."""
     sampled = np.asarray(prediction.sample(50))
     assert np.isfinite(sampled.astype(float)).all()
-    if fit.case.one_step:
-        return
     simulated = fit.simulated(*args, **kwargs)
     if simulated.ndim == 1 < sampled.ndim:
         # without a plate NumPyro simulates one value, which stands for each row

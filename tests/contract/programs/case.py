@@ -28,8 +28,8 @@ class Case:
             form; for discrete sites that rows share, which stand at their posterior there, and
             which `Predictive` would draw from their prior.
         needs: the name of a package that the program needs.
-        one_step: whether its targets depend on earlier ones that were observed, so that predictions
-            are one step ahead and NumPyro's simulations, which feed on themselves, differ.
+        conditions: whether the program conditions itself on its observations by a handler,
+            so that without them it simulates a path, each step of which depends on the last.
         dense: whether `numpyro.infer.log_likelihood` gives the densities of the rows.
     """
 
@@ -44,7 +44,7 @@ class Case:
     summed: Callable | None = None
     means: Callable[[Mapping[str, np.ndarray]], np.ndarray] | None = None
     needs: str | None = None
-    one_step: bool = False
+    conditions: bool = False
     dense: bool = True
 
     def refusal(self, engine: str, verb: str) -> str | None:

@@ -159,6 +159,16 @@ def semi_supervised(x, label=None, known=None):
         numpyro.sample("x", dist.Normal(mu[z], 0.5), obs=x)
 
 
+def semi_supervised_summed(x, label=None, known=None):
+    mu = numpyro.sample("mu", dist.Normal(jnp.array([-1.0, 1.0]), 1).to_event(1))
+    with numpyro.plate("known", len(known)):
+        numpyro.sample("label", dist.Bernoulli(0.5), obs=label)
+        numpyro.sample("x_known", dist.Normal(mu[label], 0.5), obs=known)
+    with numpyro.plate("unknown", len(x)):
+        parts = dist.MixtureSameFamily(dist.Categorical(jnp.ones(2) / 2), dist.Normal(mu, 0.5))
+        numpyro.sample("x", parts, obs=x)
+
+
 def normal(value, mean, scale=0.5):
     """The density up to a factor."""
     return np.exp(-0.5 * ((value - mean) / scale) ** 2)
@@ -297,5 +307,6 @@ CASES = (
         (np.where(np.arange(9) % 2, 1.0, -1.0),),
         {"label": label, "known": 2.0 * label - 1},
         site="x",
+        summed=semi_supervised_summed,
     ),
 )

@@ -8,7 +8,7 @@ import numpyro
 import numpyro.distributions as dist
 from numpyro.contrib.control_flow import scan
 
-from programs.case import Case, generator
+from programs.case import NO_MODE, Case, generator
 
 rng = generator(4)
 
@@ -113,16 +113,29 @@ words = (states + rng.integers(0, 2, 10)) % 3
 
 CASES = (
     Case("AR(2)", ar2, (series,)),
-    Case("AR(2) by scan", ar2_scan, (series[:2], 12), {"y": series[2:]}),
+    Case("AR(2) by scan", ar2_scan, (series[:2], 12), {"y": series[2:]}, conditions=True),
     Case(
         "AR(1), a site for each time",
         ar1_unrolled,
         (series,),
         site="y_3",
     ),
-    Case("stochastic volatility", volatility, (), {"returns": 0.1 * rng.normal(size=15)}),
-    Case("local level by scan", local_level, (10,), {"y": series[:10]}),
-    Case("Holt's trend by scan", smoothing, (10,), {"y": series[:10]}),
+    Case(
+        "stochastic volatility",
+        volatility,
+        (),
+        {"returns": 0.1 * rng.normal(size=15)},
+        may_refuse=NO_MODE,
+    ),
+    Case(
+        "local level by scan",
+        local_level,
+        (10,),
+        {"y": series[:10]},
+        conditions=True,
+        may_refuse=NO_MODE,
+    ),
+    Case("Holt's trend by scan", smoothing, (10,), {"y": series[:10]}, conditions=True),
     Case("VAR(1)", vector_ar, (pairs,)),
     Case("HMM with states seen", hmm_semisupervised, (states, words), site="words"),
 )
