@@ -18,43 +18,22 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("bayesdl", "inference")
 
 # Shared code does not ask what a model, engine, result or structure is. These lines may: they
-# check what a user or a plug-in passed, recognise a Gaussian process's own covariance, write a
-# kernel in another library's words, match the priors of networks (which only `BNN` has), or
-# report what only one recommender has.
+# check what a user or a plug-in passed, recognise a Gaussian process's own covariance, or match the
+# priors of networks (which only `BNN` has).
 MAY_ASK = {
     "bayesdl/checks/prior.py": [
         "process = structure if isinstance(structure, AbstractGaussianProcessRegression) else None",
     ],
-    "bayesdl/cli/recommend/commands.py": [
-        "if validation is None and isinstance(model, Blend):",
-        "if not isinstance(model, Popularity):",
-    ],
-    "bayesdl/cli/recommend/report.py": [
-        "if isinstance(model, MultVAE):",
-        "if isinstance(model, Blend):",
-    ],
     "bayesdl/engines.py": ["if isinstance(engine, AbstractEngine):"],
-    "bayesdl/functional/draws.py": 2 * ["if isinstance(prior, AbstractFamily):"],
     "bayesdl/functional/match.py": [
-        "return model.prior if isinstance(model.prior, AbstractFamily) else LayerGaussian()",
         "if isinstance(family, AbstractPrior) and family.instead_of_matching:",
         "if not isinstance(family, AbstractFamily):",
         "if not isinstance(net, MLP) or not isinstance(family, AbstractLayerFamily):",
     ],
     "bayesdl/functional/problem.py": ["if not isinstance(model, BNN):"],
     "bayesdl/functional/targets.py": [
-        "if isinstance(to, GP) and to.standardize != standardize:",
-        "kernel = to.kernel if isinstance(to, GP) else to",
+        "if isinstance(to, GP):",
         "if isinstance(kernel, kernels.AbstractKernel):",
-    ],
-    "bayesdl/interop/gpytorch.py": [
-        "if isinstance(kernel, kernels.AbstractStationary):",
-        "if isinstance(kernel, kernels.Periodic):",
-        "if isinstance(kernel, kernels.Linear):",
-        "if isinstance(kernel, kernels.Constant):",
-        "if isinstance(kernel, kernels.Sum | kernels.Product):",
-        "return (AdditiveKernel if isinstance(kernel, kernels.Sum) else ProductKernel)(*parts)",
-        "if isinstance(kernel, kernels.RBF)",
     ],
     "bayesdl/model/program.py": ["if isinstance(model, AbstractModel):"],
     "bayesdl/models.py": ["if issubclass(_class, AbstractModel):"],

@@ -14,7 +14,6 @@ from bayesdl.bnn.networks import AbstractNetwork
 from bayesdl.functional.noise import NoiseHandler
 from bayesdl.model.language import NUMPYRO
 from bayesdl.priors.base import AbstractPrior, WeightArray
-from bayesdl.priors.family import AbstractFamily
 from inference.core.keys import parallel_keys, tagged_key
 from inference.core.typing import Key, Params
 
@@ -42,15 +41,12 @@ class FunctionSampler:
         cls, net: AbstractNetwork, arrays: tuple[WeightArray, ...], prior: AbstractPrior
     ) -> tuple[FunctionSampler, Params]:
         """Return the sampler for a prior, and the prior's parameters (None without a family)."""
-        if isinstance(prior, AbstractFamily):
-            return cls(net, arrays, type(prior)()), prior.initialised(arrays).parameters()
-        return cls(net, arrays, prior), None
+        shared, parameters = prior.split_parameters(arrays)
+        return cls(net, arrays, shared), parameters
 
     def sample_one(self, parameters: Params, X: jax.Array, key: Key) -> jax.Array:
         """Draw one function at X, shape (points, outputs)."""
-        prior = self.prior
-        if isinstance(prior, AbstractFamily):
-            prior = prior.with_params(parameters)
+        prior = self.prior.with_params(parameters)
         size = sum(1 + math.prod(array.shape) for array in self.arrays)
         noise = jax.random.normal(tagged_key(key, "noise"), (size,))
         with NoiseHandler(noise, key):

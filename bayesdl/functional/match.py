@@ -232,7 +232,7 @@ def _resolve_family(model: BNN, family: object) -> AbstractFamily:
         ModelError: where it has nothing to tune.
     """
     if family is None:
-        return model.prior if isinstance(model.prior, AbstractFamily) else LayerGaussian()
+        family = model.prior if model.prior.tunable else LayerGaussian()
     if isinstance(family, type):
         raise ModelError(f"family={family.__name__}: brackets are missing, {family.__name__}().")
     if isinstance(family, AbstractPrior) and family.instead_of_matching:

@@ -235,13 +235,15 @@ def as_target(to: object, num_inputs: int, num_outputs: int, standardize: bool) 
         ModelError: where the target does not fit these inputs.
         TypeError: for anything else.
     """
-    if isinstance(to, GP) and to.standardize != standardize:
-        raise ModelError(
-            f"The target has standardize={to.standardize} and the network "
-            f"standardize={standardize}: their inputs would have different units. Give both the "
-            "same."
-        )
-    kernel = to.kernel if isinstance(to, GP) else to
+    kernel = to
+    if isinstance(to, GP):
+        if to.standardize != standardize:
+            raise ModelError(
+                f"The target has standardize={to.standardize} and the network "
+                f"standardize={standardize}: their inputs would have different units. Give both "
+                "the same."
+            )
+        kernel = to.kernel
     if any(cls.__module__.partition(".")[0] == "tinygp" for cls in type(kernel).__mro__):
         kernel = kernels.as_kernel(kernel)
     if isinstance(kernel, kernels.AbstractKernel):

@@ -12,6 +12,7 @@ import numpyro
 import numpyro.distributions as dist
 from jax.typing import ArrayLike
 
+from bayesdl.data.validation import ModelError
 from inference.settings import is_positive
 
 Draw: TypeAlias = Callable[[str, Any, Any, tuple[int, ...]], Any]
@@ -65,4 +66,23 @@ def check_hyperparameter(kernel: object, name: str) -> None:
         raise ValueError(
             f"{type(kernel).__name__}({name}={value!r}): expected a positive number (a tuple for "
             "one per input), a NumPyro distribution, or None."
+        )
+
+
+def check_length(kernel: object, lengthscale: object, num_inputs: int) -> None:
+    """Refuse a tuple of length scales that does not have one entry per input.
+
+    Args:
+        kernel: the kernel, for the error.
+        lengthscale: its length scale, as users give it.
+        num_inputs: the number of inputs.
+
+    Raises:
+        ModelError: saying both numbers.
+    """
+    if isinstance(lengthscale, tuple) and len(lengthscale) != num_inputs:
+        raise ModelError(
+            f"{type(kernel).__name__}(lengthscale={lengthscale}) gives {len(lengthscale)} length "
+            f"scales and the model has {num_inputs} inputs (a category is one input): give one per "
+            "input, or one number for all."
         )

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from bayesdl.data.validation import ModelError
 from bayesdl.gp.hyperparameters import (
     Draw,
     as_array,
     check_hyperparameter,
+    check_length,
     lengthscale_prior,
     scale_prior,
 )
@@ -45,6 +47,18 @@ class AbstractKernel(AbstractSettings, abc.ABC):
             num_inputs: the number of inputs, the columns of x.
         """
 
+    def translate(self, translator: AbstractTranslator, prefix: str) -> Any:
+        """Return the same kernel in another library's terms.
+
+        Args:
+            translator: knows the terms of the other library.
+            prefix: the first part of the names of sites, as for `build`.
+
+        Raises:
+            UnsupportedError: for a kernel that is code, and so has no other terms.
+        """
+        return translator.refuse(self)
+
     @property
     def holds_code(self) -> bool:
         """Whether the kernel's formula is code, so that nothing is known of it without a call."""
@@ -57,6 +71,38 @@ class AbstractKernel(AbstractSettings, abc.ABC):
         return Product((self, as_kernel(other)))
 
 
+class AbstractTranslator(abc.ABC):
+    """The terms in which another library writes the kernels of this module."""
+
+    @abc.abstractmethod
+    def stationary(self, kernel: AbstractStationary, prefix: str) -> Any:
+        """Return a stationary kernel, an RBF or Matern one."""
+
+    @abc.abstractmethod
+    def periodic(self, kernel: Periodic, prefix: str) -> Any:
+        """Return a periodic kernel."""
+
+    @abc.abstractmethod
+    def linear(self, kernel: Linear, prefix: str) -> Any:
+        """Return a linear kernel."""
+
+    @abc.abstractmethod
+    def constant(self, kernel: Constant, prefix: str) -> Any:
+        """Return a constant kernel."""
+
+    @abc.abstractmethod
+    def add(self, kernel: Sum, prefix: str) -> Any:
+        """Return a sum of kernels."""
+
+    @abc.abstractmethod
+    def multiply(self, kernel: Product, prefix: str) -> Any:
+        """Return a product of kernels."""
+
+    @abc.abstractmethod
+    def refuse(self, kernel: AbstractKernel) -> Any:
+        """Raise an `UnsupportedError` with the cure, for a kernel that has no terms there."""
+
+
 @dataclasses.dataclass(frozen=True)
 class AbstractStationary(AbstractKernel):
     """variance * g(r), r^2 = sum_d (x_d - x'_d)^2 / lengthscale_d^2.
@@ -65,8 +111,12 @@ class AbstractStationary(AbstractKernel):
         lengthscale: the length scale: one number, one per input (a tuple), a prior, or None.
         variance: the variance of the function: a number, a prior, or None.
         ard: whether there is one learned length scale per input.
+
+    Attributes:
+        nu: the order of the kernel among those of Matern, of which an RBF is the limit.
     """
 
+    nu: ClassVar[float]
     lengthscale: Any = None
     variance: Any = None
     ard: bool = False
@@ -81,6 +131,9 @@ class AbstractStationary(AbstractKernel):
     def profile(self) -> Callable:
         """Return the function g, of r^2."""
 
+    def translate(self, translator: AbstractTranslator, prefix: str) -> Any:
+        return translator.stationary(self, prefix)
+
     def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
         from bayesdl.gp.stationary import Stationary
 
@@ -90,28 +143,13 @@ class AbstractStationary(AbstractKernel):
         self, draw: Draw, prefix: str, num_inputs: int
     ) -> tuple[jax.Array, jax.Array]:
         """Return the length scale, shape () or (num_inputs,), and the variance, as arrays."""
-        check_length(self, num_inputs)
+        check_length(self, self.lengthscale, num_inputs)
         shape = (num_inputs,) if self.ard else ()
         lengthscale = draw(
             f"{prefix}lengthscale", self.lengthscale, lengthscale_prior(num_inputs), shape
         )
         return as_array(lengthscale), as_array(
             draw(f"{prefix}variance", self.variance, scale_prior(), ())
-        )
-
-
-def check_length(kernel: AbstractStationary, num_inputs: int) -> None:
-    """Refuse a tuple of length scales that does not have one entry per input.
-
-    Raises:
-        ModelError: saying both numbers.
-    """
-    value = kernel.lengthscale
-    if isinstance(value, tuple) and len(value) != num_inputs:
-        raise ModelError(
-            f"{type(kernel).__name__}(lengthscale={value}) gives {len(value)} length scales and "
-            f"the model has {num_inputs} inputs (a category is one input): give one per input, or "
-            "one number for all."
         )
 
 
@@ -123,6 +161,8 @@ class RBF(AbstractStationary):
         >>> RBF(lengthscale=0.5) + Linear()
         Sum(parts=(RBF(lengthscale=0.5, variance=None, ard=False), Linear(variance=None)))
     """
+
+    nu: ClassVar[float] = math.inf
 
     def profile(self) -> Callable:
         from bayesdl.gp.stationary import rbf
@@ -139,6 +179,8 @@ class Matern12(AbstractStationary):
         1.0
     """
 
+    nu: ClassVar[float] = 0.5
+
     def profile(self) -> Callable:
         from bayesdl.gp.stationary import matern12
 
@@ -154,6 +196,8 @@ class Matern32(AbstractStationary):
         True
     """
 
+    nu: ClassVar[float] = 1.5
+
     def profile(self) -> Callable:
         from bayesdl.gp.stationary import matern32
 
@@ -168,6 +212,8 @@ class Matern52(AbstractStationary):
         >>> Matern52(variance=2.0).variance
         2.0
     """
+
+    nu: ClassVar[float] = 2.5
 
     def profile(self) -> Callable:
         from bayesdl.gp.stationary import matern52
@@ -196,6 +242,9 @@ class Periodic(AbstractKernel):
     def __post_init__(self) -> None:
         for name in ("period", "lengthscale", "variance"):
             check_hyperparameter(self, name)
+
+    def translate(self, translator: AbstractTranslator, prefix: str) -> Any:
+        return translator.periodic(self, prefix)
 
     def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
         from tinygp.kernels import Custom
@@ -230,6 +279,9 @@ class Linear(AbstractKernel):
     def __post_init__(self) -> None:
         check_hyperparameter(self, "variance")
 
+    def translate(self, translator: AbstractTranslator, prefix: str) -> Any:
+        return translator.linear(self, prefix)
+
     def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
         from tinygp.kernels import DotProduct
 
@@ -253,6 +305,9 @@ class Constant(AbstractKernel):
     def __post_init__(self) -> None:
         check_hyperparameter(self, "variance")
 
+    def translate(self, translator: AbstractTranslator, prefix: str) -> Any:
+        return translator.constant(self, prefix)
+
     def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
         from tinygp.kernels import Constant as Unit
 
@@ -260,14 +315,18 @@ class Constant(AbstractKernel):
 
 
 @dataclasses.dataclass(frozen=True)
-class Sum(AbstractKernel):
-    """k1 + k2 + ...; written with `+`.
+class AbstractCombination(AbstractKernel):
+    """Several kernels put together into one.
 
     Attributes:
-        parts: the kernels that are added.
+        parts: the kernels.
     """
 
     parts: tuple[AbstractKernel, ...]
+
+    @abc.abstractmethod
+    def combine(self, one: Kernel, other: Kernel) -> Kernel:
+        """Return two kernels of tinygp put together."""
 
     @property
     def holds_code(self) -> bool:
@@ -275,32 +334,29 @@ class Sum(AbstractKernel):
 
     def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
         built = [part.build(draw, f"{prefix}{i}.", num_inputs) for i, part in enumerate(self.parts)]
-        total = built[0]
-        for kernel in built[1:]:
-            total = total + kernel
-        return total
+        return functools.reduce(self.combine, built)
 
 
 @dataclasses.dataclass(frozen=True)
-class Product(AbstractKernel):
-    """k1 * k2 * ...; written with `*`.
+class Sum(AbstractCombination):
+    """k1 + k2 + ...; written with `+`."""
 
-    Attributes:
-        parts: the kernels that are multiplied.
-    """
+    def translate(self, translator: AbstractTranslator, prefix: str) -> Any:
+        return translator.add(self, prefix)
 
-    parts: tuple[AbstractKernel, ...]
+    def combine(self, one: Kernel, other: Kernel) -> Kernel:
+        return one + other
 
-    @property
-    def holds_code(self) -> bool:
-        return any(part.holds_code for part in self.parts)
 
-    def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
-        built = [part.build(draw, f"{prefix}{i}.", num_inputs) for i, part in enumerate(self.parts)]
-        product = built[0]
-        for kernel in built[1:]:
-            product = product * kernel
-        return product
+@dataclasses.dataclass(frozen=True)
+class Product(AbstractCombination):
+    """k1 * k2 * ...; written with `*`."""
+
+    def translate(self, translator: AbstractTranslator, prefix: str) -> Any:
+        return translator.multiply(self, prefix)
+
+    def combine(self, one: Kernel, other: Kernel) -> Kernel:
+        return one * other
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -311,8 +367,7 @@ class TinyGP(AbstractKernel):
         kernel: the kernel of tinygp.
     """
 
-    # not hashed, as it holds arrays
-    kernel: Any = dataclasses.field(hash=False)
+    kernel: Any = dataclasses.field(hash=False)  # holds arrays
 
     @property
     def holds_code(self) -> bool:

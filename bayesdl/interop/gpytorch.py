@@ -18,6 +18,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -27,8 +28,8 @@ import numpyro.distributions as dist
 
 from bayesdl.data.validation import ModelError
 from bayesdl.gp import kernels
-from bayesdl.gp.hyperparameters import lengthscale_prior, scale_prior
-from bayesdl.gp.kernels import AbstractKernel, check_length
+from bayesdl.gp.hyperparameters import check_length, lengthscale_prior, scale_prior
+from bayesdl.gp.kernels import AbstractKernel, AbstractTranslator
 from inference.core.engine import UnsupportedError
 from inference.torch.install import load
 
@@ -40,8 +41,6 @@ Setting: TypeAlias = Any
 
 Module: TypeAlias = Any
 """A module of GPyTorch, whose attributes its base class does not tell."""
-
-MATERN = {kernels.Matern12: 0.5, kernels.Matern32: 1.5, kernels.Matern52: 2.5}
 
 
 def render(kernel: AbstractKernel, num_inputs: int) -> Module:
@@ -66,7 +65,7 @@ def render_with_sites(kernel: AbstractKernel, num_inputs: int) -> tuple[Module, 
     """Return the GPyTorch kernel, and functions that return its learned hyperparameters by site."""
     load("gpytorch")
     renderer = Renderer(num_inputs, {})
-    return renderer.render(kernel, "kernel."), renderer.sites
+    return kernel.translate(renderer, "kernel."), renderer.sites
 
 
 def torch_parts(
@@ -89,7 +88,7 @@ def torch_parts(
 
 
 @dataclasses.dataclass(frozen=True)
-class Renderer:
+class Renderer(AbstractTranslator):
     """A walk through a kernel, as `AbstractKernel.build` does it, that notes what is learned.
 
     Attributes:
@@ -100,21 +99,28 @@ class Renderer:
     num_inputs: int
     sites: Sites
 
-    def render(self, kernel: AbstractKernel, prefix: str) -> Module:
-        """Return the GPyTorch kernel of a kernel with all its parts."""
-        from gpytorch.kernels import AdditiveKernel, ProductKernel
+    def add(self, kernel: kernels.Sum, prefix: str) -> Module:
+        """Return the GPyTorch kernel of a sum."""
+        from gpytorch.kernels import AdditiveKernel
 
-        if isinstance(kernel, kernels.AbstractStationary):
-            return self.stationary(kernel, prefix)
-        if isinstance(kernel, kernels.Periodic):
-            return self.periodic(kernel, prefix)
-        if isinstance(kernel, kernels.Linear):
-            return self.linear(kernel, prefix)
-        if isinstance(kernel, kernels.Constant):
-            return self.constant(kernel, prefix)
-        if isinstance(kernel, kernels.Sum | kernels.Product):
-            parts = [self.render(part, f"{prefix}{i}.") for i, part in enumerate(kernel.parts)]
-            return (AdditiveKernel if isinstance(kernel, kernels.Sum) else ProductKernel)(*parts)
+        return AdditiveKernel(*self.parts(kernel.parts, prefix))
+
+    def multiply(self, kernel: kernels.Product, prefix: str) -> Module:
+        """Return the GPyTorch kernel of a product."""
+        from gpytorch.kernels import ProductKernel
+
+        return ProductKernel(*self.parts(kernel.parts, prefix))
+
+    def parts(self, kernels: tuple[AbstractKernel, ...], prefix: str) -> list[Module]:
+        """Return the GPyTorch kernels of the parts of a sum or product."""
+        return [kernel.translate(self, f"{prefix}{i}.") for i, kernel in enumerate(kernels)]
+
+    def refuse(self, kernel: AbstractKernel) -> Module:
+        """Refuse a kernel made with tinygp.
+
+        Raises:
+            UnsupportedError: with the cure.
+        """
         raise UnsupportedError(
             f"the kernel {type(kernel).__name__} cannot be written in GPyTorch (a tinygp kernel is "
             "a JAX function); write it with bdl.kernels"
@@ -124,7 +130,7 @@ class Renderer:
         """Return the GPyTorch kernel of an RBF or Matern kernel."""
         from gpytorch.kernels import MaternKernel, RBFKernel
 
-        check_length(kernel, self.num_inputs)
+        check_length(kernel, kernel.lengthscale, self.num_inputs)
         per_input = isinstance(kernel.lengthscale, tuple) or (
             kernel.ard and not isinstance(kernel.lengthscale, int | float)
         )
@@ -133,9 +139,7 @@ class Renderer:
             "lengthscale_constraint": _positive_constraint(),
         }
         unit = (
-            RBFKernel(**options)
-            if isinstance(kernel, kernels.RBF)
-            else MaternKernel(nu=MATERN[type(kernel)], **options)
+            RBFKernel(**options) if math.isinf(kernel.nu) else MaternKernel(nu=kernel.nu, **options)
         )
         shape = (self.num_inputs,) if kernel.ard else ()
         self.set_parameter(

@@ -8,6 +8,7 @@ import dataclasses
 from typing import Any, ClassVar, TypeVar
 
 from bayesdl.model.language import Language, LanguageDistribution, Tensor
+from inference.core.typing import Params
 from inference.renaming import warn_renamed
 from inference.settings import AbstractSettings
 
@@ -45,18 +46,35 @@ class AbstractPrior(AbstractSettings, abc.ABC):
         positives: names of the fields that hold positive numbers, one or one per layer; they may
             be traced by JAX.
         instead_of_matching: what to do in place of `bdl.match_prior`, where a prior needs it not.
+        tunable: whether `bdl.match_prior` can tune its numbers.
     """
 
     scale_per_array: ClassVar[bool] = False
     in_pyro: ClassVar[bool] = True
     positives: ClassVar[tuple[str, ...]] = ()
     instead_of_matching: ClassVar[str] = ""
+    tunable: ClassVar[bool] = False
 
     @property
     def scale_per_leaf(self) -> bool:
         """Return `scale_per_array` under its former name."""
         warn_renamed("prior.scale_per_leaf", "prior.scale_per_array")
         return self.scale_per_array
+
+    def split_parameters(self, arrays: tuple[WeightArray, ...]) -> tuple[AbstractPrior, Params]:
+        """Split the prior into what all of its kind share, and the numbers that can be tuned.
+
+        Args:
+            arrays: the network's arrays of weights.
+
+        Returns:
+            The prior as it is and None, where there is nothing to tune.
+        """
+        return self, None
+
+    def with_params(self, parameters: Params) -> AbstractPrior:
+        """Return the prior with these parameters, as `split_parameters` gives them."""
+        return self
 
     @abc.abstractmethod
     def draws(self, arrays: tuple[WeightArray, ...], lang: Language) -> dict[str, Tensor]:

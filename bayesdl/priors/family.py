@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +15,7 @@ from bayesdl.priors.base import (
     count_layers,
     replace_fields,
 )
-from inference.core.typing import SiteArrays
+from inference.core.typing import Params, SiteArrays
 from inference.renaming import warn_renamed
 from inference.settings import check_positive
 
@@ -24,6 +24,8 @@ Family = TypeVar("Family", bound="AbstractFamily")
 
 class AbstractFamily(AbstractPrior):
     """A prior whose numbers can be tuned. Final classes are frozen dataclasses."""
+
+    tunable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in self.positives:
@@ -50,6 +52,10 @@ class AbstractFamily(AbstractPrior):
         return self.with_params(
             {name: jnp.log(jnp.broadcast_to(value, num_layers)) for name, value in values.items()}
         )
+
+    def split_parameters(self, arrays: tuple[WeightArray, ...]) -> tuple[AbstractFamily, Params]:
+        """Split off the numbers, one value per layer, from a member that stands for all."""
+        return type(self)(), self.initialised(arrays).parameters()
 
     def parameters(self) -> SiteArrays:
         """Return the numbers as unconstrained arrays, by field."""

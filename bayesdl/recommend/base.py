@@ -58,9 +58,11 @@ class AbstractRecommender(AbstractEstimator):
 
     Attributes:
         needs_items: whether nothing can be said of a user without items.
+        in_batches: whether it learns from batches of users, in epochs.
     """
 
     needs_items: ClassVar[bool] = False
+    in_batches: ClassVar[bool] = False
 
     @abc.abstractmethod
     def fit(
@@ -102,6 +104,15 @@ class AbstractRecommender(AbstractEstimator):
     def refines(self) -> bool:
         """Whether each user has a posterior that optimisation steps improve."""
         return False
+
+    @property
+    def needs_validation(self) -> bool:
+        """Whether settings are chosen on validation users, so that `fit` needs some."""
+        return False
+
+    def describe_fit(self) -> list[str]:
+        """Return in words what the fit has found beside its arrays, such as the best epoch."""
+        return []
 
     def save(self, path: str | Path) -> Path:
         """Write the recommender to a file, which `bayesdl.recommend.load` reads.

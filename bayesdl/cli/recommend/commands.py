@@ -30,7 +30,7 @@ from bayesdl.recommend.saving import load
 from bayesdl.typing import DataFrame
 from inference.core.progress import as_progress
 
-MODELS: dict[str, dict[str, type]] = {
+MODELS: dict[str, dict[str, type[AbstractRecommender]]] = {
     "vae": {"vae": MultVAE},
     "dae": {"dae": MultDAE},
     "ease": {"ease": EASE},
@@ -63,9 +63,10 @@ def fit(options: Namespace) -> int:
     split = strong_split(users, items, held_out=(each, each), seed=options.seed)
     model, chosen = _build_recommender(options, settings, np.shape(split.train)[0])
     validation = split.validation if split.validation.held_out.nnz else None
-    if validation is None and isinstance(model, Blend):
+    if validation is None and model.needs_validation:
         raise UsageError(
-            "--model blend chooses its weights on validation users: hold out more by --holdout."
+            f"--model {options.model} chooses its weights on validation users: hold out more by "
+            "--holdout."
         )
     try:
         model.fit(split.train, validation, items=split.items)
@@ -99,7 +100,7 @@ def _build_recommender(
     members = []
     for part, cls in classes.items():
         given = settings.values(part, types[part])
-        if cls in (MultVAE, MultDAE):
+        if cls.in_batches:
             size = int(np.clip(-(-users // BATCHES), *BATCH_SIZES))
             defaults = {"epochs": EPOCHS, "batch_size": size}
             ours = {name: value for name, value in defaults.items() if name not in given}
@@ -177,10 +178,8 @@ def _score_on_test_users(model: AbstractRecommender, name: str, split: Split) ->
     """Score a recommender beside popularity; return None without test users."""
     if not split.test.held_out.nnz:
         return None
-    models = {name: model}
-    if not isinstance(model, Popularity):
-        models["popularity"] = Popularity().fit(split.train, items=split.items)
-    return evaluate(models, split.test)
+    popularity = Popularity().fit(split.train, items=split.items)
+    return evaluate({name: model} | {"popularity": popularity} | {name: model}, split.test)
 
 
 def apply(options: Namespace) -> int:

@@ -10,13 +10,10 @@ import numpy as np
 
 from bayesdl.cli.output import print_result
 from bayesdl.cli.recommend.events import Events, History
-from bayesdl.recommend.autoencoder.spec import MultVAE
-from bayesdl.recommend.autoencoder.training import PerUser
 from bayesdl.recommend.base import AbstractRecommender
 from bayesdl.recommend.evaluation.comparison import Evaluation
 from bayesdl.recommend.evaluation.metrics import standard_error
 from bayesdl.recommend.evaluation.split import MIN_ITEMS, HeldOut, Split
-from bayesdl.recommend.models.blend import Blend
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +65,7 @@ def print_fit(options: Namespace, report: FitReport) -> int:
         "ndcg@100 above popularity": compared,
     }
     chosen = ", ".join(f"{name}={value}" for name, value in report.chosen.items())
-    facts = _fit_facts(report.model)
+    facts = report.model.describe_fit()
     lines = [
         f"model   {report.model!r}",
         *([f"        chosen here: {chosen}; --set changes them"] if chosen else []),
@@ -84,19 +81,6 @@ def print_fit(options: Namespace, report: FitReport) -> int:
         f"saved   {options.out}",
     ]
     return print_result(options, result, lines)
-
-
-def _fit_facts(model: AbstractRecommender) -> list[str]:
-    """Return what the fit found: the best epoch and beta, or the weights of a blend."""
-    if isinstance(model, MultVAE):
-        beta = model.beta_
-        shown = repr(beta) if isinstance(beta, PerUser) else f"{beta:.3g}"
-        return [f"best epoch {model.best_epoch_} of {model.epochs}, beta {shown}"]
-    if isinstance(model, Blend):
-        pairs = zip(model.members_, model.weights_, strict=True)
-        weights = ", ".join(f"{type(member).__name__} {weight:g}" for member, weight in pairs)
-        return [f"weights {weights}"]
-    return []
 
 
 def _num_users(held: HeldOut) -> int:

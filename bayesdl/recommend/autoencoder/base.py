@@ -59,6 +59,7 @@ class AbstractAutoencoder(AbstractRecommender):
         feature_names_: the names of the items' features, where they came in a DataFrame.
     """
 
+    in_batches: ClassVar[bool] = True
     facts: ClassVar[tuple[str, ...]] = ("beta_", "history_", "best_epoch_", "feature_names_")
     stochastic: ClassVar[bool]
     params_: dict

@@ -86,6 +86,11 @@ class MultVAE(AbstractAutoencoder):
     seed: int = 0
     progress: bool = True
 
+    def describe_fit(self) -> list[str]:
+        beta = self.beta_
+        shown = repr(beta) if isinstance(beta, PerUser) else f"{beta:.3g}"
+        return [f"best epoch {self.best_epoch_} of {self.epochs}, beta {shown}"]
+
     @property
     def refines(self) -> bool:
         """Whether each user has a posterior that optimisation steps improve: True."""

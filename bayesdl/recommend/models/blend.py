@@ -110,7 +110,7 @@ class Blend(AbstractRecommender):
             ValueError: without members, or where weights are to be chosen without validation users.
         """
         self.check()
-        if self.weights is None and validation is None:
+        if self.needs_validation and validation is None:
             raise ValueError(
                 "Blend: weights are chosen on validation users; give fit(train, validation=...) or "
                 "weights=."
@@ -136,6 +136,16 @@ class Blend(AbstractRecommender):
         else:
             self.weights_ = self.choose_weights(validation)
         return self.finish_fit(validation)
+
+    @property
+    def needs_validation(self) -> bool:
+        """Whether the weights are chosen on validation users."""
+        return self.weights is None
+
+    def describe_fit(self) -> list[str]:
+        pairs = zip(self.members_, self.weights_, strict=True)
+        weights = ", ".join(f"{type(member).__name__} {weight:g}" for member, weight in pairs)
+        return [f"weights {weights}"]
 
     def set_arrays(self, arrays: StoredArrays) -> None:
         # A file holds the members fitted.
