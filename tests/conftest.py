@@ -1,5 +1,6 @@
 """Set-up of all tests: two host devices, a compilation cache, strict rank promotion."""
 
+import collections
 import gc
 import os
 
@@ -7,14 +8,27 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", os.path.join(os.path.dirname(__file__), "..", ".jax_cache")
 )
+# Small programs too: each file of tests begins without what the last one compiled.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax
 import matplotlib
 import pytest
 
 matplotlib.use("Agg")
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark the cases slow that `quick_cases` leaves out."""
+    seen = collections.Counter()
+    for item in items:
+        if (mark := item.get_closest_marker("quick_cases")) is not None:
+            test = item.nodeid.partition("[")[0]
+            seen[test] += not item.get_closest_marker("slow")
+            if seen[test] > mark.args[0]:
+                item.add_marker("slow")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -139,7 +139,9 @@ def test_no_pickle_anywhere():
 
 # their examples fit or train something; the README's table and the contract run the same code
 FITS = """plots.predictions plots.checks sparse.torch_module sparse.fitted sparse.costs
-    functional.match checks.calibration checks.loo checks.sensitivity"""
+    functional.match checks.calibration checks.loo checks.sensitivity checks.predictive sklearn
+    mcmc plots.chains amortized.fitted recommend.autoencoder.spec recommend.autoencoder.program
+    recommend.models.popularity cli.support_table"""
 
 
 @pytest.mark.parametrize(

@@ -24,29 +24,13 @@ EXAMPLES |= {
     name: Example(name, program, data[:-1], {"y": data[-1]})
     for name, (program, data) in PROGRAMS.items()
 }
-# they share their machinery with SGHMC, or compile for long
-COSTLY = ("MCLMC", "SGLD", "CyclicalSGMCMC")
-SLOW = {
-    ("NUTS", "GP"),
-    ("HMC", "GP"),
-    ("VI", "BNN"),
-    ("VI", "GP"),
-    ("HMC", "sparse"),
-    ("SGHMC", "sparse"),
-    ("VI", "sparse"),
-    ("HMC", "entries"),
-    ("SSVI", "BNN"),
-}
-SLOW |= {(engine, "FunBaT") for engine in ("NUTS", "HMC", "SGHMC", "VI", "Laplace")}
-SLOW |= {(engine, "Program") for engine in ("HMC", "SGHMC", "VI")}
+# Engines that take any model run a small program, and NUTS each kind of data; refusals are cheap.
+GENERAL = ("NUTS", "HMC", "MCLMC", "SGLD", "SGHMC", "CyclicalSGMCMC", "VI", "Laplace", "PyroNUTS")
+QUICK = {("NUTS", "BNN"), ("NUTS", "sparse"), ("NUTS", "entries")}
+QUICK |= {(engine, "Program") for engine in ("NUTS", "SGHMC", "VI", "Laplace", "PyroNUTS")}
+SLOW = {(engine, case) for engine in GENERAL for case in EXAMPLES} - QUICK | {("SSVI", "BNN")}
 ALL = [
-    pytest.param(
-        engine,
-        case,
-        marks=[pytest.mark.slow]
-        if engine.__name__ in COSTLY or (engine.__name__, case) in SLOW
-        else [],
-    )
+    pytest.param(engine, case, marks=[pytest.mark.slow] if (engine.__name__, case) in SLOW else [])
     for engine in ENGINES
     for case in EXAMPLES
 ]
@@ -74,7 +58,9 @@ def test_runs_or_says_why_not(engine, case):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(n, marks=pytest.mark.slow) if "entries" in n or n == "sparse-VI" else n
+        n
+        if n in ("BNN-NUTS", "GP-ExactGP", "FunBaT-MessagePassing")
+        else pytest.param(n, marks=pytest.mark.slow)
         for n in ROUND_TRIPS
     ],
 )
@@ -82,7 +68,7 @@ def test_bundle_round_trip(name, tmp_path):
     check_round_trip(ROUND_TRIPS[name], EXAMPLES[name.split("-")[0]], tmp_path / "fit.bdl")
 
 
-@pytest.mark.parametrize("case", ["BNN", "entries"])
+@pytest.mark.parametrize("case", ["entries", pytest.param("BNN", marks=pytest.mark.slow)])
 def test_minibatches_are_unbiased(case):
     """The mean over 4,000 batches of 5 rows is the log density of all rows: Monte Carlo, z < 4."""
     problem = problem_of(EXAMPLES[case])

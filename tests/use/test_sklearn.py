@@ -89,6 +89,7 @@ def classifier():
 
 
 @pytest.mark.parametrize("rows", [1, 7])
+@pytest.mark.quick_cases(1)
 def test_a_row_alone_is_predicted_as_among_others(regressor, rows):
     np.testing.assert_allclose(
         regressor.predict(X[:rows]), regressor.predict(X)[:rows], rtol=1e-7, atol=1e-9
@@ -201,6 +202,7 @@ def test_specs_clone_and_stay_equal():
 @pytest.mark.parametrize(
     "copied", [lambda e: pickle.loads(pickle.dumps(e)), copy.deepcopy], ids=["pickle", "deepcopy"]
 )
+@pytest.mark.quick_cases(1)
 def test_copies_predict_the_same(regressor, copied):
     again = copied(regressor)
     np.testing.assert_array_equal(again.predict(X), regressor.predict(X))

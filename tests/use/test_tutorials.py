@@ -8,7 +8,6 @@ jupytext = pytest.importorskip("jupytext")
 
 TUTORIALS = Path(__file__).parents[2] / "tutorials"
 SCRIPTS = sorted(TUTORIALS.glob("*.py"))
-QUICK = ("01",)  # the others take minutes on a busy machine
 EACH = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 
 
@@ -37,13 +36,8 @@ def test_script_ends_in_checks_of_what_it_claims(script):
     assert last.count("assert ") >= 5
 
 
-@pytest.mark.parametrize(
-    "script",
-    [
-        pytest.param(s, id=s.stem, marks=[] if s.stem[:2] in QUICK else [pytest.mark.slow])
-        for s in SCRIPTS
-    ],
-)
+@EACH
+@pytest.mark.slow
 def test_notebook_runs(script, monkeypatch):
     nbclient = pytest.importorskip("nbclient")
     monkeypatch.setenv("MPLBACKEND", "Agg")

@@ -53,6 +53,7 @@ def test_the_gap_to_another_engine_is_part_of_the_certificate(trained, tmp_path)
     )
 
 
+@pytest.mark.slow
 def test_the_other_engine_may_be_left_to_us(trained):
     again = trained.certify("auto", num_tasks=1, num_rows=4, progress=False)
     assert again.certificate["engine"]["name"] == "NUTS"

@@ -104,6 +104,7 @@ def test_joint_samples_follow_the_chain_rule(trained):
         large.sample(2)
 
 
+@pytest.mark.slow
 def test_units_of_y_are_those_of_the_data():
     """A standardising model's means, densities, scores and samples move and stretch with y."""
     pfn = bdl.PFN.pretrained("gp-regression")

@@ -86,6 +86,7 @@ class TestLeaveOneOut:
         np.testing.assert_allclose(values, stats.norm.logpdf(Y, f, NOISE), atol=2e-4)
 
     @pytest.mark.parametrize("kind", ["two targets", "counts", "labels"])
+    @pytest.mark.quick_cases(1)
     def test_log_likelihood_of_other_targets(self, kind):
         likelihood, y = {
             "two targets": (bdl.Normal(scale=(6.0, 0.5)), np.c_[Y, Y / 50]),
@@ -109,6 +110,7 @@ class TestLeaveOneOut:
             tree["observed_data"]["y"], (y == "yes") if kind == "labels" else y
         )
 
+    @pytest.mark.slow
     def test_of_a_gaussian_process(self):
         """Per draw log p(y_i | y_-i, hyperparameters) by brute force."""
         post = pose(bdl.GP(), X[:15], Y[:15])

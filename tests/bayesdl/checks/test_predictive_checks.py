@@ -95,6 +95,7 @@ class TestPredictiveCheck:
                 0.05 * 0.95 / 2000
             )
 
+    @pytest.mark.slow
     def test_finds_too_many_zeros(self):
         x = rng.normal(size=(200, 1))
         y = rng.poisson(np.exp(1.5 + 0.2 * x[:, 0])) * rng.integers(0, 2, 200)
@@ -167,6 +168,7 @@ class TestPredictiveCheck:
         with pytest.raises(ValueError, match="expected a whole number"):
             linear.check_predictive(num_samples=0)
 
+    @pytest.mark.slow
     def test_refuses_a_predictor_that_knows_rows_one_by_one(self, closed_form):
         class RowByRow(AbstractPredictive):
             traceable = False

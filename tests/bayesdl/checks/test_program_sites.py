@@ -76,6 +76,7 @@ def exact_elpd(y):
 
 
 class TestMasks:
+    @pytest.mark.quick_cases(1)
     def test_loo_is_that_of_the_rows_that_are_seen(self, masked):
         found = masked.loo()
         assert found.ok
@@ -84,6 +85,7 @@ class TestMasks:
         assert "2 rows that a mask hides are left out." in found.verdict
         assert np.abs(found.observed).max() < 10
 
+    @pytest.mark.quick_cases(1)
     def test_check_predictive_does_not_judge_what_fills_them(self, masked):
         found = masked.check_predictive()
         assert found.ok
@@ -91,10 +93,12 @@ class TestMasks:
         assert found.replicated.shape[1:] == (10,)
         assert "2 rows that a mask hides are left out." in found.verdict
 
+    @pytest.mark.quick_cases(1)
     def test_chains_agree(self, masked):
         table = masked.diagnose().table
         assert table["rhat"].max() < 1.1
 
+    @pytest.mark.quick_cases(1)
     def test_the_datatree_has_gaps(self, masked):
         tree = masked.to_datatree(log_likelihood=True)
         (values,) = tree["observed_data"].data_vars.values()
@@ -102,6 +106,7 @@ class TestMasks:
         (terms,) = tree["log_likelihood"].data_vars.values()
         assert terms.shape == (2, 200, 10)
 
+    @pytest.mark.quick_cases(1)
     def test_arviz_compares_what_to_arviz_gives(self, masked):
         az = pytest.importorskip("arviz")
         post = masked.to_arviz(log_likelihood=True)
@@ -110,6 +115,7 @@ class TestMasks:
             table = az.compare({"one": post, "same": post})
         assert table.iloc[0, 1] == pytest.approx(masked.loo().elpd, abs=0.1)
 
+    @pytest.mark.quick_cases(1)
     def test_predictions_are_of_all_rows(self, masked):
         prediction = masked.predict()
         assert prediction.mean.shape == (12,)

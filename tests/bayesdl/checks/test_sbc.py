@@ -178,6 +178,7 @@ def test_chains_with_a_bad_start_are_started_again():
 
 
 @pytest.mark.parametrize("method", CHAIN_METHODS)
+@pytest.mark.quick_cases(2)
 def test_a_piece_is_as_many_data_sets_on_each_device(method):
     for total in (1, 7, 20, 200):
         layout, size = choose_pieces(method, total, cheap_steps=False)

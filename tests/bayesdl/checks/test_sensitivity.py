@@ -107,6 +107,7 @@ class TestSensitivity:
         with pytest.raises(ValueError, match="No site 'sigma'"):
             post.sensitivity("sigma")
 
+    @pytest.mark.slow
     def test_of_a_network_function_values_stand_in_for_weights(self):
         post = pose(bdl.BNN(hidden=(2,)), X, Y)
         assert post.sensitivity().table.index.tolist() == [

@@ -78,6 +78,7 @@ def random_flow(d):
     )
 
 
+@pytest.mark.slow
 def test_the_flows_density_is_exact_in_both_directions():
     """The density equals a change of variables with a numerical Jacobian.
 
@@ -129,6 +130,7 @@ def test_scales_are_drawn_for_each_function():
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.quick_cases(1)
 def test_functions_are_those_of_the_program(name):
     """Drawn from one vector of noise, against NumPyro's own draws."""
     prior, x = FAMILIES[name].initialised(ARRAYS).as_floats(), np.array([[0.7]])

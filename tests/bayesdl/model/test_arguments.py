@@ -70,6 +70,7 @@ def line(x, y=None, scale=1.0):
         (reads_mask, pd.Series),
     ],
 )
+@pytest.mark.quick_cases(1)
 def test_values_read_in_python(model, convert):
     post = fit(model, convert(GROUPS), y=convert(Y))
     other = fit(known, GROUPS, y=Y)
@@ -169,6 +170,7 @@ FRAME = pd.DataFrame({"x": X, "g": GROUPS}, index=rng.permutation(20))
         (line, pd.array(X, dtype="Float64")),
     ],
 )
+@pytest.mark.quick_cases(3)
 def test_arguments_of_any_structure(model, data, tmp_path):
     expected = fit(line, X, y=Y)
     post = fit(model, data, y=Y)
@@ -201,6 +203,7 @@ CALLABLES = {
 
 
 @pytest.mark.parametrize("name", CALLABLES)
+@pytest.mark.quick_cases(2)
 def test_functions_of_any_kind(name, tmp_path):
     function = CALLABLES[name]
     post = fit(function, X, y=Y)
@@ -268,6 +271,7 @@ def test_lost_digits_are_refused(values):
         np.full(5, 123_456_789.1),
     ],
 )
+@pytest.mark.quick_cases(3)
 def test_harmless_digits_pass(values):
     from bayesdl.data.precision import refuse_lost_digits
 

@@ -102,6 +102,7 @@ def test_pictures_have_labels_and_no_constants(post):
 @pytest.mark.parametrize(
     "names", [{}, {"coords": {"draw/row": list("abcd")}}], ids=["plain", "labels"]
 )
+@pytest.mark.quick_cases(1)
 def test_any_name_of_a_site_works(names, tmp_path):
     y = np.arange(4.0)
     post = drawn(awkward, y=y, **names)

@@ -189,6 +189,7 @@ INDEXED = {
 
 
 @pytest.mark.parametrize("how", INDEXED)
+@pytest.mark.quick_cases(3)
 def test_indexes_out_of_range_are_refused(how):
     def model(g, y=None):
         z = numpyro.sample("z", dist.Normal(0, 5).expand([4]).to_event(1))
@@ -249,6 +250,7 @@ def test_new_groups_of_vectors():
     assert abs(prediction.std[0] / spread - 1) < 4 * 3 / np.sqrt(len(scale))
 
 
+@pytest.mark.slow
 def test_rows_that_belong_to_the_training_data():
     def volatility(r=None, n=15):
         n = n if r is None else len(r)

@@ -78,6 +78,7 @@ def components(name, y, post):
     return stats.nbinom(r, r / (r + np.exp(f[..., 0])))
 
 
+@pytest.mark.quick_cases(1)
 def test_moments(case):
     name, y, post, prediction = case
     law = components(name, y, post)
@@ -91,6 +92,7 @@ def test_moments(case):
     )
 
 
+@pytest.mark.quick_cases(1)
 def test_log_prob_is_the_mixture_density(case):
     name, y, post, prediction = case
     law = components(name, y, post)
@@ -104,6 +106,7 @@ def test_log_prob_is_the_mixture_density(case):
     np.testing.assert_allclose(prediction.log_prob(y_new), in_other_chunks, rtol=1e-5)
 
 
+@pytest.mark.quick_cases(1)
 def test_quantiles_invert_the_mixture_cdf(case):
     name, y, post, prediction = case
     law = components(name, y, post)
@@ -120,6 +123,7 @@ def test_quantiles_invert_the_mixture_cdf(case):
     np.testing.assert_array_equal(high, quantiles[2])
 
 
+@pytest.mark.quick_cases(1)
 def test_samples_follow_the_mixture(case):
     name, y, post, prediction = case
     samples = prediction.sample(4000)
@@ -245,6 +249,7 @@ def test_mixture_quantile_of_a_program_without_a_cdf_comes_from_samples():
     assert prediction.mean[0] == pytest.approx(100 * p.mean(), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_calibration_of_counts_is_flat_when_the_model_is_right():
     """The randomised transform of Poisson targets under nearly the true law is uniform; quantile
     shares would not be.

@@ -70,6 +70,7 @@ CLASSES = {
 
 
 @pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.quick_cases(2)
 def test_classes_of_any_shape(kind):
     make, y, plate = CLASSES[kind]
     post, program = fitted(make, y, plate)
@@ -130,6 +131,7 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize("kind", NUMBERS)
+@pytest.mark.quick_cases(2)
 def test_numbers_of_any_distribution(kind):
     make, y = NUMBERS[kind]
     post, program = fitted(make, y)

@@ -72,6 +72,7 @@ MARGINALS = {
 
 
 @pytest.mark.parametrize("name", MARGINALS)
+@pytest.mark.quick_cases(2)
 def test_sampler_follows_the_marginal_distribution(name):
     """A Kolmogorov-Smirnov test on 5,000 draws of one weight, wrong in 1 of 10,000 runs."""
     keys = jax.random.split(jax.random.key(2), 5000)
@@ -80,6 +81,7 @@ def test_sampler_follows_the_marginal_distribution(name):
 
 
 @pytest.mark.parametrize("name", ["horseshoe", "half-normal"])
+@pytest.mark.quick_cases(1)
 def test_hierarchical_sampler_follows_its_definition(name):
     keys = jax.random.split(jax.random.key(3), 5000)
     weights = np.asarray(

@@ -49,6 +49,7 @@ def test_ease_weights_have_the_posterior_of_a_bayesian_regression(rows):
 @pytest.mark.parametrize(
     "make", [Popularity, lambda: EASE(l2=5.0), lambda: MultVAE(**QUICK), lambda: MultDAE(**QUICK)]
 )
+@pytest.mark.quick_cases(2)
 def test_what_every_recommender_gives(make, rows, held):
     model = make().fit(rows, held, items=[f"item {i}" for i in range(ITEMS)])
     X = rows[:35]

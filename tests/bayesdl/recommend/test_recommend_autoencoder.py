@@ -52,6 +52,7 @@ def objective(**changes):
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.quick_cases(1)
 def test_likelihoods_are_those_of_the_dense_matrix(rows, name):
     f = np.random.default_rng(1).normal(size=(USERS, ITEMS)).astype(np.float32)
     X = rows.toarray()
@@ -254,6 +255,7 @@ def test_beta_for_each_user_is_a_share_of_their_entries(rows):
 # posteriors
 
 
+@pytest.mark.slow
 def test_refinement_finds_the_posterior_that_nuts_finds(rows):
     """Means agree to 0.25 posterior standard deviations, standard deviations to 15 %.
 

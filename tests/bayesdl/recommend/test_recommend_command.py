@@ -79,6 +79,7 @@ SMALL = ["--set", "hidden=6", "--set", "latent=3", "--set", "epochs=2"]
 
 
 @pytest.mark.parametrize("kind", ["vae", "dae", "popularity", "blend"])
+@pytest.mark.quick_cases(1)
 def test_fit_then_apply(kind, folder, tmp_path, capsys):
     out = tmp_path / "model.bdl"
     settings = SMALL if kind in ("vae", "dae") else []
@@ -135,6 +136,7 @@ def test_fit_says_what_it_did(folder, tmp_path, capsys):
         assert words in out, out
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_file(folder, tmp_path):
     for name in ("one", "two"):
         arguments = [str(folder / "events.csv"), *SMALL, "--seed", "5", "-o", str(tmp_path / name)]
@@ -146,6 +148,7 @@ def test_the_same_seed_gives_the_same_file(folder, tmp_path):
 
 
 @pytest.mark.parametrize(("asked", "expected"), [("6", 6), ("0.2", 18), ("0", 0)])
+@pytest.mark.quick_cases(1)
 def test_sizes_of_the_held_out_sets(asked, expected, folder, tmp_path, capsys):
     result = answer(
         capsys,

@@ -47,6 +47,7 @@ def counted(p):
 @pytest.mark.parametrize("items", [30, 500])
 @pytest.mark.parametrize("power", [0.0, 0.7, 1.2])
 @pytest.mark.parametrize("n", [1, 2, 5, 20])
+@pytest.mark.quick_cases(6)
 def test_hits_are_those_of_items_drawn_one_by_one(n, power, items):
     """n different items are drawn by simulation.
 

@@ -111,6 +111,7 @@ def test_files_are_read_without_jax(tmp_path):
         (lambda columns: columns[:-1], "not the same"),
     ],
 )
+@pytest.mark.quick_cases(1)
 def test_files_with_a_wrong_index_are_refused(change, message, tmp_path):
     from safetensors import safe_open
     from safetensors.numpy import save_file

@@ -17,6 +17,7 @@ from inference.messages.forms import FORMS, Moments
 
 
 @pytest.mark.parametrize("form", ["cp", "tucker"])
+@pytest.mark.quick_cases(1)
 def test_bound_never_decreases(form):
     """Undamped, hyperparameters fixed: twenty random targets and starts each."""
     rng = np.random.default_rng(0)
@@ -155,6 +156,7 @@ def states_of(model, problem, values, k):
     return np.asarray(program.states(program.kernels_at(values), noise)[k])
 
 
+@pytest.mark.slow
 def test_missing_entries_equal_the_subset():
     X, y, _ = grid_entries(120)
     holes = np.where(np.arange(120) % 2 == 0, y, np.nan)
@@ -234,6 +236,7 @@ def test_irrelevant_products_go_to_zero():
     assert weights[-2] < 0.05 * weights[-1]
 
 
+@pytest.mark.slow
 def test_student_t_resists_outliers():
     X, y, f = grid_entries(400, noise=0.1)
     rng = np.random.default_rng(1)

@@ -215,6 +215,7 @@ def test_update_needs_message_passing():
 @pytest.mark.parametrize(
     "likelihood", [scalar.Poisson(), scalar.Bernoulli(), scalar.Normal(), scalar.StudentT(5.0)]
 )
+@pytest.mark.quick_cases(4)
 def test_parts_of_the_doubt_about_one_entry(likelihood, sd):
     """f ~ N(0.7, sd^2): Var E[y | f] and the information of a bit about f, against sums over a
     fine grid.

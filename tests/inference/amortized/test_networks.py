@@ -50,6 +50,7 @@ def context(rows=9, queries=6, seed=0):
 @pytest.mark.parametrize(
     "rows", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)]
 )
+@pytest.mark.quick_cases(1)
 def test_padding_order_and_other_queries_change_nothing(network, rows):
     (X, X_new), rng = context()
     y = jnp.asarray(rng.normal(size=(1, 9)), jnp.float32)
@@ -75,6 +76,7 @@ def test_padding_order_and_other_queries_change_nothing(network, rows):
     np.testing.assert_allclose(one_by_one, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.quick_cases(1)
 def test_the_context_matters(network):
     (X, X_new), rng = context()
     y = jnp.asarray(rng.normal(size=(1, 9)), jnp.float32)
@@ -83,6 +85,7 @@ def test_the_context_matters(network):
     assert float(jnp.abs(network.predict_latents(few) - network.predict_latents(many)).max()) > 1e-3
 
 
+@pytest.mark.quick_cases(1)
 def test_the_order_of_columns_matters_to_rows_alone(network):
     (X, X_new), rng = context()
     y = jnp.asarray(rng.normal(size=(1, 9)), jnp.float32)

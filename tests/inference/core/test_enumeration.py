@@ -106,6 +106,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.quick_cases(2)
 def test_log_density_is_the_sum_by_hand(name):
     program, y, mu, by_hand = CASES[name]
     problem = Problem(program, (y,))
@@ -117,6 +118,7 @@ def test_log_density_is_the_sum_by_hand(name):
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.quick_cases(2)
 def test_probabilities_are_those_of_bayes_rule(name):
     program, y, mu, _ = CASES[name]
     problem = Problem(program, (y,))

@@ -111,6 +111,7 @@ def test_targets_with_ties_have_no_bars():
 
 
 @pytest.mark.parametrize("ratio", [1e-3, 1.0, 1e5], ids="c/s={:g}".format)
+@pytest.mark.quick_cases(1)
 def test_shifted_bars_have_the_distribution_of_c_plus_s_z(bars, ratio):
     """Density, cdf, quantiles, moments and CRPS by change of variables, each with its own units."""
     with jax.enable_x64(True):

@@ -75,6 +75,7 @@ def test_laplace_weights_reach_the_evidence(linear):
 @pytest.mark.parametrize(
     "engine", [bdl.NUTS(500, 1000, 4), bdl.HMC(500, 1000, 4, num_steps=10)], ids=["NUTS", "HMC"]
 )
+@pytest.mark.quick_cases(1)
 def test_linear_regression_by_mcmc(linear, engine):
     X, y, X_new, (mean, covariance, f, epistemic, _) = linear
     post = bdl.fit(LINEAR, X, y, engine=engine, progress=False)
@@ -124,6 +125,7 @@ SEARCHES = {
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered")  # of SciPy's line search
 @pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.quick_cases(2)
 def test_a_search_says_whether_it_found_a_minimum(name):
     function, max_steps, expected = SEARCHES[name]
     u, converged = minimise(function, np.array([-3.0, 0.5, 2.0]), max_steps)

@@ -44,6 +44,7 @@ def test_rare_classes_are_as_probable_as_by_quadrature(monkeypatch):
     assert probabilities(at_mode, X).sum() > 1.15 * exact.sum()
 
 
+@pytest.mark.slow
 def test_mean_is_the_mode_where_the_likelihood_is_normal(monkeypatch):
     X, _ = few_positives()
     model = bdl.BNN(hidden=(3,))

@@ -64,6 +64,7 @@ def test_blocks_change_nothing(engine, monkeypatch):
     assert one["samples/f"].shape == (2, 57, 60, 2)
 
 
+@pytest.mark.slow
 def test_thinning_keeps_every_third_draw():
     i, j, y = entries()
     full = bdl.fit(tensor_program, i, j, y=y, engine=bdl.NUTS(30, 30, 1), progress=False)

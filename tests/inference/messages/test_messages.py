@@ -71,6 +71,7 @@ PATHS += [
 
 
 @pytest.mark.parametrize(("p", "n", "parallel"), PATHS)
+@pytest.mark.quick_cases(2)
 def test_smoother_equals_the_dense_process(p, n, parallel):
     x, y = irregular(n)
     mean, variance, evidence = dense_answer(p, x, y, x, 0.7)
@@ -82,6 +83,7 @@ def test_smoother_equals_the_dense_process(p, n, parallel):
 
 
 @pytest.mark.parametrize("p", [0, 1, 2])
+@pytest.mark.quick_cases(1)
 def test_single_precision(p):
     x, y = irregular(1461)
     mean, _, _ = dense_answer(p, x, y, x, 0.7)
@@ -92,6 +94,7 @@ def test_single_precision(p):
 
 
 @pytest.mark.parametrize("p", [0, 1, 2])
+@pytest.mark.quick_cases(1)
 def test_new_positions_are_states_without_information(p):
     x, y = irregular(200)
     new = np.array([-5.0, -0.3, x[0], 3.33, x[17], x[17] + 7e-7, 9.99, 10.5, 40.0])
@@ -141,6 +144,7 @@ def test_tinygp_and_gpytorch_agree():
 
 
 @pytest.mark.parametrize("p", [0, 1, 2])
+@pytest.mark.quick_cases(1)
 def test_process_noise_of_small_steps(p):
     """Against quadrature of its integral, where P - A P A' has lost all digits; and against P - A
     P A' elsewhere.

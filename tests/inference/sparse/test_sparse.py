@@ -94,6 +94,7 @@ def test_doubling_the_data_halves_the_share_of_kl():
 
 
 @pytest.mark.parametrize("estimator", ["local", "flipout", "weights"])
+@pytest.mark.quick_cases(1)
 def test_elbo_of_a_linear_model_is_the_closed_form(estimator):
     X, y = regression()
     model = bdl.BNN(hidden=(), likelihood=bdl.Normal(scale=0.5), standardize=False)
@@ -168,6 +169,7 @@ def test_priors_are_wider_by_the_share_of_inputs():
     assert abs(float((spread**2).mean()) * share - 1) < 4 * math.sqrt(2 / count)
 
 
+@pytest.mark.slow
 def test_minibatches_are_unbiased():
     X, y = regression(200)
     training, state, data = make_training(bdl.BNN(hidden=(10,)), X, y)
@@ -184,6 +186,7 @@ def test_minibatches_are_unbiased():
     assert abs(batches.mean() - whole.mean()) < 4 * error
 
 
+@pytest.mark.slow
 def test_the_exact_posterior_of_a_linear_model_is_found():
     rng = np.random.default_rng(0)
     # orthogonal columns: the posterior is mean-field
@@ -216,6 +219,7 @@ def test_the_exact_posterior_of_a_linear_model_is_found():
 @pytest.mark.parametrize(
     "prior", [dist.Laplace(0.0, 0.7), dist.StudentT(4.0, 0.0, 1.3), dist.Normal(0.0, 0.4)]
 )
+@pytest.mark.quick_cases(1)
 def test_kl_of_other_priors_is_right_in_the_mean(prior):
     mean, sd, scale = 0.3, 0.2, 1.5
 

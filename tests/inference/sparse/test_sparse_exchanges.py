@@ -196,6 +196,7 @@ def test_any_optimiser_works(optimizer):
     assert np.isfinite(post.raw.losses).all()
 
 
+@pytest.mark.slow
 def test_optimisers_whose_state_cannot_move_are_refused():
     X, y = regression()
     with pytest.raises(ProblemError, match="cannot move with them"):

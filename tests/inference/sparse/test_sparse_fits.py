@@ -65,11 +65,13 @@ def test_rebudget_by_evidence_needs_normal_priors():
         bdl.sparse.rebudget(post)
 
 
+@pytest.mark.slow
 def test_rebudget_by_evidence_needs_single_weights():
     with pytest.raises(BudgetError, match="give a density"):
         bdl.sparse.rebudget(fitted("fan_in"))
 
 
+@pytest.mark.slow
 def test_the_guide_gives_numpyro_the_same_posterior():
     from numpyro.infer import Predictive
 

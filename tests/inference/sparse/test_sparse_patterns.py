@@ -72,6 +72,7 @@ def test_budgets_are_kept_after_every_step(case):
 @pytest.mark.parametrize("density", [0.005, 0.02, 0.1, 0.5])
 @pytest.mark.parametrize("structure", ["unstructured", "fan_in", "block:16", "block:32", "neurons"])
 @pytest.mark.parametrize("allocation", ["uniform", "erk"])
+@pytest.mark.quick_cases(8)
 def test_budgets_are_below_the_density(density, structure, allocation):
     shapes = {"a": (1024, 784), "b": (1024, 1024), "c": (10, 1024)}
     total = sum(map(math.prod, shapes.values()))
@@ -100,6 +101,7 @@ def test_erk_gives_small_layers_more():
 
 
 @pytest.mark.parametrize("name", PATTERNS)
+@pytest.mark.quick_cases(3)
 def test_kernels_are_products_with_the_scattered_matrix(name):
     pattern = PATTERNS[name]
     key = jax.random.key(0)

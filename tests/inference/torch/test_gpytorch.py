@@ -49,6 +49,7 @@ TWO_INPUTS = [
 @pytest.mark.parametrize(
     ("kernel", "p"), [(k, 1) for k in ONE_INPUT] + [(k, 2) for k in TWO_INPUTS], ids=label
 )
+@pytest.mark.quick_cases(6)
 def test_kernel_matrices_are_tinygps(kernel, p):
     """Kernels agree, also at the starting values of learned hyperparameters.
 
@@ -75,6 +76,7 @@ def test_kernel_matrices_are_tinygps(kernel, p):
 
 
 @pytest.mark.parametrize("name", ["RBF", "Matern12", "Matern32", "Matern52"])
+@pytest.mark.quick_cases(2)
 def test_matrices_from_one_product_are_those_of_pairs(name):
     """Repeated rows, points far from zero and derivatives included."""
     import tinygp
@@ -117,6 +119,7 @@ def test_periodic_kernel_of_two_inputs_is_its_formula():
 
 
 @pytest.mark.parametrize("kernel", ONE_INPUT, ids=label)
+@pytest.mark.quick_cases(3)
 def test_exact_with_fixed_hyperparameters_is_the_closed_form(kernel):
     X, y = wave(30)
     model = bdl.GP(kernel, likelihood=bdl.Normal(0.3))
@@ -152,6 +155,7 @@ def test_exact_maximum_likelihood_reaches_the_evidence(kernel):
     assert evidence == pytest.approx(theirs.raw.info["log_evidence"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_svgp_is_as_close_as_its_bound_says():
     """The gap between evidence and bound is KL(q || p(f | y)), a limit of each marginal's error.
 
@@ -190,6 +194,7 @@ def test_svgp_learns_hyperparameters():
 
 
 @pytest.mark.parametrize("num_steps", [1, 10, 100])
+@pytest.mark.quick_cases(1)
 def test_svgp_says_that_it_was_stopped_early(num_steps):
     """The bound is 20 to 120 nats below that of 800 steps, though its end is flat."""
     X, y = wave(300)

@@ -123,6 +123,7 @@ def test_shifted_laws_know_their_support():
 
 @pytest.mark.parametrize("activation", ["tanh", "relu", "gelu", "silu", "sine"])
 @pytest.mark.parametrize("hidden", [(), (3,), (3, 2)], ids=label)
+@pytest.mark.quick_cases(4)
 def test_log_density_of_networks(activation, hidden):
     model = bdl.BNN(hidden=hidden, activation=activation, scaling="standard")
     ours, theirs = both_log_densities(bnn_problem(model))
@@ -132,6 +133,7 @@ def test_log_density_of_networks(activation, hidden):
 @pytest.mark.parametrize(
     "likelihood", [likelihoods.Normal(), likelihoods.Normal(0.3), likelihoods.StudentT()], ids=label
 )
+@pytest.mark.quick_cases(1)
 def test_log_density_of_two_targets(likelihood):
     ours, theirs = both_log_densities(
         bnn_problem(bdl.BNN(hidden=(3,), likelihood=likelihood), columns=2)

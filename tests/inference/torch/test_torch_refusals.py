@@ -34,6 +34,7 @@ FITS = {
 
 
 @pytest.mark.parametrize("name", FITS)
+@pytest.mark.quick_cases(1)
 def test_bundles_predict_the_same_numbers(name, tmp_path):
     model, engine = FITS[name]
     X, y = wave(25)

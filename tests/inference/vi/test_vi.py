@@ -44,6 +44,7 @@ def test_richer_guides_have_larger_evidence_bounds():
     assert elbo["full-rank"][0] > elbo["mean-field"][0] + 4 * elbo["mean-field"][1]
 
 
+@pytest.mark.slow
 def test_minibatches_reach_the_same_fit():
     """Means are within a fifth of a posterior standard deviation of the full-batch fit.
 

@@ -40,6 +40,7 @@ def reverse(kept):
     [(None, 1), (None, 5), (reverse, 1), (reverse, 5)],
     ids=["prior-1", "prior-5", "own-1", "own-5"],
 )
+@pytest.mark.quick_cases(2)
 def test_marginal_contracts(kernel, N):
     """E[w] = q(x) at x = 1, which is 0.1614, and E[g(x) / w] = 1 over x ~ q, for a density g.
 

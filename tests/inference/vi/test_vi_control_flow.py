@@ -133,6 +133,7 @@ def test_parameters_inside_control_flow_are_refused():
 )
 @pytest.mark.parametrize("guide", [vmap_guide, jit_guide, lax_scan_guide])
 @pytest.mark.parametrize("objective", costly(["square", "elbo"], ["elbo"]))
+@pytest.mark.quick_cases(6)
 def test_draws_that_cannot_be_seen_are_refused(guide, estimator, objective):
     """Raw jit, vmap and lax.scan around a sample statement: never a silent zero."""
     if guide is lax_scan_guide and isinstance(estimator, Enum):

@@ -96,6 +96,7 @@ def exact_discrete(program, objective):
 @pytest.mark.parametrize("objective", costly(OBJECTIVES, ["iwelbo 2"]))
 @pytest.mark.parametrize("program", costly(DISCRETE, ["flip"]))
 @pytest.mark.parametrize("estimator", FINITE)
+@pytest.mark.quick_cases(2)
 def test_discrete_sites(program, estimator, objective):
     model, guide, params = DISCRETE[program]
     value, exact = exact_discrete(program, objective)
@@ -160,6 +161,7 @@ def exact_normal(objective):
 
 @pytest.mark.parametrize("objective", costly(OBJECTIVES, ["iwelbo 2"]))
 @pytest.mark.parametrize("estimator", CONTINUOUS)
+@pytest.mark.quick_cases(3)
 def test_a_normal_site(estimator, objective):
     E = expectation(
         OBJECTIVES[objective], normal_model, normal_guide, estimators={"z": CONTINUOUS[estimator]}
@@ -236,6 +238,7 @@ LAWS = {
 
 
 @pytest.mark.parametrize("law", costly(LAWS, ["poisson", "mixture"]))
+@pytest.mark.quick_cases(1)
 def test_other_laws(law):
     """The second moment of laws that have a closed form."""
     make, params, estimators, moment = LAWS[law]

@@ -55,6 +55,7 @@ def test_objectives_reach_the_conjugate_posterior(name):
     )
 
 
+@pytest.mark.slow
 def test_iwelbo_grows_to_the_evidence():
     """With the fixed guide N(0, 1) the bound grows with K and comes near the evidence.
 
@@ -133,6 +134,7 @@ def test_discrete_latents_with_a_guide_of_ones_own():
     np.testing.assert_allclose(post.raw.params["phi"], odds, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_minibatches_patience_schedules_and_averages():
     x = np.random.default_rng(0).normal(1.0, 1.0, 2000)
     engine = bdl.VI(guide=normal_guide, batch_size=50, steps=4000)

@@ -85,6 +85,7 @@ def exact_chain(first, second):
 
 @pytest.mark.parametrize("second", costly(PAIRS, ["Enum", "MVD"]))
 @pytest.mark.parametrize("first", costly(PAIRS, ["MVD", "Reparam"]))
+@pytest.mark.quick_cases(2)
 def test_ordered_pairs(first, second):
     first, second = PAIRS[first], PAIRS[second]
     E = expectation(

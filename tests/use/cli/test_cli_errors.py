@@ -98,6 +98,7 @@ def test_bundles_that_cannot_be_used(fitted, folder, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("key", ["engine", "frame", "layout", "draws"])
+@pytest.mark.quick_cases(1)
 def test_a_manifest_that_lacks_a_key(key, fitted, tmp_path, capsys):
     with zipfile.ZipFile(fitted) as old, zipfile.ZipFile(tmp_path / "lacking.bdl", "w") as new:
         for name in old.namelist():
