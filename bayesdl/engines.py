@@ -15,6 +15,7 @@ from inference.core.engine import AbstractEngine, Preference, UnsupportedError
 from inference.core.problem import Problem
 from inference.exact.gp import ExactGP
 from inference.laplace.engine import Laplace
+from inference.mcmc.gibbs import Gibbs
 from inference.mcmc.hmc import HMC, NUTS
 from inference.mcmc.mclmc import MCLMC
 from inference.mcmc.sgmcmc import SGHMC, SGLD, CyclicalSGMCMC
@@ -28,6 +29,7 @@ from inference.vi.engine import VI
 __all__ = [  # noqa: RUF022
     "NUTS",
     "HMC",
+    "Gibbs",
     "MCLMC",
     "SGLD",
     "SGHMC",

@@ -2,7 +2,8 @@
 
 JAX clamps indexes that are out of range, so a program that reads `z[9]` of four entries gets the
 last one, and `z[-1]` too. Here the index operands of a jaxpr are computed from its constants, which
-hold the data, and compared with the sizes that they index.
+hold the data, and compared with the sizes that they index. In the body of a scan they are computed
+for all its steps at once, as far as they do not depend on what the scan carries.
 """
 
 from __future__ import annotations
@@ -48,6 +49,13 @@ def bad_indexes(traced: ClosedJaxpr) -> list[BadIndex]:
     return list(dict.fromkeys(_search(traced.jaxpr, _Values(known))))
 
 
+@dataclasses.dataclass(frozen=True)
+class _Steps:
+    """The values of a variable at each step of a scan, along the first axis."""
+
+    array: Any
+
+
 class _Values:
     """The values of a jaxpr's variables, computed where they are asked for."""
 
@@ -78,9 +86,38 @@ def _search(jaxpr: Jaxpr, values: _Values) -> Iterator[BadIndex]:
             if equation.params.get("name") == "_one_hot":
                 yield from _one_hot(equation, values)
             continue
+        if equation.primitive.name == "scan":
+            yield from _search_body(equation, values)
         for position, out in enumerate(equation.outvars):
             values.makers[out] = _Computed(values, equation, position)
         yield from _looked_at(equation, values)
+
+
+def _search_body(equation: JaxprEqn, values: _Values) -> Iterator[BadIndex]:
+    """Yield the bad indexes in the body of a scan, at any of its steps."""
+    body, consts = equation.params["jaxpr"], equation.params["num_consts"]
+    first = consts + equation.params["num_carry"]
+    inside = _Values(dict(zip(body.jaxpr.constvars, body.consts, strict=True)))
+    for place, (inner, outer) in enumerate(zip(body.jaxpr.invars, equation.invars, strict=True)):
+        # what is carried depends on the steps before
+        if place < consts:
+            inside.makers[inner] = _Later(values, outer)
+        elif place >= first:
+            inside.makers[inner] = _OfSteps(values, outer)
+    yield from _search(body.jaxpr, inside)
+
+
+@dataclasses.dataclass(frozen=True)
+class _OfSteps:
+    """The values at each step of a scan of what it scans over."""
+
+    values: _Values
+    atom: Any
+
+    def __call__(self) -> Any:
+        value = self.values(self.atom)
+        # steps of a scan within another one are not told apart
+        return UNKNOWN if value is UNKNOWN or isinstance(value, _Steps) else _Steps(value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,9 +146,25 @@ class _Computed:
         given = [self.values(atom) for atom in equation.invars]
         if any(value is UNKNOWN for value in given) or _has_jaxpr(equation):
             return UNKNOWN
+        steps = [isinstance(value, _Steps) for value in given]
+        arrays = [jnp.asarray(_array(value)) for value in given]
         with jax.ensure_compile_time_eval():
-            out = equation.primitive.bind(*map(jnp.asarray, given), **equation.params)
-        return out[self.position] if equation.primitive.multiple_results else out
+            if not any(steps):
+                return self._one(equation.primitive.bind(*arrays, **equation.params))
+
+            def at_step(*inputs: jax.Array) -> Any:
+                return equation.primitive.bind(*inputs, **equation.params)
+
+            axes = tuple(0 if many else None for many in steps)
+            return _Steps(self._one(jax.vmap(at_step, axes)(*arrays)))
+
+    def _one(self, outputs: Any) -> Any:
+        return outputs[self.position] if self.equation.primitive.multiple_results else outputs
+
+
+def _array(value: Any) -> Any:
+    """Return a value, or its values at all steps."""
+    return value.array if isinstance(value, _Steps) else value
 
 
 def _inner(equation: JaxprEqn) -> ClosedJaxpr | None:
@@ -134,7 +187,9 @@ def _looked_at(equation: JaxprEqn, values: _Values) -> Iterator[BadIndex]:
         operand, starts = invars
         numbers, mode = equation.params["dimension_numbers"], equation.params["mode"]
         room = np.subtract(operand.aval.shape, equation.params["slice_sizes"])
-        kind = _kind_of(str(mode), equation.params["fill_value"])
+        # one index in a function that `jax.vmap` maps clips without being told to
+        told = bool(numbers.collapsed_slice_dims) or "CLIP" not in str(mode)
+        kind = _kind_of(str(mode), equation.params["fill_value"]) if told else "clamped"
         if kind is not None:
             yield from _outside(values(starts), numbers.start_index_map, operand, room, kind)
     elif name.startswith("scatter"):
@@ -151,7 +206,7 @@ def _looked_at(equation: JaxprEqn, values: _Values) -> Iterator[BadIndex]:
             room = np.subtract(operand.aval.shape, equation.params["slice_sizes"])
             value = values(start)
             if value is not UNKNOWN:
-                index = np.asarray(value).reshape(1, 1)
+                index = np.asarray(_array(value)).reshape(-1, 1)
                 yield from _outside(index, (axis,), operand, room, "clamped")
     elif name == "select_n":
         yield from _from_the_end(equation, values)
@@ -174,7 +229,7 @@ def _outside(
     """Yield the starts that leave no room for what is read there."""
     if starts is UNKNOWN:
         return
-    starts = np.asarray(starts)
+    starts = np.asarray(_array(starts))
     for position, dim in enumerate(dims):
         index = starts[..., position]
         wrong = np.unique(index[(index < 0) | (index > room[dim])])
@@ -188,12 +243,14 @@ def _from_the_end(equation: JaxprEqn, values: _Values) -> Iterator[BadIndex]:
     if len(equation.invars) != 3 or not np.issubdtype(out.aval.dtype, np.integer):
         return
     chosen = values(equation.invars[0])
-    if chosen is UNKNOWN or not np.any(chosen):
+    if chosen is UNKNOWN or not np.any(_array(chosen)):
         return
-    index, moved = (values(atom) for atom in equation.invars[1:])
-    if index is UNKNOWN or moved is UNKNOWN:
+    given = [chosen, *(values(atom) for atom in equation.invars[1:])]
+    if any(value is UNKNOWN for value in given):
         return
-    chosen, index, moved = np.asarray(chosen), np.asarray(index), np.asarray(moved)
+    chosen, index, moved = (np.asarray(_array(value)) for value in given)
+    # one value may hold for all steps of a scan
+    chosen, index, moved = np.broadcast_arrays(chosen, index, moved)
     sizes = np.unique(moved.astype(int) - index)
     if len(sizes) == 1 and sizes[0] > 0 and np.array_equal(chosen, index < 0):
         wrong = np.unique(index[chosen])
@@ -204,13 +261,12 @@ def _one_hot(equation: JaxprEqn, values: _Values) -> Iterator[BadIndex]:
     """Yield the labels that `jax.nn.one_hot` encodes as zeros."""
     labels = values(equation.invars[0])
     out: Any = equation.outvars[0]
-    sizes = out.aval.shape
+    shape: Any = equation.invars[0]
+    sizes, shape = out.aval.shape, shape.aval.shape
     if labels is UNKNOWN or not sizes:
         return
-    labels = np.asarray(labels)
-    size = next(
-        (n for i, n in enumerate(sizes) if (*sizes[:i], *sizes[i + 1 :]) == labels.shape), 0
-    )
+    labels = np.asarray(_array(labels))
+    size = next((n for i, n in enumerate(sizes) if (*sizes[:i], *sizes[i + 1 :]) == shape), 0)
     wrong = np.unique(labels[(labels < 0) | (labels >= size)])
     if size and wrong.size:
         yield BadIndex("one-hot", size, tuple(int(i) for i in wrong[:100]))

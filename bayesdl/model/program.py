@@ -21,7 +21,7 @@ from bayesdl.model.base import AbstractModel, NewData, Shapes, site_distribution
 from bayesdl.model.examples import Example, line, rows
 from bayesdl.model.precision import is_double
 from bayesdl.model.programs.indexing import check_indexes
-from bayesdl.model.programs.new_data import FurtherEntries, Rows, check_rows, sites_to_draw
+from bayesdl.model.programs.new_data import Rows, check_rows, sites_to_draw, with_further_draws
 from bayesdl.model.programs.observations import check_observations, missing_data
 from bayesdl.model.programs.posing import pose, position_names, runs
 from bayesdl.model.programs.summed import summed_predictive
@@ -326,12 +326,7 @@ class SitePredictive(AbstractPredictive):
         return dataclasses.replace(self, further=sites)
 
     def __call__(self, latents: dict, key: Key, *args: object, **kwargs: object) -> Conditional:
-        program = self.program
-        if self.further:
-            enlarged = {name: latents[name] for name in self.further}
-            # the handler that is nearer to the program gives the key
-            program = FurtherEntries(handlers.seed(program, key), enlarged)
-        rest = {name: value for name, value in latents.items() if name not in self.further}
+        program, rest = with_further_draws(self.program, self.further, latents, key)
         distribution = site_distribution(program, self.site, rest, key, args, kwargs)
         # new rows are not hidden by a mask
         distribution = unmasked(distribution)

@@ -131,7 +131,7 @@ class AbstractPosterior(abc.ABC):
                     self.problem,
                     args,
                     kwargs,
-                    lambda: {name: draws.shape[1:] for name, draws in self._latent_draws.items()},
+                    lambda: {n: draws.shape[1:] for n, draws in self._predictive_draws.items()},
                     new_levels == "sample",
                 )
         else:

@@ -67,16 +67,15 @@ def discrete(posterior: AbstractPosterior) -> DiscreteSites:
     problem = posterior.raw.posed(posterior.problem)
     if not problem.discrete_latents:
         raise ModelError(f"{posterior!r} has no discrete latent sites.")
-    drawn = {
-        name: posterior.samples[name] for name in problem.discrete_latents if name in problem.drawn
-    }
+    samples = posterior.samples
+    drawn = {name: samples[name] for name in problem.discrete_latents if name in samples}
     values = {name: np.unique(draws) for name, draws in drawn.items()}
     shares = {
         name: np.stack([(draws == value).mean((0, 1)) for value in values[name]], -1)
         for name, draws in drawn.items()
     }
     errors = {name: _errors(draws, values[name]) for name, draws in drawn.items()}
-    if not problem.summed:
+    if len(drawn) == len(problem.discrete_latents):
         return DiscreteSites(shares, drawn, values, errors)
     latents = {name: latent_draws(posterior)[name] for name in problem.latents}
     with precision_scope(posterior.model):

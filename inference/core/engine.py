@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from numpyro import handlers
 from numpyro.infer.initialization import init_to_sample
 
-from inference.core.enumeration.check import why_not_summed
+from inference.core.enumeration.check import why_not_listed, why_not_summed
 from inference.core.findings import Finding
 from inference.core.problem import Problem
 from inference.core.program import WithParameters, unwrap
@@ -311,7 +311,9 @@ def needs_gradients(problem: Problem) -> str | None:
     if not problem.unobserved:
         return "the program has no latent site to infer"
     if not problem.latents:
-        return "the program has no latent site but discrete ones, which are summed out exactly"
+        return why_not_listed(problem) or (
+            "the program has no latent site but discrete ones: draw them with bdl.Gibbs()"
+        )
     return mutable_state(problem) or why_not_summed(problem)
 
 

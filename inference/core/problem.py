@@ -9,12 +9,11 @@ to the supports,
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -30,7 +29,14 @@ from numpyro.infer.util import constrain_fn, log_density, potential_energy, unco
 from inference.core.enumeration.summed import Summed, dependent_sites
 from inference.core.enumeration.terms import EnumerationError
 from inference.core.fingerprint import hash_traced, hashed_array, is_array
-from inference.core.program import KeyPerName, Program, Subsampled, WholePlates, is_factor
+from inference.core.program import (
+    KeyPerName,
+    Program,
+    Subsampled,
+    WholePlates,
+    is_factor,
+    split_given,
+)
 from inference.core.structure import AbstractStructure
 from inference.tracing import trace_abstractly
 
@@ -88,13 +94,15 @@ class LogDensity:
             u = self.ravel(self.prior_draw(key))
             return u, *jax.value_and_grad(self.__call__)(u)
 
-        with finding_a_start(self.problem):
-            compiled = jax.jit(attempt)
+        compiled = jax.jit(attempt)
+        with warnings.catch_warnings():
+            # the error below says it
+            warnings.filterwarnings("ignore", message="Out-of-support values")
             for k in jax.random.split(key, num_tries):
                 u, value, gradient = map(np.asarray, compiled(k))
                 if np.isfinite(value) and np.isfinite(gradient).all():
                     return u
-            raise RuntimeError("every attempt failed")
+        raise ProblemError(no_start_message(self.problem))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -149,7 +157,7 @@ class Problem:
     def unobserved(self) -> dict[str, tuple[int, ...]]:
         """The shapes of all sites without data by name, those that are summed out included."""
         return {
-            name: tuple(site["value"].shape)
+            name: tuple(np.shape(site["value"]))
             for name, site in self.trace.items()
             if site["type"] == "sample" and not site["is_observed"]
         }
@@ -303,14 +311,14 @@ class Problem:
         return density
 
     def unconstrained(self, sites: Mapping[str, Any]) -> dict[str, Any]:
-        """Return unconstrained values for the latent sites."""
-        return unconstrain_fn(self.density_program, self.args, dict(self.kwargs), dict(sites))
+        """Return unconstrained values for the latent sites; those of drawn sites stay."""
+        program, rest, drawn = split_given(self.density_program, sites, self.drawn)
+        return unconstrain_fn(program, self.args, dict(self.kwargs), rest) | drawn
 
     def log_density_at(self, sites: Mapping[str, Any]) -> jax.Array:
         """Return the log density at unconstrained values of the sites."""
-        return -jnp.asarray(
-            potential_energy(self.density_program, self.args, dict(self.kwargs), dict(sites))
-        )
+        program, rest, _ = split_given(self.density_program, sites, self.drawn)
+        return -jnp.asarray(potential_energy(program, self.args, dict(self.kwargs), rest))
 
     def minibatch(self, size: int) -> Problem:
         """Return the problem on random minibatches, with the likelihood rescaled to stay unbiased.
@@ -372,22 +380,6 @@ class Problem:
                 raise ProblemError(
                     f"Site '{name}' has {rows} rows in a minibatch of {size}; {cure}."
                 )
-
-
-@contextlib.contextmanager
-def finding_a_start(problem: Problem) -> Iterator[None]:
-    """Turn NumPyro's failure to find a starting point into one error that says the cure.
-
-    Raises:
-        ProblemError: if there is no starting point with a finite log density.
-    """
-    try:
-        with warnings.catch_warnings():
-            # the error below says it
-            warnings.filterwarnings("ignore", message="Out-of-support values")
-            yield
-    except RuntimeError as error:
-        raise ProblemError(no_start_message(problem)) from error
 
 
 def no_start_message(problem: Problem) -> str:

@@ -9,7 +9,7 @@ import abc
 import dataclasses
 import functools
 import inspect
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from typing import Any, TypeAlias
 
 import jax
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import PyTree
+from numpyro import handlers
 from numpyro.distributions import (
     Distribution,
     ExpandedDistribution,
@@ -141,6 +142,15 @@ def _identity(program: Program) -> Hashable:
     except TypeError:
         return ("a program at", id(program))
     return program
+
+
+def split_given(
+    program: Program, sites: Mapping[str, Any], given: Collection[str]
+) -> tuple[Program, dict[str, Any], dict[str, Any]]:
+    """Return the program given some of the sites, the values of the others, and those given."""
+    known = {name: value for name, value in sites.items() if name in given}
+    rest = {name: value for name, value in sites.items() if name not in given}
+    return handlers.condition(program, data=known), rest, known
 
 
 def is_factor(distribution: Distribution) -> bool:

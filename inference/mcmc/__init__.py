@@ -4,7 +4,8 @@
   with one chain, `chains.py` makes the draws in compiled blocks.
 - `starts.py` finds the positions at which chains start.
 - `engine.py` joins the runner to the abstract engine.
-- `hmc.py` has the engines NUTS and HMC, with NumPyro's kernels.
+- `hmc.py` has the engines NUTS and HMC, with NumPyro's kernels; `gibbs.py` has Gibbs, for discrete
+  sites that cannot be summed out.
 - `mclmc.py` has the engine MCLMC, with BlackJAX's kernels; `blackjax_adapter.py` is the only file
   that knows BlackJAX.
 - `langevin.py` has the dynamics with minibatches, and `sgmcmc.py` the engines SGLD, SGHMC and

@@ -19,7 +19,6 @@ import math
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpyro.infer
 from numpyro.infer.hmc import HMCState
@@ -33,17 +32,28 @@ from inference.core.engine import (
     problem_size,
 )
 from inference.core.keys import named_key
-from inference.core.problem import Problem, ProblemError, no_start_message
+from inference.core.problem import Problem
 from inference.core.structure import LayeredNetwork
 from inference.core.typing import ChainStart, Info, Key, SiteArrays
 from inference.mcmc.engine import AbstractMCMC
-from inference.mcmc.runner.layout import Layout, over_chains, place, to_host
-from inference.mcmc.runner.sampler import AbstractSampler, ChainState, Position
+from inference.mcmc.runner.sampler import AbstractSampler, Position
 from inference.mcmc.starts import DRAWN, STARTS
 from inference.settings import check_positive
 
 # Rows times latent dimensions; a default run of NUTS then takes some minutes on two cores.
 WORK = 3_000_000
+
+
+def check_target_accept(engine: AbstractMCMC, value: float) -> None:
+    """Refuse an acceptance probability outside (0, 1).
+
+    Raises:
+        ValueError: naming the engine and what was got.
+    """
+    if not 0 < value < 1:
+        raise ValueError(
+            f"{type(engine).__name__}(target_accept={value}): expected a number in (0, 1)."
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,11 +73,7 @@ class AbstractHamiltonian(AbstractMCMC):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self, "start", tuple(STARTS))
-        if not 0 < self.target_accept < 1:
-            raise ValueError(
-                f"{type(self).__name__}(target_accept={self.target_accept}): expected a number in "
-                "(0, 1)."
-            )
+        check_target_accept(self, self.target_accept)
 
     @abc.abstractmethod
     def kernel(self, problem: Problem) -> MCMCKernel:
@@ -115,21 +121,6 @@ class NumPyroSampler(AbstractSampler):
         # NumPyro's kernels learn in `init` what a step is
         jax.eval_shape(self.init, jax.random.key(0))
 
-    def start(
-        self, init_chains: Callable[[Key], ChainState], keys: Key, layout: Layout
-    ) -> ChainState:
-        """Start all chains; those whose start has no finite density start again, elsewhere."""
-        replace = over_chains(_replace_bad_starts, layout)
-        states = init_chains(place(keys, layout))
-        for attempt in range(1, self.max_starts):
-            good = np.isfinite(to_host(states.potential_energy))
-            if good.all():
-                return states
-            new_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, attempt)
-            others = init_chains(place(new_keys, layout))
-            states = replace((place(good, layout), states, others))
-        raise ProblemError(no_start_message(self.problem))
-
     def step(self, i: jax.Array, state: HMCState) -> HMCState:
         sample: Callable[..., HMCState] = self.kernel.sample
         return sample(state, *self.data)
@@ -149,16 +140,6 @@ class NumPyroSampler(AbstractSampler):
 
     def facts(self, states: HMCState) -> Info:
         return {"step_size": [float(s) for s in np.atleast_1d(states.adapt_state.step_size)]}
-
-
-def _replace_bad_starts(chain: tuple[jax.Array, ChainState, ChainState]) -> ChainState:
-    """Keep a chain that started well, replace another one.
-
-    Args:
-        chain: whether the first state is good; the first state; and another one.
-    """
-    good, first, other = chain
-    return jax.tree.map(lambda a, b: jnp.where(good, a, b), first, other)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,7 @@ from inference.core.engine import (
 )
 from inference.core.findings import Finding
 from inference.core.keys import named_key
-from inference.core.problem import Problem, finding_a_start
+from inference.core.problem import Problem, ProblemError, no_start_message
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractResult, Draws
 from inference.core.structure import LayeredNetwork
@@ -156,8 +156,7 @@ class PyroNUTS(AbstractEngine):
         except ValueError as error:
             if "valid initial params" not in str(error):
                 raise
-            with finding_a_start(problem):
-                raise RuntimeError(str(error)) from error
+            raise ProblemError(no_start_message(problem)) from error
         watch.flush()
         draws = {site: value.detach() for site, value in mcmc.get_samples().items()}
         diverging = np.isin(

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.typing import ArrayLike
+from numpyro import handlers
 from numpyro.distributions import Distribution, ExpandedDistribution, Independent
 from numpyro.primitives import Messenger
 
@@ -185,3 +186,22 @@ class FurtherEntries(Messenger):
         whole = msg["fn"](rng_key=msg["kwargs"]["rng_key"], sample_shape=())
         known = tuple(slice(0, size) for size in np.shape(drawn))
         msg["value"] = whole.at[known].set(drawn)
+
+
+def with_further_draws(
+    program: Program, further: tuple[str, ...], latents: dict, key: jax.Array
+) -> tuple[Program, dict]:
+    """Return a program that draws the entries without draws, and the other latent sites.
+
+    Args:
+        program: the program.
+        further: the sites that have more entries than their draws.
+        latents: one draw of the latent sites.
+        key: the key of the new entries.
+    """
+    if not further:
+        return program, latents
+    enlarged = {name: latents[name] for name in further}
+    # the handler that is nearer to the program gives the key
+    whole = FurtherEntries(handlers.seed(program, key), enlarged)
+    return whole, {name: value for name, value in latents.items() if name not in further}

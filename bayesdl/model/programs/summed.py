@@ -17,6 +17,7 @@ from numpyro import handlers
 from numpyro.distributions import Distribution
 
 from bayesdl.model.base import site_distribution
+from bayesdl.model.programs.new_data import with_further_draws
 from inference.core.enumeration.terms import Term, Terms, enumerated_trace
 from inference.core.problem import Problem
 from inference.core.result import AbstractPredictive, Conditional
@@ -126,6 +127,7 @@ class SummedPredictive(AbstractPredictive):
         shared: the sites that rows share, whose draws are among the latent sites.
         dim: the first dimension, counted from the right, that no batch takes.
         ndim: the number of dimensions of the rows.
+        further: the latent sites that have more entries than their draws.
     """
 
     program: Program = dataclasses.field(metadata={"static": True})
@@ -134,18 +136,23 @@ class SummedPredictive(AbstractPredictive):
     shared: tuple[str, ...] = dataclasses.field(metadata={"static": True})
     dim: int = dataclasses.field(metadata={"static": True})
     ndim: int = dataclasses.field(metadata={"static": True})
+    further: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
+
+    def with_further_entries(self, sites: tuple[str, ...]) -> SummedPredictive:
+        return dataclasses.replace(self, further=sites)
 
     @property
     def shared_sites(self) -> tuple[str, ...]:
         return self.shared
 
     def __call__(self, latents: dict, key: Key, *args: object, **kwargs: object) -> Conditional:
+        program, rest = with_further_draws(self.program, self.further, latents, key)
         if not self.local:
-            distribution = site_distribution(self.program, self.site, latents, key, args, kwargs)
+            distribution = site_distribution(program, self.site, rest, key, args, kwargs)
             return Conditional(distribution, jnp.zeros(distribution.batch_shape))
-        given = {name: latents[name] for name in self.shared}
-        program = handlers.condition(handlers.seed(self.program, key), data=given)
-        program = handlers.substitute(program, data=latents)
+        given = {name: rest[name] for name in self.shared if name in rest}
+        program = handlers.condition(handlers.seed(program, key), data=given)
+        program = handlers.substitute(program, data=rest)
         trace = enumerated_trace(program, self.local, self.dim, args, kwargs)
         distribution = self._mixture(trace)
         return Conditional(distribution, jnp.zeros(distribution.batch_shape))

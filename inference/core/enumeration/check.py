@@ -40,21 +40,9 @@ def why_not_summed(problem: Problem) -> str | None:
     if not names:
         return None
     sites = ", ".join(f"'{name}'" for name in names[:3]) + (", ..." if len(names) > 3 else "")
-    for name in names:
-        distribution = problem.trace[name]["fn"]
-        if not distribution.has_enumerate_support:
-            return (
-                f"latent site '{name}' is discrete and has infinitely many values "
-                f"({_kind(distribution)}), which cannot be summed out; give its observations if "
-                "they were forgotten, or truncate it: dist.Categorical over 0, ..., K with "
-                "the same probabilities"
-            )
-        if distribution.event_shape:
-            return (
-                f"latent site '{name}' is discrete and is one event of shape "
-                f"{distribution.event_shape}, whose values multiply; give it a numpyro.plate "
-                "instead of to_event, or draw them with NumPyro's DiscreteHMCGibbs"
-            )
+    listed = why_not_listed(problem)
+    if listed:
+        return listed
     if not is_installed():
         return f"discrete latent sites ({sites}) are summed out by funsor, not installed: {HINT}"
     try:
@@ -90,10 +78,28 @@ def why_not_summed(problem: Problem) -> str | None:
     return None
 
 
+def why_not_listed(problem: Problem) -> str | None:
+    """Return the reason why the values of a discrete latent site cannot be listed, or None."""
+    for name in sorted(problem.summed):
+        distribution = problem.trace[name]["fn"]
+        if not distribution.has_enumerate_support:
+            return (
+                f"latent site '{name}' is discrete and has infinitely many values "
+                f"({_kind(distribution)}), which cannot be summed out; give its observations if "
+                "they were forgotten, or draw it up to a largest value: bdl.Gibbs(largest=...)"
+            )
+        if distribution.event_shape:
+            return (
+                f"latent site '{name}' is discrete and is one event of shape "
+                f"{distribution.event_shape}, whose values multiply; give it a numpyro.plate "
+                "instead of to_event, or draw them with bdl.Gibbs()"
+            )
+    return None
+
+
 ADVICE = (
     "put rows in numpyro.plate, chains in numpyro.contrib.control_flow.scan, and index arrays by "
-    "the site (array[z]) instead of asking its value in Python; or draw them with "
-    "NumPyro's DiscreteHMCGibbs"
+    "the site (array[z]) instead of asking its value in Python; or draw them with bdl.Gibbs()"
 )
 
 

@@ -12,10 +12,11 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from inference.core.problem import Problem
+from inference.core.problem import Problem, ProblemError, no_start_message
 from inference.core.typing import Info, Key, PyTree, SiteArrays
-from inference.mcmc.runner.layout import Layout, place
+from inference.mcmc.runner.layout import Layout, over_chains, place, to_host
 
 ChainState: TypeAlias = PyTree
 """The state of one chain, or of several with a leading axis over chains: arrays in a tuple."""
@@ -80,12 +81,28 @@ class AbstractSampler(abc.ABC):
     ) -> ChainState:
         """Return the states of all chains before their first step, spread as the layout says.
 
+        Chains whose start has no finite log density start again elsewhere, `max_starts` times.
+
         Args:
             init_chains: the compiled function that maps `init` over chains.
             keys: a random key for each chain, shape (chain,).
             layout: the devices of the run.
+
+        Raises:
+            ProblemError: if a chain finds no such start.
         """
-        return init_chains(place(keys, layout))
+        states = init_chains(place(keys, layout))
+        if self.max_starts == 1:
+            return states
+        replace = over_chains(_replace_bad_starts, layout)
+        for attempt in range(1, self.max_starts):
+            good = np.isfinite(to_host(self.record(states)[1]["lp"]))
+            if good.all():
+                return states
+            new_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, attempt)
+            others = init_chains(place(new_keys, layout))
+            states = replace((place(good, layout), states, others))
+        raise ProblemError(no_start_message(self.problem))
 
     def steps_before(self, j: Number) -> jax.Array:
         """Return the number of steps that are made before draw j is worked on."""
@@ -98,6 +115,16 @@ class AbstractSampler(abc.ABC):
             states: the states as NumPy arrays, with random keys as their data.
         """
         return {}
+
+
+def _replace_bad_starts(chain: tuple[jax.Array, ChainState, ChainState]) -> ChainState:
+    """Keep a chain that started well, replace another one.
+
+    Args:
+        chain: whether the first state is good; the first state; and another one.
+    """
+    good, first, other = chain
+    return jax.tree.map(lambda a, b: jnp.where(good, a, b), first, other)
 
 
 def evenly_spaced_steps(j: Number, num_warmup: int, thinning: int) -> jax.Array:

@@ -185,6 +185,8 @@ INDEXED = {
     "two": lambda z, g: jnp.stack([z, z], axis=1)[g, 0],
     "one hot": lambda z, g: jax.nn.one_hot(g, 4) @ z,
     "floats": lambda z, g: z[g.astype(float).astype(int)],
+    "vmap": lambda z, g: jax.vmap(lambda i: 2 * z[i])(jnp.asarray(g)),
+    "scan": lambda z, g: jax.lax.scan(lambda at, i: (at, z[i]), 0, jnp.asarray(g))[1],
 }
 
 
@@ -236,6 +238,45 @@ def test_new_groups_are_refused_or_drawn():
         np.testing.assert_array_equal(prediction.mean, again.mean)
         with pytest.raises(DataError, match="cannot be told"):
             post.predict(np.array([0]), count=3, new_levels="sample")
+
+
+def test_new_groups_where_rows_are_summed_out():
+    pytest.importorskip("funsor")
+
+    def model(g, y=None, count=4):
+        mu = numpyro.sample("mu", dist.Normal(0, 5))
+        with numpyro.plate("groups", count):
+            z = numpyro.sample("z", dist.Normal(mu, 2))
+        with numpyro.plate("rows", len(g)):
+            odd = numpyro.sample("odd", dist.Bernoulli(0.3))
+            numpyro.sample("y", dist.Normal(z[g] + 5 * odd, 0.3), obs=y)
+
+    post = fit(model, GROUPS, y=Y)
+    prediction = post.predict(np.array([0, 4]), count=6, new_levels="sample")
+    mu = post.samples["mu"][0]
+    # y_new | draws ~ 0.7 N(mu, 2^2 + 0.3^2) + 0.3 N(mu + 5, 2^2 + 0.3^2)
+    spread = np.sqrt(mu.var() + 4.09 + 25 * 0.21)
+    assert abs(prediction.mean[1] - mu.mean() - 1.5) < 4 * 2 / np.sqrt(len(mu))
+    assert abs(prediction.std[1] / spread - 1) < 4 * 3 / np.sqrt(len(mu))
+
+
+def test_groups_whose_class_is_summed_out():
+    """The classes of the groups are draws: other numbers of groups are refused, or drawn."""
+    pytest.importorskip("funsor")
+
+    def model(n, y=None, count=4):
+        mu = numpyro.sample("mu", dist.Normal(jnp.array([-2.0, 2.0]), 0.1).to_event(1))
+        with numpyro.plate("groups", count, dim=-2):
+            c = numpyro.sample("c", dist.Bernoulli(0.4))
+            with numpyro.plate("rows", n):
+                numpyro.sample("y", dist.Normal(mu[c], 0.3), obs=y)
+
+    post = fit(model, 5, y=np.array([-2.0, 2, -2, 2])[:, None] + np.zeros((4, 5)))
+    with pytest.raises(DataError, match=r"'c' has shape \(6, 1\).*\(4, 1\)"):
+        post.predict(3, count=6)
+    mean = post.predict(3, count=6, new_levels="sample").mean[:, 0]
+    np.testing.assert_allclose(mean[:4], [-2, 2, -2, 2], atol=0.2)
+    np.testing.assert_allclose(mean[4:], -0.4, atol=4 * 2 / np.sqrt(len(post.samples["mu"][0])))
 
 
 @pytest.mark.slow
