@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,7 @@ def _registered(
             if (
                 isinstance(value, type)
                 and dataclasses.is_dataclass(value)
+                and not inspect.isabstract(value)
                 and value.__module__.startswith(module.__name__)
                 and name != "TinyGP"
             ):

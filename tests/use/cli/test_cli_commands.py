@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from cli_toys import GP, answer
+from cli_toys import GP, answer, refused
 
+import bayesdl as bdl
 from bayesdl.cli import main as cli
 
 
@@ -153,6 +154,35 @@ def test_a_category_that_one_row_has_is_not_held_out(tmp_path):
     table = pd.DataFrame({"a": np.arange(10), "b": ["rare"] + ["common"] * 9})
     held = np.array([hold_out(table, 0.5, seed, None) for seed in range(20)])
     assert not held[:, 0].any() and held[:, 1:].any()
+
+
+def test_a_table_as_it_comes(tmp_path, capsys):
+    """Ids, missing cells and targets, dates, weights, another separator and encoding."""
+    rng, rows = np.random.default_rng(0), 40
+    table = pd.DataFrame({"Größe": rng.normal(size=rows), "id": [f"u{i}" for i in range(rows)]})
+    table["price"] = table["Größe"] + 0.1 * rng.normal(size=rows)
+    table["day"] = pd.date_range("2024-01-01", periods=rows).strftime("%Y-%m-%d")
+    table["count"] = rng.integers(1, 3, rows)
+    table.loc[[3, 7, 11, 20], "Größe"] = np.nan
+    table.loc[5, "price"] = np.nan
+    data, saved = tmp_path / "d.csv", tmp_path / "x.bdl"
+    form = ["--sep", ";", "--encoding", "cp1252"]
+    table.to_csv(data, sep=";", index=False, encoding="cp1252")
+    arguments = ["--target", "price", "--model", "linear", "--engine", "laplace", "-o", saved]
+    options = ["--drop", "id", "--weights", "count", "--missing-target", "drop"]
+    result = answer(capsys, "fit", data, *arguments, *options, *form)
+    assert result["rows"] == {"training": 31, "held out": 8}
+    columns = bdl.load(saved).schema.columns
+    assert columns.encoded_names == ["Größe", "Größe is missing", "day"]
+    out = tmp_path / "p.csv"
+    answer(capsys, "predict", saved, data, "--keep", "id", "--digits", 3, "-o", out, *form)
+    predicted = pd.read_csv(out)
+    assert predicted["id"].tolist() == table["id"].tolist()
+    assert all(float(f"{v:.3g}") == v for v in predicted["mean"])
+    assert answer(capsys, "check", saved)["scores"]["rmse"] < 1
+    assert answer(capsys, "plot", saved)["out"].endswith("x.png")
+    assert (tmp_path / "x.png").stat().st_size > 1000
+    assert "Did you mean 'id'?" in refused(capsys, "predict", saved, data, "--keep", "ids", *form)
 
 
 @pytest.mark.slow

@@ -87,6 +87,16 @@ def test_likelihood_from_target(values, expected):
     assert "'y'" in why
 
 
+def test_few_whole_numbers_are_classes():
+    line = building.models_by_name()["bnn"]
+    few, counts = pd.Series([0, 1, 2] * 10, name="y"), pd.Series(np.arange(30) % 15, name="y")
+    assert building.choose_likelihood(few, None, line)[0] == "categorical"
+    assert "--regression" in building.choose_likelihood(few, None, line)[1]
+    assert building.choose_likelihood(few, None, line, regression=True)[0] == "normal"
+    assert building.choose_likelihood(counts, None, line)[0] == "normal"
+    assert building.choose_likelihood(few, None, building.models_by_name()["gp"])[0] == "normal"
+
+
 def made(name, likelihood, *texts):
     """The model of the command line, and what applies the engine's settings."""
     line = building.models_by_name()[name]
