@@ -44,6 +44,7 @@ def normal(y=None):
         pytest.param("sparse", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_nuts_is_calibrated(case):
     engine = bdl.NUTS(**SETTINGS)
     if case == "normal":

@@ -62,6 +62,7 @@ def test_the_same_model_loads_however_it_is_written(saved, program):
     np.testing.assert_array_equal(again.samples["b"], saved[0].samples["b"])
 
 
+@pytest.mark.slow
 def test_an_approximation_keeps_the_order_of_its_sites(tmp_path):
     post = bdl.fit(line, X, y=Y, engine=bdl.VI(steps=20), progress=False)
     path = post.save(tmp_path / "a.bdl")
@@ -88,6 +89,7 @@ def test_an_approximation_keeps_the_order_of_its_sites(tmp_path):
     ],
     ids=["link", "scale", "likelihood", "prior", "prior's class", "factor"],
 )
+@pytest.mark.quick_cases(2)
 def test_another_model_is_refused(saved, program, said):
     with pytest.raises(bdl.BundleError, match=f"holds the fit of another model.*{said}"):
         bdl.load(saved[1], program)

@@ -167,6 +167,7 @@ def test_gp_equals_the_textbook():
     assert post.raw.info["log_evidence"] == pytest.approx(evidence, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_gp_maximum_likelihood_equals_scikit_learn():
     X, y = gp_data()
     Z, t = (X - X.mean()) / X.std(), (y - y.mean()) / y.std()

@@ -201,6 +201,7 @@ def test_several_functions_with_a_constant_and_gaps(parallel):
 
 
 @pytest.mark.parametrize("parallel", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_slope_is_the_derivative_by_hyperparameters(parallel):
     x, y = irregular(40)
     x[5] = x[4]

@@ -77,6 +77,7 @@ def test_iwelbo_grows_to_the_evidence():
 @pytest.mark.parametrize(
     "guide", ["mean-field", pytest.param("full-rank", marks=pytest.mark.slow), "laplace"]
 )
+@pytest.mark.slow
 def test_named_guides_and_what_comes_back(guide, tmp_path):
     engine = bdl.VI(guide=guide, objective=elbo, steps=1500, learning_rate=0.02)
     post = bdl.fit(mean_of_five, Y, engine=engine, progress=False)
