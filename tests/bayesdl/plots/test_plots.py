@@ -8,6 +8,7 @@ matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402
+from drawn_posteriors import drawn  # noqa: E402
 from scipy.stats import binom  # noqa: E402
 
 import bayesdl as bdl  # noqa: E402
@@ -40,12 +41,13 @@ def chains():
 
 @pytest.fixture(scope="module")
 def three():
-    return fit(bdl.BNN(hidden=(), likelihood=bdl.Categorical()), pd.Series(SPECIES, name="animal"))
+    model = bdl.BNN(hidden=(), likelihood=bdl.Categorical())
+    return drawn(model, X, pd.Series(SPECIES, name="animal"))
 
 
 @pytest.fixture(scope="module")
 def two():
-    return fit(bdl.BNN(hidden=(), likelihood=bdl.Bernoulli()), Y > 0)
+    return drawn(bdl.BNN(hidden=(), likelihood=bdl.Bernoulli()), X, Y > 0)
 
 
 @pytest.fixture(autouse=True)

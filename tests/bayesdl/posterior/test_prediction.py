@@ -5,6 +5,7 @@ import weakref
 
 import numpy as np
 import pytest
+from drawn_posteriors import drawn
 from scipy import optimize, special, stats
 
 import bayesdl as bdl
@@ -268,9 +269,7 @@ def test_calibration_of_counts_is_flat_when_the_model_is_right():
 
 
 def test_class_predictions_say_what_to_ask_instead_of_a_mean():
-    post = bdl.fit(
-        bdl.BNN((), likelihood=bdl.Bernoulli()), X, F > 0, engine=bdl.Laplace(), progress=False
-    )
+    post = drawn(bdl.BNN((), likelihood=bdl.Bernoulli()), X, F > 0)
     with pytest.raises(AttributeError, match="use probs"):
         _ = post.predict(X).mean
 
