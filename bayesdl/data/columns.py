@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from bayesdl.data.validation import (
     is_frame,
 )
 from bayesdl.typing import Values
+from bayesdl.warnings import DataWarning
 
 SPREAD = 4 * np.finfo(np.float64).eps  # a smaller spread, relative to the numbers, is rounding
 
@@ -154,15 +156,32 @@ class Columns:
     def read(self, X: Values) -> np.ndarray:
         """Return standardised rows in double precision, in the order of the training columns.
 
+        A warning names columns that lack cells here and lacked none in training.
+
         Raises:
             DataError: for no rows, other columns, unknown categories, or cells that are not finite
                 numbers; it lists all that is wrong.
         """
         X = as_table(X)
         columns = self._chosen(_columns_by_name(X), is_frame(X))
+        self._warn_of_gaps(columns)
         rows = (self.encode(columns) - np.array(self.shift)) / np.array(self.scale)
         check_distances(self._labels, rows.reshape(len(rows), -1))
         return rows
+
+    def _warn_of_gaps(self, columns: dict[str, Values]) -> None:
+        """Warn of missing cells in columns that lacked none in training."""
+        pairs = zip(columns.items(), self.encodings, strict=True)
+        found = [said for (name, column), e in pairs if (said := e.surprise(name, column))]
+        if found:
+            shown = ", ".join(found[:10]) + (", ..." if len(found) > 10 else "")
+            warnings.warn(
+                f"Missing cells where no training row lacked one, read as the training median or "
+                f"the most frequent category: {shown}. The fit knows nothing of rows that lack "
+                "them; missing='error' refuses them.",
+                DataWarning,
+                stacklevel=5,
+            )
 
     def _chosen(self, columns: dict[str, Values], named: bool) -> dict[str, Values]:
         """Return the columns that are read, by name where there are names.

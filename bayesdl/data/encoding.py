@@ -6,12 +6,14 @@
     duration  days
 
 The column that says what is missing is there if a training row lacked the cell, and
-missing="indicator".
+missing="indicator". Where no training row lacked it, a later cell that is missing is read as the
+training median or the most frequent category, and a warning names the column.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -22,10 +24,7 @@ from bayesdl.data.validation import DataError, check_magnitudes, some_rows
 from bayesdl.typing import Series, Values
 
 GAP = "fill it in, drop the row, or fit with missing='indicator'"
-NEW_GAP = (
-    "no training row lacked it, so nothing was learned about that. Fill it in, or fit with "
-    "missing='median'"
-)
+NEW_GAP = "the fit refuses missing cells. Fill it in, or fit with missing='indicator'"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +37,10 @@ class Encoding:
         fill: the number that stands for missing cells, the training median; None where they are
             refused.
         most_common: the category that stands for missing cells, the most frequent one; None where
-            they are refused, or are none of the categories.
+            they are refused, or have a column of their own.
         gaps: the number of training rows that lacked the cell.
         flagged: whether a column says which cells are missing.
+        asked: whether the user asked that missing cells be filled in, without a word.
         origin: the first training date, in days since 1970.
         zoned: whether dates have a time zone; their days are then those of UTC.
         periods: the periods of dates that have a sine and a cosine.
@@ -53,6 +53,7 @@ class Encoding:
     most_common: str | None = None
     gaps: int = 0
     flagged: bool = False
+    asked: bool = False
     origin: float = 0.0
     zoned: bool = False
     periods: tuple[str, ...] = ()
@@ -78,21 +79,25 @@ class Encoding:
             known = [label for label in labels if label is not None]
             learned = cls(kind, tuple(sorted(set(known))), other=reading.unseen == "other")
             missing = np.array([label is None for label in labels])
-            common = max(learned.levels or (""), key=known.count) if known else ""
-            filled = {"most_common": common} if reading.missing == "median" else {}
+            filled: dict[str, Any] = {"most_common": _most_frequent(known)}
+            if reading.missing == "indicator" and missing.any():
+                filled = {}
         else:
             learned, values = cls._of_values(kind, name, column, reading)
             check_magnitudes(f"Column '{name}'", values)
             missing = np.isnan(values)
             filled = {"fill": float(np.median(values[~missing])) if not missing.all() else 0.0}
         if reading.missing == "error":
-            _refuse_missing(
-                name, missing, "fill it in, drop the row, or fit with missing='indicator'"
-            )
-        if reading.missing == "error" or (reading.missing == "indicator" and not missing.any()):
+            _refuse_missing(name, missing, GAP)
             filled = {}
         flagged = reading.missing == "indicator" and bool(missing.any())
-        return dataclasses.replace(learned, gaps=int(missing.sum()), flagged=flagged, **filled)
+        return dataclasses.replace(
+            learned,
+            gaps=int(missing.sum()),
+            flagged=flagged,
+            asked=reading.missing == "median",
+            **filled,
+        )
 
     @classmethod
     def _of_values(
@@ -139,6 +144,9 @@ class Encoding:
 
     def _values(self, name: str, column: Values) -> np.ndarray:
         """Return the cells of a column that is no category as numbers."""
+        # a column without any cell has whatever type its library gives it
+        if not isinstance(column, np.ndarray) and _as_series(column).isna().all():
+            return np.full(len(column), np.nan)
         if self.kind == cells.NUMBER:
             return cells.as_numbers(name, column)
         column = _as_series(column)
@@ -175,6 +183,16 @@ class Encoding:
                 )
         return np.concatenate([coded.astype(np.float64), *self._flag(missing)], axis=1)
 
+    def surprise(self, name: str, column: Values) -> str | None:
+        """Say how missing cells are read where no training row lacked one; None without any."""
+        if self.gaps or self.asked or (self.fill is None and self.most_common is None):
+            return None
+        if isinstance(column, np.ndarray) and column.dtype.kind in "iufb":
+            missing = np.isnan(column) if column.dtype.kind == "f" else np.zeros(1, dtype=bool)
+        else:
+            missing = _as_series(column).isna().to_numpy()
+        return f"'{name}' ({self._stand_in})" if missing.any() else None
+
     def _flag(self, missing: np.ndarray) -> list[np.ndarray]:
         """Return the column that says where cells were missing, if there is one."""
         return [missing[:, None].astype(np.float64)] if self.flagged else []
@@ -196,9 +214,15 @@ class Encoding:
     def _stand_in(self) -> str:
         """What stands for a missing cell, in words."""
         if self.levels is not None:
-            return "none of its categories" if self.most_common is None else self.most_common
+            common = self.most_common
+            return "none of its categories" if common is None else f"the most frequent, {common!r}"
         unit = {cells.DATE: " days after the first date", cells.DURATION: " days"}
         return f"the median, {self.fill:g}{unit.get(self.kind, '')}"
+
+
+def _most_frequent(labels: list[str]) -> str:
+    """Return the most frequent label, the first in order among equals; "" where there is none."""
+    return max(sorted(set(labels)), key=Counter(labels).__getitem__, default="")
 
 
 def _other_spelling(label: object) -> str:

@@ -31,8 +31,9 @@ class Reading(AbstractSettings):
         missing: what becomes of missing cells. "indicator" reads a number as the training median,
             and a category as none of the known ones, each with a column of zeros and ones beside
             it that says where cells were missing; where no training row lacked the cell, it is
-            refused. "median" reads it as the training median, or the most frequent category, as if
-            that were known. "error" refuses it.
+            read as with "median", and a warning names the column. "median" reads it as the
+            training median, or the most frequent category, as if that were known. "error" refuses
+            it.
         missing_target: what becomes of rows whose target is missing: "error" refuses them with
             their numbers, "drop" leaves them out.
         unseen: what becomes of categories that the training rows did not have: "error" refuses

@@ -115,6 +115,7 @@ def known_rows(
     return *take, None
 
 
+HEAVIEST = 1e12  # sums of larger weights lose the others in single precision
 MOST = 20  # mean number of repetitions of a row
 
 
@@ -140,6 +141,12 @@ def _read_weights(weights: ColumnLike, X: Any) -> np.ndarray:
     if bad.size or np.iscomplexobj(values):
         row = int(bad[0]) if bad.size else 0
         raise DataError(f"weights in row {row} is {values[row]!r}: expected a number >= 0.")
+    extreme = np.flatnonzero((numbers > HEAVIEST) | ((numbers > 0) & (numbers < 1 / HEAVIEST)))
+    if extreme.size:
+        raise DataError(
+            f"weights in row {extreme[0]} is {numbers[extreme[0]]:g}: expected 0, or a number from "
+            f"{1 / HEAVIEST:g} to {HEAVIEST:g}. A weight is how many rows the row counts as."
+        )
     return numbers
 
 

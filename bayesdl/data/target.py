@@ -12,6 +12,7 @@ from bayesdl.data.cells import as_numbers
 from bayesdl.data.columns import SPREAD
 from bayesdl.data.frames import as_target
 from bayesdl.data.validation import (
+    FARTHEST,
     LARGEST,
     DataError,
     Problems,
@@ -106,7 +107,7 @@ class Target:
         if self.kind == "count":
             _check_counts(values)
         values = (values - np.array(self.shift)) / np.array(self.scale)
-        check_distances([f"The target {name!r}" for name in self.names], values)
+        check_distances([f"The target {name!r}" for name in self.names], values, summed=True)
         return values[:, 0] if values.shape[1] == 1 else values
 
     def in_units(self, values: ArrayLike) -> np.ndarray:
@@ -115,11 +116,16 @@ class Target:
         Args:
             values: numbers as the program sees them, shape (...) or (..., targets).
         """
+        values = np.asarray(values)
         if self.classes is not None:
-            return np.asarray(values)
+            return values
+        # in double precision where the units of y are beyond single precision
+        largest = max(map(abs, (*self.shift, *self.scale)))
+        if values.dtype.kind == "f" and not 1 / FARTHEST < largest < FARTHEST:
+            values = values.astype(np.float64)
         if len(self.scale) == 1:
-            return np.asarray(self.shift[0] + np.asarray(values) * self.scale[0])
-        return np.asarray(np.array(self.shift) + np.asarray(values) * np.array(self.scale))
+            return np.asarray(self.shift[0] + values * self.scale[0])
+        return np.asarray(np.array(self.shift) + values * np.array(self.scale))
 
 
 def plain(y: Values) -> np.ndarray:
@@ -290,7 +296,9 @@ def _class_labels(y: Values, two_classes: bool) -> tuple:
             "numbers."
         ) from None
     if len(classes) < 2:
-        raise DataError(f"y has one class, {classes[0]!r}: got 1 class, expected at least 2.")
+        raise DataError(
+            f"y has one class, {classes.tolist()[0]!r}: got 1 class, expected at least 2."
+        )
     if two_classes and len(classes) > 2:
         raise DataError(
             f"Bernoulli takes two classes and y has {len(classes)}: use "

@@ -164,17 +164,19 @@ def check_magnitudes(what: str, values: np.ndarray) -> None:
             )
 
 
-def check_distances(names: Sequence[str], standardised: np.ndarray) -> None:
+def check_distances(names: Sequence[str], standardised: np.ndarray, summed: bool = False) -> None:
     """Refuse standardised numbers whose squares overflow in single precision.
 
     Args:
         names: what each column is, such as "Column 'age'".
         standardised: the numbers, shape (rows, columns).
+        summed: whether the squares of all rows are summed, as those of targets are.
 
     Raises:
         DataError: naming the first row and column.
     """
-    bad = np.argwhere(np.abs(standardised) > FARTHEST)
+    farthest = FARTHEST / max(1.0, np.sqrt(len(standardised)) if summed else 1.0)
+    bad = np.argwhere(np.abs(standardised) > farthest)
     if len(bad):
         row, column = bad[0]
         raise DataError(

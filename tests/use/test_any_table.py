@@ -293,19 +293,27 @@ def test_missing_categories_are_none_of_the_levels():
         assert raw.tolist() == [[0, 1], [0, 1], [1, 0], [0, 1]]
 
 
-def test_cells_that_no_training_row_lacked_are_refused():
-    complete = FRAME.assign(c=LABEL)
+def test_cells_that_no_training_row_lacked_are_typical_ones():
+    complete = FRAME.assign(
+        c=["no", "no", "yes"] * 8, day=DAYS, t=pd.to_timedelta(WHOLE[:, 0], "h")
+    )
     schema = read(complete)[1]
-    for lacking, name in [
-        (complete.assign(a=holes(X, [2])[:, 0]), "a"),
-        (
-            complete.assign(c=[None, *LABEL[1:]]),
-            "c",
-        ),
-    ]:
+    for name, gap in [("a", np.nan), ("a", None), ("c", None), ("day", pd.NaT), ("t", pd.NaT)]:
+        lacking = complete.copy()
+        lacking[name] = lacking[name].astype(object)
+        lacking.loc[2, name] = gap
+        every = complete.assign(**{name: [gap] * N})
+        for table in (lacking, every, pl.from_pandas(every.convert_dtypes())):
+            with pytest.warns(DataWarning, match=f"no training row lacked one.*'{name}' \\("):
+                rows = schema.columns.read(table)
+            expected = complete.copy()
+            at = [2] if table is lacking else slice(None)
+            middle = complete[name].mode()[0] if name == "c" else complete[name].median()
+            expected.loc[complete.index[at], name] = middle
+            np.testing.assert_allclose(rows, schema.columns.read(expected), atol=1e-9)
+        assert read(complete, new=lacking, missing="median")[0].shape == rows.shape
         with pytest.raises(bdl.DataError, match=f"Column '{name}', row . is NaN or missing"):
-            schema.columns.read(lacking)
-        assert read(complete, new=lacking, missing="median")[0].shape == (N, 4)
+            read(complete, new=lacking, missing="error")
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -492,6 +500,18 @@ def test_columns_of_older_files():
         columns.read(pd.DataFrame({"c": ["yes"], "a": [np.nan]}))
 
 
+@pytest.mark.parametrize("unit", [1e18, 1e38, 1e140, 1e-38, 1e-140])
+def test_targets_of_any_unit_come_back_in_it(unit):
+    (_, seen), schema = read(X, Y * unit)
+    np.testing.assert_allclose(seen, CLEAN[1], rtol=1e-9)
+    back = schema.target.in_units(CLEAN[1].astype(np.float32))
+    np.testing.assert_allclose(back, Y * unit, rtol=1e-5, atol=1e-5 * unit)
+    plain = bdl.BNN(hidden=(), standardize=False)
+    if unit > 1:
+        with pytest.raises(bdl.DataError, match=r"The target 'y', row 0 is .* square overflows"):
+            read(X, Y * unit, model=plain)
+
+
 # rows that do not belong together
 
 
@@ -563,6 +583,8 @@ def test_other_weights_scale_each_row():
         (holes(np.ones((N, 1)), [4])[:, 0], "weights in row 4"),
         (["heavy"] * N, "no numbers"),
         (np.zeros(N), "No row is left"),
+        (np.where(np.arange(N) == 5, 1e300, 1.5), r"weights in row 5 is 1e\+300: expected 0, or"),
+        (np.full(N, 1e-300), "weights in row 0 is 1e-300"),
         (pd.Series(np.ones(N), index=range(1, N + 1)), "X and weights have rows with labels"),
     ],
 )

@@ -239,7 +239,7 @@ PREDICT_ERRORS = {
     "other names": (FRAME.rename(columns={"age": "years"}), "lacks column 'age'"),
     "array of another width": (X[:, :2], "X has 2 features, but .* expecting 4"),
     "unseen category": (FRAME.assign(colour="purple"), "row 0 has the unseen category 'purple'"),
-    "NaN": (FRAME.assign(age=np.nan), "'age', row 0 is NaN"),
+    "infinity": (FRAME.assign(age=np.inf), "'age', row 0 is infinity"),
     "no rows": (FRAME[:0], "X has no rows: got 0 rows"),
     "array without rows": (np.zeros((0, 4)), "X has no rows: got 0 rows"),
 }
