@@ -12,6 +12,7 @@ from bayesdl.gp.kernels import (
     Sum,
     TinyGP,
 )
+from bayesdl.gp.wide_network import WideNetwork
 
 __all__ = [
     "RBF",
@@ -24,4 +25,5 @@ __all__ = [
     "Product",
     "Sum",
     "TinyGP",
+    "WideNetwork",
 ]

@@ -13,9 +13,11 @@ from jax.typing import ArrayLike
 
 from bayesdl import priors
 from bayesdl.bnn.equinox_network import EquinoxNetwork
+from bayesdl.bnn.limit import wide_limit
 from bayesdl.bnn.networks import MLP, PLAIN, AbstractNetwork, check_num_outputs
 from bayesdl.bnn.program import layered_network, network_program
 from bayesdl.data.table import TableSchema
+from bayesdl.gp.spec import GP
 from bayesdl.model import likelihoods
 from bayesdl.model.examples import CommandLine, Example, rows
 from bayesdl.model.language import NUMPYRO, Language, Tensor
@@ -149,6 +151,23 @@ class BNN(AbstractTableModel):
     def with_prior(self, prior: AbstractPrior) -> BNN:
         """Return the same network and likelihood under another prior."""
         return dataclasses.replace(self, prior=prior)
+
+    def limit(self) -> GP:
+        """Return the Gaussian process that the network tends to as its layers get wider.
+
+        Its kernel is `bayesdl.kernels.WideNetwork` with the scales of this network's prior. What
+        it lacks is that a network learns features, which single units hold.
+
+        Raises:
+            ModelError: where there is no limit: for networks that are not made of layers, weights
+                that are not normal with fixed scales, sums that grow with the width, and targets
+                that are not normal.
+
+        Example:
+            >>> BNN(hidden=(50, 50), activation="relu").limit().kernel.weight
+            (1.0, 1.0, 1.0)
+        """
+        return wide_limit(self.net, self.prior, self.likelihood, self.standardize)
 
     def program(
         self,

@@ -4,8 +4,8 @@
     K_l = s_l^2 gain_l^2 H E[a(u) a(v)] + b_l^2,    (u, v) ~ N(0, K_{l-1})
 
 (Neal 1996; Lee et al. 2018, arXiv:1711.00165; with gain^2 fan_in = 1 under NTK scaling). The
-expectation is by Gauss-Hermite quadrature in two dimensions. Functions of wide networks are normal,
-so that the Bures distance to the target's covariance needs no draws.
+expectation has a closed form (`bayesdl.gp.activations`). Functions of wide networks are normal, so
+that the Bures distance to the target's covariance needs no draws.
 """
 
 from __future__ import annotations
@@ -14,25 +14,21 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from bayesdl.functional.losses import bures_distance
-from bayesdl.model.language import NUMPYRO, ArrayFunction
+from bayesdl.gp.activations import find_activation
 from bayesdl.priors.base import WeightArray
 from bayesdl.priors.layers import LayerGaussian
 from inference.core.typing import SiteArrays
 
-NODES = 32
 STEPS = 60
-# the largest correlation: sqrt(1 - r^2) has no derivative at 1
-NEAR_ONE = 1 - 1e-6
 
 
 def wide_network_covariance(
     prior: LayerGaussian, arrays: tuple[WeightArray, ...], activation: str, X: jax.Array
 ) -> jax.Array:
     """Return the kernel matrix at rows X of the network in the limit of wide layers."""
-    activate = NUMPYRO.activations[activation]
+    phi = find_activation(activation)
     weights, biases = arrays[0::2], arrays[1::2]
     scales = [
         (prior.scale(w) ** 2 * w.gain**2 * w.fan_in, prior.scale(b) ** 2)
@@ -41,25 +37,9 @@ def wide_network_covariance(
     slope, offset = scales[0]
     K = slope * X @ X.T / X.shape[1] + offset
     for slope, offset in scales[1:]:
-        K = slope * _expected_products(activate, K) + offset
+        variances = jnp.diag(K)
+        K = slope * phi.product(variances[:, None], variances[None, :], K) + offset
     return K
-
-
-def _expected_products(activate: ArrayFunction, K: jax.Array) -> jax.Array:
-    """Return E[a(u) a(v)] for each pair of entries u, v of a normal vector with covariance K."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
-    weights = jnp.asarray(weights / weights.sum())
-    sd = jnp.sqrt(jnp.diag(K))
-    correlation = jnp.clip(K / (sd[:, None] * sd[None, :]), -NEAR_ONE, NEAR_ONE)
-    rest = jnp.sqrt(1 - correlation**2)
-    z = jnp.asarray(nodes)
-    mixed = (
-        correlation[..., None, None] * z[None, None, :, None]
-        + rest[..., None, None] * z[None, None, None, :]
-    )
-    # E[a(v) | u], shape (rows, rows, nodes)
-    given_u = activate(sd[None, :, None, None] * mixed) @ weights
-    return ((activate(sd[:, None] * z[None, :]) * weights[None, :])[:, None, :] * given_u).sum(-1)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

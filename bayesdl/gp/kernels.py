@@ -64,6 +64,11 @@ class AbstractKernel(AbstractSettings, abc.ABC):
         """Whether the kernel's formula is code, so that nothing is known of it without a call."""
         return False
 
+    @property
+    def ignores_zero_columns(self) -> bool:
+        """Whether columns of zeros leave the formula unchanged; not so far as is known for code."""
+        return not self.holds_code
+
     def __add__(self, other: AbstractKernel) -> Sum:
         return Sum((self, as_kernel(other)))
 
@@ -331,6 +336,10 @@ class AbstractCombination(AbstractKernel):
     @property
     def holds_code(self) -> bool:
         return any(part.holds_code for part in self.parts)
+
+    @property
+    def ignores_zero_columns(self) -> bool:
+        return all(part.ignores_zero_columns for part in self.parts)
 
     def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
         built = [part.build(draw, f"{prefix}{i}.", num_inputs) for i, part in enumerate(self.parts)]

@@ -23,10 +23,11 @@ import numpyro.distributions as dist
 from jax.typing import ArrayLike
 from numpyro import handlers
 
+from bayesdl import kernels
 from bayesdl.data.table import TableSchema
 from bayesdl.data.validation import DataError, ModelError
-from bayesdl.gp import kernels
 from bayesdl.gp.hyperparameters import sample_hyperparameter
+from bayesdl.gp.kernels import as_kernel
 from bayesdl.gp.program import GPRegression, noisy_process
 from bayesdl.model.examples import CommandLine, Example, rows
 from bayesdl.model.language import NUMPYRO
@@ -71,7 +72,7 @@ class GP(AbstractTableModel):
         return (CommandLine("gp", cls, help_text, {"kernel": kernels}, only_normal=True),)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kernel", kernels.as_kernel(self.kernel))
+        object.__setattr__(self, "kernel", as_kernel(self.kernel))
         if not isinstance(self.likelihood, Normal) or self.likelihood.scale == "heteroscedastic":
             raise ModelError(
                 f"GP takes likelihood=bdl.Normal() with one scale, got {self.likelihood}: use "
@@ -129,7 +130,7 @@ class GP(AbstractTableModel):
         They do where the hyperparameters' priors have the same means and variances for both
         numbers of columns. A kernel that is code is not looked into: the answer for it is no.
         """
-        if self.kernel.holds_code:
+        if not self.kernel.ignores_zero_columns:
             return False
         few, many = self.hyperparameter_priors(fewest), self.hyperparameter_priors(most)
 

@@ -122,8 +122,8 @@ class Renderer(AbstractTranslator):
             UnsupportedError: with the cure.
         """
         raise UnsupportedError(
-            f"the kernel {type(kernel).__name__} cannot be written in GPyTorch (a tinygp kernel is "
-            "a JAX function); write it with bdl.kernels"
+            f"the kernel {type(kernel).__name__} cannot be written in GPyTorch (it is a JAX "
+            "function); use ExactGP, or another kernel of bdl.kernels"
         )
 
     def stationary(self, kernel: kernels.AbstractStationary, prefix: str) -> Module:

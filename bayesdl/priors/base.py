@@ -96,6 +96,10 @@ class AbstractPrior(AbstractSettings, abc.ABC):
         """Return the latent site in which the weights are linear given all other sites."""
         return array.name
 
+    def fixed_scale(self, array: WeightArray) -> float | None:
+        """Return the standard deviation of normal weights where it is a number, otherwise None."""
+        return None
+
     def is_scale(self, site: str) -> bool:
         """Whether a site is a scale of many weights, which data can identify."""
         return False

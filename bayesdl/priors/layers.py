@@ -54,6 +54,9 @@ class LayerGaussian(AbstractLayerFamily):
         """Return the standard deviation of an array of weights."""
         return value_of_layer(self.bias if array.is_bias else self.weight, array.layer)
 
+    def fixed_scale(self, array: WeightArray) -> float:
+        return float(self.scale(array))
+
     def with_fixed_scales(self) -> LayerGaussian:
         return self
 

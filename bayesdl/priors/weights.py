@@ -44,11 +44,12 @@ class Gaussian(AbstractArrayPrior):
                 f"{num_layers} layers; give one scale per layer, the output layer included."
             )
 
-    def draw(self, array: WeightArray, lang: Language) -> Tensor:
+    def fixed_scale(self, array: WeightArray) -> float:
         scale = self.scale[array.layer] if isinstance(self.scale, tuple) else self.scale
-        if self.fan_in and not array.is_bias:
-            scale = scale / math.sqrt(array.fan_in)
-        return lang.sample(array.name, iid(lang.dist.Normal(0.0, scale), array))
+        return scale / math.sqrt(array.fan_in) if self.fan_in and not array.is_bias else scale
+
+    def draw(self, array: WeightArray, lang: Language) -> Tensor:
+        return lang.sample(array.name, iid(lang.dist.Normal(0.0, self.fixed_scale(array)), array))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -83,23 +83,27 @@ class LogDensity:
             return_deterministic=True,
         )
 
+    @functools.cached_property
+    def _attempt(self) -> Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
+        """A draw from the prior, with the log density and its gradient there; compiled once."""
+
+        def attempt(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+            u = self.ravel(self.prior_draw(key))
+            return u, *jax.value_and_grad(self.__call__)(u)
+
+        return jax.jit(attempt)
+
     def start(self, key: jax.Array, num_tries: int = 20) -> np.ndarray:
         """Draw from the prior until density and gradient are finite; shape (d,).
 
         Raises:
             ProblemError: if `num_tries` draws give no such point.
         """
-
-        def attempt(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-            u = self.ravel(self.prior_draw(key))
-            return u, *jax.value_and_grad(self.__call__)(u)
-
-        compiled = jax.jit(attempt)
         with warnings.catch_warnings():
             # the error below says it
             warnings.filterwarnings("ignore", message="Out-of-support values")
             for k in jax.random.split(key, num_tries):
-                u, value, gradient = map(np.asarray, compiled(k))
+                u, value, gradient = map(np.asarray, self._attempt(k))
                 if np.isfinite(value) and np.isfinite(gradient).all():
                     return u
         raise ProblemError(no_start_message(self.problem))

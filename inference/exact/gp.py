@@ -14,6 +14,7 @@ sampled by NUTS.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -40,7 +41,7 @@ from inference.core.problem import Problem, ProblemError
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractPredictive, AbstractResult, Conditional, Draws, Predictor
 from inference.core.structure import AbstractGaussianProcessRegression
-from inference.core.typing import HyperparameterMethod, Info, Key, StoredArrays
+from inference.core.typing import HyperparameterMethod, Info, Key, SiteArrays, StoredArrays
 from inference.mcmc.hmc import NUTS
 
 # A Cholesky factor of this size takes about a second on two cores.
@@ -109,9 +110,8 @@ class ExactGP(AbstractEngine):
             values, converged = (
                 self.maximise(problem, key, progress) if problem.latents else ({}, True)
             )
-            X, y = (jnp.asarray(arg) for arg in problem.args)
             regression = problem.structure_as(AbstractGaussianProcessRegression)
-            evidence = float(regression.gaussian_process(values, X).log_probability(y))
+            evidence = float(_log_evidence(regression, values, *problem.args))
         info = {
             "log_evidence": evidence,
             "converged": converged,
@@ -155,10 +155,7 @@ class ExactGP(AbstractEngine):
         def objective(u: jax.Array) -> jax.Array:
             if self.hyperparameters == "map":
                 return -density(u)
-            values = density.constrain(u)
-            return -regression.gaussian_process(values, problem.args[0]).log_probability(
-                problem.args[1]
-            )
+            return -_log_evidence(regression, density.constrain(u), *problem.args)
 
         compiled = jax.jit(jax.value_and_grad(objective))
         best, lowest, converged = None, np.inf, False
@@ -179,7 +176,8 @@ class ExactGP(AbstractEngine):
                 "No hyperparameters with a finite marginal likelihood were found: "
                 "give tighter priors."
             )
-        values = density.constrain(jnp.asarray(best))
+        # compiled, the program runs no more than these sites need, which is no kernel matrix
+        values = jax.jit(density.constrain)(jnp.asarray(best))
         return {site: np.asarray(values[site]) for site in sites}, converged
 
     def predictor(self, problem: Problem, values: StoredArrays, info: Info) -> Predictor:
@@ -189,6 +187,15 @@ class ExactGP(AbstractEngine):
             GPPredictive(problem.structure_as(AbstractGaussianProcessRegression), *problem.args),
             info,
         )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _log_evidence(
+    regression: AbstractGaussianProcessRegression, values: SiteArrays, X: ArrayLike, y: ArrayLike
+) -> jax.Array:
+    """Return log p(y), given hyperparameters by site."""
+    X, y = jnp.asarray(X), jnp.asarray(y)
+    return regression.gaussian_process(values, X).log_probability(y)
 
 
 def reason_unsupported(problem: Problem, max_rows: int | float, cure: str = "") -> str | None:
