@@ -55,7 +55,7 @@ def _scales(net: MLP, prior: AbstractPrior, width: int) -> list[tuple[float, flo
             "priors.LayerGaussian."
         )
     sums = [
-        scale * array.gain * (1.0 if array.is_bias else array.fan_in**0.5)
+        float(scale) * array.gain * (1.0 if array.is_bias else array.fan_in**0.5)
         for array, scale in zip(arrays, scales, strict=True)
         if scale is not None
     ]

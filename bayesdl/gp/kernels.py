@@ -48,11 +48,7 @@ class AbstractKernel(AbstractSettings, abc.ABC):
         """
 
     def translate(self, translator: AbstractTranslator, prefix: str) -> Any:
-        """Return the same kernel in another library's terms.
-
-        Args:
-            translator: knows the terms of the other library.
-            prefix: the first part of the names of sites, as for `build`.
+        """Return the same kernel in another library's terms, with sites named as by `build`.
 
         Raises:
             UnsupportedError: for a kernel that is code, and so has no other terms.
@@ -105,7 +101,7 @@ class AbstractTranslator(abc.ABC):
 
     @abc.abstractmethod
     def refuse(self, kernel: AbstractKernel) -> Any:
-        """Raise an `UnsupportedError` with the cure, for a kernel that has no terms there."""
+        """Raise an `UnsupportedError` with the cure."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,12 +146,10 @@ class AbstractStationary(AbstractKernel):
         """Return the length scale, shape () or (num_inputs,), and the variance, as arrays."""
         check_length(self, self.lengthscale, num_inputs)
         shape = (num_inputs,) if self.ard else ()
-        lengthscale = draw(
-            f"{prefix}lengthscale", self.lengthscale, lengthscale_prior(num_inputs), shape
-        )
-        return as_array(lengthscale), as_array(
-            draw(f"{prefix}variance", self.variance, scale_prior(), ())
-        )
+        prior = lengthscale_prior(num_inputs)
+        lengthscale = draw(f"{prefix}lengthscale", self.lengthscale, prior, shape)
+        variance = draw(f"{prefix}variance", self.variance, scale_prior(), ())
+        return as_array(lengthscale), as_array(variance)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,9 +249,8 @@ class Periodic(AbstractKernel):
         from tinygp.kernels import Custom
 
         period = as_array(draw(f"{prefix}period", self.period, scale_prior(), ()))
-        lengthscale = as_array(
-            draw(f"{prefix}lengthscale", self.lengthscale, lengthscale_prior(1), ())
-        )
+        prior = lengthscale_prior(1)
+        lengthscale = as_array(draw(f"{prefix}lengthscale", self.lengthscale, prior, ()))
         variance = as_array(draw(f"{prefix}variance", self.variance, scale_prior(), ()))
 
         # tinygp's kernel takes the sine of the summed distance, which differs for several inputs
@@ -321,11 +314,7 @@ class Constant(AbstractKernel):
 
 @dataclasses.dataclass(frozen=True)
 class AbstractCombination(AbstractKernel):
-    """Several kernels put together into one.
-
-    Attributes:
-        parts: the kernels.
-    """
+    """Several kernels, its `parts`, put together into one."""
 
     parts: tuple[AbstractKernel, ...]
 

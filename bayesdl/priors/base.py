@@ -96,7 +96,7 @@ class AbstractPrior(AbstractSettings, abc.ABC):
         """Return the latent site in which the weights are linear given all other sites."""
         return array.name
 
-    def fixed_scale(self, array: WeightArray) -> float | None:
+    def fixed_scale(self, array: WeightArray) -> Tensor | float | None:
         """Return the standard deviation of normal weights where it is a number, otherwise None."""
         return None
 

@@ -54,8 +54,8 @@ class LayerGaussian(AbstractLayerFamily):
         """Return the standard deviation of an array of weights."""
         return value_of_layer(self.bias if array.is_bias else self.weight, array.layer)
 
-    def fixed_scale(self, array: WeightArray) -> float:
-        return float(self.scale(array))
+    def fixed_scale(self, array: WeightArray) -> Tensor | float:
+        return self.scale(array)
 
     def with_fixed_scales(self) -> LayerGaussian:
         return self

@@ -44,7 +44,7 @@ class Gaussian(AbstractArrayPrior):
                 f"{num_layers} layers; give one scale per layer, the output layer included."
             )
 
-    def fixed_scale(self, array: WeightArray) -> float:
+    def fixed_scale(self, array: WeightArray) -> Tensor | float:
         scale = self.scale[array.layer] if isinstance(self.scale, tuple) else self.scale
         return scale / math.sqrt(array.fan_in) if self.fan_in and not array.is_bias else scale
 

@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Iterable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -83,27 +83,32 @@ class LogDensity:
             return_deterministic=True,
         )
 
-    @functools.cached_property
-    def _attempt(self) -> Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
-        """A draw from the prior, with the log density and its gradient there; compiled once."""
-
-        def attempt(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-            u = self.ravel(self.prior_draw(key))
-            return u, *jax.value_and_grad(self.__call__)(u)
-
-        return jax.jit(attempt)
-
     def start(self, key: jax.Array, num_tries: int = 20) -> np.ndarray:
         """Draw from the prior until density and gradient are finite; shape (d,).
 
         Raises:
             ProblemError: if `num_tries` draws give no such point.
         """
+        return next(self.starts([key], num_tries))
+
+    def starts(self, keys: Iterable[jax.Array], num_tries: int = 20) -> Iterator[np.ndarray]:
+        """Give a start for each key, as `start` does; the density is compiled once for all."""
+
+        def attempt(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+            u = self.ravel(self.prior_draw(key))
+            return u, *jax.value_and_grad(self.__call__)(u)
+
+        compiled = jax.jit(attempt)
+        for key in keys:
+            yield self._first_finite(compiled, jax.random.split(key, num_tries))
+
+    def _first_finite(self, attempt: Callable, keys: jax.Array) -> np.ndarray:
+        """Return the first draw whose density and gradient are finite."""
         with warnings.catch_warnings():
             # the error below says it
             warnings.filterwarnings("ignore", message="Out-of-support values")
-            for k in jax.random.split(key, num_tries):
-                u, value, gradient = map(np.asarray, self._attempt(k))
+            for key in keys:
+                u, value, gradient = map(np.asarray, attempt(key))
                 if np.isfinite(value) and np.isfinite(gradient).all():
                     return u
         raise ProblemError(no_start_message(self.problem))

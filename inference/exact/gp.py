@@ -161,10 +161,9 @@ class ExactGP(AbstractEngine):
         best, lowest, converged = None, np.inf, False
         progress.start(self.num_restarts, "hyperparameters")
         try:
-            for restart in range(self.num_restarts):
-                u, done = minimise(
-                    compiled, density.start(named_key(key, f"restart {restart}")), MAX_STEPS
-                )
+            keys = [named_key(key, f"restart {restart}") for restart in range(self.num_restarts)]
+            for start in density.starts(keys):
+                u, done = minimise(compiled, start, MAX_STEPS)
                 value = float(compiled(u)[0])
                 progress.advance(1, best=f"{-min(value, lowest):.5g}")
                 if value < lowest:
