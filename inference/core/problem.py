@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
