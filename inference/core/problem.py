@@ -87,12 +87,12 @@ class LogDensity:
         """Draw from the prior until density and gradient are finite; shape (d,).
 
         Raises:
-            ProblemError: if `num_tries` draws give no such point.
+            ProblemError: if `num_tries` draws give none.
         """
         return next(self.starts([key], num_tries))
 
     def starts(self, keys: Iterable[jax.Array], num_tries: int = 20) -> Iterator[np.ndarray]:
-        """Give a start for each key, as `start` does; the density is compiled once for all."""
+        """Give a start for each key, as `start` does; compiled once for all."""
 
         def attempt(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
             u = self.ravel(self.prior_draw(key))
@@ -104,8 +104,7 @@ class LogDensity:
 
     def _first_finite(self, attempt: Callable, keys: jax.Array) -> np.ndarray:
         """Return the first draw whose density and gradient are finite."""
-        with warnings.catch_warnings():
-            # the error below says it
+        with warnings.catch_warnings():  # the error below says it
             warnings.filterwarnings("ignore", message="Out-of-support values")
             for key in keys:
                 u, value, gradient = map(np.asarray, attempt(key))
