@@ -176,7 +176,7 @@ class Columns:
         if found:
             shown = ", ".join(found[:10]) + (", ..." if len(found) > 10 else "")
             warnings.warn(
-                f"Missing cells where no training row lacked one, read as the training median or "
+                "Missing cells where no training row lacked one, read as the training median or "
                 f"the most frequent category: {shown}. The fit knows nothing of rows that lack "
                 "them; missing='error' refuses them.",
                 DataWarning,
