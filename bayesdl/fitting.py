@@ -92,8 +92,7 @@ def fit(
     own = {word: words.pop(word) for word in list(words) if spec.takes(word)}
     named |= {word: value for word, value in own.items() if value is not None}
     with precision_scope(spec):
-        schema = spec.learn_schema(*data, **named)
-        problem = spec.problem(schema, *data, **named)
+        schema, problem = spec.learn(*data, **named)
         names = learn_names(problem, **words)
     for line in spec.remarks(problem):
         announce(line)

@@ -198,8 +198,7 @@ def sbc(
         )
     spec = as_model(model)
     with precision_scope(spec):
-        schema = spec.learn_schema(*data, **named_data)
-        problem = spec.problem(schema, *data, **named_data)
+        schema, problem = spec.learn(*data, **named_data)
         chosen = resolve_engine(engine, problem)[0]
         problem = chosen.pose(problem)
         check_supported(chosen.for_many(), problem)

@@ -121,8 +121,7 @@ def prior_predictive(
             "y is missing: its units and classes belong to the model. Use "
             "bdl.prior_predictive(model, X, y)."
         )
-    schema = spec.learn_schema(*data, **named)
-    problem = spec.problem(schema, *data, **named)
+    schema, problem = spec.learn(*data, **named)
     spec = spec.with_target_site(problem)
     refuse_unnormalised(problem)
     target = spec.target(schema, problem)

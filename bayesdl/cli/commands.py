@@ -171,8 +171,7 @@ def choose_engine(
     Raises:
         UnsupportedError: where the engine cannot run the model.
     """
-    schema = model.learn_schema(X, y, **reading)
-    problem = model.problem(schema, X, y, **reading)
+    schema, problem = model.learn(X, y, **reading)
     if name == "auto":
         engine, why = choose(problem)
     else:

@@ -40,8 +40,7 @@ def _example_problems() -> dict[str, Problem]:
 def problem_of(example: Example) -> Problem:
     """Return the problem of an example."""
     model = as_model(example.model)
-    schema = model.learn_schema(*example.data, **example.named)
-    return model.problem(schema, *example.data, **example.named)
+    return model.learn(*example.data, **example.named)[1]
 
 
 def markdown(table: dict[str, dict[str, str | None]] | None = None) -> str:

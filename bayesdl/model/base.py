@@ -135,6 +135,11 @@ class AbstractModel(AbstractSettings, abc.ABC):
     def problem(self, schema: Schema, *data: object, **named: object) -> Problem:
         """Return the program with the data, as engines take it."""
 
+    def learn(self, *data: object, **named: object) -> tuple[Schema, Problem]:
+        """Return what the data look like, and the program with them; see `learn_schema`."""
+        schema = self.learn_schema(*data, **named)
+        return schema, self.problem(schema, *data, **named)
+
     @abc.abstractmethod
     def build_problem(self, schema: Schema, args: Arguments, kwargs: dict) -> Problem:
         """Return the problem from arguments that are already as the program takes them."""

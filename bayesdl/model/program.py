@@ -123,10 +123,14 @@ class Program(AbstractModel):
         return dataclasses.replace(self, function=TraceableFunction(self.function))
 
     def learn_schema(self, *data: object, **named: object) -> ProgramSchema:
+        return self.learn(*data, **named)[0]
+
+    def learn(self, *data: object, **named: object) -> tuple[ProgramSchema, Problem]:
+        # a program runs once, for both
         problem = self.problem(ProgramSchema(()), *data, **named)
         check_observations(problem)
         check_indexes(problem)
-        return ProgramSchema(problem.observed)
+        return ProgramSchema(problem.observed), problem
 
     def problem(self, schema: ProgramSchema, *data: object, **named: object) -> Problem:
         return self.build_problem(schema, *self.inputs(schema, *data, **named))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
 
 from inference.core.typing import Info
@@ -63,3 +63,12 @@ def numbers_of(info: Info) -> dict[str, float]:
         for name, value in info.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
+
+
+def no_start_message(sites: Iterable[str]) -> str:
+    """Return the error message for latent sites without a finite starting point."""
+    return (
+        f"No starting point with a finite log density was found for sites {list(sites)}. Check the "
+        "data for values that the likelihood cannot produce (NaN, zero scale, wrong support), or "
+        "give tighter priors."
+    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -60,3 +60,11 @@ def hashed_array(array: np.ndarray | jax.Array) -> bytes:
     if values.dtype.kind in "iufbc":
         values = values.astype(jax.dtypes.canonicalize_dtype(values.dtype))
     return repr((values.dtype, values.shape)).encode() + values.tobytes()
+
+
+def hash_arguments(args: tuple, kwargs: Mapping[str, Any]) -> str:
+    """Return a hash of the arguments of a program."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves((args, dict(kwargs))):
+        digest.update(hashed_array(leaf) if is_array(leaf) else repr(leaf).encode())
+    return digest.hexdigest()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -28,7 +27,8 @@ from numpyro.infer.util import constrain_fn, log_density, potential_energy, unco
 
 from inference.core.enumeration.summed import Summed, dependent_sites
 from inference.core.enumeration.terms import EnumerationError
-from inference.core.fingerprint import hash_traced, hashed_array, is_array
+from inference.core.findings import no_start_message
+from inference.core.fingerprint import hash_arguments, hash_traced
 from inference.core.program import (
     KeyPerName,
     Program,
@@ -54,10 +54,21 @@ class LogDensity:
     problem: Problem
 
     @functools.cached_property
+    def _flat(self) -> tuple[jax.ShapeDtypeStruct, Callable[[jax.Array], dict[str, jax.Array]]]:
+        shapes = jax.eval_shape(self.prior_draw, jax.random.key(0))
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        flat, unravel = ravel_pytree(zeros)
+        return jax.ShapeDtypeStruct(flat.shape, flat.dtype), unravel
+
+    @property
     def unravel(self) -> Callable[[jax.Array], dict[str, jax.Array]]:
         """The map from a flat vector, shape (d,), to the dictionary of unconstrained sites."""
-        shapes = jax.eval_shape(self.prior_draw, jax.random.key(0))
-        return ravel_pytree(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))[1]
+        return self._flat[1]
+
+    @property
+    def shape(self) -> jax.ShapeDtypeStruct:
+        """The shape (d,) and the type of flat vectors."""
+        return self._flat[0]
 
     def prior_draw(self, key: jax.Array) -> dict[str, jax.Array]:
         """Draw the unconstrained sites from the prior, uniformly on (-2, 2) if it is improper."""
@@ -110,7 +121,7 @@ class LogDensity:
                 u, value, gradient = map(np.asarray, attempt(key))
                 if np.isfinite(value) and np.isfinite(gradient).all():
                     return u
-        raise ProblemError(no_start_message(self.problem))
+        raise ProblemError(no_start_message(self.problem.latents))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -210,7 +221,12 @@ class Problem:
 
     def drawing(self, names: Iterable[str]) -> Problem:
         """Return the problem whose engine draws these discrete latent sites itself."""
-        return dataclasses.replace(self, drawn=frozenset(names))
+        if frozenset(names) == self.drawn:
+            return self
+        other = dataclasses.replace(self, drawn=frozenset(names))
+        # the program is the same, and has run
+        other.__dict__.update({k: v for k, v in self.__dict__.items() if k == "traced"})
+        return other
 
     @property
     def first_free_dim(self) -> int:
@@ -248,6 +264,10 @@ class Problem:
 
     def log_density(self) -> LogDensity:
         """Return the log density on unconstrained space."""
+        return self._log_density
+
+    @functools.cached_property
+    def _log_density(self) -> LogDensity:
         return LogDensity(self)
 
     def prior_draw(self, key: jax.Array) -> dict[str, jax.Array]:
@@ -268,9 +288,8 @@ class Problem:
 
     def observing(self, values: Mapping[str, ArrayLike]) -> Problem:
         """Return the same problem with other values at its observed sites."""
-        return dataclasses.replace(
-            self, program=handlers.condition(self.program, data=dict(values))
-        )
+        program = handlers.condition(self.program, data=dict(values))
+        return dataclasses.replace(self, program=program)
 
     def fingerprint(self) -> tuple[str, str]:
         """Return a hash of the data and one of the model.
@@ -278,12 +297,11 @@ class Problem:
         The hash of the model covers the operations of its log density and their constants, so
         data that the program closes over, instead of taking them as arguments, belong to it.
         """
-        density = self.log_density()
-        digest = hashlib.sha256()
-        for leaf in jax.tree.leaves((self.args, dict(self.kwargs))):
-            digest.update(hashed_array(leaf) if is_array(leaf) else repr(leaf).encode())
+        # afresh: the operations of `unravel` belong to the hash
+        density = LogDensity(self)
         u = jax.eval_shape(lambda key: density.ravel(density.prior_draw(key)), jax.random.key(0))
-        return digest.hexdigest(), hash_traced(jax.make_jaxpr(density.__call__)(u))
+        traced = jax.make_jaxpr(density.__call__)(u)
+        return hash_arguments(self.args, self.kwargs), hash_traced(traced)
 
     @property
     def data_plate(self) -> tuple[str, int]:
@@ -388,13 +406,3 @@ class Problem:
                 raise ProblemError(
                     f"Site '{name}' has {rows} rows in a minibatch of {size}; {cure}."
                 )
-
-
-def no_start_message(problem: Problem) -> str:
-    """Return the error message for a problem without a finite starting point."""
-    return (
-        "No starting point with a finite log density was found for sites "
-        f"{list(problem.latents)}. Check the data for "
-        "values that the likelihood cannot produce (NaN, zero scale, wrong support), or give "
-        "tighter priors."
-    )

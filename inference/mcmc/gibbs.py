@@ -39,7 +39,7 @@ from inference.core.engine import (
     require_draws,
 )
 from inference.core.enumeration.check import why_not_summed
-from inference.core.enumeration.indexed import ByIndices, ranges_of, values_at
+from inference.core.enumeration.indexed import ByIndices, indexed, values_at
 from inference.core.findings import Finding
 from inference.core.problem import Problem
 from inference.core.result import AbstractResult
@@ -136,7 +136,7 @@ class Gibbs(AbstractMCMC):
 
     def sampler(self, problem: Problem) -> AbstractDiscreteSampler:
         problem = fix_params(problem).drawing(problem.discrete_latents)
-        program = ByIndices(problem.program, ranges_of(problem, self.largest))
+        program = indexed(problem, self.largest)
         how = {"random_walk": self.random_walk, "modified": self.modified}
         if set(problem.discrete_latents) == set(problem.unobserved):
             return DiscreteSampler(DiscreteGibbs(program, **how), problem, program, self)
@@ -158,7 +158,7 @@ class Gibbs(AbstractMCMC):
     ) -> tuple[Finding, ...]:
         found = super().findings(problem, result, facts)
         samples = require_draws(result).samples
-        cut = {name: r for name, r in ranges_of(problem, self.largest).items() if r.cut}
+        cut = {name: r for name, r in indexed(problem, self.largest).ranges.items() if r.cut}
         return found + tuple(
             Finding(
                 f"Draws of site '{name}' reach {self.largest}, above which values were left out",

@@ -24,9 +24,9 @@ from inference.core.engine import (
     needs_gradients,
     require_draws,
 )
-from inference.core.findings import Finding
+from inference.core.findings import Finding, no_start_message
 from inference.core.keys import named_key
-from inference.core.problem import Problem, ProblemError, no_start_message
+from inference.core.problem import Problem, ProblemError
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractResult, Draws
 from inference.core.structure import LayeredNetwork
@@ -156,7 +156,7 @@ class PyroNUTS(AbstractEngine):
         except ValueError as error:
             if "valid initial params" not in str(error):
                 raise
-            raise ProblemError(no_start_message(problem)) from error
+            raise ProblemError(no_start_message(problem.latents)) from error
         watch.flush()
         draws = {site: value.detach() for site, value in mcmc.get_samples().items()}
         diverging = np.isin(

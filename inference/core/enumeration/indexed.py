@@ -9,7 +9,7 @@ after another.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -22,6 +22,7 @@ from numpyro.primitives import Messenger
 from inference.core.problem import Problem
 from inference.core.program import Message
 from inference.core.typing import Program, SiteArrays
+from inference.tracing import trace_abstractly
 from inference.wrappers import innermost
 
 
@@ -124,23 +125,40 @@ class ByIndices(Messenger):
 
     Args:
         program: the program.
-        ranges: the values of each discrete site by name.
+        sites: the names of the sites.
+        largest: the largest value of sites without a known bound.
+        ranges: what is found of the values of the sites when the program runs.
+
+    Raises:
+        ValueError: when it runs, naming a site whose values cannot be drawn in turn, and why.
     """
 
-    def __init__(self, program: Program | None, ranges: Mapping[str, Range]) -> None:
+    def __init__(
+        self,
+        program: Program | None,
+        sites: Collection[str],
+        largest: int | None,
+        ranges: dict[str, Range],
+    ) -> None:
         super().__init__(program)
-        self.ranges = ranges
+        self.sites, self.largest, self.ranges = sites, largest, ranges
 
     def process_message(self, msg: Message) -> None:
         if msg["type"] == "control_flow":
+            rest = self.sites, self.largest, self.ranges
             msg["args"] = tuple(
-                ByIndices(part, self.ranges) if callable(part) else part for part in msg["args"]
+                ByIndices(part, *rest) if callable(part) else part for part in msg["args"]
             )
-        if msg["type"] == "sample" and msg["name"] in self.ranges and msg["value"] is None:
+        if msg["type"] == "sample" and msg["name"] in self.sites and msg["value"] is None:
+            # bounds are known here, and traced once a scan has run
+            values = range_of(msg["fn"], self.largest)
+            if isinstance(values, str):
+                raise ValueError(f"latent site '{msg['name']}' is discrete, and {values}")
+            self.ranges[msg["name"]] = values
             # a site that is drawn is not summed out too
             marks = {name: mark for name, mark in msg["infer"].items() if name != "enumerate"}
             msg["infer"] = marks
-            msg["fn"] = Indexed(msg["fn"], self.ranges[msg["name"]])
+            msg["fn"] = Indexed(msg["fn"], values)
 
     def postprocess_message(self, msg: Message) -> None:
         if msg["type"] == "sample" and isinstance(msg["fn"], Indexed):
@@ -148,19 +166,15 @@ class ByIndices(Messenger):
             msg["value"] = msg["fn"].value_of(msg["value"])
 
 
-def ranges_of(problem: Problem, largest: int | None = None) -> dict[str, Range]:
-    """Return the values of each discrete latent site by name.
+def indexed(problem: Problem, largest: int | None = None) -> ByIndices:
+    """Return the program with the indices of its discrete latent sites, whose values are known.
 
     Raises:
         ValueError: naming a site whose values cannot be drawn in turn, and why.
     """
-    found = {}
-    for name in problem.discrete_latents:
-        values = range_of(problem.trace[name]["fn"], largest)
-        if isinstance(values, str):
-            raise ValueError(f"latent site '{name}' is discrete, and {values}")
-        found[name] = values
-    return found
+    program = ByIndices(problem.program, problem.discrete_latents, largest, {})
+    trace_abstractly(program, problem.args, problem.kwargs)
+    return program
 
 
 def values_at(problem: Problem, ranges: Mapping[str, Range], sites: SiteArrays) -> SiteArrays:

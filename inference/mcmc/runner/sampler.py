@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inference.core.problem import Problem, ProblemError, no_start_message
+from inference.core.findings import no_start_message
+from inference.core.problem import Problem, ProblemError
 from inference.core.typing import Info, Key, PyTree, SiteArrays
 from inference.mcmc.runner.layout import Layout, over_chains, place, to_host
 
@@ -102,7 +103,7 @@ class AbstractSampler(abc.ABC):
             new_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, attempt)
             others = init_chains(place(new_keys, layout))
             states = replace((place(good, layout), states, others))
-        raise ProblemError(no_start_message(self.problem))
+        raise ProblemError(no_start_message(self.problem.latents))
 
     def steps_before(self, j: Number) -> jax.Array:
         """Return the number of steps that are made before draw j is worked on."""
