@@ -151,7 +151,9 @@ def cases() -> dict[str, Case]:
     kind = rng.integers(0, 3, 1000)
     rows = rng.integers(0, 2, (40, 20))
     return {
-        "mixture": Case(mixture, mixture_by_hand, mixture_bayes, 3.0 * kind + rng.normal(size=1000)),
+        "mixture": Case(
+            mixture, mixture_by_hand, mixture_bayes, 3.0 * kind + rng.normal(size=1000)
+        ),
         "hidden Markov chain": Case(
             chain, chain_by_hand, chain_bayes, 3.0 * state + rng.normal(size=300)
         ),
