@@ -198,7 +198,7 @@ def sbc(
         )
     spec = as_model(model)
     with precision_scope(spec):
-        schema, problem = spec.learn(*data, **named_data)
+        problem = spec.learn(*data, **named_data)[1]
         chosen = resolve_engine(engine, problem)[0]
         problem = chosen.pose(problem)
         check_supported(chosen.for_many(), problem)

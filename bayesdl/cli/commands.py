@@ -171,7 +171,7 @@ def choose_engine(
     Raises:
         UnsupportedError: where the engine cannot run the model.
     """
-    schema, problem = model.learn(X, y, **reading)
+    problem = model.learn(X, y, **reading)[1]
     if name == "auto":
         engine, why = choose(problem)
     else:

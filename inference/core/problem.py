@@ -86,13 +86,8 @@ class LogDensity:
     def constrain(self, u: ArrayLike) -> dict[str, jax.Array]:
         """Return the program's sites at u, deterministic ones included."""
         problem, sites = self.problem, self.unravel(jnp.asarray(u))
-        return constrain_fn(
-            problem.density_program,
-            problem.args,
-            dict(problem.kwargs),
-            sites,
-            return_deterministic=True,
-        )
+        program, given = problem.density_program, (problem.args, dict(problem.kwargs))
+        return constrain_fn(program, *given, sites, return_deterministic=True)
 
     def start(self, key: jax.Array, num_tries: int = 20) -> np.ndarray:
         """Draw from the prior until density and gradient are finite; shape (d,).
@@ -263,12 +258,8 @@ class Problem:
         }
 
     def log_density(self) -> LogDensity:
-        """Return the log density on unconstrained space."""
-        return self._log_density
-
-    @functools.cached_property
-    def _log_density(self) -> LogDensity:
-        return LogDensity(self)
+        """Return the log density on unconstrained space, one and the same at each call."""
+        return self.__dict__.setdefault("density", LogDensity(self))
 
     def prior_draw(self, key: jax.Array) -> dict[str, jax.Array]:
         """Draw all sites without data, uniformly on (-2, 2) where the prior is improper."""
