@@ -24,15 +24,10 @@ with warnings.catch_warnings():
     import numpyro.util  # noqa: F401
 
 from bayesdl import amortized, engines, kernels, mcmc, models, priors, tensor, vi
-from bayesdl.checks.calibration import sbc
-from bayesdl.checks.loo import compare
-from bayesdl.checks.prior import prior_predictive
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.engines import *  # noqa: F403
 from bayesdl.engines import UnsupportedError
 from bayesdl.fitting import fit
-from bayesdl.functional.match import match_prior, prior_report
-from bayesdl.functional.report import PriorMismatch
 from bayesdl.model.likelihoods import (
     Bernoulli,
     Categorical,
@@ -51,19 +46,35 @@ if TYPE_CHECKING:
     from bayesdl import recommend, sparse
     from bayesdl import sklearn as sklearn
     from bayesdl.amortized.pfn import PFN
+    from bayesdl.checks.calibration import sbc
+    from bayesdl.checks.loo import compare
+    from bayesdl.checks.prior import prior_predictive
+    from bayesdl.functional.match import match_prior, prior_report
+    from bayesdl.functional.report import PriorMismatch
 
 __version__ = "0.1.0"
 
 # Submodules that are imported when they are first used: some load scikit-learn or Matplotlib.
 LAZY = ("plots", "recommend", "sklearn", "sparse")
 
+# Where names stand that are imported when they are first used, so that `import bayesdl` is quick.
+_HOMES = {
+    "PFN": "amortized.pfn",
+    "PriorMismatch": "functional.report",
+    "compare": "checks.loo",
+    "match_prior": "functional.match",
+    "prior_predictive": "checks.prior",
+    "prior_report": "functional.match",
+    "sbc": "checks.calibration",
+}
+
 
 def __getattr__(name: str) -> object:
-    """Import a submodule of `LAZY`, or `PFN`, when it is first used."""
+    """Import a submodule of `LAZY`, or a name of `_HOMES`, when it is first used."""
     if name in LAZY:
         return importlib.import_module(f"bayesdl.{name}")
-    if name == "PFN":
-        return importlib.import_module("bayesdl.amortized.pfn").PFN
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"bayesdl.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'bayesdl' has no attribute {name!r}")
 
 

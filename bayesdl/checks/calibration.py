@@ -239,14 +239,14 @@ def _quantities(model: AbstractModel, problem: Problem) -> Callable[[dict, dict]
     predictive = model.predictive(problem) if model.rows_are_independent else None
 
     def one(sites: dict, observed: dict) -> dict:
-        posed = problem.observing(observed)
+        posed = problem.with_observations(observed)
         values = {name: sites[name] for name in identified}
         if predictive is not None:
             rows = np.linspace(0, len(args[0]) - 1, ROWS).astype(int)
             values["E[y | x]"] = predictive(
                 sites, jax.random.key(0), *(arg[rows] for arg in args), **kwargs
             ).distribution.mean
-        return values | {"log density": posed.log_density_at(posed.unconstrained(sites))}
+        return values | {"log density": posed.log_density_at(posed.to_unconstrained(sites))}
 
     over_draws = jax.vmap(one, (0, None))
     return jax.jit(

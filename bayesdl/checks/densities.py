@@ -161,7 +161,7 @@ def site_terms(
     return found | (_of_program(factor_terms, posterior) if factors else {})
 
 
-def observed(posterior: AbstractPosterior) -> dict[str, np.ndarray]:
+def observed_values(posterior: AbstractPosterior) -> dict[str, np.ndarray]:
     """Return the values of the observed sites in the units of y; classes as their indices.
 
     Entries that a mask hides hold whatever fills them: see `seen_values`.
@@ -185,7 +185,7 @@ def seen_rows(posterior: AbstractPosterior) -> dict[str, np.ndarray]:
 
 def with_gaps(posterior: AbstractPosterior) -> dict[str, np.ndarray]:
     """Return the values of the observed sites, NaN where a mask hides them."""
-    values, seen = observed(posterior), seen_values(posterior)
+    values, seen = observed_values(posterior), seen_values(posterior)
     return {
         name: value if seen[name].all() else np.where(seen[name], value.astype(np.float64), np.nan)
         for name, value in values.items()
@@ -235,7 +235,7 @@ def _at_first_draw(function: Callable, posterior: AbstractPosterior) -> dict[str
     return {name: np.asarray(value[0]) for name, value in values.items()}
 
 
-def simulated(
+def simulate_data_sets(
     posterior: AbstractPosterior, num_samples: int, seed: int, shuffle: bool = True
 ) -> dict[str, np.ndarray]:
     """Simulate all observed sites together, shape (num_samples, *shape of the value).
@@ -308,7 +308,7 @@ def _at_draws(
 
 def _summed(function: Callable, posterior: AbstractPosterior) -> dict[str, np.ndarray]:
     """Compute a function of the problem at all draws, discrete sites summed out."""
-    problem, shape = posterior.raw.posed(posterior.problem), draws_shape(posterior)
+    problem, shape = posterior.raw.restore_problem(posterior.problem), draws_shape(posterior)
     draws = {name: latent_draws(posterior)[name] for name in problem.latents}
     values = map_draws(function, problem, draws)
     return {name: value.reshape(*shape, *value.shape[1:]) for name, value in values.items()}

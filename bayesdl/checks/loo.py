@@ -109,13 +109,13 @@ def loo(posterior: AbstractPosterior, site: str | None = None) -> LeaveOneOut:
         >>> loo(bdl.fit(model, x[:, None], y, engine=engine, progress=False)).ok
         True
     """
-    result = estimated(posterior, site)
+    result = estimate_loo(posterior, site)
     if not result.ok:
         distrust(result, " ".join(result.verdict), stacklevel=3)
     return result
 
 
-def estimated(posterior: AbstractPosterior, site: str | None = None) -> LeaveOneOut:
+def estimate_loo(posterior: AbstractPosterior, site: str | None = None) -> LeaveOneOut:
     """Estimate `loo` without a warning."""
     need_draws(posterior, "leave-one-out")
     rows = rows_of(posterior, site)
@@ -260,7 +260,7 @@ def compare(posteriors: Comparable, method: Weighting = "stacking") -> DataFrame
             f"method={method!r}: expected 'stacking', 'BB-pseudo-BMA' or 'pseudo-BMA'."
         )
     found = {
-        name: estimated(entry) if isinstance(entry, AbstractPosterior) else entry
+        name: estimate_loo(entry) if isinstance(entry, AbstractPosterior) else entry
         for name, entry in posteriors.items()
     }
     _same_targets(found)

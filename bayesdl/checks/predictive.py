@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Real, Shaped
 
 from bayesdl.checks import scores
-from bayesdl.checks.densities import observed, seen_values, simulated
+from bayesdl.checks.densities import observed_values, seen_values, simulate_data_sets
 from bayesdl.checks.statistics import (
     Statistic,
     StatisticsLike,
@@ -160,7 +160,8 @@ def _one_site(posterior: AbstractPosterior, num_samples: int, seed: int) -> _Dat
 
 def _all_sites(posterior: AbstractPosterior, num_samples: int, seed: int) -> list[_DataSets]:
     """Replicate all observed sites together; sites of one number each are one data set."""
-    values, replicated = observed(posterior), simulated(posterior, num_samples, seed)
+    values = observed_values(posterior)
+    replicated = simulate_data_sets(posterior, num_samples, seed)
     sets = []
     for site in posterior.problem.observed:
         model = posterior.model.at_site(posterior.problem, site)
@@ -299,7 +300,7 @@ def subject(kind: str, names: Sequence[str]) -> str:
 def observed_targets(posterior: AbstractPosterior) -> np.ndarray:
     """Return the training targets in the units of y, labels where they are classes."""
     target = posterior.model.target(posterior.schema, posterior.problem)
-    values = observed(posterior)
+    values = observed_values(posterior)
     y = next(iter(values.values())) if len(values) == 1 else values[target.names[0]]
     return y if target.classes is None else np.array(target.classes)[y.astype(int)]
 

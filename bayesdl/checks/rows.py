@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from bayesdl.checks.densities import blocks, observed, seen_rows, seen_values, site_terms
+from bayesdl.checks.densities import blocks, observed_values, seen_rows, seen_values, site_terms
 from bayesdl.checks.predictive import (
     describe_hidden,
     describe_left_out,
@@ -83,7 +83,7 @@ def _rows_of_sites(posterior: AbstractPosterior, sites: list[str], factors: list
         arrays.append(np.sum(counted, axis=0)[:, :, visible].reshape(*counted[0].shape[:2], -1))
         labels += _labels("+".join(names), visible, len(groups) == 1)
         hidden += int(np.sum(~visible))
-    values, entries = observed(posterior), seen_values(posterior)
+    values, entries = observed_values(posterior), seen_values(posterior)
     y = [values[name][entries[name]].ravel() for name in sites]
     notes = [
         *_describe_groups(groups, arrays, factors),

@@ -273,7 +273,7 @@ class AbstractPosterior(abc.ABC):
             return self._latent_draws
         key = named_key(self._draws_key, "discrete sites")
         with precision_scope(self.model):
-            problem = self.raw.posed(self.problem)
+            problem = self.raw.restore_problem(self.problem)
             return self._latent_draws | draw_summed(problem, self._latent_draws, key, shared)
 
 

@@ -64,7 +64,7 @@ def discrete(posterior: AbstractPosterior) -> DiscreteSites:
     Raises:
         ModelError: where the program has none.
     """
-    problem = posterior.raw.posed(posterior.problem)
+    problem = posterior.raw.restore_problem(posterior.problem)
     if not problem.discrete_latents:
         raise ModelError(f"{posterior!r} has no discrete latent sites.")
     samples = posterior.samples

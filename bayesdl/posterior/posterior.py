@@ -12,7 +12,6 @@ import numpy as np
 from bayesdl.checks import convergence, halving, loo, predictive, scores, sensitivity
 from bayesdl.checks.statistics import StatisticsLike
 from bayesdl.interop import arviz
-from bayesdl.plots.html import posterior_html
 from bayesdl.posterior import discrete
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.posterior.interface import AbstractPrediction
@@ -177,6 +176,9 @@ class Posterior(AbstractPosterior):
         return writing.save(self, path)
 
     def _repr_html_(self) -> str:
+        # imports Matplotlib's pictures too
+        from bayesdl.plots.html import posterior_html
+
         return posterior_html(self._title, self.engine, self.model, self.summary())
 
     # Names of earlier versions, which go away with the next one.

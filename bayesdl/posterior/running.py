@@ -50,7 +50,7 @@ def settle_engine(engine: EngineLike, problem: Problem) -> tuple[AbstractEngine,
     if reason is not None:
         announce(f"engine: {type(chosen).__name__}, because {reason}")
     # it may have been posed for another engine
-    posed = chosen.pose(problem.drawing(()))
+    posed = chosen.pose(problem.with_drawn_sites(()))
     check_supported(chosen, posed)
     return chosen, posed
 

@@ -191,7 +191,7 @@ def update(post: Posterior, X: TableLike, y: ColumnLike) -> Posterior:
     """
     raw, model = _result(post), _functional_tensor(post)
     engine = require(post.engine, MessagePassing, _another(post))
-    X, y = model.known(X, y)
+    X, y = model.known_entries(X, y)
     new = post.schema.columns.read(X), post.schema.target.read(y)
     args = tuple(
         np.concatenate([np.asarray(old), part])

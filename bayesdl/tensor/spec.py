@@ -170,7 +170,7 @@ class FunBaT(AbstractTableModel):
                 f"Expected bdl.fit(model, X, y) with indexes X and a target y: got X={X!r:.40}, "
                 f"y={y!r:.40}."
             )
-        X, y = self.known(X, y)
+        X, y = self.known_entries(X, y)
         likelihood = self.likelihood
         target = Target.learn(y, likelihood.kind, self.standardize, likelihood.two_classes)
         schema = TableSchema(Columns.learn(X, False, Reading(missing="error")), target)
@@ -215,7 +215,7 @@ class FunBaT(AbstractTableModel):
             "at least two, and as many as its rank. Leave the mode out, or lower its rank."
         )
 
-    def known(self, X: TableLike, y: ColumnLike) -> tuple[Any, Any]:
+    def known_entries(self, X: TableLike, y: ColumnLike) -> tuple[Any, Any]:
         """Return the rows whose target is not missing.
 
         Raises:
@@ -237,7 +237,7 @@ class FunBaT(AbstractTableModel):
         return table, target
 
     def problem(self, schema: TableSchema, X: TableLike, y: ColumnLike) -> Problem:
-        return super().problem(schema, *self.known(X, y))
+        return super().problem(schema, *self.known_entries(X, y))
 
     def inputs(self, schema: TableSchema, X: TableLike) -> tuple[tuple, dict]:
         return super().inputs(schema, self.indexes(X))
@@ -245,7 +245,7 @@ class FunBaT(AbstractTableModel):
     def inputs_and_target(
         self, problem: Problem, X: TableLike, y: ColumnLike
     ) -> tuple[tuple, dict, Any]:
-        return super().inputs_and_target(problem, *self.known(X, y))
+        return super().inputs_and_target(problem, *self.known_entries(X, y))
 
     # the model
 

@@ -73,7 +73,7 @@ class LogDensity:
     def prior_draw(self, key: jax.Array) -> dict[str, jax.Array]:
         """Draw the unconstrained sites from the prior, uniformly on (-2, 2) if it is improper."""
         drawn = self.problem.prior_draw(key)
-        return self.problem.unconstrained({name: drawn[name] for name in self.problem.latents})
+        return self.problem.to_unconstrained({name: drawn[name] for name in self.problem.latents})
 
     def ravel(self, sites: Mapping[str, ArrayLike]) -> jax.Array:
         """Flatten unconstrained sites: the inverse of `unravel`."""
@@ -214,7 +214,7 @@ class Problem:
         """The names of the discrete latent sites that are summed out."""
         return frozenset(self.discrete_latents) - self.drawn
 
-    def drawing(self, names: Iterable[str]) -> Problem:
+    def with_drawn_sites(self, names: Iterable[str]) -> Problem:
         """Return the problem whose engine draws these discrete latent sites itself."""
         if frozenset(names) == self.drawn:
             return self
@@ -277,7 +277,7 @@ class Problem:
             if site["type"] in ("sample", "deterministic")
         }
 
-    def observing(self, values: Mapping[str, ArrayLike]) -> Problem:
+    def with_observations(self, values: Mapping[str, ArrayLike]) -> Problem:
         """Return the same problem with other values at its observed sites."""
         program = handlers.condition(self.program, data=dict(values))
         return dataclasses.replace(self, program=program)
@@ -327,7 +327,7 @@ class Problem:
         unravel = self.log_density().unravel
         return density
 
-    def unconstrained(self, sites: Mapping[str, Any]) -> dict[str, Any]:
+    def to_unconstrained(self, sites: Mapping[str, Any]) -> dict[str, Any]:
         """Return unconstrained values for the latent sites; those of drawn sites stay."""
         program, rest, drawn = split_given(self.density_program, sites, self.drawn)
         return unconstrain_fn(program, self.args, dict(self.kwargs), rest) | drawn

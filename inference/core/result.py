@@ -127,7 +127,7 @@ class AbstractResult(abc.ABC):
         """T where the draws are of p(z | y)^(1 / T); 1 for the posterior itself."""
         return 1.0
 
-    def posed(self, problem: Problem) -> Problem:
+    def restore_problem(self, problem: Problem) -> Problem:
         """Return the problem with what was learned besides latent sites."""
         return problem
 

@@ -57,7 +57,7 @@ def run_data_sets(
     layout, size = choose_pieces(engine.chain_method, total, sampler_of(problem).cheap_steps)
 
     def run_one(inputs: tuple[Key, SiteArrays]) -> tuple[SiteArrays, jax.Array]:
-        sampler = sampler_of(problem.observing(inputs[1]))
+        sampler = sampler_of(problem.with_observations(inputs[1]))
         return _run_one_chain(sampler, engine.num_samples, inputs[0])
 
     chain = over_chains(run_one, layout)

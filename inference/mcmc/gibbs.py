@@ -102,7 +102,7 @@ class Gibbs(AbstractMCMC):
     def preference(cls, problem: Problem) -> Preference | None:
         if not problem.discrete_latents or cls().supports(problem):
             return None
-        if not why_not_summed(problem.drawing(())):
+        if not why_not_summed(problem.with_drawn_sites(())):
             return None
         return Preference(cls(), "its discrete sites cannot be summed out", SAMPLING - 1)
 
@@ -115,9 +115,9 @@ class Gibbs(AbstractMCMC):
         problem = fix_params(problem)
         if not problem.discrete_latents:
             return problem
-        whole = problem.drawing(())
+        whole = problem.with_drawn_sites(())
         keep = not whole.latents or why_not_summed(whole) is not None
-        return problem.drawing(problem.discrete_latents) if keep else whole
+        return problem.with_drawn_sites(problem.discrete_latents) if keep else whole
 
     def supports(self, problem: Problem) -> str | None:
         if not problem.discrete_latents:
@@ -135,7 +135,7 @@ class Gibbs(AbstractMCMC):
         return None
 
     def sampler(self, problem: Problem) -> AbstractDiscreteSampler:
-        problem = fix_params(problem).drawing(problem.discrete_latents)
+        problem = fix_params(problem).with_drawn_sites(problem.discrete_latents)
         program = indexed(problem, self.largest)
         how = {"random_walk": self.random_walk, "modified": self.modified}
         if set(problem.discrete_latents) == set(problem.unobserved):

@@ -196,7 +196,7 @@ class VI(AbstractEngine):
         if isinstance(self.guide, str) or not problem.discrete_latents:
             return problem
         names = guide_sites(self.guide, problem)
-        return problem.drawing(set(problem.discrete_latents) & names)
+        return problem.with_drawn_sites(set(problem.discrete_latents) & names)
 
     def supports(self, problem: Problem) -> str | None:
         if not isinstance(self.guide, str):

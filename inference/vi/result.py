@@ -20,11 +20,11 @@ class VariationalApproximation(AbstractApproximation):
 
     learned: Info = dataclasses.field(default_factory=dict)
 
-    def posed(self, problem: Problem) -> Problem:
+    def restore_problem(self, problem: Problem) -> Problem:
         if not self.learned:
             return problem
         program = WithParameters(problem.program, self.learned)
         return dataclasses.replace(problem, program=program)
 
     def predictive(self, problem: Problem, model: PredictiveModel) -> AbstractPredictive:
-        return model.predictive(self.posed(problem))
+        return model.predictive(self.restore_problem(problem))

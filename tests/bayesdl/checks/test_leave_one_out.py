@@ -15,7 +15,7 @@ from scipy.stats import norm
 
 import bayesdl as bdl
 from bayesdl.checks.convergence import disagreeing_chains
-from bayesdl.checks.loo import estimated
+from bayesdl.checks.loo import estimate_loo
 from bayesdl.interop.arviz import psis_loo
 from bayesdl.interop.pareto import smoothed_weights
 from bayesdl.warnings import TrustWarning, distrust
@@ -92,7 +92,7 @@ class TestVerdict:
     def test_a_stuck_chain_is_named_first(self, post):
         mu = post.samples["mu"].copy()
         mu[1] = 2.0
-        found = estimated(self.with_draws(post, mu=mu))
+        found = estimate_loo(self.with_draws(post, mu=mu))
         assert not found.ok
         assert found.verdict[0].startswith("Chain 1 of 2 is stuck, site 'mu'")
         assert not any("can be trusted" in line for line in found.verdict[1:])

@@ -22,7 +22,7 @@ from scipy import special, stats
 
 import bayesdl as bdl
 from bayesdl.checks import densities
-from bayesdl.checks.loo import estimated
+from bayesdl.checks.loo import estimate_loo
 from bayesdl.warnings import TrustWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore:Please use numpyro:DeprecationWarning")  # tinygp's
@@ -198,7 +198,7 @@ class TestCompare:
         with pytest.warns(TrustWarning, match="blind: "):
             table = bdl.compare({"blind": blind, "linear": linear.loo()})
         assert table.index.tolist() == ["linear", "blind"]
-        a, b = linear.loo(), estimated(blind)
+        a, b = linear.loo(), estimate_loo(blind)
         assert table.loc["linear", "elpd"] == a.elpd
         assert table.loc["blind", "elpd_diff"] == pytest.approx(a.elpd - b.elpd)
         difference = a.pointwise - b.pointwise
