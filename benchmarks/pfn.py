@@ -83,7 +83,8 @@ def run_part(name: str) -> dict:
     lengthscale, variance = setting.pop("lengthscale"), setting.pop("variance")
     kernel = bdl.kernels.RBF(lengthscale=lengthscale, variance=1.0)
     model = bdl.GP(kernel, bdl.Normal(float(np.sqrt(variance))), standardize=False)
-    pfn = bdl.PFN.train(model, inputs="uniform", max_rows=30, **setting)
+    training = bdl.amortized.Training(inputs="uniform", max_rows=30, **setting)
+    pfn = bdl.PFN.train(model, training)
     X, y, K = data_sets(setting["num_inputs"], lengthscale, variance)
     gaps = {}
     for rows in ROWS:

@@ -120,7 +120,7 @@ def run_part(name: str) -> dict:
     """Train a network and compare it."""
     setting = SETTINGS[name]
     model, rows, tasks = setting["model"], setting["rows"], setting["tasks"]
-    pfn = bdl.PFN.train(model, **setting["train"])
+    pfn = bdl.PFN.train(model, bdl.amortized.Training(**setting["train"]))
     queries = pfn.tasks.num_queries
     batch = simulate(pfn.tasks, tagged_key(jax.random.key(1), "nuts"), tasks)
     batch = batch._replace(num_rows=jnp.full(tasks, rows, jnp.int32))

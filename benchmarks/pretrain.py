@@ -74,7 +74,8 @@ def main() -> None:
     name = parser.parse_args().name
     recipe, pfn = RECIPES[name], None
     for phase in recipe.phases:
-        pfn = bdl.PFN.train(recipe.model, **recipe.settings, **phase, start=pfn)
+        training = bdl.amortized.Training(**recipe.settings, **phase)
+        pfn = bdl.PFN.train(recipe.model, training, start=pfn)
         print(pfn, flush=True)
     assert pfn is not None
     pfn.save(PRETRAINED / f"{name}.pfn")

@@ -17,6 +17,12 @@ SMALL = {
 }
 
 
+def train(model, *, start=None, checkpoint=None, progress=False, **settings):
+    """Train a network, with the settings of its training by name."""
+    training = bdl.amortized.Training(**settings)
+    return bdl.PFN.train(model, training, start=start, checkpoint=checkpoint, progress=progress)
+
+
 GP = bdl.GP(bdl.kernels.RBF(lengthscale=0.5, variance=1.0), bdl.Normal(0.1), standardize=False)
 
 

@@ -146,9 +146,8 @@ def train_pfn() -> Arrays:
     """Train a prior-data fitted network, and predict with it."""
     import bayesdl as bdl
 
-    trained = bdl.PFN.train(
-        small_network(), steps=50, max_rows=20, num_inputs=2, progress=False, **SMALL
-    )
+    training = bdl.amortized.Training(steps=50, max_rows=20, num_inputs=2, **SMALL)
+    trained = bdl.PFN.train(small_network(), training, progress=False)
     hashed = np.frombuffer(bytes.fromhex(trained.hash), np.uint8)
     losses = np.array(trained.facts["losses"])
     prediction = fit_rows(trained.model, trained).predict(make_rows()[2])

@@ -41,9 +41,10 @@ import bayesdl as bdl
 
 # %%
 gp = bdl.GP(bdl.kernels.RBF(lengthscale=0.5, variance=1.0), bdl.Normal(0.1), standardize=False)
-pfn = bdl.PFN.train(
-    gp, steps=2000, max_rows=20, bars=100, width=32, layers=3, learning_rate=3e-3, progress=False
+training = bdl.amortized.Training(
+    steps=2000, max_rows=20, bars=100, width=32, layers=3, learning_rate=3e-3
 )
+pfn = bdl.PFN.train(gp, training, progress=False)
 pfn
 
 # %% [markdown]

@@ -4,8 +4,9 @@ In the order in which data flow:
 
 - `random_bnn` and `prior_mixture` are models made for training networks; any table model or NumPyro
   function will do too. A model says by `simulator` how data sets are drawn from it.
-- `requirements` checks a model and the settings of a training, and `training` trains and certifies
-  a network. `trained_network` is the result, which `saving` writes to a file and reads from it.
+- `settings` has the settings of a training. `requirements` checks them and the model, and
+  `training` trains and certifies a network. `trained_network` is the result, which `saving` writes
+  to a file and reads from it.
 - `certificate` says in words what a network is worth, and `comparison` measures it against another
   engine.
 - `pfn` is the engine `PFN`, which fits by one forward pass. `context` turns the data of a problem
@@ -26,17 +27,18 @@ from bayesdl.amortized.random_bnn import RandomBNN
 if TYPE_CHECKING:
     from bayesdl.amortized.fitted import latent, ood
     from bayesdl.amortized.pfn import PFN
+    from bayesdl.amortized.settings import Training
 
 # Names that are imported when they are first used: networks need Optax and Equinox, which
 # `import bayesdl` does without.
-LAZY = {"PFN": "pfn", "latent": "fitted", "ood": "fitted"}
+LAZY = {"PFN": "pfn", "Training": "settings", "latent": "fitted", "ood": "fitted"}
 
 
 def __getattr__(name: str) -> object:
-    """Import `PFN`, `latent` and `ood` when they are first used."""
+    """Import a name of `LAZY` when it is first used."""
     if name not in LAZY:
         raise AttributeError(f"module 'bayesdl.amortized' has no attribute {name!r}")
     return getattr(importlib.import_module(f"bayesdl.amortized.{LAZY[name]}"), name)
 
 
-__all__ = ["PFN", "PriorMixture", "RandomBNN", "latent", "ood"]
+__all__ = ["PFN", "PriorMixture", "RandomBNN", "Training", "latent", "ood"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -21,13 +21,14 @@ from bayesdl.amortized.comparison import compare_engine
 from bayesdl.amortized.context import TrainingRange, inputs_and_targets, pad_data
 from bayesdl.amortized.requirements import reason_unsupported
 from bayesdl.amortized.saving import load_network, save_network
+from bayesdl.amortized.settings import Training
 from bayesdl.amortized.trained_network import TrainedNetwork
 from bayesdl.amortized.training import Plan, train_network
 from bayesdl.data.validation import ModelError
 from bayesdl.engines import UnsupportedError
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.program import as_model
-from bayesdl.typing import EngineLike, InputKind, Integer, Precision, ProgressLike, TokenKind
+from bayesdl.typing import EngineLike, Integer, ProgressLike
 from bayesdl.warnings import deprecated
 from inference.amortized.answer import (
     AmortizedPredictor,
@@ -45,6 +46,7 @@ from inference.core.progress import AbstractProgress, Silent, as_progress
 from inference.core.result import AbstractPredictive, AbstractResult
 from inference.core.typing import Info, Key, Program, StoredArrays
 from inference.distributions.bars import Grids
+from inference.renaming import warn_renamed
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 
@@ -53,7 +55,7 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 class PFN(AbstractEngine):
     """A network trained to answer for one model: an engine whose `fit` is one forward pass.
 
-    Make one with `PFN.train`.
+    Make one with `PFN.train(model, Training(...))`.
 
     Attributes:
         model: the model that the network was trained on.
@@ -89,93 +91,45 @@ class PFN(AbstractEngine):
     def train(
         cls,
         model: AbstractModel | Program,
+        training: Training | None = None,
         *,
-        steps: Integer | None = None,
-        seconds: float | None = None,
-        gap: float | None = None,
-        num_inputs: Integer | tuple[Integer, ...] = 1,
-        max_rows: Integer = 30,
-        num_classes: Integer = 2,
-        inputs: InputKind | Callable[[Key, tuple[int, int]], jax.Array] = "normal",
-        bars: int = 1000,
-        width: int = 64,
-        layers: int = 4,
-        heads: int = 4,
-        hidden: int = 128,
-        frequencies: int = 4,
-        normalize: bool = False,
-        tokens: TokenKind = "rows",
-        batch_size: Integer = 32,
-        num_queries: Integer = 10,
-        learning_rate: float = 1e-3,
-        precision: Precision = "float32",
-        devices: int = 1,
-        latents: str | tuple[str, ...] = (),
         start: PFN | None = None,
         checkpoint: str | Path | None = None,
-        seed: Integer = 0,
         progress: ProgressLike = True,
+        **settings: object,
     ) -> PFN:
         """Train a network on data sets drawn from a model's prior.
 
         Args:
             model: `bdl.BNN`, `bdl.GP`, `bdl.RandomBNN`, a `bdl.PriorMixture`, or a NumPyro function
                 of (X, y=None) whose observed site is "y".
-            steps: the number of steps of the optimiser; 10,000 if `seconds` is not given either.
-            seconds: the seconds of training, from which the number of steps follows; it can differ
-                from run to run.
-            gap: the mean gap to the exact predictive distribution, in nats, below which training
-                ends early. It is for models with a known one: Gaussian processes with fixed
-                hyperparameters.
-            num_inputs: the number of columns of X. `bdl.RandomBNN` and some Gaussian processes may
-                take a range (fewest, most).
-            max_rows: the largest number of rows of data.
-            num_classes: the number of classes if the likelihood is `bdl.Categorical()`; for
-                `bdl.RandomBNN(fewer_classes=True)` the largest number.
-            inputs: the distribution of the rows of X: "normal" (like standardised columns),
-                "uniform" on the unit cube, "tabular" (clusters, correlated and skewed columns, as
-                in real tables), or a function (key, shape) -> X.
-            bars: the number of bars of the predictive density of a number.
-            width: the width of a token.
-            layers: the number of attention layers.
-            heads: the number of attention heads.
-            hidden: the number of units of the MLP in a layer.
-            frequencies: the number of sines and of cosines of each input.
-            normalize: whether each data set's targets are read in units of their own mean and
-                spread, for priors whose scale of y differs from data set to data set.
-            tokens: "rows"; or "cells", where rows attend to one another column by column, so that
-                the order of the columns does not matter and what is learned of one column holds
-                for all. With p columns it costs 2 (1 + p) times as much.
-            batch_size: the number of data sets per step.
-            num_queries: the number of rows predicted in each data set.
-            learning_rate: the highest learning rate.
-            precision: "float32", or "bfloat16" for the network's arithmetic (weights and losses
-                stay in single precision).
-            devices: the number of devices over which the data sets of a step are spread.
-            latents: the names of the program's sites, each of one number, whose posteriors are
-                learned too; see `bdl.amortized.latent`.
+            training: the settings of the training; None for the defaults.
             start: a PFN of the same sizes whose weights training begins with, e.g. one that was
                 trained on fewer rows.
             checkpoint: a folder that keeps the training. If it is interrupted, the same call
                 continues from there and ends with the same weights.
-            seed: the seed of weights and data sets.
             progress: whether to show a progress bar.
+            **settings: settings of the training, as earlier versions took them.
 
         Raises:
+            TypeError: for settings given in both ways.
             ModelError: for a model that cannot be drawn from before data are known, or settings
                 that make no sense.
             CheckpointError: if the checkpoint is of another training or cannot be written.
         """
-        given = {
-            name: value
-            for name, value in locals().items()
-            if name not in ("cls", "model", "start", "progress")
-        }
         shown = as_progress(progress)
-        given["latents"] = (latents,) if isinstance(latents, str) else latents
-        plan = Plan.from_settings(as_model(model), given)
+        if settings:
+            if training is not None:
+                raise TypeError(
+                    f"PFN.train got training={training!r} and {sorted(settings)}: give all "
+                    "settings in bdl.amortized.Training(...)."
+                )
+            warn_renamed("PFN.train(steps=...)", "PFN.train(model, bdl.amortized.Training(...))")
+            training = Training(**settings)  # pyright: ignore[reportArgumentType]
+        training = Training() if training is None else training
+        plan = Plan.from_settings(as_model(model), training.by_name())
         first = None if start is None else start.trained
-        pfn = cls.from_trained(train_network(plan, first, gap, checkpoint, shown))
+        pfn = cls.from_trained(train_network(plan, first, training.gap, checkpoint, shown))
         shown.note(repr(pfn))
         return pfn
 

@@ -58,7 +58,7 @@ class RandomBNN(AbstractTableModel):
         relevance: the relevance of each column, a positive number or the prior of each.
         likelihood: the likelihood of the targets; its scales are in the units of `bdl.BNN`.
         sharpness: the sharpness of classes, a positive number or its prior.
-        fewer_classes: whether there may be fewer classes than `PFN.train(num_classes=...)` says;
+        fewer_classes: whether there may be fewer classes than `Training(num_classes=...)` says;
             their number is then uniform from 2 up to that.
         standardize: whether inputs and real targets are standardised with the training data's mean
             and standard deviation.

@@ -50,7 +50,6 @@ PFN = {
     "hidden": 8,
     "frequencies": 2,
     "bars": 30,
-    "progress": False,
 }
 
 
@@ -168,12 +167,16 @@ def load_pretrained(name: str) -> tuple:
     return pfn.model, pfn
 
 
+def train(model: Any, **settings: Any) -> bdl.PFN:
+    return bdl.PFN.train(model, bdl.amortized.Training(**settings), progress=False)
+
+
 TRAININGS: dict[str, Callable[[], Any]] = {
-    "pfn-program": lambda: bdl.PFN.train(programs.normal_mean, **PFN, latents="mu"),
-    "pfn-mixture": lambda: bdl.PFN.train(
+    "pfn-program": lambda: train(programs.normal_mean, **PFN, latents="mu"),
+    "pfn-mixture": lambda: train(
         bdl.PriorMixture((bdl.GP(), bnn()), (0.7, 0.3)), **PFN, normalize=True
     ),
-    "pfn-cells": lambda: bdl.PFN.train(
+    "pfn-cells": lambda: train(
         bdl.RandomBNN(likelihood=bdl.Categorical(), fewer_classes=True, width=(2, 4)),
         **PFN,
         tokens="cells",

@@ -1,11 +1,9 @@
 """A network that several files of tests share."""
 
 import pytest
-from amortized_toys import SMALL, normal_mean
-
-import bayesdl as bdl
+from amortized_toys import SMALL, normal_mean, train
 
 
 @pytest.fixture(scope="session")
 def trained():
-    return bdl.PFN.train(normal_mean, steps=1200, learning_rate=3e-3, latents=("mu",), **SMALL)
+    return train(normal_mean, steps=1200, learning_rate=3e-3, latents=("mu",), **SMALL)

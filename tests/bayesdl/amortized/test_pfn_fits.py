@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from amortized_toys import CELLS, GP, SMALL, linear_program, normal_mean, with_offset
+from amortized_toys import CELLS, GP, SMALL, linear_program, normal_mean, train, with_offset
 
 import bayesdl as bdl
 from bayesdl import amortized
@@ -15,7 +15,7 @@ from bayesdl.posterior.prediction import crps
 
 @pytest.mark.slow
 def test_a_network_of_cells_is_saved(tmp_path):
-    pfn = bdl.PFN.train(linear_program, steps=30, **CELLS)
+    pfn = train(linear_program, steps=30, **CELLS)
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(8, 2)), rng.normal(size=8)
     loaded = bdl.PFN.load(pfn.save(tmp_path / "cells.pfn"), linear_program)
@@ -178,7 +178,7 @@ def test_what_a_user_of_a_pfn_sees(trained, tmp_path):
         bdl.PFN.load(path)
     with pytest.raises(bdl.BundleError, match="another program"):
         bdl.PFN.load(path, lambda X, y=None: None)
-    one = bdl.PFN.train(normal_mean, steps=1, latents="mu", **SMALL)
+    one = train(normal_mean, steps=1, latents="mu", **SMALL)
     assert one.tasks.latents == ("mu",)
 
 

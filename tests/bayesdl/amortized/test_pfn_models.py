@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from amortized_toys import SMALL
+from amortized_toys import SMALL, train
 from scipy import stats
 
 import bayesdl as bdl
@@ -100,7 +100,7 @@ def test_classes_that_the_data_lack_have_no_probability():
     model = bdl.RandomBNN(
         depth=(0, 1), width=(2, 4), likelihood=bdl.Categorical(), fewer_classes=True
     )
-    pfn = bdl.PFN.train(model, steps=2, num_inputs=(1, 3), num_classes=5, inputs="tabular", **SMALL)
+    pfn = train(model, steps=2, num_inputs=(1, 3), num_classes=5, inputs="tabular", **SMALL)
     X, y = np.random.default_rng(0).normal(size=(9, 2)), np.array(["a", "b", "c"] * 3)
     same = bdl.RandomBNN(
         depth=(0, 1), width=(2, 4), likelihood=bdl.Categorical(), fewer_classes=True
@@ -135,7 +135,7 @@ def test_another_models_network_is_refused():
 @pytest.mark.slow
 def test_classes():
     model = bdl.BNN(hidden=(), likelihood=bdl.Bernoulli(), standardize=False)
-    pfn = bdl.PFN.train(model, steps=400, learning_rate=3e-3, **SMALL)
+    pfn = train(model, steps=400, learning_rate=3e-3, **SMALL)
     X = np.linspace(-2, 2, 10)[:, None]
     y = np.where(X[:, 0] > 0, "yes", "no")
     prediction = bdl.fit(model, X, y, engine=pfn, progress=False).predict(np.array([[-2.0], [2.0]]))

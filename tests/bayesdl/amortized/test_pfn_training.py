@@ -6,7 +6,16 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from amortized_toys import CELLS, GP, SMALL, linear_program, mostly_five, normal_mean, unknown_scale
+from amortized_toys import (
+    CELLS,
+    GP,
+    SMALL,
+    linear_program,
+    mostly_five,
+    normal_mean,
+    train,
+    unknown_scale,
+)
 from scipy import stats
 
 import bayesdl as bdl
@@ -53,7 +62,7 @@ def test_a_conjugate_model_is_learned(trained):
 
 @pytest.mark.slow
 def test_a_network_of_cells_learns_linear_regression():
-    pfn = bdl.PFN.train(linear_program, steps=1500, **CELLS)
+    pfn = train(linear_program, steps=1500, **CELLS)
     rng, rows = np.random.default_rng(0), 10
     X, w = rng.normal(size=(256, 20, 2)), rng.normal(size=(256, 2, 1))
     y = (X @ w)[..., 0] + 0.5 * rng.normal(size=(256, 20))
@@ -81,6 +90,15 @@ def test_a_network_of_cells_learns_linear_regression():
         turned.predict(A_new[0, :, ::-1]).mean, post.predict(A_new[0]).mean, atol=1e-4
     )
     assert np.abs(turned.predict(A_new[0]).mean - post.predict(A_new[0]).mean).max() > 0.1
+
+
+def test_settings_by_name_work_and_warn():
+    settings = {name: value for name, value in SMALL.items() if name != "progress"}
+    with pytest.warns(DeprecationWarning, match=r"use PFN.train\(model, bdl.amortized.Training"):
+        old = bdl.PFN.train(normal_mean, steps=2, progress=False, **settings)
+    assert old.hash == train(normal_mean, steps=2, **settings).hash
+    with pytest.raises(TypeError, match=r"and \['steps'\]: give all settings"):
+        bdl.PFN.train(normal_mean, bdl.amortized.Training(), steps=2)
 
 
 @pytest.mark.parametrize(
@@ -119,12 +137,12 @@ def test_a_network_of_cells_learns_linear_regression():
 )
 def test_models_that_cannot_be_amortized_are_refused(model, settings, message):
     with pytest.raises(ModelError, match=message):
-        bdl.PFN.train(model, steps=1, **SMALL | settings)
+        train(model, steps=1, **SMALL | settings)
 
 
 @pytest.mark.slow
 def test_equal_seeds_give_equal_networks_and_a_gp_has_its_gap():
-    first, second = (bdl.PFN.train(GP, steps=3, **SMALL) for _ in range(2))
+    first, second = (train(GP, steps=3, **SMALL) for _ in range(2))
     for one, other in zip(
         jax.tree.leaves(first.network), jax.tree.leaves(second.network), strict=True
     ):
@@ -141,7 +159,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatc
 
     monkeypatch.setattr(saved, "SAVE_EVERY", 0.0)
     settings = SMALL | {"bars": 20, "width": 8, "layers": 1}
-    whole = bdl.PFN.train(normal_mean, steps=120, **settings)
+    whole = train(normal_mean, steps=120, **settings)
     interrupt = KeyboardInterrupt()
 
     class Stop:
@@ -159,12 +177,12 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatc
 
     monkeypatch.setattr(saved.TrainingCheckpoint, "save", save)
     with pytest.raises(KeyboardInterrupt):
-        bdl.PFN.train(normal_mean, steps=120, checkpoint=tmp_path / "run", **settings)
-    resumed = bdl.PFN.train(normal_mean, steps=120, checkpoint=tmp_path / "run", **settings)
+        train(normal_mean, steps=120, checkpoint=tmp_path / "run", **settings)
+    resumed = train(normal_mean, steps=120, checkpoint=tmp_path / "run", **settings)
     assert resumed.hash == whole.hash
     assert resumed.facts["losses"] == whole.facts["losses"]
     with pytest.raises(bdl.CheckpointError, match="of another training: budget changed"):
-        bdl.PFN.train(normal_mean, steps=150, checkpoint=tmp_path / "run", **settings)
+        train(normal_mean, steps=150, checkpoint=tmp_path / "run", **settings)
 
 
 @pytest.mark.slow
@@ -172,7 +190,7 @@ def test_training_over_devices_and_in_half_precision():
     """Two devices share a batch: losses agree to rounding, those of bfloat16 to its two digits."""
     settings = SMALL | {"bars": 20, "width": 8, "layers": 1}
     one, two, half = (
-        bdl.PFN.train(normal_mean, steps=50, **settings, **more)
+        train(normal_mean, steps=50, **settings, **more)
         for more in ({}, {"devices": 2}, {"precision": "bfloat16"})
     )
     assert two.facts["losses"] == pytest.approx(one.facts["losses"], abs=1e-3)
@@ -182,26 +200,26 @@ def test_training_over_devices_and_in_half_precision():
     cache = lower.condition(jnp.zeros((1, 4, 1)), jnp.zeros((1, 4)), jnp.array([4]))
     assert cache.keys_values[0].dtype == jnp.bfloat16  # the arithmetic, not only the weights
     assert lower.predict(cache, jnp.zeros((1, 2, 1))).dtype == jnp.float32
-    more = bdl.PFN.train(normal_mean, steps=50, start=one, **settings)
+    more = train(normal_mean, steps=50, start=one, **settings)
     assert more.facts["loss"] < one.facts["loss"]
     with pytest.raises(ModelError, match="has sizes"):
-        bdl.PFN.train(normal_mean, steps=2, start=one, **settings | {"width": 16})
+        train(normal_mean, steps=2, start=one, **settings | {"width": 16})
 
 
 @pytest.mark.slow
 def test_budgets():
     settings = SMALL | {"bars": 20, "width": 8, "layers": 1}
-    timed = bdl.PFN.train(normal_mean, seconds=0.5, **settings)
+    timed = train(normal_mean, seconds=0.5, **settings)
     assert timed.facts["data_sets"] == 32 * timed.facts["steps"]
-    early = bdl.PFN.train(GP, steps=2000, gap=5.0, **settings)
+    early = train(GP, steps=2000, gap=5.0, **settings)
     assert early.facts["steps"] == 100  # the first check of twenty
     with pytest.raises(ModelError, match="exact predictive of this model is not known"):
-        bdl.PFN.train(normal_mean, steps=100, gap=0.1, **settings)
+        train(normal_mean, steps=100, gap=0.1, **settings)
 
 
 @pytest.fixture(scope="module")
 def normalized():
-    return bdl.PFN.train(unknown_scale, steps=400, learning_rate=3e-3, normalize=True, **SMALL)
+    return train(unknown_scale, steps=400, learning_rate=3e-3, normalize=True, **SMALL)
 
 
 @pytest.mark.slow
@@ -220,7 +238,7 @@ def test_targets_are_read_in_units_of_their_data_set(normalized):
         jnp.full(512, rows, jnp.int32),
         jnp.zeros((512, 0)),
     )
-    plain = bdl.PFN.train(unknown_scale, steps=400, learning_rate=3e-3, **SMALL)
+    plain = train(unknown_scale, steps=400, learning_rate=3e-3, **SMALL)
     log_q, log_plain = (
         np.asarray(score_queries(p.network, batch, 10, p.grids.target)[0], float).mean(1)
         for p in (normalized, plain)
@@ -246,9 +264,9 @@ def test_a_network_in_units_answers_as_any_other(normalized, tmp_path):
     loaded = bdl.PFN.load(normalized.save(tmp_path / "units.pfn"), unknown_scale)
     again = bdl.fit(unknown_scale, X, y, engine=loaded, progress=False).predict(X)
     np.testing.assert_array_equal(again.mean, prediction.mean)
-    more = bdl.PFN.train(unknown_scale, steps=1, normalize=True, start=loaded, **SMALL)
+    more = train(unknown_scale, steps=1, normalize=True, start=loaded, **SMALL)
     assert more.network.shape == normalized.network.shape
     with pytest.raises(ModelError, match="has sizes"):
-        bdl.PFN.train(unknown_scale, steps=1, start=loaded, **SMALL)
+        train(unknown_scale, steps=1, start=loaded, **SMALL)
     with pytest.warns(UserWarning, match="targets from"):
         bdl.fit(unknown_scale, X, 1e9 * y, engine=normalized, progress=False)
