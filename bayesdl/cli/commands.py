@@ -62,11 +62,11 @@ HOLDOUTS = (".holdout.csv", ".holdout.parquet")
 def fit(options: Namespace) -> int:
     """Fit a model, save the posterior, and score it on held-out rows."""
     check_writable(options.out, options.data)
-    for path in holdout_files(options.out):
+    for path in _holdout_files(options.out):
         check_writable(path, options.data)
     table = read_table(options.data, options.sep, options.encoding)
     X, y = inputs_and_target(table, options.target, options.data)
-    X, weights, reading = how_to_read(X, options)
+    X, weights, reading = _how_to_read(X, options)
     line = models_by_name()[options.model]
     likelihood, why_likelihood = choose_likelihood(y, options.likelihood, line, options.regression)
     columns = column_names(line, options.modes, options.target)
@@ -82,7 +82,7 @@ def fit(options: Namespace) -> int:
     held = hold_out(table, options.holdout, options.seed, labels, schema.columns.categories)
     if weights is not None:
         reading["weights"] = weights[~held]
-    engine, why_engine = choose_engine(
+    engine, why_engine = _choose_engine(
         options.engine, model, X[~held], y[~held], configure, reading
     )
 
@@ -95,13 +95,13 @@ def fit(options: Namespace) -> int:
         progress=sys.stderr.isatty(),
         **reading,
     )
-    diagnosis = quiet_diagnosis(posterior)
+    diagnosis = _quiet_diagnosis(posterior)
     scores = posterior.score(X[held], y[held]) if held.any() else None
     # held-out rows of an earlier fit under this name may be training rows now
-    for stale in holdout_files(options.out):
+    for stale in _holdout_files(options.out):
         stale.unlink(missing_ok=True)
     posterior.save(options.out)
-    held_file = holdout_files(options.out)[is_parquet(options.data)] if held.any() else None
+    held_file = _holdout_files(options.out)[is_parquet(options.data)] if held.any() else None
     if held_file:
         write_table(table[held], held_file)
 
@@ -112,7 +112,7 @@ def fit(options: Namespace) -> int:
         "rows": {"training": int((~held).sum()), "held out": int(held.sum())},
         "holdout": held_file,
         "scores": scores,
-        "diagnosis": as_data(diagnosis),
+        "diagnosis": _as_data(diagnosis),
     }
     lines = [
         f"model   {model!r}",
@@ -121,7 +121,7 @@ def fit(options: Namespace) -> int:
         f"        because {why_engine}",
         f"rows    {(~held).sum()} for training, {held.sum()} held out",
         "",
-        *diagnosis_lines(diagnosis),
+        *_diagnosis_lines(diagnosis),
         "",
         *([f"held-out scores ({held.sum()} rows)", repr(scores), ""] if scores else []),
         f"saved   {options.out}" + (f", held-out rows in {held_file}" if held_file else ""),
@@ -129,7 +129,7 @@ def fit(options: Namespace) -> int:
     return print_result(options, result, lines)
 
 
-def how_to_read(X: Frame, options: Namespace) -> tuple[Frame, Series | None, dict[str, Any]]:
+def _how_to_read(X: Frame, options: Namespace) -> tuple[Frame, Series | None, dict[str, Any]]:
     """Return the inputs, the weights, and how the table is read, from the options.
 
     Raises:
@@ -150,7 +150,7 @@ def how_to_read(X: Frame, options: Namespace) -> tuple[Frame, Series | None, dic
     return X, weights, {k: v for k, v in given.items() if v and v != getattr(defaults, k)}
 
 
-def choose_engine(
+def _choose_engine(
     name: str,
     model: AbstractModel,
     X: TableLike,
@@ -220,15 +220,15 @@ def check(options: Namespace) -> int:
     """
     posterior = bundle.load(options.bundle)
     data = options.data or next(
-        (path for path in holdout_files(options.bundle) if os.path.isfile(path)), None
+        (path for path in _holdout_files(options.bundle) if os.path.isfile(path)), None
     )
     scores = None
     if data:
-        X, y = held_out_rows(posterior, data, options)
+        X, y = _held_out_rows(posterior, data, options)
         scores = posterior.score(X, y)
-    diagnosis = quiet_diagnosis(posterior)
-    result = {"diagnosis": as_data(diagnosis), "data": data, "scores": scores}
-    lines: list[str] = [repr(posterior), *diagnosis_lines(diagnosis), ""]
+    diagnosis = _quiet_diagnosis(posterior)
+    result = {"diagnosis": _as_data(diagnosis), "data": data, "scores": scores}
+    lines: list[str] = [repr(posterior), *_diagnosis_lines(diagnosis), ""]
     lines += (
         [f"scores on {data} ({len(y)} rows)", repr(scores)]
         if data
@@ -238,10 +238,10 @@ def check(options: Namespace) -> int:
     return 0 if diagnosis.ok else 1
 
 
-def held_out_rows(posterior: Posterior, path: Path, options: Namespace) -> tuple[Frame, Series]:
+def _held_out_rows(posterior: Posterior, path: Path, options: Namespace) -> tuple[Frame, Series]:
     """Return the inputs and targets of a file, without rows that a fit of this kind leaves out."""
     # what `fit` wrote is CSV with commas
-    ours = path in holdout_files(options.bundle)
+    ours = path in _holdout_files(options.bundle)
     form = () if ours else (options.sep, options.encoding)
     X, y = inputs_and_target(read_table(path, *form), posterior.schema.target.names[0], path)
     if posterior.schema.reading.missing_target == "drop":
@@ -260,9 +260,9 @@ def plot(options: Namespace) -> int:
     check_writable(out, options.bundle, *([options.data] if options.data else []))
     posterior = bundle.load(options.bundle)
     data = options.data or next(
-        (path for path in holdout_files(options.bundle) if os.path.isfile(path)), None
+        (path for path in _holdout_files(options.bundle) if os.path.isfile(path)), None
     )
-    rows = held_out_rows(posterior, data, options) if data else None
+    rows = _held_out_rows(posterior, data, options) if data else None
     figure, what = pictures.draw(posterior, rows)
     # beside its final place, with the ending that says its format
     replace(out, lambda beside: figure.savefig(beside, dpi=150, format=out.suffix[1:].lower()))
@@ -310,23 +310,23 @@ def recommend(options: Namespace) -> int:
     return {"fit": command.fit, "apply": command.apply}[options.action](options)
 
 
-def holdout_files(path: Path) -> list[Path]:
+def _holdout_files(path: Path) -> list[Path]:
     """Return where the held-out rows of a bundle may lie: as CSV, or as Parquet."""
     return [path.with_name(path.name + ending) for ending in HOLDOUTS]
 
 
-def quiet_diagnosis(posterior: Posterior) -> Diagnosis:
+def _quiet_diagnosis(posterior: Posterior) -> Diagnosis:
     """Return the diagnosis without its warning, since the verdict is printed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TrustWarning)
         return posterior.diagnose()
 
 
-def as_data(diagnosis: Diagnosis) -> dict[str, Any]:
+def _as_data(diagnosis: Diagnosis) -> dict[str, Any]:
     """Return a diagnosis as data for JSON."""
     return {"ok": diagnosis.ok, "verdict": list(diagnosis.verdict), "facts": diagnosis.facts}
 
 
-def diagnosis_lines(diagnosis: Diagnosis) -> list[str]:
+def _diagnosis_lines(diagnosis: Diagnosis) -> list[str]:
     """Return a diagnosis as lines of text."""
     return repr(diagnosis).splitlines()

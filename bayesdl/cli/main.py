@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         return " ".join(in_shell_words(str(message), lines_of(options)).split())
 
     try:
-        with short_warnings(say):
+        with _short_warnings(say):
             code = getattr(commands, options.command)(options)
         sys.stdout.flush()
         return code
@@ -93,7 +93,7 @@ def cores() -> int:
 
 
 @contextmanager
-def short_warnings(say: Callable[[object], str]) -> Iterator[None]:
+def _short_warnings(say: Callable[[object], str]) -> Iterator[None]:
     """Show each warning as one line.
 
     Args:

@@ -71,7 +71,7 @@ def read_table(path: Path, sep: str = ",", encoding: str = "utf-8") -> Frame:
         raise UsageError(f"{path} cannot be read as {kind}: {error}") from None
     if not len(table):
         raise UsageError(f"{path} has no rows: got the columns {list(table.columns)[:10]} alone.")
-    refuse_other_separators(path, list(map(str, table.columns)), sep)
+    _refuse_other_separators(path, list(map(str, table.columns)), sep)
     return table
 
 
@@ -86,7 +86,7 @@ def lines_of(options: Namespace) -> Callable[[int], str] | None:
     return line_finder(path, options.sep, options.encoding)
 
 
-def refuse_other_separators(path: Path, names: list[str], sep: str) -> None:
+def _refuse_other_separators(path: Path, names: list[str], sep: str) -> None:
     """Refuse a table of one column whose name holds another separator several times or once.
 
     Raises:

@@ -38,7 +38,7 @@ def kind_of(name: str, column: Series, named: bool) -> str:
     """
     from pandas.api.types import infer_dtype, is_bool_dtype, is_numeric_dtype
 
-    refuse_complex(name, column)
+    _refuse_complex(name, column)
     if column.dtype.kind in "mM":
         return DATE if column.dtype.kind == "M" else DURATION
     if type(column.dtype).__name__ == "PeriodDtype":
@@ -73,7 +73,7 @@ def kind_of(name: str, column: Series, named: bool) -> str:
     return CATEGORY
 
 
-def refuse_complex(name: str, column: Series) -> None:
+def _refuse_complex(name: str, column: Series) -> None:
     """Refuse complex numbers.
 
     Raises:
@@ -100,7 +100,7 @@ def as_numbers(name: str, column: Values) -> np.ndarray:
     import pandas as pd
 
     column = column if isinstance(column, pd.Series) else pd.Series(column)
-    refuse_complex(name, column)
+    _refuse_complex(name, column)
     if column.dtype.kind in "mM":
         raise DataError(
             f"Column '{name}' holds dates: expected numbers, e.g. days since a start, as in "

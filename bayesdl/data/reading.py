@@ -83,11 +83,11 @@ class Reading(AbstractSettings):
         known = [field.name for field in dataclasses.fields(cls)]
         for name in options:
             if name not in known:
-                raise DataError(unknown_option(name, [*known, "weights"]))
+                raise DataError(_unknown_option(name, [*known, "weights"]))
         return cls(**options)
 
 
-def unknown_option(name: str, known: list[str]) -> str:
+def _unknown_option(name: str, known: list[str]) -> str:
     """Return the message for an argument of `fit` that no model of tables takes."""
     near = difflib.get_close_matches(name, [*known, "engine", "seed", "progress"], n=1)
     meant = f" Did you mean {near[0]}=?" if near else ""
