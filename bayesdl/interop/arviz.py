@@ -144,7 +144,7 @@ def _replicated(posterior: AbstractPosterior) -> dict[str, np.ndarray]:
     if posterior.model.predicts_one(posterior.problem):
         prediction = posterior.predict()
         return {prediction.target.names[0]: prediction.replicates()}
-    return densities.simulated(
+    return densities.simulate_data_sets(
         posterior, int(np.prod(draws_shape(posterior))), posterior.seed, False
     )
 
