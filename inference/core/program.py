@@ -234,7 +234,7 @@ class Subsampled(Messenger):
             self.take_rows(msg, self.rows)
 
     def take_rows(self, msg: Message, rows: jax.Array) -> None:
-        """Take the batch's rows of observed values that `Problem.with_observations` set for all rows."""
+        """Take the batch's rows of values that `Problem.with_observations` set for all rows."""
         dims = [frame.dim for frame in msg["cond_indep_stack"] if frame.name == self.plate]
         if dims:
             axis = jnp.ndim(msg["value"]) + dims[0] - len(msg["fn"].event_shape)
