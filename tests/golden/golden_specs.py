@@ -61,6 +61,9 @@ SPECS: dict[str, Callable[[], Any]] = {
     "PriorMixture": lambda: bdl.PriorMixture((bdl.GP(), bdl.BNN()), (0.7, 0.3)),
     "engines.NUTS": lambda: bdl.NUTS(10, 20, 3, 2, "sequential", 0.9, True, "mode", 7),
     "engines.HMC": lambda: bdl.HMC(10, 20, 3, num_steps=9),
+    "engines.Gibbs": lambda: bdl.Gibbs(
+        num_warmup=10, num_samples=20, num_chains=3, random_walk=True, largest=50
+    ),
     "engines.MCLMC": lambda: bdl.MCLMC(10, 20, 3, adjusted=True),
     "engines.SGLD": lambda: bdl.SGLD(
         10, 20, 3, batch_size=8, step_size=0.01, control_variates=True
@@ -97,6 +100,7 @@ SPECS: dict[str, Callable[[], Any]] = {
     "priors.Laplace": lambda: priors.Laplace(0.7),
     "priors.StudentT": lambda: priors.StudentT(3.0, 0.5),
     "kernels.RBF": lambda: kernels.RBF((0.5, 2.0), 3.0),
+    "kernels.WideNetwork": lambda: bdl.kernels.WideNetwork(3, "relu", (1.4, 1.2, 1.1, 1.0), 0.1),
     "kernels.Matern12": lambda: kernels.Matern12(ard=True),
     "kernels.Matern32": lambda: kernels.Matern32(dist.LogNormal(0.5, 1.0)),
     "kernels.Matern52": lambda: kernels.Matern52(variance=2.0),
@@ -123,7 +127,16 @@ SPECS: dict[str, Callable[[], Any]] = {
         "reading.Reading", ("id",), "median", "drop", "other", ("year", "week")
     ),
     "encoding.Encoding": lambda: part(
-        "encoding.Encoding", "date", None, 2.5, None, 3, True, 19000.5, True, ("day",), False
+        "encoding.Encoding",
+        "date",
+        None,
+        2.5,
+        None,
+        3,
+        True,
+        origin=19000.5,
+        zoned=True,
+        periods=("day",),
     ),
     "Encoding of categories": lambda: part(
         "encoding.Encoding", "category", ("no", "yes"), None, "yes", 2, other=True
