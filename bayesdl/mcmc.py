@@ -6,10 +6,9 @@ print(bayesdl.mcmc.halve_step(post))
 
 from __future__ import annotations
 
-import dataclasses
-
 from bayesdl.checks.halving import StepHalving, halve_step
 from bayesdl.model.precision import precision_scope
+from bayesdl.posterior.adjustment import changed
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.typing import Integer, ProgressLike
 from inference.core.progress import as_progress
@@ -47,7 +46,7 @@ def extend(post: Posterior, num_samples: Integer, progress: ProgressLike = True)
     shown = as_progress(progress)
     with precision_scope(post.model):
         result = post.engine.extend(post.problem, post.raw, num_samples, shown)
-    return dataclasses.replace(post, raw=result)
+    return changed(post, raw=result)
 
 
 __all__ = ["StepHalving", "extend", "halve_step"]

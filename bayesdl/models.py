@@ -11,6 +11,9 @@ from bayesdl.amortized.prior_mixture import PriorMixture
 from bayesdl.amortized.random_bnn import RandomBNN
 from bayesdl.bnn.conv import ConvNet
 from bayesdl.bnn.spec import BNN
+from bayesdl.frozen.last_layer import LastLayer
+from bayesdl.frozen.schema import FrozenSchema
+from bayesdl.frozen.spec import Frozen
 from bayesdl.gp.spec import GP
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.program import Program
@@ -28,6 +31,8 @@ __all__ = [  # noqa: RUF022
     "Mode",
     "RandomBNN",
     "PriorMixture",
+    "Frozen",
+    "LastLayer",
 ]
 
 for _name in __all__:
@@ -36,3 +41,5 @@ for _name in __all__:
         register_model(_class)
     else:
         register_spec(_name)(_class)
+
+register_spec("FrozenSchema")(FrozenSchema)

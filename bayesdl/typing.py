@@ -63,6 +63,16 @@ if TYPE_CHECKING:
     Activation: TypeAlias = Literal["tanh", "relu", "gelu", "silu", "sine", "erf"]
     """The activation of hidden layers."""
 
+    ConformalScore: TypeAlias = Literal[
+        "cdf", "sd", "absolute", "quantile", "density", "aps", "raps"
+    ]
+    """By what held-out rows are ranked."""
+
+    MapName: TypeAlias = Literal[
+        "beta", "spline", "isotonic", "temperature", "vector", "dirichlet", "venn-abers"
+    ]
+    """A map of levels or of class probabilities."""
+
     Scaling: TypeAlias = Literal["ntk", "standard"]
     """Whether a layer divides by the root of its fan-in."""
 
@@ -91,6 +101,7 @@ if TYPE_CHECKING:
     """By what items are ranked."""
 else:
     EngineLike = TableLike = ColumnLike = DataFrame = AxesLike = SiteLike = object
+    ConformalScore = MapName = str
     TargetKind = Activation = Scaling = ScaleFamily = TensorForm = FunctionLoss = str
     InputKind = Weighting = ItemLikelihood = TastePrior = Strategy = str
 
@@ -113,6 +124,7 @@ __all__ = [
     "Activation",
     "AxesLike",
     "ColumnLike",
+    "ConformalScore",
     "DataFrame",
     "EngineLike",
     "Frame",
@@ -121,6 +133,7 @@ __all__ = [
     "Integer",
     "ItemLikelihood",
     "Key",
+    "MapName",
     "Params",
     "Precision",
     "Program",

@@ -80,6 +80,10 @@ def diagnose(posterior: AbstractPosterior) -> Diagnosis:
     if fixed:
         verdict = (*fixed, *diagnosis.verdict)
         diagnosis = dataclasses.replace(diagnosis, ok=False, verdict=verdict)
+    if posterior.adjustment is not None:
+        # what it says of predictions is no finding against the fit
+        words = posterior.adjustment.words()
+        diagnosis = dataclasses.replace(diagnosis, verdict=(*diagnosis.verdict, *words))
     if not diagnosis.ok:
         distrust(diagnosis, " ".join(diagnosis.verdict), 3, TrustWarning)
     return diagnosis

@@ -24,6 +24,7 @@ from bayesdl.checks.traces import (
     data_terms,
     data_values,
     factor_terms,
+    level_terms,
     prior_terms,
     row_terms,
     visible_rows,
@@ -159,6 +160,27 @@ def site_terms(
     unit = _log_unit(posterior)
     found = {name: values - unit for name, values in _of_program(row_terms, posterior).items()}
     return found | (_of_program(factor_terms, posterior) if factors else {})
+
+
+def log_likelihoods_and_levels(
+    posterior: AbstractPosterior,
+) -> tuple[Float[np.ndarray, "draws rows"], Float[np.ndarray, "draws rows"]]:
+    """Return log p(y_i | z) and P(Y_i <= y_i | z) of the rows of the site that is predicted.
+
+    Where one multivariate normal holds all rows both are given y_-i too.
+
+    Raises:
+        NotImplementedError: where NumPyro has no distribution function, or rows share discrete
+            sites that are summed out.
+    """
+    if posterior.problem.summed:
+        raise NotImplementedError
+    site = posterior.model.target_site(posterior.problem)
+    seen = seen_rows(posterior)[site]
+    terms = _of_program(row_terms, posterior)[site][:, :, seen]
+    levels = _of_program(level_terms, posterior)[site][:, :, seen]
+    shape = (-1, terms[0, 0].size)
+    return terms.reshape(shape), levels.reshape(shape)
 
 
 def observed_values(posterior: AbstractPosterior) -> dict[str, np.ndarray]:

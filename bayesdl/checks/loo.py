@@ -118,6 +118,11 @@ def loo(posterior: AbstractPosterior, site: str | None = None) -> LeaveOneOut:
 def estimate_loo(posterior: AbstractPosterior, site: str | None = None) -> LeaveOneOut:
     """Estimate `loo` without a warning."""
     need_draws(posterior, "leave-one-out")
+    if posterior.adjustment is not None:
+        raise ValueError(
+            f"{posterior!r}: leave-one-out judges the model, and its predictions are adjusted. "
+            "Use the posterior as `fit` gave it, or post.score on held-out data."
+        )
     rows = rows_of(posterior, site)
     parts = iter(rows.blocks)
     first = next(parts)

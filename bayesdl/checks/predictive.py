@@ -30,6 +30,7 @@ from bayesdl.checks.statistics import (
 )
 from bayesdl.data.target import Target
 from bayesdl.data.validation import ModelError
+from bayesdl.posterior.adjustment import plain
 from bayesdl.posterior.core import AbstractPosterior, at_site
 from bayesdl.posterior.pictures import draw
 from bayesdl.typing import AxesLike, DataFrame, Integer, SiteLike
@@ -85,7 +86,8 @@ def check_predictive(
     """Compare statistics of the training data with those of replicated data sets.
 
     Args:
-        posterior: the posterior; draws of an approximation are taken as they are.
+        posterior: the posterior; draws of an approximation are taken as they are. It is the model
+            that is checked, without recalibration.
         statistics: names, functions of a target array, a list of these, or functions by name. By
             default mean, sd, min, max and the 5, 50 and 95 % quantiles; of counts also the share
             of zeros; of classes the share of each. Any percentage is the name of a quantile.
@@ -147,7 +149,7 @@ class _DataSets:
 
 def _one_site(posterior: AbstractPosterior, num_samples: int, seed: int) -> _DataSets:
     """Replicate the one site that the model predicts."""
-    prediction = posterior.predict(seed=seed)
+    prediction = plain(posterior).predict(seed=seed)
     if not prediction.stream.draws and not prediction.stream.rows_correlated:
         raise ValueError(
             f"{posterior!r} predicts rows one by one, and a check needs data sets whose rows "

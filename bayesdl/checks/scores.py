@@ -4,13 +4,18 @@ NLL is the mean of -log p(y | x, data) in nats. CRPS is `Prediction.crps`, in th
 calibration error of numbers is the mean over levels p = 0.05, ..., 0.95 of |share of y below the
 p-quantile - p| (Kuleshov et al. 2018, arXiv:1807.00263), for counts by the randomised transform;
 that of classes is the expected calibration error with 15 bins (Guo et al. 2017, arXiv:1706.04599).
-Brier is sum_k (p_k - [y = k])^2, averaged over rows: for two classes twice scikit-learn's.
+Both come with their standard error over rows, by the bootstrap; calibrated predictions have errors
+above zero too. The interval score of 90 % is width + 20 times the distance of y from the interval
+(Gneiting and Raftery 2007). The worst coverage is that of five groups of rows by the width of their
+intervals. Brier is sum_k (p_k - [y = k])^2, averaged over rows: for two classes twice that of
+scikit-learn.
 """
 
 from __future__ import annotations
 
 import html
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 
@@ -21,6 +26,10 @@ from bayesdl.warnings import TrustWarning
 from inference.distributions.calibration import expected_calibration_error
 
 LEVELS = (0.5, 0.9, 0.95)
+# groups of rows by the width of their intervals, and the fewest rows in one
+GROUPS, SMALLEST_GROUP = 5, 10
+# resamplings behind a standard error
+RESAMPLED = 100
 
 
 class Scores(dict[str, float]):
@@ -123,20 +132,62 @@ def _number_scores(
     mean = _mean(prediction)
     values = np.asarray(y, dtype=np.float64).reshape(mean.shape)
     seen = np.ones(mean.shape, bool) if seen is None else seen
-    log_prob = prediction.log_prob(y)
-    rows = seen.all(axis=tuple(range(log_prob.ndim, seen.ndim)))
     scores = Scores()
     if not np.isnan(mean[seen]).any():
         scores["rmse"] = float(np.sqrt(np.mean((mean - values)[seen] ** 2)))
-    scores["nll"] = float(-np.mean(log_prob[rows]))
+    if prediction.has_density:
+        log_prob = prediction.log_prob(y)
+        rows = seen.all(axis=tuple(range(log_prob.ndim, seen.ndim)))
+        scores["nll"] = float(-np.mean(log_prob[rows]))
     scores["crps"] = float(np.mean(prediction.crps(y)[seen]))
-    tails = [(1 + sign * level) / 2 for level in LEVELS for sign in (-1, 1)]
-    bounds = prediction.quantile(tails)
-    for level, low, high in zip(LEVELS, bounds[::2], bounds[1::2], strict=True):
+    bounds = prediction.intervals(LEVELS)
+    for level, (low, high) in zip(LEVELS, bounds, strict=True):
         inside = (low <= values) & (values <= high)
         scores[f"coverage_{100 * level:.4g}"] = float(np.mean(inside[seen]))
+    scores |= _of_intervals(*bounds[LEVELS.index(0.9)], values, seen)
     levels, shares = calibration_curve(prediction, values, seen)
     scores["calibration_error"] = float(np.mean(np.abs(shares - levels)))
+    transform = probability_integral_transform(prediction, values)[seen]
+
+    def error(rows: np.ndarray) -> float:
+        below = np.searchsorted(np.sort(transform[rows]), levels, side="right") / len(rows)
+        return float(np.mean(np.abs(below - levels)))
+
+    scores["calibration_error_se"] = bootstrap_error(error, transform.size, prediction.seed)
+    return _with_sets(scores, prediction, y)
+
+
+def _of_intervals(
+    low: np.ndarray, high: np.ndarray, y: np.ndarray, seen: np.ndarray, level: float = 0.9
+) -> dict[str, float]:
+    """Return the interval score, and the lowest coverage of five groups of rows by width."""
+    width, outside = high - low, np.maximum(np.maximum(low - y, y - high), 0.0)
+    name = f"{100 * level:.4g}"
+    with np.errstate(invalid="ignore"):
+        total = width + 2 / (1 - level) * outside
+    found = {f"interval_score_{name}": float(np.mean(total[seen]))}
+    hits, order = (outside == 0)[seen], np.argsort(width[seen], kind="stable")
+    if len(hits) >= GROUPS * SMALLEST_GROUP:
+        groups = np.array_split(hits[order], GROUPS)
+        found[f"worst_coverage_{name}"] = float(min(group.mean() for group in groups))
+    return found
+
+
+def bootstrap_error(statistic: Callable[[np.ndarray], float], rows: int, seed: int) -> float:
+    """Return the standard error of a statistic of rows, by resampling them.
+
+    Args:
+        statistic: a function of the indices of rows.
+        rows: the number of rows.
+        seed: the seed of the resampling.
+    """
+    rng = np.random.default_rng(seed)
+    return float(np.std([statistic(rng.integers(rows, size=rows)) for _ in range(RESAMPLED)]))
+
+
+def _with_sets(scores: Scores, prediction: AbstractPrediction, y: ColumnLike) -> Scores:
+    """Return the scores with those of conformal sets, where there are any."""
+    scores |= prediction.set_scores(y)
     return scores
 
 
@@ -174,13 +225,19 @@ def _class_scores(prediction: AbstractPrediction, y: ColumnLike, seen: np.ndarra
     rows = ... if seen is None else seen.all(axis=tuple(range(log_prob.ndim, seen.ndim)))
     if seen is not None:
         probs, index = probs[seen], index[seen]
-    hits = probs.argmax(-1) == index
-    return Scores(
+    hits, confidence = probs.argmax(-1) == index, probs.max(-1)
+
+    def error(rows: np.ndarray) -> float:
+        return expected_calibration_error(confidence[rows], hits[rows])
+
+    scores = Scores(
         accuracy=float(hits.mean()),
         nll=float(-np.mean(log_prob[rows])),
         brier=float(np.mean(np.sum((probs - np.eye(probs.shape[1])[index]) ** 2, axis=1))),
-        ece=expected_calibration_error(probs.max(-1), hits),
+        ece=expected_calibration_error(confidence, hits),
+        ece_se=bootstrap_error(error, len(hits), prediction.seed),
     )
+    return _with_sets(scores, prediction, y)
 
 
 def _labels(y: ColumnLike, classes: int) -> np.ndarray:

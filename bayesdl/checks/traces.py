@@ -15,7 +15,7 @@ from jaxtyping import Float
 from numpyro.distributions import Distribution, Independent, MultivariateNormal
 
 from inference.core.program import is_factor
-from inference.wrappers import seen_entries, unmasked
+from inference.wrappers import marginal_cdf, seen_entries, unmasked
 
 
 def prior_terms(sites: dict) -> dict:
@@ -39,6 +39,29 @@ def row_terms(sites: dict) -> dict:
         for name, site in sites.items()
         if _is_data(site)
     }
+
+
+def level_terms(sites: dict) -> dict:
+    """Return P(Y_i <= y_i | z) of each observed site by rows, masks apart.
+
+    Where one multivariate normal holds all rows, it is P(Y_i <= y_i | y_-i, z).
+    """
+    return {
+        name: _levels(unmasked(site["fn"]), jnp.asarray(site["value"]))
+        for name, site in sites.items()
+        if _is_data(site)
+    }
+
+
+def _levels(given: Distribution, y: jax.Array) -> jax.Array:
+    """Compute the levels of one site."""
+    while isinstance(given, Independent) and not given.batch_shape:
+        given = given.base_dist
+    if isinstance(given, MultivariateNormal) and not given.batch_shape:
+        mean = jnp.broadcast_to(given.loc, y.shape)
+        c, g = _precisions(mean, given.scale_tril, y)
+        return jax.scipy.special.ndtr(g / jnp.sqrt(c))
+    return marginal_cdf(given, y)
 
 
 def factor_terms(sites: dict) -> dict:
@@ -132,6 +155,13 @@ def _left_out(
     With g = C^-1 (y - mean) and c = diag C^-1 it is the log density of N(y_i - g_i / c_i, 1 / c_i)
     at y_i (Sundararajan and Keerthi 2001; Bürkner, Gabry and Vehtari 2021, arXiv:1810.10559).
     """
-    root = solve_triangular(lower, jnp.eye(len(y), dtype=lower.dtype), lower=True)
-    c, g = jnp.sum(root**2, axis=0), root.T @ (root @ (y - mean))
+    c, g = _precisions(mean, lower, y)
     return 0.5 * (jnp.log(c) - jnp.log(2 * jnp.pi) - g**2 / c)
+
+
+def _precisions(
+    mean: Float[Any, "rows"], lower: Float[Any, "rows rows"], y: Float[Any, "rows"]
+) -> tuple[Float[Any, "rows"], Float[Any, "rows"]]:
+    """Compute diag C^-1 and C^-1 (y - mean) for C = lower lower'."""
+    root = solve_triangular(lower, jnp.eye(len(y), dtype=lower.dtype), lower=True)
+    return jnp.sum(root**2, axis=0), root.T @ (root @ (y - mean))

@@ -38,6 +38,8 @@ from bayesdl.data.reading import Reading
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.engines import UnsupportedError, check_supported, choose
 from bayesdl.fitting import fit as fit_model
+from bayesdl.frozen.predictors import label_in
+from bayesdl.frozen.spec import Frozen
 from bayesdl.model.base import AbstractModel
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.saving import bundle
@@ -191,7 +193,11 @@ def predict(options: Namespace) -> int:
     posterior = bundle.load(options.bundle)
     data = read_table(options.data, options.sep, options.encoding)
     kept = data[chosen_columns(data, "--keep", options.keep, options.data)]
-    table = posterior.predict(data).to_pandas(options.level)
+    level = options.level
+    if options.conformal is not None:
+        level = options.conformal
+        posterior = with_sets(posterior, options)
+    table = posterior.predict(data).to_pandas(level)
     twice = [name for name in kept.columns if name in table.columns]
     if twice:
         raise UsageError(f"--keep {twice[0]}: the predictions have a column of that name.")
@@ -210,6 +216,58 @@ def predict(options: Namespace) -> int:
         {"rows": len(table), "predictions": table.to_dict("list")},
         [table.to_csv(index=False).rstrip("\n")],
     )
+
+
+def with_sets(posterior: Posterior, options: Namespace) -> Posterior:
+    """Return the posterior with conformal sets, from held-out rows where they lie beside it.
+
+    Raises:
+        UsageError: for a level outside (0, 1).
+    """
+    if not 0 < options.conformal < 1:
+        raise UsageError(f"--conformal {options.conformal:g}: expected a probability.")
+    if posterior.adjustment is not None:
+        return posterior
+    path = options.calibration or next(
+        (path for path in holdout_files(options.bundle) if os.path.isfile(path)), None
+    )
+    if path is None:
+        return posterior.conformal(options.conformal)
+    X, y = held_out_rows(posterior, path, options)
+    return posterior.conformal(options.conformal, X, y)
+
+
+def calibrate(options: Namespace) -> int:
+    """Learn how sure somebody else's predictions may be, and save that as a posterior."""
+    check_writable(options.out, options.data)
+    table = read_table(options.data, options.sep, options.encoding)
+    X, y = inputs_and_target(table, options.target, options.data)
+    if options.prediction is not None:
+        (name,) = chosen_columns(X, "--prediction", [options.prediction], options.data)[:1]
+        X = X.rename(columns={name: "prediction"})
+    is_class = any(label_in(name) is not None for name in X.columns)
+    head = options.head or ("temperature" if is_class else "generalised")
+    features = "inputs" if options.features else "prediction"
+    posterior = fit_model(
+        Frozen(None, head=head, features=features),
+        X,
+        y,
+        engine=options.engine,
+        seed=options.seed,
+        progress=sys.stderr.isatty(),
+    )
+    diagnosis = quiet_diagnosis(posterior)
+    posterior.save(options.out)
+    result = {"out": options.out, "rows": len(X), "head": head, "diagnosis": as_data(diagnosis)}
+    lines = [
+        f"rows    {len(X)}",
+        f"head    {head}",
+        "",
+        *diagnosis_lines(diagnosis),
+        "",
+        f"saved   {options.out}: `bayesdl predict {options.out} NEW` takes predictions of new rows",
+    ]
+    return print_result(options, result, lines)
 
 
 def check(options: Namespace) -> int:

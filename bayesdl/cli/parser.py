@@ -18,6 +18,7 @@ from bayesdl.cli.arguments import (
 )
 from bayesdl.cli.building import LIKELIHOODS, engine_name, engines_by_name, models_by_name
 from bayesdl.cli.recommend.parser import add_recommend
+from bayesdl.frozen.program import CLASS_HEADS, NUMBER_HEADS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,6 +50,13 @@ def parser() -> argparse.ArgumentParser:
             "predict",
             "BUNDLE DATA [-o FILE] [options]",
             "predict new rows, with intervals or probabilities",
+        )
+    )
+    _add_calibrate(
+        command(
+            "calibrate",
+            "PREDICTIONS --target COLUMN -o FILE [options]",
+            "learn from a table of somebody else's predictions how sure they may be",
         )
     )
     _add_check(
@@ -191,6 +199,63 @@ def _add_predict(added: argparse.ArgumentParser) -> None:
         default=0.9,
         help="probability of the intervals (default: 0.9)",
     )
+    added.add_argument(
+        "--conformal",
+        metavar="P",
+        type=float,
+        help="sets that hold the target with probability P whatever the model, calibrated on the "
+        "rows that `fit` held out, or without any on the training rows",
+    )
+    added.add_argument(
+        "--calibration",
+        metavar="FILE",
+        type=Path,
+        help="rows with targets that calibrate the sets, which the fit has not seen",
+    )
+
+
+def _add_calibrate(added: argparse.ArgumentParser) -> None:
+    """Add the arguments of `bayesdl calibrate`."""
+    added.add_argument(
+        "data",
+        metavar="PREDICTIONS",
+        type=Path,
+        help="CSV or Parquet: predictions in a column, or probabilities in columns P(label), of "
+        "rows that the predictor was not trained on",
+    )
+    added.add_argument("--target", metavar="COLUMN", required=True, help="what happened")
+    added.add_argument(
+        "-o", "--out", metavar="FILE", type=Path, required=True, help="the saved posterior"
+    )
+    added.add_argument(
+        "--prediction",
+        metavar="COLUMN",
+        help="the predicted number (default: prediction or mean, otherwise the first column)",
+    )
+    added.add_argument(
+        "--features",
+        action="store_true",
+        help="let the scale of the error depend on all other columns too",
+    )
+    added.add_argument(
+        "--head",
+        choices=(*NUMBER_HEADS, *CLASS_HEADS),
+        metavar="NAME",
+        help=f"{', '.join((*NUMBER_HEADS, *CLASS_HEADS))} (default: generalised, of classes "
+        "temperature)",
+    )
+    added.add_argument(
+        "--engine",
+        type=engine_name,
+        choices=("auto", *engines_by_name()),
+        default="auto",
+        metavar="NAME",
+        help="how it is fitted (default: auto)",
+    )
+    added.add_argument(
+        "--seed", type=at_least(0), default=0, metavar="N", help="seed of all randomness"
+    )
+    add_file_format(added)
 
 
 def _add_check(added: argparse.ArgumentParser) -> None:

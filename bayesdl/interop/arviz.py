@@ -13,6 +13,7 @@ import numpy as np
 
 from bayesdl.interop.pareto import smoothed_weights
 from bayesdl.model.names import Dimensions, Names, entry_labels, site_dims
+from bayesdl.posterior.adjustment import plain
 from bayesdl.posterior.core import AbstractPosterior, draws_shape, site_prediction
 from bayesdl.typing import DataFrame
 from inference.core.program import signature_of
@@ -142,7 +143,7 @@ def _replicated(posterior: AbstractPosterior) -> dict[str, np.ndarray]:
     from bayesdl.checks import densities
 
     if posterior.model.predicts_one(posterior.problem):
-        prediction = posterior.predict()
+        prediction = plain(posterior).predict()
         return {prediction.target.names[0]: prediction.replicates()}
     return densities.simulate_data_sets(
         posterior, int(np.prod(draws_shape(posterior))), posterior.seed, False

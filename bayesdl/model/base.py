@@ -291,6 +291,25 @@ class AbstractModel(AbstractSettings, abc.ABC):
         """
         return False
 
+    def without_code(self) -> AbstractModel:
+        """Return the model as it stands in files: without a predictor that is not stored."""
+        return self
+
+    def with_code(self, code: object, schema: Schema) -> AbstractModel:
+        """Return the model of a file with the predictor that it was fitted with.
+
+        Args:
+            code: the predictor that the user gave, or None.
+            schema: what the training data looked like, by which the predictor is recognised.
+
+        Raises:
+            ModelError: where a predictor is lacking, or none is wanted.
+            DataError: for another predictor.
+        """
+        if code is not None:
+            raise ModelError(f"{type(self).__name__} has no predictor: leave it out.")
+        return self
+
     def identified(self, site: str) -> bool:
         """Return whether the data can pin down this site, so that chains must agree on it."""
         return True

@@ -20,6 +20,7 @@ from bayesdl.data.validation import ModelError
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.names import Names, site_dims
 from bayesdl.model.precision import is_double, precision_scope
+from bayesdl.posterior.adjustment import AbstractAdjustment, Rows, changed
 from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.posterior.prediction import ClassPrediction, Prediction
 from bayesdl.posterior.running import run_engine
@@ -53,6 +54,7 @@ class AbstractPosterior(abc.ABC):
         raw: the engine's own result.
         seed: the seed of the fit; predictions derive theirs from it.
         names: the names of dimensions and entries that the user gave.
+        adjustment: what is done to predictions: conformal sets, or recalibration; None for nothing.
     """
 
     model: AbstractModel
@@ -62,6 +64,7 @@ class AbstractPosterior(abc.ABC):
     raw: AbstractResult
     seed: int
     names: Names = Names()
+    adjustment: AbstractAdjustment | None = None
 
     @functools.cached_property
     def samples(self) -> StoredArrays:
@@ -111,7 +114,8 @@ class AbstractPosterior(abc.ABC):
             new_levels: "sample" draws the entries of latent sites that were not in the training
                 data, such as the effect of a new group, from their prior given each draw of the
                 other sites. By default new data with such entries are refused.
-            **named: keyword arguments of a NumPyro function.
+            **named: keyword arguments of a NumPyro function; `groups`, the group of each row, where
+                conformal sets were made for groups given as labels.
 
         Raises:
             DataError: where the new data do not fit the training data.
@@ -121,6 +125,7 @@ class AbstractPosterior(abc.ABC):
             if one is not self:
                 settings: dict[str, Any] = {"double": double, "new_levels": new_levels}
                 return one.predict(*data, batch_size=batch_size, seed=seed, **settings, **named)
+        groups = named.pop("groups", None) if self._takes_groups else None
         if new_levels not in (None, "sample"):
             raise ValueError(f"predict(new_levels={new_levels!r}): expected 'sample' or None.")
         further: tuple[str, ...] = ()
@@ -151,7 +156,11 @@ class AbstractPosterior(abc.ABC):
         target = self.model.target(self.schema, self.problem)
         kind = ClassPrediction if target.kind == "class" else Prediction
         title = self.model.target_title(self.problem)
-        return kind(stream, target, seed, title, () if data or named else self._row_labels())
+        labels = () if data or named else self._row_labels()
+        prediction = kind(stream, target, seed, title, labels)
+        if self.adjustment is None:
+            return prediction
+        return self.adjustment.adjust(prediction, Rows(data[0] if data else None, groups))
 
     def _row_labels(self) -> tuple:
         """Return the labels of the training rows, where the user gave any."""
@@ -234,9 +243,7 @@ class AbstractPosterior(abc.ABC):
         """
         seed = self.seed if seed is None else as_seed(seed)
         run = run_engine(self.model, self.problem, engine, seed, progress)
-        return dataclasses.replace(
-            self, problem=run.problem, engine=run.engine, raw=run.result, seed=seed
-        )
+        return changed(self, problem=run.problem, engine=run.engine, raw=run.result, seed=seed)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._title})"
@@ -245,7 +252,13 @@ class AbstractPosterior(abc.ABC):
     def _title(self) -> str:
         """Model, engine and the number of draws."""
         title = f"{type(self.model).__name__} with {type(self.engine).__name__}"
-        return ", ".join(filter(None, (title, self.raw.label)))
+        adjusted = self.adjustment.label if self.adjustment else ""
+        return ", ".join(filter(None, (title, self.raw.label, adjusted)))
+
+    @property
+    def _takes_groups(self) -> bool:
+        """Whether `groups` is for the adjustment, and not an argument of the program."""
+        return self.adjustment is not None and self.adjustment.takes_groups
 
     @property
     def _draws_key(self) -> Key:

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from bayesdl.data.target import Target
 from bayesdl.posterior import streaming as stream
+from bayesdl.posterior.pictures import draw
 from bayesdl.typing import AxesLike, ColumnLike, Integer
 from inference.settings import is_whole
 
@@ -136,6 +137,15 @@ class AbstractPrediction(abc.ABC):
         values = self.stream.map(stream.log_density, self._read(y))
         return np.asarray(values.astype(np.float64) - np.log(self.target.scale).sum())
 
+    @property
+    def has_density(self) -> bool:
+        """Whether `log_prob` can be computed."""
+        return True
+
+    def set_scores(self, y: ColumnLike) -> dict[str, float]:
+        """Return scores of sets that the prediction has beside its distribution: none here."""
+        return {}
+
     def check_rows(self, y: Any) -> None:
         """Refuse targets that are not one per predicted row.
 
@@ -184,6 +194,128 @@ class AbstractPrediction(abc.ABC):
 
     def _repr_html_(self) -> str:
         return f"<p>{self!r}</p>" + self.to_pandas().head(10).to_html()
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class AbstractNumbers(AbstractPrediction):
+    """What predictions of numbers share: real targets or counts.
+
+    Attributes:
+        stream: what computes statistics of the mixture over draws.
+        target: what is predicted, and in which units.
+        seed: the seed of simulated targets.
+        title: what pictures call the target, where not by the name of its site.
+        rows: the labels of the rows, where there are any.
+    """
+
+    def _refuse(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"Numbers have no {name}: use mean, std, quantile, interval, sample or log_prob."
+        )
+
+    def interval(self, level: float = 0.9) -> np.ndarray:
+        """Compute the central interval with probability `level`.
+
+        Returns:
+            Lower and upper bounds, shape (2, rows, ...).
+        """
+        if not 0 < level < 1:
+            raise ValueError(
+                f"interval(level={level!r}): expected a probability between 0 and 1, e.g. 0.9."
+            )
+        return self.quantile([(1 - level) / 2, (1 + level) / 2])
+
+    def intervals(self, levels: Sequence[float]) -> np.ndarray:
+        """Return intervals at several levels, shape (levels, 2, rows, ...)."""
+        tails = [(1 + sign * level) / 2 for level in levels for sign in (-1, 1)]
+        bounds = self.quantile(tails)
+        return np.asarray(bounds).reshape(len(levels), 2, *bounds.shape[1:])
+
+    def to_pandas(self, level: float = 0.9) -> pd.DataFrame:
+        """Return a DataFrame with a row per new row.
+
+        Its columns are mean, standard deviation, both bounds of the interval, and the aleatoric
+        and the epistemic part.
+        """
+        import pandas as pd
+
+        low, high = self.interval(level)
+        tail = f"{50 * (1 - level):.4g}%", f"{50 * (1 + level):.4g}%"
+        names = ("mean", "std", *tail, "aleatoric", "epistemic")
+        arrays = (self.mean, self.std, low, high, self.aleatoric, self.epistemic)
+        parts = dict(zip(names, arrays, strict=True))
+        if self.mean.ndim == 2 and self.stream.num_rows is not None:
+            return pd.DataFrame(
+                {
+                    f"{name}.{part}": values[:, j]
+                    for j, name in enumerate(self.target.names)
+                    for part, values in parts.items()
+                }
+            )
+        entries = list(np.ndindex(self.mean.shape))
+        index = pd.MultiIndex.from_tuples(entries) if self.mean.ndim > 1 else self._labels()
+        return pd.DataFrame({part: np.ravel(values) for part, values in parts.items()}, index=index)
+
+    def plot(self, x: ColumnLike | None = None, ax: AxesLike = None) -> Any:
+        """Draw the mean with 50 and 90 % bands against x, or the row number; return the axes."""
+        return draw("prediction", self, x, ax)
+
+    @property
+    def _unit(self) -> float | np.ndarray:
+        """What one unit of the model is in units of y, per target."""
+        return self.target.scale[0] if len(self.target.scale) == 1 else np.array(self.target.scale)
+
+    def _in_units(self, values: np.ndarray) -> np.ndarray:
+        return self.target.in_units(values)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class AbstractClasses(AbstractPrediction):
+    """What predictions of class labels share.
+
+    Attributes:
+        stream: what computes statistics of the mixture over draws.
+        target: what is predicted, with its labels.
+        seed: the seed of simulated labels.
+        title: what pictures call the target, where not by the name of its site.
+        rows: the labels of the rows, where there are any.
+    """
+
+    def _refuse(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"Class labels have no {name}: use probs, label, aleatoric, epistemic, sample or "
+            "log_prob."
+        )
+
+    @property
+    def classes(self) -> np.ndarray:
+        """The labels, in the order of the columns of `probs`."""
+        return np.array(self.target.classes)
+
+    @property
+    def label(self) -> np.ndarray:
+        """The most probable class per row."""
+        return self.classes[self.probs.argmax(-1)]
+
+    def to_pandas(self, level: float = 0.9) -> pd.DataFrame:
+        """Return a DataFrame with a row per new row.
+
+        Its columns are the most probable class, the probability of each class, and the aleatoric
+        and the epistemic entropy in nats.
+        """
+        import pandas as pd
+
+        probs = {f"P({label})": self.probs[..., k] for k, label in enumerate(self.classes)}
+        doubts = {"aleatoric": self.aleatoric, "epistemic": self.epistemic}
+        parts = {"class": self.label, **probs, **doubts}
+        index = self._labels()
+        if self.label.ndim > 1:
+            index = pd.MultiIndex.from_tuples(list(np.ndindex(self.label.shape)))
+        return pd.DataFrame({name: np.ravel(part) for name, part in parts.items()}, index=index)
+
+    def plot(self, x: ColumnLike | None = None, ax: AxesLike = None) -> Any:
+        """Draw class probabilities against x, or the row number; return the axes."""
+        return draw("class_prediction", self, x, ax)
 
 
 def check_count(num_samples: object) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayesdl.calibration.conformal import making
+from bayesdl.calibration.maps.making import recalibrate
 from bayesdl.checks import convergence, halving, loo, predictive, scores, sensitivity
 from bayesdl.checks.statistics import StatisticsLike
 from bayesdl.interop import arviz
@@ -16,8 +18,18 @@ from bayesdl.posterior import discrete
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.saving import writing
-from bayesdl.typing import ColumnLike, Integer, Key, ProgressLike, SiteLike, TableLike
+from bayesdl.typing import (
+    ColumnLike,
+    ConformalScore,
+    Integer,
+    Key,
+    MapName,
+    ProgressLike,
+    SiteLike,
+    TableLike,
+)
 from bayesdl.warnings import deprecated
+from inference.settings import as_seed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,6 +183,116 @@ class Posterior(AbstractPosterior):
         """Return the draws as a DataFrame: a row per draw, a column per scalar."""
         return arviz.to_pandas(self)
 
+    def conformal(
+        self,
+        level: float = 0.9,
+        X: TableLike | None = None,
+        y: ColumnLike | None = None,
+        *,
+        score: ConformalScore | None = None,
+        groups: ColumnLike | None = None,
+        refits: Integer | None = None,
+        system: bool = False,
+        seed: Integer | None = None,
+    ) -> Posterior:
+        """Return a posterior whose predictions have sets that hold what they say.
+
+        P(y in set) >= level for new rows that are like the rows that calibrate, on average over
+        them, whatever the model. Without X and y the training rows calibrate, by adding one in
+        (Fong and Holmes 2021, arXiv:2106.06137), which needs draws; with draws of an approximation
+        the sets hold about what they say. Predictions have `interval(level)` (the hull),
+        `pieces(level)` (the intervals whose union is the set) or, of classes, `sets(level)`, and
+        `contains(y)`, `size()` and `ess()`.
+
+        Args:
+            level: the probability of the sets.
+            X: held-out rows, which the fit has not seen; ceil(level / (1 - level)) are enough.
+            y: their targets.
+            score: by what held-out rows are ranked: of numbers "cdf" (the default), "sd",
+                "absolute", "quantile" or "density"; of classes "density" (the default: 1 - p_y),
+                "aps" or "raps".
+            groups: within which rows are ranked, so that sets hold what they say in each group:
+                names of columns of X, "class" for classes, or a label for each row. New rows then
+                need `predict(X, groups=labels)`.
+            refits: the number of fits without a part of the training rows each, for intervals
+                of CV+; the number of rows gives the jackknife+. They hold 1 - 2 (1 - level) at
+                least, in practice `level`.
+            system: whether predictions are a whole distribution, the conformal predictive system
+                of the held-out residuals: cdf, quantiles, samples and CRPS are calibrated too.
+            seed: the seed of ties, folds and choices; by default that of the fit.
+
+        Raises:
+            DataError: for training rows among the held-out ones, too few rows, unseen labels, or
+                predictions that are not finite.
+            ModelError: for a posterior without draws where no rows are given.
+
+        Example:
+            >>> import numpy as np, bayesdl as bdl
+            >>> x = np.linspace(-1, 1, 60)
+            >>> y = x + np.sin(40 * x)
+            >>> model, engine = bdl.BNN(hidden=()), bdl.Laplace()
+            >>> post = bdl.fit(model, x[::2, None], y[::2], engine=engine, progress=False)
+            >>> sets = post.conformal(0.8, x[1::2, None], y[1::2]).predict(x[:3, None])
+            >>> sets.interval().shape
+            (2, 3)
+        """
+        made = making.conformal(
+            self,
+            level,
+            X,
+            y,
+            score=score,
+            groups=groups,
+            refits=refits,
+            system=system,
+            seed=seed,
+        )
+        return dataclasses.replace(self, adjustment=made)
+
+    def recalibrate(
+        self,
+        X: TableLike | None = None,
+        y: ColumnLike | None = None,
+        *,
+        map: MapName | None = None,
+        seed: Integer | None = None,
+    ) -> Posterior:
+        """Return a posterior whose predictions are recalibrated.
+
+        The levels F(y) of what happened are looked at, and the map R that makes them uniform bends
+        every prediction: cdf R(F(y)), quantiles, density, samples and CRPS agree. Of classes the
+        probabilities are mapped. Without X and y each training row is predicted from the others,
+        by Pareto-smoothed importance sampling of the draws. Where no map is seen to help on rows
+        that it has not seen, predictions stay as they are, and it says so.
+
+        Args:
+            X: held-out rows, which the fit has not seen.
+            y: their targets.
+            map: of numbers "beta", "spline" or "isotonic" (no density); of classes "temperature"
+                (averaged over its posterior), "vector", "dirichlet", "beta" (two classes),
+                "isotonic" or "venn-abers". By default the better of "beta" and "spline", of
+                classes "temperature", and none where none helps.
+            seed: the seed of levels of counts, and of folds; by default that of the fit.
+
+        Raises:
+            DataError: for training rows among the held-out ones, fewer than 20 rows, unseen
+                labels, or predictions that are not finite.
+            ModelError: for a posterior without draws where no rows are given.
+
+        Example:
+            >>> import numpy as np, bayesdl as bdl
+            >>> x = np.linspace(-1, 1, 60)
+            >>> model = bdl.BNN(hidden=(), likelihood=bdl.Normal(scale=0.05))
+            >>> y = x + 0.4 * np.sin(40 * x)
+            >>> post = bdl.fit(model, x[:, None], y, engine=bdl.Laplace(), progress=False)
+            >>> low, high = post.recalibrate().predict(x[:1, None]).interval(0.9)
+            >>> bool(high - low > 1)
+            True
+        """
+        seed = self.seed if seed is None else seed
+        made = recalibrate(self, X, y, map, as_seed(seed))
+        return dataclasses.replace(self, adjustment=made)
+
     def save(self, path: str | Path) -> Path:
         """Save everything needed to predict; see `bayesdl.load`."""
         return writing.save(self, path)
@@ -179,7 +301,8 @@ class Posterior(AbstractPosterior):
         # imports Matplotlib's pictures too
         from bayesdl.plots.html import posterior_html
 
-        return posterior_html(self._title, self.engine, self.model, self.summary())
+        words = self.adjustment.words() if self.adjustment else ()
+        return posterior_html(self._title, self.engine, self.model, self.summary(), words)
 
     # Names of earlier versions, which go away with the next one.
 

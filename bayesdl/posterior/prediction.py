@@ -9,20 +9,15 @@ import dataclasses
 import functools
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Real
 
 from bayesdl.posterior import streaming as stream
-from bayesdl.posterior.interface import AbstractPrediction, check_count
-from bayesdl.posterior.pictures import draw
-from bayesdl.typing import AxesLike, ColumnLike, Integer
+from bayesdl.posterior.interface import AbstractClasses, AbstractNumbers, check_count
+from bayesdl.typing import ColumnLike, Integer
 from bayesdl.warnings import TrustWarning
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # simulated targets behind quantiles that have no closed form
 QUANTILE_SAMPLES = 4000
@@ -31,7 +26,7 @@ MOMENT_SAMPLES = 100
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Prediction(AbstractPrediction):
+class Prediction(AbstractNumbers):
     """A predictive distribution of numbers: real targets or counts.
 
     All arrays have shape (rows,), or (rows, targets) for several targets, in the units of y.
@@ -43,11 +38,6 @@ class Prediction(AbstractPrediction):
         title: what pictures call the target, where not by the name of its site.
         rows: the labels of the rows, where there are any.
     """
-
-    def _refuse(self, name: str) -> NoReturn:
-        raise AttributeError(
-            f"Numbers have no {name}: use mean, std, quantile, interval, sample or log_prob."
-        )
 
     @functools.cached_property
     def _moments(self) -> tuple[np.ndarray, ...]:
@@ -125,18 +115,6 @@ class Prediction(AbstractPrediction):
         # the quantile of a latent site is one number
         return values if np.ndim(q) else np.asarray(values[0])
 
-    def interval(self, level: float = 0.9) -> np.ndarray:
-        """Compute the central interval with probability `level`.
-
-        Returns:
-            Lower and upper bounds, shape (2, rows, ...).
-        """
-        if not 0 < level < 1:
-            raise ValueError(
-                f"interval(level={level!r}): expected a probability between 0 and 1, e.g. 0.9."
-            )
-        return self.quantile([(1 - level) / 2, (1 + level) / 2])
-
     def cdf(self, y: ColumnLike) -> np.ndarray:
         """Compute P(Y <= y | x, data) per row and target, by simulation where it has no formula."""
         try:
@@ -170,46 +148,9 @@ class Prediction(AbstractPrediction):
         check_count(num_samples)
         return self._in_units(self._simulate(num_samples).astype(np.float64))
 
-    def to_pandas(self, level: float = 0.9) -> pd.DataFrame:
-        """Return a DataFrame with a row per new row.
-
-        Its columns are mean, standard deviation, both bounds of the interval, and the aleatoric
-        and the epistemic part.
-        """
-        import pandas as pd
-
-        low, high = self.interval(level)
-        tail = f"{50 * (1 - level):.4g}%", f"{50 * (1 + level):.4g}%"
-        names = ("mean", "std", *tail, "aleatoric", "epistemic")
-        arrays = (self.mean, self.std, low, high, self.aleatoric, self.epistemic)
-        parts = dict(zip(names, arrays, strict=True))
-        if self.mean.ndim == 2 and self.stream.num_rows is not None:
-            return pd.DataFrame(
-                {
-                    f"{name}.{part}": values[:, j]
-                    for j, name in enumerate(self.target.names)
-                    for part, values in parts.items()
-                }
-            )
-        entries = list(np.ndindex(self.mean.shape))
-        index = pd.MultiIndex.from_tuples(entries) if self.mean.ndim > 1 else self._labels()
-        return pd.DataFrame({part: np.ravel(values) for part, values in parts.items()}, index=index)
-
-    def plot(self, x: ColumnLike | None = None, ax: AxesLike = None) -> Any:
-        """Draw the mean with 50 and 90 % bands against x, or the row number; return the axes."""
-        return draw("prediction", self, x, ax)
-
-    @property
-    def _unit(self) -> float | np.ndarray:
-        """What one unit of the model is in units of y, per target."""
-        return self.target.scale[0] if len(self.target.scale) == 1 else np.array(self.target.scale)
-
-    def _in_units(self, values: np.ndarray) -> np.ndarray:
-        return self.target.in_units(values)
-
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class ClassPrediction(AbstractPrediction):
+class ClassPrediction(AbstractClasses):
     """A predictive distribution of class labels.
 
     Attributes:
@@ -220,12 +161,6 @@ class ClassPrediction(AbstractPrediction):
         rows: the labels of the rows, where there are any.
     """
 
-    def _refuse(self, name: str) -> NoReturn:
-        raise AttributeError(
-            f"Class labels have no {name}: use probs, label, aleatoric, epistemic, sample or "
-            "log_prob."
-        )
-
     @functools.cached_property
     def _parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Probabilities, expected entropy, and mutual information."""
@@ -235,19 +170,9 @@ class ClassPrediction(AbstractPrediction):
         return probs / probs.sum(-1, keepdims=True), aleatoric, epistemic
 
     @property
-    def classes(self) -> np.ndarray:
-        """The labels, in the order of the columns of `probs`."""
-        return np.array(self.target.classes)
-
-    @property
     def probs(self) -> np.ndarray:
         """P(y = class | x, data), shape (rows, classes); of a program (*shape of y, classes)."""
         return self._parts[0]
-
-    @property
-    def label(self) -> np.ndarray:
-        """The most probable class per row."""
-        return self.classes[self.probs.argmax(-1)]
 
     @property
     def aleatoric(self) -> np.ndarray:
@@ -265,26 +190,6 @@ class ClassPrediction(AbstractPrediction):
     def sample(self, num_samples: Integer = 1000) -> np.ndarray:
         """Simulate labels, shape (num_samples, rows)."""
         return self.classes[self._sample(num_samples).astype(int)]
-
-    def to_pandas(self, level: float = 0.9) -> pd.DataFrame:
-        """Return a DataFrame with a row per new row.
-
-        Its columns are the most probable class, the probability of each class, and the aleatoric
-        and the epistemic entropy in nats.
-        """
-        import pandas as pd
-
-        probs = {f"P({label})": self.probs[..., k] for k, label in enumerate(self.classes)}
-        doubts = {"aleatoric": self.aleatoric, "epistemic": self.epistemic}
-        parts = {"class": self.label, **probs, **doubts}
-        index = self._labels()
-        if self.label.ndim > 1:
-            index = pd.MultiIndex.from_tuples(list(np.ndindex(self.label.shape)))
-        return pd.DataFrame({name: np.ravel(part) for name, part in parts.items()}, index=index)
-
-    def plot(self, x: ColumnLike | None = None, ax: AxesLike = None) -> Any:
-        """Draw class probabilities against x, or the row number; return the axes."""
-        return draw("class_prediction", self, x, ax)
 
 
 def crps(

@@ -31,8 +31,8 @@ from inference.wrappers import (
     num_classes,
 )
 
-Given: TypeAlias = Array | np.ndarray | None
-"""What a statistic is given beside the conditionals."""
+Given: TypeAlias = Array | np.ndarray | dict[str, Any] | None
+"""What a statistic is given beside the conditionals: an array, or arrays by name."""
 
 DRAWS_AT_ONCE = 32
 # rows of a joint sample
@@ -157,7 +157,7 @@ class Stream:
         conditionals = jax.tree.map(
             lambda leaf: leaf[None], self.predictive({}, None, *args, **self.kwargs)
         )
-        return statistic(conditionals, None if given is None else jnp.asarray(given))
+        return statistic(conditionals, jax.tree.map(jnp.asarray, given))
 
     def _call(self, compiled: Callable, args: tuple) -> Any:
         """Call a compiled function of (arrays, static) with these and the keyword arguments."""

@@ -24,7 +24,8 @@ from bayesdl.data.arguments import Columns
 from inference.arguments import TableArray, table_array
 from inference.core.typing import Info, PyTree, StoredArrays
 
-SCHEMA = 1
+# 2 where predictions are adjusted, which earlier versions would not see
+SCHEMA = 2
 KEYS = (
     "schema",
     "model",

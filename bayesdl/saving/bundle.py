@@ -7,10 +7,13 @@ file is whole and of a version that is known here is checked by `bayesdl.saving.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import urllib.parse
 from pathlib import Path
 
+from bayesdl.calibration.saving import restore
+from bayesdl.data.validation import DataError, ModelError
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.names import Names
 from bayesdl.model.precision import precision_scope
@@ -30,6 +33,7 @@ def load(
     path: str | Path,
     model: AbstractModel | Program | None = None,
     engine: AbstractEngine | None = None,
+    predictor: object = None,
 ) -> Posterior:
     """Load a saved posterior; it predicts the same numbers as the one that was saved.
 
@@ -38,6 +42,7 @@ def load(
         model: the NumPyro function, or the spec with an Equinox network or a tinygp kernel, that
             was fitted: such code is not stored.
         engine: the engine that was used, where it holds code: a guide or an objective of your own.
+        predictor: the predictor of `bdl.Frozen`, which is not stored; another one is refused.
 
     Raises:
         BundleError: for a file that is not a bundle, is damaged, is of a newer schema, or holds
@@ -53,6 +58,10 @@ def load(
         raise
     except (spec.SpecError, TypeError, ValueError) as error:
         raise BundleError(f"{path} holds a spec that this version cannot read: {error}") from None
+    try:
+        spec_model = spec_model.with_code(_predictor(model, predictor), schema)
+    except (ModelError, DataError) as error:
+        raise BundleError(f"{path}: {error}") from None
     leaves = [arrays[f"data/{i}"] for i in range(sum(name.startswith("data/") for name in arrays))]
     if hash_arrays(leaves) != manifest["data_hash"]:
         raise BundleError(f"{path} is damaged: its data do not match their hash. Save it again.")
@@ -71,7 +80,33 @@ def load(
     names = Names.from_data(manifest.get("names", {}))
     posterior = Posterior(spec_model, schema, problem, engine, result, manifest["seed"], names)
     check_draws(posterior, manifest, arrays, path)
-    return posterior
+    return _adjusted(posterior, manifest, arrays, path)
+
+
+def _predictor(model: object, predictor: object) -> object:
+    """Return the predictor that was given, by itself or in a model."""
+    return getattr(model, "predictor", None) if predictor is None else predictor
+
+
+def _adjusted(posterior: Posterior, manifest: Info, arrays: StoredArrays, path: Path) -> Posterior:
+    """Return the posterior with what was done to its predictions.
+
+    Raises:
+        BundleError: for an adjustment that this version does not know.
+    """
+    if "adjustment" not in manifest:
+        return posterior
+    name, layout = manifest["adjustment"]["name"], manifest["adjustment"]["layout"]
+    count = sum(key.startswith("adjustment/") for key in arrays)
+    stored = unpack([arrays[f"adjustment/{i}"] for i in range(count)], layout)
+    try:
+        made = restore(posterior, name, stored)
+    except KeyError as error:
+        raise BundleError(
+            f"{path} holds an adjustment of predictions that this version cannot read ({name}, "
+            f"{error}): upgrade bayesdl."
+        ) from None
+    return dataclasses.replace(posterior, adjustment=made)
 
 
 def _resolve_engine(data: Info, engine: AbstractEngine | None, path: Path) -> AbstractEngine:

@@ -15,7 +15,7 @@ from bayesdl.interop.arviz import tree_of
 from bayesdl.model.base import AbstractModel
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.saving import serialization as spec
-from bayesdl.saving.archive import LIBRARIES, SCHEMA, BundleError, hash_arrays, pack, write
+from bayesdl.saving.archive import LIBRARIES, BundleError, hash_arrays, pack, write
 from bayesdl.saving.identity import identity
 from inference.core.engine import AbstractEngine
 from inference.core.problem import Problem
@@ -47,6 +47,11 @@ def save(posterior: AbstractPosterior, path: str | Path) -> Path:
     leaves, layout = pack((posterior.problem.args, dict(posterior.problem.kwargs)))
     arrays |= {f"data/{i}": leaf for i, leaf in enumerate(leaves)}
     arrays = {name: np.asarray(value, order="C") for name, value in arrays.items()}
+    adjusted: Info = {}
+    if posterior.adjustment is not None:
+        parts, parts_layout = pack(posterior.adjustment.stored())
+        arrays |= {f"adjustment/{i}": np.asarray(leaf, order="C") for i, leaf in enumerate(parts)}
+        adjusted = {"adjustment": {"name": posterior.adjustment.name, "layout": parts_layout}}
     model, engine = model_data(posterior.model), _engine_data(posterior.engine)
     known: Info = {}
     if "code" in model or "code" in engine:
@@ -54,7 +59,7 @@ def save(posterior: AbstractPosterior, path: str | Path) -> Path:
         arrays |= points
     manifest = {
         "format": "bayesdl",
-        "schema": SCHEMA,
+        "schema": 2 if adjusted else 1,
         "model": model,
         "engine": engine,
         "frame": spec.to_data(posterior.schema),
@@ -68,14 +73,14 @@ def save(posterior: AbstractPosterior, path: str | Path) -> Path:
         "data_hash": hash_arrays(leaves),
         "versions": {name: version(name) for name in LIBRARIES}
         | {"python": platform.python_version()},
-    }
+    } | adjusted
     return write(path, manifest, arrays, {"posterior.nc": _netcdf(posterior)} if draws else {})
 
 
 def model_data(model: AbstractModel) -> Info:
     """Return the model as data, or a note of the code that will be asked for."""
     try:
-        return spec.to_data(model)
+        return spec.to_data(model.without_code())
     except spec.SpecError as error:
         return {"code": model.name, "why": str(error), "double": model.double_precision}
 

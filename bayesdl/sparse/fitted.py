@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from bayesdl.posterior.adjustment import changed
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.typing import Program
 from inference.core.engine import require
@@ -87,7 +88,7 @@ def rebudget(post: Posterior, density: float | None = None) -> Posterior:
     info = raw.info | engine.storage_facts(layout, params, raw.info["places"])
     info |= {"elbo": math.nan, "divergence": math.nan, "notes": [*info["notes"], note]}
     result = engine.approximation(post.problem, layout, params, raw.losses, info)
-    return dataclasses.replace(post, raw=result, engine=engine)
+    return changed(post, raw=result, engine=engine)
 
 
 def guide(post: Posterior) -> Program:

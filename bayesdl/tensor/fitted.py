@@ -12,6 +12,7 @@ from scipy.special import ndtri
 
 from bayesdl.data.cells import finite_numbers, refuse_dates
 from bayesdl.data.validation import DataError, rectangular
+from bayesdl.posterior.adjustment import changed
 from bayesdl.posterior.pictures import draw
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.tensor.spec import FunBaT
@@ -198,4 +199,4 @@ def update(post: Posterior, X: TableLike, y: ColumnLike) -> Posterior:
         for old, part in zip(post.problem.args, new, strict=True)
     )
     problem = model.build_problem(post.schema, args, {})
-    return dataclasses.replace(post, problem=problem, raw=engine.update(problem, raw, len(new[1])))
+    return changed(post, problem=problem, raw=engine.update(problem, raw, len(new[1])))

@@ -171,7 +171,7 @@ def test_classes(likelihood):
         prediction.log_prob(labels[:23]), np.log(probs.mean(0)[np.arange(23), index]), atol=1e-4
     )
     scores = post.score(X, labels)
-    assert set(scores) == {"accuracy", "nll", "brier", "ece"}
+    assert set(scores) == {"accuracy", "nll", "brier", "ece", "ece_se"}
     assert scores["accuracy"] > 0.8
     assert set(np.unique(prediction.sample(50))) <= set(labels)
 

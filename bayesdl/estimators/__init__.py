@@ -1,0 +1,4 @@
+"""What `bayesdl.sklearn` is made of.
+
+`base.py` is the common part of all estimators, `calibrated.py` puts doubt around any estimator.
+"""

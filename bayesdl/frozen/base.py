@@ -1,0 +1,89 @@
+"""What models of frozen predictors share: the predictor is asked on the host, and is not stored."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from bayesdl.data.frames import as_table
+from bayesdl.data.table import TableSchema
+from bayesdl.data.validation import ModelError
+from bayesdl.frozen.schema import FrozenSchema, some_rows
+from bayesdl.model.examples import CommandLine
+from bayesdl.model.table import AbstractTableModel
+from bayesdl.typing import TableLike, Values
+from inference.core.problem import Problem
+
+# what stands in files for a predictor
+ASKED = "asked for at load"
+
+Spec = TypeVar("Spec", bound="AbstractFrozen")
+
+
+@dataclasses.dataclass(frozen=True)
+class AbstractFrozen(AbstractTableModel):
+    """A model of y given what a predictor says.
+
+    Final classes have a field `predictor`.
+    """
+
+    multi_output: ClassVar[bool] = False
+
+    @classmethod
+    def command_lines(cls) -> tuple[CommandLine, ...]:
+        # a predictor is code
+        return ()
+
+    @property
+    @abc.abstractmethod
+    def predictor(self) -> Any:
+        """The predictor; None where there is none, and the word `ASKED` in files."""
+
+    @abc.abstractmethod
+    def _table(self, X: Any) -> Any:
+        """Return what the program takes of rows: a DataFrame or an array, before scaling."""
+
+    @abc.abstractmethod
+    def _answers(self, table: Any) -> np.ndarray:
+        """Return the predictor's own answers in such a table, shape (rows, answers)."""
+
+    def _schema(self, found: TableSchema, X: Any, table: Any) -> FrozenSchema:
+        """Return the schema with some answers, by which the predictor is recognised."""
+        rows, names = some_rows(as_table(X)) if self.predictor is not None else ((), ())
+        kept = tuple(map(tuple, self._answers(table)[: len(rows)].tolist()))
+        return FrozenSchema(found, rows, names, kept)
+
+    def problem(
+        self, schema: FrozenSchema, X: Values, y: Values, *, weights: Values = None, **options: Any
+    ) -> Problem:
+        known: Any = schema
+        return super().problem(known, self._table(X), y, weights=weights, **options)
+
+    def inputs(self, schema: FrozenSchema, X: TableLike) -> tuple[tuple, dict]:
+        return (schema.columns.read(self._table(X)),), {}
+
+    def without_code(self: Spec) -> Spec:
+        return self if self.predictor is None else dataclasses.replace(self, predictor=ASKED)
+
+    def with_code(self: Spec, code: Any, schema: FrozenSchema) -> Spec:
+        if not isinstance(self.predictor, str):
+            if code is not None:
+                raise ModelError("The fit has no predictor: it takes predictions. Leave it out.")
+            return self
+        if code is None:
+            raise ModelError(
+                "The fit is of a predictor, which is not stored: give the same one, "
+                "bdl.load(path, predictor=...)."
+            )
+        found = dataclasses.replace(self, predictor=code)
+        if schema.rows:
+            schema.check_answers(found._answers(found._table(schema.probe())))
+        return found
+
+    def _refuse_none(self) -> None:
+        """Refuse to predict where the predictor is missing."""
+        if isinstance(self.predictor, str):
+            raise ModelError("The predictor is missing: bdl.load(path, predictor=...).")

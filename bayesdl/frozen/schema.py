@@ -1,0 +1,108 @@
+"""What a model of a frozen predictor learned of its data: columns, target, and some answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from bayesdl.data.columns import Columns
+from bayesdl.data.reading import Reading
+from bayesdl.data.table import TableSchema
+from bayesdl.data.target import Target
+from bayesdl.data.validation import DataError, is_frame
+
+# rows whose answers are kept, by which a predictor is recognised
+PROBED = 8
+# how far answers may be apart on other machines
+ROUNDING = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenSchema:
+    """The schema of a table of predictions, and the answers of the predictor to some rows.
+
+    Attributes:
+        table: the schema of predictions and features.
+        rows: some rows as the predictor took them; empty where they cannot be kept.
+        names: the names of their columns; empty for an array.
+        answers: what the predictor said of them.
+    """
+
+    table: TableSchema
+    rows: tuple = ()
+    names: tuple[str, ...] = ()
+    answers: tuple = ()
+
+    @property
+    def columns(self) -> Columns:
+        """The columns of predictions and features."""
+        return self.table.columns
+
+    @property
+    def target(self) -> Target:
+        """The target."""
+        return self.table.target
+
+    @property
+    def reading(self) -> Reading:
+        """How tables are read."""
+        return self.table.reading
+
+    @property
+    def notes(self) -> list[str]:
+        """How the table was read."""
+        return self.table.notes
+
+    @property
+    def concerns(self) -> list[str]:
+        """What a user should look at; columns that do not vary are of no concern here."""
+        return []
+
+    def probe(self) -> Any:
+        """Return the rows that are kept, as the predictor took them."""
+        if not self.names:
+            return np.array(self.rows)
+        import pandas as pd
+
+        return pd.DataFrame([list(row) for row in self.rows], columns=list(self.names))
+
+    def check_answers(self, answers: np.ndarray) -> None:
+        """Refuse a predictor whose answers to the rows that are kept are others.
+
+        Raises:
+            DataError: with the first row that differs.
+        """
+        known = np.array(self.answers, np.float64)
+        found = np.asarray(answers, np.float64)
+        size = 1 + np.abs(known).max(initial=0.0)
+        same = found.shape == known.shape and np.allclose(
+            found, known, rtol=ROUNDING, atol=ROUNDING * size
+        )
+        if not same:
+            raise DataError(
+                "The predictor given is not the one that was fitted: it answers "
+                f"{found.ravel()[:3].tolist()} to rows to which the other answered "
+                f"{known.ravel()[:3].tolist()}. Give the same predictor."
+            )
+
+
+def some_rows(X: Any) -> tuple[tuple, tuple[str, ...]]:
+    """Return a few rows as plain values and the names of their columns; nothing where they are not.
+
+    Args:
+        X: the table as the predictor takes it.
+    """
+    part = X.iloc[:PROBED] if is_frame(X) else np.asarray(X)[:PROBED]
+    names = tuple(map(str, part.columns)) if is_frame(part) else ()
+    values = part.to_numpy(dtype=object).tolist() if is_frame(part) else part.tolist()
+    flat = np.array(values, dtype=object).ravel().tolist()
+    if not all(isinstance(value, bool | int | float | str) for value in flat):
+        return (), ()
+    return _as_tuples(values), names
+
+
+def _as_tuples(values: Any) -> Any:
+    """Return lists in lists as tuples in tuples."""
+    return tuple(map(_as_tuples, values)) if isinstance(values, list) else values
