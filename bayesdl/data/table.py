@@ -5,6 +5,7 @@ It is plain data, so it is saved with a fit.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from typing import Any
 
@@ -19,8 +20,8 @@ from bayesdl.typing import ColumnLike, TableLike, TargetKind
 
 
 @dataclasses.dataclass(frozen=True)
-class TableSchema:
-    """The columns and the target of a table (X, y).
+class AbstractSchema(abc.ABC):
+    """What is learned of any table: its columns and its target.
 
     Attributes:
         columns: the input columns.
@@ -31,6 +32,35 @@ class TableSchema:
     columns: Columns
     target: Target
     reading: Reading = Reading()
+
+    @property
+    def notes(self) -> list[str]:
+        """How the table was read, a sentence for each column that is not read as it is."""
+        pairs = zip(self.columns.names, self.columns.encodings, strict=True)
+        return [note for name, encoding in pairs if (note := encoding.note(name))]
+
+    @property
+    def concerns(self) -> list[str]:
+        """What a user should look at before trusting the fit."""
+        constant = self.columns.constant(self.reading.drop)
+        if not constant:
+            return []
+        shown = ", ".join(f"'{name}'" for name in constant[:10])
+        more = f" and {len(constant) - 10} more" if len(constant) > 10 else ""
+        if len(constant) == 1:
+            return [f"Column {shown} is constant in the training rows and left out."]
+        return [f"Columns {shown}{more} are constant in the training rows and left out."]
+
+
+@dataclasses.dataclass(frozen=True)
+class TableSchema(AbstractSchema):
+    """The columns and the target of a table (X, y).
+
+    Attributes:
+        columns: the input columns.
+        target: the target.
+        reading: how tables are read.
+    """
 
     @classmethod
     def learn(
@@ -60,24 +90,6 @@ class TableSchema:
         problems.refuse()
         assert columns is not None and found is not None
         return cls(columns, found, reading)
-
-    @property
-    def notes(self) -> list[str]:
-        """How the table was read, a sentence for each column that is not read as it is."""
-        pairs = zip(self.columns.names, self.columns.encodings, strict=True)
-        return [note for name, encoding in pairs if (note := encoding.note(name))]
-
-    @property
-    def concerns(self) -> list[str]:
-        """What a user should look at before trusting the fit."""
-        constant = self.columns.constant(self.reading.drop)
-        if not constant:
-            return []
-        shown = ", ".join(f"'{name}'" for name in constant[:10])
-        more = f" and {len(constant) - 10} more" if len(constant) > 10 else ""
-        if len(constant) == 1:
-            return [f"Column {shown} is constant in the training rows and left out."]
-        return [f"Columns {shown}{more} are constant in the training rows and left out."]
 
 
 def known_rows(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from bayesdl.data.frames import as_table
-from bayesdl.data.table import TableSchema
+from bayesdl.data.table import AbstractSchema
 from bayesdl.data.validation import ModelError
 from bayesdl.frozen.schema import FrozenSchema, some_rows
 from bayesdl.model.examples import CommandLine
@@ -50,17 +50,16 @@ class AbstractFrozen(AbstractTableModel):
     def _answers(self, table: Any) -> np.ndarray:
         """Return the predictor's own answers in such a table, shape (rows, answers)."""
 
-    def _schema(self, found: TableSchema, X: Any, table: Any) -> FrozenSchema:
+    def _schema(self, found: AbstractSchema, X: Any, table: Any) -> FrozenSchema:
         """Return the schema with some answers, by which the predictor is recognised."""
         rows, names = some_rows(as_table(X)) if self.predictor is not None else ((), ())
         kept = tuple(map(tuple, self._answers(table)[: len(rows)].tolist()))
-        return FrozenSchema(found, rows, names, kept)
+        return FrozenSchema(found.columns, found.target, found.reading, rows, names, kept)
 
     def problem(
         self, schema: FrozenSchema, X: Values, y: Values, *, weights: Values = None, **options: Any
     ) -> Problem:
-        known: Any = schema
-        return super().problem(known, self._table(X), y, weights=weights, **options)
+        return super().problem(schema, self._table(X), y, weights=weights, **options)
 
     def inputs(self, schema: FrozenSchema, X: TableLike) -> tuple[tuple, dict]:
         return (schema.columns.read(self._table(X)),), {}

@@ -108,7 +108,8 @@ class LastLayer(AbstractFrozen):
             DataError: for outputs that do not go with the targets.
         """
         if X is None or y is None:
-            return FrozenSchema(super().learn_schema(X, y, weights=weights, **options))
+            found = super().learn_schema(X, y, weights=weights, **options)
+            return FrozenSchema(found.columns, found.target, found.reading)
         table = self._table(X)
         reading = Reading.from_options(options)
         known, target, _ = known_rows(table, y, weights, reading)

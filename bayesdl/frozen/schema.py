@@ -7,10 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesdl.data.columns import Columns
-from bayesdl.data.reading import Reading
-from bayesdl.data.table import TableSchema
-from bayesdl.data.target import Target
+from bayesdl.data.table import AbstractSchema
 from bayesdl.data.validation import DataError, is_frame
 
 # rows whose answers are kept, by which a predictor is recognised
@@ -20,44 +17,25 @@ ROUNDING = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
-class FrozenSchema:
+class FrozenSchema(AbstractSchema):
     """The schema of a table of predictions, and the answers of the predictor to some rows.
 
     Attributes:
-        table: the schema of predictions and features.
+        columns: the columns of predictions and features.
+        target: the target.
+        reading: how tables are read.
         rows: some rows as the predictor took them; empty where they cannot be kept.
         names: the names of their columns; empty for an array.
         answers: what the predictor said of them.
     """
 
-    table: TableSchema
     rows: tuple = ()
     names: tuple[str, ...] = ()
     answers: tuple = ()
 
     @property
-    def columns(self) -> Columns:
-        """The columns of predictions and features."""
-        return self.table.columns
-
-    @property
-    def target(self) -> Target:
-        """The target."""
-        return self.table.target
-
-    @property
-    def reading(self) -> Reading:
-        """How tables are read."""
-        return self.table.reading
-
-    @property
-    def notes(self) -> list[str]:
-        """How the table was read."""
-        return self.table.notes
-
-    @property
     def concerns(self) -> list[str]:
-        """What a user should look at; columns that do not vary are of no concern here."""
+        """Nothing: columns that do not vary are of no concern here."""
         return []
 
     def probe(self) -> Any:

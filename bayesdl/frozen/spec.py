@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from bayesdl.data.frames import as_table
-from bayesdl.data.table import TableSchema
+from bayesdl.data.table import AbstractSchema
 from bayesdl.data.target import Target
 from bayesdl.data.validation import DataError, ModelError, is_frame
 from bayesdl.frozen import predictors
@@ -134,7 +134,8 @@ class Frozen(AbstractFrozen):
                 for twice, or do not go with the labels.
         """
         if X is None or y is None:
-            return FrozenSchema(super().learn_schema(X, y, weights=weights, **options))
+            found = super().learn_schema(X, y, weights=weights, **options)
+            return FrozenSchema(found.columns, found.target, found.reading)
         table = self._table(X)
         answers = self._answers(table)
         if not self._is_class and np.ptp(answers) == 0:
@@ -212,7 +213,7 @@ class Frozen(AbstractFrozen):
         return values if self._is_class else values[:, :1]
 
 
-def _in_units_of_target(schema: TableSchema) -> TableSchema:
+def _in_units_of_target(schema: AbstractSchema) -> AbstractSchema:
     """Return the schema that reads predictions in units of the standardised target.
 
     Raises:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesdl.data.reading import Reading
-from bayesdl.data.table import TableSchema, known_rows, same_labels
+from bayesdl.data.table import AbstractSchema, TableSchema, known_rows, same_labels
 from bayesdl.data.target import Target
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.model.base import AbstractModel, site_distribution
@@ -76,7 +76,7 @@ class AbstractTableModel(AbstractModel):
             num_targets: the number of target columns, or of classes.
         """
 
-    def structure(self, schema: TableSchema) -> AbstractStructure | None:
+    def structure(self, schema: AbstractSchema) -> AbstractStructure | None:
         """Return what the problem offers to special engines; None for nothing."""
         return None
 
@@ -104,7 +104,7 @@ class AbstractTableModel(AbstractModel):
 
     def learn_schema(
         self, X: Values = None, y: Values = None, *, weights: Values = None, **options: Any
-    ) -> TableSchema:
+    ) -> AbstractSchema:
         """Learn columns, target and scaling.
 
         Args:
@@ -130,19 +130,25 @@ class AbstractTableModel(AbstractModel):
         return TableSchema.learn(X, y, target, self.standardize, reading)
 
     def problem(
-        self, schema: TableSchema, X: Values, y: Values, *, weights: Values = None, **options: Any
+        self,
+        schema: AbstractSchema,
+        X: Values,
+        y: Values,
+        *,
+        weights: Values = None,
+        **options: Any,
     ) -> Problem:
         X, y, counts = known_rows(X, y, weights, schema.reading)
         named = {} if counts is None else {"weights": counts}
         return self.build_problem(schema, (schema.columns.read(X), schema.target.read(y)), named)
 
-    def notes(self, schema: TableSchema) -> list[str]:
+    def notes(self, schema: AbstractSchema) -> list[str]:
         return schema.notes
 
-    def concerns(self, schema: TableSchema) -> list[str]:
+    def concerns(self, schema: AbstractSchema) -> list[str]:
         return schema.concerns
 
-    def build_problem(self, schema: TableSchema, args: tuple, kwargs: dict) -> Problem:
+    def build_problem(self, schema: AbstractSchema, args: tuple, kwargs: dict) -> Problem:
         standardised = self.in_units(schema.target.scale)
         program = standardised.program_for(schema)
         if "weights" not in kwargs:
@@ -171,29 +177,31 @@ class AbstractTableModel(AbstractModel):
         """Return the model with its numbers again."""
         return self
 
-    def program_for(self, schema: TableSchema) -> TableProgram:
+    def program_for(self, schema: AbstractSchema) -> TableProgram:
         """Return the program for as many targets as the schema has."""
         return TableProgram(self, schema.target.num_targets)
 
-    def inputs(self, schema: TableSchema, X: TableLike) -> tuple[tuple, dict]:
+    def inputs(self, schema: AbstractSchema, X: TableLike) -> tuple[tuple, dict]:
         return (schema.columns.read(X),), {}
 
     def training_inputs(self, problem: Problem) -> tuple[tuple, dict]:
         return (problem.args[0],), {}
 
-    def target(self, schema: TableSchema, problem: Problem) -> Target:
+    def target(self, schema: AbstractSchema, problem: Problem) -> Target:
         return schema.target
 
     def target_site(self, problem: Problem) -> str:
         return "y"
 
-    def observed_values(self, schema: TableSchema, problem: Problem) -> dict[str, np.ndarray]:
+    def observed_values(self, schema: AbstractSchema, problem: Problem) -> dict[str, np.ndarray]:
         return {"y": schema.target.in_units(problem.args[1])}
 
-    def log_unit(self, schema: TableSchema) -> float:
+    def log_unit(self, schema: AbstractSchema) -> float:
         return float(np.log(schema.target.scale).sum())
 
-    def input_column(self, schema: TableSchema, problem: Problem) -> tuple[np.ndarray | None, str]:
+    def input_column(
+        self, schema: AbstractSchema, problem: Problem
+    ) -> tuple[np.ndarray | None, str]:
         columns, X = schema.columns, np.asarray(problem.args[0])
         if X.ndim != 2 or X.shape[1] != 1:
             return None, "x"

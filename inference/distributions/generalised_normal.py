@@ -1,10 +1,10 @@
 """The generalised normal distribution: from heavy tails (Laplace at 1) over normal (2) to uniform.
 
     log p(y) = log beta - log(2 alpha) - log Gamma(1 / beta) - (|y - m| / alpha)^beta
-    F(y) = 1/2 + sign(y - m) P(1 / beta, (|y - m| / alpha)^beta) / 2
+    F(y) = Q(1 / beta, (|y - m| / alpha)^beta) / 2 below m, and one minus that above
     sd^2 = alpha^2 Gamma(3 / beta) / Gamma(1 / beta)
 
-with the regularised incomplete gamma function P (Nadarajah 2005, "A generalized normal
+with the regularised upper incomplete gamma function Q (Nadarajah 2005, "A generalized normal
 distribution", Journal of Applied Statistics 32).
 """
 
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
-from jax.scipy.special import gammainc, gammaln
+from jax.scipy.special import gammaincc, gammaln
 from jax.typing import ArrayLike
 from numpyro.distributions.util import promote_shapes
 
@@ -70,8 +70,9 @@ class GeneralisedNormal(dist.Distribution):
         """Compute P(Y <= value)."""
         z = (value - self.loc) / self.scale
         safe = jnp.where(z == 0, 1.0, jnp.abs(z))
-        part = gammainc(1 / self.shape, safe**self.shape)
-        return 0.5 + 0.5 * jnp.sign(z) * jnp.where(z == 0, 0.0, part)
+        # the tail beyond |z| on one side, which keeps its digits where it is small
+        tail = 0.5 * jnp.where(z == 0, 1.0, gammaincc(1 / self.shape, safe**self.shape))
+        return jnp.where(z < 0, tail, 1 - tail)
 
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draw targets, by |z|^beta ~ Gamma(1 / beta)."""
