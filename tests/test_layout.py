@@ -25,6 +25,10 @@ MAY_ASK = {
         "process = structure if isinstance(structure, AbstractGaussianProcessRegression) else None",
     ],
     "bayesdl/engines.py": ["if isinstance(engine, AbstractEngine):"],
+    # what a user gave as a predictor
+    "bayesdl/frozen/predictors.py": [
+        'return hasattr(predictor, "decision_function") or not hasattr(predictor, "predict")',
+    ],
     "bayesdl/functional/match.py": [
         "if isinstance(family, AbstractPrior) and family.instead_of_matching:",
         "if not isinstance(family, AbstractFamily):",
@@ -103,7 +107,7 @@ def test_messages_are_not_broken_anyhow():
 
 
 def test_the_posterior_has_few_verbs():
-    assert len(measure_house.posterior_methods(ROOT)) <= 16
+    assert len(measure_house.posterior_methods(ROOT)) <= 18
 
 
 def test_docstrings_begin_with_a_verb_or_a_noun():

@@ -12,6 +12,7 @@ from bayesdl.data.columns import Columns
 from bayesdl.data.frames import as_table, as_target
 from bayesdl.data.validation import DataError, is_frame
 from bayesdl.posterior.core import AbstractPosterior
+from bayesdl.typing import ColumnLike, TableLike
 from bayesdl.warnings import DataWarning
 
 # rows that are named in a message
@@ -48,14 +49,14 @@ def refuse_training_rows(posterior: AbstractPosterior, X: np.ndarray, y: np.ndar
     )
 
 
-def _hashes(X: Any, y: Any) -> np.ndarray:
+def _hashes(X: TableLike, y: ColumnLike) -> np.ndarray:
     """Return a hash for each row of inputs and targets."""
     inputs, targets = np.asarray(X, np.float64), np.asarray(y, np.float64)
     table = np.concatenate([inputs.reshape(len(inputs), -1), targets.reshape(len(targets), -1)], 1)
     return np.array([hash(row.tobytes()) for row in np.ascontiguousarray(table + 0.0)])
 
 
-def warn_of_time(columns: Columns, X: np.ndarray, given: Any) -> None:
+def warn_of_time(columns: Columns, X: np.ndarray, given: TableLike | None) -> None:
     """Warn where the rows stand in the order of a date: they may depend on each other.
 
     Args:
@@ -64,9 +65,10 @@ def warn_of_time(columns: Columns, X: np.ndarray, given: Any) -> None:
         given: the table as it was given, where it was.
     """
     name = _date_in_order(columns, X)
-    if name is None and is_frame(given) and type(given.index).__name__ == "DatetimeIndex":
-        monotone = given.index.is_monotonic_increasing or given.index.is_monotonic_decreasing
-        name = "the index" if monotone and len(given) > 2 else None
+    index: Any = getattr(given, "index", None)
+    if name is None and type(index).__name__ == "DatetimeIndex" and len(index) > 2:
+        monotone = index.is_monotonic_increasing or index.is_monotonic_decreasing
+        name = "the index" if monotone else None
     if name is not None:
         warnings.warn(
             f"The rows are in the order of {name}: rows that follow each other in time depend on "
@@ -91,7 +93,7 @@ def _date_in_order(columns: Columns, X: np.ndarray) -> str | None:
     return None
 
 
-def labels_of(groups: Any, X: Any, rows: int) -> tuple[np.ndarray, Any]:
+def labels_of(groups: ColumnLike, X: TableLike | None, rows: int) -> tuple[np.ndarray, Any]:
     """Return the group of each row, and the columns that hold it where they are columns of X.
 
     Args:
@@ -104,7 +106,7 @@ def labels_of(groups: Any, X: Any, rows: int) -> tuple[np.ndarray, Any]:
     """
     names = [groups] if isinstance(groups, str) else groups
     if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
-        table = as_table(X) if X is not None else None
+        table: Any = as_table(X) if X is not None else None
         if is_frame(table) and all(name in table.columns for name in names):
             return labels_in(list(names), table), list(names)
         if isinstance(groups, str) or len(names) != rows:
@@ -123,13 +125,13 @@ def labels_of(groups: Any, X: Any, rows: int) -> tuple[np.ndarray, Any]:
     return labels if labels.dtype.kind in "iufb" else labels.astype(str), None
 
 
-def labels_in(names: list[str], X: Any) -> np.ndarray:
+def labels_in(names: list[str], X: TableLike | None) -> np.ndarray:
     """Return the group of each row from columns of its table.
 
     Raises:
         DataError: where the table lacks a column.
     """
-    table = as_table(X) if X is not None else None
+    table: Any = as_table(X) if X is not None else None
     missing = [name for name in names if not is_frame(table) or name not in table.columns]
     if missing:
         raise DataError(
@@ -139,7 +141,7 @@ def labels_in(names: list[str], X: Any) -> np.ndarray:
     return table[names].astype(str).agg(", ".join, axis=1).to_numpy(dtype=str)
 
 
-def group_numbers(labels: Any, known: np.ndarray, rows: int | None) -> np.ndarray:
+def group_numbers(labels: ColumnLike | None, known: np.ndarray, rows: int | None) -> np.ndarray:
     """Return the number of each row's group among the known ones.
 
     Raises:

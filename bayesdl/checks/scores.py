@@ -144,7 +144,8 @@ def _number_scores(
     for level, (low, high) in zip(LEVELS, bounds, strict=True):
         inside = (low <= values) & (values <= high)
         scores[f"coverage_{100 * level:.4g}"] = float(np.mean(inside[seen]))
-    scores |= _of_intervals(*bounds[LEVELS.index(0.9)], values, seen)
+    low, high = bounds[LEVELS.index(0.9)]
+    scores |= _of_intervals(low, high, values, seen)
     levels, shares = calibration_curve(prediction, values, seen)
     scores["calibration_error"] = float(np.mean(np.abs(shares - levels)))
     transform = probability_integral_transform(prediction, values)[seen]

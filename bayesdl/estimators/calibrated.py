@@ -75,7 +75,8 @@ class CalibratedBayes(AbstractEstimator):
         classes = is_classifier(self.estimator)
         how = "predict_proba" if classes else "predict"
         said: Any = cross_val_predict(self.estimator, table, target, cv=self.cv, method=how)
-        self.estimator_ = clone(self.estimator).fit(table, target)
+        fresh: Any = clone(self.estimator)
+        self.estimator_ = fresh.fit(table, target)
         head = self.head or ("temperature" if classes else "generalised")
         if classes:
             self.classes_ = self.estimator_.classes_
@@ -110,15 +111,16 @@ class CalibratedBayes(AbstractEstimator):
         said = getattr(self.estimator_, how)(X)
         return self.posterior_.predict(self._said(X, said), seed=seed, double=True)
 
-    def _said(self, X: Any, said: np.ndarray) -> Any:
+    def _said(self, X: TableLike, said: np.ndarray) -> Any:
         """Return what the estimator said, and what it was told, as the model takes them."""
         if is_classifier(self.estimator):
             return said
         if is_frame(X):
-            table = X.copy()
+            table: Any = X
+            table = table.copy()
             table.insert(0, "prediction", said)
             return table
-        return np.column_stack([said, X])
+        return np.column_stack([said, np.asarray(X)])
 
     @staticmethod
     def _default_model() -> AbstractModel:

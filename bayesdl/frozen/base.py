@@ -43,14 +43,14 @@ class AbstractFrozen(AbstractTableModel):
         """The predictor; None where there is none, and the word `ASKED` in files."""
 
     @abc.abstractmethod
-    def _table(self, X: Any) -> Any:
+    def _table(self, X: TableLike) -> Any:
         """Return what the program takes of rows: a DataFrame or an array, before scaling."""
 
     @abc.abstractmethod
-    def _answers(self, table: Any) -> np.ndarray:
+    def _answers(self, table: TableLike) -> np.ndarray:
         """Return the predictor's own answers in such a table, shape (rows, answers)."""
 
-    def _schema(self, found: AbstractSchema, X: Any, table: Any) -> FrozenSchema:
+    def _schema(self, found: AbstractSchema, X: TableLike, table: TableLike) -> FrozenSchema:
         """Return the schema with some answers, by which the predictor is recognised."""
         rows, names = some_rows(as_table(X)) if self.predictor is not None else ((), ())
         kept = tuple(map(tuple, self._answers(table)[: len(rows)].tolist()))
@@ -67,7 +67,7 @@ class AbstractFrozen(AbstractTableModel):
     def without_code(self: Spec) -> Spec:
         return self if self.predictor is None else dataclasses.replace(self, predictor=ASKED)
 
-    def with_code(self: Spec, code: Any, schema: FrozenSchema) -> Spec:
+    def with_code(self: Spec, code: object, schema: FrozenSchema) -> Spec:
         if not isinstance(self.predictor, str):
             if code is not None:
                 raise ModelError("The fit has no predictor: it takes predictions. Leave it out.")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.frozen.predictors import call_torch, is_torch
+from bayesdl.typing import TableLike
 
 # how far the last layer's product may be from the network's answer, by rounding
 ROUNDING = 1e-3
 
 
-def outputs_and_features(network: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
+def outputs_and_features(network: object, X: TableLike) -> tuple[np.ndarray, np.ndarray]:
     """Return the outputs of a network, and the inputs of its last linear layer.
 
     Args:
@@ -42,23 +43,24 @@ def outputs_and_features(network: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
     return outputs, hidden
 
 
-def num_outputs(network: Any) -> int:
+def num_outputs(network: object) -> int:
     """Return the number of outputs of the last linear layer."""
     layer = _last_torch(network) if is_torch(network) else _last_equinox(network)
     return int(layer.weight.shape[0])
 
 
-def _last_torch(network: Any) -> Any:
+def _last_torch(network: object) -> Any:
     """Return the last linear layer of a torch module."""
     import torch
 
-    layers = [part for part in network.modules() if isinstance(part, torch.nn.Linear)]
+    module: Any = network
+    layers = [part for part in module.modules() if isinstance(part, torch.nn.Linear)]
     if not layers:
         raise _no_layer(network)
     return layers[-1]
 
 
-def _of_torch(network: Any, X: Any) -> tuple[np.ndarray, ...]:
+def _of_torch(network: object, X: TableLike) -> tuple[np.ndarray, ...]:
     layer, seen = _last_torch(network), []
     hook = layer.register_forward_hook(lambda _, inputs, output: seen.append(inputs[0]))
     try:
@@ -71,7 +73,7 @@ def _of_torch(network: Any, X: Any) -> tuple[np.ndarray, ...]:
     return outputs.reshape(len(hidden), -1), hidden, weight, np.asarray(bias)
 
 
-def _last_equinox(network: Any) -> Any:
+def _last_equinox(network: object) -> Any:
     """Return the last linear layer of an Equinox module."""
     import equinox as eqx
     import jax
@@ -83,7 +85,7 @@ def _last_equinox(network: Any) -> Any:
     return layers[-1]
 
 
-def _of_equinox(network: Any, X: Any) -> tuple[np.ndarray, ...]:
+def _of_equinox(network: object, X: TableLike) -> tuple[np.ndarray, ...]:
     import equinox as eqx
     import jax
 
@@ -98,12 +100,12 @@ def _of_equinox(network: Any, X: Any) -> tuple[np.ndarray, ...]:
     # the same network, which hands on what the last layer is given
     places[last] = eqx.nn.Identity()
     hidden = np.asarray(jax.vmap(jax.tree.unflatten(tree, places))(rows), np.float64)
-    outputs = np.asarray(jax.vmap(network)(rows), np.float64).reshape(len(rows), -1)
+    outputs = np.asarray(jax.vmap(cast(Any, network))(rows), np.float64).reshape(len(rows), -1)
     bias = 0.0 if layer.bias is None else np.asarray(layer.bias, np.float64)
     return outputs, hidden, np.asarray(layer.weight, np.float64), np.asarray(bias)
 
 
-def _no_layer(network: Any) -> ModelError:
+def _no_layer(network: object) -> ModelError:
     return ModelError(
         f"LastLayer({type(network).__name__}): expected a torch or Equinox network with a linear "
         "layer, and it has none."

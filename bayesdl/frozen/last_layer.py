@@ -29,7 +29,7 @@ from bayesdl.frozen.hidden import num_outputs, outputs_and_features
 from bayesdl.frozen.schema import FrozenSchema
 from bayesdl.model.language import NUMPYRO
 from bayesdl.model.likelihoods import AbstractLikelihood, Normal
-from bayesdl.typing import Values
+from bayesdl.typing import TableLike, Values
 from inference.settings import is_positive
 
 
@@ -139,12 +139,12 @@ class LastLayer(AbstractFrozen):
         """The number of the network's outputs."""
         return num_outputs(self.predictor)
 
-    def _table(self, X: Any) -> np.ndarray:
+    def _table(self, X: TableLike) -> np.ndarray:
         self._refuse_none()
         if self.predictor is None:
             return np.asarray(X, np.float64)
         outputs, hidden = outputs_and_features(self.predictor, X)
         return np.concatenate([outputs, hidden], axis=1)
 
-    def _answers(self, table: Any) -> np.ndarray:
+    def _answers(self, table: TableLike) -> np.ndarray:
         return np.asarray(table)[:, :1]

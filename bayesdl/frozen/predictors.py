@@ -8,18 +8,23 @@ of the rows, or None where the rows are the predictions themselves.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from bayesdl.data.frames import as_table
 from bayesdl.data.validation import DataError, ModelError, is_frame
+from bayesdl.typing import DataFrame, TableLike
 
 # rows that are asked twice
 TWICE = 50
 # how far two answers, or a sum of probabilities, may be apart by rounding
 ROUNDING = 1e-4
 SMALLEST = 1e-12
+
+Asking: TypeAlias = Callable[[Any, Any], np.ndarray]
+"""A function of (predictor, rows) that gives its answers."""
 
 
 def is_torch(predictor: object) -> bool:
@@ -33,7 +38,7 @@ def gives_classes(predictor: object) -> bool:
     return hasattr(predictor, "predict_proba") or hasattr(predictor, "decision_function")
 
 
-def numbers(predictor: Any, X: Any) -> np.ndarray:
+def numbers(predictor: object, X: TableLike) -> np.ndarray:
     """Return the predicted number of each row, shape (rows,).
 
     Raises:
@@ -50,7 +55,7 @@ def numbers(predictor: Any, X: Any) -> np.ndarray:
     return values[:, 0].astype(np.float64)
 
 
-def log_probabilities(predictor: Any, X: Any, logits: bool | None) -> np.ndarray:
+def log_probabilities(predictor: object, X: TableLike, logits: bool | None) -> np.ndarray:
     """Return log-probabilities of classes, shape (rows, classes).
 
     Args:
@@ -76,7 +81,7 @@ def log_probabilities(predictor: Any, X: Any, logits: bool | None) -> np.ndarray
     return np.log(np.maximum(values / values.sum(1, keepdims=True), SMALLEST))
 
 
-def _are_logits(predictor: Any, logits: bool | None) -> bool:
+def _are_logits(predictor: object, logits: bool | None) -> bool:
     if logits is not None:
         return logits
     if predictor is None or hasattr(predictor, "predict_proba"):
@@ -105,7 +110,7 @@ def _refuse_no_probabilities(values: np.ndarray) -> None:
         )
 
 
-def _twice(predictor: Any, X: Any, ask: Any) -> np.ndarray:
+def _twice(predictor: object, X: TableLike, ask: Asking) -> np.ndarray:
     """Return the answers of a predictor, after asking some rows again.
 
     Raises:
@@ -133,31 +138,34 @@ def _twice(predictor: Any, X: Any, ask: Any) -> np.ndarray:
     return found
 
 
-def is_tensor(X: Any) -> bool:
+def is_tensor(X: TableLike) -> bool:
     """Return whether X is a torch tensor, which goes to a module as it is."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(X, torch.Tensor)
 
 
-def _raw_numbers(predictor: Any, X: Any) -> np.ndarray:
+def _raw_numbers(predictor: object, X: TableLike) -> np.ndarray:
     if predictor is None:
-        values = np.asarray(X[prediction_column(X)] if is_frame(X) else X)
+        table: Any = X
+        values = np.asarray(table[prediction_column(table)] if is_frame(X) else X)
         return values.astype(np.float64) if values.ndim < 2 else values[:, 0].astype(np.float64)
-    if hasattr(predictor, "predict"):
-        return np.asarray(predictor.predict(X), np.float64)
+    predict = getattr(predictor, "predict", None)
+    if predict is not None:
+        return np.asarray(predict(X), np.float64)
     return _call(predictor, X)
 
 
-def _raw_classes(predictor: Any, X: Any) -> np.ndarray:
+def _raw_classes(predictor: object, X: TableLike) -> np.ndarray:
     if predictor is None:
-        return np.asarray(X[probability_columns(X)] if is_frame(X) else X, np.float64)
+        table: Any = X
+        return np.asarray(table[probability_columns(table)] if is_frame(X) else X, np.float64)
     for name in ("predict_proba", "decision_function", "predict"):
         if hasattr(predictor, name):
             return np.asarray(getattr(predictor, name)(X), np.float64)
     return _call(predictor, X)
 
 
-def prediction_column(X: Any) -> Any:
+def prediction_column(X: DataFrame) -> Any:
     """Return the name of the column of a table that holds predicted numbers.
 
     It is "prediction" or "mean" where there is one, and otherwise the first.
@@ -165,7 +173,7 @@ def prediction_column(X: Any) -> Any:
     return next((name for name in ("prediction", "mean") if name in X.columns), X.columns[0])
 
 
-def probability_columns(X: Any) -> list[Any]:
+def probability_columns(X: DataFrame) -> list[Any]:
     """Return the names of the columns of a table that hold probabilities.
 
     They are called "P(label)", as `to_pandas` calls them, or all columns are meant.
@@ -180,7 +188,7 @@ def label_in(name: object) -> str | None:
     return text[2:-1] if text.startswith("P(") and text.endswith(")") else None
 
 
-def _call(predictor: Any, X: Any) -> np.ndarray:
+def _call(predictor: object, X: TableLike) -> np.ndarray:
     """Return the answers of a module or a function of the rows."""
     if is_torch(predictor):
         return call_torch(predictor, X)
@@ -188,7 +196,8 @@ def _call(predictor: Any, X: Any) -> np.ndarray:
     if _is_equinox(predictor):
         import jax
 
-        return np.asarray(jax.vmap(predictor)(values), np.float64)
+        module: Any = predictor
+        return np.asarray(jax.vmap(module)(values), np.float64)
     if not callable(predictor):
         raise ModelError(
             f"Frozen({type(predictor).__name__}): expected a predictor with predict or "
@@ -204,7 +213,7 @@ def _is_equinox(predictor: object) -> bool:
     return isinstance(predictor, eqx.Module)
 
 
-def call_torch(module: Any, X: Any) -> np.ndarray:
+def call_torch(module: object, X: TableLike) -> np.ndarray:
     """Return the answers of a torch module, without gradients.
 
     Raises:
@@ -212,13 +221,14 @@ def call_torch(module: Any, X: Any) -> np.ndarray:
     """
     import torch
 
-    if module.training:
+    if getattr(module, "training", False):
         raise ModelError(
             f"{type(module).__name__} is in training mode, in which dropout is on and batch "
             "normalisation learns: call module.eval() first."
         )
-    parameter = next(iter(module.parameters()), None)
+    network: Any = module
+    parameter = next(iter(network.parameters()), None)
     dtype = torch.float32 if parameter is None else parameter.dtype
     rows = X if isinstance(X, torch.Tensor) else torch.as_tensor(np.array(X, np.float64))
     with torch.no_grad():
-        return module(rows.to(dtype)).detach().cpu().numpy().astype(np.float64)
+        return network(rows.to(dtype)).detach().cpu().numpy().astype(np.float64)

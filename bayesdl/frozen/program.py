@@ -19,6 +19,8 @@ Classes, with L the predictor's log-probabilities:
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpyro
@@ -47,7 +49,7 @@ def number_head(head: str, X: jax.Array, y: jax.Array | None) -> None:
     if head == "generalised":
         shape = jnp.exp(numpyro.sample("log_shape", dist.Normal(jnp.log(2.0), 0.5)))
     elif head == "student":
-        shape = 2 + numpyro.sample("df_minus_2", dist.Gamma(2.0, 0.1))
+        shape = 2 + jnp.asarray(numpyro.sample("df_minus_2", dist.Gamma(2.0, 0.1)))
     else:
         shape = jnp.array(2.0)
     with numpyro.plate("rows", X.shape[0]) as index:
@@ -75,15 +77,18 @@ def class_head(head: str, X: jax.Array, y: jax.Array | None) -> None:
     """
     classes = X.shape[1]
     if head == "temperature":
-        cool = jnp.exp(-numpyro.sample("log_temperature", dist.Normal(0.0, 1.0)))
+        log_temperature = jnp.asarray(numpyro.sample("log_temperature", dist.Normal(0.0, 1.0)))
+        cool = jnp.exp(-log_temperature)
         matrix, offset = cool * jnp.eye(classes), jnp.zeros(classes)
     else:
         weights = dist.Normal(1.0, 0.5).expand((classes,)).to_event(1)
-        matrix = jnp.diag(numpyro.sample("weights", weights))
-        offset = numpyro.sample("offset", dist.Normal(0.0, 0.5).expand((classes,)).to_event(1))
+        matrix = jnp.diag(jnp.asarray(numpyro.sample("weights", weights)))
+        offsets = dist.Normal(0.0, 0.5).expand((classes,)).to_event(1)
+        offset = jnp.asarray(numpyro.sample("offset", offsets))
     if head == "dirichlet":
         others = dist.Normal(0.0, 0.1).expand((classes, classes)).to_event(2)
         matrix = matrix + numpyro.sample("others", others) * (1 - jnp.eye(classes))
     with numpyro.plate("rows", X.shape[0]) as index:
         logits = X[index] @ matrix.T + offset[None]
-        numpyro.sample("y", dist.Categorical(logits=logits), obs=None if y is None else y[index])
+        given: Any = dist.Categorical(logits=logits)
+        numpyro.sample("y", given, obs=None if y is None else y[index])

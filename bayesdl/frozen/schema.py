@@ -9,6 +9,7 @@ import numpy as np
 
 from bayesdl.data.table import AbstractSchema
 from bayesdl.data.validation import DataError, is_frame
+from bayesdl.typing import TableLike
 
 # rows whose answers are kept, by which a predictor is recognised
 PROBED = 8
@@ -66,13 +67,14 @@ class FrozenSchema(AbstractSchema):
             )
 
 
-def some_rows(X: Any) -> tuple[tuple, tuple[str, ...]]:
+def some_rows(X: TableLike) -> tuple[tuple, tuple[str, ...]]:
     """Return a few rows as plain values and the names of their columns; nothing where they are not.
 
     Args:
         X: the table as the predictor takes it.
     """
-    part = X.iloc[:PROBED] if is_frame(X) else np.asarray(X)[:PROBED]
+    table: Any = X
+    part: Any = table.iloc[:PROBED] if is_frame(X) else np.asarray(X)[:PROBED]
     names = tuple(map(str, part.columns)) if is_frame(part) else ()
     values = part.to_numpy(dtype=object).tolist() if is_frame(part) else part.tolist()
     flat = np.array(values, dtype=object).ravel().tolist()
@@ -81,6 +83,6 @@ def some_rows(X: Any) -> tuple[tuple, tuple[str, ...]]:
     return _as_tuples(values), names
 
 
-def _as_tuples(values: Any) -> Any:
+def _as_tuples(values: object) -> Any:
     """Return lists in lists as tuples in tuples."""
     return tuple(map(_as_tuples, values)) if isinstance(values, list) else values

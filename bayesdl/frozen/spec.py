@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -18,10 +19,13 @@ from bayesdl.frozen.program import CLASS_HEADS, NUMBER_HEADS, class_head, number
 from bayesdl.frozen.schema import FrozenSchema
 from bayesdl.model.examples import Example
 from bayesdl.model.likelihoods import AbstractLikelihood, Categorical, Normal
-from bayesdl.typing import Values
+from bayesdl.typing import TableLike, Values
 
 # columns of X that may be features beside the prediction
 MOST_COLUMNS = 60
+
+Labels: TypeAlias = Sequence[object] | np.ndarray | None
+"""Classes in the order of columns; None where nothing says them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +154,7 @@ class Frozen(AbstractFrozen):
             found = _in_units_of_target(found)
         return self._schema(found, X, table)
 
-    def _known_classes(self, X: Any) -> Any:
+    def _known_classes(self, X: TableLike) -> Any:
         """Return the classes that the predictor, or the names of columns, say; None for neither."""
         if self.predictor is not None:
             return getattr(self.predictor, "classes_", None)
@@ -159,7 +163,9 @@ class Frozen(AbstractFrozen):
         found = [label for name in names if (label := predictors.label_in(name)) is not None]
         return found or None
 
-    def _with_classes(self, target: Target, known: Any, count: int) -> Target:
+    def _with_classes(
+        self, target: Target, known: Sequence[object] | np.ndarray | None, count: int
+    ) -> Target:
         """Return the target with the classes of the predictor, which may be more.
 
         Raises:
@@ -188,7 +194,7 @@ class Frozen(AbstractFrozen):
             )
         return dataclasses.replace(target, classes=classes)
 
-    def _table(self, X: Any) -> Any:
+    def _table(self, X: TableLike) -> Any:
         """Return predictions, and features beside them, as a table."""
         self._refuse_none()
         if self._is_class:
@@ -208,8 +214,9 @@ class Frozen(AbstractFrozen):
             return f[:, None]
         return np.concatenate([f[:, None], rest], axis=1)
 
-    def _answers(self, table: Any) -> np.ndarray:
-        values = table.iloc[:, :1].to_numpy(np.float64) if is_frame(table) else np.asarray(table)
+    def _answers(self, table: TableLike) -> np.ndarray:
+        known: Any = table
+        values = known.iloc[:, :1].to_numpy(np.float64) if is_frame(known) else np.asarray(known)
         return values if self._is_class else values[:, :1]
 
 

@@ -80,6 +80,10 @@ class AbstractPrediction(abc.ABC):
         """Compute the central interval with probability `level`; of numbers only."""
         self._refuse("interval")
 
+    def intervals(self, levels: Sequence[float]) -> np.ndarray:
+        """Compute intervals at several levels, shape (levels, 2, rows, ...); of numbers only."""
+        self._refuse("intervals")
+
     def cdf(self, y: ColumnLike) -> np.ndarray:
         """Compute P(Y <= y | x, data); of numbers only."""
         self._refuse("cdf")

@@ -91,6 +91,7 @@ class Stream:
             rowwise: whether `given` has a row per new row and is chunked too.
             axis: the axis of the results that runs over rows.
         """
+        whole: Any = given
         with jax.enable_x64(self.double):
             if self.num_rows is None:
                 return jax.tree.map(np.asarray, self.run(statistic, self.args, given))
@@ -100,7 +101,7 @@ class Stream:
                 chunk = functools.partial(take, start=start, size=size)
                 args = tuple(map(chunk, self.args))
                 out = self.run(
-                    statistic, args, chunk(given) if rowwise and given is not None else given
+                    statistic, args, chunk(whole) if rowwise and given is not None else given
                 )
                 kept = range(min(size, self.num_rows - start))
                 parts.append(

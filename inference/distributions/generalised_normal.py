@@ -27,7 +27,7 @@ class GeneralisedNormal(dist.Distribution):
     Args:
         loc: the mean m.
         scale: alpha.
-        shape: the power beta.
+        power: beta.
 
     Example:
         >>> import numpyro.distributions as dist
@@ -40,7 +40,7 @@ class GeneralisedNormal(dist.Distribution):
     arg_constraints = {  # noqa: RUF012
         "loc": dist.constraints.real,
         "scale": dist.constraints.positive,
-        "shape": dist.constraints.positive,
+        "power": dist.constraints.positive,
     }
     support = dist.constraints.real
     reparametrized_params = ["loc", "scale"]  # noqa: RUF012
@@ -49,37 +49,40 @@ class GeneralisedNormal(dist.Distribution):
         self,
         loc: ArrayLike = 0.0,
         scale: ArrayLike = 1.0,
-        shape: ArrayLike = 2.0,
+        power: ArrayLike = 2.0,
         *,
         validate_args: bool | None = None,
     ) -> None:
-        self.loc, self.scale, self.shape = promote_shapes(loc, scale, shape)
-        batch = jax.lax.broadcast_shapes(*(jnp.shape(x) for x in (loc, scale, shape)))
+        self.loc: Any
+        self.scale: Any
+        self.power: Any
+        self.loc, self.scale, self.power = promote_shapes(loc, scale, power)
+        batch = jax.lax.broadcast_shapes(*(jnp.shape(x) for x in (loc, scale, power)))
         super().__init__(batch_shape=batch, validate_args=validate_args)
 
-    def log_prob(self, value: Any) -> Array:
+    def log_prob(self, value: ArrayLike) -> Array:
         """Compute the log density."""
         z = jnp.abs(value - self.loc) / self.scale
         # the slope of 0^beta is not a number
         safe = jnp.where(z > 0, z, 1.0)
-        power = jnp.where(z > 0, safe**self.shape, 0.0)
-        constant = jnp.log(self.shape) - jnp.log(2 * self.scale) - gammaln(1 / self.shape)
-        return constant - power
+        raised = jnp.where(z > 0, safe**self.power, 0.0)
+        constant = jnp.log(self.power) - jnp.log(2 * self.scale) - gammaln(1 / self.power)
+        return constant - raised
 
-    def cdf(self, value: Any) -> Array:
+    def cdf(self, value: ArrayLike) -> Array:
         """Compute P(Y <= value)."""
         z = (value - self.loc) / self.scale
         safe = jnp.where(z == 0, 1.0, jnp.abs(z))
         # the tail beyond |z| on one side, which keeps its digits where it is small
-        tail = 0.5 * jnp.where(z == 0, 1.0, gammaincc(1 / self.shape, safe**self.shape))
+        tail = 0.5 * jnp.where(z == 0, 1.0, gammaincc(1 / self.power, safe**self.power))
         return jnp.where(z < 0, tail, 1 - tail)
 
-    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Array:
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draw targets, by |z|^beta ~ Gamma(1 / beta)."""
         shape = sample_shape + self.batch_shape
         size, side = jax.random.split(key)
-        power = 1 / jnp.broadcast_to(self.shape, shape)
-        z = jax.random.gamma(size, power, shape) ** power
+        inverse = 1 / jnp.broadcast_to(self.power, shape)
+        z = jax.random.gamma(size, inverse, shape) ** inverse
         sign = jax.random.rademacher(side, shape, z.dtype)
         return self.loc + self.scale * sign * z
 
@@ -91,5 +94,5 @@ class GeneralisedNormal(dist.Distribution):
     @property
     def variance(self) -> Array:
         """The variance."""
-        ratio = jnp.exp(gammaln(3 / self.shape) - gammaln(1 / self.shape))
+        ratio = jnp.exp(gammaln(3 / self.power) - gammaln(1 / self.power))
         return jnp.broadcast_to(self.scale**2 * ratio, self.batch_shape)

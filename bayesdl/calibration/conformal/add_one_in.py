@@ -193,7 +193,8 @@ class _AddedSets(AbstractSets):
                 results.append(self._ends(of_rows, given))
         if isinstance(parts[0][0], slice):
             return results[0]
-        order = np.argsort(np.concatenate([rows for rows, *_ in parts]), kind="stable")
+        places: list[Any] = [rows for rows, *_ in parts]
+        order = np.argsort(np.concatenate(places), kind="stable")
         sets = join([one[0] for one in results], 0 if is_class else 1)
         ess = np.concatenate([one[1] for one in results])
         return np.take(sets, order, 0 if is_class else 1), ess[order]
@@ -275,7 +276,7 @@ def _warn_few(ess: np.ndarray) -> None:
         )
 
 
-def ends_in_units(ends: np.ndarray, best: np.ndarray, base: Any) -> np.ndarray:
+def ends_in_units(ends: np.ndarray, best: np.ndarray, base: AbstractPrediction) -> np.ndarray:
     """Return the ends of sets in the units of y; whole numbers of counts.
 
     Args:

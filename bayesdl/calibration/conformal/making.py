@@ -17,6 +17,7 @@ from bayesdl.data.validation import DataError, ModelError
 from bayesdl.posterior.adjustment import AbstractAdjustment
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.posterior.interface import AbstractPrediction
+from bayesdl.typing import ColumnLike, Integer, TableLike
 from inference.settings import as_seed
 
 SYSTEMS = ("sd", "absolute")
@@ -25,12 +26,12 @@ SYSTEMS = ("sd", "absolute")
 def conformal(
     posterior: AbstractPosterior,
     level: float = 0.9,
-    X: Any = None,
-    y: Any = None,
+    X: TableLike | None = None,
+    y: ColumnLike | None = None,
     *,
     score: str | None = None,
-    groups: Any = None,
-    refits: Any = None,
+    groups: ColumnLike | None = None,
+    refits: Integer | None = None,
     system: bool = False,
     seed: int | None = None,
 ) -> AbstractAdjustment:
@@ -80,7 +81,9 @@ def warn_of_training_order(posterior: AbstractPosterior) -> None:
         warn_of_time(columns, np.asarray(posterior.problem.args[0]), None)
 
 
-def held_out(posterior: AbstractPosterior, X: Any, y: Any) -> tuple[AbstractPrediction, Any]:
+def held_out(
+    posterior: AbstractPosterior, X: TableLike, y: ColumnLike
+) -> tuple[AbstractPrediction, np.ndarray]:
     """Return the predictions of held-out rows, and their targets, after all checks.
 
     Raises:
@@ -107,10 +110,10 @@ def held_out(posterior: AbstractPosterior, X: Any, y: Any) -> tuple[AbstractPred
 def _split(
     posterior: AbstractPosterior,
     level: float,
-    X: Any,
-    y: Any,
+    X: TableLike,
+    y: ColumnLike,
     score: str | None,
-    groups: Any,
+    groups: ColumnLike | None,
     system: bool,
     seed: int,
 ) -> Split:
@@ -174,7 +177,12 @@ def _all_classes(target: np.ndarray, classes: np.ndarray) -> None:
 
 
 def _scores(
-    prediction: Any, target: np.ndarray, score: str, level: float, system: bool, seed: int
+    prediction: AbstractPrediction,
+    target: np.ndarray,
+    score: str,
+    level: float,
+    system: bool,
+    seed: int,
 ) -> np.ndarray:
     """Return the scores of the held-out rows."""
     if prediction.target.kind == "class":
@@ -186,7 +194,7 @@ def _scores(
     return np.asarray(score_of(score, prediction, target, level), np.float64)
 
 
-def _held(prediction: Any, target: np.ndarray, level: float) -> np.ndarray:
+def _held(prediction: AbstractPrediction, target: np.ndarray, level: float) -> np.ndarray:
     """Return which targets the model's own sets held, shape (rows,)."""
     if prediction.target.kind == "class":
         probs = prediction.probs

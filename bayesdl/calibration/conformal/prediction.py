@@ -143,7 +143,7 @@ class ConformalPrediction(AbstractNumbers):
         values = np.asarray(y, np.float64).reshape(ends.shape[1:])
         # comparisons with NaN are false
         inside = (ends[0::2] <= values) & (values <= ends[1::2])
-        return inside.any(0)
+        return np.asarray(inside.any(0))
 
     def size(self, level: float | None = None) -> np.ndarray:
         """Return the length of each set, or how many counts it holds, shape (rows, ...)."""

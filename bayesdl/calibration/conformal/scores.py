@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +27,7 @@ from jax.scipy.special import logsumexp
 from bayesdl.calibration.conformal.add_one_in import ends_in_units
 from bayesdl.calibration.conformal.search import Judged, searcher
 from bayesdl.posterior.interface import AbstractNumbers
+from bayesdl.posterior.streaming import Stream
 
 # rows whose candidates are judged at once
 BATCH = 64
@@ -143,7 +144,7 @@ def _by_density(prediction: AbstractNumbers, q: np.ndarray, level: float) -> np.
     return found
 
 
-def _small(stream: Any) -> Any:
+def _small(stream: Stream) -> Stream:
     """Return the stream with small chunks of rows."""
     return dataclasses.replace(stream, batch_size=BATCH)
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 from jax import Array
+from numpyro.distributions import Distribution
 
 from bayesdl.posterior.streaming import Statistic
 from inference.core.result import Conditional
@@ -92,7 +93,7 @@ def searcher(judge: Judge) -> Statistic:
     return search
 
 
-def _inside(support: Any, y: Array) -> Array:
+def _inside(support: object, y: Array) -> Array:
     """Return which candidates lie between bounds that all rows and draws share."""
     inside = jnp.ones(y.shape, bool)
     for name, beyond in (("lower_bound", jnp.less), ("upper_bound", jnp.greater)):
@@ -102,12 +103,12 @@ def _inside(support: Any, y: Array) -> Array:
     return inside
 
 
-def _simulated(distribution: Any, seed: Array) -> Array:
+def _simulated(distribution: Distribution, seed: Array) -> Array:
     """Simulate some targets for each draw, shape (targets, rows, ...)."""
     draws = jax.tree.leaves(distribution)[0].shape[0]
     each = max(1, 400 // draws)
     keys = jax.random.split(jax.random.key(seed), (draws, each))
-    found = jax.vmap(lambda one, some: jax.vmap(marginal(unmasked(one)).sample)(some))(
+    found: Any = jax.vmap(lambda one, some: jax.vmap(marginal(unmasked(one)).sample)(some))(
         distribution, keys
     )
     return found.reshape(-1, *found.shape[2:])
@@ -170,10 +171,11 @@ def _tails(
     def widen(state: tuple) -> tuple:
         steps, reach, _ = state
         accepted = judged(ends(reach)).accepted
-        wider = tuple(jnp.where(accepted[j], 2 * reach[j], reach[j]) for j in range(2))
-        return steps + 1, wider, accepted.any()
+        wider = [jnp.where(accepted[j], 2 * reach[j], reach[j]) for j in range(2)]
+        return steps + 1, (wider[0], wider[1]), accepted.any()
 
-    start = (jnp.full(low.shape, 0.6, low.dtype),) * 2
+    first = jnp.full(low.shape, 0.6, low.dtype)
+    start = (first, first)
     state = (0, start, jnp.array(True))
     _, reach, _ = jax.lax.while_loop(lambda s: s[2] & (s[0] < DOUBLINGS), widen, state)
     found = ends(reach)

@@ -11,7 +11,7 @@ no density; beyond the outermost residuals, 1 / (n + 1) of probability may lie a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -189,7 +189,7 @@ class SystemPrediction(AbstractNumbers):
     def _spread(self) -> Any:
         return self.base.std if self.scaled else np.ones(self.base.mean.shape)
 
-    def _of_rows(self, statistic: Any) -> np.ndarray:
+    def _of_rows(self, statistic: Callable[[np.ndarray], float]) -> np.ndarray:
         """Return m(x) + s(x) times a statistic of the residuals of each row's group."""
         found = np.array([statistic(self.scores[members]) for members in self.members])
         chosen = found[0] if self.groups is None else found[self.groups]

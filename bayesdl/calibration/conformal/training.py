@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from numpyro.distributions import Distribution
 
 from bayesdl.calibration.conformal.add_one_in import AddOneIn, TrainingDensities
 from bayesdl.calibration.ranks import refuse_few
@@ -163,4 +165,8 @@ def _of_table(posterior: AbstractPosterior, rows: np.ndarray, draws: np.ndarray)
 
 def _at_draws(conditionals: Conditional, y: jax.Array) -> jax.Array:
     """Compute log p(y_i | z) of each entry by itself, shape (draws, rows, ...)."""
-    return jax.vmap(lambda one: marginal(unmasked(one)).log_prob(y))(conditionals.distribution)
+
+    def one(given: Distribution) -> jax.Array:
+        return jnp.asarray(marginal(unmasked(given)).log_prob(y))
+
+    return jax.vmap(one)(conditionals.distribution)

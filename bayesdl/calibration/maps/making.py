@@ -32,6 +32,7 @@ from bayesdl.posterior.adjustment import AbstractAdjustment, Rows
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.posterior.running import announce
+from bayesdl.typing import ColumnLike, TableLike
 from inference.core.typing import Info
 
 # parts of the rows, each judged by a map that the others made
@@ -116,7 +117,11 @@ class Recalibrated(AbstractAdjustment):
 
 
 def recalibrate(
-    posterior: AbstractPosterior, X: Any, y: Any, name: str | None, seed: int
+    posterior: AbstractPosterior,
+    X: TableLike | None,
+    y: ColumnLike | None,
+    name: str | None,
+    seed: int,
 ) -> Recalibrated:
     """Return the recalibration that was asked for; see `Posterior.recalibrate`."""
     refuse_adjusted(posterior, "recalibrate")

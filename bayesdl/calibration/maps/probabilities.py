@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -205,7 +205,8 @@ class VennAbers(AbstractClassMap):
             at = int(np.searchsorted(points, value))
             for label in (0, 1):
                 sums = np.bincount(inverse, np.append(hits, label))
-                found[label, i] = isotonic_regression(sums / weights, sample_weight=weights)[at]
+                values: Any = isotonic_regression(sums / weights, sample_weight=weights)
+                found[label, i] = values[at]
         return found[0][place], found[1][place]
 
     def __call__(self, probs: Probs) -> Probs:
@@ -298,7 +299,7 @@ def fit_beta_classes(probs: Probs, labels: Labels) -> BetaClasses:
     p = np.clip(probs[:, 1], np.finfo(float).eps, 1 - np.finfo(float).eps)
     columns = np.stack([np.log(p), -np.log(1 - p)], axis=1)
     used = [0, 1]
-    model = LogisticRegression(C=99999999999)
+    model: Any = LogisticRegression(C=99999999999)
     model.fit(columns, labels)
     if model.coef_[0].min() < 0:
         used = [1] if model.coef_[0][0] < 0 else [0]

@@ -10,11 +10,12 @@ so that row i has no say in its own prediction. (Vehtari, Gelman and Gabry 2017,
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpyro.distributions import Distribution
 
 from bayesdl.checks.densities import log_likelihoods_and_levels
 from bayesdl.data.validation import ModelError
@@ -50,7 +51,7 @@ class Outcome(NamedTuple):
 EMPTY = np.zeros(0)
 
 
-def of_held_out(prediction: Any, target: np.ndarray, seed: int) -> Outcome:
+def of_held_out(prediction: AbstractPrediction, target: np.ndarray, seed: int) -> Outcome:
     """Return how predictions of held-out rows turned out.
 
     Args:
@@ -64,7 +65,9 @@ def of_held_out(prediction: Any, target: np.ndarray, seed: int) -> Outcome:
     return Outcome(_inside_steps(prediction, target, upper, seed), EMPTY, EMPTY)
 
 
-def _inside_steps(prediction: Any, target: np.ndarray, upper: np.ndarray, seed: int) -> np.ndarray:
+def _inside_steps(
+    prediction: AbstractPrediction, target: np.ndarray, upper: np.ndarray, seed: int
+) -> np.ndarray:
     """Return levels, of counts drawn between F(y - 1) and F(y)."""
     if prediction.target.kind != "count":
         return upper
@@ -168,9 +171,9 @@ def _no_levels(posterior: AbstractPosterior) -> ModelError:
 def _levels(conditionals: Conditional, y: jax.Array) -> tuple[jax.Array, ...]:
     """Compute log p(y_i | z), F(y_i | z) and F(y_i - 1 | z), each of shape (draws, rows)."""
 
-    def one(given: Any) -> tuple[jax.Array, ...]:
+    def one(given: Distribution) -> tuple[jax.Array, ...]:
         below = jnp.where(y > 0, marginal_cdf(given, jnp.maximum(y - 1, 0)), 0.0)
-        return given.log_prob(y), marginal_cdf(given, y), below
+        return jnp.asarray(given.log_prob(y)), marginal_cdf(given, y), below
 
     return jax.vmap(one)(conditionals.distribution)
 
@@ -178,9 +181,9 @@ def _levels(conditionals: Conditional, y: jax.Array) -> tuple[jax.Array, ...]:
 def _class_levels(conditionals: Conditional, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Compute log p(y_i | z), shape (draws, rows), and all p(k | z), (draws, rows, classes)."""
 
-    def one(given: Any) -> tuple[jax.Array, jax.Array]:
+    def one(given: Distribution) -> tuple[jax.Array, jax.Array]:
         probs = label_probabilities(unmasked(given))
-        return given.log_prob(y), probs
+        return jnp.asarray(given.log_prob(y)), probs
 
     return jax.vmap(one)(conditionals.distribution)
 

@@ -23,6 +23,7 @@ GOLDEN = Path(__file__).parents[2] / "golden"
 COMMANDS = (
     "fit",
     "predict",
+    "calibrate",
     "check",
     "plot",
     "summary",
