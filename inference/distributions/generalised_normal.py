@@ -42,7 +42,7 @@ class GeneralisedNormal(dist.Distribution):
         "scale": dist.constraints.positive,
         "power": dist.constraints.positive,
     }
-    support = dist.constraints.real
+    support: Any = dist.constraints.real
     reparametrized_params = ["loc", "scale"]  # noqa: RUF012
 
     def __init__(
@@ -56,7 +56,8 @@ class GeneralisedNormal(dist.Distribution):
         self.loc: Any
         self.scale: Any
         self.power: Any
-        self.loc, self.scale, self.power = promote_shapes(loc, scale, power)
+        promoted: Any = promote_shapes(loc, scale, power)
+        self.loc, self.scale, self.power = promoted
         batch = jax.lax.broadcast_shapes(*(jnp.shape(x) for x in (loc, scale, power)))
         super().__init__(batch_shape=batch, validate_args=validate_args)
 

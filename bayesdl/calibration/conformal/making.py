@@ -44,7 +44,7 @@ def conformal(
         raise DataError(
             f"conformal: {lacking} is missing: give both X and y of held-out rows, or neither."
         )
-    if X is not None:
+    if X is not None and y is not None:
         if refits is not None:
             raise ValueError("conformal: give held-out rows or refits, not both.")
         return _split(posterior, level, X, y, score, groups, system, seed)
@@ -185,13 +185,14 @@ def _scores(
     seed: int,
 ) -> np.ndarray:
     """Return the scores of the held-out rows."""
+    numbers: Any = prediction
     if prediction.target.kind == "class":
         found = label_scores(score, prediction.probs, seed)
         return np.take_along_axis(found, target[:, None], axis=1)[:, 0]
     if system:
         residuals = target - prediction.mean
         return residuals / prediction.std if score == "sd" else residuals
-    return np.asarray(score_of(score, prediction, target, level), np.float64)
+    return np.asarray(score_of(score, numbers, target, level), np.float64)
 
 
 def _held(prediction: AbstractPrediction, target: np.ndarray, level: float) -> np.ndarray:

@@ -136,7 +136,7 @@ def recalibrate(
         raise ValueError(
             f"recalibrate(map={name!r}): expected one of {', '.join(map(repr, known))}."
         )
-    if X is None:
+    if X is None or y is None:
         warn_of_training_order(posterior)
         _need_one_target(posterior.predict())
         outcome = of_training_rows(posterior, seed)
