@@ -63,6 +63,7 @@ class TestLeaveOneOut:
         assert "can be trusted" in repr(result)
         assert f"{result.elpd:.2f}" in result._repr_html_()
 
+    @pytest.mark.slow
     def test_blocks_of_rows_change_nothing(self, linear, monkeypatch):
         whole = linear.loo()
         monkeypatch.setattr(densities, "BLOCK", 15)

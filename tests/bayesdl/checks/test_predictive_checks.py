@@ -121,6 +121,7 @@ class TestPredictiveCheck:
         assert "share of zeros" in repr(check)
         assert "<li>" in check._repr_html_()
 
+    @pytest.mark.slow
     def test_of_a_right_model_is_fine(self, linear):
         assert linear.check_predictive(["mean", "sd"]).ok
         assert "No statistic is extreme" in repr(linear.check_predictive(["mean", "sd"]))

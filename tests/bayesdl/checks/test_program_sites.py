@@ -225,6 +225,7 @@ class TestSeveralSites:
         assert found.table.loc["mean of b", "observed"] == pytest.approx(B.mean())
         assert both.check_predictive(site="b").table.loc["mean", "observed"] == B.mean()
 
+    @pytest.mark.slow
     def test_scalar_sites_of_a_loop(self, walked):
         found = walked.loo()
         assert len(found.pointwise) == 6
@@ -236,6 +237,7 @@ class TestSeveralSites:
         assert check.table.loc["mean", "observed"] == pytest.approx(Y[:6].mean(), rel=1e-5)
         walked.diagnose()
 
+    @pytest.mark.slow
     def test_models_with_several_sites_are_compared(self, both):
         table = bdl.compare({"one": both, "same": both})
         assert table["elpd"].iloc[0] == pytest.approx(both.loo().elpd)

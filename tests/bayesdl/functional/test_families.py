@@ -49,6 +49,7 @@ def test_normal_and_inverse_gamma_densities():
             )
 
 
+@pytest.mark.slow
 def test_gradients_of_random_scales():
     """Through draws of the variance s^2 ~ InvGamma(a, b): E[log s^2] = log b - digamma(a)."""
     prior = priors.LayerHierarchical(2.0, 3.0)

@@ -57,6 +57,7 @@ def test_hyperparameters_have_the_distribution_that_was_asked_for():
     )
 
 
+@pytest.mark.slow
 def test_gpytorch_and_tinygp_kernels_are_targets():
     gpytorch, tinygp = pytest.importorskip("gpytorch"), pytest.importorskip("tinygp")
     torch_kernel = gpytorch.kernels.ScaleKernel(gpytorch.kernels.RBFKernel())

@@ -62,6 +62,7 @@ def test_predictions_are_mixtures_over_values(post, by_hand):
     assert np.all(np.abs(drawn.mean(0) - mean) < 4 * error)
 
 
+@pytest.mark.slow
 def test_leave_one_out_uses_the_summed_likelihood(post, by_hand):
     found = densities.pointwise(post)["y"][0]
     np.testing.assert_allclose(found, logsumexp(by_hand(X), 2), atol=1e-5)

@@ -69,6 +69,7 @@ def test_likelihoods_are_those_of_the_dense_matrix(rows, name):
     )
 
 
+@pytest.mark.slow
 def test_blocks_of_items_change_nothing(rows):
     rng = np.random.default_rng(2)
     h, W, b = (
@@ -173,6 +174,7 @@ def test_dropout_keeps_the_mean_and_drops_the_share(rows):
     np.testing.assert_allclose(np.linalg.norm(networks.as_dense(x, ITEMS), axis=1), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_priors_that_are_mixtures(rows):
     x, z = as_entries(rows), jax.random.normal(jax.random.key(5), (USERS, 3))
     composite = objective(prior="composite")
@@ -245,6 +247,7 @@ def test_beta_rises_with_the_planned_updates():
     )
 
 
+@pytest.mark.slow
 def test_beta_for_each_user_is_a_share_of_their_entries(rows):
     model = MultVAE(**QUICK, beta=PerUser(0.01)).fit(rows)
     np.testing.assert_allclose(
@@ -290,6 +293,7 @@ def test_users_do_not_depend_on_who_is_asked_for_beside_them(fitted, rows):
     np.testing.assert_allclose(together.mean[7], alone.mean[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_items_other_likelihoods_still_learn(rows):
     model = MultVAE(**QUICK, likelihood="poisson").fit(rows)
     assert np.abs(model.posterior(np.zeros((1, ITEMS))).mean).max() > 0
@@ -301,6 +305,7 @@ def test_without_items_the_posterior_is_the_prior(fitted):
     np.testing.assert_array_equal(found.sd, 1)
 
 
+@pytest.mark.slow
 def test_a_power_needs_steps_and_widens(fitted, rows):
     with pytest.raises(ValueError, match="give refine_steps"):
         fitted.posterior(rows, likelihood_power=1)

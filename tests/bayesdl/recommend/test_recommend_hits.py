@@ -174,6 +174,7 @@ def test_thompson_explores(fitted, rows):
     assert not np.array_equal(*found)
 
 
+@pytest.mark.slow
 def test_thompson_draws_for_each_user(fitted):
     lists = fitted.recommend(np.zeros((30, ITEMS)), k=3, strategy="thompson").items
     assert len(np.unique(lists, axis=0)) > 1
@@ -216,6 +217,7 @@ def test_nothing_is_compiled_again_for_another_seed_or_number_of_users(rows):
     assert compiled() == before
 
 
+@pytest.mark.slow
 def test_refinement_takes_its_noise_with_both_signs(rows):
     """Where the bound is quadratic in z, the gradient of the means is then free of noise.
 

@@ -98,6 +98,7 @@ def test_probabilities_that_do_not_hold_are_reported():
         Popularity().fit(1 - few, HeldOut(0 * few, np.eye(100)[np.full(n, 99)]))
 
 
+@pytest.mark.slow
 def test_quantiles_hold_as_the_distribution_says():
     """Quantiles of the users' own distribution hold, and those of another one do not."""
     p, other = zipf(300, 1.0), zipf(300, 1.0)[::-1]
@@ -161,6 +162,7 @@ def test_a_blend_is_the_product_of_its_members_distributions(rows):
     np.testing.assert_allclose(pooled, product / product.sum(1, keepdims=True), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_blend_fits_copies_of_its_members_and_drops_what_does_not_help(rows):
     dense = rows.toarray()
     hide = np.zeros_like(dense)

@@ -333,6 +333,7 @@ def test_two_products_of_three_modes_are_found(kind):
     assert score > best - 0.02
 
 
+@pytest.mark.slow
 def test_most_starts_keep_both_products():
     """300 binary entries: with data counted once throughout, all eight starts of this fit lose a
     product, 5.6 nats worse.

@@ -213,6 +213,7 @@ def test_gp_hyperparameters_by_nuts_agree_with_quadrature():
     assert np.isfinite(sampled.predict(X).std).all()
 
 
+@pytest.mark.slow
 def test_pareto_k_is_that_of_the_importance_weights():
     """Weights w = U^-k have a Pareto tail of shape k; the estimator's sign is easily got wrong."""
     from inference.core.result import Approximation

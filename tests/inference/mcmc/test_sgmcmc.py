@@ -86,6 +86,7 @@ def test_cycles_keep_draws_of_their_second_part():
     assert shift.max() < 0.5
 
 
+@pytest.mark.slow
 def test_temperature_is_that_of_the_posterior_and_is_reported():
     """Draws of p^(1/T) of a normal posterior have sd sqrt(T) times as large."""
     X, y = simulated()

@@ -88,6 +88,7 @@ def test_step_halving_reports_the_steps_that_were_made(monkeypatch):
     assert "lower step_size below 0.01" in repr(report)
 
 
+@pytest.mark.slow
 def test_step_halving_runs_as_long_with_half_the_steps():
     engine = bdl.CyclicalSGMCMC(100, 40, 4, 10, num_cycles=4, step_size=0.04)
 
@@ -159,6 +160,7 @@ def test_step_halving_compares_what_it_says():
     assert 0.7 < report.sd_ratio < 0.9 and report.sd_z < -report.limit
 
 
+@pytest.mark.slow
 def test_step_halving_leaves_constants_out():
     from bayesdl.checks.halving import compare_runs
 

@@ -154,6 +154,7 @@ def test_estimators_agree_where_weights_are_shared_by_places():
         )
 
 
+@pytest.mark.slow
 def test_priors_are_wider_by_the_share_of_inputs():
     X, y = regression(columns=20)
     model = bdl.BNN(hidden=(20, 20), standardize=False)

@@ -57,6 +57,7 @@ def test_rebudget_keeps_the_best():
         bdl.sparse.rebudget(post, 0.5)
 
 
+@pytest.mark.slow
 def test_rebudget_by_evidence_needs_normal_priors():
     X, y = regression()
     model = bdl.BNN(hidden=(), prior=bdl.priors.Laplace())

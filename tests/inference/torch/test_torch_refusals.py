@@ -51,6 +51,7 @@ def test_bundles_predict_the_same_numbers(name, tmp_path):
     assert torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.slow
 def test_progress_adds_up():
     class Counter(AbstractProgress):
         def start(self, total, label):

@@ -156,6 +156,7 @@ def test_reinforce_without_a_baseline_warns():
         E(KEY, {"phi": jnp.zeros(3)})
 
 
+@pytest.mark.slow
 def test_enum_of_eight_sites_grows_at_most_quadratically():
     def program(n):
         def guide():

@@ -43,6 +43,7 @@ def test_a_normal_mean_is_exact_whatever_the_seed(seed):
     assert abs(mu.std() / SD - 1) < 0.15
 
 
+@pytest.mark.slow
 def test_a_prior_far_from_the_data_does_not_stop_the_search():
     post = bdl.fit(tiny_scale, Y, engine=bdl.VI(), seed=0, progress=False)
     assert abs(post.samples["mu"].mean() - Y.mean()) < 5 * ERROR

@@ -165,6 +165,7 @@ def test_minibatches_patience_schedules_and_averages():
     ],
     ids=["average", "learned"],
 )
+@pytest.mark.slow
 def test_baselines_with_parameters(baseline):
     """They change the variance, not the gradient, and move towards the objective's mean."""
     engine = bdl.VI(
@@ -217,6 +218,7 @@ def test_numpyros_losses_are_biased_with_a_discrete_guide_and_these_are_not():
         np.testing.assert_allclose(report.oracle["phi"], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_masks_leave_scores_whole():
     """A masked site is drawn all the same, so its score must be there."""
 
