@@ -6,6 +6,7 @@ python -m benchmarks.import_time
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -26,7 +27,10 @@ def cpu_seconds(name: str) -> float:
     )
 
 
-def main(repeats: int = 9) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=9)
+    repeats = parser.parse_args().repeats
     pairs = [(cpu_seconds("bayesdl"), cpu_seconds("numpyro")) for _ in range(repeats)]
     ratio = statistics.median(ours / theirs for ours, theirs in pairs)
     print(f"import bayesdl / import numpyro: {ratio:.3f} (median of {repeats}; the limit is 1.2)")
