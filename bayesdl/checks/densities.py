@@ -27,6 +27,7 @@ from bayesdl.checks.traces import (
     level_terms,
     prior_terms,
     row_terms,
+    row_weights,
     visible_rows,
     visible_values,
 )
@@ -153,13 +154,32 @@ def site_terms(
     Args:
         posterior: the posterior of a program.
         factors: whether to add the values of factors.
+
+    Raises:
+        ValueError: where rows have weights other than 0 and 1.
     """
+    _refuse_weights(posterior)
     if posterior.problem.summed:
         # factors may depend on what is summed out, and belong to no row
         return _summed(discrete.row_log_probs, posterior)
     unit = _log_unit(posterior)
     found = {name: values - unit for name, values in _of_program(row_terms, posterior).items()}
     return found | (_of_program(factor_terms, posterior) if factors else {})
+
+
+def _refuse_weights(posterior: AbstractPosterior) -> None:
+    """Refuse rows that the likelihood counts more or less than once."""
+    trace = posterior.problem.trace
+    if all(trace[name]["scale"] is None for name in posterior.problem.observed):
+        return
+    for name, weights in _at_first_draw(row_weights, posterior).items():
+        if not np.isin(weights, (0, 1)).all():
+            low, high = weights.min(), weights.max()
+            raise ValueError(
+                f"The rows of site '{name}' have weights (numpyro.handlers.scale) of {low:g}"
+                f"{f' to {high:g}' if high > low else ''}, and log densities of rows, as of "
+                "leave-one-out, take each row for one: use post.score on held-out data."
+            )
 
 
 def log_likelihoods_and_levels(

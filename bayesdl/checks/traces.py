@@ -113,6 +113,15 @@ def _seen(site: dict, shape: tuple[int, ...]) -> jax.Array:
     return seen & jnp.broadcast_to(weighed.reshape(weighed.shape + (1,) * rows), shape)
 
 
+def row_weights(sites: dict) -> dict:
+    """Return the weights of observed sites that have any (`handlers.scale`)."""
+    return {
+        name: jnp.asarray(site["scale"])
+        for name, site in sites.items()
+        if _is_data(site) and site["scale"] is not None
+    }
+
+
 @dataclasses.dataclass(frozen=True)
 class Values:
     """A function of a trace that returns the values of some sites."""

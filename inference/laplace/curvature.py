@@ -19,8 +19,8 @@ def compile_hessian(function: Callable[..., jax.Array]) -> Callable[..., np.ndar
 
     Columns are derivatives of the gradient, forward ones where all operations have them. Some have
     none (`jax.experimental.ode.odeint`, say); the gradient is then differentiated backwards again.
-    A second derivative may be NaN where the first is right, as 0 / 0 of a probability that a
-    program holds at zero: differences of gradients take its place.
+    A second derivative may be NaN where the first is right, as of a probability that a program
+    holds at zero: differences of gradients take its place.
     """
 
     def columns(u: jax.Array, basis: ArrayLike, *fixed: PyTree) -> jax.Array:

@@ -44,6 +44,7 @@ VERBS = (
     "save and load",
 )
 APPROXIMATION = "approximation"
+REFUSED = "refused: "
 # draws of NumPyro's Predictive for each draw of the posterior
 REPEATS = 5
 # standard errors; some ten thousand numbers are compared
@@ -243,7 +244,7 @@ CHECKS = {
 
 
 def outcomes(case: Case, engine: str, folder: Path) -> dict[str, str]:
-    """Return the outcome of each verb: "right", "refused", or what is wrong."""
+    """Return what each verb answers: "right", "refused: " and the words, "-", or what is wrong."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found: list[Fit] = []
@@ -259,6 +260,11 @@ def outcomes(case: Case, engine: str, folder: Path) -> dict[str, str]:
             case, engine, "save and load", lambda: check_save_and_load(found[0], folder)
         )
     return result
+
+
+def is_wrong(said: str) -> bool:
+    """Whether an outcome is neither right, nor a refusal in the words that were expected."""
+    return said not in ("right", "-") and not said.startswith(REFUSED)
 
 
 def fitted(case: Case, engine: str) -> Fit:
@@ -286,7 +292,7 @@ def outcome(case: Case, engine: str, verb: str, run) -> str:
         refusal = refusal or allowed
         if not re.search(refusal, str(error)):
             return f"OTHER WORDS: {words}"
-        return "refused"
+        return f"{REFUSED}{' '.join(str(error).split())}"
     return "right" if refusal is None else f"NOT REFUSED, though {refusal!r} was expected"
 
 
