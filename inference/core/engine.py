@@ -276,7 +276,8 @@ INFER_IT = "give it a prior (numpyro.sample), or fit with bdl.VI(), which learns
 def describe_fixed(name: str, value: object) -> str:
     """Say that a parameter is not inferred."""
     leaves = jax.tree.leaves(value)
-    number = f"{float(leaves[0]):.4g}" if len(leaves) == 1 and leaves[0].size == 1 else "its start"
+    alone = len(leaves) == 1 and np.size(leaves[0]) == 1
+    number = f"{np.asarray(leaves[0]).item():.4g}" if alone else "its start"
     return f"Parameter '{name}' is not inferred by this engine and stays at {number}"
 
 

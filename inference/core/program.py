@@ -15,7 +15,6 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import PyTree
 from numpyro import handlers
 from numpyro.distributions import (
@@ -266,7 +265,7 @@ class KeyPerName(Messenger):
 class WithParameters(Messenger):
     """A program with given values at its `numpyro.param` sites, and at no other sites."""
 
-    def __init__(self, program: Program, params: Mapping[str, ArrayLike]) -> None:
+    def __init__(self, program: Program, params: Mapping[str, PyTree]) -> None:
         super().__init__(program)
         self.params = params
 
