@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -122,4 +123,30 @@ def marginal_cdf(distribution: Distribution, value: jax.Array) -> jax.Array:
         return marginal_cdf(inside.base_dist, value)
     if inside.event_shape:
         raise NotImplementedError
-    return inside.cdf(value)
+    return _computed(lambda: inside.cdf(value))
+
+
+def mean_of(distribution: Distribution) -> jax.Array:
+    """Return E[Y].
+
+    Raises:
+        NotImplementedError: where NumPyro has no mean, or fails to compute it.
+    """
+    return _computed(lambda: jnp.asarray(distribution.mean))
+
+
+def variance_of(distribution: Distribution) -> jax.Array:
+    """Return Var(Y) of each entry.
+
+    Raises:
+        NotImplementedError: where NumPyro has no variance, or fails to compute it.
+    """
+    return _computed(lambda: jnp.asarray(distribution.variance))
+
+
+def _computed(function: Callable[[], jax.Array]) -> jax.Array:
+    """Compute what NumPyro may not know, as for a mixture of distributions of several shapes."""
+    try:
+        return function()
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:
+        raise NotImplementedError(str(error)) from error

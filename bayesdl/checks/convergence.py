@@ -118,8 +118,8 @@ def _judge_by_convergence(posterior: AbstractPosterior) -> Diagnosis:
     table["identified"] = [name in identified for name in rows]
 
     worst = np.array(list(identified.values()))
-    ess = float(np.nanmin(worst[:, 1:]))
-    numbers = {} if independent else {"rhat (worst)": float(np.nanmax(worst[:, 0]))}
+    ess = _known(np.min, worst[:, 1:])
+    numbers = {} if independent else {"rhat (worst)": _known(np.max, worst[:, 0])}
     numbers |= {"ess (smallest)": ess} | engine.diagnostics(problem, raw)
     has_modes = len(identified) < len(rows)
     chains, _ = draws_shape(posterior)
@@ -134,6 +134,12 @@ def _judge_by_convergence(posterior: AbstractPosterior) -> Diagnosis:
     if has_modes and not independent:
         findings.append(NOT_IDENTIFIED)
     return Diagnosis(ok, _sentences(findings), numbers, table)
+
+
+def _known(pick: Callable[[np.ndarray], float], values: np.ndarray) -> float:
+    """Return the largest or smallest of the values that are known; NaN where none is."""
+    known = values[~np.isnan(values)]
+    return float(pick(known)) if known.size else np.nan
 
 
 NOT_IDENTIFIED = Finding(
@@ -212,10 +218,15 @@ def disagreement(numbers: dict[str, float], chains: int, has_modes: bool = False
     if chains < 2:
         findings.append(
             Finding(
-                "There is one chain, so R-hat can miss a chain that is stuck", "use num_chains=4"
+                "There is one chain, so R-hat cannot say whether chains agree", "use num_chains=4"
             )
         )
-    if not rhat <= RHAT_LIMIT:
+    if np.isnan(rhat) and chains > 1:
+        findings.append(
+            Finding("R-hat is no number, as of fewer than 4 draws or of equal ones", cure)
+        )
+    # of one chain it is no number
+    if rhat > RHAT_LIMIT:
         findings.append(
             Finding(f"R-hat is {rhat:.3f}, above {RHAT_LIMIT}: the chains disagree", cure)
         )

@@ -22,7 +22,7 @@ from bayesdl.model.examples import Example, line, rows
 from bayesdl.model.precision import is_double
 from bayesdl.model.programs.indexing import check_indexes
 from bayesdl.model.programs.new_data import Rows, check_rows, sites_to_draw, with_further_draws
-from bayesdl.model.programs.observations import check_observations, missing_data
+from bayesdl.model.programs.observations import check_observations, check_sites, missing_data
 from bayesdl.model.programs.posing import pose, position_names, runs
 from bayesdl.model.programs.summed import summed_predictive
 from bayesdl.model.registry import register_spec
@@ -128,6 +128,7 @@ class Program(AbstractModel):
     def learn(self, *data: object, **named: object) -> tuple[ProgramSchema, Problem]:
         # a program runs once, for both
         problem = self.problem(ProgramSchema(()), *data, **named)
+        check_sites(problem)
         check_observations(problem)
         check_indexes(problem)
         return ProgramSchema(problem.observed), problem

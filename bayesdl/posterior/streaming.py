@@ -28,7 +28,9 @@ from inference.wrappers import (
     class_probabilities,
     marginal,
     marginal_cdf,
+    mean_of,
     num_classes,
+    variance_of,
 )
 
 Given: TypeAlias = Array | np.ndarray | dict[str, Any] | None
@@ -229,8 +231,8 @@ def moments(conditionals: Conditional, _: None) -> tuple:
 
     The parts are those of the law of total variance.
     """
-    means = _over_draws(lambda given: given.mean, conditionals.distribution)
-    variances = _over_draws(lambda given: given.variance, conditionals.distribution)
+    means = _over_draws(mean_of, conditionals.distribution)
+    variances = _over_draws(variance_of, conditionals.distribution)
     known = _over_draws(
         lambda e, v: e.reshape(e.shape + (1,) * (v.ndim - e.ndim)) * jnp.ones_like(v),
         conditionals.epistemic,
@@ -267,7 +269,7 @@ def sampled_moments(num_samples: int) -> Statistic:
 
 def means(conditionals: Conditional, _: None) -> jax.Array:
     """Compute E[y | z] for each draw."""
-    return _over_draws(lambda given: given.mean, conditionals.distribution)
+    return _over_draws(mean_of, conditionals.distribution)
 
 
 def probabilities(conditionals: Conditional, _: None) -> jax.Array:
@@ -297,7 +299,7 @@ def mixture_cdf(conditionals: Conditional, y: jax.Array) -> jax.Array:
 def quantiles(conditionals: Conditional, levels: jax.Array) -> jax.Array:
     """Compute quantiles of the mixture by bisection on its cdf; shape (levels, rows, ...)."""
     shape = jax.eval_shape(
-        lambda: _over_draws(lambda given: marginal(given).mean, conditionals.distribution)
+        lambda: _over_draws(lambda given: mean_of(marginal(given)), conditionals.distribution)
     ).shape[1:]
     support: Any = conditionals.distribution.support
     discrete = bool(support.is_discrete)

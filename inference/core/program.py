@@ -34,6 +34,10 @@ Message: TypeAlias = dict[str, Any]
 """What NumPyro says of a site to its handlers."""
 
 
+class ProgramError(ValueError):
+    """The program states no log density."""
+
+
 class AbstractTraceable(abc.ABC):
     """A program whose arguments are all arrays that may be traced, as may its own numbers.
 
@@ -111,13 +115,24 @@ class WholePlates:
         return self.program
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not self.eager:
-            args, kwargs = jax.tree.map(fresh, (args, kwargs))
-            with AllRows():
+        rows = AllRows()
+        try:
+            if not self.eager:
+                args, kwargs = jax.tree.map(fresh, (args, kwargs))
+                with rows:
+                    return self.program(*args, **kwargs)
+            with jax.ensure_compile_time_eval(), rows:
+                args, kwargs = jax.tree.map(_on_device, (args, kwargs))
                 return self.program(*args, **kwargs)
-        with jax.ensure_compile_time_eval(), AllRows():
-            args, kwargs = jax.tree.map(_on_device, (args, kwargs))
-            return self.program(*args, **kwargs)
+        # what distributions and jax.random say of a key that is None
+        except (AssertionError, TypeError) as error:
+            if not rows.without_key:
+                raise
+            raise ProgramError(
+                f"{name_of(self.program)} draws random numbers that are none of its sites "
+                "(numpyro.prng_key(), or a site that handlers.block hides), so that it has no log "
+                "density: write them as numpyro.sample, or give their values as an argument."
+            ) from error
 
     def __hash__(self) -> int:
         return hash((_identity(self.program), self.eager))
@@ -164,7 +179,8 @@ class AllRows(Messenger):
 
     A distribution of fewer entries than there are observed values, as without a plate around them,
     is that of each of them; the site's entry `rows_without_plate` holds both shapes. Its entry
-    `given` is the value as the program gave it.
+    `given` is the value as the program gave it; `set_by_handler` is there where a handler inside
+    the program gives a value to a site without observing it.
 
     `numpyro.sample("y", d, obs=y, obs_mask=seen)` makes a latent site "y_unobserved" of all rows.
     NumPyro gives no density to its entries for seen rows, so that chains wander without end in
@@ -175,6 +191,7 @@ class AllRows(Messenger):
     def __init__(self) -> None:
         super().__init__()
         self.observed: set[str] = set()
+        self.without_key = False
 
     def process_message(self, msg: Message) -> None:
         if msg["type"] == "plate" and msg["value"] is None:
@@ -191,9 +208,15 @@ class AllRows(Messenger):
             if batch is not None:
                 msg["rows_without_plate"] = tuple(msg["fn"].shape()), jnp.shape(msg["value"])
                 msg["fn"] = msg["fn"].expand(batch)
+        elif msg["value"] is not None and not msg.get("_control_flow_done"):
+            msg["set_by_handler"] = True
         elif part == "unobserved" and f"{site}_observed" in self.observed:
             while isinstance(msg["fn"], MaskedDistribution):
                 msg["fn"] = msg["fn"].base_dist
+
+    def postprocess_message(self, msg: Message) -> None:
+        # nothing seeds a program where its log density is computed
+        self.without_key |= msg["type"] == "prng_key" and msg["value"] is None
 
 
 def expanded_batch(distribution: Distribution, shape: tuple[int, ...]) -> tuple[int, ...] | None:

@@ -9,11 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 from jax.core import Tracer
-from numpyro.distributions import Distribution, MaskedDistribution
+from numpyro.distributions import Delta, Distribution, MaskedDistribution
 
-from bayesdl.data.validation import DataError
+from bayesdl.data.validation import DataError, ModelError
 from inference.arguments import same_array
 from inference.core.problem import Problem
+from inference.core.program import name_of, unwrap
 from inference.wrappers import innermost
 
 # the number of rows that an error names
@@ -22,6 +23,34 @@ NAMED = 5
 
 class PlateWarning(UserWarning):
     """Observed values that count as independent rows though no plate says so."""
+
+
+def check_sites(problem: Problem) -> None:
+    """Refuse a program without sites, or with sites that are neither inferred nor observed.
+
+    Raises:
+        ModelError: naming the site, and the cure.
+    """
+    name = name_of(problem.program)
+    samples = {at: site for at, site in problem.trace.items() if site["type"] == "sample"}
+    # a compiled function passes its sites the first time only
+    if not samples or isinstance(unwrap(problem.program), jax.stages.Wrapped):
+        raise ModelError(
+            f"{name} has no site (numpyro.sample), so there is nothing to fit. A function that "
+            "jax.jit compiled hides its sites: give the function itself."
+        )
+    for at, site in samples.items():
+        if site.get("set_by_handler"):
+            raise ModelError(
+                f"Site '{at}' of {name} has a value by handlers.substitute, and is neither "
+                "inferred nor data. Give it by handlers.condition, which observes it, or by "
+                "handlers.do, which only sets it."
+            )
+        if not site["is_observed"] and isinstance(innermost(site["fn"]), Delta):
+            raise ModelError(
+                f"Site '{at}' of {name} has the distribution Delta, so there is nothing to infer: "
+                f"write numpyro.deterministic('{at}', value)."
+            )
 
 
 def check_observations(problem: Problem, quiet: bool = False) -> None:

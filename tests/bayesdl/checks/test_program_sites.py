@@ -303,3 +303,19 @@ class TestFactors:
         assert post.diagnose().table.index.tolist() == ["z"]
         assert post.summary().index.tolist() == ["z"]
         post.save(tmp_path / "only.bdl")
+
+
+def weighted(weight, y=None):
+    mu = numpyro.sample("mu", dist.Normal(0, 3))
+    with numpyro.plate("rows", 12), handlers.scale(scale=weight):
+        numpyro.sample("y", dist.Normal(mu, 1), obs=y)
+
+
+def test_rows_with_weights_are_refused_by_leave_one_out():
+    post = fit(weighted, np.linspace(0.5, 2, 12), y=Y)
+    with pytest.raises(ValueError, match=r"site 'y' have weights .* of 0.5 to 2.*post\.score"):
+        post.loo()
+    with pytest.raises(ValueError, match="weights"):
+        post.to_datatree(log_likelihood=True)
+    once = fit(weighted, np.ones(12), y=Y)
+    assert len(once.loo().pareto_k) == 12
