@@ -7,6 +7,7 @@ arrays. Everything else is an array.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import warnings
 from collections.abc import Mapping
@@ -90,6 +91,23 @@ def same_index(one: Any, other: Any, names: tuple[str, str]) -> None:
         f"index of {first} and {right[row]!r} in that of {second}. Give {cure}"
         + ("." if reordered else f" if row k of {first} belongs to row k of {second}.")
     )
+
+
+def same_order(parts: Mapping[str, Any]) -> None:
+    """Refuse tables and columns of pandas whose rows have the same labels in another order.
+
+    Args:
+        parts: what may be such tables, by name; those of other labels may be of something else.
+
+    Raises:
+        DataError: with the first row that differs.
+    """
+    tables = {name: part for name, part in parts.items() if is_frame(part) or is_series(part)}
+    for (first, one), (second, other) in itertools.combinations(tables.items(), 2):
+        if len(one) != len(other) or not (one.index.is_unique and other.index.is_unique):
+            continue
+        if not one.index.equals(other.index) and one.index.isin(other.index).all():
+            same_index(one, other, (first, second))
 
 
 def from_other_libraries(name: str, values: Values) -> Any:

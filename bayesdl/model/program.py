@@ -15,6 +15,7 @@ from numpyro import handlers
 from numpyro.infer.initialization import init_to_sample
 
 from bayesdl.data.arguments import read_argument
+from bayesdl.data.frames import same_order
 from bayesdl.data.target import Target
 from bayesdl.data.validation import ModelError
 from bayesdl.model.base import AbstractModel, NewData, Shapes, site_distribution
@@ -146,6 +147,7 @@ class Program(AbstractModel):
     def inputs(self, schema: ProgramSchema, *data: object, **named: object) -> tuple[tuple, dict]:
         self.bind(data, named)
         double, names = is_double(self), position_names(self.function, len(data))
+        same_order(dict(zip(names, data, strict=True)) | named)
         return (
             tuple(read_argument(*one, double) for one in zip(names, data, strict=True)),
             {name: read_argument(name, value, double) for name, value in named.items()},

@@ -305,3 +305,13 @@ def test_later_changes_of_the_data_leave_the_posterior_alone():
     before = post.predict().mean
     x[:] = 0
     np.testing.assert_array_equal(post.predict().mean, before)
+
+
+def test_columns_of_pandas_in_another_order_are_refused():
+    x, y = pd.Series(X, index=[f"r{i}" for i in range(20)]), pd.Series(2 * X)
+    y.index = x.index
+    with pytest.raises(DataError, match=r"x and y have rows with labels in another order.*y\.loc"):
+        fit(line, x, y=y[::-1])
+    # the same labels, and labels of something else
+    fit(line, x, y=y)
+    fit(line, x, y=pd.Series(2 * X))
