@@ -32,9 +32,10 @@ def check_indexes(problem: Problem, trained: Problem | None = None) -> None:
     """
     if not _has_indexes(problem):
         return
-    before = set() if trained is None else {bad.kind for bad in _found(trained)}
+    # also where no training argument holds whole numbers: programs index constants of their own
+    before = set() if trained is None else {bad.kind for bad in bad_indexes(trained.traced[1])}
     # what lies above the range first
-    for bad in sorted(_found(problem), key=lambda bad: bad.kind == "negative"):
+    for bad in sorted(bad_indexes(problem.traced[1]), key=lambda bad: bad.kind == "negative"):
         meant = bad.kind in before
         if bad.kind == "negative" and trained is None:
             meant = not _is_argument(problem, bad)
@@ -42,10 +43,6 @@ def check_indexes(problem: Problem, trained: Problem | None = None) -> None:
             meant = True
         if bad.kind == "clamped" or not meant:
             raise DataError(_about(problem, bad, new=trained is not None))
-
-
-def _found(problem: Problem) -> list[BadIndex]:
-    return bad_indexes(problem.traced[1]) if _has_indexes(problem) else []
 
 
 def _has_indexes(problem: Problem) -> bool:

@@ -337,3 +337,17 @@ def test_intervals_of_new_groups_hold():
         y = z[fresh] + 0.3 * random.normal(size=new)
         held += np.sum((interval[0] < y) & (y < interval[1]))
     assert 0.87 < held / (simulations * new) < 0.93
+
+
+def test_new_inputs_that_happen_to_be_whole():
+    def pairs(x, y=None):
+        lower = numpyro.sample("lower", dist.LKJCholesky(2, 1.0))
+        b = numpyro.sample("b", dist.Normal(0, 1).expand([2]).to_event(1))
+        with numpyro.plate("rows", len(x)):
+            mean = jnp.asarray(x)[:, None] * b
+            numpyro.sample("y", dist.MultivariateNormal(mean, scale_tril=lower), obs=y)
+
+    x = np.linspace(-1, 1, 12)
+    y = np.stack([x, -x], 1) + np.random.default_rng(0).normal(size=(12, 2))
+    post = bdl.fit(pairs, x, y=y, engine=bdl.Laplace(), progress=False)
+    assert post.predict(np.array([-2.0, 0.0, 2.0])).mean.shape == (3, 2)
