@@ -1,6 +1,6 @@
 """The catalogue of programs x engines x verbs: right, or refused in words, and nothing else.
 
-`python -m tools.programs_page` runs all of it and writes `docs/programs.md`.
+`programs_page.py` runs all of it and writes `docs/programs.md`.
 """
 
 import importlib.util

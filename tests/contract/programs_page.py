@@ -1,6 +1,6 @@
-"""Run the catalogue of programs (`tests/contract/programs`) and write it as a page.
+"""Run the catalogue of programs and write it as a page, `docs/programs.md`.
 
-    python -m tools.programs_page [ENGINE ...]     # docs/programs.md; all engines by default
+    PYTHONPATH=. python tests/contract/programs_page.py [ENGINE ...]     # all engines by default
 
 Cells that were run are kept in `.programs.json` (`--keep FILE`), so that a run that was stopped
 goes on from there; remove it to run all of them again.
@@ -12,13 +12,16 @@ import argparse
 import gc
 import importlib.util
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+import jax
+from program_checks import ENGINES, REFUSED, VERBS, is_wrong, outcomes
+from programs import CASES
+
+ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "programs.md"
 INTRODUCTION = """# Programs: what every verb answers
 
@@ -26,7 +29,7 @@ The tests run {programs} NumPyro programs through {engines} and every verb. A ce
 (compared with `numpyro.infer.log_likelihood`, `numpyro.infer.Predictive` at the same draws, or a
 closed form), or *refused* in one sentence, whose number stands below. `-` is a cell that does not
 apply: the program has no other data to predict, or its fit was refused.
-Made by `python -m tools.programs_page`.
+Made by `python tests/contract/programs_page.py`.
 """
 # characters of a refusal that are shown
 SHOWN = 160
@@ -37,10 +40,6 @@ Outcomes = dict[str, dict[str, dict[str, str]]]
 
 def run(engine: str, found: Outcomes, keep: Path) -> None:
     """Run the cells of an engine that are not known yet, and keep them."""
-    import jax
-    from program_checks import is_wrong, outcomes
-    from programs import CASES
-
     # compiled programs are dropped after each case, and read again
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.03)
     known = found.setdefault(engine, {})
@@ -63,9 +62,6 @@ def run(engine: str, found: Outcomes, keep: Path) -> None:
 
 def page(found: Outcomes) -> str:
     """Return the page: a table for each engine, and the words of the refusals."""
-    from program_checks import VERBS
-    from programs import CASES
-
     words: dict[str, int] = {}
     engines = " and ".join(", ".join(found).rsplit(", ", 1))
     lines = [INTRODUCTION.format(programs=len(CASES), engines=engines)]
@@ -81,8 +77,6 @@ def page(found: Outcomes) -> str:
 
 def cell(row: Mapping[str, str], verb: str, words: dict[str, int]) -> str:
     """Return what stands in a cell; a refusal as the number of its words."""
-    from program_checks import REFUSED, is_wrong
-
     said = row.get(verb, "not run")
     if said.startswith(REFUSED):
         return f"refused {words.setdefault(short(said.removeprefix(REFUSED)), len(words) + 1)}"
@@ -103,10 +97,7 @@ def table_row(cells: list[str]) -> str:
 
 def main() -> None:
     """Run what is asked for, and write the page."""
-    sys.path.insert(0, str(ROOT / "tests" / "contract"))
-    from program_checks import ENGINES
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Run the catalogue of programs.")
     parser.add_argument("engines", nargs="*", default=list(ENGINES), help="engines to run")
     parser.add_argument("--keep", type=Path, default=ROOT / ".programs.json", help="known cells")
     settings = parser.parse_args()
