@@ -42,8 +42,8 @@ from bayesdl.saving.bundle import BundleError, load
 from inference.core.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
+    from bayesdl import effects, recommend, sparse
     from bayesdl import plots as plots
-    from bayesdl import recommend, sparse
     from bayesdl import sklearn as sklearn
     from bayesdl.amortized.pfn import PFN
     from bayesdl.checks.calibration import sbc
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Submodules that are imported when they are first used: some load scikit-learn or Matplotlib.
-LAZY = ("plots", "recommend", "sklearn", "sparse")
+LAZY = ("effects", "plots", "recommend", "sklearn", "sparse")
 
 # Where names stand that are imported when they are first used, so that `import bayesdl` is quick.
 _HOMES = {
@@ -100,6 +100,7 @@ __all__ = [
     "UnsupportedError",
     "amortized",
     "compare",
+    "effects",
     "fit",
     "kernels",
     "load",

@@ -93,7 +93,7 @@ def fit(
     named |= {word: value for word, value in own.items() if value is not None}
     with precision_scope(spec):
         schema, problem = spec.learn(*data, **named)
-        names = learn_names(problem, **words)
+        names = learn_names(problem, **words, by_model=spec.names(schema))
     for line in spec.remarks(problem):
         announce(line)
     notes = spec.notes(schema)

@@ -11,6 +11,7 @@ from bayesdl.amortized.prior_mixture import PriorMixture
 from bayesdl.amortized.random_bnn import RandomBNN
 from bayesdl.bnn.conv import ConvNet
 from bayesdl.bnn.spec import BNN
+from bayesdl.formula.spec import Formula
 from bayesdl.frozen.last_layer import LastLayer
 from bayesdl.frozen.schema import FrozenSchema
 from bayesdl.frozen.spec import Frozen
@@ -27,6 +28,7 @@ __all__ = [  # noqa: RUF022
     "BNN",
     "ConvNet",
     "GP",
+    "Formula",
     "FunBaT",
     "Mode",
     "RandomBNN",

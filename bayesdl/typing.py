@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     ColumnLike: TypeAlias = ArrayLike | Sequence[Any] | pd.Series | pd.DataFrame | pd.Index
     """Targets y, labels or names: an array (rows,) or (rows, targets), a Series, or a list."""
 
+    Cells: TypeAlias = pd.Series
+    """A column of a table."""
+
     DataFrame: TypeAlias = pd.DataFrame
     """A table that a function returns; pandas is imported when it is made."""
 
@@ -100,7 +103,7 @@ if TYPE_CHECKING:
     Strategy: TypeAlias = Literal["mean", "thompson", "ucb"]
     """By what items are ranked."""
 else:
-    EngineLike = TableLike = ColumnLike = DataFrame = AxesLike = SiteLike = object
+    EngineLike = TableLike = ColumnLike = Cells = DataFrame = AxesLike = SiteLike = object
     ConformalScore = MapName = str
     TargetKind = Activation = Scaling = ScaleFamily = TensorForm = FunctionLoss = str
     InputKind = Weighting = ItemLikelihood = TastePrior = Strategy = str
@@ -123,6 +126,7 @@ ProgressLike: TypeAlias = bool | AbstractProgress
 __all__ = [
     "Activation",
     "AxesLike",
+    "Cells",
     "ColumnLike",
     "ConformalScore",
     "DataFrame",

@@ -73,7 +73,7 @@ def test_a_foreign_inference_package_is_refused(tmp_path):
 
 NAMESPACES = (
     *("priors", "kernels", "vi", "plots", "sklearn"),
-    *("sparse", "recommend", "amortized", "tensor", "mcmc"),
+    *("sparse", "recommend", "amortized", "tensor", "mcmc", "effects"),
 )
 
 

@@ -120,9 +120,7 @@ def _parameters(posterior: AbstractPosterior, sites: str | Sequence[str] | None)
     samples = posterior.samples
     if chosen := _check_names(sites, "site", samples):
         return {site: samples[site] for site in chosen}
-    identified = {
-        site: values for site, values in samples.items() if posterior.model.identified(site)
-    }
+    identified = {site: values for site, values in samples.items() if posterior.model.shows(site)}
     values = posterior.function_values(FUNCTION_ROWS) if len(identified) < len(samples) else None
     return (identified if values is None else identified | {FUNCTION: values}) or samples
 

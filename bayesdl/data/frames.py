@@ -213,3 +213,10 @@ def _column(name: object, values: Values) -> Any:
             "of one dimension."
         )
     return array
+
+
+def index_labels(data: tuple) -> tuple:
+    """Return the labels of the rows of new data, where these are a table with an index."""
+    index = getattr(data[0], "index", None) if data else None
+    # lists and tuples have a method of this name
+    return () if index is None or callable(index) else tuple(index)

@@ -318,11 +318,9 @@ def _class_indices(y: Values, classes: tuple | None) -> np.ndarray:
     Raises:
         DataError: for a label that is none of the classes.
     """
-    known, array = np.array(classes), _labels(y)
-    seen = set(known.tolist())
-    unseen = [value for value in array.tolist() if value not in seen]
+    known, values = np.array(classes).tolist(), _labels(y).tolist()
+    place = {label: k for k, label in enumerate(known)}
+    unseen = [value for value in values if value not in place]
     if unseen:
-        raise DataError(
-            f"y has the unseen class {unseen[0]!r}: expected one of {list(known.tolist())[:10]}."
-        )
-    return np.searchsorted(known, array).astype(np.int32)
+        raise DataError(f"y has the unseen class {unseen[0]!r}: expected one of {known[:10]}.")
+    return np.array([place[value] for value in values], dtype=np.int32)

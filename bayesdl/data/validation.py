@@ -7,8 +7,9 @@ of the engine. What is wrong with a column (missing, unknown, a date, a new cate
 
 from __future__ import annotations
 
+import difflib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -205,3 +206,15 @@ def some_rows(bad: np.ndarray) -> str:
     """Return the first of some row numbers in words, such as "row 3" or "rows 3, 5, 9, ..."."""
     shown = ", ".join(map(str, bad[:SHOWN].tolist())) + (", ..." if len(bad) > SHOWN else "")
     return f"row {shown}" if len(bad) == 1 else f"rows {shown}"
+
+
+def did_you_mean(name: object, names: Iterable[object]) -> str:
+    """Return a question that has the nearest of some names; empty where none is near.
+
+    Example:
+        >>> did_you_mean("Days", ["days", "subject"])
+        "did you mean 'days'? "
+    """
+    by_lower = {str(one).lower(): str(one) for one in names}
+    near = difflib.get_close_matches(str(name).lower(), by_lower, 1, 0.5)
+    return f"did you mean {by_lower[near[0]]!r}? " if near else ""

@@ -298,7 +298,7 @@ def summary(posterior: AbstractPosterior, sites: list[str] | None) -> DataFrame:
         raise ValueError(f"No site {unknown[0]!r}: expected some of {list(posterior.samples)}.")
     chosen = (
         sites
-        or [site for site in posterior.samples if posterior.model.identified(site)]
+        or [site for site in posterior.samples if posterior.model.shows(site)]
         or list(posterior.samples)
     )
     kind = "stats" if posterior.raw.independent_draws else "all"

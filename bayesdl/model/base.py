@@ -19,7 +19,8 @@ from numpyro.distributions import Distribution
 from bayesdl.data.target import Target
 from bayesdl.data.validation import ModelError
 from bayesdl.model.examples import CommandLine, Example
-from bayesdl.typing import Schema, TargetKind
+from bayesdl.model.names import Names
+from bayesdl.typing import Frame, Schema, TargetKind
 from inference.core.problem import Problem
 from inference.core.result import AbstractPredictive
 from inference.core.typing import Arguments, Program
@@ -238,6 +239,32 @@ class AbstractModel(AbstractSettings, abc.ABC):
         """
         return self
 
+    def names(self, schema: Schema) -> Names:
+        """Return the labels of what sites hold, where the model knows them."""
+        return Names()
+
+    def training_frame(self, schema: Schema, problem: Problem) -> Frame | None:
+        """Return the training inputs as a table in the user's columns, where that is possible."""
+        return None
+
+    def typical_settings(self, along: tuple[str, ...]) -> dict[str, Any]:
+        """Return what `predict` is told for typical rows, which belong to no group.
+
+        Args:
+            along: the columns that do not have a typical value.
+        """
+        return {}
+
+    def predictor_predictive(self, problem: Problem) -> AbstractPredictive:
+        """Return the predictive of the linear predictor, one value a row given each draw.
+
+        Raises:
+            ModelError: for a model without one.
+        """
+        raise ModelError(
+            f"linear_predictor is of formulas, got {self.name}: see post.predict(..., kind='mean')."
+        )
+
     def observed_values(self, schema: Schema, problem: Problem) -> dict[str, np.ndarray] | None:
         """Return the observed sites' values in the units of y, classes as their indices.
 
@@ -313,6 +340,10 @@ class AbstractModel(AbstractSettings, abc.ABC):
     def identified(self, site: str) -> bool:
         """Return whether the data can pin down this site, so that chains must agree on it."""
         return True
+
+    def shows(self, site: str) -> bool:
+        """Return whether summaries and pictures show this site."""
+        return self.identified(site)
 
     def _repr_html_(self) -> str:
         from bayesdl.plots.html import model_html

@@ -46,20 +46,23 @@ class Names:
 PARTS = ("coords", "dims")
 
 
-def learn_names(problem: Problem, coords: object = None, dims: object = None) -> Names:
-    """Return the names that a user gave, checked against the sites of a problem.
+def learn_names(
+    problem: Problem, coords: object = None, dims: object = None, by_model: Names = Names()
+) -> Names:
+    """Return the names that a model knows and a user gave, checked against the sites of a problem.
 
     Args:
         problem: the problem.
         coords: labels by dimension, or None.
         dims: names of axes by site, or None.
+        by_model: the names that the model knows, which the user's take the place of.
 
     Raises:
         DataError: for unknown sites and dimensions, and for other numbers of names or labels than
             there are axes or entries.
     """
-    by_site = _mapping("dims", dims, "{'z': ['subject']}")
-    by_dim = _mapping("coords", coords, "{'subject': ['Ann', 'Finn']}")
+    by_site = dict(by_model.dims) | _mapping("dims", dims, "{'z': ['subject']}")
+    by_dim = dict(by_model.coords) | _mapping("coords", coords, "{'subject': ['Ann', 'Finn']}")
     shapes = _shapes(problem)
     checked = {site: _axes(site, names, shapes) for site, names in by_site.items()}
     names = Names({dim: _labels(dim, labels) for dim, labels in by_dim.items()}, checked)

@@ -11,6 +11,7 @@ functions; `html.py` writes tables for notebooks. What has a `plot` method reach
 
 from bayesdl.plots.chains import posterior, trace
 from bayesdl.plots.checks import calibration_ranks, predictive_check, prior_predictive
+from bayesdl.plots.effects import band, effects
 from bayesdl.plots.predictions import (
     calibration,
     class_prediction,
@@ -19,9 +20,11 @@ from bayesdl.plots.predictions import (
 )
 
 __all__ = [
+    "band",
     "calibration",
     "calibration_ranks",
     "class_prediction",
+    "effects",
     "functions",
     "posterior",
     "prediction",

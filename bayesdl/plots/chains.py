@@ -167,8 +167,8 @@ def _chosen(posterior: AbstractPosterior, sites: list[str] | None) -> dict[str, 
     unknown = [site for site in sites or [] if site not in samples and site != FUNCTION]
     if unknown:
         raise ValueError(f"No site {unknown[0]!r}: expected some of {[*samples, FUNCTION]}.")
-    chosen = sites or [site for site in samples if posterior.model.identified(site)]
-    if not sites and len(chosen) < len(samples):
+    chosen = sites or [site for site in samples if posterior.model.shows(site)]
+    if not sites and not all(map(posterior.model.identified, samples)):
         chosen = [*chosen, FUNCTION]
     # scalars first, and of sites alike in size the first named
     size = {site: samples[site][0, 0].size for site in chosen if site != FUNCTION}

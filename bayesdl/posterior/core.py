@@ -10,11 +10,12 @@ import abc
 import dataclasses
 import functools
 import warnings
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 import jax
 import numpy as np
 
+from bayesdl.data.frames import index_labels
 from bayesdl.data.target import Target
 from bayesdl.data.validation import ModelError
 from bayesdl.model.base import AbstractModel
@@ -22,6 +23,7 @@ from bayesdl.model.names import Names, site_dims
 from bayesdl.model.precision import is_double, precision_scope
 from bayesdl.posterior.adjustment import AbstractAdjustment, Rows, changed
 from bayesdl.posterior.interface import AbstractPrediction
+from bayesdl.posterior.means import MeanPrediction
 from bayesdl.posterior.prediction import ClassPrediction, Prediction
 from bayesdl.posterior.running import run_engine
 from bayesdl.posterior.streaming import Stream, means, probabilities
@@ -90,21 +92,31 @@ class AbstractPosterior(abc.ABC):
             fresh = jax.tree.map(np.asarray, self.raw.sample(key, num_samples))
         return fresh or _resample(key, self.samples, num_samples)
 
+    @overload
+    def predict(
+        self, *data: Any, kind: Literal["response"] = "response", **named: Any
+    ) -> AbstractPrediction: ...
+
+    @overload
+    def predict(self, *data: Any, kind: Literal["mean"], **named: Any) -> MeanPrediction: ...
+
     def predict(
         self,
         *data: Any,
+        kind: str = "response",
         batch_size: Integer = 1024,
         seed: Integer | None = None,
         double: bool = False,
         site: SiteLike = None,
         new_levels: Literal["sample"] | None = None,
         **named: Any,
-    ) -> AbstractPrediction:
+    ) -> AbstractPrediction | MeanPrediction:
         """Return the predictive distribution at new data.
 
         Args:
             *data: X for `BNN` and `GP`; for a NumPyro function its arguments without the
                 observations. With none given, the training data.
+            kind: "response" for the distribution of y; "mean" for that of E[y | x], without noise.
             batch_size: the number of rows computed at once; memory grows with it, results do not
                 depend on it.
             seed: the seed of simulated targets; by default that of the fit.
@@ -114,16 +126,26 @@ class AbstractPosterior(abc.ABC):
             new_levels: "sample" draws the entries of latent sites that were not in the training
                 data, such as the effect of a new group, from their prior given each draw of the
                 other sites. By default new data with such entries are refused.
-            **named: keyword arguments of a NumPyro function; `groups`, the group of each row, where
-                conformal sets were made for groups given as labels.
+            **named: keyword arguments of a NumPyro function; of a formula `groups="sample"`,
+                "population" or "error", for groups not seen before; where conformal sets were made
+                for groups given as labels, `groups` is the group of each row.
 
         Raises:
             DataError: where the new data do not fit the training data.
         """
+        if kind != "response" and self.model.takes("kind"):
+            named, kind = named | {"kind": kind}, "response"
+        if kind == "mean":
+            settings = {"site": site, "double": double, "new_levels": new_levels}
+            plain = self if self.adjustment is None else dataclasses.replace(self, adjustment=None)
+            response = plain.predict(*data, batch_size=batch_size, seed=seed, **settings, **named)
+            return response.means()
+        if kind != "response":
+            raise ValueError(f"predict(kind={kind!r}): expected 'response' or 'mean'.")
         if site is not None:
             one, named = self._at(site, named)
             if one is not self:
-                settings: dict[str, Any] = {"double": double, "new_levels": new_levels}
+                settings = {"double": double, "new_levels": new_levels}
                 return one.predict(*data, batch_size=batch_size, seed=seed, **settings, **named)
         groups = named.pop("groups", None) if self._takes_groups else None
         if new_levels not in (None, "sample"):
@@ -154,10 +176,10 @@ class AbstractPosterior(abc.ABC):
         num_rows = len(args[0]) if self.model.rows_are_independent else None
         stream = stream_of(self, args, kwargs, num_rows, batch_size, seed, double, further)
         target = self.model.target(self.schema, self.problem)
-        kind = ClassPrediction if target.kind == "class" else Prediction
+        made = ClassPrediction if target.kind == "class" else Prediction
         title = self.model.target_title(self.problem)
-        labels = () if data or named else self._row_labels()
-        prediction = kind(stream, target, seed, title, labels)
+        labels = index_labels(data) if data or named else self._row_labels()
+        prediction = made(stream, target, seed, title, labels)
         if self.adjustment is None:
             return prediction
         return self.adjustment.adjust(prediction, Rows(data[0] if data else None, groups))

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from bayesdl.data.target import Target
 from bayesdl.posterior import streaming as stream
+from bayesdl.posterior.means import MeanPrediction, mean_draws
 from bayesdl.posterior.pictures import draw
 from bayesdl.typing import AxesLike, ColumnLike, Integer
 from inference.settings import is_whole
@@ -56,7 +57,9 @@ class AbstractPrediction(abc.ABC):
 
     def _labels(self) -> list | None:
         """Return the labels of the rows, or None for row numbers."""
-        return list(self.rows) or None
+        rows = self.stream.num_rows
+        fits = rows is None or len(self.rows) == rows
+        return (list(self.rows) or None) if fits else None
 
     @property
     def mean(self) -> np.ndarray:
@@ -160,6 +163,19 @@ class AbstractPrediction(abc.ABC):
         if rows is not None and len(y) != rows:
             raise ValueError(f"y has {len(y)} targets for {rows} predicted rows.")
 
+    def means(self) -> MeanPrediction:
+        """Return the distribution of E[y | x] over draws, of classes that of probabilities.
+
+        Raises:
+            ValueError: where draws do not fix the function.
+        """
+        is_class = self.target.kind == "class"
+        values = mean_draws(self.stream, is_class, "kind='mean'")
+        if is_class:
+            return MeanPrediction(values, tuple(self.target.classes or ()), self.rows)
+        names = self.target.names if values.ndim == 3 else ()
+        return MeanPrediction(self.target.in_units(values), names, self.rows)
+
     def replicates(self) -> np.ndarray:
         """Simulate one data set for each posterior draw, in their order.
 
@@ -254,7 +270,8 @@ class AbstractNumbers(AbstractPrediction):
                     f"{name}.{part}": values[:, j]
                     for j, name in enumerate(self.target.names)
                     for part, values in parts.items()
-                }
+                },
+                index=self._labels(),
             )
         entries = list(np.ndindex(self.mean.shape))
         index = pd.MultiIndex.from_tuples(entries) if self.mean.ndim > 1 else self._labels()

@@ -14,9 +14,10 @@ from bayesdl.calibration.maps.making import recalibrate
 from bayesdl.checks import convergence, halving, loo, predictive, scores, sensitivity
 from bayesdl.checks.statistics import StatisticsLike
 from bayesdl.interop import arviz
-from bayesdl.posterior import discrete
+from bayesdl.posterior import discrete, hypothesis
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.posterior.interface import AbstractPrediction
+from bayesdl.posterior.means import MeanPrediction, predictor_draws
 from bayesdl.saving import writing
 from bayesdl.typing import (
     ColumnLike,
@@ -68,6 +69,16 @@ class Posterior(AbstractPosterior):
             **named: keyword arguments of a NumPyro function.
         """
         return predictive.score(self, site, data, named)
+
+    def linear_predictor(self, *data: Any, **named: Any) -> MeanPrediction:
+        """Return the distribution of a formula's linear predictor, for what `predict` takes."""
+        known = self.model.predictor_predictive(self.problem)
+        response = dataclasses.replace(self, adjustment=None).predict(*data, **named)
+        return predictor_draws(response.stream, known, response.rows)
+
+    def hypothesis(self, statement: str) -> hypothesis.Hypothesis:
+        """Return probability, odds and Bayes factor of a statement such as "days > 0"."""
+        return hypothesis.judge(self, statement)
 
     def diagnose(self) -> convergence.Diagnosis:
         """Say what can be trusted.

@@ -1,0 +1,162 @@
+"""The columns that a formula names: read once from the training data, checked in new data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from bayesdl.data.cells import as_numbers, refuse_dates
+from bayesdl.data.frames import as_table
+from bayesdl.data.validation import DataError, did_you_mean, is_frame, is_number
+from bayesdl.model.registry import register_spec
+from bayesdl.typing import Cells, DataFrame, TableLike
+
+SHOWN = 10
+
+
+@register_spec("formula.Variable")
+@dataclasses.dataclass(frozen=True)
+class Variable:
+    """A column of the training data.
+
+    Attributes:
+        name: its name.
+        levels: the levels of a column of categories, in their order; None for numbers.
+        ordered: whether the levels have an order.
+        typical: the mean of numbers, the most frequent of levels.
+        whole: whether all numbers are whole.
+        low: the smallest number.
+        high: the largest number.
+    """
+
+    name: str
+    levels: tuple | None
+    ordered: bool
+    typical: Any
+    whole: bool = False
+    low: float = 0.0
+    high: float = 0.0
+
+    @classmethod
+    def learn(cls, name: str, column: Cells) -> Variable:
+        """Learn whether a column holds numbers or categories, and which."""
+        present(name, column)
+        if is_number(column) or getattr(column.dtype, "kind", "O") == "b":
+            values = as_numbers(name, column)
+            whole = bool(np.all(values == np.round(values)))
+            summary = float(values.mean()), whole, float(values.min()), float(values.max())
+            return cls(name, None, False, *summary)
+        refuse_dates(name, column)
+        levels, ordered = levels_of(column)
+        texts = [plain(value) for value in column]
+        typical = max(levels, key=texts.count) if len(texts) < 10_000 else column.mode()[0]
+        return cls(name, levels, ordered, plain(typical))
+
+    def read(self, column: Cells) -> Cells:
+        """Return a column as numbers, or as a pandas Categorical with the known levels.
+
+        Raises:
+            DataError: for missing cells, text in place of numbers, and unseen levels.
+        """
+        import pandas as pd
+
+        present(self.name, column)
+        if self.levels is None:
+            return pd.Series(as_numbers(self.name, column), index=column.index)
+        known = set(self.levels)
+        for row, value in enumerate(column):
+            if plain(value) not in known:
+                raise DataError(
+                    f"Column {self.name!r}, row {row} has the level {plain(value)!r}, which the "
+                    f"training data had not: expected one of {shown(self.levels)}."
+                )
+        values = [plain(value) for value in column]
+        cells = pd.Categorical(values, categories=list(self.levels), ordered=self.ordered)
+        return pd.Series(cells, index=column.index)
+
+    def codes(self, column: Cells) -> np.ndarray:
+        """Return a column as numbers, of categories their positions among the levels."""
+        read = self.read(column)
+        return np.asarray(read.cat.codes if self.levels is not None else read, np.float64)
+
+    def decode(self, values: np.ndarray) -> Any:
+        """Return the column that `codes` gave numbers for."""
+        import pandas as pd
+
+        if self.levels is None:
+            return values.astype(np.int64) if self.whole else values
+        codes = values.astype(int)
+        return pd.Categorical.from_codes(codes, list(self.levels), ordered=self.ordered)
+
+
+def table_of(data: TableLike) -> DataFrame:
+    """Return a table with named columns.
+
+    Raises:
+        DataError: for a table without names or rows.
+    """
+    table = as_table(data)
+    if not is_frame(table):
+        raise DataError(
+            "A formula names columns: got a table without names, expected a DataFrame or a "
+            "dictionary of columns, as in bdl.fit(bdl.Formula('y ~ x'), df)."
+        )
+    if not len(table):
+        raise DataError("The table has no rows.")
+    return table
+
+
+def column_of(table: DataFrame, name: str) -> Cells:
+    """Return a column by its name.
+
+    Raises:
+        DataError: where there is none, with the nearest name.
+    """
+    names = [str(label) for label in table.columns]
+    if names.count(name) == 1:
+        return table.iloc[:, names.index(name)]
+    if name in names:
+        raise DataError(f"The table has {names.count(name)} columns named {name!r}: rename them.")
+    hint = did_you_mean(name, names)
+    raise DataError(f"There is no column {name!r}: {hint}The columns are {shown(names)}.")
+
+
+def present(name: str, column: Cells) -> None:
+    """Refuse a column with missing cells.
+
+    Raises:
+        DataError: naming the first such row.
+    """
+    missing = np.flatnonzero(np.asarray(column.isna()))
+    if missing.size:
+        raise DataError(
+            f"Column {name!r}, row {missing[0]} is missing ({missing.size} such rows): fill the "
+            f"cells in, or leave the rows out with df.dropna(subset=[{name!r}])."
+        )
+
+
+def levels_of(column: Cells) -> tuple[tuple, bool]:
+    """Return the levels of a column that occur, in order, and whether the order has a meaning."""
+    values = {plain(value) for value in column}
+    if hasattr(column, "cat"):
+        levels = [plain(level) for level in column.cat.categories]
+        return tuple(level for level in levels if level in values), bool(column.cat.ordered)
+    kinds = {type(value) for value in values}
+    numeric = kinds <= {int, float, bool}
+    return tuple(sorted(values, key=None if numeric or len(kinds) == 1 else str)), False
+
+
+def plain(value: object) -> Any:
+    """Return a cell as a value of Python."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return value if isinstance(value, bool | int | float | str) else str(value)
+
+
+def shown(names: Iterable[Any]) -> str:
+    """Return a list of names for messages, cut where it is long."""
+    names = list(names)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{names[:SHOWN]}{more}"

@@ -1,0 +1,143 @@
+"""Effects by hand from the same draws, to 1e-6, and of models that are no formulas."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayesdl as bdl
+
+LAPLACE = bdl.Laplace()
+
+
+def animals(rows=40):
+    random = np.random.default_rng(3)
+    x, g = random.normal(size=rows), random.choice(list("abc"), size=rows)
+    eta = 0.3 + 0.8 * x + 0.5 * (g == "b")
+    return pd.DataFrame({"x": x, "g": g, "hit": random.uniform(size=rows) < 1 / (1 + np.exp(-eta))})
+
+
+@pytest.fixture(scope="module")
+def logistic():
+    data = animals()
+    model = bdl.Formula("hit ~ x * g", likelihood="bernoulli")
+    return data, bdl.fit(model, data, engine=LAPLACE, progress=False)
+
+
+def probability(post, x, g):
+    """P(hit) for each draw, by hand."""
+    draws = post.to_pandas()
+    eta = draws["Intercept"].to_numpy()[:, None] + draws["x"].to_numpy()[:, None] * x
+    for level in "bc":
+        inside = (np.asarray(g) == level).astype(float)
+        eta = eta + draws[f"g[{level}]"].to_numpy()[:, None] * inside
+        eta = eta + draws[f"x:g[{level}]"].to_numpy()[:, None] * inside * x
+    return 1 / (1 + np.exp(-eta))
+
+
+def test_predictions_by_hand(logistic):
+    data, post = logistic
+    by_hand = probability(post, data.x.to_numpy(), data.g)
+    rows = bdl.effects.predictions(post)
+    np.testing.assert_allclose(rows.draws, by_hand, atol=1e-6)
+    overall = bdl.effects.predictions(post, average=True).to_pandas()
+    np.testing.assert_allclose(overall.estimate, [by_hand.mean()], atol=1e-6)
+    groups = bdl.effects.predictions(post, by="g").to_pandas()
+    for level, row in groups.set_index("g").iterrows():
+        means = by_hand[:, data.g == level].mean(1)
+        np.testing.assert_allclose(row.estimate, means.mean(), atol=1e-6)
+        np.testing.assert_allclose(row["5%"], np.quantile(means, 0.05), atol=1e-6)
+
+
+def test_a_grid_has_typical_rows(logistic):
+    data, post = logistic
+    found = bdl.effects.predictions(post, conditional={"g": None}).to_pandas()
+    assert list(found.g) == ["a", "b", "c"]
+    by_hand = probability(post, np.full(3, data.x.mean()), list("abc")).mean(0)
+    np.testing.assert_allclose(found.estimate, by_hand, atol=1e-6)
+    assert len(bdl.effects.predictions(post, conditional=["x", "g"])) == 50 * 3
+
+
+@pytest.mark.parametrize("contrast", ["difference", "ratio", "lift"])
+def test_comparisons_by_hand(logistic, contrast):
+    data, post = logistic
+    found = bdl.effects.comparisons(post, "g", contrast=contrast).to_pandas()
+    assert len(found) == 2
+    x = data.x.to_numpy()
+    low, high = (probability(post, x, [level] * len(x)) for level in "ab")
+    change = {"difference": high - low, "ratio": high / low, "lift": (high - low) / low}
+    np.testing.assert_allclose(found.estimate[0], change[contrast].mean(), atol=1e-6)
+    by_number = bdl.effects.comparisons(post, {"x": [-1, 2]}, by="g", contrast=contrast)
+    low, high = (probability(post, np.full(len(x), value), data.g) for value in (-1.0, 2.0))
+    change = {"difference": high - low, "ratio": high / low, "lift": (high - low) / low}[contrast]
+    means = [change[:, data.g == level].mean() for level in "abc"]
+    np.testing.assert_allclose(by_number.mean, means, atol=1e-6)
+
+
+def test_slopes_by_hand(logistic):
+    """d sigmoid(eta) / dx = p (1 - p) d eta / dx."""
+    data, post = logistic
+    found = bdl.effects.slopes(post, "x", average=False)
+    p, draws = probability(post, data.x.to_numpy(), data.g), post.to_pandas()
+    slope = np.tile(draws["x"].to_numpy()[:, None], (1, len(data)))
+    for level in "bc":
+        slope += draws[f"x:g[{level}]"].to_numpy()[:, None] * (data.g == level).to_numpy()
+    np.testing.assert_allclose(found.draws, p * (1 - p) * slope, atol=1e-6)
+    one = bdl.effects.slopes(post, "x").to_pandas()
+    np.testing.assert_allclose(one.estimate, [(p * (1 - p) * slope).mean()], atol=1e-6)
+    assert bdl.effects.slopes(post, "x").plot() is not None
+
+
+def test_hypotheses_count_draws(logistic):
+    _, post = logistic
+    draws = post.to_pandas()
+    found = post.hypothesis("g[b] - g[c] > 0.5 * x")
+    truth = draws["g[b]"] - draws["g[c]"] > 0.5 * draws["x"]
+    assert found.probability == pytest.approx(truth.mean())
+    assert found.odds == pytest.approx(truth.mean() / (1 - truth.mean()))
+    # the prior is symmetric
+    assert abs(post.hypothesis("x > 0").prior_odds - 1) < 4 * 2 / np.sqrt(4000)
+    with pytest.raises(ValueError, match="did you mean 'x'"):
+        post.hypothesis("X > 0")
+    with pytest.raises(ValueError, match="expected two sides"):
+        post.hypothesis("x")
+
+
+def test_the_mean_and_the_predictor(logistic):
+    data, post = logistic
+    by_hand = probability(post, data.x.to_numpy(), data.g)
+    mean = post.predict(data, kind="mean")
+    np.testing.assert_allclose(mean.draws[..., 1], by_hand, atol=1e-6)
+    np.testing.assert_allclose(mean.quantile(0.9)[:, 1], np.quantile(by_hand, 0.9, 0), atol=1e-6)
+    eta = post.linear_predictor(data)
+    np.testing.assert_allclose(1 / (1 + np.exp(-eta.draws)), by_hand, atol=1e-6)
+    with pytest.raises(ValueError, match="expected 'response' or 'mean'"):
+        post.predict(data, kind="median")
+
+
+def test_networks_have_effects():
+    data = animals()
+    X, y = data[["x", "g"]], data.x + (data.g == "b")
+    post = bdl.fit(bdl.BNN(hidden=(4,)), X, y, engine=bdl.Laplace(), progress=False)
+    found = bdl.effects.comparisons(post, "g", data=X)
+    rows = [post.predict(X.assign(g=level), kind="mean").draws for level in "abc"]
+    np.testing.assert_allclose(found.mean, [(r - rows[0]).mean() for r in rows[1:]], atol=1e-5)
+    with pytest.raises(bdl.ModelError, match="linear_predictor is of formulas"):
+        post.linear_predictor(X)
+    array = np.random.default_rng(0).normal(size=(20, 2))
+    post = bdl.fit(bdl.BNN(hidden=()), array, array[:, 0], engine=bdl.Laplace(), progress=False)
+    assert bdl.effects.slopes(post, "x0", data=array).mean[0] > 0.5
+
+
+def test_what_effects_refuse(logistic):
+    data, post = logistic
+    with pytest.raises(bdl.DataError, match="no column 'X': did you mean 'x'"):
+        bdl.effects.comparisons(post, "X")
+    with pytest.raises(bdl.DataError, match="holds no numbers"):
+        bdl.effects.slopes(post, "g")
+    with pytest.raises(ValueError, match="expected one of difference"):
+        bdl.effects.comparisons(post, "x", contrast="odds")
+    process = bdl.fit(bdl.GP(), data[["x"]], data.x, engine=bdl.ExactGP(), progress=False)
+    with pytest.raises(ValueError, match="draws that fix the function"):
+        process.predict(data[["x"]], kind="mean")
+    with pytest.raises(bdl.DataError, match="give the rows"):
+        bdl.effects.predictions(process)
