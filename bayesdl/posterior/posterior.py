@@ -316,7 +316,6 @@ class Posterior(AbstractPosterior):
         return posterior_html(self._title, self.engine, self.model, self.summary(), words)
 
     # Names of earlier versions, which go away with the next one.
-
     @property
     @deprecated("post.schema")
     def frame(self) -> object:
