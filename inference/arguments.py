@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import sys
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
@@ -28,6 +29,9 @@ REMEMBERED = 256
 
 TRACED, AS_GIVEN, AS_NUMPY = range(3)
 """Forms of array arguments: traced; constants as they were given; constants as NumPy arrays."""
+
+# what pandas and NumPy do not do alike
+REDUCTIONS = ("mean", "std", "var", "sum", "prod", "min", "max", "any", "all")
 
 # errors that say nothing of the form of the arguments
 OF_THE_CALLER = (NotImplementedError, MemoryError, jax.errors.JaxRuntimeError)
@@ -47,17 +51,74 @@ class HostArray(AbstractHostArray):
     """An array of NumPy among the arguments of a program."""
 
 
+class DiffersFromPandasError(TypeError):
+    """A method that pandas and NumPy do not do alike, so that nobody knows what is meant."""
+
+
+def _where_alike(name: str) -> Callable[..., Any]:
+    """Return NumPy's method, refused where that of pandas is another number."""
+
+    def method(self: SeriesArray, *args: object, **kwargs: object) -> Any:
+        if name in ("std", "var") and "ddof" not in kwargs:
+            raise DiffersFromPandasError(
+                f"{name}() divides by n - 1 in pandas and by n in NumPy: write {name}(ddof=1)"
+            )
+        values = np.asarray(self)
+        if values.dtype.kind == "f" and np.isnan(values).any():
+            raise DiffersFromPandasError(
+                f"{name}() leaves out missing values in pandas, and not in NumPy: fill them first"
+            )
+        return getattr(values, name)(*args, **kwargs)
+
+    return method
+
+
+class SeriesArray(HostArray):
+    """A column of pandas among the arguments of a program: its array, with pandas' methods."""
+
+    mean, std, var, sum, prod, min, max, any, all = map(_where_alike, REDUCTIONS)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.series(), name)
+
+    def series(self) -> Any:
+        """Return the column of pandas."""
+        import pandas as pd
+
+        return pd.Series(np.asarray(self))
+
+
+def _by_column(name: str) -> Callable[..., Any]:
+    """Return a method that asks for the axis, which pandas and NumPy take to be different ones."""
+
+    def method(self: TableArray, axis: object = None, *args: object, **kwargs: object) -> Any:
+        if axis is None:
+            raise DiffersFromPandasError(
+                f"{name}() of a table is that of each column to pandas, and one number to NumPy: "
+                f"write {name}(axis=0), or take np.asarray(table)"
+            )
+        return getattr(np.asarray(self), name)(axis, *args, **kwargs)
+
+    return method
+
+
 class TableArray(AbstractHostArray):
     """The matrix of a table of numbers, whose columns programs also read by name.
 
     Attributes:
         parts: the columns by name, each with a type of its own.
+        frame: the table of pandas that it was made of, or None.
     """
 
     parts: dict[str, HostArray]
+    frame: Any
+    mean, std, var, sum, prod, min, max, any, all = map(_by_column, REDUCTIONS)
 
     def __array_finalize__(self, source: object) -> None:
         self.parts = {}
+        self.frame = None
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, str):
@@ -77,6 +138,7 @@ def fresh(leaf: object) -> Any:
     view = leaf.view()
     if isinstance(leaf, TableArray) and isinstance(view, TableArray):
         view.parts = {name: part.view() for name, part in leaf.parts.items()}
+        view.frame = leaf.frame
     return view
 
 
@@ -92,11 +154,45 @@ def host_array(array: np.ndarray) -> HostArray:
     return np.array(array).view(HostArray)
 
 
-def table_array(columns: Mapping[str, np.ndarray]) -> TableArray:
-    """Return the matrix of columns, which programs also read by name."""
+def table_array(columns: Mapping[str, np.ndarray], frame: object = None) -> TableArray:
+    """Return the matrix of columns, which programs also read by name.
+
+    Args:
+        columns: the columns by name.
+        frame: the table of pandas that they are of, or None.
+    """
     array = np.column_stack([np.asarray(column) for column in columns.values()]).view(TableArray)
-    array.parts = {name: host_array(column) for name, column in columns.items()}
+    array.parts = {name: np.array(column).view(SeriesArray) for name, column in columns.items()}
+    array.frame = frame
     return array
+
+
+def is_pandas_frame(value: object) -> bool:
+    """Return whether a value is a table of pandas, which is not imported to find out."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(value, pandas.DataFrame)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ConstantTable:
+    """A table of pandas as a constant of a compiled function; tables of equal content are equal."""
+
+    frame: Any
+
+    @functools.cached_property
+    def content(self) -> Hashable:
+        """Names, types and a hash of the values and of the index."""
+        from pandas.util import hash_pandas_object
+
+        hashed = hash_pandas_object(self.frame).to_numpy().tobytes()
+        types = tuple(zip(map(str, self.frame.columns), map(repr, self.frame.dtypes), strict=True))
+        return types, hashlib.sha256(hashed).digest()
+
+    def __hash__(self) -> int:
+        return hash(self.content)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ConstantTable) and self.content == other.content
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -210,6 +306,8 @@ def _hashable(leaf: object, form: int) -> Hashable:
         leaf = host_array(np.asarray(leaf))
     if isinstance(leaf, np.ndarray) or (isinstance(leaf, jax.Array) and not _is_key(leaf)):
         return Constant(leaf)
+    if is_pandas_frame(leaf):
+        return ConstantTable(leaf)
     constant: Any = leaf
     try:
         hash(constant)
@@ -225,4 +323,7 @@ def _is_key(leaf: jax.Array) -> bool:
 def _plain(leaf: object) -> Any:
     if isinstance(leaf, Constant):
         return leaf.array
+    if isinstance(leaf, ConstantTable):
+        # a copy of what pandas knows of it, so that a program's new columns stay its own
+        return leaf.frame.copy(deep=False)
     return leaf.value if isinstance(leaf, Opaque) else leaf

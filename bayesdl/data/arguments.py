@@ -17,7 +17,14 @@ import numpy as np
 from bayesdl.data.precision import refuse_lost_digits
 from bayesdl.data.validation import DataError, is_frame, is_number, rectangular
 from bayesdl.typing import Frame, Values
-from inference.arguments import HostArray, host_array, table_array
+from inference.arguments import (
+    HostArray,
+    SeriesArray,
+    TableArray,
+    host_array,
+    is_pandas_frame,
+    table_array,
+)
 
 DATES = "mM"
 
@@ -29,11 +36,15 @@ class Columns(dict):
     Args:
         columns: the columns by name.
         others: the names of the columns that were left out, as they hold text.
+        frame: the table of pandas that they are of, or None.
     """
 
-    def __init__(self, columns: Mapping[str, Any], others: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, columns: Mapping[str, Any], others: tuple[str, ...] = (), frame: object = None
+    ) -> None:
         super().__init__(columns)
         self.others = others
+        self.frame: Any = frame
 
     def __len__(self) -> int:
         return len(next(iter(self.values()), ()))
@@ -95,8 +106,26 @@ def with_tuples_as_arrays(tree: Values) -> Values:
     return _rebuild(tree, read) if read else tree
 
 
+def with_frames(tree: Values) -> Values:
+    """Return arguments in which tables are those of pandas, where they were."""
+    if isinstance(tree, TableArray | Columns):
+        return tree if tree.frame is None else tree.frame
+    parts = dict(_parts("", tree))
+    read = {key: with_frames(part) for key, (_, part) in parts.items()}
+    return _rebuild(tree, read) if read else tree
+
+
+def has_frames(tree: Values) -> bool:
+    """Return whether any of the arguments is a table that pandas has."""
+    if isinstance(tree, TableArray | Columns):
+        return tree.frame is not None
+    return any(has_frames(part) for _, part in dict(_parts("", tree)).values())
+
+
 def describe(name: str, value: Values) -> str:
     """Return an argument's name, type and shape for messages."""
+    if is_pandas_frame(value):
+        return f"{name} with the columns {', '.join(map(str, value.columns))}"
     if isinstance(value, np.ndarray | jax.Array):
         return f"{name} {value.dtype} {tuple(value.shape)}"
     parts = dict(_parts(name, value))
@@ -121,7 +150,7 @@ def _parts(name: str, value: Values) -> Iterator[tuple[Any, tuple[str, Any]]]:
 def _rebuild(value: Values, parts: dict) -> Values:
     """Return a list, tuple or dictionary with other parts."""
     if isinstance(value, Columns):
-        return Columns(parts, value.others)
+        return Columns(parts, value.others, value.frame)
     if isinstance(value, dict):
         # whatever kind of dictionary it is
         copied = value.copy()
@@ -177,7 +206,8 @@ def _read_array(name: str, value: Values, double: bool) -> HostArray:
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
     refuse_lost_digits(name, array, double)
-    return host_array(array)
+    is_column = hasattr(value, "to_frame") and array.dtype.kind in "iufb"
+    return np.array(array).view(SeriesArray) if is_column else host_array(array)
 
 
 def _numbers_of_pandas(value: Values) -> np.ndarray:
@@ -218,11 +248,10 @@ def _read_frame(name: str, frame: Frame, double: bool) -> Values:
             columns[str(label)] = _read_array(f"{name}[{label!r}]", column, double)
         else:
             others.append(str(label))
-    if not columns:
-        raise DataError(_about_text(f"Argument '{name}'", others))
-    if others or any(column.dtype.kind in DATES for column in columns.values()):
-        return Columns(columns, tuple(others))
-    return table_array(columns)
+    whole = frame.copy()
+    if others or not columns or any(column.dtype.kind in DATES for column in columns.values()):
+        return Columns(columns, tuple(others), whole)
+    return table_array(columns, whole)
 
 
 def _read_pytree(name: str, value: Values, double: bool) -> Values:

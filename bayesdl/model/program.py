@@ -14,7 +14,7 @@ import numpy as np
 from numpyro import handlers
 from numpyro.infer.initialization import init_to_sample
 
-from bayesdl.data.arguments import read_argument
+from bayesdl.data.arguments import Columns, read_argument
 from bayesdl.data.frames import same_order
 from bayesdl.data.target import Target
 from bayesdl.data.validation import ModelError
@@ -140,7 +140,9 @@ class Program(AbstractModel):
     def build_problem(self, schema: ProgramSchema, args: tuple, kwargs: dict) -> Problem:
         # arrays of a file are plain ones
         args, kwargs = jax.tree.map(
-            lambda leaf: host_array(leaf) if type(leaf) is np.ndarray else leaf, (args, kwargs)
+            lambda leaf: host_array(leaf) if type(leaf) is np.ndarray else leaf,
+            (args, kwargs),
+            is_leaf=lambda leaf: isinstance(leaf, Columns),
         )
         return pose(self.function, args, kwargs)
 

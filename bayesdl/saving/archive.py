@@ -21,7 +21,9 @@ import jax
 import numpy as np
 
 from bayesdl.data.arguments import Columns
-from inference.arguments import TableArray, table_array
+from bayesdl.saving.errors import BundleError
+from bayesdl.saving.frames import place_frame, restore_frame
+from inference.arguments import TableArray, host_array, is_pandas_frame, table_array
 from inference.core.typing import Info, PyTree, StoredArrays
 
 # 2 where predictions are adjusted, which earlier versions would not see
@@ -41,10 +43,6 @@ KEYS = (
 # the function that reads a bundle, by its format
 LOADERS = {"bayesdl": "bayesdl.load", "bayesdl-recommender": "bayesdl.recommend.load"}
 LIBRARIES = ("bayesdl", "jax", "numpyro", "numpy")
-
-
-class BundleError(ValueError):
-    """A file that is not a bundle, or one that cannot be read here."""
 
 
 def write(path: Path, manifest: Info, arrays: StoredArrays, others: Mapping[str, bytes]) -> Path:
@@ -148,6 +146,8 @@ def pack(tree: PyTree) -> tuple[list[np.ndarray], Info]:
     leaves: list[np.ndarray] = []
 
     def place(value: object) -> Info:
+        if is_pandas_frame(value):
+            return {"frame": place_frame(value, place)}
         if isinstance(value, TableArray | Columns):
             columns = value.parts if isinstance(value, TableArray) else value
             kind = {"left out": list(value.others)} if isinstance(value, Columns) else {}
@@ -218,10 +218,14 @@ def _named_tuple(layout: Info) -> Callable[..., Any]:
 
 def unpack(leaves: list[np.ndarray], layout: Info) -> Any:
     """Put together what `pack` split."""
+    if "frame" in layout:
+        return restore_frame(layout["frame"], lambda place: unpack(leaves, place))
     if "table" in layout:
         columns = {name: unpack(leaves, entry) for name, entry in layout["table"].items()}
         others = layout.get("left out")
-        return table_array(columns) if others is None else Columns(columns, tuple(others))
+        if others is None:
+            return table_array(columns)
+        return Columns({name: host_array(part) for name, part in columns.items()}, tuple(others))
     if "named tuple" in layout:
         return _named_tuple(layout)(*(unpack(leaves, entry) for entry in layout["entries"]))
     if "items" in layout:

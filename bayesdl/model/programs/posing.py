@@ -6,38 +6,54 @@ import inspect
 import traceback
 from collections.abc import Iterator
 
-from bayesdl.data.arguments import describe, with_tuples_as_arrays
+import jax
+
+from bayesdl.data.arguments import (
+    Columns,
+    describe,
+    has_frames,
+    with_frames,
+    with_tuples_as_arrays,
+)
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.typing import Program
-from inference.arguments import TableArray
+from inference.arguments import DiffersFromPandasError, TableArray
 from inference.core.problem import Problem, ProblemError
 from inference.core.program import WholePlates, innermost, name_of, signature_of
 from inference.core.typing import Arguments, KeywordArguments
 
 # where a program cannot run, the words for what to do about it
-COLUMNS = " A program reads the columns of a table by name, such as df['x']."
+COLUMNS = (
+    " JAX computes with arrays: where the columns of a table meet latent sites, write "
+    "df['x'].to_numpy()."
+)
 
 
 def pose(function: Program, args: Arguments, kwargs: KeywordArguments) -> Problem:
     """Return the problem of a program with its arguments, after an abstract run.
 
-    Programs that read values of JAX arrays in Python run with `WholePlates(eager=True)`; tuples of
-    whole numbers become arrays where the program fails with tuples.
+    Tables of pandas reach the program as they are. Where it fails with them, as where it multiplies
+    them by weights, it gets their arrays, whose columns have names too. Programs that read values
+    of JAX arrays in Python run with `WholePlates(eager=True)`; tuples of whole numbers become
+    arrays where the program fails with tuples.
 
     Raises:
         ModelError: where the program fails.
     """
-    first = None
+    errors = []
     for problem in _forms(function, args, kwargs):
         try:
             problem.trace  # noqa: B018
         except (DataError, ModelError, ProblemError):
             raise
+        except DiffersFromPandasError as error:
+            raise ModelError(_explain(function, args, kwargs, error)) from error
         except Exception as error:
-            first = first or error
+            errors.append(error)
         else:
             return problem
-    assert first is not None
+    # that pandas cannot compute with what JAX traces says nothing of the mistake
+    first = next((e for e in errors if not isinstance(e, jax.errors.JAXTypeError)), errors[0])
     raise ModelError(_explain(function, args, kwargs, first)) from first
 
 
@@ -53,6 +69,9 @@ def runs(problem: Problem) -> bool:
 
 def _forms(function: Program, args: Arguments, kwargs: KeywordArguments) -> Iterator[Problem]:
     """Yield the problem as it is given, and in the forms that some programs need."""
+    if has_frames([*args, *kwargs.values()]):
+        framed = tuple(map(with_frames, args)), {k: with_frames(v) for k, v in kwargs.items()}
+        yield Problem(function, *framed)
     yield Problem(function, args, dict(kwargs))
     yield Problem(WholePlates(function, eager=True), args, dict(kwargs))
     args, kwargs = with_tuples_as_arrays(list(args)), with_tuples_as_arrays(dict(kwargs))
@@ -76,7 +95,7 @@ def _explain(function: Program, args: Arguments, kwargs: KeywordArguments, error
     given = dict(zip(names, args, strict=True)) | dict(kwargs)
     shown = "; ".join(describe(name, value) for name, value in given.items())
     what = str(error).strip().split("\n")[0] or "no text"
-    table = any(isinstance(value, TableArray) for value in given.values())
+    table = any(isinstance(value, TableArray | Columns) for value in given.values())
     return (
         f"{name_of(function)} fails{_line(function, error)} with the arguments {shown}: "
         f"{type(error).__name__}: {what}{'' if what.endswith('.') else '.'}{COLUMNS * table}"

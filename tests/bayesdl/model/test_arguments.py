@@ -315,3 +315,84 @@ def test_columns_of_pandas_in_another_order_are_refused():
     # the same labels, and labels of something else
     fit(line, x, y=y)
     fit(line, x, y=pd.Series(2 * X))
+
+
+def of_column(read):
+    """Return a program of a line through what is read from a table."""
+
+    def program(df, y=None):
+        line(jnp.asarray(np.asarray(read(df), float)), y)
+
+    return program
+
+
+TABLE = pd.DataFrame(
+    {
+        "x": X,
+        "group": np.repeat([3, 1], 10),
+        "kind": pd.Categorical(["b", "a"] * 10, categories=["b", "a", "unused"], ordered=True),
+        "text": ["u", None, "v", "w"] * 5,
+        "day": pd.date_range("2024-01-30", periods=20, tz="Europe/Berlin"),
+        "count": pd.array([1, None] * 10, dtype="Int64"),
+    },
+    index=pd.Index(range(100, 120), name="id"),
+)
+READERS = {
+    "an array": lambda df: df["x"].to_numpy(),
+    "an attribute": lambda df: df.x.values,
+    "pandas' standard deviation": lambda df: (df.x - df.x.mean()) / df.x.std(),
+    "codes of categories": lambda df: df["kind"].cat.codes,
+    "codes of text": lambda df: pd.factorize(df["text"])[0],
+    "means of groups": lambda df: df.groupby("group")["x"].transform("mean"),
+    "days of the year": lambda df: df["day"].dt.day_of_year / 10,
+    "dummies": lambda df: pd.get_dummies(df["kind"])["a"],
+    "nullable numbers": lambda df: df["count"].fillna(3),
+    "a new column": lambda df: df.assign(z=df.x**2)["z"],
+    "labels": lambda df: df.loc[df.index, "x"] + df.iloc[0]["x"],
+}
+
+
+@pytest.mark.parametrize("name", list(READERS))
+@pytest.mark.quick_cases(4)
+def test_a_table_of_pandas_reaches_the_program_as_it_is(name, tmp_path):
+    """The fit is that of the numbers which the program reads from the table by itself."""
+    read = READERS[name]
+    post = fit(of_column(read), TABLE, y=Y)
+    expected = fit(line, np.asarray(read(TABLE), float), y=Y)
+    np.testing.assert_allclose(post.predict().mean, expected.predict().mean, atol=1e-5)
+    loaded = bdl.load(post.save(tmp_path / "fit.bdl"), of_column(read))
+    np.testing.assert_array_equal(loaded.predict().mean, post.predict().mean)
+    np.testing.assert_allclose(post.predict(TABLE).mean, post.predict().mean, atol=1e-5)
+
+
+def test_tables_in_files_are_as_they_were(tmp_path):
+    post = fit(of_column(READERS["an array"]), TABLE, y=Y)
+    loaded = bdl.load(post.save(tmp_path / "fit.bdl"), of_column(READERS["an array"]))
+    pd.testing.assert_frame_equal(loaded.problem.args[0], TABLE, check_freq=False)
+
+
+def test_methods_of_columns_are_those_of_pandas_or_refused():
+    column = pd.Series([1.0, 2.0, 4.0])
+
+    def scaled(x, y=None, **settings):
+        line(x / x.std(**settings), y)
+
+    expected = fit(line, column.to_numpy() / column.std(), y=Y[:3])
+    found = fit(functools.partial(scaled, ddof=1), column, y=Y[:3])
+    np.testing.assert_allclose(found.predict().mean, expected.predict().mean, atol=1e-5)
+    with pytest.raises(ModelError, match=r"divides by n - 1 in pandas.*ddof=1"):
+        fit(scaled, column, y=Y[:3])
+    with pytest.raises(ModelError, match="leaves out missing values in pandas"):
+        gaps = column.mask(column > 3)
+        fit(lambda x, y=None: line(jnp.nan_to_num(x) + x.mean(), y), gaps, y=Y[:3])
+
+
+def test_a_mean_of_a_table_is_never_that_of_numpy():
+    def program(df, y=None):
+        w = numpyro.sample("w", dist.Normal(0, 1).expand([2]).to_event(1))
+        with numpyro.plate("rows", len(df)):
+            numpyro.sample("y", dist.Normal(df @ w + df.mean(), 1.0), obs=y)
+
+    # pandas cannot multiply by what JAX traces, and NumPy has another mean
+    with pytest.raises(ModelError, match=r"mean\(\) of a table .* write mean\(axis=0\)"):
+        fit(program, TABLE[["x", "group"]], y=Y)
