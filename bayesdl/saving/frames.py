@@ -72,7 +72,8 @@ def _place_column(label: object, column: Series, place: Place) -> Info:
             "ordered": bool(column.cat.ordered),
         }
     if getattr(kind, "tz", None) is not None:
-        return {"numbers": place(column.to_numpy(f"datetime64[{kind.unit}]")), "zone": str(kind)}
+        unit = getattr(kind, "unit", "ns")
+        return {"numbers": place(column.to_numpy(f"datetime64[{unit}]")), "zone": str(kind)}
     if getattr(kind, "kind", "O") in "iufb" and hasattr(column, "isna"):
         numbers = column.to_numpy(float, na_value=np.nan)
         return {"numbers": place(numbers), "type": str(kind)}
