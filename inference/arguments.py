@@ -184,7 +184,8 @@ class ConstantTable:
         """Names, types and a hash of the values and of the index."""
         from pandas.util import hash_pandas_object
 
-        hashed = hash_pandas_object(self.frame)  # pyright: ignore.to_numpy().tobytes()
+        hash_rows: Any = hash_pandas_object
+        hashed = hash_rows(self.frame).to_numpy().tobytes()
         types = tuple(zip(map(str, self.frame.columns), map(repr, self.frame.dtypes), strict=True))
         return types, hashlib.sha256(hashed).digest()
 
