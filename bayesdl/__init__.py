@@ -37,6 +37,7 @@ from bayesdl.model.likelihoods import (
     StudentT,
 )
 from bayesdl.models import *  # noqa: F403
+from bayesdl.posterior.files import predict_file
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.saving.bundle import BundleError, load
 from inference.core.checkpoint import CheckpointError
@@ -106,6 +107,7 @@ __all__ = [
     "load",
     "match_prior",
     "mcmc",
+    "predict_file",
     "prior_predictive",
     "prior_report",
     "priors",

@@ -27,13 +27,15 @@ from bayesdl.cli.tables import (
     chosen_columns,
     hold_out,
     inputs_and_target,
-    is_parquet,
+    read_parts,
     read_table,
     replace,
     require_parquet,
     round_digits,
+    write_parts,
     write_table,
 )
+from bayesdl.data.files import is_parquet
 from bayesdl.data.reading import Reading
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.engines import UnsupportedError, check_supported, choose
@@ -41,6 +43,7 @@ from bayesdl.fitting import fit as fit_model
 from bayesdl.frozen.predictors import label_in
 from bayesdl.frozen.spec import Frozen
 from bayesdl.model.base import AbstractModel
+from bayesdl.posterior.files import predict_chunks
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.saving import bundle
 from bayesdl.typing import ColumnLike, Frame, Series, TableLike
@@ -184,33 +187,30 @@ def _choose_engine(
 
 
 def predict(options: Namespace) -> int:
-    """Predict the rows of a table."""
+    """Predict the rows of a table, a part at a time."""
+    import pandas as pd
+
     if not 0 < options.level < 1:
         raise UsageError(f"--level {options.level:g}: expected a probability between 0 and 1.")
     if options.out:
         check_writable(options.out, options.bundle, options.data)
         require_parquet(options.out)
     posterior = bundle.load(options.bundle)
-    data = read_table(options.data, options.sep, options.encoding)
-    kept = data[chosen_columns(data, "--keep", options.keep, options.data)]
     level = options.level
     if options.conformal is not None:
         level = options.conformal
         posterior = with_sets(posterior, options)
-    table = posterior.predict(data).to_pandas(level)
-    twice = [name for name in kept.columns if name in table.columns]
-    if twice:
-        raise UsageError(f"--keep {twice[0]}: the predictions have a column of that name.")
-    table = round_digits(table, options.digits)
-    for place, name in enumerate(kept.columns):
-        table.insert(place, name, kept[name].to_numpy())
+    first, parts = read_parts(options.data, options.sep, options.encoding)
+    kept = chosen_columns(first, "--keep", options.keep, options.data)
+    tables = (
+        round_digits(table, options.digits)
+        for table in predict_chunks(posterior, parts, level, kept)
+    )
     if options.out:
-        write_table(table, options.out)
-        return print_result(
-            options,
-            {"out": options.out, "rows": len(table)},
-            [f"saved   {options.out}, {len(table)} rows"],
-        )
+        rows = write_parts(tables, options.out)
+        lines = [f"saved   {options.out}, {rows} rows"]
+        return print_result(options, {"out": options.out, "rows": rows}, lines)
+    table = pd.concat(tables, ignore_index=True)
     return print_result(
         options,
         {"rows": len(table), "predictions": table.to_dict("list")},

@@ -10,24 +10,22 @@ import json
 import math
 import os
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from bayesdl.cli.words import line_finder, near
+from bayesdl.data.files import TableWriter, is_parquet, read_chunks
+from bayesdl.data.validation import DataError
 from bayesdl.typing import Frame, Series
 
-PARQUET = (".parquet", ".pq")
+# rows that are looked at before a file is read in parts
+FIRST_ROWS = 100
 
 
 class UsageError(ValueError):
     """A use of the command line that cannot work; the message says what to do."""
-
-
-def is_parquet(path: Path) -> bool:
-    """Return whether a path has the ending of a Parquet file."""
-    return path.suffix.lower() in PARQUET
 
 
 def read_table(path: Path, sep: str = ",", encoding: str = "utf-8") -> Frame:
@@ -43,6 +41,60 @@ def read_table(path: Path, sep: str = ",", encoding: str = "utf-8") -> Frame:
     """
     import pandas as pd
 
+    with _reading(path, encoding):
+        table = (
+            pd.read_parquet(path)
+            if is_parquet(path)
+            else pd.read_csv(path, sep=sep, encoding=encoding)
+        )
+    _refuse_no_table(table, path, sep)
+    return table
+
+
+def read_parts(path: Path, sep: str = ",", encoding: str = "utf-8") -> tuple[Frame, Iterator]:
+    """Return the first rows of a CSV or Parquet file, and all of its rows in parts.
+
+    Args:
+        path: the file.
+        sep: what stands between the cells of a CSV file.
+        encoding: the encoding of its text.
+
+    Raises:
+        UsageError: for a file that is absent, empty, or not a table.
+    """
+    import pandas as pd
+
+    def parts() -> Iterator[Frame]:
+        with _reading(path, encoding):
+            yield from read_chunks(path, sep, encoding)
+
+    with _reading(path, encoding):
+        found = read_chunks(path, sep, encoding, FIRST_ROWS)
+        first = next(found, pd.DataFrame())
+    _refuse_no_table(first, path, sep)
+    return first, parts()
+
+
+def _refuse_no_table(table: Frame, path: Path, sep: str) -> None:
+    """Refuse a table without rows, or with other separators.
+
+    Raises:
+        UsageError: saying which.
+    """
+    if not len(table):
+        raise UsageError(f"{path} has no rows: got the columns {list(table.columns)[:10]} alone.")
+    _refuse_other_separators(path, list(map(str, table.columns)), sep)
+
+
+@contextlib.contextmanager
+def _reading(path: Path, encoding: str) -> Iterator[None]:
+    """Turn what readers say of a file into one error that says the cure.
+
+    Raises:
+        UsageError: for a file that is absent, empty, or not a table.
+    """
+    import pandas as pd
+
     # unlike `Path.is_file` it takes names that are too long
     if not os.path.isfile(path):
         what = "is a folder" if os.path.isdir(path) else "does not exist"
@@ -50,11 +102,7 @@ def read_table(path: Path, sep: str = ",", encoding: str = "utf-8") -> Frame:
     require_parquet(path)
     kind = "Parquet" if is_parquet(path) else "CSV"
     try:
-        table = (
-            pd.read_parquet(path)
-            if is_parquet(path)
-            else pd.read_csv(path, sep=sep, encoding=encoding)
-        )
+        yield
     except pd.errors.EmptyDataError:
         raise UsageError(f"{path} is empty: expected a header line and rows.") from None
     except UnicodeDecodeError as error:
@@ -66,13 +114,11 @@ def read_table(path: Path, sep: str = ",", encoding: str = "utf-8") -> Frame:
         raise UsageError(
             f"--encoding {encoding}: unknown, expected e.g. utf-8 or cp1252."
         ) from None
+    except DataError:
+        raise
     # pandas and pyarrow raise ValueErrors for a malformed file
     except (ValueError, OSError) as error:
         raise UsageError(f"{path} cannot be read as {kind}: {error}") from None
-    if not len(table):
-        raise UsageError(f"{path} has no rows: got the columns {list(table.columns)[:10]} alone.")
-    _refuse_other_separators(path, list(map(str, table.columns)), sep)
-    return table
 
 
 def lines_of(options: Namespace) -> Callable[[int], str] | None:
@@ -108,6 +154,20 @@ def write_table(table: Frame, path: Path) -> None:
         replace(path, lambda beside: table.to_parquet(beside, index=False))
     else:
         replace(path, lambda beside: table.to_csv(beside, index=False))
+
+
+def write_parts(parts: Iterable[Frame], path: Path) -> int:
+    """Write DataFrames of the same columns one after another; return the number of rows."""
+    rows: list[int] = []
+
+    def write(beside: Path) -> None:
+        with TableWriter(beside, is_parquet(path)) as file:
+            for part in parts:
+                file.write(part)
+            rows.append(file.rows)
+
+    replace(path, write)
+    return rows[0]
 
 
 def require_parquet(path: Path) -> None:

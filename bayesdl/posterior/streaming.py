@@ -21,6 +21,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 from numpyro.distributions import Distribution
 
+from bayesdl.posterior.quantiles import real_quantile, whole_quantile
 from inference.arguments import call, join_static
 from inference.core.result import AbstractPredictive, Conditional
 from inference.core.typing import Key, PyTree, StoredArrays
@@ -297,38 +298,31 @@ def mixture_cdf(conditionals: Conditional, y: jax.Array) -> jax.Array:
 
 
 def quantiles(conditionals: Conditional, levels: jax.Array) -> jax.Array:
-    """Compute quantiles of the mixture by bisection on its cdf; shape (levels, rows, ...)."""
-    shape = jax.eval_shape(
-        lambda: _over_draws(lambda given: mean_of(marginal(given)), conditionals.distribution)
-    ).shape[1:]
+    """Compute quantiles of the mixture from its cdf; shape (levels, rows, ...)."""
     support: Any = conditionals.distribution.support
-    discrete = bool(support.is_discrete)
+    middle, width = _whereabouts(conditionals)
 
-    def one(level: jax.Array) -> jax.Array:
-        def below(y: jax.Array) -> jax.Array:
-            return mixture_cdf(conditionals, jnp.floor(y) if discrete else y) < level
+    def cdf(y: jax.Array) -> jax.Array:
+        return mixture_cdf(conditionals, y)
 
-        def widen(state: tuple) -> tuple:
-            low, high = state
-            return jnp.where(below(low), low, 2 * low), jnp.where(below(high), 2 * high, high)
+    if support.is_discrete:
+        return jax.lax.map(lambda level: whole_quantile(cdf, level, middle.shape), levels)
+    return jax.lax.map(lambda level: real_quantile(cdf, level, middle, width), levels)
 
-        def outside(state: tuple) -> jax.Array:
-            low, high = state
-            return (~below(low) & (low > -1e30)).any() | (below(high) & (high < 1e30)).any()
 
-        def halve(_: ArrayLike, state: tuple) -> tuple:
-            low, high = state
-            middle = (low + high) / 2
-            left = below(middle)
-            return jnp.where(left, middle, low), jnp.where(left, high, middle)
+def _whereabouts(conditionals: Conditional) -> tuple[jax.Array, jax.Array]:
+    """Return where a search for quantiles begins: mean and sd of the mixture, where it has them."""
 
-        low, high = jax.lax.while_loop(outside, widen, (-jnp.ones(shape), jnp.ones(shape)))
-        # to the last digit
-        steps = 60 if jnp.finfo(low.dtype).bits == 64 else 32
-        found = jax.lax.fori_loop(0, steps, halve, (low, high))[1]
-        return jnp.floor(found) if discrete else found
-
-    return jax.lax.map(one, levels)
+    inside = conditionals.distribution
+    means = _over_draws(lambda given: mean_of(marginal(given)), inside)
+    try:
+        within = _over_draws(lambda given: variance_of(marginal(given)), inside)
+        variance = within.mean(0) + means.var(0)
+    except NotImplementedError:
+        variance = jnp.full(means.shape[1:], jnp.nan)
+    mean = means.mean(0)
+    known = jnp.isfinite(mean) & jnp.isfinite(variance)
+    return jnp.where(known, mean, 0.0), jnp.where(known, jnp.sqrt(variance), 1.0)
 
 
 def label_distribution(conditionals: Conditional, _: None) -> tuple:
