@@ -13,10 +13,16 @@ if TYPE_CHECKING:
 # The size of a gradient at a minimum, relative to the square root of the value: the curvature
 # mostly grows with the value.
 SMALL_GRADIENT = 1e-3
+# SciPy's, at which a search ends
+SMALLEST_GRADIENT = 1e-5
 
 
 def minimise(
-    value_and_grad: Callable, u: np.ndarray, max_steps: int, *fixed: object
+    value_and_grad: Callable,
+    u: np.ndarray,
+    max_steps: int,
+    *fixed: object,
+    gradient: float = SMALLEST_GRADIENT,
 ) -> tuple[np.ndarray, bool]:
     """Find a minimum over u, and say whether the search converged.
 
@@ -25,6 +31,7 @@ def minimise(
         u: the starting point, shape (d,).
         max_steps: the largest number of steps.
         *fixed: further arguments of the function.
+        gradient: the search ends where no entry of the gradient is larger.
     """
     # importing this takes a tenth of a second, so it is done only here
     import scipy.optimize
@@ -33,7 +40,7 @@ def minimise(
         value, gradient = value_and_grad(u, *fixed)
         return float(value), np.asarray(gradient)
 
-    options = {"maxiter": max_steps, "maxfun": 2 * max_steps, "maxcor": 20}
+    options = {"maxiter": max_steps, "maxfun": 2 * max_steps, "maxcor": 20, "gtol": gradient}
     found = scipy.optimize.minimize(evaluate, u, jac=True, method="L-BFGS-B", options=options)
     return found.x, _is_at_minimum(found)
 

@@ -35,6 +35,10 @@ from inference.core.typing import Key, SiteArrays, StoredArrays
 from inference.laplace.curvature import compile_hessian, inverse_root, normal_parameters
 from inference.laplace.skewness import best_mean, normal_points, spread_of_outputs
 
+# steps of the first search for a mode; later ones know the curvature
+FIRST_STEPS = 200
+# the largest entry of a gradient at a mode, in units of the posterior standard deviation
+NEAR_MODE = 0.02
 # the most sites h whose precision is that of the evidence
 MOST_EVIDENCE_SITES = 20
 
@@ -97,6 +101,7 @@ class LinearisedModel:
             _merge_vectors, np.flatnonzero(weights), np.flatnonzero(~weights)
         )
         self.mode_of_w = jax.jit(jax.value_and_grad(self.potential))
+        self.mode_of_v = jax.jit(jax.value_and_grad(self.whitened_potential))
         self.mode_of_h = jax.jit(jax.value_and_grad(self.expected_potential))
         self.gradient_in_w = jax.jit(jax.grad(self.linear_potential))
         self.curvature = compile_hessian(self.linear_potential)
@@ -105,6 +110,31 @@ class LinearisedModel:
     def potential(self, w: ArrayLike, h: ArrayLike, data: tuple) -> jax.Array:
         """Return -log p(y, w, h)."""
         return -WeightDensity(dataclasses.replace(self.problem, args=data))(self.join(w, h))
+
+    def whitened_potential(
+        self, v: ArrayLike, w: ArrayLike, root: ArrayLike, h: ArrayLike, data: tuple
+    ) -> jax.Array:
+        """Return -log p(y, w + R v, h), whose curvature in v is near one."""
+        return self.potential(jnp.asarray(w) + jnp.asarray(root) @ v, h, data)
+
+    def find_mode(
+        self, w: np.ndarray, h: np.ndarray, root: np.ndarray | None, max_steps: int
+    ) -> tuple[np.ndarray, bool]:
+        """Return the mode of w given h, and whether the search converged.
+
+        Args:
+            w: where the search starts.
+            h: the other sites.
+            root: a root of the inverse curvature somewhere near, in whose units the search needs
+                few steps; None for a first search, which is short.
+            max_steps: the largest number of steps.
+        """
+        data = self.problem.args
+        if root is None:
+            return minimise(self.mode_of_w, w, min(max_steps, FIRST_STEPS), h, data)
+        fixed = w, root, h, data
+        v, found = minimise(self.mode_of_v, np.zeros(w.size), max_steps, *fixed, gradient=NEAR_MODE)
+        return w + root @ v, found
 
     def linear_potential(
         self, w: ArrayLike, h: ArrayLike, expansion: dict, data: tuple
@@ -234,14 +264,17 @@ def fit_network(
     shape = (num_draws, int(weights.sum()))
     noise = np.asarray(jax.random.normal(named_key(key, "draws"), shape))
     model, data = LinearisedModel(problem, weights, noise), problem.args
-    w, h, converged = u[weights], u[~weights], not (~weights).any()
-    for _ in range(num_rounds):
-        w, found = minimise(model.mode_of_w, w, max_steps, h, data)
+    w, h, converged, root = u[weights], u[~weights], not (~weights).any(), None
+    # without other sites a short search and a full one
+    for _ in range(num_rounds if h.size else 2):
+        w, found = model.find_mode(w, h, root, max_steps)
         expansion = model.expand(w, h)
-        if converged or not h.size:
+        if converged and (found or root is not None):
             converged = found
             break
-        _, draws = model.posterior_of_w(w, h, expansion)
+        root, draws = model.posterior_of_w(w, h, expansion)
+        if not h.size:
+            continue
         old = h
         h, _ = minimise(model.mode_of_h, h, max_steps, draws, expansion, data)
         change = np.max(np.abs(old - h))
