@@ -21,6 +21,7 @@ from inference.mcmc.mclmc import MCLMC
 from inference.mcmc.sgmcmc import SGHMC, SGLD, CyclicalSGMCMC
 from inference.messages.engine import MessagePassing
 from inference.sparse.engine import SSVI
+from inference.stacking.engine import Stacking
 from inference.torch.gpytorch_gp import GPyTorchGP
 from inference.torch.pyro_nuts import PyroNUTS
 from inference.vi.engine import VI
@@ -41,6 +42,7 @@ __all__ = [  # noqa: RUF022
     "GPyTorchGP",
     "PyroNUTS",
     "MessagePassing",
+    "Stacking",
 ]
 
 AUTO = "auto"

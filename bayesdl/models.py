@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bayesdl.amortized.prior_mixture import PriorMixture
 from bayesdl.amortized.random_bnn import RandomBNN
+from bayesdl.average.spec import Table
 from bayesdl.bnn.conv import ConvNet
 from bayesdl.bnn.spec import BNN
 from bayesdl.formula.spec import Formula
@@ -25,6 +26,7 @@ from bayesdl.tensor.spec import FunBaT
 # In the order of tables and of the command line's help.
 __all__ = [  # noqa: RUF022
     "Program",
+    "Table",
     "BNN",
     "ConvNet",
     "GP",

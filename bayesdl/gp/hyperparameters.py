@@ -21,7 +21,7 @@ Draw: TypeAlias = Callable[[str, Any, Any, tuple[int, ...]], Any]
 
 def sample_hyperparameter(
     site: str, value: Any, default: dist.Distribution, shape: tuple[int, ...]
-) -> ArrayLike:
+) -> ArrayLike | tuple[float, ...]:
     """Draw a hyperparameter as a NumPyro site, unless it is a fixed number.
 
     Args:

@@ -150,6 +150,18 @@ class AbstractEngine(AbstractSettings, abc.ABC):
         """
         return ()
 
+    def left_out(self, problem: Problem, result: AbstractResult) -> np.ndarray | None:
+        """Return log p(y_i | y_-i) of each row in closed form, shape (rows,).
+
+        The parameters that the engine searched for stay what they are. None where the engine has
+        no such formula for this result.
+
+        Args:
+            problem: the problem that was posed.
+            result: the result.
+        """
+        return None
+
     def cure_of_width(self) -> str:
         """Say what to do about an approximation that is much wider than the posterior."""
         return "fit with bdl.NUTS()"

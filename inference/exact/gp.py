@@ -66,6 +66,8 @@ class ExactGP(AbstractEngine):
         num_restarts: the number of searches for the maximum, each from a draw of the prior; with
             three, one of them nearly always finds the best mode.
         sampler: the settings of NUTS for "sample".
+        search_rows: the largest number of rows, chosen at random, from which "ml" and "map" find
+            hyperparameters; the answer is given all rows. None takes all of them.
 
     Example:
         >>> ExactGP(hyperparameters="sample").num_restarts
@@ -77,10 +79,12 @@ class ExactGP(AbstractEngine):
     hyperparameters: HyperparameterMethod = "ml"
     num_restarts: int = 3
     sampler: NUTS = NUTS(num_warmup=500, num_samples=500, num_chains=2)
+    search_rows: int | None = None
 
     def __post_init__(self) -> None:
         check_choice(self, "hyperparameters", ("ml", "map", "sample"))
         check_positive_integers(self, "num_restarts")
+        check_positive_integers(self, "search_rows", optional=True)
 
     @classmethod
     def preference(cls, problem: Problem) -> Preference | None:
@@ -146,6 +150,7 @@ class ExactGP(AbstractEngine):
         Returns:
             Hyperparameters by site, and whether the search that found them converged.
         """
+        problem = self._searched(problem, key)
         density, regression = (
             problem.log_density(),
             problem.structure_as(AbstractGaussianProcessRegression),
@@ -178,6 +183,34 @@ class ExactGP(AbstractEngine):
         # compiled, the program runs no more than these sites need, which is no kernel matrix
         values = jax.jit(density.constrain)(jnp.asarray(best))
         return {site: np.asarray(values[site]) for site in sites}, converged
+
+    def _searched(self, problem: Problem, key: jax.Array) -> Problem:
+        """Return the problem with the rows from which hyperparameters are found."""
+        rows = len(problem.args[0])
+        if self.search_rows is None or rows <= self.search_rows:
+            return problem
+        seed = int(jax.random.bits(named_key(key, "rows")))
+        chosen = np.random.default_rng(seed).permutation(rows)[: self.search_rows]
+        args = tuple(np.asarray(arg)[chosen] for arg in problem.args)
+        return dataclasses.replace(problem, args=args)
+
+    def left_out(self, problem: Problem, result: AbstractResult) -> np.ndarray | None:
+        """Return log p(y_i | y_-i), with S^-1 the precision of all targets.
+
+        y_i | y_-i ~ N(y_i - [S^-1 y]_i / [S^-1]_ii, 1 / [S^-1]_ii) (Rasmussen and Williams 2006,
+        equation 5.12).
+        """
+        if result.groups():
+            return None
+        values, (X, y) = result.arrays(), problem.args
+        regression = problem.structure_as(AbstractGaussianProcessRegression)
+        with jax.enable_x64(True):
+            process = regression.gaussian_process(values, jnp.asarray(X))
+            root = np.asarray(process.solver.solve_triangular(jnp.eye(len(X))))
+            whitened = np.asarray(process.solver.solve_triangular(jnp.asarray(y)))
+        precision = np.sum(root**2, axis=0)
+        residuals = root.T @ whitened / precision
+        return (np.log(precision) - np.log(2 * np.pi) - precision * residuals**2) / 2
 
     def predictor(self, problem: Problem, values: StoredArrays, info: Info) -> Predictor:
         """Return the result for given hyperparameters."""

@@ -35,6 +35,7 @@ from inference.core.result import AbstractResult, with_prefix
 from inference.core.structure import LayeredNetwork
 from inference.core.typing import Info, Key, SiteArrays, StoredArrays
 from inference.laplace.joint import fit_joint
+from inference.laplace.leave_one_out import left_out_densities
 from inference.laplace.network import WeightDensity, fit_network
 from inference.laplace.result import LaplaceApproximation
 from inference.settings import check_positive
@@ -44,6 +45,9 @@ LARGEST = 5000
 
 # what is left to chains, and what to variational inference: rows times weights, and weights
 LEAST_WORK, MOST_WORK, MOST_WEIGHTS = 10_000, 3_000_000, 3000
+
+# the arrays of a result
+PARTS = ("params/", "expansion/")
 
 Density: TypeAlias = LogDensity | WeightDensity
 """The log density that the normal distribution approximates."""
@@ -126,7 +130,7 @@ class Laplace(AbstractEngine):
         return self.approximation(problem, params, expansion, info)
 
     def restore(self, problem: Problem, arrays: StoredArrays, info: Info) -> LaplaceApproximation:
-        params, expansion = (with_prefix(arrays, part) for part in ("params/", "expansion/"))
+        params, expansion = (with_prefix(arrays, part) for part in PARTS)
         return self.approximation(problem, params, expansion or None, info)
 
     def findings(
@@ -136,6 +140,14 @@ class Laplace(AbstractEngine):
             return ()
         cure = "raise max_steps and num_rounds"
         return (Finding("The search for the mode did not converge", cure, "failure"),)
+
+    def left_out(self, problem: Problem, result: AbstractResult) -> np.ndarray | None:
+        """Return log p(y_i | y_-i) of the linearised network; see `leave_one_out.py`."""
+        if not isinstance(problem.structure, LayeredNetwork):
+            return None
+        params, expansion = (with_prefix(result.arrays(), part) for part in PARTS)
+        with jax.enable_x64(True):
+            return left_out_densities(problem, params, expansion)
 
     def cure_of_width(self) -> str:
         return (
