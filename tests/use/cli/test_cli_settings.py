@@ -57,6 +57,7 @@ def test_choices_name_every_engine_and_likelihood():
         bdl.BNN,
         bdl.GP,
         bdl.FunBaT,
+        bdl.Table,
     }
     found = {cls for cls in vars(likelihoods).values() if inspect.isclass(cls)}
     found = {cls for cls in found if issubclass(cls, likelihoods.AbstractLikelihood)}
