@@ -37,9 +37,9 @@ from bayesdl.model.likelihoods import (
     StudentT,
 )
 from bayesdl.models import *  # noqa: F403
-from bayesdl.posterior.files import predict_file
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.saving.bundle import BundleError, load
+from bayesdl.saving.predictions import predict_file
 from inference.core.checkpoint import CheckpointError
 
 if TYPE_CHECKING:

@@ -43,9 +43,9 @@ from bayesdl.fitting import fit as fit_model
 from bayesdl.frozen.predictors import label_in
 from bayesdl.frozen.spec import Frozen
 from bayesdl.model.base import AbstractModel
-from bayesdl.posterior.files import predict_chunks
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.saving import bundle
+from bayesdl.saving.predictions import predict_chunks
 from bayesdl.typing import ColumnLike, Frame, Series, TableLike
 from bayesdl.warnings import TrustWarning
 from inference.core.engine import AbstractEngine

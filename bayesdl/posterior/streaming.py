@@ -21,7 +21,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 from numpyro.distributions import Distribution
 
-from bayesdl.posterior.quantiles import real_quantile, whole_quantile
+from bayesdl.model.quantiles import real_quantile, whole_quantile
 from inference.arguments import call, join_static
 from inference.core.result import AbstractPredictive, Conditional
 from inference.core.typing import Key, PyTree, StoredArrays

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from bayesdl.posterior.quantiles import real_quantile
+from bayesdl.model.quantiles import real_quantile
 
 LEVELS = [1e-6, 0.05, 0.5, 0.9, 0.999]
 KNOWN = {
