@@ -29,6 +29,9 @@ readme: .venv/core
 
 benchmarks: .venv/test
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.program_overhead
+	$(BIN)/python -m benchmarks.enumeration
+	$(BIN)/python -m benchmarks.new_groups
 	$(BIN)/python -m benchmarks.uci
 	$(BIN)/python -m benchmarks.sgmcmc
 	$(BIN)/python -m benchmarks.vi

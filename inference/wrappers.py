@@ -20,6 +20,7 @@ from numpyro.distributions import (
     ExpandedDistribution,
     Independent,
     MaskedDistribution,
+    OrderedLogistic,
 )
 
 WRAPPERS = (MaskedDistribution, ExpandedDistribution, Independent)
@@ -87,6 +88,11 @@ def num_classes(distribution: Distribution) -> int | None:
         weights: Any = inside.logits if isinstance(inside, CategoricalLogits) else inside.probs
         return weights.shape[-1]
     return 2
+
+
+def has_ordered_classes(distribution: Distribution) -> bool:
+    """Whether the labels of a distribution have an order, as those of ordinal regression do."""
+    return isinstance(innermost(distribution), OrderedLogistic)
 
 
 def class_probabilities(distribution: Distribution) -> jax.Array:

@@ -36,6 +36,7 @@ class Target:
         classes: the sorted labels of a class target, otherwise None.
         shift: the number subtracted from each target column.
         scale: the number that each target column is divided by.
+        ordered: whether the classes have an order, so that they have quantiles.
     """
 
     names: tuple[str, ...]
@@ -44,6 +45,7 @@ class Target:
     classes: tuple | None
     shift: tuple[float, ...]
     scale: tuple[float, ...]
+    ordered: bool = False
 
     @property
     def num_targets(self) -> int:

@@ -33,7 +33,7 @@ from inference.core.problem import Problem
 from inference.core.program import AbstractTraceable, arguments_of, name_of, signature_of
 from inference.core.result import AbstractPredictive, Conditional
 from inference.core.typing import Arguments, Key
-from inference.wrappers import num_classes, unmasked
+from inference.wrappers import has_ordered_classes, num_classes, unmasked
 
 
 @register_spec("ProgramSchema")
@@ -285,7 +285,8 @@ class Program(AbstractModel):
         site = self.target_site(problem)
         distribution = problem.trace[site]["fn"]
         if classes := num_classes(distribution):
-            return Target((site,), "class", True, tuple(range(classes)), (0.0,), (1.0,))
+            ordered = has_ordered_classes(distribution)
+            return Target((site,), "class", True, tuple(range(classes)), (0.0,), (1.0,), ordered)
         kind = "count" if distribution.support.is_discrete else "real"
         return Target((site,), kind, True, None, (0.0,), (1.0,))
 

@@ -239,11 +239,7 @@ class AbstractNumbers(AbstractPrediction):
         Returns:
             Lower and upper bounds, shape (2, rows, ...).
         """
-        if not 0 < level < 1:
-            raise ValueError(
-                f"interval(level={level!r}): expected a probability between 0 and 1, e.g. 0.9."
-            )
-        return self.quantile([(1 - level) / 2, (1 + level) / 2])
+        return self.quantile(central(level))
 
     def intervals(self, levels: Sequence[float]) -> np.ndarray:
         """Return intervals at several levels, shape (levels, 2, rows, ...)."""
@@ -345,3 +341,16 @@ def check_count(num_samples: object) -> None:
         raise ValueError(
             f"sample(num_samples={num_samples!r}): expected a whole number of at least 1."
         )
+
+
+def central(level: float) -> list[float]:
+    """Return the levels of the bounds of a central interval.
+
+    Raises:
+        ValueError: for a level outside (0, 1).
+    """
+    if not 0 < level < 1:
+        raise ValueError(
+            f"interval(level={level!r}): expected a probability between 0 and 1, e.g. 0.9."
+        )
+    return [(1 - level) / 2, (1 + level) / 2]

@@ -94,6 +94,20 @@ def test_classes_of_any_shape(kind):
     assert prediction.sample(3).shape == (3, *y.shape)
 
 
+def test_ordered_classes_have_quantiles():
+    make, y, plate = CLASSES["ordinal"]
+    prediction = fitted(make, y, plate)[0].predict()
+    below = prediction.probs.cumsum(-1)
+    for level, found in zip((0.1, 0.5, 0.9), prediction.quantile([0.1, 0.5, 0.9]), strict=True):
+        # the first class with P(y <= class) >= level
+        np.testing.assert_array_equal(found, (below >= level).argmax(-1))
+    np.testing.assert_array_equal(prediction.interval(0.8), prediction.quantile([0.1, 0.9]))
+    with pytest.raises(ValueError, match="expected a probability between 0 and 1"):
+        prediction.interval(90)
+    with pytest.raises(AttributeError, match="no quantile"):
+        fitted(*CLASSES["two classes"])[0].predict().quantile(0.5)
+
+
 NUMBERS = {
     "counts of categories": (
         lambda mu: dist.Multinomial(5, probs=jax.nn.softmax(logits(mu))),
