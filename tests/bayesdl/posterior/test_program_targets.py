@@ -103,7 +103,7 @@ def test_ordered_classes_have_quantiles():
         np.testing.assert_array_equal(found, (below >= level).argmax(-1))
     np.testing.assert_array_equal(prediction.interval(0.8), prediction.quantile([0.1, 0.9]))
     with pytest.raises(ValueError, match="expected a probability between 0 and 1"):
-        prediction.interval(90)
+        prediction.interval(90.0)
     with pytest.raises(AttributeError, match="no quantile"):
         fitted(*CLASSES["two classes"])[0].predict().quantile(0.5)
 
