@@ -210,8 +210,10 @@ def time_gradient(problem: Problem, program) -> dict[str, float]:
 
 def compare_posteriors(case: Case) -> dict[str, float]:
     """The largest difference of posterior means, in standard errors."""
+    # a chain that starts anywhere may stay in the mode with the components exchanged
+    engine = bdl.NUTS(start="prior", **SETTINGS)
     posts = [
-        bdl.fit(program, case.y, engine=bdl.NUTS(**SETTINGS), progress=False, seed=seed)
+        bdl.fit(program, case.y, engine=engine, progress=False, seed=seed)
         for seed, program in enumerate((case.program, case.by_hand))
     ]
     worst = 0.0
