@@ -154,10 +154,8 @@ class Encoding:
             return cells.as_durations(name, column)
         days, zoned = cells.as_days(name, column)
         if zoned != self.zoned and not np.isnan(days).all():
-            had = ("had", "have none") if self.zoned else ("had none", "have one")
-            raise DataError(
-                f"Column '{name}': the training dates {had[0]} a time zone, and these {had[1]}."
-            )
+            had = ("had a time zone, and these have none", "had no time zone, and these have one")
+            raise DataError(f"Column '{name}': the training dates {had[not self.zoned]}.")
         return days - self.origin
 
     def _encode_labels(self, name: str, column: Values) -> np.ndarray:

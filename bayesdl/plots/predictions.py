@@ -41,6 +41,7 @@ def prediction(
         >>> prediction(post.predict(), x).get_ylabel()
         'y'
     """
+    _check_is_prediction(prediction)
     if prediction.target.kind == "class":
         return class_prediction(prediction, x, ax)
     bands = {level: columns_of(prediction.interval(level), skip=1) for level in (0.9, 0.5)}
@@ -170,6 +171,18 @@ def class_prediction(
     panel.margins(x=0)
     panel.legend(title=target, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return panel
+
+
+def _check_is_prediction(prediction: object) -> None:
+    """Refuse what is no prediction, such as the posterior that makes them.
+
+    Raises:
+        TypeError: with the cure.
+    """
+    if not isinstance(prediction, AbstractPrediction):
+        raise TypeError(
+            f"Expected a prediction, got {type(prediction).__name__}: give post.predict(X)."
+        )
 
 
 def calibration(prediction: AbstractPrediction, y: ColumnLike, ax: AxesLike = None) -> Any:

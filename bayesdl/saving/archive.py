@@ -105,6 +105,8 @@ def read(
     # unlike `Path.is_file` this takes names that are too long
     if not os.path.isfile(path):
         raise BundleError(f"{path} does not exist: expected a file written by {by}.")
+    if not _may_be_archive(path):
+        raise BundleError(f"{path} is truncated or not a bundle: expected a file written by {by}.")
     try:
         with zipfile.ZipFile(path) as archive:
             manifest = json.loads(archive.read("manifest.json"))
@@ -133,6 +135,12 @@ def read(
             f"{path} is truncated or not a {kind} bundle ({type(error).__name__}: {error}): save "
             "it again."
         ) from None
+
+
+def _may_be_archive(path: Path) -> bool:
+    """Return whether a file begins as a zip does."""
+    with open(path, "rb") as file:
+        return file.read(2) == b"PK"
 
 
 def pack(tree: PyTree) -> tuple[list[np.ndarray], Info]:
