@@ -12,6 +12,7 @@ functions; `html.py` writes tables for notebooks. What has a `plot` method reach
 from bayesdl.plots.chains import posterior, trace
 from bayesdl.plots.checks import calibration_ranks, predictive_check, prior_predictive
 from bayesdl.plots.effects import band, effects
+from bayesdl.plots.forest import forest
 from bayesdl.plots.predictions import (
     calibration,
     class_prediction,
@@ -25,6 +26,7 @@ __all__ = [
     "calibration_ranks",
     "class_prediction",
     "effects",
+    "forest",
     "functions",
     "posterior",
     "prediction",
