@@ -18,7 +18,7 @@ else:
 
 BLUE, GREY = "#2166ac", "#888888"
 # of Okabe and Ito, which the colour-blind tell apart, on light and on dark pages
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+COLOURS = ("#2B8CC4", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 ABOVE: dict[str, Any] = {"frameon": False, "fontsize": "small", "ncols": 4}
 ABOVE |= {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
 

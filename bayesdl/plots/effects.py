@@ -53,6 +53,7 @@ def effects(found: Effects, ax: AxesLike = None) -> Panel:
         panel.axhline(0.0, color="0.5", lw=0.8, ls=":")
     if rest:
         panel.legend(title=", ".join(rest), frameon=False, fontsize="small")
+    panel.spines[["top", "right"]].set_visible(False)
     panel.set(xlabel="" if first == "column" else first, ylabel=_title(found))
     return panel
 
@@ -74,15 +75,28 @@ def band(prediction: MeanPrediction, x: ColumnLike | None = None, ax: AxesLike =
     draws = prediction.draws.reshape(len(prediction.draws), rows, -1)
     for j in range(draws.shape[2]):
         colour = COLOURS[j % len(COLOURS)]
-        for low, high, alpha in ((0.05, 0.95, 0.18), (0.25, 0.75, 0.3)):
-            bounds = np.quantile(draws[:, order, j], [low, high], axis=0)
-            panel.fill_between(values[order], *bounds, color=colour, alpha=alpha, lw=0)
         label = str(prediction.names[j]) if prediction.names else None
-        panel.plot(values[order], draws[:, order, j].mean(0), color=colour, lw=1.8, label=label)
+        own = draws[:, order, j]
+        for low, high, alpha in ((0.05, 0.95, 0.18), (0.25, 0.75, 0.3)):
+            bounds = np.quantile(own, [low, high], axis=0)
+            if _zigzags(own.mean(0)):
+                panel.vlines(values[order], *bounds, color=colour, alpha=2 * alpha, lw=1.5)
+            else:
+                panel.fill_between(values[order], *bounds, color=colour, alpha=alpha, lw=0)
+        line = "o" if _zigzags(own.mean(0)) else "-"
+        panel.plot(values[order], own.mean(0), line, color=colour, lw=1.8, ms=3, label=label)
+    panel.spines[["top", "right"]].set_visible(False)
     if prediction.names:
         panel.legend(frameon=False, fontsize="small")
     panel.set(xlabel=str(getattr(x, "name", None) or ("row" if x is None else "x")), ylabel="mean")
     return panel
+
+
+def _zigzags(means: np.ndarray) -> bool:
+    """Return whether other columns than x vary, so that a line from row to row has no meaning."""
+    steps = np.sign(np.diff(means))
+    turns = np.sum(steps[1:] * steps[:-1] < 0)
+    return bool(len(means) > 4 and turns > 0.2 * len(means))
 
 
 def _draw(
