@@ -100,11 +100,14 @@ if TYPE_CHECKING:
     TastePrior: TypeAlias = Literal["normal", "vamp", "composite"]
     """The prior of what is not known of a user."""
 
+    Contrast: TypeAlias = Literal["difference", "ratio", "lift"]
+    """How two predictions are compared."""
+
     Strategy: TypeAlias = Literal["mean", "thompson", "ucb"]
     """By what items are ranked."""
 else:
     EngineLike = TableLike = ColumnLike = Cells = DataFrame = AxesLike = SiteLike = object
-    ConformalScore = MapName = str
+    ConformalScore = MapName = Contrast = str
     TargetKind = Activation = Scaling = ScaleFamily = TensorForm = FunctionLoss = str
     InputKind = Weighting = ItemLikelihood = TastePrior = Strategy = str
 
@@ -129,6 +132,7 @@ __all__ = [
     "Cells",
     "ColumnLike",
     "ConformalScore",
+    "Contrast",
     "DataFrame",
     "EngineLike",
     "Frame",

@@ -11,7 +11,7 @@ Greifer and Heiss 2024, "How to interpret statistical models using marginaleffec
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from bayesdl.effects.grids import (
 )
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.posterior.means import Effects, averaged
-from bayesdl.typing import DataFrame, TableLike
+from bayesdl.typing import Contrast, DataFrame, TableLike
 
 By: TypeAlias = str | Sequence[str] | None
 """A column, or a list of columns."""
@@ -81,7 +81,7 @@ def comparisons(
     column: str | Mapping[str, Any],
     data: TableLike | None = None,
     *,
-    contrast: Literal["difference", "ratio", "lift"] = "difference",
+    contrast: Contrast = "difference",
     conditional: Conditional = None,
     by: By = None,
     average: bool = True,

@@ -320,6 +320,12 @@ class Formula(AbstractTableModel):
     def target(self, schema: FormulaSchema, problem: Problem) -> Target:
         return schema.target
 
+    def observed_values(self, schema: FormulaSchema, problem: Problem) -> dict[str, np.ndarray]:
+        return {"y": np.asarray(problem.args[1])}
+
+    def log_unit(self, schema: FormulaSchema) -> float:
+        return 0.0
+
     def notes(self, schema: FormulaSchema) -> list[str]:
         return []
 

@@ -148,7 +148,7 @@ def test_the_scoring_of_held_out_rows():
     post = bdl.fit(bdl.Formula("y ~ x"), data[:40], engine=bdl.Laplace(), progress=False)
     scores = post.score(data[40:])
     error = post.predict(data[40:]).mean - data.y[40:]
-    np.testing.assert_allclose(scores["RMSE"], np.sqrt((error**2).mean()), rtol=1e-6)
+    np.testing.assert_allclose(scores["rmse"], np.sqrt((error**2).mean()), rtol=1e-6)
     survival = bdl.Formula("time | cens(lost) ~ x", likelihood="weibull")
     post = bdl.fit(survival, data, engine=bdl.Laplace(), progress=False)
     with pytest.raises(bdl.DataError, match="cannot be scored"):
