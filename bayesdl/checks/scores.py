@@ -154,7 +154,7 @@ def _number_scores(
         below = np.searchsorted(np.sort(transform[rows]), levels, side="right") / len(rows)
         return float(np.mean(np.abs(below - levels)))
 
-    scores["calibration_error_se"] = bootstrap_error(error, transform.size, prediction.seed)
+    scores["calibration_error_se"] = _bootstrap_error(error, transform.size, prediction.seed)
     return _with_sets(scores, prediction, y)
 
 
@@ -174,7 +174,7 @@ def _of_intervals(
     return found
 
 
-def bootstrap_error(statistic: Callable[[np.ndarray], float], rows: int, seed: int) -> float:
+def _bootstrap_error(statistic: Callable[[np.ndarray], float], rows: int, seed: int) -> float:
     """Return the standard error of a statistic of rows, by resampling them.
 
     Args:
@@ -236,7 +236,7 @@ def _class_scores(prediction: AbstractPrediction, y: ColumnLike, seen: np.ndarra
         nll=float(-np.mean(log_prob[rows])),
         brier=float(np.mean(np.sum((probs - np.eye(probs.shape[1])[index]) ** 2, axis=1))),
         ece=expected_calibration_error(confidence, hits),
-        ece_se=bootstrap_error(error, len(hits), prediction.seed),
+        ece_se=_bootstrap_error(error, len(hits), prediction.seed),
     )
     return _with_sets(scores, prediction, y)
 

@@ -199,7 +199,7 @@ def predict(options: Namespace) -> int:
     level = options.level
     if options.conformal is not None:
         level = options.conformal
-        posterior = with_sets(posterior, options)
+        posterior = _with_sets(posterior, options)
     first, parts = read_parts(options.data, options.sep, options.encoding)
     kept = chosen_columns(first, "--keep", options.keep, options.data)
     tables = (
@@ -218,7 +218,7 @@ def predict(options: Namespace) -> int:
     )
 
 
-def with_sets(posterior: Posterior, options: Namespace) -> Posterior:
+def _with_sets(posterior: Posterior, options: Namespace) -> Posterior:
     """Return the posterior with conformal sets, from held-out rows where they lie beside it.
 
     Raises:

@@ -158,7 +158,7 @@ def _raw_numbers(predictor: object, X: TableLike) -> np.ndarray:
 def _raw_classes(predictor: object, X: TableLike) -> np.ndarray:
     if predictor is None:
         table: Any = X
-        return np.asarray(table[probability_columns(table)] if is_frame(X) else X, np.float64)
+        return np.asarray(table[_probability_columns(table)] if is_frame(X) else X, np.float64)
     for name in ("predict_proba", "decision_function", "predict"):
         if hasattr(predictor, name):
             return np.asarray(getattr(predictor, name)(X), np.float64)
@@ -173,7 +173,7 @@ def prediction_column(X: DataFrame) -> Any:
     return next((name for name in ("prediction", "mean") if name in X.columns), X.columns[0])
 
 
-def probability_columns(X: DataFrame) -> list[Any]:
+def _probability_columns(X: DataFrame) -> list[Any]:
     """Return the names of the columns of a table that hold probabilities.
 
     They are called "P(label)", as `to_pandas` calls them, or all columns are meant.

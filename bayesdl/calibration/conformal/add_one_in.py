@@ -195,7 +195,7 @@ class _AddedSets(AbstractSets):
             return results[0]
         places: list[Any] = [rows for rows, *_ in parts]
         order = np.argsort(np.concatenate(places), kind="stable")
-        sets = join([one[0] for one in results], 0 if is_class else 1)
+        sets = _join([one[0] for one in results], 0 if is_class else 1)
         ess = np.concatenate([one[1] for one in results])
         return np.take(sets, order, 0 if is_class else 1), ess[order]
 
@@ -298,7 +298,7 @@ def ends_in_units(ends: np.ndarray, best: np.ndarray, base: AbstractPrediction) 
     return base.target.in_units(ends)
 
 
-def join(parts: list[np.ndarray], axis: int) -> np.ndarray:
+def _join(parts: list[np.ndarray], axis: int) -> np.ndarray:
     """Join the sets of some rows with those of others, which may have fewer ends."""
     most = max(len(part) for part in parts) if axis else 0
     padded = [

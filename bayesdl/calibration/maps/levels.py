@@ -30,7 +30,7 @@ PRIOR_SCALE = 0.5
 KNOTS, DEGREE, PRIOR_ROWS = 7, 2, 10.0
 
 
-def inside(u: np.ndarray) -> np.ndarray:
+def _inside(u: np.ndarray) -> np.ndarray:
     """Return levels within rounding of [0, 1]."""
     return np.asarray(np.clip(u, NEAR, 1 - NEAR))
 
@@ -108,7 +108,7 @@ class BetaMap(AbstractLevelMap):
     def log_density(self, u: np.ndarray) -> np.ndarray:
         from scipy.special import betaln
 
-        u = inside(u)
+        u = _inside(u)
         kernel = (self.a - 1) * np.log(u) + (self.b - 1) * np.log1p(-u)
         return np.asarray(kernel - betaln(self.a, self.b))
 
@@ -140,7 +140,7 @@ class SplineMap(AbstractLevelMap):
         return np.asarray((low + high) / 2)
 
     def log_density(self, u: np.ndarray) -> np.ndarray:
-        return np.asarray(np.log(np.maximum(self._spline()(inside(u)), NEAR)))
+        return np.asarray(np.log(np.maximum(self._spline()(_inside(u)), NEAR)))
 
     def stored(self) -> Info:
         return {"weights": self.weights}
@@ -200,7 +200,7 @@ def fit_beta(u: Float[np.ndarray, "rows"]) -> BetaMap:
     from scipy.optimize import minimize
     from scipy.special import betaln
 
-    u = inside(u)
+    u = _inside(u)
     rows, logs, others = len(u), np.log(u).sum(), np.log1p(-u).sum()
 
     def loss(logarithms: np.ndarray) -> float:
@@ -218,7 +218,7 @@ def fit_spline(u: Float[np.ndarray, "rows"]) -> SplineMap:
     from scipy.interpolate import BSpline
 
     knots, areas = _knots()
-    basis = BSpline.design_matrix(inside(u), knots, DEGREE).toarray() / areas
+    basis = BSpline.design_matrix(_inside(u), knots, DEGREE).toarray() / areas
     # of the uniform distribution: each spline has its area
     prior = areas / areas.sum()
     weights = prior.copy()

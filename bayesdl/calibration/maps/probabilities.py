@@ -33,7 +33,7 @@ GRID = np.linspace(-4, 4, 241)
 VECTOR_SCALE, OFF_SCALE = 0.5, 0.1
 
 
-def logs(probs: Probs) -> np.ndarray:
+def _logs(probs: Probs) -> np.ndarray:
     """Return log-probabilities that are finite."""
     return np.log(np.maximum(probs, SMALLEST))
 
@@ -88,7 +88,7 @@ class Temperature(AbstractClassMap):
         return float(self.weights @ np.exp(GRID))
 
     def __call__(self, probs: Probs) -> Probs:
-        values = logs(probs)
+        values = _logs(probs)
         total = np.zeros(values.shape)
         for weight, log_t in zip(self.weights, GRID, strict=True):
             if weight > 1e-9:
@@ -113,7 +113,7 @@ class Linear(AbstractClassMap):
     name: ClassVar[str] = "linear"
 
     def __call__(self, probs: Probs) -> Probs:
-        return softmax(logs(probs) @ self.matrix.T + self.offset)
+        return softmax(_logs(probs) @ self.matrix.T + self.offset)
 
     def stored(self) -> Info:
         return {"matrix": self.matrix, "offset": self.offset}
@@ -168,7 +168,7 @@ class IsotonicClasses(AbstractClassMap):
             found[:, k] = model.predict(probs[:, k])
         if probs.shape[1] == 2:
             found[:, 0] = 1 - found[:, 1]
-        return normalised(found, probs)
+        return _normalised(found, probs)
 
     def stored(self) -> Info:
         return {"stated": self.stated, "labels": self.labels}
@@ -217,13 +217,13 @@ class VennAbers(AbstractClassMap):
             found[:, k] = p1 / (1 - p0 + p1)
         if probs.shape[1] == 2:
             found[:, 0] = 1 - found[:, 1]
-        return normalised(found, probs)
+        return _normalised(found, probs)
 
     def stored(self) -> Info:
         return {"stated": self.stated, "labels": self.labels}
 
 
-def normalised(found: np.ndarray, probs: np.ndarray) -> np.ndarray:
+def _normalised(found: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """Return rows that sum to one; rows of zeros become the stated probabilities."""
     total = found.sum(1, keepdims=True)
     return np.where(total > 0, found / np.where(total > 0, total, 1.0), probs)
@@ -231,7 +231,7 @@ def normalised(found: np.ndarray, probs: np.ndarray) -> np.ndarray:
 
 def fit_temperature(probs: Probs, labels: Labels) -> Temperature:
     """Compute the posterior of the temperature on a grid."""
-    values = logs(probs)
+    values = _logs(probs)
     terms = np.array([log_likelihood(values / np.exp(t), labels) for t in GRID])
     log_posterior = terms - GRID**2 / 2
     weights = np.exp(log_posterior - log_posterior.max())
@@ -258,7 +258,7 @@ def fit_dirichlet(probs: Probs, labels: Labels) -> Linear:
 def _fit_linear(probs: Probs, labels: Labels, diagonal: bool) -> Linear:
     from scipy.optimize import minimize
 
-    values, classes = logs(probs), probs.shape[1]
+    values, classes = _logs(probs), probs.shape[1]
     hits = np.eye(classes)[labels]
     scale = np.full((classes, classes), OFF_SCALE)
     np.fill_diagonal(scale, VECTOR_SCALE)

@@ -165,7 +165,7 @@ def test_bundles_keep_them(numbers, classes, tmp_path):
             made.predict(X[NEW], **given).interval(0.8),
         )
     made = classes.conformal(0.9, X[HELD], LABELS[HELD], score="aps")
-    loaded = bdl.load(made.save(tmp_path / "made.bdl"))
+    loaded = load(made, tmp_path)
     np.testing.assert_array_equal(loaded.predict(X[NEW]).members(), made.predict(X[NEW]).members())
 
 
