@@ -229,11 +229,11 @@ def _with_sets(posterior: Posterior, options: Namespace) -> Posterior:
     if posterior.adjustment is not None:
         return posterior
     path = options.calibration or next(
-        (path for path in holdout_files(options.bundle) if os.path.isfile(path)), None
+        (path for path in _holdout_files(options.bundle) if os.path.isfile(path)), None
     )
     if path is None:
         return posterior.conformal(options.conformal)
-    X, y = held_out_rows(posterior, path, options)
+    X, y = _held_out_rows(posterior, path, options)
     return posterior.conformal(options.conformal, X, y)
 
 
@@ -256,14 +256,14 @@ def calibrate(options: Namespace) -> int:
         seed=options.seed,
         progress=sys.stderr.isatty(),
     )
-    diagnosis = quiet_diagnosis(posterior)
+    diagnosis = _quiet_diagnosis(posterior)
     posterior.save(options.out)
-    result = {"out": options.out, "rows": len(X), "head": head, "diagnosis": as_data(diagnosis)}
+    result = {"out": options.out, "rows": len(X), "head": head, "diagnosis": _as_data(diagnosis)}
     lines = [
         f"rows    {len(X)}",
         f"head    {head}",
         "",
-        *diagnosis_lines(diagnosis),
+        *_diagnosis_lines(diagnosis),
         "",
         f"saved   {options.out}: `bayesdl predict {options.out} NEW` takes predictions of new rows",
     ]
