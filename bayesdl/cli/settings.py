@@ -150,7 +150,8 @@ def class_by_name(module: ModuleType, part: str, word: str) -> type:
     for name, cls in vars(module).items():
         ours = (
             inspect.isclass(cls)
-            and cls.__module__.startswith(module.__name__)
+            # kernels are listed in one module and stand in others of this package
+            and cls.__module__.partition(".")[0] == module.__name__.partition(".")[0]
             and not name.startswith("Abstract")
         )
         if (
