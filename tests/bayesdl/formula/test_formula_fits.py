@@ -150,9 +150,9 @@ def test_the_scoring_of_held_out_rows():
     error = post.predict(data[40:]).mean - data.y[40:]
     np.testing.assert_allclose(scores["rmse"], np.sqrt((error**2).mean()), rtol=1e-6)
     survival = bdl.Formula("time | cens(lost) ~ x", likelihood="weibull")
-    post = bdl.fit(survival, data, engine=bdl.Laplace(), progress=False)
+    problem = survival.problem(survival.learn_schema(data), data)
     with pytest.raises(bdl.DataError, match="cannot be scored"):
-        post.score(data)
+        survival.inputs_and_target(problem, data)
 
 
 def test_priors_are_listed_and_taken():
