@@ -73,7 +73,7 @@ def _where_alike(name: str) -> Callable[..., Any]:
     return method
 
 
-class SeriesArray(HostArray):
+class SeriesArray(AbstractHostArray):
     """A column of pandas among the arguments of a program: its array, with pandas' methods."""
 
     mean, std, var, sum, prod, min, max, any, all = map(_where_alike, REDUCTIONS)
@@ -112,7 +112,7 @@ class TableArray(AbstractHostArray):
         frame: the table of pandas that it was made of, or None.
     """
 
-    parts: dict[str, HostArray]
+    parts: dict[str, AbstractHostArray]
     frame: Any
     mean, std, var, sum, prod, min, max, any, all = map(_by_column, REDUCTIONS)
 

@@ -18,7 +18,7 @@ from bayesdl.data.precision import refuse_lost_digits
 from bayesdl.data.validation import DataError, is_frame, is_number, rectangular
 from bayesdl.typing import Frame, Values
 from inference.arguments import (
-    HostArray,
+    AbstractHostArray,
     SeriesArray,
     TableArray,
     host_array,
@@ -191,7 +191,7 @@ def _flat(value: object) -> Iterator[Any]:
         yield value
 
 
-def _read_array(name: str, value: Values, double: bool) -> HostArray:
+def _read_array(name: str, value: Values, double: bool) -> AbstractHostArray:
     """Return what can be seen as an array as one."""
     if isinstance(value, np.ma.MaskedArray):
         if np.ma.is_masked(value):

@@ -82,7 +82,6 @@ class Formula(AbstractTableModel):
 
     Example:
         >>> import numpy as np
-    from jax.typing import ArrayLike
         >>> import bayesdl as bdl
         >>> df = {"x": np.arange(8.0), "y": 2 * np.arange(8.0) + np.tile([0.1, -0.1], 4)}
         >>> post = bdl.fit(bdl.Formula("y ~ x"), df, engine=bdl.Laplace(), progress=False)

@@ -106,7 +106,9 @@ def read(
     if not os.path.isfile(path):
         raise BundleError(f"{path} does not exist: expected a file written by {by}.")
     if not _may_be_archive(path):
-        raise BundleError(f"{path} is truncated or not a bundle: expected a file written by {by}.")
+        raise BundleError(
+            f"{path} is truncated or not a {kind} bundle: expected a file written by {by}."
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             manifest = json.loads(archive.read("manifest.json"))

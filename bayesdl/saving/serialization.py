@@ -72,6 +72,7 @@ def _registered(
                 and dataclasses.is_dataclass(value)
                 and not inspect.isabstract(value)
                 and value.__module__.startswith(module.__name__)
+                and not name.startswith("Abstract")
                 and name != "TinyGP"
             ):
                 found[f"{prefix}.{NAMES_IN_FILES.get(name, name)}"] = value

@@ -19,7 +19,7 @@ def check_runs_or_says_why_not(cls, example):
     """An engine refuses a problem with a reason, or runs it and gives the same draws again."""
     problem, engine = problem_of(example), cls.example()
     if engine.supports(problem) is not None:
-        words = f"{cls.__name__} cannot run this model: .*Engines that can: .*NUTS"
+        words = f"{cls.__name__} cannot run this model: .*Engines that can: .*(NUTS|Stacking)"
         with pytest.raises(bdl.UnsupportedError, match=words):
             fitted(example, engine, 3)
         return

@@ -48,7 +48,44 @@ def encodings() -> tuple:
     return (part("encoding.Encoding", "number", fill=0.5, gaps=1), categories)
 
 
+def formula_schema() -> Any:
+    """What a fit of a formula remembers, with a term of each kind."""
+    numbers = [0.0, 1.0, 2.5, 4.0, 5.0, 6.5, 7.0, 8.0, 9.5, 11.0, 12.0, 13.5]
+    table = {
+        "y": [x**0.5 for x in numbers],
+        "x": numbers,
+        "u": [(3 * x) % 7 for x in numbers],
+        "w": [1.0 + x / 10 for x in numbers],
+        "o": ["low", "high", "mid"] * 4,
+        "g": ["a", "b", "c", "d"] * 3,
+    }
+    import pandas as pd
+
+    frame = pd.DataFrame(table)
+    frame["o"] = pd.Categorical(frame["o"], ["low", "mid", "high"], ordered=True)
+    text = "y ~ x + mo(o) + s(u, m=5) + gp(x) + offset(w) + (x | g)"
+    return bdl.Formula(text, "sigma ~ u").learn_schema(frame)
+
+
+def frozen_schema() -> Any:
+    import sklearn.linear_model
+
+    X = [[0.0, 1.0], [1.0, 0.0], [2.0, 1.5], [3.0, -1.0], [4.0, 0.5], [5.0, 1.0]]
+    y = [0.1, 1.2, 1.9, 3.1, 4.2, 4.8]
+    line = sklearn.linear_model.LinearRegression().fit(X, y)
+    return bdl.Frozen(line).learn_schema(X, y)
+
+
 SPECS: dict[str, Callable[[], Any]] = {
+    "Formula": lambda: bdl.Formula(
+        "k | trials(n) ~ x + (1 | g)", likelihood="binomial", priors={"x": dist.Normal(0.0, 2.0)}
+    ),
+    "formula.Schema": formula_schema,
+    "Frozen": lambda: bdl.Frozen(head="dirichlet", features="prediction"),
+    "FrozenSchema": frozen_schema,
+    "LastLayer": lambda: bdl.LastLayer(likelihood=bdl.StudentT(), scale=0.5),
+    "Table": lambda: bdl.Table(bdl.Categorical(), hidden=(8, 4), standardize=False),
+    "engines.Stacking": lambda: bdl.Stacking(num_draws=50),
     "BNN": lambda: bdl.BNN(
         (4, 3), "relu", priors.Laplace(0.5), bdl.StudentT(), "standard", standardize=False
     ),

@@ -391,7 +391,7 @@ def test_dates_repeat_where_asked():
     "new, words",
     [
         (["2024-13-45"] * N, "row 0 is not a date"),
-        (DAYS.tz_localize("UTC"), "had none a time zone, and these have one"),
+        (DAYS.tz_localize("UTC"), "had no time zone, and these have one"),
         (["soon"] * N, "row 0 is not a date"),
     ],
 )
