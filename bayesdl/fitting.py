@@ -58,8 +58,8 @@ def fit(
             - `missing`: "indicator" (the default) reads a missing cell as the training median, or
               as none of the categories, with a column beside it that says where cells were
               missing; a cell missing later where no training row lacked one is the median or the
-              most frequent category, with a warning. "median" does so without that column or
-              warning; "error" refuses missing cells.
+              most frequent category, with a warning. "median" reads every missing cell so, without
+              that column or warning; "error" refuses missing cells.
             - `missing_target`: "error" (the default) refuses rows without a target; "drop" leaves
               them out.
             - `unseen`: "error" (the default) refuses categories that the training rows did not
