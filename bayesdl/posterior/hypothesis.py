@@ -1,7 +1,8 @@
 """Posterior probabilities of statements about parameters, such as "days > 0".
 
 With h the statement: P(h | y) from the posterior draws, odds P(h | y) / P(not h | y), and where
-the priors are proper the Bayes factor, which is these odds over those of draws from the prior.
+the priors are proper the Bayes factor, which is these odds over those of draws from the prior; both
+have a Monte Carlo error.
 """
 
 from __future__ import annotations
@@ -78,8 +79,28 @@ class Hypothesis:
 
     @property
     def bayes_factor(self) -> float | None:
-        """Posterior odds over prior odds; None for improper priors."""
-        return None if self.prior_odds is None else self.odds / self.prior_odds
+        """Posterior odds over prior odds.
+
+        None for improper priors, and where all draws from the prior agree.
+        """
+        before = self.prior_odds
+        return None if before is None or before in (0, np.inf) else self.odds / before
+
+    @property
+    def bayes_factor_error(self) -> float | None:
+        """The Monte Carlo standard error of the Bayes factor, from draws of both; may be infinite.
+
+        With p and q the probabilities of posterior and prior, of n draws from the prior, the delta
+        method has se^2 / factor^2 = mcse^2 / (p (1 - p))^2 + 1 / (n q (1 - q)).
+        """
+        factor = self.bayes_factor
+        if factor is None or self.prior_draws is None:
+            return None
+        p, q = self.probability, float((self.prior_draws > 0).mean())
+        if p in (0, 1):
+            return float("inf")
+        relative = (self.mcse / (p * (1 - p))) ** 2 + 1 / (self.prior_draws.size * q * (1 - q))
+        return factor * relative**0.5
 
     @property
     def interval(self) -> np.ndarray:
@@ -89,7 +110,11 @@ class Hypothesis:
     def __repr__(self) -> str:
         low, high = self.interval
         difference = f"{self.draws.mean():.4g}, 90 % between {low:.4g} and {high:.4g}"
-        factor = "" if self.bayes_factor is None else f", Bayes factor {self.bayes_factor:.4g}"
+        factor = ""
+        if self.bayes_factor is not None:
+            factor = f", Bayes factor {self.bayes_factor:.4g} +- {self.bayes_factor_error:.2g}"
+        elif self.prior_draws is not None:
+            factor = f", no Bayes factor (all {self.prior_draws.size} draws of the prior agree)"
         total = self.draws.size
         every = f" (more than {total}: every draw agrees)" if np.isinf(self.odds) else ""
         return (

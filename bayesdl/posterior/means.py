@@ -169,6 +169,8 @@ class Effects:
         draws: the draws of each estimate, shape (draws, estimates).
         along: the columns of `keys` along which the estimates vary, for pictures.
         outcome: what is predicted.
+        fixed: the columns of `keys` that say which effect it is, such as "contrast": no mean is
+            taken over them.
     """
 
     kind: str
@@ -176,6 +178,7 @@ class Effects:
     draws: np.ndarray
     along: tuple[str, ...]
     outcome: str
+    fixed: tuple[str, ...] = ()
 
     @property
     def mean(self) -> np.ndarray:
@@ -228,8 +231,7 @@ def averaged(effects: Effects, by: Sequence[str]) -> Effects:
     """
     import pandas as pd
 
-    fixed = [name for name in effects.keys.columns if name in ("column", "contrast", "class")]
-    names = [*fixed, *by]
+    names = [*effects.fixed, *(name for name in by if name not in effects.fixed)]
     if not names:
         keys = pd.DataFrame(index=range(1))
         return dataclasses.replace(effects, keys=keys, draws=effects.draws.mean(1, keepdims=True))

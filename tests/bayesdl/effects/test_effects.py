@@ -57,6 +57,13 @@ def test_a_grid_has_typical_rows(logistic):
     assert len(bdl.effects.predictions(post, conditional=["x", "g"])) == 50 * 3
 
 
+def change(low, high, contrast):
+    """The mean over draws of a contrast of means over rows."""
+    low, high = low.mean(1), high.mean(1)
+    found = {"difference": high - low, "ratio": high / low, "lift": (high - low) / low}
+    return found[contrast].mean()
+
+
 @pytest.mark.parametrize("contrast", ["difference", "ratio", "lift"])
 def test_comparisons_by_hand(logistic, contrast):
     data, post = logistic
@@ -64,12 +71,11 @@ def test_comparisons_by_hand(logistic, contrast):
     assert len(found) == 2
     x = data.x.to_numpy()
     low, high = (probability(post, x, [level] * len(x)) for level in "ab")
-    change = {"difference": high - low, "ratio": high / low, "lift": (high - low) / low}
-    np.testing.assert_allclose(found.estimate[0], change[contrast].mean(), atol=1e-6)
+    np.testing.assert_allclose(found.estimate[0], change(low, high, contrast), atol=1e-6)
     by_number = bdl.effects.comparisons(post, {"x": [-1, 2]}, by="g", contrast=contrast)
     low, high = (probability(post, np.full(len(x), value), data.g) for value in (-1.0, 2.0))
-    change = {"difference": high - low, "ratio": high / low, "lift": (high - low) / low}[contrast]
-    means = [change[:, data.g == level].mean() for level in "abc"]
+    inside = [np.asarray(data.g == level) for level in "abc"]
+    means = [change(low[:, rows], high[:, rows], contrast) for rows in inside]
     np.testing.assert_allclose(by_number.mean, means, atol=1e-6)
 
 
@@ -96,6 +102,14 @@ def test_hypotheses_count_draws(logistic):
     assert found.odds == pytest.approx(truth.mean() / (1 - truth.mean()))
     # the prior is symmetric
     assert abs(post.hypothesis("x > 0").prior_odds - 1) < 4 * 2 / np.sqrt(4000)
+    error = found.bayes_factor_error / found.bayes_factor
+    p, q = found.probability, (found.prior_draws > 0).mean()
+    assert error**2 == pytest.approx((found.mcse / (p * (1 - p))) ** 2 + 1 / (4000 * q * (1 - q)))
+    # no draw of the prior is so, or all are
+    for statement in ("x > 1000", "abs(x) > -1"):
+        found = post.hypothesis(statement)
+        assert found.bayes_factor is None
+        assert "no Bayes factor (all 4000 draws of the prior agree)" in repr(found)
     with pytest.raises(ValueError, match="did you mean 'x'"):
         post.hypothesis("X > 0")
     with pytest.raises(ValueError, match="expected two sides"):
@@ -141,3 +155,48 @@ def test_what_effects_refuse(logistic):
         process.predict(data[["x"]], kind="mean")
     with pytest.raises(bdl.DataError, match="give the rows"):
         bdl.effects.predictions(process)
+
+
+@pytest.fixture(scope="module")
+def passengers():
+    """Data whose columns are called as those of a result, one of them of truth values."""
+    random = np.random.default_rng(5)
+    rows = 60
+    table = pd.DataFrame({"class": np.tile([1, 2, 3], 20), "column": random.normal(size=rows)})
+    table["std"] = random.normal(size=rows)
+    table["old"], table["treated"] = np.tile([True, False], 30), np.tile([0, 0, 1, 1], 15)
+    table["z"] = random.uniform(size=rows)
+    table["y"] = 2 * table["class"] + table.old * table.z + table.treated + table["std"]
+    table["y"] += 0.2 * random.normal(size=rows)
+    text = "y ~ C(class) + column + std + old * treated + bs(z, df=4)"
+    return table, bdl.fit(bdl.Formula(text), table, engine=LAPLACE, progress=False)
+
+
+@pytest.mark.parametrize("name", ["old", "treated"])
+def test_truth_values_go_from_false_to_true(passengers, name):
+    data, post = passengers
+    low, high = (
+        post.predict(data.assign(**{name: value}), kind="mean").draws.mean(1) for value in (0, 1)
+    )
+    found = bdl.effects.comparisons(post, name)
+    np.testing.assert_allclose(found.draws[:, 0], high - low, atol=1e-9)
+    # rows that hold only ones
+    ones = data[data[name] == 1]
+    found = bdl.effects.comparisons(post, name, data=ones, average=False)
+    assert len(found) == len(ones)
+    low = post.predict(ones.assign(**{name: 0}), kind="mean").draws
+    high = post.predict(ones, kind="mean").draws
+    np.testing.assert_allclose(found.draws, high - low, atol=1e-9)
+
+
+def test_columns_are_called_as_those_of_the_result(passengers):
+    data, post = passengers
+    means = post.predict(data, kind="mean").draws
+    found = bdl.effects.predictions(post, average=True)
+    np.testing.assert_allclose(found.draws, means.mean(1, keepdims=True), atol=1e-9)
+    assert len(bdl.effects.comparisons(post, "old")) == 1
+    one = bdl.effects.comparisons(post, "column", by="column", data=data.iloc[:2]).to_pandas()
+    np.testing.assert_allclose(one["column_"], sorted(data["column"][:2]))
+    groups = bdl.effects.predictions(post, by="class").to_pandas()
+    by_hand = [means[:, data["class"] == k].mean() for k in (1, 2, 3)]
+    np.testing.assert_allclose(groups.estimate, by_hand, atol=1e-9)
