@@ -27,11 +27,11 @@ def effects(found: Effects, ax: AxesLike = None) -> Panel:
     """
     panel = axes_for(ax, 1)[0]
     table: DataFrame = found.to_pandas()
-    columns = [*found.along, *({"contrast", "class"} & set(table.columns))]
+    columns = [*found.along, *(name for name in found.fixed if name != "column")]
     along = [name for name in columns if len(set(table[name])) > 1]
     if not along:
         along = ["column"]
-        table = table if "column" in table else table.assign(column=found.outcome)
+        table = table if "column" in found.fixed else table.assign(column=found.outcome)
     if not found.along and len(table) > MOST:
         raise ValueError(
             f"{len(table)} effects of single rows: average them (average=True, by='g'), or ask for "
@@ -45,12 +45,16 @@ def effects(found: Effects, ax: AxesLike = None) -> Panel:
         keys = table[rest].astype(str).agg(", ".join, axis=1)
         parts = [(key, table[keys == key]) for key in dict.fromkeys(keys)]
     numeric = table[first].dtype.kind in "iuf"
+    places = None if numeric else list(dict.fromkeys(table[first]))
     for k, (label, part) in enumerate(parts):
         shift = 0.0 if numeric else 0.15 * (k - (len(parts) - 1) / 2)
-        _draw(panel, part, first, label, COLOURS[k % len(COLOURS)], numeric, shift)
-    is_ratio = "contrast" in table and " / " in str(table["contrast"].iloc[0])
-    if found.kind != "predictions" and not is_ratio:
-        panel.axhline(0.0, color="0.5", lw=0.8, ls=":")
+        _draw(panel, part, first, label, COLOURS[k % len(COLOURS)], places, shift)
+    if places is not None:
+        panel.set_xticks(range(len(places)), [str(value) for value in places])
+        panel.set_xlim(-0.5, len(places) - 0.5)
+    is_ratio = "contrast" in found.fixed and " / " in str(table["contrast"].iloc[0])
+    if found.kind != "predictions":
+        panel.axhline(1.0 if is_ratio else 0.0, color="0.5", lw=0.8, ls=":")
     if rest:
         panel.legend(title=", ".join(rest), frameon=False, fontsize="small")
     panel.spines[["top", "right"]].set_visible(False)
@@ -100,15 +104,23 @@ def _zigzags(means: np.ndarray) -> bool:
 
 
 def _draw(
-    panel: Panel, part: DataFrame, first: str, label: str, colour: str, numeric: bool, shift: float
+    panel: Panel,
+    part: DataFrame,
+    first: str,
+    label: str,
+    colour: str,
+    places: list | None,
+    shift: float,
 ) -> None:
-    """Draw estimates along one column."""
-    if numeric and len(part) > 10:
+    """Draw estimates along a column of numbers, or at the places of its values."""
+    if places is None and len(part) > 10:
         part = part.sort_values(first)
         panel.fill_between(part[first], part["5%"], part["95%"], color=colour, alpha=0.2, lw=0)
         panel.plot(part[first], part["estimate"], color=colour, lw=1.8, label=label or None)
         return
-    at = np.asarray(part[first], float) if numeric else np.arange(len(part)) + shift
+    at = np.asarray(
+        part[first] if places is None else [places.index(one) + shift for one in part[first]], float
+    )
     below, above = part["estimate"] - part["5%"], part["95%"] - part["estimate"]
     panel.errorbar(
         at,
@@ -120,9 +132,6 @@ def _draw(
         ms=5,
         label=label or None,
     )
-    if not numeric:
-        panel.set_xticks(range(len(part)), [str(value) for value in part[first]])
-        panel.set_xlim(-0.5, len(part) - 0.5)
 
 
 def _title(found: Effects) -> str:

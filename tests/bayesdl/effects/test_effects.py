@@ -1,5 +1,7 @@
 """Effects by hand from the same draws, to 1e-6, and of models that are no formulas."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -162,13 +164,13 @@ def passengers():
     """Data whose columns are called as those of a result, one of them of truth values."""
     random = np.random.default_rng(5)
     rows = 60
-    table = pd.DataFrame({"class": np.tile([1, 2, 3], 20), "column": random.normal(size=rows)})
+    table = pd.DataFrame({"class": np.tile(list("pqr"), 20), "column": random.normal(size=rows)})
     table["std"] = random.normal(size=rows)
     table["old"], table["treated"] = np.tile([True, False], 30), np.tile([0, 0, 1, 1], 15)
     table["z"] = random.uniform(size=rows)
-    table["y"] = 2 * table["class"] + table.old * table.z + table.treated + table["std"]
+    table["y"] = 2 * (table["class"] == "q") + table.old * table.z + table.treated + table["std"]
     table["y"] += 0.2 * random.normal(size=rows)
-    text = "y ~ C(class) + column + std + old * treated + bs(z, df=4)"
+    text = "y ~ class + column + std + old * treated + bs(z, df=4)"
     return table, bdl.fit(bdl.Formula(text), table, engine=LAPLACE, progress=False)
 
 
@@ -198,5 +200,31 @@ def test_columns_are_called_as_those_of_the_result(passengers):
     one = bdl.effects.comparisons(post, "column", by="column", data=data.iloc[:2]).to_pandas()
     np.testing.assert_allclose(one["column_"], sorted(data["column"][:2]))
     groups = bdl.effects.predictions(post, by="class").to_pandas()
-    by_hand = [means[:, data["class"] == k].mean() for k in (1, 2, 3)]
+    by_hand = [means[:, data["class"] == k].mean() for k in "pqr"]
     np.testing.assert_allclose(groups.estimate, by_hand, atol=1e-9)
+
+
+def test_slopes_stay_inside_of_the_data(passengers):
+    data, post = passengers
+    found = bdl.effects.slopes(post, "z", average=False)
+    order = np.argsort(data.z.to_numpy())[[0, -1]]
+    for row, step in zip(order, (1e-3, -1e-3), strict=True):
+        rows = data.iloc[[row, row]].assign(z=data.z.iloc[row] + np.array([0, step]))
+        ends = post.predict(rows, kind="mean").draws
+        by_hand = ((ends[:, 1] - ends[:, 0]) / step).mean()
+        np.testing.assert_allclose(found.mean[row], by_hand, rtol=0.05, atol=0.05)
+    by = bdl.effects.slopes(post, "std", by="std", data=data.iloc[:1]).to_pandas()
+    np.testing.assert_allclose(by["std_"], data["std"][:1])
+
+
+def test_empty_cells_have_their_place():
+    keys = pd.DataFrame({"g": ["a", "b", "c", "b"], "h": ["u", "u", "u", "v"]})
+    keys.insert(0, "contrast", "1 / 0")
+    draws = np.ones((5, 4)) * [1.0, 2.0, 3.0, 4.0]
+    found = bdl.effects.Effects("comparisons", keys.assign(column="x"), draws, ("g", "h"), "y")
+    found = dataclasses.replace(found, fixed=("column", "contrast"))
+    panel = found.plot()
+    assert [text.get_text() for text in panel.get_xticklabels()] == ["a", "b", "c"]
+    lines = [line.get_xydata() for line in panel.lines]
+    assert any(len(one) == 1 and round(one[0][0]) == 1 and one[0][1] == 4 for one in lines)
+    assert any(len(one) == 2 and set(one[:, 1]) == {1.0} for one in lines)
