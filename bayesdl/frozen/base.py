@@ -8,9 +8,9 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from bayesdl.data.frames import as_table
-from bayesdl.data.table import AbstractSchema
-from bayesdl.data.validation import ModelError
+from bayesdl.data.frames import as_table, as_target, same_index
+from bayesdl.data.table import AbstractSchema, same_labels
+from bayesdl.data.validation import ModelError, is_frame, is_series
 from bayesdl.frozen.schema import FrozenSchema, some_rows
 from bayesdl.model.examples import CommandLine
 from bayesdl.model.table import AbstractTableModel
@@ -59,7 +59,27 @@ class AbstractFrozen(AbstractTableModel):
     def problem(
         self, schema: FrozenSchema, X: Values, y: Values, *, weights: Values = None, **options: Any
     ) -> Problem:
+        self._check_labels(X, y, weights)
         return super().problem(schema, self._table(X), y, weights=weights, **options)
+
+    @staticmethod
+    def _check_labels(X: Values, y: Values, weights: Values) -> None:
+        """Refuse targets or weights of pandas whose rows have other labels than those of X.
+
+        The table of predictions has no labels: this is the last place that sees them.
+
+        Raises:
+            DataError: with the first row that differs.
+        """
+        if not (is_frame(X) or is_series(X)):
+            return
+        if y is not None and not isinstance(y, str):
+            same_labels(X, y)
+        if weights is not None:
+            table: Any = as_table(X)
+            column: Any = as_target(weights, "weights")
+            if table.shape[:1] == column.shape[:1]:
+                same_index(table, column, ("X", "weights"))
 
     def inputs(self, schema: FrozenSchema, X: TableLike) -> tuple[tuple, dict]:
         return (schema.columns.read(self._table(X)),), {}

@@ -110,6 +110,7 @@ class LastLayer(AbstractFrozen):
         if X is None or y is None:
             found = super().learn_schema(X, y, weights=weights, **options)
             return FrozenSchema(found.columns, found.target, found.reading)
+        self._check_labels(X, y, weights)
         table = self._table(X)
         reading = Reading.from_options(options)
         known, target, _ = known_rows(table, y, weights, reading)

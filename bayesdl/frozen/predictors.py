@@ -192,18 +192,18 @@ def _call(predictor: object, X: TableLike) -> np.ndarray:
     """Return the answers of a module or a function of the rows."""
     if is_torch(predictor):
         return call_torch(predictor, X)
-    values = np.asarray(X, np.float32)
     if _is_equinox(predictor):
         import jax
 
         module: Any = predictor
-        return np.asarray(jax.vmap(module)(values), np.float64)
+        return np.asarray(jax.vmap(module)(np.asarray(X, np.float32)), np.float64)
     if not callable(predictor):
         raise ModelError(
             f"Frozen({type(predictor).__name__}): expected a predictor with predict or "
             "predict_proba, a torch or Equinox module, a function of the rows, or None where X are "
             "the predictions."
         )
+    # rows as they came: with the names of their columns, and all digits
     return np.asarray(predictor(X), np.float64)
 
 

@@ -40,7 +40,7 @@ class Frozen(AbstractFrozen):
     Args:
         predictor: an object with `predict` or `predict_proba` (scikit-learn, LightGBM, ...), a
             torch module in evaluation mode, an Equinox module that maps one row, or a function of
-            the rows. None where X are the predictions themselves: one column, which further
+            the rows, which gets them as they are given. None where X are the predictions themselves: one column, which further
             columns may follow as features, or the probabilities of classes.
         head: "generalised" (normal), "normal" or "student" for numbers, "temperature", "vector" or
             "dirichlet" for classes. None is "temperature" for predictors that say they predict
@@ -140,6 +140,7 @@ class Frozen(AbstractFrozen):
         if X is None or y is None:
             found = super().learn_schema(X, y, weights=weights, **options)
             return FrozenSchema(found.columns, found.target, found.reading)
+        self._check_labels(X, y, weights)
         table = self._table(X)
         answers = self._answers(table)
         if not self._is_class and np.ptp(answers) == 0:

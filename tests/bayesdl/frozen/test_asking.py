@@ -1,0 +1,43 @@
+"""Rows reach frozen predictors as they are given, and stay with their targets."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayesdl as bdl
+from bayesdl.data.validation import DataError
+
+TABLE = pd.DataFrame({"a": np.linspace(-1, 1, 20), "b": np.linspace(0, 1, 20) ** 2})
+Y = TABLE.a + 0.1 * np.sin(9 * TABLE.a)
+
+
+class Line:
+    """A predictor of numbers."""
+
+    def predict(self, X):
+        return np.asarray(X)[:, 0]
+
+
+def network():
+    torch = pytest.importorskip("torch")
+    return torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1)).eval()
+
+
+@pytest.mark.parametrize("kind", ["inputs", "prediction", "layer"])
+def test_targets_of_other_rows_are_refused(kind):
+    model = (
+        bdl.LastLayer(network()) if kind == "layer" else bdl.Frozen(Line(), "normal", features=kind)
+    )
+    schema = model.learn_schema(TABLE, Y)
+    for learn in (model.learn_schema, lambda *a, **k: model.problem(schema, *a, **k)):
+        with pytest.raises(DataError, match="in another order"):
+            learn(TABLE, Y[::-1])
+        with pytest.raises(DataError, match="X and weights have rows with labels"):
+            learn(TABLE, Y, weights=pd.Series(np.ones(20), index=range(1, 21)))
+        learn(TABLE, Y.to_numpy(), weights=pd.Series(np.ones(20)))
+
+
+def test_functions_get_rows_as_they_are():
+    exact = TABLE.assign(a=16777216.0 + np.arange(20))
+    model = bdl.Frozen(lambda X: X["a"] - 16777216.0, head="normal", features="prediction")
+    np.testing.assert_array_equal(model._table(exact)[:, 0], np.arange(20))
