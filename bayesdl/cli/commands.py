@@ -27,6 +27,7 @@ from bayesdl.cli.tables import (
     chosen_columns,
     hold_out,
     inputs_and_target,
+    read_first_rows,
     read_parts,
     read_table,
     replace,
@@ -45,7 +46,7 @@ from bayesdl.frozen.spec import Frozen
 from bayesdl.model.base import AbstractModel
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.saving import bundle
-from bayesdl.saving.predictions import predict_chunks
+from bayesdl.saving.predictions import predict_chunks, read_new_rows
 from bayesdl.typing import ColumnLike, Frame, Series, TableLike
 from bayesdl.warnings import TrustWarning
 from inference.core.engine import AbstractEngine
@@ -200,11 +201,13 @@ def predict(options: Namespace) -> int:
     if options.conformal is not None:
         level = options.conformal
         posterior = _with_sets(posterior, options)
-    first, parts = read_parts(options.data, options.sep, options.encoding)
+    first = read_first_rows(options.data, options.sep, options.encoding)
     kept = chosen_columns(first, "--keep", options.keep, options.data)
+    chunks, as_written = read_new_rows(posterior, options.data, kept, options.sep, options.encoding)
+    parts = read_parts(chunks, options.data, options.encoding)
     tables = (
         round_digits(table, options.digits)
-        for table in predict_chunks(posterior, parts, level, kept)
+        for table in predict_chunks(posterior, parts, level, kept, as_written)
     )
     if options.out:
         rows = write_parts(tables, options.out)

@@ -51,8 +51,8 @@ def read_table(path: Path, sep: str = ",", encoding: str = "utf-8") -> Frame:
     return table
 
 
-def read_parts(path: Path, sep: str = ",", encoding: str = "utf-8") -> tuple[Frame, Iterator]:
-    """Return the first rows of a CSV or Parquet file, and all of its rows in parts.
+def read_first_rows(path: Path, sep: str = ",", encoding: str = "utf-8") -> Frame:
+    """Return the first rows of a CSV or Parquet file.
 
     Args:
         path: the file.
@@ -64,15 +64,21 @@ def read_parts(path: Path, sep: str = ",", encoding: str = "utf-8") -> tuple[Fra
     """
     import pandas as pd
 
-    def parts() -> Iterator[Frame]:
-        with _reading(path, encoding):
-            yield from read_chunks(path, sep, encoding)
-
     with _reading(path, encoding):
         found = read_chunks(path, sep, encoding, FIRST_ROWS)
         first = next(found, pd.DataFrame())
     _refuse_no_table(first, path, sep)
-    return first, parts()
+    return first
+
+
+def read_parts(chunks: Iterable[Frame], path: Path, encoding: str) -> Iterator[Frame]:
+    """Yield the parts of a file, with what readers say of it as one error.
+
+    Raises:
+        UsageError: for a file that cannot be read.
+    """
+    with _reading(path, encoding):
+        yield from chunks
 
 
 def _refuse_no_table(table: Frame, path: Path, sep: str) -> None:

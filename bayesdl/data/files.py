@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from bayesdl.data.validation import DataError
-from bayesdl.typing import Frame
+from bayesdl.typing import Frame, Series
 
 PARQUET = (".parquet", ".pq")
 # rows in memory at once
@@ -22,7 +22,11 @@ def is_parquet(path: Path) -> bool:
 
 
 def read_chunks(
-    path: Path, sep: str = ",", encoding: str = "utf-8", num_rows: int = CHUNK
+    path: Path,
+    sep: str = ",",
+    encoding: str = "utf-8",
+    num_rows: int = CHUNK,
+    texts: Sequence[str] = (),
 ) -> Iterator[Frame]:
     """Yield the rows of a CSV or Parquet file as DataFrames.
 
@@ -31,6 +35,7 @@ def read_chunks(
         sep: what stands between the cells of a CSV file.
         encoding: the encoding of its text.
         num_rows: the largest number of rows of a DataFrame.
+        texts: the columns of a CSV file that are text, whatever they look like in some rows.
     """
     if is_parquet(path):
         import pyarrow
@@ -43,8 +48,52 @@ def read_chunks(
     else:
         import pandas as pd
 
-        with pd.read_csv(path, sep=sep, encoding=encoding, chunksize=num_rows) as reader:
+        types = dict.fromkeys(texts, "str")
+        with pd.read_csv(
+            path, sep=sep, encoding=encoding, chunksize=num_rows, dtype=types
+        ) as reader:
             yield from reader
+
+
+def read_as_written(
+    path: Path,
+    names: Sequence[str],
+    sep: str = ",",
+    encoding: str = "utf-8",
+    num_rows: int = CHUNK,
+) -> Iterator[Frame]:
+    """Yield some columns of a CSV or Parquet file, such as ids, without a loss.
+
+    Cells of a CSV file are numbers only where these would be written with the same characters:
+    "007" and "12345678901234567890" are texts.
+
+    Args:
+        path: the file.
+        names: the columns.
+        sep: what stands between the cells of a CSV file.
+        encoding: the encoding of its text.
+        num_rows: the largest number of rows of a DataFrame.
+    """
+    for chunk in read_chunks(path, sep, encoding, num_rows, names):
+        table = chunk[list(names)]
+        yield table if is_parquet(path) else table.apply(_without_loss)
+
+
+def _without_loss(texts: Series) -> Series:
+    """Return texts as numbers where that changes no character of them."""
+    known = texts.dropna()
+    for kind, with_gaps in (("int64", "Int64"), ("float64", "float64")):
+        try:
+            numbers = known.astype(kind)
+        except (ValueError, OverflowError):
+            continue
+        if len(known) and (numbers.astype(str) == known).all():
+            return (
+                numbers
+                if len(known) == len(texts)
+                else (numbers.astype(with_gaps).reindex(texts.index))
+            )
+    return texts
 
 
 class TableWriter:

@@ -328,6 +328,18 @@ class Formula(AbstractTableModel):
     def notes(self, schema: FormulaSchema) -> list[str]:
         return []
 
+    def text_columns(self, schema: FormulaSchema) -> list[str]:
+        levels = {variable.name: variable.levels or () for variable in schema.variables}
+        for block in schema.blocks:
+            if block.kind == "group":
+                columns = zip(block.columns, zip(*block.levels, strict=True), strict=True)
+                levels |= dict(columns)
+        return [
+            name
+            for name, labels in levels.items()
+            if labels and all(isinstance(label, str) for label in labels)
+        ]
+
     def concerns(self, schema: FormulaSchema) -> list[str]:
         return []
 

@@ -40,8 +40,9 @@ class Frozen(AbstractFrozen):
     Args:
         predictor: an object with `predict` or `predict_proba` (scikit-learn, LightGBM, ...), a
             torch module in evaluation mode, an Equinox module that maps one row, or a function of
-            the rows, which gets them as they are given. None where X are the predictions themselves: one column, which further
-            columns may follow as features, or the probabilities of classes.
+            the rows, which gets them as they are given. None where X are the predictions
+            themselves: one column, which further columns may follow as features, or the
+            probabilities of classes.
         head: "generalised" (normal), "normal" or "student" for numbers, "temperature", "vector" or
             "dirichlet" for classes. None is "temperature" for predictors that say they predict
             classes, and "generalised" for all others.

@@ -128,6 +128,10 @@ class AbstractModel(AbstractSettings, abc.ABC):
         """Return how the data were read, a clause for each part that was not read as it is."""
         return []
 
+    def text_columns(self, schema: Schema) -> list[str]:
+        """Return the columns of a table that are text, also where some rows look like numbers."""
+        return []
+
     def concerns(self, schema: Schema) -> list[str]:
         """Return what a user should look at in the data before trusting a fit, a sentence each."""
         return []

@@ -145,6 +145,9 @@ class AbstractTableModel(AbstractModel):
     def notes(self, schema: AbstractSchema) -> list[str]:
         return schema.notes
 
+    def text_columns(self, schema: AbstractSchema) -> list[str]:
+        return schema.columns.categories if schema.columns.named else []
+
     def concerns(self, schema: AbstractSchema) -> list[str]:
         return schema.concerns
 

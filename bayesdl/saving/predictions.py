@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from bayesdl.data.files import CHUNK, TableWriter, in_later_rows, read_chunks
+from bayesdl.data.files import CHUNK, TableWriter, in_later_rows, read_as_written, read_chunks
 from bayesdl.data.validation import DataError
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.typing import Frame, Integer
@@ -13,7 +13,11 @@ from inference.settings import is_whole
 
 
 def predict_chunks(
-    posterior: AbstractPosterior, chunks: Iterable[Frame], level: float, keep: Sequence[str]
+    posterior: AbstractPosterior,
+    chunks: Iterable[Frame],
+    level: float,
+    keep: Sequence[str],
+    as_written: Iterator[Frame] | None = None,
 ) -> Iterator[Frame]:
     """Yield a table of predictions for each table of new rows.
 
@@ -22,6 +26,8 @@ def predict_chunks(
         chunks: the new rows.
         level: the probability of the intervals.
         keep: the columns of the new rows to put before their predictions.
+        as_written: these columns of each table of new rows, as the file has them; by default those
+            of the rows.
 
     Raises:
         DataError: for rows that cannot be predicted, with their numbers among all rows; or a column
@@ -40,8 +46,9 @@ def predict_chunks(
         twice = [name for name in keep if name in table.columns]
         if twice:
             raise DataError(f"keep={twice[0]!r}: the predictions have a column of that name.")
+        kept = rows if as_written is None or not keep else next(as_written)
         for place, name in enumerate(keep):
-            table.insert(place, name, rows[name].to_numpy())
+            table.insert(place, name, kept[name].array)
         before += len(rows)
         yield table
 
@@ -84,8 +91,31 @@ def predict_file(
         raise DataError(f"predict_file(out={str(out)!r}): it is the file that is read.")
     if not is_whole(rows_at_once):
         raise DataError(f"rows_at_once={rows_at_once!r}: expected a whole number of at least 1.")
-    chunks = read_chunks(Path(data), sep, encoding, int(rows_at_once))
+    chunks, as_written = read_new_rows(posterior, Path(data), keep, sep, encoding, rows_at_once)
     with TableWriter(Path(out)) as file:
-        for table in predict_chunks(posterior, chunks, level, keep):
+        for table in predict_chunks(posterior, chunks, level, keep, as_written):
             file.write(table)
         return file.rows
+
+
+def read_new_rows(
+    posterior: AbstractPosterior,
+    path: Path,
+    keep: Sequence[str],
+    sep: str,
+    encoding: str,
+    num_rows: Integer = CHUNK,
+) -> tuple[Iterator[Frame], Iterator[Frame]]:
+    """Return the rows of a file as a posterior reads them, and the columns to keep as they are.
+
+    Args:
+        posterior: the posterior, which knows which columns hold categories.
+        path: the file.
+        keep: the columns to keep.
+        sep: what stands between the cells of a CSV file.
+        encoding: the encoding of its text.
+        num_rows: the number of rows in memory at once.
+    """
+    texts = posterior.model.text_columns(posterior.schema)
+    chunks = read_chunks(path, sep, encoding, int(num_rows), texts)
+    return chunks, read_as_written(path, keep, sep, encoding, int(num_rows))

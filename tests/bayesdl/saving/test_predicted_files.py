@@ -51,3 +51,23 @@ def test_parquet_columns_keep_their_type(post, tmp_path):
     mixed.to_csv(data, index=False)
     with pytest.raises(bdl.DataError, match="From row 20 on a column has another type"):
         bdl.predict_file(post, data, out, keep=["id"], rows_at_once=20)
+
+
+def test_cells_are_kept_as_they_are_written(post, tmp_path):
+    data, out = tmp_path / "rows.csv", tmp_path / "out.csv"
+    ids = ["007", *map(str, range(28)), "12345678901234567890"]
+    part = [str(12345678901234567 + 2 * k) if k != 25 else "" for k in range(30)]
+    TABLE.assign(id=ids, part=part).to_csv(data, index=False)
+    bdl.predict_file(post, data, out, keep=["id", "part", "a"], rows_at_once=10)
+    found = pd.read_csv(out, dtype=str, keep_default_na=False)
+    assert found.id.tolist() == ids and found.part.tolist() == part
+    assert found.a.tolist() == pd.read_csv(data, dtype=str).a.tolist()
+
+
+def test_categories_are_texts_in_each_part(tmp_path):
+    table = TABLE[["a"]].assign(c=["01"] * 10 + ["02"] * 10 + ["x"] * 10)
+    post = drawn(bdl.BNN(hidden=(3,)), table, TABLE.a.to_numpy())
+    data, out = tmp_path / "rows.csv", tmp_path / "out.csv"
+    table.to_csv(data, index=False)
+    assert bdl.predict_file(post, data, out, rows_at_once=10) == 30
+    np.testing.assert_allclose(pd.read_csv(out)["mean"], post.predict(table).mean, rtol=1e-5)
