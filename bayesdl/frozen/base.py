@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import warnings
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from bayesdl.frozen.schema import FrozenSchema, some_rows
 from bayesdl.model.examples import CommandLine
 from bayesdl.model.table import AbstractTableModel
 from bayesdl.typing import TableLike, Values
+from bayesdl.warnings import DataWarning
 from inference.core.problem import Problem
 
 # what stands in files for a predictor
@@ -52,9 +54,11 @@ class AbstractFrozen(AbstractTableModel):
 
     def _schema(self, found: AbstractSchema, X: TableLike, table: TableLike) -> FrozenSchema:
         """Return the schema with some answers, by which the predictor is recognised."""
-        rows, names = some_rows(as_table(X)) if self.predictor is not None else ((), ())
-        kept = tuple(map(tuple, self._answers(table)[: len(rows)].tolist()))
-        return FrozenSchema(found.columns, found.target, found.reading, rows, names, kept)
+        if self.predictor is None:
+            return FrozenSchema(found.columns, found.target, found.reading)
+        rows, names, kept = some_rows(as_table(X))
+        answers = tuple(map(tuple, self._answers(table)[kept].tolist()))
+        return FrozenSchema(found.columns, found.target, found.reading, rows, names, answers)
 
     def problem(
         self, schema: FrozenSchema, X: Values, y: Values, *, weights: Values = None, **options: Any
@@ -100,6 +104,13 @@ class AbstractFrozen(AbstractTableModel):
         found = dataclasses.replace(self, predictor=code)
         if schema.rows:
             schema.check_answers(found._answers(found._table(schema.probe())))
+        else:
+            warnings.warn(
+                "Whether the predictor is the one that was fitted is not checked: the file holds "
+                "none of its rows, since no training row had numbers and texts only.",
+                DataWarning,
+                stacklevel=2,
+            )
         return found
 
     def _refuse_none(self) -> None:

@@ -13,8 +13,11 @@ from bayesdl.typing import TableLike
 
 # rows whose answers are kept, by which a predictor is recognised
 PROBED = 8
-# how far answers may be apart on other machines
-ROUNDING = 1e-3
+# rows among which those that can be kept are looked for
+SEARCHED = 1000
+# how far answers may be apart on other machines, relative to them and to their spread
+ROUNDING = 1e-4
+SMALLEST = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +58,8 @@ class FrozenSchema(AbstractSchema):
         """
         known = np.array(self.answers, np.float64)
         found = np.asarray(answers, np.float64)
-        size = 1 + np.abs(known).max(initial=0.0)
-        same = found.shape == known.shape and np.allclose(
-            found, known, rtol=ROUNDING, atol=ROUNDING * size
-        )
+        near = ROUNDING * np.std(known) + SMALLEST * np.abs(known).max(initial=0.0)
+        same = found.shape == known.shape and np.allclose(found, known, rtol=ROUNDING, atol=near)
         if not same:
             raise DataError(
                 "The predictor given is not the one that was fitted: it answers "
@@ -67,22 +68,32 @@ class FrozenSchema(AbstractSchema):
             )
 
 
-def some_rows(X: TableLike) -> tuple[tuple, tuple[str, ...]]:
-    """Return a few rows as plain values and the names of their columns; nothing where they are not.
+def some_rows(X: TableLike) -> tuple[tuple, tuple[str, ...], list[int]]:
+    """Return a few rows as plain values, the names of their columns, and their positions.
+
+    Rows with cells that files cannot hold, such as dates, are passed over.
 
     Args:
         X: the table as the predictor takes it.
     """
     table: Any = X
-    part: Any = table.iloc[:PROBED] if is_frame(X) else np.asarray(X)[:PROBED]
+    part: Any = table.iloc[:SEARCHED] if is_frame(X) else np.asarray(X)[:SEARCHED]
     names = tuple(map(str, part.columns)) if is_frame(part) else ()
     values = part.to_numpy(dtype=object).tolist() if is_frame(part) else part.tolist()
-    flat = np.array(values, dtype=object).ravel().tolist()
-    if not all(isinstance(value, bool | int | float | str) for value in flat):
-        return (), ()
-    return _as_tuples(values), names
+    rows = list(map(_as_plain, values))
+    kept = [k for k, row in enumerate(rows) if _is_storable(row)][:PROBED]
+    return tuple(rows[k] for k in kept), names, kept
 
 
-def _as_tuples(values: object) -> Any:
-    """Return lists in lists as tuples in tuples."""
-    return tuple(map(_as_tuples, values)) if isinstance(values, list) else values
+def _as_plain(value: object) -> Any:
+    """Return lists in lists as tuples in tuples, and NumPy's numbers as those of Python."""
+    if isinstance(value, list):
+        return tuple(map(_as_plain, value))
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _is_storable(value: object) -> bool:
+    """Return whether all cells of a row are numbers or texts."""
+    if isinstance(value, tuple):
+        return all(map(_is_storable, value))
+    return isinstance(value, bool | int | float | str)

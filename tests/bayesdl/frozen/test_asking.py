@@ -6,6 +6,7 @@ import pytest
 
 import bayesdl as bdl
 from bayesdl.data.validation import DataError
+from bayesdl.warnings import DataWarning
 
 TABLE = pd.DataFrame({"a": np.linspace(-1, 1, 20), "b": np.linspace(0, 1, 20) ** 2})
 Y = TABLE.a + 0.1 * np.sin(9 * TABLE.a)
@@ -41,3 +42,27 @@ def test_functions_get_rows_as_they_are():
     exact = TABLE.assign(a=16777216.0 + np.arange(20))
     model = bdl.Frozen(lambda X: X["a"] - 16777216.0, head="normal", features="prediction")
     np.testing.assert_array_equal(model._table(exact)[:, 0], np.arange(20))
+
+
+class Known:
+    """A predictor that passes over what is no number."""
+
+    def __init__(self, slope=1.0):
+        self.slope = slope
+
+    def predict(self, X):
+        return self.slope * X["a"].to_numpy(float)
+
+
+def test_rows_that_files_cannot_hold_are_passed_over():
+    table = TABLE.assign(c=np.array([None, *map(np.int64, range(19))], dtype=object))
+    model = bdl.Frozen(Known(), head="normal", features="prediction")
+    schema = model.learn_schema(table, Y)
+    assert len(schema.rows) == 8 and schema.rows[0][0] == TABLE.a[1]
+    stored = model.without_code()
+    assert stored.with_code(Known(), schema).predictor.slope == 1.0
+    with pytest.raises(DataError, match="not the one that was fitted"):
+        stored.with_code(Known(1.001), schema)
+    dated = TABLE.assign(c=pd.date_range("2024-01-01", periods=20))
+    with pytest.warns(DataWarning, match="is not checked"):
+        stored.with_code(Known(), model.learn_schema(dated, Y))
