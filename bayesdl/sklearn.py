@@ -51,7 +51,7 @@ class BayesRegressor(RegressorMixin, AbstractEstimator):
         engine: EngineLike = "auto",
         seed: Values = 0,
         progress: Values = False,
-        conformal: bool = False,
+        conformal: Any = False,
     ) -> None:
         super().__init__(model, engine, seed, progress)
         self.conformal = conformal

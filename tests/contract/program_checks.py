@@ -74,9 +74,13 @@ class Fit:
         samples, latents = self.post.samples, self.post.problem.latents
         return {n: samples[n].reshape(-1, *samples[n].shape[2:]) for n in latents}
 
+    def with_parameters(self, program):
+        """The program with the parameters that VI has learned."""
+        return handlers.substitute(program, data=getattr(self.post.raw, "learned", {}))
+
     def row_densities(self) -> np.ndarray:
         """log p(y_i | z) by NumPyro, shape (draws, *rows); masked rows are zero."""
-        program = self.case.summed or self.case.program
+        program = self.with_parameters(self.case.summed or self.case.program)
         terms = in_numpyro(
             lambda *args, **kwargs: numpyro_log_likelihood(
                 fixed(program), self.draws(), *args, **kwargs
@@ -88,7 +92,7 @@ class Fit:
 
     def simulated(self, *args, **kwargs) -> np.ndarray:
         """Targets that NumPyro simulates at the same draws, shape (repeats * draws, ...)."""
-        program = handlers.uncondition(self.case.program)
+        program = handlers.uncondition(self.with_parameters(self.case.program))
         draws = {n: np.repeat(v, REPEATS, axis=0) for n, v in self.draws().items()}
         predictive = Predictive(program, draws, return_sites=[self.observed])
         sampled = in_numpyro(functools.partial(predictive, jax.random.key(1)), *args, **kwargs)

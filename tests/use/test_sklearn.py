@@ -195,7 +195,13 @@ def test_specs_clone_and_stay_equal():
     again = clone(estimator)
     assert again.get_params() == estimator.get_params()
     assert dataclasses.asdict(again.model) == dataclasses.asdict(estimator.model)
-    assert set(estimator.get_params()) == {"model", "engine", "seed", "progress"}
+    assert set(estimator.get_params()) == {
+        "model",
+        "engine",
+        "seed",
+        "progress",
+        "conformal",
+    }
     assert "Horseshoe" in repr(estimator)
 
 
