@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -149,9 +150,19 @@ class Learner:
         for call in predictor.calls:
             terms.append(self._call(call, prefix, scale, times * scale))
         for text in predictor.offsets:
-            design = Design.learn(f"0 + {_plus(text)}", self.frame)
+            design = self._offset(text)
             terms.append(Offset(*self._add(Block("offset", design), 1), prefix, text))
         return Part(parameter, link, tuple(terms))
+
+    def _offset(self, text: str) -> Design:
+        """Return the one column of an offset."""
+        design = Design.learn(f"0 + {_plus(text)}", self.frame)
+        if len(design.names) != 1 or design.levels:
+            raise ModelError(
+                f"offset({text}) is not one column of numbers: it has {shown(design.names)}. "
+                "Compute it as a column of the table before the fit."
+            )
+        return design
 
     def _add(self, block: Block, width: int) -> tuple[int, int]:
         """Take note of a block, and return its place."""
@@ -185,7 +196,9 @@ class Learner:
             sites.append(site)
             slices.append((start, stop))
             labels.append(term.labels)
-            coefficients.append(self.priors.take(site, default, term.name))
+            # one prior for all classes goes by the name of the term
+            others = (term.name,) if self.family.name == "categorical" else ()
+            coefficients.append(self.priors.take(site, default, *others))
         intercept = None
         if design.intercept and not (self.family.name == "ordered" and not prefix):
             centre = self._centre(parameter, link, prefix)
@@ -345,7 +358,7 @@ def response_target(name: str, family: Family, variable: Variable, values: Cells
 
 def _plus(text: str) -> str:
     """Return an expression as one term of formulaic."""
-    one = text.isidentifier() or (text.endswith(")") and text.count("(") == 1)
+    one = text.isidentifier() or re.fullmatch(r"`[^`]+`|\w+\([^()]*\)", text)
     return text if one else f"I({text})"
 
 

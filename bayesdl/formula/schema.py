@@ -52,7 +52,9 @@ class FormulaSchema:
         """
         frame, raw = read_variables(self.variables, table)
         parts = [np.zeros((len(table), 0))]
-        parts += [block.read(frame, table, groups) for block in self.blocks]
+        for block, term in zip(self.blocks, self.plan.terms, strict=True):
+            parts.append(block.read(frame, table, groups))
+            assert parts[-1].shape[1] == term.width, (block, parts[-1].shape)
         if self.trials:
             parts.append(trials_of(self.trials, table)[:, None])
         if self.plan.censored is not None:
