@@ -41,8 +41,12 @@ class Link(NamedTuple):
 
 LINKS: Mapping[str, Link] = {
     "identity": Link(lambda eta: eta, "{}", lambda mu: mu),
-    "log": Link(jnp.exp, "jnp.exp({})", lambda mu: float(np.log(mu))),
-    "softplus": Link(jax.nn.softplus, "jax.nn.softplus({})", lambda mu: mu),
+    "log": Link(jnp.exp, "jnp.exp({})", lambda mu: float(np.log(mu)) if mu > 0 else 0.0),
+    "softplus": Link(
+        jax.nn.softplus,
+        "jax.nn.softplus({})",
+        lambda mu: float(mu + np.log(-np.expm1(-mu))) if mu > 0 else 0.0,
+    ),
     "logit": Link(jax.nn.sigmoid, "jax.nn.sigmoid({})", lambda mu: 0.0),
     "probit": Link(ndtr, "jax.scipy.special.ndtr({})", lambda mu: 0.0),
     "cloglog": Link(
@@ -82,10 +86,14 @@ SIGMA = Parameter(
     lambda facts: Prior.of("Exponential", unit=facts.scale, rate=1 / facts.scale),
     typical=lambda facts: facts.scale,
 )
-CONCENTRATION = Parameter(lambda facts: Prior.of("Gamma", unit=10.0, concentration=2.0, rate=0.1))
+# about the median of each prior is typical
+CONCENTRATION = Parameter(
+    lambda facts: Prior.of("Gamma", unit=10.0, concentration=2.0, rate=0.1),
+    typical=lambda facts: 15.0,
+)
 SHAPE = Parameter(lambda facts: Prior.of("LogNormal", loc=0.0, scale=1.0))
 # above 2, so that mean and variance of the response exist; half of it is below 4
-DF = Parameter(lambda facts: Prior.of("Pareto", scale=2.0, alpha=1.0))
+DF = Parameter(lambda facts: Prior.of("Pareto", scale=2.0, alpha=1.0), typical=lambda facts: 4.0)
 INFLATION = Parameter(
     lambda facts: Prior.of("Beta", concentration1=1.0, concentration0=1.0), "logit"
 )
@@ -134,16 +142,21 @@ class Family:
                 f"likelihood={self.name!r} expects {self.support}."
             )
 
-    def facts(self, y: np.ndarray) -> Facts:
-        """Return what default priors take from the response."""
+    def facts(self, y: np.ndarray, offset: ArrayLike = 0.0) -> Facts:
+        """Return what default priors take from the response, its spread about an offset."""
         if self.name == "lognormal":
             y = np.log(y)
-        spread = float(np.std(y)) if y.size > 1 else 1.0
+        spread = float(np.std(y - np.asarray(offset))) if y.size > 1 else 1.0
         return Facts(float(np.mean(y)), spread if spread > 0 else max(abs(float(np.mean(y))), 1.0))
 
     def scale_of(self, link: str, facts: Facts) -> float:
         """Return the size of the predictor, for default priors of what it is made of."""
-        return facts.scale if self.in_units and link in ("identity", "softplus") else 1.0
+        if link == "softplus":
+            # its slope at the mean
+            return (
+                facts.scale / -float(np.expm1(-facts.centre)) if facts.centre > 0 else facts.scale
+            )
+        return facts.scale if self.in_units and link == "identity" else 1.0
 
 
 def _whole(y: np.ndarray) -> np.ndarray:

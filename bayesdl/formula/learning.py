@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from bayesdl.data.target import Target
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.formula import smooths
 from bayesdl.formula.design import Design, check_columns, variables_of
@@ -21,7 +20,7 @@ from bayesdl.formula.program import Part
 from bayesdl.formula.terms import AbstractTerm, Fixed, Monotone, Offset
 from bayesdl.formula.variables import Variable, column_of, plain, present, shown
 from bayesdl.model.registry import register_spec
-from bayesdl.typing import Cells, DataFrame
+from bayesdl.typing import DataFrame
 
 CENTRED_ROWS = 50  # rows a group from which on effects are drawn themselves
 
@@ -118,7 +117,8 @@ class Learner:
 
     Attributes:
         family: the likelihood.
-        facts: what default priors take from the response.
+        y: the response, as the program sees it.
+        facts: what default priors take from it.
         table: the training data as they were given.
         frame: their columns of numbers and categories.
         variables: what is known of these, by name.
@@ -127,6 +127,7 @@ class Learner:
     """
 
     family: Family
+    y: np.ndarray
     facts: Facts
     table: DataFrame
     frame: DataFrame
@@ -138,19 +139,25 @@ class Learner:
 
     def part(self, parameter: str, predictor: Predictor, link: str, prefix: str = "") -> Part:
         """Return a predictor with its terms."""
+        offsets = [self._offset(text) for text in predictor.offsets]
+        known = np.sum([np.zeros(len(self.frame)), *map(self._only_column, offsets)], axis=0)
+        if not prefix and link == "identity":
+            self.facts = self.family.facts(self.y, known)
         is_mean = not prefix or self.family.name == "categorical"
         scale = self.family.scale_of(link, self.facts) if is_mean else 1.0
         times = TYPICAL if is_mean else 1.0
-        terms: list[AbstractTerm] = [
-            self._fixed(parameter, predictor, link, prefix, scale, times * scale)
-        ]
+        centre = self._centre(parameter, link, prefix, known)
+        fixed, misses_level = self._fixed(predictor, link, prefix, scale, times, centre)
+        terms: list[AbstractTerm] = [fixed]
+        if misses_level:
+            # the other terms have to make up for the intercept
+            scale = float(np.hypot(scale, centre))
         seen: dict[tuple[str, str], int] = {}
         for group in predictor.groups:
             terms.append(self._group(group, prefix, scale, times * scale, seen))
         for call in predictor.calls:
             terms.append(self._call(call, prefix, scale, times * scale))
-        for text in predictor.offsets:
-            design = self._offset(text)
+        for text, design in zip(predictor.offsets, offsets, strict=True):
             terms.append(Offset(*self._add(Block("offset", design), 1), prefix, text))
         return Part(parameter, link, tuple(terms))
 
@@ -164,6 +171,9 @@ class Learner:
             )
         return design
 
+    def _only_column(self, design: Design) -> np.ndarray:
+        return design.matrix(self.frame)[:, 0]
+
     def _add(self, block: Block, width: int) -> tuple[int, int]:
         """Take note of a block, and return its place."""
         self.blocks.append(block)
@@ -171,10 +181,18 @@ class Learner:
         return at, width
 
     def _fixed(
-        self, parameter: str, predictor: Predictor, link: str, prefix: str, unit: float, size: float
-    ) -> Fixed:
+        self,
+        predictor: Predictor,
+        link: str,
+        prefix: str,
+        unit: float,
+        times: float,
+        centre: float,
+    ) -> tuple[Fixed, bool]:
+        """Return the fixed terms, and whether none of them can have the level of the predictor."""
+        is_ordered = self.family.name == "ordered" and not prefix
         text = predictor.fixed
-        if self.family.name == "ordered" and not prefix and "0" not in text.split():
+        if is_ordered and "0" not in text.split():
             # thresholds are its intercepts; levels are coded as with one
             text = f"1 {text}"
         design = Design.learn(text, self.frame)
@@ -184,15 +202,17 @@ class Learner:
         inside = matrix[:, skip:]
         at, width = self._add(Block("fixed", design), inside.shape[1])
         means = inside.mean(0) if design.intercept else np.zeros(inside.shape[1])
+        has_intercept = design.intercept or is_ordered
+        wide = unit if has_intercept else float(np.hypot(unit, centre))
         sites, slices, labels, coefficients = [], [], [], []
         for term in design.terms:
             site, start = f"{prefix}{term.name}", term.start - skip
             stop = start + term.width
-            spread = [_spread(column) for column in inside[:, start:stop].T]
-            sd = [size / one for one in spread]
-            near = unit / float(np.exp(np.mean(np.log(spread))))
-            zero, wide = ([0.0] * len(sd), sd) if term.labels else (0.0, sd[0])
-            default = Prior.of("Normal", near, loc=zero, scale=wide)
+            spread = [_spread(column, has_intercept) for column in inside[:, start:stop].T]
+            sd = [times * wide / one for one in spread]
+            near = wide / float(np.exp(np.mean(np.log(spread))))
+            loc, scale = ([0.0] * len(sd), sd) if term.labels else (0.0, sd[0])
+            default = Prior.of("Normal", near, loc=loc, scale=scale)
             sites.append(site)
             slices.append((start, stop))
             labels.append(term.labels)
@@ -200,12 +220,12 @@ class Learner:
             others = (term.name,) if self.family.name == "categorical" else ()
             coefficients.append(self.priors.take(site, default, *others))
         intercept = None
-        if design.intercept and not (self.family.name == "ordered" and not prefix):
-            centre = self._centre(parameter, link, prefix)
-            sd = max(size, 1.5) if prefix and link == "logit" else size
+        if design.intercept and not is_ordered:
+            is_mean = not prefix or self.family.name == "categorical"
+            sd = TYPICAL * unit if is_mean or link != "logit" else 1.5
             default = Prior.of("Normal", unit, centre, loc=centre, scale=sd)
             intercept = self.priors.take(f"{prefix}Intercept", default)
-        return Fixed(
+        made = Fixed(
             at,
             width,
             prefix,
@@ -217,16 +237,20 @@ class Learner:
             tuple(map(float, means)),
             intercept,
         )
+        return made, not has_intercept and not _spans_constants(inside)
 
-    def _centre(self, parameter: str, link: str, prefix: str) -> float:
-        """Return the prior mean of an intercept."""
+    def _centre(self, parameter: str, link: str, prefix: str, known: np.ndarray) -> float:
+        """Return the prior mean of an intercept: the link of a typical value, less the offset."""
         if self.family.name == "categorical":
-            return 0.0
+            return -float(known.mean())
         if prefix:
             typical = self.family.parameters[parameter].typical(self.facts)
         else:
             typical = self.facts.centre
-        return LINKS[link].forward(typical) if link != "log" or typical > 0 else 0.0
+        centre = LINKS[link].forward(typical)
+        # exp(known) is a factor of the mean
+        level = np.logaddexp.reduce(known) - np.log(len(known)) if link == "log" else known.mean()
+        return centre - float(level)
 
     def _group(
         self, group: GroupText, prefix: str, unit: float, size: float, seen: dict
@@ -341,30 +365,22 @@ class Learner:
         return smooths.Process(*place, prefix, site, distinct, *priors)
 
 
-def response_target(name: str, family: Family, variable: Variable, values: Cells) -> Target:
-    """Return the target of a formula."""
-    if family.kind != "class":
-        return Target((name,), family.kind, True, None, (0.0,), (1.0,))
-    if family.name != "ordered" or variable.levels is None:
-        target = Target.learn(values, "class", False, family.name == "bernoulli")
-        return dataclasses.replace(target, names=(name,))
-    if not variable.ordered:
-        raise DataError(
-            f"likelihood='ordered' needs the order of {shown(variable.levels)}: make {name!r} "
-            "pd.Categorical(values, categories=[...], ordered=True), or whole numbers."
-        )
-    return Target((name,), "class", True, variable.levels, (0.0,), (1.0,))
-
-
 def _plus(text: str) -> str:
     """Return an expression as one term of formulaic."""
     one = text.isidentifier() or re.fullmatch(r"`[^`]+`|\w+\([^()]*\)", text)
     return text if one else f"I({text})"
 
 
-def _spread(column: np.ndarray) -> float:
-    """Return the standard deviation of a column, of a constant its size."""
-    sd = float(np.std(column))
+def _spans_constants(matrix: np.ndarray) -> bool:
+    """Return whether some sum of the columns is the same number in all rows."""
+    ones = np.ones(len(matrix))
+    rest = ones - matrix @ np.linalg.lstsq(matrix, ones, rcond=None)[0]
+    return bool(np.abs(rest).max() < 1e-6)
+
+
+def _spread(column: np.ndarray, centred: bool = True) -> float:
+    """Return the standard deviation of a column, about zero if not centred; else its size."""
+    sd = float(np.std(column)) if centred else float(np.sqrt(np.mean(column**2)))
     return sd if sd > 0 else float(np.abs(column).max()) or 1.0
 
 

@@ -11,12 +11,12 @@ from bayesdl.data.cells import as_numbers
 from bayesdl.data.target import Target
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.formula.families import Family
-from bayesdl.formula.learning import Block, response_target
+from bayesdl.formula.learning import Block
 from bayesdl.formula.parsing import Response
 from bayesdl.formula.program import Plan, priors_of
-from bayesdl.formula.variables import Variable, column_of, present
+from bayesdl.formula.variables import Variable, column_of, present, shown
 from bayesdl.model.registry import register_spec
-from bayesdl.typing import DataFrame, TableLike
+from bayesdl.typing import Cells, DataFrame, TableLike
 
 
 @register_spec("formula.Schema")
@@ -126,7 +126,7 @@ def learn_response(
             "'lognormal', 'gamma' or 'normal'."
         )
     variable = Variable.learn(response.name, column)
-    target = response_target(response.name, family, variable, column)
+    target = _response_target(response.name, family, variable, column)
     y = read_response(target, family, table, response)
     if family.kind != "class" and family.in_units and np.ptp(y) == 0:
         raise DataError(
@@ -134,6 +134,21 @@ def learn_response(
             "nothing to learn from it."
         )
     return target, y
+
+
+def _response_target(name: str, family: Family, variable: Variable, values: Cells) -> Target:
+    """Return the target of a formula."""
+    if family.kind != "class":
+        return Target((name,), family.kind, True, None, (0.0,), (1.0,))
+    if family.name != "ordered" or variable.levels is None:
+        target = Target.learn(values, "class", False, family.name == "bernoulli")
+        return dataclasses.replace(target, names=(name,))
+    if not variable.ordered:
+        raise DataError(
+            f"likelihood='ordered' needs the order of {shown(variable.levels)}: make {name!r} "
+            "pd.Categorical(values, categories=[...], ordered=True), or whole numbers."
+        )
+    return Target((name,), "class", True, variable.levels, (0.0,), (1.0,))
 
 
 def read_response(

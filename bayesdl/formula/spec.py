@@ -59,12 +59,16 @@ class Formula(AbstractTableModel):
     - `mo(x)`, a monotone effect of an ordered factor;
     - `offset(log(n))`, a term without a coefficient.
 
-    Default priors are weakly informative, as those of rstanarm and Bambi. With s = sd(y) where the
-    mean of a real response has the link identity, and s = 1 otherwise: coefficients
-    Normal(0, 2.5 s / sd(x)); the intercept, at the means of the columns, Normal(m, 2.5 s) with m
-    the link of mean(y), or 0 for probabilities; standard deviations of effects of groups
-    HalfNormal(2.5 s / sd(x)), correlations LKJ(1); sigma Exponential(1 / s). `priors(df)` lists
-    them.
+    Default priors are weakly informative, as those of rstanarm and Bambi. With s = sd(y - offset)
+    where the mean of a real response has the link identity, s = sd(y) / (1 - exp(-mean(y))) for
+    softplus, and s = 1 otherwise: coefficients Normal(0, 2.5 s / sd(x)); the intercept, at the
+    means of the columns, Normal(m, 2.5 s) with m the link of mean(y), or 0 for probabilities, less
+    the mean of the offset (for the link log, less log(mean(exp(offset)))); standard deviations of
+    effects of groups HalfNormal(2.5 s / sd(x)), correlations LKJ(1); sigma Exponential(1 / s).
+    Without an intercept coefficients are Normal(0, 2.5 sqrt(s^2 + m^2) / sqrt(mean(x^2))), and so
+    are groups if the columns cannot add up to a constant. Formulas of other parameters have s = 1
+    and coefficients Normal(0, 1 / sd(x)); their intercept is Normal(m, 2.5), with the link "logit"
+    Normal(m, 1.5), with m the link of a typical value. `priors(df)` lists them.
 
     Args:
         formula: the formula of the mean.
@@ -205,9 +209,10 @@ class Formula(AbstractTableModel):
         frame, _ = read_variables(tuple(variables.values()), table)
         target, y = learn_response(table, response, family)
         priors = Choice(own | dict(self.priors))
-        facts = family.facts(np.asarray(y, float))
-        learner = Learner(family, facts, table, frame, variables, priors, self.centred)
+        y = np.asarray(y, float)
+        learner = Learner(family, y, family.facts(y), table, frame, variables, priors, self.centred)
         parts = self._parts(learner, predictor, others, target)
+        facts = learner.facts
         constants = [name for name in family.parameters if name not in others]
         chosen = [priors.take(n, family.parameters[n].prior(facts)) for n in constants]
         priors.check()

@@ -52,3 +52,69 @@ def test_a_prior_belongs_to_one_site():
     assert listed["x"] == "Normal(0, 0.001)" and listed["sigma_x"] != "Normal(0, 0.001)"
     listed = bdl.Formula("kind ~ x", likelihood="categorical", priors=prior).priors(data).prior
     assert listed["dog_x"] == listed["eel_x"] == "Normal(0, 0.001)"
+
+
+def intercept(formula, *others, site="Intercept", **settings):
+    """The mean and the standard deviation of the default prior of an intercept."""
+    text = bdl.Formula(formula, others, **settings).priors(table()).prior[site]
+    return tuple(map(float, text.partition("(")[2].partition(")")[0].split(", ")))
+
+
+def test_the_prior_of_an_intercept_takes_the_offset_into_account():
+    data = table()
+    found = intercept("count ~ x + offset(log(n))", likelihood="poisson")
+    rate = data["count"].mean() / data.n.mean()
+    np.testing.assert_allclose(found, (np.log(rate), 2.5), rtol=1e-3)
+    y = data.y - 50 * data.z
+    found = intercept("y ~ x + offset(50 * z)")
+    np.testing.assert_allclose(found, (y.mean(), 2.5 * y.std(ddof=0)), rtol=1e-3)
+    listed = bdl.Formula("y ~ x + offset(50 * z)").priors(data).prior
+    assert listed["sigma"] == f"Exponential({1 / y.std(ddof=0):.4g})"
+    found = intercept("event ~ x + offset(n)", likelihood="bernoulli")
+    np.testing.assert_allclose(found, (-data.n.mean(), 2.5), rtol=1e-3)
+    found = intercept("y ~ x", "sigma ~ x + offset(z)", site="sigma_Intercept")
+    typical = np.log(data.y.std(ddof=0)) - np.log(np.exp(data.z).mean())
+    np.testing.assert_allclose(found, (typical, 2.5), rtol=1e-3)
+
+
+def test_intercepts_hold_at_the_means_of_links():
+    data = table()
+    centre, sd = intercept("count ~ x", likelihood="poisson", link="softplus")
+    mean = data["count"].mean()
+    np.testing.assert_allclose(np.log1p(np.exp(centre)), mean, rtol=1e-3)
+    slope = 1 - np.exp(-mean)
+    np.testing.assert_allclose(sd, 2.5 * data["count"].std(ddof=0) / slope, rtol=1e-3)
+    where = {"likelihood": "beta", "site": "precision_Intercept"}
+    np.testing.assert_allclose(
+        intercept("share ~ x", "precision ~ x", **where), (np.log(15), 2.5), rtol=1e-3
+    )
+    where = {"likelihood": "student_t", "site": "df_Intercept"}
+    np.testing.assert_allclose(intercept("y ~ x", "df ~ x", **where), (np.log(4), 2.5), rtol=1e-3)
+
+
+def scales(formula, site):
+    """The standard deviations of the default priors of a site."""
+    for term in bdl.Formula(formula).learn_schema(table()).plan.terms:
+        named = dict(
+            zip(getattr(term, "sites", ()), getattr(term, "coefficients", ()), strict=True)
+        )
+        if hasattr(term, "scale"):
+            named[f"sd_{term.group}"] = term.scale
+        if site in named:
+            return np.ravel(dict(named[site].parameters)["scale"])
+    raise AssertionError(site)
+
+
+def test_without_an_intercept_priors_have_the_size_of_the_response():
+    data = table()
+    size = 2.5 * np.hypot(data.y.mean(), data.y.std(ddof=0))
+    shares = np.array([(data.g == g).mean() for g in "abcde"])
+    np.testing.assert_allclose(scales("y ~ 0 + g", "g"), size / np.sqrt(shares), rtol=1e-9)
+    rms = np.sqrt((data.x**2).mean())
+    np.testing.assert_allclose(scales("y ~ 0 + x", "x"), size / rms, rtol=1e-9)
+    # groups have the level of the response where no column has
+    np.testing.assert_allclose(scales("y ~ 0 + x + (1 | g)", "sd_g"), size, rtol=1e-9)
+    inner = 2.5 * data.y.std(ddof=0)
+    np.testing.assert_allclose(scales("y ~ 0 + g + (1 | h)", "sd_h"), inner, rtol=1e-9)
+    np.testing.assert_allclose(scales("y ~ x + (1 | g)", "sd_g"), inner, rtol=1e-9)
+    np.testing.assert_allclose(scales("y ~ x", "x"), inner / data.x.std(ddof=0), rtol=1e-9)
