@@ -346,7 +346,7 @@ _ANY: list[dict[str, Any]] = [
     ),
 ]
 FAMILIES: Mapping[str, Family] = {one["name"]: Family(**one) for one in _ANY}
-OTHER_NAMES = {"gaussian": "normal", "multinomial": "categorical", "cumulative": "ordered"}
+OTHER_NAMES = {"gaussian": "normal", "cumulative": "ordered"}
 # likelihoods of tables, with the parameters that their settings are
 KNOWN: Mapping[type, tuple[str, Mapping[str, str]]] = {
     likelihoods.Normal: ("normal", {"scale": "sigma"}),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from bayesdl.formula.parsing import ARITHMETIC, Call, GroupText, Predictor, chec
 from bayesdl.formula.priors import Choice, Prior
 from bayesdl.formula.program import Part
 from bayesdl.formula.terms import AbstractTerm, Fixed, Monotone, Offset
-from bayesdl.formula.variables import Variable, column_of, plain, present, shown
+from bayesdl.formula.variables import Variable, group_order, groups_of, label, shown
 from bayesdl.model.registry import register_spec
 from bayesdl.typing import DataFrame
 
@@ -34,7 +33,8 @@ class Block:
         kind: "fixed", "group", "number", "process", "codes" or "offset".
         design: the matrix of fixed terms, of the effects of groups, or of an offset.
         columns: the columns of groups, or the column of a smooth or monotone term.
-        levels: the levels of groups, as tuples; or the distinct values of a process.
+        levels: the levels of groups, as tuples; or the distinct values of a process; or
+            the smallest and the largest value of a smooth.
     """
 
     kind: str
@@ -62,11 +62,23 @@ class Block:
             return np.asarray(column.cat.codes, np.float64)[:, None]
         values = np.asarray(column, np.float64)
         if self.kind == "number":
+            self._check_limits(values)
             return values[:, None]
         place = {value: k for k, value in enumerate(self.levels)}
         for value in np.unique(values):
             place.setdefault(float(value), len(place))
         return np.column_stack([values, [place[float(value)] for value in values]])
+
+    def _check_limits(self, values: np.ndarray) -> None:
+        low, high = self.levels or (-np.inf, np.inf)
+        bad = np.flatnonzero((values < low) | (values > high))
+        if bad.size:
+            name = self.columns[0]
+            raise DataError(
+                f"Column {name!r}, row {bad[0]} is {values[bad[0]]:g}, too far from the training "
+                f"data: s({name}) holds between {low:g} and {high:g}. Leave such rows out, or fit "
+                f"gp({name}), which has no limits."
+            )
 
     def _numbers(self, table: DataFrame, groups: str) -> np.ndarray:
         """Return the numbers of groups: -1 for no effect, new ones after those known."""
@@ -84,21 +96,6 @@ class Block:
                 )
             found.append(place.setdefault(level, len(place)))
         return np.asarray(found, np.float64)
-
-
-def groups_of(table: DataFrame, columns: tuple[str, ...]) -> list[tuple]:
-    """Return the group of each row."""
-    found = []
-    for name in columns:
-        column = column_of(table, name)
-        present(name, column)
-        found.append([plain(value) for value in column])
-    return list(zip(*found, strict=True))
-
-
-def label(level: tuple) -> Any:
-    """Return the label of a group."""
-    return level[0] if len(level) == 1 else ":".join(map(str, level))
 
 
 def variables_in(predictor: Predictor) -> list[str]:
@@ -255,7 +252,7 @@ class Learner:
     def _group(
         self, group: GroupText, prefix: str, unit: float, size: float, seen: dict
     ) -> AbstractTerm:
-        levels = sorted(set(groups_of(self.table, group.factors)), key=_order)
+        levels = sorted(set(groups_of(self.table, group.factors)), key=group_order)
         if len(levels) < 2:
             raise DataError(
                 f"Group {group.group!r} has one level, {label(levels[0])!r}: how groups vary "
@@ -309,12 +306,15 @@ class Learner:
         given = self.priors.given.get(site, 1.0)
         given = getattr(given, "concentration", given)
         try:
-            return float(given)
+            found = float(given)
         except (TypeError, ValueError):
+            found = float("nan")
+        if not 0 < found < float("inf"):
             raise ModelError(
                 f"priors[{site!r}]={given!r:.60}: expected the concentration of an LKJ prior, a "
                 "positive number."
-            ) from None
+            )
+        return found
 
     def _is_centred(self, block: Block) -> bool:
         """Return whether effects are drawn themselves: by choice, or with many rows a group."""
@@ -351,7 +351,9 @@ class Learner:
             count = int(dict(call.settings).get("m", smooths.FUNCTIONS))
             centre = float(values.min()) + half
             means = np.asarray(smooths.basis((values - centre) / half, count)).mean(0)
-            place = self._add(Block("number", columns=(name,)), 1)
+            reach = smooths.BOUNDARY * half
+            limits = centre - reach, centre + reach
+            place = self._add(Block("number", columns=(name,), levels=limits), 1)
             return smooths.Smooth(
                 *place, prefix, site, centre, half, tuple(map(float, means)), *priors
             )
@@ -382,10 +384,3 @@ def _spread(column: np.ndarray, centred: bool = True) -> float:
     """Return the standard deviation of a column, about zero if not centred; else its size."""
     sd = float(np.std(column)) if centred else float(np.sqrt(np.mean(column**2)))
     return sd if sd > 0 else float(np.abs(column).max()) or 1.0
-
-
-def _order(level: tuple) -> tuple:
-    """Return what groups are sorted by: numbers as numbers, then texts."""
-    return tuple(
-        (0, part, "") if isinstance(part, int | float) else (1, 0, str(part)) for part in level
-    )

@@ -206,6 +206,8 @@ def _predictor(text: str, right: str, start: int) -> Predictor:
             raise _error(text, min(place, len(text)), "a term is missing")
         inner = body[1:-1] if body.startswith("(") and body.endswith(")") else ""
         if inner and len(_split(inner, "|")) > 1:
+            if sign == "-":
+                raise _error(text, place, f"{body} cannot be subtracted")
             groups += _group(text, inner, place)
             continue
         match = re.match(rf"({'|'.join(SPECIAL)})\s*\((.*)\)$", body)

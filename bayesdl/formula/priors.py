@@ -11,8 +11,8 @@ and the density of z is that of the distribution inside, so that the posterior i
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -140,6 +140,56 @@ class InUnits(Distribution):
         return self.base_dist.variance
 
 
+class _Range(NamedTuple):
+    """What values a site has.
+
+    Attributes:
+        words: the same in words.
+        example: a distribution over them.
+        low: the end that values are above.
+        high: the end that they are below.
+    """
+
+    words: str
+    example: str
+    low: float = -np.inf
+    high: float = np.inf
+
+    def holds(self, value: float) -> bool:
+        """Return whether a value is one of the site."""
+        return self.low < value < self.high
+
+    def takes(self, given: Distribution, shape: tuple[int, ...]) -> bool:
+        """Return whether a distribution is over such values, for a site of a shape or for each."""
+        support: Any = given.support
+        holds = _holds(given)
+        outside = [value for value in PROBES if not self.low <= value <= self.high]
+        fits = given.batch_shape in ((), shape) and not given.event_shape
+        return fits and not support.is_discrete and not any(map(holds, outside))
+
+
+# where the support of a prior is looked at
+PROBES = (-1e6, -2.0, -1.0, -0.5, -0.1, -1e-3, -1e-9, 1 + 1e-9, 1.001, 1.1, 1.5, 2.0, 3.0, 1e6)
+_RANGES = {
+    (True, True): _Range("real numbers", "dist.Normal(0.0, 1.0)"),
+    (False, True): _Range("positive numbers", "dist.HalfNormal(1.0)", 0.0),
+    (False, False): _Range("numbers between 0 and 1", "dist.Beta(1.0, 1.0)", 0.0, 1.0),
+}
+
+
+def _holds(distribution: Distribution) -> Callable[[float], bool]:
+    """Return a function that says whether a value is in the support."""
+    support: Any = distribution.support
+    return lambda value: bool(np.any(np.asarray(support(np.asarray(value)))))
+
+
+def _called(distribution: object) -> str:
+    """Return a distribution by its class and parameters."""
+    names = getattr(distribution, "arg_constraints", {})
+    inside = ", ".join(f"{name}={np.asarray(getattr(distribution, name))}" for name in names)
+    return f"{type(distribution).__name__}({inside})"
+
+
 @register_spec("formula.Prior")
 @dataclasses.dataclass(frozen=True)
 class Prior:
@@ -168,10 +218,13 @@ class Prior:
         """Return what a user gave for a site, with the units of the default.
 
         Raises:
-            ModelError: for anything but a distribution with constant parameters, or a number.
+            ModelError: for anything but a distribution with constant parameters, or a number; and
+                for values that the site cannot have.
         """
         if isinstance(given, int | float) and not isinstance(given, bool) and np.isfinite(given):
-            return cls("", (("value", float(given)),))
+            if default._range.holds(float(given)):
+                return cls("", (("value", float(given)),))
+            raise default._refusal(site, given)
         if isinstance(given, Distribution):
             found = {name: getattr(given, name, None) for name in given.arg_constraints}
             kind = type(given).__name__
@@ -182,10 +235,30 @@ class Prior:
             except Exception:
                 rebuilt = None
             if rebuilt is not None and rebuilt.event_shape == given.event_shape:
-                return prior
+                shape = default.plain_distribution().batch_shape
+                if default._range.takes(rebuilt, shape):
+                    return prior
+                raise default._refusal(site, given)
         raise ModelError(
             f"priors[{site!r}]={given!r:.80}: expected a NumPyro distribution that its parameters "
             "alone make, such as dist.Normal(0.0, 2.0), or a number that fixes it."
+        )
+
+    @property
+    def _range(self) -> _Range:
+        """What values the site has of which this is the default prior."""
+        holds = _holds(self.plain_distribution())
+        # a shape may be 1 also where it is above 2 by default
+        return _RANGES[(holds(-1.0), holds(3.0))]
+
+    def _refusal(self, site: str, given: object) -> ModelError:
+        """Return the error for a prior of values that the site cannot have."""
+        text = given if isinstance(given, int | float) else _called(given)
+        shape = self.plain_distribution().batch_shape
+        some = f", one or {shape[0]} of them" if shape else ", one of them"
+        return ModelError(
+            f"priors[{site!r}]={text}: expected {self._range.words}{some}, such as "
+            f"{self._range.example}."
         )
 
     @property

@@ -115,6 +115,9 @@ class FormulaProgram(AbstractTraceable):
                 for part, sites in zip(plan.parts, drawn, strict=True)
             ]
             if self.predictor:
+                if plan.is_ordered:
+                    # what the reported thresholds, those at zero, are compared with
+                    predictors[0] = predictors[0] + self._shift(drawn[0])
                 made = _point(predictors)
             else:
                 made = self._likelihood(predictors, constants, rows)
@@ -139,10 +142,13 @@ class FormulaProgram(AbstractTraceable):
         p: Any = numpyro.sample("probabilities", prior)
         below = jnp.cumsum(p)[:-1]
         centred = jnp.log(below) - jnp.log1p(-below)
-        terms = self.plan.parts[0].terms
-        shift = sum(term.at_zero(sites) for term, sites in zip(terms, drawn, strict=True))
-        numpyro.deterministic("thresholds", centred + shift)
+        numpyro.deterministic("thresholds", centred + self._shift(drawn))
         return centred
+
+    def _shift(self, drawn: list) -> Any:
+        """Return how much further thresholds at zero are than those at the means."""
+        terms = self.plan.parts[0].terms
+        return sum(term.at_zero(sites) for term, sites in zip(terms, drawn, strict=True))
 
     def _likelihood(self, predictors: list, constants: dict, rows: jax.Array) -> dist.Distribution:
         """Return the distribution of the response."""

@@ -233,7 +233,7 @@ def check_sites(plan: Plan) -> None:
     """
     sites = [*plan.constants, "y", "rows", *(["thresholds", "probabilities"] * plan.is_ordered)]
     for term in plan.terms:
-        for site in [*term.priors(), *term.hidden()]:
+        for site in dict.fromkeys([*term.priors(), *term.hidden(), *term.names()[1]]):
             if site in sites:
                 raise ModelError(
                     f"Formula: two quantities would be called {site!r}: rename the column "

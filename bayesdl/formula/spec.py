@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from typing import Any, ClassVar, NoReturn, TypeAlias
 
 import numpy as np
@@ -380,6 +381,11 @@ class Formula(AbstractTableModel):
 
     def shows(self, site: str) -> bool:
         """Return whether a site says something that no other says in plainer units."""
+        texts = (self.formula, *self.parameters)
+        columns = {name for text in texts for name in variables_in(parse(text)[1])}
+        # a column may be called z_score
+        if any(re.match(rf"{re.escape(name)}(?!\w)", site) for name in columns):
+            return True
         return not site.startswith(("z_", "L_")) and not site.endswith("Intercept_centred")
 
     def program(self, X: ArrayLike, y: ArrayLike | None = None, *, num_targets: int = 1) -> None:

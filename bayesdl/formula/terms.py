@@ -172,7 +172,7 @@ class Fixed(AbstractTerm):
 
     @property
     def _array(self) -> str:
-        return f"X_{self.prefix.rstrip('_')}" if self.prefix else "X"
+        return variable(f"X_{self.prefix.rstrip('_')}") if self.prefix else "X"
 
     def lines(self) -> Lines:
         written, effects = [], []

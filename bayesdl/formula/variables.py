@@ -160,3 +160,25 @@ def shown(names: Iterable[Any]) -> str:
     names = list(names)
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{names[:SHOWN]}{more}"
+
+
+def groups_of(table: DataFrame, columns: tuple[str, ...]) -> list[tuple]:
+    """Return the group of each row."""
+    found = []
+    for name in columns:
+        column = column_of(table, name)
+        present(name, column)
+        found.append([plain(value) for value in column])
+    return list(zip(*found, strict=True))
+
+
+def label(level: tuple) -> Any:
+    """Return the label of a group."""
+    return level[0] if len(level) == 1 else ":".join(map(str, level))
+
+
+def group_order(level: tuple) -> tuple:
+    """Return what groups are sorted by: numbers as numbers, then texts."""
+    return tuple(
+        (0, part, "") if isinstance(part, int | float) else (1, 0, str(part)) for part in level
+    )

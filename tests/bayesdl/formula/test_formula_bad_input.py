@@ -9,6 +9,9 @@ from formula_toys import table
 import bayesdl as bdl
 from bayesdl.formula.parsing import parse
 
+ZEROS = {"likelihood": "zero_inflated_poisson"}
+POSITIVE = "expected positive numbers.* such as dist.HalfNormal"
+
 
 def spoiled():
     """The table with columns that something is wrong with."""
@@ -32,6 +35,7 @@ def spoiled():
         ("y ~ x)", "at character 6: this '\\)' closes nothing"),
         ("y ~ (1 | )", "expected a group term such as"),
         ("y ~ s(x):z", "stands alone"),
+        ("y ~ x - (1 | g)", "cannot be subtracted"),
         ("y ~ s(x, k=3)", "got 'k=3'"),
         ("~ x", "no response"),
         ("log(y) ~ x", "expected the name of a column"),
@@ -88,6 +92,17 @@ def test_data_that_do_not_fit_the_formula(formula, words):
         ("kind ~ x", {"likelihood": "bernoulli"}, "two classes"),
         ("y ~ x", {"priors": {"z": dist.Normal(0, 1)}}, "the formula has no 'z'"),
         ("y ~ x", {"priors": {"x": "wide"}}, "expected a NumPyro distribution"),
+        ("y ~ (1 | g)", {"priors": {"sd_g": dist.Normal(0, 1)}}, POSITIVE),
+        ("y ~ (1 | g)", {"priors": {"sd_g": dist.Uniform(-0.5, 0.5)}}, POSITIVE),
+        ("y ~ s(z)", {"priors": {"length_s(z)": dist.Normal(0, 1)}}, POSITIVE),
+        ("y ~ x", {"priors": {"sigma": -1}}, r"\['sigma'\]=-1: expected positive numbers"),
+        ("y ~ x", {"priors": {"sigma": 0.0}}, "expected positive numbers"),
+        ("y ~ x", {"priors": {"sigma": dist.Poisson(3.0)}}, "expected positive numbers"),
+        ("y ~ x", {"priors": {"x": dist.Normal(np.zeros(2), 1)}}, "expected real numbers, one of"),
+        ("y ~ g", {"priors": {"g": dist.Normal(np.zeros(2), 1)}}, "one or 4 of them"),
+        ("zeros ~ x", ZEROS | {"priors": {"zi": dist.Gamma(1, 1)}}, "numbers between 0 and 1"),
+        ("zeros ~ x", ZEROS | {"priors": {"zi": 1.5}}, "numbers between 0 and 1"),
+        ("y ~ (x | g)", {"priors": {"cor_g": -1.0}}, "a positive number"),
         ("y ~ x", {"parameters": "tau ~ x"}, "has no parameter 'tau'"),
         ("y ~ x", {"likelihood": bdl.Normal("heteroscedastic")}, "a formula of its own"),
     ],

@@ -1,11 +1,15 @@
 """Terms and their default priors against sums by hand, without a fit."""
 
+import dataclasses
+
 import numpy as np
 import numpyro.distributions as dist
 import pytest
 from formula_toys import table
+from numpyro.handlers import seed, trace
 
 import bayesdl as bdl
+from bayesdl.model.precision import precision_scope
 
 
 def learned(formula, *others, data=None, **settings):
@@ -52,6 +56,24 @@ def test_a_prior_belongs_to_one_site():
     assert listed["x"] == "Normal(0, 0.001)" and listed["sigma_x"] != "Normal(0, 0.001)"
     listed = bdl.Formula("kind ~ x", likelihood="categorical", priors=prior).priors(data).prior
     assert listed["dog_x"] == listed["eel_x"] == "Normal(0, 0.001)"
+
+
+def test_priors_over_the_values_of_a_site_are_taken():
+    one = {
+        "x": dist.Laplace(0.0, 1.0),
+        "g": dist.Normal(np.arange(4.0), 1.0),
+        "sd_h": dist.HalfCauchy(2.0),
+        "sigma": dist.LogNormal(0.0, 1.0),
+        "df": dist.Gamma(2.0, 0.1),
+        "Intercept": dist.Exponential(1.0),
+        "sd_s(z)": dist.Uniform(0.0, 1.0),
+    }
+    model = bdl.Formula("y ~ x + g + s(z) + (1 | h)", likelihood="student_t", priors=one)
+    listed = model.priors(table()).prior
+    assert all(listed[name].startswith(type(prior).__name__) for name, prior in one.items())
+    fixed = {"df": 1.0, "x": -3}
+    listed = bdl.Formula("y ~ x", likelihood="student_t", priors=fixed).priors(table()).prior
+    assert listed["df"] == "fixed at 1" and listed["x"] == "fixed at -3"
 
 
 def intercept(formula, *others, site="Intercept", **settings):
@@ -118,3 +140,58 @@ def test_without_an_intercept_priors_have_the_size_of_the_response():
     np.testing.assert_allclose(scales("y ~ 0 + g + (1 | h)", "sd_h"), inner, rtol=1e-9)
     np.testing.assert_allclose(scales("y ~ x + (1 | g)", "sd_g"), inner, rtol=1e-9)
     np.testing.assert_allclose(scales("y ~ x", "x"), inner / data.x.std(ddof=0), rtol=1e-9)
+
+
+def run(model, data, predictor=False):
+    """The sites of one run of the program, and its distribution of the response."""
+    schema = model.learn_schema(data)
+    with precision_scope(model):
+        problem = model.problem(schema, data)
+        program = dataclasses.replace(problem.program, predictor=predictor)
+        sites = trace(seed(program, 0)).get_trace(*problem.args[:1])
+        return {name: np.asarray(site["value"]) for name, site in sites.items()}
+
+
+def test_the_linear_predictor_of_ordered_classes_belongs_to_the_thresholds():
+    model, data = (
+        bdl.Formula("grade ~ x + h", likelihood="ordered"),
+        table().assign(x=lambda d: 9 + d.x),
+    )
+    sites = run(model, data, predictor=True)
+    np.testing.assert_allclose(sites["y"], data.x * sites["x"] + data.h * sites["h"], rtol=1e-9)
+    with precision_scope(model):
+        problem = model.problem(model.learn_schema(data), data)
+        drawn = trace(seed(problem.program, 0)).get_trace(*problem.args[:1])
+        probabilities = np.asarray(drawn["y"]["fn"].probs)
+    np.testing.assert_allclose(drawn["thresholds"]["value"], sites["thresholds"], rtol=1e-9)
+    below = 1 / (1 + np.exp(sites["y"][:, None] - sites["thresholds"][None]))
+    np.testing.assert_allclose(np.cumsum(probabilities, 1)[:, :-1], below, rtol=1e-9)
+
+
+def test_summaries_show_columns_whatever_they_are_called():
+    model = bdl.Formula("y ~ z_score * L_x + (z_score | g)", "sigma ~ z_score")
+    shown = ["z_score", "z_score:L_x", "L_x", "sd_g", "sigma_z_score", "Intercept", "r_g"]
+    assert all(map(model.shows, shown))
+    assert not any(map(model.shows, ["z_g", "L_g", "Intercept_centred", "sigma_Intercept_centred"]))
+
+
+def test_names_of_sites_are_refused_as_columns():
+    for name in ("r_g", "z_g", "Intercept"):
+        with pytest.raises(bdl.ModelError, match=f"two quantities would be called '{name}'"):
+            learned(f"y ~ {name} + (1 | g)", data=table().assign(**{name: table().x}))
+
+
+def test_a_smooth_function_is_not_asked_beyond_its_basis():
+    data = table()
+    schema, _ = learned("y ~ s(z)")
+    half, centre = np.ptp(data.z) / 2, (data.z.max() + data.z.min()) / 2
+    schema.matrix(data.assign(z=centre + 1.49 * half), "error")
+    with pytest.raises(bdl.DataError, match=r"'z', row 0 is .* too far from the training data"):
+        schema.matrix(data.assign(z=centre - 1.51 * half), "error")
+
+
+def test_the_printed_program_is_python_whatever_classes_are_called():
+    data = table().assign(kind=lambda d: d.kind.replace({"cat": "a", "dog": "big dog"}))
+    model = bdl.Formula("kind ~ x", likelihood="categorical")
+    compile(model.source(data), "program", "exec")
+    assert {"X_big_dog", "X_eel", "y"} == set(model.arrays(data))
