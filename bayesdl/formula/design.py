@@ -80,6 +80,11 @@ class Design:
         """
         from formulaic.parser.types import Factor
 
+        found = variables_of(text)
+        if "Intercept" in found:
+            raise ModelError(
+                "Formula: two quantities would be called 'Intercept': rename the column Intercept."
+            )
         matrix = _matrix(text, frame, {}, {})
         spec: Any = matrix.model_spec
         names = tuple(map(str, matrix.columns))
@@ -100,7 +105,6 @@ class Design:
             if kind is Factor.Kind.CATEGORICAL
         )
         state = _pairs(spec.transform_state)
-        found = variables_of(text)
         return cls(text, found, names, tuple(terms), "Intercept" in names, state, levels)
 
     def matrix(self, frame: DataFrame) -> np.ndarray:

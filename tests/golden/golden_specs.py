@@ -80,7 +80,7 @@ SPECS: dict[str, Callable[[], Any]] = {
     "Formula": lambda: bdl.Formula(
         "k | trials(n) ~ x + (1 | g)", likelihood="binomial", priors={"x": dist.Normal(0.0, 2.0)}
     ),
-    "formula.Schema": formula_schema,
+    "formula.Schema, limits of smooths": formula_schema,
     "Frozen": lambda: bdl.Frozen(head="dirichlet", features="prediction"),
     "FrozenSchema": frozen_schema,
     "LastLayer": lambda: bdl.LastLayer(likelihood=bdl.StudentT(), scale=0.5),

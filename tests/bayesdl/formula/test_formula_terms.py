@@ -1,6 +1,6 @@
 """Terms and their default priors against sums by hand, without a fit."""
 
-import dataclasses
+from typing import Any
 
 import numpy as np
 import numpyro.distributions as dist
@@ -116,7 +116,8 @@ def test_intercepts_hold_at_the_means_of_links():
 
 def scales(formula, site):
     """The standard deviations of the default priors of a site."""
-    for term in bdl.Formula(formula).learn_schema(table()).plan.terms:
+    terms: list[Any] = bdl.Formula(formula).learn_schema(table()).plan.terms
+    for term in terms:
         named = dict(
             zip(getattr(term, "sites", ()), getattr(term, "coefficients", ()), strict=True)
         )
@@ -147,7 +148,7 @@ def run(model, data, predictor=False):
     schema = model.learn_schema(data)
     with precision_scope(model):
         problem = model.problem(schema, data)
-        program = dataclasses.replace(problem.program, predictor=predictor)
+        program = model._program(problem, predictor=predictor)
         sites = trace(seed(program, 0)).get_trace(*problem.args[:1])
         return {name: np.asarray(site["value"]) for name, site in sites.items()}
 
