@@ -6,7 +6,8 @@
     "cdf"        |2 F(y) - 1|                 quantiles (1 - q) / 2 and (1 + q) / 2
     "density"    -log p(y)                    {y: log p(y) >= -q}, a union of intervals
 
-with mean m, sd, distribution function F, density p and quantiles of the model's prediction (Romano,
+with mean m, sd, distribution function F, density p and quantiles of the model's prediction of each
+target by itself, where there are several (Romano,
 Patterson and Candes 2019, arXiv:1905.03222, for "quantile"; Chernozhukov, Wuthrich and Zhu 2021,
 arXiv:1909.07889, for "cdf"; Izbicki, Shimizu and Stern 2022, arXiv:1910.05575, for "density").
 Where F is 0 or 1 but for rounding, "cdf" goes on with 1 + |y - m| / sd, so that thresholds stay
@@ -19,15 +20,19 @@ import dataclasses
 from collections.abc import Callable
 from typing import TypeAlias
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.scipy.special import logsumexp
+from numpyro.distributions import Distribution
 
 from bayesdl.calibration.conformal.add_one_in import ends_in_units
 from bayesdl.calibration.conformal.search import Judged, searcher
 from bayesdl.posterior.interface import AbstractNumbers
 from bayesdl.posterior.streaming import Stream
+from inference.core.result import Conditional
+from inference.wrappers import marginal, unmasked
 
 # rows whose candidates are judged at once
 BATCH = 64
@@ -118,19 +123,45 @@ def _counts_within(prediction: AbstractNumbers, ends: np.ndarray, q: np.ndarray)
 
 
 def _density(prediction: AbstractNumbers, y: np.ndarray, level: float) -> np.ndarray:
-    return -prediction.log_prob(y)
+    found = prediction.stream.map(_log_marginals, prediction._read(y))
+    return _log_unit(prediction) - found.astype(np.float64)
+
+
+def _log_unit(prediction: AbstractNumbers) -> np.ndarray:
+    """Return the log of the unit of y, for each target where there are several."""
+    logs = np.log(np.asarray(prediction.target.scale, np.float64))
+    return logs if len(logs) > 1 else logs[0]
+
+
+def _log_marginals(conditionals: Conditional, y: Array) -> Array:
+    """Compute the log of the mixture density of each entry by itself.
+
+    A joint density would have one threshold for several targets, of which each has a set.
+    """
+
+    def one(given: Distribution) -> Array:
+        inside = marginal(unmasked(given))
+        if inside.event_shape:
+            raise ValueError(
+                "conformal(score='density'): the targets of a row vary together, and sets need the "
+                "density of each by itself: use score='absolute' or 'sd'."
+            )
+        return jnp.asarray(inside.log_prob(y))
+
+    values = jax.vmap(one)(conditionals.distribution)
+    return logsumexp(values, axis=0) - jnp.log(values.shape[0])
 
 
 def _by_density(prediction: AbstractNumbers, q: np.ndarray, level: float) -> np.ndarray:
     stream = prediction.stream
-    unit = float(np.log(prediction.target.scale).sum())
+    unit = _log_unit(prediction)
     parts = []
     for value in np.unique(q):
         if np.isinf(value):
             ends = np.stack([np.full(q.shape, -np.inf), np.full(q.shape, np.inf)])
         else:
             seed = np.uint32(prediction.seed)
-            given = {"least": np.float64(unit - value), "seed": seed}
+            given = {"least": np.asarray(unit - value, np.float64), "seed": seed}
             small = stream if stream.num_rows is None else _small(stream)
             found = small.map(searcher(_judge_density), given, rowwise=False)
             ends = ends_in_units(found.ends, found.best, prediction)

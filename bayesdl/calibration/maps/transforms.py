@@ -2,9 +2,9 @@
 
 Without held-out rows they are those of leave-one-out, from the draws z_s of the one fit:
 
-    u_i = sum_s w_is F(y_i | x_i, z_s),    w_is ~ 1 / p(y_i | x_i, z_s), Pareto-smoothed
+    u_i = sum_s w_is F(y_i | x_i, z_s),    w_is ~ p(y_i | x_i, z_s)^(-1/T), Pareto-smoothed
 
-so that row i has no say in its own prediction. (Vehtari, Gelman and Gabry 2017, arXiv:1507.04544.)
+so that row i has no say in its own prediction; T is the temperature of the draws. (Vehtari, Gelman and Gabry 2017, arXiv:1507.04544.)
 """
 
 from __future__ import annotations
@@ -97,7 +97,9 @@ def of_training_rows(posterior: AbstractPosterior, seed: int) -> Outcome:
             f"{posterior!r}: leave-one-out of counts or classes is for models of tables whose rows "
             "are independent. Give held-out rows: post.recalibrate(X, y)."
         )
-    weights, k = smoothed_weights(-np.asarray(found[0], np.float64).T)
+    # draws of p(z | y)^(1 / T) hold each row to the power 1 / T
+    ratios = -np.asarray(found[0], np.float64).T / posterior.raw.temperature
+    weights, k = smoothed_weights(ratios)
     weights = np.exp(weights)
     bad = int(np.sum(k > PARETO_LIMIT))
     notes = (
