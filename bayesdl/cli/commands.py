@@ -191,7 +191,7 @@ def predict(options: Namespace) -> int:
     """Predict the rows of a table, a part at a time."""
     import pandas as pd
 
-    if not 0 < options.level < 1:
+    if options.level is not None and not 0 < options.level < 1:
         raise UsageError(f"--level {options.level:g}: expected a probability between 0 and 1.")
     if options.out:
         check_writable(options.out, options.bundle, options.data)
@@ -201,6 +201,8 @@ def predict(options: Namespace) -> int:
     if options.conformal is not None:
         level = options.conformal
         posterior = _with_sets(posterior, options)
+    elif options.calibration is not None:
+        raise UsageError("--calibration FILE is for --conformal P: give both.")
     first = read_first_rows(options.data, options.sep, options.encoding)
     kept = chosen_columns(first, "--keep", options.keep, options.data)
     chunks, as_written = read_new_rows(posterior, options.data, kept, options.sep, options.encoding)
@@ -225,11 +227,22 @@ def _with_sets(posterior: Posterior, options: Namespace) -> Posterior:
     """Return the posterior with conformal sets, from held-out rows where they lie beside it.
 
     Raises:
-        UsageError: for a level outside (0, 1).
+        UsageError: for a level outside (0, 1), a fit that is recalibrated, or rows for a fit whose
+            sets are made.
     """
     if not 0 < options.conformal < 1:
         raise UsageError(f"--conformal {options.conformal:g}: expected a probability.")
     if posterior.adjustment is not None:
+        if posterior.adjustment.verb != "conformal":
+            raise UsageError(
+                f"--conformal {options.conformal:g}: {options.bundle} is recalibrated, and sets "
+                "need the fit as it was before."
+            )
+        if options.calibration is not None:
+            raise UsageError(
+                f"--calibration {options.calibration}: {options.bundle} has conformal sets "
+                "already: leave it out, or give the fit as it was before."
+            )
         return posterior
     path = options.calibration or next(
         (path for path in _holdout_files(options.bundle) if os.path.isfile(path)), None

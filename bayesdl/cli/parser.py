@@ -196,8 +196,7 @@ def _add_predict(added: argparse.ArgumentParser) -> None:
         "--level",
         metavar="P",
         type=float,
-        default=0.9,
-        help="probability of the intervals (default: 0.9)",
+        help="probability of the intervals (default: that of conformal sets, otherwise 0.9)",
     )
     added.add_argument(
         "--conformal",

@@ -15,7 +15,7 @@ from inference.settings import is_whole
 def predict_chunks(
     posterior: AbstractPosterior,
     chunks: Iterable[Frame],
-    level: float,
+    level: float | None,
     keep: Sequence[str],
     as_written: Iterator[Frame] | None = None,
 ) -> Iterator[Frame]:
@@ -24,7 +24,8 @@ def predict_chunks(
     Args:
         posterior: the posterior of a model of tables.
         chunks: the new rows.
-        level: the probability of the intervals.
+        level: the probability of the intervals; None is that of conformal sets where the posterior
+            has them, and 0.9 otherwise.
         keep: the columns of the new rows to put before their predictions.
         as_written: these columns of each table of new rows, as the file has them; by default those
             of the rows.
@@ -40,7 +41,9 @@ def predict_chunks(
         if absent:
             raise DataError(f"keep={absent[0]!r}: expected one of {list(rows.columns)[:20]}.")
         try:
-            table = posterior.predict(rows).to_pandas(level)
+            prediction = posterior.predict(rows)
+            # sets have a level of their own
+            table = prediction.to_pandas() if level is None else prediction.to_pandas(level)
         except DataError as error:
             raise in_later_rows(error, before) from None
         twice = [name for name in keep if name in table.columns]
@@ -57,7 +60,7 @@ def predict_file(
     posterior: AbstractPosterior,
     data: str | Path,
     out: str | Path,
-    level: float = 0.9,
+    level: float | None = None,
     keep: Sequence[str] = (),
     sep: str = ",",
     encoding: str = "utf-8",
@@ -72,7 +75,8 @@ def predict_file(
         posterior: the posterior of a model of tables.
         data: the file of new rows, with the columns of the training table.
         out: the file to write, with the columns of a prediction's `to_pandas`.
-        level: the probability of the intervals.
+        level: the probability of the intervals; None is that of conformal sets where the posterior
+            has them, and 0.9 otherwise.
         keep: columns of the new rows to put before their predictions, such as an id.
         sep: what stands between the cells of a CSV file that is read.
         encoding: the encoding of its text.
