@@ -59,7 +59,7 @@ from inference.vi.guides import (
     laplace_parameters,
     make_autoguide,
 )
-from inference.vi.objectives import OBJECTIVES, Objective, elbo
+from inference.vi.objectives import OBJECTIVES, Objective, elbo, temperature_of
 from inference.vi.optimise import make_optimizer, maximise, warn_of_fall, wrap_programs
 from inference.vi.parameters import (
     Space,
@@ -234,6 +234,8 @@ class VI(AbstractEngine):
         if not isinstance(self.guide, str):
             refuse_other_supports(problem, expectation, values, named_key(key, "supports"))
         info: Info = {"objective": _describe_objective(self.function)}
+        if (temperature := temperature_of(self.function, self.steps - 1)) != 1:
+            info["temperature"] = temperature
         if self.function not in OBJECTIVES.values():
             flat = flatten_params(values)
             start = self.approximation(problem, expectation, flat, np.zeros(0), {})

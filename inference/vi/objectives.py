@@ -167,6 +167,22 @@ def thermodynamic(
     return (softmax(beta[:, None] * log_w[None], -1) @ log_w).mean()
 
 
+def temperature_of(objective: Objective, last: int) -> float:
+    """Return T where the optimum has the likelihood to the power 1 / T: beta / power.
+
+    Args:
+        objective: the objective, with its settings.
+        last: the optimiser's last step, at which schedules count.
+    """
+    if getattr(objective, "func", None) is not OBJECTIVES["tempered_elbo"]:
+        return 1.0
+    given = getattr(objective, "keywords", {})
+    beta, power = (given.get(name, 1.0) for name in ("beta", "power"))
+    return float(beta(last) if callable(beta) else beta) / float(
+        power(last) if callable(power) else power
+    )
+
+
 def _value_at_step(value: Schedule) -> Number:
     """Return a number, or the value of a schedule at the optimiser's step."""
     return value(step()) if callable(value) else value

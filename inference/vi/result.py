@@ -20,6 +20,10 @@ class VariationalApproximation(AbstractApproximation):
 
     learned: Info = dataclasses.field(default_factory=dict)
 
+    @property
+    def temperature(self) -> float:
+        return float(self.info.get("temperature", 1))
+
     def restore_problem(self, problem: Problem) -> Problem:
         if not self.learned:
             return problem

@@ -4,7 +4,8 @@
     "aps"       sum of p_k above p_y, + (1 - U) p_y              (larger where it is hard)
     "raps"      the same, + 0.1 (rank of y - 2)_+                (without the long tails)
 
-with U uniform, drawn for each row (Sadinle, Lei and Wasserman 2019, arXiv:1609.00451; Romano, Sesia
+with U uniform, from the row's own probabilities and the seed, so that a set does not depend on the
+rows beside it (Sadinle, Lei and Wasserman 2019, arXiv:1609.00451; Romano, Sesia
 and Candes 2020, arXiv:2006.02544; Angelopoulos et al. 2021, arXiv:2009.14193). A set that would be
 empty holds the most probable class: it is then right at least as often.
 """
@@ -35,7 +36,7 @@ def label_scores(
         return 1 - probs
     order = np.argsort(-probs, axis=1, kind="stable")
     ordered = np.take_along_axis(probs, order, axis=1)
-    uniform = np.random.default_rng(as_seed(seed)).uniform(size=(len(probs), 1))
+    uniform = _uniforms(probs, as_seed(seed))[:, None]
     scores = np.cumsum(ordered, axis=1) - uniform * ordered
     if name == "raps":
         ranks = np.arange(1, probs.shape[1] + 1)
@@ -43,6 +44,18 @@ def label_scores(
     found = np.empty_like(scores)
     np.put_along_axis(found, order, scores, axis=1)
     return found
+
+
+def _uniforms(probs: Float[np.ndarray, "rows classes"], seed: int) -> Float[np.ndarray, "rows"]:
+    """Return a uniform number for each row, the same wherever the row stands."""
+    from pandas import DataFrame
+    from pandas.util import hash_pandas_object
+
+    # rounded, as the last digits depend on how many rows are computed at once
+    keys = np.round(probs * 1e6).astype(np.int64)
+    table = DataFrame(np.column_stack([np.full(len(keys), seed), keys]))
+    hashes = hash_pandas_object(table, index=False).to_numpy(np.uint64)
+    return (hashes >> np.uint64(11)) * 2.0**-53
 
 
 def with_top(

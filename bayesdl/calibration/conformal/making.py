@@ -122,8 +122,9 @@ def _split(
     kind = prediction.target.kind
     score = _score_name(score, kind, system, prediction)
     labels, columns = None, None
-    if groups is not None and isinstance(groups, str) and groups == BY_CLASS and kind == "class":
-        labels, columns = target, [BY_CLASS]
+    by_class = isinstance(groups, str) and groups == BY_CLASS and kind == "class"
+    if by_class:
+        labels = target
         _all_classes(target, prediction.classes)
     elif groups is not None:
         labels, columns = labels_of(groups, X, len(target))
@@ -131,13 +132,13 @@ def _split(
     if labels is not None:
         for group in np.unique(labels):
             rows = int(np.sum(labels == group))
-            named = prediction.classes[group] if columns == [BY_CLASS] else group
+            named = prediction.classes[group] if by_class else group
             refuse_few(rows, level, f"The group {str(named)!r} of the calibration rows")
     scores = _scores(prediction, target, score, level, system, seed)
     all_finite(scores, "Scores of the calibration rows")
     held = _held(prediction, target, level)
     reached, worst = _shares(held, labels)
-    return Split(level, score, scores, labels, columns, system, reached, worst, seed)
+    return Split(level, score, scores, labels, columns, by_class, system, reached, worst, seed)
 
 
 def _score_name(score: str | None, kind: str, system: bool, prediction: AbstractPrediction) -> str:

@@ -28,8 +28,6 @@ from inference.core.typing import Info
 
 # groups that are the classes themselves
 BY_CLASS = "class"
-# what is added to the seed for the ties of new rows
-NEW_ROWS = 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,6 +41,7 @@ class Split(AbstractAdjustment):
             for a predictive system.
         groups: the group of each held-out row; None for one group.
         columns: the columns of X that say the group; None where labels are given with the rows.
+        by_class: whether the groups are the classes, which no row need say.
         system: whether predictions are a whole distribution.
         reached: the share of held-out rows in the sets of the model, before, of all rows and of
             the worst group: nominal sets against what happened.
@@ -55,6 +54,7 @@ class Split(AbstractAdjustment):
     scores: np.ndarray
     groups: np.ndarray | None = None
     columns: list[str] | None = None
+    by_class: bool = False
     system: bool = False
     reached: tuple[float, float] = (np.nan, np.nan)
     worst: str = ""
@@ -63,14 +63,9 @@ class Split(AbstractAdjustment):
     verb: ClassVar[str] = "conformal"
 
     @property
-    def by_class(self) -> bool:
-        """Whether the groups are the classes."""
-        return self.columns == [BY_CLASS] and self.score in ("density", "aps", "raps")
-
-    @property
     def takes_groups(self) -> bool:
         """Whether predictions need the group of each row."""
-        return self.groups is not None and self.columns is None
+        return self.groups is not None and self.columns is None and not self.by_class
 
     @property
     def label(self) -> str:
@@ -101,6 +96,7 @@ class Split(AbstractAdjustment):
             "scores": self.scores,
             "groups": None if self.groups is None else self.groups.tolist(),
             "columns": self.columns,
+            "by_class": self.by_class,
             "system": self.system,
             "reached": list(self.reached),
             "worst": self.worst,
@@ -111,7 +107,12 @@ class Split(AbstractAdjustment):
     def from_stored(cls, stored: Info) -> Split:
         """Rebuild what `stored` gave."""
         groups = None if stored["groups"] is None else np.array(stored["groups"])
-        return cls(**{**stored, "groups": groups, "reached": tuple(stored["reached"])})
+        read = {**stored, "groups": groups, "reached": tuple(stored["reached"])}
+        if "by_class" not in stored and stored["columns"] == [BY_CLASS]:
+            # earlier files have classes, as whole numbers, like a column of that name
+            read["by_class"] = groups is not None and groups.dtype.kind == "i"
+            read["columns"] = None if read["by_class"] else stored["columns"]
+        return cls(**read)
 
     def adjust(self, prediction: AbstractPrediction, rows: Rows) -> AbstractPrediction:
         base: Any = prediction
@@ -196,7 +197,7 @@ class _LabelSets(AbstractSets):
 
     def at(self, level: float) -> np.ndarray:
         made, probs = self.adjustment, self.base.probs
-        scores = label_scores(made.score, probs, made.seed + NEW_ROWS)
+        scores = label_scores(made.score, probs, made.seed)
         found = made.thresholds(level)
         if made.by_class:
             limits = found[None]

@@ -175,7 +175,7 @@ def _level_map(
         if name in WITHOUT_DENSITY:
             return Recalibrated(FITTERS[name](u), len(u), False, float("nan"), float("nan"))
         gains[name] = _held_out_gains(
-            len(u),
+            np.zeros(len(u)),
             seed,
             lambda rows, name=name: FITTERS[name](u[rows]),
             lambda made, rows: made.log_density(u[rows]),
@@ -196,7 +196,7 @@ def _class_map(
 
     gains = {
         name: _held_out_gains(
-            len(labels),
+            labels,
             seed,
             lambda rows, name=name: CLASS_FITTERS[name](probs[rows], labels[rows]),
             lambda made, rows: log_own(made(probs[rows]), rows) - log_own(probs[rows], rows),
@@ -207,13 +207,23 @@ def _class_map(
 
 
 def _held_out_gains(
-    count: int,
+    strata: np.ndarray,
     seed: int,
     fit: Callable[[np.ndarray], M],
     gain: Callable[[M, np.ndarray], np.ndarray],
 ) -> np.ndarray:
-    """Return the gain of each row by a map that the other parts made."""
-    fold = np.random.default_rng(seed).permutation(count) % FOLDS
+    """Return the gain of each row by a map that the other parts made.
+
+    Args:
+        strata: what each row is; every part has as many of each as can be.
+        seed: the seed of the parts.
+        fit: a function of row numbers that makes a map.
+        gain: a function of a map and row numbers that gives the gain of each.
+    """
+    count = len(strata)
+    order = np.random.default_rng(seed).permutation(count)
+    fold = np.empty(count, int)
+    fold[order[np.argsort(strata[order], kind="stable")]] = np.arange(count) % FOLDS
     gains = np.empty(count)
     for part in range(FOLDS):
         out = np.flatnonzero(fold == part)

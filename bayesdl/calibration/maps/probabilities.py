@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float, Int
 
+from bayesdl.data.validation import DataError
 from inference.core.typing import Info
 
 Probs = Float[np.ndarray, "rows classes"]
@@ -289,12 +290,18 @@ def fit_beta_classes(probs: Probs, labels: Labels) -> BetaClasses:
 
     Raises:
         ValueError: for more than two classes.
+        DataError: for rows of one class.
     """
     from sklearn.linear_model import LogisticRegression
 
     if probs.shape[1] != 2:
         raise ValueError(
             f"recalibrate(map='beta') is for two classes, got {probs.shape[1]}: use 'dirichlet'."
+        )
+    if len(np.unique(labels)) < 2:
+        raise DataError(
+            "recalibrate(map='beta') needs rows of both classes, and at least two of each: give "
+            "more rows, or use map='temperature'."
         )
     p = np.clip(probs[:, 1], np.finfo(float).eps, 1 - np.finfo(float).eps)
     columns = np.stack([np.log(p), -np.log(1 - p)], axis=1)
@@ -305,6 +312,10 @@ def fit_beta_classes(probs: Probs, labels: Labels) -> BetaClasses:
         used = [1] if model.coef_[0][0] < 0 else [0]
         model.fit(columns[:, used], labels)
     weights = np.zeros(2)
+    if model.coef_[0].min() < 0:
+        # labels go against probabilities: only their shares are left
+        hits = labels.mean()
+        return BetaClasses(0.0, 0.0, float(np.log(hits / (1 - hits))))
     weights[used] = model.coef_[0]
     return BetaClasses(float(weights[0]), float(weights[1]), float(model.intercept_[0]))
 

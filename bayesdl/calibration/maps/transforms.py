@@ -4,7 +4,8 @@ Without held-out rows they are those of leave-one-out, from the draws z_s of the
 
     u_i = sum_s w_is F(y_i | x_i, z_s),    w_is ~ p(y_i | x_i, z_s)^(-1/T), Pareto-smoothed
 
-so that row i has no say in its own prediction; T is the temperature of the draws. (Vehtari, Gelman and Gabry 2017, arXiv:1507.04544.)
+so that row i has no say in its own prediction; T is the temperature of the draws.
+(Vehtari, Gelman and Gabry 2017, arXiv:1507.04544.)
 """
 
 from __future__ import annotations

@@ -180,3 +180,15 @@ def test_what_cannot_be_recalibrated_is_refused(narrow):
         post.recalibrate(map="temperature")
     with pytest.raises(AttributeError, match="no density"):
         post.recalibrate(map="isotonic").predict(X[150:]).log_prob(y[150:])
+
+
+def test_a_rare_class_is_in_all_parts_and_a_lone_one_is_refused_in_words():
+    p = np.random.default_rng(0).uniform(size=60)
+    probs, labels = np.stack([1 - p, p], axis=1), np.zeros(60, int)
+    with pytest.raises(DataError, match="rows of both classes"):
+        probabilities.CLASS_FITTERS["beta"](probs, labels)
+    labels[[3, 4]] = 1
+    made = making._class_map(Outcome(np.zeros(0), probs, labels), ("beta",), "beta", 0)
+    assert made.map.a >= 0 and made.map.b >= 0
+    against = probabilities.CLASS_FITTERS["beta"](probs, (p < 0.5).astype(int))
+    assert against.a == against.b == 0 and abs(against.c) < 1

@@ -89,6 +89,31 @@ def test_each_group_holds_what_it_says(numbers, classes):
         labels.predict(X[NEW], groups=np.full(800, "warm")).interval()
 
 
+def test_density_scores_each_target_by_itself():
+    both = np.stack([Y, 50 * X[:, 1] + 50 * RNG.normal(size=1200)], axis=1)
+    made = fit(bdl.BNN(hidden=()), both).conformal(0.9, X[HELD], both[HELD], score="density")
+    assert made.adjustment.scores.shape == (300, 2)
+    held = made.predict(X[NEW]).contains(both[NEW]).mean(0)
+    assert (abs(held - 0.9) < 3 * ERROR).all()
+
+
+def test_a_column_may_be_called_class(numbers, classes, tmp_path):
+    table = pd.DataFrame(X, columns=["x0", "x1"]).assign(**{"class": np.where(X[:, 0] > 0, 1, 2)})
+    post = fit(bdl.BNN(hidden=()), Y, table)
+    made = load(post.conformal(0.9, table[HELD], Y[HELD], groups="class"), tmp_path)
+    assert made.predict(table[NEW]).interval().shape == (2, 800)
+    made = load(classes.conformal(0.8, X[HELD], LABELS[HELD], groups="class"), tmp_path)
+    assert made.adjustment.by_class and not made.adjustment.takes_groups
+    assert made.predict(X[NEW]).members().shape == (800, 3)
+
+
+@pytest.mark.parametrize("score", ["aps", "raps"])
+def test_a_set_of_labels_does_not_depend_on_the_rows_beside_it(classes, score):
+    made = classes.conformal(0.9, X[HELD], LABELS[HELD], score=score)
+    whole, part = made.predict(X[NEW]).members(), made.predict(X[NEW][300:500]).members()
+    np.testing.assert_array_equal(whole[300:500], part)
+
+
 def test_a_predictive_system_is_a_whole_distribution(numbers):
     system = numbers.conformal(0.9, X[HELD], Y[HELD], system=True).predict(X[NEW])
     levels, shares = np.linspace(0.1, 0.9, 9), system.cdf(Y[NEW])
