@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ def read_chunks(
     else:
         import pandas as pd
 
-        types = dict.fromkeys(texts, "str")
+        types: dict[Any, Any] = dict.fromkeys(texts, "str")
         with pd.read_csv(
             path, sep=sep, encoding=encoding, chunksize=num_rows, dtype=types
         ) as reader:
@@ -99,13 +100,20 @@ def _without_loss(texts: Series) -> Series:
 class TableWriter:
     """Writes DataFrames of the same columns one after another, as CSV or Parquet by the ending.
 
+    Rows go to a file beside the path, which takes its place when all are written: a file that an
+    error cut short would look whole.
+
     Args:
         path: the file.
         parquet: whether to write Parquet; by default by the ending of the path.
     """
 
     def __init__(self, path: Path, parquet: bool | None = None) -> None:
-        self.path = path
+        # what is no file, such as a pipe, is written to as it is
+        special = path.exists() and not path.is_file()
+        self.path = path if special else path.resolve()
+        name = f".{os.getpid()}.{id(self)}.part"
+        self.place = self.path if special else self.path.with_name(name)
         self.parquet = is_parquet(path) if parquet is None else parquet
         self.rows = 0
         self.file: Any = None
@@ -113,9 +121,14 @@ class TableWriter:
     def __enter__(self) -> TableWriter:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, error: object, *others: object) -> None:
         if self.file is not None:
             self.file.close()
+        if self.place == self.path:
+            return
+        if error is None and self.place.exists():
+            os.replace(self.place, self.path)
+        self.place.unlink(missing_ok=True)
 
     def write(self, table: Frame) -> None:
         """Append rows.
@@ -125,7 +138,7 @@ class TableWriter:
         """
         if not self.parquet:
             first = self.rows == 0
-            table.to_csv(self.path, mode="w" if first else "a", header=first, index=False)
+            table.to_csv(self.place, mode="w" if first else "a", header=first, index=False)
         else:
             self._write_parquet(table)
         self.rows += len(table)
@@ -143,7 +156,7 @@ class TableWriter:
                 "CSV, or give the column one type."
             ) from None
         if self.file is None:
-            self.file = pyarrow.parquet.ParquetWriter(self.path, rows.schema)
+            self.file = pyarrow.parquet.ParquetWriter(self.place, rows.schema)
         self.file.write_table(rows)
 
 

@@ -45,8 +45,9 @@ class LastLayer(AbstractFrozen):
             there are outputs, followed by features.
         likelihood: the likelihood of the training loss: `Normal()`, or `Bernoulli()` and
             `Categorical()` where outputs are logits.
-        scale: the prior standard deviation of the weights around the trained ones; with weight
-            decay or a prior precision p it is 1 / sqrt(p).
+        scale: the prior standard deviation of the weights around the trained ones. With a prior
+            precision p, or weight decay p on a loss that is the sum over n rows, it is
+            1 / sqrt(p); where the loss is the mean over rows, 1 / sqrt(n p).
 
     Example:
         >>> import equinox as eqx, bayesdl as bdl

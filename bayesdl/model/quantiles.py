@@ -25,7 +25,7 @@ FARTHEST = 1e30
 
 
 def real_quantile(cdf: Cdf, level: jax.Array, middle: jax.Array, width: jax.Array) -> jax.Array:
-    """Return y with F(y) = level, for each of many continuous distributions.
+    """Return y with F(y) = level, for each of many continuous distributions; NaN where F is NaN.
 
     Args:
         cdf: the distribution function.
@@ -76,7 +76,9 @@ def real_quantile(cdf: Cdf, level: jax.Array, middle: jax.Array, width: jax.Arra
     start = low, high, miss(low), miss(high), 4 * FIRST_WIDTH * width
     low, high, below, above, _ = jax.lax.while_loop(outside, widen, start)
     low, high, _, _, _ = jax.lax.while_loop(open_, narrow, (low, high, below, above, 0))
-    return low + (high - low) / 2
+    y = low + (high - low) / 2
+    # a distribution function that is NaN has no quantile, whatever the bracket
+    return jnp.where(jnp.isnan(miss(y)), jnp.nan, y)
 
 
 def whole_quantile(cdf: Cdf, level: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -86,7 +86,7 @@ def predict_file(
         The number of rows.
 
     Raises:
-        DataError: for rows that cannot be predicted; the rows before them are written.
+        DataError: for rows that cannot be predicted; then no file is written.
 
     Example:
         `bdl.predict_file(post, "rows.parquet", "predictions.csv", keep=["id"])`

@@ -49,3 +49,11 @@ def test_mixtures_with_a_gap_and_of_very_different_widths():
         )
         assert y == pytest.approx(solved, abs=1e-7)
         assert rough == pytest.approx(solved, abs=1e-4)
+
+
+def test_a_distribution_that_is_not_known_has_no_quantile():
+    means = jnp.array([0.0, jnp.nan])
+    found = real_quantile(
+        lambda y: jax.scipy.stats.norm.cdf(y - means), jnp.asarray(0.5), jnp.ones(2), jnp.ones(2)
+    )
+    np.testing.assert_allclose(found, [0.0, np.nan], atol=1e-6)

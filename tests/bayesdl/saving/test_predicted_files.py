@@ -36,6 +36,7 @@ def test_errors_name_the_row_of_the_file(post, tmp_path):
     TABLE.assign(c=np.where(TABLE.index == 23, "z", TABLE.c)).to_csv(data, index=False)
     with pytest.raises(bdl.DataError, match="row 23 has the unseen category 'z'"):
         bdl.predict_file(post, data, out, rows_at_once=10)
+    assert list(tmp_path.iterdir()) == [data]
     with pytest.raises(bdl.DataError, match="it is the file that is read"):
         bdl.predict_file(post, data, data)
     with pytest.raises(bdl.DataError, match="keep='x': expected one of"):
