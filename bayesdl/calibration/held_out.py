@@ -156,6 +156,11 @@ def group_numbers(labels: ColumnLike | None, known: np.ndarray, rows: int | None
     found = found if found.dtype.kind in "iufb" else found.astype(str)
     if rows is not None and found.shape != (rows,):
         raise DataError(f"groups has shape {found.shape}: expected one for each of {rows} rows.")
+    if (found.dtype.kind == "U") != (known.dtype.kind == "U"):
+        raise DataError(
+            f"groups are {_kind(found)} such as {found[:1].tolist()}, and those of the calibration "
+            f"rows are {_kind(known)}: expected one of {known[:10].tolist()}."
+        )
     strange = ~np.isin(found, known)
     if strange.any():
         row = int(np.flatnonzero(strange)[0])
@@ -164,3 +169,8 @@ def group_numbers(labels: ColumnLike | None, known: np.ndarray, rows: int | None
             f"expected one of {known[:10].tolist()}."
         )
     return np.searchsorted(known, found)
+
+
+def _kind(labels: np.ndarray) -> str:
+    """Return what labels are, in words."""
+    return "text" if labels.dtype.kind == "U" else "numbers"

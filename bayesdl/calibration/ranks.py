@@ -30,9 +30,14 @@ def as_level(level: object, of: str) -> float:
         of: the function that takes it, for messages.
 
     Raises:
-        ValueError: for anything but a number between 0 and 1.
+        ValueError: for anything but a number between 0 and 1, by more than rounding to `FINEST`.
     """
-    if isinstance(level, int | float | np.number) and 0 < float(level) < 1:
+    # a level beside 0 or 1 is one of them as a fraction
+    if (
+        isinstance(level, int | float | np.number)
+        and 0 < float(level) < 1
+        and 0 < Fraction(float(level)).limit_denominator(FINEST) < 1
+    ):
         return float(level)
     raise ValueError(f"{of}(level={level!r}): expected a probability between 0 and 1, e.g. 0.9.")
 
@@ -73,28 +78,29 @@ def threshold(scores: Real[np.ndarray, "rows"], level: float) -> float:
     return float(np.partition(scores, rank - 1)[rank - 1])
 
 
-def refuse_few(rows: int, level: float, what: str) -> None:
+def refuse_few(rows: int, level: float, what: str, sides: int = 1) -> None:
     """Refuse fewer rows than a level needs.
 
     Args:
         rows: the number of rows.
         level: the level.
         what: the rows, as the subject of a sentence.
+        sides: the number of sides between which what is outside is shared: 2 for central intervals.
 
     Raises:
         DataError: with the number that is needed.
     """
-    needed = rows_needed(level)
+    needed = rows_needed((level + sides - 1) / sides)
     if rows < needed:
         raise DataError(
             f"{what} has {rows} rows, and sets that hold {100 * level:.4g} % need at least "
-            f"{needed}: give more rows, or ask for a level of at most {_largest(rows):.4g}."
+            f"{needed}: give more rows, or ask for a level of at most {_largest(rows, sides):.4g}."
         )
 
 
-def _largest(rows: int) -> float:
+def _largest(rows: int, sides: int) -> float:
     """Return the largest level that some rows reach."""
-    return rows / (rows + 1)
+    return max(0.0, 1 - sides / (rows + 1))
 
 
 def jackknife_plus(

@@ -227,21 +227,14 @@ def _with_sets(posterior: Posterior, options: Namespace) -> Posterior:
     """Return the posterior with conformal sets, from held-out rows where they lie beside it.
 
     Raises:
-        UsageError: for a level outside (0, 1), a fit that is recalibrated, or rows for a fit whose
-            sets are made.
+        UsageError: for a level outside (0, 1), or a fit whose adjustment the options do not change.
     """
     if not 0 < options.conformal < 1:
         raise UsageError(f"--conformal {options.conformal:g}: expected a probability.")
     if posterior.adjustment is not None:
-        if posterior.adjustment.verb != "conformal":
+        if posterior.adjustment.verb != "conformal" or options.calibration is not None:
             raise UsageError(
-                f"--conformal {options.conformal:g}: {options.bundle} is recalibrated, and sets "
-                "need the fit as it was before."
-            )
-        if options.calibration is not None:
-            raise UsageError(
-                f"--calibration {options.calibration}: {options.bundle} has conformal sets "
-                "already: leave it out, or give the fit as it was before."
+                f"--conformal: {options.bundle} is adjusted already; give the plain fit."
             )
         return posterior
     path = options.calibration or next(

@@ -55,9 +55,7 @@ def conformal(
     if refits is not None:
         if groups is not None:
             raise ValueError("conformal: refits have no groups; give held-out rows for them.")
-        made = refitted(posterior, level, refits, seed)
-        refuse_few(len(made.residuals), level, "The training data")
-        return made
+        return refitted(posterior, level, refits, seed)
     return added_in(posterior, level, groups, seed)
 
 
@@ -128,12 +126,14 @@ def _split(
         _all_classes(target, prediction.classes)
     elif groups is not None:
         labels, columns = labels_of(groups, X, len(target))
-    refuse_few(len(target), level, "The calibration data")
+    # a central interval of a system has a quantile on either side
+    sides = 2 if system else 1
+    refuse_few(len(target), level, "The calibration data", sides)
     if labels is not None:
         for group in np.unique(labels):
             rows = int(np.sum(labels == group))
             named = prediction.classes[group] if by_class else group
-            refuse_few(rows, level, f"The group {str(named)!r} of the calibration rows")
+            refuse_few(rows, level, f"The group {str(named)!r} of the calibration rows", sides)
     scores = _scores(prediction, target, score, level, system, seed)
     all_finite(scores, "Scores of the calibration rows")
     held = _held(prediction, target, level)

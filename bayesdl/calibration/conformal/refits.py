@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from bayesdl.calibration.conformal.prediction import AbstractSets, ConformalPrediction
-from bayesdl.calibration.ranks import jackknife_plus
+from bayesdl.calibration.ranks import jackknife_plus, refuse_few
 from bayesdl.data.validation import ModelError
 from bayesdl.model.precision import precision_scope
 from bayesdl.posterior.adjustment import AbstractAdjustment, Rows
@@ -70,7 +70,7 @@ class Refits(AbstractAdjustment):
         return (
             f"intervals: {100 * self.level:.4g} % by {len(self.folds)} refits without parts of the "
             f"{len(self.residuals)} training rows. They hold {least:.4g} % of new rows at least, "
-            " and in practice for about what they say.",
+            "and in practice for about what they say.",
         )
 
     def stored(self) -> Info:
@@ -141,6 +141,7 @@ def refitted(posterior: AbstractPosterior, level: float, refits: object, seed: i
     Raises:
         ModelError: for programs, classes, several targets, or a number of folds that makes no
             sense.
+        DataError: for fewer rows than the level needs.
     """
     model = posterior.model
     target = model.target(posterior.schema, posterior.problem)
@@ -155,6 +156,8 @@ def refitted(posterior: AbstractPosterior, level: float, refits: object, seed: i
             f"conformal(refits={refits!r}): expected a whole number of folds from 2 to the number "
             f"of training rows, {len(y)}."
         )
+    # before the fits, which take their time
+    refuse_few(len(y), level, "The training data")
     count = int(str(refits))
     order = np.random.default_rng(seed).permutation(len(y))
     number = np.empty(len(y), int)

@@ -46,7 +46,7 @@ def system_cdf(
 def system_quantile(residuals: Real[np.ndarray, "rows"], q: float) -> tuple[float, float]:
     """Return the lower and the upper quantile of a predictive system at q.
 
-    They are the (ceil(q (n + 1)) - 1)-th and ceil(q (n + 1))-th smallest residual, infinite where
+    They are the floor(q (n + 1))-th and the ceil(q (n + 1))-th smallest residual, infinite where
     there is none, of which an interval takes the outer ones: the lower for its lower end, the upper
     for its upper end.
     """

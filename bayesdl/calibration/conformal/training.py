@@ -122,7 +122,8 @@ def _need_draws(posterior: AbstractPosterior) -> None:
     if not stream.draws or not stream.traceable:
         raise ModelError(
             f"{posterior!r} has no draws to reweight, which sets without held-out rows need: give "
-            "held-out rows, post.conformal(level, X, y), or fit with bdl.NUTS() or bdl.VI()."
+            "held-out rows, post.conformal(level, X, y); for numbers in a table fit it ten times, "
+            "post.conformal(level, refits=10); or fit with bdl.NUTS() or bdl.VI()."
         )
 
 

@@ -5,7 +5,15 @@ import pytest
 
 from bayesdl.calibration.conformal.labels import label_scores, with_top
 from bayesdl.calibration.conformal.systems import system_cdf, system_quantile
-from bayesdl.calibration.ranks import jackknife_plus, rank_of, refuse_few, rows_needed, threshold
+from bayesdl.calibration.held_out import group_numbers
+from bayesdl.calibration.ranks import (
+    as_level,
+    jackknife_plus,
+    rank_of,
+    refuse_few,
+    rows_needed,
+    threshold,
+)
 from bayesdl.data.validation import DataError
 
 
@@ -153,3 +161,13 @@ def test_equal_to_crepes():
     low, high = system_quantile(residuals / sigmas, 0.05), system_quantile(residuals / sigmas, 0.95)
     ours = np.stack([means + new * low[0], means + new * high[1]], 1)
     np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
+def test_levels_and_groups_that_mean_nothing_are_refused_in_words():
+    with pytest.raises(ValueError, match="expected a probability"):
+        as_level(1 - 1e-9, "conformal")
+    with pytest.raises(DataError, match="groups are text"):
+        group_numbers(["10", "20"], np.array([10, 20]), 2)
+    with pytest.raises(DataError, match="at least 19"):
+        refuse_few(9, 0.9, "It", sides=2)
+    refuse_few(19, 0.9, "It", sides=2)
