@@ -11,7 +11,7 @@ import numpy as np
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.formula import smooths
 from bayesdl.formula.design import Design, check_columns, variables_of
-from bayesdl.formula.families import LINKS, TYPICAL, Facts, Family
+from bayesdl.formula.families import LINKS, TYPICAL, Family
 from bayesdl.formula.groups import Group
 from bayesdl.formula.parsing import ARITHMETIC, Call, GroupText, Predictor, check_expression
 from bayesdl.formula.priors import Choice, Prior
@@ -115,7 +115,6 @@ class Learner:
     Attributes:
         family: the likelihood.
         y: the response, as the program sees it.
-        facts: what default priors take from it.
         table: the training data as they were given.
         frame: their columns of numbers and categories.
         variables: what is known of these, by name.
@@ -125,7 +124,6 @@ class Learner:
 
     family: Family
     y: np.ndarray
-    facts: Facts
     table: DataFrame
     frame: DataFrame
     variables: Mapping[str, Variable]
@@ -133,6 +131,9 @@ class Learner:
     centred: bool | None
     width: int = 0
     blocks: list[Block] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.facts = self.family.facts(self.y)
 
     def part(self, parameter: str, predictor: Predictor, link: str, prefix: str = "") -> Part:
         """Return a predictor with its terms."""

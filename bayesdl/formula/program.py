@@ -12,6 +12,7 @@ import numpyro
 import numpyro.distributions as dist
 from jax.typing import ArrayLike
 
+from bayesdl.data.validation import ModelError
 from bayesdl.formula.families import FAMILIES, LINKS, Censored, Family
 from bayesdl.formula.terms import AbstractTerm, draw, site_text, variable
 from bayesdl.model.registry import register_spec
@@ -191,6 +192,7 @@ def _point(predictors: list) -> dist.Distribution:
 
 def source_of(plan: Plan) -> str:
     """Return the program as text that runs on its own, with the arrays of `arrays_of`."""
+    _check_names(plan)
     family, arguments, body = plan.family, [], []
     for part in plan.parts:
         effects = []
@@ -247,6 +249,26 @@ def source_of(plan: Plan) -> str:
         f"    # {plan.text}",
     ]
     return "\n".join([*head, *(f"    {line}" for line in body), ""])
+
+
+def _check_names(plan: Plan) -> None:
+    """Refuse to print terms whose names are the same in Python.
+
+    Raises:
+        ModelError: naming them.
+    """
+    found: dict[tuple[str, str], str] = {}
+    for term in plan.terms:
+        sites = dict.fromkeys([*term.priors(), *term.hidden(), *term.names()[1]])
+        names = [("site", name) for name in sites]
+        for kind, name in [*names, *(("array", name) for name in term.lines().arguments)]:
+            key = kind, variable(name)
+            if key in found:
+                raise ModelError(
+                    f"Formula.source: {found[key]!r} and {name!r} have the same name "
+                    f"{key[1]!r} in Python: rename a column, or compute one of them as a column."
+                )
+            found[key] = name
 
 
 def _shift(plan: Plan) -> str:

@@ -198,10 +198,7 @@ class Formula(AbstractTableModel):
         """
         table, _ = self._table(data, weights, named)
         response, predictor = parse(self.formula)
-        others = {}
-        for text in self.parameters:
-            left, right = parse(text)
-            others[left.name] = right
+        others = {left.name: right for left, right in map(parse, self.parameters)}
         family, own = self.family
         names = dict.fromkeys(
             name for one in (predictor, *others.values()) for name in variables_in(one)
@@ -211,7 +208,7 @@ class Formula(AbstractTableModel):
         target, y = learn_response(table, response, family)
         priors = Choice(own | dict(self.priors))
         y = np.asarray(y, float)
-        learner = Learner(family, y, family.facts(y), table, frame, variables, priors, self.centred)
+        learner = Learner(family, y, table, frame, variables, priors, self.centred)
         parts = self._parts(learner, predictor, others, target)
         facts = learner.facts
         constants = [name for name in family.parameters if name not in others]
@@ -374,6 +371,10 @@ class Formula(AbstractTableModel):
     def predictor_predictive(self, problem: Problem) -> AbstractPredictive:
         program = self._program(problem, predicting=True, predictor=True)
         return RowPredictive(program, None, {})
+
+    def predictor_names(self, problem: Problem) -> tuple[str, ...]:
+        parts = self._program(problem).plan.parts
+        return tuple(part.parameter for part in parts) if len(parts) > 1 else ()
 
     def _program(self, problem: Problem, **changes: bool) -> FormulaProgram:
         program: Any = getattr(problem.program, "program", problem.program)

@@ -269,6 +269,10 @@ class AbstractModel(AbstractSettings, abc.ABC):
             f"linear_predictor is of formulas, got {self.name}: see post.predict(..., kind='mean')."
         )
 
+    def predictor_names(self, problem: Problem) -> tuple[str, ...]:
+        """Return the names of the linear predictors; empty where there is one."""
+        return ()
+
     def observed_values(self, schema: Schema, problem: Problem) -> dict[str, np.ndarray] | None:
         """Return the observed sites' values in the units of y, classes as their indices.
 

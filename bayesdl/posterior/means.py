@@ -29,7 +29,7 @@ class MeanPrediction:
 
     Attributes:
         draws: the values for each draw, shape (draws, rows), or (draws, rows, columns).
-        names: the names of the last axis: targets, or classes.
+        names: the names of the last axis: targets, classes, or linear predictors.
         rows: the labels of the rows, where there are any.
 
     Example:
@@ -134,10 +134,10 @@ def mean_draws(stream: Stream, is_class: bool, what: str) -> np.ndarray:
     return values.astype(np.float64)
 
 
-def predictor_draws(stream: Stream, known: AbstractPredictive, rows: tuple) -> MeanPrediction:
-    """Return the distribution of the linear predictor at the rows of a stream."""
-    at = dataclasses.replace(stream, predictive=known)
-    return MeanPrediction(mean_draws(at, False, "linear_predictor"), (), rows)
+def predictor_draws(response: Any, known: AbstractPredictive, names: tuple) -> MeanPrediction:
+    """Return the distribution of the linear predictors at the rows of a prediction."""
+    at = dataclasses.replace(response.stream, predictive=known)
+    return MeanPrediction(mean_draws(at, False, "linear_predictor"), names, response.rows)
 
 
 def _values(conditionals: Conditional, given: None) -> tuple:

@@ -74,7 +74,7 @@ class Posterior(AbstractPosterior):
         """Return the distribution of a formula's linear predictor, for what `predict` takes."""
         known = self.model.predictor_predictive(self.problem)
         response = dataclasses.replace(self, adjustment=None).predict(*data, **named)
-        return predictor_draws(response.stream, known, response.rows)
+        return predictor_draws(response, known, self.model.predictor_names(self.problem))
 
     def hypothesis(self, statement: str) -> hypothesis.Hypothesis:
         """Return probability, odds and Bayes factor of a statement such as "days > 0"."""
