@@ -2,17 +2,13 @@
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
 from formula_toys import table
 from numpyro.handlers import seed, trace
-from scipy.special import gamma
-from scipy.stats import weibull_min
 
 import bayesdl as bdl
-from bayesdl.formula.families import FAMILIES, Censored
 from bayesdl.model.precision import precision_scope
 
 
@@ -218,14 +214,3 @@ def test_the_printed_program_is_python_whatever_classes_are_called():
     model = bdl.Formula("kind ~ x", likelihood="categorical")
     compile(model.source(data), "program", "exec")
     assert {"X_big_dog", "X_eel", "y"} == set(model.arrays(data))
-
-
-def test_a_censored_weibull_is_that_of_scipy():
-    """Seen rows have the density, censored ones the survival function; mu is the mean."""
-    mu, t = np.array([0.5, 2.0, 7.0, 1.0]), np.array([0.4, 3.0, 5.0, 9.0])
-    lost = np.array([False, True, False, True])
-    made = Censored(FAMILIES["weibull"].make(jnp.asarray(mu), jnp.asarray(1.7)), lost)
-    by_hand = weibull_min(1.7, scale=mu / gamma(1 + 1 / 1.7))
-    expected = np.where(lost, by_hand.logsf(t), by_hand.logpdf(t))
-    np.testing.assert_allclose(made.log_prob(t), expected, rtol=2e-5, atol=1e-5)
-    np.testing.assert_allclose(made.mean, mu, rtol=1e-6)
