@@ -28,8 +28,8 @@ def frame_of(posterior: AbstractPosterior, data: TableLike | None) -> tuple[Data
     """
     import pandas as pd
 
+    found = posterior.model.training_frame(posterior.schema, posterior.problem)
     if data is None:
-        found = posterior.model.training_frame(posterior.schema, posterior.problem)
         if found is None:
             raise DataError(
                 f"{type(posterior.model).__name__} does not keep its training data as a table: "
@@ -38,11 +38,26 @@ def frame_of(posterior: AbstractPosterior, data: TableLike | None) -> tuple[Data
         return found, False
     table = as_table(data)
     if is_frame(table):
-        return table.reset_index(drop=True), False
+        return _named_as(table.reset_index(drop=True), found), False
     array = np.asarray(table)
     if array.ndim != 2:
         raise DataError(f"data has shape {array.shape}, expected rows and columns.")
     return pd.DataFrame(array, columns=[f"x{j}" for j in range(array.shape[1])]), True
+
+
+def _named_as(table: DataFrame, known: DataFrame | None) -> DataFrame:
+    """Return a table in which numbers are names where they are in the training data."""
+    import pandas as pd
+
+    names = [] if known is None else [one for one in known.columns if one in table.columns]
+    cells = {name: column_in(table, name) for name in names}
+    return table.assign(
+        **{
+            name: pd.Categorical(one)
+            for name, one in cells.items()
+            if hasattr(column_in(known, name), "cat") and is_number(one)
+        }
+    )
 
 
 def check_column(frame: DataFrame, name: object, what: str) -> str:
@@ -127,9 +142,9 @@ def like(column: Cells, cells: Sequence[Any]) -> Any:
     import pandas as pd
 
     if hasattr(column, "cat"):
-        return pd.Categorical(
-            cells, categories=column.cat.categories, ordered=bool(column.cat.ordered)
-        )
+        known = list(column.cat.categories)
+        new = [cell for cell in dict.fromkeys(cells) if cell not in known]
+        return pd.Categorical(cells, categories=known + new, ordered=bool(column.cat.ordered))
     return pd.Series(cells).infer_objects()
 
 

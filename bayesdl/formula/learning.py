@@ -42,7 +42,7 @@ class Block:
     columns: tuple = ()
     levels: tuple = ()
 
-    def read(self, frame: DataFrame, table: DataFrame, groups: str) -> np.ndarray:
+    def read(self, frame: DataFrame, table: DataFrame, groups: str | tuple) -> np.ndarray:
         """Return the columns of the term.
 
         Args:
@@ -80,14 +80,15 @@ class Block:
                 f"gp({name}), which has no limits."
             )
 
-    def _numbers(self, table: DataFrame, groups: str) -> np.ndarray:
+    def _numbers(self, table: DataFrame, groups: str | tuple) -> np.ndarray:
         """Return the numbers of groups: -1 for no effect, new ones after those known."""
-        if groups == "population":
+        of_others = isinstance(groups, tuple) and not set(self.columns) <= set(groups)
+        if groups == "population" or of_others:
             return np.full(len(table), -1.0)
         place = {level: k for k, level in enumerate(self.levels)}
         found = []
         for row, level in enumerate(groups_of(table, self.columns)):
-            if level not in place and groups == "error":
+            if level not in place and groups != "sample":
                 known = shown([label(one) for one in self.levels])
                 raise DataError(
                     f"Group {label(level)!r} of {':'.join(self.columns)!r} in row {row} was not in "

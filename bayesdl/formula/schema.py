@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -14,7 +15,7 @@ from bayesdl.formula.families import Family
 from bayesdl.formula.learning import Block
 from bayesdl.formula.parsing import Response
 from bayesdl.formula.program import Plan, priors_of
-from bayesdl.formula.variables import Variable, column_of, present, shown
+from bayesdl.formula.variables import Variable, column_of, levels_of, present, shown
 from bayesdl.model.registry import register_spec
 from bayesdl.typing import Cells, DataFrame, TableLike
 
@@ -41,7 +42,7 @@ class FormulaSchema:
     width: int
 
     def matrix(
-        self, table: DataFrame, groups: str, censored: np.ndarray | None = None
+        self, table: DataFrame, groups: str | tuple, censored: np.ndarray | None = None
     ) -> np.ndarray:
         """Return the rows of a table as the program takes them, shape (rows, columns).
 
@@ -67,17 +68,29 @@ class FormulaSchema:
         import pandas as pd
 
         columns = {}
+        coded = self._coded()
         for k, variable in enumerate(self.variables):
-            columns[variable.name] = variable.decode(X[:, self.width + k])
+            found = variable.decode(X[:, self.width + k])
+            columns[variable.name] = pd.Categorical(found) if variable.name in coded else found
         for block, at in self._places():
             numbers = X[:, at].astype(int)
             if block.kind != "group" or (numbers < 0).any():
                 continue
             for j, name in enumerate(block.columns):
-                columns[name] = [block.levels[number][j] for number in numbers]
+                # numbers of groups are names
+                known = levels_of(pd.Series([level[j] for level in block.levels]))[0]
+                found = [block.levels[number][j] for number in numbers]
+                numeric = name in columns and not hasattr(columns[name], "categories")
+                if not numeric or name in coded:
+                    columns[name] = pd.Categorical(found, categories=list(known))
         if self.trials and not self.trials.isdigit():
             columns[self.trials] = X[:, self.plan.trials].astype(int)
         return pd.DataFrame(columns)
+
+    def _coded(self) -> set[str]:
+        """Return the columns whose numbers are names, as h in C(h)."""
+        texts = [block.design.text for block in self.blocks if block.design is not None]
+        return {name for text in texts for name in re.findall(r"\bC\(\s*(\w+)\s*[,)]", text)}
 
     def _places(self) -> list[tuple[Block, int]]:
         """Return the blocks, each with the first of its columns."""

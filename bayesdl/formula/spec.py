@@ -287,7 +287,7 @@ class Formula(AbstractTableModel):
         return Problem(FormulaProgram(schema.plan), args, kwargs)
 
     def inputs(
-        self, schema: FormulaSchema, data: TableLike, groups: str = "error"
+        self, schema: FormulaSchema, data: TableLike, groups: str | tuple = "error"
     ) -> tuple[tuple, dict]:
         """Return new rows as the program takes them.
 
@@ -296,9 +296,9 @@ class Formula(AbstractTableModel):
             data: the new table; the response may be absent.
             groups: "error" refuses groups that the training data had not, "sample" draws their
                 effects given each draw of the parameters, "population" leaves out all effects of
-                groups.
+                groups. A tuple of columns leaves out all but the effects of groups of those.
         """
-        if groups not in GROUPS:
+        if not isinstance(groups, tuple) and groups not in GROUPS:
             near = difflib.get_close_matches(str(groups), GROUPS, 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise DataError(f"groups={groups!r}: expected one of {', '.join(GROUPS)}.{hint}")
@@ -350,8 +350,7 @@ class Formula(AbstractTableModel):
         return Names(*merged(schema.plan.terms))
 
     def typical_settings(self, along: tuple[str, ...]) -> dict[str, Any]:
-        factors = {name for group in parse(self.formula)[1].groups for name in group.factors}
-        return {} if factors & set(along) else {"groups": "population"}
+        return {"groups": tuple(along)}
 
     def training_frame(self, schema: FormulaSchema, problem: Problem) -> DataFrame:
         return schema.frame(np.asarray(problem.args[0]))

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import bayesdl as bdl
+from bayesdl.effects.grids import grid
 
 LAPLACE = bdl.Laplace()
 
@@ -202,6 +203,34 @@ def test_columns_are_called_as_those_of_the_result(passengers):
     groups = bdl.effects.predictions(post, by="class").to_pandas()
     by_hand = [means[:, data["class"] == k].mean() for k in "pqr"]
     np.testing.assert_allclose(groups.estimate, by_hand, atol=1e-9)
+
+
+def test_numbers_of_groups_are_names():
+    """12 schools by number, each with classes of its own, and periods by C(h)."""
+    table = pd.DataFrame({"school": np.repeat(np.arange(12) * 10, 6), "h": np.tile([1, 4, 9], 24)})
+    table["teacher"] = table.school * 100 + np.tile([1, 1, 1, 2, 2, 2], 12)
+    table["x"] = np.linspace(0, 1, 72)
+    table["y"] = np.sin(np.arange(72.0))
+    model = bdl.Formula("y ~ x + C(h) + (1 | school / teacher)")
+    schema = model.learn_schema(table)
+    X = schema.matrix(table, "error")
+    frame = schema.frame(X)
+    np.testing.assert_allclose(schema.matrix(frame, "error"), X)
+    for name in ("school", "teacher", "h"):
+        assert list(frame[name].cat.categories) == sorted(set(table[name]))
+    rows, along = grid(frame, "school")
+    assert list(rows.school) == list(range(0, 120, 10))
+    # effects of schools, and none of teachers
+    read = schema.matrix(rows, model.typical_settings(along)["groups"])
+    school, teacher = (term.at for term in schema.plan.terms[-2:])
+    np.testing.assert_allclose(read[:, school], np.arange(12))
+    np.testing.assert_allclose(read[:, teacher], -1)
+    nowhere = schema.matrix(rows, model.typical_settings(("x",))["groups"])
+    np.testing.assert_allclose(nowhere[:, school], -1)
+    new = grid(frame, {"school": [0, 999]})[0]
+    assert list(schema.matrix(new.assign(teacher=1), "sample")[:, school]) == [0, 12]
+    with pytest.raises(bdl.DataError, match="Group 999"):
+        schema.matrix(new, ("school",))
 
 
 def test_slopes_stay_inside_of_the_data(passengers):
