@@ -23,7 +23,7 @@ import numpyro.distributions as dist
 from jax.typing import ArrayLike
 
 from bayesdl.bnn.networks import ACTIVATIONS
-from bayesdl.data.table import TableSchema
+from bayesdl.data.table import AbstractSchema
 from bayesdl.data.validation import DataError
 from bayesdl.model.examples import CommandLine
 from bayesdl.model.language import NUMPYRO
@@ -118,7 +118,7 @@ class RandomBNN(AbstractTableModel):
 
     def learn_schema(
         self, X: TableLike | None = None, y: ColumnLike | None = None, **options: Any
-    ) -> TableSchema:
+    ) -> AbstractSchema:
         schema = super().learn_schema(X, y, **options)
         if schema.target.kind == "real" and schema.target.num_targets > 1:
             raise DataError(

@@ -18,7 +18,7 @@ from numpyro import handlers
 
 from bayesdl.amortized.prior_mixture import PriorMixture
 from bayesdl.average.members import choose_members, split_rows
-from bayesdl.data.table import TableSchema
+from bayesdl.data.table import AbstractSchema, TableSchema
 from bayesdl.data.validation import DataError
 from bayesdl.model.examples import CommandLine, Example, rows
 from bayesdl.model.language import NUMPYRO
@@ -82,7 +82,7 @@ class Table(AbstractTableModel):
         """Whether the arithmetic needs 64 bits: Cholesky factors do."""
         return True
 
-    def learn_schema(self, X: Values = None, y: Values = None, **options: Any) -> TableSchema:
+    def learn_schema(self, X: Values = None, y: Values = None, **options: Any) -> AbstractSchema:
         schema = super().learn_schema(X, y, **options)
         if schema.target.num_targets > 1 and schema.target.kind != "class":
             raise DataError(

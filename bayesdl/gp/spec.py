@@ -24,7 +24,7 @@ from jax.typing import ArrayLike
 from numpyro import handlers
 
 from bayesdl import kernels
-from bayesdl.data.table import TableSchema
+from bayesdl.data.table import AbstractSchema
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.gp.hyperparameters import sample_hyperparameter
 from bayesdl.gp.kernels import as_kernel
@@ -86,7 +86,7 @@ class GP(AbstractTableModel):
 
     def learn_schema(
         self, X: TableLike | None = None, y: ColumnLike | None = None, **options: Any
-    ) -> TableSchema:
+    ) -> AbstractSchema:
         schema = super().learn_schema(X, y, **options)
         if schema.target.num_targets > 1:
             raise DataError(
@@ -106,7 +106,7 @@ class GP(AbstractTableModel):
         noisy = dist.MultivariateNormal(0.0, scale_tril=solver.scale_tril, validate_args=False)
         numpyro.sample("y", noisy, obs=y)
 
-    def structure(self, schema: TableSchema) -> GPRegression:
+    def structure(self, schema: AbstractSchema) -> GPRegression:
         return GPRegression(self.kernel, self.likelihood, len(schema.columns.scale))
 
     def exact_predictive(self, num_inputs: int) -> Callable[..., jax.Array] | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -176,11 +176,10 @@ def temperature_of(objective: Objective, last: int) -> float:
     """
     if getattr(objective, "func", None) is not OBJECTIVES["tempered_elbo"]:
         return 1.0
-    given = getattr(objective, "keywords", {})
-    beta, power = (given.get(name, 1.0) for name in ("beta", "power"))
-    return float(beta(last) if callable(beta) else beta) / float(
-        power(last) if callable(power) else power
-    )
+    given: dict[str, Any] = getattr(objective, "keywords", {})
+    settings: list[Any] = [given.get(name, 1.0) for name in ("beta", "power")]
+    beta, power = (cast(Any, x)(last) if callable(x) else x for x in settings)
+    return float(beta) / float(power)
 
 
 def _value_at_step(value: Schedule) -> Number:

@@ -12,6 +12,8 @@ empty holds the most probable class: it is then right at least as often.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -54,7 +56,8 @@ def _uniforms(probs: Float[np.ndarray, "rows classes"], seed: int) -> Float[np.n
     # rounded, as the last digits depend on how many rows are computed at once
     keys = np.round(probs * 1e6).astype(np.int64)
     table = DataFrame(np.column_stack([np.full(len(keys), seed), keys]))
-    hashes = hash_pandas_object(table, index=False).to_numpy(np.uint64)
+    hash_rows: Any = hash_pandas_object
+    hashes = hash_rows(table, index=False).to_numpy(np.uint64)
     return (hashes >> np.uint64(11)) * 2.0**-53
 
 
