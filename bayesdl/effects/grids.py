@@ -49,7 +49,9 @@ def _named_as(table: DataFrame, known: DataFrame | None) -> DataFrame:
     """Return a table in which numbers are names where they are in the training data."""
     import pandas as pd
 
-    names = [] if known is None else [one for one in known.columns if one in table.columns]
+    if known is None:
+        return table
+    names = [one for one in known.columns if one in table.columns]
     cells = {name: column_in(table, name) for name in names}
     return table.assign(
         **{

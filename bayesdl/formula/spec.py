@@ -91,7 +91,7 @@ class Formula(AbstractTableModel):
         >>> df = {"x": np.arange(8.0), "y": 2 * np.arange(8.0) + np.tile([0.1, -0.1], 4)}
         >>> post = bdl.fit(bdl.Formula("y ~ x"), df, engine=bdl.Laplace(), progress=False)
         >>> list(post.summary().index)
-        ['x', 'Intercept', 'sigma']
+        ['Intercept', 'sigma', 'x']
     """
 
     formula: str
