@@ -54,7 +54,7 @@ def _uniforms(probs: Float[np.ndarray, "rows classes"], seed: int) -> Float[np.n
     from pandas.util import hash_pandas_object
 
     # rounded, as the last digits depend on how many rows are computed at once
-    keys = np.round(probs * 1e6).astype(np.int64)
+    keys = np.round(probs * 1e3).astype(np.int64)
     table = DataFrame(np.column_stack([np.full(len(keys), seed), keys]))
     hash_rows: Any = hash_pandas_object
     hashes = hash_rows(table, index=False).to_numpy(np.uint64)

@@ -130,7 +130,7 @@ def _density(prediction: AbstractNumbers, y: np.ndarray, level: float) -> np.nda
 def _log_unit(prediction: AbstractNumbers) -> np.ndarray:
     """Return the log of the unit of y, for each target where there are several."""
     logs = np.log(np.asarray(prediction.target.scale, np.float64))
-    return logs if len(logs) > 1 else logs[0]
+    return logs if len(logs) > 1 else np.asarray(logs[0])
 
 
 def _log_marginals(conditionals: Conditional, y: Array) -> Array:
@@ -183,7 +183,9 @@ def _small(stream: Stream) -> Stream:
 def _judge_density(log_densities: Array, given: dict) -> Judged:
     """Accept candidates whose mixture density is large enough."""
     mixed = logsumexp(log_densities, axis=0) - jnp.log(log_densities.shape[0])
-    accepted = mixed >= given["least"].astype(mixed.dtype)
+    # one number, or one for each target
+    least = jnp.broadcast_to(given["least"].astype(mixed.dtype), mixed.shape[-1:])
+    accepted = mixed >= least.reshape((1,) * (mixed.ndim - 1) + least.shape)
     return Judged(accepted, mixed, jnp.full(mixed.shape, jnp.inf, mixed.dtype))
 
 

@@ -133,15 +133,17 @@ def test_the_mean_and_the_predictor(logistic):
 
 def test_networks_have_effects():
     data = animals()
-    X, y = data[["x", "g"]], data.x + (data.g == "b")
+    noise = 0.3 * np.random.default_rng(1).normal(size=len(data))
+    X, y = data[["x", "g"]], data.x + (data.g == "b") + noise
     post = bdl.fit(bdl.BNN(hidden=(4,)), X, y, engine=bdl.Laplace(), progress=False)
     found = bdl.effects.comparisons(post, "g", data=X)
     rows = [post.predict(X.assign(g=level), kind="mean").draws for level in "abc"]
     np.testing.assert_allclose(found.mean, [(r - rows[0]).mean() for r in rows[1:]], atol=1e-5)
     with pytest.raises(bdl.ModelError, match="linear_predictor is of formulas"):
         post.linear_predictor(X)
-    array = np.random.default_rng(0).normal(size=(20, 2))
-    post = bdl.fit(bdl.BNN(hidden=()), array, array[:, 0], engine=bdl.Laplace(), progress=False)
+    array = np.random.default_rng(0).normal(size=(20, 3))
+    array, target = array[:, :2], array[:, 0] + 0.1 * array[:, 2]
+    post = bdl.fit(bdl.BNN(hidden=()), array, target, engine=bdl.Laplace(), progress=False)
     assert bdl.effects.slopes(post, "x0", data=array).mean[0] > 0.5
 
 
