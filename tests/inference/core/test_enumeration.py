@@ -111,7 +111,7 @@ def test_log_density_is_the_sum_by_hand(name):
     program, y, mu, by_hand = CASES[name]
     problem = Problem(program, (y,))
     assert list(problem.latents) == ["mu"] and check.why_not_summed(problem) is None
-    u = jax.jit(problem.unconstrained)({"mu": mu})
+    u = jax.jit(problem.to_unconstrained)({"mu": mu})
     jacobian = jnp.log(mu).sum() if name == "change point" else 0.0
     expected = by_hand(y, mu) + jacobian
     np.testing.assert_allclose(jax.jit(problem.log_density_at)(u), expected, rtol=1e-5)
