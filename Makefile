@@ -32,6 +32,7 @@ benchmarks: .venv/test
 	$(BIN)/python -m benchmarks.program_overhead
 	$(BIN)/python -m benchmarks.enumeration
 	$(BIN)/python -m benchmarks.new_groups
+	$(BIN)/python -m benchmarks.calibration
 	$(BIN)/python -m benchmarks.uci
 	$(BIN)/python -m benchmarks.sgmcmc
 	$(BIN)/python -m benchmarks.vi

@@ -167,7 +167,7 @@ def table_array(columns: Mapping[str, np.ndarray], frame: object = None) -> Tabl
     return array
 
 
-def is_pandas_frame(value: object) -> bool:
+def is_frame(value: object) -> bool:
     """Return whether a value is a table of pandas, which is not imported to find out."""
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(value, pandas.DataFrame)
@@ -307,13 +307,11 @@ def _hashable(leaf: object, form: int) -> Hashable:
         leaf = host_array(np.asarray(leaf))
     if isinstance(leaf, np.ndarray) or (isinstance(leaf, jax.Array) and not _is_key(leaf)):
         return Constant(leaf)
-    if is_pandas_frame(leaf):
-        return ConstantTable(leaf)
-    constant: Any = leaf
+    constant: Any = ConstantTable(leaf) if is_frame(leaf) else leaf
     try:
         hash(constant)
-    except TypeError:
-        return Opaque(constant)
+    except TypeError:  # cells of a table may have no hash either
+        return Opaque(leaf)
     return constant
 
 

@@ -118,6 +118,11 @@ def marginal(distribution: Distribution) -> Distribution:
     return distribution
 
 
+def entropy(probs: jax.Array) -> jax.Array:
+    """Compute -sum p log p along the last axis, in nats, with 0 log 0 = 0."""
+    return -jnp.sum(jax.scipy.special.xlogy(probs, probs), axis=-1)
+
+
 def marginal_cdf(distribution: Distribution, value: jax.Array) -> jax.Array:
     """Compute P(Y <= value) of each entry by itself.
 

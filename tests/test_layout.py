@@ -25,10 +25,6 @@ MAY_ASK = {
         "process = structure if isinstance(structure, AbstractGaussianProcessRegression) else None",
     ],
     "bayesdl/engines.py": ["if isinstance(engine, AbstractEngine):"],
-    # what a user gave as a predictor
-    "bayesdl/frozen/predictors.py": [
-        'return hasattr(predictor, "decision_function") or not hasattr(predictor, "predict")',
-    ],
     "bayesdl/functional/match.py": [
         "if isinstance(family, AbstractPrior) and family.instead_of_matching:",
         "if not isinstance(family, AbstractFamily):",

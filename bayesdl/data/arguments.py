@@ -22,7 +22,6 @@ from inference.arguments import (
     SeriesArray,
     TableArray,
     host_array,
-    is_pandas_frame,
     table_array,
 )
 
@@ -115,16 +114,9 @@ def with_frames(tree: Values) -> Values:
     return _rebuild(tree, read) if read else tree
 
 
-def has_frames(tree: Values) -> bool:
-    """Return whether any of the arguments is a table that pandas has."""
-    if isinstance(tree, TableArray | Columns):
-        return tree.frame is not None
-    return any(has_frames(part) for _, part in dict(_parts("", tree)).values())
-
-
 def describe(name: str, value: Values) -> str:
     """Return an argument's name, type and shape for messages."""
-    if is_pandas_frame(value):
+    if is_frame(value):
         return f"{name} with the columns {', '.join(map(str, value.columns))}"
     if isinstance(value, np.ndarray | jax.Array):
         return f"{name} {value.dtype} {tuple(value.shape)}"

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bayesdl.typing import Values
+from inference.arguments import is_frame as is_frame
 
 Result = TypeVar("Result")
 
@@ -119,12 +120,6 @@ def unmasked(array: np.ma.MaskedArray) -> np.ndarray:
         return np.ma.filled(array.astype(np.float64), np.nan)
     missing: Any = None
     return np.where(np.ma.getmaskarray(array), missing, np.ma.getdata(array).astype(object))
-
-
-def is_frame(X: Values) -> bool:
-    """Return whether X is a pandas DataFrame; pandas is not imported to find out."""
-    pandas = sys.modules.get("pandas")
-    return pandas is not None and isinstance(X, pandas.DataFrame)
 
 
 def is_number(column: Values) -> bool:

@@ -56,14 +56,9 @@ class AbstractKernel(AbstractSettings, abc.ABC):
         return translator.refuse(self)
 
     @property
-    def holds_code(self) -> bool:
-        """Whether the kernel's formula is code, so that nothing is known of it without a call."""
-        return False
-
-    @property
     def ignores_zero_columns(self) -> bool:
         """Whether columns of zeros leave the formula unchanged; not so far as is known for code."""
-        return not self.holds_code
+        return True
 
     def __add__(self, other: AbstractKernel) -> Sum:
         return Sum((self, as_kernel(other)))
@@ -323,10 +318,6 @@ class AbstractCombination(AbstractKernel):
         """Return two kernels of tinygp put together."""
 
     @property
-    def holds_code(self) -> bool:
-        return any(part.holds_code for part in self.parts)
-
-    @property
     def ignores_zero_columns(self) -> bool:
         return all(part.ignores_zero_columns for part in self.parts)
 
@@ -368,8 +359,9 @@ class TinyGP(AbstractKernel):
     kernel: Any = dataclasses.field(hash=False)  # holds arrays
 
     @property
-    def holds_code(self) -> bool:
-        return True
+    def ignores_zero_columns(self) -> bool:
+        # its formula is code
+        return False
 
     def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
         return self.kernel

@@ -116,10 +116,6 @@ class WideNetwork(AbstractKernel):
         return find_activation(self.activation)
 
     @property
-    def holds_code(self) -> bool:
-        return not isinstance(self.activation, str)
-
-    @property
     def ignores_zero_columns(self) -> bool:
         # sums over inputs are divided by their number
         return False

@@ -27,6 +27,7 @@ from inference.core.result import AbstractPredictive, Conditional
 from inference.core.typing import Key, PyTree, StoredArrays
 from inference.wrappers import (
     class_probabilities,
+    entropy,
     marginal,
     marginal_cdf,
     mean_of,
@@ -330,8 +331,8 @@ def label_distribution(conditionals: Conditional, _: None) -> tuple:
     probs = _over_draws(label_probabilities, conditionals.distribution)
     average = probs.mean(0)
     # NaN where the parts are not known
-    expected = _entropy(probs).mean(0) - conditionals.epistemic.mean(0)
-    return average, expected, jnp.maximum(_entropy(average) - expected, 0.0)
+    expected = entropy(probs).mean(0) - conditionals.epistemic.mean(0)
+    return average, expected, jnp.maximum(entropy(average) - expected, 0.0)
 
 
 def label_probabilities(distribution: Any) -> Float[Array, "*rows classes"]:
@@ -341,11 +342,6 @@ def label_probabilities(distribution: Any) -> Float[Array, "*rows classes"]:
     # distributions of our own
     probs = distribution.probs
     return jnp.stack([1 - probs, probs], axis=-1) if probs.ndim == 1 else probs
-
-
-def _entropy(probs: Float[Array, "*rows classes"]) -> Float[Array, "*rows"]:
-    """Compute -sum p log p, in nats, with 0 log 0 = 0."""
-    return -jnp.sum(jax.scipy.special.xlogy(probs, probs), axis=-1)
 
 
 @functools.cache

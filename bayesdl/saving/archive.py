@@ -23,7 +23,7 @@ import numpy as np
 from bayesdl.data.arguments import Columns
 from bayesdl.saving.errors import BundleError
 from bayesdl.saving.frames import place_frame, restore_frame
-from inference.arguments import TableArray, host_array, is_pandas_frame, table_array
+from inference.arguments import TableArray, host_array, is_frame, table_array
 from inference.core.typing import Info, PyTree, StoredArrays
 
 # 2 where predictions are adjusted, which earlier versions would not see
@@ -156,7 +156,7 @@ def pack(tree: PyTree) -> tuple[list[np.ndarray], Info]:
     leaves: list[np.ndarray] = []
 
     def place(value: object) -> Info:
-        if is_pandas_frame(value):
+        if is_frame(value):
             return {"frame": place_frame(value, place)}
         if isinstance(value, TableArray | Columns):
             columns = value.parts if isinstance(value, TableArray) else value

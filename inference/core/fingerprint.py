@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from inference.arguments import ConstantTable, is_frame
+
 
 def hash_traced(traced: ClosedJaxpr) -> str:
     """Return a hash of the operations of a traced function and of the constants in them."""
@@ -66,5 +68,10 @@ def hash_arguments(args: tuple, kwargs: Mapping[str, Any]) -> str:
     """Return a hash of the arguments of a program."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves((args, dict(kwargs))):
-        digest.update(hashed_array(leaf) if is_array(leaf) else repr(leaf).encode())
+        digest.update(hashed_array(leaf) if is_array(leaf) else _described(leaf).encode())
     return digest.hexdigest()
+
+
+def _described(leaf: object) -> str:
+    """Return an argument as text; that of pandas leaves out most rows of a long table."""
+    return repr(ConstantTable(leaf).content if is_frame(leaf) else leaf)

@@ -258,8 +258,8 @@ class Problem:
         }
 
     def log_density(self) -> LogDensity:
-        """Return the log density on unconstrained space, one and the same at each call."""
-        return self.__dict__.setdefault("density", LogDensity(self))
+        """Return the log density on unconstrained space, one for each precision of JAX."""
+        return self.__dict__.setdefault(f"density {jnp.result_type(float)}", LogDensity(self))
 
     def prior_draw(self, key: jax.Array) -> dict[str, jax.Array]:
         """Draw all sites without data, uniformly on (-2, 2) where the prior is improper."""

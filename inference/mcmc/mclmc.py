@@ -31,6 +31,7 @@ from inference.mcmc.blackjax_adapter import (
     tune_mclmc,
 )
 from inference.mcmc.engine import AbstractMCMC
+from inference.mcmc.hmc import check_target_accept
 from inference.mcmc.runner.sampler import AbstractSampler, Position
 from inference.mcmc.starts import STARTS
 
@@ -69,10 +70,7 @@ class MCLMC(AbstractMCMC):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self, "start", tuple(STARTS))
-        if not 0 < self.target_accept < 1:
-            raise ValueError(
-                f"MCLMC(target_accept={self.target_accept}): expected a number in (0, 1)."
-            )
+        check_target_accept(self, self.target_accept)
 
     @classmethod
     def example(cls) -> MCLMC:

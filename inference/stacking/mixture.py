@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import logsumexp, xlogy
+from jax.scipy.special import logsumexp
 from numpyro.distributions import Distribution
 
 from inference.core.result import AbstractPredictive, Conditional
 from inference.core.typing import Key
-from inference.wrappers import class_probabilities, marginal_cdf, num_classes
+from inference.wrappers import class_probabilities, entropy, marginal_cdf, num_classes
 
 DRAWS_AT_ONCE = 32
 
@@ -86,11 +86,7 @@ class MemberMixture(Distribution):
     def expected_entropy(self) -> jax.Array:
         """The entropy of classes, averaged over draws and members, in nats."""
 
-        def entropy(one: Any) -> jax.Array:
-            probs = class_probabilities(one)
-            return -xlogy(probs, probs).sum(-1)
-
-        return self._average(self._over(entropy))
+        return self._average(self._over(lambda one: entropy(class_probabilities(one))))
 
     def log_prob(self, value: Any, intermediates: object = None) -> jax.Array:
         """Return the log density of each row."""
@@ -154,9 +150,7 @@ class MixturePredictive(AbstractPredictive):
         known = mixture._average([one.epistemic for one in found])
         first = jax.tree.map(lambda leaf: leaf[0], parts[0])
         if num_classes(first) is not None:
-            probs = mixture.probs
-            entropy = -xlogy(probs, probs).sum(-1)
-            return Conditional(mixture, entropy - mixture.expected_entropy + known)
+            return Conditional(mixture, entropy(mixture.probs) - mixture.expected_entropy + known)
         return Conditional(mixture, mixture.variance_of_means + known)
 
 

@@ -11,13 +11,12 @@ import jax
 from bayesdl.data.arguments import (
     Columns,
     describe,
-    has_frames,
     with_frames,
     with_tuples_as_arrays,
 )
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.typing import Program
-from inference.arguments import DiffersFromPandasError, TableArray
+from inference.arguments import DiffersFromPandasError, TableArray, is_frame
 from inference.core.problem import Problem, ProblemError
 from inference.core.program import WholePlates, innermost, name_of, signature_of
 from inference.core.typing import Arguments, KeywordArguments
@@ -69,8 +68,8 @@ def runs(problem: Problem) -> bool:
 
 def _forms(function: Program, args: Arguments, kwargs: KeywordArguments) -> Iterator[Problem]:
     """Yield the problem as it is given, and in the forms that some programs need."""
-    if has_frames([*args, *kwargs.values()]):
-        framed = tuple(map(with_frames, args)), {k: with_frames(v) for k, v in kwargs.items()}
+    framed = tuple(map(with_frames, args)), {k: with_frames(v) for k, v in kwargs.items()}
+    if any(map(is_frame, jax.tree.leaves(framed))):
         yield Problem(function, *framed)
     yield Problem(function, args, dict(kwargs))
     yield Problem(WholePlates(function, eager=True), args, dict(kwargs))

@@ -11,12 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
+from numpyro.distributions import Distribution
 from numpyro.infer.util import log_density
 
 from inference.core.enumeration.posed import part_of, root_of, terms_at
 from inference.core.enumeration.terms import HINT, EnumerationError, Term, Terms, is_installed
 from inference.core.problem import Problem
 from inference.core.typing import SiteArrays
+from inference.wrappers import innermost
 
 # entries of the largest array in the log density; 10 million take 40 MB
 LARGEST = 10_000_000
@@ -103,9 +105,9 @@ ADVICE = (
 )
 
 
-def _kind(distribution: object) -> str:
+def _kind(distribution: Distribution) -> str:
     """Return the name of a distribution without its wrappers."""
-    return type(getattr(distribution, "base_dist", distribution)).__name__
+    return type(innermost(distribution)).__name__
 
 
 def _random_points(problem: Problem) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:

@@ -92,7 +92,7 @@ def test_leave_one_out_of_a_linear_model_is_exact():
         covariance = np.linalg.inv(rows[rest].T @ rows[rest] / 0.25 + np.eye(3))
         mean = rows[i] @ covariance @ rows[rest].T @ Y[rest] / 0.25
         sd = np.sqrt(0.25 + rows[i] @ covariance @ rows[i])
-        assert found[i] == pytest.approx(norm.logpdf(Y[i], mean, sd), abs=0.01)
+        assert found[i] == pytest.approx(norm.logpdf(Y[i], mean, sd), rel=1e-4)
 
 
 @pytest.mark.slow
