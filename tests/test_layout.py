@@ -70,6 +70,12 @@ def test_files_and_lines_are_short():
         assert max(map(len, lines), default=0) <= 100, path
 
 
+def test_files_of_tests_have_names_of_their_own():
+    # Files of tests stand in no packages, so two of one name cannot be collected together.
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert [name for name in sorted(set(names)) if names.count(name) > 1] == []
+
+
 def test_no_circles_of_imports():
     """Neither at run time, nor for type checkers, nor through imports inside functions."""
     from tools.import_graph import WAYS

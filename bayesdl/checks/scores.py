@@ -203,19 +203,24 @@ def calibration_curve(
     return levels, np.array([np.mean(transform <= level) for level in levels])
 
 
-def probability_integral_transform(prediction: AbstractPrediction, y: np.ndarray) -> np.ndarray:
+def probability_integral_transform(
+    prediction: AbstractPrediction, y: np.ndarray, seed: int | None = None
+) -> np.ndarray:
     """Compute F(y), which is uniform where the prediction is right.
 
     For counts it is drawn between F(y - 1) and F(y) (Czado et al. 2009).
-    """
 
+    Args:
+        prediction: the prediction.
+        y: the targets, in their units.
+        seed: that of these draws; None for that of the prediction.
+    """
     upper = prediction.cdf(y)
     if prediction.target.kind != "count":
         return upper
     lower = np.where(y > 0, prediction.cdf(np.maximum(y - 1, 0)), 0.0)
-    return lower + np.random.default_rng(prediction.seed).uniform(size=upper.shape) * (
-        upper - lower
-    )
+    random = np.random.default_rng(prediction.seed if seed is None else seed)
+    return lower + random.uniform(size=upper.shape) * (upper - lower)
 
 
 def _class_scores(prediction: AbstractPrediction, y: ColumnLike, seen: np.ndarray | None) -> Scores:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone, is_classifier
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import cross_val_predict
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
@@ -103,6 +104,17 @@ class CalibratedBayes(AbstractEstimator):
             level: the probability of the intervals.
         """
         return self._predict(X).interval(level)
+
+    def score(self, X: TableLike, y: ColumnLike, sample_weight: ColumnLike | None = None) -> float:
+        """Return the accuracy of a classifier, R squared of a regressor, as scikit-learn does.
+
+        Args:
+            X: the rows.
+            y: their targets.
+            sample_weight: the rows' weights.
+        """
+        measure = accuracy_score if is_classifier(self.estimator) else r2_score
+        return float(measure(y, self.predict(X), sample_weight=sample_weight))
 
     def _predict(self, X: TableLike, seed: int | None = None) -> AbstractPrediction:
         check_is_fitted(self)

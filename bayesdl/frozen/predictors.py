@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
+from scipy.special import log_softmax
 
 from bayesdl.data.frames import as_table
 from bayesdl.data.validation import DataError, ModelError, is_frame
@@ -75,8 +76,7 @@ def log_probabilities(predictor: object, X: TableLike, logits: bool | None) -> n
     _refuse_not_finite(found)
     values = found.astype(np.float64)
     if _are_logits(predictor, logits):
-        top = values.max(1, keepdims=True)
-        return values - top - np.log(np.exp(values - top).sum(1, keepdims=True))
+        return log_softmax(values, axis=1)
     _refuse_no_probabilities(values)
     return np.log(np.maximum(values / values.sum(1, keepdims=True), SMALLEST))
 

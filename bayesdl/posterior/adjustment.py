@@ -18,6 +18,11 @@ from bayesdl.warnings import TrustWarning
 from inference.core.typing import Info
 
 
+def parts_of(prediction: AbstractPrediction) -> dict[str, Any]:
+    """Return what every prediction has, by name, for one that is made of it."""
+    return {f.name: getattr(prediction, f.name) for f in dataclasses.fields(AbstractPrediction)}
+
+
 @dataclasses.dataclass(frozen=True)
 class Rows:
     """The new rows of a prediction, as an adjustment may need them.

@@ -26,8 +26,9 @@ from bayesdl.saving.frames import place_frame, restore_frame
 from inference.arguments import TableArray, host_array, is_frame, table_array
 from inference.core.typing import Info, PyTree, StoredArrays
 
-# 2 where predictions are adjusted, which earlier versions would not see
-SCHEMA = 2
+SCHEMA = 1
+# that of adjusted predictions, which earlier versions would not see
+ADJUSTED_SCHEMA = 2
 KEYS = (
     "schema",
     "model",
@@ -116,10 +117,10 @@ def read(
                 reader = LOADERS.get(manifest.get("format"))
                 cure = f"{reader} reads it" if reader else f"expected a file written by {by}"
                 raise BundleError(f"{path} is not a {kind} bundle: {cure}.")
-            if manifest["schema"] > SCHEMA:
+            if manifest["schema"] > ADJUSTED_SCHEMA:
                 raise BundleError(
                     f"{path} has schema {manifest['schema']} and this bayesdl reads up to "
-                    f"{SCHEMA}: upgrade bayesdl (it was written by version "
+                    f"{ADJUSTED_SCHEMA}: upgrade bayesdl (it was written by version "
                     f"{manifest['versions']['bayesdl']})."
                 )
             missing = [key for key in keys if key not in manifest]

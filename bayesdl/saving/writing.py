@@ -15,7 +15,15 @@ from bayesdl.interop.arviz import tree_of
 from bayesdl.model.base import AbstractModel
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.saving import serialization as spec
-from bayesdl.saving.archive import LIBRARIES, BundleError, hash_arrays, pack, write
+from bayesdl.saving.archive import (
+    ADJUSTED_SCHEMA,
+    LIBRARIES,
+    SCHEMA,
+    BundleError,
+    hash_arrays,
+    pack,
+    write,
+)
 from bayesdl.saving.identity import identity
 from inference.core.engine import AbstractEngine
 from inference.core.problem import Problem
@@ -59,7 +67,7 @@ def save(posterior: AbstractPosterior, path: str | Path) -> Path:
         arrays |= points
     manifest = {
         "format": "bayesdl",
-        "schema": 2 if adjusted else 1,
+        "schema": ADJUSTED_SCHEMA if adjusted else SCHEMA,
         "model": model,
         "engine": engine,
         "frame": spec.to_data(posterior.schema),

@@ -32,7 +32,7 @@ from bayesdl.calibration.conformal.prediction import (
 from bayesdl.calibration.conformal.search import Judged, searcher
 from bayesdl.calibration.held_out import group_numbers
 from bayesdl.calibration.ranks import rank_of
-from bayesdl.posterior.adjustment import AbstractAdjustment, Rows
+from bayesdl.posterior.adjustment import AbstractAdjustment, Rows, parts_of
 from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.posterior.streaming import Stream, label_probabilities
 from bayesdl.warnings import TrustWarning
@@ -130,7 +130,7 @@ class AddOneIn(AbstractAdjustment):
             groups = group_numbers(rows.groups, known, prediction.stream.num_rows)
         base: Any = prediction
         sets = _AddedSets(base, self, groups)
-        parts = {f.name: getattr(base, f.name) for f in dataclasses.fields(AbstractPrediction)}
+        parts = parts_of(base)
         if prediction.target.kind == "class":
             return ConformalClasses(**parts, base=base, maker=sets, level=self.level)
         return ConformalPrediction(**parts, base=base, sets=sets, level=self.level)

@@ -11,15 +11,12 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from bayesdl.calibration.ranks import as_level
+from bayesdl.checks.scores import GROUPS, SMALLEST_GROUP
 from bayesdl.posterior.interface import AbstractClasses, AbstractNumbers, AbstractPrediction
 from bayesdl.typing import ColumnLike, Integer
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-# rows that make a group whose share is told
-SMALLEST_GROUP = 10
 
 
 class AbstractSets(abc.ABC):
@@ -292,6 +289,6 @@ def _set_scores(hits: np.ndarray, size: np.ndarray, by: np.ndarray) -> dict[str,
     if by.dtype.kind == "i":
         groups = [hits[by == k] for k in np.unique(by)]
     else:
-        groups = np.array_split(hits[np.argsort(by, kind="stable")], 5)
+        groups = np.array_split(hits[np.argsort(by, kind="stable")], GROUPS)
     shares = [float(group.mean()) for group in groups if len(group) >= SMALLEST_GROUP]
     return found | ({"set_coverage_worst": min(shares)} if shares else {})

@@ -14,10 +14,11 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from bayesdl.calibration.conformal.prediction import AbstractSets, ConformalPrediction
+from bayesdl.calibration.conformal.scores import counts_inside
 from bayesdl.calibration.ranks import jackknife_plus, refuse_few
 from bayesdl.data.validation import ModelError
 from bayesdl.model.precision import precision_scope
-from bayesdl.posterior.adjustment import AbstractAdjustment, Rows
+from bayesdl.posterior.adjustment import AbstractAdjustment, Rows, parts_of
 from bayesdl.posterior.core import AbstractPosterior, stream_of
 from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.posterior.prediction import Prediction
@@ -99,7 +100,7 @@ class Refits(AbstractAdjustment):
 
     def adjust(self, prediction: AbstractPrediction, rows: Rows) -> AbstractPrediction:
         base: Any = prediction
-        parts = {f.name: getattr(base, f.name) for f in dataclasses.fields(AbstractPrediction)}
+        parts = parts_of(base)
         sets = _RefitSets(base, self)
         return ConformalPrediction(**parts, base=base, sets=sets, level=self.level)
 
@@ -124,9 +125,7 @@ class _RefitSets(AbstractSets):
             args = self.base.stream.args
             self.centers.append(np.stack([fold.mean(args, self.base) for fold in made.folds]))
         ends = jackknife_plus(self.centers[0][made.number], made.residuals, level)
-        if self.base.target.kind == "count":
-            return np.stack([np.maximum(np.ceil(ends[0]), 0), np.floor(ends[1])])
-        return ends
+        return counts_inside(ends) if self.base.target.kind == "count" else ends
 
 
 def refitted(posterior: AbstractPosterior, level: float, refits: object, seed: int) -> Refits:

@@ -27,15 +27,12 @@ from jax import Array
 from jax.scipy.special import logsumexp
 from numpyro.distributions import Distribution
 
-from bayesdl.calibration.conformal.add_one_in import ends_in_units
+from bayesdl.calibration.conformal.add_one_in import BATCH, ends_in_units
 from bayesdl.calibration.conformal.search import Judged, searcher
 from bayesdl.posterior.interface import AbstractNumbers
-from bayesdl.posterior.streaming import Stream
 from inference.core.result import Conditional
 from inference.wrappers import marginal, unmasked
 
-# rows whose candidates are judged at once
-BATCH = 64
 # how near to 0 and 1 a distribution function is told from rounding
 NEAR = 1e-5
 
@@ -153,18 +150,13 @@ def _log_marginals(conditionals: Conditional, y: Array) -> Array:
 
 
 def _by_density(prediction: AbstractNumbers, q: np.ndarray, level: float) -> np.ndarray:
-    stream = prediction.stream
-    unit = _log_unit(prediction)
+    stream = dataclasses.replace(prediction.stream, batch_size=BATCH)
+    unit, seed = _log_unit(prediction), np.uint32(prediction.seed)
     parts = []
     for value in np.unique(q):
-        if np.isinf(value):
-            ends = np.stack([np.full(q.shape, -np.inf), np.full(q.shape, np.inf)])
-        else:
-            seed = np.uint32(prediction.seed)
-            given = {"least": np.asarray(unit - value, np.float64), "seed": seed}
-            small = stream if stream.num_rows is None else _small(stream)
-            found = small.map(searcher(_judge_density), given, rowwise=False)
-            ends = ends_in_units(found.ends, found.best, prediction)
+        given = {"least": np.asarray(unit - value, np.float64), "seed": seed}
+        found = stream.map(searcher(_judge_density), given, rowwise=False)
+        ends = ends_in_units(found.ends, found.best, prediction)
         parts.append(np.where(q == value, ends, np.nan))
     if len(parts) == 1:
         return parts[0]
@@ -173,11 +165,6 @@ def _by_density(prediction: AbstractNumbers, q: np.ndarray, level: float) -> np.
     for part in parts:
         found[: len(part)] = np.where(np.isnan(part), found[: len(part)], part)
     return found
-
-
-def _small(stream: Stream) -> Stream:
-    """Return the stream with small chunks of rows."""
-    return dataclasses.replace(stream, batch_size=BATCH)
 
 
 def _judge_density(log_densities: Array, given: dict) -> Judged:
@@ -232,7 +219,12 @@ def ends_of(
         ends = np.where(infinite, np.concatenate([all_of_it, rest]), ends)
     if prediction.target.kind != "count" or name in ("density", "cdf"):
         return np.maximum(ends, 0.0) if prediction.target.kind == "count" else ends
-    # the whole numbers inside; where there is none, the nearest
+    return counts_inside(ends)
+
+
+def counts_inside(ends: np.ndarray) -> np.ndarray:
+    """Return the ends of the whole numbers inside of intervals; of the nearest where none is."""
     low, high = np.maximum(np.ceil(ends[0]), 0), np.floor(ends[1])
-    nearest = np.maximum(np.round((ends[0] + ends[1]) / 2), 0)
+    with np.errstate(invalid="ignore"):  # where both ends are infinite
+        nearest = np.maximum(np.round((ends[0] + ends[1]) / 2), 0)
     return np.stack([np.where(low > high, nearest, low), np.where(low > high, nearest, high)])

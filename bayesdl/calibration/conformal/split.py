@@ -22,7 +22,7 @@ from bayesdl.calibration.conformal.scores import ends_of
 from bayesdl.calibration.conformal.systems import SystemPrediction
 from bayesdl.calibration.held_out import group_numbers, labels_in
 from bayesdl.calibration.ranks import all_finite, threshold
-from bayesdl.posterior.adjustment import AbstractAdjustment, Rows
+from bayesdl.posterior.adjustment import AbstractAdjustment, Rows, parts_of
 from bayesdl.posterior.interface import AbstractPrediction
 from inference.core.typing import Info
 
@@ -117,7 +117,7 @@ class Split(AbstractAdjustment):
     def adjust(self, prediction: AbstractPrediction, rows: Rows) -> AbstractPrediction:
         base: Any = prediction
         numbers = self._numbers(rows, prediction.stream.num_rows)
-        parts = {f.name: getattr(base, f.name) for f in dataclasses.fields(AbstractPrediction)}
+        parts = parts_of(base)
         if prediction.target.kind == "class":
             sets = _LabelSets(base, self, numbers)
             return ConformalClasses(**parts, base=base, maker=sets, level=self.level)

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import ClassVar
+import functools
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -128,7 +129,7 @@ class SplineMap(AbstractLevelMap):
     name: ClassVar[str] = "spline"
 
     def cdf(self, u: np.ndarray) -> np.ndarray:
-        values = self._spline().antiderivative()(np.clip(u, 0.0, 1.0))
+        values = self._integral(np.clip(u, 0.0, 1.0))
         return np.asarray(np.clip(values, 0.0, 1.0))
 
     def quantile(self, q: np.ndarray) -> np.ndarray:
@@ -140,12 +141,17 @@ class SplineMap(AbstractLevelMap):
         return np.asarray((low + high) / 2)
 
     def log_density(self, u: np.ndarray) -> np.ndarray:
-        return np.asarray(np.log(np.maximum(self._spline()(_inside(u)), NEAR)))
+        return np.asarray(np.log(np.maximum(self._spline(_inside(u)), NEAR)))
 
     def stored(self) -> Info:
         return {"weights": self.weights}
 
-    def _spline(self):
+    @functools.cached_property
+    def _integral(self) -> Any:
+        return self._spline.antiderivative()
+
+    @functools.cached_property
+    def _spline(self) -> Any:
         from scipy.interpolate import BSpline
 
         knots, areas = _knots()

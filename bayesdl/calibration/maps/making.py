@@ -28,7 +28,7 @@ from bayesdl.calibration.maps.transforms import (
     of_training_rows,
 )
 from bayesdl.data.validation import DataError, ModelError
-from bayesdl.posterior.adjustment import AbstractAdjustment, Rows
+from bayesdl.posterior.adjustment import AbstractAdjustment, Rows, parts_of
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.posterior.running import announce
@@ -41,8 +41,6 @@ FOLDS = 10
 FEWEST = 20
 # what is tried where no map is asked for
 TRIED = {"class": ("temperature",), "real": ("beta", "spline"), "count": ("beta", "spline")}
-# maps that have no density, by which they could be judged
-WITHOUT_DENSITY = ("isotonic",)
 
 M = TypeVar("M")
 
@@ -110,7 +108,7 @@ class Recalibrated(AbstractAdjustment):
             return prediction
         base: Any = prediction
         made: Any = self.map
-        parts = {f.name: getattr(base, f.name) for f in dataclasses.fields(AbstractPrediction)}
+        parts = parts_of(base)
         if prediction.target.kind == "class":
             return RecalibratedClasses(**parts, base=base, map=made)
         return RecalibratedPrediction(**parts, base=base, levels=made)
@@ -172,7 +170,7 @@ def _level_map(
     _need_rows(len(u))
     gains = {}
     for name in names:
-        if name in WITHOUT_DENSITY:
+        if not MAPS[name].has_density:
             return Recalibrated(FITTERS[name](u), len(u), False, float("nan"), float("nan"))
         gains[name] = _held_out_gains(
             np.zeros(len(u)),

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.special import log_softmax, softmax
 
 from bayesdl.data.validation import DataError
 from inference.core.typing import Info
@@ -37,12 +38,6 @@ VECTOR_SCALE, OFF_SCALE = 0.5, 0.1
 def _logs(probs: Probs) -> np.ndarray:
     """Return log-probabilities that are finite."""
     return np.log(np.maximum(probs, SMALLEST))
-
-
-def softmax(values: np.ndarray) -> np.ndarray:
-    """Return exp(values), normalised along the last axis."""
-    raised = np.exp(values - values.max(-1, keepdims=True))
-    return raised / raised.sum(-1, keepdims=True)
 
 
 class AbstractClassMap(abc.ABC):
@@ -93,7 +88,7 @@ class Temperature(AbstractClassMap):
         total = np.zeros(values.shape)
         for weight, log_t in zip(self.weights, GRID, strict=True):
             if weight > 1e-9:
-                total += weight * softmax(values / np.exp(log_t))
+                total += weight * softmax(values / np.exp(log_t), axis=1)
         return total / total.sum(-1, keepdims=True)
 
     def stored(self) -> Info:
@@ -114,7 +109,7 @@ class Linear(AbstractClassMap):
     name: ClassVar[str] = "linear"
 
     def __call__(self, probs: Probs) -> Probs:
-        return softmax(_logs(probs) @ self.matrix.T + self.offset)
+        return softmax(_logs(probs) @ self.matrix.T + self.offset, axis=1)
 
     def stored(self) -> Info:
         return {"matrix": self.matrix, "offset": self.offset}
@@ -241,9 +236,7 @@ def fit_temperature(probs: Probs, labels: Labels) -> Temperature:
 
 def log_likelihood(values: np.ndarray, labels: np.ndarray) -> float:
     """Compute sum over rows of log softmax(values) at the labels."""
-    shifted = values - values.max(1, keepdims=True)
-    own = np.take_along_axis(shifted, labels[:, None], axis=1)[:, 0]
-    return float(np.sum(own - np.log(np.exp(shifted).sum(1))))
+    return float(np.take_along_axis(log_softmax(values, axis=1), labels[:, None], axis=1).sum())
 
 
 def fit_vector(probs: Probs, labels: Labels) -> Linear:
@@ -273,7 +266,7 @@ def _fit_linear(probs: Probs, labels: Labels, diagonal: bool) -> Linear:
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         matrix, offset = parts(flat)
         scores = values @ matrix.T + offset
-        gap = softmax(scores) - hits
+        gap = softmax(scores, axis=1) - hits
         spread = np.append(scale[free], np.full(classes, VECTOR_SCALE))
         penalty = np.sum((flat / spread) ** 2) / 2
         slope = np.append((gap.T @ values)[free], gap.sum(0)) + flat / spread**2

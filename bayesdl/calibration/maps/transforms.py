@@ -19,6 +19,7 @@ import numpy as np
 from numpyro.distributions import Distribution
 
 from bayesdl.checks.densities import log_likelihoods_and_levels
+from bayesdl.checks.scores import probability_integral_transform
 from bayesdl.data.validation import ModelError
 from bayesdl.interop.pareto import smoothed_weights
 from bayesdl.posterior.core import AbstractPosterior
@@ -62,18 +63,7 @@ def of_held_out(prediction: AbstractPrediction, target: np.ndarray, seed: int) -
     """
     if prediction.target.kind == "class":
         return Outcome(EMPTY, prediction.probs, target)
-    upper = prediction.cdf(target)
-    return Outcome(_inside_steps(prediction, target, upper, seed), EMPTY, EMPTY)
-
-
-def _inside_steps(
-    prediction: AbstractPrediction, target: np.ndarray, upper: np.ndarray, seed: int
-) -> np.ndarray:
-    """Return levels, of counts drawn between F(y - 1) and F(y)."""
-    if prediction.target.kind != "count":
-        return upper
-    lower = np.where(target > 0, prediction.cdf(np.maximum(target - 1, 0)), 0.0)
-    return lower + np.random.default_rng(seed).uniform(size=upper.shape) * (upper - lower)
+    return Outcome(probability_integral_transform(prediction, target, seed), EMPTY, EMPTY)
 
 
 def of_training_rows(posterior: AbstractPosterior, seed: int) -> Outcome:
