@@ -33,8 +33,11 @@ def real_quantile(cdf: Cdf, level: jax.Array, middle: jax.Array, width: jax.Arra
         middle: where the distributions are about.
         width: about how wide they are.
     """
-    info = jnp.finfo(middle.dtype)
-    target, near = ndtri(jnp.asarray(level, middle.dtype)), 8 * info.eps
+    # F may be of another precision than moments are: a network's in a scope of double precision
+    dtype = jnp.result_type(middle, width, jax.eval_shape(cdf, middle))
+    middle, width = middle.astype(dtype), width.astype(dtype)
+    info = jnp.finfo(dtype)
+    target, near = ndtri(jnp.asarray(level, dtype)), 8 * info.eps
 
     def miss(y: jax.Array) -> jax.Array:
         z = ndtri(jnp.clip(cdf(y), info.tiny, 1 - info.epsneg))
