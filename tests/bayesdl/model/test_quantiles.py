@@ -35,7 +35,7 @@ def test_moments_may_be_less_precise_than_the_distribution_function():
         at = jnp.zeros(2, jnp.float32), jnp.ones(2, jnp.float32)
         shift = jnp.asarray([0.0, 1.0], jnp.float64)
         found = real_quantile(lambda y: jax.scipy.stats.norm.cdf(y - shift), jnp.asarray(0.9), *at)
-    np.testing.assert_allclose(found, stats.norm.ppf(0.9) + [0, 1], rtol=1e-7)
+    np.testing.assert_allclose(found, stats.norm.ppf(0.9) + np.arange(2), rtol=1e-7)
 
 
 def test_mixtures_with_a_gap_and_of_very_different_widths():
