@@ -18,7 +18,7 @@ def _exported(root: Path, module: str) -> list[str]:
     """List `__all__` of a module: its list, and what `__all__ += other.__all__` adds."""
     source = next((one for one in read_sources(root) if one.module == module), None)
     names = []
-    for node in source.tree.body if source else []:
+    for node in ast.walk(source.tree) if source else []:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             names = list(ast.literal_eval(node.value))
         elif isinstance(node, ast.AugAssign) and ast.unparse(node.target) == "__all__":

@@ -18,7 +18,7 @@ from bayesdl.engines import ENGINES, cli_name, plain
 from bayesdl.model import likelihoods
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.examples import CommandLine, Parts
-from bayesdl.model.registry import MODELS
+from bayesdl.model.registry import registered_models
 from bayesdl.typing import Series
 from inference.core.engine import AbstractEngine
 
@@ -39,7 +39,7 @@ Configure = Callable[[AbstractEngine], AbstractEngine]
 
 def models_by_name() -> dict[str, CommandLine]:
     """Return how each value of `--model` makes its model."""
-    return {line.name: line for model in MODELS for line in model.command_lines()}
+    return {line.name: line for model in registered_models() for line in model.command_lines()}
 
 
 def engines_by_name() -> dict[str, type[AbstractEngine]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from bayesdl.engines import ENGINES
 from bayesdl.model.examples import Example
 from bayesdl.model.program import as_model
-from bayesdl.model.registry import MODELS
+from bayesdl.model.registry import registered_models
 from inference.core.problem import Problem
 
 BEGIN, END = "<!-- engines and models: begin -->", "<!-- engines and models: end -->"
@@ -33,7 +33,7 @@ def support() -> dict[str, dict[str, str | None]]:
 
 def _example_problems() -> dict[str, Problem]:
     """Return the problem of each example of each model, by the example's title."""
-    examples = [example for model in MODELS for example in model.examples()]
+    examples = [example for model in registered_models() for example in model.examples()]
     return {example.title: problem_of(example) for example in examples}
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
@@ -18,6 +19,23 @@ MODELS: list[type[AbstractModel]] = []
 
 SPECS: dict[str, type] = {}
 """Classes that may stand in a file, by the name that they have there."""
+
+
+def registered_models() -> list[type[AbstractModel]]:
+    """Return all models: those of this package and those that were registered."""
+    _import_models()
+    return MODELS
+
+
+def registered_specs() -> dict[str, type]:
+    """Return all classes that may stand in a file, by their names there."""
+    _import_models()
+    return SPECS
+
+
+def _import_models() -> None:
+    # by its name, since the list knows every model, and every model may know this file
+    importlib.import_module("bayesdl.models")
 
 
 def register_model(model: M) -> M:

@@ -19,7 +19,7 @@ from bayesdl.data import columns, encoding, reading, table, target
 from bayesdl.engines import ENGINES
 from bayesdl.gp import kernels
 from bayesdl.model import likelihoods
-from bayesdl.model.registry import SPECS
+from bayesdl.model.registry import registered_specs
 from inference.core.engine import AbstractEngine
 from inference.vi.gradients.estimators import MVD, Enum, Implicit, Reinforce, Reparam
 from inference.vi.objectives import OBJECTIVES
@@ -54,7 +54,7 @@ OLDER_FILES = {"columns.Columns": columns.from_older_files}
 
 def registry() -> dict[str, type]:
     """Return the classes that may stand in a file, by name."""
-    return _registered(tuple(ENGINES), tuple(SPECS.items()))
+    return _registered(tuple(ENGINES), tuple(registered_specs().items()))
 
 
 @functools.cache

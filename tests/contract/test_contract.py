@@ -15,11 +15,13 @@ import bayesdl as bdl
 from bayesdl.cli.support_table import problem_of
 from bayesdl.engines import ENGINES, choose, engine_class
 from bayesdl.model.examples import Example
-from bayesdl.model.registry import MODELS
+from bayesdl.model.registry import registered_models
 from inference.core.problem import Problem, ProblemError
 
 # a problem of each model, as the model itself gives it, and two programs with data of other shapes
-EXAMPLES = {model.__name__: model.examples()[0] for model in MODELS if model.examples()}
+EXAMPLES = {
+    model.__name__: model.examples()[0] for model in registered_models() if model.examples()
+}
 EXAMPLES |= {
     name: Example(name, program, data[:-1], {"y": data[-1]})
     for name, (program, data) in PROGRAMS.items()

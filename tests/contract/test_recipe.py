@@ -22,7 +22,7 @@ from bayesdl.cli import main, support_table
 from bayesdl.cli.parser import parser
 from bayesdl.engines import ENGINES, choose
 from bayesdl.model.examples import rows
-from bayesdl.model.registry import MODELS, SPECS
+from bayesdl.model.registry import MODELS, SPECS, registered_models, registered_specs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,7 +42,7 @@ def recipes(tmp_path_factory):
     (package / "__init__.py").write_text("")
     (package / "trend.py").write_text(recipe("How to add a model"))
     (package / "importance.py").write_text(recipe("How to add an engine"))
-    before = list(ENGINES), list(MODELS), dict(SPECS)
+    before = list(ENGINES), list(registered_models()), dict(registered_specs())
     sys.path.insert(0, str(folder))
     try:
         yield (

@@ -4,13 +4,13 @@ import pytest
 
 import bayesdl as bdl
 from bayesdl.engines import ENGINES, engine_class, register_engine
-from bayesdl.model.registry import MODELS, SPECS, register_spec
+from bayesdl.model.registry import MODELS, SPECS, register_spec, registered_models, registered_specs
 from bayesdl.models import register_model
 
 
 @pytest.fixture(autouse=True)
 def forget():
-    before = list(ENGINES), list(MODELS), dict(SPECS)
+    before = list(ENGINES), list(registered_models()), dict(registered_specs())
     yield
     ENGINES[:], MODELS[:] = before[0], before[1]
     SPECS.clear()
