@@ -21,6 +21,7 @@ from bayesdl.data.validation import ModelError
 from bayesdl.model.base import AbstractModel, NewData, Shapes, site_distribution
 from bayesdl.model.examples import Example, line, rows
 from bayesdl.model.precision import is_double
+from bayesdl.model.programs.finite import check_finite, check_new_finite
 from bayesdl.model.programs.indexing import check_indexes
 from bayesdl.model.programs.new_data import Rows, check_rows, sites_to_draw, with_further_draws
 from bayesdl.model.programs.observations import check_observations, check_sites, missing_data
@@ -132,6 +133,7 @@ class Program(AbstractModel):
         check_sites(problem)
         check_observations(problem)
         check_indexes(problem)
+        check_finite(problem)
         return ProgramSchema(problem.observed), problem
 
     def problem(self, schema: ProgramSchema, *data: object, **named: object) -> Problem:
@@ -195,6 +197,7 @@ class Program(AbstractModel):
         further = sites_to_draw(problem, before, new, drawn(), sample)
         check_indexes(new, problem)
         check_rows(Rows.of(problem, site), new, site)
+        check_new_finite(new, site)
         return NewData(new.args, dict(new.kwargs), further)
 
     def remarks(self, problem: Problem) -> list[str]:

@@ -177,6 +177,13 @@ def pack(tree: PyTree) -> tuple[list[np.ndarray], Info]:
         if isinstance(value, np.ndarray) and value.dtype.kind in "mM":
             leaves.append(np.asarray(value).view(np.int64))
             return {"dates": len(leaves) - 1, "unit": value.dtype.str}
+        if isinstance(value, complex | np.generic | np.ndarray | jax.Array) and np.iscomplexobj(
+            value
+        ):
+            # pairs of real numbers, as the format has not all kinds of complex ones
+            array = np.asarray(value)
+            leaves.append(np.stack([np.real(array), np.imag(array)], axis=-1))
+            return {"complex": len(leaves) - 1, "array": isinstance(value, np.ndarray | jax.Array)}
         if isinstance(value, np.ndarray | jax.Array):
             leaves.append(np.asarray(value))
             return {"array": len(leaves) - 1}
@@ -243,6 +250,10 @@ def unpack(leaves: list[np.ndarray], layout: Info) -> Any:
         return {entry["key"]: unpack(leaves, entry["value"]) for entry in layout["items"]}
     if "dates" in layout:
         return leaves[layout["dates"]].view(layout["unit"])
+    if "complex" in layout:
+        parts = leaves[layout["complex"]]
+        array = parts.view(f"c{2 * parts.dtype.itemsize}")[..., 0]
+        return array if layout["array"] else array[()]
     if "scalar" in layout:
         return leaves[layout["scalar"]][()]
     if "list" in layout:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from numpyro.distributions import Delta, Distribution, MaskedDistribution
@@ -51,6 +52,21 @@ def check_sites(problem: Problem) -> None:
                 f"Site '{at}' of {name} has the distribution Delta, so there is nothing to infer: "
                 f"write numpyro.deterministic('{at}', value)."
             )
+        if _is_complex(site):
+            raise ModelError(
+                f"Site '{at}' of {name} has a complex value, or its distribution "
+                f"{type(innermost(site['fn'])).__name__} has complex parameters, and log densities "
+                "are real: use jnp.abs(z), or two sites for jnp.real(z) and jnp.imag(z)."
+            )
+
+
+def _is_complex(site: dict) -> bool:
+    """Whether the log density of a site is a complex number."""
+    given = site["fn"], site["value"]
+    if not any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(given)):
+        return False
+    density = jax.eval_shape(lambda distribution, value: distribution.log_prob(value), *given)
+    return bool(jnp.iscomplexobj(density))
 
 
 def check_observations(problem: Problem, quiet: bool = False) -> None:

@@ -101,7 +101,8 @@ def why_not_listed(problem: Problem) -> str | None:
 
 ADVICE = (
     "put rows in numpyro.plate, chains in numpyro.contrib.control_flow.scan, and index arrays by "
-    "the site (array[z]) instead of asking its value in Python; or draw them with bdl.Gibbs()"
+    "the site (array[z]) instead of asking its value in Python; rows that pick entries of a site "
+    "of another plate (z[group]) can be an axis inside that plate; or draw them with bdl.Gibbs()"
 )
 
 

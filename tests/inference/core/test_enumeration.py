@@ -209,7 +209,7 @@ def test_programs_that_enumeration_would_get_wrong_are_refused():
     for program, y, words in (
         (summing, 2.0, "'z'.*several rows of a site at once.*Gibbs"),
         (endless, 2.0, "'k' is discrete and has infinitely many values.*Poisson"),
-        (groups, X, "'z'.*Gibbs"),
+        (groups, X, r"'z'.*\(z\[group\]\) can be an axis inside that plate.*Gibbs"),
         (forty, 3.0, "40 sites.*too many joint values.*Gibbs"),
     ):
         reason = check.why_not_summed(Problem(program, (y,)))
