@@ -232,7 +232,6 @@ class Learner:
             tuple(slices),
             tuple(labels),
             tuple(coefficients),
-            design.names[skip:],
             tuple(map(float, means)),
             intercept,
         )

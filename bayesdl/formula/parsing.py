@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import difflib
 import re
 
-from bayesdl.data.validation import ModelError
+from bayesdl.data.validation import ModelError, did_you_mean
 
 # functions of one column that a formula may call
 ARITHMETIC = ("log", "log10", "log2", "log1p", "exp", "expm1", "sqrt", "abs", "sin", "cos", "tanh")
@@ -155,8 +154,7 @@ def _columns_of(node: ast.AST, text: str, allowed: tuple[str, ...]) -> list[str]
         if plain in allowed or by_contrast:
             values = [*node.args, *(keyword.value for keyword in node.keywords)]
             return [name for value in values for name in _columns_of(value, text, allowed)]
-        near = difflib.get_close_matches(plain, [*allowed, *SPECIAL], 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = did_you_mean(plain, (*allowed, *SPECIAL))
         raise ModelError(
             f"Formula: {function}() in {text!r} is no function that formulas know: {hint}Expected "
             f"one of {', '.join(allowed)}, or compute the column before the fit."
@@ -201,7 +199,7 @@ def _predictor(text: str, right: str, start: int) -> Predictor:
         sign, body = term[0], term[1:].strip()
         place = start + at
         if not body:
-            if len(term.strip()) and sign == "+" and not fixed and not at:
+            if sign == "+" and not fixed and not at:
                 continue
             raise _error(text, min(place, len(text)), "a term is missing")
         inner = body[1:-1] if body.startswith("(") and body.endswith(")") else ""
@@ -293,7 +291,7 @@ def _split(text: str, marks: str, keep: bool = False) -> list[tuple[str, int]]:
         elif letter in CLOSING:
             depth -= 1
         elif letter in marks and depth == 0:
-            if keep and not text[begin:at].strip() and begin == 0 and at == len(text[:at]):
+            if keep and not text[begin:at].strip() and begin == 0:
                 mark, begin = letter, at + 1
                 continue
             parts.append((mark + text[begin:at], begin))

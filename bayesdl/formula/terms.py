@@ -116,7 +116,6 @@ class Fixed(AbstractTerm):
         slices: the first and the last column of each.
         labels: the labels of the columns of each; empty for one column of numbers.
         coefficients: the priors of the coefficients.
-        columns: the names of the columns.
         means: the means of the columns; zeros without an intercept.
         intercept: the prior of the intercept, or None.
     """
@@ -125,7 +124,6 @@ class Fixed(AbstractTerm):
     slices: tuple
     labels: tuple
     coefficients: tuple
-    columns: tuple
     means: tuple
     intercept: Prior | None
 

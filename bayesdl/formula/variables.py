@@ -26,34 +26,23 @@ class Variable:
         name: its name.
         levels: the levels of a column of categories, in their order; None for numbers.
         ordered: whether the levels have an order.
-        typical: the mean of numbers, the most frequent of levels.
         whole: whether all numbers are whole.
-        low: the smallest number.
-        high: the largest number.
     """
 
     name: str
     levels: tuple | None
     ordered: bool
-    typical: Any
     whole: bool = False
-    low: float = 0.0
-    high: float = 0.0
 
     @classmethod
     def learn(cls, name: str, column: Cells) -> Variable:
         """Learn whether a column holds numbers or categories, and which."""
         present(name, column)
-        if is_number(column) or getattr(column.dtype, "kind", "O") == "b":
+        if is_number(column):
             values = as_numbers(name, column)
-            whole = bool(np.all(values == np.round(values)))
-            summary = float(values.mean()), whole, float(values.min()), float(values.max())
-            return cls(name, None, False, *summary)
+            return cls(name, None, False, bool(np.all(values == np.round(values))))
         refuse_dates(name, column)
-        levels, ordered = levels_of(column)
-        texts = [plain(value) for value in column]
-        typical = max(levels, key=texts.count) if len(texts) < 10_000 else column.mode()[0]
-        return cls(name, levels, ordered, plain(typical))
+        return cls(name, *levels_of(column))
 
     def read(self, column: Cells) -> Cells:
         """Return a column as numbers, or as a pandas Categorical with the known levels.
@@ -66,20 +55,21 @@ class Variable:
         present(self.name, column)
         if self.levels is None:
             return pd.Series(as_numbers(self.name, column), index=column.index)
-        known = set(self.levels)
-        for row, value in enumerate(column):
-            if plain(value) not in known:
-                raise DataError(
-                    f"Column {self.name!r}, row {row} has the level {plain(value)!r}, which the "
-                    f"training data had not: expected one of {shown(self.levels)}."
-                )
-        values = [plain(value) for value in column]
-        cells = pd.Categorical(values, categories=list(self.levels), ordered=self.ordered)
+        place = {level: k for k, level in enumerate(self.levels)}
+        rows, labels = numbered(column)
+        codes = np.array([place.get(one, -1) for one in labels])[rows]
+        unseen = np.flatnonzero(codes < 0)
+        if unseen.size:
+            row = unseen[0]
+            raise DataError(
+                f"Column {self.name!r}, row {row} has the level {labels[rows[row]]!r}, which the "
+                f"training data had not: expected one of {shown(self.levels)}."
+            )
+        cells = pd.Categorical.from_codes(codes, list(self.levels), ordered=self.ordered)
         return pd.Series(cells, index=column.index)
 
-    def codes(self, column: Cells) -> np.ndarray:
-        """Return a column as numbers, of categories their positions among the levels."""
-        read = self.read(column)
+    def codes(self, read: Cells) -> np.ndarray:
+        """Return a column that `read` gave as numbers, of categories the places of the levels."""
         return np.asarray(read.cat.codes if self.levels is not None else read, np.float64)
 
     def decode(self, values: np.ndarray) -> Any:
@@ -138,9 +128,21 @@ def present(name: str, column: Cells) -> None:
         )
 
 
+def numbered(column: Cells) -> tuple[np.ndarray, list]:
+    """Return the number of each cell's value among the distinct ones, and these."""
+    import pandas as pd
+
+    try:
+        rows, found = pd.factorize(column)
+    except TypeError:
+        # cells such as lists have no hash, their texts have
+        rows, found = pd.factorize(column.map(plain))
+    return rows, [plain(value) for value in found]
+
+
 def levels_of(column: Cells) -> tuple[tuple, bool]:
     """Return the levels of a column that occur, in order, and whether the order has a meaning."""
-    values = {plain(value) for value in column}
+    values = set(numbered(column)[1])
     if hasattr(column, "cat"):
         levels = [plain(level) for level in column.cat.categories]
         return tuple(level for level in levels if level in values), bool(column.cat.ordered)
@@ -168,7 +170,8 @@ def groups_of(table: DataFrame, columns: tuple[str, ...]) -> list[tuple]:
     for name in columns:
         column = column_of(table, name)
         present(name, column)
-        found.append([plain(value) for value in column])
+        rows, labels = numbered(column)
+        found.append([labels[k] for k in rows])
     return list(zip(*found, strict=True))
 
 

@@ -21,7 +21,7 @@ from bayesdl.data.validation import ModelError
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.names import Names, site_dims
 from bayesdl.model.precision import is_double, precision_scope
-from bayesdl.posterior.adjustment import AbstractAdjustment, Rows, changed
+from bayesdl.posterior.adjustment import AbstractAdjustment, Rows, changed, plain
 from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.posterior.means import MeanPrediction
 from bayesdl.posterior.prediction import ClassPrediction, Prediction
@@ -137,9 +137,8 @@ class AbstractPosterior(abc.ABC):
             named, kind = named | {"kind": kind}, "response"
         if kind == "mean":
             settings = {"site": site, "double": double, "new_levels": new_levels}
-            plain = self if self.adjustment is None else dataclasses.replace(self, adjustment=None)
-            response = plain.predict(*data, batch_size=batch_size, seed=seed, **settings, **named)
-            return response.means()
+            settings |= {"batch_size": batch_size, "seed": seed}
+            return plain(self).predict(*data, **settings, **named).means()
         if kind != "response":
             raise ValueError(f"predict(kind={kind!r}): expected 'response' or 'mean'.")
         if site is not None:

@@ -123,8 +123,15 @@ class Hypothesis:
         )
 
 
-def judge(posterior: AbstractPosterior, statement: str) -> Hypothesis:
+def judge(
+    posterior: AbstractPosterior, statement: str, prior: Callable[[], StoredArrays | None]
+) -> Hypothesis:
     """Return what the posterior says of a statement.
+
+    Args:
+        posterior: the posterior.
+        statement: two sides with "<" or ">" between them.
+        prior: gives `prior_draws`, which are the same for all statements.
 
     Raises:
         ValueError: for anything but two sides with "<" or ">" between them.
@@ -143,7 +150,7 @@ def judge(posterior: AbstractPosterior, statement: str) -> Hypothesis:
     left, sign, right = sides
     entries = _entries(posterior, posterior.samples)
     value = _difference(left, sign, right, entries)
-    drawn = _prior_draws(posterior)
+    drawn = prior()
     before = None
     if drawn is not None:
         before = np.asarray(_difference(left, sign, right, _entries(posterior, drawn)))[0]
@@ -220,15 +227,21 @@ def _entries(posterior: AbstractPosterior, samples: StoredArrays) -> dict[str, n
     return found
 
 
-def _prior_draws(posterior: AbstractPosterior) -> StoredArrays | None:
-    """Draw all sites from the prior, shape (1, draw, ...); None where that is impossible."""
-    problem = posterior.problem
+def prior_draws(posterior: AbstractPosterior) -> StoredArrays | None:
+    """Draw the sites that the posterior has from the prior, shape (1, draw, ...).
+
+    None is returned where the prior has no sampler.
+    """
+    problem, sites = posterior.problem, list(posterior.samples)
+
+    def draw(key: jax.Array) -> dict[str, jax.Array]:
+        drawn = problem.prior_sample(key)
+        return {name: drawn[name] for name in sites if name in drawn}
+
     keys = jax.random.split(jax.random.key(posterior.seed), PRIOR_DRAWS)
     try:
         with precision_scope(posterior.model):
-            drawn = jax.jit(lambda keys: jax.lax.map(problem.prior_sample, keys, batch_size=100))(
-                keys
-            )
+            drawn = jax.jit(lambda keys: jax.lax.map(draw, keys, batch_size=100))(keys)
     # improper priors have no sampler
     except NotImplementedError:
         return None

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from bayesdl.data.target import Target
 from bayesdl.posterior import streaming as stream
-from bayesdl.posterior.means import MeanPrediction, mean_draws
+from bayesdl.posterior.means import MeanPrediction, central, mean_draws
 from bayesdl.posterior.pictures import draw
 from bayesdl.typing import AxesLike, ColumnLike, Integer
 from inference.settings import is_whole
@@ -341,16 +341,3 @@ def check_count(num_samples: object) -> None:
         raise ValueError(
             f"sample(num_samples={num_samples!r}): expected a whole number of at least 1."
         )
-
-
-def central(level: float) -> list[float]:
-    """Return the levels of the bounds of a central interval.
-
-    Raises:
-        ValueError: for a level outside (0, 1).
-    """
-    if not 0 < level < 1:
-        raise ValueError(
-            f"interval(level={level!r}): expected a probability between 0 and 1, e.g. 0.9."
-        )
-    return [(1 - level) / 2, (1 + level) / 2]

@@ -60,20 +60,11 @@ class MeanPrediction:
         Raises:
             ValueError: for levels outside (0, 1).
         """
-        levels = np.asarray(q, np.float64)
-        if levels.ndim > 1 or np.any((levels <= 0) | (levels >= 1)):
-            raise ValueError(
-                f"quantile(q={q!r}): expected a level, or a list of levels, between 0 and 1."
-            )
-        return np.quantile(self.draws, levels, axis=0)
+        return np.quantile(self.draws, quantile_levels(q), axis=0)
 
     def interval(self, level: float = 0.9) -> np.ndarray:
         """Compute the central interval with probability `level`, shape (2, rows, ...)."""
-        if not 0 < level < 1:
-            raise ValueError(
-                f"interval(level={level!r}): expected a probability between 0 and 1, e.g. 0.9."
-            )
-        return self.quantile([(1 - level) / 2, (1 + level) / 2])
+        return self.quantile(central(level))
 
     def sample(self, num_samples: int = 1000) -> np.ndarray:
         """Return functions at all rows, shape (num_samples, rows, ...): draws, in their order."""
@@ -107,6 +98,33 @@ class MeanPrediction:
 
     def _repr_html_(self) -> str:
         return f"<p>{self!r}</p>" + self.to_pandas().head(10).to_html()
+
+
+def quantile_levels(q: ArrayLike | Sequence[float]) -> np.ndarray:
+    """Return the levels of quantiles as an array without dimensions, or with one.
+
+    Raises:
+        ValueError: for levels outside (0, 1).
+    """
+    levels = np.asarray(q, np.float64)
+    if levels.ndim > 1 or not np.all((levels > 0) & (levels < 1)):
+        raise ValueError(
+            f"quantile(q={q!r}): expected a level, or a list of levels, between 0 and 1."
+        )
+    return levels
+
+
+def central(level: float) -> list[float]:
+    """Return the levels of the bounds of a central interval.
+
+    Raises:
+        ValueError: for a level outside (0, 1).
+    """
+    if not 0 < level < 1:
+        raise ValueError(
+            f"interval(level={level!r}): expected a probability between 0 and 1, e.g. 0.9."
+        )
+    return [(1 - level) / 2, (1 + level) / 2]
 
 
 def mean_draws(stream: Stream, is_class: bool, what: str) -> np.ndarray:
@@ -194,9 +212,7 @@ class Effects:
         Raises:
             ValueError: for a level outside (0, 1).
         """
-        if not 0 < level < 1:
-            raise ValueError(f"to_pandas(level={level!r}): expected a probability, e.g. 0.9.")
-        tails = (1 - level) / 2, (1 + level) / 2
+        tails = central(level)
         low, high = np.quantile(self.draws, tails, axis=0)
         table = self.keys.copy()
         table["estimate"], table["std"] = self.mean, self.draws.std(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from bayesdl.checks import convergence, halving, loo, predictive, scores, sensit
 from bayesdl.checks.statistics import StatisticsLike
 from bayesdl.interop import arviz
 from bayesdl.posterior import discrete, hypothesis
+from bayesdl.posterior.adjustment import plain
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.posterior.means import MeanPrediction, predictor_draws
@@ -30,6 +32,7 @@ from bayesdl.typing import (
     TableLike,
 )
 from bayesdl.warnings import deprecated
+from inference.core.typing import StoredArrays
 from inference.settings import as_seed
 
 if TYPE_CHECKING:
@@ -73,12 +76,17 @@ class Posterior(AbstractPosterior):
     def linear_predictor(self, *data: Any, **named: Any) -> MeanPrediction:
         """Return the distribution of a formula's linear predictor, for what `predict` takes."""
         known = self.model.predictor_predictive(self.problem)
-        response = dataclasses.replace(self, adjustment=None).predict(*data, **named)
+        response = plain(self).predict(*data, **named)
         return predictor_draws(response, known, self.model.predictor_names(self.problem))
 
     def hypothesis(self, statement: str) -> hypothesis.Hypothesis:
         """Return probability, odds and Bayes factor of a statement such as "days > 0"."""
-        return hypothesis.judge(self, statement)
+        return hypothesis.judge(self, statement, lambda: self._prior_draws)
+
+    @functools.cached_property
+    def _prior_draws(self) -> StoredArrays | None:
+        """Draws from the prior that hypotheses are compared with; None where there are none."""
+        return hypothesis.prior_draws(self)
 
     def diagnose(self) -> convergence.Diagnosis:
         """Say what can be trusted.
@@ -248,15 +256,7 @@ class Posterior(AbstractPosterior):
             (2, 3)
         """
         made = making.conformal(
-            self,
-            level,
-            X,
-            y,
-            score=score,
-            groups=groups,
-            refits=refits,
-            system=system,
-            seed=seed,
+            self, level, X, y, score=score, groups=groups, refits=refits, system=system, seed=seed
         )
         return dataclasses.replace(self, adjustment=made)
 

@@ -15,7 +15,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Real
 
 from bayesdl.posterior import streaming as stream
-from bayesdl.posterior.interface import AbstractClasses, AbstractNumbers, central, check_count
+from bayesdl.posterior.interface import AbstractClasses, AbstractNumbers, check_count
+from bayesdl.posterior.means import central, quantile_levels
 from bayesdl.typing import ColumnLike, Integer
 from bayesdl.warnings import TrustWarning
 
@@ -102,7 +103,7 @@ class Prediction(AbstractNumbers):
         Raises:
             ValueError: for levels outside (0, 1).
         """
-        levels = _levels(q)
+        levels = np.atleast_1d(quantile_levels(q))
         try:
             values = self.stream.map(stream.quantiles, levels, rowwise=False, axis=1)
         except NotImplementedError:
@@ -198,7 +199,8 @@ class ClassPrediction(AbstractClasses):
         if not self.target.ordered:
             self._refuse("quantile")
         below = np.cumsum(self.probs, axis=-1)[..., :-1]
-        values = np.stack([self.classes[(below < level).sum(-1)] for level in _levels(q)])
+        levels = np.atleast_1d(quantile_levels(q))
+        values = np.stack([self.classes[(below < level).sum(-1)] for level in levels])
         return values if np.ndim(q) else np.asarray(values[0])
 
     def interval(self, level: float = 0.9) -> np.ndarray:
@@ -214,20 +216,6 @@ class ClassPrediction(AbstractClasses):
     def sample(self, num_samples: Integer = 1000) -> np.ndarray:
         """Simulate labels, shape (num_samples, rows)."""
         return self.classes[self._sample(num_samples).astype(int)]
-
-
-def _levels(q: ArrayLike | Sequence[float]) -> np.ndarray:
-    """Return the levels of quantiles as an array.
-
-    Raises:
-        ValueError: for levels outside (0, 1).
-    """
-    levels = np.atleast_1d(np.asarray(q, dtype=np.float64))
-    if levels.ndim > 1 or np.any((levels <= 0) | (levels >= 1)):
-        raise ValueError(
-            f"quantile(q={q!r}): expected a level, or a list of levels, between 0 and 1."
-        )
-    return levels
 
 
 def crps(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,18 @@ MODULES = {
     "target": target,
 }
 
+
+def _without(*names: str) -> Callable[[dict], dict]:
+    """Return what leaves out fields that earlier versions stored, and nothing read."""
+    return lambda fields: {name: one for name, one in fields.items() if name not in names}
+
+
 # what reads the fields that earlier versions stored
-OLDER_FILES = {"columns.Columns": columns.from_older_files}
+OLDER_FILES = {
+    "columns.Columns": columns.from_older_files,
+    "formula.Fixed": _without("columns"),
+    "formula.Variable": _without("typical", "low", "high"),
+}
 
 
 def registry() -> dict[str, type]:

@@ -22,6 +22,7 @@ except ModuleNotFoundError:  # checkouts that wrote the first files
 __all__ = ["SPECS", "from_data", "in_newest_form", "kinds", "registry", "to_data"]
 
 kernels, priors, vi = bdl.kernels, bdl.priors, bdl.vi
+UNREAD = {"formula.Fixed": ("columns",), "formula.Variable": ("typical", "low", "high")}
 OBJECTIVES = (
     *("dreg", "elbo", "iwelbo", "renyi", "symmetric_kl", "tempered_elbo", "thermodynamic"),
     *("wake_phi", "wake_theta"),
@@ -200,8 +201,8 @@ def kinds(data: Any) -> set[str]:
 def in_newest_form(data: Any) -> Any:
     """Return stored data of specs as it is written now, with the same meaning.
 
-    All that is stored stays. A field that came later has its default, and the categories of a
-    column are in its encoding.
+    All that is stored stays but what nothing read. A field that came later has its default, and
+    the categories of a column are in its encoding.
     """
     if isinstance(data, list):
         return [in_newest_form(entry) for entry in data]
@@ -211,6 +212,8 @@ def in_newest_form(data: Any) -> Any:
         moved = [encoding_data(levels) for levels in data["levels"]]
         data = {name: value for name, value in data.items() if name != "levels"}
         data |= {"encodings": moved}
+    unread = UNREAD.get(data.get("class", ""), ())
+    data = {name: value for name, value in data.items() if name not in unread}
     data = {name: in_newest_form(value) for name, value in data.items()}
     fields = dataclasses.fields(registry()[data["class"]]) if "class" in data else ()
     later = [f for f in fields if f.name not in data and f.default is not dataclasses.MISSING]

@@ -20,6 +20,7 @@ from jaxtyping import Real
 
 from bayesdl.calibration.ranks import rank_of
 from bayesdl.posterior.interface import AbstractNumbers, check_count
+from bayesdl.posterior.means import quantile_levels
 from bayesdl.typing import ColumnLike, Integer
 
 
@@ -114,11 +115,7 @@ class SystemPrediction(AbstractNumbers):
         Args:
             q: one level, or a list of levels, between 0 and 1.
         """
-        levels = np.atleast_1d(np.asarray(q, np.float64))
-        if levels.ndim > 1 or np.any((levels <= 0) | (levels >= 1)):
-            raise ValueError(
-                f"quantile(q={q!r}): expected a level, or a list of levels, between 0 and 1."
-            )
+        levels = np.atleast_1d(quantile_levels(q))
 
         def one(level: float) -> np.ndarray:
             def of(residuals: np.ndarray) -> float:

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from bayesdl.calibration.maps.levels import AbstractLevelMap
 from bayesdl.calibration.maps.probabilities import AbstractClassMap
 from bayesdl.posterior.interface import AbstractClasses, AbstractNumbers, check_count
+from bayesdl.posterior.means import quantile_levels
 from bayesdl.typing import ColumnLike, Integer
 
 # simulated targets behind moments and scores
@@ -83,11 +84,7 @@ class RecalibratedPrediction(AbstractNumbers):
         Args:
             q: one level, or a list of levels, between 0 and 1.
         """
-        levels = np.asarray(q, np.float64)
-        if levels.ndim > 1 or np.any((levels <= 0) | (levels >= 1)):
-            raise ValueError(
-                f"quantile(q={q!r}): expected a level, or a list of levels, between 0 and 1."
-            )
+        levels = quantile_levels(q)
         inner = np.clip(self.levels.quantile(levels), 1e-9, 1 - 1e-9)
         return self.base.quantile(inner if levels.ndim else float(inner))
 

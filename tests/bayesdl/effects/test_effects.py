@@ -103,6 +103,9 @@ def test_hypotheses_count_draws(logistic):
     truth = draws["g[b]"] - draws["g[c]"] > 0.5 * draws["x"]
     assert found.probability == pytest.approx(truth.mean())
     assert found.odds == pytest.approx(truth.mean() / (1 - truth.mean()))
+    # one set of draws from the prior for all statements, of the sites of the posterior
+    assert post._prior_draws is post._prior_draws
+    assert set(post._prior_draws) == set(post.samples)
     # the prior is symmetric
     assert abs(post.hypothesis("x > 0").prior_odds - 1) < 4 * 2 / np.sqrt(4000)
     error = found.bayes_factor_error / found.bayes_factor

@@ -112,6 +112,17 @@ def test_settings_that_do_not_fit(formula, settings, words):
         bdl.Formula(formula, **settings).learn_schema(spoiled())
 
 
+def test_an_unseen_level_is_refused_by_its_row():
+    model, data = bdl.Formula("y ~ g"), table()
+    schema = model.learn_schema(data)
+    new = data[:5].assign(g=["a", "b", "zoe", "a", "yve"])
+    with pytest.raises(bdl.DataError, match="'g', row 2 has the level 'zoe'"):
+        schema.matrix(new, "error")
+    whole = model.learn_schema(data.assign(g=pd.Categorical(data.h)))
+    same = whole.matrix(data.assign(g=data.h.astype(float)), "error")
+    np.testing.assert_array_equal(same[:, :2], np.eye(3)[data.h][:, 1:])
+
+
 def test_data_are_one_table_with_names():
     model = bdl.Formula("y ~ x")
     with pytest.raises(bdl.DataError, match="takes one table with all columns"):

@@ -94,7 +94,7 @@ def test_new_groups_are_refused_or_drawn(mixed):
     new = data[:40].assign(g="zoe", x=0.0, h=0)
     with pytest.raises(bdl.DataError, match=r"Group 'zoe' of 'g' in row 0 was not in the training"):
         post.predict(new)
-    with pytest.raises(bdl.DataError, match="expected one of error, sample, population"):
+    with pytest.raises(bdl.DataError, match="Expected one of error, sample, population"):
         post.predict(new, groups="all")
     drawn = post.predict(new, groups="sample")
     # all rows are of one new group, so that they have one effect
