@@ -56,15 +56,15 @@ def _hashes(X: TableLike, y: ColumnLike) -> np.ndarray:
     return np.array([hash(row.tobytes()) for row in np.ascontiguousarray(table + 0.0)])
 
 
-def warn_of_time(columns: Columns, X: np.ndarray, given: TableLike | None) -> None:
+def warn_of_time(columns: Columns | None, X: np.ndarray, given: TableLike | None) -> None:
     """Warn where the rows stand in the order of a date: they may depend on each other.
 
     Args:
-        columns: the input columns.
+        columns: the input columns; None for those of a formula, which are no dates.
         X: the rows as the program sees them, shape (rows, encoded columns).
         given: the table as it was given, where it was.
     """
-    name = _date_in_order(columns, X)
+    name = None if columns is None else _date_in_order(columns, X)
     index: Any = getattr(given, "index", None)
     if name is None and type(index).__name__ == "DatetimeIndex" and len(index) > 2:
         monotone = index.is_monotonic_increasing or index.is_monotonic_decreasing

@@ -14,7 +14,7 @@ from typing import Any
 
 from bayesdl.cli.settings import Settings, change, class_by_name, fields, make
 from bayesdl.cli.tables import UsageError
-from bayesdl.engines import ENGINES, cli_name, plain
+from bayesdl.engines import ENGINES, check_supported, choose, cli_name, plain
 from bayesdl.model import likelihoods
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.examples import CommandLine, Parts
@@ -30,6 +30,7 @@ LIKELIHOODS = {
     "poisson": likelihoods.Poisson,
     "negative-binomial": likelihoods.NegativeBinomial,
 }
+DEFAULT_MODEL = "bnn"
 FEW_VALUES = 20  # whole numbers with at most as many values may be classes or counts
 FEW_CLASSES, ROWS_EACH = 10, 5  # at most as many values, of as many rows each, are read as classes
 
@@ -68,6 +69,10 @@ def choose_likelihood(
     Raises:
         UsageError: for a column of dates, or texts that are no labels.
     """
+    if asked is not None and asked not in LIKELIHOODS:
+        raise UsageError(
+            f"--likelihood {asked} is for formulas: expected one of {', '.join(LIKELIHOODS)}."
+        )
     if regression and asked in ("bernoulli", "categorical"):
         raise UsageError(f"--regression --likelihood {asked}: expected one of them, not both.")
     if regression and not asked:
@@ -161,7 +166,7 @@ def build(
         types |= of_parts
     types["likelihood"] = of_noise
     spec = make(model.model, arguments | known | dict(model.fixed))
-    return spec, functools.partial(_configured, settings, types)
+    return spec, configured(settings, types)
 
 
 def _spec_from(
@@ -218,3 +223,37 @@ def _configured(
     names = fields(type(engine))
     settings.check(types | {"engine": names})
     return change(engine, settings.values("engine", names))
+
+
+def choose_engine(
+    name: str,
+    model: AbstractModel,
+    data: tuple,
+    configure: Configure,
+    reading: Mapping[str, Any],
+) -> tuple[AbstractEngine, str]:
+    """Return the engine with its settings and, in words, why it was chosen.
+
+    Args:
+        name: one of the names of `--engine`.
+        model: the model.
+        data: the training data.
+        configure: the function that applies the engine's settings.
+        reading: how the table is read.
+
+    Raises:
+        UnsupportedError: where the engine cannot run the model.
+    """
+    problem = model.learn(*data, **reading)[1]
+    if name == "auto":
+        engine, why = choose(problem)
+    else:
+        engine, why = engines_by_name()[name](), "it was asked for"
+    engine = configure(engine)
+    check_supported(engine, problem)
+    return engine, why
+
+
+def configured(settings: Settings, parts: Mapping[str, dict[str, str]]) -> Configure:
+    """Return the function that applies the settings of an engine, beside those of other parts."""
+    return functools.partial(_configured, settings, dict(parts))

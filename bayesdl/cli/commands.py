@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from bayesdl.checks.convergence import Diagnosis
 from bayesdl.cli import pictures, support_table
 from bayesdl.cli.building import (
-    Configure,
+    DEFAULT_MODEL,
     build,
+    choose_engine,
     choose_likelihood,
     column_names,
-    engines_by_name,
     models_by_name,
 )
-from bayesdl.cli.output import print_result
+from bayesdl.cli.formula import commands as formulas
+from bayesdl.cli.output import as_data, diagnosis_lines, print_result, quiet_diagnosis
 from bayesdl.cli.settings import Settings
 from bayesdl.cli.tables import (
+    PICTURES,
     UsageError,
     check_writable,
     chosen_columns,
     hold_out,
+    holdout_files,
     inputs_and_target,
     read_first_rows,
     read_parts,
@@ -39,17 +40,14 @@ from bayesdl.cli.tables import (
 from bayesdl.data.files import is_parquet
 from bayesdl.data.reading import Reading
 from bayesdl.data.validation import DataError, ModelError
-from bayesdl.engines import UnsupportedError, check_supported, choose
+from bayesdl.engines import UnsupportedError
 from bayesdl.fitting import fit as fit_model
 from bayesdl.frozen.predictors import label_in
 from bayesdl.frozen.spec import Frozen
-from bayesdl.model.base import AbstractModel
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.saving import bundle
 from bayesdl.saving.predictions import predict_chunks, read_new_rows
-from bayesdl.typing import ColumnLike, Frame, Series, TableLike
-from bayesdl.warnings import TrustWarning
-from inference.core.engine import AbstractEngine
+from bayesdl.typing import Frame, Series
 from inference.core.problem import ProblemError
 
 # what the user can cure; anything else is a bug and keeps its traceback
@@ -61,19 +59,21 @@ USER_ERRORS = (
     UnsupportedError,
     ProblemError,
 )
-PICTURES = (".png", ".pdf", ".svg")
-HOLDOUTS = (".holdout.csv", ".holdout.parquet")
 
 
 def fit(options: Namespace) -> int:
     """Fit a model, save the posterior, and score it on held-out rows."""
+    if options.formula:
+        return formulas.fit(options)
+    if options.target is None:
+        raise UsageError("--target COLUMN is missing: say what to predict, or give --formula.")
     check_writable(options.out, options.data)
-    for path in _holdout_files(options.out):
+    for path in holdout_files(options.out):
         check_writable(path, options.data)
     table = read_table(options.data, options.sep, options.encoding)
     X, y = inputs_and_target(table, options.target, options.data)
     X, weights, reading = _how_to_read(X, options)
-    line = models_by_name()[options.model]
+    line = models_by_name()[options.model or DEFAULT_MODEL]
     likelihood, why_likelihood = choose_likelihood(y, options.likelihood, line, options.regression)
     columns = column_names(line, options.modes, options.target)
     model, configure = build(line, likelihood, Settings.parse(options.settings), columns)
@@ -88,8 +88,8 @@ def fit(options: Namespace) -> int:
     held = hold_out(table, options.holdout, options.seed, labels, schema.columns.categories)
     if weights is not None:
         reading["weights"] = weights[~held]
-    engine, why_engine = _choose_engine(
-        options.engine, model, X[~held], y[~held], configure, reading
+    engine, why_engine = choose_engine(
+        options.engine, model, (X[~held], y[~held]), configure, reading
     )
 
     posterior = fit_model(
@@ -101,13 +101,13 @@ def fit(options: Namespace) -> int:
         progress=sys.stderr.isatty(),
         **reading,
     )
-    diagnosis = _quiet_diagnosis(posterior)
+    diagnosis = quiet_diagnosis(posterior)
     scores = posterior.score(X[held], y[held]) if held.any() else None
     # held-out rows of an earlier fit under this name may be training rows now
-    for stale in _holdout_files(options.out):
+    for stale in holdout_files(options.out):
         stale.unlink(missing_ok=True)
     posterior.save(options.out)
-    held_file = _holdout_files(options.out)[is_parquet(options.data)] if held.any() else None
+    held_file = holdout_files(options.out)[is_parquet(options.data)] if held.any() else None
     if held_file:
         write_table(table[held], held_file)
 
@@ -118,7 +118,7 @@ def fit(options: Namespace) -> int:
         "rows": {"training": int((~held).sum()), "held out": int(held.sum())},
         "holdout": held_file,
         "scores": scores,
-        "diagnosis": _as_data(diagnosis),
+        "diagnosis": as_data(diagnosis),
     }
     lines = [
         f"model   {model!r}",
@@ -127,7 +127,7 @@ def fit(options: Namespace) -> int:
         f"        because {why_engine}",
         f"rows    {(~held).sum()} for training, {held.sum()} held out",
         "",
-        *_diagnosis_lines(diagnosis),
+        *diagnosis_lines(diagnosis),
         "",
         *([f"held-out scores ({held.sum()} rows)", repr(scores), ""] if scores else []),
         f"saved   {options.out}" + (f", held-out rows in {held_file}" if held_file else ""),
@@ -156,37 +156,6 @@ def _how_to_read(X: Frame, options: Namespace) -> tuple[Frame, Series | None, di
     return X, weights, {k: v for k, v in given.items() if v and v != getattr(defaults, k)}
 
 
-def _choose_engine(
-    name: str,
-    model: AbstractModel,
-    X: TableLike,
-    y: ColumnLike,
-    configure: Configure,
-    reading: dict[str, Any],
-) -> tuple[AbstractEngine, str]:
-    """Return the engine with its settings and, in words, why it was chosen.
-
-    Args:
-        name: one of the names of `--engine`.
-        model: the model.
-        X: the training inputs.
-        y: the training targets.
-        configure: the function that applies the engine's settings.
-        reading: how the table is read.
-
-    Raises:
-        UnsupportedError: where the engine cannot run the model.
-    """
-    problem = model.learn(X, y, **reading)[1]
-    if name == "auto":
-        engine, why = choose(problem)
-    else:
-        engine, why = engines_by_name()[name](), "it was asked for"
-    engine = configure(engine)
-    check_supported(engine, problem)
-    return engine, why
-
-
 def predict(options: Namespace) -> int:
     """Predict the rows of a table, a part at a time."""
     import pandas as pd
@@ -197,6 +166,7 @@ def predict(options: Namespace) -> int:
         check_writable(options.out, options.bundle, options.data)
         require_parquet(options.out)
     posterior = bundle.load(options.bundle)
+    named = {} if options.groups is None else {"groups": options.groups}
     level = options.level
     if options.conformal is not None:
         level = options.conformal
@@ -209,7 +179,7 @@ def predict(options: Namespace) -> int:
     parts = read_parts(chunks, options.data, options.encoding)
     tables = (
         round_digits(table, options.digits)
-        for table in predict_chunks(posterior, parts, level, kept, as_written)
+        for table in predict_chunks(posterior, parts, level, kept, as_written, **named)
     )
     if options.out:
         rows = write_parts(tables, options.out)
@@ -238,7 +208,7 @@ def _with_sets(posterior: Posterior, options: Namespace) -> Posterior:
             )
         return posterior
     path = options.calibration or next(
-        (path for path in _holdout_files(options.bundle) if os.path.isfile(path)), None
+        (path for path in holdout_files(options.bundle) if os.path.isfile(path)), None
     )
     if path is None:
         return posterior.conformal(options.conformal)
@@ -265,14 +235,14 @@ def calibrate(options: Namespace) -> int:
         seed=options.seed,
         progress=sys.stderr.isatty(),
     )
-    diagnosis = _quiet_diagnosis(posterior)
+    diagnosis = quiet_diagnosis(posterior)
     posterior.save(options.out)
-    result = {"out": options.out, "rows": len(X), "head": head, "diagnosis": _as_data(diagnosis)}
+    result = {"out": options.out, "rows": len(X), "head": head, "diagnosis": as_data(diagnosis)}
     lines = [
         f"rows    {len(X)}",
         f"head    {head}",
         "",
-        *_diagnosis_lines(diagnosis),
+        *diagnosis_lines(diagnosis),
         "",
         f"saved   {options.out}: `bayesdl predict {options.out} NEW` takes predictions of new rows",
     ]
@@ -287,15 +257,15 @@ def check(options: Namespace) -> int:
     """
     posterior = bundle.load(options.bundle)
     data = options.data or next(
-        (path for path in _holdout_files(options.bundle) if os.path.isfile(path)), None
+        (path for path in holdout_files(options.bundle) if os.path.isfile(path)), None
     )
     scores = None
     if data:
         X, y = _held_out_rows(posterior, data, options)
         scores = posterior.score(X, y)
-    diagnosis = _quiet_diagnosis(posterior)
-    result = {"diagnosis": _as_data(diagnosis), "data": data, "scores": scores}
-    lines: list[str] = [repr(posterior), *_diagnosis_lines(diagnosis), ""]
+    diagnosis = quiet_diagnosis(posterior)
+    result = {"diagnosis": as_data(diagnosis), "data": data, "scores": scores}
+    lines: list[str] = [repr(posterior), *diagnosis_lines(diagnosis), ""]
     lines += (
         [f"scores on {data} ({len(y)} rows)", repr(scores)]
         if data
@@ -308,7 +278,7 @@ def check(options: Namespace) -> int:
 def _held_out_rows(posterior: Posterior, path: Path, options: Namespace) -> tuple[Frame, Series]:
     """Return the inputs and targets of a file, without rows that a fit of this kind leaves out."""
     # what `fit` wrote is CSV with commas
-    ours = path in _holdout_files(options.bundle)
+    ours = path in holdout_files(options.bundle)
     form = () if ours else (options.sep, options.encoding)
     X, y = inputs_and_target(read_table(path, *form), posterior.schema.target.names[0], path)
     if posterior.schema.reading.missing_target == "drop":
@@ -327,7 +297,7 @@ def plot(options: Namespace) -> int:
     check_writable(out, options.bundle, *([options.data] if options.data else []))
     posterior = bundle.load(options.bundle)
     data = options.data or next(
-        (path for path in _holdout_files(options.bundle) if os.path.isfile(path)), None
+        (path for path in holdout_files(options.bundle) if os.path.isfile(path)), None
     )
     rows = _held_out_rows(posterior, data, options) if data else None
     figure, what = pictures.draw(posterior, rows)
@@ -356,6 +326,11 @@ def summary(options: Namespace) -> int:
     return print_result(options, result, lines)
 
 
+def effects(options: Namespace) -> int:
+    """Print predictions, comparisons or slopes of a saved fit."""
+    return formulas.effects(options)
+
+
 def engines(options: Namespace) -> int:
     """Print which engine runs which model."""
     table = support_table.support()
@@ -375,25 +350,3 @@ def recommend(options: Namespace) -> int:
     from bayesdl.cli.recommend import commands as command
 
     return {"fit": command.fit, "apply": command.apply}[options.action](options)
-
-
-def _holdout_files(path: Path) -> list[Path]:
-    """Return where the held-out rows of a bundle may lie: as CSV, or as Parquet."""
-    return [path.with_name(path.name + ending) for ending in HOLDOUTS]
-
-
-def _quiet_diagnosis(posterior: Posterior) -> Diagnosis:
-    """Return the diagnosis without its warning, since the verdict is printed."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TrustWarning)
-        return posterior.diagnose()
-
-
-def _as_data(diagnosis: Diagnosis) -> dict[str, Any]:
-    """Return a diagnosis as data for JSON."""
-    return {"ok": diagnosis.ok, "verdict": list(diagnosis.verdict), "facts": diagnosis.facts}
-
-
-def _diagnosis_lines(diagnosis: Diagnosis) -> list[str]:
-    """Return a diagnosis as lines of text."""
-    return repr(diagnosis).splitlines()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from argparse import Namespace
 from typing import Any
 
+from bayesdl.checks.convergence import Diagnosis
 from bayesdl.cli.tables import to_json
+from bayesdl.posterior.posterior import Posterior
+from bayesdl.warnings import TrustWarning
 
 
 def print_result(options: Namespace, result: dict[str, Any], lines: list[str]) -> int:
@@ -18,3 +22,20 @@ def print_result(options: Namespace, result: dict[str, Any], lines: list[str]) -
     """
     print(to_json(result) if options.json else "\n".join(lines))
     return 0
+
+
+def quiet_diagnosis(posterior: Posterior) -> Diagnosis:
+    """Return the diagnosis without its warning, since the verdict is printed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TrustWarning)
+        return posterior.diagnose()
+
+
+def as_data(diagnosis: Diagnosis) -> dict[str, Any]:
+    """Return a diagnosis as data for JSON."""
+    return {"ok": diagnosis.ok, "verdict": list(diagnosis.verdict), "facts": diagnosis.facts}
+
+
+def diagnosis_lines(diagnosis: Diagnosis) -> list[str]:
+    """Return a diagnosis as lines of text."""
+    return repr(diagnosis).splitlines()

@@ -15,9 +15,18 @@ from bayesdl.cli.arguments import (
     add_reading,
     add_settings,
     at_least,
+    level,
 )
-from bayesdl.cli.building import LIKELIHOODS, engine_name, engines_by_name, models_by_name
+from bayesdl.cli.building import (
+    DEFAULT_MODEL,
+    LIKELIHOODS,
+    engine_name,
+    engines_by_name,
+    models_by_name,
+)
+from bayesdl.cli.formula.building import FORMULA_LIKELIHOODS
 from bayesdl.cli.recommend.parser import add_recommend
+from bayesdl.formula.spec import GROUPS
 from bayesdl.frozen.program import CLASS_HEADS, NUMBER_HEADS
 
 
@@ -41,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     _add_fit(
         command(
             "fit",
-            "DATA --target COLUMN -o FILE [options]",
+            "DATA (--target COLUMN | --formula FORMULA) -o FILE [options]",
             "fit a model to a table and save the posterior",
         )
     )
@@ -77,6 +86,13 @@ def parser() -> argparse.ArgumentParser:
         "summary", "BUNDLE", "print a table of the parameters: means, sds, intervals, ESS, R-hat"
     )
     summary.add_argument("bundle", metavar="BUNDLE", type=Path, help="written by `bayesdl fit`")
+    _add_effects(
+        command(
+            "effects",
+            "BUNDLE [-o FILE] [options]",
+            "say what predictions do as columns change: comparisons, slopes, averages",
+        )
+    )
     add_recommend(commands)
     command("engines", "", "print which engine runs which model, and why not")
     demo = command(
@@ -100,14 +116,22 @@ def _add_fit(added: argparse.ArgumentParser) -> None:
     names = ", ".join(
         f"{line.name} ({line.help})" if line.help else line.name for line in models.values()
     )
+    further = ", ".join(name for name in FORMULA_LIKELIHOODS if name not in LIKELIHOODS)
     added.add_argument(
         "data", metavar="DATA", type=Path, help="CSV or Parquet; a header line names the columns"
     )
     added.add_argument(
         "--target",
         metavar="COLUMN",
-        required=True,
         help="what to predict; all other columns are inputs",
+    )
+    added.add_argument(
+        "--formula",
+        metavar="FORMULA",
+        action="append",
+        default=[],
+        help="in place of target and model, e.g. 'y ~ x + (1 | group)'; repeat for other "
+        "parameters, e.g. 'sigma ~ x'",
     )
     added.add_argument(
         "-o",
@@ -120,9 +144,8 @@ def _add_fit(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--model",
         choices=tuple(models),
-        default="bnn",
         metavar="NAME",
-        help=f"{names} (default: bnn)",
+        help=f"{names} (default: {DEFAULT_MODEL})",
     )
     added.add_argument(
         "--modes",
@@ -139,10 +162,10 @@ def _add_fit(added: argparse.ArgumentParser) -> None:
     )
     added.add_argument(
         "--likelihood",
-        choices=LIKELIHOODS,
+        choices=tuple(dict.fromkeys((*LIKELIHOODS, *FORMULA_LIKELIHOODS))),
         metavar="NAME",
         help=f"{', '.join(LIKELIHOODS)} (default: from the target: numbers normal, labels "
-        "bernoulli or categorical)",
+        f"bernoulli or categorical); of formulas also {further} (default: normal)",
     )
     added.add_argument(
         "--regression",
@@ -199,6 +222,13 @@ def _add_predict(added: argparse.ArgumentParser) -> None:
         help="probability of the intervals (default: that of conformal sets, otherwise 0.9)",
     )
     added.add_argument(
+        "--groups",
+        choices=GROUPS,
+        metavar="WORD",
+        help=f"of formulas, what becomes of groups that training rows had not: {', '.join(GROUPS)} "
+        f"(default: {GROUPS[0]})",
+    )
+    added.add_argument(
         "--conformal",
         metavar="P",
         type=float,
@@ -211,6 +241,39 @@ def _add_predict(added: argparse.ArgumentParser) -> None:
         type=Path,
         help="rows with targets that calibrate the sets, which the fit has not seen",
     )
+
+
+def _add_effects(added: argparse.ArgumentParser) -> None:
+    """Add the arguments of `bayesdl effects`."""
+    added.add_argument("bundle", metavar="BUNDLE", type=Path, help="written by `bayesdl fit`")
+    for flag, name, text in (
+        (
+            "--of",
+            "COLUMN",
+            "of which column: one more of numbers, each level with the first",
+        ),
+        ("--by", "COLUMNS", "average within the values of columns, e.g. group or sex,group"),
+        ("--along", "COLUMNS", "run along columns, with all others at typical values"),
+    ):
+        added.add_argument(flag, metavar=name, help=text)
+    added.add_argument("--slopes", action="store_true", help="slopes in place of comparisons")
+    added.add_argument(
+        "--level",
+        metavar="P",
+        type=level,
+        default=0.9,
+        help="probability of the intervals (default: 0.9)",
+    )
+    added.add_argument(
+        "--data",
+        metavar="FILE",
+        type=Path,
+        help="the rows (default: those that were fitted, where the model keeps them)",
+    )
+    added.add_argument(
+        "-o", "--out", metavar="FILE", type=Path, help="CSV, Parquet or a picture, by its ending"
+    )
+    add_file_format(added)
 
 
 def _add_calibrate(added: argparse.ArgumentParser) -> None:

@@ -20,6 +20,8 @@ from bayesdl.data.files import TableWriter, is_parquet, read_chunks
 from bayesdl.data.validation import DataError
 from bayesdl.typing import Frame, Series
 
+PICTURES = (".png", ".pdf", ".svg")
+HOLDOUTS = (".holdout.csv", ".holdout.parquet")
 # rows that are looked at before a file is read in parts
 FIRST_ROWS = 100
 
@@ -235,6 +237,11 @@ def check_writable(path: Path, *inputs: Path) -> None:
         raise UsageError(f"Cannot write {path}: the folder {folder} is not writable.")
     if path.resolve() in [source.resolve() for source in inputs]:
         raise UsageError(f"Cannot write {path}: it is the input.")
+
+
+def holdout_files(path: Path) -> list[Path]:
+    """Return where the held-out rows of a bundle may lie: as CSV, or as Parquet."""
+    return [path.with_name(path.name + ending) for ending in HOLDOUTS]
 
 
 def inputs_and_target(table: Frame, name: str, path: Path) -> tuple[Frame, Series]:

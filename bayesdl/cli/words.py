@@ -36,6 +36,8 @@ def in_shell_words(message: str, line_of: Callable[[int], str] | None = None) ->
         (r"\bdrop=\[([^\]]*)\]", lambda m: _each("--drop", m[1])),
         (r"\bperiods=\[([^\]]*)\]", lambda m: _each("--periods", m[1])),
         (rf"\b(missing|missing_target|unseen)={QUOTED}", _choice_flag),
+        (rf"\bpredict\(\.\.\., groups={QUOTED}\)", lambda m: f"--groups {m[1]}"),
+        (rf"\bgroups={QUOTED}", lambda m: f"--groups {m[1]}"),
         (rf"\bkeep={QUOTED}", lambda m: f"--keep {m[1]}"),
         (r"\bstandardize=False\b", lambda m: "--set model.standardize=false"),
     ):

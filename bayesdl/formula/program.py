@@ -190,8 +190,13 @@ def _point(predictors: list) -> dist.Distribution:
     return dist.Delta(jnp.stack(predictors, axis=-1), event_dim=1)
 
 
-def source_of(plan: Plan) -> str:
-    """Return the program as text that runs on its own, with the arrays of `arrays_of`."""
+def source_of(plan: Plan, weighted: bool = False) -> str:
+    """Return the program as text that runs on its own, with the arrays of `arrays_of`.
+
+    Args:
+        plan: what the program is made of.
+        weighted: whether it takes weights of rows.
+    """
     _check_names(plan)
     family, arguments, body = plan.family, [], []
     for part in plan.parts:
@@ -233,7 +238,9 @@ def source_of(plan: Plan) -> str:
         text = f"dist.RightCensoredDistribution({text}, censored)"
     rows = f"len({arguments[0]})" if arguments else "num_rows"
     arguments = arguments or ["num_rows"]
-    body.append(f'with numpyro.plate("rows", {rows}):')
+    scale = ", numpyro.handlers.scale(scale=weights)" if weighted else ""
+    arguments += ["weights"] if weighted else []
+    body.append(f'with numpyro.plate("rows", {rows}){scale}:')
     body.append(f'    numpyro.sample("y", {text}, obs=y)')
     head = [
         "import jax",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from bayesdl.data.cells import as_numbers
+from bayesdl.data.reading import Reading
 from bayesdl.data.target import Target
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.formula.families import Family
@@ -86,6 +87,25 @@ class FormulaSchema:
         if self.trials and not self.trials.isdigit():
             columns[self.trials] = X[:, self.plan.trials].astype(int)
         return pd.DataFrame(columns)
+
+    @property
+    def reading(self) -> Reading:
+        """How tables are read: as they are."""
+        return Reading()
+
+    @property
+    def categories(self) -> list[str]:
+        """The columns whose values are names, those of groups included."""
+        return list(dict.fromkeys([*self.levels, *self._coded()]))
+
+    @property
+    def levels(self) -> dict[str, tuple]:
+        """The levels of categories and of groups, by column."""
+        levels = {one.name: one.levels for one in self.variables if one.levels is not None}
+        for block in self.blocks:
+            if block.kind == "group":
+                levels |= zip(block.columns, zip(*block.levels, strict=True), strict=True)
+        return levels
 
     def _coded(self) -> set[str]:
         """Return the columns whose numbers are names, as h in C(h)."""
@@ -195,7 +215,7 @@ def read_variables(variables: tuple, table: DataFrame) -> tuple[DataFrame, np.nd
 
     columns = {one.name: one.read(column_of(table, one.name)) for one in variables}
     frame = pd.DataFrame(columns, index=table.index).reset_index(drop=True)
-    codes = [one.codes(column_of(table, one.name)) for one in variables]
+    codes = [one.codes(columns[one.name]) for one in variables]
     return frame, np.stack(codes, axis=1) if codes else np.zeros((len(table), 0))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from typing import Any, ClassVar, NoReturn, TypeAlias
 
@@ -14,7 +13,7 @@ from bayesdl.data.frames import as_target
 from bayesdl.data.reading import Reading
 from bayesdl.data.table import known_rows
 from bayesdl.data.target import Target
-from bayesdl.data.validation import DataError, ModelError
+from bayesdl.data.validation import DataError, ModelError, did_you_mean
 from bayesdl.formula.families import Family, family_of
 from bayesdl.formula.learning import Learner, variables_in
 from bayesdl.formula.parsing import Predictor, parse
@@ -160,25 +159,28 @@ class Formula(AbstractTableModel):
 
     # what a user asks of a formula
 
-    def source(self, data: TableLike) -> str:
+    def source(self, data: TableLike, weights: WeightsLike = None) -> str:
         """Return the NumPyro program as text that runs on its own.
 
         It takes the arrays of `arrays`, and has the log density of the program that is fitted.
 
         Args:
             data: the training data.
+            weights: how much each row counts, as in `bdl.fit`.
         """
-        return source_of(self.learn_schema(data).plan)
+        plan = self.learn_schema(data, weights=weights).plan
+        return source_of(plan, self._table((data,), weights, {})[1] is not None)
 
-    def arrays(self, data: TableLike) -> dict[str, Any]:
+    def arrays(self, data: TableLike, weights: WeightsLike = None) -> dict[str, Any]:
         """Return the arguments of the printed program by name, the response "y" included.
 
         Args:
             data: the training data.
+            weights: how much each row counts, as in `bdl.fit`.
         """
-        schema = self.learn_schema(data)
-        problem = self.problem(schema, data)
-        return arrays_of(schema.plan, problem.args[0]) | {"y": problem.args[1]}
+        schema = self.learn_schema(data, weights=weights)
+        problem = self.problem(schema, data, weights=weights)
+        return {**arrays_of(schema.plan, problem.args[0]), "y": problem.args[1], **problem.kwargs}
 
     # data
 
@@ -299,17 +301,19 @@ class Formula(AbstractTableModel):
                 groups. A tuple of columns leaves out all but the effects of groups of those.
         """
         if not isinstance(groups, tuple) and groups not in GROUPS:
-            near = difflib.get_close_matches(str(groups), GROUPS, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise DataError(f"groups={groups!r}: expected one of {', '.join(GROUPS)}.{hint}")
+            hint = did_you_mean(groups, GROUPS)
+            raise DataError(f"groups={groups!r}: {hint}Expected one of {', '.join(GROUPS)}.")
         return (schema.matrix(table_of(data), groups),), {}
 
     def inputs_and_target(
         self, problem: Problem, *data: object, **named: object
     ) -> tuple[tuple, dict, Any]:
         groups = {key: named.pop(key) for key in ("groups",) if key in named}
-        table, _ = self._table(data, None, named)
         response, _ = parse(self.formula)
+        if len(data) == 2:
+            given: Any = data
+            data = (table_of(given[0]).assign(**{response.name: as_target(given[1])}),)
+        table, _ = self._table(data, None, named)
         if response.censored and censored_rows(response.censored, table).any():
             raise DataError(
                 f"Held-out rows that are censored ({response.censored!r}) cannot be scored as "
@@ -332,16 +336,8 @@ class Formula(AbstractTableModel):
         return []
 
     def text_columns(self, schema: FormulaSchema) -> list[str]:
-        levels = {variable.name: variable.levels or () for variable in schema.variables}
-        for block in schema.blocks:
-            if block.kind == "group":
-                columns = zip(block.columns, zip(*block.levels, strict=True), strict=True)
-                levels |= dict(columns)
-        return [
-            name
-            for name, labels in levels.items()
-            if labels and all(isinstance(label, str) for label in labels)
-        ]
+        levels = schema.levels.items()
+        return [name for name, labels in levels if all(isinstance(one, str) for one in labels)]
 
     def concerns(self, schema: FormulaSchema) -> list[str]:
         return []

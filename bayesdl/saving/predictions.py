@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from bayesdl.data.files import CHUNK, TableWriter, in_later_rows, read_as_written, read_chunks
 from bayesdl.data.validation import DataError
@@ -18,6 +19,7 @@ def predict_chunks(
     level: float | None,
     keep: Sequence[str],
     as_written: Iterator[Frame] | None = None,
+    **named: Any,
 ) -> Iterator[Frame]:
     """Yield a table of predictions for each table of new rows.
 
@@ -29,6 +31,7 @@ def predict_chunks(
         keep: the columns of the new rows to put before their predictions.
         as_written: these columns of each table of new rows, as the file has them; by default those
             of the rows.
+        **named: what `post.predict` takes, such as `groups` of a formula.
 
     Raises:
         DataError: for rows that cannot be predicted, with their numbers among all rows; or a column
@@ -41,7 +44,7 @@ def predict_chunks(
         if absent:
             raise DataError(f"keep={absent[0]!r}: expected one of {list(rows.columns)[:20]}.")
         try:
-            prediction = posterior.predict(rows)
+            prediction = posterior.predict(rows, **named)
             # sets have a level of their own
             table = prediction.to_pandas() if level is None else prediction.to_pandas(level)
         except DataError as error:

@@ -74,8 +74,8 @@ def refuse_adjusted(posterior: AbstractPosterior, verb: str) -> None:
 
 def warn_of_training_order(posterior: AbstractPosterior) -> None:
     """Warn where the training rows stand in the order of a date."""
-    columns = getattr(posterior.schema, "columns", None)
-    if posterior.model.rows_are_independent and columns is not None:
+    if posterior.model.rows_are_independent:
+        columns = getattr(posterior.schema, "columns", None)
         warn_of_time(columns, np.asarray(posterior.problem.args[0]), None)
 
 
@@ -95,7 +95,7 @@ def held_out(
     if posterior.model.rows_are_independent:
         inputs = np.asarray(prediction.stream.args[0])
         refuse_training_rows(posterior, inputs, read)
-        warn_of_time(posterior.schema.columns, inputs, X)
+        warn_of_time(getattr(posterior.schema, "columns", None), inputs, X)
     if prediction.target.kind == "class":
         all_finite(prediction.probs, "Predicted probabilities of the calibration rows")
         return prediction, read.astype(int)

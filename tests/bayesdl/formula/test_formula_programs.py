@@ -15,13 +15,22 @@ EACH = [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) fo
 @pytest.mark.parametrize("kind", EACH)
 def test_the_printed_program_has_the_fitted_log_density(kind):
     """At 20 random points: unconstrained values of the fitted program, uniform on (-1, 1)."""
-    model, data = CATALOGUE[kind], table()
-    printed: dict = {}
-    exec(model.source(data), printed)
-    schema = model.learn_schema(data)
+    check_densities(CATALOGUE[kind], None)
+
+
+@pytest.mark.parametrize("weights", ["z", "n"])
+def test_the_printed_program_takes_weights(weights):
+    """Numbers of any kind scale the densities of rows, whole ones repeat rows."""
+    check_densities(CATALOGUE["nothing but a mean"], weights)
+
+
+def check_densities(model, weights):
+    data, printed = table(), {}
+    exec(model.source(data, weights), printed)
+    schema = model.learn_schema(data, weights=weights)
     with precision_scope(model):
-        problem = model.problem(schema, data)
-        density, arrays = problem.log_density(), model.arrays(data)
+        problem = model.problem(schema, data, weights=weights)
+        density, arrays = problem.log_density(), model.arrays(data, weights)
         size = len(density.ravel(density.prior_draw(jax.random.key(0))))
         points = np.random.default_rng(0).uniform(-1, 1, size=(20, size))
         # NumPyro's survival functions lose their digits in the tail
@@ -32,7 +41,7 @@ def test_the_printed_program_has_the_fitted_log_density(kind):
         def both(u):
             sites = density.constrain(u)
             latents = {name: sites[name] for name in problem.latents}
-            ours = log_density(problem.program, problem.args, {}, latents)[0]
+            ours = log_density(problem.program, problem.args, problem.kwargs, latents)[0]
             # what is printed is plain JAX, which broadcasts
             with jax.numpy_rank_promotion("allow"):
                 return ours, log_density(printed["program"], (), arrays, latents)[0]

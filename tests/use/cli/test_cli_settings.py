@@ -27,6 +27,7 @@ COMMANDS = (
     "check",
     "plot",
     "summary",
+    "effects",
     "recommend",
     "recommend fit",
     "recommend apply",
@@ -180,7 +181,7 @@ def test_engines_lists_reasons(capsys):
     [
         ([], "COMMAND"),
         (["fly"], "invalid choice: 'fly'"),
-        (["fit"], "required: DATA, --target"),
+        (["fit"], "required: DATA, -o"),
         (
             ["fit", "d.csv", "--target", "y", "-o", "x", "--engine", "magic"],
             "invalid choice: 'magic'",
