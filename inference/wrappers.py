@@ -11,6 +11,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 from numpyro.distributions import (
     BernoulliLogits,
     BernoulliProbs,
@@ -20,10 +22,13 @@ from numpyro.distributions import (
     ExpandedDistribution,
     Independent,
     MaskedDistribution,
+    MixtureSameFamily,
     OrderedLogistic,
+    constraints,
 )
 
 WRAPPERS = (MaskedDistribution, ExpandedDistribution, Independent)
+DIRECTIONS = (type(constraints.circular), type(constraints.sphere))
 CLASSES = (BernoulliLogits, BernoulliProbs, CategoricalLogits, CategoricalProbs)
 
 
@@ -126,33 +131,76 @@ def entropy(probs: jax.Array) -> jax.Array:
 def marginal_cdf(distribution: Distribution, value: jax.Array) -> jax.Array:
     """Compute P(Y <= value) of each entry by itself.
 
+    NumPyro's formulas hold inside the support; of counts, at whole numbers.
+
     Raises:
         NotImplementedError: where NumPyro has no distribution function, or only one of events.
     """
-    inside = marginal(distribution)
+    inside: Any = marginal(distribution)
     if isinstance(inside, ExpandedDistribution):
         return marginal_cdf(inside.base_dist, value)
     if inside.event_shape:
         raise NotImplementedError
-    return _computed(lambda: inside.cdf(value))
+    if isinstance(inside, MixtureSameFamily):
+        parts = marginal_cdf(
+            inside.component_distribution, jnp.expand_dims(value, inside.mixture_dim)
+        )
+        weights: Any = inside.mixing_distribution
+        shares = jnp.broadcast_to(weights.probs, parts.shape)
+        return jnp.sum(shares * parts, axis=inside.mixture_dim)
+    whole = jnp.floor(value) if inside.support.is_discrete else value
+    low, high = _bounds(inside)
+    # a value of the support in the place of those outside it
+    known = jnp.clip(whole, low, high)
+    cdf = jnp.clip(_computed(lambda: inside.cdf(known)), 0.0, 1.0)
+    return jnp.where(whole < low, 0.0, jnp.where(whole >= high, 1.0, cdf))
+
+
+def _bounds(distribution: Distribution) -> tuple[ArrayLike, ArrayLike]:
+    """Return the least and the largest value of each entry, infinite where they are not known."""
+    shape = distribution.batch_shape
+
+    def bound(name: str, otherwise: float) -> ArrayLike:
+        found = getattr(distribution.support, name, otherwise)
+        try:
+            return found if np.broadcast_shapes(np.shape(found), shape) == shape else otherwise
+        except ValueError:
+            return otherwise
+
+    return bound("lower_bound", -jnp.inf), bound("upper_bound", jnp.inf)
 
 
 def mean_of(distribution: Distribution) -> jax.Array:
-    """Return E[Y].
+    """Return E[Y] of each entry.
 
     Raises:
-        NotImplementedError: where NumPyro has no mean, or fails to compute it.
+        NotImplementedError: where NumPyro has no mean, has that of a direction, or fails.
     """
-    return _computed(lambda: jnp.asarray(distribution.mean))
+    return _moment(distribution, "mean")
 
 
 def variance_of(distribution: Distribution) -> jax.Array:
     """Return Var(Y) of each entry.
 
     Raises:
-        NotImplementedError: where NumPyro has no variance, or fails to compute it.
+        NotImplementedError: where NumPyro has no variance, has that of a direction, or fails.
     """
-    return _computed(lambda: jnp.asarray(distribution.variance))
+    return _moment(distribution, "variance")
+
+
+def _moment(distribution: Distribution, name: str) -> jax.Array:
+    """Return the mean or the variance of each entry."""
+    support: Any = distribution.support
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    if isinstance(support, DIRECTIONS):
+        # a mean direction is no mean of numbers, and differs from that of samples
+        raise NotImplementedError(f"the {name} of a direction")
+    found = _computed(lambda: jnp.asarray(getattr(distribution, name)))
+    shape = tuple(distribution.batch_shape) + tuple(distribution.event_shape)
+    # that of some distributions is one for all entries
+    one_for_all = found.ndim == len(shape) and set(found.shape) == {1}
+    return jnp.broadcast_to(found, shape) if one_for_all else found
 
 
 def _computed(function: Callable[[], jax.Array]) -> jax.Array:

@@ -24,11 +24,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.infer
+from jax.core import Tracer
 from numpyro import handlers
 from numpyro.infer.gibbs import DiscreteGibbs, DiscreteGibbsState
 from numpyro.infer.hmc_gibbs import HMCGibbsState
 from numpyro.infer.mcmc import MCMCKernel
 from numpyro.infer.mixed_hmc import MixedHMCState
+from numpyro.infer.util import constrain_fn
 
 from inference.core.engine import (
     SAMPLING,
@@ -122,7 +124,11 @@ class Gibbs(AbstractMCMC):
     def supports(self, problem: Problem) -> str | None:
         if not problem.discrete_latents:
             return "it draws discrete latent sites, and this program has none"
-        refused = mutable_state(problem) or reason_unsupported(self.chain_method, self.num_chains)
+        refused = (
+            mutable_state(problem)
+            or reason_unsupported(self.chain_method, self.num_chains)
+            or _why_bounds_are_kept(problem)
+        )
         if refused:
             return refused
         if self.mixed and set(problem.discrete_latents) == set(problem.unobserved):
@@ -169,6 +175,24 @@ class Gibbs(AbstractMCMC):
         )
 
 
+def _why_bounds_are_kept(problem: Problem) -> str | None:
+    """Return why NumPyro's kernels would keep the first bounds of a site's support, or None."""
+    for name in set(problem.unobserved) - set(problem.discrete_latents):
+        whole = inside = problem.trace[name]["fn"].support
+        while hasattr(inside, "base_constraint"):
+            inside = inside.base_constraint
+        bounds = (getattr(inside, f"{end}_bound", None) for end in ("lower", "upper"))
+        # NumPyro sees that bounds change in these cases only
+        seen = hasattr(inside, "lower_bound") and inside is whole
+        if not seen and any(isinstance(bound, Tracer) for bound in bounds):
+            return (
+                f"site '{name}' has arrays as bounds of its support that NumPyro's kernels would "
+                "keep as they were first; put its entries in a numpyro.plate instead of to_event, "
+                "or scale a site between 0 and 1"
+            )
+    return None
+
+
 class AbstractDiscreteSampler(AbstractSampler):
     """A chain of one of NumPyro's kernels for discrete sites.
 
@@ -201,11 +225,17 @@ class AbstractDiscreteSampler(AbstractSampler):
 
     def constrain(self, position: Position) -> SiteArrays:
         args, kwargs = self.data
-        latents = self.kernel.get_constrain_fn(args, kwargs)(position)
-        program = handlers.substitute(handlers.seed(self.program, jax.random.key(0)), data=latents)
-        trace = handlers.trace(program).get_trace(*args, **kwargs)
-        told = {name: s["value"] for name, s in trace.items() if s["type"] == "deterministic"}
-        return values_at(self.problem, self.program.ranges, {**latents, **told})
+        index = {name: position[name] for name in self.program.ranges}
+        rest = {name: value for name, value in position.items() if name not in index}
+        # the kernel's own transforms keep bounds of supports as they were where `init` was traced
+        told = constrain_fn(
+            handlers.substitute(handlers.seed(self.program, jax.random.key(0)), data=index),
+            args,
+            kwargs,
+            rest,
+            return_deterministic=True,
+        )
+        return values_at(self.problem, self.program.ranges, {**index, **told})
 
 
 class DiscreteSampler(AbstractDiscreteSampler):

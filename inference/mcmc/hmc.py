@@ -136,7 +136,9 @@ class NumPyroSampler(AbstractSampler):
         return state.z, stats
 
     def constrain(self, position: Position) -> SiteArrays:
-        return self.kernel.postprocess_fn(*self.data)(position)
+        # the kernel's own transforms keep bounds of supports as they were where `init` was traced
+        density = self.problem.log_density()
+        return density.constrain(density.ravel(position))
 
     def facts(self, states: HMCState) -> Info:
         return {"step_size": [float(s) for s in np.atleast_1d(states.adapt_state.step_size)]}
