@@ -152,7 +152,7 @@ def _read_weights(weights: ColumnLike, X: Any) -> np.ndarray:
     bad = np.flatnonzero(~(np.isfinite(numbers) & (numbers >= 0)))
     if bad.size or np.iscomplexobj(values):
         row = int(bad[0]) if bad.size else 0
-        raise DataError(f"weights in row {row} is {values[row]!r}: expected a number >= 0.")
+        raise DataError(f"weights in row {row} is {values[row]}: expected a number >= 0.")
     extreme = np.flatnonzero((numbers > HEAVIEST) | ((numbers > 0) & (numbers < 1 / HEAVIEST)))
     if extreme.size:
         raise DataError(

@@ -85,6 +85,12 @@ class Design:
             raise ModelError(
                 "Formula: two quantities would be called 'Intercept': rename the column Intercept."
             )
+        for name in found:
+            if re.search(rf"(?<![\w.`]){re.escape(name)}\s*\(", text):
+                raise ModelError(
+                    f"Formula: the column {name!r} and the function {name}() have the same name: "
+                    "rename the column."
+                )
         matrix = _matrix(text, frame, {}, {})
         spec: Any = matrix.model_spec
         names = tuple(map(str, matrix.columns))
@@ -94,10 +100,10 @@ class Design:
             if str(term) == "1" or not width:
                 continue
             columns = names[at.start : at.stop]
-            several = width > 1 or any("[" in name for name in columns)
-            labels = tuple(map(_label, columns)) if several else ()
-            labels = columns if len(set(labels)) < len(labels) else labels
             factors = tuple(factor.expr for factor in term.factors)
+            labels = tuple(_label(name, factors) for name in columns)
+            labels = columns if len(set(labels)) < len(labels) else labels
+            labels = () if width == 1 and labels == columns else labels
             terms.append(Term(str(term), at.start, labels, width, factors))
         levels = tuple(
             (expression, tuple(state["categories"]))
@@ -182,6 +188,12 @@ def check_columns(design: Design, matrix: np.ndarray) -> None:
                 f"The column {name!r} is constant ({column[0]:g} in every row), as the intercept "
                 "is: leave one of them out."
             )
+        if "Intercept" in used and re.match("c[crs]\\(", name):
+            raise DataError(
+                f"The spline of {name!r} holds the intercept already: write it with "
+                "constraints='center', as in cr(x, df=4, constraints='center'), or leave the "
+                "intercept out (y ~ 0 + ...)."
+            )
         raise DataError(
             f"The columns {name!r} and {shown(used)} are collinear, so that the data cannot tell "
             "their coefficients apart: leave one of them out."
@@ -199,6 +211,11 @@ def _parsed(text: str) -> Any:
     from formulaic import Formula
     from formulaic.errors import FormulaSyntaxError
 
+    if re.search(r"(?<![\w.)`])\.(?![\w.])", text):
+        raise ModelError(
+            f"Formula: {text!r} has a '.', which stands for no columns here: name them, as in "
+            "'y ~ x + z'."
+        )
     if "|" in text:
         raise ModelError(f"Formula: {text!r} has a '|': put group terms in brackets, as (1 | g).")
     try:
@@ -235,17 +252,34 @@ def _matrix(text: str, frame: DataFrame, state: dict, encoders: dict) -> Any:
         raise DataError(f"Formula: {text!r} cannot be computed from the data: {why}") from None
 
 
-def _label(column: str) -> str:
-    """Return the label of a column within its term: "T.b" of "g[T.b]" is "b"."""
-    parts = [part.removeprefix("T.") for part in re.findall(r"\[([^\]]*)\]", column)]
-    return ", ".join(re.sub(r"^(-?\d+)\.0$", r"\1", part) for part in parts) or column
+def _label(column: str, factors: tuple[str, ...]) -> str:
+    """Return the label of a column within its term: of "g[T.b]" it is "b".
+
+    A column that leaves out a factor of the term is called by its whole name.
+    """
+    levels = [re.escape(factor) + r"(?:\[(.*)\])?" for factor in factors]
+    found = re.fullmatch(":".join(levels), column)
+    parts = [] if found is None else [part for part in found.groups() if part is not None]
+    return ", ".join(_level(part) for part in parts) or column
+
+
+def _level(part: str) -> str:
+    """Return a level as users write it: "T.b" is "b", "1.0" is "1"."""
+    return re.sub(r"^(-?\d+)\.0$", r"\1", part.removeprefix("T."))
+
+
+def effect_name(column: str) -> str:
+    """Return what the effect of a group is called: "g[T.b]" is "g[b]"."""
+    return re.sub(r"\[([^\[\]]*)\](?=:|$)", lambda found: f"[{_level(found[1])}]", column)
 
 
 def _pairs(value: object) -> Any:
     """Return nested dictionaries and lists as tuples, which files hold and programs compare by."""
     if isinstance(value, dict):
         return ("by name", tuple((key, _pairs(entry)) for key, entry in value.items()))
-    if isinstance(value, list | tuple | np.ndarray):
+    if isinstance(value, np.ndarray):
+        return ("array", _pairs(value.tolist()))
+    if isinstance(value, list | tuple):
         return ("list", tuple(map(_pairs, value)))
     return value.item() if isinstance(value, np.generic) else value
 
@@ -255,6 +289,8 @@ def _dictionary(value: object) -> Any:
     if not isinstance(value, tuple):
         return value
     kind, entries = value
+    if kind == "array":
+        return np.asarray(_dictionary(entries))
     if kind == "list":
         return [_dictionary(entry) for entry in entries]
     return {key: _dictionary(entry) for key, entry in entries}

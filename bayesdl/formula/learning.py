@@ -10,7 +10,7 @@ import numpy as np
 
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.formula import smooths
-from bayesdl.formula.design import Design, check_columns, variables_of
+from bayesdl.formula.design import Design, check_columns, effect_name, variables_of
 from bayesdl.formula.families import LINKS, TYPICAL, Family
 from bayesdl.formula.groups import Group
 from bayesdl.formula.parsing import ARITHMETIC, Call, GroupText, Predictor, check_expression
@@ -294,7 +294,7 @@ class Learner:
             group.group,
             suffix,
             tuple(label(level) for level in levels),
-            design.names,
+            tuple(map(effect_name, design.names)),
             correlated,
             self._is_centred(block),
             scale,

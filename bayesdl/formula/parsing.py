@@ -17,10 +17,14 @@ from bayesdl.data.validation import ModelError, did_you_mean
 # functions of one column that a formula may call
 ARITHMETIC = ("log", "log10", "log2", "log1p", "exp", "expm1", "sqrt", "abs", "sin", "cos", "tanh")
 # what formulaic learns from the training data and applies to new data
-STATEFUL = ("center", "scale", "standardize", "poly", "bs", "cr", "cs", "cc", "C", "I", "Q")
+STATEFUL = ("center", "scale", "standardize", "poly", "bs", "cr", "cs", "cc", "C", "I")
 FUNCTIONS = (*ARITHMETIC, *STATEFUL)
 SPECIAL = ("s", "gp", "mo", "offset")
 CONTRASTS = ("treatment", "sum", "helmert", "diff", "poly", "SAS", "custom")
+LEAST = 2  # functions of a smooth term
+# what formulas read as the column itself, and few people mean: x**2, log(x)^2, x:x, x*x
+POWER = re.compile(r"(?<![\w.])(?P<name>[\w.]+(?:\(\s*\))?|`[^`]+`)\s*(?:\*\*|\^)\s*\d")
+TWICE = re.compile(r"(?<![\w.`])(?P<name>[\w.]+|`[^`]+`)\s*[:*]\s*(?P=name)(?![\w.(])")
 OPENING, CLOSING = "([{", ")]}"
 
 
@@ -213,6 +217,7 @@ def _predictor(text: str, right: str, start: int) -> Predictor:
             for name in SPECIAL[:3]:
                 if re.search(rf"(?<![\w.]){name}\s*\(", body):
                     raise _error(text, place, f"{name}(...) stands alone, not in an interaction")
+            _refuse_powers(text, body, place)
             fixed.append(f"{sign} {body}")
         elif sign == "-":
             raise _error(text, place, f"{body} cannot be subtracted")
@@ -224,6 +229,34 @@ def _predictor(text: str, right: str, start: int) -> Predictor:
     return Predictor(" ".join(fixed), tuple(groups), tuple(calls), tuple(offsets))
 
 
+def _refuse_powers(text: str, body: str, at: int) -> None:
+    """Refuse powers of one column, and products with itself.
+
+    Raises:
+        ModelError: with the cure.
+    """
+    plain = _at_top(body)
+    found = POWER.search(plain) or TWICE.search(plain)
+    if found is None or found["name"].isdigit():
+        return
+    one = body[found.start("name") : found.end("name")]
+    raise _error(
+        text,
+        max(text.find(body, at), at) + found.start(),
+        f"a formula reads it as {one} itself; write I({one}**2) for the square",
+    )
+
+
+def _at_top(text: str) -> str:
+    """Return a text with blanks in place of what stands between brackets or quotes."""
+    depth, letters = 0, []
+    for letter in text:
+        depth -= letter in CLOSING
+        letters.append(" " if depth else letter)
+        depth += letter in OPENING
+    return "".join(letters)
+
+
 def _group(text: str, inner: str, at: int) -> list[GroupText]:
     """Return the group terms of `effects | factor`; `a/b` makes one for a and one for a:b."""
     parts = [part.strip() for part, _ in _split(inner, "|")]
@@ -233,6 +266,7 @@ def _group(text: str, inner: str, at: int) -> list[GroupText]:
     if len(parts) != 2 or not parts[0] or not parts[1]:
         raise _error(text, at, "expected a group term such as (1 | g), (x | g) or (x || g)")
     effects, factor = parts
+    _refuse_powers(text, effects, at)
     if not re.fullmatch(r"(\w+|`[^`]+`)(\s*[:/]\s*(\w+|`[^`]+`))*", factor):
         raise _error(
             text,
@@ -268,6 +302,8 @@ def _call(text: str, function: str, inside: str, at: int) -> Call:
         raise _error(text, at, f"{function}() takes one column, got {len(variables)}")
     if set(settings) - ({"m"} if function == "s" else set()):
         raise _error(text, at, f"{function}() has no setting {sorted(settings)[0]!r}")
+    if settings.get("m", LEAST) < LEAST:
+        raise _error(text, at, f"s() takes m={LEAST} functions or more")
     return Call(function, tuple(variables), tuple(settings.items()))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -13,8 +13,8 @@ from bayesdl.data.reading import Reading
 from bayesdl.data.target import Target
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.formula.families import Family
-from bayesdl.formula.learning import Block
-from bayesdl.formula.parsing import Response
+from bayesdl.formula.learning import Block, variables_in
+from bayesdl.formula.parsing import Predictor, Response
 from bayesdl.formula.program import Plan, priors_of
 from bayesdl.formula.variables import Variable, column_of, levels_of, present, shown
 from bayesdl.model.registry import register_spec
@@ -167,6 +167,17 @@ def learn_response(
             "nothing to learn from it."
         )
     return target, y
+
+
+def refuse_response(name: str, predictors: Iterable[Predictor]) -> None:
+    """Refuse a response that is predicted from itself.
+
+    Raises:
+        ModelError: naming it.
+    """
+    for one in predictors:
+        if name in variables_in(one) or any(name in group.factors for group in one.groups):
+            raise ModelError(f"Formula: the response {name!r} is on both sides of '~'.")
 
 
 def _response_target(name: str, family: Family, variable: Variable, values: Cells) -> Target:

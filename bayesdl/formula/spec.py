@@ -27,6 +27,7 @@ from bayesdl.formula.schema import (
     learn_response,
     read_response,
     read_variables,
+    refuse_response,
 )
 from bayesdl.formula.terms import merged
 from bayesdl.formula.variables import Variable, column_of, table_of
@@ -123,10 +124,7 @@ class Formula(AbstractTableModel):
                 f"{', '.join(map(repr, family.links))}."
             )
         if not hasattr(self.priors, "keys"):
-            raise ModelError(
-                f"Formula(priors={self.priors!r:.60}): expected a dictionary by the names that "
-                "model.priors(df) lists."
-            )
+            raise ModelError(f"Formula(priors={self.priors!r:.60}): expected a dictionary by site.")
         object.__setattr__(self, "priors", Priors(self.priors, self.learn_schema))
 
     @classmethod
@@ -205,6 +203,7 @@ class Formula(AbstractTableModel):
         names = dict.fromkeys(
             name for one in (predictor, *others.values()) for name in variables_in(one)
         )
+        refuse_response(response.name, (predictor, *others.values()))
         variables = {name: Variable.learn(name, column_of(table, name)) for name in names}
         frame, _ = read_variables(tuple(variables.values()), table)
         target, y = learn_response(table, response, family)
@@ -289,7 +288,11 @@ class Formula(AbstractTableModel):
         return Problem(FormulaProgram(schema.plan), args, kwargs)
 
     def inputs(
-        self, schema: FormulaSchema, data: TableLike, groups: str | tuple = "error"
+        self,
+        schema: FormulaSchema,
+        data: TableLike,
+        groups: str | tuple = "error",
+        **unknown: object,
     ) -> tuple[tuple, dict]:
         """Return new rows as the program takes them.
 
@@ -299,7 +302,10 @@ class Formula(AbstractTableModel):
             groups: "error" refuses groups that the training data had not, "sample" draws their
                 effects given each draw of the parameters, "population" leaves out all effects of
                 groups. A tuple of columns leaves out all but the effects of groups of those.
+            **unknown: nothing else.
         """
+        for name in unknown:
+            raise DataError(f"predict({name}=...): formulas take a table, and groups='...'.")
         if not isinstance(groups, tuple) and groups not in GROUPS:
             hint = did_you_mean(groups, GROUPS)
             raise DataError(f"groups={groups!r}: {hint}Expected one of {', '.join(GROUPS)}.")

@@ -38,7 +38,7 @@ class Variable:
     def learn(cls, name: str, column: Cells) -> Variable:
         """Learn whether a column holds numbers or categories, and which."""
         present(name, column)
-        if is_number(column):
+        if _holds_numbers(column):
             values = as_numbers(name, column)
             return cls(name, None, False, bool(np.all(values == np.round(values))))
         refuse_dates(name, column)
@@ -126,6 +126,18 @@ def present(name: str, column: Cells) -> None:
             f"Column {name!r}, row {missing[0]} is missing ({missing.size} such rows): fill the "
             f"cells in, or leave the rows out with df.dropna(subset=[{name!r}])."
         )
+
+
+def _holds_numbers(column: Cells) -> bool:
+    """Return whether all cells are numbers or truth values; complex ones are refused later."""
+    if is_number(column) or getattr(column.dtype, "kind", "O") == "c":
+        return True
+    if getattr(column.dtype, "kind", "") != "O":
+        return False
+    import pandas as pd
+
+    kinds = ("integer", "floating", "mixed-integer-float", "decimal", "boolean", "complex")
+    return pd.api.types.infer_dtype(column) in kinds
 
 
 def numbered(column: Cells) -> tuple[np.ndarray, list]:

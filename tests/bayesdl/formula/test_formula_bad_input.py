@@ -22,6 +22,8 @@ def spoiled():
         rare=["u" if g == "a" else "v" for g in data.g],
         holes=[np.nan, *data.x[1:]],
         sigma=data.x,
+        log=data.z,
+        complex=data.x + 1j,
     )
     return data.assign(reaction=data.y)
 
@@ -40,6 +42,10 @@ def spoiled():
         ("~ x", "no response"),
         ("log(y) ~ x", "expected the name of a column"),
         ("y | size(n) ~ x", "expected trials"),
+        ("y ~ z + x**2", r"at character 9: .* x itself; write I\(x\*\*2\)"),
+        ("y ~ log(z)^2", r"write I\(log\(z\)\*\*2\)"),
+        ("y ~ (x:x | g)", "x itself"),
+        ("y ~ s(x, m=1)", "m=2 functions or more"),
     ],
 )
 def test_formulas_that_do_not_parse(formula, words):
@@ -70,6 +76,12 @@ def test_formulas_that_do_not_parse(formula, words):
         ("y ~ sigma", "two quantities would be called 'sigma'"),
         ("y ~ (1 | g) + (x | g)", "'Intercept' of 'g' is in two group terms"),
         ("const ~ x", "The response 'const' is constant"),
+        ("y ~ log(y)", "the response 'y' is on both sides"),
+        ("y ~ (1 | g:y)", "the response 'y' is on both sides"),
+        ("y ~ x + .", "has a '.'"),
+        ("y ~ log(log)", "the column 'log' and the function log"),
+        ("y ~ cr(z, df=4)", "constraints='center'"),
+        ("y ~ complex", "Complex data not supported"),
     ],
 )
 def test_data_that_do_not_fit_the_formula(formula, words):

@@ -176,6 +176,32 @@ def test_summaries_show_columns_whatever_they_are_called():
     assert not any(map(model.shows, ["z_g", "L_g", "Intercept_centred", "sigma_Intercept_centred"]))
 
 
+def test_levels_go_by_their_names():
+    data = table().assign(
+        odd=lambda d: d.g.replace({"b": "b]", "c": "c, c"}), numbers=lambda d: d.h
+    )
+    data["numbers"] = data.numbers.astype(object)
+    for text, site, labels in (
+        ("C(g, levels=list)", "C(g, levels=['a', 'b', 'c', 'd', 'e'])", ("b", "c", "d", "e")),
+        ("odd", "odd", ("b]", "c, c", "d", "e")),
+        ("C(h) * x", "C(h):x", ("1", "2")),
+        ("numbers", "numbers", None),
+    ):
+        text = text.replace("list", "['a', 'b', 'c', 'd', 'e']")
+        schema, _ = learned(f"y ~ {text}", data=data)
+        assert bdl.Formula("y ~ x").names(schema).coords.get(f"{site}_level") == labels
+    schema, _ = learned("y ~ (C(h) | g)", data=data)
+    effects = bdl.Formula("y ~ x").names(schema).coords["g_effect"]
+    assert effects == ("Intercept", "C(h)[1]", "C(h)[2]")
+
+
+def test_what_splines_learn_is_kept():
+    data = table()
+    for text in ("cr(z, df=4, constraints='center')", "bs(z, df=5)", "poly(z, 2)"):
+        schema, X = learned(f"y ~ {text}")
+        np.testing.assert_allclose(schema.matrix(data[7:20], "error"), X[7:20], rtol=1e-12)
+
+
 def test_names_of_sites_are_refused_as_columns():
     for name in ("r_g", "z_g", "Intercept"):
         with pytest.raises(bdl.ModelError, match=f"two quantities would be called '{name}'"):
