@@ -25,6 +25,7 @@ from numpyro import handlers
 from numpyro.infer.initialization import init_to_sample
 from numpyro.infer.util import constrain_fn, log_density, potential_energy, unconstrain_fn
 
+from inference.core.compiling import compile_with_data
 from inference.core.enumeration.summed import Summed, dependent_sites
 from inference.core.enumeration.terms import EnumerationError
 from inference.core.findings import no_start_message
@@ -100,11 +101,12 @@ class LogDensity:
     def starts(self, keys: Iterable[jax.Array], num_tries: int = 20) -> Iterator[np.ndarray]:
         """Give a start for each key, as `start` does; compiled once for all."""
 
-        def attempt(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-            u = self.ravel(self.prior_draw(key))
-            return u, *jax.value_and_grad(self.__call__)(u)
+        def attempt(problem: Problem, key: jax.Array) -> tuple[jax.Array, ...]:
+            density = problem.log_density()
+            u = density.ravel(density.prior_draw(key))
+            return u, *jax.value_and_grad(density)(u)
 
-        compiled = jax.jit(attempt)
+        compiled = compile_with_data(self.problem, attempt)
         for key in keys:
             yield self._first_finite(compiled, jax.random.split(key, num_tries))
 
@@ -304,9 +306,8 @@ class Problem:
         if len(self.plates) != 1:
             raise ProblemError(
                 "Minibatches need one plate over the data, and this program has "
-                f"{len(self.plates)}. "
-                "Wrap the observed site in two lines: `with numpyro.plate('rows', n) as idx:` and "
-                "take `x[idx]`, `y[idx]`."
+                f"{len(self.plates)}. Wrap the observed site in two lines: `with "
+                "numpyro.plate('rows', n) as idx:` and take `x[idx]`, `y[idx]`."
             )
         ((name, total),) = self.plates.items()
         return name, total

@@ -25,6 +25,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax.typing import ArrayLike
 
+from inference.core.compiling import compile_with_data
 from inference.core.engine import (
     CLOSED_FORM,
     MADE_FOR_IT,
@@ -151,23 +152,20 @@ class ExactGP(AbstractEngine):
             Hyperparameters by site, and whether the search that found them converged.
         """
         problem = self._searched(problem, key)
-        density, regression = (
-            problem.log_density(),
-            problem.structure_as(AbstractGaussianProcessRegression),
-        )
-        sites = tuple(problem.latents)
+        regression = problem.structure_as(AbstractGaussianProcessRegression)
 
-        def objective(u: jax.Array) -> jax.Array:
+        def objective(problem: Problem, u: jax.Array) -> jax.Array:
+            density = problem.log_density()
             if self.hyperparameters == "map":
                 return -density(u)
             return -_log_evidence(regression, density.constrain(u), *problem.args)
 
-        compiled = jax.jit(jax.value_and_grad(objective))
+        compiled = compile_with_data(problem, jax.value_and_grad(objective, argnums=1))
         best, lowest, converged = None, np.inf, False
         progress.start(self.num_restarts, "hyperparameters")
         try:
             keys = [named_key(key, f"restart {restart}") for restart in range(self.num_restarts)]
-            for start in density.starts(keys):
+            for start in problem.log_density().starts(keys):
                 u, done = minimise(compiled, start, MAX_STEPS)
                 value = float(compiled(u)[0])
                 progress.advance(1, best=f"{-min(value, lowest):.5g}")
@@ -181,8 +179,11 @@ class ExactGP(AbstractEngine):
                 "give tighter priors."
             )
         # compiled, the program runs no more than these sites need, which is no kernel matrix
-        values = jax.jit(density.constrain)(jnp.asarray(best))
-        return {site: np.asarray(values[site]) for site in sites}, converged
+        constrain = compile_with_data(
+            problem, lambda problem, u: problem.log_density().constrain(u)
+        )
+        values = constrain(jnp.asarray(best))
+        return {site: np.asarray(values[site]) for site in problem.latents}, converged
 
     def _searched(self, problem: Problem, key: jax.Array) -> Problem:
         """Return the problem with the rows from which hyperparameters are found."""
