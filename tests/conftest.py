@@ -41,6 +41,16 @@ def room_for_compiled_programs():
     gc.collect()
 
 
+@pytest.fixture(autouse=True)
+def precision_stays():
+    """A test that leaves JAX in double precision changes the outcome of those after it."""
+    before = jax.config.jax_enable_x64
+    yield
+    after = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", before)
+    assert after == before
+
+
 @pytest.fixture
 def reference():
     """Reads reference data, or skips the test where they are absent."""

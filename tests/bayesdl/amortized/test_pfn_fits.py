@@ -163,6 +163,7 @@ def test_new_inputs_that_do_not_fit_are_refused(trained, X, message):
         _ = post.predict(X).mean
 
 
+@pytest.mark.slow
 def test_what_a_user_of_a_pfn_sees(trained, tmp_path):
     post = bdl.fit(normal_mean, np.zeros((5, 1)), np.arange(5.0), engine=trained, progress=False)
     summary = post.summary()

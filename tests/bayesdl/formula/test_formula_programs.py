@@ -27,6 +27,8 @@ def test_the_printed_program_takes_weights(weights):
 def check_densities(model, weights):
     data, printed = table(), {}
     exec(model.source(data, weights), printed)
+    # what is printed asks for double precision, for good
+    jax.config.update("jax_enable_x64", False)
     schema = model.learn_schema(data, weights=weights)
     with precision_scope(model):
         problem = model.problem(schema, data, weights=weights)

@@ -78,6 +78,7 @@ def test_responsibilities_are_those_of_bayes_rule(post, by_hand):
     assert found.to_pandas().shape == (30, 2) and "Bayes' rule" in repr(found)
 
 
+@pytest.mark.slow
 def test_states_of_a_chain_are_smoothed_and_drawn():
     y = np.concatenate([RNG.normal(-2, 1, 6), RNG.normal(2, 1, 6)])
 

@@ -128,6 +128,7 @@ def test_the_last_items_are_hidden_where_times_are_given():
                 assert set(split.items[hidden > 0]) == set(known[len(known) - len(known) // 4 :])
 
 
+@pytest.mark.slow
 def test_probabilities_are_of_the_next_items_where_the_last_are_hidden():
     """Users share one distribution, and their last items are rarer than random ones.
 

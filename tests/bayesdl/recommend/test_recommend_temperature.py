@@ -68,6 +68,7 @@ def test_calibration_is_for_answers_as_they_are_asked_for(fitted, rows):
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.slow
 def test_probabilities_that_do_not_hold_are_reported():
     """Users of two kinds are thought to be of one kind.
 

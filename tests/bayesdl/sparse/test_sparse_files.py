@@ -86,6 +86,7 @@ def test_files_give_the_predictions_of_the_fit(tmp_path):
     np.testing.assert_allclose(found["std"], pred.std, rtol=0.3)
 
 
+@pytest.mark.slow
 def test_files_are_read_without_jax(tmp_path):
     path = bdl.sparse.export(convolutional(), tmp_path / "net.sparse")
     np.save(tmp_path / "X.npy", images(5)[0])

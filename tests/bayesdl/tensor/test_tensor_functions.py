@@ -135,6 +135,7 @@ def test_collapse_is_said():
             assert not post.diagnose().ok
 
 
+@pytest.mark.slow
 def test_functions_of_a_mode(small):
     """They multiply to the prediction, between and outside of the training indexes too; their
     bands and picture.

@@ -33,6 +33,7 @@ def exact_probabilities(X, y):
     return np.array([weights @ expit(slope * value + bias) for value in z])
 
 
+@pytest.mark.slow
 def test_rare_classes_are_as_probable_as_by_quadrature(monkeypatch):
     X, y = few_positives()
     exact = exact_probabilities(X, y)

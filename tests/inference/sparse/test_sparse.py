@@ -20,6 +20,7 @@ from inference.sparse.variational.divergence import kl_of_entries
 from inference.sparse.variational.priors import Prior
 
 
+@pytest.mark.slow
 def test_density_one_is_dense_mean_field_vi_step_for_step():
     X, y = regression()
     training, state, data = make_training(

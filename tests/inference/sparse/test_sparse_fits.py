@@ -23,6 +23,7 @@ def test_fits_are_saved_and_loaded(tmp_path):
     assert repr(bdl.sparse.report(again)) == repr(bdl.sparse.report(post))
 
 
+@pytest.mark.slow
 def test_the_report_counts_what_is_there():
     post = fitted("fan_in")
     report = bdl.sparse.report(post)

@@ -13,6 +13,7 @@ X = rng.normal(size=(60, 3))
 Y = X @ [1.0, -1.0, 0.5] + 0.3 * rng.normal(size=60)
 
 
+@pytest.mark.slow
 def test_divergence_is_an_error_with_a_cure():
     with pytest.raises(
         ProblemError, match=r"VI diverged: the ELBO went from .* Lower learning_rate"
