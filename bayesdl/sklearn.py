@@ -13,6 +13,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.model_selection import train_test_split
 
 from bayesdl.bnn.spec import BNN
 from bayesdl.data.target import missing_targets
@@ -33,7 +34,9 @@ class BayesRegressor(RegressorMixin, AbstractEstimator):
         seed: the seed of all randomness in `fit`.
         progress: whether to show a progress bar.
         conformal: whether `predict_interval` gives conformal sets, which hold what they say
-            whatever the model (see `Posterior.conformal`).
+            whatever the model (see `Posterior.conformal`). True takes all rows for the fit and for
+            the sets, which needs an engine that gives draws; a share such as 0.25 holds that part
+            of the rows out for the sets, which any engine can do.
 
     Example:
         >>> import bayesdl as bdl
@@ -68,17 +71,63 @@ class BayesRegressor(RegressorMixin, AbstractEstimator):
             **reading: how the table is read, as in `bayesdl.fit`: `drop`, `missing`, ...
 
         Raises:
-            ValueError: for data that cannot be used, or a model of classes.
+            ValueError: for data that cannot be used, a model of classes, or conformal sets that
+                engine or weights do not allow.
         """
         model = as_model(self._default("model", self.model))
         if model.kind == "class":
             raise ValueError(
                 f"BayesRegressor predicts numbers, and {model!r} classes: use BayesClassifier."
             )
-        self._fit(model, *self._training_data(X, y), sample_weight, reading)
+        held = self._held_share(sample_weight)
+        table, target = self._training_data(X, y)
+        if held:
+            parts = train_test_split(table, target, test_size=held, random_state=self.seed)
+            table, out, target, known = parts
+            self._fit(model, table, target, None, reading)
+            if reading.get("missing_target") == "drop":
+                out, known = out[~missing_targets(known)], known[~missing_targets(known)]
+            self.posterior_ = self.posterior_.conformal(0.9, out, known)
+            return self
+        self._fit(model, table, target, sample_weight, reading)
         if self.conformal:
+            self._need_draws()
             self.posterior_ = self.posterior_.conformal()
         return self
+
+    def _held_share(self, sample_weight: ColumnLike | None) -> float:
+        """Return the share of the rows that is held out for conformal sets.
+
+        Raises:
+            ValueError: for anything but True, False or a share, and for rows with weights.
+        """
+        given = self.conformal
+        if given is None or isinstance(given, bool | np.bool_):
+            return 0.0
+        if not isinstance(given, float | np.floating) or not 0 < given < 1:
+            raise ValueError(
+                f"BayesRegressor(conformal={given!r}): expected True, False, or the share of the "
+                "rows that is held out, e.g. 0.25."
+            )
+        if sample_weight is not None:
+            raise ValueError(
+                f"BayesRegressor(conformal={given!r}) ranks each held-out row as one: leave out "
+                "sample_weight."
+            )
+        return float(given)
+
+    def _need_draws(self) -> None:
+        """Refuse sets of the training rows by an engine without draws.
+
+        Raises:
+            ValueError: naming the share to hold out instead.
+        """
+        stream = self.posterior_.predict().stream
+        if not stream.draws or not stream.traceable:
+            raise ValueError(
+                f"BayesRegressor(conformal=True) needs draws, which {type(self.posterior_.engine).__name__} "
+                "does not give: hold a part of the rows out, BayesRegressor(conformal=0.25)."
+            )
 
     def predict_interval(self, X: TableLike, level: float = 0.9) -> np.ndarray:
         """Return lower and upper bounds, shape (2, rows, ...): central, or conformal where asked.

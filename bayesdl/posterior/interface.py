@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -197,11 +198,16 @@ class AbstractPrediction(abc.ABC):
 
         Rows share the draw behind them.
         """
+        parts = list(self._simulated(num_samples, shuffle))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def _simulated(self, num_samples: Integer, shuffle: bool = True) -> Iterator[np.ndarray]:
+        """Simulate targets as `_simulate` does, `CHUNK` rows after the other."""
         rows = np.arange(self.stream.num_rows or 1)
         seeds = np.stack([np.full(len(rows), self.seed), rows], axis=1).astype(np.int32)
         # samples shall not depend on the batch size that was asked for
         fixed = dataclasses.replace(self.stream, batch_size=CHUNK)
-        return fixed.map(stream.simulator(num_samples, shuffle), seeds, axis=1)
+        return fixed.chunks(stream.simulator(num_samples, shuffle), seeds, axis=1)
 
     def _read(self, y: Any) -> np.ndarray:
         """Return targets as the model sees them; those of a program as they are."""
@@ -272,6 +278,27 @@ class AbstractNumbers(AbstractPrediction):
         entries = list(np.ndindex(self.mean.shape))
         index = pd.MultiIndex.from_tuples(entries) if self.mean.ndim > 1 else self._labels()
         return pd.DataFrame({part: np.ravel(values) for part, values in parts.items()}, index=index)
+
+    def _simulated_rows(
+        self, num_samples: Integer = 1000
+    ) -> Iterator[tuple[slice | EllipsisType, np.ndarray]]:
+        """Simulate targets row by row, some rows after the other, so that memory stays flat.
+
+        Args:
+            num_samples: the number of targets of each row.
+
+        Yields:
+            Which rows, and their targets in the units of y, shape (num_samples, some rows, ...);
+            all entries at once where rows cannot be told apart.
+        """
+        start = 0
+        for part in self._simulated(num_samples):
+            values = self._in_units(part.astype(np.float64))
+            if self.stream.num_rows is None:
+                yield ..., values
+            else:
+                yield slice(start, start + part.shape[1]), values
+                start += part.shape[1]
 
     def plot(self, x: ColumnLike | None = None, ax: AxesLike = None) -> Any:
         """Draw the mean with 50 and 90 % bands against x, or the row number; return the axes."""

@@ -107,7 +107,8 @@ class Prediction(AbstractNumbers):
         try:
             values = self.stream.map(stream.quantiles, levels, rowwise=False, axis=1)
         except NotImplementedError:
-            values = np.quantile(self._simulate(QUANTILE_SAMPLES), levels, axis=0)
+            found = [np.quantile(one, levels, axis=0) for one in self._simulated(QUANTILE_SAMPLES)]
+            values = found[0] if len(found) == 1 else np.concatenate(found, axis=1)
         values = self._in_units(values.astype(np.float64))
         # the quantile of a latent site is one number
         return values if np.ndim(q) else np.asarray(values[0])
@@ -117,7 +118,9 @@ class Prediction(AbstractNumbers):
         try:
             return self.stream.map(stream.mixture_cdf, self._read(y)).astype(np.float64)
         except NotImplementedError:
-            return np.mean(self.marginal_samples() <= np.asarray(y), axis=0)
+            given = np.asarray(y)
+            found = [np.mean(one <= given[rows], axis=0) for rows, one in self._simulated_rows()]
+            return found[0] if len(found) == 1 else np.concatenate(found)
 
     def crps(self, y: ColumnLike) -> np.ndarray:
         """Compute the continuous ranked probability score, in the units of y.
@@ -129,7 +132,8 @@ class Prediction(AbstractNumbers):
             values = self.stream.map(stream.crps, self._read(y)).astype(np.float64)
         except NotImplementedError:
             targets = np.asarray(y, np.float64).reshape(self.mean.shape)
-            return crps(self.marginal_samples(), targets)
+            found = [crps(one, targets[rows]) for rows, one in self._simulated_rows()]
+            return found[0] if len(found) == 1 else np.concatenate(found)
         return np.asarray(values * self._unit)
 
     def sample(self, num_samples: Integer = 1000) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
@@ -95,23 +95,36 @@ class Stream:
             rowwise: whether `given` has a row per new row and is chunked too.
             axis: the axis of the results that runs over rows.
         """
+        parts = list(self.chunks(statistic, given, rowwise, axis))
+        if len(parts) == 1:
+            return parts[0]
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis), *parts)
+
+    def chunks(
+        self, statistic: Statistic, given: Given = None, rowwise: bool = True, axis: int = 0
+    ) -> Iterator[Any]:
+        """Compute `statistic(conditionals, given)` for each chunk of rows, one after the other.
+
+        What a chunk gives need not stay in memory; arguments are those of `map`.
+        """
         whole: Any = given
-        with jax.enable_x64(self.double):
-            if self.num_rows is None:
-                return jax.tree.map(np.asarray, self.run(statistic, self.args, given))
-            size = min(self.batch_size, self.num_rows)
-            parts = []
-            for start in range(0, self.num_rows, size):
-                chunk = functools.partial(take, start=start, size=size)
-                args = tuple(map(chunk, self.args))
-                out = self.run(
-                    statistic, args, chunk(whole) if rowwise and given is not None else given
-                )
-                kept = range(min(size, self.num_rows - start))
-                parts.append(
-                    jax.tree.map(lambda leaf, kept=kept: np.take(np.asarray(leaf), kept, axis), out)
-                )
-            return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis), *parts)
+        total = self.num_rows
+        if total is None:
+            with jax.enable_x64(self.double):
+                found = jax.tree.map(np.asarray, self.run(statistic, self.args, given))
+            yield found
+            return
+        size = min(self.batch_size, total)
+        for start in range(0, total, size):
+            chunk = functools.partial(take, start=start, size=size)
+            some = chunk(whole) if rowwise and given is not None else given
+            # entered anew for each chunk: between them the caller's own precision holds
+            with jax.enable_x64(self.double):
+                found = self.run(statistic, tuple(map(chunk, self.args)), some)
+            kept = range(min(size, total - start))
+            yield jax.tree.map(
+                lambda leaf, kept=kept: np.take(np.asarray(leaf), kept, axis), found
+            )
 
     def functions(self, num_samples: int, shuffle: bool = True) -> np.ndarray:
         """Simulate targets whose rows vary together: each sample follows one function.

@@ -27,6 +27,10 @@ from inference.core.typing import Info
 from inference.settings import is_whole
 
 
+# new rows whose intervals are made at once
+CHUNK = 1024
+
+
 class Fold(NamedTuple):
     """A fit without some of the training rows.
 
@@ -124,7 +128,13 @@ class _RefitSets(AbstractSets):
         if not self.centers:
             args = self.base.stream.args
             self.centers.append(np.stack([fold.mean(args, self.base) for fold in made.folds]))
-        ends = jackknife_plus(self.centers[0][made.number], made.residuals, level)
+        whole = self.centers[0]
+        # some rows after the other, as each has a center for every training row
+        parts = [
+            jackknife_plus(whole[:, start : start + CHUNK][made.number], made.residuals, level)
+            for start in range(0, whole.shape[1], CHUNK)
+        ]
+        ends = np.concatenate(parts, axis=1)
         return counts_inside(ends) if self.base.target.kind == "count" else ends
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,21 +41,33 @@ class RecalibratedPrediction(AbstractNumbers):
     levels: AbstractLevelMap = dataclasses.field(kw_only=True)
 
     @functools.cached_property
-    def _ordered(self) -> tuple[np.ndarray, np.ndarray]:
-        """Simulated targets in ascending order, shape (samples, rows), and the weight of each."""
-        drawn = np.sort(self.base.marginal_samples(SAMPLES), axis=0)
+    def _weights(self) -> np.ndarray:
+        """The weight of each simulated target in ascending order, shape (samples,)."""
         edges = self.levels.cdf(np.linspace(0, 1, SAMPLES + 1))
-        return drawn, np.diff(edges) / (edges[-1] - edges[0])
+        return np.asarray(np.diff(edges) / (edges[-1] - edges[0]))
+
+    def _by_rows(self, statistic: Callable[[np.ndarray, Any], Any]) -> list[Any]:
+        """Return a statistic of (targets in ascending order, rows) for some rows after the other.
+
+        Targets have shape (samples, some rows, ...).
+        """
+        return [
+            statistic(np.sort(drawn, axis=0), rows) for rows, drawn in self.base._simulated_rows(SAMPLES)
+        ]
 
     @functools.cached_property
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance: those of the model, and what the map adds to them."""
-        drawn, weights = self._ordered
-        # differences of the same simulated targets, so that their noise nearly cancels
-        shift = np.tensordot(weights, drawn, 1) - drawn.mean(0)
-        centred = drawn - drawn.mean(0)
-        second = np.tensordot(weights, centred**2, 1) - shift**2
-        ratio = second / np.maximum(np.mean(centred**2, 0), np.finfo(float).tiny)
+        weights = self._weights
+
+        def added(drawn: np.ndarray, _: Any) -> tuple[np.ndarray, np.ndarray]:
+            # differences of the same simulated targets, so that their noise nearly cancels
+            shift = np.tensordot(weights, drawn, 1) - drawn.mean(0)
+            centred = drawn - drawn.mean(0)
+            second = np.tensordot(weights, centred**2, 1) - shift**2
+            return shift, second / np.maximum(np.mean(centred**2, 0), np.finfo(float).tiny)
+
+        shift, ratio = map(_joined, zip(*self._by_rows(added), strict=True))
         return self.base.mean + shift, self.base.std**2 * ratio
 
     @property
@@ -113,22 +125,35 @@ class RecalibratedPrediction(AbstractNumbers):
 
     def crps(self, y: ColumnLike) -> np.ndarray:
         """Compute the continuous ranked probability score, from weighed simulated targets."""
-        drawn, weights = self._ordered
-        values = np.asarray(y, np.float64).reshape(drawn.shape[1:])
+        weights = self._weights
+        given = np.asarray(y, np.float64)
+        values = given if self.stream.num_rows is None else given.reshape(-1)
         before = np.cumsum(weights) - weights
         # E|Y - Y'| = 2 sum of w_j y_j (2 W_j - 1), W_j the weight up to the middle of j
         rank = (2 * (before + weights / 2) - 1) * weights
-        spread = 2 * np.tensordot(rank, drawn, 1)
-        return np.tensordot(weights, np.abs(drawn - values), 1) - spread / 2
+
+        def score(drawn: np.ndarray, rows: Any) -> np.ndarray:
+            spread = 2 * np.tensordot(rank, drawn, 1)
+            return np.tensordot(weights, np.abs(drawn - values[rows]), 1) - spread / 2
+
+        return _joined(self._by_rows(score))
 
     def sample(self, num_samples: Integer = 1000) -> np.ndarray:
         """Simulate targets, shape (num_samples, rows), row by row."""
         check_count(num_samples)
-        drawn, weights = self._ordered
         rng = np.random.default_rng(self.seed)
-        levels = rng.uniform(size=(num_samples, *drawn.shape[1:]))
-        places = np.minimum(np.searchsorted(np.cumsum(weights), levels), SAMPLES - 1)
-        return np.take_along_axis(drawn, places, axis=0)
+        rows = self.stream.num_rows
+        shape = self.base.mean.shape if rows is None else (rows,)
+        found = rng.uniform(size=(num_samples, *shape))
+        upto = np.cumsum(self._weights)
+
+        def chosen(drawn: np.ndarray, rows: Any) -> None:
+            levels = found[:, rows]
+            places = np.minimum(np.searchsorted(upto, levels), SAMPLES - 1)
+            found[:, rows] = np.take_along_axis(drawn, places, axis=0)
+
+        self._by_rows(chosen)
+        return found
 
     def marginal_samples(self, num_samples: Integer = 1000) -> np.ndarray:
         """Simulate targets row by row; the same as `sample`."""
@@ -181,6 +206,14 @@ class RecalibratedClasses(AbstractClasses):
     def sample(self, num_samples: Integer = 1000) -> np.ndarray:
         """Simulate labels, shape (num_samples, rows)."""
         check_count(num_samples)
-        levels = np.random.default_rng(self.seed).uniform(size=(num_samples, len(self.probs), 1))
-        index: Any = np.sum(levels > np.cumsum(self.probs, axis=1)[None], axis=2)
-        return self.classes[np.minimum(index, len(self.classes) - 1)]
+        levels = np.random.default_rng(self.seed).uniform(size=(num_samples, len(self.probs)))
+        index = np.zeros(levels.shape, int)
+        # the last class is what is left
+        for upto in np.cumsum(self.probs, axis=1).T[:-1]:
+            index += levels > upto
+        return self.classes[index]
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return statistics of some rows, one after the other, as one array."""
+    return np.asarray(parts[0]) if len(parts) == 1 else np.concatenate(parts)
