@@ -122,11 +122,11 @@ class BayesRegressor(RegressorMixin, AbstractEstimator):
         Raises:
             ValueError: naming the share to hold out instead.
         """
-        stream = self.posterior_.predict().stream
+        stream, engine = self.posterior_.predict().stream, type(self.posterior_.engine).__name__
         if not stream.draws or not stream.traceable:
             raise ValueError(
-                f"BayesRegressor(conformal=True) needs draws, which {type(self.posterior_.engine).__name__} "
-                "does not give: hold a part of the rows out, BayesRegressor(conformal=0.25)."
+                f"BayesRegressor(conformal=True) needs draws, which {engine} does not give: "
+                "hold a part of the rows out, BayesRegressor(conformal=0.25)."
             )
 
     def predict_interval(self, X: TableLike, level: float = 0.9) -> np.ndarray:

@@ -9,8 +9,9 @@ import numpy as np
 
 from bayesdl.data.cells import DATE
 from bayesdl.data.columns import Columns
-from bayesdl.data.frames import as_table, as_target
-from bayesdl.data.validation import DataError, is_frame
+from bayesdl.data.frames import as_table, as_target, same_index
+from bayesdl.data.target import missing_targets
+from bayesdl.data.validation import DataError, is_frame, is_series
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.typing import ColumnLike, TableLike
 from bayesdl.warnings import DataWarning
@@ -115,14 +116,38 @@ def labels_of(groups: ColumnLike, X: TableLike | None, rows: int) -> tuple[np.nd
                 f"groups={groups!r}: expected names of columns of X ({got}), or an array with a "
                 f"label for each of the {rows} rows."
             )
-    labels = np.asarray(as_target(groups, "groups"))
-    if labels.shape != (rows,):
+    return given_labels(groups, rows, X), None
+
+
+def given_labels(groups: ColumnLike, rows: int | None, X: TableLike | None) -> np.ndarray:
+    """Return labels of groups that were given as such: numbers, or texts.
+
+    Args:
+        groups: a label for each row.
+        rows: the number of rows; None where it is not known.
+        X: the table of the rows, whose index theirs must be.
+
+    Raises:
+        DataError: for labels that are not one per row, are missing, or are those of other rows.
+    """
+    column: Any = as_target(groups, "groups")
+    labels = np.asarray(column)
+    if labels.ndim != 1 or (rows is not None and len(labels) != rows):
+        expected = "each row" if rows is None else f"each of the {rows} rows"
+        raise DataError(f"groups has shape {labels.shape}: expected a label for {expected}.")
+    if is_series(column) and X is not None:
+        same_index(as_table(X), column, ("X", "groups"))
+    _refuse_missing(missing_targets(labels), "groups")
+    return labels if labels.dtype.kind in "iufb" else labels.astype(str)
+
+
+def _refuse_missing(missing: np.ndarray, what: str) -> None:
+    """Refuse rows without a group."""
+    if missing.any():
         raise DataError(
-            f"groups has shape {labels.shape}: expected a label for each of the {rows} rows."
+            f"{what} has no label in row {int(np.flatnonzero(missing)[0])} ({int(missing.sum())} "
+            "such rows): give each row a group, such as 'unknown', or leave these rows out."
         )
-    if labels.dtype.kind == "f" and np.isnan(labels).any():
-        raise DataError(f"groups is NaN in row {int(np.flatnonzero(np.isnan(labels))[0])}.")
-    return labels if labels.dtype.kind in "iufb" else labels.astype(str), None
 
 
 def labels_in(names: list[str], X: TableLike | None) -> np.ndarray:
@@ -138,11 +163,21 @@ def labels_in(names: list[str], X: TableLike | None) -> np.ndarray:
             f"The groups of the sets are in column {missing[0]!r}, which the new rows lack: give a "
             "DataFrame that has it."
         )
+    for name in names:
+        _refuse_missing(table[name].isna().to_numpy(), f"The column {name!r}")
     return table[names].astype(str).agg(", ".join, axis=1).to_numpy(dtype=str)
 
 
-def group_numbers(labels: ColumnLike | None, known: np.ndarray, rows: int | None) -> np.ndarray:
+def group_numbers(
+    labels: ColumnLike | None, known: np.ndarray, rows: int | None, X: TableLike | None
+) -> np.ndarray:
     """Return the number of each row's group among the known ones.
+
+    Args:
+        labels: the group of each row.
+        known: the groups, in ascending order.
+        rows: the number of rows; None where it is not known.
+        X: the table of the rows, where it was given.
 
     Raises:
         DataError: for missing labels, or a group that is not known.
@@ -152,10 +187,7 @@ def group_numbers(labels: ColumnLike | None, known: np.ndarray, rows: int | None
             "The sets were made for groups: give the group of each new row, "
             "post.predict(X, groups=...)."
         )
-    found = np.asarray(as_target(labels, "groups"))
-    found = found if found.dtype.kind in "iufb" else found.astype(str)
-    if rows is not None and found.shape != (rows,):
-        raise DataError(f"groups has shape {found.shape}: expected one for each of {rows} rows.")
+    found = given_labels(labels, rows, X)
     if (found.dtype.kind == "U") != (known.dtype.kind == "U"):
         raise DataError(
             f"groups are {_kind(found)} such as {found[:1].tolist()}, and those of the calibration "

@@ -148,20 +148,39 @@ def _raw_numbers(predictor: object, X: TableLike) -> np.ndarray:
     if predictor is None:
         table: Any = X
         values = np.asarray(table[prediction_column(table)] if is_frame(X) else X)
-        return values.astype(np.float64) if values.ndim < 2 else values[:, 0].astype(np.float64)
+        return _as_doubles(values if values.ndim < 2 else values[:, 0])
     predict = getattr(predictor, "predict", None)
     if predict is not None:
-        return np.asarray(predict(X), np.float64)
+        return _as_doubles(predict(X))
     return _call(predictor, X)
+
+
+def _as_doubles(answers: object) -> np.ndarray:
+    """Return answers as an array of doubles.
+
+    Raises:
+        DataError: for answers that are no numbers, such as labels.
+    """
+    try:
+        found = np.asarray(answers, np.float64)
+    except (TypeError, ValueError, RuntimeError):
+        found = np.array(np.nan)
+    if found.ndim:
+        return found
+    shown: Any = answers[0] if isinstance(answers, list | np.ndarray) and len(answers) else answers
+    raise DataError(
+        f"Predictions are {shown!s:.60}: expected an array of numbers. For labels it takes "
+        "probabilities: an object with predict_proba, or a function that returns them."
+    )
 
 
 def _raw_classes(predictor: object, X: TableLike) -> np.ndarray:
     if predictor is None:
         table: Any = X
-        return np.asarray(table[_probability_columns(table)] if is_frame(X) else X, np.float64)
+        return _as_doubles(np.asarray(table[_probability_columns(table)] if is_frame(X) else X))
     for name in ("predict_proba", "decision_function", "predict"):
         if hasattr(predictor, name):
-            return np.asarray(getattr(predictor, name)(X), np.float64)
+            return _as_doubles(getattr(predictor, name)(X))
     return _call(predictor, X)
 
 
@@ -204,7 +223,7 @@ def _call(predictor: object, X: TableLike) -> np.ndarray:
             "the predictions."
         )
     # rows as they came: with the names of their columns, and all digits
-    return np.asarray(predictor(X), np.float64)
+    return _as_doubles(predictor(X))
 
 
 def _is_equinox(predictor: object) -> bool:

@@ -11,9 +11,8 @@ import dataclasses
 import warnings
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
-import numpy as np
-
 from bayesdl.posterior.interface import AbstractPrediction
+from bayesdl.typing import ColumnLike
 from bayesdl.warnings import TrustWarning
 from inference.core.typing import Info
 
@@ -33,7 +32,7 @@ class Rows:
     """
 
     X: Any = None
-    groups: np.ndarray | None = None
+    groups: ColumnLike | None = None
 
 
 class AbstractAdjustment(abc.ABC):

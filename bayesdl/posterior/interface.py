@@ -161,6 +161,8 @@ class AbstractPrediction(abc.ABC):
             ValueError: with both numbers.
         """
         rows = self.stream.num_rows
+        if rows is not None and np.ndim(y) == 0:
+            raise ValueError(f"y={y!r}: expected a target for each of the {rows} predicted rows.")
         if rows is not None and len(y) != rows:
             raise ValueError(f"y has {len(y)} targets for {rows} predicted rows.")
 
@@ -311,6 +313,11 @@ class AbstractNumbers(AbstractPrediction):
 
     def _in_units(self, values: np.ndarray) -> np.ndarray:
         return self.target.in_units(values)
+
+    def _values(self, y: ColumnLike) -> np.ndarray:
+        """Return targets in their own units as doubles, after the checks of `_read`."""
+        shape = self._read(y).shape
+        return np.asarray(y, np.float64).reshape(shape)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

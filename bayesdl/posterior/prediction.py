@@ -118,7 +118,7 @@ class Prediction(AbstractNumbers):
         try:
             return self.stream.map(stream.mixture_cdf, self._read(y)).astype(np.float64)
         except NotImplementedError:
-            given = np.asarray(y)
+            given = self._values(y)
             found = [np.mean(one <= given[rows], axis=0) for rows, one in self._simulated_rows()]
             return found[0] if len(found) == 1 else np.concatenate(found)
 
@@ -131,7 +131,7 @@ class Prediction(AbstractNumbers):
         try:
             values = self.stream.map(stream.crps, self._read(y)).astype(np.float64)
         except NotImplementedError:
-            targets = np.asarray(y, np.float64).reshape(self.mean.shape)
+            targets = self._values(y)
             found = [crps(one, targets[rows]) for rows, one in self._simulated_rows()]
             return found[0] if len(found) == 1 else np.concatenate(found)
         return np.asarray(values * self._unit)

@@ -122,9 +122,7 @@ class Stream:
             with jax.enable_x64(self.double):
                 found = self.run(statistic, tuple(map(chunk, self.args)), some)
             kept = range(min(size, total - start))
-            yield jax.tree.map(
-                lambda leaf, kept=kept: np.take(np.asarray(leaf), kept, axis), found
-            )
+            yield jax.tree.map(lambda leaf, kept=kept: np.take(np.asarray(leaf), kept, axis), found)
 
     def functions(self, num_samples: int, shuffle: bool = True) -> np.ndarray:
         """Simulate targets whose rows vary together: each sample follows one function.

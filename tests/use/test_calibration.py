@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from calibration_toys import linear
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import bayesdl as bdl
@@ -19,6 +20,26 @@ def test_a_regressor_gives_conformal_intervals():
     low, high = model.predict_interval(X, 0.8)
     assert abs(np.mean((low <= Y) & (high >= Y)) - 0.8) < 0.1
     assert "conformal" in repr(model.posterior_)
+
+
+def test_an_engine_without_draws_holds_rows_out():
+    table, y = (
+        pd.DataFrame(X[:60], columns=["a", "b"]),
+        np.where(np.arange(60) % 15, Y[:60], np.nan),
+    )
+    model = BayesRegressor(bdl.GP(), engine=bdl.ExactGP(num_restarts=1), conformal=0.25)
+    model.fit(table, y, missing_target="drop")
+    low, high = model.predict_interval(table, 0.8)
+    assert np.isfinite(high - low).all() and (high > low).all()
+    rows = len(model.posterior_.problem.args[0])
+    assert len(model.posterior_.adjustment.scores) + rows == 56
+    with pytest.raises(ValueError, match="leave out sample_weight"):
+        model.fit(table, Y[:60], np.ones(60))
+    with pytest.raises(ValueError, match="the share of the rows"):
+        model.set_params(conformal="yes").fit(table, Y[:60])
+    # as many rows as before, which compile nothing
+    with pytest.raises(ValueError, match=r"ExactGP does not give.*conformal=0\.25"):
+        model.set_params(conformal=True).fit(table[:rows], Y[:rows])
 
 
 def test_any_estimator_says_how_sure_it_is():
@@ -47,10 +68,9 @@ def folder(tmp_path_factory):
 
 
 def test_the_shell_predicts_conformal_sets(folder):
-    fit = ["fit", folder / "data.csv", "--target", "y", "--model", "linear", "--engine", "laplace"]
-    assert cli.main([*map(str, fit), "-o", str(folder / "fit.bdl")]) == 0
-    out = folder / "out.csv"
-    predict = ["predict", folder / "fit.bdl", folder / "data.csv", "--conformal", "0.9", "-o", out]
+    post = linear(bdl.BNN(hidden=()), pd.DataFrame(X, columns=["a", "b"]), Y)
+    bundle, out = post.save(folder / "fit.bdl"), folder / "out.csv"
+    predict = ["predict", bundle, folder / "data.csv", "--conformal", "0.9", "-o", out]
     assert cli.main(list(map(str, predict))) == 0
     table = pd.read_csv(out)
     assert list(table.columns) == ["mean", "low", "high", "pieces"]

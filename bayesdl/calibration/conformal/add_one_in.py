@@ -127,7 +127,7 @@ class AddOneIn(AbstractAdjustment):
         groups = None
         if self.groups is not None:
             known = np.unique(self.groups)
-            groups = group_numbers(rows.groups, known, prediction.stream.num_rows)
+            groups = group_numbers(rows.groups, known, prediction.stream.num_rows, rows.X)
         base: Any = prediction
         sets = _AddedSets(base, self, groups)
         parts = parts_of(base)

@@ -13,6 +13,8 @@ from bayesdl.calibration.conformal.split import BY_CLASS, Split
 from bayesdl.calibration.conformal.training import added_in
 from bayesdl.calibration.held_out import labels_of, refuse_training_rows, warn_of_time
 from bayesdl.calibration.ranks import all_finite, as_level, refuse_few
+from bayesdl.data.frames import as_target
+from bayesdl.data.target import missing_targets
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.posterior.adjustment import AbstractAdjustment
 from bayesdl.posterior.core import AbstractPosterior
@@ -91,6 +93,12 @@ def held_out(
     args, kwargs, target = posterior.model.inputs_and_target(posterior.problem, X, y)
     prediction: Any = posterior.predict(*args, **kwargs)
     prediction.check_rows(target)
+    missing = np.flatnonzero(missing_targets(as_target(target, "y")))
+    if missing.size:
+        raise DataError(
+            f"The calibration rows have no target in row {missing[0]} ({missing.size} such rows): "
+            "leave these rows out."
+        )
     read = prediction._read(target)
     if posterior.model.rows_are_independent:
         inputs = np.asarray(prediction.stream.args[0])

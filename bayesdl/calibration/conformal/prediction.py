@@ -136,8 +136,7 @@ class ConformalPrediction(AbstractNumbers):
             y: the targets.
             level: the level; by default the one that was asked for.
         """
-        ends = self._ends(level)
-        values = np.asarray(y, np.float64).reshape(ends.shape[1:])
+        values, ends = self._values(y), self._ends(level)
         # comparisons with NaN are false
         inside = (ends[0::2] <= values) & (values <= ends[1::2])
         return np.asarray(inside.any(0))

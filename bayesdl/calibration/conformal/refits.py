@@ -26,7 +26,6 @@ from bayesdl.posterior.running import run_engine
 from inference.core.typing import Info
 from inference.settings import is_whole
 
-
 # new rows whose intervals are made at once
 CHUNK = 1024
 

@@ -154,8 +154,10 @@ class Split(AbstractAdjustment):
         """Return the number of each new row's group; None for one group."""
         if self.groups is None or self.by_class:
             return None
-        labels = rows.groups if self.columns is None else labels_in(self.columns, rows.X)
-        return group_numbers(labels, np.unique(self.groups), num_rows)
+        if self.columns is not None:
+            labels = labels_in(self.columns, rows.X)
+            return group_numbers(labels, np.unique(self.groups), num_rows, None)
+        return group_numbers(rows.groups, np.unique(self.groups), num_rows, rows.X)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -131,7 +131,7 @@ class SystemPrediction(AbstractNumbers):
 
     def cdf(self, y: ColumnLike) -> np.ndarray:
         """Compute P(Y <= y), ties and the step broken in the middle."""
-        values = np.asarray(y, np.float64).reshape(self.base.mean.shape)
+        values = self._values(y)
         e = (values - self.base.mean) / self._spread
         found = np.empty(e.shape)
         for g, members in enumerate(self.members):
@@ -153,7 +153,7 @@ class SystemPrediction(AbstractNumbers):
 
     def crps(self, y: ColumnLike) -> np.ndarray:
         """Compute the continuous ranked probability score of the residuals' distribution."""
-        values = np.asarray(y, np.float64).reshape(self.base.mean.shape)
+        values = self._values(y)
         scaled = (values - self.base.mean) / self._spread
         found = np.empty(scaled.shape)
         for g, members in enumerate(self.members):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ import numpy as np
 from numpyro.distributions import Distribution
 
 from bayesdl.calibration.conformal.add_one_in import AddOneIn, TrainingDensities
+from bayesdl.calibration.held_out import given_labels
 from bayesdl.calibration.ranks import refuse_few
 from bayesdl.checks.rows import rows_of
 from bayesdl.data.validation import DataError, ModelError
@@ -145,13 +146,8 @@ def _labels(groups: object, rows: int) -> np.ndarray:
             f"groups={groups!r}: without held-out rows the table is not at hand any more. Give a "
             "label for each training row, groups=table[...], and predict(X, groups=...)."
         )
-    labels = np.asarray(groups)
-    if labels.shape != (rows,):
-        raise DataError(
-            f"groups has shape {labels.shape}: expected a label for each of the {rows} training "
-            "rows."
-        )
-    return labels if labels.dtype.kind in "iufb" else labels.astype(str)
+    column: Any = groups
+    return given_labels(column, rows, None)
 
 
 def _of_table(posterior: AbstractPosterior, rows: np.ndarray, draws: np.ndarray) -> np.ndarray:

@@ -52,7 +52,8 @@ class RecalibratedPrediction(AbstractNumbers):
         Targets have shape (samples, some rows, ...).
         """
         return [
-            statistic(np.sort(drawn, axis=0), rows) for rows, drawn in self.base._simulated_rows(SAMPLES)
+            statistic(np.sort(drawn, axis=0), rows)
+            for rows, drawn in self.base._simulated_rows(SAMPLES)
         ]
 
     @functools.cached_property
@@ -114,7 +115,7 @@ class RecalibratedPrediction(AbstractNumbers):
         upper = self.base.cdf(y)
         if self.target.kind != "count":
             return self.base.log_prob(y) + self.levels.log_density(upper)
-        values = np.asarray(y, np.float64).reshape(upper.shape)
+        values = self._values(y)
         lower = np.where(values > 0, self.base.cdf(np.maximum(values - 1, 0)), 0.0)
         mass = self.levels.cdf(upper) - self.levels.cdf(lower)
         own = self.base.log_prob(y)
@@ -126,8 +127,7 @@ class RecalibratedPrediction(AbstractNumbers):
     def crps(self, y: ColumnLike) -> np.ndarray:
         """Compute the continuous ranked probability score, from weighed simulated targets."""
         weights = self._weights
-        given = np.asarray(y, np.float64)
-        values = given if self.stream.num_rows is None else given.reshape(-1)
+        values = self._values(y)
         before = np.cumsum(weights) - weights
         # E|Y - Y'| = 2 sum of w_j y_j (2 W_j - 1), W_j the weight up to the middle of j
         rank = (2 * (before + weights / 2) - 1) * weights

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -169,6 +170,21 @@ def test_a_posterior_is_recalibrated_from_its_own_rows(narrow, tmp_path, caplog)
     assert repr(loaded) == repr(made)
     held = post.recalibrate(X[150:], y[150:], map="beta").adjustment
     assert isinstance(held.map, BetaMap) and held.held_out and held.map.a < 0.7 > held.map.b
+
+
+def test_memory_does_not_grow_with_the_rows(narrow):
+    """2,000 simulated targets of all rows at once would take 320 megabytes, several times over."""
+    post, X, y = narrow
+    many = np.tile(X, (50, 1))
+    pred = post.recalibrate(X[150:], y[150:], map="beta").predict(many)
+    tracemalloc.start()
+    found = pred.mean, pred.std, pred.crps(np.tile(y, 50))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200e6
+    first = post.recalibrate(X[150:], y[150:], map="beta").predict(many[:1024])
+    np.testing.assert_array_equal(found[0][:1024], first.mean)
+    np.testing.assert_array_equal(found[2][:1024], first.crps(np.tile(y, 50)[:1024]))
 
 
 def test_what_cannot_be_recalibrated_is_refused(narrow):

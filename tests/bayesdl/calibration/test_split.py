@@ -1,12 +1,12 @@
 """Held-out rows: what sets hold, what is refused, and what bundles keep."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
+from calibration_toys import linear
 
 import bayesdl as bdl
+from bayesdl.calibration.held_out import labels_in
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.posterior.adjustment import changed
 from bayesdl.warnings import DataWarning, TrustWarning
@@ -23,15 +23,7 @@ ERROR = np.sqrt(0.09 * (1 / 800 + 1 / 300))
 
 
 def fit(spec, y, X=X):
-    post = bdl.fit(spec, X[TRAIN], y[TRAIN], engine=bdl.Laplace(), progress=False)
-    # few draws are enough, as nothing here needs the posterior itself
-    return dataclasses.replace(post, raw=dataclasses.replace(post.raw, num_draws=50))
-
-
-def load(post, folder):
-    """Save and load; the number of draws that predictions take is none of a file's concern."""
-    loaded = bdl.load(post.save(folder / "made.bdl"))
-    return dataclasses.replace(loaded, raw=dataclasses.replace(loaded.raw, num_draws=50))
+    return linear(spec, X[TRAIN], y[TRAIN])
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +92,11 @@ def test_density_scores_each_target_by_itself():
 def test_a_column_may_be_called_class(numbers, classes, tmp_path):
     table = pd.DataFrame(X, columns=["x0", "x1"]).assign(**{"class": np.where(X[:, 0] > 0, 1, 2)})
     post = fit(bdl.BNN(hidden=()), Y, table)
-    made = load(post.conformal(0.9, table[HELD], Y[HELD], groups="class"), tmp_path)
+    made = post.conformal(0.9, table[HELD], Y[HELD], groups="class")
+    made = bdl.load(made.save(tmp_path / "made.bdl"))
     assert made.predict(table[NEW]).interval().shape == (2, 800)
-    made = load(classes.conformal(0.8, X[HELD], LABELS[HELD], groups="class"), tmp_path)
+    made = classes.conformal(0.8, X[HELD], LABELS[HELD], groups="class")
+    made = bdl.load(made.save(tmp_path / "made.bdl"))
     assert made.adjustment.by_class and not made.adjustment.takes_groups
     assert made.predict(X[NEW]).members().shape == (800, 3)
 
@@ -154,10 +148,42 @@ def test_bad_rows_are_refused_in_words(numbers, classes):
         numbers.conformal(0.9, X[HELD], Y[HELD], groups=group)
 
 
+def test_groups_that_are_missing_or_of_other_rows_are_refused(numbers):
+    held = pd.DataFrame(X[HELD], columns=["x0", "x1"], index=np.arange(1000, 1300))
+    labels = pd.Series(np.where(X[HELD][:, 0] > 0, "hot", "cold"), held.index)
+    for missing in (np.nan, None):
+        with pytest.raises(DataError, match=r"no label in row 7 \(1 such rows\)"):
+            lacking = labels.where(labels.index != 1007, missing)
+            numbers.conformal(0.8, X[HELD], Y[HELD], groups=lacking)
+    with pytest.raises(DataError, match=r"X and groups have rows with labels of their own"):
+        numbers.conformal(0.8, held, Y[HELD], groups=labels.reset_index(drop=True))
+    made = numbers.conformal(0.8, X[HELD], Y[HELD], groups=labels)
+    with pytest.raises(DataError, match="no label in row 0"):
+        made.predict(X[NEW], groups=[None] * 800).interval()
+    table = held.assign(group=labels.where(labels.index != 1050, None))
+    with pytest.raises(DataError, match=r"column 'group' has no label in row 50"):
+        labels_in(["group"], table)
+
+
+def test_targets_that_do_not_fit_are_refused_in_words(numbers):
+    made = numbers.conformal(0.9, X[HELD], Y[HELD]).predict(X[NEW])
+    system = numbers.conformal(0.9, X[HELD], Y[HELD], system=True).predict(X[NEW])
+    bent = numbers.recalibrate(X[HELD], Y[HELD], map="beta").predict(X[NEW])
+    for ask in (made.contains, made.cdf, system.cdf, system.crps, bent.crps, bent.log_prob):
+        with pytest.raises(ValueError, match="y has 3 targets for 800 predicted rows"):
+            ask(np.zeros(3))
+        with pytest.raises(ValueError, match=r"y=0\.0: expected a target for each of the 800"):
+            ask(0.0)
+        with pytest.raises(DataError, match="not a number: got 'a'"):
+            ask(["a"] * 800)
+    with pytest.raises(DataError, match=r"have no target in row 3 \(2 such rows\): leave these"):
+        numbers.conformal(0.9, X[HELD], np.where(np.isin(np.arange(300), [3, 5]), np.nan, Y[HELD]))
+
+
 def test_rows_in_the_order_of_time_are_told():
     days = pd.date_range("2024-01-01", periods=200)
     table = pd.DataFrame({"day": days, "x": X[:200, 0]})
-    post = bdl.fit(bdl.BNN(hidden=()), table[:100], Y[:100], engine="laplace", progress=False)
+    post = linear(bdl.BNN(hidden=()), table[:100], Y[:100])
     with pytest.warns(DataWarning, match="order of the date 'day'"):
         post.conformal(0.9, table[100:], Y[100:200])
     with pytest.warns(DataWarning, match="order of the date 'day'"):
@@ -171,6 +197,9 @@ def test_refits_give_the_jackknife_plus(numbers, tmp_path):
     assert sets.contains(Y[NEW]).mean() > 0.6
     loaded = bdl.load(made.save(tmp_path / "made.bdl"))
     np.testing.assert_array_equal(loaded.predict(X[NEW]).interval(), sets.interval())
+    # more rows than are held in memory at once
+    twice = made.predict(np.concatenate([X[NEW], X[NEW]])).interval()
+    np.testing.assert_array_equal(twice, np.tile(sets.interval(), 2))
     with pytest.raises(ModelError, match="from 2 to the number of training rows, 100"):
         numbers.conformal(0.8, refits=101)
 
@@ -183,14 +212,14 @@ def test_bundles_keep_them(numbers, classes, tmp_path):
         (numbers.conformal(0.9, X[HELD], Y[HELD], groups=group[HELD]), {"groups": group[NEW]}),
     ]
     for made, given in kinds:
-        loaded = load(made, tmp_path)
+        loaded = bdl.load(made.save(tmp_path / "made.bdl"))
         assert repr(loaded) == repr(made) and loaded.adjustment.words() == made.adjustment.words()
         np.testing.assert_array_equal(
             loaded.predict(X[NEW], **given).interval(0.8),
             made.predict(X[NEW], **given).interval(0.8),
         )
     made = classes.conformal(0.9, X[HELD], LABELS[HELD], score="aps")
-    loaded = load(made, tmp_path)
+    loaded = bdl.load(made.save(tmp_path / "made.bdl"))
     np.testing.assert_array_equal(loaded.predict(X[NEW]).members(), made.predict(X[NEW]).members())
 
 

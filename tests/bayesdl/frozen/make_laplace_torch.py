@@ -27,7 +27,10 @@ def trained(outputs: int, loss: torch.nn.Module, X: torch.Tensor, y: torch.Tenso
     )
     for parameters, steps in ((net.parameters(), 3), (net[2].parameters(), 2000)):
         optimiser = torch.optim.LBFGS(
-            parameters, max_iter=steps, tolerance_grad=1e-12, tolerance_change=1e-16,
+            parameters,
+            max_iter=steps,
+            tolerance_grad=1e-12,
+            tolerance_change=1e-16,
             line_search_fn="strong_wolfe",
         )
 
@@ -58,9 +61,7 @@ def main(path: str) -> None:
         loss = torch.nn.CrossEntropyLoss() if outputs > 1 else torch.nn.MSELoss()
         net = trained(outputs, loss, inputs, target)
         settings = {"sigma_noise": SIGMA} if outputs == 1 else {}
-        found = Laplace(
-            net, kind, "last_layer", "full", prior_precision=1 / SCALE**2, **settings
-        )
+        found = Laplace(net, kind, "last_layer", "full", prior_precision=1 / SCALE**2, **settings)
         found.fit(DataLoader(TensorDataset(inputs, target), batch_size=50))
         mean, variance = found._glm_predictive_distribution(asked)
         out |= {f"{kind}/y": target.numpy().ravel()}

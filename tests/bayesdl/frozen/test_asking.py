@@ -66,3 +66,13 @@ def test_rows_that_files_cannot_hold_are_passed_over():
     dated = TABLE.assign(c=pd.date_range("2024-01-01", periods=20))
     with pytest.warns(DataWarning, match="is not checked"):
         stored.with_code(Known(), model.learn_schema(dated, Y))
+
+
+@pytest.mark.parametrize("head", ["normal", "temperature"])
+def test_answers_that_are_no_numbers_are_refused_in_words(head):
+    for answer, shown in ((None, "None"), (np.array(["hi"] * 20), "hi")):
+        with pytest.raises(DataError, match=rf"Predictions are {shown}: expected an array of num"):
+            bdl.Frozen(lambda X, answer=answer: answer, head=head).learn_schema(TABLE, Y)
+    texts = np.array(["hi"] * 20)
+    with pytest.raises(DataError, match=r"Predictions are .*hi"):
+        bdl.Frozen(None, head=head).learn_schema(texts if head == "normal" else texts[:, None], Y)
