@@ -126,13 +126,13 @@ def test_classes_and_counts_have_sets_of_labels_and_of_whole_numbers():
     X = rng.normal(size=(200, 2))
     labels = np.where(X[:, 0] + rng.logistic(size=200) > 0, "up", "down")
     spec = bdl.BNN(hidden=(), likelihood=bdl.Bernoulli())
-    post = linear(spec, X[:100], labels[:100], spread=0.3)
+    post = linear(spec, X[:100], labels[:100], spread=0.3, draws=200)
     sets = post.conformal(0.9).predict(X[100:])
     assert np.mean(sets.contains(labels[100:])) > 0.9 - 3 * 0.03
     assert {len(one) for one in sets.sets()} <= {1, 2}
     counts = rng.poisson(np.exp(1 + 0.5 * X[:, 0]))
     spec = bdl.BNN(hidden=(), likelihood=bdl.Poisson())
-    post = linear(spec, X[:100], counts[:100])
+    post = linear(spec, X[:100], counts[:100], draws=200)
     sets = post.conformal(0.9).predict(X[100:120])
     # all whole numbers, one by one
     mean = post.predict(X).stream.map(means, axis=1)
