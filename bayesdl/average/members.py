@@ -59,7 +59,7 @@ def choose_members(
     if not isinstance(likelihood, Normal) or likelihood.scale == "heteroscedastic":
         return Choice("linear", BNN(hidden=(), **settings), Laplace(), None), network
     kernel = kernels.Linear() + kernels.RBF(ard=num_columns <= MOST_COLUMNS)
-    engine = ExactGP(num_restarts=2, search_rows=SEARCH_ROWS)
+    engine = ExactGP("map", num_restarts=2, search_rows=SEARCH_ROWS)
     return Choice("process", GP(kernel=kernel, **settings), engine, PROCESS_ROWS), network
 
 
