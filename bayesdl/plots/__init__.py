@@ -4,15 +4,16 @@ Each function draws on the axes it is given, or makes its own, and returns them.
 imported by the functions, so that `import bayesdl` stays light.
 
 `axes.py` makes axes and has the colours; `predictions.py` draws predictions and their calibration,
-`chains.py` draws of posteriors, `checks.py` the results of checks, `functional.py` priors on
-functions; `html.py` writes tables for notebooks. What has a `plot` method reaches them by one door,
-`bayesdl.posterior.pictures`.
+`chains.py` draws of posteriors, `pairs.py` those against each other and counts, `checks.py` the
+results of checks, `functional.py` priors on functions; `html.py` writes tables for notebooks. What
+has a `plot` method reaches them by one door, `bayesdl.posterior.pictures`.
 """
 
-from bayesdl.plots.chains import posterior, trace
+from bayesdl.plots.chains import posterior, ranks, trace
 from bayesdl.plots.checks import calibration_ranks, predictive_check, prior_predictive
 from bayesdl.plots.effects import band, effects
 from bayesdl.plots.forest import forest
+from bayesdl.plots.pairs import pair, rootogram
 from bayesdl.plots.predictions import (
     calibration,
     class_prediction,
@@ -28,9 +29,12 @@ __all__ = [
     "effects",
     "forest",
     "functions",
+    "pair",
     "posterior",
     "prediction",
     "predictive_check",
     "prior_predictive",
+    "ranks",
+    "rootogram",
     "trace",
 ]

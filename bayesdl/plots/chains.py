@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from bayesdl.model.names import entry_labels, site_dims
-from bayesdl.plots.axes import ABOVE, BLUE
+from bayesdl.plots.axes import ABOVE, BLUE, GREY
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.typing import AxesLike
 
@@ -121,9 +121,7 @@ def _panels(
     a Cholesky factor of correlations, are left out.
     """
     every = _scalars(posterior, _chosen(posterior, sites))
-    # where all stand still, or where they were asked for, that is what there is to see
-    moving = {name: values for name, values in every.items() if np.ptp(values) > 0}
-    scalars = every if sites else moving or every
+    scalars = moving_scalars(posterior, sites)
     if axes is not None:
         axes = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
         if len(axes) < len(scalars):
@@ -143,6 +141,55 @@ def _panels(
     if notes:
         axes[0].figure.suptitle("; ".join(notes), fontsize="small")
     return shown, axes
+
+
+def moving_scalars(posterior: AbstractPosterior, sites: list[str] | None) -> dict[str, np.ndarray]:
+    """Return the scalars by name, shape (chain, draw), without those that never change.
+
+    Where all stand still, or where they were asked for, that is what there is to see.
+    """
+    every = _scalars(posterior, _chosen(posterior, sites))
+    moving = {name: values for name, values in every.items() if np.ptp(values) > 0}
+    return every if sites else moving or every
+
+
+def ranks(
+    posterior: AbstractPosterior, sites: list[str] | None = None, axes: AxesLike = None
+) -> np.ndarray:
+    """Draw for each scalar how the ranks of each chain's draws among all draws are spread.
+
+    Chains that agree have level bars (Vehtari et al. 2021, arXiv:1903.08008).
+
+    Args:
+        posterior: the posterior, with draws of chains.
+        sites: the names of the sites, as for `trace`.
+        axes: matplotlib axes, one per scalar; by default new ones for up to 12 scalars.
+
+    Returns:
+        The array of axes.
+
+    Raises:
+        ValueError: for unknown sites, too few axes, or a posterior without chains.
+    """
+    if posterior.raw.independent_draws:
+        raise ValueError(f"{posterior!r} has no chains to compare: use plots.posterior.")
+    from scipy.stats import rankdata
+
+    scalars, axes = _panels(posterior, sites, axes)
+    for panel, (name, values) in zip(axes, scalars.items(), strict=False):
+        # a bar of 20 draws or more is level but for noise
+        bins = int(np.clip(values.shape[1] // 20, 4, 20))
+        edges = np.linspace(0, values.size, bins + 1)
+        placed = rankdata(values, method="average").reshape(values.shape) - 0.5
+        level = values.shape[1] / bins
+        for chain, one in enumerate(placed):
+            heights = np.histogram(one, edges)[0] / level
+            panel.stairs(heights, edges / values.size, lw=1.2, label=f"chain {chain}")
+        panel.axhline(1, color=GREY, lw=0.8, ls=":")
+        panel.set(xlabel="rank / draws", ylabel=f"{name}\nfrequency / level", xlim=(0, 1))
+        panel.set_ylim(bottom=0)
+    _legend(axes)
+    return axes
 
 
 def _legend(axes: np.ndarray) -> None:

@@ -96,6 +96,8 @@ def test_new_groups_are_refused_or_drawn(mixed):
         post.predict(new)
     with pytest.raises(bdl.DataError, match="Expected one of error, sample, population"):
         post.predict(new, groups="all")
+    with pytest.raises(bdl.DataError, match=r"predict\(group=...\)"):
+        post.predict(new, group="sample")
     drawn = post.predict(new, groups="sample")
     # all rows are of one new group, so that they have one effect
     assert np.ptp(drawn.mean) < 1e-9 and np.ptp(drawn.epistemic) < 1e-9

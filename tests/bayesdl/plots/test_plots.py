@@ -1,5 +1,7 @@
 """Pictures: axes come back, and what is drawn equals the numbers it stands for."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -265,3 +267,39 @@ def test_a_closed_form_has_nothing_to_draw():
     post = fit(bdl.GP(), Y, bdl.ExactGP())
     with pytest.raises(ValueError, match="closed form"):
         plots.posterior(post)
+
+
+def test_pairs_mark_what_diverged(chains):
+    diverged = np.zeros((2, 60), bool)
+    diverged[1, 7] = True
+    stats = {**chains.raw.stats, "diverging": diverged}
+    post = dataclasses.replace(chains, raw=dataclasses.replace(chains.raw, stats=stats))
+    weights = post.samples["layer0.weight"].reshape(120, -1)
+    panels = plots.pair(post, ["layer0.weight"])
+    assert panels.shape == (1, 1)
+    _, marked = panels[0, 0].lines
+    np.testing.assert_array_equal(np.ravel(marked.get_xydata()), weights[67])
+    with pytest.raises(ValueError, match="expected two or more"):
+        plots.pair(post, ["sigma"])
+
+
+def test_ranks_of_all_chains_are_level_together(chains, linear):
+    (panel,) = plots.ranks(chains, ["sigma"])
+    heights = np.stack([patch.get_data().values for patch in panel.patches])
+    np.testing.assert_allclose(heights.mean(0), 1, rtol=1e-12)
+    first = np.sort(chains.samples["sigma"].ravel())[:30]
+    inside = np.isin(chains.samples["sigma"], first).mean(1) / 0.25
+    np.testing.assert_allclose(heights[:, 0], inside, rtol=1e-12)
+    with pytest.raises(ValueError, match="no chains"):
+        plots.ranks(linear)
+
+
+def test_bars_of_a_rootogram_are_the_data():
+    counts = RNG.poisson(2, 40)
+    check = drawn(bdl.BNN(hidden=(), likelihood=bdl.Poisson()), X, counts).check_predictive()
+    panel = plots.rootogram(check)
+    heights = np.array([bar.get_height() for bar in panel.patches])
+    seen = np.bincount(counts, minlength=len(heights))
+    np.testing.assert_allclose(heights**2, seen, atol=1e-9)
+    ends = [bar.get_y() + bar.get_height() for bar in panel.patches]
+    np.testing.assert_allclose(panel.lines[0].get_ydata(), ends, rtol=1e-9)
