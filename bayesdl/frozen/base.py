@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import warnings
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -114,6 +115,12 @@ class AbstractFrozen(AbstractTableModel):
         return found
 
     def _refuse_none(self) -> None:
-        """Refuse to predict where the predictor is missing."""
-        if isinstance(self.predictor, str):
+        """Refuse to predict where the predictor is missing, or only its path is there."""
+        if not isinstance(self.predictor, str | bytes | Path):
+            return
+        if self.predictor == ASKED:
             raise ModelError("The predictor is missing: bdl.load(path, predictor=...).")
+        raise ModelError(
+            f"{type(self).__name__}({self.predictor!r:.60}): expected the predictor itself, not "
+            "where it is: load it first."
+        )

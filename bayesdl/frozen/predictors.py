@@ -144,6 +144,14 @@ def is_tensor(X: TableLike) -> bool:
     return torch is not None and isinstance(X, torch.Tensor)
 
 
+def without_torch(X: TableLike) -> Any:
+    """Return the rows as they are, those of a torch tensor as an array."""
+    if not is_tensor(X):
+        return X
+    tensor: Any = X
+    return tensor.detach().cpu().numpy()
+
+
 def _raw_numbers(predictor: object, X: TableLike) -> np.ndarray:
     if predictor is None:
         table: Any = X

@@ -204,7 +204,7 @@ class Frozen(AbstractFrozen):
         f = predictors.numbers(self.predictor, X)
         if self.features == "prediction":
             return f[:, None]
-        table = as_table(np.array(X) if predictors.is_tensor(X) else X)
+        table = as_table(predictors.without_torch(X))
         if is_frame(table):
             name = predictors.prediction_column(table)
             rest = table.drop(columns=name) if self.predictor is None else table.copy()

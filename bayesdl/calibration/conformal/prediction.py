@@ -249,7 +249,7 @@ class ConformalClasses(AbstractClasses):
             y: the labels.
             level: the level; by default the one that was asked for.
         """
-        index = self.target.read(y).astype(int)
+        index = self._read(y).astype(int)
         return np.take_along_axis(self.members(level), index[..., None], axis=-1)[..., 0]
 
     def size(self, level: float | None = None) -> np.ndarray:
@@ -266,7 +266,7 @@ class ConformalClasses(AbstractClasses):
 
     def interval(self, level: float | None = None) -> NoReturn:
         """Refuse intervals of labels."""
-        self._refuse("interval")
+        raise AttributeError("Class labels have no interval: use sets, contains, size or probs.")
 
     def to_pandas(self, level: float | None = None) -> pd.DataFrame:
         """Return a DataFrame with a row per new row: class, set, and probabilities."""

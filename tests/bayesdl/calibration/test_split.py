@@ -165,7 +165,12 @@ def test_groups_that_are_missing_or_of_other_rows_are_refused(numbers):
         labels_in(["group"], table)
 
 
-def test_targets_that_do_not_fit_are_refused_in_words(numbers):
+def test_targets_that_do_not_fit_are_refused_in_words(numbers, classes):
+    labels = classes.conformal(0.9, X[HELD], LABELS[HELD]).predict(X[NEW])
+    with pytest.raises(ValueError, match="y has 3 targets for 800 predicted rows"):
+        labels.contains(["a"] * 3)
+    with pytest.raises(AttributeError, match="use sets"):
+        labels.interval()
     made = numbers.conformal(0.9, X[HELD], Y[HELD]).predict(X[NEW])
     system = numbers.conformal(0.9, X[HELD], Y[HELD], system=True).predict(X[NEW])
     bent = numbers.recalibrate(X[HELD], Y[HELD], map="beta").predict(X[NEW])

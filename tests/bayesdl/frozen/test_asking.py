@@ -1,11 +1,13 @@
 """Rows reach frozen predictors as they are given, and stay with their targets."""
 
+import pathlib
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import bayesdl as bdl
-from bayesdl.data.validation import DataError
+from bayesdl.data.validation import DataError, ModelError
 from bayesdl.warnings import DataWarning
 
 TABLE = pd.DataFrame({"a": np.linspace(-1, 1, 20), "b": np.linspace(0, 1, 20) ** 2})
@@ -76,3 +78,22 @@ def test_answers_that_are_no_numbers_are_refused_in_words(head):
     texts = np.array(["hi"] * 20)
     with pytest.raises(DataError, match=r"Predictions are .*hi"):
         bdl.Frozen(None, head=head).learn_schema(texts if head == "normal" else texts[:, None], Y)
+
+
+def test_rows_may_be_a_tensor():
+    torch = pytest.importorskip("torch")
+    rows = torch.tensor(TABLE.to_numpy())
+    for predictor in (network(), lambda X: X.detach().numpy()[:, 0]):
+        model = bdl.Frozen(predictor, head="normal")
+        schema = model.learn_schema(rows, Y.to_numpy())
+        table = model._table(rows)
+        np.testing.assert_allclose(table[:, 1:], TABLE.to_numpy())
+        np.testing.assert_allclose(np.array(schema.answers), table[:8, :1], rtol=1e-6)
+    with pytest.raises(DataError, match=r"detach\(\)"):
+        bdl.Frozen(network(), head="normal").learn_schema(rows.requires_grad_(), Y.to_numpy())
+
+
+def test_the_path_of_a_predictor_is_none():
+    for path in ("forest.pkl", pathlib.Path("forest.pkl")):
+        with pytest.raises(ModelError, match=r"forest\.pkl'?\)?\): expected the predictor itself"):
+            bdl.Frozen(path, head="normal").learn_schema(TABLE, Y)
