@@ -68,7 +68,7 @@ def folder(tmp_path_factory):
 
 
 def test_the_shell_predicts_conformal_sets(folder):
-    post = linear(bdl.BNN(hidden=()), pd.DataFrame(X, columns=["a", "b"]), Y)
+    post = linear(bdl.BNN(hidden=()), pd.DataFrame(X, columns=["a", "b"]), Y, draws=200)
     bundle, out = post.save(folder / "fit.bdl"), folder / "out.csv"
     predict = ["predict", bundle, folder / "data.csv", "--conformal", "0.9", "-o", out]
     assert cli.main(list(map(str, predict))) == 0
