@@ -114,12 +114,18 @@ def split_of(name: str, split: int) -> Split:
 
 
 def plain(X: Any, X_new: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return a table as peers take it: categories as zeros and ones, gaps as training medians."""
+    """Return a table as peers take it.
+
+    Categories are zeros and ones, dates are days, and gaps are training medians.
+    """
     if not hasattr(X, "iloc"):
         return X, X_new
     import pandas as pd
 
-    both = pd.get_dummies(pd.concat([X, X_new]), dummy_na=True).astype(float)
+    both = pd.concat([X, X_new])
+    for name in both.select_dtypes("datetime"):
+        both[name] = (both[name] - both[name].min()) / pd.Timedelta(days=1)
+    both = pd.get_dummies(both, dummy_na=True).astype(float)
     both = both.fillna(both[: len(X)].median()).fillna(0.0).to_numpy()
     return both[: len(X)], both[len(X) :]
 
