@@ -25,7 +25,6 @@ from numpyro import handlers
 from numpyro.infer.initialization import init_to_sample
 from numpyro.infer.util import constrain_fn, log_density, potential_energy, unconstrain_fn
 
-from inference.core.compiling import compile_with_data
 from inference.core.enumeration.summed import Summed, dependent_sites
 from inference.core.enumeration.terms import EnumerationError
 from inference.core.findings import no_start_message
@@ -35,6 +34,7 @@ from inference.core.program import (
     Program,
     Subsampled,
     WholePlates,
+    compile_with_data,
     is_factor,
     split_given,
 )

@@ -9,7 +9,7 @@ import abc
 import dataclasses
 import functools
 import inspect
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Any, TypeAlias
 
 import jax
@@ -295,3 +295,25 @@ class WithParameters(Messenger):
     def process_message(self, msg: Message) -> None:
         if msg["type"] == "param" and msg["name"] in self.params:
             msg["value"] = self.params[msg["name"]]
+
+
+def compile_with_data(problem: Any, function: Callable) -> Callable:
+    """Compile `function(problem, *rest)`, and return it as a function of `rest`.
+
+    Data that a compiled function closes over are constants of its program: XLA computes with them
+    while it compiles (the Gram matrix of a Gaussian process, say), which takes many times as long
+    as later.
+
+    Args:
+        problem: the problem. Its arrays are arguments of what is compiled where its program takes
+            them traced, otherwise they are constants.
+        function: what to compile.
+    """
+    if not isinstance(unwrap(problem.program), AbstractTraceable):
+        return jax.jit(functools.partial(function, problem))
+
+    @jax.jit
+    def on_data(args: tuple, kwargs: Mapping[str, Any], *rest: Any) -> Any:
+        return function(dataclasses.replace(problem, args=args, kwargs=kwargs), *rest)
+
+    return functools.partial(on_data, problem.args, dict(problem.kwargs))

@@ -25,7 +25,6 @@ import numpy as np
 import numpyro.distributions as dist
 from jax.typing import ArrayLike
 
-from inference.core.compiling import compile_with_data
 from inference.core.engine import (
     CLOSED_FORM,
     MADE_FOR_IT,
@@ -39,6 +38,7 @@ from inference.core.findings import Finding, hyperparameter_findings, numbers_of
 from inference.core.keys import named_key
 from inference.core.minimise import minimise
 from inference.core.problem import Problem, ProblemError
+from inference.core.program import compile_with_data
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractPredictive, AbstractResult, Conditional, Draws, Predictor
 from inference.core.structure import AbstractGaussianProcessRegression

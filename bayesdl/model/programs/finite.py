@@ -74,8 +74,11 @@ def _arrays(problem: Problem) -> Iterable[tuple[str, Values]]:
 def _is_nan(problem: Problem, site: str) -> bool:
     """Whether parameters of a site's distribution are NaN at a draw from the prior."""
 
+    def latent(one: dict) -> object:
+        return None if one["name"] == site else init_to_sample(one)
+
     def parameters(key: jax.Array) -> list[jax.Array]:
-        drawn = handlers.substitute(KeyPerName(problem.program, key), substitute_fn=init_to_sample)
+        drawn = handlers.substitute(KeyPerName(problem.program, key), substitute_fn=latent)
         sites = handlers.trace(drawn).get_trace(*problem.args, **problem.kwargs)
         leaves = map(jnp.asarray, jax.tree.leaves(sites[site]["fn"]))
         return [jnp.isnan(leaf).any() for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
