@@ -44,6 +44,7 @@ from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractResult, with_prefix
 from inference.core.typing import Info, Key, SiteArrays, StoredArrays
 from inference.settings import check_positive
+from inference.supports import moving_support
 from inference.vi.constructs import Marginal
 from inference.vi.distributions import (
     AbstractProgramDistribution,
@@ -206,6 +207,9 @@ class VI(AbstractEngine):
         size = sum(int(np.prod(shape)) for shape in problem.latents.values())
         if self.guide == "flow" and size == 1:
             return "an autoregressive flow needs two latent dimensions; use guide='full-rank'"
+        moving = moving_support(problem)
+        if moving is not None:
+            return f"named guides keep bounds, and those of site '{moving}' depend on other sites"
         return needs_gradients(problem)
 
     @property

@@ -25,7 +25,7 @@ from bayesdl.vi import (
     renyi,
     tempered_elbo,
 )
-from inference.core.problem import ProblemError
+from inference.core.problem import Problem, ProblemError
 
 
 def test_what_cannot_be():
@@ -179,3 +179,18 @@ def test_engine_settings_that_do_not_go_together():
         bdl.VI(guide=normalize(normal_guide, normal_guide, 3))
     with pytest.warns(UserWarning, match="is linear in the log likelihood"):
         bdl.VI(objective=lambda p, q: elbo(p, q), batch_size=3)
+
+
+def test_bounds_that_depend_on_other_sites_are_refused_by_named_guides():
+    def below(y):
+        top = numpyro.sample("top", dist.HalfNormal(3))
+        x = numpyro.sample("x", dist.Uniform(jnp.zeros(2), top * jnp.ones(2)).to_event(1))
+        numpyro.sample("y", dist.Normal(x.sum(), 1), obs=y)
+
+    def fixed():
+        numpyro.sample("x", dist.Uniform(-jnp.ones(2), jnp.ones(2)).to_event(1))
+
+    # NumPyro's transforms between bounds promote ranks themselves
+    with jax.numpy_rank_promotion("allow"):
+        assert "'x' depend on other sites" in str(bdl.VI().supports(Problem(below, (3.0,))))
+        assert bdl.VI().supports(Problem(fixed)) is None
