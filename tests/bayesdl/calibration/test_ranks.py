@@ -167,7 +167,7 @@ def test_levels_and_groups_that_mean_nothing_are_refused_in_words():
     with pytest.raises(ValueError, match="expected a probability"):
         as_level(1 - 1e-9, "conformal")
     with pytest.raises(DataError, match="groups are text"):
-        group_numbers(["10", "20"], np.array([10, 20]), 2)
+        group_numbers(["10", "20"], np.array([10, 20]), 2, None)
     with pytest.raises(DataError, match="at least 19"):
         refuse_few(9, 0.9, "It", sides=2)
     refuse_few(19, 0.9, "It", sides=2)
