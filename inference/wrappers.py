@@ -123,6 +123,14 @@ def marginal(distribution: Distribution) -> Distribution:
     return distribution
 
 
+def innermost_support(distribution: Distribution) -> Any:
+    """Return the support of one entry of a distribution's value."""
+    support: Any = distribution.support
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    return support
+
+
 def entropy(probs: jax.Array) -> jax.Array:
     """Compute -sum p log p along the last axis, in nats, with 0 log 0 = 0."""
     return -jnp.sum(jax.scipy.special.xlogy(probs, probs), axis=-1)
@@ -190,10 +198,7 @@ def variance_of(distribution: Distribution) -> jax.Array:
 
 def _moment(distribution: Distribution, name: str) -> jax.Array:
     """Return the mean or the variance of each entry."""
-    support: Any = distribution.support
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
-    if isinstance(support, DIRECTIONS):
+    if isinstance(innermost_support(distribution), DIRECTIONS):
         # a mean direction is no mean of numbers, and differs from that of samples
         raise NotImplementedError(f"the {name} of a direction")
     found = _computed(lambda: jnp.asarray(getattr(distribution, name)))

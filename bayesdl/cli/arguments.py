@@ -101,6 +101,17 @@ def add_settings(added: argparse.ArgumentParser, owners: str) -> None:
     )
 
 
+def add_level(added: argparse.ArgumentParser) -> None:
+    """Add the probability of intervals, 0.9 where none is given."""
+    added.add_argument(
+        "--level",
+        metavar="P",
+        type=level,
+        default=0.9,
+        help="probability of the intervals (default: 0.9)",
+    )
+
+
 def add_file_format(added: argparse.ArgumentParser) -> None:
     """Add the options that say how a CSV file is written."""
     added.add_argument(

@@ -12,10 +12,10 @@ from bayesdl.cli.arguments import (
     Parser,
     add_command,
     add_file_format,
+    add_level,
     add_reading,
     add_settings,
     at_least,
-    level,
 )
 from bayesdl.cli.building import (
     DEFAULT_MODEL,
@@ -257,13 +257,7 @@ def _add_effects(added: argparse.ArgumentParser) -> None:
     ):
         added.add_argument(flag, metavar=name, help=text)
     added.add_argument("--slopes", action="store_true", help="slopes in place of comparisons")
-    added.add_argument(
-        "--level",
-        metavar="P",
-        type=level,
-        default=0.9,
-        help="probability of the intervals (default: 0.9)",
-    )
+    add_level(added)
     added.add_argument(
         "--data",
         metavar="FILE",

@@ -121,7 +121,7 @@ def _panels(
     a Cholesky factor of correlations, are left out.
     """
     every = _scalars(posterior, _chosen(posterior, sites))
-    scalars = moving_scalars(posterior, sites)
+    scalars = _moving(every, sites)
     if axes is not None:
         axes = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
         if len(axes) < len(scalars):
@@ -148,7 +148,11 @@ def moving_scalars(posterior: AbstractPosterior, sites: list[str] | None) -> dic
 
     Where all stand still, or where they were asked for, that is what there is to see.
     """
-    every = _scalars(posterior, _chosen(posterior, sites))
+    return _moving(_scalars(posterior, _chosen(posterior, sites)), sites)
+
+
+def _moving(every: dict[str, np.ndarray], sites: list[str] | None) -> dict[str, np.ndarray]:
+    """Return those of the scalars that `moving_scalars` keeps."""
     moving = {name: values for name, values in every.items() if np.ptp(values) > 0}
     return every if sites else moving or every
 

@@ -200,8 +200,7 @@ class AbstractPrediction(abc.ABC):
 
         Rows share the draw behind them.
         """
-        parts = list(self._simulated(num_samples, shuffle))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        return stream.joined(self._simulated(num_samples, shuffle), axis=1)
 
     def _simulated(self, num_samples: Integer, shuffle: bool = True) -> Iterator[np.ndarray]:
         """Simulate targets as `_simulate` does, `CHUNK` rows after the other."""

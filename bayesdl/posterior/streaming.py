@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
@@ -95,10 +95,7 @@ class Stream:
             rowwise: whether `given` has a row per new row and is chunked too.
             axis: the axis of the results that runs over rows.
         """
-        parts = list(self.chunks(statistic, given, rowwise, axis))
-        if len(parts) == 1:
-            return parts[0]
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis), *parts)
+        return joined(self.chunks(statistic, given, rowwise, axis), axis)
 
     def chunks(
         self, statistic: Statistic, given: Given = None, rowwise: bool = True, axis: int = 0
@@ -353,6 +350,19 @@ def label_probabilities(distribution: Any) -> Float[Array, "*rows classes"]:
     # distributions of our own
     probs = distribution.probs
     return jnp.stack([1 - probs, probs], axis=-1) if probs.ndim == 1 else probs
+
+
+def joined(chunks: Iterable[Any], axis: int = 0) -> Any:
+    """Return what was computed for some rows after the other as one; a single part may be anything.
+
+    Args:
+        chunks: arrays, or trees of them.
+        axis: the axis that runs over rows.
+    """
+    parts = list(chunks)
+    if len(parts) == 1:
+        return parts[0]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis), *parts)
 
 
 @functools.cache

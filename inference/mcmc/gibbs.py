@@ -51,6 +51,7 @@ from inference.mcmc.hmc import check_target_accept
 from inference.mcmc.runner.layout import reason_unsupported
 from inference.mcmc.runner.sampler import AbstractSampler, ChainState, Position
 from inference.settings import check_positive
+from inference.wrappers import innermost_support
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,12 +179,11 @@ class Gibbs(AbstractMCMC):
 def _why_bounds_are_kept(problem: Problem) -> str | None:
     """Return why NumPyro's kernels would keep the first bounds of a site's support, or None."""
     for name in set(problem.unobserved) - set(problem.discrete_latents):
-        whole = inside = problem.trace[name]["fn"].support
-        while hasattr(inside, "base_constraint"):
-            inside = inside.base_constraint
+        distribution = problem.trace[name]["fn"]
+        inside = innermost_support(distribution)
         bounds = (getattr(inside, f"{end}_bound", None) for end in ("lower", "upper"))
         # NumPyro sees that bounds change in these cases only
-        seen = hasattr(inside, "lower_bound") and inside is whole
+        seen = hasattr(distribution.support, "lower_bound")
         if not seen and any(isinstance(bound, Tracer) for bound in bounds):
             return (
                 f"site '{name}' has arrays as bounds of its support that NumPyro's kernels would "

@@ -14,6 +14,7 @@ from bayesdl.calibration.maps.levels import AbstractLevelMap
 from bayesdl.calibration.maps.probabilities import AbstractClassMap
 from bayesdl.posterior.interface import AbstractClasses, AbstractNumbers, check_count
 from bayesdl.posterior.means import quantile_levels
+from bayesdl.posterior.streaming import joined
 from bayesdl.typing import ColumnLike, Integer
 
 # simulated targets behind moments and scores
@@ -68,7 +69,7 @@ class RecalibratedPrediction(AbstractNumbers):
             second = np.tensordot(weights, centred**2, 1) - shift**2
             return shift, second / np.maximum(np.mean(centred**2, 0), np.finfo(float).tiny)
 
-        shift, ratio = map(_joined, zip(*self._by_rows(added), strict=True))
+        shift, ratio = map(joined, zip(*self._by_rows(added), strict=True))
         return self.base.mean + shift, self.base.std**2 * ratio
 
     @property
@@ -136,7 +137,7 @@ class RecalibratedPrediction(AbstractNumbers):
             spread = 2 * np.tensordot(rank, drawn, 1)
             return np.tensordot(weights, np.abs(drawn - values[rows]), 1) - spread / 2
 
-        return _joined(self._by_rows(score))
+        return joined(self._by_rows(score))
 
     def sample(self, num_samples: Integer = 1000) -> np.ndarray:
         """Simulate targets, shape (num_samples, rows), row by row."""
@@ -212,8 +213,3 @@ class RecalibratedClasses(AbstractClasses):
         for upto in np.cumsum(self.probs, axis=1).T[:-1]:
             index += levels > upto
         return self.classes[index]
-
-
-def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Return statistics of some rows, one after the other, as one array."""
-    return np.asarray(parts[0]) if len(parts) == 1 else np.concatenate(parts)

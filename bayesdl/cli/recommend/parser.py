@@ -11,9 +11,9 @@ from bayesdl.cli.arguments import (
     Formatter,
     Parser,
     add_command,
+    add_level,
     add_settings,
     at_least,
-    level,
     number,
     positive,
     seed,
@@ -164,13 +164,7 @@ def _add_recommend_apply(added: argparse.ArgumentParser) -> None:
         type=positive,
         help="of that posterior, 1 for the model's own (default: that of training)",
     )
-    added.add_argument(
-        "--level",
-        metavar="P",
-        type=level,
-        default=0.9,
-        help="probability of the intervals (default: 0.9)",
-    )
+    add_level(added)
     added.add_argument(
         "--include-seen", action="store_true", help="recommend items of a user's own history too"
     )

@@ -16,7 +16,7 @@ from bayesdl.data.validation import DataError, ModelError
 from inference.arguments import same_array
 from inference.core.problem import Problem
 from inference.core.program import name_of, unwrap
-from inference.wrappers import innermost
+from inference.wrappers import innermost, innermost_support
 
 # the number of rows that an error names
 NAMED = 5
@@ -196,9 +196,7 @@ def _troubles(values: np.ndarray, distribution: Distribution) -> Iterator[tuple[
     """Yield which values are NaN, and which are outside the support, in words."""
     if values.dtype.kind == "f":
         yield np.isnan(values), "NaN"
-    support: Any = distribution.support
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
+    support = innermost_support(distribution)
     if getattr(support, "event_dim", 1):
         return
     try:

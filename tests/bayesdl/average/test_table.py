@@ -5,8 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 from scipy.special import logsumexp
+from sklearn.datasets import load_iris, load_wine
 
 import bayesdl as bdl
+from bayesdl.average.members import LINEAR_LOGITS
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(30, 2))
@@ -76,6 +78,21 @@ def test_classes_have_a_linear_model_and_a_network():
     assert np.all(found.epistemic >= 0) and np.all(found.aleatoric > 0)
     shares = np.exp(found.log_prob(["up"] * 5))
     np.testing.assert_allclose(shares, found.probs[:, 1], rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("read", [load_iris, load_wine])
+def test_the_linear_member_of_classes_has_weights_of_the_right_size(read):
+    """Rows that are left out are more probable than with the scale of networks."""
+    inputs, labels = read(return_X_y=True)
+
+    def left_out(scale):
+        prior = bdl.priors.Gaussian(scale)
+        model = bdl.BNN(hidden=(), likelihood=bdl.Categorical(), prior=prior)
+        post = bdl.fit(model, inputs, labels, engine=bdl.Laplace(), progress=False)
+        return np.mean(post.engine.left_out(post.problem, post.raw))
+
+    assert left_out(LINEAR_LOGITS) > left_out(3.0) + 0.02
 
 
 def test_what_it_cannot_average():
