@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +79,10 @@ class Plan:
         latents, bars = tuple(given["latents"]), given["bars"]
         check_settings(spec, low, high, given)
         program, classes = spec.simulator(given["num_classes"])
-        sizes = given["max_rows"], given["num_queries"], given["inputs"]
+        # compiled anew, as what a function reads may have changed
+        drawn: Any = given["inputs"]
+        drawn = functools.partial(drawn) if callable(drawn) else drawn
+        sizes = given["max_rows"], given["num_queries"], drawn
         tasks = Tasks(program, (low, high), *sizes, spec.double_precision, latents)
         check_program(spec, tasks, classes)
         if given["normalize"] and classes:

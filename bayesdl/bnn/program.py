@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from bayesdl.bnn.networks import AbstractNetwork
 from bayesdl.model.language import NUMPYRO, Language, Tensor
 from bayesdl.model.likelihoods import AbstractLikelihood
 from bayesdl.priors.base import AbstractPrior, WeightArray
+from inference.core.program import unwrap
 from inference.core.structure import AbstractProduct, LayeredNetwork
 from inference.core.typing import Program, SiteArrays
 
@@ -72,45 +72,50 @@ def _linearize(
     return outputs + change
 
 
+@dataclasses.dataclass(frozen=True)
+class NetworkOutputs:
+    """The outputs of a network, as a function of the program's sites and of rows of inputs."""
+
+    net: AbstractNetwork
+    arrays: tuple[WeightArray, ...]
+
+    def __call__(self, sites: SiteArrays, X: Tensor) -> jax.Array:
+        weights = {array.name: sites[array.name] for array in self.arrays}
+        return jnp.asarray(self.net.apply(weights, X, NUMPYRO))
+
+
+def _linearize_program(program: Program, around: dict) -> Program:
+    return functools.partial(unwrap(program), around=around)
+
+
+def _with_product(program: Program, product: AbstractProduct) -> Program:
+    return functools.partial(unwrap(program), product=product)
+
+
+def _in_pyro(program: Program) -> Program:
+    from bayesdl.interop.pyro import PYRO
+
+    return functools.partial(unwrap(program), lang=PYRO)
+
+
 def layered_network(
-    program: Callable[..., Any],
-    net: AbstractNetwork,
-    prior: AbstractPrior,
-    arrays: tuple[WeightArray, ...],
-    in_pyro: bool,
+    net: AbstractNetwork, prior: AbstractPrior, arrays: tuple[WeightArray, ...], in_pyro: bool
 ) -> LayeredNetwork:
-    """Describe the layers of a program to engines that exploit them.
+    """Describe the layers of `network_program` to engines that exploit them.
 
     Args:
-        program: the program with the keyword arguments `around`, `shift`, `product` and `lang`.
         net: the network.
         prior: the prior over its weights.
         arrays: the network's arrays of weights.
         in_pyro: whether Pyro can run the program.
     """
-
-    def linearize_program(around: dict) -> Program:
-        return functools.partial(program, around=around)
-
-    def outputs(sites: SiteArrays, X: Tensor) -> jax.Array:
-        weights = {array.name: sites[array.name] for array in arrays}
-        return jnp.asarray(net.apply(weights, X, NUMPYRO))
-
-    def with_product(product: AbstractProduct) -> Program:
-        return functools.partial(program, product=product)
-
-    def pyro_program() -> Program:
-        from bayesdl.interop.pyro import PYRO
-
-        return functools.partial(program, lang=PYRO)
-
     return LayeredNetwork(
         weights={prior.weight_site(array): array.name for array in arrays},
         scale_per_site=prior.scale_per_array,
-        outputs=outputs,
-        linearize=linearize_program,
-        pyro_program=pyro_program if in_pyro else None,
+        outputs=NetworkOutputs(net, arrays),
+        linearize=_linearize_program,
+        pyro_program=_in_pyro if in_pyro else None,
         lookups=net.lookups,
         matrices={array.name: array.shape for array in arrays if not array.is_bias},
-        with_product=with_product if net.multiplies else None,
+        with_product=_with_product if net.multiplies else None,
     )

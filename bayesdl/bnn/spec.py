@@ -223,7 +223,7 @@ class BNN(AbstractTableModel):
             len(schema.columns.scale), self.likelihood.num_outputs(schema.target.num_targets)
         )
         in_pyro = self.network is None and self.prior.in_pyro
-        return layered_network(self.program_for(schema), self.net, self.prior, arrays, in_pyro)
+        return layered_network(self.net, self.prior, arrays, in_pyro)
 
     def identified(self, site: str) -> bool:
         """Whether data can identify a site.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
@@ -119,7 +120,8 @@ class Program(AbstractModel):
         return dataclasses.replace(self, double=True)
 
     def simulator(self, num_classes: int) -> tuple[Callable, int]:
-        return self.function, 0
+        # compiled anew: what the function reads (global variables) may have changed
+        return functools.partial(self.function), 0
 
     def for_simulated_data(self) -> Program:
         return dataclasses.replace(self, function=TraceableFunction(self.function))
@@ -192,7 +194,7 @@ class Program(AbstractModel):
         sample: bool,
     ) -> NewData:
         site = self.target_site(problem)
-        new = pose(self.function, args, kwargs)
+        new = pose(self.function, args, kwargs, compiled=False)
         before = self._without_data(problem).unobserved
         further = sites_to_draw(problem, before, new, drawn(), sample)
         check_indexes(new, problem)

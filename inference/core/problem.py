@@ -34,11 +34,11 @@ from inference.core.program import (
     Program,
     Subsampled,
     WholePlates,
-    compile_with_data,
     is_factor,
     split_given,
 )
 from inference.core.structure import AbstractStructure
+from inference.sharing import compile_with_data
 from inference.tracing import trace_abstractly
 
 S = TypeVar("S", bound=AbstractStructure)
@@ -101,12 +101,7 @@ class LogDensity:
     def starts(self, keys: Iterable[jax.Array], num_tries: int = 20) -> Iterator[np.ndarray]:
         """Give a start for each key, as `start` does; compiled once for all."""
 
-        def attempt(problem: Problem, key: jax.Array) -> tuple[jax.Array, ...]:
-            density = problem.log_density()
-            u = density.ravel(density.prior_draw(key))
-            return u, *jax.value_and_grad(density)(u)
-
-        compiled = compile_with_data(self.problem, attempt)
+        compiled = compile_with_data(self.problem, _attempt_start)
         for key in keys:
             yield self._first_finite(compiled, jax.random.split(key, num_tries))
 
@@ -119,6 +114,13 @@ class LogDensity:
                 if np.isfinite(value) and np.isfinite(gradient).all():
                     return u
         raise ProblemError(no_start_message(self.problem.latents))
+
+
+def _attempt_start(problem: Problem, key: jax.Array) -> tuple[jax.Array, ...]:
+    """Return a draw from the prior on flat unconstrained space, with log density and gradient."""
+    density = problem.log_density()
+    u = density.ravel(density.prior_draw(key))
+    return u, *jax.value_and_grad(density)(u)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -195,11 +197,8 @@ class Problem:
     @property
     def factors(self) -> tuple[str, ...]:
         """The names of the factors (`numpyro.factor`)."""
-        return tuple(
-            name
-            for name, site in self.trace.items()
-            if site["type"] == "sample" and is_factor(site["fn"])
-        )
+        samples = {k: site for k, site in self.trace.items() if site["type"] == "sample"}
+        return tuple(name for name, site in samples.items() if is_factor(site["fn"]))
 
     @property
     def data_shapes(self) -> list[tuple[int, ...]]:

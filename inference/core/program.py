@@ -9,7 +9,7 @@ import abc
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from typing import Any, TypeAlias
 
 import jax
@@ -104,10 +104,20 @@ class WholePlates:
         program: the program.
         eager: whether what does not depend on traced values is computed while the program runs,
             as a program needs that reads values of JAX arrays in Python (`int(jnp.max(g)) + 1`).
+        content: a hash of what the program computes, where it is known. A function may read global
+            variables, and is another program when they change.
+        arrays_only: whether the program computes the same with traced arrays.
     """
 
     program: Program
     eager: bool = False
+    content: str = ""
+    arrays_only: bool = False
+
+    @property
+    def takes_traced(self) -> bool:
+        """Whether the arrays among the program's arguments may be traced."""
+        return self.arrays_only or isinstance(self.program, AbstractTraceable)
 
     @property
     def __wrapped__(self) -> Program:
@@ -135,10 +145,12 @@ class WholePlates:
             ) from error
 
     def __hash__(self) -> int:
-        return hash((_identity(self.program), self.eager))
+        return hash((_identity(self.program), self.eager, self.content))
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, WholePlates) or self.eager != other.eager:
+        if not isinstance(other, WholePlates):
+            return False
+        if (self.eager, self.content) != (other.eager, other.content):
             return False
         return self.program is other.program or _identity(self.program) == _identity(other.program)
 
@@ -295,25 +307,3 @@ class WithParameters(Messenger):
     def process_message(self, msg: Message) -> None:
         if msg["type"] == "param" and msg["name"] in self.params:
             msg["value"] = self.params[msg["name"]]
-
-
-def compile_with_data(problem: Any, function: Callable) -> Callable:
-    """Compile `function(problem, *rest)`, and return it as a function of `rest`.
-
-    Data that a compiled function closes over are constants of its program: XLA computes with them
-    while it compiles (the Gram matrix of a Gaussian process, say), which takes many times as long
-    as later.
-
-    Args:
-        problem: the problem. Its arrays are arguments of what is compiled where its program takes
-            them traced, otherwise they are constants.
-        function: what to compile.
-    """
-    if not isinstance(unwrap(problem.program), AbstractTraceable):
-        return jax.jit(functools.partial(function, problem))
-
-    @jax.jit
-    def on_data(args: tuple, kwargs: Mapping[str, Any], *rest: Any) -> Any:
-        return function(dataclasses.replace(problem, args=args, kwargs=kwargs), *rest)
-
-    return functools.partial(on_data, problem.args, dict(problem.kwargs))

@@ -18,6 +18,7 @@ from numpyro.distributions import Distribution
 
 from inference.core.problem import Problem
 from inference.core.typing import Info, Key, SiteArrays, StoredArrays
+from inference.sharing import compile_over_keys
 
 Judge: TypeAlias = Literal["convergence", "importance weights", "engine"]
 """By what a result is judged: agreement of its chains, its log weights, or its engine alone."""
@@ -320,25 +321,16 @@ class AbstractApproximation(AbstractResult):
 
     @functools.cached_property
     def _many_draws(self) -> Callable:
-        return many(self.draw)
+        return compile_over_keys(self.draw)
 
     @functools.cached_property
     def _many_weights(self) -> Callable:
-        return many(self.log_weight)
+        return compile_over_keys(self.log_weight)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Approximation(AbstractApproximation):
     """A fitted distribution q(z; params) over the sites of the program, and nothing more."""
-
-
-def many(function: Callable) -> Callable:
-    """Return a compiled function of many keys, in batches that bound the memory it needs."""
-
-    def mapped(keys: jax.Array, params: dict) -> Any:
-        return jax.lax.map(lambda key: function(key, params), keys, batch_size=min(len(keys), 64))
-
-    return jax.jit(mapped)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -79,31 +79,44 @@ class PlainProduct(AbstractProduct):
 class LayeredNetwork(AbstractStructure):
     """A program whose likelihood sees the weights only through a network f(x; w).
 
+    Equal networks compare equal. Programs are arguments of its functions, since they hold numbers.
+
     Attributes:
         weights: for each latent site of weights or biases the site in which the network sees them:
             the same one, or one that is the latent site times a scale.
         scale_per_site: whether each site of weights is normal given all other sites, with one scale
             for all its entries.
         outputs: the network, a function of the program's sites and of the rows of inputs.
-        linearize: a function of values w0 of all latent sites; it returns the same program with the
-            network replaced by f(x; w0) + J(x; w0) (w - w0). That program takes the keyword
-            argument `shift`, which is added to the outputs.
-        pyro_program: a function that makes the same program in Pyro, which takes torch tensors;
-            None where it cannot be written so.
+        linearize: a function of the program and of values w0 of all latent sites; it returns the
+            program with the network replaced by f(x; w0) + J(x; w0) (w - w0). That program takes
+            the keyword argument `shift`, which is added to the outputs.
+        pyro_program: a function from the program to the same one in Pyro, which takes torch
+            tensors; None where it cannot be written so.
         matrices: the shapes (out, in, ...) of the sites by which the network multiplies.
         lookups: the sites among them of which the network takes rows instead, as embeddings do.
-        with_product: a function of a product; it returns the same program with the network
-            multiplying by that product. None where the layers of the network are not known.
+        with_product: a function of the program and of a product; it returns the program with the
+            network multiplying by that product. None where the layers of the network are not known.
     """
 
     weights: dict[str, str]
     scale_per_site: bool
     outputs: Callable[[SiteArrays, Any], jax.Array]
-    linearize: Callable[[dict], Program]
-    pyro_program: Callable[[], Program] | None
+    linearize: Callable[[Program, dict], Program]
+    pyro_program: Callable[[Program], Program] | None
     matrices: dict[str, tuple[int, ...]]
     lookups: tuple[str, ...]
-    with_product: Callable[[AbstractProduct], Program] | None
+    with_product: Callable[[Program, AbstractProduct], Program] | None
+
+    @property
+    def _content(self) -> Hashable:
+        values = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return tuple(tuple(v.items()) if isinstance(v, dict) else v for v in values)
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LayeredNetwork) and self._content == other._content
 
 
 class AbstractGaussianProcessRegression(AbstractStructure):

@@ -38,12 +38,12 @@ from inference.core.findings import Finding, hyperparameter_findings, numbers_of
 from inference.core.keys import named_key
 from inference.core.minimise import minimise
 from inference.core.problem import Problem, ProblemError
-from inference.core.program import compile_with_data
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractPredictive, AbstractResult, Conditional, Draws, Predictor
 from inference.core.structure import AbstractGaussianProcessRegression
 from inference.core.typing import HyperparameterMethod, Info, Key, SiteArrays, StoredArrays
 from inference.mcmc.hmc import NUTS
+from inference.sharing import compile_with_data
 
 # A Cholesky factor of this size takes about a second on two cores.
 EXACT_ROWS = 3000
@@ -152,15 +152,7 @@ class ExactGP(AbstractEngine):
             Hyperparameters by site, and whether the search that found them converged.
         """
         problem = self._searched(problem, key)
-        regression = problem.structure_as(AbstractGaussianProcessRegression)
-
-        def objective(problem: Problem, u: jax.Array) -> jax.Array:
-            density = problem.log_density()
-            if self.hyperparameters == "map":
-                return -density(u)
-            return -_log_evidence(regression, density.constrain(u), *problem.args)
-
-        compiled = compile_with_data(problem, jax.value_and_grad(objective, argnums=1))
+        compiled = compile_with_data(problem, _value_and_slope, self.hyperparameters)
         best, lowest, converged = None, np.inf, False
         progress.start(self.num_restarts, "hyperparameters")
         try:
@@ -179,10 +171,7 @@ class ExactGP(AbstractEngine):
                 "give tighter priors."
             )
         # compiled, the program runs no more than these sites need, which is no kernel matrix
-        constrain = compile_with_data(
-            problem, lambda problem, u: problem.log_density().constrain(u)
-        )
-        values = constrain(jnp.asarray(best))
+        values = compile_with_data(problem, _sites)(jnp.asarray(best))
         return {site: np.asarray(values[site]) for site in problem.latents}, converged
 
     def _searched(self, problem: Problem, key: jax.Array) -> Problem:
@@ -220,6 +209,26 @@ class ExactGP(AbstractEngine):
             GPPredictive(problem.structure_as(AbstractGaussianProcessRegression), *problem.args),
             info,
         )
+
+
+def _value_and_slope(
+    problem: Problem, hyperparameters: str, u: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return what the search minimises, and its gradient."""
+    regression = problem.structure_as(AbstractGaussianProcessRegression)
+
+    def objective(u: jax.Array) -> jax.Array:
+        density = problem.log_density()
+        if hyperparameters == "map":
+            return -density(u)
+        return -_log_evidence(regression, density.constrain(u), *problem.args)
+
+    return jax.value_and_grad(objective)(u)
+
+
+def _sites(problem: Problem, u: jax.Array) -> SiteArrays:
+    """Return the program's sites at u."""
+    return problem.log_density().constrain(u)
 
 
 @functools.partial(jax.jit, static_argnums=0)

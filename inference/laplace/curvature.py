@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import jax
 import jax.numpy as jnp
@@ -10,32 +10,37 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-from inference.core.problem import ProblemError
+from inference.core.problem import Problem, ProblemError
 from inference.core.typing import PyTree
+from inference.sharing import compile_with_data
 
 
-def compile_hessian(function: Callable[..., jax.Array]) -> Callable[..., np.ndarray]:
-    """Compile the Hessian in the first argument, column by column in bounded memory.
+def potential(problem: Problem, u: ArrayLike) -> jax.Array:
+    """Return minus the log density at u."""
+    return -problem.log_density()(u)
 
-    Columns are derivatives of the gradient, forward ones where all operations have them. Some have
-    none (`jax.experimental.ode.odeint`, say); the gradient is then differentiated backwards again.
-    A second derivative may be NaN where the first is right, as of a probability that a program
-    holds at zero: differences of gradients take its place.
+
+def value_and_slope(problem: Problem, u: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return minus the log density at u, and its gradient."""
+    return jax.value_and_grad(lambda u: potential(problem, u))(u)
+
+
+def compile_hessian(
+    problem: Problem, function: Callable[..., jax.Array], *settings: Hashable
+) -> Callable[..., np.ndarray]:
+    """Compile the Hessian of `function(problem, *settings, u, *fixed)` in u.
+
+    It is computed column by column in bounded memory. Columns are derivatives of the gradient,
+    forward ones where all operations have them. Some have none (`jax.experimental.ode.odeint`,
+    say); the gradient is then differentiated backwards again. A second derivative may be NaN where
+    the first is right, as of a probability that a program holds at zero: differences of gradients
+    take its place.
+
+    Returns:
+        A function of (u, *fixed). Problems of one form share what is compiled.
     """
-
-    def columns(u: jax.Array, basis: ArrayLike, *fixed: PyTree) -> jax.Array:
-        gradient = jax.grad(lambda u: function(u, *fixed))
-
-        def forward(e: jax.Array) -> jax.Array:
-            return jax.jvp(gradient, (u,), (e,))[1]
-
-        def backward(e: jax.Array) -> jax.Array:
-            return jax.grad(lambda u: gradient(u) @ e)(u)
-
-        column = forward if _has_forward_mode(gradient, u) else backward
-        return jax.lax.map(column, basis, batch_size=32)
-
-    compiled, gradient = jax.jit(columns), jax.jit(jax.grad(function))
+    compiled = compile_with_data(problem, _columns, function, settings)
+    gradient = compile_with_data(problem, _gradient, function, settings)
 
     def symmetric(u: np.ndarray, *fixed: PyTree) -> np.ndarray:
         # the basis is an argument: as a constant it would be folded
@@ -45,6 +50,36 @@ def compile_hessian(function: Callable[..., jax.Array]) -> Callable[..., np.ndar
         return (matrix + matrix.T) / 2
 
     return symmetric
+
+
+def _gradient(
+    problem: Problem, function: Callable, settings: tuple, u: jax.Array, *fixed: PyTree
+) -> jax.Array:
+    """Return the gradient in u."""
+    return jax.grad(lambda u: function(problem, *settings, u, *fixed))(u)
+
+
+def _columns(
+    problem: Problem,
+    function: Callable,
+    settings: tuple,
+    u: jax.Array,
+    basis: ArrayLike,
+    *fixed: PyTree,
+) -> jax.Array:
+    """Return the Hessian in u times each row of a basis."""
+
+    def gradient(u: jax.Array) -> jax.Array:
+        return _gradient(problem, function, settings, u, *fixed)
+
+    def forward(e: jax.Array) -> jax.Array:
+        return jax.jvp(gradient, (u,), (e,))[1]
+
+    def backward(e: jax.Array) -> jax.Array:
+        return jax.grad(lambda u: gradient(u) @ e)(u)
+
+    column = forward if _has_forward_mode(gradient, u) else backward
+    return jax.lax.map(column, basis, batch_size=32)
 
 
 def _differences(

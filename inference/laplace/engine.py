@@ -11,7 +11,6 @@ networks"; Immer, Korzepa and Bauer (2021), arXiv:2008.08400. Both run in double
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from collections.abc import Mapping
 from typing import TypeAlias
@@ -39,6 +38,7 @@ from inference.laplace.leave_one_out import left_out_densities
 from inference.laplace.network import WeightDensity, fit_network
 from inference.laplace.result import LaplaceApproximation
 from inference.settings import check_positive
+from inference.sharing import ProblemFunction
 
 # a dense precision matrix of this size takes 200 MB
 LARGEST = 5000
@@ -166,29 +166,39 @@ class Laplace(AbstractEngine):
             expansion: the sites around which the network is linearised, or None.
             info: facts about the run.
         """
-        density: Density = problem.log_density()
-        if expansion is not None:
-            program = problem.structure_as(LayeredNetwork).linearize(expansion)
-            density = WeightDensity(dataclasses.replace(problem, program=program))
+        fixed = () if expansion is None else (expansion,)
         return LaplaceApproximation(
             params,
-            draw=functools.partial(_draw, density),
-            log_weight=functools.partial(_log_weight, density),
+            draw=ProblemFunction(problem, _draw, fixed=fixed),
+            log_weight=ProblemFunction(problem, _log_weight, fixed=fixed),
             losses=np.zeros(0),
             expansion=expansion,
             info=info,
         )
 
 
-def _draw(density: Density, key: Key, params: dict) -> SiteArrays:
+def _density(problem: Problem, expansion: SiteArrays | None) -> Density:
+    """Return the log density that was approximated; for networks that of the linearised one."""
+    if expansion is None:
+        return problem.log_density()
+    program = problem.structure_as(LayeredNetwork).linearize(problem.program, expansion)
+    return WeightDensity(dataclasses.replace(problem, program=program))
+
+
+def _draw(
+    problem: Problem, key: Key, params: dict, expansion: SiteArrays | None = None
+) -> SiteArrays:
     """Draw the program's sites once."""
     noise = jax.random.normal(key, params["loc"].shape)
-    return density.constrain(params["loc"] + params["covariance_root"] @ noise)
+    u = params["loc"] + params["covariance_root"] @ noise
+    return _density(problem, expansion).constrain(u)
 
 
-def _log_weight(density: Density, key: Key, params: dict) -> jax.Array:
+def _log_weight(
+    problem: Problem, key: Key, params: dict, expansion: SiteArrays | None = None
+) -> jax.Array:
     """Return log p(y, z) - log q(z) at one draw; for networks p is the linearised program."""
     noise = jax.random.normal(key, params["loc"].shape)
     u = params["loc"] + params["covariance_root"] @ noise
     log_q = jax.scipy.stats.norm.logpdf(noise).sum() - params["log_det_root"]
-    return density(u) - log_q
+    return _density(problem, expansion)(u) - log_q

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import jax
 import numpy as np
-from jax.typing import ArrayLike
 
 from inference.core.minimise import minimise
 from inference.core.problem import Problem
 from inference.core.progress import AbstractProgress
 from inference.core.typing import StoredArrays
-from inference.laplace.curvature import compile_hessian, inverse_root, normal_parameters
+from inference.laplace.curvature import (
+    compile_hessian,
+    inverse_root,
+    normal_parameters,
+    potential,
+    value_and_slope,
+)
+from inference.sharing import compile_with_data
 
 
 def fit_joint(
@@ -27,11 +32,6 @@ def fit_joint(
     Returns:
         The parameters of the normal distribution, and whether the search converged.
     """
-    density = problem.log_density()
-
-    def potential(u: ArrayLike) -> jax.Array:
-        return -density(u)
-
-    u, converged = minimise(jax.jit(jax.value_and_grad(potential)), u, max_steps)
+    u, converged = minimise(compile_with_data(problem, value_and_slope), u, max_steps)
     progress.advance(1)
-    return normal_parameters(u, inverse_root(compile_hessian(potential)(u))), converged
+    return normal_parameters(u, inverse_root(compile_hessian(problem, potential)(u))), converged

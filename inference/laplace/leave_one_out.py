@@ -20,6 +20,9 @@ For other likelihoods it is an average over points. Vehtari, Mononen, Tolvanen, 
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,9 +32,10 @@ from numpyro import handlers
 
 from inference.core.problem import Problem
 from inference.core.structure import LayeredNetwork
-from inference.core.typing import StoredArrays
+from inference.core.typing import SiteArrays, StoredArrays
 from inference.laplace.network import WeightDensity
 from inference.laplace.skewness import normal_points, spread_of_outputs
+from inference.sharing import compile_with_data
 
 # the largest share of a row's precision that is its own; more is rounding, or a poor expansion
 LARGEST_SHARE = 0.99
@@ -49,46 +53,15 @@ def left_out_densities(
         params: the parameters of the normal distribution of weights and other sites.
         expansion: the sites around which the network is linearised.
     """
-    layers, data = problem.structure_as(LayeredNetwork), problem.args
-    program = layers.linearize(expansion)
-    density = WeightDensity(dataclasses.replace(problem, program=program))
     loc, root = np.asarray(params["loc"]), np.asarray(params["covariance_root"])
-    site = problem.observed[0]
-    at = {name: jnp.asarray(value) for name, value in expansion.items()}
-
-    def outputs(u: jax.Array) -> jax.Array:
-        here = density.constrain(u)
-        step = {name: jnp.asarray(here[name]) - value for name, value in at.items()}
-        X = jnp.asarray(data[0])
-        f, change = jax.jvp(lambda sites: layers.outputs(sites, X), (at,), (step,))
-        return f + change
-
-    sites = density.constrain(loc)
+    linear = _linear_density(problem, expansion)
+    sites = linear.constrain(loc)
     known = {name: jnp.asarray(sites[name]) for name in problem.latents}
-
-    # the data are arguments, as JAX may have seen them in another precision before
-    def log_likelihood(shift: jax.Array, data: tuple) -> jax.Array:
-        seeded = handlers.seed(program, jax.random.key(0))
-        trace = handlers.trace(handlers.substitute(seeded, data=known))
-        found = trace.get_trace(*data, shift=shift)[site]
-        return found["fn"].log_prob(found["value"])
-
-    spread = spread_of_outputs(outputs, loc, root)
+    spread = spread_of_outputs(problem, _linear_outputs, (), loc, root, expansion)
     shape = spread.shape[:2]
-
-    @jax.jit
-    def curve(zero: jax.Array, data: tuple) -> tuple[jax.Array, jax.Array]:
-        slope = jax.grad(lambda shift: log_likelihood(shift, data).sum())
-        along = [jnp.zeros(shape).at[:, k].set(1.0) for k in range(shape[1])]
-        columns = [jax.jvp(slope, (zero,), (direction,))[1] for direction in along]
-        return slope(zero), -jnp.stack(columns, axis=-1)
-
-    @jax.jit
-    def expected(shifts: jax.Array, data: tuple) -> jax.Array:
-        logs = jax.lax.map(lambda shift: log_likelihood(shift, data), shifts, batch_size=16)
-        return logsumexp(logs, axis=0) - jnp.log(len(shifts))
-
-    gradient, precision = map(np.asarray, curve(np.zeros(shape), data))
+    curve = functools.partial(compile_with_data(problem, _curve), expansion, known)
+    expected = functools.partial(compile_with_data(problem, _expected), expansion, known)
+    gradient, precision = map(np.asarray, curve(np.zeros(shape)))
     # V_-i = L (I - L' Lambda L)^-1 L' with L L' = V_i
     shares, vectors = np.linalg.eigh(np.swapaxes(spread, 1, 2) @ precision @ spread)
     stretch = 1 / np.sqrt(1 - np.minimum(shares, LARGEST_SHARE))
@@ -96,11 +69,61 @@ def left_out_densities(
     move = -np.einsum("nij,nkj,nk->ni", wider, wider, gradient)
     # a standard deviation away
     away = np.sqrt((wider**2).sum(-1))
-    level = np.asarray(expected(np.zeros((1, *shape)), data))
-    if level.shape == shape[:1] and _is_same(precision, np.asarray(curve(away, data)[1])):
+    level = np.asarray(expected(np.zeros((1, *shape))))
+    if level.shape == shape[:1] and _is_same(precision, np.asarray(curve(away)[1])):
         return level + _change(gradient, precision, move, wider)
     points = normal_points(jax.random.key(0), *shape)
-    return np.asarray(expected(move + np.einsum("nij,knj->kni", wider, points), data))
+    return np.asarray(expected(move + np.einsum("nij,knj->kni", wider, points)))
+
+
+def _linear_density(problem: Problem, expansion: Mapping[str, Any]) -> WeightDensity:
+    """Return the log density of the problem with its network linearised."""
+    program = problem.structure_as(LayeredNetwork).linearize(problem.program, dict(expansion))
+    return WeightDensity(dataclasses.replace(problem, program=program))
+
+
+def _linear_outputs(problem: Problem, u: jax.Array, expansion: SiteArrays) -> jax.Array:
+    """Return the outputs of the linearised network, shape (rows, outputs)."""
+    here = _linear_density(problem, expansion).constrain(u)
+    at = {name: jnp.asarray(value) for name, value in expansion.items()}
+    step = {name: jnp.asarray(here[name]) - value for name, value in at.items()}
+    X, layers = jnp.asarray(problem.args[0]), problem.structure_as(LayeredNetwork)
+    f, change = jax.jvp(lambda sites: layers.outputs(sites, X), (at,), (step,))
+    return f + change
+
+
+def _log_likelihood(
+    problem: Problem, expansion: SiteArrays, known: SiteArrays, shift: jax.Array
+) -> jax.Array:
+    """Return log p(y_i | f_i) of each row with a shift of the network's outputs."""
+    program = problem.structure_as(LayeredNetwork).linearize(problem.program, expansion)
+    seeded = handlers.seed(program, jax.random.key(0))
+    trace = handlers.trace(handlers.substitute(seeded, data=known))
+    found = trace.get_trace(*problem.args, shift=shift)[problem.observed[0]]
+    return found["fn"].log_prob(found["value"])
+
+
+def _curve(
+    problem: Problem, expansion: SiteArrays, known: SiteArrays, zero: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return gradient and precision of log p(y_i | f_i) in f_i."""
+
+    def slope(shift: jax.Array) -> jax.Array:
+        return jax.grad(lambda s: _log_likelihood(problem, expansion, known, s).sum())(shift)
+
+    along = [jnp.zeros(zero.shape).at[:, k].set(1.0) for k in range(zero.shape[1])]
+    columns = [jax.jvp(slope, (zero,), (direction,))[1] for direction in along]
+    return slope(zero), -jnp.stack(columns, axis=-1)
+
+
+def _expected(
+    problem: Problem, expansion: SiteArrays, known: SiteArrays, shifts: jax.Array
+) -> jax.Array:
+    """Return log E[p(y_i | f_i)] of each row over shifts of its outputs."""
+    logs = jax.lax.map(
+        lambda shift: _log_likelihood(problem, expansion, known, shift), shifts, batch_size=16
+    )
+    return logsumexp(logs, axis=0) - jnp.log(len(shifts))
 
 
 def _is_same(precision: np.ndarray, elsewhere: np.ndarray) -> bool:

@@ -19,6 +19,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +36,7 @@ from inference.core.structure import LayeredNetwork
 from inference.core.typing import Key, SiteArrays, StoredArrays
 from inference.laplace.curvature import compile_hessian, inverse_root, normal_parameters
 from inference.laplace.skewness import best_mean, normal_points, spread_of_outputs
+from inference.sharing import compile_with_data
 
 # steps of the first search for a mode; later ones know the curvature
 FIRST_STEPS = 200
@@ -82,11 +85,25 @@ class WeightDensity:
         return self.problem.log_density().constrain(u / self.scale(u))
 
 
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where the weights w and the other sites h stand in a flat vector.
+
+    Attributes:
+        of_weights: whether each entry belongs to weights.
+    """
+
+    of_weights: tuple[bool, ...]
+
+    def join(self, w: ArrayLike, h: ArrayLike) -> jax.Array:
+        """Return the flat vector of w and h."""
+        mask = np.asarray(self.of_weights)
+        joined = jnp.zeros(mask.size).at[np.flatnonzero(mask)].set(w)
+        return joined.at[np.flatnonzero(~mask)].set(h)
+
+
 class LinearisedModel:
     """The functions of (w, h) that expectation maximisation needs, compiled once.
-
-    The data are arguments of the compiled functions. As constants, XLA would try to fold products
-    with them.
 
     Args:
         problem: the problem, with a layered network as its structure.
@@ -96,26 +113,14 @@ class LinearisedModel:
 
     def __init__(self, problem: Problem, weights: np.ndarray, noise: np.ndarray) -> None:
         self.problem, self.noise = problem, noise
-        self.layers = problem.structure_as(LayeredNetwork)
-        self.join = functools.partial(
-            _merge_vectors, np.flatnonzero(weights), np.flatnonzero(~weights)
-        )
-        self.mode_of_w = jax.jit(jax.value_and_grad(self.potential))
-        self.mode_of_v = jax.jit(jax.value_and_grad(self.whitened_potential))
-        self.mode_of_h = jax.jit(jax.value_and_grad(self.expected_potential))
-        self.gradient_in_w = jax.jit(jax.grad(self.linear_potential))
-        self.curvature = compile_hessian(self.linear_potential)
-        self.constrain = jax.jit(lambda w, h: WeightDensity(problem).constrain(self.join(w, h)))
-
-    def potential(self, w: ArrayLike, h: ArrayLike, data: tuple) -> jax.Array:
-        """Return -log p(y, w, h)."""
-        return -WeightDensity(dataclasses.replace(self.problem, args=data))(self.join(w, h))
-
-    def whitened_potential(
-        self, v: ArrayLike, w: ArrayLike, root: ArrayLike, h: ArrayLike, data: tuple
-    ) -> jax.Array:
-        """Return -log p(y, w + R v, h), whose curvature in v is near one."""
-        return self.potential(jnp.asarray(w) + jnp.asarray(root) @ v, h, data)
+        self.places = Places(tuple(weights.tolist()))
+        compiled = functools.partial(compile_with_data, problem)
+        self.mode_of_w = compiled(_with_slope, _potential, self.places)
+        self.mode_of_v = compiled(_with_slope, _whitened_potential, self.places)
+        self.mode_of_h = compiled(_with_slope, _expected_potential, self.places)
+        self.slope_in_w = compiled(_with_slope, _linear_potential, self.places)
+        self.curvature = compile_hessian(problem, _linear_potential, self.places)
+        self.constrain = compiled(_sites, self.places)
 
     def find_mode(
         self, w: np.ndarray, h: np.ndarray, root: np.ndarray | None, max_steps: int
@@ -129,38 +134,17 @@ class LinearisedModel:
                 few steps; None for a first search, which is short.
             max_steps: the largest number of steps.
         """
-        data = self.problem.args
         if root is None:
-            return minimise(self.mode_of_w, w, min(max_steps, FIRST_STEPS), h, data)
-        fixed = w, root, h, data
+            return minimise(self.mode_of_w, w, min(max_steps, FIRST_STEPS), h)
+        fixed = w, root, h
         v, found = minimise(self.mode_of_v, np.zeros(w.size), max_steps, *fixed, gradient=NEAR_MODE)
         return w + root @ v, found
-
-    def linear_potential(
-        self, w: ArrayLike, h: ArrayLike, expansion: dict, data: tuple
-    ) -> jax.Array:
-        """Return -log p(y, w, h) with the network linearised."""
-        return self.shifted_potential(w, h, expansion, data, None)
-
-    def shifted_potential(
-        self, w: ArrayLike, h: ArrayLike, expansion: dict, data: tuple, shift: ArrayLike | None
-    ) -> jax.Array:
-        """Return -log p(y, w, h) of the linearised network with a shift of its outputs."""
-        program = functools.partial(self.layers.linearize(expansion), shift=shift)
-        linear = dataclasses.replace(self.problem, program=program, args=data)
-        return -WeightDensity(linear)(self.join(w, h))
-
-    def expected_potential(
-        self, h: ArrayLike, draws: ArrayLike, expansion: dict, data: tuple
-    ) -> jax.Array:
-        """Return -E_q[log p(y, w, h)] over draws of w, with the network linearised."""
-        return jax.vmap(lambda w: self.linear_potential(w, h, expansion, data))(draws).mean()
 
     def is_quadratic(
         self, w: np.ndarray, other: np.ndarray, h: np.ndarray, expansion: StoredArrays
     ) -> bool:
         """Return whether the linearised model has the same curvature at two values of w."""
-        here, there = (self.curvature(at, h, expansion, self.problem.args) for at in (w, other))
+        here, there = (self.curvature(at, h, expansion) for at in (w, other))
         return bool(np.abs(here - there).max() <= 1e-6 * np.abs(here).max())
 
     def mean_of_w(
@@ -175,18 +159,12 @@ class LinearisedModel:
             root: R with R R' the covariance of w.
             key: the random key for the points of an expectation.
         """
-        data = self.problem.args
-
-        def outputs(w: ArrayLike) -> jax.Array:
-            sites = WeightDensity(self.problem).constrain(self.join(w, h))
-            return self.layers.outputs(sites, data[0])
-
-        def potential(w: jax.Array, shift: jax.Array, data: tuple) -> jax.Array:
-            return self.shifted_potential(w, h, expansion, data, shift)
-
-        spread = spread_of_outputs(outputs, w, root)
+        spread = spread_of_outputs(self.problem, _outputs, (self.places,), w, root, h)
         points = normal_points(key, *spread.shape[:2])
-        return best_mean(potential, w, root, np.einsum("nij,knj->kni", spread, points), data)
+        shifts = np.einsum("nij,knj->kni", spread, points)
+        return best_mean(
+            self.problem, _shifted_potential, (self.places,), w, root, shifts, h, expansion
+        )
 
     def expand(self, w: np.ndarray, h: np.ndarray) -> StoredArrays:
         """Return the sites at (w, h), around which the network is linearised."""
@@ -199,8 +177,8 @@ class LinearisedModel:
 
         w* is one Newton step from w, which is exact in the linearised model.
         """
-        root = inverse_root(self.curvature(w, h, expansion, self.problem.args))
-        gradient = np.asarray(self.gradient_in_w(w, h, expansion, self.problem.args))
+        root = inverse_root(self.curvature(w, h, expansion))
+        gradient = np.asarray(self.slope_in_w(w, h, expansion)[1])
         return root, w - root @ (root.T @ gradient) + self.noise @ root.T
 
     def root_of_h(self, w: np.ndarray, h: np.ndarray, expansion: StoredArrays) -> np.ndarray:
@@ -214,8 +192,8 @@ class LinearisedModel:
             with contextlib.suppress(ProblemError):
                 return inverse_root(self.evidence_hessian(w, h, expansion))
         _, draws = self.posterior_of_w(w, h, expansion)
-        hessian = compile_hessian(self.expected_potential)
-        return inverse_root(hessian(h, draws, expansion, self.problem.args))
+        hessian = compile_hessian(self.problem, _expected_potential, self.places)
+        return inverse_root(hessian(h, draws, expansion))
 
     def evidence_hessian(self, w: np.ndarray, h: np.ndarray, expansion: StoredArrays) -> np.ndarray:
         """Return minus the Hessian in h of the Laplace evidence.
@@ -226,11 +204,77 @@ class LinearisedModel:
 
         def gradient(h: np.ndarray) -> np.ndarray:
             _, draws = self.posterior_of_w(w, h, expansion)
-            return np.asarray(self.mode_of_h(h, draws, expansion, self.problem.args)[1])
+            return np.asarray(self.mode_of_h(h, draws, expansion)[1])
 
         steps = 1e-2 * np.eye(h.size)
         matrix = np.stack([(gradient(h + step) - gradient(h - step)) / 2e-2 for step in steps])
         return (matrix + matrix.T) / 2
+
+
+# Functions of (w, h), of which problems of one form share what is compiled.
+
+
+def _with_slope(
+    problem: Problem, function: Callable, places: Places, u: jax.Array, *fixed: Any
+) -> tuple[jax.Array, jax.Array]:
+    """Return a function at u, and its gradient."""
+    return jax.value_and_grad(lambda u: function(problem, places, u, *fixed))(u)
+
+
+def _sites(problem: Problem, places: Places, w: ArrayLike, h: ArrayLike) -> SiteArrays:
+    """Return the program's sites."""
+    return WeightDensity(problem).constrain(places.join(w, h))
+
+
+def _outputs(problem: Problem, places: Places, w: ArrayLike, h: ArrayLike) -> jax.Array:
+    """Return the network's outputs, shape (rows, outputs)."""
+    sites = _sites(problem, places, w, h)
+    return problem.structure_as(LayeredNetwork).outputs(sites, problem.args[0])
+
+
+def _potential(problem: Problem, places: Places, w: ArrayLike, h: ArrayLike) -> jax.Array:
+    """Return -log p(y, w, h)."""
+    return -WeightDensity(problem)(places.join(w, h))
+
+
+def _whitened_potential(
+    problem: Problem,
+    places: Places,
+    v: ArrayLike,
+    w: ArrayLike,
+    root: ArrayLike,
+    h: ArrayLike,
+) -> jax.Array:
+    """Return -log p(y, w + R v, h), whose curvature in v is near one."""
+    return _potential(problem, places, jnp.asarray(w) + jnp.asarray(root) @ v, h)
+
+
+def _linear_potential(
+    problem: Problem, places: Places, w: ArrayLike, h: ArrayLike, expansion: dict
+) -> jax.Array:
+    """Return -log p(y, w, h) with the network linearised."""
+    return _shifted_potential(problem, places, w, None, h, expansion)
+
+
+def _shifted_potential(
+    problem: Problem,
+    places: Places,
+    w: ArrayLike,
+    shift: ArrayLike | None,
+    h: ArrayLike,
+    expansion: dict,
+) -> jax.Array:
+    """Return -log p(y, w, h) of the linearised network with a shift of its outputs."""
+    linearize = problem.structure_as(LayeredNetwork).linearize
+    program = functools.partial(linearize(problem.program, expansion), shift=shift)
+    return _potential(dataclasses.replace(problem, program=program), places, w, h)
+
+
+def _expected_potential(
+    problem: Problem, places: Places, h: ArrayLike, draws: ArrayLike, expansion: dict
+) -> jax.Array:
+    """Return -E_q[log p(y, w, h)] over draws of w, with the network linearised."""
+    return jax.vmap(lambda w: _linear_potential(problem, places, w, h, expansion))(draws).mean()
 
 
 def fit_network(
@@ -263,7 +307,7 @@ def fit_network(
     weights, u = _weight_mask(problem, u), u * np.asarray(WeightDensity(problem).scale(u))
     shape = (num_draws, int(weights.sum()))
     noise = np.asarray(jax.random.normal(named_key(key, "draws"), shape))
-    model, data = LinearisedModel(problem, weights, noise), problem.args
+    model = LinearisedModel(problem, weights, noise)
     w, h, converged, root = u[weights], u[~weights], not (~weights).any(), None
     # without other sites a short search and a full one
     for _ in range(num_rounds if h.size else 2):
@@ -276,7 +320,7 @@ def fit_network(
         if not h.size:
             continue
         old = h
-        h, _ = minimise(model.mode_of_h, h, max_steps, draws, expansion, data)
+        h, _ = minimise(model.mode_of_h, h, max_steps, draws, expansion)
         change = np.max(np.abs(old - h))
         # when it is small, the next round finds the mode of w for this h and ends
         converged = bool(change < tolerance)
@@ -290,12 +334,7 @@ def fit_network(
 
     order = np.argsort(np.r_[np.flatnonzero(weights), np.flatnonzero(~weights)])
     root = np.asarray(scipy.linalg.block_diag(*roots))[np.ix_(order, order)]
-    return normal_parameters(np.asarray(model.join(mean, h)), root), expansion, converged
-
-
-def _merge_vectors(i: np.ndarray, j: np.ndarray, w: ArrayLike, h: ArrayLike) -> jax.Array:
-    """Return the vector with w at positions i and h at positions j."""
-    return jnp.zeros(len(i) + len(j)).at[i].set(w).at[j].set(h)
+    return normal_parameters(np.asarray(model.places.join(mean, h)), root), expansion, converged
 
 
 def _weight_mask(problem: Problem, u: Float[np.ndarray, "size"]) -> Bool[np.ndarray, "size"]:

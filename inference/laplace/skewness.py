@@ -19,12 +19,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from inference.core.keys import named_key
 from inference.core.minimise import minimise
-from inference.core.typing import Key
+from inference.core.problem import Problem
+from inference.core.typing import Key, PyTree
+from inference.sharing import compile_with_data
 
 # points at which the expectation over the outputs of a row is taken
 NUM_POINTS = 64
@@ -34,29 +35,50 @@ MOST_STEPS = 100
 
 
 def spread_of_outputs(
-    outputs: Callable[[jax.Array], jax.Array], w: np.ndarray, root: np.ndarray
+    problem: Problem,
+    outputs: Callable[..., jax.Array],
+    settings: tuple,
+    w: np.ndarray,
+    root: np.ndarray,
+    *fixed: PyTree,
 ) -> np.ndarray:
     """Return a Cholesky factor of J_i S J_i' for each row, shape (rows, outputs, outputs).
 
     Args:
-        outputs: the function from weights to the network's outputs, shape (rows, outputs).
+        problem: the problem.
+        outputs: the function from (problem, *settings, weights, *fixed) to the network's outputs,
+            shape (rows, outputs).
+        settings: settings of that function.
         w: the weights at which its Jacobian J is taken.
         root: R with R R' = S.
+        *fixed: further arguments of that function.
     """
-    shape = jax.eval_shape(outputs, w).shape
-
-    @jax.jit
-    def covariance(w: jax.Array, columns: jax.Array) -> jax.Array:
-        def add(total: jax.Array, column: jax.Array) -> tuple[jax.Array, None]:
-            change = jax.jvp(outputs, (w,), (column,))[1]
-            return total + change[:, :, None] * change[:, None, :], None
-
-        return jax.lax.scan(add, jnp.zeros((*shape, shape[-1])), columns)[0]
-
-    total = np.asarray(covariance(w, root.T))
+    compiled = compile_with_data(problem, _covariance, outputs, settings)
+    total = np.asarray(compiled(w, root.T, *fixed))
     largest = total.diagonal(axis1=1, axis2=2).max(-1)
-    jitter = 1e-10 * (largest + 1e-300)[:, None, None] * np.eye(shape[-1])
+    jitter = 1e-10 * (largest + 1e-300)[:, None, None] * np.eye(total.shape[-1])
     return np.linalg.cholesky(total + jitter)
+
+
+def _covariance(
+    problem: Problem,
+    outputs: Callable[..., jax.Array],
+    settings: tuple,
+    w: jax.Array,
+    columns: jax.Array,
+    *fixed: PyTree,
+) -> jax.Array:
+    """Return J_i S J_i' for each row."""
+
+    def at(w: jax.Array) -> jax.Array:
+        return outputs(problem, *settings, w, *fixed)
+
+    def add(total: jax.Array, column: jax.Array) -> tuple[jax.Array, None]:
+        change = jax.jvp(at, (w,), (column,))[1]
+        return total + change[:, :, None] * change[:, None, :], None
+
+    shape = jax.eval_shape(at, w).shape
+    return jax.lax.scan(add, jnp.zeros((*shape, shape[-1])), columns)[0]
 
 
 def normal_points(key: Key, rows: int, outputs: int) -> np.ndarray:
@@ -71,31 +93,50 @@ def normal_points(key: Key, rows: int, outputs: int) -> np.ndarray:
 
 
 def best_mean(
-    potential: Callable[[jax.Array, jax.Array, tuple], jax.Array],
+    problem: Problem,
+    potential: Callable[..., jax.Array],
+    settings: tuple,
     w: Float[np.ndarray, "d"],
     root: Float[np.ndarray, "d d"],
     shifts: Float[np.ndarray, "points rows outputs"],
-    data: tuple,
+    *fixed: PyTree,
 ) -> np.ndarray:
     """Return the mean m that minimises the potential's expectation under N(m, R R').
 
     Args:
-        potential: the function from weights, shifts of the outputs, shape (rows, outputs), and
-            data to -log p(y, w) of the linearised network.
+        problem: the problem.
+        potential: the function from (problem, *settings, weights, shifts of the outputs, *fixed)
+            to -log p(y, w) of the linearised network; the shifts have shape (rows, outputs).
+        settings: settings of that function.
         w: the mode.
         root: R.
         shifts: the deviations of the outputs from those at the mean.
-        data: the data.
+        *fixed: further arguments of that function.
     """
-
-    def expected(v: ArrayLike, w: ArrayLike, root: ArrayLike, data: tuple, shifts: ArrayLike):
-        at = jnp.asarray(w) + jnp.asarray(root) @ v
-        return jax.lax.map(lambda s: potential(at, s, data), shifts, batch_size=16).mean()
-
-    function = jax.jit(jax.value_and_grad(expected))
-    fixed = (w, root, data, shifts)
+    function = compile_with_data(problem, _expected, potential, settings)
     start = np.zeros(w.size)
-    if np.abs(np.asarray(function(start, *fixed)[1])).max() < SMALL_MOVE:
+    if np.abs(np.asarray(function(start, w, root, shifts, *fixed)[1])).max() < SMALL_MOVE:
         return w
-    v, _ = minimise(function, start, MOST_STEPS, *fixed)
+    v, _ = minimise(function, start, MOST_STEPS, w, root, shifts, *fixed)
     return w + root @ v
+
+
+def _expected(
+    problem: Problem,
+    potential: Callable[..., jax.Array],
+    settings: tuple,
+    v: jax.Array,
+    w: jax.Array,
+    root: jax.Array,
+    shifts: jax.Array,
+    *fixed: PyTree,
+) -> tuple[jax.Array, jax.Array]:
+    """Return the expectation at w + R v, and its gradient in v."""
+
+    def expected(v: jax.Array) -> jax.Array:
+        at = w + root @ v
+        return jax.lax.map(
+            lambda shift: potential(problem, *settings, at, shift, *fixed), shifts, batch_size=16
+        ).mean()
+
+    return jax.value_and_grad(expected)(v)

@@ -52,7 +52,9 @@ class SparseDecompression:
         if all(latent == seen for latent, seen in self.sites.network.weights.items()):
             return dict.fromkeys(weights, 1.0), {}
         assert self.sites.network.with_product is not None
-        program = WholePlates(self.sites.network.with_product(ZeroProduct(self.layout)))
+        program = WholePlates(
+            self.sites.network.with_product(self.sites.problem.program, ZeroProduct(self.layout))
+        )
         ones = {site: jnp.ones(problem.latents[site]) for site in weights.values()}
         seeded = handlers.seed(program, jax.random.key(0))
         # one row, as nothing that depends on rows is used

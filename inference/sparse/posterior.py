@@ -18,11 +18,11 @@ from inference.core.result import (
     Conditional,
     Judge,
     PredictiveModel,
-    many,
 )
 from inference.core.typing import AnyArray, Info, Key, SiteArrays, StoredArrays
 from inference.distributions.bursts import Bursts
 from inference.renaming import warn_renamed
+from inference.sharing import compile_over_keys
 from inference.sparse.decompression import SparseDecompression
 from inference.sparse.patterns.layout import Layout
 from inference.sparse.patterns.support import log_prior
@@ -219,7 +219,7 @@ class SparseApproximation(AbstractApproximation):
 
     @functools.cached_property
     def _many_compressed(self) -> Callable:
-        return many(self.draw_compressed)
+        return compile_over_keys(self.draw_compressed)
 
     # Names of earlier versions, which go away with the next one.
 

@@ -79,7 +79,7 @@ def _reason_layers_unclear(problem: Problem, network: LayeredNetwork) -> str | N
     inputs = tuple(arg[:1] for arg in problem.args)
 
     def run() -> None:
-        program = with_product(LayerRecorder())
+        program = with_product(problem.program, LayerRecorder())
         handlers.seed(program, jax.random.key(0))(*inputs, **problem.kwargs)
 
     try:

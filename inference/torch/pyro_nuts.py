@@ -99,7 +99,7 @@ class PyroNUTS(AbstractEngine):
         # `supports` has made sure of this
         assert isinstance(structure, LayeredNetwork) and structure.pyro_program is not None
         started = time.perf_counter()
-        program, data = structure.pyro_program(), data_tensors(problem)
+        program, data = structure.pyro_program(problem.program), data_tensors(problem)
         progress.start(
             self.num_chains * (self.num_warmup + self.num_samples),
             f"{self.num_chains} chains by Pyro",

@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from numpyro import handlers
 from numpyro.infer import autoguide
 from numpyro.infer.initialization import init_to_sample, init_to_value
@@ -25,7 +24,13 @@ from inference.core.minimise import minimise
 from inference.core.problem import Problem
 from inference.core.program import WholePlates
 from inference.core.typing import Key, Program, SiteArrays
-from inference.laplace.curvature import compile_hessian, inverse_root
+from inference.laplace.curvature import (
+    compile_hessian,
+    inverse_root,
+    potential,
+    value_and_slope,
+)
+from inference.sharing import compile_with_data
 from inference.vi.distributions import AbstractProgramDistribution
 
 GUIDES: dict[str, Callable] = {
@@ -96,17 +101,21 @@ def best_prior_draw(problem: Problem, key: Key) -> SiteArrays:
         problem: the problem, whose log density in unconstrained space ranks the draws.
         key: the random key for the draws.
     """
+    sites = compile_with_data(problem, _best_candidate)(jax.random.split(key, CANDIDATES))
+    return {name: sites[name] for name in problem.latents}
+
+
+def _best_candidate(problem: Problem, keys: Key) -> SiteArrays:
+    """Return the sites at the most probable of some draws from the prior."""
     density = problem.log_density()
 
     def candidate(key: Key) -> tuple[jax.Array, jax.Array]:
         u = density.ravel(density.prior_draw(key))
         return u, density(u)
 
-    keys = jax.random.split(key, CANDIDATES)
-    draws, values = jax.jit(lambda keys: jax.lax.map(candidate, keys))(keys)
-    best = draws[jnp.argmax(jnp.where(jnp.isfinite(values), values, -jnp.inf))]
-    sites = jax.jit(density.constrain)(best)
-    return {name: sites[name] for name in problem.latents}
+    draws, values = jax.lax.map(candidate, keys)
+    best = jnp.argmax(jnp.where(jnp.isfinite(values), values, -jnp.inf))
+    return density.constrain(draws[best])
 
 
 def laplace_parameters(problem: Problem, key: Key) -> SiteArrays:
@@ -116,14 +125,9 @@ def laplace_parameters(problem: Problem, key: Key) -> SiteArrays:
         ProblemError: if the log density has no proper maximum.
     """
     with jax.enable_x64(True):
-        density = problem.log_density()
-
-        def potential(u: ArrayLike) -> jax.Array:
-            return -density(u)
-
-        start = density.start(named_key(key, "mode"))
-        u, _ = minimise(jax.jit(jax.value_and_grad(potential)), start, LAPLACE_STEPS)
-        root = inverse_root(compile_hessian(potential)(u))
+        start = problem.log_density().start(named_key(key, "mode"))
+        u, _ = minimise(compile_with_data(problem, value_and_slope), start, LAPLACE_STEPS)
+        root = inverse_root(compile_hessian(problem, potential)(u))
     lower = np.linalg.cholesky(root @ root.T)
     return {
         "auto_loc": jnp.asarray(u, dtype=float),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import traceback
 from collections.abc import Iterator
@@ -16,10 +17,12 @@ from bayesdl.data.arguments import (
 )
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.typing import Program
-from inference.arguments import DiffersFromPandasError, TableArray, is_frame
+from inference.arguments import DiffersFromPandasError, TableArray, is_frame, watch_numpy
+from inference.core.fingerprint import hash_traced
 from inference.core.problem import Problem, ProblemError
 from inference.core.program import WholePlates, innermost, name_of, signature_of
 from inference.core.typing import Arguments, KeywordArguments
+from inference.tracing import find_content
 
 # where a program cannot run, the words for what to do about it
 COLUMNS = (
@@ -28,7 +31,9 @@ COLUMNS = (
 )
 
 
-def pose(function: Program, args: Arguments, kwargs: KeywordArguments) -> Problem:
+def pose(
+    function: Program, args: Arguments, kwargs: KeywordArguments, *, compiled: bool = True
+) -> Problem:
     """Return the problem of a program with its arguments, after an abstract run.
 
     Tables of pandas reach the program as they are. Where it fails with them, as where it multiplies
@@ -36,13 +41,21 @@ def pose(function: Program, args: Arguments, kwargs: KeywordArguments) -> Proble
     of JAX arrays in Python run with `WholePlates(eager=True)`; tuples of whole numbers become
     arrays where the program fails with tuples.
 
+    Args:
+        function: the program.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        compiled: whether the problem will be compiled, so that it must know what its program
+            computes.
+
     Raises:
         ModelError: where the program fails.
     """
     errors = []
     for problem in _forms(function, args, kwargs):
         try:
-            problem.trace  # noqa: B018
+            with watch_numpy() as numpy:
+                problem.trace  # noqa: B018
         except (DataError, ModelError, ProblemError):
             raise
         except DiffersFromPandasError as error:
@@ -50,10 +63,33 @@ def pose(function: Program, args: Arguments, kwargs: KeywordArguments) -> Proble
         except Exception as error:
             errors.append(error)
         else:
-            return problem
+            return _identified(problem, not numpy.computed) if compiled else problem
     # that pandas cannot compute with what JAX traces says nothing of the mistake
     first = next((e for e in errors if not isinstance(e, jax.errors.JAXTypeError)), errors[0])
     raise ModelError(_explain(function, args, kwargs, first)) from first
+
+
+def _identified(problem: Problem, traced: bool) -> Problem:
+    """Return the problem with a program that knows what it computes.
+
+    Args:
+        problem: the problem, which runs.
+        traced: whether its program may take traced arrays, if it can.
+    """
+    program = problem.program
+    if not isinstance(program, WholePlates):
+        return problem
+    traced = traced and not program.eager
+    try:
+        content, arrays_only = find_content(program, problem.args, problem.kwargs, traced)
+    # as of a program that keeps traced values outside, which is refused elsewhere
+    except Exception:
+        content, arrays_only = hash_traced(problem.traced[1]), False
+    program = dataclasses.replace(program, content=content, arrays_only=arrays_only)
+    known = dataclasses.replace(problem, program=program)
+    # the program is the same, and has run
+    known.__dict__["traced"] = problem.traced
+    return known
 
 
 def runs(problem: Problem) -> bool:

@@ -13,12 +13,11 @@ from typing import TypeAlias
 import jax
 import numpy as np
 
-from inference.core.problem import Problem
-from inference.core.program import AbstractTraceable, unwrap
 from inference.core.typing import PyTree
 from inference.mcmc.runner.layout import Layout, replicate
 from inference.mcmc.runner.sampler import AbstractSampler
 from inference.mcmc.runner.settings import AbstractChainSettings
+from inference.sharing import Form, split_problem
 
 # the number of compiled functions that are kept, with their programs
 CACHE_SIZE = 32
@@ -33,8 +32,7 @@ class Compiled:
 
     Attributes:
         function: the compiled function.
-        inputs: the arrays of the problem and the parameters of its program; empty if the program
-            does not take them traced.
+        inputs: the numbers of the problem; empty if its program does not take them traced.
     """
 
     function: Callable
@@ -54,39 +52,37 @@ def compile_for(
 ) -> Compiled:
     """Compile the function that `make(sampler_of, layout, *settings)` returns for a problem.
 
-    The function's inputs are the arrays of the problem and the parameters of its program, and
-    `sampler_of(inputs)` is the sampler inside it. If the program does not take them traced, there
-    are no inputs, and the function is not kept.
+    The function's inputs are the numbers of the problem, and `sampler_of(inputs)` is the sampler
+    inside it. If the program does not take them traced, there are no inputs, and the function is
+    not kept.
     """
-    problem = sampler.problem
-    program = unwrap(problem.program)
-    if isinstance(program, AbstractTraceable):
-        program, params = program.split_params()
-        inputs = replicate((problem.args, dict(problem.kwargs), params), layout)
-        leaves, structure = jax.tree.flatten(inputs)
-        shapes = structure, tuple((np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves)
-        return Compiled(cached_compile(make, engine, program, shapes, layout, *settings), inputs)
-    return Compiled(make(lambda _: sampler, layout, *settings), ())
+    split = split_problem(sampler.problem)
+    if split is None:
+        return Compiled(make(lambda _: sampler, layout, *settings), ())
+    form, numbers = split
+    inputs = replicate(numbers, layout)
+    leaves, structure = jax.tree.flatten(inputs)
+    shapes = structure, tuple((np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves)
+    return Compiled(cached_compile(make, engine, form, shapes, layout, *settings), inputs)
 
 
 @functools.lru_cache(CACHE_SIZE)
 def cached_compile(
     make: Callable,
     engine: AbstractChainSettings,
-    program: AbstractTraceable,
+    form: Form,
     shapes: Hashable,
     layout: Layout,
     *settings: Hashable,
 ) -> Callable:
-    """Compile a function, or return the one that was compiled for an equal program.
+    """Compile a function, or return the one that was compiled for an equal form.
 
     There is one function for each shape of the inputs, so that `CACHE_SIZE` bounds what is
     compiled.
     """
 
-    def sampler_of(inputs: tuple[tuple, dict, PyTree]) -> AbstractSampler:
-        args, kwargs, params = inputs
-        sampler = engine.sampler(Problem(program.merge_params(params), args, kwargs))
+    def sampler_of(inputs: PyTree) -> AbstractSampler:
+        sampler = engine.sampler(form.problem(inputs))
         sampler.prepare()
         return sampler
 

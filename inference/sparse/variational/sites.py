@@ -141,7 +141,7 @@ class ProblemSites:
             kwargs: the keyword arguments of the program.
         """
         assert self.network.with_product is not None
-        program: Program = WholePlates(self.network.with_product(product))
+        program: Program = WholePlates(self.network.with_product(self.problem.program, product))
         plate, total = self.problem.data_plate
         if rows is not None and len(rows) < total:
             program = Subsampled(program, plate, len(rows), jnp.asarray(rows))

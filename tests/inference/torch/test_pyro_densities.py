@@ -96,7 +96,7 @@ def both_log_densities(problem):
         name: torch.tensor(np.asarray(value), dtype=torch.float64)
         for name, value in latents.items()
     }
-    conditioned = poutine.condition(problem.structure.pyro_program(), data=given)
+    conditioned = poutine.condition(problem.structure.pyro_program(problem.program), data=given)
     return ours, poutine.trace(conditioned).get_trace(*data_tensors(problem)).log_prob_sum().item()
 
 
@@ -114,7 +114,7 @@ def test_shifted_laws_know_their_support():
     poutine = install.load("pyro").poutine
     problem = bnn_problem(bdl.BNN(hidden=(), likelihood=likelihoods.StudentT()))
     distribution = (
-        poutine.trace(problem.structure.pyro_program())
+        poutine.trace(problem.structure.pyro_program(problem.program))
         .get_trace(*map(torch.tensor, problem.args))
         .nodes["df"]["fn"]
     )
