@@ -23,6 +23,7 @@ import numpy as np
 from jax.core import Tracer
 
 from inference.core.typing import AnyArray, PyTree
+from inference.process.cached import cached
 
 R = TypeVar("R")
 
@@ -209,7 +210,7 @@ class ConstantTable:
 
     frame: Any
 
-    @functools.cached_property
+    @cached
     def content(self) -> Hashable:
         """Names, types and a hash of the values and of the index."""
         from pandas.util import hash_pandas_object
@@ -232,7 +233,7 @@ class Constant:
 
     array: AnyArray
 
-    @functools.cached_property
+    @cached
     def content(self) -> Hashable:
         """Kind, type, shape and a hash of the values."""
         values = np.asarray(self.array)

@@ -10,7 +10,6 @@ versions of libraries and across machines, which a hash of the traced program do
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +23,7 @@ from numpyro.distributions.constraints import real
 from inference.core.problem import Problem
 from inference.core.program import Message
 from inference.core.typing import SiteArrays, StoredArrays
+from inference.process.quiet import quiet
 from inference.wrappers import innermost
 
 # what a change of the values by rounding may do to a term, and how much of that is allowed
@@ -72,9 +72,8 @@ def log_density_terms(problem: Problem, points: list[StoredArrays]) -> dict[str,
         values = compiled(latents, jax.random.key(key))
         return {name: float(np.sum(np.asarray(v, np.float64))) for name, v in values.items()}
 
-    with warnings.catch_warnings():
-        # values outside the support have a term of minus infinity
-        warnings.simplefilter("ignore")
+    # values outside the support have a term of minus infinity
+    with quiet():
         # a term that another key changes has random numbers in it
         runs = [(sums(z, 0), sums(z, 1), sums(_rounded(z), 0)) for z in points]
     found = {}

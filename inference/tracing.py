@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from numpyro.infer.initialization import init_to_sample
 from inference.arguments import join_static, split_static
 from inference.core.fingerprint import hash_traced
 from inference.core.program import AbstractTraceable, Program, unwrap
+from inference.process.quiet import quiet
 
 
 def trace_abstractly(
@@ -32,8 +32,7 @@ def trace_abstractly(
 
     def run(key: jax.Array, args: tuple, kwargs: dict) -> tuple:
         drawn = handlers.substitute(handlers.seed(program, key), substitute_fn=_without_sampler)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             sites.update(handlers.trace(drawn).get_trace(*args, **kwargs))
         return ()
 
@@ -86,8 +85,7 @@ def _numbers_of_sites(program: Program, key: jax.Array, args: tuple, kwargs: dic
     """Return values, log densities and parameters of the distributions of all sites."""
     drawn = handlers.substitute(handlers.seed(program, key), substitute_fn=_without_sampler)
     found: list[Any] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         for site in handlers.trace(drawn).get_trace(*args, **kwargs).values():
             found.append(site["value"])
             if site["type"] == "sample":

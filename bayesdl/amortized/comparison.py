@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +22,7 @@ from inference.core.keys import tagged_key
 from inference.core.problem import Problem
 from inference.core.progress import as_progress
 from inference.core.typing import Info
+from inference.process.quiet import quiet
 
 
 def compare_engine(
@@ -56,10 +56,9 @@ def compare_engine(
     theirs, warned, started = [], 0, time.process_time()
     try:
         for X, y in data_sets:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
+            with quiet() as said:
                 theirs.append(_held_out_log_density(model, chosen, X, y, num_rows, queries))
-            warned += bool(caught)
+            warned += bool(said)
             shown.advance(1, gap=f"{np.mean(theirs - ours[: len(theirs)]):.3f}")
     finally:
         shown.close()

@@ -46,6 +46,7 @@ from inference.core.progress import AbstractProgress, Silent, as_progress
 from inference.core.result import AbstractPredictive, AbstractResult
 from inference.core.typing import Info, Key, Program, StoredArrays
 from inference.distributions.bars import Grids
+from inference.process.cached import cached
 from inference.renaming import warn_renamed
 
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -138,7 +139,7 @@ class PFN(AbstractEngine):
         """Return the engine of a trained network."""
         return cls(*(getattr(trained, field.name) for field in dataclasses.fields(trained)))
 
-    @functools.cached_property
+    @cached
     def trained(self) -> TrainedNetwork:
         """The trained network with everything that is known of it."""
         return TrainedNetwork(
@@ -225,7 +226,7 @@ class PFN(AbstractEngine):
             )
         return self.infer(problem, key=jax.random.key(0))
 
-    @functools.cached_property
+    @cached
     def training_range(self) -> TrainingRange:
         """The range of the data that the network was trained on."""
         return TrainingRange.of_network(self.trained)

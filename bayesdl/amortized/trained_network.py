@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 from typing import Any
 
@@ -15,6 +14,7 @@ from bayesdl.saving.archive import hash_arrays
 from inference.amortized.network import AbstractNetwork
 from inference.amortized.tasks import Tasks
 from inference.distributions.bars import Grids
+from inference.process.cached import cached
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class TrainedNetwork:
     facts: dict[str, Any]
     certificate: dict[str, Any]
 
-    @functools.cached_property
+    @cached
     def hash(self) -> str:
         """The SHA-256 of weights, sizes and grids, whatever the order of the network's fields."""
         parts = sorted(

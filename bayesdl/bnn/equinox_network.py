@@ -7,7 +7,6 @@ convolutions and embeddings of the module use it; all else runs as it is.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ from bayesdl.bnn.networks import PLAIN, AbstractNetwork
 from bayesdl.model.language import Language, Tensor
 from bayesdl.priors import WeightArray
 from inference.core.structure import AbstractProduct, PlainProduct
+from inference.process.cached import cached
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,13 +41,13 @@ class EquinoxNetwork(AbstractNetwork):
         ]
         return named, structure, rest
 
-    @functools.cached_property
+    @cached
     def multiplies(self) -> bool:
         """Whether all weights belong to layers that `with_product` knows."""
         known = {_weight_name(name) for name, _ in _known_layers(self.module)}
         return all(array.is_bias or array.name in known for array in self.weight_arrays(0, 0))
 
-    @functools.cached_property
+    @cached
     def lookups(self) -> tuple[str, ...]:
         """Names of the weights of all embeddings."""
         import equinox as eqx

@@ -14,7 +14,6 @@ scikit-learn.
 from __future__ import annotations
 
 import html
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -24,6 +23,7 @@ from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.typing import ColumnLike
 from bayesdl.warnings import TrustWarning
 from inference.distributions.calibration import expected_calibration_error
+from inference.process.quiet import quiet
 
 LEVELS = (0.5, 0.9, 0.95)
 # groups of rows by the width of their intervals, and the fewest rows in one
@@ -120,8 +120,7 @@ def _refuse_nan(y: np.ndarray, seen: np.ndarray | bool = True) -> None:
 
 def _mean(prediction: AbstractPrediction) -> np.ndarray:
     """Return the mean, without the warning that there is none: there is no rmse then."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The distribution of .* has no mean", TrustWarning)
+    with quiet(TrustWarning, message="The distribution of .* has no mean"):
         return prediction.mean
 
 

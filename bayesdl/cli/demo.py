@@ -7,7 +7,6 @@ with the standard deviation of its training residuals.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from bayesdl.model.likelihoods import Bernoulli, Normal
 from bayesdl.priors import Hierarchical
 from bayesdl.typing import Frame, Series
 from bayesdl.warnings import TrustWarning
+from inference.process.quiet import quiet
 
 # the classifier learns the scale of its weights, since nearly separable classes need large ones;
 # small steps suit that
@@ -64,9 +64,8 @@ def run(folder: Path, progress: bool) -> tuple[dict[str, Any], list[str]]:
         posterior = fit(model, X, y, engine=engine, seed=0, progress=progress)
         prediction = posterior.predict(X_new)
         peer, peer_scores = classical(X, y, X_new, y_new)
-        with warnings.catch_warnings():
-            # the verdict is printed
-            warnings.simplefilter("ignore", TrustWarning)
+        # the verdict is printed
+        with quiet(TrustWarning):
             diagnosis = posterior.diagnose()
         scores = posterior.score(X_new, y_new)
         posterior.save(folder / f"{name}.bdl")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from argparse import Namespace
 from typing import Any
 
@@ -10,6 +9,7 @@ from bayesdl.checks.convergence import Diagnosis
 from bayesdl.cli.tables import to_json
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.warnings import TrustWarning
+from inference.process.quiet import quiet
 
 
 def print_result(options: Namespace, result: dict[str, Any], lines: list[str]) -> int:
@@ -26,8 +26,7 @@ def print_result(options: Namespace, result: dict[str, Any], lines: list[str]) -
 
 def quiet_diagnosis(posterior: Posterior) -> Diagnosis:
     """Return the diagnosis without its warning, since the verdict is printed."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TrustWarning)
+    with quiet(TrustWarning):
         return posterior.diagnose()
 
 

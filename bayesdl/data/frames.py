@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import sys
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from bayesdl.data.validation import DataError, is_frame, is_series, rectangular, unmasked
 from bayesdl.typing import ColumnLike, Frame, TableLike, Values
+from inference.process.quiet import quiet
 
 
 def as_table(X: TableLike) -> Any:
@@ -149,9 +149,8 @@ def _by_interchange(values: Values) -> Frame:
     """Return a DataFrame by the dataframe interchange protocol."""
     import pandas as pd
 
-    with warnings.catch_warnings():
-        # pandas deprecates the protocol, which other libraries still speak
-        warnings.simplefilter("ignore")
+    # pandas deprecates the protocol, which other libraries still speak
+    with quiet():
         return pd.api.interchange.from_dataframe(values)
 
 

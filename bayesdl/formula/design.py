@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import warnings
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from bayesdl.formula.parsing import ARITHMETIC, check_expression
 from bayesdl.formula.variables import shown
 from bayesdl.model.registry import register_spec
 from bayesdl.typing import DataFrame
+from inference.process.quiet import quiet
 
 # relative size below which what is left of a column, after the others, is rounding
 RANK = 1e-9
@@ -240,11 +240,7 @@ def _matrix(text: str, frame: DataFrame, state: dict, encoders: dict) -> Any:
         transform_state=state, encoder_state=encoders
     )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            warnings.filterwarnings("ignore", category=RuntimeWarning)
-            warnings.filterwarnings("ignore", category=FutureWarning)
-            warnings.filterwarnings("ignore", category=DeprecationWarning)
+        with quiet(action="error"), quiet(RuntimeWarning, FutureWarning, DeprecationWarning):
             return spec.get_model_matrix(frame, context=_CONTEXT)
     # a transformation may fail in any way
     except Exception as error:

@@ -14,12 +14,13 @@ A weight that underflows beside the largest one counts as a tie at zero.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from scipy.special import logsumexp
+
+from inference.process.quiet import quiet
 
 # as few as a generalised Pareto distribution can be fitted to
 FEWEST = 5
@@ -76,9 +77,8 @@ def _smooth(ratios: Float[np.ndarray, "draws"], efficiency: float) -> tuple[np.n
     if longer < length:
         # the tail then has as many draws as lie above the tie
         efficiency = 9 * draws / (longer + 0.5) ** 2
-    with warnings.catch_warnings():
-        # overflow inside the fit, which leaves k infinite or NaN
-        warnings.simplefilter("ignore")
+    # overflow inside the fit, which leaves k infinite or NaN
+    with quiet():
         smoother: Any = array_stats
         # it takes the log density, minus the log ratio
         weights, k = smoother.psislw(-ratios, r_eff=efficiency)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -35,6 +34,7 @@ from inference.core.problem import Problem
 from inference.core.program import AbstractTraceable, arguments_of, name_of, signature_of
 from inference.core.result import AbstractPredictive, Conditional
 from inference.core.typing import Arguments, Key
+from inference.process.quiet import quiet
 from inference.wrappers import has_ordered_classes, num_classes, unmasked
 
 
@@ -360,8 +360,7 @@ def _values_at(problem: Problem, sites: list[str]) -> dict[str, Any]:
     seeded = handlers.seed(problem.program, jax.random.key(0))
     # improper priors have no sampler
     program = handlers.substitute(seeded, substitute_fn=init_to_sample)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         trace = handlers.trace(program).get_trace(*problem.args, **problem.kwargs)
     return {site: trace[site]["value"] for site in sites}
 

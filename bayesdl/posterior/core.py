@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import functools
 import warnings
 from typing import Any, Literal, TypeVar, overload
 
@@ -34,6 +33,7 @@ from inference.core.keys import named_key
 from inference.core.problem import Problem
 from inference.core.result import AbstractPredictive, AbstractResult
 from inference.core.typing import Arguments, Key, KeywordArguments, StoredArrays
+from inference.process.cached import cached
 from inference.settings import as_seed, is_whole
 
 # function values at so many entries are looked at
@@ -68,7 +68,7 @@ class AbstractPosterior(abc.ABC):
     names: Names = Names()
     adjustment: AbstractAdjustment | None = None
 
-    @functools.cached_property
+    @cached
     def samples(self) -> StoredArrays:
         """Draws of all sites, shape (chain, draw, *site shape); empty for a predictor.
 
@@ -286,12 +286,12 @@ class AbstractPosterior(abc.ABC):
         """The key for the draws that represent an approximation."""
         return named_key(jax.random.key(self.seed), "posterior draws")
 
-    @functools.cached_property
+    @cached
     def _predictive(self) -> AbstractPredictive:
         """The predictive: maps (one draw of the latent sites, key, *new data) to a conditional."""
         return self.raw.predictive(self.problem, self.model)
 
-    @functools.cached_property
+    @cached
     def _latent_draws(self) -> StoredArrays:
         """All draws of the latent sites along one axis, as `_predictive` takes them."""
         with precision_scope(self.model):
@@ -299,7 +299,7 @@ class AbstractPosterior(abc.ABC):
                 self._draws_key, self.problem.latents, lambda: self.samples
             )
 
-    @functools.cached_property
+    @cached
     def _predictive_draws(self) -> StoredArrays:
         """The draws of the latent sites, and of discrete sites that rows share."""
         shared = self._predictive.shared_sites

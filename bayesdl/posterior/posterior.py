@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +32,7 @@ from bayesdl.typing import (
 )
 from bayesdl.warnings import deprecated
 from inference.core.typing import StoredArrays
+from inference.process.cached import cached
 from inference.settings import as_seed
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Posterior(AbstractPosterior):
         """Return probability, odds and Bayes factor of a statement such as "days > 0"."""
         return hypothesis.judge(self, statement, lambda: self._prior_draws)
 
-    @functools.cached_property
+    @cached
     def _prior_draws(self) -> StoredArrays | None:
         """Draws from the prior that hypotheses are compared with; None where there are none."""
         return hypothesis.prior_draws(self)

@@ -6,7 +6,6 @@ If the model saw (y - m) / s, means are m + s times the model's, and log densiti
 from __future__ import annotations
 
 import dataclasses
-import functools
 import warnings
 from collections.abc import Sequence
 
@@ -19,6 +18,7 @@ from bayesdl.posterior.interface import AbstractClasses, AbstractNumbers, check_
 from bayesdl.posterior.means import central, quantile_levels
 from bayesdl.typing import ColumnLike, Integer
 from bayesdl.warnings import TrustWarning
+from inference.process.cached import cached
 
 # simulated targets behind quantiles that have no closed form
 QUANTILE_SAMPLES = 4000
@@ -40,7 +40,7 @@ class Prediction(AbstractNumbers):
         rows: the labels of the rows, where there are any.
     """
 
-    @functools.cached_property
+    @cached
     def _moments(self) -> tuple[np.ndarray, ...]:
         """Mean, variance, its aleatoric and its epistemic part, in the model's units."""
         try:
@@ -161,7 +161,7 @@ class ClassPrediction(AbstractClasses):
         rows: the labels of the rows, where there are any.
     """
 
-    @functools.cached_property
+    @cached
     def _parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Probabilities, expected entropy, and mutual information."""
         probs, aleatoric, epistemic = (

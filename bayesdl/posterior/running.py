@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from typing import NamedTuple
 
@@ -96,9 +97,12 @@ def run_engine(
 
 def announce(message: str) -> None:
     """Say one line on stderr, through the logger "bayesdl" so that it can be silenced."""
-    # where nobody has decided how loud bayesdl is
-    if log.level == logging.NOTSET:
-        log.setLevel(logging.INFO)
-        if not logging.getLogger().handlers:
-            log.addHandler(logging.StreamHandler())
-    log.info(message)
+    if log.level != logging.NOTSET:
+        log.info(message)
+        return
+    # nobody has decided how loud bayesdl is: the line is said, and no logger is changed
+    line = log.makeRecord(log.name, logging.INFO, __file__, 0, message, (), None, "announce")
+    if log.hasHandlers() or log.disabled:
+        log.handle(line)
+    elif log.filter(line):
+        print(message, file=sys.stderr)

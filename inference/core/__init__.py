@@ -9,3 +9,8 @@ types.
 
 The shared code of `bayesdl` imports from this package, and not from the engines' own.
 """
+
+from inference.process.threads import give_threads_their_own_handlers
+
+# before any program is run
+give_threads_their_own_handlers()

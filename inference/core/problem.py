@@ -10,8 +10,6 @@ to the supports,
 from __future__ import annotations
 
 import dataclasses
-import functools
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -39,6 +37,8 @@ from inference.core.program import (
 )
 from inference.core.structure import AbstractStructure
 from inference.sharing import compile_with_data
+from inference.process.cached import cached
+from inference.process.quiet import quiet
 from inference.tracing import trace_abstractly
 
 S = TypeVar("S", bound=AbstractStructure)
@@ -54,7 +54,7 @@ class LogDensity:
 
     problem: Problem
 
-    @functools.cached_property
+    @cached
     def _flat(self) -> tuple[jax.ShapeDtypeStruct, Callable[[jax.Array], dict[str, jax.Array]]]:
         shapes = jax.eval_shape(self.prior_draw, jax.random.key(0))
         zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
@@ -107,8 +107,7 @@ class LogDensity:
 
     def _first_finite(self, attempt: Callable, keys: jax.Array) -> np.ndarray:
         """Return the first draw whose density and gradient are finite."""
-        with warnings.catch_warnings():  # the error below says it
-            warnings.filterwarnings("ignore", message="Out-of-support values")
+        with quiet(message="Out-of-support values"):  # the error below says it
             for key in keys:
                 u, value, gradient = map(np.asarray, attempt(key))
                 if np.isfinite(value) and np.isfinite(gradient).all():
@@ -161,7 +160,7 @@ class Problem:
             )
         return self.structure
 
-    @functools.cached_property
+    @cached
     def traced(self) -> tuple[dict[str, dict], ClosedJaxpr]:
         """The abstract trace of the program, and its operations, whose constants are the data."""
         return trace_abstractly(self.program, self.args, self.kwargs)
@@ -230,7 +229,7 @@ class Problem:
         sites = [site for site in self.trace.values() if site["type"] == "sample"]
         return -1 - max((len(site["fn"].batch_shape) for site in sites), default=0)
 
-    @functools.cached_property
+    @cached
     def density_program(self) -> Program:
         """The program as engines take it: with latent sites that are real, the others summed."""
         if not self.summed:
@@ -239,7 +238,7 @@ class Problem:
         hidden = (samples - set(self.latents)) | self.depends_on_summed
         return Summed(self.program, self.summed, frozenset(hidden), self.first_free_dim)
 
-    @functools.cached_property
+    @cached
     def depends_on_summed(self) -> frozenset[str]:
         """The names of the deterministic sites that depend on what is summed out."""
         seeded = KeyPerName(self.program, jax.random.key(0))

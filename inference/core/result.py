@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import functools
 from collections.abc import Callable, Collection
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -19,6 +18,7 @@ from numpyro.distributions import Distribution
 from inference.core.problem import Problem
 from inference.core.typing import Info, Key, SiteArrays, StoredArrays
 from inference.sharing import compile_over_keys
+from inference.process.cached import cached
 
 Judge: TypeAlias = Literal["convergence", "importance weights", "engine"]
 """By what a result is judged: agreement of its chains, its log weights, or its engine alone."""
@@ -319,11 +319,11 @@ class AbstractApproximation(AbstractResult):
         """Return log p(y, z) - log q(z) at draws z ~ q; the mean is the ELBO."""
         return self._many_weights(jax.random.split(key, num_samples), self.params)
 
-    @functools.cached_property
+    @cached
     def _many_draws(self) -> Callable:
         return compile_over_keys(self.draw)
 
-    @functools.cached_property
+    @cached
     def _many_weights(self) -> Callable:
         return compile_over_keys(self.log_weight)
 

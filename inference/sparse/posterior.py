@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -21,6 +20,7 @@ from inference.core.result import (
 )
 from inference.core.typing import AnyArray, Info, Key, SiteArrays, StoredArrays
 from inference.distributions.bursts import Bursts
+from inference.process.cached import cached
 from inference.renaming import warn_renamed
 from inference.sharing import compile_over_keys
 from inference.sparse.decompression import SparseDecompression
@@ -217,7 +217,7 @@ class SparseApproximation(AbstractApproximation):
         """Make the draws of `sample` in their compressed form."""
         return self._many_compressed(jax.random.split(key, num_samples), self.params)
 
-    @functools.cached_property
+    @cached
     def _many_compressed(self) -> Callable:
         return compile_over_keys(self.draw_compressed)
 

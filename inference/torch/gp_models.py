@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from jax.typing import ArrayLike
 
-from inference.torch.install import load
+from inference.torch.install import ALONE, load
 
 if TYPE_CHECKING:
     from typing import Any
@@ -116,6 +116,7 @@ def latent_moments(model: Module, X: ArrayLike) -> tuple[np.ndarray, np.ndarray]
 def dense_cholesky() -> Iterator[None]:
     """Use dense Cholesky factors in place of GPyTorch's iterative approximations for many rows."""
     with (
+        ALONE,
         gpytorch.settings.fast_computations(
             covar_root_decomposition=False, log_prob=False, solves=False
         ),
@@ -129,6 +130,6 @@ def dense_cholesky() -> Iterator[None]:
 @contextlib.contextmanager
 def seed_torch(seed: int) -> Iterator[None]:
     """Seed torch's CPU generator, and restore its old state at the end."""
-    with torch.random.fork_rng(devices=[]):
+    with ALONE, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield

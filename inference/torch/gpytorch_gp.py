@@ -17,7 +17,6 @@ import dataclasses
 import importlib.util
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -45,6 +44,7 @@ from inference.core.result import AbstractPredictive, AbstractResult, Conditiona
 from inference.core.structure import AbstractGaussianProcessRegression
 from inference.core.typing import GPMethod, Info, Key, StoredArrays
 from inference.exact.gp import EXACT_ROWS, MAX_ROWS, reason_unsupported
+from inference.process.quiet import quiet
 from inference.settings import check_positive
 from inference.torch.install import load, reason_missing
 
@@ -348,9 +348,8 @@ def _inducing_inputs(X: ArrayLike, count: int, rng: np.random.Generator) -> np.n
         return rows
     from scipy.cluster.vq import kmeans2
 
-    with warnings.catch_warnings():
-        # the centre of an empty cluster stays where it was
-        warnings.filterwarnings("ignore", "One of the clusters is empty", UserWarning)
+    # the centre of an empty cluster stays where it was
+    with quiet(UserWarning, message="One of the clusters is empty"):
         return kmeans2(rows, count, iter=10, minit="points", rng=rng)[0]
 
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import warnings
+import threading
 from typing import Any
+
+from inference.process.quiet import quiet
+
+# random numbers, settings and parameters of torch, GPyTorch and Pyro belong to the process: what
+# changes them holds this
+ALONE = threading.RLock()
 
 HINT = 'pip install "bayesdl[torch]"'
 
@@ -34,9 +40,7 @@ def load(module: str) -> Any:
         ImportError: where the module is not installed, saying what to install.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            warnings.simplefilter("ignore", FutureWarning)
+        with quiet(DeprecationWarning, FutureWarning):
             return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(f"{module} cannot be imported ({error}): {HINT}.") from error

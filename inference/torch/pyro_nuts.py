@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -31,7 +30,8 @@ from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractResult, Draws
 from inference.core.structure import LayeredNetwork
 from inference.mcmc.findings import sampler_diagnostics, sampler_findings
-from inference.torch.install import load, reason_missing
+from inference.process.quiet import quiet
+from inference.torch.install import ALONE, load, reason_missing
 
 if TYPE_CHECKING:
     PyroKernel: TypeAlias = Any
@@ -149,9 +149,8 @@ class PyroNUTS(AbstractEngine):
         watch = TransitionMonitor(progress)
         mcmc = MCMC(kernel, self.num_samples, self.num_warmup, hook_fn=watch, disable_progbar=True)
         try:
-            with warnings.catch_warnings():
-                # Pyro uses torch.jit, which torch deprecates
-                warnings.filterwarnings("ignore", r"`torch\.jit", DeprecationWarning)
+            # Pyro uses torch.jit, which torch deprecates
+            with quiet(DeprecationWarning, message=r"`torch\.jit"):
                 mcmc.run(*data)
         except ValueError as error:
             if "valid initial params" not in str(error):
@@ -203,7 +202,7 @@ def _run_isolated(seed: int, function: Callable[[], tuple]) -> tuple:
     import pyro
     import torch
 
-    with torch.random.fork_rng(devices=[]), pyro.get_param_store().scope():
+    with ALONE, torch.random.fork_rng(devices=[]), pyro.get_param_store().scope():
         torch.default_generator.manual_seed(seed)
         return function()
 

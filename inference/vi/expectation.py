@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias
 
@@ -23,6 +22,7 @@ from numpyro.infer.initialization import init_to_sample
 
 from inference.core.problem import ProblemError
 from inference.core.typing import Key, Program, PyTree
+from inference.process.quiet import quiet
 from inference.vi.distributions import AbstractProgramDistribution, as_distribution
 from inference.vi.gradients.elements import element_distribution
 from inference.vi.gradients.estimators import AbstractEstimator, EstimatorError
@@ -205,9 +205,8 @@ def _initial_parameters(
             found.update({name: site for name, site in params.items() if name not in found})
         return {name: site["value"] for name, site in found.items()}
 
-    with warnings.catch_warnings():
-        # improper priors say that they have no sampler
-        warnings.simplefilter("ignore")
+    # improper priors say that they have no sampler
+    with quiet():
         return {name: found[name] | {"value": value} for name, value in values().items()}
 
 

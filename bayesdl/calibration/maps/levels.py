@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import functools
 from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
 
 from inference.core.typing import Info
+from inference.process.cached import cached
 
 Levels = Float[np.ndarray, "*rows"]
 
@@ -146,11 +146,11 @@ class SplineMap(AbstractLevelMap):
     def stored(self) -> Info:
         return {"weights": self.weights}
 
-    @functools.cached_property
+    @cached
     def _integral(self) -> Any:
         return self._spline.antiderivative()
 
-    @functools.cached_property
+    @cached
     def _spline(self) -> Any:
         from scipy.interpolate import BSpline
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from bayesdl.posterior.interface import AbstractClasses, AbstractNumbers, check_
 from bayesdl.posterior.means import quantile_levels
 from bayesdl.posterior.streaming import joined
 from bayesdl.typing import ColumnLike, Integer
+from inference.process.cached import cached
 
 # simulated targets behind moments and scores
 SAMPLES = 2000
@@ -41,7 +41,7 @@ class RecalibratedPrediction(AbstractNumbers):
     base: AbstractNumbers = dataclasses.field(kw_only=True)
     levels: AbstractLevelMap = dataclasses.field(kw_only=True)
 
-    @functools.cached_property
+    @cached
     def _weights(self) -> np.ndarray:
         """The weight of each simulated target in ascending order, shape (samples,)."""
         edges = self.levels.cdf(np.linspace(0, 1, SAMPLES + 1))
@@ -57,7 +57,7 @@ class RecalibratedPrediction(AbstractNumbers):
             for rows, drawn in self.base._simulated_rows(SAMPLES)
         ]
 
-    @functools.cached_property
+    @cached
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance: those of the model, and what the map adds to them."""
         weights = self._weights
@@ -178,7 +178,7 @@ class RecalibratedClasses(AbstractClasses):
     base: AbstractClasses = dataclasses.field(kw_only=True)
     map: AbstractClassMap = dataclasses.field(kw_only=True)
 
-    @functools.cached_property
+    @cached
     def _mapped(self) -> np.ndarray:
         return self.map(self.base.probs)
 

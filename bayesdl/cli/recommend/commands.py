@@ -6,7 +6,6 @@ Each takes the parsed options and returns the exit code.
 from __future__ import annotations
 
 import sys
-import warnings
 from argparse import Namespace
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from bayesdl.recommend.models.popularity import Popularity
 from bayesdl.recommend.saving import load
 from bayesdl.typing import DataFrame
 from inference.core.progress import as_progress
+from inference.process.quiet import quiet
 
 MODELS: dict[str, dict[str, type[AbstractRecommender]]] = {
     "vae": {"vae": MultVAE},
@@ -200,9 +200,8 @@ def apply(options: Namespace) -> int:
         )
     events = read_events(options.history, options, optional_items=True)
     history = make_history(events, model.items_)
-    with warnings.catch_warnings():
-        # The notes below say this too.
-        warnings.filterwarnings("ignore", ".* users have no items")
+    # the notes below say this too
+    with quiet(message=".* users have no items"):
         found = _recommend_in_blocks(model, history, options)
     notes = history_notes(history, model)
     facts = {

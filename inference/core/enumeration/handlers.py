@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 from numpyro import handlers
 from numpyro.distributions import Distribution
 from numpyro.primitives import Messenger
@@ -113,6 +117,30 @@ class Enumerated(Messenger):
         if msg["type"] == "sample" and isinstance(msg["fn"], ByIndex):
             # what the trace has kept is the index
             msg["value"] = support_of(msg["fn"].base)[msg["value"]]
+
+
+# whether this thread makes the plates that enumeration knows
+_here = threading.local()
+
+
+@contextlib.contextmanager
+def enumerated_plates() -> Iterator[None]:
+    """Make the plates of this thread such that their sites can have all values at once.
+
+    NumPyro's own context does so in all threads.
+    """
+    from numpyro.contrib.funsor.enum_messenger import plate as enumerated
+
+    def make(cls: type, *args: Any, **kwargs: Any) -> Any:
+        if getattr(_here, "enumerates", False):
+            return enumerated(*args, **kwargs)
+        return object.__new__(cls)
+
+    _here.enumerates, numpyro.plate.__new__ = True, make
+    try:
+        yield
+    finally:
+        _here.enumerates = False
 
 
 def packed_trace() -> type[handlers.trace]:

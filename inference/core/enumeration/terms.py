@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -23,8 +24,17 @@ import numpy as np
 from jax.typing import ArrayLike
 from numpyro import handlers
 
-from inference.core.enumeration.handlers import Enumerated, packed_trace, support_of
+from inference.core.enumeration.handlers import (
+    Enumerated,
+    enumerated_plates,
+    packed_trace,
+    support_of,
+)
 from inference.core.typing import Program
+from inference.process.threads import one_at_a_time
+
+# NumPyro's names of dimensions, and how funsor reads terms, belong to the process
+FUNSOR = threading.RLock()
 
 HINT = 'pip install "bayesdl[enum]"'
 
@@ -113,6 +123,7 @@ class Terms:
             return total
         return total + common_scale(rest) * self.log_sum(added)
 
+    @one_at_a_time(FUNSOR)
     def log_sum(self, added: Mapping[str, ArrayLike] | None = None) -> jax.Array:
         """Return the log of the sum of the terms that depend on what is summed, without weight."""
         import funsor
@@ -178,15 +189,16 @@ class Terms:
             )
 
 
+@one_at_a_time(FUNSOR)
 def enumerated_trace(
     program: Program, sites: frozenset[str], dim: int, args: tuple, kwargs: Mapping
 ) -> dict[str, dict]:
     """Return the sites of a program in which some have all their values at once; see `Terms.of`."""
-    from numpyro.contrib.funsor import enum, plate_to_enum_plate
+    from numpyro.contrib.funsor import enum
 
     enumerated = enum(Enumerated(program, sites), first_available_dim=dim)
     packed = packed_trace()(enumerated)
-    with handlers.block(), plate_to_enum_plate(), jax.numpy_rank_promotion("allow"):
+    with handlers.block(), enumerated_plates(), jax.numpy_rank_promotion("allow"):
         return packed.get_trace(*args, **kwargs)
 
 

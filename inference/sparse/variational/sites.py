@@ -13,7 +13,6 @@ are normal too.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -29,6 +28,7 @@ from inference.core.problem import Problem
 from inference.core.program import Subsampled, WholePlates
 from inference.core.structure import AbstractProduct, LayeredNetwork
 from inference.core.typing import AnyArray, Arguments, Key, KeywordArguments, Program, SiteArrays
+from inference.process.cached import cached
 from inference.sparse.patterns.layout import Layout
 from inference.sparse.products.sparse_product import ZeroProduct
 from inference.sparse.variational.priors import Prior, entry_distribution
@@ -73,12 +73,12 @@ class ProblemSites:
     problem: Problem
     biases: str
 
-    @functools.cached_property
+    @cached
     def network(self) -> LayeredNetwork:
         """The network that the problem offers."""
         return self.problem.structure_as(LayeredNetwork)
 
-    @functools.cached_property
+    @cached
     def weights(self) -> dict[str, str]:
         """The latent site behind each matrix of weights, by the name that the network sees."""
         return {
@@ -87,7 +87,7 @@ class ProblemSites:
             if seen in self.network.matrices
         }
 
-    @functools.cached_property
+    @cached
     def points(self) -> tuple[str, ...]:
         """The sites for which q is a point."""
         if self.biases != "point":
@@ -99,7 +99,7 @@ class ProblemSites:
             if site in self.network.weights and site not in weights
         )
 
-    @functools.cached_property
+    @cached
     def normals(self) -> tuple[str, ...]:
         """The sites for which q is normal in unconstrained space, and which are not weights."""
         return tuple(
