@@ -36,9 +36,9 @@ from inference.core.program import (
     split_given,
 )
 from inference.core.structure import AbstractStructure
-from inference.sharing import compile_with_data
 from inference.process.cached import cached
 from inference.process.quiet import quiet
+from inference.sharing import compile_with_data
 from inference.tracing import trace_abstractly
 
 S = TypeVar("S", bound=AbstractStructure)

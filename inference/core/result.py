@@ -17,8 +17,8 @@ from numpyro.distributions import Distribution
 
 from inference.core.problem import Problem
 from inference.core.typing import Info, Key, SiteArrays, StoredArrays
-from inference.sharing import compile_over_keys
 from inference.process.cached import cached
+from inference.sharing import compile_over_keys
 
 Judge: TypeAlias = Literal["convergence", "importance weights", "engine"]
 """By what a result is judged: agreement of its chains, its log weights, or its engine alone."""
