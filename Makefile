@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 
-.PHONY: setup demo test test-all lint readme benchmarks clean
+.PHONY: setup demo test test-all lint tables docs benchmarks clean
 
 # the environment that the tests need
 setup: .venv/test
@@ -23,9 +23,16 @@ lint: .venv/test
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-# the README's table of engines and models
-readme: .venv/core
-	$(BIN)/python -m bayesdl.cli.support_table README.md
+# the table of engines and models, and the page of benchmarks
+tables: .venv/test
+	$(BIN)/python -m bayesdl.cli.support_table docs/reference/engines.md
+	$(BIN)/python -m benchmarks.page
+
+# the site, in build/site; EXECUTE=off leaves the tutorials as they are written
+EXECUTE ?= cache
+docs: .venv/docs
+	EXECUTE=$(EXECUTE) $(BIN)/python -m sphinx -W --keep-going -q docs build/site
+	@echo "open build/site/index.html"
 
 benchmarks: .venv/test
 	$(BIN)/python -m benchmarks.overhead
@@ -55,6 +62,10 @@ benchmarks: .venv/test
 .venv/test: .venv/core
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,torch,parquet]"
+	touch $@
+
+.venv/docs: .venv/core
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
 	touch $@
 
 clean:

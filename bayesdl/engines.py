@@ -1,8 +1,8 @@
 """The engines: the one list of them, engines by name, and the choice among them for a problem.
 
-A new engine takes two lines here: its import, and its name in `__all__`. The README's table, the
-command line, `engine="auto"`, saved files, the contract tests and `bdl.NAME` follow from that.
-A package of one's own calls `register_engine`.
+A new engine takes two lines here: its import, and its name in `__all__`. The documentation's
+table, the command line, `engine="auto"`, saved files, the contract tests and `bdl.NAME` follow
+from that. A package of one's own calls `register_engine`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The models and their parts: the one list of them.
 
-A new model takes two lines here: its import, and its name in `__all__`. The README's table, the
-command line, saved files, the contract tests and `bdl.NAME` follow from that. A package of one's
-own calls `register_model`.
+A new model takes two lines here: its import, and its name in `__all__`. The documentation's
+table, the command line, saved files, the contract tests and `bdl.NAME` follow from that. A package
+of one's own calls `register_model`.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def test_no_pickle_anywhere():
             ), path
 
 
-# their examples fit or train something; the README's table and the contract run the same code
+# their examples fit or train something; the contract runs the same code
 FITS = """plots.predictions plots.checks sparse.torch_module sparse.fitted sparse.costs
     functional.match checks.calibration checks.loo checks.sensitivity checks.predictive sklearn
     mcmc plots.chains amortized.fitted recommend.autoencoder.spec recommend.autoencoder.program
@@ -185,11 +185,29 @@ def test_readme_runs(tmp_path, monkeypatch):
         exec(compile(block, "README.md", "exec"), namespace)
 
 
-def test_readme_table_is_made_by_the_code():
+def test_the_readme_is_short():
+    prose = re.sub(r"```.*?```", "", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert len(prose.split()) <= 700
+
+
+def test_links_of_the_readme_lead_somewhere():
+    targets = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text())
+    inside = [target for target in targets if not target.startswith("http")]
+    assert len(inside) > 5
+    assert [target for target in inside if not (ROOT / target).exists()] == []
+
+
+def test_table_of_engines_is_made_by_the_code():
     from bayesdl.cli.support_table import with_table
 
-    text = (ROOT / "README.md").read_text()
-    assert with_table(text) == text, "run `make readme`"
+    text = (ROOT / "docs" / "reference" / "engines.md").read_text()
+    assert with_table(text) == text, "run `make tables`"
+
+
+def test_page_of_benchmarks_is_made_from_their_results():
+    from benchmarks.page.__main__ import PAGE, page
+
+    assert PAGE.read_text() == page(), "run `make tables`"
 
 
 def test_the_project_speaks_of_itself_only():

@@ -9,7 +9,7 @@ In the order in which a command runs:
   their output for a person or a program.
 - `building.py`, with `settings.py`: models and engines from names and `--set`.
 - `tables.py`: tables in files.
-- `support_table.py`: which engine runs which model, the table of the README; `demo.py`: the
+- `support_table.py`: which engine runs which model, a table of the documentation; `demo.py`: the
   demonstration.
 - `recommend/`: the commands for recommenders.
 """

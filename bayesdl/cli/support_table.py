@@ -1,6 +1,6 @@
 """The table of engines and models, asked of the engines themselves on the models' examples.
 
-`python -m bayesdl.cli.support_table README.md` writes it into a file between two marks.
+`python -m bayesdl.cli.support_table PAGE.md` writes it into a file between two marks.
 """
 
 from __future__ import annotations
