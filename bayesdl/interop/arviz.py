@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SAMPLE_DIMS = ("chain", "draw")
+# the level of all intervals that are not asked for by level
+INTERVAL = 0.9
 
 
 def to_datatree(
@@ -304,7 +306,7 @@ def summary(posterior: AbstractPosterior, sites: list[str] | None) -> DataFrame:
     kind = "stats" if posterior.raw.independent_draws else "all"
     arrays = {site: posterior.samples[site] for site in chosen}
     tree = tree_of({"posterior": dict(zip(_numbered(arrays), arrays.values(), strict=True))})
-    settings: dict[str, Any] = {"kind": kind, "round_to": "none"}
+    settings: dict[str, Any] = {"kind": kind, "round_to": "none", "ci_prob": INTERVAL}
     # an entry that never changes has no R-hat
     with np.errstate(divide="ignore", invalid="ignore"):
         found: Any = table(tree, **settings)

@@ -16,11 +16,28 @@ if TYPE_CHECKING:
 else:
     Panel = object
 
-BLUE, GREY = "#2166ac", "#888888"
 # of Okabe and Ito, which the colour-blind tell apart, on light and on dark pages
 COLOURS = ("#2B8CC4", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+BLUE, GREY = COLOURS[0], "#888888"
+# what new axes look like
+STYLE = {"axes.spines.top": False, "axes.spines.right": False}
 ABOVE: dict[str, Any] = {"frameon": False, "fontsize": "small", "ncols": 4}
 ABOVE |= {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+
+
+def ink() -> str:
+    """Return the colour of text: dark on light pages, light on dark ones."""
+    import matplotlib
+
+    return matplotlib.rcParams["text.color"]
+
+
+def new_axes(rows: int, columns: int, size: tuple[float, float]) -> np.ndarray:
+    """Return new axes of one figure, shape (rows, columns); the size is in inches."""
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(STYLE):
+        return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")[1]
 
 
 def axes_for(ax: AxesLike, panels: int) -> np.ndarray:
@@ -29,10 +46,8 @@ def axes_for(ax: AxesLike, panels: int) -> np.ndarray:
     Raises:
         ValueError: for another number of axes than `panels`.
     """
-    import matplotlib.pyplot as plt
-
     if ax is None:
-        _, ax = plt.subplots(1, panels, figsize=(0.8 + 5.2 * panels, 4), layout="constrained")
+        ax = new_axes(1, panels, (0.8 + 5.2 * panels, 4.0))
     axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
     if len(axes) != panels:
         raise ValueError(f"ax: got {len(axes)} axes, expected {panels}, one per target column.")

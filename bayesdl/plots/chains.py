@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from bayesdl.model.names import entry_labels, site_dims
-from bayesdl.plots.axes import ABOVE, BLUE, GREY
+from bayesdl.plots.axes import ABOVE, BLUE, GREY, ink, new_axes
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.typing import AxesLike
 
@@ -50,7 +50,7 @@ def trace(
         raise ValueError(
             f"{posterior!r} has no chains, so there is nothing to trace: use plots.posterior."
         )
-    scalars, axes = _panels(posterior, sites, axes)
+    scalars, axes = panels_of(posterior, sites, axes)
     for panel, (name, values) in zip(axes, scalars.items(), strict=False):
         for chain, line in enumerate(values):
             panel.plot(line, lw=0.6, alpha=0.8, label=f"chain {chain}")
@@ -87,7 +87,7 @@ def posterior(
     """
     from arviz_stats.base.array import array_stats
 
-    scalars, axes = _panels(posterior, sites, axes)
+    scalars, axes = panels_of(posterior, sites, axes)
     for panel, (name, values) in zip(axes, scalars.items(), strict=False):
         values = values.ravel()
         low, high = np.quantile(values, [0.05, 0.95])
@@ -106,13 +106,13 @@ def posterior(
             panel.fill_between(
                 grid[inside], density[inside], color=BLUE, alpha=0.25, lw=0, label="90 % interval"
             )
-        panel.axvline(values.mean(), color="black", lw=1, label="mean")
+        panel.axvline(values.mean(), color=ink(), lw=1, label="mean")
         panel.set(xlabel=name, ylabel="density", ylim=(0, None), yticks=[])
     _legend(axes)
     return axes
 
 
-def _panels(
+def panels_of(
     posterior: AbstractPosterior, sites: list[str] | None, axes: AxesLike
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return the scalars by name, shape (chain, draw), and an axes for each.
@@ -120,7 +120,7 @@ def _panels(
     Sites of few entries come first. Entries that are the same in all draws, such as the corner of
     a Cholesky factor of correlations, are left out.
     """
-    every = _scalars(posterior, _chosen(posterior, sites))
+    every = scalars_of(posterior, _chosen(posterior, sites))
     scalars = _moving(every, sites)
     if axes is not None:
         axes = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
@@ -148,7 +148,7 @@ def moving_scalars(posterior: AbstractPosterior, sites: list[str] | None) -> dic
 
     Where all stand still, or where they were asked for, that is what there is to see.
     """
-    return _moving(_scalars(posterior, _chosen(posterior, sites)), sites)
+    return _moving(scalars_of(posterior, _chosen(posterior, sites)), sites)
 
 
 def _moving(every: dict[str, np.ndarray], sites: list[str] | None) -> dict[str, np.ndarray]:
@@ -179,7 +179,7 @@ def ranks(
         raise ValueError(f"{posterior!r} has no chains to compare: use plots.posterior.")
     from scipy.stats import rankdata
 
-    scalars, axes = _panels(posterior, sites, axes)
+    scalars, axes = panels_of(posterior, sites, axes)
     for panel, (name, values) in zip(axes, scalars.items(), strict=False):
         # a bar of 20 draws or more is level but for noise
         bins = int(np.clip(values.shape[1] // 20, 4, 20))
@@ -229,7 +229,7 @@ def _chosen(posterior: AbstractPosterior, sites: list[str] | None) -> dict[str, 
     return found if values is None else found | {FUNCTION: values}
 
 
-def _scalars(posterior: AbstractPosterior, sites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def scalars_of(posterior: AbstractPosterior, sites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     scalars, dims = {}, site_dims(posterior.problem, posterior.names)
     for name, values in sites.items():
         labels = entry_labels(name, values.shape[2:], dims, posterior.names)
@@ -239,17 +239,9 @@ def _scalars(posterior: AbstractPosterior, sites: dict[str, np.ndarray]) -> dict
 
 
 def _grid(panels: int) -> np.ndarray:
-    import matplotlib.pyplot as plt
-
     columns = 2 if panels == 4 else min(panels, 3)
     rows = math.ceil(panels / columns)
-    _, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(1.2 + 3.4 * columns, 0.6 + 2.2 * rows),
-        squeeze=False,
-        layout="constrained",
-    )
+    axes = new_axes(rows, columns, (1.2 + 3.4 * columns, 0.6 + 2.2 * rows))
     for panel in axes.ravel()[panels:]:
         panel.remove()
     return axes.ravel()[:panels]

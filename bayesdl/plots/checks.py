@@ -11,7 +11,7 @@ from bayesdl.checks.calibration import Calibration, transform
 from bayesdl.checks.predictive import PredictiveCheck
 from bayesdl.checks.prior import PriorPredictive
 from bayesdl.data.target import Target
-from bayesdl.plots.axes import ABOVE, BLUE, GREY, Panel, abscissa, axes_for, columns_of
+from bayesdl.plots.axes import ABOVE, BLUE, GREY, Panel, abscissa, axes_for, columns_of, ink
 from bayesdl.typing import AxesLike, ColumnLike
 
 # data sets drawn as lines
@@ -84,11 +84,11 @@ def prior_predictive(
             name = f"{100 * level:.0f} % interval of y"
             panel.fill_between(where, low, high, color=BLUE, alpha=shade, lw=0, label=name)
         if functions is not None:
-            lines = panel.plot(where, functions[:, order, j].T, color="black", lw=0.6, alpha=0.6)
+            lines = panel.plot(where, functions[:, order, j].T, color=ink(), lw=0.6, alpha=0.6)
             lines[0].set_label("E[y | x]")
         if prior.observed is not None:
             data = columns_of(prior.observed)
-            panel.plot(where, data[order, j], "o", color="black", ms=3, label="observed")
+            panel.plot(where, data[order, j], "o", color=ink(), ms=3, label="observed")
         panel.set(xlabel=label if x is not None else prior.x_name, ylabel=prior.target.names[j])
         panel.legend(**ABOVE)
     return axes if len(axes) > 1 else axes[0]
@@ -149,7 +149,7 @@ def _shares(
             at,
             [(y == value).mean() for value in values],
             "o",
-            color="black",
+            color=ink(),
             ms=4,
             label="observed",
         )
@@ -190,7 +190,7 @@ def _binned(
     panel.bar(at, each.mean(0), 0.9 * width, color=BLUE, alpha=0.25, label=f"mean of {name}")
     panel.vlines(at, bottom, top, color=BLUE, alpha=0.6, lw=1.5, label="90 % of them")
     if y is not None:
-        panel.plot(at, share(y), "o", color="black", ms=4, label="observed")
+        panel.plot(at, share(y), "o", color=ink(), ms=4, label="observed")
     if (sets >= open_at).any():
         panel.annotate(
             f"{open_at:.0f} and more",
@@ -223,7 +223,7 @@ def _densities(
     panel.plot([], [], color=BLUE, lw=1.2, label=name)  # the legend's line is not as faint
     top = float(np.quantile(peaks, 0.9))
     if y is not None:
-        top = max(top, _draw_density(panel, y, limits, color="black", lw=2, label="observed"))
+        top = max(top, _draw_density(panel, y, limits, color=ink(), lw=2, label="observed"))
     panel.set(ylabel="density", ylim=(0, 1.08 * top if top > 0 else None), yticks=[], xlim=limits)
 
 

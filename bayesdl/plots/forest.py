@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bayesdl.model.names import entry_labels, site_dims
-from bayesdl.plots.axes import COLOURS, Panel
+from bayesdl.plots.axes import COLOURS, Panel, new_axes
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.typing import AxesLike
 
@@ -38,15 +38,13 @@ def forest(
         >>> [label.get_text() for label in forest(post, ["x", "sigma"]).get_yticklabels()]
         ['x', 'sigma']
     """
-    import matplotlib.pyplot as plt
-
     several = dict(posteriors) if isinstance(posteriors, Mapping) else {"": posteriors}
     drawn = {name: _entries(one, sites) for name, one in several.items()}
     labels = list(dict.fromkeys(label for entries in drawn.values() for label in entries))
     shown = labels[:MOST]
     if ax is None:
         size = (6.4, 1.0 + 0.28 * len(shown) * max(1.0, 0.6 * len(several)))
-        _, ax = plt.subplots(figsize=size, layout="constrained")
+        ax = new_axes(1, 1, size)[0, 0]
     panel: Panel = ax  # pyright: ignore
     if ref is not None:
         panel.axvline(ref, color="0.5", lw=0.8, ls=":")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from bayesdl.plots.axes import BLUE, GREY, axes_for
+from bayesdl.plots.axes import BLUE, GREY, axes_for, ink
 from bayesdl.typing import AxesLike
 
 # functions that are shown on a panel
@@ -102,7 +102,7 @@ def _plot_scatters(report: Report, before: Report | None, axes: AxesLike) -> np.
     titles = ("quantiles at points, 5 to 95 %", "correlations between points")
     for panel, title in zip(panels, titles, strict=True):
         low, high = panel.get_xlim()
-        panel.plot([low, high], [low, high], color="black", lw=0.8)
+        panel.plot([low, high], [low, high], color=ink(), lw=0.8)
         panel.set(title=title, xlabel="target", ylabel="network")
         panel.legend(frameon=False, fontsize="small")
     return panels

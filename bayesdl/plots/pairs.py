@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bayesdl.checks.predictive import PredictiveCheck
-from bayesdl.plots.axes import ABOVE, COLOURS, GREY, Panel, axes_for
+from bayesdl.plots.axes import ABOVE, COLOURS, GREY, Panel, axes_for, new_axes
 from bayesdl.plots.chains import moving_scalars
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.typing import AxesLike
@@ -41,8 +41,6 @@ def pair(
         >>> pair(post).shape
         (2, 2)
     """
-    import matplotlib.pyplot as plt
-
     every = moving_scalars(posterior, sites)
     shown = dict(list(every.items())[:MOST])
     count = len(shown) - 1
@@ -50,9 +48,7 @@ def pair(
         raise ValueError(f"pair: got the scalars {list(shown)}, expected two or more.")
     if axes is None:
         size = 1.2 + 2.2 * count
-        _, axes = plt.subplots(
-            count, count, figsize=(size, size), squeeze=False, layout="constrained"
-        )
+        axes = new_axes(count, count, (size, size))
     panels = np.atleast_1d(np.asarray(axes, dtype=object))
     if panels.size != count**2:
         raise ValueError(f"axes: got {panels.size}, expected {count} rows of {count}.")

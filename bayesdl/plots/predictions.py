@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from bayesdl.checks.scores import calibration_curve
 from bayesdl.data.target import real_targets
-from bayesdl.plots.axes import ABOVE, BLUE, GREY, Panel, abscissa, axes_for, columns_of
+from bayesdl.plots.axes import ABOVE, BLUE, GREY, Panel, abscissa, axes_for, columns_of, ink
 from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.typing import AxesLike, ColumnLike
 
@@ -73,7 +73,7 @@ def prediction(
         )
         if targets is not None:
             panel.plot(
-                where, targets[order, j], "o", color="black", ms=3, alpha=0.7, label="observed"
+                where, targets[order, j], "o", color=ink(), ms=3, alpha=0.7, label="observed"
             )
         panel.set(xlabel=label, ylabel=_target_name(prediction, j))
         panel.legend(**ABOVE)
@@ -189,10 +189,10 @@ def calibration(prediction: AbstractPrediction, y: ColumnLike, ax: AxesLike = No
     """Draw whether probabilities come true as often as they say.
 
     Of numbers: the share of targets at or below their predicted p-quantile, against p. Of classes:
-    the share of rows in which the class came true, against its predicted probability, in bins with
-    their number of rows; with two classes that is the second class, with more the most probable
-    one. Grey: where 95 % of such shares lie if the prediction is calibrated and rows are
-    independent, by the binomial distribution, at each level by itself.
+    the share of rows in which the class came true, against its predicted probability, in bins of
+    equally many rows, with a histogram of the probabilities; with two classes that is the second
+    class, with more the most probable one. Grey: where 95 % of such shares lie if the prediction is
+    calibrated and rows are independent, by the binomial distribution, at each level by itself.
 
     Args:
         prediction: the prediction of the rows of y.
@@ -209,12 +209,12 @@ def calibration(prediction: AbstractPrediction, y: ColumnLike, ax: AxesLike = No
     """
     (panel,) = axes_for(ax, 1)
     panel.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--", label="calibrated")
+    panel.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability")
     if prediction.target.kind == "class":
         _reliability(prediction, y, panel)
     else:
         _quantile_calibration(prediction, y, panel)
-    panel.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability")
-    panel.legend(frameon=False, loc="best")
+    panel.legend(**ABOVE | {"ncols": 2})
     return panel
 
 
@@ -235,30 +235,28 @@ def _reliability(prediction: AbstractPrediction, y: ColumnLike, panel: Panel) ->
     chance, came_true = (
         (probs[:, 1], index == 1) if two else (probs.max(1), probs.argmax(1) == index)
     )
-    bins = np.minimum((chance * NUM_BINS).astype(int), NUM_BINS - 1)
+    # equally many rows in each bin, and rows of one probability in one
+    edges = np.unique(np.quantile(chance, np.linspace(0, 1, NUM_BINS + 1)[1:-1]))
+    bins = np.searchsorted(edges, chance, side="right")
     used, counts = np.unique(bins, return_counts=True)
     predicted = np.array([chance[bins == b].mean() for b in used])
     observed = np.array([came_true[bins == b].mean() for b in used])
     low, high = _binomial_band(counts, predicted)
+    heights, edges = np.histogram(chance, np.linspace(0, 1, 31))
+    panel.stairs(
+        0.15 * heights / heights.max(), edges, fill=True, color=BLUE, alpha=0.2,
+        label="predicted probabilities",
+    )  # fmt: skip
     panel.vlines(predicted, low, high, color=GREY, alpha=0.35, lw=7, label="95 % band of a bin")
     panel.plot(predicted, observed, "o-", color=BLUE, ms=5, label="observed")
-    for at, count in zip(predicted, counts, strict=True):
-        panel.text(
-            at,
-            1.01,
-            str(count),
-            transform=panel.get_xaxis_transform(),
-            ha="center",
-            fontsize="x-small",
-            color=GREY,
-        )
     name = prediction.target.names[0]
     panel.set_ylabel(
         f"share with {name} = {prediction.classes[1]}"
         if two
         else f"share with {name} predicted correctly"
     )
-    panel.set_title("rows per bin", fontsize="small", loc="left", color=GREY, pad=16)
+    rows = " to ".join(map(str, np.unique([counts.min(), counts.max()])))
+    panel.set_xlabel(f"predicted probability, in bins of {rows} rows")
 
 
 def _binomial_band(rows: ArrayLike, chance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
