@@ -116,7 +116,7 @@ class LayeredNetwork(AbstractStructure):
         return hash(self._content)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, LayeredNetwork) and self._content == other._content
+        return type(other) is type(self) and self._content == other._content
 
 
 class AbstractGaussianProcessRegression(AbstractStructure):

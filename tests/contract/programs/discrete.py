@@ -68,6 +68,15 @@ def outliers(x, y=None):
         numpyro.sample("y", dist.Normal(b * x, jnp.where(odd == 1, 5.0, 0.3)), obs=y)
 
 
+def outliers_summed(x, y=None):
+    b = numpyro.sample("b", dist.Normal(0, 5))
+    p = numpyro.sample("p", dist.Beta(1, 5))
+    with numpyro.plate("rows", len(x)):
+        kinds = dist.Categorical(jnp.broadcast_to(jnp.stack([1 - p, p]), (len(x), 2)))
+        parts = [dist.Normal(b * x, scale) for scale in (0.3, 5.0)]
+        numpyro.sample("y", dist.MixtureGeneral(kinds, parts), obs=y)
+
+
 def hidden_markov(T, y=None):
     """Two hidden states, summed out along the chain."""
     with numpyro.plate("states", 2):
@@ -258,7 +267,14 @@ CASES = (
         (x[:4],),
         summed=zero_inflated_summed,
     ),
-    Case("odd rows", outliers, (x,), {"y": 2 * x + 0.3 * rng.normal(size=15)}, (x[:4] * 2,)),
+    Case(
+        "odd rows",
+        outliers,
+        (x,),
+        {"y": 2 * x + 0.3 * rng.normal(size=15)},
+        (x[:4] * 2,),
+        summed=outliers_summed,
+    ),
     Case(
         "hidden Markov model",
         hidden_markov,
