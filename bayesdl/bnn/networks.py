@@ -20,6 +20,7 @@ from bayesdl.model.language import NUMPYRO, Language, Tensor
 from bayesdl.priors import WeightArray
 from bayesdl.typing import Activation, Scaling
 from inference.core.structure import AbstractProduct, PlainProduct
+from inference.process.memory import require_memory, size_of
 from inference.renaming import warn_renamed
 from inference.settings import AbstractSettings, is_whole
 
@@ -87,8 +88,14 @@ def check_num_outputs(
     Raises:
         ModelError: saying both numbers, and what the outputs are for.
     """
-    weights = {array.name: jnp.zeros(array.shape) for array in arrays}
-    shape = jax.eval_shape(lambda X: net.apply(weights, X, NUMPYRO), X).shape
+    require_memory(
+        size_of(array.shape for array in arrays),
+        f"{net} with {len(arrays)} arrays of weights",
+        "take a smaller network",
+    )
+    # shapes alone: nothing of the size of the network is made
+    weights = {array.name: jax.ShapeDtypeStruct(array.shape, jnp.float32) for array in arrays}
+    shape = jax.eval_shape(lambda weights, X: net.apply(weights, X, NUMPYRO), weights, X).shape
     if shape[1] != num_outputs:
         raise ModelError(f"The network has {shape[1]} outputs, expected {num_outputs} for {what}.")
 

@@ -19,6 +19,7 @@ from bayesdl.cli.words import line_finder, near
 from bayesdl.data.files import TableWriter, is_parquet, read_chunks
 from bayesdl.data.validation import DataError
 from bayesdl.typing import Frame, Series
+from inference.process.writing import whole_file, why_not_written
 
 PICTURES = (".png", ".pdf", ".svg")
 HOLDOUTS = (".holdout.csv", ".holdout.parquet")
@@ -199,16 +200,11 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         UsageError: where that cannot be done.
     """
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        write(beside)
-        os.replace(beside, path)
+        with whole_file(path) as beside:
+            write(beside)
     except OSError as error:
-        raise UsageError(f"Cannot write {path}: {error.strerror or error}.") from None
-    finally:
-        # a name that is too long has been refused above
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+        raise UsageError(f"Cannot write {path}: {why_not_written(error)}.") from None
 
 
 def check_writable(path: Path, *inputs: Path) -> None:

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from bayesdl.data.precision import refuse_lost_digits
-from bayesdl.data.validation import DataError, is_frame, is_number, rectangular
+from bayesdl.data.validation import DataError, check_sparse, is_frame, is_number, rectangular
 from bayesdl.typing import Frame, Values
 from inference.arguments import (
     AbstractHostArray,
@@ -226,6 +226,7 @@ def _about_text(what: str, got: object) -> str:
 def _read_sparse(name: str, value: Values, double: bool) -> Values:
     from jax.experimental.sparse import BCOO
 
+    check_sparse(value, name)
     matrix = value.tocsr()
     refuse_lost_digits(name, np.asarray(matrix.data), double)
     return BCOO.from_scipy_sparse(matrix)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from bayesdl.data.validation import DataError
 from bayesdl.typing import Frame, Series
+from inference.process.writing import whole_file
 
 PARQUET = (".parquet", ".pq")
 # rows in memory at once
@@ -109,26 +109,24 @@ class TableWriter:
     """
 
     def __init__(self, path: Path, parquet: bool | None = None) -> None:
-        # what is no file, such as a pipe, is written to as it is
-        special = path.exists() and not path.is_file()
-        self.path = path if special else path.resolve()
-        name = f".{os.getpid()}.{id(self)}.part"
-        self.place = self.path if special else self.path.with_name(name)
+        self.whole = whole_file(path)
+        self.place = path
         self.parquet = is_parquet(path) if parquet is None else parquet
-        self.rows = 0
+        self.rows, self.begun = 0, False
         self.file: Any = None
 
     def __enter__(self) -> TableWriter:
+        self.place = self.whole.__enter__()
         return self
 
-    def __exit__(self, error: object, *others: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         if self.file is not None:
             self.file.close()
-        if self.place == self.path:
-            return
-        if error is None and self.place.exists():
-            os.replace(self.place, self.path)
-        self.place.unlink(missing_ok=True)
+        kind, value, trace = error
+        # without a table there is no file
+        if kind is None and not self.begun:
+            kind, value = EOFError, EOFError("no table was written")
+        self.whole.__exit__(kind, value, trace)
 
     def write(self, table: Frame) -> None:
         """Append rows.
@@ -137,11 +135,11 @@ class TableWriter:
             DataError: where a column changes its type, which Parquet does not allow.
         """
         if not self.parquet:
-            first = self.rows == 0
+            first = not self.begun
             table.to_csv(self.place, mode="w" if first else "a", header=first, index=False)
         else:
             self._write_parquet(table)
-        self.rows += len(table)
+        self.rows, self.begun = self.rows + len(table), True
 
     def _write_parquet(self, table: Frame) -> None:
         import pyarrow

@@ -16,6 +16,7 @@ import numpy as np
 
 from bayesdl.typing import Values
 from inference.arguments import is_frame as is_frame
+from inference.sparse_matrices import fault_of
 
 Result = TypeVar("Result")
 
@@ -120,6 +121,17 @@ def unmasked(array: np.ma.MaskedArray) -> np.ndarray:
         return np.ma.filled(array.astype(np.float64), np.nan)
     missing: Any = None
     return np.where(np.ma.getmaskarray(array), missing, np.ma.getdata(array).astype(object))
+
+
+def check_sparse(matrix: Any, name: str = "The matrix") -> None:
+    """Refuse a matrix of `scipy.sparse` whose parts do not fit together.
+
+    Raises:
+        DataError: saying what is wrong.
+    """
+    fault = fault_of(matrix)
+    if fault:
+        raise DataError(f"{name} is damaged ({fault}). Build it again.")
 
 
 def is_number(column: Values) -> bool:

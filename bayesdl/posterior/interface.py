@@ -16,6 +16,7 @@ from bayesdl.posterior import streaming as stream
 from bayesdl.posterior.means import MeanPrediction, central, mean_draws
 from bayesdl.posterior.pictures import draw
 from bayesdl.typing import AxesLike, ColumnLike, Integer
+from inference.process.memory import require_memory, size_of
 from inference.settings import is_whole
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ class AbstractPrediction(abc.ABC):
 
     def _sample(self, num_samples: Integer) -> np.ndarray:
         """Simulate targets in the model's units; each sample follows one draw of the function."""
-        check_count(num_samples)
+        check_count(num_samples, self.stream.num_rows or 1)
         if self.stream.rows_correlated:
             return self.stream.functions(num_samples)
         return self._simulate(num_samples)
@@ -368,9 +369,11 @@ class AbstractClasses(AbstractPrediction):
         return draw("class_prediction", self, x, ax)
 
 
-def check_count(num_samples: object) -> None:
-    """Refuse anything but a positive whole number."""
+def check_count(num_samples: object, rows: int = 1) -> None:
+    """Refuse anything but a positive whole number of samples, for which memory has the room."""
     if not is_whole(num_samples):
         raise ValueError(
             f"sample(num_samples={num_samples!r}): expected a whole number of at least 1."
         )
+    what = f"sample(num_samples={num_samples}) of {rows} rows"
+    require_memory(size_of([(num_samples, rows)]), what, "draw fewer, or for fewer rows at once")

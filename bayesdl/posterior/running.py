@@ -19,6 +19,7 @@ from inference.core.engine import INFER_IT, AbstractEngine, describe_fixed, unin
 from inference.core.problem import Problem
 from inference.core.progress import as_progress
 from inference.core.result import AbstractResult
+from inference.process.memory import require_memory, size_of
 
 log = logging.getLogger("bayesdl")
 
@@ -47,6 +48,11 @@ def settle_engine(engine: EngineLike, problem: Problem) -> tuple[AbstractEngine,
         TypeError: for anything that is no engine.
         UnsupportedError: where the engine cannot run the problem; it names those that can.
     """
+    require_memory(
+        size_of(problem.unobserved.values()),
+        f"A model with {len(problem.unobserved)} sites without data",
+        "fit a smaller model",
+    )
     chosen, reason = resolve_engine(engine, problem)
     if reason is not None:
         announce(f"engine: {type(chosen).__name__}, because {reason}")

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import scipy.sparse
 
-from bayesdl.data.validation import DataError
+from bayesdl.data.validation import DataError, check_sparse
 from bayesdl.typing import ColumnLike, TableLike
 
 # Type checkers do not know the shape of a csr_array, so that they are told nothing.
@@ -73,10 +73,16 @@ def as_rows(X: TableLike, num_items: int | None = None) -> CSR:
                 "matrix, or numbers with two axes. A table of events becomes rows by strong_split, "
                 "or by rows_from of a fitted recommender."
             )
+    else:
+        check_sparse(X)
     given: Any = X
     rows: Any = scipy.sparse.csr_array(given).astype(np.float32)
     _refuse_bad_values(rows)
-    stored = given.nnz if scipy.sparse.issparse(given) else rows.nnz
+    # conversions sum already; diagonals hold no place twice, and places that are none
+    twice = scipy.sparse.issparse(given) and given.format != "dia"
+    stored = given.nnz if twice else rows.nnz
+    # what the matrix says of itself may be old
+    rows.has_sorted_indices = rows.has_canonical_format = False
     rows.sum_duplicates()
     if rows.nnz < stored:
         warnings.warn(

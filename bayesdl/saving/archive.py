@@ -25,6 +25,7 @@ from bayesdl.saving.errors import BundleError
 from bayesdl.saving.frames import place_frame, restore_frame
 from inference.arguments import TableArray, host_array, is_frame, table_array
 from inference.core.typing import Info, PyTree, StoredArrays
+from inference.process.writing import whole_file, why_not_written
 
 SCHEMA = 1
 # that of adjusted predictions, which earlier versions would not see
@@ -72,19 +73,11 @@ def in_one_piece(path: Path) -> Iterator[Path]:
     Raises:
         BundleError: where the path cannot be written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        yield beside
-        os.replace(beside, path)
+        with whole_file(path) as beside:
+            yield beside
     except OSError as error:
-        raise BundleError(
-            f"Cannot write {path}: {error.strerror or error}. Choose a folder that exists and can "
-            "be written."
-        ) from None
-    finally:
-        # the error of a name that is too long is told above
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+        raise BundleError(f"Cannot write {path}: {why_not_written(error)}.") from None
 
 
 def read(

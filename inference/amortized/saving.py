@@ -10,7 +10,6 @@ as one without an interruption.
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ import numpy as np
 
 from inference.core.checkpoint import ANEW, CheckpointError, sweep, write_state
 from inference.core.typing import Params
+from inference.process.writing import whole_file
 
 # Seconds between two saved states.
 SAVE_EVERY = 30.0
@@ -58,9 +58,8 @@ class TrainingCheckpoint:
             path.mkdir(parents=True, exist_ok=True)
             sweep(path, ".state.")
             if not any(path.iterdir()):
-                beside = path / f".state.{os.getpid()}"
-                beside.write_text(json.dumps(identity, indent=1))
-                os.replace(beside, path / "manifest.json")
+                with whole_file(path / "manifest.json") as beside:
+                    beside.write_text(json.dumps(identity, indent=1))
             stored = json.loads((path / "manifest.json").read_text())
         except (OSError, ValueError) as error:
             raise CheckpointError(

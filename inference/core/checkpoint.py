@@ -14,13 +14,13 @@ keeps other processes out.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import errno
 import glob
 import json
 import os
 import re
+import secrets
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inference.core.typing import StoredArrays
+from inference.process.writing import FULL, force_to_disk, whole_file
 from inference.settings import AbstractSettings, is_whole
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ MEANING = {
     "model": "the model or data in it",
     "precision": "the precision of JAX",
 }
+# ends of names that this process has given
+_MADE_HERE: set[str] = set()
 ANEW = "Give another path, or remove the folder to begin anew."
 
 
@@ -75,18 +78,14 @@ def write_state(folder: Path, arrays: StoredArrays) -> None:
     Raises:
         CheckpointError: if the disk is full; what was written before stays.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    beside = folder / f".state.{os.getpid()}"
     try:
-        save_file(arrays, beside)
-        _force_to_disk(beside)
-        os.replace(beside, folder / "state.safetensors")
-        _force_to_disk(folder)
+        with whole_file(folder / "state.safetensors") as beside:
+            # its own writer puts another file, without the lock, in the place of this one
+            beside.write_bytes(save(arrays))
     # safetensors raises its own error for a failed write
     except Exception as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
         raise _unsaved(folder, error) from None
 
 
@@ -138,7 +137,9 @@ class Folder:
 
     def create(self, identity: dict[str, Any], layout: dict[str, Any]) -> None:
         """Make the folder beside its place and rename it: no folder is without a manifest."""
-        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        token = secrets.token_hex(6)
+        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}.{token}")
+        _MADE_HERE.add(token)
         try:
             sweep(self.path.parent, f".{self.path.name}.")
             beside.mkdir(parents=True)
@@ -147,9 +148,9 @@ class Folder:
                 json.dumps({"schema": SCHEMA, **identity}, indent=1)
             )
             for path in (beside / "draws.h5", beside / "manifest.json", beside):
-                _force_to_disk(path)
+                force_to_disk(path)
             os.rename(beside, self.path)
-            _force_to_disk(self.path.parent)
+            force_to_disk(self.path.parent)
         except OSError as error:
             if (
                 error.errno in (errno.ENOTEMPTY, errno.EEXIST)
@@ -159,7 +160,7 @@ class Folder:
                 return
             size = sum(np.dtype(a.dtype).itemsize * int(np.prod(a.shape)) for a in layout.values())
             raise CheckpointError(
-                f"Cannot make the checkpoint {self.path}: {error.strerror or error}. It needs "
+                f"Cannot make the checkpoint {self.path}: {_reason(error)}. It needs "
                 f"{size / 1e6:.1f} MB; choose a "
                 "folder that can be written and has the space, or keep fewer draws (thinning)."
             ) from None
@@ -283,11 +284,13 @@ def _write_all(number: int, data: bytes, where: int) -> None:
 def sweep(folder: Path, prefix: str) -> None:
     """Remove what killed processes left in a folder: the prefix and the number of a process.
 
-    This process has made no such file yet, so one with its own number is from an earlier process.
+    One with the number of this process, which it has not made, is from an earlier process.
     """
     for path in folder.glob(f"{glob.escape(prefix)}*"):
-        number = path.name.removeprefix(prefix)
-        if number.isdecimal() and (int(number) == os.getpid() or not _is_running(int(number))):
+        number, _, token = path.name.removeprefix(prefix).partition(".")
+        if not number.isdecimal() or token in _MADE_HERE:
+            continue
+        if int(number) == os.getpid() or not _is_running(int(number)):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
@@ -301,22 +304,6 @@ def _is_running(process: int) -> bool:
     except OSError:
         return True
     return True
-
-
-def _force_to_disk(path: Path) -> None:
-    """Wait until a file or the entries of a folder have reached the disk."""
-    # Windows forces nothing that is open for reading
-    if os.name == "nt":
-        return
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    except OSError as error:
-        # some file systems have no way to force entries
-        if error.errno != errno.EINVAL:
-            raise
-    finally:
-        os.close(number)
 
 
 def _lay_out(path: Path, layout: dict[str, Any]) -> None:
@@ -382,6 +369,8 @@ def _cure_change(part: str, old: object, new: dict[str, Any]) -> str:
 
 def _reason(error: Exception) -> str:
     """Return the message of an error in one line; HDF5 wraps the system's words in a paragraph."""
+    if getattr(error, "errno", None) in FULL or "No space left" in str(error):
+        return "the disk is full"
     system = re.search(r"error message = '([^']*)'", str(error))
     return system[1] if system else " ".join(str(error).split())
 

@@ -1,5 +1,6 @@
-"""A good guest in the process of others: threads, warnings, interruptions.
+"""A good guest in the process of others: threads, warnings, memory, interruptions.
 
 `threads.py` gives each thread handlers of its own, `cached.py` computes attributes once without a
-lock, and `quiet.py` silences warnings in one thread alone.
+lock, `quiet.py` silences warnings in one thread alone, and `memory.py` refuses what no memory can
+hold.
 """

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from bayesdl.data.validation import DataError
+from bayesdl.data.validation import DataError, check_sparse
 from bayesdl.recommend.rows import CSR, reorder_by_label
 from bayesdl.typing import ColumnLike
 
@@ -50,6 +50,9 @@ class HeldOut:
         hidden: Any = self.held_out
         if hasattr(self.fold_in, "columns") and hasattr(hidden, "columns"):
             hidden = reorder_by_label(hidden, self.fold_in.columns, 1)
+        for part in (self.fold_in, hidden):
+            if scipy.sparse.issparse(part):
+                check_sparse(part, "HeldOut: the matrix")
         both = scipy.sparse.csr_array(self.fold_in).multiply(scipy.sparse.csr_array(hidden)).nnz
         if both:
             raise DataError(

@@ -35,6 +35,7 @@ from inference.mcmc.runner.layout import (
 from inference.mcmc.runner.sampler import AbstractSampler, ChainState
 from inference.mcmc.runner.settings import AbstractChainSettings
 from inference.mcmc.runner.sharing import compile_for
+from inference.process.memory import require_memory, size_of
 
 # raised whenever keys are derived in another way, so that a checkpoint of older draws is not
 # continued
@@ -132,8 +133,9 @@ class Run:
     ) -> None:
         self.engine, self.sampler = engine, sampler
         self.offset, self.num_samples = offset, num_samples
-        keys = jax.random.split(jax.random.key(0), engine.num_chains)
         # the shapes of the states of all chains, and of what is recorded of them
+        self.refuse_absurd_sizes()
+        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), engine.num_chains))
         self.structure = jax.eval_shape(jax.vmap(sampler.init), keys)
         recorded = jax.eval_shape(jax.vmap(sampler.record), self.structure)
         self.layout = choose_layout(engine.chain_method, engine.num_chains, sampler.cheap_steps)
@@ -147,6 +149,21 @@ class Run:
         )
         self.block = compile_for(compile_block, engine, sampler, self.layout, self.length)
         self.constrain = compile_for(compile_constrain, engine, sampler, self.layout)
+
+    def refuse_absurd_sizes(self) -> None:
+        """Refuse more chains than memory can hold; `shapes` speaks of their draws.
+
+        Raises:
+            MemoryBoundError: naming the sizes.
+        """
+        chains, sites = self.engine.num_chains, self.sampler.problem.latents.values()
+        latents = [(chains, *shape) for shape in sites]
+        name = type(self.engine).__name__
+        require_memory(
+            size_of(latents),
+            f"{name}(num_chains={chains}) of a model with {len(latents)} sites",
+            "run fewer chains, or a smaller model",
+        )
 
     def start(self, key: Key) -> ChainState:
         """Return the states of all chains before their first step."""
@@ -181,6 +198,12 @@ class Run:
         """
         started, end = time.perf_counter(), self.offset + self.num_samples
         shapes = {} if folder else self.shapes()
+        require_memory(
+            float(sum(size_of([one.shape], one.dtype.itemsize) for one in shapes.values())),
+            f"{type(self.engine).__name__}(num_samples={self.num_samples}, "
+            f"num_chains={self.engine.num_chains})",
+            "keep fewer draws (thinning), or keep them on disk (checkpoint=...)",
+        )
         kept = {name: np.empty(one.shape, one.dtype) for name, one in shapes.items()}
         progress.note(self.layout.describe(self.engine.num_chains))
         progress.start(end - done, type(self.engine).__name__)
