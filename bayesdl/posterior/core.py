@@ -21,7 +21,7 @@ from bayesdl.model.base import AbstractModel
 from bayesdl.model.names import Names, site_dims
 from bayesdl.model.precision import is_double, precision_scope
 from bayesdl.posterior.adjustment import AbstractAdjustment, Rows, changed, plain
-from bayesdl.posterior.interface import AbstractPrediction
+from bayesdl.posterior.interface import AbstractPrediction, check_count
 from bayesdl.posterior.means import MeanPrediction
 from bayesdl.posterior.prediction import ClassPrediction, Prediction
 from bayesdl.posterior.running import run_engine
@@ -34,7 +34,7 @@ from inference.core.problem import Problem
 from inference.core.result import AbstractPredictive, AbstractResult
 from inference.core.typing import Arguments, Key, KeywordArguments, StoredArrays
 from inference.process.cached import cached
-from inference.process.memory import require_memory, size_of
+from inference.process.memory import size_of
 from inference.settings import as_seed, is_whole
 
 # function values at so many entries are looked at
@@ -89,15 +89,7 @@ class AbstractPosterior(abc.ABC):
             Draws by site, shape (num_samples, *site shape).
         """
         key = jax.random.key(as_seed(seed))
-        if not is_whole(num_samples):
-            raise ValueError(
-                f"sample(num_samples={num_samples!r}): expected a whole number of at least 1."
-            )
-        require_memory(
-            size_of((num_samples, *shape) for shape in self.problem.unobserved.values()),
-            f"sample(num_samples={num_samples})",
-            "draw fewer",
-        )
+        check_count(num_samples, int(size_of(self.problem.unobserved.values(), 1)))
         with precision_scope(self.model):
             fresh = jax.tree.map(np.asarray, self.raw.sample(key, num_samples))
         return fresh or _resample(key, self.samples, num_samples)

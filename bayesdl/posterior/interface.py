@@ -369,11 +369,11 @@ class AbstractClasses(AbstractPrediction):
         return draw("class_prediction", self, x, ax)
 
 
-def check_count(num_samples: object, rows: int = 1) -> None:
-    """Refuse anything but a positive whole number of samples, for which memory has the room."""
+def check_count(num_samples: object, entries: int = 1) -> None:
+    """Refuse anything but a positive whole number of samples of so many numbers that fit into memory."""
     if not is_whole(num_samples):
         raise ValueError(
             f"sample(num_samples={num_samples!r}): expected a whole number of at least 1."
         )
-    what = f"sample(num_samples={num_samples}) of {rows} rows"
-    require_memory(size_of([(num_samples, rows)]), what, "draw fewer, or for fewer rows at once")
+    what = f"sample(num_samples={num_samples}) of {entries} numbers each"
+    require_memory(size_of([(num_samples, entries)]), what, "draw fewer, or for fewer rows at once")
