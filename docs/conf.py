@@ -21,13 +21,12 @@ release = version = bayesdl.__version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
+    "site_pages.mathml",
     "sphinx_copybutton",
     "sphinx_design",
 ]
-exclude_patterns = ["site_pages", "_build", "gallery/*.py"]
+exclude_patterns = ["conf.py", "site_pages", "_static", "gallery/*.py"]
 source_suffix = {".md": "myst-nb", ".rst": "restructuredtext", ".py": "myst-nb"}
 nitpicky = False
 
@@ -41,7 +40,6 @@ nb_merge_streams = True
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "attrs_block"]
 myst_heading_anchors = 3
 
-autosummary_generate = True
 autodoc_typehints = "none"
 autodoc_class_signature = "mixed"
 autodoc_member_order = "bysource"
@@ -52,12 +50,17 @@ add_module_names = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = "bayesdl"
+html_favicon = "_static/favicon.svg"
+html_context = {"default_mode": "auto"}
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-# the site is read without a network too: formulas are drawn by a script of its own where one is
-# given, otherwise they are shown as text
-mathjax_path = os.environ.get("MATHJAX", "mathjax.js")
+html_math_renderer = "mathml"
 html_theme_options = {
+    "logo": {
+        "text": "bayesdl",
+        "image_light": "_static/favicon.svg",
+        "image_dark": "_static/favicon.svg",
+    },
     "show_toc_level": 2,
     "navigation_with_keys": False,
     "show_prev_next": True,

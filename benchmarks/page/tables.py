@@ -101,5 +101,5 @@ def _cell(cell: Any, form: str) -> str:
         return "-"
     if isinstance(cell, tuple):
         mean, error = cell
-        return f"{mean:{form}}" + ("" if np.isnan(error) else f" ± {error:{form}}")
+        return f"{mean:{form}}" + ("" if np.isnan(error) else f"\u00a0±\u00a0{error:{form}}")
     return f"{cell:{form}}" if isinstance(cell, float) else str(cell)

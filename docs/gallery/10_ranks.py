@@ -1,0 +1,27 @@
+"""Ranks of the draws of each chain.
+
+Uniform where chains sample the same distribution.
+"""
+
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+
+import bayesdl as bdl
+
+sigma = jnp.array([15.0, 10, 16, 11, 9, 11, 10, 18])
+y = jnp.array([28.0, 8, -3, 7, -1, 1, 18, 12])
+
+
+def schools(sigma, y=None):
+    mu = numpyro.sample("mu", dist.Normal(0, 5))
+    tau = numpyro.sample("tau", dist.HalfCauchy(5))
+    with numpyro.plate("school", len(sigma)):
+        z = numpyro.sample("z", dist.Normal(0, 1))
+        theta = numpyro.deterministic("theta", mu + tau * z)
+        numpyro.sample("y", dist.Normal(theta, sigma), obs=y)
+
+
+engine = bdl.NUTS(num_warmup=500, num_samples=500, num_chains=4)
+post = bdl.fit(schools, sigma, y=y, engine=engine, progress=False)
+bdl.plots.ranks(post, ["mu", "tau"])
