@@ -68,6 +68,8 @@ html_theme_options = {
     "footer_end": [],
     "secondary_sidebar_items": ["page-toc"],
 }
+# pages without pages below them need no list of these
+html_sidebars = {"index": [], "benchmarks": []}
 html_copy_source = False
 html_show_sourcelink = False
 
