@@ -303,29 +303,40 @@ class PFN(AbstractEngine):
         found = compare_engine(self.trained, engine, num_tasks, num_rows, progress)
         return dataclasses.replace(self, certificate=self.certificate | {"engine": found})
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, key: str | bytes | None = None) -> Path:
         """Write the network, its certificate and what it was trained on to one file.
 
         `PFN.load` reads it.
 
+        Args:
+            path: the path of the file.
+            key: a secret to sign the file with, which `PFN.load(path, key=...)` then asks for.
+
         Raises:
             BundleError: if the path cannot be written.
         """
-        return save_network(self.trained, path)
+        return save_network(self.trained, path, key)
 
     @classmethod
-    def load(cls, path: str | Path, model: AbstractModel | Program | None = None) -> PFN:
+    def load(
+        cls,
+        path: str | Path,
+        model: AbstractModel | Program | None = None,
+        *,
+        key: str | bytes | None = None,
+    ) -> PFN:
         """Read what `save` wrote; it gives the same numbers.
 
         Args:
             path: the path of the file.
             model: the NumPyro function, or the spec that holds code, that the network was trained
                 on; it is needed as code is not stored.
+            key: the secret that the file must be signed with; None takes any file.
 
         Raises:
             BundleError: for a file that is not one of these, or of another model.
         """
-        return cls.from_trained(load_network(path, model))
+        return cls.from_trained(load_network(path, model, key))
 
     def __repr__(self) -> str:
         return f"PFN({self.model.name}, {self.line})"

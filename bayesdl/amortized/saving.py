@@ -15,13 +15,14 @@ import numpy as np
 from bayesdl.amortized.requirements import program_hash
 from bayesdl.amortized.trained_network import TrainedNetwork
 from bayesdl.model.base import AbstractModel
-from bayesdl.saving.archive import LIBRARIES, SCHEMA, BundleError, read, write
+from bayesdl.saving.archive import LIBRARIES, SCHEMA, BundleError, read, restoring, write
 from bayesdl.saving.bundle import resolve_model
+from bayesdl.saving.integrity import SigningKey
 from bayesdl.saving.writing import model_data
 from inference.amortized.kinds import init_network
 from inference.amortized.network import AbstractNetwork, Shape
 from inference.amortized.tasks import Tasks
-from inference.core.typing import Program, StoredArrays
+from inference.core.typing import Info, Program, StoredArrays
 from inference.distributions.bars import Grid, Grids
 
 KIND = "bayesdl-pfn"
@@ -40,7 +41,7 @@ KEYS = (
 )
 
 
-def save_network(trained: TrainedNetwork, path: str | Path) -> Path:
+def save_network(trained: TrainedNetwork, path: str | Path, key: SigningKey = None) -> Path:
     """Write a network to a file; see `PFN.save`."""
     manifest = {
         "format": KIND,
@@ -59,16 +60,33 @@ def save_network(trained: TrainedNetwork, path: str | Path) -> Path:
         if grid is not None:
             arrays[f"{name}/edges"] = np.asarray(grid.edges)
             arrays[f"{name}/scales"] = np.asarray(grid.scales)
-    return write(Path(path), manifest, arrays, {})
+    return write(Path(path), manifest, arrays, {}, key)
 
 
-def load_network(path: str | Path, model: AbstractModel | Program | None = None) -> TrainedNetwork:
+def load_network(
+    path: str | Path, model: AbstractModel | Program | None = None, key: SigningKey = None
+) -> TrainedNetwork:
     """Read a network from a file; see `PFN.load`."""
     path = Path(path)
-    manifest, arrays, _ = read(path, KIND, KEYS, "pfn.save(...)")
+    manifest, arrays, _ = read(path, KIND, KEYS, "pfn.save(...)", key)
+    with restoring(path):
+        return _restore(path, manifest, arrays, model)
+
+
+def _restore(
+    path: Path, manifest: Info, arrays: StoredArrays, model: AbstractModel | Program | None
+) -> TrainedNetwork:
+    """Return the network of what a file holds, and of the code that was given."""
     spec = resolve_model(manifest["model"], model, path, "bdl.PFN.load")
     unit = manifest["shape"].get("unit")
     shape = Shape(**manifest["shape"] | {"unit": unit and tuple(unit)})
+    # nothing larger than the file is made to compare with it
+    stored = sum(values.size for values in arrays.values())
+    if shape.layers > len(arrays):
+        raise BundleError(f"{path} is damaged: {shape.layers} layers with {len(arrays)} arrays.")
+    for name, size in dataclasses.asdict(shape).items():
+        if isinstance(size, int) and not 0 <= size <= stored:
+            raise BundleError(f"{path} is damaged: {name}={size} with {stored} stored numbers.")
     settings = dict(manifest["tasks"])
     settings |= {name: tuple(settings[name]) for name in ("num_inputs", "latents")}
     program, _ = spec.simulator(shape.num_classes)

@@ -304,9 +304,15 @@ class Posterior(AbstractPosterior):
         made = recalibrate(self, X, y, map, as_seed(seed))
         return dataclasses.replace(self, adjustment=made)
 
-    def save(self, path: str | Path) -> Path:
-        """Save everything needed to predict; see `bayesdl.load`."""
-        return writing.save(self, path)
+    def save(self, path: str | Path, *, key: str | bytes | None = None) -> Path:
+        """Save everything needed to predict; see `bayesdl.load`.
+
+        Args:
+            path: the path of the file.
+            key: a secret to sign the file with: `bdl.load(path, key=...)` then refuses a file that
+                somebody without the key has written or changed.
+        """
+        return writing.save(self, path, key)
 
     def _repr_html_(self) -> str:
         # imports Matplotlib's pictures too

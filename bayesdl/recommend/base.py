@@ -114,20 +114,21 @@ class AbstractRecommender(AbstractEstimator):
         """Return in words what the fit has found beside its arrays, such as the best epoch."""
         return []
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, key: str | bytes | None = None) -> Path:
         """Write the recommender to a file, which `bayesdl.recommend.load` reads.
 
         A function given as beta is stored as the number that was used, with a warning.
 
         Args:
             path: the path of the file.
+            key: a secret to sign the file with, which `load(path, key=...)` then asks for.
 
         Raises:
             NotFittedError: before `fit`.
             BundleError: where the path cannot be written, or items have labels that are neither
                 whole numbers nor text.
         """
-        return write_recommender(self, path)
+        return write_recommender(self, path, key)
 
     def finish_fit(self: RecommenderT, validation: HeldOut | None) -> RecommenderT:
         """End a fit with the temperature: from validation users, or 1."""

@@ -15,7 +15,8 @@ import numpy as np
 
 from bayesdl.recommend.estimator import RECOMMENDERS, AbstractEstimator, NotFittedError
 from bayesdl.saving import serialization as spec
-from bayesdl.saving.archive import LIBRARIES, SCHEMA, BundleError, read, write
+from bayesdl.saving.archive import LIBRARIES, SCHEMA, BundleError, read, restoring, write
+from bayesdl.saving.integrity import SigningKey, refuse_bad_numbers
 from bayesdl.typing import StoredArrays
 
 KIND = "bayesdl-recommender"
@@ -24,7 +25,7 @@ KEYS = ("schema", "recommender", "versions")
 LABELS = {"i": (int,), "u": (int,), "U": (str,), "O": (int, str)}
 
 
-def write_recommender(model: AbstractEstimator, path: str | Path) -> Path:
+def write_recommender(model: AbstractEstimator, path: str | Path, key: SigningKey = None) -> Path:
     """Write a fitted recommender to a file; see `AbstractRecommender.save`."""
     arrays: StoredArrays = {}
     manifest = {
@@ -33,22 +34,16 @@ def write_recommender(model: AbstractEstimator, path: str | Path) -> Path:
         "recommender": _describe(model, "", arrays),
         "versions": {name: version(name) for name in LIBRARIES},
     }
-    return write(Path(path), manifest, arrays, {})
+    return write(Path(path), manifest, arrays, {}, key)
 
 
-def read_recommender(path: str | Path) -> AbstractEstimator:
+def read_recommender(path: str | Path, key: SigningKey = None) -> AbstractEstimator:
     """Read a recommender from a file; see `bayesdl.recommend.load`."""
     path = Path(path)
-    manifest, arrays, _ = read(path, KIND, KEYS, "model.save(...) of a recommender")
-    try:
+    manifest, arrays, _ = read(path, KIND, KEYS, "model.save(...) of a recommender", key)
+    refuse_bad_numbers(path, arrays)
+    with restoring(path):
         return _restore(manifest["recommender"], "", arrays, path)
-    except BundleError:
-        raise
-    except (spec.SpecError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise BundleError(
-            f"{path} holds a recommender that this version cannot read: "
-            f"{type(error).__name__}: {error}"
-        ) from None
 
 
 def _describe(model: AbstractEstimator, prefix: str, arrays: StoredArrays) -> dict[str, Any]:
@@ -114,7 +109,7 @@ def _restore(
         ]
     model = cls(**settings)
     model.check()
-    items = np.array(data["items"]["labels"], np.dtype(data["items"]["type"]))
+    items = _labels_from_data(data["items"])
     model.items_, model.num_items_ = items, len(items)
     model.temperature_ = float(data["temperature"])
     for fact in cls.facts:
@@ -166,6 +161,19 @@ def _labels_data(labels: np.ndarray) -> dict[str, Any]:
             "labels."
         )
     return {"type": labels.dtype.str, "labels": values}
+
+
+def _labels_from_data(data: dict[str, Any]) -> np.ndarray:
+    """Return the labels that `_labels_data` made JSON data of.
+
+    Raises:
+        ValueError: for a type that is not that of the labels.
+    """
+    kind, labels = np.dtype(data["type"]), data["labels"]
+    longest = max((len(str(label)) for label in labels), default=0)
+    if kind.kind not in LABELS or kind.itemsize > max(8, 4 * longest):
+        raise ValueError(f"labels of type {data['type']!r} and at most {longest} characters")
+    return np.array(labels, kind)
 
 
 def _fact_data(value: object) -> object:

@@ -23,6 +23,14 @@ import numpy as np
 from bayesdl.data.arguments import Columns
 from bayesdl.saving.errors import BundleError
 from bayesdl.saving.frames import place_frame, restore_frame
+from bayesdl.saving.integrity import (
+    SigningKey,
+    check_members,
+    check_seal,
+    compression_of,
+    refuse_bad_numbers,
+    sealed,
+)
 from inference.arguments import TableArray, host_array, is_frame, table_array
 from inference.core.typing import Info, PyTree, StoredArrays
 from inference.process.writing import whole_file, why_not_written
@@ -44,25 +52,37 @@ KEYS = (
 )
 # the function that reads a bundle, by its format
 LOADERS = {"bayesdl": "bayesdl.load", "bayesdl-recommender": "bayesdl.recommend.load"}
+# the arrays that are parameters of a fit, by the beginning of their names
+PARAMETERS = ("result/params/", "network/")
 LIBRARIES = ("bayesdl", "jax", "numpyro", "numpy")
 
 
-def write(path: Path, manifest: Info, arrays: StoredArrays, others: Mapping[str, bytes]) -> Path:
+def write(
+    path: Path,
+    manifest: Info,
+    arrays: StoredArrays,
+    others: Mapping[str, bytes],
+    key: SigningKey = None,
+) -> Path:
     """Write a zip of a manifest, arrays and other files, in one piece or not at all.
+
+    Args:
+        path: the path of the file.
+        manifest: the manifest, to which the hashes of all parts are added.
+        arrays: the arrays by name.
+        others: the other parts by name.
+        key: a secret to sign the file with.
 
     Raises:
         BundleError: where the path cannot be written.
     """
     from safetensors.numpy import save as to_safetensors
 
-    with (
-        in_one_piece(path) as beside,
-        zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive,
-    ):
-        archive.writestr("manifest.json", json.dumps(manifest, indent=1))
-        archive.writestr("arrays.safetensors", to_safetensors(arrays))
-        for name, content in others.items():
-            archive.writestr(name, content)
+    parts = {"arrays.safetensors": to_safetensors(arrays), **others}
+    text = json.dumps(sealed(manifest, parts, key), indent=1).encode()
+    with in_one_piece(path) as beside, zipfile.ZipFile(beside, "w") as archive:
+        for name, content in {"manifest.json": text, **parts}.items():
+            archive.writestr(name, content, compression_of(content))
     return path
 
 
@@ -81,7 +101,11 @@ def in_one_piece(path: Path) -> Iterator[Path]:
 
 
 def read(
-    path: Path, kind: str = "bayesdl", keys: tuple[str, ...] = KEYS, by: str = "post.save(...)"
+    path: Path,
+    kind: str = "bayesdl",
+    keys: tuple[str, ...] = KEYS,
+    by: str = "post.save(...)",
+    key: SigningKey = None,
 ) -> tuple[Info, StoredArrays, bytes]:
     """Read manifest, arrays and netCDF bytes of a bundle, and check them.
 
@@ -90,6 +114,7 @@ def read(
         kind: the format that it must have.
         keys: the keys that its manifest must have.
         by: the call that writes such bundles, for errors.
+        key: the secret that the file must be signed with; None takes any file.
 
     Raises:
         BundleError: for a file that is missing, damaged, of another kind or of a newer schema.
@@ -105,12 +130,18 @@ def read(
         )
     try:
         with zipfile.ZipFile(path) as archive:
+            check_members(path, archive)
             manifest = json.loads(archive.read("manifest.json"))
             if manifest.get("format") != kind:
                 reader = LOADERS.get(manifest.get("format"))
                 cure = f"{reader} reads it" if reader else f"expected a file written by {by}"
                 raise BundleError(f"{path} is not a {kind} bundle: {cure}.")
-            if manifest["schema"] > ADJUSTED_SCHEMA:
+            schema = manifest["schema"]
+            if type(schema) is not int or not schema >= SCHEMA:
+                raise BundleError(
+                    f"{path} has schema {schema!r}, which no version of bayesdl has written."
+                )
+            if schema > ADJUSTED_SCHEMA:
                 raise BundleError(
                     f"{path} has schema {manifest['schema']} and this bayesdl reads up to "
                     f"{ADJUSTED_SCHEMA}: upgrade bayesdl (it was written by version "
@@ -121,8 +152,13 @@ def read(
                 raise BundleError(
                     f"{path} is damaged: its manifest lacks {missing[0]!r}. Save it again."
                 )
-            arrays = from_safetensors(archive.read("arrays.safetensors"))
-            return manifest, arrays, archive.read("posterior.nc") if manifest.get("draws") else b""
+            parts = {
+                name: archive.read(name) for name in archive.namelist() if name != "manifest.json"
+            }
+            check_seal(path, manifest, parts, key)
+            arrays = from_safetensors(parts.pop("arrays.safetensors"))
+            refuse_bad_numbers(path, arrays, PARAMETERS)
+            return manifest, arrays, parts["posterior.nc"] if manifest.get("draws") else b""
     except BundleError:
         raise
     # any other failure means that the file is not what it should be
@@ -131,6 +167,24 @@ def read(
             f"{path} is truncated or not a {kind} bundle ({type(error).__name__}: {error}): save "
             "it again."
         ) from None
+
+
+@contextlib.contextmanager
+def restoring(path: Path) -> Iterator[None]:
+    """Say in words that what a file holds does not fit together, however that shows.
+
+    Raises:
+        BundleError: for any error but those of code and libraries of the user.
+    """
+    try:
+        yield
+    except (BundleError, ImportError, Warning):
+        raise
+    except Exception as error:
+        raise BundleError(
+            f"{path} is damaged, or holds what this version cannot read ({type(error).__name__}: "
+            f"{error}). Save it again."
+        ) from error
 
 
 def _may_be_archive(path: Path) -> bool:

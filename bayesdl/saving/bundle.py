@@ -7,10 +7,13 @@ file is whole and of a version that is known here is checked by `bayesdl.saving.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import urllib.parse
 from pathlib import Path
+
+import jax
 
 from bayesdl.calibration.saving import restore
 from bayesdl.data.validation import DataError, ModelError
@@ -20,8 +23,9 @@ from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.saving import serialization as spec
-from bayesdl.saving.archive import BundleError, hash_arrays, read, unpack
+from bayesdl.saving.archive import BundleError, hash_arrays, read, restoring, unpack
 from bayesdl.saving.identity import check_draws, check_program
+from bayesdl.saving.integrity import SigningKey, check_scales
 from bayesdl.saving.writing import model_data, sites
 from bayesdl.typing import Schema
 from inference.core.engine import AbstractEngine
@@ -34,6 +38,7 @@ def load(
     model: AbstractModel | Program | None = None,
     engine: AbstractEngine | None = None,
     predictor: object = None,
+    key: SigningKey = None,
 ) -> Posterior:
     """Load a saved posterior; it predicts the same numbers as the one that was saved.
 
@@ -43,17 +48,36 @@ def load(
             was fitted: such code is not stored.
         engine: the engine that was used, where it holds code: a guide or an objective of your own.
         predictor: the predictor of `bdl.Frozen`, which is not stored; another one is refused.
+        key: the secret that the file was signed with (`post.save(path, key=...)`); a file that is
+            not signed with it is refused.
 
     Raises:
         BundleError: for a file that is not a bundle, is damaged, is of a newer schema, or holds
             the fit of another model.
     """
     path = Path(path)
-    manifest, arrays, netcdf_bytes = read(path)
+    if model is not None:
+        as_model(model)  # what is wrong with it is not the file's fault
+    manifest, arrays, netcdf_bytes = read(path, key=key)
+    with restoring(path):
+        return _restore(path, manifest, arrays, netcdf_bytes, model, engine, predictor)
+
+
+def _restore(
+    path: Path,
+    manifest: Info,
+    arrays: StoredArrays,
+    netcdf_bytes: bytes,
+    model: AbstractModel | Program | None,
+    engine: AbstractEngine | None,
+    predictor: object,
+) -> Posterior:
+    """Return the posterior of what a file holds, and of the code that was given."""
     spec_model = resolve_model(manifest["model"], model, path)
     try:
         engine = _resolve_engine(manifest["engine"], engine, path)
         schema = spec.from_data(manifest["frame"])
+        check_scales(schema)
     except BundleError:
         raise
     except (spec.SpecError, TypeError, ValueError) as error:
@@ -79,8 +103,26 @@ def load(
         raise BundleError(f"{path} does not fit the engine given: {error}") from error
     names = Names.from_data(manifest.get("names", {}))
     posterior = Posterior(spec_model, schema, problem, engine, result, manifest["seed"], names)
+    if manifest.get("integrity") is None:
+        _check_shapes(posterior, path)
     check_draws(posterior, manifest, arrays, path)
     return _adjusted(posterior, manifest, arrays, path)
+
+
+def _check_shapes(posterior: Posterior, path: Path) -> None:
+    """Refuse parameters of an approximation that do not fit the model, in a file without hashes.
+
+    Raises:
+        BundleError: naming the site.
+    """
+    with contextlib.suppress(jax.errors.JAXTypeError), precision_scope(posterior.model):
+        drawn = jax.eval_shape(lambda key: posterior.raw.sample(key, 2), jax.random.key(0))
+        for name, shape in posterior.problem.latents.items():
+            if name in drawn and drawn[name].shape != (2, *shape):
+                raise BundleError(
+                    f"{path} is damaged: draws of site {name!r} have shape "
+                    f"{drawn[name].shape[1:]}, expected {shape}. Save it again."
+                )
 
 
 def _predictor(model: object, predictor: object) -> object:

@@ -25,6 +25,7 @@ from bayesdl.saving.archive import (
     write,
 )
 from bayesdl.saving.identity import identity
+from bayesdl.saving.integrity import SigningKey
 from inference.core.engine import AbstractEngine
 from inference.core.problem import Problem
 from inference.core.typing import Info
@@ -33,12 +34,13 @@ from inference.core.typing import Info
 IN_NETCDF = ("samples/", "stats/")
 
 
-def save(posterior: AbstractPosterior, path: str | Path) -> Path:
+def save(posterior: AbstractPosterior, path: str | Path, key: SigningKey = None) -> Path:
     """Write a posterior to a bundle.
 
     Args:
         posterior: the posterior.
         path: the path of the file.
+        key: a secret to sign the file with, which `load(path, key=...)` then asks for.
 
     Returns:
         The path.
@@ -82,7 +84,8 @@ def save(posterior: AbstractPosterior, path: str | Path) -> Path:
         "versions": {name: version(name) for name in LIBRARIES}
         | {"python": platform.python_version()},
     } | adjusted
-    return write(path, manifest, arrays, {"posterior.nc": _netcdf(posterior)} if draws else {})
+    others = {"posterior.nc": _netcdf(posterior)} if draws else {}
+    return write(path, manifest, arrays, others, key)
 
 
 def model_data(model: AbstractModel) -> Info:

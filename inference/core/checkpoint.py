@@ -370,7 +370,7 @@ def _cure_change(part: str, old: object, new: dict[str, Any]) -> str:
 def _reason(error: Exception) -> str:
     """Return the message of an error in one line; HDF5 wraps the system's words in a paragraph."""
     if getattr(error, "errno", None) in FULL or "No space left" in str(error):
-        return "the disk is full"
+        return "the disk is full (No space left on device)"
     system = re.search(r"error message = '([^']*)'", str(error))
     return system[1] if system else " ".join(str(error).split())
 

@@ -78,7 +78,7 @@ def why_not_written(error: Exception, choose: str = CHOOSE) -> str:
     number = getattr(error, "errno", None)
     text = getattr(error, "strerror", None) or " ".join(str(error).split())
     if number in FULL or "No space left" in text or "disk full" in text.lower():
-        return "the disk is full. Free some space; what was there before is as it was"
+        return f"the disk is full ({text}). Free some space; what was there before is as it was"
     return f"{text}. {choose}"
 
 

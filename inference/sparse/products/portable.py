@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from inference.settings import is_whole
+from inference.sparse.products.wholeness import fault_of
 
 FORMAT = "bayesdl sparse network"
+PARTS = ("layers", "network", "target", "inputs")
 TYPES = {"F32": np.float32, "I32": np.int32, "U16": np.uint16, "U32": np.uint32}
 """The number types of a file by their names in safetensors; BF16 is read by `read_array`."""
 
@@ -278,9 +280,9 @@ def load(path: str | Path) -> SparseNetwork:
         about = json.loads(header.pop("__metadata__")["about"])
         if about["format"] != FORMAT:
             raise KeyError(about["format"])
+        body = memoryview(content)[8 + size :]
         parts = {
-            name: (entry, content[8 + size :][slice(*entry["data_offsets"])])
-            for name, entry in header.items()
+            name: (entry, body[slice(*entry["data_offsets"])]) for name, entry in header.items()
         }
         arrays = {name: _read_array(entry, part) for name, (entry, part) in parts.items()}
         contents = {name: part for name, (_, part) in parts.items()}
@@ -291,8 +293,17 @@ def load(path: str | Path) -> SparseNetwork:
             f"{path} is damaged or not a sparse network ({type(error).__name__}: {error})."
         ) from None
     network = SparseNetwork(arrays, about)
-    for layer in network.layers:
-        _check_layer(network, layer)
+    try:
+        for layer in network.layers:
+            _check_layer(network, layer)
+        fault = fault_of(ACTIVATIONS, arrays, **{name: about[name] for name in PARTS})
+    except FileError:
+        raise
+    # what is absent, or of another kind, shows in any way
+    except Exception as error:
+        fault = f"{type(error).__name__}: {error}"
+    if fault:
+        raise FileError(f"{path} is damaged or not a sparse network ({fault}).")
     return network
 
 
@@ -302,16 +313,17 @@ def content_hash(arrays: dict[str, np.ndarray], about: dict) -> str:
     return _hash_bytes(contents, about)
 
 
-def _hash_bytes(parts: dict[str, bytes], about: dict) -> str:
+def _hash_bytes(parts: Mapping[str, bytes | memoryview], about: dict) -> str:
     """Return the SHA-256 of named contents and of the header without its own hash."""
     rest = {name: value for name, value in about.items() if name != "sha256"}
     digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
     for name in sorted(parts):
-        digest.update(name.encode() + parts[name])
+        digest.update(name.encode())
+        digest.update(parts[name])
     return digest.hexdigest()
 
 
-def _read_array(entry: dict, content: bytes) -> np.ndarray:
+def _read_array(entry: dict, content: bytes | memoryview) -> np.ndarray:
     """Return the array of a file's entry, with bfloat16 widened to single precision.
 
     Args:

@@ -38,7 +38,5 @@ def test_a_model_beyond_memory_is_refused():
 
 def test_samples_beyond_memory_are_refused():
     post = bdl.fit(bdl.GP(), X, Y, engine=bdl.ExactGP(num_restarts=1), progress=False)
-    with pytest.raises(
-        ValueError, match=f"sample.num_samples={HUGE}. of 10000 numbers each would need"
-    ):
+    with pytest.raises(ValueError, match=f"sample.*{HUGE}.* of 10000 numbers each would"):
         post.predict(np.zeros((10_000, 1))).sample(HUGE)

@@ -110,7 +110,7 @@ def test_a_device_is_written_to_and_a_folder_is_refused(tmp_path):
 
 
 def test_a_full_disk_is_called_full():
-    assert why_not_written(OSError(errno.ENOSPC, "x")).startswith("the disk is full. Free some")
+    assert why_not_written(OSError(errno.ENOSPC, "x")).startswith("the disk is full (x). Free some")
     assert "disk is full" in why_not_written(ValueError("No space left on device (os error 28)"))
     found = why_not_written(PermissionError(errno.EACCES, "Permission denied"))
     assert found == "Permission denied. Choose a folder that exists and can be written"
