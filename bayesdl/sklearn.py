@@ -20,7 +20,7 @@ from bayesdl.data.target import missing_targets
 from bayesdl.estimators.base import AbstractEstimator
 from bayesdl.estimators.calibrated import CalibratedBayes
 from bayesdl.model.base import AbstractModel
-from bayesdl.model.likelihoods import Bernoulli, Categorical
+from bayesdl.model.likelihoods import Bernoulli, Categorical, Normal
 from bayesdl.model.program import as_model
 from bayesdl.typing import ColumnLike, EngineLike, TableLike, Values
 
@@ -29,7 +29,9 @@ class BayesRegressor(RegressorMixin, AbstractEstimator):
     """Regression with any model of numbers and any engine.
 
     Args:
-        model: a spec such as `bayesdl.BNN()` or `bayesdl.GP()`; None is `BNN()`.
+        model: a spec such as `bayesdl.BNN()` or `bayesdl.GP()`. None is `Table()`, or `BNN()` where
+            there are several targets, weights, `conformal=True`, an engine, or fields such as
+            model__hidden.
         engine: an engine, its name such as "nuts", or "auto".
         seed: the seed of all randomness in `fit`.
         progress: whether to show a progress bar.
@@ -74,7 +76,8 @@ class BayesRegressor(RegressorMixin, AbstractEstimator):
             ValueError: for data that cannot be used, a model of classes, or conformal sets that
                 engine or weights do not allow.
         """
-        model = as_model(self._default("model", self.model))
+        is_open = self.conformal is not True and np.ndim(y) < 2
+        model = as_model(self._chosen_model(is_open, sample_weight, Normal()))
         if model.kind == "class":
             raise ValueError(
                 f"BayesRegressor predicts numbers, and {model!r} classes: use BayesClassifier."
@@ -170,8 +173,9 @@ class BayesClassifier(ClassifierMixin, AbstractEstimator):
     """Classification with any model of classes and any engine.
 
     Args:
-        model: a spec; None is `BNN(likelihood=Bernoulli())` for two classes and
-            `BNN(likelihood=Categorical())` for more.
+        model: a spec. None is `Table`, or `BNN` where there are weights, an engine, or fields such
+            as model__hidden, with the likelihood `Bernoulli()` for two classes and
+            `Categorical()` for more.
         engine: an engine, its name such as "nuts", or "auto".
         seed: the seed of all randomness in `fit`.
         progress: whether to show a progress bar.
@@ -204,9 +208,8 @@ class BayesClassifier(ClassifierMixin, AbstractEstimator):
         """
         table, target = self._training_data(X, y)
         labels = np.asarray(target)[~missing_targets(target)] if len(target) else target
-        model = as_model(self._default("model", self.model))
-        if self.model is None and len(np.unique(labels)) == 2:
-            model = BNN(likelihood=Bernoulli())
+        likelihood = Bernoulli() if len(np.unique(labels)) == 2 else Categorical()
+        model = as_model(self._chosen_model(True, sample_weight, likelihood))
         if model.kind not in ("class", None):
             raise ValueError(
                 f"BayesClassifier predicts classes, and {model!r} numbers: use BayesRegressor."

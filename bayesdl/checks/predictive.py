@@ -29,7 +29,7 @@ from bayesdl.checks.statistics import (
     resolve_statistics,
 )
 from bayesdl.data.target import Target
-from bayesdl.data.validation import ModelError
+from bayesdl.data.validation import ModelError, check_call
 from bayesdl.posterior.adjustment import plain
 from bayesdl.posterior.core import AbstractPosterior, at_site
 from bayesdl.posterior.pictures import draw
@@ -234,6 +234,7 @@ def score(
         posterior, named = posterior._at(site, named)
     refuse_factors_only(posterior.problem, "score")
     model, problem = posterior.model, posterior.problem
+    check_call("score", model.name, model.inputs_and_target, problem, *data, **named)
     args, kwargs, target = model.inputs_and_target(problem, *data, **named)
     prediction = posterior.predict(*args, **kwargs)
     predicted, seen = model.target_site(problem), None

@@ -30,7 +30,9 @@ LIKELIHOODS = {
     "poisson": likelihoods.Poisson,
     "negative-binomial": likelihoods.NegativeBinomial,
 }
-DEFAULT_MODEL = "bnn"
+# where everything is left open, and where an engine or settings are given, which are a network's
+DEFAULT_MODEL, MODEL_WITH_SETTINGS = "table", "bnn"
+LEFT_OPEN = ("auto", "stacking")
 FEW_VALUES = 20  # whole numbers with at most as many values may be classes or counts
 FEW_CLASSES, ROWS_EACH = 10, 5  # at most as many values, of as many rows each, are read as classes
 
@@ -53,6 +55,17 @@ def engine_name(word: str) -> str:
     names = {plain(name): name for name in ("auto", *engines_by_name())}
     names |= {plain(engine.__name__): name for name, engine in engines_by_name().items()}
     return names.get(plain(word), word)
+
+
+def default_model(engine: str | None, settings: Collection[str]) -> str:
+    """Return the name of the model where none is named.
+
+    Args:
+        engine: the name of the engine, if any.
+        settings: the settings that were given.
+    """
+    named = settings or (engine or "auto").lower() not in LEFT_OPEN
+    return MODEL_WITH_SETTINGS if named else DEFAULT_MODEL
 
 
 def choose_likelihood(

@@ -10,11 +10,11 @@ from typing import Any
 
 from bayesdl.cli import pictures, support_table
 from bayesdl.cli.building import (
-    DEFAULT_MODEL,
     build,
     choose_engine,
     choose_likelihood,
     column_names,
+    default_model,
     models_by_name,
 )
 from bayesdl.cli.formula import commands as formulas
@@ -73,7 +73,7 @@ def fit(options: Namespace) -> int:
     table = read_table(options.data, options.sep, options.encoding)
     X, y = inputs_and_target(table, options.target, options.data)
     X, weights, reading = _how_to_read(X, options)
-    line = models_by_name()[options.model or DEFAULT_MODEL]
+    line = models_by_name()[options.model or default_model(options.engine, options.settings or ())]
     likelihood, why_likelihood = choose_likelihood(y, options.likelihood, line, options.regression)
     columns = column_names(line, options.modes, options.target)
     model, configure = build(line, likelihood, Settings.parse(options.settings), columns)

@@ -20,6 +20,7 @@ from bayesdl.cli.arguments import (
 from bayesdl.cli.building import (
     DEFAULT_MODEL,
     LIKELIHOODS,
+    MODEL_WITH_SETTINGS,
     engine_name,
     engines_by_name,
     models_by_name,
@@ -145,7 +146,8 @@ def _add_fit(added: argparse.ArgumentParser) -> None:
         "--model",
         choices=tuple(models),
         metavar="NAME",
-        help=f"{names} (default: {DEFAULT_MODEL})",
+        help=f"{names} (default: {DEFAULT_MODEL}, or {MODEL_WITH_SETTINGS} "
+        "where --engine or --set is given)",
     )
     added.add_argument(
         "--modes",

@@ -8,6 +8,7 @@ of the engine. What is wrong with a column (missing, unknown, a date, a new cate
 from __future__ import annotations
 
 import difflib
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -102,6 +103,29 @@ def rectangular(name: str, values: Values) -> np.ndarray:
             f"{name} cannot be read as an array: got {type(values).__name__} ({error}). "
             "Give a NumPy array or a DataFrame."
         ) from None
+
+
+def check_call(verb: str, owner: str, method: Callable, *args: object, **named: object) -> None:
+    """Refuse arguments that a method of a model does not take, in the words of the verb.
+
+    Args:
+        verb: what the user called, such as "predict".
+        owner: the name of the model.
+        method: the method that takes the arguments, the schema or the problem first.
+        *args: these arguments.
+        **named: those given by name.
+
+    Raises:
+        TypeError: naming the arguments that it takes.
+    """
+    signature = inspect.signature(method)
+    try:
+        signature.bind(*args, **named)
+    except TypeError as error:
+        names = [str(parameter).partition(":")[0] for parameter in signature.parameters.values()]
+        names = [name for name in names if name not in ("schema", "problem")]
+        shown = ", ".join(names)
+        raise TypeError(f"{verb}: {error}; {owner} takes {verb}({shown}).") from None
 
 
 def unmasked(array: np.ma.MaskedArray) -> np.ndarray:

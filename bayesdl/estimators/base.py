@@ -13,10 +13,13 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from bayesdl.average.spec import Table
+from bayesdl.bnn.spec import BNN
 from bayesdl.data.frames import as_target, from_other_libraries
 from bayesdl.data.validation import is_frame
 from bayesdl.fitting import fit
 from bayesdl.model.base import AbstractModel
+from bayesdl.model.likelihoods import AbstractLikelihood
 from bayesdl.posterior.interface import AbstractPrediction
 from bayesdl.saving.bundle import load
 from bayesdl.typing import ColumnLike, EngineLike, TableLike, Values
@@ -87,10 +90,26 @@ class AbstractEstimator(BaseEstimator, abc.ABC):
         """Return a spec, the default one where there is none."""
         return self._default_model() if owner == "model" and spec is None else spec
 
+    def _chosen_model(
+        self, is_open: bool, sample_weight: object, likelihood: AbstractLikelihood
+    ) -> Any:
+        """Return the model that is fitted: the given one, or the default.
+
+        Args:
+            is_open: whether an average of models can do what is asked.
+            sample_weight: the weights of the rows, if any.
+            likelihood: the likelihood of the default.
+        """
+        if self.model is not None:
+            return self.model
+        named = isinstance(self.engine, str) and self.engine.lower() in ("auto", "stacking")
+        spec = Table if named and is_open and sample_weight is None else BNN
+        return spec(likelihood=likelihood)
+
     @staticmethod
     @abc.abstractmethod
     def _default_model() -> AbstractModel:
-        """Return the model where none was given."""
+        """Return the model whose fields are set where none was given."""
 
     def _fit(
         self,

@@ -17,7 +17,7 @@ from numpyro import handlers
 from numpyro.distributions import Distribution
 
 from bayesdl.data.target import Target
-from bayesdl.data.validation import ModelError
+from bayesdl.data.validation import ModelError, check_call
 from bayesdl.model.examples import CommandLine, Example
 from bayesdl.model.names import Names
 from bayesdl.typing import Frame, Schema, TargetKind
@@ -142,6 +142,7 @@ class AbstractModel(AbstractSettings, abc.ABC):
 
     def learn(self, *data: object, **named: object) -> tuple[Schema, Problem]:
         """Return what the data look like, and the program with them; see `learn_schema`."""
+        check_call("fit", self.name, self.learn_schema, *data, **named)
         schema = self.learn_schema(*data, **named)
         return schema, self.problem(schema, *data, **named)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from bayesdl.data.frames import index_labels
 from bayesdl.data.target import Target
-from bayesdl.data.validation import ModelError
+from bayesdl.data.validation import ModelError, check_call
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.names import Names, site_dims
 from bayesdl.model.precision import is_double, precision_scope
@@ -153,12 +153,11 @@ class AbstractPosterior(abc.ABC):
             raise ValueError(f"predict(new_levels={new_levels!r}): expected 'sample' or None.")
         further: tuple[str, ...] = ()
         if data or named:
+            check_call("predict", self.model.name, self.model.inputs, self.schema, *data, **named)
             with precision_scope(self.model):
-                args, kwargs = self.model.inputs(self.schema, *data, **named)
                 args, kwargs, further = self.model.check_new_data(
                     self.problem,
-                    args,
-                    kwargs,
+                    *self.model.inputs(self.schema, *data, **named),
                     lambda: {n: draws.shape[1:] for n, draws in self._predictive_draws.items()},
                     new_levels == "sample",
                 )

@@ -370,7 +370,7 @@ class AbstractClasses(AbstractPrediction):
 
 
 def check_count(num_samples: object, entries: int = 1) -> None:
-    """Refuse anything but a positive whole number of samples of so many numbers that fit into memory."""
+    """Refuse anything but a positive whole number of samples that fit into memory."""
     if not is_whole(num_samples):
         raise ValueError(
             f"sample(num_samples={num_samples!r}): expected a whole number of at least 1."

@@ -179,6 +179,26 @@ def test_default_model_follows_the_number_of_classes(classes, expected):
     assert isinstance(estimator.posterior_.model.likelihood, expected)
 
 
+def test_an_average_is_fitted_where_everything_is_left_open():
+    """An engine, weights or several targets are for a network."""
+    regressor, classifier = BayesRegressor(), BayesClassifier()
+    assert isinstance(regressor._chosen_model(True, None, bdl.Normal()), bdl.Table)
+    assert isinstance(regressor._chosen_model(False, None, bdl.Normal()), bdl.BNN)
+    assert isinstance(regressor._chosen_model(True, np.ones(40), bdl.Normal()), bdl.BNN)
+    chosen = classifier._chosen_model(True, None, bdl.Bernoulli())
+    assert chosen == bdl.Table(likelihood=bdl.Bernoulli())
+    with_engine = BayesClassifier(engine="nuts")._chosen_model(True, None, bdl.Bernoulli())
+    assert with_engine == bdl.BNN(likelihood=bdl.Bernoulli())
+    assert regressor.set_params(model__hidden=(7,)).model == bdl.BNN(hidden=(7,))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("estimator", [BayesRegressor(), BayesClassifier()], ids=["y", "label"])
+def test_defaults_in_a_cross_validation(estimator):
+    scores = cross_val_score(estimator, X, LABEL if isinstance(estimator, BayesClassifier) else Y)
+    assert scores.mean() > 0.7
+
+
 def test_models_of_the_other_kind_are_refused():
     with pytest.raises(ValueError, match="use BayesClassifier"):
         BayesRegressor(TWO).fit(X, Y)

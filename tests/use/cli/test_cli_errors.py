@@ -117,7 +117,7 @@ def test_names_that_are_too_long(fitted, folder, tmp_path, capsys):
         assert "File name too long" in refused(
             capsys, "fit", data, "--target", "target", *GP, "-o", out
         )
-        assert "File name too long" in refused(capsys, "predict", fitted, data, "-o", out)
+    assert "File name too long" in refused(capsys, "predict", fitted, data, "-o", long)
     assert "does not exist" in refused(capsys, "check", long)
     assert "does not exist" in refused(capsys, "predict", fitted, long)
     assert not any(tmp_path.iterdir())
@@ -144,7 +144,9 @@ def test_a_write_that_fails_leaves_the_old_file(fitted, folder, tmp_path, capsys
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", half)
-    assert "No space left" in refused(capsys, "predict", fitted, folder / "diabetes.csv", "-o", out)
+    assert "the disk is full" in refused(
+        capsys, "predict", fitted, folder / "diabetes.csv", "-o", out
+    )
     assert [file.name for file in tmp_path.iterdir()] == ["out.csv"] and out.read_text() == "old"
 
 

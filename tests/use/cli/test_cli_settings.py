@@ -242,3 +242,17 @@ def test_the_target_is_no_mode(folder, capsys):
     assert "--modes bmi,bp: 'bp' is the target" in refused(
         capsys, "fit", folder / "diabetes.csv", *arguments
     )
+
+
+@pytest.mark.parametrize(
+    ("engine", "settings", "model"),
+    [
+        (None, (), "table"),
+        ("auto", (), "table"),
+        ("Stacking", (), "table"),
+        ("nuts", (), "bnn"),
+        (None, ("hidden=20",), "bnn"),
+    ],
+)
+def test_the_model_where_none_is_named(engine, settings, model):
+    assert building.default_model(engine, settings) == model
