@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from bayesdl.posterior.posterior import Posterior
     from bayesdl.saving.bundle import BundleError, load
     from bayesdl.saving.predictions import predict_file
+    from bayesdl.saving.report import report
     from inference.core.checkpoint import CheckpointError
 
     __all__ = [
@@ -91,6 +92,7 @@ if TYPE_CHECKING:
         "prior_report",
         "priors",
         "recommend",
+        "report",
         "sbc",
         "sparse",
         "tensor",
@@ -126,6 +128,7 @@ _HOMES = {
     "predict_file": "bayesdl.saving.predictions",
     "prior_predictive": "bayesdl.checks.prior",
     "prior_report": "bayesdl.functional.match",
+    "report": "bayesdl.saving.report",
     "sbc": "bayesdl.checks.calibration",
 }
 _PARTS = (

@@ -70,7 +70,12 @@ class Diagnosis:
         head = "can be trusted" if self.ok else "not to be trusted as it is"
         items = "".join(f"<li>{html.escape(line)}</li>" for line in self.verdict)
         table = "" if self.table is None else self.table.round(3)._repr_html_()
-        return f"<b style='color:{colour}'>{head}</b><ul>{items}</ul>{table}"
+        facts = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{value:.4g}</td></tr>"
+            for name, value in self.facts.items()
+        )
+        numbers = f"<table>{facts}</table>" if facts else ""
+        return f"<b style='color:{colour}'>{head}</b><ul>{items}</ul>{numbers}{table}"
 
 
 def diagnose(posterior: AbstractPosterior) -> Diagnosis:

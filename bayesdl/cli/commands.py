@@ -8,7 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from bayesdl.cli import pictures, support_table
+from bayesdl.cli import support_table
 from bayesdl.cli.building import (
     build,
     choose_engine,
@@ -45,8 +45,9 @@ from bayesdl.fitting import fit as fit_model
 from bayesdl.frozen.predictors import label_in
 from bayesdl.frozen.spec import Frozen
 from bayesdl.posterior.posterior import Posterior
-from bayesdl.saving import bundle
+from bayesdl.saving import bundle, pictures
 from bayesdl.saving.predictions import predict_chunks, read_new_rows
+from bayesdl.saving.report import report as write_report
 from bayesdl.typing import Frame, Series
 from inference.core.problem import ProblemError
 
@@ -305,6 +306,23 @@ def plot(options: Namespace) -> int:
     replace(out, lambda beside: figure.savefig(beside, dpi=150, format=out.suffix[1:].lower()))
     lines = [f"saved   {out}: {what}" + (f" in {data}" if data else "")]
     return print_result(options, {"out": out, "picture": what, "data": data}, lines)
+
+
+def report(options: Namespace) -> int:
+    """Write a fit as one page of HTML."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    out = options.out or options.bundle.with_suffix(".html")
+    check_writable(out, options.bundle, *([options.data] if options.data else []))
+    posterior = bundle.load(options.bundle)
+    data = options.data or next(
+        (path for path in holdout_files(options.bundle) if os.path.isfile(path)), None
+    )
+    rows = _held_out_rows(posterior, data, options) if data else (None, None)
+    write_report(posterior, out, *rows)
+    lines = [f"saved   {out}" + (f", with scores on {data}" if data else "")]
+    return print_result(options, {"out": out, "data": data}, lines)
 
 
 def summary(options: Namespace) -> int:

@@ -83,6 +83,13 @@ def parser() -> argparse.ArgumentParser:
             "draw predictions and their calibration on held-out rows, or the draws",
         )
     )
+    _add_report(
+        command(
+            "report",
+            "BUNDLE [-o FILE] [options]",
+            "write one page of HTML: verdict, pictures, scores, parameters",
+        )
+    )
     summary = command(
         "summary", "BUNDLE", "print a table of the parameters: means, sds, intervals, ESS, R-hat"
     )
@@ -343,5 +350,24 @@ def _add_plot(added: argparse.ArgumentParser) -> None:
         metavar="FILE",
         type=Path,
         help="rows to draw (default: those that `fit` held out, where they lie beside BUNDLE)",
+    )
+    add_file_format(added)
+
+
+def _add_report(added: argparse.ArgumentParser) -> None:
+    """Add the arguments of `bayesdl report`."""
+    added.add_argument("bundle", metavar="BUNDLE", type=Path, help="written by `bayesdl fit`")
+    added.add_argument(
+        "-o",
+        "--out",
+        metavar="FILE",
+        type=Path,
+        help="the page (default: BUNDLE with .html)",
+    )
+    added.add_argument(
+        "--data",
+        metavar="FILE",
+        type=Path,
+        help="rows to score (default: those that `fit` held out, where they lie beside BUNDLE)",
     )
     add_file_format(added)

@@ -2,4 +2,5 @@
 
 `serialization.py` turns specs into JSON data and back; `archive.py` is the file format, a zip of a
 manifest, arrays and netCDF; `writing.py` saves a posterior into it, and `bundle.py` loads one.
+`report.py`, with `pictures.py`, writes a fit as one page of HTML.
 """

@@ -14,7 +14,7 @@ GROUPS: dict[str, tuple[str, str, list[str], list[str]]] = {
         "Fit and posterior",
         "One verb fits every model with every engine; what it gives back predicts, is diagnosed, "
         "scored and saved.",
-        ["fit", "load", "predict_file", "Posterior"],
+        ["fit", "load", "predict_file", "report", "Posterior"],
         [],
     ),
     "models": (

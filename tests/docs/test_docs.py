@@ -66,3 +66,16 @@ def test_links_of_a_page_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
         if not target.startswith("http"):
             assert (page.parent / target).exists() or "/api/" in target, target
+
+
+def test_every_public_name_has_a_place_in_the_reference(monkeypatch):
+    import bayesdl as bdl
+
+    monkeypatch.syspath_prepend(str(DOCS))
+    from site_pages import api
+
+    found = [name for group in api.GROUPS for name in api.names(group)]
+    assert len(found) == len(set(found))
+    spaces = {space for *_, own in api.GROUPS.values() for space in own}
+    root = {f"bayesdl.{name}" for name in bdl.__all__ if name not in spaces}
+    assert root <= set(found)

@@ -28,6 +28,7 @@ COMMANDS = (
     "plot",
     "summary",
     "effects",
+    "report",
     "recommend",
     "recommend fit",
     "recommend apply",
