@@ -8,6 +8,7 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from benchmarks.page.models import ENGINES
 from benchmarks.page.tables import ROOT, mean_and_error, read
@@ -39,7 +40,7 @@ def write() -> None:
             plt.close(figure)
 
 
-def uci() -> plt.Figure:
+def uci() -> Figure:
     """Draw differences to MC dropout in test log-likelihood, paired over splits."""
     stored = read("uci")
     figure, panels = plt.subplots(1, len(stored["results"]), figsize=(7.2, 2.1), sharey=True)
@@ -59,7 +60,7 @@ def uci() -> plt.Figure:
     return figure
 
 
-def calibration() -> plt.Figure:
+def calibration() -> Figure:
     """Draw the coverage of 90 % intervals."""
     stored = read("calibration")["results"]
     sets = [name for name in stored if name.startswith("sets ")]
@@ -77,7 +78,7 @@ def calibration() -> plt.Figure:
     return figure
 
 
-def recommend() -> plt.Figure:
+def recommend() -> Figure:
     """Draw NDCG@100 of the recommenders."""
     stored = read("recommend")
     found = {**stored["linear"], **stored["quality"]}
