@@ -30,6 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 1 for a fit not to be trusted, 2 for an error, 130 for Ctrl-C.
     """
+    if not (sys.argv[1:] if argv is None else argv):
+        # somebody who does not know yet what there is
+        parser().print_help()
+        return 0
     try:
         options = parser().parse_args(argv)
     except SystemExit as stop:  # raised by --help, --version and errors of usage

@@ -48,6 +48,11 @@ def test_help_is_the_golden_text(command, capsys, monkeypatch):
     assert text == golden.read_text()
 
 
+def test_no_command_at_all_shows_the_help(capsys):
+    assert cli.main([]) == 0
+    assert "predict new rows" in capsys.readouterr().out
+
+
 def test_version(capsys):
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == "bayesdl 0.1.0\n"
