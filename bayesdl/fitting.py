@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 from bayesdl.model.names import learn_names
 from bayesdl.model.precision import precision_scope
@@ -13,7 +14,7 @@ from bayesdl.posterior.running import announce, run_engine
 from bayesdl.typing import EngineLike, Integer, ProgressLike
 from bayesdl.warnings import DataWarning
 from inference.core.checkpoint import Checkpoint
-from inference.settings import as_seed
+from inference.settings import as_seed, is_positive
 
 
 def fit(
@@ -27,6 +28,7 @@ def fit(
     double: bool = False,
     coords: object = None,
     dims: object = None,
+    seconds: Any = None,
     **named: object,
 ) -> Posterior:
     """Fit a model to data: p(z | y), with any engine that can run the model.
@@ -50,7 +52,10 @@ def fit(
         coords: labels of the entries along dimensions, `{"subject": ["Ann", "Finn"]}`, by which
             `summary`, DataTrees and pictures name them. A plate is the dimension of its name.
         dims: names of the dimensions of sites that are not plates, `{"w": ["column"]}`. A
-            function that has a parameter `coords` or `dims` is given these arguments instead.
+            function that has a parameter `coords`, `dims` or `seconds` is given these arguments
+            instead.
+        seconds: the time for the computation: after it, at the end of a block of steps, the
+            posterior is what the engine has by then, with a warning, as it is on Ctrl-C.
         **named: keyword arguments of a NumPyro function, observations such as y=... included. A
             model of a table takes instead how the table is read:
 
@@ -87,10 +92,13 @@ def fit(
     """
     seed = as_seed(seed)
     spec = as_model(model).in_double() if double else as_model(model)
-    words = {"coords": coords, "dims": dims}
+    words: dict[str, Any] = {"coords": coords, "dims": dims, "seconds": seconds}
     # what a program has as arguments of its own is data
     own = {word: words.pop(word) for word in list(words) if spec.takes(word)}
     named |= {word: value for word, value in own.items() if value is not None}
+    seconds = words.pop("seconds", None)
+    if seconds is not None and not is_positive(seconds):
+        raise ValueError(f"fit(seconds={seconds!r}): expected a positive number.")
     with precision_scope(spec):
         schema, problem = spec.learn(*data, **named)
         names = learn_names(problem, **words, by_model=spec.names(schema))
@@ -102,5 +110,5 @@ def fit(
     for concern in spec.concerns(schema):
         warnings.warn(concern, DataWarning, stacklevel=2)
     kept = None if checkpoint is None else Checkpoint(Path(checkpoint), every)
-    run = run_engine(spec, problem, engine, seed, progress, kept)
+    run = run_engine(spec, problem, engine, seed, progress, kept, seconds and float(seconds))
     return Posterior(spec, schema, run.problem, run.engine, run.result, seed, names)

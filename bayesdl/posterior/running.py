@@ -17,7 +17,7 @@ from bayesdl.warnings import TrustWarning
 from inference.core.checkpoint import Checkpoint
 from inference.core.engine import INFER_IT, AbstractEngine, describe_fixed, uninferred_params
 from inference.core.problem import Problem
-from inference.core.progress import as_progress
+from inference.core.progress import TimeUp, Watched, as_progress
 from inference.core.result import AbstractResult
 from inference.process.memory import require_memory, size_of
 
@@ -69,6 +69,7 @@ def run_engine(
     seed: Integer,
     progress: ProgressLike,
     checkpoint: Checkpoint | None = None,
+    seconds: float | None = None,
 ) -> Run:
     """Run an engine on a problem.
 
@@ -79,8 +80,10 @@ def run_engine(
         seed: the seed of all randomness.
         progress: whether to show a progress bar, or what shows it.
         checkpoint: what keeps the run, for engines that can keep one.
+        seconds: the time after which the run ends with what it has.
 
     Raises:
+        TimeoutError: where the engine has nothing yet when its time is over.
         ValueError: for a name that no engine has.
         TypeError: for anything that is no engine.
         UnsupportedError: where the engine cannot run the problem, or cannot keep a checkpoint.
@@ -95,9 +98,24 @@ def run_engine(
     for name, value in uninferred_params(posed).items():
         warnings.warn(f"{describe_fixed(name, value)}: {INFER_IT}.", TrustWarning, stacklevel=4)
     kept = {} if checkpoint is None else {"checkpoint": checkpoint}
-    key, shown = jax.random.key(seed), as_progress(progress)
-    with precision_scope(model):
-        result = chosen.infer(posed, key=key, progress=shown, **kept)
+    key, watched = jax.random.key(seed), Watched(as_progress(progress), seconds)
+    try:
+        with precision_scope(model):
+            result = chosen.infer(posed, key=key, progress=watched, **kept)
+    except TimeUp:
+        raise TimeoutError(
+            f"fit(seconds={seconds:g}): {type(chosen).__name__} has no answer after "
+            f"{watched.done} of {watched.total} steps (warm-up gives none). Give it more time, or "
+            "take fewer steps of warm-up."
+        ) from None
+    if watched.interrupted:
+        result.info["interrupted"] = watched.interrupted
+        warnings.warn(
+            f"{type(chosen).__name__} was interrupted after {watched.interrupted}: the posterior "
+            "is what it had by then.",
+            TrustWarning,
+            stacklevel=4,
+        )
     return Run(chosen, posed, result)
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -335,6 +336,17 @@ def _run_blocks(
                 budget.good_enough and budget.good_enough(run.state.averaged)
             ):
                 break
+    except KeyboardInterrupt:
+        if not run.losses:
+            raise
+        progress.stopped()
+        warnings.warn(
+            f"The training was interrupted after {run.done} of {run.steps} steps: the network is "
+            "what it had learned by then.",
+            stacklevel=2,
+        )
+        if checkpoint is not None:
+            checkpoint.save(Snapshot(run.state, run.losses, run.steps), at_once=True)
     finally:
         progress.close()
     _refuse_not_finite(run.state.averaged)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import abc
 import importlib.util
+import math
 import sys
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +31,49 @@ class AbstractProgress(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """End the stage."""
+
+    def stopped(self) -> None:  # noqa: B027 - only what watches a run wants to know
+        """Hear that the engine was interrupted, and gives what it has so far."""
+
+
+class TimeUp(KeyboardInterrupt):
+    """The time of a run is over."""
+
+
+class Watched(AbstractProgress):
+    """A progress that ends a run when its time is over, and knows how far it was interrupted.
+
+    Engines that are interrupted give what they have so far.
+
+    Args:
+        shown: the progress that is shown.
+        seconds: the time that the run has, or None.
+    """
+
+    def __init__(self, shown: AbstractProgress, seconds: float | None = None) -> None:
+        self.shown = shown
+        self.end = math.inf if seconds is None else time.monotonic() + seconds
+        self.total = self.done = 0
+        self.interrupted: str | None = None
+
+    def note(self, message: str) -> None:
+        self.shown.note(message)
+
+    def start(self, total: int, label: str) -> None:
+        self.total, self.done = total, 0
+        self.shown.start(total, label)
+
+    def advance(self, steps: int, **facts: object) -> None:
+        self.done += steps
+        self.shown.advance(steps, **facts)
+        if time.monotonic() > self.end and self.done < self.total:
+            raise TimeUp
+
+    def stopped(self) -> None:
+        self.interrupted = f"{self.done} of {self.total} steps"
+
+    def close(self) -> None:
+        self.shown.close()
 
 
 class Silent(AbstractProgress):

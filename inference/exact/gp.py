@@ -160,9 +160,13 @@ class ExactGP(AbstractEngine):
             for start in problem.log_density().starts(keys):
                 u, done = minimise(compiled, start, MAX_STEPS)
                 value = float(compiled(u)[0])
-                progress.advance(1, best=f"{-min(value, lowest):.5g}")
                 if value < lowest:
                     best, lowest, converged = u, value, done
+                progress.advance(1, best=f"{-lowest:.5g}")
+        except KeyboardInterrupt:
+            if best is None:
+                raise
+            progress.stopped()
         finally:
             progress.close()
         if best is None:

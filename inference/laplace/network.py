@@ -310,21 +310,27 @@ def fit_network(
     model = LinearisedModel(problem, weights, noise)
     w, h, converged, root = u[weights], u[~weights], not (~weights).any(), None
     # without other sites a short search and a full one
-    for _ in range(num_rounds if h.size else 2):
-        w, found = model.find_mode(w, h, root, max_steps)
-        expansion = model.expand(w, h)
-        if converged and (found or root is not None):
-            converged = found
-            break
-        root, draws = model.posterior_of_w(w, h, expansion)
-        if not h.size:
-            continue
-        old = h
-        h, _ = minimise(model.mode_of_h, h, max_steps, draws, expansion)
-        change = np.max(np.abs(old - h))
-        # when it is small, the next round finds the mode of w for this h and ends
-        converged = bool(change < tolerance)
-        progress.advance(1, change=f"{change:.2g}")
+    try:
+        for _ in range(num_rounds if h.size else 2):
+            w, found = model.find_mode(w, h, root, max_steps)
+            expansion = model.expand(w, h)
+            if converged and (found or root is not None):
+                converged = found
+                break
+            root, draws = model.posterior_of_w(w, h, expansion)
+            if not h.size:
+                continue
+            old = h
+            h, _ = minimise(model.mode_of_h, h, max_steps, draws, expansion)
+            change = np.max(np.abs(old - h))
+            # when it is small, the next round finds the mode of w for this h and ends
+            converged = bool(change < tolerance)
+            progress.advance(1, change=f"{change:.2g}")
+    except KeyboardInterrupt:
+        if root is None:
+            raise
+        converged, expansion = False, model.expand(w, h)
+        progress.stopped()
     root_w, draws = model.posterior_of_w(w, h, expansion)
     mean = w
     if not model.is_quadratic(w, draws[0], h, expansion):

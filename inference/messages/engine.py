@@ -221,6 +221,10 @@ class MessagePassing(AbstractEngine):
                 if first >= self.num_annealed and self.has_settled(bounds[-1], int(best.argmax())):
                     converged = True
                     break
+        except KeyboardInterrupt:
+            if not bounds:
+                raise
+            progress.stopped()
         finally:
             progress.close()
         # one more iteration with fixed hyperparameters, so that all parts belong together

@@ -168,6 +168,10 @@ def maximise(
             best = max(best, (mean, made))
             if patience is not None and made - best[1] >= patience:
                 break
+    except KeyboardInterrupt:
+        if not history:
+            raise
+        progress.stopped()
     finally:
         progress.close()
     return flatten_params(space.constrain(u)), np.concatenate(history), made

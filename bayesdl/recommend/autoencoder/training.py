@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -262,6 +263,15 @@ def train(
             elif schedule.goes_back(number - best[3], best[2]):
                 carry = best[1]
             progress.advance(1, **{name: f"{value:.4g}" for name, value in history[-1].items()})
+    except KeyboardInterrupt:
+        # the best so far is a recommender; before the first epoch there is none
+        if not best[3]:
+            raise
+        warnings.warn(
+            f"The training was interrupted after {len(history)} of {epochs} epochs: what it had "
+            "learned by then is kept.",
+            stacklevel=2,
+        )
     finally:
         progress.close()
     return TrainingResult(best[1][0], beta if per_user else best[2], history, best[3])

@@ -61,7 +61,7 @@ class TrainingRun:
     def __init__(self, training: Training, checkpoint: Checkpoint | None) -> None:
         self.training, self.checkpoint = training, checkpoint
         self.temporary: dict[str, int] = {}
-        self.optimizer_bytes = 0
+        self.optimizer_bytes = self.done = 0
 
     def run(
         self, data: tuple, progress: AbstractProgress
@@ -88,7 +88,7 @@ class TrainingRun:
                 history = History(arrays["history"], arrays["shares"])
             self.optimizer_bytes = count_bytes(state.optimizer)
             state = self.loop(state, done, history, data, progress, folder)
-        return state, history.terms, self.exchange_log(history.shares)
+        return state, history.terms[: self.done], self.exchange_log(history.shares)
 
     def loop(
         self,
@@ -112,6 +112,7 @@ class TrainingRun:
         engine, training = self.training.engine, self.training
         # before compiling, which takes a while
         progress.start(engine.steps, "SSVI")
+        self.done = done
         if done == engine.steps:
             progress.close()
             return state
@@ -140,8 +141,16 @@ class TrainingRun:
                     facts = {"history": history.terms, "shares": history.shares}
                     folder.save(_state_arrays(state) | facts, done)
                     last = done
+        except KeyboardInterrupt:
+            if not done:
+                raise
+            progress.stopped()
+            if folder is not None:
+                facts = {"history": history.terms, "shares": history.shares}
+                folder.save(_state_arrays(state) | facts, done)
         finally:
             progress.close()
+        self.done = done
         return state
 
     def is_due(self, done: int, last: int) -> bool:
