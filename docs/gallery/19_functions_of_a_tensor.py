@@ -14,4 +14,4 @@ heat = np.sin(table["hour"] / 4) * np.exp(-table["depth"]) + 0.1 * rng.normal(si
 model = bdl.FunBaT(("hour", "depth"))
 engine = bdl.MessagePassing(restarts=3)
 post = bdl.fit(model, table, heat, engine=engine, progress=False)
-bdl.plots.functions(bdl.tensor.mode(post, "hour"))
+bdl.plots.functions(bdl.tensor.mode(post, "hour").predict())
