@@ -14,7 +14,7 @@ GUIDES = [page for page in GUIDES if page.name != "index.md"]
 PAGES = [*GUIDES, *sorted((DOCS / "explanation").glob("*.md")), DOCS / "reference/file-formats.md"]
 GALLERY = sorted((DOCS / "gallery").glob("*.py"))
 # what runs in a second or two; the others take longer, most of it to compile
-QUICK = {"weight-rows", "wrap-a-predictor", "recommend-items", "file-formats"}
+QUICK = {"recommend-items", "file-formats"}
 
 
 def blocks(page):
