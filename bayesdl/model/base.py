@@ -19,7 +19,7 @@ from numpyro.distributions import Distribution
 from bayesdl.data.target import Target
 from bayesdl.data.validation import ModelError, check_call
 from bayesdl.model.examples import CommandLine, Example
-from bayesdl.model.names import Names
+from bayesdl.model.names import Names, site_in
 from bayesdl.typing import Frame, Schema, TargetKind
 from inference.core.problem import Problem
 from inference.core.result import AbstractPredictive
@@ -379,4 +379,5 @@ def site_distribution(
         kwargs: the program's keyword arguments.
     """
     conditioned = handlers.substitute(handlers.seed(program, key), data=latents)
-    return handlers.trace(conditioned).get_trace(*args, **kwargs)[site]["fn"]
+    trace = handlers.trace(conditioned).get_trace(*args, **kwargs)
+    return trace[site_in(trace, site)]["fn"]

@@ -305,13 +305,7 @@ class Posterior(AbstractPosterior):
         return dataclasses.replace(self, adjustment=made)
 
     def save(self, path: str | Path, *, key: str | bytes | None = None) -> Path:
-        """Save everything needed to predict; see `bayesdl.load`.
-
-        Args:
-            path: the path of the file.
-            key: a secret to sign the file with: `bdl.load(path, key=...)` then refuses a file that
-                somebody without the key has written or changed.
-        """
+        """Save everything needed to predict; see `bayesdl.load`, which tells what `key` is."""
         return writing.save(self, path, key)
 
     def _repr_html_(self) -> str:

@@ -11,6 +11,7 @@ from numpyro import handlers
 from numpyro.infer.initialization import init_to_sample
 
 from bayesdl.data.validation import DataError, is_number
+from bayesdl.model.names import site_in
 from bayesdl.typing import Values
 from inference.arguments import is_frame
 from inference.core.problem import Problem, ProblemError
@@ -80,7 +81,7 @@ def _is_nan(problem: Problem, site: str) -> bool:
     def parameters(key: jax.Array) -> list[jax.Array]:
         drawn = handlers.substitute(KeyPerName(problem.program, key), substitute_fn=latent)
         sites = handlers.trace(drawn).get_trace(*problem.args, **problem.kwargs)
-        leaves = map(jnp.asarray, jax.tree.leaves(sites[site]["fn"]))
+        leaves = map(jnp.asarray, jax.tree.leaves(sites[site_in(sites, site)]["fn"]))
         return [jnp.isnan(leaf).any() for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
 
     return any(map(bool, jax.jit(parameters)(jax.random.key(0))))

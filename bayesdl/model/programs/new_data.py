@@ -14,6 +14,7 @@ from numpyro.distributions import Distribution, ExpandedDistribution, Independen
 from numpyro.primitives import Messenger
 
 from bayesdl.data.validation import DataError
+from bayesdl.model.names import site_in
 from inference.core.problem import Problem
 from inference.core.program import Message, arguments_of, expanded_batch, name_of
 from inference.core.typing import Program
@@ -39,7 +40,7 @@ class Rows:
     @classmethod
     def of(cls, problem: Problem, site: str) -> Rows:
         """Return the rows of a problem's observed site."""
-        found = problem.trace[site]
+        found = problem.trace[site_in(problem.trace, site)]
         shape = tuple(np.shape(found["value"]))
         lengths = _lengths(arguments_of(problem.program, problem.args, problem.kwargs))
         paths = tuple(path for path, length in lengths.items() if shape[:1] == (length,))
@@ -86,7 +87,10 @@ def sites_to_draw(
     """
     enlarged = []
     for name, shape in new.unobserved.items():
-        if name in trained.observed or (name not in drawn and name in expected):
+        # of a site that was partly seen (obs_mask), new data have all entries
+        if name in trained.observed or f"{name}_observed" in trained.observed:
+            continue
+        if name not in drawn and name in expected:
             continue
         if name not in drawn:
             if not sample:
@@ -152,7 +156,7 @@ def check_rows(rows: Rows, new: Problem, site: str) -> None:
     """
     count, distribution = (
         rows.count(arguments_of(new.program, new.args, new.kwargs)),
-        new.trace[site]["fn"],
+        new.trace[site_in(new.trace, site)]["fn"],
     )
     got = tuple(distribution.shape())
     if count is None or rows.without_plate or not got or not rows.shape:

@@ -351,3 +351,20 @@ def test_new_inputs_that_happen_to_be_whole():
     y = np.stack([x, -x], 1) + np.random.default_rng(0).normal(size=(12, 2))
     post = bdl.fit(pairs, x, y=y, engine=bdl.Laplace(), progress=False)
     assert post.predict(np.array([-2.0, 0.0, 2.0])).mean.shape == (3, 2)
+
+
+def test_new_rows_of_a_site_that_was_partly_seen():
+    """Their distribution is that of an unseen row, y ~ N(a + x, 0.3)."""
+
+    def partly_seen(x, y=None, seen=None):
+        a = numpyro.sample("a", dist.Normal(0, 5))
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("y", dist.Normal(a + x, 0.3), obs=y, obs_mask=seen)
+
+    x, seen = np.linspace(0, 1, 12), np.arange(12) % 3 > 0
+    engine = bdl.NUTS(num_warmup=50, num_samples=50, num_chains=1)
+    post = bdl.fit(partly_seen, x, y=np.where(seen, 1 + x, 0.0), seen=seen, engine=engine)
+    a, new = np.ravel(post.samples["a"]), np.array([3.0, -2.0, 0.5])
+    pred = post.predict(new)
+    np.testing.assert_allclose(pred.mean, a.mean() + new, rtol=1e-4)
+    np.testing.assert_allclose(pred.std, np.sqrt(np.var(a) + 0.09) * np.ones(3), rtol=1e-4)

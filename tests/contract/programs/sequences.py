@@ -119,6 +119,7 @@ CASES = (
         ar1_unrolled,
         (series,),
         site="y_3",
+        refused={"loo": "at least two rows"},
     ),
     Case(
         "stochastic volatility",
