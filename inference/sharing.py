@@ -35,7 +35,8 @@ class Form:
     Attributes:
         kind: the class of the problem.
         program: the program without its numbers.
-        structure: what the problem offers beyond its program.
+        structure: what the problem offers beyond its program, where that compares by content;
+            otherwise it holds data, and no compiled function reads it.
         drawn: the discrete sites that the engine draws itself.
         static: the arguments that are no arrays, and where arrays stand among them.
     """
@@ -66,7 +67,10 @@ def split_problem(problem: Problem) -> tuple[Form, tuple[list, PyTree]] | None:
         bare, params = program.program.split_params()
         program = dataclasses.replace(program, program=bare)
     arrays, static = split_static((problem.args, dict(problem.kwargs)))
-    form = Form(type(problem), program, problem.structure, problem.drawn, static)
+    structure = problem.structure
+    if type(structure).__eq__ is object.__eq__:
+        structure = None
+    form = Form(type(problem), program, structure, problem.drawn, static)
     return form, (arrays, params)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -9,6 +10,7 @@ import numpyro.distributions as dist
 import pytest
 
 import bayesdl as bdl
+from inference.sharing import split_problem
 
 RNG = np.random.default_rng(0)
 X = np.linspace(1.0, 2.0, 20)
@@ -119,3 +121,15 @@ def test_two_fits_with_other_data_differ_as_they_should():
         found = np.array([post.samples[name].mean() for name in ("b", "w")])
         sd = np.array([post.samples[name].std() for name in ("b", "w")])
         assert (np.abs(found - expected) < 5 * sd / np.sqrt(1000)).all()
+
+
+def test_forms_compare_by_content_and_hold_no_data():
+    table = np.column_stack([X, X**2])
+    for model in (bdl.BNN(), bdl.GP(), bdl.Table()):
+        problems = [model.learn(rows, X)[1] for rows in (table, 2 * table)]
+        one, other = (split_problem(problem)[0] for problem in problems)
+        assert one == other and hash(one) == hash(other)
+        held = [leaf for leaf in jax.tree.leaves(one.static) if isinstance(leaf, np.ndarray)]
+        assert not held
+    # its members hold their data
+    assert one.structure is None
