@@ -8,9 +8,12 @@ file is whole and of a version that is known here is checked by `bayesdl.saving.
 from __future__ import annotations
 
 import contextlib
+import copyreg
 import dataclasses
 import io
+import tempfile
 import urllib.parse
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -26,7 +29,7 @@ from bayesdl.saving import serialization as spec
 from bayesdl.saving.archive import BundleError, hash_arrays, read, restoring, unpack
 from bayesdl.saving.identity import check_draws, check_program
 from bayesdl.saving.integrity import SigningKey, check_scales
-from bayesdl.saving.writing import model_data, sites
+from bayesdl.saving.writing import code_in, model_data, sites
 from bayesdl.typing import Schema
 from inference.core.engine import AbstractEngine
 from inference.core.problem import Problem, ProblemError
@@ -255,3 +258,30 @@ def _from_netcdf(data: bytes) -> StoredArrays:
         for k, v in tree["posterior"].data_vars.items()
     }
     return samples | {f"stats/{k}": v.values for k, v in tree["sample_stats"].data_vars.items()}
+
+
+def from_bytes(content: bytes) -> Posterior:
+    """Return the posterior of a bundle's content, as processes send it to each other."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "fit.bdl"
+        path.write_bytes(content)
+        return load(path)
+
+
+def _sent(posterior: Posterior) -> tuple[Callable[[bytes], Posterior], tuple[bytes]]:
+    """Return how another process of this machine makes a posterior: from its bundle, without code.
+
+    Raises:
+        TypeError: where it holds code, which a bundle does not hold.
+    """
+    code = code_in(posterior)
+    if code is not None:
+        raise TypeError(
+            f"A posterior of {code} is not sent to another process, as it holds code: save it by "
+            "post.save(path), and open it there by bdl.load(path, ...), giving the code."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        return from_bytes, (posterior.save(Path(folder) / "fit.bdl").read_bytes(),)
+
+
+copyreg.pickle(Posterior, _sent)  # pyright: ignore[reportArgumentType]

@@ -104,6 +104,14 @@ def _engine_data(engine: AbstractEngine) -> Info:
         return {"code": type(engine).__name__, "why": str(error)}
 
 
+def code_in(posterior: AbstractPosterior) -> str | None:
+    """Return the name of the code that a bundle of a posterior would not hold, or None."""
+    for data in (model_data(posterior.model), _engine_data(posterior.engine)):
+        if isinstance(data, dict) and "code" in data:
+            return str(data["code"])
+    return None
+
+
 def sites(problem: Problem) -> dict[str, list[int]]:
     """Return the shapes of the latent and the observed sites by name."""
     return {
