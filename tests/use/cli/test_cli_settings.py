@@ -185,7 +185,6 @@ def test_engines_lists_reasons(capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "COMMAND"),
         (["fly"], "invalid choice: 'fly'"),
         (["fit"], "required: DATA, -o"),
         (
