@@ -11,6 +11,7 @@ import inspect
 
 from bayesdl.model.registry import add_named
 from bayesdl.typing import EngineLike
+from inference.circuits.engine import EM, VBEM
 from inference.core.engine import AbstractEngine, Preference, UnsupportedError
 from inference.core.problem import Problem
 from inference.exact.gp import ExactGP
@@ -43,6 +44,8 @@ __all__ = [  # noqa: RUF022
     "PyroNUTS",
     "MessagePassing",
     "Stacking",
+    "VBEM",
+    "EM",
 ]
 
 AUTO = "auto"

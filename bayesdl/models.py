@@ -12,6 +12,8 @@ from bayesdl.amortized.random_bnn import RandomBNN
 from bayesdl.average.spec import Table
 from bayesdl.bnn.conv import ConvNet
 from bayesdl.bnn.spec import BNN
+from bayesdl.circuits.schema import CircuitColumn, CircuitSchema
+from bayesdl.circuits.spec import Circuit
 from bayesdl.formula.spec import Formula
 from bayesdl.frozen.last_layer import LastLayer
 from bayesdl.frozen.schema import FrozenSchema
@@ -31,6 +33,7 @@ __all__ = [  # noqa: RUF022
     "ConvNet",
     "GP",
     "Formula",
+    "Circuit",
     "FunBaT",
     "Mode",
     "RandomBNN",
@@ -47,3 +50,5 @@ for _name in __all__:
         register_spec(_name)(_class)
 
 register_spec("FrozenSchema")(FrozenSchema)
+register_spec("CircuitSchema")(CircuitSchema)
+register_spec("CircuitColumn")(CircuitColumn)

@@ -30,6 +30,7 @@ ROOTS = (
 MORE_NAMES = {"linear", "gpytorch", "pyro", "vae", "dae", "ease", "popularity", "blend"}
 FAMILIES = re.compile(
     r"bayesdl/(bnn|gp|tensor|formula|sparse|amortized|recommend|pretrained|frozen|average)/"
+    r"|(bayesdl|inference)/circuits/"
     r"|bayesdl/(gp|kernels|stationary|tensor\w*|sparse\w*|pfn\w*)\.py"
     r"|bayesdl/(amortizable|architectures|mixture)\.py"
     r"|inference/(mcmc|vi|laplace|sparse|messages|amortized|exact|stacking|torch|state_space)/"

@@ -230,6 +230,7 @@ def score(
         data: the held-out data as in `fit`.
         named: those given by name.
     """
+    named, site = posterior._settle(named, site)
     if site is not None:
         posterior, named = posterior._at(site, named)
     refuse_factors_only(posterior.problem, "score")

@@ -64,10 +64,10 @@ class Columns:
             DataError: for data that cannot be used, listing all that is wrong.
         """
         X = as_table(X)
-        columns = _columns_by_name(X)
+        columns = columns_by_name(X)
         _refuse_few_rows(columns)
         given, named = tuple(columns), is_frame(X)
-        columns = _without(columns, reading.drop)
+        columns = without_columns(columns, reading.drop)
         shape = tuple(np.shape(X)[1:]) if np.ndim(X) > 2 else None
         problems, encodings = Problems(), []
         for name, column in columns.items():
@@ -163,7 +163,7 @@ class Columns:
                 numbers; it lists all that is wrong.
         """
         X = as_table(X)
-        columns = self._chosen(_columns_by_name(X), is_frame(X))
+        columns = self._chosen(columns_by_name(X), is_frame(X))
         self._warn_of_gaps(columns)
         rows = (self.encode(columns) - np.array(self.shift)) / np.array(self.scale)
         check_distances(self._labels, rows.reshape(len(rows), -1))
@@ -255,7 +255,7 @@ def _refuse_few_rows(columns: dict[str, Values]) -> None:
         )
 
 
-def _without(columns: dict[str, Values], drop: tuple[str, ...]) -> dict[str, Values]:
+def without_columns(columns: dict[str, Values], drop: tuple[str, ...]) -> dict[str, Values]:
     """Return the columns but those to leave out.
 
     Raises:
@@ -272,7 +272,7 @@ def _without(columns: dict[str, Values], drop: tuple[str, ...]) -> dict[str, Val
     return left
 
 
-def _columns_by_name(X: Values) -> dict[str, Values]:
+def columns_by_name(X: Values) -> dict[str, Values]:
     """Return the columns of a DataFrame or array by name.
 
     Columns of numbers of an array are arrays, all others are Series of pandas.

@@ -142,6 +142,24 @@ class Encoding:
             parts.append(np.stack([np.sin(phase), np.cos(phase)], axis=1))
         return np.concatenate([*parts, *self._flag(missing)], axis=1)
 
+    def codes(self, name: str, column: Values) -> np.ndarray:
+        """Return numbers, or the index of each category; NaN where cells are missing.
+
+        Unseen categories, where they are allowed, are missing too.
+
+        Raises:
+            DataError: for cells of another kind, or unseen categories.
+        """
+        if self.levels is None:
+            values = self._values(name, column)
+            check_magnitudes(f"Column '{name}'", values)
+            return values
+        series = _as_series(column)
+        missing = np.array([label is None for label in cells.as_labels(series)], dtype=bool)
+        coded = self._encode_labels(name, series)[:, : len(self.levels)]
+        known = coded.any(axis=1) & ~missing
+        return np.where(known, coded.argmax(axis=1), np.nan)
+
     def _values(self, name: str, column: Values) -> np.ndarray:
         """Return the cells of a column that is no category as numbers."""
         # a column without any cell has whatever type its library gives it

@@ -56,6 +56,7 @@ class AbstractModel(AbstractSettings, abc.ABC):
         holds_code: whether the model holds functions, which are not stored in files.
         rows_correlated: whether rows depend on each other given the latent sites; the predictive
             then takes `joint=True`.
+        predicts_columns: whether `predict(rows, of=...)` names the column that is predicted.
         no_other_engine: whether a `PFN` alone can answer, as draws of the model differ in kind.
     """
 
@@ -64,6 +65,7 @@ class AbstractModel(AbstractSettings, abc.ABC):
     needs_target: ClassVar[bool] = False
     holds_code: ClassVar[bool] = False
     rows_correlated: ClassVar[bool] = False
+    predicts_columns: ClassVar[bool] = False
     no_other_engine: ClassVar[bool] = False
 
     @classmethod
@@ -179,6 +181,10 @@ class AbstractModel(AbstractSettings, abc.ABC):
                 f"new_levels='sample' is for NumPyro functions, got {type(self).__name__}."
             )
         return NewData(args, kwargs)
+
+    def verbs(self) -> Mapping[str, Callable[..., Any]]:
+        """Return functions of a posterior that its fits have as methods, by name."""
+        return {}
 
     def remarks(self, problem: Problem) -> list[str]:
         """Return lines that tell the user, before a fit, what the data leave open."""

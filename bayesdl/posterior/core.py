@@ -18,6 +18,7 @@ from bayesdl.data.frames import index_labels
 from bayesdl.data.target import Target
 from bayesdl.data.validation import ModelError, check_call
 from bayesdl.model.base import AbstractModel
+from bayesdl.model.family import AbstractFamily
 from bayesdl.model.names import Names, site_dims
 from bayesdl.model.precision import is_double, precision_scope
 from bayesdl.posterior.adjustment import AbstractAdjustment, Rows, changed, plain
@@ -26,7 +27,7 @@ from bayesdl.posterior.means import MeanPrediction
 from bayesdl.posterior.prediction import ClassPrediction, Prediction
 from bayesdl.posterior.running import run_engine
 from bayesdl.posterior.streaming import Stream, means, probabilities
-from bayesdl.posterior.summed import draw_summed
+from bayesdl.posterior.summed import draw_summed, resample
 from bayesdl.typing import EngineLike, Integer, ProgressLike, Schema, SiteLike
 from inference.core.engine import AbstractEngine
 from inference.core.keys import named_key
@@ -46,7 +47,7 @@ AnyPosterior = TypeVar("AnyPosterior", bound="AbstractPosterior")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class AbstractPosterior(abc.ABC):
+class AbstractPosterior(AbstractFamily, abc.ABC):
     """The posterior of a model given data, without the verbs that judge and show it.
 
     Attributes:
@@ -78,21 +79,24 @@ class AbstractPosterior(abc.ABC):
         with precision_scope(self.model):
             return self.raw.site_samples(self._draws_key)
 
-    def sample(self, num_samples: Integer, seed: Integer = 0) -> StoredArrays:
+    def sample(self, num_samples: Integer, seed: Integer = 0, **named: Any) -> StoredArrays:
         """Draw all sites: afresh from an approximation, else from the draws that there are.
 
         Args:
             num_samples: the number of draws; with more than there are, they repeat.
             seed: the seed of the choice.
+            **named: of circuits, whose samples are rows of the table, `given` cells by column.
 
         Returns:
             Draws by site, shape (num_samples, *site shape).
         """
+        if named or "sample" in self.model.verbs():
+            return self.model.verbs()["sample"](self, num_samples, seed, **named)
         key = jax.random.key(as_seed(seed))
         check_count(num_samples, int(size_of(self.problem.unobserved.values(), 1)))
         with precision_scope(self.model):
             fresh = jax.tree.map(np.asarray, self.raw.sample(key, num_samples))
-        return fresh or _resample(key, self.samples, num_samples)
+        return fresh or resample(key, self.samples, num_samples)
 
     @overload
     def predict(
@@ -137,6 +141,7 @@ class AbstractPosterior(abc.ABC):
         """
         if kind != "response" and self.model.takes("kind"):
             named, kind = named | {"kind": kind}, "response"
+        named, site = self._settle(named, site)
         if kind == "mean":
             settings = {"site": site, "double": double, "new_levels": new_levels}
             settings |= {"batch_size": batch_size, "seed": seed}
@@ -388,13 +393,3 @@ def site_prediction(posterior: AbstractPosterior, site: str) -> Prediction:
     stream = Stream(known, {}, posterior.seed, (), {}, None, 1, False)
     target = Target((site,), "real", True, None, (0.0,), (1.0,))
     return Prediction(stream, target, posterior.seed)
-
-
-def _resample(key: Key, samples: StoredArrays, num_samples: Integer) -> StoredArrays:
-    """Choose among draws of shape (chain, draw, ...); without repetition where there are enough."""
-    flat = {name: value.reshape((-1, *value.shape[2:])) for name, value in samples.items()}
-    if not flat:
-        return {}
-    total = len(next(iter(flat.values())))
-    index = np.asarray(jax.random.choice(key, total, (num_samples,), replace=num_samples > total))
-    return {name: value[index] for name, value in flat.items()}

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesdl.typing import Integer
 from inference.core.enumeration import discrete
 from inference.core.problem import Problem
 from inference.core.typing import Key, StoredArrays
@@ -76,3 +77,13 @@ def values_of(problem: Problem, draws: StoredArrays) -> StoredArrays:
 def _map(function: Callable, draws: object) -> Any:
     """Map a function over draws, compiled."""
     return jax.jit(lambda draws: jax.lax.map(function, draws, batch_size=AT_ONCE))(draws)
+
+
+def resample(key: Key, samples: StoredArrays, num_samples: Integer) -> StoredArrays:
+    """Choose among draws of shape (chain, draw, ...); without repetition where there are enough."""
+    flat = {name: value.reshape((-1, *value.shape[2:])) for name, value in samples.items()}
+    if not flat:
+        return {}
+    total = len(next(iter(flat.values())))
+    index = np.asarray(jax.random.choice(key, total, (num_samples,), replace=num_samples > total))
+    return {name: value[index] for name, value in flat.items()}

@@ -1,0 +1,257 @@
+"""Exact answers from one circuit: distributions of cells, draws of them, and the most probable.
+
+All answers come from the two passes. With r_i(k) = p(z_i = k | x), a missing category has the
+distribution sum_k r_i(k) E[k, .], and a missing number is a mixture of conditional normals with
+weights r_i(k). An observed cell, given all others, has the density
+
+    p(x_c | x_-c) = 1 / sum_k r_i(k) / p(x_c | z_i = k, rest of its block).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from inference.circuits.layout import Layout
+from inference.circuits.leaves import (
+    Normals,
+    Patterns,
+    Terms,
+    Weights,
+    block_terms,
+    emissions,
+    row_patterns,
+    traced_patterns,
+)
+from inference.circuits.passes import tree_log_densities, upward
+from inference.core.typing import AnyArray, Key
+
+
+class Mixture(NamedTuple):
+    """The distribution of one column in each row: a mixture over states.
+
+    Attributes:
+        weights: the probabilities of the states, shape (rows, components).
+        mean: of numbers, shape (rows, components).
+        scale: of numbers, shape (rows, components).
+        freedom: the degrees of freedom of Student's t; None for normals.
+        probs: of categories, shape (rows, levels), mixed already.
+    """
+
+    weights: jax.Array | None
+    mean: jax.Array | None
+    scale: jax.Array | None
+    freedom: jax.Array | None
+    probs: jax.Array | None
+
+
+def state_probabilities(
+    layout: Layout, weights: Weights, e: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return p(z_i = k | x), shape (nodes, rows, K), with all trees' shares; and log p(x).
+
+    The probabilities of the nodes of a tree sum to that tree's share of the row.
+
+    Args:
+        layout: the circuit.
+        weights: its numbers.
+        e: the log densities of leaves by node.
+    """
+    each, pull = jax.vjp(lambda e: tree_log_densities(layout, weights.roots, weights.edges, e), e)
+    value = jax.nn.logsumexp(each, axis=0)
+    impossible = jnp.isneginf(value)
+    share = jnp.where(
+        impossible[None], 0.0, jnp.exp(each - jnp.where(impossible, 0.0, value)[None])
+    )
+    return pull(share)[0], value
+
+
+def column_distribution(layout: Layout, weights: Weights, table: AnyArray, column: int) -> Mixture:
+    """Return the distribution of one column given the other observed cells of each row.
+
+    Args:
+        layout: the circuit.
+        weights: its numbers.
+        table: the rows, NaN where cells are missing; the column's own cells are not looked at.
+        column: which column.
+    """
+    table = jnp.asarray(table).at[:, column].set(jnp.nan)
+    e, _ = emissions(layout, weights, table, traced_patterns(layout, table))
+    r, _ = state_probabilities(layout, weights, e)
+    for levels, log_probs in zip(layout.kinds, weights.levels, strict=True):
+        columns, nodes = layout.categories_of(levels)
+        leaves = np.flatnonzero(columns == column)
+        if leaves.size:
+            probs = jnp.einsum("nbk,nkl->bl", r[nodes[leaves]], jnp.exp(log_probs[leaves]))
+            return Mixture(None, None, None, None, probs / probs.sum(-1, keepdims=True))
+    for size, normals in zip(layout.sizes, weights.normals, strict=True):
+        columns, nodes = layout.blocks_of(size)
+        leaves = np.flatnonzero((columns == column).any(-1))
+        if leaves.size:
+            place = int(np.flatnonzero(columns[leaves[0]] == column)[0])
+            some = jax.tree.map(lambda leaf, at=leaves: leaf[at], normals)
+            x = table[:, columns[leaves]].transpose(1, 0, 2)
+            mean, scale, freedom = conditional_normal(some, x, place)
+            mixed = r[nodes[leaves]].transpose(1, 0, 2).reshape(len(table), -1)
+            mixed = mixed / mixed.sum(-1, keepdims=True)
+            return Mixture(mixed, mean, scale, freedom, None)
+    raise ValueError(f"The circuit has no column {column}.")
+
+
+def conditional_normal(normals: Normals, x: jax.Array, place: int) -> tuple:
+    """Return mean, scale and degrees of freedom of one cell given the observed ones of its block.
+
+    Args:
+        normals: the blocks, one for each tree.
+        x: their cells, NaN where they are missing, shape (trees, rows, d).
+        place: which cell; its own values are not looked at.
+
+    Returns:
+        Arrays of shape (rows, trees * K); None for the degrees of freedom of normals.
+    """
+    x = x.at[:, :, place].set(jnp.nan)
+    patterns = row_patterns(~jnp.isnan(x))
+    terms = block_terms(normals, x, patterns)
+    matrix = jnp.asarray(normals.matrix)
+    mean = jnp.asarray(normals.mean)[:, None, :, place]
+    mean = mean + jnp.einsum("nkj,nbkj->nbk", matrix[:, :, place], terms.solved)
+    cross = matrix[:, :, place]
+    explained = jnp.einsum("nki,nukij,nkj->nuk", cross, terms.precision, cross)
+    left = jnp.maximum(matrix[:, None, :, place, place] - explained, 1e-300)
+    variance = left[np.arange(len(x))[:, None], patterns.rows]
+    freedom = None
+    if normals.freedom is not None:
+        v = jnp.asarray(normals.freedom)[:, None]
+        seen = (~jnp.isnan(x)).sum(-1)[..., None]
+        variance = variance * (v + terms.distance) / (v + seen)
+        freedom = _by_row(jnp.broadcast_to(v + seen, variance.shape))
+    return _by_row(mean), _by_row(jnp.sqrt(variance)), freedom
+
+
+def _by_row(values: jax.Array) -> jax.Array:
+    """Return values of (trees, rows, K) as (rows, trees * K)."""
+    return values.transpose(1, 0, 2).reshape(values.shape[1], -1)
+
+
+def log_left_out(layout: Layout, weights: Weights, table: AnyArray) -> jax.Array:
+    """Return log p(x_c | all other observed cells) of each cell, shape (rows, columns).
+
+    It is NaN where the cell is missing.
+
+    Args:
+        layout: the circuit.
+        weights: its numbers.
+        table: the rows, NaN where cells are missing.
+    """
+    table = jnp.asarray(table)
+    e, terms = emissions(layout, weights, table, traced_patterns(layout, table))
+    r, _ = state_probabilities(layout, weights, e)
+    found = jnp.zeros(table.shape, e.dtype)
+    for levels, log_probs in zip(layout.kinds, weights.levels, strict=True):
+        columns, nodes = layout.categories_of(levels)
+        codes = jnp.clip(jnp.nan_to_num(table[:, columns].T).astype(int), 0, levels - 1)
+        of_cell = jnp.take_along_axis(jnp.asarray(log_probs).mT, codes[..., None], axis=1)
+        found = found.at[:, columns].add((r[nodes] * jnp.exp(-of_cell)).sum(-1).T)
+    for at, size in enumerate(layout.sizes):
+        columns, nodes = layout.blocks_of(size)
+        normals = weights.normals[at]
+        x = table[:, columns].transpose(1, 0, 2)
+        for place in range(size):
+            rest = x.at[:, :, place].set(jnp.nan)
+            without = block_terms(normals, rest, row_patterns(~jnp.isnan(rest)))
+            of_cell = terms[at].log_density - without.log_density
+            share = (r[nodes] * jnp.exp(-of_cell)).sum(-1).T
+            found = found.at[:, columns[:, place]].add(share)
+    return jnp.where(jnp.isnan(table), jnp.nan, -jnp.log(found))
+
+
+def draw_missing(layout: Layout, weights: Weights, table: AnyArray, key: Key) -> jax.Array:
+    """Draw all missing cells of each row together, given its observed ones.
+
+    Args:
+        layout: the circuit.
+        weights: its numbers, with normal blocks.
+        table: the rows, NaN where cells are missing.
+        key: the key of the draws.
+    """
+    table = jnp.asarray(table)
+    patterns = traced_patterns(layout, table)
+    e, terms = emissions(layout, weights, table, patterns)
+    keys = iter(jax.random.split(key, 2 + len(layout.kinds) + len(layout.sizes)))
+    states, tree = _draw_states(layout, weights, e, next(keys))
+    trees = len(layout.roots)
+    filled = table
+    for levels, log_probs in zip(layout.kinds, weights.levels, strict=True):
+        columns, nodes = layout.categories_of(levels)
+        logits = jnp.take_along_axis(jnp.asarray(log_probs), states[nodes][..., None], axis=1)
+        drawn = jax.random.categorical(next(keys), logits).astype(table.dtype)
+        filled = _fill(filled, columns[:, None], drawn[..., None], tree, trees)
+    for at, size in enumerate(layout.sizes):
+        columns, nodes = layout.blocks_of(size)
+        drawn = _draw_block(weights.normals[at], terms[at], patterns[at], states[nodes], next(keys))
+        filled = _fill(filled, columns, drawn, tree, trees)
+    return filled
+
+
+def _draw_states(
+    layout: Layout, weights: Weights, e: jax.Array, key: Key
+) -> tuple[jax.Array, jax.Array]:
+    """Draw the state of each node, shape (nodes, rows), and which tree holds, shape (rows,)."""
+    s, _ = upward(layout, jnp.asarray(weights.edges), e)
+    tops = s[layout.roots] + jnp.asarray(weights.roots)[:, None]
+    which, at_root, below = jax.random.split(key, 3)
+    tree = jax.random.categorical(which, jax.nn.logsumexp(tops, -1).T)
+    z = jnp.zeros(s.shape[:2], int).at[layout.roots].set(jax.random.categorical(at_root, tops))
+    if len(layout.edges):
+        steps = jax.tree.map(jnp.asarray, layout.steps)
+        keys = jax.random.split(below, len(steps.edge))
+
+        def step(z: jax.Array, at: tuple) -> tuple:
+            place, key = at
+            log_edges = jnp.asarray(weights.edges)[place.edge]
+            rows = jnp.take_along_axis(log_edges, z[place.parent][..., None], axis=1)
+            drawn = jax.random.categorical(key, rows + s[place.child])
+            return z.at[place.child].set(drawn), None
+
+        z, _ = jax.lax.scan(step, z, (steps, keys), reverse=True)
+    return z[:-1], tree
+
+
+def _draw_block(
+    normals: Normals, terms: Terms, patterns: Patterns, states: jax.Array, key: Key
+) -> jax.Array:
+    """Draw the cells of blocks given states and observed cells, shape (blocks, rows, d)."""
+    matrix = jnp.asarray(normals.matrix)
+    blocks, rows = states.shape
+    one, row = np.arange(blocks)[:, None], np.arange(rows)
+    mean = jnp.asarray(normals.mean)[one, states]
+    chosen = matrix[one, states]
+    solved = terms.solved[one, row, states]
+    mean = mean + jnp.einsum("nbij,nbj->nbi", chosen, solved)
+    precision = terms.precision[one, patterns.rows, states]
+    left = chosen - chosen @ precision @ chosen
+    size = matrix.shape[-1]
+    missing = ~jnp.asarray(patterns.masks)[one, patterns.rows]
+    both = missing[..., :, None] & missing[..., None, :]
+    factor = jnp.linalg.cholesky(jnp.where(both, left, jnp.eye(size)))
+    noise = jax.random.normal(key, mean.shape, mean.dtype)
+    return mean + jnp.einsum("nbij,nbj->nbi", factor, jnp.where(missing, noise, 0.0))
+
+
+def _fill(
+    table: AnyArray, columns: np.ndarray, drawn: jax.Array, tree: jax.Array, trees: int
+) -> jax.Array:
+    """Return the table with missing cells as the tree of each row drew them.
+
+    Leaves come in the order of trees, those of one tree in the order of its columns.
+    """
+    leaves = len(columns) // trees
+    by_tree = drawn.reshape(trees, leaves, *drawn.shape[1:])
+    chosen = jnp.take_along_axis(by_tree, tree[None, None, :, None], axis=0)[0]
+    for leaf in range(leaves):
+        cells = table[:, columns[leaf]]
+        table = table.at[:, columns[leaf]].set(jnp.where(jnp.isnan(cells), chosen[leaf], cells))
+    return table
