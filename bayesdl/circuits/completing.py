@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,9 +69,12 @@ def _densities(layout: Layout, weights: Weights, rows: np.ndarray) -> np.ndarray
 @functools.partial(jax.jit, static_argnums=(0, 2))
 def _peaks(layout: Layout, weights: Weights, column: int, row: jax.Array) -> jax.Array:
     """Return the centres of the components of one number, of all circuits."""
-    return jax.lax.map(
-        lambda one: column_distribution(layout, one, row[None], column).mean[0], weights
-    ).reshape(-1)
+
+    def centres(one: Weights) -> jax.Array:
+        found: Any = column_distribution(layout, one, row[None], column).mean
+        return found[0]
+
+    return jax.lax.map(centres, weights).reshape(-1)
 
 
 def _climb(

@@ -56,7 +56,7 @@ class Outliers:
 
 def impute(
     posterior: AbstractPosterior,
-    table: TableLike = None,
+    table: TableLike | None = None,
     draws: Integer = 20,
     seed: Integer | None = None,
 ) -> list[Any]:
@@ -84,7 +84,7 @@ def impute(
     return found
 
 
-def density(posterior: AbstractPosterior, table: TableLike = None) -> np.ndarray:
+def density(posterior: AbstractPosterior, table: TableLike | None = None) -> np.ndarray:
     """Return log p(observed cells) of each row, shape (rows,).
 
     Numbers count in densities in their own units, categories in probabilities; a table with both
@@ -99,7 +99,7 @@ def density(posterior: AbstractPosterior, table: TableLike = None) -> np.ndarray
     return _log_density(posterior, rows) - (~np.isnan(rows) * scales).sum(1)
 
 
-def outliers(posterior: AbstractPosterior, table: TableLike = None) -> Outliers:
+def outliers(posterior: AbstractPosterior, table: TableLike | None = None) -> Outliers:
     """Return how surprising each row and each cell is.
 
     Args:
@@ -120,7 +120,7 @@ def outliers(posterior: AbstractPosterior, table: TableLike = None) -> Outliers:
     return Outliers(whole, pd.DataFrame(-cells, columns=schema.names, index=labels))
 
 
-def most_probable(posterior: AbstractPosterior, table: TableLike = None) -> Any:
+def most_probable(posterior: AbstractPosterior, table: TableLike | None = None) -> Any:
     """Return the table with the most probable values of all missing cells of a row together.
 
     Where the missing cells of a row are categories with few combinations, all are compared. In
@@ -229,7 +229,9 @@ VERBS: Mapping[str, Callable[..., Any]] = {
 }
 
 
-def _rows(posterior: AbstractPosterior, table: TableLike) -> tuple[CircuitSchema, np.ndarray]:
+def _rows(
+    posterior: AbstractPosterior, table: TableLike | None
+) -> tuple[CircuitSchema, np.ndarray]:
     """Return the schema, and rows as the circuit sees them; the training rows for None."""
     schema: CircuitSchema = posterior.schema
     if table is None:

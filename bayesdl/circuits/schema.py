@@ -294,7 +294,7 @@ class CircuitSchema:
         problems.refuse()
         return self.only_kept(np.stack(parts, axis=1))
 
-    def write(self, values: np.ndarray, like: TableLike = None) -> Any:
+    def write(self, values: np.ndarray, like: TableLike | None = None) -> Any:
         """Return rows in the user's units: a DataFrame, or an array where one was given.
 
         Args:

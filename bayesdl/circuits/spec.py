@@ -24,7 +24,7 @@ from bayesdl.data.target import Target
 from bayesdl.data.validation import DataError, ModelError, did_you_mean, is_frame
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.examples import Example
-from bayesdl.typing import TableLike
+from bayesdl.typing import TableLike, Values
 from inference.circuits.choice import candidates, choose_layout
 from inference.circuits.learning import make_prior
 from inference.circuits.model import TractableCircuit, run_program
@@ -121,7 +121,7 @@ class Circuit(AbstractModel):
 
     def learn_schema(
         self,
-        table: TableLike = None,
+        table: TableLike | None = None,
         *more: object,
         drop: Any = (),
         unseen: str = "error",
@@ -177,7 +177,7 @@ class Circuit(AbstractModel):
             raise DataError(f"Circuit(blocks={self.blocks!r}): a column stands there twice.")
         return groups
 
-    def problem(self, schema: CircuitSchema, table: TableLike = None, **others: Any) -> Problem:
+    def problem(self, schema: CircuitSchema, table: Values = None, **others: object) -> Problem:
         return self.build_problem(schema, (schema.read(table),), {})
 
     def build_problem(self, schema: CircuitSchema, args: Arguments, kwargs: dict) -> Problem:
@@ -216,9 +216,9 @@ class Circuit(AbstractModel):
         structure = problem.structure_as(TractableCircuit)
         return CircuitPredictive(structure.layout, self._column(structure.names))
 
-    def inputs_and_target(
-        self, problem: Problem, table: TableLike = None
-    ) -> tuple[tuple, dict, Any]:
+    def inputs_and_target(self, problem: Problem, table: Values = None) -> tuple[tuple, dict, Any]:
+        if table is None:
+            raise DataError("The rows to score are missing: give score(rows, of=...).")
         structure = problem.structure_as(TractableCircuit)
         column = structure.names[self._column(structure.names)]
         rows = as_table(table)

@@ -79,7 +79,7 @@ class AbstractPosterior(AbstractFamily, abc.ABC):
         with precision_scope(self.model):
             return self.raw.site_samples(self._draws_key)
 
-    def sample(self, num_samples: Integer, seed: Integer = 0, **named: Any) -> StoredArrays:
+    def sample(self, num_samples: Integer, seed: Integer = 0, **named: Any) -> Any:
         """Draw all sites: afresh from an approximation, else from the draws that there are.
 
         Args:
@@ -88,7 +88,7 @@ class AbstractPosterior(AbstractFamily, abc.ABC):
             **named: of circuits, whose samples are rows of the table, `given` cells by column.
 
         Returns:
-            Draws by site, shape (num_samples, *site shape).
+            Draws by site, shape (num_samples, *site shape); of circuits a DataFrame.
         """
         if named or "sample" in self.model.verbs():
             return self.model.verbs()["sample"](self, num_samples, seed, **named)

@@ -99,7 +99,7 @@ def in_chunks(layout: Layout, table: np.ndarray, size: int) -> Rows:
     total = len(table)
     chunks = -(-total // size)
     index = np.minimum(np.arange(chunks * size), total - 1)
-    counts = (np.arange(chunks * size) < total).astype(np.float64).reshape(chunks, size)
+    counts: Any = (np.arange(chunks * size) < total).astype(np.float64).reshape(chunks, size)
     patterns = find_patterns(layout, table)
     if any(one.masks.shape[1] > MOST_PATTERNS for one in patterns):
         patterns = ()
@@ -107,7 +107,7 @@ def in_chunks(layout: Layout, table: np.ndarray, size: int) -> Rows:
     numbers = tuple(
         one.rows[:, index].reshape(-1, chunks, size).transpose(1, 0, 2) for one in patterns
     )
-    rows = table[index].reshape(chunks, size, -1)
+    rows: Any = table[index].reshape(chunks, size, -1)
     return jax.tree.map(jnp.asarray, Rows(rows, counts, masks, numbers))
 
 

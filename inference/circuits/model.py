@@ -95,7 +95,7 @@ def run_program(layout: Layout, prior: Prior, table: Any, observed: bool = True)
         table: the rows, NaN where cells are missing.
         observed: whether the rows are data.
     """
-    sites: SiteArrays = {}
+    sites: dict[str, Any] = {}
 
     def draw(name: str, distribution: dist.Distribution) -> None:
         sites[name] = numpyro.sample(name, distribution)
@@ -108,10 +108,10 @@ def run_program(layout: Layout, prior: Prior, table: Any, observed: bool = True)
     for size, scale in zip(layout.sizes, prior.scales, strict=True):
         shape = (len(scale), layout.states)
         rate = jnp.broadcast_to(jnp.asarray(scale, float)[:, None], (*shape, size, size))
-        draw(
-            f"precision{size}",
-            dist.Wishart(jnp.full(shape, size + 2.0), rate_matrix=rate).to_event(2),
-        )
+        # NumPyro's Wishart promotes ranks
+        with jax.numpy_rank_promotion("allow"):
+            wishart = dist.Wishart(jnp.full(shape, size + 2.0), rate_matrix=rate)
+            draw(f"precision{size}", wishart.to_event(2))
         precision = prior.kappa * sites[f"precision{size}"]
         mean = dist.MultivariateNormal(jnp.zeros((*shape, size)), precision_matrix=precision)
         draw(f"mean{size}", mean.to_event(2))

@@ -69,9 +69,9 @@ class ExpectedPredictive(AbstractPredictive):
         given = distribution_of(self.layout, self.weights, rows, self.column)
 
         def one(weights: Weights) -> jax.Array:
-            inside = distribution_of(self.layout, weights, rows, self.column)
+            inside: Any = distribution_of(self.layout, weights, rows, self.column)
             is_class = isinstance(inside, dist.CategoricalProbs)
-            return inside.probs if is_class else inside.mean[:, None]
+            return jnp.asarray(inside.probs if is_class else inside.mean[:, None])
 
         values = jax.lax.map(one, self.drawn)
         if values.shape[-1] == 1:

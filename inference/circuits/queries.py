@@ -9,7 +9,7 @@ weights r_i(k). An observed cell, given all others, has the density
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,8 @@ def state_probabilities(
         weights: its numbers.
         e: the log densities of leaves by node.
     """
-    each, pull = jax.vjp(lambda e: tree_log_densities(layout, weights.roots, weights.edges, e), e)
+    vjp: Any = jax.vjp(lambda e: tree_log_densities(layout, weights.roots, weights.edges, e), e)
+    each, pull = vjp
     value = jax.nn.logsumexp(each, axis=0)
     impossible = jnp.isneginf(value)
     share = jnp.where(
@@ -242,7 +243,7 @@ def _draw_block(
 
 
 def _fill(
-    table: AnyArray, columns: np.ndarray, drawn: jax.Array, tree: jax.Array, trees: int
+    table: jax.Array, columns: np.ndarray, drawn: jax.Array, tree: jax.Array, trees: int
 ) -> jax.Array:
     """Return the table with missing cells as the tree of each row drew them.
 

@@ -115,9 +115,10 @@ def expect(
             from all of them.
     """
     e, terms = emissions(layout, weights, table, patterns)
-    each, pull = jax.vjp(
+    vjp: Any = jax.vjp(
         lambda *given: tree_log_densities(layout, *given), weights.roots, weights.edges, e
     )
+    each, pull = vjp
     value = jax.nn.logsumexp(each, axis=0)
     share = jnp.exp(each - value[None]) if joint else jnp.ones_like(each)
     roots, edges, r = pull(share * counts[None].astype(e.dtype))
