@@ -308,13 +308,6 @@ class Posterior(AbstractPosterior):
         """Save everything needed to predict; see `bayesdl.load`, which tells what `key` is."""
         return writing.save(self, path, key)
 
-    def __copy__(self) -> Posterior:
-        return dataclasses.replace(self)
-
-    def __deepcopy__(self, known: dict) -> Posterior:
-        # nothing changes it
-        return self
-
     def _repr_html_(self) -> str:
         # imports Matplotlib's pictures too
         from bayesdl.plots.html import posterior_html

@@ -284,4 +284,12 @@ def _sent(posterior: Posterior) -> tuple[Callable[[bytes], Posterior], tuple[byt
         return from_bytes, (posterior.save(Path(folder) / "fit.bdl").read_bytes(),)
 
 
+def _itself(posterior: Posterior, known: object = None) -> Posterior:
+    """Return a posterior as its own copy, since nothing changes it."""
+    return posterior
+
+
+# copies would be made as processes make them
+for name in ("__copy__", "__deepcopy__"):
+    setattr(Posterior, name, _itself)
 copyreg.pickle(Posterior, _sent)  # pyright: ignore[reportArgumentType]
