@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +15,7 @@ from bayesdl.posterior.adjustment import plain
 from bayesdl.posterior.core import AbstractPosterior, draws_shape, site_prediction
 from bayesdl.typing import DataFrame
 from inference.core.program import signature_of
+from inference.process.quiet import quiet, quiet_logger
 from inference.wrappers import has_mask
 
 if TYPE_CHECKING:
@@ -170,9 +169,8 @@ def psis_loo(blocks: Iterable[np.ndarray], efficiency: float) -> Any:
     """
     import xarray as xr
 
-    with warnings.catch_warnings():
-        # large k and weights that overflow: the caller judges k
-        warnings.simplefilter("ignore")
+    # large k and weights that overflow: the caller judges k
+    with quiet():
         parts = [_loo_of_block(block, efficiency) for block in blocks]
         terms, k = (
             np.concatenate([getattr(part, name).values for part in parts])
@@ -219,9 +217,8 @@ def compare(elpds: Mapping[str, object], method: str) -> DataFrame:
     """Return arviz-stats' table of models, best first."""
     from arviz_stats.loo import compare as table
 
-    with warnings.catch_warnings():
-        # arviz-stats' use of pandas
-        warnings.simplefilter("ignore", DeprecationWarning)
+    # arviz-stats' use of pandas
+    with quiet(DeprecationWarning):
         return table(elpds, method=method)
 
 
@@ -235,13 +232,9 @@ def psense(parameters: dict, log_prior: dict, log_likelihood: dict, threshold: f
     # names that any version of xarray can hold
     numbered = dict(zip(_numbered(parameters), parameters.values(), strict=True))
     tree = arviz_base.from_dict({"posterior": numbered} | apart)
-    log = logging.getLogger("arviz_stats.psense")
     # what it says is said by the verdict
-    was, log.disabled = log.disabled, True
-    try:
+    with quiet_logger("arviz_stats.psense"):
         return _with_sites(psense_summary(tree, threshold=threshold, round_to=6), parameters)
-    finally:
-        log.disabled = was
 
 
 def _without_ties(terms: dict) -> np.ndarray:
