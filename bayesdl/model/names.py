@@ -247,7 +247,7 @@ def _sizes(
 def site_in(trace: Mapping[str, Any], site: str) -> str:
     """Return the name that a site has in a run of its program.
 
-    With an `obs_mask` the training data have a site of the part that was seen, "y_observed"; new
+    With an obs_mask the training data have a site of the part that was seen, "y_observed"; new
     data, which are not seen, have the site "y" itself.
     """
     return site if site in trace else site.removesuffix("_observed")
