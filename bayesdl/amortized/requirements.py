@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -206,13 +207,20 @@ def program_hash(tasks: Tasks) -> str:
         )
 
 
+def _function_of(program: Program) -> Program:
+    """Return a program without `functools.partial` around it, which fixes nothing."""
+    while isinstance(program, functools.partial) and not (program.args or program.keywords):
+        program = program.func
+    return program
+
+
 def same_program(one: Program, other: Program) -> bool:
     """Return whether the first program is the second one, which a network was trained on.
 
     Programs of table models are the same if they are equal as plain data, and may have fewer
     classes if the model says so.
     """
-    if one == other:
+    if _function_of(one) == _function_of(other):
         return True
     if not (isinstance(one, TableProgram) and isinstance(other, TableProgram)):
         return False
