@@ -16,10 +16,8 @@
 A new engine is a sampler (a subclass of `AbstractSampler`) and a frozen dataclass of settings
 (a subclass of `AbstractMCMC`) whose method `sampler` returns it.
 
-A table model's program is an `AbstractTraceable`: it can be split into a program without its
-parameters, which compares by value, and these parameters. `runner/sharing.py` keeps the last 32
-compiled functions by engine, layout and split program, and gives them data and parameters as
-arguments. So the folds of a cross-validation compile once. Programs that users write are compiled
-anew for each fit, because they may need the values of their arguments in Python
-(`len(np.unique(group))`).
+A problem is split into its numbers and its form (`inference/sharing.py`). `runner/sharing.py` keeps
+the last 32 compiled functions by engine, layout and form, and gives them the numbers as arguments.
+So the folds of a cross-validation compile once. Programs that need the values of their arguments in
+Python (`len(np.unique(group))`) are compiled anew for each fit.
 """
