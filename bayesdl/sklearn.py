@@ -76,7 +76,7 @@ class BayesRegressor(RegressorMixin, AbstractEstimator):
             ValueError: for data that cannot be used, a model of classes, or conformal sets that
                 engine or weights do not allow.
         """
-        is_open = self.conformal is not True and np.ndim(y) < 2
+        is_open = self.conformal is not True and np.shape(y)[1:] in ((), (1,))
         model = as_model(self._chosen_model(is_open, sample_weight, Normal()))
         if model.kind == "class":
             raise ValueError(

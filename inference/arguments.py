@@ -8,12 +8,10 @@ is, is found by trying, and remembered.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import sys
-import threading
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
@@ -40,36 +38,8 @@ REDUCTIONS = ("mean", "std", "var", "sum", "prod", "min", "max", "any", "all")
 OF_THE_CALLER = (NotImplementedError, MemoryError, jax.errors.JaxRuntimeError)
 
 
-class _Watch(threading.local):
-    """Whether a program of this thread has computed with its arguments in NumPy."""
-
-    computed = False
-
-
-_watch = _Watch()
-
-
-class watch_numpy(contextlib.AbstractContextManager):
-    """Whether a program computes with its arguments in NumPy, in the attribute `computed`.
-
-    NumPy computes in double precision where JAX, which takes traced arrays, may not.
-    """
-
-    def __enter__(self) -> watch_numpy:
-        self.outer, _watch.computed = _watch.computed, False
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.computed, _watch.computed = _watch.computed, self.outer
-
-
 class AbstractHostArray(np.ndarray):
     """A NumPy array that traced indexes may index, as in `x[plate]`; the rest is NumPy's."""
-
-    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
-        # comparisons are those of NumPyro's checks, and the same in any precision
-        _watch.computed |= array.dtype.kind != "b"
-        return super().__array_wrap__(array, context, return_scalar)
 
     def __getitem__(self, index: Any) -> Any:
         parts = index if isinstance(index, tuple) else (index,)

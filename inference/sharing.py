@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 
 from inference.arguments import join_static, split_static
 from inference.core.program import AbstractTraceable, WholePlates
@@ -93,7 +94,9 @@ def compile_with_data(
     if split is None:
         return jax.jit(functools.partial(function, problem, *settings))
     form, numbers = split
-    return functools.partial(_compile(function, form, settings), numbers)
+    leaves, structure = jax.tree.flatten(numbers)
+    shapes = structure, tuple((np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves)
+    return functools.partial(_compile(function, form, shapes, settings), numbers)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -143,8 +146,14 @@ def _problem_over_keys(
 
 
 @functools.lru_cache(MOST_FUNCTIONS)
-def _compile(function: Callable[..., Any], form: Form, settings: tuple) -> Callable[..., Any]:
-    """Compile a function, or return the one that was compiled for an equal form."""
+def _compile(
+    function: Callable[..., Any], form: Form, shapes: Hashable, settings: tuple
+) -> Callable[..., Any]:
+    """Compile a function, or return the one that was compiled for an equal form.
+
+    There is one function for each shape of the numbers, so that `MOST_FUNCTIONS` bounds what is
+    compiled.
+    """
 
     @jax.jit
     def on_numbers(numbers: tuple[list, PyTree], *rest: Any) -> Any:

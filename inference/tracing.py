@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,43 +55,52 @@ def _without_sampler(site: dict) -> Any:
 
 
 def find_content(
-    program: Program, args: tuple, kwargs: Mapping[str, Any], traced: bool
-) -> tuple[str, bool]:
-    """Return a hash of what a program computes, and whether it takes traced arrays.
+    program: Program, args: tuple, kwargs: Mapping[str, Any], traced: bool = False
+) -> str:
+    """Return a hash of what a program computes: its sites, and all operations that give them.
 
-    Two runs of one function have different hashes where a global variable, or anything else that
-    it reads, has changed between them. Arrays that the program takes traced do not enter the hash.
+    Two runs of one function have different hashes where a global variable that it reads, or
+    anything else that the operations show, has changed between them.
 
     Args:
         program: the program.
         args: its positional arguments.
         kwargs: its keyword arguments.
-        traced: whether to try traced arrays.
+        traced: whether its arrays are traced, so that they do not enter the hash.
     """
-    if traced:
-        arrays, static = split_static((args, dict(kwargs)))
+    arrays, static = split_static((args, dict(kwargs))) if traced else ([], None)
+    described: list[str] = []
 
-        def on_arrays(key: jax.Array, arrays: list) -> list:
-            args, kwargs = join_static(arrays, static)
-            return _numbers_of_sites(program, key, args, kwargs)
+    def run(key: jax.Array, arrays: list) -> list:
+        given: Any = join_static(arrays, static) if traced else (args, dict(kwargs))
+        return _numbers_of_sites(program, key, *given, described)
 
-        # a program may need the values of its arguments, and fail in any way without them
-        with contextlib.suppress(Exception):
-            return hash_traced(jax.make_jaxpr(on_arrays)(jax.random.key(0), arrays)), True
-    on_values = functools.partial(_numbers_of_sites, program, args=args, kwargs=dict(kwargs))
-    return hash_traced(jax.make_jaxpr(on_values)(jax.random.key(0))), False
+    operations = hash_traced(jax.make_jaxpr(run)(jax.random.key(0), arrays))
+    # in double precision numbers differ that single precision holds to be one; some programs run
+    # in one precision alone
+    with contextlib.suppress(Exception), jax.enable_x64(True):
+        operations += hash_traced(jax.make_jaxpr(run)(jax.random.key(0), arrays))
+    # without the addresses of objects
+    said = re.sub("0x[0-9a-f]+", "", "\n".join([operations, *described]))
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
-def _numbers_of_sites(program: Program, key: jax.Array, args: tuple, kwargs: dict) -> list:
-    """Return values, log densities and parameters of the distributions of all sites."""
+def _numbers_of_sites(
+    program: Program, key: jax.Array, args: tuple, kwargs: dict, described: list[str]
+) -> list:
+    """Return values, log densities, scales and parameters of all sites, and describe the sites."""
     drawn = handlers.substitute(handlers.seed(program, key), substitute_fn=_without_sampler)
     found: list[Any] = []
     with quiet():
-        for site in handlers.trace(drawn).get_trace(*args, **kwargs).values():
-            found.append(site["value"])
-            if site["type"] == "sample":
-                found.append(site["fn"])
-                # some distributions have none, or none of this value
-                with contextlib.suppress(Exception):
-                    found.append(site["fn"].log_prob(site["value"]))
+        sites = handlers.trace(drawn).get_trace(*args, **kwargs)
+    for name, site in sites.items():
+        frames = [(frame.name, frame.dim, frame.size) for frame in site.get("cond_indep_stack", ())]
+        described.append(repr((name, site["type"], site.get("is_observed"), frames)))
+        found += [site["value"], site.get("scale")]
+        if site["type"] == "sample":
+            described.append(f"{type(site['fn']).__name__} {jax.tree.structure(site['fn'])}")
+            found.append(site["fn"])
+            # some distributions have none, or none of this value
+            with contextlib.suppress(Exception), quiet():
+                found.append(site["fn"].log_prob(site["value"]))
     return [leaf for leaf in jax.tree.leaves(found) if isinstance(leaf, ArrayLike)]

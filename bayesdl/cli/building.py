@@ -57,14 +57,15 @@ def engine_name(word: str) -> str:
     return names.get(plain(word), word)
 
 
-def default_model(engine: str | None, settings: Collection[str]) -> str:
+def default_model(engine: str | None, settings: Collection[str], weighted: bool = False) -> str:
     """Return the name of the model where none is named.
 
     Args:
         engine: the name of the engine, if any.
         settings: the settings that were given.
+        weighted: whether rows have weights, which an average does not take.
     """
-    named = settings or (engine or "auto").lower() not in LEFT_OPEN
+    named = weighted or settings or (engine or "auto").lower() not in LEFT_OPEN
     return MODEL_WITH_SETTINGS if named else DEFAULT_MODEL
 
 

@@ -74,7 +74,9 @@ def fit(options: Namespace) -> int:
     table = read_table(options.data, options.sep, options.encoding)
     X, y = inputs_and_target(table, options.target, options.data)
     X, weights, reading = _how_to_read(X, options)
-    line = models_by_name()[options.model or default_model(options.engine, options.settings or ())]
+    line = models_by_name()[
+        options.model or default_model(options.engine, options.settings or (), weights is not None)
+    ]
     likelihood, why_likelihood = choose_likelihood(y, options.likelihood, line, options.regression)
     columns = column_names(line, options.modes, options.target)
     model, configure = build(line, likelihood, Settings.parse(options.settings), columns)

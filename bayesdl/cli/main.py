@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # raised by --help, --version and errors of usage
         return int(stop.code or 0)
     # what stops a service keeps what an engine has so far, as Ctrl-C does
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    alone = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if alone else None
     try:
         return run(options)
     except KeyboardInterrupt:
@@ -50,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    finally:
+        if alone:
+            signal.signal(signal.SIGTERM, before)
 
 
 def run(options: argparse.Namespace) -> int:

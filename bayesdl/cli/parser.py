@@ -154,7 +154,7 @@ def _add_fit(added: argparse.ArgumentParser) -> None:
         choices=tuple(models),
         metavar="NAME",
         help=f"{names} (default: {DEFAULT_MODEL}, or {MODEL_WITH_SETTINGS} "
-        "where --engine or --set is given)",
+        "where --engine, --set or --weights is given)",
     )
     added.add_argument(
         "--modes",

@@ -244,10 +244,17 @@ def _sizes(
     return found
 
 
+def is_partly_seen(trace: Mapping[str, Any], site: str) -> bool:
+    """Return whether a site has an obs_mask of NumPyro's, by the parts that it makes."""
+    parts = [trace.get(f"{site}_{part}", {}) for part in ("observed", "unobserved")]
+    whole = trace.get(site, {}).get("type") == "deterministic"
+    return whole and [part.get("is_observed") for part in parts] == [True, False]
+
+
 def site_in(trace: Mapping[str, Any], site: str) -> str:
     """Return the name that a site has in a run of its program.
 
-    With an obs_mask the training data have a site of the part that was seen, "y_observed"; new
-    data, which are not seen, have the site "y" itself.
+    With NumPyro's obs_mask the training data have a site of the part that was seen, "y_observed";
+    new data, which are not seen, have the site "y" itself.
     """
     return site if site in trace else site.removesuffix("_observed")

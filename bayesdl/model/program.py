@@ -11,8 +11,6 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro import handlers
-from numpyro.infer.initialization import init_to_sample
 
 from bayesdl.data.arguments import Columns, read_argument
 from bayesdl.data.frames import same_order
@@ -24,17 +22,21 @@ from bayesdl.model.precision import is_double
 from bayesdl.model.programs.finite import check_finite, check_new_finite
 from bayesdl.model.programs.indexing import check_indexes
 from bayesdl.model.programs.new_data import Rows, check_rows, sites_to_draw, with_further_draws
-from bayesdl.model.programs.observations import check_observations, check_sites, missing_data
-from bayesdl.model.programs.posing import pose, position_names, runs
+from bayesdl.model.programs.observations import (
+    check_observations,
+    check_sites,
+    missing_data,
+    same_value,
+    values_at,
+)
+from bayesdl.model.programs.posing import pose, position_names, runs, share_compilation
 from bayesdl.model.programs.summed import summed_predictive
 from bayesdl.model.registry import register_spec
-from bayesdl.typing import Values
 from inference.arguments import host_array
 from inference.core.problem import Problem
 from inference.core.program import AbstractTraceable, arguments_of, name_of, signature_of
 from inference.core.result import AbstractPredictive, Conditional
 from inference.core.typing import Arguments, Key
-from inference.process.quiet import quiet
 from inference.wrappers import has_ordered_classes, num_classes, unmasked
 
 
@@ -88,6 +90,9 @@ class Program(AbstractModel):
         function: the program.
         site: the observed site to predict; needed where there are several.
         double: whether everything is computed in double precision.
+        compile_once: whether fits with other data of the same shape share what is compiled, as in a
+            cross-validation. It is for functions that compute with their arguments in JAX alone,
+            whatever their types, and read nothing that changes.
 
     Example:
         >>> import numpyro, numpyro.distributions as dist
@@ -101,6 +106,7 @@ class Program(AbstractModel):
     function: Callable
     site: str | None = None
     double: bool = False
+    compile_once: bool = False
     holds_code: ClassVar[bool] = True
 
     @classmethod
@@ -148,7 +154,8 @@ class Program(AbstractModel):
             (args, kwargs),
             is_leaf=lambda leaf: isinstance(leaf, Columns),
         )
-        return pose(self.function, args, kwargs)
+        problem = pose(self.function, args, kwargs)
+        return share_compilation(problem) if self.compile_once else problem
 
     def inputs(self, schema: ProgramSchema, *data: object, **named: object) -> tuple[tuple, dict]:
         self.bind(data, named)
@@ -222,9 +229,9 @@ class Program(AbstractModel):
         found = {name: name for name in optional if name in problem.observed}
         sites = [site for site in problem.observed if site not in found]
         if sites and len(found) < len(optional):
-            values = _values_at(problem, sites)
+            values = values_at(problem, sites)
             for name in optional:
-                same = [site for site in sites if _same_value(optional[name], values[site])]
+                same = [site for site in sites if same_value(optional[name], values[site])]
                 found |= {name: same[0]} if name not in found and same else {}
         return found
 
@@ -353,30 +360,6 @@ class SitePredictive(AbstractPredictive):
 def _observations(function: Callable) -> set[str]:
     """Return the names of a program's arguments that may be observations: their default is None."""
     return {p.name for p in signature_of(function).parameters.values() if p.default is None}
-
-
-def _values_at(problem: Problem, sites: list[str]) -> dict[str, Any]:
-    """Return the values of observed sites from one run of the program."""
-    seeded = handlers.seed(problem.program, jax.random.key(0))
-    # improper priors have no sampler
-    program = handlers.substitute(seeded, substitute_fn=init_to_sample)
-    with quiet():
-        trace = handlers.trace(program).get_trace(*problem.args, **problem.kwargs)
-    return {site: trace[site]["value"] for site in sites}
-
-
-def _same_value(one: Values, other: Values) -> bool:
-    """Return whether two values are one object, or have the same shape and content."""
-    if one is other:
-        return True
-    numeric = np.ndarray | jax.Array | int | float
-    if not (isinstance(one, numeric) and isinstance(other, numeric)):
-        return False
-    if np.shape(one) != np.shape(other):
-        return False
-    # the program may see the argument in another precision
-    one, other = np.asarray(one), np.asarray(other)
-    return np.array_equal(one.astype(other.dtype), other, equal_nan=other.dtype.kind == "f")
 
 
 def as_model(model: object) -> AbstractModel:

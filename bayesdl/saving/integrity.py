@@ -34,7 +34,7 @@ SigningKey = str | bytes | None
 
 def compression_of(content: bytes) -> int:
     """Return how a part is stored: what shrinks beyond the limit of readers is stored as it is."""
-    if len(content) > MOST_BYTES and MOST_TIMES * len(zlib.compress(content, 1)) < len(content):
+    if len(content) > MOST_BYTES and MOST_TIMES * len(zlib.compress(content)) < len(content):
         return zipfile.ZIP_STORED
     return zipfile.ZIP_DEFLATED
 

@@ -35,6 +35,11 @@ class AbstractProgress(abc.ABC):
     def stopped(self) -> None:  # noqa: B027 - only what watches a run wants to know
         """Hear that the engine was interrupted, and gives what it has so far."""
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the engine was interrupted."""
+        return False
+
 
 class TimeUp(KeyboardInterrupt):
     """The time of a run is over."""
@@ -71,6 +76,10 @@ class Watched(AbstractProgress):
 
     def stopped(self) -> None:
         self.interrupted = f"{self.done} of {self.total} steps"
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.interrupted is not None
 
     def close(self) -> None:
         self.shown.close()

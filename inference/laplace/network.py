@@ -333,7 +333,7 @@ def fit_network(
         progress.stopped()
     root_w, draws = model.posterior_of_w(w, h, expansion)
     mean = w
-    if not model.is_quadratic(w, draws[0], h, expansion):
+    if not progress.is_stopped and not model.is_quadratic(w, draws[0], h, expansion):
         mean = model.mean_of_w(w, h, expansion, root_w, named_key(key, "mean"))
     roots = [root_w] + ([model.root_of_h(w, h, expansion)] if h.size else [])
     import scipy.linalg

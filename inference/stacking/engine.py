@@ -83,9 +83,17 @@ class Stacking(AbstractEngine):
             except ProblemError as error:
                 failed[member.name] = str(error)
                 continue
+            except KeyboardInterrupt:
+                if not members:
+                    raise
+                progress.stopped()
+                break
             members.append(member)
             results.append(result)
             densities.append(_left_out(member, result, structure.held_out, self.num_draws))
+            # a member that was interrupted gave what it had, and is the last one
+            if progress.is_stopped:
+                break
         if not members:
             raise ProblemError(f"No member could be fitted: {failed}.")
         weights = stack(np.stack(densities, axis=1))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
 
 import bayesdl as bdl
+from bayesdl.data.validation import ModelError
+from bayesdl.model.program import as_model
 from inference.sharing import split_problem
 
 RNG = np.random.default_rng(0)
@@ -71,29 +72,13 @@ def test_the_folds_of_a_cross_validation_share_what_is_compiled(engine):
         x = RNG.normal(size=40)
         y = 3 * x + RNG.normal(size=40)
         runs.clear()
-        post = bdl.fit(counted, x[rows], y=y[rows], engine=engine, progress=False)
+        model = bdl.Program(counted, compile_once=True)
+        post = bdl.fit(model, x[rows], y=y[rows], engine=engine, progress=False)
         post.score(x[~rows], y=y[~rows])
         counts.append(len(runs))
     # later folds run the program abstractly, to see what it is, and never to compile it
     assert counts[1] < counts[0]
     assert counts[1:] == [counts[1]] * 3
-
-
-def standardised(x, y=None):
-    """A program that computes with its argument in NumPy."""
-    z = (x - x.mean()) / x.std()
-    w = numpyro.sample("w", dist.Normal(0, 10))
-    with numpyro.plate("rows", len(x)):
-        numpyro.sample("y", dist.Normal(w * z, 1.0), obs=y)
-
-
-def in_jax(x, y=None):
-    """The same in JAX."""
-    x = jnp.asarray(x)
-    z = (x - x.mean()) / x.std()
-    w = numpyro.sample("w", dist.Normal(0, 10))
-    with numpyro.plate("rows", len(x)):
-        numpyro.sample("y", dist.Normal(w * z, 1.0), obs=y)
 
 
 def with_length(x, y=None):
@@ -103,19 +88,54 @@ def with_length(x, y=None):
         numpyro.sample("y", dist.Normal(w[0] * x, 1.0), obs=y)
 
 
-@pytest.mark.parametrize(
-    ("program", "traced"),
-    [(through_origin, True), (in_jax, True), (standardised, False), (with_length, False)],
-)
-def test_arrays_are_traced_where_the_program_computes_the_same_with_them(program, traced):
-    _, problem = bdl.Program(program).learn(X, y=2 * X)
-    assert problem.program.takes_traced is traced
-    assert problem.program.content
+def test_arrays_are_traced_where_the_user_says_so():
+    for program in (through_origin, bdl.Program(through_origin)):
+        _, problem = as_model(program).learn(X, y=2 * X)
+        assert not problem.program.takes_traced and problem.program.content
+    _, problem = bdl.Program(through_origin, compile_once=True).learn(X, y=2 * X)
+    assert problem.program.takes_traced
+    with pytest.raises(ModelError, match="with_length needs the values of its arguments"):
+        bdl.fit(bdl.Program(with_length, compile_once=True), X, y=2 * X, engine="laplace")
+
+
+temperature, names = 1.0, ("a", "b")
+
+
+def tempered(x, y=None):
+    """A program whose scale and whose sites' names are global variables."""
+    one = numpyro.sample(names[0], dist.Normal(0, 10))
+    other = numpyro.sample(names[1], dist.Normal(0, 10))
+    with numpyro.handlers.scale(scale=temperature), numpyro.plate("rows", len(x)):
+        numpyro.sample("y", dist.Normal(one + 5 * other * x, 1.0), obs=y)
+
+
+def exact(x, y, scale):
+    """Means and standard deviations of the two coefficients."""
+    A = np.column_stack([np.ones_like(x), 5 * x])
+    precision = scale * A.T @ A + np.eye(2) / 100
+    covariance = np.linalg.inv(precision)
+    return scale * covariance @ A.T @ y, np.sqrt(np.diag(covariance))
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_scales_and_names_belong_to_the_program(monkeypatch, once):
+    y = 1 + 2 * X
+    for scale, order in ((1.0, "ab"), (0.01, "ab"), (0.01, "ba"), (0.01, "cd")):
+        monkeypatch.setattr(f"{__name__}.temperature", scale)
+        monkeypatch.setattr(f"{__name__}.names", tuple(order))
+        model = bdl.Program(tempered, compile_once=once)
+        post = bdl.fit(model, X, y=y, engine=bdl.Laplace(), progress=False)
+        means, spreads = exact(X, y, scale)
+        for name, mean, spread in zip(order, means, spreads, strict=True):
+            drawn = np.ravel(post.samples[name])
+            assert abs(drawn.mean() - mean) < 5 * spread / np.sqrt(len(drawn))
+            assert abs(drawn.std() - spread) < 5 * spread / np.sqrt(2 * len(drawn))
 
 
 def test_two_fits_with_other_data_differ_as_they_should():
     for slope in (2.0, -5.0):
-        post = bdl.fit(counted, X, y=slope * X, engine=bdl.Laplace(), progress=False)
+        model = bdl.Program(counted, compile_once=True)
+        post = bdl.fit(model, X, y=slope * X, engine=bdl.Laplace(), progress=False)
         A = np.column_stack([np.ones_like(X), X])
         expected = np.linalg.solve(A.T @ A + np.eye(2) / 100, A.T @ (slope * X))
         found = np.array([post.samples[name].mean() for name in ("b", "w")])

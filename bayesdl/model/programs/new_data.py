@@ -14,7 +14,7 @@ from numpyro.distributions import Distribution, ExpandedDistribution, Independen
 from numpyro.primitives import Messenger
 
 from bayesdl.data.validation import DataError
-from bayesdl.model.names import site_in
+from bayesdl.model.names import is_partly_seen, site_in
 from inference.core.problem import Problem
 from inference.core.program import Message, arguments_of, expanded_batch, name_of
 from inference.core.typing import Program
@@ -88,7 +88,7 @@ def sites_to_draw(
     enlarged = []
     for name, shape in new.unobserved.items():
         # of a site that was partly seen (obs_mask), new data have all entries
-        if name in trained.observed or f"{name}_observed" in trained.observed:
+        if name in trained.observed or is_partly_seen(trained.trace, name):
             continue
         if name not in drawn and name in expected:
             continue

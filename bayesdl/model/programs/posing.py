@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import traceback
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
@@ -17,7 +18,7 @@ from bayesdl.data.arguments import (
 )
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.typing import Program
-from inference.arguments import DiffersFromPandasError, TableArray, is_frame, watch_numpy
+from inference.arguments import DiffersFromPandasError, TableArray, is_frame
 from inference.core.fingerprint import hash_traced
 from inference.core.problem import Problem, ProblemError
 from inference.core.program import WholePlates, innermost, name_of, signature_of
@@ -54,8 +55,7 @@ def pose(
     errors = []
     for problem in _forms(function, args, kwargs):
         try:
-            with watch_numpy() as numpy:
-                problem.trace  # noqa: B018
+            problem.trace  # noqa: B018
         except (DataError, ModelError, ProblemError):
             raise
         except DiffersFromPandasError as error:
@@ -63,31 +63,46 @@ def pose(
         except Exception as error:
             errors.append(error)
         else:
-            return _identified(problem, not numpy.computed) if compiled else problem
+            return _identified(problem) if compiled else problem
     # that pandas cannot compute with what JAX traces says nothing of the mistake
     first = next((e for e in errors if not isinstance(e, jax.errors.JAXTypeError)), errors[0])
     raise ModelError(_explain(function, args, kwargs, first)) from first
 
 
-def _identified(problem: Problem, traced: bool) -> Problem:
-    """Return the problem with a program that knows what it computes.
-
-    Args:
-        problem: the problem, which runs.
-        traced: whether its program may take traced arrays, if it can.
-    """
+def _identified(problem: Problem) -> Problem:
+    """Return the problem with a program that knows what it computes."""
     program = problem.program
     if not isinstance(program, WholePlates):
         return problem
-    traced = traced and not program.eager
     try:
-        content, arrays_only = find_content(program, problem.args, problem.kwargs, traced)
+        content = find_content(program, problem.args, problem.kwargs)
     # as of a program that keeps traced values outside, which is refused elsewhere
     except Exception:
-        content, arrays_only = hash_traced(problem.traced[1]), False
-    program = dataclasses.replace(program, content=content, arrays_only=arrays_only)
+        content = hash_traced(problem.traced[1])
+    return _with_program(problem, dataclasses.replace(program, content=content))
+
+
+def share_compilation(problem: Problem) -> Problem:
+    """Return the problem with a program whose arrays are traced, as its user says that they may be.
+
+    Raises:
+        ModelError: for a program that needs the values of its arguments.
+    """
+    program: Any = problem.program
+    try:
+        content = find_content(program, problem.args, problem.kwargs, traced=True)
+    except Exception as error:
+        what = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"compile_once=True: {name_of(program)} needs the values of its arguments "
+            f"({type(error).__name__}: {what}): leave it out, and each fit compiles anew."
+        ) from error
+    return _with_program(problem, dataclasses.replace(program, content=content, arrays_only=True))
+
+
+def _with_program(problem: Problem, program: Program) -> Problem:
+    """Return the problem with its program described anew; it has run."""
     known = dataclasses.replace(problem, program=program)
-    # the program is the same, and has run
     known.__dict__["traced"] = problem.traced
     return known
 

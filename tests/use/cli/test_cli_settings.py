@@ -261,3 +261,4 @@ def test_the_target_is_no_mode(folder, capsys):
 )
 def test_the_model_where_none_is_named(engine, settings, model):
     assert building.default_model(engine, settings) == model
+    assert building.default_model(engine, settings, weighted=True) == "bnn"
