@@ -73,7 +73,7 @@ def find_content(
 
     def run(key: jax.Array, arrays: list) -> list:
         given: Any = join_static(arrays, static) if traced else (args, dict(kwargs))
-        return _numbers_of_sites(program, key, *given, described)
+        return _numbers_of_sites(program, key, given[0], given[1], described)
 
     operations = hash_traced(jax.make_jaxpr(run)(jax.random.key(0), arrays))
     # in double precision numbers differ that single precision holds to be one; some programs run
