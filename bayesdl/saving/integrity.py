@@ -141,6 +141,9 @@ def check_scales(schema: object) -> None:
         return
     parts = {field.name: getattr(schema, field.name) for field in dataclasses.fields(schema)}
     for name in ("shift", "scale"):
+        # of a formula the prior of a scale, which is looked at below
+        if dataclasses.is_dataclass(parts.get(name)):
+            continue
         values = np.asarray(parts.get(name, 1.0), float)
         if not np.isfinite(values).all() or (name == "scale" and not (values > 0).all()):
             raise ValueError(f"{type(schema).__name__} has {name}={parts[name]!r}")

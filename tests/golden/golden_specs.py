@@ -77,7 +77,20 @@ def frozen_schema() -> Any:
     return bdl.Frozen(line).learn_schema(X, y)
 
 
+def circuit_schema() -> Any:
+    import pandas as pd
+
+    frame = pd.DataFrame({"size": [1.0, 2.0, None, 4.0] * 3, "colour": ["red", "blue", None] * 4})
+    return bdl.Circuit(states=2).learn_schema(frame)
+
+
 SPECS: dict[str, Callable[[], Any]] = {
+    "Circuit": lambda: bdl.Circuit(
+        states=3, trees=2, blocks=(("a", "b"),), kinds={"c": "category"}, of="c", strength=0.3
+    ),
+    "CircuitSchema": circuit_schema,
+    "engines.VBEM": lambda: bdl.VBEM(restarts=3),
+    "engines.EM": lambda: bdl.EM(restarts=2),
     "Formula": lambda: bdl.Formula(
         "k | trials(n) ~ x + (1 | g)", likelihood="binomial", priors={"x": dist.Normal(0.0, 2.0)}
     ),
