@@ -236,7 +236,6 @@ class Run:
             if at[1] <= self.offset:
                 raise
             interrupted = True
-            progress.stopped()
             if folder:
                 folder.save(to_arrays(at[0]), at[1])
         finally:
