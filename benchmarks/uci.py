@@ -27,6 +27,7 @@ import jax
 import numpy as np
 
 import bayesdl as bdl
+from benchmarks.page.tables import mean_and_error
 from benchmarks.reference_data import uci
 from benchmarks.report import RESULTS, write
 
@@ -100,13 +101,28 @@ def stored_results() -> dict:
     return json.loads(path.read_text())["results"] if path.exists() else {}
 
 
-def peers(results: dict) -> dict:
-    """Return the published figures of the MC-dropout network, split by split, of each dataset."""
+def against_peer(results: dict) -> dict:
+    """Compare log likelihoods with those of the MC-dropout network, by dataset.
+
+    Means come with their standard errors over splits.
+    """
     found = {}
-    for dataset in results:
-        data = uci(dataset)
-        found[dataset] = {k: data[f"mc_dropout_{k}"].astype(float).tolist() for k in ("rmse", "ll")}
+    for dataset, engines in results.items():
+        peer, found[dataset] = uci(dataset)["mc_dropout_ll"].astype(float), {}
+        for name, rows in engines.items():
+            theirs = peer[[row["split"] for row in rows]]
+            better = np.array([row["ll"] for row in rows]) - theirs
+            found[dataset][name] = {
+                "peer": mean_and_error(theirs),
+                "difference": mean_and_error(better),
+                "wins": int((better > 0).sum()),
+            }
     return found
+
+
+def report(settings: dict, results: dict) -> dict:
+    """Return what is written: settings, the comparison with the peer, and all results."""
+    return {"settings": settings, "against peer": against_peer(results), "results": results}
 
 
 def main() -> None:
@@ -130,9 +146,9 @@ def main() -> None:
                     continue
                 rows.append(run_split(data, split, name))
                 print(dataset, name, {k: round(v, 3) for k, v in rows[-1].items()}, flush=True)
-                write("uci", {"settings": settings, "peer": peers(results), "results": results})
+                write("uci", report(settings, results))
                 jax.clear_caches()
-    write("uci", {"settings": settings, "peer": peers(results), "results": results})
+    write("uci", report(settings, results))
     print_table(results)
 
 

@@ -44,12 +44,9 @@ def uci() -> Figure:
     """Draw differences to MC dropout in test log-likelihood, paired over splits."""
     stored = read("uci")
     figure, panels = plt.subplots(1, len(stored["results"]), figsize=(7.2, 2.1), sharey=True)
-    for panel, (name, engines) in zip(panels, stored["results"].items(), strict=True):
-        peer = np.asarray(stored["peer"][name]["ll"])
+    for panel, (name, against) in zip(panels, stored["against peer"].items(), strict=True):
         for place, key in enumerate(ENGINES):
-            rows = engines[key]
-            difference = [row["ll"] - peer[row["split"]] for row in rows]
-            mean, error = mean_and_error(difference)
+            mean, error = against[key]["difference"]
             color = BLUE if mean > 0 else ORANGE
             panel.errorbar(mean, -place, xerr=error, fmt="o", color=color, capsize=3)
         panel.axvline(0, color=GREY, lw=1)

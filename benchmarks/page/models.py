@@ -41,15 +41,11 @@ def regression() -> Section:
     head = ["set", *ENGINES.values(), "MC dropout"]
     rows, wins = [], []
     for name, engines in stored["results"].items():
-        peer = np.asarray(stored["peer"][name]["ll"])
-        splits = [row["split"] for row in engines["nuts"]]
+        against = stored["against peer"][name]
         values = {key: np.array([row["ll"] for row in engines[key]]) for key in ENGINES}
         cells = [mean_and_error(value) for value in values.values()]  # type: ignore[arg-type]
-        rows.append([name, *cells, mean_and_error(peer[splits])])  # type: ignore[arg-type]
-        better = [
-            f"{int((value > peer[[row['split'] for row in engines[key]]]).sum())} of {len(value)}"
-            for key, value in values.items()
-        ]
+        rows.append([name, *cells, tuple(against["nuts"]["peer"])])  # type: ignore[arg-type]
+        better = [f"{against[key]['wins']} of {len(value)}" for key, value in values.items()]
         wins.append([name, *better])
     section.table(head, rows, best="highest", ours=(1, 2, 3, 4))
     section.picture("uci", "Difference to MC dropout in test log-likelihood, with standard errors")
