@@ -74,6 +74,12 @@ def cli_name(engine: type[AbstractEngine]) -> str:
     return engine.cli_name or engine.__name__.lower()
 
 
+def leaves_model_open(engine: EngineLike) -> bool:
+    """Return whether an engine fits the default model of tables, an average of several."""
+    name = engine if isinstance(engine, str) else type(engine).__name__
+    return plain(name) in (AUTO, plain(Stacking.__name__))
+
+
 def plain(name: str) -> str:
     """Return a name in lower case without its hyphens and underscores."""
     return name.lower().replace("-", "").replace("_", "")

@@ -11,7 +11,6 @@ from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
 from bayesdl.posterior.posterior import Posterior
 from bayesdl.posterior.running import announce, run_engine
-from bayesdl.saving import bundle as bundle  # posteriors can be sent to processes
 from bayesdl.typing import EngineLike, Integer, ProgressLike
 from bayesdl.warnings import DataWarning
 from inference.core.checkpoint import Checkpoint

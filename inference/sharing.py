@@ -94,9 +94,13 @@ def compile_with_data(
     if split is None:
         return jax.jit(functools.partial(function, problem, *settings))
     form, numbers = split
+    return functools.partial(_compile(function, form, shapes_of(numbers), settings), numbers)
+
+
+def shapes_of(numbers: PyTree) -> Hashable:
+    """Return what a compiled function must know of its arguments: shapes, types and tree."""
     leaves, structure = jax.tree.flatten(numbers)
-    shapes = structure, tuple((np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves)
-    return functools.partial(_compile(function, form, shapes, settings), numbers)
+    return structure, tuple((np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ import argparse
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from bayesdl.cli.words import near
@@ -110,6 +111,22 @@ def add_level(added: argparse.ArgumentParser) -> None:
         default=0.9,
         help="probability of the intervals (default: 0.9)",
     )
+
+
+def add_bundle(added: argparse.ArgumentParser) -> None:
+    """Add the path of a saved posterior."""
+    added.add_argument("bundle", metavar="BUNDLE", type=Path, help="written by `bayesdl fit`")
+
+
+def add_rows(added: argparse.ArgumentParser, verb: str) -> None:
+    """Add the file of rows with targets that a command scores or draws."""
+    added.add_argument(
+        "--data",
+        metavar="FILE",
+        type=Path,
+        help=f"rows to {verb} (default: those that `fit` held out, where they lie beside BUNDLE)",
+    )
+    add_file_format(added)
 
 
 def add_file_format(added: argparse.ArgumentParser) -> None:

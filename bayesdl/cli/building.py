@@ -14,7 +14,15 @@ from typing import Any
 
 from bayesdl.cli.settings import Settings, change, class_by_name, fields, make
 from bayesdl.cli.tables import UsageError
-from bayesdl.engines import ENGINES, check_supported, choose, cli_name, plain
+from bayesdl.engines import (
+    AUTO,
+    ENGINES,
+    check_supported,
+    choose,
+    cli_name,
+    leaves_model_open,
+    plain,
+)
 from bayesdl.model import likelihoods
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.examples import CommandLine, Parts
@@ -32,7 +40,6 @@ LIKELIHOODS = {
 }
 # where everything is left open, and where an engine or settings are given, which are a network's
 DEFAULT_MODEL, MODEL_WITH_SETTINGS = "table", "bnn"
-LEFT_OPEN = ("auto", "stacking")
 FEW_VALUES = 20  # whole numbers with at most as many values may be classes or counts
 FEW_CLASSES, ROWS_EACH = 10, 5  # at most as many values, of as many rows each, are read as classes
 
@@ -65,7 +72,7 @@ def default_model(engine: str | None, settings: Collection[str], weighted: bool 
         settings: the settings that were given.
         weighted: whether rows have weights, which an average does not take.
     """
-    named = weighted or settings or (engine or "auto").lower() not in LEFT_OPEN
+    named = weighted or settings or not leaves_model_open(engine or AUTO)
     return MODEL_WITH_SETTINGS if named else DEFAULT_MODEL
 
 

@@ -210,9 +210,7 @@ def _with_sets(posterior: Posterior, options: Namespace) -> Posterior:
                 f"--conformal: {options.bundle} is adjusted already; give the plain fit."
             )
         return posterior
-    path = options.calibration or next(
-        (path for path in holdout_files(options.bundle) if os.path.isfile(path)), None
-    )
+    path = options.calibration or _kept_rows(options.bundle)
     if path is None:
         return posterior.conformal(options.conformal)
     X, y = _held_out_rows(posterior, path, options)
@@ -259,9 +257,7 @@ def check(options: Namespace) -> int:
         The exit code: 1 where the fit is not to be trusted.
     """
     posterior = bundle.load(options.bundle)
-    data = options.data or next(
-        (path for path in holdout_files(options.bundle) if os.path.isfile(path)), None
-    )
+    data = options.data or _kept_rows(options.bundle)
     scores = None
     if data:
         X, y = _held_out_rows(posterior, data, options)
@@ -276,6 +272,11 @@ def check(options: Namespace) -> int:
     )
     print_result(options, result, lines)
     return 0 if diagnosis.ok else 1
+
+
+def _kept_rows(path: Path) -> Path | None:
+    """Return the file of the rows that `bayesdl fit` held out, where it lies beside a bundle."""
+    return next((file for file in holdout_files(path) if os.path.isfile(file)), None)
 
 
 def _held_out_rows(posterior: Posterior, path: Path, options: Namespace) -> tuple[Frame, Series]:
@@ -299,9 +300,7 @@ def plot(options: Namespace) -> int:
         raise UsageError(f"Cannot draw {out}: expected a name that ends in {', '.join(PICTURES)}.")
     check_writable(out, options.bundle, *([options.data] if options.data else []))
     posterior = bundle.load(options.bundle)
-    data = options.data or next(
-        (path for path in holdout_files(options.bundle) if os.path.isfile(path)), None
-    )
+    data = options.data or _kept_rows(options.bundle)
     rows = _held_out_rows(posterior, data, options) if data else None
     figure, what = pictures.draw(posterior, rows)
     # beside its final place, with the ending that says its format
@@ -318,9 +317,7 @@ def report(options: Namespace) -> int:
     out = options.out or options.bundle.with_suffix(".html")
     check_writable(out, options.bundle, *([options.data] if options.data else []))
     posterior = bundle.load(options.bundle)
-    data = options.data or next(
-        (path for path in holdout_files(options.bundle) if os.path.isfile(path)), None
-    )
+    data = options.data or _kept_rows(options.bundle)
     rows = _held_out_rows(posterior, data, options) if data else (None, None)
     write_report(posterior, out, *rows)
     lines = [f"saved   {out}" + (f", with scores on {data}" if data else "")]

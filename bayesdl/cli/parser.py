@@ -10,10 +10,12 @@ from bayesdl import __version__
 from bayesdl.cli.arguments import (
     Formatter,
     Parser,
+    add_bundle,
     add_command,
     add_file_format,
     add_level,
     add_reading,
+    add_rows,
     add_settings,
     at_least,
 )
@@ -93,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
     summary = command(
         "summary", "BUNDLE", "print a table of the parameters: means, sds, intervals, ESS, R-hat"
     )
-    summary.add_argument("bundle", metavar="BUNDLE", type=Path, help="written by `bayesdl fit`")
+    add_bundle(summary)
     _add_effects(
         command(
             "effects",
@@ -199,7 +201,7 @@ def _add_fit(added: argparse.ArgumentParser) -> None:
 
 def _add_predict(added: argparse.ArgumentParser) -> None:
     """Add the arguments of `bayesdl predict`."""
-    added.add_argument("bundle", metavar="BUNDLE", type=Path, help="written by `bayesdl fit`")
+    add_bundle(added)
     added.add_argument(
         "data",
         metavar="DATA",
@@ -254,7 +256,7 @@ def _add_predict(added: argparse.ArgumentParser) -> None:
 
 def _add_effects(added: argparse.ArgumentParser) -> None:
     """Add the arguments of `bayesdl effects`."""
-    added.add_argument("bundle", metavar="BUNDLE", type=Path, help="written by `bayesdl fit`")
+    add_bundle(added)
     for flag, name, text in (
         (
             "--of",
@@ -325,19 +327,13 @@ def _add_calibrate(added: argparse.ArgumentParser) -> None:
 
 def _add_check(added: argparse.ArgumentParser) -> None:
     """Add the arguments of `bayesdl check`."""
-    added.add_argument("bundle", metavar="BUNDLE", type=Path, help="written by `bayesdl fit`")
-    added.add_argument(
-        "--data",
-        metavar="FILE",
-        type=Path,
-        help="rows to score (default: those that `fit` held out, where they lie beside BUNDLE)",
-    )
-    add_file_format(added)
+    add_bundle(added)
+    add_rows(added, "score")
 
 
 def _add_plot(added: argparse.ArgumentParser) -> None:
     """Add the arguments of `bayesdl plot`."""
-    added.add_argument("bundle", metavar="BUNDLE", type=Path, help="written by `bayesdl fit`")
+    add_bundle(added)
     added.add_argument(
         "-o",
         "--out",
@@ -345,18 +341,12 @@ def _add_plot(added: argparse.ArgumentParser) -> None:
         type=Path,
         help="PNG, PDF or SVG by its ending (default: BUNDLE with .png)",
     )
-    added.add_argument(
-        "--data",
-        metavar="FILE",
-        type=Path,
-        help="rows to draw (default: those that `fit` held out, where they lie beside BUNDLE)",
-    )
-    add_file_format(added)
+    add_rows(added, "draw")
 
 
 def _add_report(added: argparse.ArgumentParser) -> None:
     """Add the arguments of `bayesdl report`."""
-    added.add_argument("bundle", metavar="BUNDLE", type=Path, help="written by `bayesdl fit`")
+    add_bundle(added)
     added.add_argument(
         "-o",
         "--out",
@@ -364,10 +354,4 @@ def _add_report(added: argparse.ArgumentParser) -> None:
         type=Path,
         help="the page (default: BUNDLE with .html)",
     )
-    added.add_argument(
-        "--data",
-        metavar="FILE",
-        type=Path,
-        help="rows to score (default: those that `fit` held out, where they lie beside BUNDLE)",
-    )
-    add_file_format(added)
+    add_rows(added, "score")

@@ -17,6 +17,7 @@ from bayesdl.average.spec import Table
 from bayesdl.bnn.spec import BNN
 from bayesdl.data.frames import as_target, from_other_libraries
 from bayesdl.data.validation import is_frame
+from bayesdl.engines import leaves_model_open
 from bayesdl.fitting import fit
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.likelihoods import AbstractLikelihood
@@ -102,8 +103,8 @@ class AbstractEstimator(BaseEstimator, abc.ABC):
         """
         if self.model is not None:
             return self.model
-        named = isinstance(self.engine, str) and self.engine.lower() in ("auto", "stacking")
-        spec = Table if named and is_open and sample_weight is None else BNN
+        is_open = is_open and sample_weight is None and leaves_model_open(self.engine)
+        spec = Table if is_open else BNN
         return spec(likelihood=likelihood)
 
     @staticmethod

@@ -154,7 +154,7 @@ class Program(AbstractModel):
             (args, kwargs),
             is_leaf=lambda leaf: isinstance(leaf, Columns),
         )
-        problem = pose(self.function, args, kwargs)
+        problem = pose(self.function, args, kwargs, compiled=not self.compile_once)
         return share_compilation(problem) if self.compile_once else problem
 
     def inputs(self, schema: ProgramSchema, *data: object, **named: object) -> tuple[tuple, dict]:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 
 from bayesdl.checks.loo import LeaveOneOut
-from bayesdl.model.precision import precision_scope
 from bayesdl.plots.axes import ABOVE, BLUE, COLOURS, GREY, Panel, axes_for
 from bayesdl.plots.chains import moving_scalars, panels_of, scalars_of
 from bayesdl.posterior.core import AbstractPosterior
+from bayesdl.posterior.hypothesis import prior_draws
 from bayesdl.typing import AxesLike
-from inference.core.keys import named_key
 
 MOST_LINES = 6  # scalars of one picture of effective draws
 STEPS = 12  # numbers of draws at which effective draws are counted
-PRIOR_DRAWS = 2000
 # effective draws that means and tails need (Vehtari et al. 2021)
 ENOUGH = 400
 
@@ -43,6 +40,8 @@ def energy(posterior: AbstractPosterior, ax: AxesLike = None) -> Panel:
         >>> energy(post).get_xlabel()
         'energy, less its mean'
     """
+    from arviz_stats.base.array import array_stats
+
     energies: Any = posterior.raw.groups().get("sample_stats", {}).get("energy")
     if energies is None:
         raise ValueError(f"{posterior!r} has no energies: fit with bdl.NUTS() or bdl.HMC().")
@@ -53,7 +52,7 @@ def energy(posterior: AbstractPosterior, ax: AxesLike = None) -> Panel:
     names = ("energies", "moves from draw to draw")
     for one, name, colour in zip(values, names, (COLOURS[0], COLOURS[5]), strict=True):
         panel.hist(one.ravel(), edges, density=True, alpha=0.5, color=colour, label=name)
-    fractions = np.square(values[1]).mean(1) / np.maximum(energies.var(1, ddof=1), 1e-300)
+    fractions = array_stats.bfmi(energies, chain_axis=0, draw_axis=1)
     panel.set(xlabel="energy, less its mean", ylabel="density", yticks=[])
     _note(panel, "BFMI of the chains\n" + "\n".join(f"{one:.2f}" for one in fractions[:8]), 0.95)
     panel.legend(**ABOVE)
@@ -197,7 +196,9 @@ def prior_posterior(
     latents = [site for site in posterior.samples if site in posterior.problem.latents]
     chosen = sites or [site for site in latents if posterior.model.identified(site)] or latents
     scalars, axes = panels_of(posterior, chosen, axes)
-    known = scalars_of(posterior, _prior_draws(posterior, chosen))
+    # a proper prior has draws
+    drawn: Any = prior_draws(posterior)
+    known = scalars_of(posterior, {site: drawn[site] for site in chosen})
     for panel, (name, values) in zip(axes, scalars.items(), strict=False):
         values, before = values.ravel().astype(np.float64), known[name].ravel().astype(np.float64)
         grid, density, _ = array_stats.kde(values)
@@ -216,18 +217,3 @@ def prior_posterior(
     )
     axes[0].legend(*handles, **ABOVE)
     return axes
-
-
-def _prior_draws(posterior: AbstractPosterior, sites: list[str]) -> dict[str, np.ndarray]:
-    """Return draws of latent sites from the prior, shape (1, draw, ...)."""
-    problem = posterior.problem
-
-    def draw(key: jax.Array) -> dict[str, jax.Array]:
-        drawn = problem.prior_draw(key)
-        return {site: drawn[site] for site in sites}
-
-    with precision_scope(posterior.model):
-        key = named_key(jax.random.key(posterior.seed), "prior of the picture")
-        keys = jax.random.split(key, PRIOR_DRAWS)
-        drawn = jax.jit(lambda keys: jax.lax.map(draw, keys, batch_size=100))(keys)
-    return {site: np.asarray(values)[None] for site, values in drawn.items()}

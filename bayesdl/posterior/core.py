@@ -28,6 +28,7 @@ from bayesdl.posterior.prediction import ClassPrediction, Prediction
 from bayesdl.posterior.running import run_engine
 from bayesdl.posterior.streaming import Stream, means, probabilities
 from bayesdl.posterior.summed import draw_summed, resample
+from bayesdl.saving.sending import AbstractSent
 from bayesdl.typing import EngineLike, Integer, ProgressLike, Schema, SiteLike
 from inference.core.engine import AbstractEngine
 from inference.core.keys import named_key
@@ -47,7 +48,7 @@ AnyPosterior = TypeVar("AnyPosterior", bound="AbstractPosterior")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class AbstractPosterior(AbstractFamily, abc.ABC):
+class AbstractPosterior(AbstractSent, AbstractFamily, abc.ABC):
     """The posterior of a model given data, without the verbs that judge and show it.
 
     Attributes:
@@ -90,8 +91,11 @@ class AbstractPosterior(AbstractFamily, abc.ABC):
         Returns:
             Draws by site, shape (num_samples, *site shape); of circuits a DataFrame.
         """
-        if named or "sample" in self.model.verbs():
-            return self.model.verbs()["sample"](self, num_samples, seed, **named)
+        own = self.model.verbs().get("sample")
+        if own is not None:
+            return own(self, num_samples, seed, **named)
+        if named:
+            raise TypeError(f"sample: {self.model.name} takes sample(num_samples, seed).")
         key = jax.random.key(as_seed(seed))
         check_count(num_samples, int(size_of(self.problem.unobserved.values(), 1)))
         with precision_scope(self.model):

@@ -52,8 +52,8 @@ class Posterior(AbstractPosterior):
         schema: what the training data looked like.
         problem: the program with the training data.
         engine: the engine that computed the posterior.
-        raw: the engine's own result; what it holds beyond an `AbstractResult` (`stats` of draws,
-            `params` and `losses` of an approximation) depends on the engine, so its type is open.
+        raw: the engine's own result; what it holds beyond an `AbstractResult`, as the `losses` of
+            an approximation, depends on the engine, so its type is open.
         seed: the seed of the fit; predictions derive theirs from it.
         names: the names of dimensions and entries that the user gave.
     """

@@ -8,7 +8,6 @@ file is whole and of a version that is known here is checked by `bayesdl.saving.
 from __future__ import annotations
 
 import contextlib
-import copyreg
 import dataclasses
 import io
 import tempfile
@@ -268,7 +267,7 @@ def from_bytes(content: bytes) -> Posterior:
         return load(path)
 
 
-def _sent(posterior: Posterior) -> tuple[Callable[[bytes], Posterior], tuple[bytes]]:
+def reduced(posterior: Posterior) -> tuple[Callable[[bytes], Posterior], tuple[bytes]]:
     """Return how another process of this machine makes a posterior: from its bundle, without code.
 
     Raises:
@@ -282,14 +281,3 @@ def _sent(posterior: Posterior) -> tuple[Callable[[bytes], Posterior], tuple[byt
         )
     with tempfile.TemporaryDirectory() as folder:
         return from_bytes, (posterior.save(Path(folder) / "fit.bdl").read_bytes(),)
-
-
-def _itself(posterior: Posterior, known: object = None) -> Posterior:
-    """Return a posterior as its own copy, since nothing changes it."""
-    return posterior
-
-
-# copies would be made as processes make them
-for name in ("__copy__", "__deepcopy__"):
-    setattr(Posterior, name, _itself)
-copyreg.pickle(Posterior, _sent)  # pyright: ignore[reportArgumentType]

@@ -11,10 +11,11 @@ compiled scan has as few steps as the forest is deep, whatever its width.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from inference.process.cached import cached
 
 # what a step costs beside its edges, in edges
 STEP = 4
@@ -94,22 +95,22 @@ class Layout:
         """The number of nodes."""
         return len(self.parents)
 
-    @functools.cached_property
+    @cached
     def roots(self) -> np.ndarray:
         """The nodes without a parent, one for each tree."""
         return np.flatnonzero(np.array(self.parents) < 0)
 
-    @functools.cached_property
+    @cached
     def edges(self) -> np.ndarray:
         """The nodes with a parent, in the order of the edges above them."""
         return np.flatnonzero(np.array(self.parents) >= 0)
 
-    @functools.cached_property
+    @cached
     def kinds(self) -> tuple[int, ...]:
         """The different numbers of levels of categories, in order."""
         return tuple(sorted({leaf.levels for leaf in self.categories}))
 
-    @functools.cached_property
+    @cached
     def sizes(self) -> tuple[int, ...]:
         """The different sizes of blocks, in order."""
         return tuple(sorted({len(block.columns) for block in self.blocks}))
@@ -124,13 +125,13 @@ class Layout:
         leaves = [leaf for leaf in self.blocks if len(leaf.columns) == size]
         return np.array([leaf.columns for leaf in leaves]), np.array([leaf.node for leaf in leaves])
 
-    @functools.cached_property
+    @cached
     def width(self) -> int:
         """The number of columns of the table."""
         columns = [leaf.column for leaf in self.categories]
         return 1 + max([*columns, *(c for block in self.blocks for c in block.columns)])
 
-    @functools.cached_property
+    @cached
     def steps(self) -> Steps:
         """The edges in the order of an upward pass, children before their parents."""
         ranks = _heights(self.parents)

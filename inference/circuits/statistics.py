@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import digamma, gammaln, multigammaln
+from jax.scipy.special import digamma, multigammaln
 from jax.typing import ArrayLike
+from numpyro.distributions import Dirichlet, kl_divergence
 
 from inference.circuits.layout import Layout
 from inference.circuits.leaves import (
@@ -283,9 +284,10 @@ def kl_from_prior(prior: Prior, found: Statistics) -> jax.Array:
 
 
 def _dirichlet_kl(a: jax.Array, b: jax.Array) -> jax.Array:
-    total = a.sum(-1, keepdims=True)
-    inside = (gammaln(b) - gammaln(a) + (a - b) * (digamma(a) - digamma(total))).sum(-1)
-    return gammaln(total[..., 0]) - gammaln(b.sum(-1)) + inside
+    # of a single node there are no edges, which NumPyro does not take
+    if not a.size:
+        return jnp.zeros(a.shape[:-1])
+    return jnp.asarray(kl_divergence(Dirichlet(a), Dirichlet(b)))
 
 
 def _wishart_kl(w: Wishart, kappa: ArrayLike, scale: jax.Array) -> jax.Array:

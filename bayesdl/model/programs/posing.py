@@ -46,8 +46,8 @@ def pose(
         function: the program.
         args: its positional arguments.
         kwargs: its keyword arguments.
-        compiled: whether the problem will be compiled, so that it must know what its program
-            computes.
+        compiled: whether the problem will be compiled as it is, so that it must know what its
+            program computes.
 
     Raises:
         ModelError: where the program fails.

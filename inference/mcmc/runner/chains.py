@@ -133,8 +133,8 @@ class Run:
     ) -> None:
         self.engine, self.sampler = engine, sampler
         self.offset, self.num_samples = offset, num_samples
-        # the shapes of the states of all chains, and of what is recorded of them
         self.refuse_absurd_sizes()
+        # the shapes of the states of all chains, and of what is recorded of them
         keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), engine.num_chains))
         self.structure = jax.eval_shape(jax.vmap(sampler.init), keys)
         recorded = jax.eval_shape(jax.vmap(sampler.record), self.structure)

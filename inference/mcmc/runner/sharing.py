@@ -10,14 +10,11 @@ import functools
 from collections.abc import Callable, Hashable
 from typing import TypeAlias
 
-import jax
-import numpy as np
-
 from inference.core.typing import PyTree
 from inference.mcmc.runner.layout import Layout, replicate
 from inference.mcmc.runner.sampler import AbstractSampler
 from inference.mcmc.runner.settings import AbstractChainSettings
-from inference.sharing import Form, split_problem
+from inference.sharing import Form, shapes_of, split_problem
 
 # the number of compiled functions that are kept, with their programs
 CACHE_SIZE = 32
@@ -61,8 +58,7 @@ def compile_for(
         return Compiled(make(lambda _: sampler, layout, *settings), ())
     form, numbers = split
     inputs = replicate(numbers, layout)
-    leaves, structure = jax.tree.flatten(inputs)
-    shapes = structure, tuple((np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves)
+    shapes = shapes_of(inputs)
     return Compiled(cached_compile(make, engine, form, shapes, layout, *settings), inputs)
 
 
