@@ -7,7 +7,7 @@ import numpy as np
 from bayesdl.bnn.networks import MLP, AbstractNetwork
 from bayesdl.data.validation import ModelError
 from bayesdl.gp.spec import GP
-from bayesdl.gp.wide_network import WideNetwork
+from bayesdl.gp.wide.network import WideNetwork
 from bayesdl.model.likelihoods import AbstractLikelihood, Normal
 from bayesdl.priors.base import AbstractPrior
 

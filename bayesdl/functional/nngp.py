@@ -4,8 +4,8 @@
     K_l = s_l^2 gain_l^2 H E[a(u) a(v)] + b_l^2,    (u, v) ~ N(0, K_{l-1})
 
 (Neal 1996; Lee et al. 2018, arXiv:1711.00165; with gain^2 fan_in = 1 under NTK scaling). The
-expectation has a closed form (`bayesdl.gp.activations`). Functions of wide networks are normal, so
-that the Bures distance to the target's covariance needs no draws.
+expectation has a closed form (`bayesdl.gp.wide.activations`). Functions of wide networks are
+normal, so that the Bures distance to the target's covariance needs no draws.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from bayesdl.functional.losses import bures_distance
-from bayesdl.gp.activations import find_activation
+from bayesdl.gp.wide.activations import find_activation
 from bayesdl.priors.base import WeightArray
 from bayesdl.priors.layers import LayerGaussian
 from inference.core.typing import SiteArrays

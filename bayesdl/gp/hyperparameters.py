@@ -33,7 +33,7 @@ def sample_hyperparameter(
     if value is not None and not isinstance(value, dist.Distribution):
         return value
     prior = default if value is None else value
-    drawn: Any = numpyro.sample(site, prior.expand(shape).to_event(1) if shape else prior)
+    drawn: Any = numpyro.sample(site, prior.expand(shape).to_event(len(shape)) if shape else prior)
     return drawn
 
 
@@ -55,10 +55,15 @@ def as_array(value: ArrayLike | list | tuple) -> jax.Array:
 def check_hyperparameter(kernel: object, name: str) -> None:
     """Refuse a setting that is not a positive number, a tuple of them, a prior or None.
 
+    A list becomes a tuple.
+
     Raises:
         ValueError: naming the kernel, the setting and its value.
     """
     value = getattr(kernel, name)
+    if isinstance(value, list):
+        value = tuple(value)
+        object.__setattr__(kernel, name, value)
     if value is None or isinstance(value, dist.Distribution):
         return
     entries = value if isinstance(value, tuple) else (value,)

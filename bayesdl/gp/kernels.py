@@ -1,9 +1,8 @@
 """Kernels k(x, x') of Gaussian processes: beliefs about functions, as plain data.
 
 A hyperparameter is a number (fixed), a NumPyro distribution (its prior), or None (learned under
-the default prior: LogNormal(log sqrt(2 p), 1) for length scales with p inputs, and
-LogNormal(0.1, 1) otherwise; Tran et al. 2022, arXiv:2011.12829). Units are those of standardised
-data. Kernels add and multiply. tinygp (JAX) computes them.
+the default prior: LogNormal(log sqrt(2 p), 1) for length scales with p inputs, LogNormal(0.1, 1)
+otherwise; Tran et al. 2022, arXiv:2011.12829), in units of standardised data. tinygp computes them.
 """
 
 from __future__ import annotations
@@ -12,12 +11,14 @@ import abc
 import dataclasses
 import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
+from bayesdl.gp import printing
 from bayesdl.gp.hyperparameters import (
     Draw,
     as_array,
@@ -26,7 +27,7 @@ from bayesdl.gp.hyperparameters import (
     lengthscale_prior,
     scale_prior,
 )
-from inference.settings import AbstractSettings
+from inference.settings import AbstractSettings, is_positive
 
 if TYPE_CHECKING:
     from tinygp.kernels import Kernel
@@ -35,7 +36,12 @@ else:
 
 
 class AbstractKernel(AbstractSettings, abc.ABC):
-    """A positive definite function of two inputs."""
+    """A positive definite function of two inputs; numbers in sums and products are constants."""
+
+    binding: ClassVar[int] = printing.CALL
+
+    def __repr__(self) -> str:
+        return printing.write_call(self)
 
     @abc.abstractmethod
     def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
@@ -60,11 +66,17 @@ class AbstractKernel(AbstractSettings, abc.ABC):
         """Whether columns of zeros leave the formula unchanged; not so far as is known for code."""
         return True
 
-    def __add__(self, other: AbstractKernel) -> Sum:
-        return Sum((self, as_kernel(other)))
+    def __add__(self, other: AbstractKernel | float) -> Sum:
+        return Sum((self, _operand(other)))
 
-    def __mul__(self, other: AbstractKernel) -> Product:
-        return Product((self, as_kernel(other)))
+    def __radd__(self, other: AbstractKernel | float) -> AbstractKernel:  # `sum` begins with 0
+        return self if other == 0 else Sum((_operand(other), self))
+
+    def __mul__(self, other: AbstractKernel | float) -> Product:
+        return Product((self, _operand(other)))
+
+    def __rmul__(self, other: AbstractKernel | float) -> Product:
+        return Product((_operand(other), self))
 
 
 class AbstractTranslator(abc.ABC):
@@ -99,7 +111,7 @@ class AbstractTranslator(abc.ABC):
         """Raise an `UnsupportedError` with the cure."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class AbstractStationary(AbstractKernel):
     """variance * g(r), r^2 = sum_d (x_d - x'_d)^2 / lengthscale_d^2.
 
@@ -110,61 +122,55 @@ class AbstractStationary(AbstractKernel):
 
     Attributes:
         nu: the order of the kernel among those of Matern, of which an RBF is the limit.
+        form: the name of the function g of r^2 in `matrices.py`.
     """
 
     nu: ClassVar[float]
+    form: ClassVar[str]
     lengthscale: Any = None
     variance: Any = None
     ard: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.lengthscale, list):
-            object.__setattr__(self, "lengthscale", tuple(self.lengthscale))
         for name in ("lengthscale", "variance"):
             check_hyperparameter(self, name)
-
-    @abc.abstractmethod
-    def profile(self) -> Callable:
-        """Return the function g, of r^2."""
 
     def translate(self, translator: AbstractTranslator, prefix: str) -> Any:
         return translator.stationary(self, prefix)
 
     def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
-        from bayesdl.gp.stationary import Stationary
+        from bayesdl.gp import matrices
 
-        return Stationary(self.profile(), *self.hyperparameters(draw, prefix, num_inputs))
+        profile = getattr(matrices, self.form)
+        return matrices.Stationary(profile, *self.hyperparameters(draw, prefix, num_inputs))
 
     def hyperparameters(
         self, draw: Draw, prefix: str, num_inputs: int
     ) -> tuple[jax.Array, jax.Array]:
         """Return the length scale, shape () or (num_inputs,), and the variance, as arrays."""
         check_length(self, self.lengthscale, num_inputs)
-        shape = (num_inputs,) if self.ard else ()
-        prior = lengthscale_prior(num_inputs)
+        shape, prior = (num_inputs,) if self.ard else (), lengthscale_prior(num_inputs)
         lengthscale = draw(f"{prefix}lengthscale", self.lengthscale, prior, shape)
         variance = draw(f"{prefix}variance", self.variance, scale_prior(), ())
         return as_array(lengthscale), as_array(variance)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class RBF(AbstractStationary):
     """variance * exp(-r^2 / 2): infinitely smooth functions.
 
     Example:
         >>> RBF(lengthscale=0.5) + Linear()
-        Sum(parts=(RBF(lengthscale=0.5, variance=None, ard=False), Linear(variance=None)))
+        RBF(lengthscale=0.5) + Linear()
+        >>> (RBF() + 0.5) * Periodic(period=12.0)
+        (RBF() + Constant(variance=0.5)) * Periodic(period=12.0)
     """
 
     nu: ClassVar[float] = math.inf
-
-    def profile(self) -> Callable:
-        from bayesdl.gp.stationary import rbf
-
-        return rbf
+    form: ClassVar[str] = "rbf"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Matern12(AbstractStationary):
     """variance * exp(-r): continuous, nowhere smooth functions.
 
@@ -174,14 +180,10 @@ class Matern12(AbstractStationary):
     """
 
     nu: ClassVar[float] = 0.5
-
-    def profile(self) -> Callable:
-        from bayesdl.gp.stationary import matern12
-
-        return matern12
+    form: ClassVar[str] = "matern12"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Matern32(AbstractStationary):
     """variance * (1 + sqrt(3) r) exp(-sqrt(3) r): once differentiable functions.
 
@@ -191,14 +193,10 @@ class Matern32(AbstractStationary):
     """
 
     nu: ClassVar[float] = 1.5
-
-    def profile(self) -> Callable:
-        from bayesdl.gp.stationary import matern32
-
-        return matern32
+    form: ClassVar[str] = "matern32"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Matern52(AbstractStationary):
     """variance * (1 + sqrt(5) r + 5 r^2 / 3) exp(-sqrt(5) r): twice differentiable functions.
 
@@ -208,14 +206,10 @@ class Matern52(AbstractStationary):
     """
 
     nu: ClassVar[float] = 2.5
-
-    def profile(self) -> Callable:
-        from bayesdl.gp.stationary import matern52
-
-        return matern52
+    form: ClassVar[str] = "matern52"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Periodic(AbstractKernel):
     """variance * exp(-2 sum_d sin^2(pi (x_d - x'_d) / period) / lengthscale^2).
 
@@ -255,7 +249,7 @@ class Periodic(AbstractKernel):
         return variance * Custom(unit)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Linear(AbstractKernel):
     """variance * x . x': linear functions through the origin.
 
@@ -281,7 +275,7 @@ class Linear(AbstractKernel):
         return as_array(draw(f"{prefix}variance", self.variance, scale_prior(), ())) * DotProduct()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Constant(AbstractKernel):
     """A constant variance: functions that are constant.
 
@@ -307,48 +301,54 @@ class Constant(AbstractKernel):
         return Unit(as_array(draw(f"{prefix}variance", self.variance, scale_prior(), ())))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class AbstractCombination(AbstractKernel):
-    """Several kernels, its `parts`, put together into one."""
+    """Several kernels, its `parts`, put together into one by an operator."""
 
+    sign: ClassVar[str]
+    combine: ClassVar[Callable]
     parts: tuple[AbstractKernel, ...]
 
-    @abc.abstractmethod
-    def combine(self, one: Kernel, other: Kernel) -> Kernel:
-        """Return two kernels of tinygp put together."""
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", tuple(map(as_kernel, self.parts)))
+        if not self.parts:
+            raise ValueError(f"{type(self).__name__}(parts=()): expected at least one kernel.")
+
+    def __repr__(self) -> str:
+        return printing.write_operator(self.sign, self.binding, self.parts)
 
     @property
     def ignores_zero_columns(self) -> bool:
         return all(part.ignores_zero_columns for part in self.parts)
 
     def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
+        from bayesdl.gp.matrices import Combined
+
         built = [part.build(draw, f"{prefix}{i}.", num_inputs) for i, part in enumerate(self.parts)]
-        return functools.reduce(self.combine, built)
+        return functools.reduce(lambda one, other: Combined(one, other, type(self).combine), built)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Sum(AbstractCombination):
     """k1 + k2 + ...; written with `+`."""
+
+    sign, binding, combine = "+", printing.SUM, operator.add
 
     def translate(self, translator: AbstractTranslator, prefix: str) -> Any:
         return translator.add(self, prefix)
 
-    def combine(self, one: Kernel, other: Kernel) -> Kernel:
-        return one + other
 
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Product(AbstractCombination):
     """k1 * k2 * ...; written with `*`."""
+
+    sign, binding, combine = "*", printing.PRODUCT, operator.mul
 
     def translate(self, translator: AbstractTranslator, prefix: str) -> Any:
         return translator.multiply(self, prefix)
 
-    def combine(self, one: Kernel, other: Kernel) -> Kernel:
-        return one * other
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class TinyGP(AbstractKernel):
     """A kernel made with tinygp, its hyperparameters fixed as given.
 
@@ -360,11 +360,19 @@ class TinyGP(AbstractKernel):
 
     @property
     def ignores_zero_columns(self) -> bool:
-        # its formula is code
         return False
 
     def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
         return self.kernel
+
+
+def _operand(value: object) -> AbstractKernel:
+    """Return a kernel in a sum or product; a positive number is a constant kernel."""
+    if not isinstance(value, int | float):
+        return as_kernel(value)
+    if not is_positive(value):
+        raise ValueError(f"{value!r} beside a kernel: expected a positive number or a kernel.")
+    return Constant(float(value))
 
 
 def as_kernel(kernel: object) -> AbstractKernel:
@@ -378,6 +386,8 @@ def as_kernel(kernel: object) -> AbstractKernel:
     import tinygp
 
     if isinstance(kernel, tinygp.kernels.Kernel):
+        if any(isinstance(leaf, AbstractKernel) for leaf in jax.tree.leaves(kernel)):
+            raise TypeError("A tinygp kernel stands before a kernel of bayesdl: put it behind.")
         return TinyGP(kernel)
     hint = (
         " As a target of bdl.match_prior give it by itself, to=kernel."

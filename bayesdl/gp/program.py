@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 from jax.typing import ArrayLike
 
 from bayesdl.gp.kernels import AbstractKernel
@@ -62,7 +64,38 @@ class GPRegression(AbstractGaussianProcessRegression):
     def noise_variance(self, values: dict) -> Any:
         return self.noise_scale(values) ** 2
 
+    def describe(self, values: dict) -> str:
+        sites = {name: _short(value) for name, value in values.items()}
+        kernel = _learned(self.kernel, sites, "kernel.")
+        rest = [f"{name}={value}" for name, value in sites.items()]
+        return ", ".join([repr(kernel), *rest])
+
     def torch_parts(self) -> tuple:
         from bayesdl.interop.gpytorch import torch_parts
 
         return torch_parts(self.kernel, self.likelihood.scale, self.num_inputs)
+
+
+def _learned(kernel: AbstractKernel, sites: dict[str, Any], prefix: str) -> AbstractKernel:
+    """Return a kernel with numbers in the place of priors, which are taken out of `sites`."""
+
+    def fill(name: str, value: Any) -> Any:
+        if isinstance(value, AbstractKernel):
+            return _learned(value, sites, f"{prefix}{name}.")
+        if name == "parts":
+            return tuple(fill(str(i), part) for i, part in enumerate(value))
+        return sites.pop(f"{prefix}{name}", value)
+
+    filled = copy.copy(kernel)
+    for field in dataclasses.fields(kernel):  # pyright: ignore[reportArgumentType]
+        # without the checks of settings: numbers may be rounded to zero
+        object.__setattr__(filled, field.name, fill(field.name, getattr(kernel, field.name)))
+    return filled
+
+
+def _short(value: ArrayLike) -> Any:
+    """Return a number with three digits, or nested tuples of them."""
+    array = np.asarray(value)
+    if array.ndim == 0:
+        return float(f"{float(array):.3g}")
+    return tuple(map(_short, array))

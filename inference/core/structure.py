@@ -134,6 +134,10 @@ class AbstractGaussianProcessRegression(AbstractStructure):
         """Return the variance of the noise, given hyperparameters by site."""
 
     @abc.abstractmethod
+    def describe(self, values: dict) -> str:
+        """Return kernel and noise with these hyperparameters, in words that users write."""
+
+    @abc.abstractmethod
     def torch_parts(self) -> tuple:
         """Return what GPyTorch needs: the parts of the same process as torch modules.
 

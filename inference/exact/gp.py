@@ -120,7 +120,8 @@ class ExactGP(AbstractEngine):
         info = {
             "log_evidence": evidence,
             "converged": converged,
-            "answer": "exact for these hyperparameters; their uncertainty is not in it",
+            "answer": f"exact for {regression.describe(values)}; that these numbers are not "
+            "known for sure is not in it",
             "hyperparameters": {name: np.asarray(value).tolist() for name, value in values.items()},
             "seconds": time.perf_counter() - started,
         }

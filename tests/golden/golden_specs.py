@@ -159,6 +159,11 @@ SPECS: dict[str, Callable[[], Any]] = {
     "kernels.Linear": lambda: kernels.Linear(0.5),
     "kernels.Constant": lambda: kernels.Constant(dist.Gamma(2.0, 1.0)),
     "kernels.Sum": lambda: kernels.RBF(0.5) + kernels.Linear() + kernels.Constant(1.0),
+    "kernels.FractionalBrownian": lambda: kernels.FractionalBrownian(dist.Beta(2.0, 2.0), 1.5, 0.5),
+    "kernels.SpectralMixture": lambda: kernels.SpectralMixture(2, (0.5, 2.0), None, 1.0),
+    "kernels.Changepoint": lambda: kernels.Changepoint(
+        kernels.RBF(0.5), kernels.Linear(), dist.Normal(0.5, 1.0), 0.1, 1
+    ),
     "kernels.Product": lambda: kernels.RBF(0.5) * kernels.Linear(),
     "likelihoods.Normal": lambda: bdl.Normal((0.1, 0.2)),
     "heteroscedastic": lambda: bdl.Normal("heteroscedastic"),

@@ -15,7 +15,7 @@ from numpyro import handlers
 import bayesdl as bdl
 from bayesdl.bnn.networks import MLP
 from bayesdl.functional.draws import draw_functions
-from bayesdl.gp.activations import NAMED, Series, find_activation
+from bayesdl.gp.wide.activations import NAMED, Series, find_activation
 from bayesdl.kernels import WideNetwork
 
 GOLDEN = pathlib.Path(__file__).with_name("neural_tangents.npz")

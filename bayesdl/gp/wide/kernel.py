@@ -10,12 +10,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import tinygp
 
-from bayesdl.gp.activations import AbstractActivation
+from bayesdl.gp.matrices import AbstractMatrixKernel
+from bayesdl.gp.wide.activations import AbstractActivation
 
 
-class WideKernel(tinygp.kernels.Kernel):
+class WideKernel(AbstractMatrixKernel):
     """The kernel of an infinitely wide network, or its tangent kernel.
 
     Attributes:
@@ -32,24 +32,11 @@ class WideKernel(tinygp.kernels.Kernel):
     weights: tuple
     biases: tuple
 
-    def evaluate(self, X1: jax.Array, X2: jax.Array) -> jax.Array:
-        return self.matrix(jnp.atleast_1d(X1)[None], jnp.atleast_1d(X2)[None])[0, 0]
-
-    def evaluate_diag(self, X: jax.Array) -> jax.Array:
-        return self.diagonal(jnp.atleast_1d(X)[None])[0]
-
-    def __call__(self, X1: Any, X2: Any = None) -> jax.Array:
-        X1 = jnp.asarray(X1)
-        if X1.ndim != 2:
-            return super().__call__(X1, X2)
-        return self.diagonal(X1) if X2 is None else self.matrix(X1, jnp.asarray(X2))
-
     def scaled(self, X: jax.Array) -> jax.Array:
         """Return rows whose products are those of the first layer."""
         return X * jnp.reshape(self.weight_in, (1, -1))
 
     def matrix(self, X1: jax.Array, X2: jax.Array) -> jax.Array:
-        """Return the kernel at each pair of rows, shape (rows of X1, rows of X2)."""
         A, B = self.scaled(X1), self.scaled(X2)
         offset = self.biases[0] ** 2
         a, b = ((rows**2).sum(1) + offset for rows in (A, B))
@@ -65,7 +52,6 @@ class WideKernel(tinygp.kernels.Kernel):
         return theta if self.tangent else c
 
     def diagonal(self, X: jax.Array) -> jax.Array:
-        """Return the kernel of each row with itself."""
         a = (self.scaled(X) ** 2).sum(1) + self.biases[0] ** 2
         theta = a
         for weight, bias in zip(self.weights, self.biases[1:], strict=True):

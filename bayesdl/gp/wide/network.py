@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpyro.distributions as dist
 
 from bayesdl.data.validation import ModelError
-from bayesdl.gp.activations import AbstractActivation, find_activation
 from bayesdl.gp.hyperparameters import Draw, as_array, check_hyperparameter, scale_prior
 from bayesdl.gp.kernels import AbstractKernel
+from bayesdl.gp.wide.activations import AbstractActivation, find_activation
 from bayesdl.model.registry import register_spec
 from inference.settings import is_positive
 
@@ -38,7 +38,7 @@ DEEP = 10
 
 
 @register_spec("kernels.WideNetwork")
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class WideNetwork(AbstractKernel):
     """The kernel of an infinitely wide network.
 
@@ -121,7 +121,7 @@ class WideNetwork(AbstractKernel):
         return False
 
     def build(self, draw: Draw, prefix: str, num_inputs: int) -> Kernel:
-        from bayesdl.gp.wide_kernel import WideKernel
+        from bayesdl.gp.wide.kernel import WideKernel
 
         inner = self.phi.unit_scale()
         weights = _per_layer(self.weight, self.hidden)
