@@ -27,7 +27,7 @@ from inference.circuits.leaves import Weights, log_density
 from inference.circuits.model import TractableCircuit, weights_of_sites
 from inference.circuits.queries import draw_missing, log_left_out
 from inference.circuits.result import CircuitResult
-from inference.circuits.structure import mutual_information
+from inference.circuits.shape.structure import mutual_information
 from inference.core.keys import named_key
 from inference.settings import as_seed, is_whole
 

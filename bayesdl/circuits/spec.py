@@ -25,10 +25,10 @@ from bayesdl.data.validation import DataError, ModelError, did_you_mean, is_fram
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.examples import Example
 from bayesdl.typing import TableLike, Values
-from inference.circuits.choice import candidates, choose_layout
 from inference.circuits.learning import make_prior
 from inference.circuits.model import TractableCircuit, run_program
 from inference.circuits.predictive import CircuitPredictive
+from inference.circuits.shape.choice import candidates, choose_layout
 from inference.core.problem import Problem
 from inference.core.result import AbstractPredictive
 from inference.core.typing import Arguments

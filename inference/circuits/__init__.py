@@ -5,8 +5,10 @@
 - `leaves.py`: log densities of categories and of blocks of numbers, with missing cells.
 - `statistics.py`: expected statistics of rows, and conjugate posteriors made of them.
 - `learning.py`: passes in minibatches and over all rows, priors and starts.
-- `structure.py`, `choice.py`: which columns depend on which, how many states, by held-out rows.
+- `tuning.py`: priors of numbers that are learned with the circuit.
+- `shape/`: which columns depend on which, which blocks, how many states.
 - `queries.py`: distributions of cells, draws of them, densities of cells given the others.
+- `cells.py`: what is known of all missing cells at once.
 - `model.py`: the same circuit as a NumPyro distribution and program.
 - `predictive.py`: the predictive of one column, as predictions take it.
 - `engine.py`: `VBEM` and `EM`; `result.py`: what they return.

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from inference.circuits.layout import Layout
 from inference.circuits.leaves import Patterns, Weights, find_patterns, traced_patterns
@@ -31,6 +32,7 @@ from inference.circuits.statistics import (
     log_prior,
     mean_weights,
 )
+from inference.circuits.tuning import tuned
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.typing import Key
 
@@ -52,6 +54,7 @@ class Schedule:
         most: the largest number of passes over all rows after these.
         tolerance: the gain of the bound, in nats a row, below which these passes end.
         variational: whether passes use the variational weights, or the posterior mode.
+        tuning: whether the prior of numbers is learned too.
     """
 
     batch_size: int | None
@@ -59,6 +62,7 @@ class Schedule:
     most: int
     tolerance: float
     variational: bool
+    tuning: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,11 +74,13 @@ class Learned:
         bounds: the bound after each pass over all rows: of log p(table) for variational weights,
             otherwise the log posterior up to a constant.
         converged: whether the last pass gained less than the tolerance.
+        prior: the prior, learned where this was asked for.
     """
 
     statistics: Statistics
     bounds: np.ndarray
     converged: bool
+    prior: Prior
 
 
 class Rows(NamedTuple):
@@ -134,9 +140,9 @@ def _weights_of(prior: Prior, found: Statistics, variational: bool) -> Weights:
     return (expected_weights if variational else mean_weights)(prior, found)
 
 
-@functools.partial(jax.jit, static_argnames=("layout", "variational", "joint"))
+@functools.partial(jax.jit, static_argnames=("layout", "variational"))
 def whole_pass(
-    layout: Layout, prior: Prior, found: Statistics, rows: Rows, variational: bool, joint: bool
+    layout: Layout, prior: Prior, found: Statistics, rows: Rows, variational: bool, joint: ArrayLike
 ) -> tuple[Statistics, jax.Array]:
     """Return the statistics under the present weights, and the objective that these have."""
     weights = _weights_of(prior, found, variational)
@@ -152,7 +158,7 @@ def whole_pass(
     return total, value + penalty
 
 
-@functools.partial(jax.jit, static_argnames=("layout", "variational", "joint"))
+@functools.partial(jax.jit, static_argnames=("layout", "variational"))
 def minibatch_pass(
     layout: Layout,
     prior: Prior,
@@ -160,7 +166,7 @@ def minibatch_pass(
     rows: Rows,
     steps: jax.Array,
     variational: bool,
-    joint: bool,
+    joint: ArrayLike,
 ) -> Statistics:
     """Return the statistics after a step with each chunk of rows."""
     total = rows.counts.sum()
@@ -209,7 +215,7 @@ def learn(
     if not schedule.most:
         progress.close()
         bound = whole_pass(layout, prior, found, rows, schedule.variational, True)[1]
-        return Learned(found, np.array([float(bound)]), False)
+        return Learned(found, np.array([float(bound)]), False, prior)
     stages = (False, True) if trees > 1 and not schedule.epochs else (True,)
     for joint in stages:
         bounds, converged = [], False
@@ -222,8 +228,10 @@ def learn(
                 converged = True
                 break
             found = new
+            if schedule.tuning and layout.blocks:
+                prior = tuned(prior, found)
     progress.close()
-    return Learned(found, np.array(bounds), converged)
+    return Learned(found, np.array(bounds), converged, prior)
 
 
 def _in_minibatches(
@@ -268,11 +276,15 @@ def make_prior(layout: Layout, table: np.ndarray, strength: float, spread: float
         levels.append(np.repeat(strength * shares[:, None], states, axis=1).astype(kind))
     roots = np.full((trees, states), strength / (trees * states), kind)
     edges = np.full((len(layout.edges), states, states), strength / states, kind)
-    scales = [
-        np.repeat(spread * np.eye(size)[None], len(layout.blocks_of(size)[1]), axis=0)
-        for size in layout.sizes
-    ]
-    return Prior(roots, edges, tuple(levels), 0.1, tuple(scales))
+    counts = [(size, len(layout.blocks_of(size)[1])) for size in layout.sizes]
+    return Prior(
+        roots,
+        edges,
+        tuple(levels),
+        tuple(np.full(count, 0.1) for _, count in counts),
+        tuple(np.full(count, size + 2.0) for size, count in counts),
+        tuple(np.repeat(spread * np.eye(size)[None], count, axis=0) for size, count in counts),
+    )
 
 
 def _shares(codes: np.ndarray, levels: int) -> np.ndarray:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inference.circuits.layout import Layout
+from inference.circuits.layout import Layout, Steps
 from inference.circuits.leaves import (
     Normals,
     Patterns,
@@ -160,12 +160,22 @@ def log_left_out(layout: Layout, weights: Weights, table: AnyArray) -> jax.Array
         columns, nodes = layout.blocks_of(size)
         normals = weights.normals[at]
         x = table[:, columns].transpose(1, 0, 2)
-        for place in range(size):
+        r_here, log_here = r[nodes], terms[at].log_density
+
+        def without(
+            place: jax.Array,
+            x: jax.Array = x,
+            normals: Normals = normals,
+            r_here: jax.Array = r_here,
+            log_here: jax.Array = log_here,
+        ) -> jax.Array:
             rest = x.at[:, :, place].set(jnp.nan)
-            without = block_terms(normals, rest, row_patterns(~jnp.isnan(rest)))
-            of_cell = terms[at].log_density - without.log_density
-            share = (r[nodes] * jnp.exp(-of_cell)).sum(-1).T
-            found = found.at[:, columns[:, place]].add(share)
+            left = block_terms(normals, rest, row_patterns(~jnp.isnan(rest))).log_density
+            return (r_here * jnp.exp(left - log_here)).sum(-1)
+
+        shares = jax.lax.map(without, jnp.arange(size))
+        places = columns.T.reshape(-1)
+        found = found.at[:, places].add(shares.reshape(len(places), -1).T)
     return jnp.where(jnp.isnan(table), jnp.nan, -jnp.log(found))
 
 
@@ -181,48 +191,67 @@ def draw_missing(layout: Layout, weights: Weights, table: AnyArray, key: Key) ->
     table = jnp.asarray(table)
     patterns = traced_patterns(layout, table)
     e, terms = emissions(layout, weights, table, patterns)
-    keys = iter(jax.random.split(key, 2 + len(layout.kinds) + len(layout.sizes)))
-    states, tree = _draw_states(layout, weights, e, next(keys))
-    trees = len(layout.roots)
-    filled = table
+    # one array of each kind of noise: random numbers are what compiles slowest
+    for_choices, for_numbers = jax.random.split(key)
+    trees, leaves = len(layout.roots), len(layout.categories)
+    shape = (1 + layout.nodes + leaves, len(table))
+    uniform = jax.random.uniform(for_choices, shape, table.dtype)
+    widths = [np.prod(layout.blocks_of(size)[0].shape) for size in layout.sizes]
+    noise = jax.random.normal(for_numbers, (int(sum(widths)), len(table)), table.dtype)
+    states, tree = _draw_states(layout, weights, e, uniform[: 1 + layout.nodes])
+    filled, used = table, 1 + layout.nodes
     for levels, log_probs in zip(layout.kinds, weights.levels, strict=True):
         columns, nodes = layout.categories_of(levels)
         logits = jnp.take_along_axis(jnp.asarray(log_probs), states[nodes][..., None], axis=1)
-        drawn = jax.random.categorical(next(keys), logits).astype(table.dtype)
+        drawn = _choose(logits, uniform[used : used + len(nodes)]).astype(table.dtype)
         filled = _fill(filled, columns[:, None], drawn[..., None], tree, trees)
+        used += len(nodes)
+    used = 0
     for at, size in enumerate(layout.sizes):
         columns, nodes = layout.blocks_of(size)
-        drawn = _draw_block(weights.normals[at], terms[at], patterns[at], states[nodes], next(keys))
+        some = noise[used : used + columns.size].reshape(*columns.shape, -1).transpose(0, 2, 1)
+        drawn = _draw_block(weights.normals[at], terms[at], patterns[at], states[nodes], some)
         filled = _fill(filled, columns, drawn, tree, trees)
+        used += columns.size
     return filled
 
 
+def _choose(logits: jax.Array, uniform: jax.Array) -> jax.Array:
+    """Return categories drawn by one uniform number each, which the cumulated shares pass.
+
+    Args:
+        logits: log probabilities that need not sum to one, shape (..., levels).
+        uniform: shape (...).
+    """
+    shares = jnp.cumsum(jax.nn.softmax(logits, -1), -1)
+    return (uniform[..., None] > shares[..., :-1]).sum(-1)
+
+
 def _draw_states(
-    layout: Layout, weights: Weights, e: jax.Array, key: Key
+    layout: Layout, weights: Weights, e: jax.Array, uniform: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Draw the state of each node, shape (nodes, rows), and which tree holds, shape (rows,)."""
     s, _ = upward(layout, jnp.asarray(weights.edges), e)
     tops = s[layout.roots] + jnp.asarray(weights.roots)[:, None]
-    which, at_root, below = jax.random.split(key, 3)
-    tree = jax.random.categorical(which, jax.nn.logsumexp(tops, -1).T)
-    z = jnp.zeros(s.shape[:2], int).at[layout.roots].set(jax.random.categorical(at_root, tops))
+    tree = _choose(jax.nn.logsumexp(tops, -1).T, uniform[0])
+    of_nodes = jnp.concatenate([uniform[1:], uniform[:1]])
+    at_roots = _choose(tops, of_nodes[layout.roots])
+    z = jnp.zeros(s.shape[:2], at_roots.dtype).at[layout.roots].set(at_roots)
     if len(layout.edges):
         steps = jax.tree.map(jnp.asarray, layout.steps)
-        keys = jax.random.split(below, len(steps.edge))
 
-        def step(z: jax.Array, at: tuple) -> tuple:
-            place, key = at
+        def step(z: jax.Array, place: Steps) -> tuple:
             log_edges = jnp.asarray(weights.edges)[place.edge]
             rows = jnp.take_along_axis(log_edges, z[place.parent][..., None], axis=1)
-            drawn = jax.random.categorical(key, rows + s[place.child])
+            drawn = _choose(rows + s[place.child], of_nodes[place.child])
             return z.at[place.child].set(drawn), None
 
-        z, _ = jax.lax.scan(step, z, (steps, keys), reverse=True)
+        z, _ = jax.lax.scan(step, z, steps, reverse=True)
     return z[:-1], tree
 
 
 def _draw_block(
-    normals: Normals, terms: Terms, patterns: Patterns, states: jax.Array, key: Key
+    normals: Normals, terms: Terms, patterns: Patterns, states: jax.Array, noise: jax.Array
 ) -> jax.Array:
     """Draw the cells of blocks given states and observed cells, shape (blocks, rows, d)."""
     matrix = jnp.asarray(normals.matrix)
@@ -238,7 +267,6 @@ def _draw_block(
     missing = ~jnp.asarray(patterns.masks)[one, patterns.rows]
     both = missing[..., :, None] & missing[..., None, :]
     factor = jnp.linalg.cholesky(jnp.where(both, left, jnp.eye(size)))
-    noise = jax.random.normal(key, mean.shape, mean.dtype)
     return mean + jnp.einsum("nbij,nbj->nbi", factor, jnp.where(missing, noise, 0.0))
 
 

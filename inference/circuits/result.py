@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from inference.circuits.layout import Layout
 from inference.circuits.leaves import Weights
 from inference.circuits.model import TractableCircuit, sites_of_weights
 from inference.circuits.predictive import CircuitPredictive, ExpectedPredictive
@@ -55,7 +56,7 @@ class CircuitResult(AbstractResult):
         made = mean_weights if self.at_mode else predictive_weights
         with jax.enable_x64(True):
             given = jax.tree.map(jnp.asarray, (self.structure.prior, self.statistics))
-            return _in_double(_compiled(made)(*given))
+            return _compiled(made)(*given)
 
     def draws(self, key: Key, number: int) -> Weights:
         """Return circuits drawn from the posterior, along a leading axis.
@@ -66,9 +67,10 @@ class CircuitResult(AbstractResult):
         """
         with jax.enable_x64(True):
             if self.at_mode:
-                return jax.tree.map(lambda leaf: jnp.stack([leaf] * number), self.expected())
+                one = self.expected()
+                return jax.tree.map(lambda leaf: np.stack([np.asarray(leaf)] * number), one)
             given = jax.tree.map(jnp.asarray, (self.structure.prior, self.statistics))
-            return _in_double(_draw_many(*given, jax.random.split(key, number)))
+            return _draw_many(*given, jax.random.split(key, number))
 
     def arrays(self) -> StoredArrays:
         found = self.statistics
@@ -96,8 +98,8 @@ class CircuitResult(AbstractResult):
 
     def sample(self, key: Key, num_samples: int) -> SiteArrays:
         layout = self.structure.layout
-        weights = self.draws(key, num_samples)
-        return jax.vmap(lambda one: sites_of_weights(layout, one))(weights)
+        with jax.enable_x64(True):
+            return _many_sites(layout, self.draws(key, num_samples))
 
     @property
     def label(self) -> str:
@@ -107,15 +109,21 @@ class CircuitResult(AbstractResult):
         return f"{forest}{layout.nodes // trees} nodes with {layout.states} states"
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _many_sites(layout: Layout, weights: Weights) -> SiteArrays:
+    """Return the program's sites of circuits along a leading axis."""
+    return jax.vmap(lambda one: sites_of_weights(layout, one))(weights)
+
+
 @functools.cache
 def _compiled(function: Callable[..., Weights]) -> Callable[..., Weights]:
-    return jax.jit(function)
+    return jax.jit(lambda prior, found: _in_double(function(prior, found)))
 
 
 @jax.jit
 def _draw_many(prior: Prior, found: Statistics, keys: Key) -> Weights:
     """Draw circuits from the posterior, one for each key."""
-    return jax.lax.map(lambda one: draw_weights(prior, found, one), keys)
+    return _in_double(jax.lax.map(lambda one: draw_weights(prior, found, one), keys))
 
 
 def _in_double(weights: Weights) -> Weights:

@@ -16,12 +16,13 @@ Attias (2000), "A variational Bayesian framework for graphical models".
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import digamma, multigammaln
+from jax.scipy.special import digamma, gammaln
 from jax.typing import ArrayLike
 from numpyro.distributions import Dirichlet, kl_divergence
 
@@ -75,15 +76,17 @@ class Prior(NamedTuple):
         roots: Dirichlet parameters, shape (trees, K).
         edges: Dirichlet parameters, shape (edges, K, K).
         levels: Dirichlet parameters, shape (leaves, K, L) for each number of levels.
-        kappa: how many rows the prior mean of a block counts as.
-        scales: Psi of the blocks of each size, shape (blocks, d, d); nu is d + 2, so that Psi is
-            the prior mean of the covariance.
+        kappas: how many rows the prior mean of a block counts as, shape (blocks,) for each size.
+        freedoms: nu, shape (blocks,) for each size; with d + 2 the prior mean of the covariance is
+            Psi.
+        scales: Psi of the blocks of each size, shape (blocks, d, d).
     """
 
     roots: AnyArray
     edges: AnyArray
     levels: tuple[AnyArray, ...]
-    kappa: ArrayLike
+    kappas: tuple[AnyArray, ...]
+    freedoms: tuple[AnyArray, ...]
     scales: tuple[AnyArray, ...]
 
 
@@ -102,7 +105,7 @@ def expect(
     table: jax.Array,
     patterns: tuple[Patterns, ...],
     counts: jax.Array,
-    joint: bool = True,
+    joint: ArrayLike = True,
 ) -> tuple[Statistics, jax.Array]:
     """Return expected statistics, and the log density of each row.
 
@@ -121,7 +124,7 @@ def expect(
     )
     each, pull = vjp
     value = jax.nn.logsumexp(each, axis=0)
-    share = jnp.exp(each - value[None]) if joint else jnp.ones_like(each)
+    share = jnp.where(joint, jnp.exp(each - value[None]), 1.0).astype(each.dtype)
     roots, edges, r = pull(share * counts[None].astype(e.dtype))
     levels = []
     for number in layout.kinds:
@@ -163,12 +166,12 @@ def concentrations(prior: Prior, found: Statistics) -> tuple[Any, Any, tuple]:
 def wisharts(prior: Prior, found: Statistics) -> tuple[Wishart, ...]:
     """Return the posteriors of blocks, for each size."""
     made = []
-    for scale, moments in zip(prior.scales, found.moments, strict=True):
-        kappa = prior.kappa + moments.count
+    for at, (scale, moments) in enumerate(zip(prior.scales, found.moments, strict=True)):
+        kappa = prior.kappas[at][:, None] + moments.count
         mean = moments.sums / kappa[..., None]
         centre = kappa[..., None, None] * mean[..., :, None] * mean[..., None, :]
         psi = scale[:, None] + moments.squares - centre
-        nu = scale.shape[-1] + 2.0 + moments.count
+        nu = prior.freedoms[at][:, None] + moments.count
         made.append(Wishart(mean, kappa, nu, (psi + psi.mT) / 2))
     return tuple(made)
 
@@ -187,8 +190,7 @@ def expected_weights(prior: Prior, found: Statistics) -> Weights:
     normals = []
     for w in wisharts(prior, found):
         size = w.psi.shape[-1]
-        halves = (w.nu[..., None] - jnp.arange(size)[None, None]) / 2
-        log_det = digamma(halves).sum(-1) + size * jnp.log(2 / w.nu)
+        log_det = digamma(_halves(w)).sum(-1) + size * jnp.log(2 / w.nu)
         constant = 0.5 * (log_det - size / w.kappa)
         normals.append(Normals(w.mean, w.psi / w.nu[..., None, None], None, constant))
     return _weights(concentrations(prior, found), digamma, normals)
@@ -217,35 +219,56 @@ def _weights(parameters: tuple, log: Any, normals: list) -> Weights:
 def draw_weights(prior: Prior, found: Statistics, key: Key) -> Weights:
     """Draw all numbers from their posteriors."""
     roots, edges, levels = concentrations(prior, found)
-    keys = iter(jax.random.split(key, 2 + len(levels) + 2 * len(found.moments)))
-    drawn = (
-        jnp.log(_dirichlet(next(keys), roots.reshape(-1))).reshape(roots.shape),
-        jnp.log(_dirichlet(next(keys), edges)),
-        tuple(jnp.log(_dirichlet(next(keys), a)) for a in levels),
-    )
+    posteriors = wisharts(prior, found)
+    for_gammas, for_normals = jax.random.split(key)
+    # one array of each kind of noise: random numbers are what compiles slowest
+    wanted = [roots, edges, *levels, *(_halves(w) for w in posteriors)]
+    flat = jnp.concatenate([jnp.ravel(a).astype(float) for a in wanted])
+    gammas = _split(jax.random.loggamma(for_gammas, flat), [jnp.shape(a) for a in wanted])
+    shapes = [shape for w in posteriors for shape in (w.psi.shape, w.mean.shape)]
+    count = sum(int(np.prod(shape)) for shape in shapes)
+    noise = iter(_split(jax.random.normal(for_normals, (count,)), shapes))
     normals = []
-    for w in wisharts(prior, found):
-        matrix = _inverse_wishart(next(keys), w)
+    for w, logs in zip(posteriors, gammas[2 + len(levels) :], strict=True):
+        matrix = _inverse_wishart(w, logs, next(noise))
         factor = jnp.linalg.cholesky(matrix / w.kappa[..., None, None])
-        noise = jax.random.normal(next(keys), w.mean.shape, w.mean.dtype)
-        normals.append(Normals(w.mean + jnp.einsum("nkij,nkj->nki", factor, noise), matrix))
-    return Weights(*drawn, tuple(normals))
+        normals.append(Normals(w.mean + jnp.einsum("nkij,nkj->nki", factor, next(noise)), matrix))
+    drawn = [_log_shares(logs) for logs in gammas[1 : 2 + len(levels)]]
+    return Weights(
+        _log_shares(gammas[0].reshape(-1)).reshape(roots.shape),
+        drawn[0],
+        tuple(drawn[1:]),
+        tuple(normals),
+    )
 
 
-def _dirichlet(key: Key, a: jax.Array) -> jax.Array:
-    """Draw probabilities that are nowhere zero."""
-    logs = jax.random.loggamma(key, a)
-    return jnp.maximum(jax.nn.softmax(logs, -1), 1e-30)
+def _split(flat: jax.Array, shapes: list) -> list[jax.Array]:
+    """Return parts of a flat array in their shapes."""
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
+    parts = jnp.split(flat, ends[:-1]) if shapes else []
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def _inverse_wishart(key: Key, w: Wishart) -> jax.Array:
-    """Draw covariances by Bartlett's decomposition of their inverses."""
-    size = w.psi.shape[-1]
-    squares, below = jax.random.split(key)
-    halves = (jnp.asarray(w.nu)[..., None] - jnp.arange(size)[None, None]) / 2
-    roots = jnp.sqrt(2 * jax.random.gamma(squares, halves))
-    noise = jax.random.normal(below, w.psi.shape, w.psi.dtype)
-    A = jnp.tril(noise, -1) + roots[..., None] * jnp.eye(size)[None, None]
+def _log_shares(log_gammas: jax.Array) -> jax.Array:
+    """Return the logarithms of Dirichlet draws, nowhere minus infinity."""
+    return jnp.maximum(jax.nn.log_softmax(log_gammas, -1), math.log(1e-30))
+
+
+def _halves(w: Wishart) -> jax.Array:
+    """Return (nu - i) / 2 for i in 0..d-1, shape (blocks, K, d)."""
+    return (jnp.asarray(w.nu)[..., None] - jnp.arange(w.psi.shape[-1])[None, None]) / 2
+
+
+def _inverse_wishart(w: Wishart, log_gammas: jax.Array, noise: jax.Array) -> jax.Array:
+    """Return covariances by Bartlett's decomposition of their inverses.
+
+    Args:
+        w: the posteriors.
+        log_gammas: of shapes (nu - i) / 2, shape (blocks, K, d).
+        noise: standard normal numbers, shape (blocks, K, d, d).
+    """
+    roots = jnp.sqrt(2 * jnp.exp(log_gammas))
+    A = jnp.tril(noise, -1) + roots[..., None] * jnp.eye(w.psi.shape[-1])[None, None]
     # with Psi = C C', the inverse of C'^-1 A A' C^-1
     C = jnp.linalg.cholesky(jnp.asarray(w.psi))
     half = jax.scipy.linalg.solve_triangular(A, C.mT, lower=True)
@@ -262,12 +285,13 @@ def log_prior(prior: Prior, weights: Weights) -> jax.Array:
     total = (prior.roots * weights.roots).sum() + (prior.edges * weights.edges).sum()
     for a, logs in zip(prior.levels, weights.levels, strict=True):
         total += (a * logs).sum()
-    for scale, normals in zip(prior.scales, weights.normals, strict=True):
-        size = scale.shape[-1]
+    for at, (scale, normals) in enumerate(zip(prior.scales, weights.normals, strict=True)):
+        power = (prior.freedoms[at] + scale.shape[-1] + 2)[:, None]
         inverse, log_det = jnp.linalg.inv(normals.matrix), jnp.linalg.slogdet(normals.matrix)[1]
         trace = jnp.einsum("nij,nkji->nk", scale, inverse)
         distance = jnp.einsum("nki,nkij,nkj->nk", normals.mean, inverse, normals.mean)
-        total -= 0.5 * ((2 * size + 4) * log_det + trace + prior.kappa * distance).sum()
+        distance = prior.kappas[at][:, None] * distance
+        total -= 0.5 * (power * log_det + trace + distance).sum()
     return total
 
 
@@ -278,8 +302,10 @@ def kl_from_prior(prior: Prior, found: Statistics) -> jax.Array:
     total += _dirichlet_kl(edges, jnp.asarray(prior.edges)).sum()
     for a, b in zip(levels, prior.levels, strict=True):
         total += _dirichlet_kl(a, jnp.asarray(b)).sum()
-    for w, scale in zip(wisharts(prior, found), prior.scales, strict=True):
-        total += _wishart_kl(w, prior.kappa, jnp.asarray(scale)[:, None]).sum()
+    for at, w in enumerate(wisharts(prior, found)):
+        kappa, nu, scale = prior.kappas[at], prior.freedoms[at], prior.scales[at]
+        before = Wishart(w.mean, kappa[:, None], nu[:, None], scale[:, None])
+        total += wishart_kl(w, before, wishart_facts(w)).sum()
     return total
 
 
@@ -290,21 +316,52 @@ def _dirichlet_kl(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.asarray(kl_divergence(Dirichlet(a), Dirichlet(b)))
 
 
-def _wishart_kl(w: Wishart, kappa: ArrayLike, scale: jax.Array) -> jax.Array:
+class Facts(NamedTuple):
+    """What is asked of Wisharts more than once.
+
+    Attributes:
+        inverse: Psi^-1, shape (blocks, K, d, d).
+        log_det: log |Psi|, shape (blocks, K).
+        distance: m' Psi^-1 m, shape (blocks, K).
+    """
+
+    inverse: jax.Array
+    log_det: jax.Array
+    distance: jax.Array
+
+
+def wishart_facts(w: Wishart) -> Facts:
+    """Return the inverses and determinants of Wisharts, by one Cholesky factor each."""
+    factor = jnp.linalg.cholesky(jnp.asarray(w.psi))
+    eye = jnp.broadcast_to(jnp.eye(w.psi.shape[-1], dtype=factor.dtype), factor.shape)
+    half = jax.scipy.linalg.solve_triangular(factor, eye, lower=True)
+    log_det = 2 * jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)).sum(-1)
+    distance = (jnp.einsum("nkij,nkj->nki", half, w.mean) ** 2).sum(-1)
+    return Facts(half.mT @ half, log_det, distance)
+
+
+def wishart_kl(w: Wishart, before: Wishart, facts: Facts) -> jax.Array:
+    """Return the divergence of Wisharts from those before, which have mean zero, shape (blocks, K).
+
+    Args:
+        w: the posteriors.
+        before: the priors, whose mean is not looked at.
+        facts: those of the posteriors.
+    """
     size = w.psi.shape[-1]
-    nu = size + 2.0
-    log_det, prior_det = jnp.linalg.slogdet(w.psi)[1], jnp.linalg.slogdet(scale)[1]
-    halves = (jnp.asarray(w.nu)[..., None] - jnp.arange(size)[None, None]) / 2
-    expected = digamma(halves).sum(-1) + size * jnp.log(2.0) - log_det
-    trace = jnp.trace(jnp.linalg.solve(w.psi, jnp.broadcast_to(scale, w.psi.shape)), 0, -1, -2)
+    nu, kappa = jnp.asarray(before.nu), jnp.asarray(before.kappa)
+    below = jnp.arange(size)[None, None]
+    halves, old = (jnp.asarray(w.nu)[..., None] - below) / 2, (nu[..., None] - below) / 2
+    prior_det = jnp.linalg.slogdet(jnp.asarray(before.psi))[1]
+    expected = digamma(halves).sum(-1) + size * math.log(2.0) - facts.log_det
+    trace = (facts.inverse * before.psi).sum((-2, -1))
     wishart = (
-        0.5 * (w.nu * log_det - nu * prior_det)
-        - 0.5 * (w.nu - nu) * size * jnp.log(2.0)
-        - (multigammaln(w.nu / 2, size) - multigammaln(jnp.asarray(nu / 2), size))
+        0.5 * (w.nu * facts.log_det - nu * prior_det)
+        - 0.5 * (w.nu - nu) * size * math.log(2.0)
+        - (gammaln(halves) - gammaln(old)).sum(-1)
         + 0.5 * (w.nu - nu) * expected
         + 0.5 * w.nu * (trace - size)
     )
-    distance = jnp.einsum("nki,nkij,nkj->nk", w.mean, jnp.linalg.inv(w.psi), w.mean)
     ratio = kappa / w.kappa
-    normal = 0.5 * (size * (ratio - 1 - jnp.log(ratio)) + kappa * w.nu * distance)
+    normal = 0.5 * (size * (ratio - 1 - jnp.log(ratio)) + kappa * w.nu * facts.distance)
     return wishart + normal

@@ -13,7 +13,7 @@ import numpy as np
 
 from inference.circuits.layout import Block, Category, Layout
 from inference.circuits.learning import Schedule, learn, make_prior, make_start
-from inference.circuits.structure import correlated_groups, mutual_information, spanning_tree
+from inference.circuits.shape.structure import correlated_groups, mutual_information, spanning_tree
 
 # a mixture has blocks of at most so many numbers, a tree of so many
 LARGEST_BLOCK, LARGEST_IN_TREE = 40, 12
