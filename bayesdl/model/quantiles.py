@@ -43,6 +43,7 @@ def real_quantile(cdf: Cdf, level: jax.Array, middle: jax.Array, width: jax.Arra
         z = ndtri(jnp.clip(cdf(y), info.tiny, 1 - info.epsneg))
         return z - target
 
+    # each place where F stands is compiled anew: one in each loop
     def outside(state: tuple) -> jax.Array:
         low, high, below, above, _ = state
         unbounded = (below > 0) & (low > -FARTHEST) | (above < 0) & (high < FARTHEST)
@@ -52,7 +53,8 @@ def real_quantile(cdf: Cdf, level: jax.Array, middle: jax.Array, width: jax.Arra
         low, high, below, above, reach = state
         low = jnp.where(below > 0, middle - reach, low)
         high = jnp.where(above < 0, middle + reach, high)
-        return low, high, miss(low), miss(high), 4 * reach
+        below, above = jax.lax.map(miss, jnp.stack([low, high]))
+        return low, high, below, above, 4 * reach
 
     def open_(state: tuple) -> jax.Array:
         low, high, _, _, step = state
@@ -75,13 +77,13 @@ def real_quantile(cdf: Cdf, level: jax.Array, middle: jax.Array, width: jax.Arra
         high = jnp.where(right | found, at, high)
         return low, high, below, above, step + 1
 
-    low, high = middle - FIRST_WIDTH * width, middle + FIRST_WIDTH * width
-    start = low, high, miss(low), miss(high), 4 * FIRST_WIDTH * width
+    unknown = jnp.full_like(middle, jnp.inf)
+    start = middle, middle, unknown, -unknown, FIRST_WIDTH * width
     low, high, below, above, _ = jax.lax.while_loop(outside, widen, start)
-    low, high, _, _, _ = jax.lax.while_loop(open_, narrow, (low, high, below, above, 0))
-    y = low + (high - low) / 2
     # a distribution function that is NaN has no quantile, whatever the bracket
-    return jnp.where(jnp.isnan(miss(y)), jnp.nan, y)
+    known = ~jnp.isnan(below + above)
+    low, high, _, _, _ = jax.lax.while_loop(open_, narrow, (low, high, below, above, 0))
+    return jnp.where(known, low + (high - low) / 2, jnp.nan)
 
 
 def whole_quantile(cdf: Cdf, level: jax.Array, shape: tuple[int, ...]) -> jax.Array:

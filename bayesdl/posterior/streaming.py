@@ -111,7 +111,7 @@ class Stream:
                 found = jax.tree.map(np.asarray, self.run(statistic, self.args, given))
             yield found
             return
-        size = min(self.batch_size, total)
+        size = min(self.batch_size, padded(total))
         for start in range(0, total, size):
             chunk = functools.partial(take, start=start, size=size)
             some = chunk(whole) if rowwise and given is not None else given
@@ -177,10 +177,18 @@ class Stream:
         return call(compiled, (args, self.kwargs), jax.tree.structure(self.predictive))
 
 
+def padded(rows: int) -> int:
+    """Return how many rows are computed for some: of a few numbers, each of which is compiled once.
+
+    The powers of 8 up to 64, then multiples of 128.
+    """
+    return next((size for size in (1, 8, 64) if rows <= size), -(-rows // 128) * 128)
+
+
 def take(array: ArrayLike, start: int, size: int) -> np.ndarray:
     """Return rows start..start+size of an array.
 
-    The last chunk repeats its last row, so that all chunks have one shape.
+    A chunk that has fewer repeats its last row, so that all chunks have one shape.
     """
     array = np.asarray(array)
     return array[np.minimum(np.arange(start, start + size), len(array) - 1)]

@@ -319,3 +319,19 @@ def test_targets_for_other_rows_are_refused():
     for ask in (post.predict(X).log_prob, post.predict(X).cdf, lambda y: post.score(X, y)):
         with pytest.raises(ValueError, match="y has 3 targets for 30 predicted rows"):
             ask(np.zeros(3))
+
+
+def test_tables_of_other_lengths_share_what_was_compiled_and_keep_their_numbers():
+    post = drawn(bdl.BNN(()), X, F)
+    rows = np.linspace(-1, 1, 9)[:, None] * np.ones(X.shape[1])
+
+    def answers(count):
+        prediction = post.predict(rows[:count])
+        return [*prediction.interval(), prediction.std, prediction.sample(5).mean(0)]
+
+    first = answers(2)
+    compiled = stream.evaluate._cache_size()
+    for count in (3, 5, 8):
+        for few, more in zip(first, answers(count), strict=True):
+            np.testing.assert_allclose(few, more[:2], rtol=1e-5)
+    assert stream.evaluate._cache_size() == compiled
