@@ -52,10 +52,19 @@ class GPRegression(AbstractGaussianProcessRegression):
     num_inputs: int
 
     def gaussian_process(self, values: dict, X: ArrayLike) -> GaussianProcess:
-        kernel = self.kernel.build(
-            lambda site, value, *_: values.get(site, value), "kernel.", jax.numpy.shape(X)[-1]
-        )
+        kernel = self.kernel_at(values, jax.numpy.shape(X)[-1])
         return noisy_process(kernel, self.noise_scale(values), X)
+
+    def kernel_at(self, values: dict, num_inputs: int) -> Kernel:
+        return self.kernel.build(
+            lambda site, value, *_: values.get(site, value), "kernel.", num_inputs
+        )
+
+    def noisy_covariance(self, values: dict, X: ArrayLike) -> jax.Array:
+        noise = self.noise_variance(values) + JITTER
+        rows = jax.numpy.asarray(X)
+        kernel = self.kernel_at(values, rows.shape[1])
+        return kernel(rows, rows) + noise * jax.numpy.eye(len(rows))
 
     def noise_scale(self, values: dict) -> Any:
         """Return sigma, which is either drawn or fixed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 # The size of a gradient at a minimum, relative to the square root of the value: the curvature
 # mostly grows with the value.
 SMALL_GRADIENT = 1e-3
+# steps over which it is seen how fast a search moves
+RECENT = 10
 # SciPy's, at which a search ends
 SMALLEST_GRADIENT = 1e-5
 
@@ -33,16 +36,49 @@ def minimise(
         *fixed: further arguments of the function.
         gradient: the search ends where no entry of the gradient is larger.
     """
+    u, _, converged = minimise_to(
+        lambda u: value_and_grad(u, *fixed), u, max_steps, gradient=gradient
+    )
+    return u, converged
+
+
+def minimise_to(
+    value_and_grad: Callable,
+    u: np.ndarray,
+    max_steps: int,
+    known: float = math.inf,
+    gradient: float = SMALLEST_GRADIENT,
+) -> tuple[np.ndarray, float, bool]:
+    """Find a minimum over u, its value, and whether the search converged.
+
+    Args:
+        value_and_grad: a compiled function from u to the value and its gradient.
+        u: the starting point, shape (d,).
+        max_steps: the largest number of steps.
+        known: a value that is known to be reached; a search that hardly moves above it ends.
+        gradient: the search ends where no entry of the gradient is larger.
+    """
     # importing this takes a tenth of a second, so it is done only here
     import scipy.optimize
 
     def evaluate(u: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = value_and_grad(u, *fixed)
+        value, gradient = value_and_grad(u)
         return float(value), np.asarray(gradient)
 
+    values: list[float] = []
+
+    def is_behind(intermediate_result: OptimizeResult) -> None:
+        values.append(float(intermediate_result.fun))
+        # as fast as in the last steps it would need twice as many steps as it had
+        gain = values[-RECENT - 1] - values[-1] if len(values) > RECENT else math.inf
+        if values[-1] - gain / RECENT * 2 * len(values) > known:
+            raise StopIteration
+
     options = {"maxiter": max_steps, "maxfun": 2 * max_steps, "maxcor": 20, "gtol": gradient}
-    found = scipy.optimize.minimize(evaluate, u, jac=True, method="L-BFGS-B", options=options)
-    return found.x, _is_at_minimum(found)
+    found = scipy.optimize.minimize(
+        evaluate, u, jac=True, method="L-BFGS-B", options=options, callback=is_behind
+    )
+    return found.x, float(found.fun), _is_at_minimum(found)
 
 
 def _is_at_minimum(found: OptimizeResult) -> bool:

@@ -130,6 +130,14 @@ class AbstractGaussianProcessRegression(AbstractStructure):
         """Return the tinygp process of the noisy targets, given hyperparameters by site."""
 
     @abc.abstractmethod
+    def kernel_at(self, values: dict, num_inputs: int) -> Any:
+        """Return the tinygp kernel of f, given hyperparameters by site."""
+
+    @abc.abstractmethod
+    def noisy_covariance(self, values: dict, X: Any) -> Any:
+        """Return the covariance of the noisy targets, given hyperparameters by site."""
+
+    @abc.abstractmethod
     def noise_variance(self, values: dict) -> Any:
         """Return the variance of the noise, given hyperparameters by site."""
 

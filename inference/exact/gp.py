@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -36,12 +36,13 @@ from inference.core.engine import (
 )
 from inference.core.findings import Finding, hyperparameter_findings, numbers_of
 from inference.core.keys import named_key
-from inference.core.minimise import minimise
+from inference.core.minimise import minimise_to
 from inference.core.problem import Problem, ProblemError
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractPredictive, AbstractResult, Conditional, Draws, Predictor
 from inference.core.structure import AbstractGaussianProcessRegression
 from inference.core.typing import HyperparameterMethod, Info, Key, SiteArrays, StoredArrays
+from inference.exact.density import log_normal
 from inference.mcmc.hmc import NUTS
 from inference.sharing import compile_with_data
 
@@ -49,6 +50,10 @@ from inference.sharing import compile_with_data
 EXACT_ROWS = 3000
 
 MAX_STEPS = 1000
+# draws of the prior for each start
+TRIES = 20
+# a search that has come to rest this many nats behind another one ends
+BEHIND = 10.0
 # added to the diagonal of joint covariances, as repeated rows give a singular one
 JITTER = 1e-9
 # the Cholesky factor of this many rows takes 800 MB
@@ -157,12 +162,13 @@ class ExactGP(AbstractEngine):
         best, lowest, converged = None, np.inf, False
         progress.start(self.num_restarts, "hyperparameters")
         try:
-            keys = [named_key(key, f"restart {restart}") for restart in range(self.num_restarts)]
-            for start in problem.log_density().starts(keys):
-                u, done = minimise(compiled, start, MAX_STEPS)
-                value = float(compiled(u)[0])
-                if value < lowest:
-                    best, lowest, converged = u, value, done
+            draw = compile_with_data(problem, _prior_draw)
+            for restart in range(self.num_restarts):
+                start = _finite_start(draw, compiled, named_key(key, f"restart {restart}"))
+                if start is not None:
+                    u, value, done = minimise_to(compiled, start, MAX_STEPS, lowest + BEHIND)
+                    if value < lowest:
+                        best, lowest, converged = u, value, done
                 progress.advance(1, best=f"{-lowest:.5g}")
         except KeyboardInterrupt:
             if best is None:
@@ -223,12 +229,31 @@ def _value_and_slope(
     regression = problem.structure_as(AbstractGaussianProcessRegression)
 
     def objective(u: jax.Array) -> jax.Array:
-        density = problem.log_density()
-        if hyperparameters == "map":
-            return -density(u)
-        return -_log_evidence(regression, density.constrain(u), *problem.args)
+        values = problem.log_density().constrain(u)
+        evidence = _log_evidence(regression, values, *problem.args)
+        if hyperparameters == "ml":
+            return -evidence
+        # the program with one row has the density of the hyperparameters times that of the row
+        args = tuple(arg[:1] for arg in problem.args)
+        row = dataclasses.replace(problem, args=args).log_density()(u)
+        return _log_evidence(regression, values, *args) - row - evidence
 
     return jax.value_and_grad(objective)(u)
+
+
+def _prior_draw(problem: Problem, key: Key) -> jax.Array:
+    """Draw from the prior on flat unconstrained space; compiled, it makes no kernel matrix."""
+    density = problem.log_density()
+    return density.ravel(density.prior_draw(key))
+
+
+def _finite_start(draw: Callable, objective: Callable, key: Key) -> np.ndarray | None:
+    """Return the first draw where the objective and its gradient are finite, or None."""
+    for one in jax.random.split(key, TRIES):
+        u = np.asarray(draw(one))
+        if all(np.isfinite(part).all() for part in map(np.asarray, objective(u))):
+            return u
+    return None
 
 
 def _sites(problem: Problem, u: jax.Array) -> SiteArrays:
@@ -241,8 +266,7 @@ def _log_evidence(
     regression: AbstractGaussianProcessRegression, values: SiteArrays, X: ArrayLike, y: ArrayLike
 ) -> jax.Array:
     """Return log p(y), given hyperparameters by site."""
-    X, y = jnp.asarray(X), jnp.asarray(y)
-    return regression.gaussian_process(values, X).log_probability(y)
+    return log_normal(regression.noisy_covariance(values, jnp.asarray(X)), jnp.asarray(y))
 
 
 def reason_unsupported(problem: Problem, max_rows: int | float, cure: str = "") -> str | None:
