@@ -15,6 +15,7 @@ from inference.circuits.engine import EM, VBEM
 from inference.core.engine import AbstractEngine, Preference, UnsupportedError
 from inference.core.problem import Problem
 from inference.exact.gp import ExactGP
+from inference.exact.sparse import SparseGP
 from inference.laplace.engine import Laplace
 from inference.mcmc.gibbs import Gibbs
 from inference.mcmc.hmc import HMC, NUTS
@@ -40,6 +41,7 @@ __all__ = [  # noqa: RUF022
     "Laplace",
     "SSVI",
     "ExactGP",
+    "SparseGP",
     "GPyTorchGP",
     "PyroNUTS",
     "MessagePassing",

@@ -19,6 +19,7 @@ from bayesdl.frozen.last_layer import LastLayer
 from bayesdl.frozen.schema import FrozenSchema
 from bayesdl.frozen.spec import Frozen
 from bayesdl.gp.spec import GP
+from bayesdl.gp.student_t import StudentTProcess
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.program import Program
 from bayesdl.model.registry import register_model, register_spec
@@ -32,6 +33,7 @@ __all__ = [  # noqa: RUF022
     "BNN",
     "ConvNet",
     "GP",
+    "StudentTProcess",
     "Formula",
     "Circuit",
     "FunBaT",

@@ -12,7 +12,9 @@ from jax.typing import ArrayLike
 
 from bayesdl.gp.kernels import AbstractKernel
 from bayesdl.model.likelihoods import Normal
+from inference.core.engine import UnsupportedError
 from inference.core.structure import AbstractGaussianProcessRegression
+from inference.exact.scale_mixture import AbstractScale
 
 if TYPE_CHECKING:
     from tinygp import GaussianProcess
@@ -45,11 +47,13 @@ class GPRegression(AbstractGaussianProcessRegression):
         kernel: the kernel.
         likelihood: the likelihood, in units of standardised targets.
         num_inputs: the number of inputs, the columns of X.
+        scale: what is known of a factor of all variances; None where it is one.
     """
 
     kernel: AbstractKernel
     likelihood: Normal
     num_inputs: int
+    scale: AbstractScale | None = None
 
     def gaussian_process(self, values: dict, X: ArrayLike) -> GaussianProcess:
         kernel = self.kernel_at(values, jax.numpy.shape(X)[-1])
@@ -82,6 +86,10 @@ class GPRegression(AbstractGaussianProcessRegression):
     def torch_parts(self) -> tuple:
         from bayesdl.interop.gpytorch import torch_parts
 
+        if self.scale is not None:
+            raise UnsupportedError(
+                "a process whose scale is not known cannot be written in GPyTorch; use ExactGP"
+            )
         return torch_parts(self.kernel, self.likelihood.scale, self.num_inputs)
 
 

@@ -12,35 +12,16 @@ The program has f integrated out, so its latent sites are the hyperparameters:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, ClassVar
-
-import jax
-import jax.numpy as jnp
-import numpy as np
-import numpyro
-import numpyro.distributions as dist
-from jax.typing import ArrayLike
-from numpyro import handlers
+from typing import Any
 
 from bayesdl import kernels
-from bayesdl.data.table import AbstractSchema
-from bayesdl.data.validation import DataError, ModelError
-from bayesdl.gp.hyperparameters import sample_hyperparameter
-from bayesdl.gp.kernels import as_kernel
-from bayesdl.gp.program import GPRegression, noisy_process
+from bayesdl.gp.process import AbstractProcess
 from bayesdl.model.examples import CommandLine, Example, rows
-from bayesdl.model.language import NUMPYRO
 from bayesdl.model.likelihoods import Normal
-from bayesdl.model.table import AbstractTableModel, TableProgram
-from bayesdl.typing import ColumnLike, TableLike
-from inference.core.problem import Problem
-from inference.core.program import KeyPerName
-from inference.exact.gp import GPPredictive, condition
 
 
 @dataclasses.dataclass(frozen=True)
-class GP(AbstractTableModel):
+class GP(AbstractProcess):
     """Gaussian process regression.
 
     Args:
@@ -58,9 +39,6 @@ class GP(AbstractTableModel):
     kernel: Any = kernels.RBF(ard=True)
     likelihood: Any = Normal()
     standardize: bool = True
-    rows_correlated: ClassVar[bool] = True
-    multi_output: ClassVar[bool] = False
-    keeps_numpy: ClassVar[bool] = True
 
     @classmethod
     def examples(cls) -> tuple[Example, ...]:
@@ -70,87 +48,3 @@ class GP(AbstractTableModel):
     def command_lines(cls) -> tuple[CommandLine, ...]:
         help_text = "a Gaussian process"
         return (CommandLine("gp", cls, help_text, {"kernel": kernels}, only_normal=True),)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "kernel", as_kernel(self.kernel))
-        if not isinstance(self.likelihood, Normal) or self.likelihood.scale == "heteroscedastic":
-            raise ModelError(
-                f"GP takes likelihood=bdl.Normal() with one scale, got {self.likelihood}: use "
-                "bdl.BNN for other likelihoods."
-            )
-
-    @property
-    def double_precision(self) -> bool:
-        """Whether the arithmetic needs 64 bits: Cholesky factors do."""
-        return True
-
-    def learn_schema(
-        self, X: TableLike | None = None, y: ColumnLike | None = None, **options: Any
-    ) -> AbstractSchema:
-        schema = super().learn_schema(X, y, **options)
-        if schema.target.num_targets > 1:
-            raise DataError(
-                f"GP takes one target column, y has {schema.target.num_targets}: fit one GP per "
-                "column, or a BNN."
-            )
-        return schema
-
-    def program(self, X: ArrayLike, y: ArrayLike | None = None, *, num_targets: int = 1) -> None:
-        """Run the NumPyro program with f integrated out."""
-        num_inputs = np.shape(X)[-1]
-        kernel = self.kernel.build(sample_hyperparameter, "kernel.", num_inputs)
-        sigma = self.likelihood.parameters(1, NUMPYRO)
-        solver: Any = noisy_process(kernel, sigma, X).solver
-        # a Cholesky factor is one; NumPyro's check of it makes (n, n) arrays even where shapes
-        # alone are asked for
-        noisy = dist.MultivariateNormal(0.0, scale_tril=solver.scale_tril, validate_args=False)
-        numpyro.sample("y", noisy, obs=y)
-
-    def structure(self, schema: AbstractSchema) -> GPRegression:
-        return GPRegression(self.kernel, self.likelihood, len(schema.columns.scale))
-
-    def exact_predictive(self, num_inputs: int) -> Callable[..., jax.Array] | None:
-        """Return the log predictive density in closed form, or None with free hyperparameters."""
-        if self.hyperparameter_priors(num_inputs):
-            return None
-        X = np.arange(2.0)[:, None] + np.arange(num_inputs)
-        structure = self.structure(self.learn_schema(X, np.arange(2.0)))
-
-        def log_density(
-            X: jax.Array, y: jax.Array, X_new: jax.Array, y_new: jax.Array
-        ) -> jax.Array:
-            predictive = condition(structure, {}, X, y, X_new).distribution
-            return jnp.asarray(predictive.log_prob(y_new))
-
-        return log_density
-
-    def ignores_zero_columns(self, fewest: int, most: int) -> bool:
-        """Whether zero-padded columns leave the model unchanged.
-
-        They do where the hyperparameters' priors have the same means and variances for both
-        numbers of columns. A kernel that is code is not looked into: the answer for it is no.
-        """
-        if not self.kernel.ignores_zero_columns:
-            return False
-        few, many = self.hyperparameter_priors(fewest), self.hyperparameter_priors(most)
-
-        def moments(prior: dist.Distribution) -> list[list[float]]:
-            return [np.unique(np.asarray(part)).tolist() for part in (prior.mean, prior.variance)]
-
-        return few.keys() == many.keys() and all(
-            moments(few[name]) == moments(many[name]) for name in few
-        )
-
-    def hyperparameter_priors(self, num_inputs: int) -> dict[str, dist.Distribution]:
-        """Return the priors of the latent sites for inputs of `num_inputs` columns."""
-        program = KeyPerName(TableProgram(self, 1), jax.random.key(0))
-        with jax.enable_x64(True):
-            sites = handlers.trace(program).get_trace(jnp.zeros((2, num_inputs)))
-        return {
-            name: site["fn"]
-            for name, site in sites.items()
-            if site["type"] == "sample" and name != "y"
-        }
-
-    def predictive(self, problem: Problem, around: dict | None = None) -> GPPredictive:
-        return GPPredictive(problem.structure_as(GPRegression), *problem.args)

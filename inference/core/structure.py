@@ -123,7 +123,13 @@ class AbstractGaussianProcessRegression(AbstractStructure):
     """y = f(X) + noise with f ~ GP(0, k); the latent sites are hyperparameters.
 
     Final classes compare by value.
+
+    Attributes:
+        scale: an `inference.exact.scale_mixture.AbstractScale`, what is known of a factor of all
+            variances; None where it is one.
     """
+
+    scale: Any = None
 
     @abc.abstractmethod
     def gaussian_process(self, values: dict, X: Any) -> Any:

@@ -22,12 +22,10 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 from jax.typing import ArrayLike
 
 from inference.core.engine import (
     CLOSED_FORM,
-    MADE_FOR_IT,
     AbstractEngine,
     Preference,
     check_choice,
@@ -42,7 +40,8 @@ from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractPredictive, AbstractResult, Conditional, Draws, Predictor
 from inference.core.structure import AbstractGaussianProcessRegression
 from inference.core.typing import HyperparameterMethod, Info, Key, SiteArrays, StoredArrays
-from inference.exact.density import log_normal
+from inference.exact.density import quadratic_and_log_det
+from inference.exact.scale_mixture import FixedScale
 from inference.mcmc.hmc import NUTS
 from inference.sharing import compile_with_data
 
@@ -94,21 +93,21 @@ class ExactGP(AbstractEngine):
 
     @classmethod
     def preference(cls, problem: Problem) -> Preference | None:
-        if not isinstance(problem.structure, AbstractGaussianProcessRegression):
-            return None
         rows, _ = problem_size(problem)
-        if rows <= EXACT_ROWS:
-            reason = f"a Gaussian process with {rows} rows has a closed form"
-            return Preference(cls(), reason, CLOSED_FORM)
-        reason = f"{rows} rows are many; install bayesdl[torch] for a sparse Gaussian process"
-        return Preference(cls(), reason, MADE_FOR_IT + 1)
+        structure = problem.structure
+        if not isinstance(structure, AbstractGaussianProcessRegression):
+            return None
+        if rows > EXACT_ROWS and structure.scale is None:
+            return None
+        reason = f"a Gaussian process with {rows} rows has a closed form"
+        return Preference(cls(), reason, CLOSED_FORM)
 
     @classmethod
     def example(cls) -> ExactGP:
         return cls(num_restarts=1)
 
     def supports(self, problem: Problem) -> str | None:
-        return reason_unsupported(problem, MAX_ROWS)
+        return reason_unsupported(problem, MAX_ROWS, ", use bdl.SparseGP()")
 
     def infer(
         self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()
@@ -125,8 +124,8 @@ class ExactGP(AbstractEngine):
         info = {
             "log_evidence": evidence,
             "converged": converged,
-            "answer": f"exact for {regression.describe(values)}; that these numbers are not "
-            "known for sure is not in it",
+            "answer": f"exact for {regression.describe(values)}"
+            + ("; that these numbers are not known for sure is not in it" if values else ""),
             "hyperparameters": {name: np.asarray(value).tolist() for name, value in values.items()},
             "seconds": time.perf_counter() - started,
         }
@@ -201,10 +200,10 @@ class ExactGP(AbstractEngine):
         y_i | y_-i ~ N(y_i - [S^-1 y]_i / [S^-1]_ii, 1 / [S^-1]_ii) (Rasmussen and Williams 2006,
         equation 5.12).
         """
-        if result.groups():
+        regression = problem.structure_as(AbstractGaussianProcessRegression)
+        if result.groups() or regression.scale is not None:
             return None
         values, (X, y) = result.arrays(), problem.args
-        regression = problem.structure_as(AbstractGaussianProcessRegression)
         with jax.enable_x64(True):
             process = regression.gaussian_process(values, jnp.asarray(X))
             root = np.asarray(process.solver.solve_triangular(jnp.eye(len(X))))
@@ -266,7 +265,9 @@ def _log_evidence(
     regression: AbstractGaussianProcessRegression, values: SiteArrays, X: ArrayLike, y: ArrayLike
 ) -> jax.Array:
     """Return log p(y), given hyperparameters by site."""
-    return log_normal(regression.noisy_covariance(values, jnp.asarray(X)), jnp.asarray(y))
+    covariance = regression.noisy_covariance(values, jnp.asarray(X))
+    known = quadratic_and_log_det(covariance, jnp.asarray(y))
+    return (regression.scale or FixedScale()).log_density(*known, len(covariance))
 
 
 def reason_unsupported(problem: Problem, max_rows: int | float, cure: str = "") -> str | None:
@@ -330,12 +331,15 @@ def condition(
     whitened = process.solver.solve_triangular(jnp.asarray(y))
     projected = process.solver.solve_triangular(process.kernel(X, X_new))
     variance = jnp.maximum(process.kernel(X_new) - jnp.sum(projected**2, axis=0), 0.0)
-    noise = structure.noise_variance(values)
-    if joint:
-        covariance = (
-            process.kernel(X_new, X_new)
-            - projected.T @ projected
-            + (noise + JITTER) * jnp.eye(len(X_new))
-        )
-        return Conditional(dist.MultivariateNormal(projected.T @ whitened, covariance), variance)
-    return Conditional(dist.Normal(projected.T @ whitened, jnp.sqrt(variance + noise)), variance)
+    mean, noise = projected.T @ whitened, structure.noise_variance(values)
+    scale = structure.scale or FixedScale()
+    rows = scale.row(mean, variance, noise, whitened @ whitened, len(X))
+    if not joint:
+        return rows
+    covariance = (
+        process.kernel(X_new, X_new)
+        - projected.T @ projected
+        + (noise + JITTER) * jnp.eye(len(X_new))
+    )
+    together = scale.joint(mean, covariance, whitened @ whitened, len(X))
+    return Conditional(together, rows.epistemic)

@@ -107,6 +107,9 @@ SPECS: dict[str, Callable[[], Any]] = {
     "GP": lambda: bdl.GP(kernels.RBF(0.5) * kernels.Periodic(2.0), bdl.Normal(0.1), False),
     "ConvNet": lambda: bdl.ConvNet((8, 8), (2, 4), "gelu", True),
     "FunBaT": lambda: bdl.FunBaT(("a", bdl.Mode("b", rank=3)), "tucker", bdl.Poisson(), False),
+    "StudentTProcess": lambda: bdl.StudentTProcess(
+        kernels.RBF(0.5), bdl.Normal(0.1), dist.HalfCauchy(2.0), False
+    ),
     "Mode": lambda: bdl.Mode("day", kernels.Matern52(lengthscale=2.0) + kernels.Constant(1.0), 3),
     "RandomBNN": random_bnn,
     "PriorMixture": lambda: bdl.PriorMixture((bdl.GP(), bdl.BNN()), (0.7, 0.3)),
@@ -129,6 +132,7 @@ SPECS: dict[str, Callable[[], Any]] = {
         0.2, "erk", "block:4", True, "evidence", "random", kernel="neurons"
     ),
     "engines.ExactGP": lambda: bdl.ExactGP("sample", 5, bdl.NUTS(10, 20)),
+    "engines.SparseGP": lambda: bdl.SparseGP(50, 1000, 40, 3, 20),
     "engines.GPyTorchGP": lambda: bdl.GPyTorchGP("svgp", 10, 2, 0.1, 5, 6),
     "engines.PyroNUTS": lambda: bdl.PyroNUTS(10, 20, 1, 0.9, 6, False),
     "engines.MessagePassing": lambda: bdl.MessagePassing(20, 2, 1e-3, 0.5, 0.1, 4, 0.2, "parallel"),
