@@ -248,4 +248,6 @@ def _process_draw(
     lower = jnp.linalg.cholesky(covariance + jitter * jnp.eye(len(X)))
     f = lower @ jax.random.normal(named_key(key, "function"), (len(X),))
     noise = jax.random.normal(named_key(key, "noise"), (len(X),))
-    return f + jnp.sqrt(process.noise_variance(values)) * noise, f
+    scale = process.scale
+    size = 1.0 if scale is None else jnp.sqrt(scale.draw(named_key(key, "scale"), ()))
+    return size * (f + jnp.sqrt(process.noise_variance(values)) * noise), size * f

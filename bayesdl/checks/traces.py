@@ -15,6 +15,7 @@ from jaxtyping import Float
 from numpyro.distributions import Distribution, Independent, MultivariateNormal
 
 from inference.core.program import is_factor
+from inference.exact.scale_mixture import ScaledNormal
 from inference.wrappers import marginal_cdf, seen_entries, unmasked
 
 
@@ -61,6 +62,8 @@ def _levels(given: Distribution, y: jax.Array) -> jax.Array:
         mean = jnp.broadcast_to(given.loc, y.shape)
         c, g = _precisions(mean, given.scale_tril, y)
         return jax.scipy.special.ndtr(g / jnp.sqrt(c))
+    if isinstance(given, ScaledNormal):
+        return given.left_out(y)[1]
     return marginal_cdf(given, y)
 
 
@@ -153,6 +156,8 @@ def _by_row(given: Distribution, y: jax.Array) -> jax.Array:
         given = given.base_dist
     if isinstance(given, MultivariateNormal) and not given.batch_shape:
         return _left_out(jnp.broadcast_to(given.loc, y.shape), given.scale_tril, y)
+    if isinstance(given, ScaledNormal):
+        return given.left_out(y)[0]
     return jnp.asarray(given.log_prob(y))
 
 

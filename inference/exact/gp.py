@@ -41,7 +41,7 @@ from inference.core.result import AbstractPredictive, AbstractResult, Conditiona
 from inference.core.structure import AbstractGaussianProcessRegression
 from inference.core.typing import HyperparameterMethod, Info, Key, SiteArrays, StoredArrays
 from inference.exact.density import quadratic_and_log_det
-from inference.exact.scale_mixture import FixedScale
+from inference.exact.scale_mixture import FixedScale, ScaledNormal
 from inference.mcmc.hmc import NUTS
 from inference.sharing import compile_with_data
 
@@ -201,11 +201,14 @@ class ExactGP(AbstractEngine):
         equation 5.12).
         """
         regression = problem.structure_as(AbstractGaussianProcessRegression)
-        if result.groups() or regression.scale is not None:
+        if result.groups():
             return None
         values, (X, y) = result.arrays(), problem.args
         with jax.enable_x64(True):
             process = regression.gaussian_process(values, jnp.asarray(X))
+            if regression.scale is not None:
+                scaled = ScaledNormal(process.solver.scale_tril, regression.scale)
+                return np.asarray(scaled.left_out(jnp.asarray(y))[0])
             root = np.asarray(process.solver.solve_triangular(jnp.eye(len(X))))
             whitened = np.asarray(process.solver.solve_triangular(jnp.asarray(y)))
         precision = np.sum(root**2, axis=0)

@@ -133,7 +133,8 @@ class QuadratureScale(AbstractScale):
         """Return scales s, and the logarithms of p(y, s) times their weights."""
         t = jnp.linspace(-REACH, REACH, NODES)
         width = jnp.sqrt(2.0 / (rows + 1))
-        log_s = jnp.log(jnp.maximum(quadratic, TINY) / rows) + width * jnp.sinh(t)
+        centre = jnp.log(jnp.maximum(quadratic, TINY) / rows) if rows else jnp.zeros(())
+        log_s = centre + width * jnp.sinh(t)
         # beyond these no number has an exponential; the density is nil there
         inside = jnp.abs(log_s) < 300
         s = jnp.exp(jnp.where(inside, log_s, 0.0))
@@ -224,6 +225,24 @@ class ScaledNormal(dist.Distribution):
         whitened = solve_triangular(self.root, value, lower=True)
         log_det = 2 * jnp.log(jnp.diagonal(self.root)).sum()
         return self.scale.log_density(whitened @ whitened, log_det, value.shape[-1])
+
+    def left_out(self, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return log p(y_i | y_-i) and P(Y_i <= y_i | y_-i) of each row i.
+
+        With P = S^-1, s = 1 makes y_i | y_-i normal around y_i - [P y]_i / P_ii with the variance
+        1 / P_ii (Rasmussen and Williams 2006, equation 5.12), and the q of y_-i is
+        y' P y - [P y]_i^2 / P_ii.
+        """
+        inverse_root = solve_triangular(self.root, jnp.eye(len(value)), lower=True)
+        whitened, precision = inverse_root @ value, jnp.sum(inverse_root**2, axis=0)
+        g = whitened @ inverse_root
+        others = jnp.maximum(whitened @ whitened - g**2 / precision, 0.0)
+
+        def judge(y: jax.Array, mean: jax.Array, variance: jax.Array, q: jax.Array) -> tuple:
+            given = self.scale.row(mean[None], variance[None], 0.0, q, len(value) - 1).distribution
+            return jnp.asarray(given.log_prob(y[None]))[0], jnp.asarray(given.cdf(y[None]))[0]
+
+        return jax.vmap(judge)(value, value - g / precision, 1 / precision, others)
 
 
 class NormalOfScales(dist.Distribution):

@@ -1,13 +1,16 @@
 """Student-t processes against SciPy, quadrature over the scale, and simulation."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
 from scipy import integrate, stats
 
 import bayesdl as bdl
+from bayesdl.checks import prior
 from inference.exact.gp import condition
+from inference.exact.scale_mixture import ScaledNormal
 
 RNG = np.random.default_rng(0)
 X, Y, X_NEW = RNG.normal(size=(5, 1)), 3 * RNG.normal(size=5), RNG.normal(size=(3, 1))
@@ -51,8 +54,8 @@ def test_the_density_is_that_of_scipy():
 
 @pytest.mark.parametrize("name", PRIORS)
 def test_evidence_and_predictions_are_integrals_over_the_scale(name):
-    prior, reference = PRIORS[name]
-    post = fitted(prior)
+    scale, reference = PRIORS[name]
+    post = fitted(scale)
     evidence = over_scale(reference, lambda s: 1.0)
     np.testing.assert_allclose(post.raw.info["log_evidence"], np.log(evidence), rtol=1e-8)
     prediction = post.predict(X_NEW)
@@ -112,3 +115,35 @@ def test_gpytorch_and_sparse_engines_say_that_they_cannot():
     for engine in (bdl.SparseGP(), bdl.GPyTorchGP()):
         with pytest.raises(ValueError, match=r"use bdl\.ExactGP|cannot be written in GPyTorch"):
             bdl.fit(bdl.StudentTProcess(), X, Y, engine=engine, progress=False)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_rows_left_out_are_ratios_of_densities(name):
+    model = bdl.StudentTProcess(KERNEL, bdl.Normal(0.3), PRIORS[name][0])
+    with jax.enable_x64(True):
+        S_, y = jnp.asarray(S), jnp.asarray(Y)
+
+        def density(rows):
+            root = jnp.linalg.cholesky(S_[jnp.ix_(rows, rows)])
+            return ScaledNormal(root, model.known_scale).log_prob(y[rows])
+
+        whole = jnp.arange(5)
+        found, levels = ScaledNormal(jnp.linalg.cholesky(S_), model.known_scale).left_out(y)
+        for i in range(5):
+            expected = density(whole) - density(jnp.delete(whole, i))
+            np.testing.assert_allclose(found[i], expected, rtol=1e-8)
+        assert np.all((levels > 0) & (levels < 1))
+
+
+def test_draws_of_the_prior_have_the_scale():
+    """A scale that is nearly known, 100, makes targets ten times as large."""
+    sds = []
+    for scale in (dist.LogNormal(0.0, 1e-3), dist.LogNormal(np.log(100.0), 1e-3)):
+        model = bdl.StudentTProcess(KERNEL, bdl.Normal(0.3), scale, standardize=False)
+        schema = model.learn_schema(X, Y)
+        problem = model.problem(schema, X, Y)
+        keys = jax.random.split(jax.random.key(0), 50)
+        with jax.enable_x64(True):
+            y, f = prior._simulate(problem, "y", False, keys)
+        sds.append((y.std(), f.std()))
+    np.testing.assert_allclose(sds[1], 10 * np.array(sds[0]), rtol=1e-2)
