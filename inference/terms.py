@@ -20,6 +20,7 @@ from numpyro import handlers
 from numpyro.distributions import Distribution, biject_to
 from numpyro.distributions.constraints import real
 
+from inference.core.engine import free_params
 from inference.core.problem import Problem
 from inference.core.program import Message
 from inference.core.typing import SiteArrays, StoredArrays
@@ -57,6 +58,8 @@ def log_density_terms(problem: Problem, points: list[StoredArrays]) -> dict[str,
             there takes fixed values of its support.
     """
     said: dict[str, tuple[str, tuple[int, ...]]] = {}
+    # a program that is loaded is not yet the one whose parameters an engine has fixed
+    problem = free_params(problem)
     params = _random_params(problem)
 
     def terms(latents: SiteArrays, key: jax.Array) -> SiteArrays:

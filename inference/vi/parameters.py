@@ -51,7 +51,8 @@ def as_program_params(
     expectation: Expectation, problem: Problem, flat: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return flat parameters as the programs take them."""
-    if not any("#" in name for name in flat):
+    # networks whose weights are latent sites have a parameter of no array
+    if not any("#" in name for name in flat) and set(_names(problem)) <= flat.keys():
         return dict(flat)
     sites = expectation.sites(jax.random.key(0), *problem.args, **problem.kwargs)
     return _unflatten_params(flat, sites)
@@ -60,8 +61,12 @@ def as_program_params(
 def model_params(problem: Problem, params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the model's own parameters, which its predictions need."""
     # a network whose weights are latent sites has none of its own to learn
-    names = [name for name, site in problem.trace.items() if site["type"] == "param"]
-    return {name: params[name] for name in names if name in params}
+    return {name: params[name] for name in _names(problem) if jax.tree.leaves(params.get(name))}
+
+
+def _names(problem: Problem) -> list[str]:
+    """Return the names of the `numpyro.param` sites of the model."""
+    return [name for name, site in problem.trace.items() if site["type"] == "param"]
 
 
 def unconstrained_names(sites: Mapping[str, dict]) -> list[str]:

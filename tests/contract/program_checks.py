@@ -19,6 +19,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 from numpyro import handlers
 from numpyro.infer import Predictive
 from numpyro.infer import log_likelihood as numpyro_log_likelihood
@@ -26,6 +27,7 @@ from programs.case import Case
 from scipy.special import logsumexp
 
 import bayesdl as bdl
+from inference.core.engine import fixed_params
 
 ROOT = Path(__file__).parents[2]
 ENGINES = {
@@ -75,8 +77,9 @@ class Fit:
         return {n: samples[n].reshape(-1, *samples[n].shape[2:]) for n in latents}
 
     def with_parameters(self, program):
-        """The program with the parameters that VI has learned."""
-        return handlers.substitute(program, data=getattr(self.post.raw, "learned", {}))
+        """The program with the parameters that VI has learned, or others have fixed."""
+        known = getattr(self.post.raw, "learned", fixed_params(self.post.problem))
+        return handlers.substitute(program, data=known)
 
     def row_densities(self) -> np.ndarray:
         """log p(y_i | z) by NumPyro, shape (draws, *rows); masked rows are zero."""
@@ -102,14 +105,23 @@ class Fit:
 
 
 def in_numpyro(function, *args, **kwargs):
-    """Call NumPyro with arguments as they are, or as JAX arrays, which `scan` needs."""
+    """Call NumPyro with arguments as they are, or as the JAX arrays that its loops need."""
     try:
         return function(*args, **kwargs)
-    except jax.errors.TracerArrayConversionError:
-        args, kwargs = jax.tree.map(
-            lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, (args, kwargs)
-        )
+    except (jax.errors.TracerArrayConversionError, TypeError):
+        args, kwargs = jax.tree.map(as_array, (args, kwargs), is_leaf=is_column)
         return function(*args, **kwargs)
+
+
+def is_column(leaf) -> bool:
+    """Whether an argument is a list of numbers or a column of pandas."""
+    return isinstance(leaf, list | pd.Series)
+
+
+def as_array(leaf):
+    return (
+        jnp.asarray(np.asarray(leaf)) if isinstance(leaf, np.ndarray) or is_column(leaf) else leaf
+    )
 
 
 def fixed(program):
@@ -172,12 +184,11 @@ def agree_with_simulated(fit: Fit, prediction, *args, **kwargs) -> None:
         assert (np.abs(shares - probs) < FAR * error).all()
         return
     mean, std = np.asarray(prediction.mean), np.asarray(prediction.std)
-    if np.isnan(mean).any():
+    if not np.isfinite(mean).all():
         # some draws have no mean, as Student's t of one degree of freedom
         below = (simulated < np.asarray(prediction.quantile(0.5))).mean(0)
         assert (np.abs(below - 0.5) < FAR * 0.5 / np.sqrt(len(simulated))).all()
         return
-    assert np.isfinite(mean).all()
     usable = np.isfinite(std)
     error = np.maximum(std, simulated.std(0)) / np.sqrt(len(simulated)) + 1e-4 * (1 + np.abs(mean))
     far = np.abs(mean - simulated.mean(0)) > FAR * error
@@ -231,7 +242,7 @@ def check_summary(fit: Fit) -> None:
     table = fit.post.summary()
     assert len(table)
     rows = {str(row).split("[")[0] for row in table.index}
-    assert rows & {name.replace("/", ".") for name in fit.post.problem.latents}
+    assert rows & set(fit.post.problem.latents)
 
 
 def check_save_and_load(fit: Fit, folder: Path) -> None:

@@ -145,6 +145,17 @@ def test_weights_with_a_prior_are_latent_sites(program):
     assert not any("not inferred" in line for line in post.diagnose().verdict)
 
 
+def test_weights_with_a_prior_are_judged_under_vi():
+    post = fit(random_linen, TABLE, y=Y, engine=bdl.VI(steps=100))
+    assert post.diagnose().verdict
+
+
+def test_a_network_that_starts_at_random_numbers_is_known_again(tmp_path):
+    post = fit(linen, TABLE, y=Y, engine=bdl.Laplace())
+    back = bdl.load(post.save(tmp_path / "fit.bdl"), model=linen)
+    np.testing.assert_array_equal(back.predict(TABLE).mean, post.predict(TABLE).mean)
+
+
 @pytest.mark.parametrize("engine", [*FIXED, bdl.VI(steps=5)], ids=lambda one: type(one).__name__)
 def test_state_that_changes_is_refused_by_name(engine):
     with pytest.raises(UnsupportedError, match=r"'net\$state' is mutable state"):

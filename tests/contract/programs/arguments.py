@@ -134,7 +134,7 @@ CASES = (
     Case("a lambda", lambda x, y=None: line(x, y), (x,), {"y": y}, (later,)),
     Case("a decorated function", logged(line), (x,), {"y": y}, (later,)),
     Case("values read in Python", values_read, (x,), {"y": y}, (x[::-1],)),
-    Case("rows chosen by a mask", chosen_rows, (x, x > -0.5), {"y": y}, (later, later > 0)),
+    Case("rows chosen by a mask", chosen_rows, (x, x > -0.5), {"y": y}, (later, later > -0.9)),
     Case("scope", scoped, (x,), {"y": y}, (later,)),
     Case("length of the targets", length_of_targets, (16,), {"y": y}, (5,)),
     Case(
