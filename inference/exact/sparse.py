@@ -51,13 +51,13 @@ class SparseGP(AbstractEngine):
 
     Attributes:
         can_checkpoint: whether interrupted runs can go on; no, as runs are short.
-        num_inducing: the number of inducing inputs, at most one per row; None takes 512, or all
-            of at most 1,000 rows, which is exact. Time grows with its square, and the
+        num_inducing: the number of inducing inputs, at most one per row; None takes 512, or
+            all of at most 1,000 rows, which is exact. Time grows with its square, and the
             approximation improves.
         search_rows: the largest number of rows, chosen at random, on which hyperparameters are
             found.
         search_inducing: the largest number of inducing inputs while they are found, where there
-            are more than 1,000 rows.
+            are more than 1,000 rows; too few of them take a rough function for noise.
         num_rounds: how often inducing inputs are chosen and the bound is maximised.
         num_steps: the largest number of steps of L-BFGS in each round.
 
@@ -85,7 +85,7 @@ class SparseGP(AbstractEngine):
             return None
         if rows <= EXACT_ROWS or _reason_scaled(problem):
             return None
-        return Preference(cls(), f"{rows} rows are too many for a closed form", MADE_FOR_IT)
+        return Preference(cls(), f"{rows} rows are too many for a closed form", MADE_FOR_IT + 1)
 
     @classmethod
     def example(cls) -> SparseGP:
@@ -105,7 +105,7 @@ class SparseGP(AbstractEngine):
         with jax.enable_x64(True):
             values, converged = self.maximise(problem, key, progress)
             rows = len(problem.args[0])
-            count = self.num_inducing or (rows if rows <= ALL_ROWS else INDUCING)
+            count = self.num_inducing or (rows if rows <= ALL_ROWS else min(INDUCING, rows))
             candidates = some_rows(problem, CANDIDATES, named_key(key, "candidates"))
             Z = _inducing_inputs(candidates, values, count)
             bound, parts = compile_with_data(problem, _answer)(values, Z)

@@ -112,8 +112,11 @@ class GPyTorchGP(AbstractEngine):
             or importlib.util.find_spec("gpytorch") is None
         ):
             return None
-        reason = f"{rows} rows are too many for a closed form"
-        return Preference(cls(method="svgp"), reason, MADE_FOR_IT)
+        engine = cls(method="svgp")
+        # a kernel that GPyTorch lacks is left to engines in JAX
+        if engine.supports(problem) is not None:
+            return None
+        return Preference(engine, f"{rows} rows are too many for a closed form", MADE_FOR_IT)
 
     @classmethod
     def example(cls) -> GPyTorchGP:

@@ -197,9 +197,11 @@ def test_engines_are_found_by_name():
     ("model", "rows", "chosen", "reason"),
     [
         (bdl.GP(), 50, bdl.ExactGP(), "a Gaussian process with 50 rows has a closed form"),
-        (bdl.GP(), 3001, bdl.SparseGP(), "3001 rows are too many"),
+        (bdl.GP(), 3001, bdl.GPyTorchGP(method="svgp"), "3001 rows are too many"),
+        # a kernel that GPyTorch lacks
+        (bdl.GP(bdl.kernels.WideNetwork()), 3001, bdl.SparseGP(), "3001 rows are too many"),
         # nothing of size (rows, rows) is made on the way, which no machine could hold
-        (bdl.GP(), 1_000_000, bdl.SparseGP(), "1000000 rows are too many"),
+        (bdl.GP(), 1_000_000, bdl.GPyTorchGP(method="svgp"), "1000000 rows are too many"),
         (bdl.BNN(hidden=(3,)), 50, bdl.NUTS(start="prior"), "50 rows and 11 latent dimensions are"),
         (bdl.BNN(), 300, bdl.Laplace(), "a network of 152 weights and 300 rows takes minutes"),
         (bdl.BNN(hidden=()), 300, bdl.NUTS(start="prior"), "3 latent dimensions are few enough"),
