@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bayesdl.amortized.prior_mixture import PriorMixture
 from bayesdl.amortized.random_bnn import RandomBNN
+from bayesdl.amortized.tables.spec import RandomTable
 from bayesdl.average.spec import Table
 from bayesdl.bnn.conv import ConvNet
 from bayesdl.bnn.spec import BNN
@@ -39,6 +40,7 @@ __all__ = [  # noqa: RUF022
     "FunBaT",
     "Mode",
     "RandomBNN",
+    "RandomTable",
     "PriorMixture",
     "Frozen",
     "LastLayer",

@@ -17,12 +17,12 @@ from inference.core.progress import AbstractProgress
 from inference.core.typing import (
     Integer,
     Key,
+    NetworkKind,
     Params,
     Precision,
     Program,
     SiteArrays,
     StoredArrays,
-    TokenKind,
 )
 
 if TYPE_CHECKING:
@@ -142,6 +142,7 @@ __all__ = [
     "ItemLikelihood",
     "Key",
     "MapName",
+    "NetworkKind",
     "Params",
     "Precision",
     "Program",
@@ -157,7 +158,6 @@ __all__ = [
     "TargetKind",
     "TastePrior",
     "TensorForm",
-    "TokenKind",
     "Values",
     "Weighting",
 ]

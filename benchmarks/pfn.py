@@ -27,8 +27,8 @@ from scipy import stats
 import bayesdl as bdl
 from benchmarks.report import run_parts
 from inference.amortized.certificate import score_queries
+from inference.amortized.steps.optimizer import BLOCK, Schedule, State, run_block
 from inference.amortized.tasks import Batch
-from inference.amortized.training import BLOCK, Schedule, State, run_block
 
 ROWS = (0, 1, 2, 3, 4, 5, 7, 10, 15, 20, 25, 30)
 SETTINGS: dict[str, dict[str, Any]] = {

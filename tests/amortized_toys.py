@@ -58,7 +58,7 @@ def linear_program(X, y=None):
 
 CELLS = SMALL | {
     "num_inputs": 2,
-    "tokens": "cells",
+    "kind": "cells",
     "width": 32,
     "hidden": 64,
     "learning_rate": 3e-3,

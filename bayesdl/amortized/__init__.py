@@ -2,8 +2,8 @@
 
 In the order in which data flow:
 
-- `random_bnn` and `prior_mixture` are models made for training networks; any table model or NumPyro
-  function will do too. A model says by `simulator` how data sets are drawn from it.
+- `random_bnn`, `tables` and `prior_mixture` are models made for training networks; any table model
+  or NumPyro function will do too. A model says by `simulator` how data sets are drawn from it.
 - `settings` has the settings of a training. `requirements` checks them and the model, and
   `training` trains and certifies a network. `trained_network` is the result, which `saving` writes
   to a file and reads from it.
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from bayesdl.amortized.prior_mixture import PriorMixture
 from bayesdl.amortized.random_bnn import RandomBNN
+from bayesdl.amortized.tables.spec import RandomTable
 
 if TYPE_CHECKING:
     from bayesdl.amortized.fitted import latent, ood
@@ -41,4 +42,4 @@ def __getattr__(name: str) -> object:
     return getattr(importlib.import_module(f"bayesdl.amortized.{LAZY[name]}"), name)
 
 
-__all__ = ["PFN", "PriorMixture", "RandomBNN", "Training", "latent", "ood"]
+__all__ = ["PFN", "PriorMixture", "RandomBNN", "RandomTable", "Training", "latent", "ood"]

@@ -36,7 +36,7 @@ def compare_engine(
     batch, queries = _draw_data_sets(trained, num_tasks, num_rows), trained.tasks.num_queries
 
     def log_probs() -> np.ndarray:
-        found = score_queries(trained.network, batch, queries, trained.grids.target)[0]
+        found = score_queries(trained.network, batch, queries, trained.grids.target)[0][0]
         return np.asarray(found, float).mean(1)
 
     # The first call compiles, and only the second one is timed.

@@ -16,9 +16,6 @@ from inference.amortized.tasks import TARGET
 from inference.core.problem import Problem
 from inference.core.program import signature_of
 
-# The fewest rows of a padded data set.
-FEWEST_ROWS = 8
-
 
 def program_arguments(problem: Problem) -> dict[str, Any]:
     """Return the arguments of a problem's program by name."""
@@ -45,21 +42,18 @@ def inputs_and_targets(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
     return X, y
 
 
-def pad_data(X: np.ndarray, y: np.ndarray, num_columns: int, classes: bool) -> Context:
-    """Return data padded to a fixed number of columns, and to rows that are a power of two.
-
-    So data sets of similar sizes share what is compiled.
+def pad_data(X: np.ndarray, y: np.ndarray, sizes: tuple[int, int], classes: bool) -> Context:
+    """Return data padded to the numbers of rows and columns that a network asks for.
 
     Args:
         X: the inputs, shape (rows, columns).
         y: the targets, shape (rows,).
-        num_columns: the number of columns that the network reads.
+        sizes: the numbers of rows and columns, see `AbstractNetwork.padded`.
         classes: whether the targets are classes.
     """
-    rows = max(FEWEST_ROWS, 1 << (len(X) - 1).bit_length())
-    wide = np.zeros((rows, num_columns), np.float32)
+    wide = np.zeros(sizes, np.float32)
     wide[: len(X), : X.shape[1]] = X
-    long = np.zeros(rows, np.int32 if classes else np.float32)
+    long = np.zeros(sizes[0], np.int32 if classes else np.float32)
     long[: len(X)] = y
     return Context(jnp.asarray(wide), jnp.asarray(long), jnp.asarray(len(X)))
 
@@ -70,11 +64,13 @@ class TrainingRange:
 
     Attributes:
         max_rows: the largest number of rows.
+        max_columns: the largest number of columns.
         inputs: the least and the greatest input.
         targets: the least and the greatest target; None for classes.
     """
 
     max_rows: int
+    max_columns: int
     inputs: tuple[float, float]
     targets: tuple[float, float] | None
 
@@ -90,13 +86,15 @@ class TrainingRange:
             # Four scales beyond the last edges there are next to no targets of the prior.
             edges, scales = np.asarray(grid.edges), np.asarray(grid.scales)
             targets = float(edges[0] - 4 * scales[0]), float(edges[-1] + 4 * scales[1])
-        return cls(trained.tasks.max_rows, (low, high), targets)
+        return cls(trained.tasks.max_rows, trained.tasks.num_inputs[1], (low, high), targets)
 
     def concerns(self, X: np.ndarray, y: np.ndarray) -> list[str]:
         """Return in words what of these data lies outside the range."""
         found = []
         if len(X) > self.max_rows:
             found.append(f"{len(X)} rows, trained for at most {self.max_rows}")
+        if X.shape[1] > self.max_columns:
+            found.append(f"{X.shape[1]} columns, trained for at most {self.max_columns}")
         found += self.input_concerns(X)
         if self.targets is not None and len(y):
             low, high = self.targets

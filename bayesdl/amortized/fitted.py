@@ -103,7 +103,8 @@ def ood(post: Posterior, num_samples: Integer = 199) -> Surprise:
             The network reads each of them several times, which takes a minute for many rows.
 
     Raises:
-        UnsupportedError: for another engine; use `post.check_predictive` there.
+        UnsupportedError: for another engine, and for priors that draw inputs too; use
+            `post.check_predictive` there.
         ValueError: for too few samples.
     """
     if num_samples < FEWEST_SAMPLES:
@@ -119,7 +120,13 @@ def ood(post: Posterior, num_samples: Integer = 199) -> Surprise:
     )
     X, y = inputs_and_targets(post.problem)
     classes = pfn.grids.target is None
-    padded = np.asarray(pad_data(X, y, pfn.tasks.num_inputs[1], classes).X)[: len(X)]
+    if pfn.model.draws_inputs:
+        raise UnsupportedError(
+            f"ood compares targets at the same inputs, and {pfn.model.name} draws inputs and "
+            "targets together: use post.check_predictive()."
+        )
+    sizes = pfn.network.padded(*X.shape)
+    padded = np.asarray(pad_data(X, y, sizes, classes).X)[: len(X)]
     key = tagged_key(jax.random.key(post.seed), "ood")
     with jax.enable_x64(pfn.tasks.double):
         wide = jnp.asarray(padded, jnp.float64 if pfn.tasks.double else jnp.float32)

@@ -178,8 +178,8 @@ class PFN(AbstractEngine):
             warnings.warn(
                 f"The data are outside what this PFN was trained for: {concern}.", stacklevel=4
             )
-        grid, most_columns = self.grids.target, self.tasks.num_inputs[1]
-        context = pad_data(X, y, most_columns, classes=grid is None)
+        grid, sizes = self.grids.target, self.network.padded(*X.shape)
+        context = pad_data(X, y, sizes, classes=grid is None)
         cache = condition(self.network, context)
         # Of a classifying network only the logits of the classes of these data count.
         bars = self.network.shape.num_outputs
@@ -189,7 +189,7 @@ class PFN(AbstractEngine):
             context,
             cache,
             grid,
-            most_columns - X.shape[1],
+            sizes[1] - X.shape[1],
             outputs,
             self.tasks.max_rows,
         )

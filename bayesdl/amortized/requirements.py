@@ -16,8 +16,8 @@ from bayesdl.model.table import TableProgram
 from bayesdl.saving.writing import model_data
 from inference.amortized.inputs import INPUTS
 from inference.amortized.kinds import KINDS
+from inference.amortized.steps.optimizer import PRECISIONS
 from inference.amortized.tasks import TARGET, Tasks
-from inference.amortized.training import PRECISIONS
 from inference.core.fingerprint import hash_traced
 from inference.core.problem import Problem
 from inference.core.program import unwrap
@@ -114,9 +114,9 @@ def check_settings(spec: AbstractModel, low: int, high: int, given: KeywordArgum
             f"inputs={inputs!r}: expected {', '.join(map(repr, INPUTS))} or a function "
             "(key, shape) -> X."
         )
-    if given["tokens"] not in KINDS:
-        raise ModelError(f"tokens={given['tokens']!r}: expected {' or '.join(map(repr, KINDS))}.")
-    if given["tokens"] == "cells" and low < high:
+    if given["kind"] not in KINDS:
+        raise ModelError(f"kind={given['kind']!r}: expected {' or '.join(map(repr, KINDS))}.")
+    if given["kind"] == "cells" and low < high:
         raise ModelError(
             f"num_inputs={(low, high)}: a network of cells is trained for one number of columns; "
             "give one number."
@@ -253,7 +253,7 @@ def reason_unsupported(trained: TrainedNetwork, problem: Problem) -> str | None:
         )
     X, _ = inputs_and_targets(problem)
     low, high = trained.tasks.num_inputs
-    if not low <= X.shape[1] <= high:
+    if not low <= X.shape[1] <= high and not trained.network.any_columns:
         span = str(high) if low == high else f"{low} to {high}"
         return f"X has {X.shape[1]} columns, and it was trained for {span}"
     if len(X) > MAX_ROWS_FACTOR * trained.tasks.max_rows:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import jax
 
-from bayesdl.typing import InputKind, Integer, Precision, TokenKind
+from bayesdl.typing import InputKind, Integer, NetworkKind, Precision
 from inference.core.typing import Key, KeywordArguments
+from inference.renaming import warn_renamed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +39,11 @@ class Training:
         frequencies: the number of sines and of cosines of each input.
         normalize: whether each data set's targets are read in units of their own mean and
             spread, for priors whose scale of y differs from data set to data set.
-        tokens: "rows"; or "cells", where rows attend to one another column by column, so that
-            the order of the columns does not matter and what is learned of one column holds
-            for all. With p columns it costs 2 (1 + p) times as much.
+        kind: "rows", a transformer whose tokens are rows; "cells", where rows attend to one another
+            column by column, so that the order of the columns does not matter and what is
+            learned of one column holds for all (with p columns it costs 2 (1 + p) times as
+            much); or "stacked", for classes: a small network that weights learners which are
+            fitted to the data, for any number of rows and columns in any order.
         batch_size: the number of data sets per step.
         num_queries: the number of rows predicted in each data set.
         learning_rate: the highest learning rate.
@@ -50,6 +53,7 @@ class Training:
         latents: the names of the program's sites, each of one number, whose posteriors are
             learned too; see `bdl.amortized.latent`.
         seed: the seed of weights and data sets.
+        tokens: the former name of `kind`.
 
     Example:
         >>> Training(steps=2000, max_rows=20).batch_size
@@ -70,7 +74,7 @@ class Training:
     hidden: int = 128
     frequencies: int = 4
     normalize: bool = False
-    tokens: TokenKind = "rows"
+    kind: NetworkKind = "rows"
     batch_size: Integer = 32
     num_queries: Integer = 10
     learning_rate: float = 1e-3
@@ -78,6 +82,13 @@ class Training:
     devices: int = 1
     latents: str | tuple[str, ...] = ()
     seed: Integer = 0
+    tokens: NetworkKind | None = None
+
+    def __post_init__(self) -> None:
+        if self.tokens is not None:
+            warn_renamed("Training(tokens=...)", "Training(kind=...)")
+            object.__setattr__(self, "kind", self.tokens)
+            object.__setattr__(self, "tokens", None)
 
     def by_name(self) -> KeywordArguments:
         """Return the settings by name, `latents` as a tuple."""

@@ -25,10 +25,12 @@ from bayesdl.amortized.trained_network import TrainedNetwork
 from bayesdl.data.validation import ModelError
 from bayesdl.model.base import AbstractModel
 from inference.amortized.certificate import ExactLogProb, check_rows
+from inference.amortized.kinds import KINDS
 from inference.amortized.network import AbstractNetwork, Shape, context_units
 from inference.amortized.saving import TrainingCheckpoint
+from inference.amortized.steps.optimizer import Schedule
 from inference.amortized.tasks import Tasks, simulate
-from inference.amortized.training import Budget, Schedule, train
+from inference.amortized.training import Budget, train
 from inference.core.keys import tagged_key
 from inference.core.progress import AbstractProgress
 from inference.core.typing import Info, Key, KeywordArguments
@@ -90,7 +92,7 @@ class Plan:
                 "normalize=True is for targets that are numbers, and these are classes; "
                 "leave it out."
             )
-        names = ("width", "layers", "heads", "hidden", "frequencies", "tokens")
+        names = ("width", "layers", "heads", "hidden", "frequencies")
         shape = Shape(
             high,
             num_outputs=classes or bars,
@@ -99,8 +101,14 @@ class Plan:
             latent_bars=bars if latents else 0,
             # `fit_bars` measures the unit of the prior before training.
             unit=(0.0, 1.0) if given["normalize"] else None,
+            tokens=given["kind"],
             **{name: given[name] for name in names},
         )
+        kind = KINDS[given["kind"]]
+        reason = kind.refusal(shape)
+        if reason:
+            raise ModelError(f"kind={given['kind']!r}: {reason}.")
+        shape = kind.settle(shape)
         names = ("batch_size", "learning_rate", "precision", "devices")
         schedule = Schedule(**{name: given[name] for name in names})
         open_ended = given["steps"] is None and given["seconds"] is None

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from numpyro.distributions import CategoricalLogits, Distribution, constraints
 
-from inference.amortized.network import AbstractNetwork, Cache
+from inference.amortized.network import AbstractNetwork
 from inference.core.result import AbstractPredictive, AbstractPredictor, Conditional
 from inference.core.typing import Key, SiteArrays
 from inference.distributions.bars import Bars, Grid, distribution_from_logits
@@ -59,7 +59,7 @@ class NetworkPredictive(AbstractPredictive):
 
     network: AbstractNetwork
     context: Context
-    cache: Cache
+    cache: Any
     grid: Grid | None
     columns: int = dataclasses.field(metadata={"static": True})
     outputs: int = dataclasses.field(metadata={"static": True})
@@ -89,9 +89,7 @@ class NetworkPredictive(AbstractPredictive):
             f"for at most {self.most_rows}"
         )
 
-    def row_distributions(
-        self, cache: Cache, X: jax.Array
-    ) -> Bars | ShiftedBars | CategoricalLogits:
+    def row_distributions(self, cache: Any, X: jax.Array) -> Bars | ShiftedBars | CategoricalLogits:
         """Return the distribution of each row by itself."""
         logits = self.network.predict(cache, X[None])[0, :, : self.outputs]
         units = None if cache.units is None else cache.units[0]
@@ -156,7 +154,7 @@ class LatentPredictive(AbstractPredictive):
     """
 
     network: AbstractNetwork
-    cache: Cache
+    cache: Any
     grid: Grid
     number: int = dataclasses.field(metadata={"static": True})
 
@@ -201,6 +199,6 @@ class AmortizedPredictor(AbstractPredictor):
 
 
 @jax.jit
-def condition(network: AbstractNetwork, context: Context) -> Cache:
+def condition(network: AbstractNetwork, context: Context) -> Any:
     """Read one padded data set."""
     return network.condition(context.X[None], context.y[None], context.num_rows[None])

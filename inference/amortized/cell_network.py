@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from inference.amortized.layers import Layer, as_row, fourier_features, init_uniform
-from inference.amortized.network import AbstractNetwork, Cache, Ends, Shape
+from inference.amortized.network import AbstractTokenNetwork, Cache, Ends, Shape
 from inference.core.keys import tagged_key
 from inference.core.typing import Key
 
@@ -74,7 +74,7 @@ def _columns_as_tasks(h: jax.Array) -> jax.Array:
     return jnp.moveaxis(h, 2, 1).reshape(-1, h.shape[1], h.shape[3])
 
 
-class CellNetwork(AbstractNetwork):
+class CellNetwork(AbstractTokenNetwork):
     """A network whose tokens are cells; the target's cell is the first of a row.
 
     Attributes:

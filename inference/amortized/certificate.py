@@ -22,13 +22,10 @@ from inference.amortized.network import AbstractNetwork
 from inference.amortized.tasks import Batch, Tasks, simulate
 from inference.core.keys import tagged_key
 from inference.core.typing import Key
-from inference.distributions.bars import Bars, Grid
+from inference.distributions.bars import Bars, Grid, distribution_from_logits
 from inference.distributions.calibration import expected_calibration_error
 
 ExactLogProb: TypeAlias = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
-
-# Data sets computed at once, which bounds the memory of large ones.
-AT_ONCE = 64
 
 # The levels of central intervals.
 LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -50,6 +47,7 @@ class RowCheck(NamedTuple):
         coverage: the shares of targets in q's central intervals of `LEVELS`; None for classes.
         calibration_error: the expected calibration error of classes, with 15 bins; None for
             numbers.
+        baselines: the mean of -log q of what needs no training, by name.
     """
 
     num_rows: int
@@ -58,6 +56,7 @@ class RowCheck(NamedTuple):
     p_uniform: float | None
     coverage: tuple[float, ...] | None
     calibration_error: float | None
+    baselines: dict[str, float]
 
 
 def check_rows(
@@ -85,7 +84,8 @@ def check_rows(
         {round(share * tasks.max_rows) for share in np.linspace(0, 1, ROWS) ** 2}
     ):
         at = batch._replace(num_rows=jnp.full(num_tasks, num_rows, jnp.int32))
-        log_q, cdf = map(np.asarray, score_queries(network, at, tasks.num_queries, grid))
+        scores, others = _score(network, at, tasks.num_queries, grid)
+        log_q, cdf = map(np.asarray, scores)
         gap = None
         if exact is not None:
             log_p = _exact_log_probs(exact, batch, num_rows, tasks.num_queries)
@@ -97,33 +97,49 @@ def check_rows(
             if grid is None
             else None
         )
-        found.append(RowCheck(num_rows, float(-log_q.mean()), gap, p_uniform, coverage, error))
+        found.append(
+            RowCheck(num_rows, float(-log_q.mean()), gap, p_uniform, coverage, error, others)
+        )
     return found
 
 
 @jax.jit(static_argnames="num_queries")
 def score_queries(
     network: AbstractNetwork, batch: Batch, num_queries: int, grid: Grid | None
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[tuple[jax.Array, jax.Array], dict[str, jax.Array]]:
     """Return log q and q's cdf at the targets of all queries, shape (tasks, queries).
 
     For classes the second is the probability of the most probable class, with a negative sign if
-    that class is not the target.
+    that class is not the target. Beside them are log q of the network's baselines, by name.
     """
 
-    def one(task: tuple) -> tuple[jax.Array, jax.Array]:
+    def one(task: tuple) -> tuple[tuple[jax.Array, jax.Array], dict[str, jax.Array]]:
         X, y, num_rows = task
         cache = network.condition(X[None, :-num_queries], y[None, :-num_queries], num_rows[None])
-        q = network.predictive(cache, X[None, -num_queries:], grid)
-        target = y[None, -num_queries:]
+        queries, target = X[None, -num_queries:], y[None, -num_queries:]
+        others = {
+            name: distribution_from_logits(logits, grid).log_prob(target)[0]
+            for name, logits in network.baselines(cache, queries).items()
+        }
+        q = network.predictive(cache, queries, grid)
         if not isinstance(q, CategoricalLogits):
-            return q.log_prob(target)[0], q.cdf(target)[0]
+            return (q.log_prob(target)[0], q.cdf(target)[0]), others
         probs = jnp.asarray(q.probs)
         confidence = probs.max(-1)
         right = probs.argmax(-1) == target
-        return q.log_prob(target)[0], jnp.where(right, confidence, -confidence)[0]
+        signed = jnp.where(right, confidence, -confidence)[0]
+        return (q.log_prob(target)[0], signed), others
 
-    return jax.lax.map(one, (batch.X, batch.y, batch.num_rows), batch_size=AT_ONCE)
+    tasks = batch.X, batch.y, batch.num_rows
+    return jax.lax.map(one, tasks, batch_size=network.at_once)
+
+
+def _score(
+    network: AbstractNetwork, batch: Batch, num_queries: int, grid: Grid | None
+) -> tuple[tuple[jax.Array, jax.Array], dict[str, float]]:
+    """Return what `score_queries` does, with the mean losses of baselines."""
+    scores, others = score_queries(network, batch, num_queries, grid)
+    return scores, {name: -float(log_q.mean()) for name, log_q in others.items()}
 
 
 def _exact_log_probs(
@@ -207,7 +223,7 @@ def check_latents(
             q = Bars(network.predict_latents(cache)[0], *grid)
             return q.log_prob(task.latents), q.cdf(task.latents)
 
-        return jax.lax.map(one, batch, batch_size=AT_ONCE)
+        return jax.lax.map(one, batch, batch_size=network.at_once)
 
     (known, cdf), (prior, _) = (
         answers(batch),

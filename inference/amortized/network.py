@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -30,10 +31,14 @@ import jax.numpy as jnp
 from numpyro.distributions import CategoricalLogits
 
 from inference.amortized.layers import as_row, init_uniform, rms_normalize
+from inference.amortized.tasks import Batch
 from inference.core.keys import tagged_key
 from inference.core.typing import Key
-from inference.distributions.bars import Bars, Grid, distribution_from_logits
+from inference.distributions.bars import Bars, Grid, Grids, distribution_from_logits
 from inference.distributions.shifted_bars import ShiftedBars, shift_bars
+
+# The fewest rows of a padded data set.
+FEWEST_ROWS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Shape:
         latent_bars: the number of logits of each latent site.
         unit: the centre and the spread of the prior's targets if contexts are read in units of
             their own; otherwise None.
-        tokens: "rows" or "cells"; see `row_network` and `cell_network`.
+        tokens: the kind of the network, a key of `kinds.KINDS`.
     """
 
     num_inputs: int
@@ -78,7 +83,7 @@ class Shape:
 
 
 class Cache(eqx.Module):
-    """What `condition` keeps of contexts.
+    """What networks of tokens keep of contexts.
 
     Attributes:
         keys_values: the keys and values of each layer, shape (2, tasks, 1 + rows, heads, width of a
@@ -142,22 +147,53 @@ class Ends(eqx.Module):
 
 
 class AbstractNetwork(eqx.Module):
-    """A network for a `Shape`.
+    """A network for a `Shape`, of any kind.
 
     Attributes:
         shape: the sizes of the network.
-        layers: the attention layers; each gives the keys and values of contexts, and maps tokens to
-            tokens that have attended to these.
-        ends: the first and the last weights.
+        at_once: data sets computed at once where many are needed, which bounds the memory.
+        num_checked: data sets for each number of rows in a certificate.
+        reuse: how often a data set of training is used. More than once, the training keeps a bank
+            of data sets as `prepare` gives them, so that these have no part of the weights.
+        any_columns: whether data may have more columns than those of training.
     """
 
     shape: eqx.AbstractVar[Shape]
-    layers: eqx.AbstractVar[tuple]
-    ends: eqx.AbstractVar[Ends]
+
+    at_once: ClassVar[int] = 64
+    num_checked: ClassVar[int] = 512
+    reuse: ClassVar[int] = 1
+    any_columns: ClassVar[bool] = False
+
+    @classmethod
+    @abc.abstractmethod
+    def init(cls, shape: Shape, key: Key) -> AbstractNetwork:
+        """Return a network before training."""
+
+    @classmethod
+    def settle(cls, shape: Shape) -> Shape:
+        """Return the shape with the sizes that this kind has."""
+        return shape
+
+    @classmethod
+    def refusal(cls, shape: Shape) -> str | None:
+        """Return why this kind cannot have a shape; None if it can."""
+        return None
+
+    def for_outputs(self, outputs: int) -> AbstractNetwork:
+        """Return the network for data with fewer classes, where that saves time."""
+        return self
+
+    def padded(self, rows: int, columns: int) -> tuple[int, int]:
+        """Return the numbers of rows and columns to which data are padded.
+
+        They are few, so that data sets of similar sizes share what is compiled.
+        """
+        return max(FEWEST_ROWS, 1 << (rows - 1).bit_length()), self.shape.num_inputs
 
     @abc.abstractmethod
-    def condition(self, X: jax.Array, y: jax.Array, num_rows: jax.Array) -> Cache:
-        """Read contexts and return all that predictions need of them.
+    def condition(self, X: jax.Array, y: jax.Array, num_rows: jax.Array) -> Any:
+        """Read contexts and return all that predictions need of them, with a field `units`.
 
         Args:
             X: the padded inputs, shape (tasks, rows, inputs).
@@ -166,15 +202,19 @@ class AbstractNetwork(eqx.Module):
         """
 
     @abc.abstractmethod
-    def encode_queries(self, cache: Cache, X: jax.Array) -> jax.Array:
-        """Return the tokens of queries after the last layer, shape (tasks, queries, width)."""
+    def predict(self, cache: Any, X: jax.Array) -> jax.Array:
+        """Return logits of queries X, shape (tasks, queries, outputs)."""
 
     @abc.abstractmethod
-    def encode_latents(self, cache: Cache) -> jax.Array:
-        """Return the tokens of latent sites after the last layer, shape (tasks, sites, width)."""
+    def predict_latents(self, cache: Any) -> jax.Array:
+        """Return logits of latent sites, shape (tasks, sites, bars)."""
+
+    def baselines(self, cache: Any, X: jax.Array) -> dict[str, jax.Array]:
+        """Return by name logits of queries that need no training, to compare with."""
+        return {}
 
     def predictive(
-        self, cache: Cache, X: jax.Array, grid: Grid | None, outputs: int | None = None
+        self, cache: Any, X: jax.Array, grid: Grid | None, outputs: int | None = None
     ) -> Bars | ShiftedBars | CategoricalLogits:
         """Return the predictive distributions of queries, batch shape (tasks, queries).
 
@@ -187,6 +227,36 @@ class AbstractNetwork(eqx.Module):
         logits = self.predict(cache, X)[..., :outputs]
         return shift_bars(distribution_from_logits(logits, grid), cache.units)
 
+    def prepare(self, batch: Batch, num_queries: int) -> Any:
+        """Return data sets as `prepared_loss` takes them; no weights take part."""
+        return batch, num_queries
+
+    @abc.abstractmethod
+    def prepared_loss(self, prepared: Any, grids: Grids) -> jax.Array:
+        """Return the mean of -log q over tasks and queries, plus that of latent sites."""
+
+
+class AbstractTokenNetwork(AbstractNetwork):
+    """A network whose tokens attend to one another.
+
+    Attributes:
+        shape: the sizes of the network.
+        layers: the attention layers; each gives the keys and values of contexts, and maps tokens to
+            tokens that have attended to these.
+        ends: the first and the last weights.
+    """
+
+    layers: eqx.AbstractVar[tuple]
+    ends: eqx.AbstractVar[Ends]
+
+    @abc.abstractmethod
+    def encode_queries(self, cache: Cache, X: jax.Array) -> jax.Array:
+        """Return the tokens of queries after the last layer, shape (tasks, queries, width)."""
+
+    @abc.abstractmethod
+    def encode_latents(self, cache: Cache) -> jax.Array:
+        """Return the tokens of latent sites after the last layer, shape (tasks, sites, width)."""
+
     def predict(self, cache: Cache, X: jax.Array) -> jax.Array:
         """Return logits of queries X, shape (tasks, queries, outputs)."""
         hidden = self.ends.hidden_units(self.encode_queries(cache, X))
@@ -196,6 +266,17 @@ class AbstractNetwork(eqx.Module):
         """Return logits of latent sites, shape (tasks, sites, bars)."""
         hidden = self.ends.hidden_units(self.encode_latents(cache))
         return jnp.einsum("tsh,shb->tsb", hidden, self.ends.latent_heads).astype(jnp.float32)
+
+    def prepared_loss(self, prepared: Any, grids: Grids) -> jax.Array:
+        batch, num_queries = prepared
+        X, y = batch.X, batch.y
+        cache = self.condition(X[:, :-num_queries], y[:, :-num_queries], batch.num_rows)
+        q = self.predictive(cache, X[:, -num_queries:], grids.target)
+        loss = -q.log_prob(y[:, -num_queries:]).mean()
+        if grids.latents is None:
+            return loss
+        latents = Bars(self.predict_latents(cache), *grids.latents)
+        return loss - latents.log_prob(batch.latents).mean()
 
     def build_cache(self, h: jax.Array, num_rows: jax.Array, units: jax.Array | None) -> Cache:
         """Return what is kept of contexts, given their tokens, null rows first."""

@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 
 from inference.amortized.layers import Layer, as_row, fourier_features, init_uniform
-from inference.amortized.network import AbstractNetwork, Cache, Ends, Shape
+from inference.amortized.network import AbstractTokenNetwork, Cache, Ends, Shape
 from inference.core.keys import tagged_key
 from inference.core.typing import Key
 
 
-class RowNetwork(AbstractNetwork):
+class RowNetwork(AbstractTokenNetwork):
     """A network whose tokens are rows; the module's docstring defines them.
 
     Attributes:

@@ -19,6 +19,9 @@ from inference.core.typing import Key, Program
 # The site of the target.
 TARGET = "y"
 
+# The site of the inputs, in programs that draw them.
+INPUT = "X"
+
 # Tasks drawn at once where many are needed, which bounds the memory.
 AT_ONCE = 64
 
@@ -102,6 +105,9 @@ class Tasks:
         """Draw inputs, targets and latents of one task."""
         X = self.draw_inputs(key)
         sites = self.sites(key, X)
+        # Some programs draw the inputs that belong to their targets.
+        if INPUT in sites:
+            X = sites[INPUT]["value"]
         return X, sites[TARGET]["value"], jnp.array([sites[name]["value"] for name in self.latents])
 
     def sites(self, key: Key, X: jax.Array) -> dict[str, Any]:

@@ -4,11 +4,6 @@ The loss is the mean of -log q(y | x, data) over data sets drawn anew at each st
 all q is the exact predictive distribution. The loss exceeds that minimum by the mean divergence
 KL(p(y | x, data) || q(y | x, data)), the gap (Mueller et al. 2022, arXiv:2112.10510, corollary
 1.1).
-
-The optimiser is AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101). Its learning rate rises over
-the first steps and falls to zero along a cosine. Gradients are clipped. Steps whose gradient is not
-finite are skipped and counted. The resulting network is a running average of the weights over the
-last twentieth of the steps.
 """
 
 from __future__ import annotations
@@ -20,91 +15,26 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from inference.amortized.kinds import init_network
 from inference.amortized.network import AbstractNetwork, Shape
 from inference.amortized.saving import Snapshot, TrainingCheckpoint
-from inference.amortized.tasks import Batch, Tasks
+from inference.amortized.steps.bank import BankedSteps
+from inference.amortized.steps.optimizer import BLOCK, Schedule, State, run_block
+from inference.amortized.tasks import Tasks
 from inference.core.keys import tagged_key
 from inference.core.progress import AbstractProgress
 from inference.core.typing import Key
-from inference.distributions.bars import Bars, Grids
-
-# Steps compiled together.
-BLOCK = 50
-
-# The share of the steps that the averaged weights remember.
-AVERAGED_SHARE = 0.05
+from inference.distributions.bars import Grids
 
 # How often the gap is checked during training.
 CHECKS = 20
 
 # Steps that are timed to learn how many fit into a time.
 TIMED_STEPS = 5
-
-PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-
-
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """The hyperparameters of the training loop.
-
-    Attributes:
-        batch_size: the number of data sets per step.
-        learning_rate: the highest learning rate.
-        warmup: the share of the steps over which the learning rate rises.
-        weight_decay: the weight decay of AdamW.
-        clip: the largest norm of a gradient.
-        precision: the precision of the network's arithmetic, a key of `PRECISIONS`; weights and
-            losses stay in single precision.
-        devices: the number of devices over which the data sets of a step are spread.
-    """
-
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    warmup: float = 0.05
-    weight_decay: float = 1e-4
-    clip: float = 1.0
-    precision: str = "float32"
-    devices: int = 1
-
-    def optimizer(self) -> optax.GradientTransformation:
-        """Return the optimiser for a learning rate of 1."""
-        steps = (
-            optax.scale_by_adam(b2=0.98),
-            optax.add_decayed_weights(self.weight_decay),
-            optax.scale(-1.0),
-        )
-        return optax.apply_if_finite(
-            optax.chain(optax.clip_by_global_norm(self.clip), *steps), max_consecutive_errors=100
-        )
-
-    def learning_rate_at(self, step: jax.Array, steps: jax.Array) -> jax.Array:
-        """Return the learning rate of one step.
-
-        Args:
-            step: the number of the step.
-            steps: the total number of steps. It may be traced, so that training for another number
-                of steps is not compiled again.
-        """
-        warm = jnp.maximum(1.0, jnp.floor(self.warmup * steps))
-        fall = jnp.clip((step - warm) / jnp.maximum(steps - warm, 1.0), 0, 1)
-        return self.learning_rate * jnp.where(
-            step < warm, (step + 1) / warm, (1 + jnp.cos(jnp.pi * fall)) / 2
-        )
-
-    def shard(self, batch: Batch) -> Batch:
-        """Spread the data sets of a batch over the devices."""
-        if self.devices == 1:
-            return batch
-        mesh = Mesh(np.array(jax.devices()[: self.devices]), ("tasks",))
-        return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec("tasks")))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,94 +51,6 @@ class Budget:
     steps: int | None
     seconds: float | None = None
     good_enough: Callable[[AbstractNetwork], bool] | None = None
-
-
-class State(NamedTuple):
-    """The state of training, all that is needed to continue it.
-
-    Attributes:
-        network: the weights.
-        averaged: the running average of the weights, which training returns.
-        optimizer: the state of the optimiser.
-        step: the number of steps done.
-    """
-
-    network: AbstractNetwork
-    averaged: AbstractNetwork
-    optimizer: Any
-    step: jax.Array
-
-    @classmethod
-    def init(cls, network: AbstractNetwork, schedule: Schedule) -> State:
-        """Return the state before the first step."""
-        start = schedule.optimizer().init(network)  # pyright: ignore[reportArgumentType]
-        return cls(network, jax.tree.map(jnp.copy, network), start, jnp.zeros((), jnp.int32))
-
-
-def _mean_loss(network: AbstractNetwork, batch: Batch, num_queries: int, grids: Grids) -> jax.Array:
-    """Return the mean of -log q over tasks and queries, plus that over tasks and latent sites."""
-    X, y = batch.X, batch.y
-    cache = network.condition(X[:, :-num_queries], y[:, :-num_queries], batch.num_rows)
-    q = network.predictive(cache, X[:, -num_queries:], grids.target)
-    loss = -q.log_prob(y[:, -num_queries:]).mean()
-    if grids.latents is None:
-        return loss
-    latents = Bars(network.predict_latents(cache), *grids.latents)
-    return loss - latents.log_prob(batch.latents).mean()
-
-
-@functools.partial(jax.jit, static_argnames=("tasks", "schedule"), donate_argnames="state")
-def run_block(
-    state: State,
-    key: Key,
-    count: jax.Array,
-    steps: jax.Array,
-    grids: Grids,
-    *,
-    tasks: Tasks,
-    schedule: Schedule,
-) -> tuple[State, jax.Array]:
-    """Do the next steps of training, and return the new state and the losses of the steps.
-
-    Args:
-        state: the state of training.
-        key: the random key; step i uses `fold_in(key, i)`.
-        count: the number of steps to do, at most `BLOCK`.
-        steps: the total number of steps.
-        grids: the grids of the bars.
-        tasks: the data sets to train on.
-        schedule: the hyperparameters of the training loop.
-    """
-    optimizer, precision = schedule.optimizer(), PRECISIONS[schedule.precision]
-
-    def loss(network: AbstractNetwork, batch: Batch) -> jax.Array:
-        lower = jax.tree.map(lambda leaf: leaf.astype(precision), network)
-        return _mean_loss(lower, batch, tasks.num_queries, grids)
-
-    def step(i: jax.Array, carry: tuple) -> tuple:
-        state, losses = carry
-        batch = schedule.shard(tasks.draw(jax.random.fold_in(key, state.step), schedule.batch_size))
-        value, gradient = eqx.filter_value_and_grad(loss)(state.network, batch)
-        updates, inner = optimizer.update(gradient, state.optimizer, state.network)
-        rate = schedule.learning_rate_at(state.step, steps).astype(jnp.float32)
-        network: Any = optax.apply_updates(
-            state.network, jax.tree.map(lambda update: rate * update, updates)
-        )
-        averaged: Any = optax.incremental_update(
-            network, state.averaged, _averaging_weight(state.step, steps)
-        )
-        return State(network, averaged, inner, state.step + 1), losses.at[i].set(value)
-
-    return jax.lax.fori_loop(0, count, step, (state, jnp.zeros(BLOCK)))
-
-
-def _averaging_weight(step: jax.Array, steps: jax.Array) -> jax.Array:
-    """Return the weight of a new network in the average.
-
-    It is 1 / (1 + step) at first, so that the start of training is forgotten.
-    """
-    least = 1 / jnp.maximum(1.0, AVERAGED_SHARE * steps)
-    return jnp.maximum(1 / (1.0 + step), least).astype(jnp.float32)
 
 
 def _refuse_not_finite(network: AbstractNetwork) -> None:
@@ -312,9 +154,13 @@ def _run_blocks(
 ) -> TrainingResult:
     """Run the blocks of a training, and save its state now and then."""
     started, cpu, first = time.perf_counter(), time.process_time(), run.done
-    compiled = functools.partial(run_block, tasks=tasks, schedule=schedule)
+    compiled: Any = functools.partial(run_block, tasks=tasks, schedule=schedule)
+    drawing = 0.0
+    if run.state.network.reuse > 1:
+        compiled = BankedSteps(tasks, schedule, run.state.network.reuse, key)
+        drawing = 0.0 if run.steps else compiled.seconds_per_step(run.state, started)
     run.steps = run.steps or affordable_steps(
-        run.state, compiled, key, grids, budget.seconds or 0.0, started
+        run.state, compiled, key, grids, budget.seconds or 0.0, started, drawing
     )
     progress.start(run.steps - first, "training")
     every = max(1, run.steps // (BLOCK * CHECKS))
@@ -356,7 +202,13 @@ def _run_blocks(
 
 
 def affordable_steps(
-    state: State, compiled: Callable, key: Key, grids: Grids, seconds: float, started: float
+    state: State,
+    compiled: Callable,
+    key: Key,
+    grids: Grids,
+    seconds: float,
+    started: float,
+    drawing: float = 0.0,
 ) -> int:
     """Return the number of steps that fit into the time left.
 
@@ -367,11 +219,12 @@ def affordable_steps(
         grids: the grids of the bars.
         seconds: the wall time of training, of which compilation has used some.
         started: the time at which training started, by `time.perf_counter`.
+        drawing: the seconds that a step takes beside those of `compiled`.
     """
     some, block_started = jnp.asarray(TIMED_STEPS), 0.0
     # The first of the two runs compiles.
     for _ in range(2):
         block_started = time.perf_counter()
         jax.block_until_ready(compiled(jax.tree.map(jnp.copy, state), key, some, some, grids))
-    each = (time.perf_counter() - block_started) / TIMED_STEPS
+    each = (time.perf_counter() - block_started) / TIMED_STEPS + drawing
     return max(1, int((seconds - (time.perf_counter() - started)) / each))

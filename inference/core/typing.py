@@ -104,7 +104,7 @@ if TYPE_CHECKING:
     SparseKernel: TypeAlias = Literal["auto", "blocks", "fan_in", "neurons", "transient"]
     """How sparse weights are multiplied."""
 
-    TokenKind: TypeAlias = Literal["rows", "cells"]
+    NetworkKind: TypeAlias = Literal["rows", "cells", "stacked"]
     """What the tokens of a prior-data fitted network are."""
 
     Precision: TypeAlias = Literal["float32", "bfloat16"]
@@ -117,7 +117,7 @@ else:
     Optimizer = Tensor = object
     ChainStart = ChainMethod = HyperparameterMethod = GPMethod = Smoother = str
     Allocation = Growth = RemovalRule = SparseEstimator = Biases = SparseKernel = str
-    TokenKind = Precision = Oracle = str
+    NetworkKind = Precision = Oracle = str
 
 __all__ = [
     "Allocation",
@@ -132,6 +132,7 @@ __all__ = [
     "Info",
     "Key",
     "KeywordArguments",
+    "NetworkKind",
     "Optimizer",
     "Oracle",
     "Params",
@@ -145,5 +146,4 @@ __all__ = [
     "SparseKernel",
     "StoredArrays",
     "Tensor",
-    "TokenKind",
 ]

@@ -179,7 +179,7 @@ TRAININGS: dict[str, Callable[[], Any]] = {
     "pfn-cells": lambda: train(
         bdl.RandomBNN(likelihood=bdl.Categorical(), fewer_classes=True, width=(2, 4)),
         **PFN,
-        tokens="cells",
+        kind="cells",
         num_inputs=2,
         num_classes=3,
     ),

@@ -124,7 +124,8 @@ def test_units_are_those_of_the_formula():
 
 def test_a_time_is_turned_into_as_many_steps_as_it_holds():
     """Steps of at least 20 ms, ten of which are for measuring: a second holds at most 40 more."""
-    from inference.amortized.training import State, affordable_steps
+    from inference.amortized.steps.optimizer import State
+    from inference.amortized.training import affordable_steps
 
     def compiled(state, key, count, steps, grids):
         time.sleep(0.02 * int(count))

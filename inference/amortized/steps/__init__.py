@@ -1,0 +1,1 @@
+"""Steps of training: `optimizer` on new data sets, and `bank` on data sets that are used again."""
