@@ -1,8 +1,8 @@
-"""Train the networks that ship with bayesdl, `bdl.PFN.pretrained(name)`.
+"""Train the networks that ship with bayesdl, `bdl.PFN.pretrained(name)`, and a stacked one.
 
     python -m benchmarks.pretrain gp-regression
-    python -m benchmarks.pretrain tabular-classification-rows
     python -m benchmarks.pretrain tabular-classification
+    python -m benchmarks.pretrain stacked-classification --out FILE
 
 The first two are trained on small data sets first, which are cheap, and then on larger ones. The
 last one takes some ten minutes on one core.
@@ -56,7 +56,7 @@ RECIPES = {
             },
         ),
     ),
-    "tabular-classification-rows": Recipe(
+    "tabular-classification": Recipe(
         bdl.RandomBNN(likelihood=bdl.Categorical(), fewer_classes=True),
         {"num_inputs": (1, 30), "inputs": "tabular", "num_classes": 10, "num_queries": 16},
         (
@@ -64,7 +64,7 @@ RECIPES = {
             {"steps": 400, "max_rows": 300, "batch_size": 32, "learning_rate": 7e-4},
         ),
     ),
-    "tabular-classification": Recipe(
+    "stacked-classification": Recipe(
         bdl.RandomTable(),
         {
             "kind": "stacked",

@@ -40,7 +40,7 @@ def test_a_stacked_network_answers_and_is_saved(stacked, tmp_path):
     post = bdl.fit(stacked.model, X, y, engine=stacked, progress=False)
     expected = post.predict(X).probs
     np.testing.assert_allclose(expected.sum(1), 1, rtol=1e-5)
-    assert np.mean(np.array(list("abc"))[expected.argmax(1)] == y) > 0.7
+    assert np.mean(np.unique(y)[expected.argmax(1)] == y) > 0.7
     again = bdl.PFN.load(stacked.save(tmp_path / "stacked.pfn"))
     post = bdl.fit(again.model, X, y, engine=again, progress=False)
     np.testing.assert_array_equal(post.predict(X).probs, expected)
