@@ -5,7 +5,7 @@
     python -m benchmarks.pretrain stacked-classification --out FILE
 
 The first two are trained on small data sets first, which are cheap, and then on larger ones. The
-last one takes some ten minutes on one core.
+last one does not ship yet.
 """
 
 from __future__ import annotations
