@@ -120,7 +120,7 @@ def ood(post: Posterior, num_samples: Integer = 199) -> Surprise:
     )
     X, y = inputs_and_targets(post.problem)
     classes = pfn.grids.target is None
-    if pfn.model.draws_inputs:
+    if pfn.tasks.draws_inputs():
         raise UnsupportedError(
             f"ood compares targets at the same inputs, and {pfn.model.name} draws inputs and "
             "targets together: use post.check_predictive()."

@@ -116,16 +116,16 @@ def prior_predictive(
             f"prior_predictive(num_samples={num_samples!r}): expected a whole number of at least 1."
         )
     spec = as_model(model)
-    if spec.draws_inputs:
-        raise ModelError(
-            f"{spec.name} draws inputs and targets together, so it has no targets at given inputs."
-        )
     if spec.needs_target and len(data) < 2 and "y" not in named:
         raise DataError(
             "y is missing: its units and classes belong to the model. Use "
             "bdl.prior_predictive(model, X, y)."
         )
     schema, problem = spec.learn(*data, **named)
+    if spec.no_other_engine and "X" in problem.trace:
+        raise ModelError(
+            f"{spec.name} draws inputs and targets together, so it has no targets at given inputs."
+        )
     spec = spec.with_target_site(problem)
     refuse_unnormalised(problem)
     target = spec.target(schema, problem)

@@ -58,7 +58,6 @@ class AbstractModel(AbstractSettings, abc.ABC):
             then takes `joint=True`.
         predicts_columns: whether `predict(rows, of=...)` names the column that is predicted.
         no_other_engine: whether a `PFN` alone can answer, as draws of the model differ in kind.
-        draws_inputs: whether the program draws the inputs that belong to its targets.
     """
 
     rows_are_independent: ClassVar[bool] = False
@@ -68,7 +67,6 @@ class AbstractModel(AbstractSettings, abc.ABC):
     rows_correlated: ClassVar[bool] = False
     predicts_columns: ClassVar[bool] = False
     no_other_engine: ClassVar[bool] = False
-    draws_inputs: ClassVar[bool] = False
 
     @classmethod
     def examples(cls) -> tuple[Example, ...]:

@@ -106,13 +106,26 @@ class Tasks:
         X = self.draw_inputs(key)
         sites = self.sites(key, X)
         # Some programs draw the inputs that belong to their targets.
-        if INPUT in sites:
+        if _has_inputs(sites, X):
             X = sites[INPUT]["value"]
         return X, sites[TARGET]["value"], jnp.array([sites[name]["value"] for name in self.latents])
 
     def sites(self, key: Key, X: jax.Array) -> dict[str, Any]:
         """Return all sites of one run of the program, as NumPyro's traces describe them."""
         return handlers.trace(KeyPerName(self.program, key)).get_trace(X)
+
+    def draws_inputs(self) -> bool:
+        """Return whether the program draws the inputs that belong to its targets."""
+        found, X = [], jnp.zeros((2, self.num_inputs[1]))
+
+        def run(key: Key) -> jax.Array:
+            sites = self.sites(key, X)
+            found.append(_has_inputs(sites, X))
+            return sites[TARGET]["value"]
+
+        with jax.enable_x64(self.double):
+            jax.eval_shape(run, jax.random.key(0))
+        return found[0]
 
     def draw_inputs(self, key: Key) -> jax.Array:
         """Draw inputs, with zeros in the columns that are not used."""
@@ -136,6 +149,11 @@ class Tasks:
             return X
         used = jax.random.randint(tagged_key(key, "columns"), (), low, high + 1)
         return jnp.where(jnp.arange(high)[None, :] < used, X, 0.0)
+
+
+def _has_inputs(sites: dict[str, Any], X: jax.Array) -> bool:
+    """Return whether a program has a site of inputs, of the shape that inputs have."""
+    return INPUT in sites and jnp.shape(sites[INPUT]["value"]) == X.shape
 
 
 def simulate(tasks: Tasks, key: Key, num_tasks: int) -> Batch:

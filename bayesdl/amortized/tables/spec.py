@@ -75,7 +75,6 @@ class RandomTable(AbstractTableModel):
     standardize: bool = True
 
     no_other_engine: ClassVar[bool] = True
-    draws_inputs: ClassVar[bool] = True
 
     @classmethod
     def command_lines(cls) -> tuple[CommandLine, ...]:
