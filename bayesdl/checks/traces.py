@@ -6,7 +6,7 @@ A trace is a dictionary of sites by name, with values and distributions.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,16 @@ from jaxtyping import Float
 from numpyro.distributions import Distribution, Independent, MultivariateNormal
 
 from inference.core.program import is_factor
-from inference.exact.scale_mixture import ScaledNormal
 from inference.wrappers import marginal_cdf, seen_entries, unmasked
+
+
+@runtime_checkable
+class LeavesOut(Protocol):
+    """A distribution of all rows that knows each row given the others in closed form."""
+
+    def left_out(self, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return log p(y_i | y_-i) and P(Y_i <= y_i | y_-i) of each row i."""
+        ...
 
 
 def prior_terms(sites: dict) -> dict:
@@ -62,7 +70,7 @@ def _levels(given: Distribution, y: jax.Array) -> jax.Array:
         mean = jnp.broadcast_to(given.loc, y.shape)
         c, g = _precisions(mean, given.scale_tril, y)
         return jax.scipy.special.ndtr(g / jnp.sqrt(c))
-    if isinstance(given, ScaledNormal):
+    if isinstance(given, LeavesOut):
         return given.left_out(y)[1]
     return marginal_cdf(given, y)
 
@@ -156,7 +164,7 @@ def _by_row(given: Distribution, y: jax.Array) -> jax.Array:
         given = given.base_dist
     if isinstance(given, MultivariateNormal) and not given.batch_shape:
         return _left_out(jnp.broadcast_to(given.loc, y.shape), given.scale_tril, y)
-    if isinstance(given, ScaledNormal):
+    if isinstance(given, LeavesOut):
         return given.left_out(y)[0]
     return jnp.asarray(given.log_prob(y))
 

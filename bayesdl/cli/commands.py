@@ -51,6 +51,7 @@ from bayesdl.saving.report import report as write_report
 from bayesdl.typing import Frame, Series
 from inference.core.problem import ProblemError
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # what the user can cure; anything else is a bug and keeps its traceback
 USER_ERRORS = (
     UsageError,
@@ -322,6 +323,29 @@ def report(options: Namespace) -> int:
     write_report(posterior, out, *rows)
     lines = [f"saved   {out}" + (f", with scores on {data}" if data else "")]
     return print_result(options, {"out": out, "data": data}, lines)
+
+
+def serve(options: Namespace) -> int:
+    """Answer HTTP requests until interrupted."""
+    from bayesdl.serving import Limits
+    from bayesdl.serving import serve as run_server
+
+    posterior = bundle.load(options.bundle)
+    if options.host not in LOOPBACK:
+        print(
+            f"bayesdl: warning: {options.host} may be reached by other machines, and requests "
+            "are answered without a password.",
+            file=sys.stderr,
+        )
+    limits = Limits(rows=options.max_rows, bytes=options.max_bytes)
+
+    def ready(address: str) -> None:
+        print_result(options, {"address": address}, [f"ready   {address}/predict, Ctrl-C ends"])
+        sys.stdout.flush()
+
+    print(f"bayesdl: compiling for {options.bundle}", file=sys.stderr)
+    run_server(posterior, options.host, options.port, options.level, limits, ready)
+    return 0
 
 
 def summary(options: Namespace) -> int:

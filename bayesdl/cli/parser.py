@@ -92,6 +92,13 @@ def parser() -> argparse.ArgumentParser:
             "write one page of HTML: verdict, pictures, scores, parameters",
         )
     )
+    _add_serve(
+        command(
+            "serve",
+            "BUNDLE [--port N] [options]",
+            "answer HTTP requests for predictions, rows in as JSON",
+        )
+    )
     summary = command(
         "summary", "BUNDLE", "print a table of the parameters: means, sds, intervals, ESS, R-hat"
     )
@@ -355,3 +362,27 @@ def _add_report(added: argparse.ArgumentParser) -> None:
         help="the page (default: BUNDLE with .html)",
     )
     add_rows(added, "score")
+
+
+def _add_serve(added: argparse.ArgumentParser) -> None:
+    """Add the arguments of `bayesdl serve`."""
+    add_bundle(added)
+    added.add_argument(
+        "--port", metavar="N", type=at_least(0), default=8000, help="default: 8000; 0: a free one"
+    )
+    added.add_argument(
+        "--host",
+        metavar="ADDRESS",
+        default="127.0.0.1",
+        help="the address to listen at (default: 127.0.0.1, this machine only)",
+    )
+    add_level(added)
+    limits = (("rows", "rows of a request", 10_000), ("bytes", "size of its body", 10_000_000))
+    for name, about, most in limits:
+        added.add_argument(
+            f"--max-{name}",
+            metavar="N",
+            type=at_least(1),
+            default=most,
+            help=f"largest {about} (default: {most})",
+        )

@@ -16,6 +16,7 @@ import numpy as np
 from numpyro import handlers
 from numpyro.distributions import Distribution
 
+from bayesdl.data.fields import Field, fields_of
 from bayesdl.data.target import Target
 from bayesdl.data.validation import ModelError, check_call
 from bayesdl.model.examples import CommandLine, Example
@@ -257,6 +258,11 @@ class AbstractModel(AbstractSettings, abc.ABC):
     def training_frame(self, schema: Schema, problem: Problem) -> Frame | None:
         """Return the training inputs as a table in the user's columns, where that is possible."""
         return None
+
+    def fields(self, schema: Schema, problem: Problem) -> tuple[Field, ...]:
+        """Return the columns of new rows; none for a model that does not predict rows."""
+        table = self.training_frame(schema, problem)
+        return () if table is None else fields_of(table)
 
     def typical_settings(self, along: tuple[str, ...]) -> dict[str, Any]:
         """Return what `predict` is told for typical rows, which belong to no group.

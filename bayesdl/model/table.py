@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesdl.data.fields import Field
 from bayesdl.data.reading import Reading
 from bayesdl.data.table import AbstractSchema, TableSchema, known_rows, same_labels
 from bayesdl.data.target import Target
@@ -147,6 +148,16 @@ class AbstractTableModel(AbstractModel):
 
     def text_columns(self, schema: AbstractSchema) -> list[str]:
         return schema.columns.categories if schema.columns.named else []
+
+    def fields(self, schema: AbstractSchema, problem: Problem) -> tuple[Field, ...]:
+        columns = schema.columns
+        known = dict(zip(columns.names, columns.encodings, strict=True))
+        # columns without names are known by their places, and all of them are needed
+        needed = columns.names if columns.named else columns.given or columns.names
+        return tuple(
+            Field(name, one.kind, one.levels) if (one := known.get(name)) else Field(name)
+            for name in needed
+        )
 
     def concerns(self, schema: AbstractSchema) -> list[str]:
         return schema.concerns

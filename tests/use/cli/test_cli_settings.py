@@ -29,6 +29,7 @@ COMMANDS = (
     "summary",
     "effects",
     "report",
+    "serve",
     "recommend",
     "recommend fit",
     "recommend apply",
