@@ -41,6 +41,8 @@ benchmarks: .venv/test
 	$(BIN)/python -m benchmarks.new_groups
 	$(BIN)/python -m benchmarks.calibration
 	$(BIN)/python -m benchmarks.uci
+	$(BIN)/python -m benchmarks.exact_gp
+	$(BIN)/python -m benchmarks.sparse_gp
 	$(BIN)/python -m benchmarks.sgmcmc
 	$(BIN)/python -m benchmarks.vi
 	$(BIN)/python -m benchmarks.functional_priors

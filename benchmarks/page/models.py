@@ -21,6 +21,8 @@ def sections() -> list[Section]:
         functional_priors(),
         amortized(),
         small_tables(),
+        exact_processes(),
+        many_rows(),
         tensors(),
         recommenders(),
         sparse(),
@@ -193,6 +195,52 @@ def small_tables() -> Section:
     methods = list(next(iter(stored.values())))
     rows = [[name, *(float(row[m]["nll"]) for m in methods)] for name, row in stored.items()]
     section.table(["set and rows", *methods], rows, best="lowest", ours=(1,))
+    return section
+
+
+def exact_processes() -> Section:
+    """Compare the exact process with scikit-learn's."""
+    section = Section(
+        "Gaussian processes beside scikit-learn",
+        "python -m benchmarks.exact_gp",
+        "CPU seconds of a fit with three starts (lower is better), and mean test log density in "
+        "nats (higher is better), over splits. bayesdl's first fit of a shape compiles besides, "
+        "which is the last column.",
+    )
+    found = {name: part for name, part in read("exact_gp").items() if "splits" in part}
+    times, densities = [], []
+    for name, part in found.items():
+        both = ("cpu_seconds", "sklearn_cpu_seconds"), ("log_density", "sklearn_log_density")
+        seconds, nats = (
+            [mean_and_error([split[key] for split in part["splits"]]) for key in keys]
+            for keys in both
+        )
+        times.append([name, *seconds, f"{part['compiling_cpu_seconds']:.1f}"])
+        densities.append([name, *nats])
+    head = ["set", "bayesdl", "scikit-learn"]
+    section.table([*head, "to compile"], times, best="lowest", ours=(1,), form=".1f")
+    section.table(head, densities, best="highest", ours=(1,))
+    return section
+
+
+def many_rows() -> Section:
+    """Compare processes of many rows."""
+    section = Section(
+        "Gaussian processes of many rows",
+        "python -m benchmarks.sparse_gp",
+        "Mean test log density in nats (higher is better) at default settings on one split.",
+    )
+    found = {name: part for name, part in read("sparse_gp").items() if "SparseGP" in part}
+    other = "GPyTorch SVGP"
+    for key, head, best, form in (
+        ("log_density", "set, nats", "highest", ".3f"),
+        ("cpu_seconds", "set, CPU seconds", "lowest", ".0f"),
+    ):
+        rows = [
+            [n, *(float(part[who][key]) for who in ("SparseGP", other))]
+            for n, part in found.items()
+        ]
+        section.table([head, "`SparseGP`", other], rows, best=best, ours=(1,), form=form)
     return section
 
 

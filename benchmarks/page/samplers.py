@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.page.tables import Section, read
+from benchmarks.page.tables import Section, mean_and_error, read
 
 
 def sections() -> list[Section]:
     """Make the sections, in their order."""
-    return [samplers(), variational(), overhead(), enumeration(), groups(), imports()]
+    return [
+        samplers(),
+        variational(),
+        overhead(),
+        programs(),
+        enumeration(),
+        groups(),
+        imports(),
+    ]
 
 
 def samplers() -> Section:
@@ -66,6 +74,27 @@ def overhead() -> Section:
     )
     times = [[f"run {i}", float(row["cpu_ratio"]), row["same_draws"]] for i, row in enumerate(rows)]
     section.table(["", "ratio of CPU times", "same draws"], times)
+    return section
+
+
+def programs() -> Section:
+    """Show what `fit` costs beside NumPyro on five programs."""
+    section = Section(
+        "NumPyro programs through `fit`",
+        "python -m benchmarks.program_overhead",
+        "Time of `bdl.fit` with NUTS over that of NumPyro's `MCMC`, compilation and checks "
+        "of the data included; CPU seconds, 1,000 + 1,000 draws, four chains, three runs of each.",
+    )
+    found = read("program_overhead")["programs"]
+    rows = []
+    for name, runs in found.items():
+        seconds = [
+            mean_and_error([row[who] for row in runs["rows"]]) for who in ("ours", "numpyro")
+        ]
+        rows.append([name, *seconds])
+    section.table(["program", "bayesdl", "NumPyro"], rows, best="lowest", ours=(1,), form=".1f")
+    ratios = [[name, float(runs["median ratio"])] for name, runs in found.items()]
+    section.table(["program", "median ratio"], ratios)
     return section
 
 
