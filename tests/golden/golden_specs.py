@@ -112,6 +112,9 @@ SPECS: dict[str, Callable[[], Any]] = {
     ),
     "Mode": lambda: bdl.Mode("day", kernels.Matern52(lengthscale=2.0) + kernels.Constant(1.0), 3),
     "RandomBNN": random_bnn,
+    "RandomTable": lambda: bdl.RandomTable(
+        ("linear", "trees"), (0.3, 0.7), label_noise=0.1, sharpness=(1.0, 0.5)
+    ),
     "PriorMixture": lambda: bdl.PriorMixture((bdl.GP(), bdl.BNN()), (0.7, 0.3)),
     "engines.NUTS": lambda: bdl.NUTS(10, 20, 3, 2, "sequential", 0.9, True, "mode", 7),
     "engines.HMC": lambda: bdl.HMC(10, 20, 3, num_steps=9),

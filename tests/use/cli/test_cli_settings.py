@@ -65,6 +65,7 @@ def test_choices_name_every_engine_and_likelihood():
         bdl.BNN,
         bdl.GP,
         bdl.FunBaT,
+        bdl.StudentTProcess,
         bdl.Table,
     }
     found = {cls for cls in vars(likelihoods).values() if inspect.isclass(cls)}
