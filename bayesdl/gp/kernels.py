@@ -11,6 +11,7 @@ import abc
 import dataclasses
 import functools
 import math
+import numbers
 import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -39,6 +40,7 @@ class AbstractKernel(AbstractSettings, abc.ABC):
     """A positive definite function of two inputs; numbers in sums and products are constants."""
 
     binding: ClassVar[int] = printing.CALL
+    __array_ufunc__ = None  # an array beside a kernel is refused, not taken number by number
 
     def __repr__(self) -> str:
         return printing.write_call(self)
@@ -368,9 +370,9 @@ class TinyGP(AbstractKernel):
 
 def _operand(value: object) -> AbstractKernel:
     """Return a kernel in a sum or product; a positive number is a constant kernel."""
-    if not isinstance(value, int | float):
+    if not isinstance(value, numbers.Real):
         return as_kernel(value)
-    if not is_positive(value):
+    if not is_positive(float(value)):
         raise ValueError(f"{value!r} beside a kernel: expected a positive number or a kernel.")
     return Constant(float(value))
 
@@ -389,11 +391,8 @@ def as_kernel(kernel: object) -> AbstractKernel:
         if any(isinstance(leaf, AbstractKernel) for leaf in jax.tree.leaves(kernel)):
             raise TypeError("A tinygp kernel stands before a kernel of bayesdl: put it behind.")
         return TinyGP(kernel)
-    hint = (
-        " As a target of bdl.match_prior give it by itself, to=kernel."
-        if "gpytorch" in type(kernel).__module__
-        else ""
-    )
+    gpytorch = "gpytorch" in type(kernel).__module__
+    hint = " As a target of bdl.match_prior give it by itself, to=kernel." if gpytorch else ""
     raise TypeError(
         "Expected a kernel from bayesdl.kernels or tinygp.kernels, got "
         f"{type(kernel).__name__}.{hint}"

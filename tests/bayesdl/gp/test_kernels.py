@@ -209,3 +209,10 @@ def test_a_change_along_a_missing_column_is_refused():
     model = bdl.GP(Changepoint(RBF(), Linear(), column=2))
     with pytest.raises(ValueError, match="the model has 2 inputs"):
         bdl.fit(model, X, X[:, 0], engine=bdl.ExactGP(), progress=False)
+
+
+def test_numbers_of_numpy_are_constants_and_arrays_are_refused():
+    assert np.int64(2) * RBF() == np.float32(2) * RBF() == 2 * RBF()
+    for both in (lambda: np.array([1.0, 2.0]) * RBF(), lambda: RBF() + np.ones(2)):
+        with pytest.raises(TypeError, match="Expected a kernel"):
+            both()
