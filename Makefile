@@ -13,9 +13,9 @@ demo: .venv/core
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# everything, the checks marked slow too
+# everything, the checks marked slow too, compiled as users' programs are
 test-all: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
+	XLA_FLAGS=--xla_force_host_platform_device_count=2 $(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
 
 lint: .venv/test
 	$(BIN)/ruff check .

@@ -180,9 +180,9 @@ class Stream:
 def padded(rows: int) -> int:
     """Return how many rows are computed for some: of a few numbers, each of which is compiled once.
 
-    The powers of 8 up to 64, then multiples of 128.
+    The powers of 8 up to 64, then multiples of 256.
     """
-    return next((size for size in (1, 8, 64) if rows <= size), -(-rows // 128) * 128)
+    return next((size for size in (1, 8, 64) if rows <= size), -(-rows // 256) * 256)
 
 
 def take(array: ArrayLike, start: int, size: int) -> np.ndarray:

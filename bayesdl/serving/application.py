@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import logging
 import queue
 import socket
 import time
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.posterior.core import AbstractPosterior
+from bayesdl.posterior.means import central
 from bayesdl.serving.gathering import Gatherer, compile_sizes
 from bayesdl.serving.rows import (
     Limits,
@@ -63,7 +66,8 @@ def application(
     Example:
         `uvicorn.run(bayesdl.serving.application(bdl.load("run.bdl")), port=8000)`
     """
-    web = _web()
+    web = _libraries()
+    central(level)
     fields = posterior.model.fields(posterior.schema, posterior.problem)
     if not fields:
         raise ModelError(
@@ -78,12 +82,11 @@ def application(
 
     @contextlib.asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
-        gatherer.start()
         yield
         gatherer.stop()
 
     if compile_first:
-        compile_sizes(predict, _training_row(posterior))
+        compile_sizes(predict, _some_row(posterior))
     app = web.FastAPI(
         title=f"{posterior.model.name}, fitted with {type(posterior.engine).__name__}",
         docs_url=None,  # these pages would need scripts from elsewhere
@@ -93,11 +96,18 @@ def application(
     registry, count, seconds = _counters()
 
     async def answer(request: Any) -> Any:
-        started = time.perf_counter()
-        response = await _answered(request)
-        count.labels(str(response.status_code)).inc()
-        seconds.observe(time.perf_counter() - started)
-        return response
+        started, status = time.perf_counter(), "500"
+        try:
+            response = await _answered(request)
+            status = str(response.status_code)
+            return response
+        # a fault of ours: the log has it, and the client gets JSON as ever
+        except Exception:
+            logging.getLogger(__name__).exception("A prediction failed.")
+            return web.JSONResponse({"detail": "The prediction failed: see the log."}, 500)
+        finally:
+            count.labels(status).inc()
+            seconds.observe(time.perf_counter() - started)
 
     async def _answered(request: Request) -> Response:
         try:
@@ -150,12 +160,16 @@ def serve(
     """
     app = application(posterior, level, limits)
     try:
-        listener = socket.create_server((host, int(port)))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, int(port)), family=family)
     except (OSError, OverflowError) as error:
-        raise ModelError(f"Cannot listen at {host}:{port}: {error}. Choose another port.") from None
-    server = _web().uvicorn
+        raise ModelError(
+            f"Cannot listen at port {port} of {host}: {error}. Choose another port or host."
+        ) from None
+    server = _libraries().uvicorn
     with listener:
-        ready(f"http://{host}:{listener.getsockname()[1]}")
+        name = f"[{host}]" if ":" in host else host
+        ready(f"http://{name}:{listener.getsockname()[1]}")
         server.Server(server.Config(app, log_level="warning")).run(sockets=[listener])
 
 
@@ -193,7 +207,7 @@ def _describe(fields: Any, limits: Limits) -> dict[str, Any]:
     }
 
 
-def _training_row(posterior: AbstractPosterior) -> Frame:
+def _some_row(posterior: AbstractPosterior) -> Frame:
     """Return a row that can be predicted: the first of each category, numbers as they are."""
     import pandas as pd
 
@@ -209,14 +223,14 @@ def _training_row(posterior: AbstractPosterior) -> Frame:
 
 def _counters() -> tuple[Any, Any, Any]:
     """Return a registry for Prometheus with requests by status and their seconds."""
-    web = _web()
+    web = _libraries()
     registry = web.CollectorRegistry()
     count = web.Counter("bayesdl_requests", "Requests by status.", ["status"], registry=registry)
     seconds = web.Histogram("bayesdl_seconds", "Seconds of a request.", registry=registry)
     return registry, count, seconds
 
 
-class _web:
+class _Libraries:
     """The libraries of the extra `serve`, imported when a server is made."""
 
     def __init__(self) -> None:
@@ -232,3 +246,9 @@ class _web:
         self.JSONResponse, self.PlainTextResponse = JSONResponse, PlainTextResponse
         self.CollectorRegistry, self.generate_latest = CollectorRegistry, generate_latest
         self.Counter, self.Histogram = Counter, Histogram
+
+
+@functools.cache
+def _libraries() -> _Libraries:
+    """Import the libraries once."""
+    return _Libraries()

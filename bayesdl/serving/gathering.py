@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import queue
 import threading
-import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
+from bayesdl.posterior.streaming import padded
 from bayesdl.typing import Frame
+from inference.process.quiet import quiet
 
-# rows are padded to one of these numbers, each of which is compiled before the first request
-SIZES = (1, 8, 64, 1024)
+# rows that are predicted together
+TOGETHER = 1024
 
 Predict = Callable[[Frame], Frame]
 
@@ -37,6 +38,7 @@ class Gatherer:
     """Predicts the rows of waiting requests together.
 
     A request waits only while an earlier one is predicted, so that one alone is answered at once.
+    The thread that predicts begins with the first request.
 
     Args:
         predict: the function that predicts the rows of a table.
@@ -46,17 +48,7 @@ class Gatherer:
     def __init__(self, predict: Predict, waiting: int) -> None:
         self.predict = predict
         self.requests: queue.Queue[Waiting | None] = queue.Queue(waiting)
-        self.thread = threading.Thread(target=self._run, name="predictions", daemon=True)
-
-    def start(self) -> None:
-        """Begin to answer."""
-        self.thread.start()
-
-    def stop(self) -> None:
-        """Answer what waits, and end."""
-        if self.thread.is_alive():
-            self.requests.put(None)
-            self.thread.join()
+        self.lock, self.thread = threading.Lock(), None
 
     def ask(self, rows: Frame) -> Future[Answer]:
         """Return the answer to come.
@@ -65,15 +57,27 @@ class Gatherer:
             queue.Full: if too many requests wait.
         """
         answer: Future[Answer] = Future()
-        self.requests.put_nowait((rows, answer))
+        with self.lock:
+            self.requests.put_nowait((rows, answer))
+            if self.thread is None:
+                self.thread = threading.Thread(target=self._run, name="predictions", daemon=True)
+                self.thread.start()
         return answer
+
+    def stop(self) -> None:
+        """Answer what waits, and end the thread; a later request begins another one."""
+        with self.lock:
+            thread, self.thread = self.thread, None
+            if thread is not None:
+                self.requests.put(None)
+                thread.join()
 
     def _run(self) -> None:
         """Answer until the end."""
         while (first := self.requests.get()) is not None:
             together, last = [first], False
             total = len(first[0])
-            while total < SIZES[-1] and not last:
+            while total < TOGETHER and not last:
                 try:
                     further = self.requests.get_nowait()
                 except queue.Empty:
@@ -94,7 +98,8 @@ class Gatherer:
         wanted = [one for one in together if one[1].set_running_or_notify_cancel()]
         if len(wanted) > 1:
             try:
-                whole = _predict_padded(self.predict, pd.concat([rows for rows, _ in wanted]))
+                rows = pd.concat([rows for rows, _ in wanted], ignore_index=True)
+                whole = _answer_to(self.predict, rows)
             # whose rows are at fault is found by predicting each request alone
             except Exception:
                 whole = None
@@ -106,30 +111,21 @@ class Gatherer:
                 return
         for rows, answer in wanted:
             try:
-                answer.set_result(_predict_padded(self.predict, rows))
+                answer.set_result(_answer_to(self.predict, rows))
             # an error belongs to the request, and the thread goes on
             except Exception as error:
                 answer.set_exception(error)
 
 
-def _predict_padded(predict: Predict, rows: Frame) -> Answer:
-    """Predict rows, repeating the last one up to a number that has been compiled."""
-    import numpy as np
-
-    count = len(rows)
-    size = next((size for size in SIZES if count <= size), count)
-    padded = rows.iloc[np.minimum(np.arange(size), count - 1)].reset_index(drop=True)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        try:
-            table = predict(padded)
-        # its words name rows, which must be those of the request
-        except ValueError:
-            table = predict(rows)
-    return Answer(table.iloc[:count], tuple(dict.fromkeys(str(one.message) for one in said)))
+def _answer_to(predict: Predict, rows: Frame) -> Answer:
+    """Predict rows, and keep what is said of them in this thread."""
+    with quiet() as said:
+        table = predict(rows)
+    return Answer(table, tuple(dict.fromkeys(said)))
 
 
 def compile_sizes(predict: Predict, row: Frame) -> None:
-    """Predict each number of rows once, so that no request waits for a compiler."""
-    for size in SIZES:
-        _predict_padded(predict, row.iloc[[0] * size])
+    """Predict each number of rows that is compiled, so that no request waits for a compiler."""
+    with quiet():
+        for size in sorted({padded(rows) for rows in range(1, TOGETHER + 1)}):
+            predict(row.iloc[[0] * size].reset_index(drop=True))

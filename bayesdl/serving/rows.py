@@ -11,6 +11,7 @@ from typing import Any
 from bayesdl.data.cells import CATEGORY, DATE, NUMBER
 from bayesdl.data.fields import Field
 from bayesdl.typing import Frame
+from inference.settings import is_whole
 
 EXPECTED = 'expected a JSON object {"rows": [{column: value, ...}, ...]}'
 SHOWN = 10
@@ -29,6 +30,14 @@ class Limits:
     rows: int = 10_000
     bytes: int = 10_000_000
     waiting: int = 1_000
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "bytes", "waiting"):
+            value = getattr(self, name)
+            if not is_whole(value):
+                raise ValueError(
+                    f"Limits({name}={value!r}): expected a whole number of at least 1."
+                )
 
 
 class RequestError(ValueError):
@@ -103,8 +112,19 @@ def _check_row(number: int, row: object, fields: Sequence[Field]) -> None:
             raise RequestError(
                 422, f"Row {number}, column '{field.name}' is {_kind(cell)}: expected one value."
             )
+        if isinstance(cell, str) and not _is_text(cell):
+            raise RequestError(422, f"Row {number}, column '{field.name}' is not Unicode text.")
         if isinstance(cell, int | float) and not math.isfinite(_as_float(cell)):
             raise RequestError(422, f"Row {number}, column '{field.name}' is too large a number.")
+
+
+def _is_text(cell: str) -> bool:
+    """Whether a text can be written: JSON may hold half of a pair of surrogates."""
+    try:
+        cell.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _as_float(number: int | float) -> float:

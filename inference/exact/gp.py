@@ -97,7 +97,7 @@ class ExactGP(AbstractEngine):
         structure = problem.structure
         if not isinstance(structure, AbstractGaussianProcessRegression):
             return None
-        if rows > EXACT_ROWS and structure.scale is None:
+        if rows > (EXACT_ROWS if structure.scale is None else MAX_ROWS):
             return None
         reason = f"a Gaussian process with {rows} rows has a closed form"
         return Preference(cls(), reason, CLOSED_FORM)

@@ -107,7 +107,9 @@ class InverseGammaScale(AbstractScale):
     ) -> Conditional:
         freedom, square = self._posterior(quadratic, rows)
         target = dist.StudentT(freedom, mean, jnp.sqrt(square * (variance + noise)))
-        return Conditional(target, square * variance * freedom / (freedom - 2))
+        # of a t with no more than two degrees of freedom the variance is infinite
+        ratio = jnp.where(freedom > 2, freedom / jnp.maximum(freedom - 2, TINY), jnp.inf)
+        return Conditional(target, square * variance * ratio)
 
     def joint(
         self, mean: jax.Array, covariance: jax.Array, quadratic: jax.Array, rows: int

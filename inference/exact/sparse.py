@@ -145,7 +145,7 @@ class SparseGP(AbstractEngine):
     def maximise(
         self, problem: Problem, key: Key, progress: AbstractProgress
     ) -> tuple[SiteArrays, bool]:
-        """Return the hyperparameters, and whether the bound was still rising fast in the end."""
+        """Return the hyperparameters, and whether the bound had stopped rising."""
         if not problem.latents:
             return {}, True
         few = some_rows(problem, self.search_rows, named_key(key, "rows"))
@@ -153,7 +153,7 @@ class SparseGP(AbstractEngine):
         draw = compile_with_data(prior, _prior_draws)
         constrain = compile_with_data(prior, _hyperparameters)
         u = np.median(draw(jax.random.split(named_key(key, "start"), DRAWS)), axis=0)
-        converged = False
+        converged, rounds = False, 0
         progress.start(self.num_rounds, "hyperparameters")
         try:
             for _ in range(self.num_rounds):
@@ -169,7 +169,11 @@ class SparseGP(AbstractEngine):
                         "No hyperparameters with a finite bound were found: give tighter priors."
                     )
                 progress.advance(1, elbo=f"{-value:.5g}")
+                rounds += 1
         except KeyboardInterrupt:
+            # before the first round has ended there is nothing but the prior
+            if not rounds:
+                raise
             progress.stopped()
         finally:
             progress.close()

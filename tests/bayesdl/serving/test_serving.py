@@ -2,10 +2,12 @@
 
 import concurrent.futures
 import json
+import queue
 import threading
 import time
 import urllib.error
 import urllib.request
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ import pytest
 import bayesdl as bdl
 from bayesdl.data.validation import ModelError
 from bayesdl.serving import Limits, application
+from bayesdl.serving.gathering import Gatherer, compile_sizes
 
 pytest.importorskip("fastapi")
 pytest.importorskip("prometheus_client")
@@ -94,6 +97,7 @@ def test_predictions_are_those_of_predict(address, posterior):
         ({"rows": [ROW, {"age": 3}]}, 422, "Row 1 lacks column 'smoker'"),
         ({"rows": [ROW | {"age": [3]}]}, 422, "column 'age' is a list"),
         ({"rows": [ROW | {"age": 10**400}]}, 422, "too large"),
+        (b'{"rows": [{"age": 1, "smoker": "\\ud800", "seen": null}]}', 422, "not Unicode text"),
         ({"rows": [ROW, ROW | {"age": "old"}]}, 422, "row 1 is not a number"),
         ({"rows": [ROW, ROW, ROW | {"smoker": "never"}]}, 422, "row 2"),
         ({"rows": [ROW] * 21}, 422, "at most 20"),
@@ -118,6 +122,61 @@ def test_requests_at_once_have_their_own_answers_and_errors(address):
     assert list(refused) == [40] and "row 0 is not a number" in refused[40]["detail"]
     means = [answers[age][1]["predictions"][0]["mean"] for age in ages if age not in (30, 40)]
     assert (np.diff(means) > 0).all()
+
+
+def test_what_waits_is_predicted_together_and_no_more_than_may_wait():
+    held, sizes = threading.Event(), []
+
+    def predict(rows):
+        sizes.append(len(rows))
+        held.wait()
+        return rows * 2
+
+    gatherer = Gatherer(predict, waiting=3)
+    rows = [pd.DataFrame({"x": [float(i)]}) for i in range(5)]
+    first = gatherer.ask(rows[0])
+    while not sizes:
+        time.sleep(0.01)
+    others = [gatherer.ask(one) for one in rows[1:4]]
+    with pytest.raises(queue.Full):
+        gatherer.ask(rows[4])
+    held.set()
+    found = [one.result(10).table["x"].tolist() for one in (first, *others)]
+    assert found == [[0.0], [2.0], [4.0], [6.0]] and sizes == [1, 3]
+    gatherer.stop()
+    # a request after the end is answered too
+    assert gatherer.ask(rows[4]).result(10).table["x"].tolist() == [8.0]
+    gatherer.stop()
+
+
+def test_warnings_belong_to_their_request():
+    held = threading.Event()
+
+    def predict(rows):
+        held.wait()
+        if (rows["x"] > 1).any():
+            warnings.warn("large", UserWarning, stacklevel=1)
+        return rows
+
+    gatherer = Gatherer(predict, waiting=9)
+    answers = [gatherer.ask(pd.DataFrame({"x": [float(i)]})) for i in range(3)]
+    held.set()
+    assert [one.result(10).warnings for one in answers] == [(), (), ("large",)]
+    gatherer.stop()
+
+
+def test_every_size_is_compiled_first(posterior):
+    sizes = []
+    application(posterior)  # with a row of the model's own columns
+    compile_sizes(lambda rows: sizes.append(len(rows)), TABLE)
+    assert sizes == [1, 8, 64, 256, 512, 768, 1024]
+
+
+def test_limits_and_levels_are_checked(posterior):
+    with pytest.raises(ValueError, match="waiting"):
+        Limits(waiting=0)
+    with pytest.raises(ValueError, match="level"):
+        application(posterior, level=1.5, compile_first=False)
 
 
 def test_health_metrics_and_the_schema_of_rows(address):
