@@ -152,8 +152,14 @@ class Tasks:
 
 
 def _has_inputs(sites: dict[str, Any], X: jax.Array) -> bool:
-    """Return whether a program has a site of inputs, of the shape that inputs have."""
-    return INPUT in sites and jnp.shape(sites[INPUT]["value"]) == X.shape
+    """Return whether a program says by a deterministic site which inputs it has drawn.
+
+    A random site of that name is a latent one, as of inputs that are seen with errors.
+    """
+    site = sites.get(INPUT)
+    return (
+        site is not None and site["type"] == "deterministic" and jnp.shape(site["value"]) == X.shape
+    )
 
 
 def simulate(tasks: Tasks, key: Key, num_tasks: int) -> Batch:

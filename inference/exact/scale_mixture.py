@@ -9,7 +9,7 @@ For s ~ InverseGamma(a, b) the scale is integrated out in closed form (Shah, Wil
 
 so that given y a new row with mean m and variance v for s = 1 is t with 2a + n degrees of freedom
 around m, of scale^2 v (2b + q) / (2a + n). For any other p(s) one-dimensional quadrature over log s
-takes its place, with nodes at the scale that the rows speak for, denser there than far away.
+takes its place, with nodes around the most probable scale, denser there than far away.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from inference.core.typing import Key
 
 # nodes of the quadrature, and how far they reach: sinh(REACH) times the width in log s
 NODES, REACH = 300, 7.0
+# places between what the rows and the prior say, and steps of Newton from the best of them
+BETWEEN, CLIMBS = 50, 30
 # the least q, that of targets that are all zero
 TINY = 1e-200
 
@@ -134,8 +136,7 @@ class QuadratureScale(AbstractScale):
     ) -> tuple[jax.Array, jax.Array]:
         """Return scales s, and the logarithms of p(y, s) times their weights."""
         t = jnp.linspace(-REACH, REACH, NODES)
-        width = jnp.sqrt(2.0 / (rows + 1))
-        centre = jnp.log(jnp.maximum(quadratic, TINY) / rows) if rows else jnp.zeros(())
+        centre, width = self._peak(quadratic, rows)
         log_s = centre + width * jnp.sinh(t)
         # beyond these no number has an exponential; the density is nil there
         inside = jnp.abs(log_s) < 300
@@ -144,6 +145,37 @@ class QuadratureScale(AbstractScale):
         normal = -(rows * jnp.log(2 * jnp.pi * s) + log_det + quadratic / s) / 2
         weights = normal + self.prior.log_prob(s) + jnp.log(s) + step
         return s, jnp.where(inside, weights, -jnp.inf)
+
+    def _peak(self, quadratic: jax.Array, rows: int) -> tuple[jax.Array, jax.Array]:
+        """Return where p(y, log s) is highest, and how wide it is there.
+
+        The rows speak for q / n, and the prior for its median, far from it where they disagree.
+        """
+
+        def density(log_s: jax.Array) -> jax.Array:
+            prior = jnp.asarray(self.prior.log_prob(jnp.exp(log_s))) + log_s
+            return prior - (rows * log_s + quadratic * jnp.exp(-log_s)) / 2
+
+        with jax.ensure_compile_time_eval():
+            middle = jnp.log(jnp.median(self.draw(jax.random.key(0), (1001,))))
+        slope, curvature = jax.grad(density), jax.grad(jax.grad(density))
+        default = jnp.sqrt(2.0 / (rows + 1))
+        of_rows = jnp.log(jnp.maximum(quadratic, TINY) / rows) if rows else middle
+        between = of_rows + (middle - of_rows) * jnp.linspace(0.0, 1.0, BETWEEN)
+        heights = jax.vmap(density)(between)
+        start = between[jnp.argmax(jnp.where(jnp.isfinite(heights), heights, -jnp.inf))]
+
+        def climb(at: jax.Array, _: None) -> tuple[jax.Array, None]:
+            bend = curvature(at)
+            step = jnp.where(bend < 0, -slope(at) / bend, jnp.sign(slope(at)) * default)
+            there = at + jnp.clip(step, -1.0, 1.0)
+            return jnp.where(density(there) > density(at), there, at), None
+
+        peak, _ = jax.lax.scan(climb, start, None, length=CLIMBS)
+        bend = curvature(peak)
+        width = jnp.where(bend < 0, 1 / jnp.sqrt(jnp.maximum(-bend, TINY)), default)
+        # the nodes are fixed numbers to a derivative, which the sum over them has anyway
+        return jax.lax.stop_gradient((peak, jnp.clip(width, 1e-4, default)))
 
     def log_density(self, quadratic: jax.Array, log_det: jax.Array, rows: int) -> jax.Array:
         return logsumexp(self._nodes(quadratic, log_det, rows)[1])
