@@ -32,7 +32,6 @@ from inference.circuits.statistics import (
     log_prior,
     mean_weights,
 )
-from inference.circuits.tuning import tuned
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.typing import Key
 
@@ -54,7 +53,6 @@ class Schedule:
         most: the largest number of passes over all rows after these.
         tolerance: the gain of the bound, in nats a row, below which these passes end.
         variational: whether passes use the variational weights, or the posterior mode.
-        tuning: whether the prior of numbers is learned too.
     """
 
     batch_size: int | None
@@ -62,7 +60,6 @@ class Schedule:
     most: int
     tolerance: float
     variational: bool
-    tuning: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,13 +71,11 @@ class Learned:
         bounds: the bound after each pass over all rows: of log p(table) for variational weights,
             otherwise the log posterior up to a constant.
         converged: whether the last pass gained less than the tolerance.
-        prior: the prior, learned where this was asked for.
     """
 
     statistics: Statistics
     bounds: np.ndarray
     converged: bool
-    prior: Prior
 
 
 class Rows(NamedTuple):
@@ -215,7 +210,7 @@ def learn(
     if not schedule.most:
         progress.close()
         bound = whole_pass(layout, prior, found, rows, schedule.variational, True)[1]
-        return Learned(found, np.array([float(bound)]), False, prior)
+        return Learned(found, np.array([float(bound)]), False)
     stages = (False, True) if trees > 1 and not schedule.epochs else (True,)
     for joint in stages:
         bounds, converged = [], False
@@ -228,10 +223,8 @@ def learn(
                 converged = True
                 break
             found = new
-            if schedule.tuning and layout.blocks:
-                prior = tuned(prior, found)
     progress.close()
-    return Learned(found, np.array(bounds), converged, prior)
+    return Learned(found, np.array(bounds), converged)
 
 
 def _in_minibatches(
@@ -276,15 +269,11 @@ def make_prior(layout: Layout, table: np.ndarray, strength: float, spread: float
         levels.append(np.repeat(strength * shares[:, None], states, axis=1).astype(kind))
     roots = np.full((trees, states), strength / (trees * states), kind)
     edges = np.full((len(layout.edges), states, states), strength / states, kind)
-    counts = [(size, len(layout.blocks_of(size)[1])) for size in layout.sizes]
-    return Prior(
-        roots,
-        edges,
-        tuple(levels),
-        tuple(np.full(count, 0.1) for _, count in counts),
-        tuple(np.full(count, size + 2.0) for size, count in counts),
-        tuple(np.repeat(spread * np.eye(size)[None], count, axis=0) for size, count in counts),
-    )
+    scales = [
+        np.repeat(spread * np.eye(size)[None], len(layout.blocks_of(size)[1]), axis=0)
+        for size in layout.sizes
+    ]
+    return Prior(roots, edges, tuple(levels), 0.1, tuple(scales))
 
 
 def _shares(codes: np.ndarray, levels: int) -> np.ndarray:

@@ -105,16 +105,14 @@ def run_program(layout: Layout, prior: Prior, table: Any, observed: bool = True)
         draw("edges", dist.Dirichlet(jnp.asarray(prior.edges, float)).to_event(2))
     for levels, a in zip(layout.kinds, prior.levels, strict=True):
         draw(f"levels{levels}", dist.Dirichlet(jnp.asarray(a, float)).to_event(2))
-    for at, (size, scale) in enumerate(zip(layout.sizes, prior.scales, strict=True)):
+    for size, scale in zip(layout.sizes, prior.scales, strict=True):
         shape = (len(scale), layout.states)
         rate = jnp.broadcast_to(jnp.asarray(scale, float)[:, None], (*shape, size, size))
         # NumPyro's Wishart promotes ranks
         with jax.numpy_rank_promotion("allow"):
-            nu = jnp.broadcast_to(jnp.asarray(prior.freedoms[at], float)[:, None], shape)
-            wishart = dist.Wishart(nu, rate_matrix=rate)
+            wishart = dist.Wishart(jnp.full(shape, size + 2.0), rate_matrix=rate)
             draw(f"precision{size}", wishart.to_event(2))
-        kappa = jnp.asarray(prior.kappas[at], float)[:, None, None, None]
-        precision = kappa * sites[f"precision{size}"]
+        precision = prior.kappa * sites[f"precision{size}"]
         mean = dist.MultivariateNormal(jnp.zeros((*shape, size)), precision_matrix=precision)
         draw(f"mean{size}", mean.to_event(2))
     row = CircuitRow(layout, weights_of_sites(layout, sites))

@@ -76,17 +76,15 @@ class Prior(NamedTuple):
         roots: Dirichlet parameters, shape (trees, K).
         edges: Dirichlet parameters, shape (edges, K, K).
         levels: Dirichlet parameters, shape (leaves, K, L) for each number of levels.
-        kappas: how many rows the prior mean of a block counts as, shape (blocks,) for each size.
-        freedoms: nu, shape (blocks,) for each size; with d + 2 the prior mean of the covariance is
-            Psi.
-        scales: Psi of the blocks of each size, shape (blocks, d, d).
+        kappa: how many rows the prior mean of a block counts as.
+        scales: Psi of the blocks of each size, shape (blocks, d, d), which is the prior mean of the
+            covariance, as nu = d + 2.
     """
 
     roots: AnyArray
     edges: AnyArray
     levels: tuple[AnyArray, ...]
-    kappas: tuple[AnyArray, ...]
-    freedoms: tuple[AnyArray, ...]
+    kappa: ArrayLike
     scales: tuple[AnyArray, ...]
 
 
@@ -166,14 +164,19 @@ def concentrations(prior: Prior, found: Statistics) -> tuple[Any, Any, tuple]:
 def wisharts(prior: Prior, found: Statistics) -> tuple[Wishart, ...]:
     """Return the posteriors of blocks, for each size."""
     made = []
-    for at, (scale, moments) in enumerate(zip(prior.scales, found.moments, strict=True)):
-        kappa = prior.kappas[at][:, None] + moments.count
+    for scale, moments in zip(prior.scales, found.moments, strict=True):
+        kappa = prior.kappa + moments.count
         mean = moments.sums / kappa[..., None]
         centre = kappa[..., None, None] * mean[..., :, None] * mean[..., None, :]
         psi = scale[:, None] + moments.squares - centre
-        nu = prior.freedoms[at][:, None] + moments.count
+        nu = _prior_freedom(scale) + moments.count
         made.append(Wishart(mean, kappa, nu, (psi + psi.mT) / 2))
     return tuple(made)
+
+
+def _prior_freedom(scale: AnyArray) -> float:
+    """Return nu of the prior, given Psi of blocks."""
+    return scale.shape[-1] + 2.0
 
 
 def mean_weights(prior: Prior, found: Statistics) -> Weights:
@@ -285,13 +288,12 @@ def log_prior(prior: Prior, weights: Weights) -> jax.Array:
     total = (prior.roots * weights.roots).sum() + (prior.edges * weights.edges).sum()
     for a, logs in zip(prior.levels, weights.levels, strict=True):
         total += (a * logs).sum()
-    for at, (scale, normals) in enumerate(zip(prior.scales, weights.normals, strict=True)):
-        power = (prior.freedoms[at] + scale.shape[-1] + 2)[:, None]
+    for scale, normals in zip(prior.scales, weights.normals, strict=True):
+        power = _prior_freedom(scale) + scale.shape[-1] + 2
         inverse, log_det = jnp.linalg.inv(normals.matrix), jnp.linalg.slogdet(normals.matrix)[1]
         trace = jnp.einsum("nij,nkji->nk", scale, inverse)
         distance = jnp.einsum("nki,nkij,nkj->nk", normals.mean, inverse, normals.mean)
-        distance = prior.kappas[at][:, None] * distance
-        total -= 0.5 * (power * log_det + trace + distance).sum()
+        total -= 0.5 * (power * log_det + trace + prior.kappa * distance).sum()
     return total
 
 
@@ -302,10 +304,8 @@ def kl_from_prior(prior: Prior, found: Statistics) -> jax.Array:
     total += _dirichlet_kl(edges, jnp.asarray(prior.edges)).sum()
     for a, b in zip(levels, prior.levels, strict=True):
         total += _dirichlet_kl(a, jnp.asarray(b)).sum()
-    for at, w in enumerate(wisharts(prior, found)):
-        kappa, nu, scale = prior.kappas[at], prior.freedoms[at], prior.scales[at]
-        before = Wishart(w.mean, kappa[:, None], nu[:, None], scale[:, None])
-        total += wishart_kl(w, before, wishart_facts(w)).sum()
+    for w, scale in zip(wisharts(prior, found), prior.scales, strict=True):
+        total += _wishart_kl(w, prior.kappa, jnp.asarray(scale)[:, None]).sum()
     return total
 
 
@@ -316,52 +316,32 @@ def _dirichlet_kl(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.asarray(kl_divergence(Dirichlet(a), Dirichlet(b)))
 
 
-class Facts(NamedTuple):
-    """What is asked of Wisharts more than once.
+def _wishart_kl(w: Wishart, kappa: ArrayLike, scale: jax.Array) -> jax.Array:
+    """Return the divergence of posteriors from priors of mean zero, shape (blocks, K).
 
-    Attributes:
-        inverse: Psi^-1, shape (blocks, K, d, d).
-        log_det: log |Psi|, shape (blocks, K).
-        distance: m' Psi^-1 m, shape (blocks, K).
+    Args:
+        w: the posteriors.
+        kappa: how many rows the prior mean counts as.
+        scale: Psi of the priors, shape (blocks, 1, d, d).
     """
-
-    inverse: jax.Array
-    log_det: jax.Array
-    distance: jax.Array
-
-
-def wishart_facts(w: Wishart) -> Facts:
-    """Return the inverses and determinants of Wisharts, by one Cholesky factor each."""
+    # the inverse and the determinant by one Cholesky factor
     factor = jnp.linalg.cholesky(jnp.asarray(w.psi))
     eye = jnp.broadcast_to(jnp.eye(w.psi.shape[-1], dtype=factor.dtype), factor.shape)
     half = jax.scipy.linalg.solve_triangular(factor, eye, lower=True)
     log_det = 2 * jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)).sum(-1)
     distance = (jnp.einsum("nkij,nkj->nki", half, w.mean) ** 2).sum(-1)
-    return Facts(half.mT @ half, log_det, distance)
-
-
-def wishart_kl(w: Wishart, before: Wishart, facts: Facts) -> jax.Array:
-    """Return the divergence of Wisharts from those before, which have mean zero, shape (blocks, K).
-
-    Args:
-        w: the posteriors.
-        before: the priors, whose mean is not looked at.
-        facts: those of the posteriors.
-    """
-    size = w.psi.shape[-1]
-    nu, kappa = jnp.asarray(before.nu), jnp.asarray(before.kappa)
-    below = jnp.arange(size)[None, None]
-    halves, old = (jnp.asarray(w.nu)[..., None] - below) / 2, (nu[..., None] - below) / 2
-    prior_det = jnp.linalg.slogdet(jnp.asarray(before.psi))[1]
-    expected = digamma(halves).sum(-1) + size * math.log(2.0) - facts.log_det
-    trace = (facts.inverse * before.psi).sum((-2, -1))
+    size, nu = w.psi.shape[-1], _prior_freedom(scale)
+    halves, old = _halves(w), (nu - jnp.arange(size)) / 2
+    prior_det = jnp.linalg.slogdet(scale)[1]
+    expected = digamma(halves).sum(-1) + size * math.log(2.0) - log_det
+    trace = (half.mT @ half * scale).sum((-2, -1))
     wishart = (
-        0.5 * (w.nu * facts.log_det - nu * prior_det)
+        0.5 * (w.nu * log_det - nu * prior_det)
         - 0.5 * (w.nu - nu) * size * math.log(2.0)
-        - (gammaln(halves) - gammaln(old)).sum(-1)
+        - (gammaln(halves).sum(-1) - gammaln(old).sum())
         + 0.5 * (w.nu - nu) * expected
         + 0.5 * w.nu * (trace - size)
     )
     ratio = kappa / w.kappa
-    normal = 0.5 * (size * (ratio - 1 - jnp.log(ratio)) + kappa * w.nu * facts.distance)
+    normal = 0.5 * (size * (ratio - 1 - jnp.log(ratio)) + kappa * w.nu * distance)
     return wishart + normal

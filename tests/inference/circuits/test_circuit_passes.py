@@ -229,7 +229,7 @@ def test_one_state_is_conjugate():
     np.testing.assert_allclose(found.statistics.levels[0][0, 0], counts, rtol=1e-6)
     (w,) = jax.jit(wisharts)(prior, found.statistics)
     x, d, n = table[:, 1:], 2, 30
-    kappa = float(prior.kappas[0][0])
+    kappa = prior.kappa
     mean = x.sum(0) / (n + kappa)
     psi = 0.5 * np.eye(2) + x.T @ x - (n + kappa) * np.outer(mean, mean)
     np.testing.assert_allclose(w.psi[0, 0], psi, rtol=1e-10)
