@@ -10,19 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpyro.distributions as dist
 
 from bayesdl.data.validation import ModelError
 from bayesdl.gp.hyperparameters import Draw, as_array, check_hyperparameter
-from bayesdl.gp.kernels import AbstractKernel, as_kernel
+from bayesdl.gp.kernels import AbstractKernel, Kernel, as_kernel
 from bayesdl.model.registry import register_spec
-
-if TYPE_CHECKING:
-    from tinygp.kernels import Kernel
-else:
-    Kernel = object
 
 
 @register_spec("kernels.Changepoint")

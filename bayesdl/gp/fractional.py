@@ -11,20 +11,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from bayesdl.gp.hyperparameters import Draw, as_array, check_hyperparameter, scale_prior
-from bayesdl.gp.kernels import AbstractKernel
+from bayesdl.gp.kernels import AbstractKernel, Kernel
 from bayesdl.model.registry import register_spec
-
-if TYPE_CHECKING:
-    from tinygp.kernels import Kernel
-else:
-    Kernel = object
 
 
 @register_spec("kernels.FractionalBrownian")

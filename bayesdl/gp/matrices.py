@@ -7,6 +7,7 @@ cancel, and pairs are computed one by one. Imported lazily, as it needs tinygp.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
 from typing import Any
 
@@ -22,13 +23,13 @@ ROUNDING = 1e-14
 class AbstractMatrixKernel(tinygp.kernels.Kernel):
     """A kernel that is computed for all pairs of rows at once."""
 
+    @abc.abstractmethod
     def matrix(self, X1: jax.Array, X2: jax.Array) -> jax.Array:
         """Return the kernel at each pair of rows, shape (rows of X1, rows of X2)."""
-        raise NotImplementedError(type(self).__name__)
 
+    @abc.abstractmethod
     def diagonal(self, X: jax.Array) -> jax.Array:
         """Return the kernel of each row with itself, shape (rows,)."""
-        raise NotImplementedError(type(self).__name__)
 
     def evaluate(self, X1: jax.Array, X2: jax.Array) -> jax.Array:
         return self.matrix(jnp.atleast_1d(X1)[None], jnp.atleast_1d(X2)[None])[0, 0]

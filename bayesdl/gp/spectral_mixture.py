@@ -10,7 +10,7 @@ kernel, and goes on with what it has seen to repeat.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +18,9 @@ import numpyro.distributions as dist
 
 from bayesdl.data.validation import ModelError
 from bayesdl.gp.hyperparameters import Draw, as_array, check_hyperparameter
-from bayesdl.gp.kernels import AbstractKernel
+from bayesdl.gp.kernels import AbstractKernel, Kernel
 from bayesdl.model.registry import register_spec
 from inference.settings import is_whole
-
-if TYPE_CHECKING:
-    from tinygp.kernels import Kernel
-else:
-    Kernel = object
 
 
 @register_spec("kernels.SpectralMixture")

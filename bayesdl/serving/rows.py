@@ -8,6 +8,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from bayesdl.data.cells import CATEGORY, DATE, NUMBER
 from bayesdl.data.fields import Field
 from bayesdl.typing import Frame
@@ -142,22 +144,21 @@ def _kind(value: object) -> str:
 
 def as_records(table: Frame) -> list[dict[str, Any]]:
     """Return the rows of a table as objects of JSON; what is not finite is null."""
-    import numpy as np
-
     columns = {str(name): table[name].tolist() for name in table.columns}
     return [
-        {name: _json_value(values[i], np.generic) for name, values in columns.items()}
+        {name: _json_value(values[i]) for name, values in columns.items()}
         for i in range(len(table))
     ]
 
 
-def _json_value(value: Any, scalar: type) -> Any:
-    if isinstance(value, scalar):
+def _json_value(value: Any) -> Any:
+    # of columns of objects, whose numbers may be those of NumPy
+    if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list | tuple):
-        return [_json_value(one, scalar) for one in value]
+        return [_json_value(one) for one in value]
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 

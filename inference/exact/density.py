@@ -13,6 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
+# added to the diagonal of joint covariances, as repeated rows give a singular one
+JOINT_JITTER = 1e-9
+
 
 def _factor(S: jax.Array) -> jax.Array:
     """Return L with L L' = S, of a matrix that is symmetric already."""
@@ -46,9 +49,3 @@ def _slope(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     a = whitened @ inverse_root
     changes = 2 * (a @ dy) - a @ dS @ a, jnp.sum((inverse_root.T @ inverse_root) * dS)
     return _from_factor(root, whitened), changes
-
-
-def log_normal(S: jax.Array, y: jax.Array) -> jax.Array:
-    """Return log N(y; 0, S), NaN where S is not positive definite."""
-    quadratic, log_det = quadratic_and_log_det(S, y)
-    return -(quadratic + log_det + len(y) * jnp.log(2 * jnp.pi)) / 2

@@ -40,8 +40,9 @@ from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractPredictive, AbstractResult, Conditional, Draws, Predictor
 from inference.core.structure import AbstractGaussianProcessRegression
 from inference.core.typing import HyperparameterMethod, Info, Key, SiteArrays, StoredArrays
-from inference.exact.density import quadratic_and_log_det
+from inference.exact.density import JOINT_JITTER, quadratic_and_log_det
 from inference.exact.scale_mixture import FixedScale, ScaledNormal
+from inference.exact.search import hyperparameters_at, one_row, prior_draw, some_rows
 from inference.mcmc.hmc import NUTS
 from inference.sharing import compile_with_data
 
@@ -53,8 +54,6 @@ MAX_STEPS = 1000
 TRIES = 20
 # a search that has come to rest this many nats behind another one ends
 BEHIND = 10.0
-# added to the diagonal of joint covariances, as repeated rows give a singular one
-JITTER = 1e-9
 # the Cholesky factor of this many rows takes 800 MB
 MAX_ROWS = 10_000
 
@@ -156,12 +155,12 @@ class ExactGP(AbstractEngine):
         Returns:
             Hyperparameters by site, and whether the search that found them converged.
         """
-        problem = self._searched(problem, key)
+        problem = some_rows(problem, self.search_rows, named_key(key, "rows"))
         compiled = compile_with_data(problem, _value_and_slope, self.hyperparameters)
         best, lowest, converged = None, np.inf, False
         progress.start(self.num_restarts, "hyperparameters")
         try:
-            draw = compile_with_data(problem, _prior_draw)
+            draw = compile_with_data(problem, prior_draw)
             for restart in range(self.num_restarts):
                 start = _finite_start(draw, compiled, named_key(key, f"restart {restart}"))
                 if start is not None:
@@ -180,19 +179,8 @@ class ExactGP(AbstractEngine):
                 "No hyperparameters with a finite marginal likelihood were found: "
                 "give tighter priors."
             )
-        # compiled, the program runs no more than these sites need, which is no kernel matrix
-        values = compile_with_data(problem, _sites)(jnp.asarray(best))
-        return {site: np.asarray(values[site]) for site in problem.latents}, converged
-
-    def _searched(self, problem: Problem, key: jax.Array) -> Problem:
-        """Return the problem with the rows from which hyperparameters are found."""
-        rows = len(problem.args[0])
-        if self.search_rows is None or rows <= self.search_rows:
-            return problem
-        seed = int(jax.random.bits(named_key(key, "rows")))
-        chosen = np.random.default_rng(seed).permutation(rows)[: self.search_rows]
-        args = tuple(np.asarray(arg)[chosen] for arg in problem.args)
-        return dataclasses.replace(problem, args=args)
+        values = compile_with_data(problem, hyperparameters_at)(jnp.asarray(best))
+        return {site: np.asarray(value) for site, value in values.items()}, converged
 
     def left_out(self, problem: Problem, result: AbstractResult) -> np.ndarray | None:
         """Return log p(y_i | y_-i), with S^-1 the precision of all targets.
@@ -236,17 +224,10 @@ def _value_and_slope(
         if hyperparameters == "ml":
             return -evidence
         # the program with one row has the density of the hyperparameters times that of the row
-        args = tuple(arg[:1] for arg in problem.args)
-        row = dataclasses.replace(problem, args=args).log_density()(u)
-        return _log_evidence(regression, values, *args) - row - evidence
+        row = one_row(problem)
+        return _log_evidence(regression, values, *row.args) - row.log_density()(u) - evidence
 
     return jax.value_and_grad(objective)(u)
-
-
-def _prior_draw(problem: Problem, key: Key) -> jax.Array:
-    """Draw from the prior on flat unconstrained space; compiled, it makes no kernel matrix."""
-    density = problem.log_density()
-    return density.ravel(density.prior_draw(key))
 
 
 def _finite_start(draw: Callable, objective: Callable, key: Key) -> np.ndarray | None:
@@ -256,11 +237,6 @@ def _finite_start(draw: Callable, objective: Callable, key: Key) -> np.ndarray |
         if all(np.isfinite(part).all() for part in map(np.asarray, objective(u))):
             return u
     return None
-
-
-def _sites(problem: Problem, u: jax.Array) -> SiteArrays:
-    """Return the program's sites at u."""
-    return problem.log_density().constrain(u)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -342,7 +318,7 @@ def condition(
     covariance = (
         process.kernel(X_new, X_new)
         - projected.T @ projected
-        + (noise + JITTER) * jnp.eye(len(X_new))
+        + (noise + JOINT_JITTER) * jnp.eye(len(X_new))
     )
     together = scale.joint(mean, covariance, whitened @ whitened, len(X))
     return Conditional(together, rows.epistemic)

@@ -24,6 +24,7 @@ from jax.typing import ArrayLike
 from inference.core.result import AbstractPredictive, Conditional
 from inference.core.structure import AbstractGaussianProcessRegression
 from inference.core.typing import Key, SiteArrays
+from inference.exact.density import JOINT_JITTER
 
 # rows that are looked at together
 BLOCK = 1024
@@ -31,8 +32,6 @@ BLOCK = 1024
 JITTER = 1e-8
 # below this share of its variance a function is known at an input, and no further one is chosen
 KNOWN = 1e-9
-# added to the diagonal of joint covariances, as repeated rows give a singular one
-JOINT_JITTER = 1e-9
 
 
 class Sums(NamedTuple):
@@ -122,7 +121,7 @@ def choose_inducing(kernel: Any, X: jax.Array, count: int) -> tuple[jax.Array, j
         useful = useful + (left[row] > KNOWN * prior.max())
         column = kernel(X, X[row][None])[:, 0] - factor.T @ factor[:, row]
         column = column / jnp.sqrt(jnp.maximum(left[row], KNOWN * prior.max()))
-        left = jnp.maximum(left - column**2, 0.0).at[row].set(-1.0)
+        left = jnp.maximum(left - column**2, 0.0)
         return factor.at[step].set(column), left, chosen.at[step].set(row), useful
 
     empty = jnp.zeros((count, len(X)), X.dtype), prior, jnp.zeros(count, int), jnp.zeros((), int)

@@ -10,6 +10,7 @@ given all rows and more inducing inputs.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Mapping
 from typing import ClassVar
@@ -35,6 +36,7 @@ from inference.core.structure import AbstractGaussianProcessRegression
 from inference.core.typing import Info, Key, SiteArrays, StoredArrays
 from inference.exact.gp import EXACT_ROWS, reason_unsupported
 from inference.exact.inducing import InducingPredictive, choose_inducing, collapsed_bound
+from inference.exact.search import hyperparameters_at, one_row, prior_draw, some_rows
 from inference.sharing import compile_with_data
 
 # the default number of inducing inputs, and the largest number of rows that are all taken
@@ -149,21 +151,19 @@ class SparseGP(AbstractEngine):
         if not problem.latents:
             return {}, True
         few = some_rows(problem, self.search_rows, named_key(key, "rows"))
-        prior = _one_row(problem)
+        prior = one_row(problem)
         draw = compile_with_data(prior, _prior_draws)
-        constrain = compile_with_data(prior, _hyperparameters)
+        constrain = compile_with_data(prior, hyperparameters_at)
         u = np.median(draw(jax.random.split(named_key(key, "start"), DRAWS)), axis=0)
+        objective = compile_with_data(few, _value_and_slope)
+        rows = len(few.args[0])
+        count = rows if rows <= ALL_ROWS else min(self.search_inducing, rows)
         converged, rounds = False, 0
         progress.start(self.num_rounds, "hyperparameters")
         try:
             for _ in range(self.num_rounds):
-                rows = len(few.args[0])
-                count = rows if rows <= ALL_ROWS else min(self.search_inducing, rows)
                 Z = _inducing_inputs(few, constrain(u), count)
-                objective = compile_with_data(few, _value_and_slope)
-                u, value, converged = minimise_to(
-                    lambda u, Z=Z, objective=objective: objective(u, Z), u, self.num_steps
-                )
+                u, value, converged = minimise_to(lambda u, Z=Z: objective(u, Z), u, self.num_steps)
                 if not np.isfinite(value):
                     raise ProblemError(
                         "No hyperparameters with a finite bound were found: give tighter priors."
@@ -177,29 +177,13 @@ class SparseGP(AbstractEngine):
             progress.stopped()
         finally:
             progress.close()
-        values = constrain(u)
-        return {site: values[site] for site in problem.latents}, converged
+        return constrain(u), converged
 
 
 def _reason_scaled(problem: Problem) -> str | None:
     """Return why a process whose scale is not known cannot be run, or None."""
     scale = problem.structure_as(AbstractGaussianProcessRegression).scale
     return None if scale is None else "its bound is that of a normal process; use bdl.ExactGP()"
-
-
-def some_rows(problem: Problem, count: int, key: Key) -> Problem:
-    """Return the problem with at most so many of its rows, chosen at random."""
-    rows = len(problem.args[0])
-    if rows <= count:
-        return problem
-    chosen = np.random.default_rng(int(jax.random.bits(key))).permutation(rows)[:count]
-    args = tuple(np.asarray(arg)[chosen] for arg in problem.args)
-    return dataclasses.replace(problem, args=args)
-
-
-def _one_row(problem: Problem) -> Problem:
-    """Return the problem with one row, for what does not depend on the rows."""
-    return dataclasses.replace(problem, args=tuple(arg[:1] for arg in problem.args))
 
 
 def _inducing_inputs(problem: Problem, values: SiteArrays, count: int) -> jax.Array:
@@ -218,24 +202,17 @@ def _choose(problem: Problem, count: int, values: SiteArrays) -> tuple[jax.Array
 
 def _prior_draws(problem: Problem, keys: Key) -> jax.Array:
     """Draw from the prior on flat unconstrained space, shape (keys, d)."""
-    density = problem.log_density()
-    return jax.vmap(lambda key: density.ravel(density.prior_draw(key)))(keys)
-
-
-def _hyperparameters(problem: Problem, u: jax.Array) -> SiteArrays:
-    """Return the latent sites at u."""
-    values = problem.log_density().constrain(u)
-    return {name: values[name] for name in problem.latents}
+    return jax.vmap(functools.partial(prior_draw, problem))(keys)
 
 
 def _value_and_slope(problem: Problem, u: jax.Array, Z: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return minus the bound, and its gradient."""
     regression = problem.structure_as(AbstractGaussianProcessRegression)
     X, y = map(jnp.asarray, problem.args)
-    prior = _one_row(problem)
+    prior = one_row(problem)
 
     def objective(u: jax.Array) -> jax.Array:
-        return -collapsed_bound(regression, _hyperparameters(prior, u), Z, X, y)[0]
+        return -collapsed_bound(regression, hyperparameters_at(prior, u), Z, X, y)[0]
 
     return jax.value_and_grad(objective)(u)
 

@@ -11,7 +11,8 @@ nu_c = nu0 + n_c,
 
 Classes of a linear discriminant share S. Those of a quadratic one have the pooled covariance as
 their prior mean. Without row i, Lambda loses k_c / (k_c - 1) (x_i - m_c)(x_i - m_c)', which is a
-change of rank one, and the covariance that classes share or have as their prior loses it too.
+change of rank one, and the covariance that classes share or have as their prior loses it too. The
+weight of that prior, which depends on the number of all rows, stays.
 """
 
 from __future__ import annotations
@@ -154,13 +155,17 @@ def fit(x: jax.Array, targets: jax.Array, used: jax.Array) -> tuple[Discriminant
     spare, rows, one = SHARED_FREEDOM - 1, counts.sum(), jnp.ones((), x.dtype)
     shared = spare * VARIANCE * eye + scatters.sum(0)
     freedom = columns + SHARED_FREEDOM + rows
-    # The prior mean of each class's covariance is the pooled one.
-    pooling = OWN_FREEDOM / (spare + rows)
+    pooling = _pooling(spare + rows)
     own = pooling * shared[None] + scatters
     linear = jnp.linalg.cholesky(shared)[None], freedom[None], counts, columns, one[None], 0 * one
     freedoms = columns + 1 + OWN_FREEDOM + counts
     quadratic = jnp.linalg.cholesky(own), freedoms, counts, columns, pooling[None], one
     return Discriminant(means, *linear), Discriminant(means, *quadratic)
+
+
+def _pooling(rows: jax.Array) -> jax.Array:
+    """Return the weight of the pooled scatter, whose mean is the prior mean of each class's."""
+    return OWN_FREEDOM / rows
 
 
 def _log_shares(counts: jax.Array) -> jax.Array:

@@ -122,8 +122,8 @@ class StackedNetwork(AbstractNetwork):
 
     def learn_log_probs(self, cache: StackedCache, X: jax.Array) -> jax.Array:
         """Return the learners' log probabilities, shape (tasks, learners, queries, classes)."""
-        one = lambda task: task[0].log_probs(task[1].astype(jnp.float32))  # noqa: E731
-        return jax.lax.map(one, (cache.fitted, X))
+        queries = X.astype(jnp.float32)
+        return jax.lax.map(lambda task: task[0].log_probs(task[1]), (cache.fitted, queries))
 
     def _logits(self, weights: jax.Array, cache: StackedCache, log_probs: jax.Array) -> jax.Array:
         """Return log probabilities of classes given weights of learners, not normalised."""

@@ -148,6 +148,9 @@ def test_weights_with_a_prior_are_latent_sites(program):
 def test_weights_with_a_prior_are_judged_under_vi():
     post = fit(random_linen, TABLE, y=Y, engine=bdl.VI(steps=100))
     assert post.diagnose().verdict
+    weights = post.raw.log_weights(jax.random.key(0), 20)
+    # of the very weights that the program draws: the ELBO is their mean
+    assert np.isfinite(weights).all()
 
 
 def test_a_network_that_starts_at_random_numbers_is_known_again(tmp_path):
