@@ -158,7 +158,7 @@ def _run_blocks(
     drawing = 0.0
     if run.state.network.reuse > 1:
         compiled = BankedSteps(tasks, schedule, run.state.network.reuse, key)
-        drawing = 0.0 if run.steps else compiled.seconds_per_step(run.state, started)
+        drawing = 0.0 if run.steps else compiled.seconds_per_step(run.state)
     run.steps = run.steps or affordable_steps(
         run.state, compiled, key, grids, budget.seconds or 0.0, started, drawing
     )

@@ -104,11 +104,15 @@ class StackedNetwork(AbstractNetwork):
 
     def condition(self, X: jax.Array, y: jax.Array, num_rows: jax.Array) -> StackedCache:
         fitted, found = jax.lax.map(lambda task: self._fit(*task), (X, y, num_rows))
-        weights, mass = self.gate(found.features, found.stacking)
-        missing = mass - jnp.log1p(num_rows.astype(mass.dtype))
+        weights, missing = self._weigh(found)
         return StackedCache(
             fitted=fitted, statistics=found, weights=weights, missing=missing, units=None
         )
+
+    def _weigh(self, found: Statistics) -> tuple[jax.Array, jax.Array]:
+        """Return the weights of learners, and the logarithm of the mass of each missing class."""
+        weights, mass = self.gate(found.features, found.stacking)
+        return weights, mass - jnp.log1p(found.num_rows.astype(mass.dtype))
 
     def _fit(self, X: jax.Array, y: jax.Array, num_rows: jax.Array) -> tuple[Fitted, Statistics]:
         """Fit the learners to one context, and return them with their statistics."""
@@ -152,8 +156,7 @@ class StackedNetwork(AbstractNetwork):
     def prepared_loss(self, prepared: Prepared, grids: Grids) -> jax.Array:
         """Return the mean of -log q of prepared data sets."""
         found = prepared.statistics
-        weights, mass = self.gate(found.features, found.stacking)
-        missing = mass - jnp.log1p(found.num_rows.astype(mass.dtype))
+        weights, missing = self._weigh(found)
         logits = _with_missing(weights, prepared.log_probs, found.present, missing)
         log_q = jax.nn.log_softmax(logits, -1)
         return -jnp.take_along_axis(log_q, prepared.targets[..., None], -1).mean()

@@ -66,7 +66,7 @@ class BankedSteps:
         }
         return jax.tree.map(lambda *parts: jnp.concatenate(parts), *self.groups.values())
 
-    def seconds_per_step(self, state: State, started: float) -> float:
+    def seconds_per_step(self, state: State) -> float:
         """Return the seconds that drawing takes for each step, once all is compiled."""
         numbers = range(-1, -1 - len(self.sizes), -1)
         for _ in range(2):
