@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import html
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Real, Shaped
@@ -220,7 +220,11 @@ def _judged(
 
 
 def score(
-    posterior: AbstractPosterior, site: SiteLike, data: tuple, named: dict[str, Any]
+    posterior: AbstractPosterior,
+    site: SiteLike,
+    data: tuple,
+    named: dict[str, Any],
+    new_levels: Literal["sample"] | None = None,
 ) -> scores.Scores:
     """Score the predictions for held-out data, without those that a mask hides.
 
@@ -229,6 +233,7 @@ def score(
         site: the observed site; None for the one there is.
         data: the held-out data as in `fit`.
         named: those given by name.
+        new_levels: "sample" draws effects that were not in the training data.
     """
     named, site = posterior._settle(named, site)
     if site is not None:
@@ -237,7 +242,7 @@ def score(
     model, problem = posterior.model, posterior.problem
     check_call("score", model.name, model.inputs_and_target, problem, *data, **named)
     args, kwargs, target = model.inputs_and_target(problem, *data, **named)
-    prediction = posterior.predict(*args, **kwargs)
+    prediction = posterior.predict(*args, new_levels=new_levels, **kwargs)
     predicted, seen = model.target_site(problem), None
     if has_mask(problem.trace[predicted]["fn"]):
         posed = model.problem(posterior.schema, *data, **named)

@@ -23,7 +23,7 @@ from bayesdl.model.examples import CommandLine, Example
 from bayesdl.model.names import Names, site_in
 from bayesdl.typing import Frame, Schema, TargetKind
 from inference.core.problem import Problem
-from inference.core.result import AbstractPredictive
+from inference.core.result import AbstractPredictive, NewEntries
 from inference.core.typing import Arguments, Program
 from inference.settings import AbstractSettings
 
@@ -37,12 +37,12 @@ class NewData(NamedTuple):
     Attributes:
         args: the positional arguments.
         kwargs: the keyword arguments.
-        further: the latent sites that have more entries than their draws.
+        entries: the latent sites that have entries without draws.
     """
 
     args: Arguments
     kwargs: dict
-    further: tuple[str, ...] = ()
+    entries: NewEntries = NewEntries()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,16 +18,21 @@ from bayesdl.data.target import Target
 from bayesdl.data.validation import ModelError
 from bayesdl.model.base import AbstractModel, NewData, Shapes, site_distribution
 from bayesdl.model.examples import Example, line, rows
-from bayesdl.model.precision import is_double
+from bayesdl.model.precision import is_double, precision_scope
 from bayesdl.model.programs.finite import check_finite, check_new_finite
+from bayesdl.model.programs.held_out import (
+    observed_at,
+    optional_arguments,
+    optional_given,
+    value_observed,
+)
 from bayesdl.model.programs.indexing import check_indexes
 from bayesdl.model.programs.new_data import Rows, check_rows, sites_to_draw, with_further_draws
+from bayesdl.model.programs.new_rows import check_sites_of_rows, sites_of_other_rows
 from bayesdl.model.programs.observations import (
     check_observations,
     check_sites,
     missing_data,
-    same_value,
-    values_at,
 )
 from bayesdl.model.programs.posing import pose, position_names, runs, share_compilation
 from bayesdl.model.programs.summed import summed_predictive
@@ -35,7 +40,7 @@ from bayesdl.model.registry import register_spec
 from inference.arguments import host_array
 from inference.core.problem import Problem
 from inference.core.program import AbstractTraceable, arguments_of, name_of, signature_of
-from inference.core.result import AbstractPredictive, Conditional
+from inference.core.result import AbstractPredictive, Conditional, NewEntries
 from inference.core.typing import Arguments, Key
 from inference.wrappers import has_ordered_classes, num_classes, unmasked
 
@@ -186,7 +191,7 @@ class Program(AbstractModel):
     def _without_data(self, problem: Problem) -> Problem:
         """Return the problem without its observations, if the program runs so, or as it is."""
         given = self.bind(problem.args, problem.kwargs)
-        for name in self.observed_at(problem):
+        for name in observed_at(problem):
             del given.arguments[name]
         unseen = Problem(problem.program, given.args, given.kwargs)
         # the data may tell the number of rows: `n = len(y)`
@@ -202,38 +207,17 @@ class Program(AbstractModel):
     ) -> NewData:
         site = self.target_site(problem)
         new = pose(self.function, args, kwargs, compiled=False)
-        before = self._without_data(problem).unobserved
-        further = sites_to_draw(problem, before, new, drawn(), sample)
+        unseen, rows, shapes = self._without_data(problem), Rows.of(problem, site), drawn()
+        anew = sites_of_other_rows(unseen, rows, new, shapes, site)
+        further = sites_to_draw(problem, unseen.unobserved, new, shapes, sample, anew)
         check_indexes(new, problem)
-        check_rows(Rows.of(problem, site), new, site)
+        check_rows(rows, new, site)
+        check_sites_of_rows(anew, new, site, sample)
         check_new_finite(new, site)
-        return NewData(new.args, dict(new.kwargs), further)
+        return NewData(new.args, dict(new.kwargs), NewEntries(further, tuple(sorted(anew))))
 
     def remarks(self, problem: Problem) -> list[str]:
-        return missing_data(problem, _observations(self.function))
-
-    def _optional_given(self, problem: Problem) -> dict[str, Any]:
-        """Return the arguments that may be observations and were given, by name."""
-        given = self.bind(problem.args, problem.kwargs).arguments
-        optional = _observations(self.function)
-        return {
-            name: value for name, value in given.items() if name in optional and value is not None
-        }
-
-    def observed_at(self, problem: Problem) -> dict[str, str]:
-        """Return the site of each argument that is an observation.
-
-        It is the observed site that has the argument's name, otherwise one that has its value.
-        """
-        optional = self._optional_given(problem)
-        found = {name: name for name in optional if name in problem.observed}
-        sites = [site for site in problem.observed if site not in found]
-        if sites and len(found) < len(optional):
-            values = values_at(problem, sites)
-            for name in optional:
-                same = [site for site in sites if same_value(optional[name], values[site])]
-                found |= {name: same[0]} if name not in found and same else {}
-        return found
+        return missing_data(problem, optional_arguments(self.function))
 
     def target_site(self, problem: Problem) -> str:
         """Return the name of the observed site that is predicted.
@@ -277,7 +261,7 @@ class Program(AbstractModel):
 
     def target_title(self, problem: Problem) -> str:
         """Return the argument that holds the observations, where that is plain."""
-        names = list(self._optional_given(problem))
+        names = list(optional_given(problem))
         alone = len(names) == len(problem.observed) == 1
         return names[0] if alone and names[0] not in problem.trace else ""
 
@@ -285,7 +269,9 @@ class Program(AbstractModel):
         """Return the program with its site; without data it is the one that an argument names."""
         if self.site is not None or problem.observed:
             return self
-        candidates = [name for name in problem.unobserved if name in _observations(self.function)]
+        candidates = [
+            name for name in problem.unobserved if name in optional_arguments(self.function)
+        ]
         if len(candidates) != 1:
             raise ModelError(
                 f"Which of the sites {list(problem.unobserved)} is the target cannot be told: give "
@@ -309,16 +295,18 @@ class Program(AbstractModel):
         names = list(given.arguments)
         held_out = {
             at: given.arguments.pop(name)
-            for name, at in self.observed_at(problem).items()
+            for name, at in observed_at(problem).items()
             if name in names
         }
         if held_out.get(site) is None:
             raise ModelError(
                 f"Which of {names} is the target of site '{site}' cannot be told: score takes the "
-                "data as fit does, with the observation in an argument whose default is None and "
-                "which has the name of the site."
+                "data as fit does, with the observation in an argument whose default is None."
             )
-        return given.args, given.kwargs, held_out[site]
+        with precision_scope(self):
+            whole = self.inputs(ProgramSchema(()), *data, **named)
+            posed = pose(self.function, *whole, compiled=False)
+            return given.args, given.kwargs, value_observed(posed, site, held_out[site])
 
     def predictive(self, problem: Problem, around: dict | None = None) -> AbstractPredictive:
         site = self.target_site(problem)
@@ -336,30 +324,25 @@ class SitePredictive(AbstractPredictive):
         program: the program.
         site: the name of the site.
         rows: the rows of the site at the training data.
-        further: the latent sites that have more entries than their draws.
+        entries: the latent sites that have entries without draws.
     """
 
     program: Callable = dataclasses.field(metadata={"static": True})
     site: str = dataclasses.field(metadata={"static": True})
     rows: Rows = dataclasses.field(metadata={"static": True})
-    further: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
+    entries: NewEntries = dataclasses.field(default=NewEntries(), metadata={"static": True})
 
-    def with_further_entries(self, sites: tuple[str, ...]) -> SitePredictive:
-        return dataclasses.replace(self, further=sites)
+    def with_new_entries(self, entries: NewEntries) -> SitePredictive:
+        return dataclasses.replace(self, entries=entries)
 
     def __call__(self, latents: dict, key: Key, *args: object, **kwargs: object) -> Conditional:
-        program, rest = with_further_draws(self.program, self.further, latents, key)
+        program, rest = with_further_draws(self.program, self.entries, latents, key)
         distribution = site_distribution(program, self.site, rest, key, args, kwargs)
         # new rows are not hidden by a mask
         distribution = unmasked(distribution)
         given = arguments_of(self.program, args, kwargs)
         distribution = self.rows.expand(distribution, given)
         return Conditional(distribution, jnp.zeros(distribution.batch_shape))
-
-
-def _observations(function: Callable) -> set[str]:
-    """Return the names of a program's arguments that may be observations: their default is None."""
-    return {p.name for p in signature_of(function).parameters.values() if p.default is None}
 
 
 def as_model(model: object) -> AbstractModel:

@@ -33,7 +33,7 @@ from bayesdl.typing import EngineLike, Integer, ProgressLike, Schema, SiteLike
 from inference.core.engine import AbstractEngine
 from inference.core.keys import named_key
 from inference.core.problem import Problem
-from inference.core.result import AbstractPredictive, AbstractResult
+from inference.core.result import AbstractPredictive, AbstractResult, NewEntries
 from inference.core.typing import Arguments, Key, KeywordArguments, StoredArrays
 from inference.process.cached import cached
 from inference.process.memory import size_of
@@ -160,11 +160,11 @@ class AbstractPosterior(AbstractSent, AbstractFamily, abc.ABC):
         groups = named.pop("groups", None) if self._takes_groups else None
         if new_levels not in (None, "sample"):
             raise ValueError(f"predict(new_levels={new_levels!r}): expected 'sample' or None.")
-        further: tuple[str, ...] = ()
+        entries = NewEntries()
         if data or named:
             check_call("predict", self.model.name, self.model.inputs, self.schema, *data, **named)
             with precision_scope(self.model):
-                args, kwargs, further = self.model.check_new_data(
+                args, kwargs, entries = self.model.check_new_data(
                     self.problem,
                     *self.model.inputs(self.schema, *data, **named),
                     lambda: {n: draws.shape[1:] for n, draws in self._predictive_draws.items()},
@@ -183,7 +183,7 @@ class AbstractPosterior(AbstractSent, AbstractFamily, abc.ABC):
             )
         seed = self.seed if seed is None else as_seed(seed)
         num_rows = len(args[0]) if self.model.rows_are_independent else None
-        stream = stream_of(self, args, kwargs, num_rows, batch_size, seed, double, further)
+        stream = stream_of(self, args, kwargs, num_rows, batch_size, seed, double, entries)
         target = self.model.target(self.schema, self.problem)
         made = ClassPrediction if target.kind == "class" else Prediction
         title = self.model.target_title(self.problem)
@@ -346,7 +346,7 @@ def stream_of(
     batch_size: Integer = 1,
     seed: Integer = 0,
     double: bool = False,
-    further: tuple[str, ...] = (),
+    entries: NewEntries = NewEntries(),
 ) -> Stream:
     """Return the stream that computes statistics of predictions.
 
@@ -358,10 +358,10 @@ def stream_of(
         batch_size: the number of rows of a chunk.
         seed: the seed of what programs draw besides, and of simulated targets.
         double: whether to compute in double precision though the model does not need it.
-        further: the latent sites that have more entries at the new data than their draws.
+        entries: the latent sites that have entries without draws at the new data.
     """
     predictive, model = posterior._predictive, posterior.model
-    predictive = predictive.with_further_entries(further) if further else predictive
+    predictive = predictive.with_new_entries(entries) if any(entries) else predictive
     return Stream(
         predictive,
         posterior._predictive_draws,

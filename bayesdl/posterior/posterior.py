@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -60,7 +60,13 @@ class Posterior(AbstractPosterior):
 
     raw: Any
 
-    def score(self, *data: Any, site: SiteLike = None, **named: Any) -> scores.Scores:
+    def score(
+        self,
+        *data: Any,
+        site: SiteLike = None,
+        new_levels: Literal["sample"] | None = None,
+        **named: Any,
+    ) -> scores.Scores:
         """Score the predictions for held-out data.
 
         Numbers get RMSE, NLL, CRPS and coverage; classes accuracy, NLL, Brier score and ECE.
@@ -69,9 +75,10 @@ class Posterior(AbstractPosterior):
         Args:
             *data: the held-out data as in `fit`: X and y, or the arguments of a NumPyro function.
             site: the observed site to score, where a NumPyro function has several; see `predict`.
+            new_levels: "sample" draws effects that were not in the training data; see `predict`.
             **named: keyword arguments of a NumPyro function.
         """
-        return predictive.score(self, site, data, named)
+        return predictive.score(self, site, data, named, new_levels)
 
     def linear_predictor(self, *data: Any, **named: Any) -> MeanPrediction:
         """Return the distribution of a formula's linear predictor, for what `predict` takes."""

@@ -243,7 +243,7 @@ def _pose(
                 f"In the model given site {name!r} is {got}, and in {path} it is {expected}: {cure}"
             )
     with precision_scope(model):
-        check_program(problem, manifest.get("identity", {}), arrays, path, cure)
+        check_program(model, problem, manifest.get("identity", {}), arrays, path, cure)
     return problem
 
 

@@ -1,8 +1,9 @@
 """What tells whether code that is given to `load` is the code that was fitted.
 
 Code is not stored in files. A bundle keeps two draws of the posterior, one fixed point and, site by
-site, the log density of the program at them. Another likelihood, link or prior has other numbers
-there, and so have other data that the function takes from outside its arguments.
+site, the log density of the program at them, with its observations and as it predicts, without.
+Another likelihood, link or prior has other numbers there, and so have other data that the function
+takes from outside its arguments.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_scope
+from bayesdl.model.programs.held_out import values_at
 from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.saving.archive import BundleError
 from inference.core.problem import Problem
@@ -45,6 +48,7 @@ def identity(posterior: AbstractPosterior) -> tuple[Info, StoredArrays]:
             # at draws a likelihood without noise loses all digits
             points.append(fixed_point(posterior.problem))
             terms = log_density_terms(posterior.problem, points)
+            predictive = _predictive_terms(posterior.model, posterior.problem, points)
     # a file that cannot be compared later is better than no file
     except Exception as error:
         warnings.warn(
@@ -54,17 +58,45 @@ def identity(posterior: AbstractPosterior) -> tuple[Info, StoredArrays]:
         )
         return {}, {}
     arrays = {f"at/{i}/{k}": v for i, z in enumerate(points) for k, v in z.items()}
-    data = {name: dataclasses.asdict(term) for name, term in terms.items()}
-    return {"draws": kept, "terms": data}, arrays
+    said = {"terms": _terms_data(terms), "predictive": _terms_data(predictive)}
+    return {"draws": kept} | said, arrays
+
+
+def _predictive_terms(
+    model: AbstractModel, problem: Problem, points: list[StoredArrays]
+) -> dict[str, Term]:
+    """Return the log density of the observed values by the program that is given none of them.
+
+    It may be another one, as of `scale = 1 if y is not None else 2`. Without a run of its own, as
+    where the data tell the number of rows, there is nothing to compare.
+    """
+    args, kwargs = model.training_inputs(problem)
+    unseen = Problem(problem.program, args, kwargs)
+    names = [name for name in problem.observed if name in unseen.unobserved]
+    if not names:
+        return {}
+    values = values_at(problem, names)
+    terms = log_density_terms(unseen, [point | values for point in points])
+    return {name: terms[name] for name in names}
+
+
+def _terms_data(terms: dict[str, Term]) -> Info:
+    return {name: dataclasses.asdict(term) for name, term in terms.items()}
 
 
 def check_program(
-    problem: Problem, stored: Info, arrays: StoredArrays, path: Path, cure: str
+    model: AbstractModel,
+    problem: Problem,
+    stored: Info,
+    arrays: StoredArrays,
+    path: Path,
+    cure: str,
 ) -> None:
     """Refuse a program whose log density is not that of the program that was fitted.
 
     Args:
-        problem: the program given, with the stored data.
+        model: the model given.
+        problem: its program, with the stored data.
         stored: what `identity` gave; empty for files of earlier versions.
         arrays: the arrays of the bundle.
         path: the path of the bundle.
@@ -75,11 +107,13 @@ def check_program(
     """
     if not stored:
         return
-    terms = log_density_terms(problem, _points(stored, arrays))
-    known = {name: _term(term) for name, term in stored["terms"].items()}
-    found = [
-        line for name in known | terms if (line := _compare(name, known.get(name), terms.get(name)))
-    ]
+    points = _points(stored, arrays)
+    terms, known = log_density_terms(problem, points), _terms(stored["terms"])
+    found = _differences(known, terms)
+    if not found:
+        predictive = _predictive_terms(model, problem, points) if "predictive" in stored else {}
+        lines = _differences(_terms(stored.get("predictive", {})), predictive)
+        found = [f"without its observations, {line}" for line in lines]
     if not found:
         return
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
@@ -144,14 +178,24 @@ def _points(stored: Info, arrays: StoredArrays) -> list[StoredArrays]:
     return [with_prefix(arrays, f"at/{i}/") for i in range(stored["draws"] + 1)]
 
 
-def _term(data: Info) -> Term:
-    """Return a term from its data."""
-    return Term(
-        data["distribution"],
-        tuple(data["shape"]),
-        tuple(data["log_density"]),
-        tuple(data["tolerance"]),
-    )
+def _terms(stored: Info) -> dict[str, Term]:
+    """Return terms from their data."""
+    return {
+        name: Term(
+            data["distribution"],
+            tuple(data["shape"]),
+            tuple(data["log_density"]),
+            tuple(data["tolerance"]),
+        )
+        for name, data in stored.items()
+    }
+
+
+def _differences(known: dict[str, Term], terms: dict[str, Term]) -> list[str]:
+    """Say at which sites two programs differ, and how."""
+    return [
+        line for name in known | terms if (line := _compare(name, known.get(name), terms.get(name)))
+    ]
 
 
 def _compare(name: str, stored: Term | None, found: Term | None) -> str | None:

@@ -29,6 +29,7 @@ from numpyro.primitives import Messenger
 from inference.arguments import fresh
 from inference.core.keys import tagged_key
 from inference.core.typing import Program
+from inference.outside import with_fresh_arrays
 
 Message: TypeAlias = dict[str, Any]
 """What NumPyro says of a site to its handlers."""
@@ -130,10 +131,10 @@ class WholePlates:
             if not self.eager:
                 args, kwargs = jax.tree.map(fresh, (args, kwargs))
                 with rows:
-                    return self.program(*args, **kwargs)
+                    return with_fresh_arrays(self.program)(*args, **kwargs)
             with jax.ensure_compile_time_eval(), rows:
                 args, kwargs = jax.tree.map(_on_device, (args, kwargs))
-                return self.program(*args, **kwargs)
+                return with_fresh_arrays(self.program)(*args, **kwargs)
         # what distributions and jax.random say of a key that is None
         except (AssertionError, TypeError) as error:
             if not rows.without_key:

@@ -38,6 +38,18 @@ class Conditional(NamedTuple):
     epistemic: jax.Array
 
 
+class NewEntries(NamedTuple):
+    """The latent sites that have entries without draws at new data, which are drawn there.
+
+    Attributes:
+        further: the sites that have more entries than their draws.
+        anew: the sites none of whose entries have draws, as they belong to other rows.
+    """
+
+    further: tuple[str, ...] = ()
+    anew: tuple[str, ...] = ()
+
+
 class AbstractPredictive(abc.ABC):
     """Maps (one draw of the latent sites, key, *new data) to the `Conditional` of new data.
 
@@ -64,8 +76,8 @@ class AbstractPredictive(abc.ABC):
         """The discrete sites, summed out by the engine, whose draws rows share here."""
         return ()
 
-    def with_further_entries(self, sites: tuple[str, ...]) -> AbstractPredictive:
-        """Return the predictive that draws the entries of these sites that have no draws."""
+    def with_new_entries(self, entries: NewEntries) -> AbstractPredictive:
+        """Return the predictive that draws the entries of sites that have no draws."""
         raise NotImplementedError(type(self).__name__)
 
     def joint_concern(self, *args: Any, **kwargs: Any) -> str | None:

@@ -135,13 +135,23 @@ def _make(target: Path, mode: int | None) -> tuple[int, Path]:
             return number, place
         if mode is not None:
             os.fchmod(number, stat.S_IMODE(mode))
-        # some file systems have no locks
-        with contextlib.suppress(OSError):
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # another process may have swept it before it was locked
-        if os.fstat(number).st_nlink:
+        # whoever found it without a lock has removed it, or is about to
+        if _lock(number) and os.fstat(number).st_nlink:
             return number, place
         os.close(number)
+
+
+def _lock(number: int) -> bool:
+    """Lock an open file, and return whether nobody else has; some file systems have no locks."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _remove_if_dead(place: Path) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 import jax
 import numpy as np
 
-from bayesdl.data.validation import DataError
+from bayesdl.data.validation import DataError, is_number
 from bayesdl.typing import Values
+from inference.arguments import TableArray, is_frame
 from inference.core.problem import Problem
 from inference.core.program import arguments_of, name_of
 from inference.indexes import BadIndex, bad_indexes
@@ -30,33 +31,37 @@ def check_indexes(problem: Problem, trained: Problem | None = None) -> None:
     Raises:
         DataError: naming the argument, the indexes, and the number of entries.
     """
-    if not _has_indexes(problem):
-        return
-    # also where no training argument holds whole numbers: programs index constants of their own
+    # programs index constants of their own too, and arrays that they take out of tables
     before = set() if trained is None else {bad.kind for bad in bad_indexes(trained.traced[1])}
     # what lies above the range first
     for bad in sorted(bad_indexes(problem.traced[1]), key=lambda bad: bad.kind == "negative"):
-        meant = bad.kind in before
-        if bad.kind == "negative" and trained is None:
-            meant = not _is_argument(problem, bad)
-        if trained is None and bad.kind in ("dropped", "one-hot"):
-            meant = True
+        meant = trained is None or bad.kind in before
+        if bad.kind == "negative":
+            meant = meant and not _is_argument(problem, bad)
         if bad.kind == "clamped" or not meant:
             raise DataError(_about(problem, bad, new=trained is not None))
 
 
-def _has_indexes(problem: Problem) -> bool:
-    """Whether there are arguments with whole numbers, which may be indexes."""
-    return any(True for _ in _whole_arguments(problem))
-
-
 def _whole_arguments(problem: Problem) -> Iterable[tuple[str, np.ndarray]]:
-    """Yield the arguments that hold whole numbers, with their names."""
+    """Yield the arguments that hold whole numbers, with their names, tables by column."""
     given = arguments_of(problem.program, problem.args, problem.kwargs)
     for path, leaf in jax.tree_util.tree_flatten_with_path(given)[0]:
-        values = _whole(leaf)
-        if values is not None:
-            yield str(path[0].key) + jax.tree_util.keystr(path[1:]), values
+        name = str(path[0].key) + jax.tree_util.keystr(path[1:])
+        columns = _columns(leaf)
+        parts = {f"{name}[{label!r}]": column for label, column in columns.items()}
+        for shown, part in (parts or {name: leaf}).items():
+            values = _whole(part)
+            if values is not None:
+                yield shown, values
+
+
+def _columns(leaf: Values) -> dict[str, np.ndarray]:
+    """Return the columns of a table of numbers by name, those of pandas too."""
+    if isinstance(leaf, TableArray):
+        return dict(leaf.parts)
+    if not is_frame(leaf):
+        return {}
+    return {name: np.asarray(leaf[name]) for name in leaf if is_number(leaf[name])}
 
 
 def _whole(leaf: Values) -> np.ndarray | None:

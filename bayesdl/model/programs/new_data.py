@@ -17,6 +17,7 @@ from bayesdl.data.validation import DataError
 from bayesdl.model.names import is_partly_seen, site_in
 from inference.core.problem import Problem
 from inference.core.program import Message, arguments_of, expanded_batch, name_of
+from inference.core.result import NewEntries
 from inference.core.typing import Program
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -71,7 +72,12 @@ def _lengths(arguments: Mapping[str, Any]) -> dict[str, int]:
 
 
 def sites_to_draw(
-    trained: Problem, expected: Shapes, new: Problem, drawn: Shapes, sample: bool
+    trained: Problem,
+    expected: Shapes,
+    new: Problem,
+    drawn: Shapes,
+    sample: bool,
+    anew: frozenset[str] = frozenset(),
 ) -> tuple[str, ...]:
     """Return the latent sites that have more entries at new data than their draws.
 
@@ -81,6 +87,7 @@ def sites_to_draw(
         new: the program with the new data.
         drawn: the shapes of the draws by site.
         sample: whether further entries may be drawn.
+        anew: the sites all of whose entries are drawn.
 
     Raises:
         DataError: naming the site and both shapes, where that is not asked for or impossible.
@@ -99,7 +106,7 @@ def sites_to_draw(
                     f"entries that the training data had not. {_cure(new)}"
                 )
             continue
-        if shape == drawn[name]:
+        if shape == drawn[name] or name in anew:
             continue
         why = _why_not(new.trace[name], drawn[name], shape)
         if not sample or why:
@@ -128,7 +135,7 @@ def _why_not(site: dict, drawn: tuple[int, ...], shape: tuple[int, ...]) -> str:
             "groups as were fitted (their number as an argument of its own); if it belongs to the "
             "training rows, the program cannot predict other rows."
         )
-    events = _dependent_dims(site["fn"])
+    events = dependent_dims(site["fn"])
     if events and drawn[-events:] != shape[-events:]:
         return (
             "Its entries depend on each other, so that further ones cannot be drawn: the program "
@@ -139,12 +146,12 @@ def _why_not(site: dict, drawn: tuple[int, ...], shape: tuple[int, ...]) -> str:
     return ""
 
 
-def _dependent_dims(distribution: Distribution) -> int:
+def dependent_dims(distribution: Distribution) -> int:
     """Return the number of last axes whose entries are not independent of each other."""
     if isinstance(distribution, Independent):
-        return _dependent_dims(distribution.base_dist)
+        return dependent_dims(distribution.base_dist)
     if isinstance(distribution, ExpandedDistribution):
-        return _dependent_dims(distribution.base_dist)
+        return dependent_dims(distribution.base_dist)
     return len(distribution.event_shape)
 
 
@@ -193,19 +200,20 @@ class FurtherEntries(Messenger):
 
 
 def with_further_draws(
-    program: Program, further: tuple[str, ...], latents: dict, key: jax.Array
+    program: Program, entries: NewEntries, latents: dict, key: jax.Array
 ) -> tuple[Program, dict]:
     """Return a program that draws the entries without draws, and the other latent sites.
 
     Args:
         program: the program.
-        further: the sites that have more entries than their draws.
+        entries: the sites that have entries without draws.
         latents: one draw of the latent sites.
         key: the key of the new entries.
     """
-    if not further:
+    if not any(entries):
         return program, latents
-    enlarged = {name: latents[name] for name in further}
+    enlarged = {name: latents[name] for name in entries.further}
     # the handler that is nearer to the program gives the key
     whole = FurtherEntries(handlers.seed(program, key), enlarged)
-    return whole, {name: value for name, value in latents.items() if name not in further}
+    drawn = (*entries.further, *entries.anew)
+    return whole, {name: value for name, value in latents.items() if name not in drawn}

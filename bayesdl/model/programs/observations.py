@@ -10,16 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from numpyro import handlers
 from numpyro.distributions import Delta, Distribution, MaskedDistribution
-from numpyro.infer.initialization import init_to_sample
 
 from bayesdl.data.validation import DataError, ModelError
-from bayesdl.typing import Values
 from inference.arguments import same_array
 from inference.core.problem import Problem
 from inference.core.program import name_of, unwrap
-from inference.process.quiet import quiet
 from inference.wrappers import innermost, innermost_support
 
 # the number of rows that an error names
@@ -246,27 +242,3 @@ def _about_rows(name: str, values: np.ndarray, rows: np.ndarray, trouble: str) -
         f"Site '{name}' has {count} of observed values that are {trouble}: {which}; the first is "
         f"{first}. Leave these rows out, fill them in, or hide them with numpyro.handlers.mask."
     )
-
-
-def values_at(problem: Problem, sites: list[str]) -> dict[str, Any]:
-    """Return the values of observed sites from one run of the program."""
-    seeded = handlers.seed(problem.program, jax.random.key(0))
-    # improper priors have no sampler
-    program = handlers.substitute(seeded, substitute_fn=init_to_sample)
-    with quiet():
-        trace = handlers.trace(program).get_trace(*problem.args, **problem.kwargs)
-    return {site: trace[site]["value"] for site in sites}
-
-
-def same_value(one: Values, other: Values) -> bool:
-    """Return whether two values are one object, or have the same shape and content."""
-    if one is other:
-        return True
-    numeric = np.ndarray | jax.Array | int | float
-    if not (isinstance(one, numeric) and isinstance(other, numeric)):
-        return False
-    if np.shape(one) != np.shape(other):
-        return False
-    # the program may see the argument in another precision
-    one, other = np.asarray(one), np.asarray(other)
-    return np.array_equal(one.astype(other.dtype), other, equal_nan=other.dtype.kind == "f")

@@ -20,7 +20,7 @@ from bayesdl.model.base import site_distribution
 from bayesdl.model.programs.new_data import with_further_draws
 from inference.core.enumeration.terms import Term, Terms, enumerated_trace
 from inference.core.problem import Problem
-from inference.core.result import AbstractPredictive, Conditional
+from inference.core.result import AbstractPredictive, Conditional, NewEntries
 from inference.core.typing import Key, Program
 from inference.wrappers import marginal_cdf
 
@@ -127,7 +127,7 @@ class SummedPredictive(AbstractPredictive):
         shared: the sites that rows share, whose draws are among the latent sites.
         dim: the first dimension, counted from the right, that no batch takes.
         ndim: the number of dimensions of the rows.
-        further: the latent sites that have more entries than their draws.
+        entries: the latent sites that have entries without draws.
     """
 
     program: Program = dataclasses.field(metadata={"static": True})
@@ -136,17 +136,17 @@ class SummedPredictive(AbstractPredictive):
     shared: tuple[str, ...] = dataclasses.field(metadata={"static": True})
     dim: int = dataclasses.field(metadata={"static": True})
     ndim: int = dataclasses.field(metadata={"static": True})
-    further: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
+    entries: NewEntries = dataclasses.field(default=NewEntries(), metadata={"static": True})
 
-    def with_further_entries(self, sites: tuple[str, ...]) -> SummedPredictive:
-        return dataclasses.replace(self, further=sites)
+    def with_new_entries(self, entries: NewEntries) -> SummedPredictive:
+        return dataclasses.replace(self, entries=entries)
 
     @property
     def shared_sites(self) -> tuple[str, ...]:
         return self.shared
 
     def __call__(self, latents: dict, key: Key, *args: object, **kwargs: object) -> Conditional:
-        program, rest = with_further_draws(self.program, self.further, latents, key)
+        program, rest = with_further_draws(self.program, self.entries, latents, key)
         if not self.local:
             distribution = site_distribution(program, self.site, rest, key, args, kwargs)
             return Conditional(distribution, jnp.zeros(distribution.batch_shape))

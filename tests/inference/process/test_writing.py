@@ -1,6 +1,7 @@
 """Files are written whole or not at all: threads, links, modes, what dead processes left."""
 
 import errno
+import fcntl
 import os
 import signal
 import stat
@@ -38,6 +39,29 @@ def test_threads_that_write_to_one_path_leave_one_of_the_files(tmp_path):
         thread.join()
     assert len(seen) == 80 and all(len(text) == 10_000 == text.count(text[0]) for text in seen)
     assert names(tmp_path) == ["a"]
+
+
+def test_a_file_that_is_swept_between_its_making_and_its_lock_is_made_anew(tmp_path, monkeypatch):
+    flock, swept = fcntl.flock, []
+
+    def lock_after_a_sweeper(number, how):
+        if not swept:
+            swept.extend(tmp_path.iterdir())
+            sweeper = os.open(swept[0], os.O_RDONLY)
+            flock(sweeper, how)
+            try:
+                flock(number, how)
+            finally:
+                monkeypatch.setattr(fcntl, "flock", flock)
+                remove_when_closed.append(sweeper)
+
+    remove_when_closed = []
+    monkeypatch.setattr(fcntl, "flock", lock_after_a_sweeper)
+    with whole_file(tmp_path / "a") as beside:
+        swept[0].unlink()
+        os.close(remove_when_closed[0])
+        beside.write_text("whole")
+    assert beside != swept[0] and (tmp_path / "a").read_text() == "whole"
 
 
 def test_an_error_leaves_the_file_of_before(tmp_path):

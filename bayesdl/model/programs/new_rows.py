@@ -1,0 +1,127 @@
+"""Latent sites whose entries belong to rows: those of the training rows say nothing of others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from bayesdl.data.validation import DataError
+from bayesdl.model.names import site_in
+from bayesdl.model.programs.new_data import Rows, Shapes, dependent_dims
+from inference.arguments import SeriesArray, TableArray, is_frame, table_array
+from inference.core.problem import Problem
+from inference.core.program import arguments_of, is_factor, name_of, signature_of
+
+
+def sites_of_other_rows(
+    trained: Problem, rows: Rows, new: Problem, drawn: Shapes, site: str
+) -> frozenset[str]:
+    """Return the latent sites with an entry a row, where the new rows are not the training rows.
+
+    Args:
+        trained: the program with the training data, without observations where it runs so.
+        rows: the rows of the predicted site.
+        new: the program with the new data.
+        drawn: the shapes of the draws by site.
+        site: the predicted site.
+    """
+    count = rows.shape[0] if rows.shape else None
+    candidates = {name for name, shape in drawn.items() if count in shape}
+    candidates &= set(new.unobserved) & set(trained.unobserved)
+    if not candidates or _same_rows(trained, rows, new):
+        return frozenset()
+    longer = _shapes_with_one_more_row(trained, rows)
+    if longer is not None:
+        return frozenset(name for name in candidates if longer.get(name) != drawn[name])
+    plates = _plates(trained, site_in(trained.trace, site))
+    return frozenset(name for name in candidates if _plates(trained, name) & plates)
+
+
+def check_sites_of_rows(names: frozenset[str], new: Problem, site: str, sample: bool) -> None:
+    """Refuse new rows where sites that belong to the rows cannot or shall not be drawn anew.
+
+    Raises:
+        DataError: naming the site, and the cure.
+    """
+    program, others = name_of(new.program), [at for at in new.observed if at != site]
+    others = [at for at in others if not is_factor(new.trace[at]["fn"])]
+    for name in sorted(names):
+        about = (
+            f"Site '{name}' has an entry for each training row, and the new data are other rows, "
+            "for which it has no draws. "
+        )
+        if others:
+            raise DataError(
+                f"{about}What the new data say of it at site '{others[0]}' would be left out, so "
+                f"{program} cannot predict other rows: fit it again with these rows among its data."
+            )
+        found: Any = new.trace[name]
+        if found.get("_control_flow_done") or found.get("infer", {}).get("_scan_current_index"):
+            raise DataError(f"{about}It is inside a scan, where none can be drawn anew.")
+        if dependent_dims(found["fn"]):
+            raise DataError(
+                f"{about}Its entries depend on each other, so {program} can predict the training "
+                "rows only: leave the data out of predict()."
+            )
+        if not sample:
+            raise DataError(
+                f"{about}Draw its entries from their prior given the other sites with "
+                "predict(..., new_levels='sample'); for the training rows leave the data out of "
+                "predict()."
+            )
+
+
+def _same_rows(trained: Problem, rows: Rows, new: Problem) -> bool:
+    """Whether the arguments that have a row for each row are those of the training data."""
+    before, after = (
+        {
+            jax.tree_util.keystr(path): leaf
+            for path, leaf in jax.tree_util.tree_flatten_with_path(
+                arguments_of(problem.program, problem.args, problem.kwargs)
+            )[0]
+        }
+        for problem in (trained, new)
+    )
+    paths = [path for path in rows.arguments if path in before and path in after]
+    return all(_same_values(before[path], after[path]) for path in paths)
+
+
+def _same_values(one: Any, other: Any) -> bool:
+    if is_frame(one) and is_frame(other):
+        return one.reset_index(drop=True).equals(other.reset_index(drop=True))
+    one, other = np.asarray(one), np.asarray(other)
+    return np.array_equal(one, other, equal_nan=one.dtype.kind == other.dtype.kind == "f")
+
+
+def _shapes_with_one_more_row(trained: Problem, rows: Rows) -> Shapes | None:
+    """Return the shapes of latent sites with the last row twice; None where it does not run."""
+    given = signature_of(trained.program).bind(*trained.args, **trained.kwargs)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(dict(given.arguments))
+    longer = [
+        _with_last_twice(leaf) if jax.tree_util.keystr(path) in rows.arguments else leaf
+        for path, leaf in leaves
+    ]
+    given.arguments.update(jax.tree.unflatten(structure, longer))
+    try:
+        return Problem(trained.program, given.args, given.kwargs).unobserved
+    # a program may fail in any way, as where the number of rows is an argument too
+    except Exception:
+        return None
+
+
+def _with_last_twice(leaf: Any) -> Any:
+    """Return an array or a table with its last row twice."""
+    index = np.r_[0 : len(leaf), len(leaf) - 1]
+    if is_frame(leaf):
+        return leaf.iloc[index]
+    if isinstance(leaf, TableArray):
+        frame = None if leaf.frame is None else leaf.frame.iloc[index]
+        return table_array({name: part[index] for name, part in leaf.parts.items()}, frame)
+    longer = leaf[index]
+    return longer.view(SeriesArray) if isinstance(leaf, SeriesArray) else longer
+
+
+def _plates(problem: Problem, site: str) -> set[str]:
+    return {frame.name for frame in problem.trace[site].get("cond_indep_stack", ())}
