@@ -33,9 +33,10 @@ from bayesdl.checks.traces import (
 )
 from bayesdl.model.precision import precision_scope
 from bayesdl.posterior.core import AbstractPosterior, draws_shape, latent_draws, stream_of
-from bayesdl.posterior.streaming import DRAWS_AT_ONCE, take
+from bayesdl.posterior.streaming import DRAWS_AT_ONCE
 from bayesdl.posterior.summed import map_draws
 from inference.arguments import call, join_static
+from inference.chunks import take
 from inference.core.enumeration import discrete
 from inference.core.problem import Problem
 from inference.core.result import Conditional

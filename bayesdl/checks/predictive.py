@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import html
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Real, Shaped
@@ -33,7 +33,7 @@ from bayesdl.data.validation import ModelError, check_call
 from bayesdl.posterior.adjustment import plain
 from bayesdl.posterior.core import AbstractPosterior, at_site
 from bayesdl.posterior.pictures import draw
-from bayesdl.typing import AxesLike, DataFrame, Integer, SiteLike
+from bayesdl.typing import AxesLike, DataFrame, Integer, NewLevels, SiteLike
 from inference.core.problem import Problem
 from inference.wrappers import has_mask
 
@@ -224,7 +224,7 @@ def score(
     site: SiteLike,
     data: tuple,
     named: dict[str, Any],
-    new_levels: Literal["sample"] | None = None,
+    new_levels: NewLevels = None,
 ) -> scores.Scores:
     """Score the predictions for held-out data, without those that a mask hides.
 

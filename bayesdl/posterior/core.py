@@ -29,7 +29,7 @@ from bayesdl.posterior.running import run_engine
 from bayesdl.posterior.streaming import Stream, means, probabilities
 from bayesdl.posterior.summed import draw_summed, resample
 from bayesdl.saving.sending import AbstractSent
-from bayesdl.typing import EngineLike, Integer, ProgressLike, Schema, SiteLike
+from bayesdl.typing import EngineLike, Integer, NewLevels, ProgressLike, Schema, SiteLike
 from inference.core.engine import AbstractEngine
 from inference.core.keys import named_key
 from inference.core.problem import Problem
@@ -118,7 +118,7 @@ class AbstractPosterior(AbstractSent, AbstractFamily, abc.ABC):
         seed: Integer | None = None,
         double: bool = False,
         site: SiteLike = None,
-        new_levels: Literal["sample"] | None = None,
+        new_levels: NewLevels = None,
         **named: Any,
     ) -> AbstractPrediction | MeanPrediction:
         """Return the predictive distribution at new data.

@@ -201,7 +201,7 @@ class AbstractPrediction(abc.ABC):
 
         Rows share the draw behind them.
         """
-        return stream.joined(self._simulated(num_samples, shuffle), axis=1)
+        return joined(self._simulated(num_samples, shuffle), axis=1)
 
     def _simulated(self, num_samples: Integer, shuffle: bool = True) -> Iterator[np.ndarray]:
         """Simulate targets as `_simulate` does, `CHUNK` rows after the other."""

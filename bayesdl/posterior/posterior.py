@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from bayesdl.typing import (
     Integer,
     Key,
     MapName,
+    NewLevels,
     ProgressLike,
     SiteLike,
     TableLike,
@@ -61,16 +62,12 @@ class Posterior(AbstractPosterior):
     raw: Any
 
     def score(
-        self,
-        *data: Any,
-        site: SiteLike = None,
-        new_levels: Literal["sample"] | None = None,
-        **named: Any,
+        self, *data: Any, site: SiteLike = None, new_levels: NewLevels = None, **named: Any
     ) -> scores.Scores:
         """Score the predictions for held-out data.
 
-        Numbers get RMSE, NLL, CRPS and coverage; classes accuracy, NLL, Brier score and ECE.
-        Targets that the program hides by a mask are left out.
+        Numbers get RMSE, NLL, CRPS and coverage; classes accuracy, NLL, Brier score and ECE. What
+        a mask of the program hides is left out.
 
         Args:
             *data: the held-out data as in `fit`: X and y, or the arguments of a NumPyro function.
@@ -98,8 +95,7 @@ class Posterior(AbstractPosterior):
     def diagnose(self) -> convergence.Diagnosis:
         """Say what can be trusted.
 
-        Looks at the convergence of parameters and of function values, at trouble of the sampler,
-        and gives a verdict in words.
+        Looks at the convergence of parameters and function values and at trouble of the sampler.
         """
         return convergence.diagnose(self)
 
@@ -161,9 +157,8 @@ class Posterior(AbstractPosterior):
         """Measure how much the posterior depends on prior and likelihood, by power scaling.
 
         Args:
-            sites: the names of the parameters; by default those that the data identify.
-            priors: the sites whose priors are scaled; by default all, in a hierarchical model
-                better the top-level ones.
+            sites: the parameters; by default those that the data identify.
+            priors: the sites whose priors are scaled; by default all, better the top-level ones.
         """
         return sensitivity.sensitivity(self, sites, priors)
 
@@ -206,7 +201,7 @@ class Posterior(AbstractPosterior):
         return arviz.to_arviz(self, log_likelihood, log_prior, posterior_predictive)
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return the draws as a DataFrame: a row per draw, a column per scalar."""
+        """Return the draws as a table: a row per draw, a column per scalar."""
         return arviz.to_pandas(self)
 
     def conformal(

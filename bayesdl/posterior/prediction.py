@@ -108,7 +108,7 @@ class Prediction(AbstractNumbers):
             values = self.stream.map(stream.quantiles, levels, rowwise=False, axis=1)
         except NotImplementedError:
             simulated = self._simulated(QUANTILE_SAMPLES)
-            values = stream.joined((np.quantile(one, levels, axis=0) for one in simulated), axis=1)
+            values = joined((np.quantile(one, levels, axis=0) for one in simulated), axis=1)
         values = self._in_units(values.astype(np.float64))
         # the quantile of a latent site is one number
         return values if np.ndim(q) else np.asarray(values[0])
@@ -120,7 +120,7 @@ class Prediction(AbstractNumbers):
         except NotImplementedError:
             given = self._values(y)
             simulated = self._simulated_rows()
-            return stream.joined(np.mean(one <= given[rows], axis=0) for rows, one in simulated)
+            return joined(np.mean(one <= given[rows], axis=0) for rows, one in simulated)
 
     def crps(self, y: ColumnLike) -> np.ndarray:
         """Compute the continuous ranked probability score, in the units of y.
@@ -132,7 +132,7 @@ class Prediction(AbstractNumbers):
             values = self.stream.map(stream.crps, self._read(y)).astype(np.float64)
         except NotImplementedError:
             targets = self._values(y)
-            return stream.joined(crps(one, targets[rows]) for rows, one in self._simulated_rows())
+            return joined(crps(one, targets[rows]) for rows, one in self._simulated_rows())
         return np.asarray(values * self._unit)
 
     def sample(self, num_samples: Integer = 1000) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
@@ -21,8 +21,15 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 from numpyro.distributions import Distribution
 
+from bayesdl.model.parameters import (
+    at_all_draws,
+    refuse_wrong_parameters,
+    with_wrong_parameters,
+    wrong_parameters,
+)
 from bayesdl.model.quantiles import real_quantile, whole_quantile
 from inference.arguments import call, join_static
+from inference.chunks import joined, padded, take
 from inference.core.result import AbstractPredictive, Conditional
 from inference.core.typing import Key, PyTree, StoredArrays
 from inference.wrappers import (
@@ -108,8 +115,9 @@ class Stream:
         total = self.num_rows
         if total is None:
             with jax.enable_x64(self.double):
-                found = jax.tree.map(np.asarray, self.run(statistic, self.args, given))
-            yield found
+                found, wrong = self.run(with_wrong_parameters(statistic), self.args, given)
+            refuse_wrong_parameters(wrong)
+            yield jax.tree.map(np.asarray, found)
             return
         size = min(self.batch_size, padded(total))
         for start in range(0, total, size):
@@ -149,14 +157,14 @@ class Stream:
             index = order[np.arange(num_samples) % total] if total else []
             chosen = {name: value[index] for name, value in self.draws.items()}
             keys = jax.random.split(key, num_samples)
-            return np.asarray(
-                self._call(
-                    lambda arrays, static: _simulate_jointly(
-                        static, self.predictive, chosen, keys, arrays
-                    ),
-                    self.args,
-                )
+            samples, wrong = self._call(
+                lambda arrays, static: _simulate_jointly(
+                    static, self.predictive, chosen, keys, arrays
+                ),
+                self.args,
             )
+            refuse_wrong_parameters(wrong)
+            return np.asarray(samples)
 
     def run(self, statistic: Statistic, args: tuple, given: Given) -> Any:
         """Compute the statistic of one chunk."""
@@ -175,23 +183,6 @@ class Stream:
     def _call(self, compiled: Callable, args: tuple) -> Any:
         """Call a compiled function of (arrays, static) with these and the keyword arguments."""
         return call(compiled, (args, self.kwargs), jax.tree.structure(self.predictive))
-
-
-def padded(rows: int) -> int:
-    """Return how many rows are computed for some: of a few numbers, each of which is compiled once.
-
-    The powers of 8 up to 64, then multiples of 256.
-    """
-    return next((size for size in (1, 8, 64) if rows <= size), -(-rows // 256) * 256)
-
-
-def take(array: ArrayLike, start: int, size: int) -> np.ndarray:
-    """Return rows start..start+size of an array.
-
-    A chunk that has fewer repeats its last row, so that all chunks have one shape.
-    """
-    array = np.asarray(array)
-    return array[np.minimum(np.arange(start, start + size), len(array) - 1)]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -223,17 +214,21 @@ def evaluate(
 @functools.partial(jax.jit, static_argnums=0)
 def _simulate_jointly(
     static: Hashable, predictive: AbstractPredictive, draws: dict, keys: Key, arrays: list
-) -> jax.Array:
-    """Simulate targets of all rows, one data set for each key, compiled."""
+) -> tuple[ArrayLike, dict]:
+    """Simulate targets of all rows, one data set for each key, compiled; see `wrong_parameters`."""
     args, kwargs = join_static(arrays, static)
     # without draws one distribution gives all samples
     if not draws:
         only = predictive({}, keys[0], *args, joint=True, **kwargs).distribution
-        return jax.lax.map(only.sample, keys, batch_size=DRAWS_AT_ONCE)
-    return jax.lax.map(
-        lambda z: predictive(z[0], z[1], *args, joint=True, **kwargs).distribution.sample(z[1]),
-        (draws, keys),
-    )
+        return jax.lax.map(only.sample, keys, batch_size=DRAWS_AT_ONCE), {}
+
+    def at_draw(given: tuple[dict, Key]) -> tuple[ArrayLike, dict]:
+        latents, key = given
+        known = predictive(latents, key, *args, joint=True, **kwargs).distribution
+        return known.sample(key), wrong_parameters(known)
+
+    samples, wrong = jax.lax.map(at_draw, (draws, keys))
+    return samples, at_all_draws(wrong)
 
 
 # Statistics of a mixture.
@@ -358,19 +353,6 @@ def label_probabilities(distribution: Any) -> Float[Array, "*rows classes"]:
     # distributions of our own
     probs = distribution.probs
     return jnp.stack([1 - probs, probs], axis=-1) if probs.ndim == 1 else probs
-
-
-def joined(chunks: Iterable[Any], axis: int = 0) -> Any:
-    """Return what was computed for some rows after the other as one; a single part may be anything.
-
-    Args:
-        chunks: arrays, or trees of them.
-        axis: the axis that runs over rows.
-    """
-    parts = list(chunks)
-    if len(parts) == 1:
-        return parts[0]
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis), *parts)
 
 
 @functools.cache

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from bayesdl.posterior.streaming import padded
 from bayesdl.typing import Frame
+from inference.chunks import padded
 from inference.process.quiet import quiet
 
 # rows that are predicted together

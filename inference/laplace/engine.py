@@ -33,7 +33,7 @@ from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractResult, with_prefix
 from inference.core.structure import LayeredNetwork
 from inference.core.typing import Info, Key, SiteArrays, StoredArrays
-from inference.laplace.joint import fit_joint
+from inference.laplace.joint import NUM_SEARCHES, fit_joint
 from inference.laplace.leave_one_out import left_out_densities
 from inference.laplace.network import WeightDensity, fit_network
 from inference.laplace.result import LaplaceApproximation
@@ -116,14 +116,16 @@ class Laplace(AbstractEngine):
         progress.start(self.num_rounds if layered else 1, "Laplace")
         try:
             with jax.enable_x64(True):
-                u, expansion = problem.log_density().start(named_key(key, "start")), None
+                names = ("start", *(f"start {i}" for i in range(1, NUM_SEARCHES)))
+                starts = problem.log_density().starts([named_key(key, name) for name in names])
+                expansion = None
                 if layered:
                     settings = dataclasses.asdict(self)
                     params, expansion, converged = fit_network(
-                        problem, u, key, progress, **settings
+                        problem, next(starts), key, progress, **settings
                     )
                 else:
-                    params, converged = fit_joint(problem, u, self.max_steps, progress)
+                    params, converged = fit_joint(problem, starts, self.max_steps, progress)
         finally:
             progress.close()
         info = {"converged": converged, "seconds": time.perf_counter() - started}

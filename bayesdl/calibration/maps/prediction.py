@@ -13,8 +13,8 @@ from bayesdl.calibration.maps.levels import AbstractLevelMap
 from bayesdl.calibration.maps.probabilities import AbstractClassMap
 from bayesdl.posterior.interface import AbstractClasses, AbstractNumbers, check_count
 from bayesdl.posterior.means import quantile_levels
-from bayesdl.posterior.streaming import joined
 from bayesdl.typing import ColumnLike, Integer
+from inference.chunks import joined
 from inference.process.cached import cached
 
 # simulated targets behind moments and scores
