@@ -24,8 +24,9 @@ from bayesdl.posterior.core import AbstractPosterior
 from bayesdl.typing import Integer, TableLike
 from inference.circuits.layout import Layout
 from inference.circuits.leaves import Weights, log_density
+from inference.circuits.left_out import log_left_out
 from inference.circuits.model import TractableCircuit, weights_of_sites
-from inference.circuits.queries import draw_missing, log_left_out
+from inference.circuits.queries import draw_missing
 from inference.circuits.result import CircuitResult
 from inference.circuits.shape.structure import mutual_information
 from inference.core.keys import named_key

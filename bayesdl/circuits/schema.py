@@ -20,6 +20,8 @@ from inference.circuits.layout import Layout
 
 # text columns have at most so many levels
 MOST_LEVELS = 1000
+# numbers are at most so many standard deviations from the mean, that their squares are numbers
+FARTHEST = 1e100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +94,15 @@ class CircuitColumn:
         """
         values = self.encoding.codes(self.name, column)
         if self.labels is None:
-            return (values - self.shift) / self.scale
+            found = (values - self.shift) / self.scale
+            far = np.flatnonzero(np.abs(found) > FARTHEST)
+            if far.size:
+                raise DataError(
+                    f"Column '{self.name}', row {far[0]} is {values[far[0]]:g}, more than "
+                    f"{FARTHEST:g} standard deviations from the training rows' mean: correct the "
+                    "cell, or empty it."
+                )
+            return found
         if self.encoding.levels is not None:
             return values
         known = np.array(self.labels)

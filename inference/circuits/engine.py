@@ -24,7 +24,7 @@ import jax
 import numpy as np
 
 from inference.circuits.layout import Layout
-from inference.circuits.learning import Schedule, learn, make_start
+from inference.circuits.learning import Learned, Schedule, learn, make_start
 from inference.circuits.model import TractableCircuit
 from inference.circuits.result import CircuitResult, restore_statistics
 from inference.core.engine import (
@@ -105,16 +105,30 @@ class AbstractCircuitEngine(AbstractEngine):
             start_key, order_key = jax.random.split(named_key(key, f"restart {restart}"))
             start = make_start(layout, prior, table, start_key)
             runs.append(learn(layout, prior, start, table, schedule, order_key, progress))
-        best = max(runs, key=lambda run: run.bounds[-1])
+        best = max(runs, key=lambda run: np.nan_to_num(run.bounds[-1], nan=-np.inf))
+        self._refuse_no_bound(best)
         info: Info = {
             "bound": float(best.bounds[-1]),
             "bounds": best.bounds.tolist(),
             "bound_of_restarts": [float(run.bounds[-1]) for run in runs],
             "converged": best.converged,
+            "fell": best.fell,
             "minibatches": bool(schedule.epochs),
             "seconds": time.perf_counter() - started,
         }
         return CircuitResult(structure, best.statistics, info, self.num_draws, self.at_mode)
+
+    def _refuse_no_bound(self, learned: Learned) -> None:
+        """Refuse numbers whose bound cannot be computed.
+
+        Raises:
+            ValueError: saying what to look at.
+        """
+        if not np.isfinite(learned.bounds[-1]):
+            raise ValueError(
+                f"{type(self).__name__} diverged: the bound is {learned.bounds[-1]}. Look at cells "
+                "far from all others, and fit with fewer states."
+            )
 
     def restore(self, problem: Problem, arrays: StoredArrays, info: Info) -> CircuitResult:
         structure, found = problem.structure_as(TractableCircuit), restore_statistics(arrays)
@@ -127,6 +141,13 @@ class AbstractCircuitEngine(AbstractEngine):
     def findings(
         self, problem: Problem, result: AbstractResult, facts: Mapping[str, float]
     ) -> tuple[Finding, ...]:
+        fell = float(result.info.get("fell", 0.0))
+        if fell != 0:
+            said = (
+                f"The bound fell by {fell:.2g} nats a row after {len(result.info['bounds'])} "
+                "passes, which it does by rounding alone; the numbers before it are kept"
+            )
+            return (Finding(said, "fit with fewer states, or with another seed"),)
         if result.info["minibatches"] or result.info["converged"]:
             return ()
         said = f"The bound still rose after {self.passes} passes"

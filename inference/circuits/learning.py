@@ -70,12 +70,15 @@ class Learned:
         statistics: the expected statistics of all rows.
         bounds: the bound after each pass over all rows: of log p(table) for variational weights,
             otherwise the log posterior up to a constant.
-        converged: whether the last pass gained less than the tolerance.
+        converged: whether the last pass gained less than the tolerance, and lost nothing.
+        fell: by how many nats a row the bound fell in the last pass, beyond rounding; 0 for not.
+            The statistics are those before the fall.
     """
 
     statistics: Statistics
     bounds: np.ndarray
     converged: bool
+    fell: float = 0.0
 
 
 class Rows(NamedTuple):
@@ -206,25 +209,53 @@ def learn(
     progress.start(schedule.epochs + schedule.most, "learning")
     found = _in_minibatches(layout, prior, start, table, schedule, key, progress)
     rows = in_chunks(layout, table, min(len(table), CHUNK))
-    bounds: list[float] = []
     if not schedule.most:
         progress.close()
         bound = whole_pass(layout, prior, found, rows, schedule.variational, True)[1]
         return Learned(found, np.array([float(bound)]), False)
     stages = (False, True) if trees > 1 and not schedule.epochs else (True,)
+    learned = Learned(found, np.zeros(0), False)
     for joint in stages:
-        bounds, converged = [], False
-        for _ in range(schedule.most // len(stages)):
-            new, bound = whole_pass(layout, prior, found, rows, schedule.variational, joint)
-            bounds.append(float(bound))
-            progress.advance(1, bound=f"{bounds[-1] / len(table):.4f}")
-            gained = np.inf if len(bounds) < 2 else (bounds[-1] - bounds[-2]) / len(table)
-            if len(bounds) > 2 and gained < schedule.tolerance:
-                converged = True
-                break
-            found = new
+        most, start = schedule.most // len(stages), learned.statistics
+        learned = _raise(layout, prior, start, rows, schedule, most, joint, progress)
     progress.close()
-    return Learned(found, np.array(bounds), converged)
+    return learned
+
+
+def _raise(
+    layout: Layout,
+    prior: Prior,
+    found: Statistics,
+    rows: Rows,
+    schedule: Schedule,
+    most: int,
+    joint: bool,
+    progress: AbstractProgress,
+) -> Learned:
+    """Learn in passes over all rows until the bound rises no more.
+
+    The bound is that of the joint circuit, which trees that learn by themselves need not raise.
+    """
+    bounds: list[float] = []
+    total, before = float(rows.counts.sum()), found
+    for _ in range(most):
+        new, bound = whole_pass(layout, prior, found, rows, schedule.variational, joint)
+        bounds.append(float(bound))
+        progress.advance(1, bound=f"{bounds[-1] / total:.4f}")
+        gained = np.inf if len(bounds) < 2 else bounds[-1] - bounds[-2]
+        # not-a-number is a fall too
+        if joint and not gained >= -rounding(prior, bounds):
+            fell = float(np.nan_to_num(-gained / total, nan=np.inf))
+            return Learned(before, np.array(bounds[:-1]), False, fell)
+        if len(bounds) > 2 and gained / total < schedule.tolerance:
+            return Learned(found, np.array(bounds), True)
+        before, found = found, new
+    return Learned(found, np.array(bounds), False)
+
+
+def rounding(prior: Prior, bounds: list[float]) -> float:
+    """Return by how much a bound may fall as sums are rounded, in nats."""
+    return float(1e2 * np.finfo(prior.roots.dtype).eps * (1.0 + max(map(abs, bounds[-2:]))))
 
 
 def _in_minibatches(

@@ -25,6 +25,9 @@ from jax.scipy.special import logsumexp
 from inference.circuits.layout import Layout
 from inference.core.typing import AnyArray
 
+# transitions are at least so probable, that products with them stay above zero
+LEAST = 1e-30
+
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def tree_log_densities(
@@ -54,6 +57,17 @@ def _up(layout: Layout, log_roots: AnyArray, log_edges: AnyArray, e: jax.Array) 
     return logsumexp(s[layout.roots] + log_roots[:, None, :], axis=2), s, kept
 
 
+def transitions(log_edges: AnyArray) -> jax.Array:
+    """Return T, none of it zero."""
+    return jnp.maximum(jnp.exp(jnp.asarray(log_edges)), LEAST)
+
+
+def largest(logs: jax.Array) -> jax.Array:
+    """Return the largest logarithms along the last axis, which is kept; zero for none finite."""
+    top = logs.max(-1, keepdims=True)
+    return jnp.where(jnp.isneginf(top), 0.0, top)
+
+
 def upward(layout: Layout, log_edges: AnyArray, e: jax.Array) -> tuple:
     """Return s, shape (nodes + 1, rows, K), and what the steps leave for the downward pass.
 
@@ -62,14 +76,14 @@ def upward(layout: Layout, log_edges: AnyArray, e: jax.Array) -> tuple:
         log_edges: log T.
         e: the log densities of leaves.
     """
-    weights = jnp.exp(jnp.asarray(log_edges))
+    weights = transitions(log_edges)
     s = jnp.concatenate([e, jnp.zeros((1, *e.shape[1:]), e.dtype)])
     if not len(layout.edges):
         return s, None
 
     def step(s: jax.Array, at: Any) -> tuple:
         below = s[at.child]
-        top = below.max(-1, keepdims=True)
+        top = largest(below)
         a = jnp.exp(below - top)
         sums = jnp.einsum("wpk,wbk->wbp", weights[at.edge], a)
         known = (at.child < layout.nodes)[:, None, None]
@@ -87,17 +101,18 @@ def _forward(layout: Layout, log_roots: AnyArray, log_edges: AnyArray, e: jax.Ar
 def _backward(layout: Layout, saved: tuple, g: jax.Array) -> tuple:
     """Return the derivatives with respect to log w, log T and e, weighted by g."""
     value, s, kept, log_roots, log_edges = saved
-    tops = s[layout.roots] + log_roots[:, None, :] - value[:, :, None]
+    possible = jnp.where(jnp.isneginf(value), 0.0, value)
+    tops = s[layout.roots] + log_roots[:, None, :] - possible[:, :, None]
     top = g[:, :, None] * jnp.exp(tops)
     r = jnp.zeros_like(s).at[layout.roots].set(top)
     if kept is None:
         return top.sum(1), jnp.zeros_like(jnp.asarray(log_edges)), r[:-1]
-    weights = jnp.exp(jnp.asarray(log_edges))
+    weights = transitions(log_edges)
 
     def step(r: jax.Array, at: Any) -> tuple:
         steps, (a, sums) = at
-        known = (steps.child < layout.nodes)[:, None, None]
-        share = jnp.where(known, r[steps.parent] / sums, 0.0)
+        known = (steps.child < layout.nodes)[:, None, None] & (sums > 0)
+        share = jnp.where(known, r[steps.parent] / jnp.where(known, sums, 1.0), 0.0)
         T = weights[steps.edge]
         counts = T * jnp.einsum("wbp,wbk->wpk", share, a)
         below = a * jnp.einsum("wpk,wbp->wbk", T, share)

@@ -19,9 +19,9 @@ from inference.core.result import AbstractPredictive, Conditional
 def distribution_of(layout: Layout, weights: Weights, rows: jax.Array, column: int) -> Any:
     """Return the NumPyro distribution of a column given the other observed cells of each row."""
     found = column_distribution(layout, weights, rows, column)
-    if found.probs is not None:
-        return dist.CategoricalProbs(found.probs)
-    states = dist.CategoricalProbs(found.weights)
+    states = dist.CategoricalLogits(found.logits)
+    if found.mean is None:
+        return states
     if found.freedom is None:
         return dist.MixtureSameFamily(states, dist.Normal(found.mean, found.scale))
     inside = dist.StudentT(found.freedom, found.mean, found.scale)
@@ -70,7 +70,7 @@ class ExpectedPredictive(AbstractPredictive):
 
         def one(weights: Weights) -> jax.Array:
             inside: Any = distribution_of(self.layout, weights, rows, self.column)
-            is_class = isinstance(inside, dist.CategoricalProbs)
+            is_class = isinstance(inside, dist.CategoricalLogits)
             return jnp.asarray(inside.probs if is_class else inside.mean[:, None])
 
         values = jax.lax.map(one, self.drawn)

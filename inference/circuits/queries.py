@@ -1,15 +1,13 @@
-"""Exact answers from one circuit: distributions of cells, draws of them, and the most probable.
+"""Exact answers from one circuit: distributions of cells, and draws of them.
 
 All answers come from the two passes. With r_i(k) = p(z_i = k | x), a missing category has the
 distribution sum_k r_i(k) E[k, .], and a missing number is a mixture of conditional normals with
-weights r_i(k). An observed cell, given all others, has the density
-
-    p(x_c | x_-c) = 1 / sum_k r_i(k) / p(x_c | z_i = k, rest of its block).
+weights r_i(k). Observed cells given all others stand in `left_out.py`.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +24,8 @@ from inference.circuits.leaves import (
     row_patterns,
     traced_patterns,
 )
-from inference.circuits.passes import tree_log_densities, upward
+from inference.circuits.left_out import log_states
+from inference.circuits.passes import upward
 from inference.core.typing import AnyArray, Key
 
 
@@ -34,40 +33,17 @@ class Mixture(NamedTuple):
     """The distribution of one column in each row: a mixture over states.
 
     Attributes:
-        weights: the probabilities of the states, shape (rows, components).
-        mean: of numbers, shape (rows, components).
-        scale: of numbers, shape (rows, components).
-        freedom: the degrees of freedom of Student's t; None for normals.
-        probs: of categories, shape (rows, levels), mixed already.
+        logits: the log probabilities of the states, shape (rows, components), or of the levels of
+            categories, shape (rows, levels), mixed already.
+        mean: of numbers, shape (rows, components); None for categories.
+        scale: of numbers, shape (rows, components); None for categories.
+        freedom: the degrees of freedom of Student's t; None for normals and categories.
     """
 
-    weights: jax.Array | None
-    mean: jax.Array | None
-    scale: jax.Array | None
-    freedom: jax.Array | None
-    probs: jax.Array | None
-
-
-def state_probabilities(
-    layout: Layout, weights: Weights, e: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Return p(z_i = k | x), shape (nodes, rows, K), with all trees' shares; and log p(x).
-
-    The probabilities of the nodes of a tree sum to that tree's share of the row.
-
-    Args:
-        layout: the circuit.
-        weights: its numbers.
-        e: the log densities of leaves by node.
-    """
-    vjp: Any = jax.vjp(lambda e: tree_log_densities(layout, weights.roots, weights.edges, e), e)
-    each, pull = vjp
-    value = jax.nn.logsumexp(each, axis=0)
-    impossible = jnp.isneginf(value)
-    share = jnp.where(
-        impossible[None], 0.0, jnp.exp(each - jnp.where(impossible, 0.0, value)[None])
-    )
-    return pull(share)[0], value
+    logits: jax.Array
+    mean: jax.Array | None = None
+    scale: jax.Array | None = None
+    freedom: jax.Array | None = None
 
 
 def column_distribution(layout: Layout, weights: Weights, table: AnyArray, column: int) -> Mixture:
@@ -80,14 +56,14 @@ def column_distribution(layout: Layout, weights: Weights, table: AnyArray, colum
         column: which column.
     """
     table = jnp.asarray(table).at[:, column].set(jnp.nan)
-    e, _ = emissions(layout, weights, table, traced_patterns(layout, table))
-    r, _ = state_probabilities(layout, weights, e)
+    outside, inside, _ = log_states(layout, weights, table)
+    log_r = outside + inside.total()[:-1]
     for levels, log_probs in zip(layout.kinds, weights.levels, strict=True):
         columns, nodes = layout.categories_of(levels)
         leaves = np.flatnonzero(columns == column)
         if leaves.size:
-            probs = jnp.einsum("nbk,nkl->bl", r[nodes[leaves]], jnp.exp(log_probs[leaves]))
-            return Mixture(None, None, None, None, probs / probs.sum(-1, keepdims=True))
+            joint = log_r[nodes[leaves]][..., None] + jnp.asarray(log_probs)[leaves][:, None]
+            return Mixture(jax.nn.log_softmax(jax.nn.logsumexp(joint, axis=(0, 2)), -1))
     for size, normals in zip(layout.sizes, weights.normals, strict=True):
         columns, nodes = layout.blocks_of(size)
         leaves = np.flatnonzero((columns == column).any(-1))
@@ -96,9 +72,9 @@ def column_distribution(layout: Layout, weights: Weights, table: AnyArray, colum
             some = jax.tree.map(lambda leaf, at=leaves: leaf[at], normals)
             x = table[:, columns[leaves]].transpose(1, 0, 2)
             mean, scale, freedom = conditional_normal(some, x, place)
-            mixed = r[nodes[leaves]].transpose(1, 0, 2).reshape(len(table), -1)
-            mixed = mixed / mixed.sum(-1, keepdims=True)
-            return Mixture(mixed, mean, scale, freedom, None)
+            return Mixture(
+                jax.nn.log_softmax(_by_row(log_r[nodes[leaves]]), -1), mean, scale, freedom
+            )
     raise ValueError(f"The circuit has no column {column}.")
 
 
@@ -135,48 +111,6 @@ def conditional_normal(normals: Normals, x: jax.Array, place: int) -> tuple:
 def _by_row(values: jax.Array) -> jax.Array:
     """Return values of (trees, rows, K) as (rows, trees * K)."""
     return values.transpose(1, 0, 2).reshape(values.shape[1], -1)
-
-
-def log_left_out(layout: Layout, weights: Weights, table: AnyArray) -> jax.Array:
-    """Return log p(x_c | all other observed cells) of each cell, shape (rows, columns).
-
-    It is NaN where the cell is missing.
-
-    Args:
-        layout: the circuit.
-        weights: its numbers.
-        table: the rows, NaN where cells are missing.
-    """
-    table = jnp.asarray(table)
-    e, terms = emissions(layout, weights, table, traced_patterns(layout, table))
-    r, _ = state_probabilities(layout, weights, e)
-    found = jnp.zeros(table.shape, e.dtype)
-    for levels, log_probs in zip(layout.kinds, weights.levels, strict=True):
-        columns, nodes = layout.categories_of(levels)
-        codes = jnp.clip(jnp.nan_to_num(table[:, columns].T).astype(int), 0, levels - 1)
-        of_cell = jnp.take_along_axis(jnp.asarray(log_probs).mT, codes[..., None], axis=1)
-        found = found.at[:, columns].add((r[nodes] * jnp.exp(-of_cell)).sum(-1).T)
-    for at, size in enumerate(layout.sizes):
-        columns, nodes = layout.blocks_of(size)
-        normals = weights.normals[at]
-        x = table[:, columns].transpose(1, 0, 2)
-        r_here, log_here = r[nodes], terms[at].log_density
-
-        def without(
-            place: jax.Array,
-            x: jax.Array = x,
-            normals: Normals = normals,
-            r_here: jax.Array = r_here,
-            log_here: jax.Array = log_here,
-        ) -> jax.Array:
-            rest = x.at[:, :, place].set(jnp.nan)
-            left = block_terms(normals, rest, row_patterns(~jnp.isnan(rest))).log_density
-            return (r_here * jnp.exp(left - log_here)).sum(-1)
-
-        shares = jax.lax.map(without, jnp.arange(size))
-        places = columns.T.reshape(-1)
-        found = found.at[:, places].add(shares.reshape(len(places), -1).T)
-    return jnp.where(jnp.isnan(table), jnp.nan, -jnp.log(found))
 
 
 def draw_missing(layout: Layout, weights: Weights, table: AnyArray, key: Key) -> jax.Array:

@@ -13,9 +13,10 @@ from jax.scipy.stats import t as student
 from inference.circuits.layout import Layout
 from inference.circuits.learning import Schedule, learn, make_prior, make_start
 from inference.circuits.leaves import Normals, Weights, log_density
+from inference.circuits.left_out import log_left_out
 from inference.circuits.model import CircuitRow
 from inference.circuits.passes import tree_log_densities
-from inference.circuits.queries import column_distribution, draw_missing, log_left_out
+from inference.circuits.queries import column_distribution, draw_missing
 from inference.circuits.statistics import (
     draw_weights,
     predictive_weights,
@@ -123,7 +124,7 @@ def test_marginals_and_conditionals_by_enumeration():
     marginal = np.exp(density(layout, weights, row))
     np.testing.assert_allclose(marginal, p[fits].sum(), atol=1e-12)
     for column in (1, 3, 4):
-        found = distribution(layout, weights, row, column).probs[0, 1]
+        found = np.exp(distribution(layout, weights, row, column).logits[0, 1])
         expected = p[fits & (rows[:, column] == 1)].sum() / p[fits].sum()
         np.testing.assert_allclose(found, expected, atol=1e-12)
 
@@ -170,7 +171,7 @@ def test_conditionals_of_mixed_columns_are_ratios_of_densities():
                 if mix.freedom is None
                 else student.pdf(0.3, mix.freedom, mix.mean, mix.scale)
             )
-            np.testing.assert_allclose((mix.weights * pdf).sum(1), np.exp(ratio), atol=1e-12)
+            np.testing.assert_allclose((np.exp(mix.logits) * pdf).sum(1), np.exp(ratio), atol=1e-12)
 
 
 def test_left_out_cells_are_ratios_of_densities():
@@ -203,14 +204,15 @@ def test_drawn_cells_have_their_conditional_distribution():
     for column in (1, 3, 5):
         mix = jax.tree.map(lambda leaf: leaf[:1], distribution(MIXED, weights, rows[:60], column))
         values = np.asarray(drawn[:, column])
-        if mix.probs is not None:
-            p = np.asarray(mix.probs[0])
+        if mix.mean is None:
+            p = np.exp(mix.logits[0])
             counts = np.bincount(values.astype(int), minlength=len(p))
             chi2 = ((counts - draws * p) ** 2 / (draws * p)).sum()
             assert chi2 < len(p) - 1 + 5 * np.sqrt(2 * (len(p) - 1))
             continue
-        mean = float((mix.weights * mix.mean).sum())
-        second = float((mix.weights * (mix.mean**2 + mix.scale**2)).sum())
+        weight = np.exp(mix.logits)
+        mean = float((weight * mix.mean).sum())
+        second = float((weight * (mix.mean**2 + mix.scale**2)).sum())
         z = (values.mean() - mean) / np.sqrt((second - mean**2) / draws)
         assert abs(z) < 4
 
