@@ -23,8 +23,8 @@ from bayesdl.model.examples import CommandLine, Example
 from bayesdl.model.names import Names, site_in
 from bayesdl.typing import Frame, Schema, TargetKind
 from inference.core.problem import Problem
-from inference.core.result import AbstractPredictive, NewEntries
-from inference.core.typing import Arguments, Program
+from inference.core.result import AbstractPredictive
+from inference.core.typing import Arguments, NewEntries, Program
 from inference.settings import AbstractSettings
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]

@@ -33,6 +33,7 @@ from bayesdl.model.programs.observations import (
     check_observations,
     check_sites,
     missing_data,
+    warn_of_one_event,
 )
 from bayesdl.model.programs.posing import pose, position_names, runs, share_compilation
 from bayesdl.model.programs.summed import summed_predictive
@@ -40,8 +41,8 @@ from bayesdl.model.registry import register_spec
 from inference.arguments import host_array
 from inference.core.problem import Problem
 from inference.core.program import AbstractTraceable, arguments_of, name_of, signature_of
-from inference.core.result import AbstractPredictive, Conditional, NewEntries
-from inference.core.typing import Arguments, Key
+from inference.core.result import AbstractPredictive, Conditional
+from inference.core.typing import Arguments, Key, NewEntries
 from inference.wrappers import has_ordered_classes, num_classes, unmasked
 
 
@@ -306,10 +307,12 @@ class Program(AbstractModel):
         with precision_scope(self):
             whole = self.inputs(ProgramSchema(()), *data, **named)
             posed = pose(self.function, *whole, compiled=False)
+            check_observations(posed, quiet=True)
             return given.args, given.kwargs, value_observed(posed, site, held_out[site])
 
     def predictive(self, problem: Problem, around: dict | None = None) -> AbstractPredictive:
         site = self.target_site(problem)
+        warn_of_one_event(problem, site)
         if not problem.summed:
             return SitePredictive(problem.program, site, Rows.of(problem, site))
         return summed_predictive(problem, site)

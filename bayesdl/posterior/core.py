@@ -33,8 +33,8 @@ from bayesdl.typing import EngineLike, Integer, NewLevels, ProgressLike, Schema,
 from inference.core.engine import AbstractEngine
 from inference.core.keys import named_key
 from inference.core.problem import Problem
-from inference.core.result import AbstractPredictive, AbstractResult, NewEntries
-from inference.core.typing import Arguments, Key, KeywordArguments, StoredArrays
+from inference.core.result import AbstractPredictive, AbstractResult
+from inference.core.typing import Arguments, Key, KeywordArguments, NewEntries, StoredArrays
 from inference.process.cached import cached
 from inference.process.memory import size_of
 from inference.settings import as_seed, is_whole

@@ -16,6 +16,7 @@ from bayesdl.posterior import streaming as stream
 from bayesdl.posterior.means import MeanPrediction, central, mean_draws
 from bayesdl.posterior.pictures import draw
 from bayesdl.typing import AxesLike, ColumnLike, Integer
+from inference.chunks import joined
 from inference.process.memory import require_memory, size_of
 from inference.settings import is_whole
 

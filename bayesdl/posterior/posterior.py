@@ -116,9 +116,7 @@ class Posterior(AbstractPosterior):
         seed: Integer | None = None,
         site: str | None = None,
     ) -> predictive.PredictiveCheck:
-        """Check whether the model makes data like the training data.
-
-        Compares statistics of replicated data sets with those of the observed one.
+        """Compare statistics of the training data with those of data sets that the model makes.
 
         Args:
             statistics: names such as "sd" or "99%", functions of a target array, a list of these,

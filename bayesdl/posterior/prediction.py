@@ -18,6 +18,7 @@ from bayesdl.posterior.interface import AbstractClasses, AbstractNumbers, check_
 from bayesdl.posterior.means import central, quantile_levels
 from bayesdl.typing import ColumnLike, Integer
 from bayesdl.warnings import TrustWarning
+from inference.chunks import joined
 from inference.process.cached import cached
 
 # simulated targets behind quantiles that have no closed form

@@ -21,7 +21,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 from numpyro.distributions import Distribution
 
-from bayesdl.model.parameters import (
+from bayesdl.model.programs.parameters import (
     at_all_draws,
     refuse_wrong_parameters,
     with_wrong_parameters,

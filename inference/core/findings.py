@@ -65,10 +65,15 @@ def numbers_of(info: Info) -> dict[str, float]:
     }
 
 
-def no_start_message(sites: Iterable[str]) -> str:
-    """Return the error message for latent sites without a finite starting point."""
+def no_start_message(sites: Iterable[str], rows: str = "") -> str:
+    """Return the error message for latent sites without a finite starting point.
+
+    Args:
+        sites: the latent sites.
+        rows: a sentence on the rows that have no density.
+    """
     return (
         f"No starting point with a finite log density was found for sites {list(sites)}. Check the "
         "data for values that the likelihood cannot produce (NaN, zero scale, wrong support), or "
-        "give tighter priors."
+        f"give tighter priors.{' ' * bool(rows)}{rows}"
     )

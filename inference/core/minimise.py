@@ -51,6 +51,9 @@ def minimise_to(
 ) -> tuple[np.ndarray, float, bool]:
     """Find a minimum over u, its value, and whether the search converged.
 
+    A search that ends where the function is not finite, as where a matrix becomes singular, gives
+    the lowest point that it has seen.
+
     Args:
         value_and_grad: a compiled function from u to the value and its gradient.
         u: the starting point, shape (d,).
@@ -61,9 +64,15 @@ def minimise_to(
     # importing this takes a tenth of a second, so it is done only here
     import scipy.optimize
 
+    lowest: tuple[float, np.ndarray, np.ndarray] = math.inf, u, np.full_like(u, math.inf)
+
     def evaluate(u: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal lowest
         value, gradient = value_and_grad(u)
-        return float(value), np.asarray(gradient)
+        value, gradient = float(value), np.asarray(gradient)
+        if value < lowest[0] and np.isfinite(gradient).all():
+            lowest = value, np.array(u), gradient
+        return value, gradient
 
     values: list[float] = []
 
@@ -78,6 +87,9 @@ def minimise_to(
     found = scipy.optimize.minimize(
         evaluate, u, jac=True, method="L-BFGS-B", options=options, callback=is_behind
     )
+    if not np.isfinite(found.fun) and np.isfinite(lowest[0]):
+        value, u, slope = lowest
+        return u, value, _is_small(slope, value)
     return found.x, float(found.fun), _is_at_minimum(found)
 
 
@@ -87,7 +99,10 @@ def _is_at_minimum(found: OptimizeResult) -> bool:
     SciPy reports a failure when rounding keeps the line search from lowering the value, which
     happens close to a minimum. So a gradient that is small for a value of this size counts too.
     """
-    small = SMALL_GRADIENT * np.sqrt(max(1.0, abs(found.fun)))
-    return bool(
-        np.isfinite(found.fun) and (found.success or np.max(np.abs(found.jac), initial=0.0) < small)
-    )
+    return bool(np.isfinite(found.fun) and (found.success or _is_small(found.jac, found.fun)))
+
+
+def _is_small(gradient: np.ndarray, value: float) -> bool:
+    """Whether a gradient is small for a value of this size."""
+    small = SMALL_GRADIENT * np.sqrt(max(1.0, abs(value)))
+    return bool(np.max(np.abs(gradient), initial=0.0) < small)

@@ -38,6 +38,7 @@ from inference.core.program import (
 from inference.core.structure import AbstractStructure
 from inference.process.cached import cached
 from inference.process.quiet import quiet
+from inference.programs.impossible import impossible_rows
 from inference.sharing import compile_with_data
 from inference.tracing import trace_abstractly
 
@@ -112,7 +113,7 @@ class LogDensity:
                 u, value, gradient = map(np.asarray, attempt(key))
                 if np.isfinite(value) and np.isfinite(gradient).all():
                     return u
-        raise ProblemError(no_start_message(self.problem.latents))
+        raise ProblemError(no_start_message(self.problem.latents, impossible_rows(self.problem)))
 
 
 def _attempt_start(problem: Problem, key: jax.Array) -> tuple[jax.Array, ...]:

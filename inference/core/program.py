@@ -29,7 +29,7 @@ from numpyro.primitives import Messenger
 from inference.arguments import fresh
 from inference.core.keys import tagged_key
 from inference.core.typing import Program
-from inference.outside import with_fresh_arrays
+from inference.programs.outside import with_fresh_arrays
 
 Message: TypeAlias = dict[str, Any]
 """What NumPyro says of a site to its handlers."""

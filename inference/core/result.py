@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from numpyro.distributions import Distribution
 
 from inference.core.problem import Problem
-from inference.core.typing import Info, Key, SiteArrays, StoredArrays
+from inference.core.typing import Info, Key, NewEntries, SiteArrays, StoredArrays
 from inference.process.cached import cached
 from inference.sharing import compile_over_keys
 
@@ -36,18 +36,6 @@ class Conditional(NamedTuple):
 
     distribution: Distribution
     epistemic: jax.Array
-
-
-class NewEntries(NamedTuple):
-    """The latent sites that have entries without draws at new data, which are drawn there.
-
-    Attributes:
-        further: the sites that have more entries than their draws.
-        anew: the sites none of whose entries have draws, as they belong to other rows.
-    """
-
-    further: tuple[str, ...] = ()
-    anew: tuple[str, ...] = ()
 
 
 class AbstractPredictive(abc.ABC):

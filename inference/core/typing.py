@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import jax
 import numpy as np
@@ -147,3 +147,15 @@ __all__ = [
     "StoredArrays",
     "Tensor",
 ]
+
+
+class NewEntries(NamedTuple):
+    """The latent sites that have entries without draws at new data, which are drawn there.
+
+    Attributes:
+        further: the sites that have more entries than their draws.
+        anew: the sites none of whose entries have draws, as they belong to other rows.
+    """
+
+    further: tuple[str, ...] = ()
+    anew: tuple[str, ...] = ()

@@ -19,9 +19,10 @@ from numpyro import handlers
 from numpyro.infer import autoguide
 from numpyro.infer.initialization import init_to_sample, init_to_value
 
+from inference.core.findings import no_start_message
 from inference.core.keys import named_key
 from inference.core.minimise import minimise
-from inference.core.problem import Problem
+from inference.core.problem import Problem, ProblemError
 from inference.core.program import WholePlates
 from inference.core.typing import Key, Program, SiteArrays
 from inference.laplace.curvature import (
@@ -30,6 +31,7 @@ from inference.laplace.curvature import (
     potential,
     value_and_slope,
 )
+from inference.programs.impossible import impossible_rows
 from inference.sharing import compile_with_data
 from inference.vi.distributions import AbstractProgramDistribution
 
@@ -62,13 +64,23 @@ def make_autoguide(
         rank: the rank of a low-rank guide; None for the square root of the dimension.
         initial_scale: the standard deviation at the start; flows have none.
         start: the values of the latent sites at its location.
+
+    Raises:
+        ProblemError: where no start has a finite log density.
     """
     settings: dict[str, Any] = {} if name == "flow" else {"init_scale": initial_scale}
     settings |= {"rank": rank} if name == "low-rank" else {}
     at = init_to_sample if start is None else init_to_value(values=start)
     guide = GUIDES[name](problem.density_program, init_loc_fn=at, **settings)
-    with handlers.seed(rng_seed=key):
-        guide(*problem.args, **problem.kwargs)
+    try:
+        with handlers.seed(rng_seed=key):
+            guide(*problem.args, **problem.kwargs)
+    # what NumPyro says where it finds no start
+    except RuntimeError as error:
+        if "valid initial parameters" not in str(error):
+            raise
+        message = no_start_message(problem.latents, impossible_rows(problem))
+        raise ProblemError(message) from error
     return guide
 
 

@@ -12,7 +12,7 @@ from bayesdl.typing import Values
 from inference.arguments import TableArray, is_frame
 from inference.core.problem import Problem
 from inference.core.program import arguments_of, name_of
-from inference.indexes import BadIndex, bad_indexes
+from inference.programs.indexes import BadIndex, bad_indexes
 
 # indexes that a message shows
 SHOWN = 5

@@ -17,8 +17,7 @@ from bayesdl.data.validation import DataError
 from bayesdl.model.names import is_partly_seen, site_in
 from inference.core.problem import Problem
 from inference.core.program import Message, arguments_of, expanded_batch, name_of
-from inference.core.result import NewEntries
-from inference.core.typing import Program
+from inference.core.typing import NewEntries, Program
 
 Shapes = Mapping[str, tuple[int, ...]]
 

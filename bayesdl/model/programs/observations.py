@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -10,9 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from numpyro.distributions import Delta, Distribution, MaskedDistribution
+from numpyro.distributions import Delta, Distribution, MaskedDistribution, constraints
 
 from bayesdl.data.validation import DataError, ModelError
+from bayesdl.model.names import site_in
+from bayesdl.model.programs.new_data import dependent_dims
+from bayesdl.warnings import TrustWarning
 from inference.arguments import same_array
 from inference.core.problem import Problem
 from inference.core.program import name_of, unwrap
@@ -213,7 +217,8 @@ def _troubles(values: np.ndarray, distribution: Distribution) -> Iterator[tuple[
 
 
 def _words(support: object) -> str:
-    return type(support).__name__.strip("_").replace("_", " ").lower()
+    parts = re.findall("[A-Z][a-z]*|[a-z]+", type(support).__name__)
+    return " ".join(parts).lower()
 
 
 def _seen(distribution: Any) -> np.ndarray | None:
@@ -241,4 +246,26 @@ def _about_rows(name: str, values: np.ndarray, rows: np.ndarray, trouble: str) -
     return (
         f"Site '{name}' has {count} of observed values that are {trouble}: {which}; the first is "
         f"{first}. Leave these rows out, fill them in, or hide them with numpyro.handlers.mask."
+    )
+
+
+def warn_of_one_event(problem: Problem, site: str) -> None:
+    """Warn where all observed values of a site are one draw, as of a process written by hand.
+
+    Given the latent sites its distribution is that of another data set, so that predictions know
+    nothing of the observed values.
+    """
+    distribution: Any = innermost(problem.trace[site_in(problem.trace, site)]["fn"])
+    together = dependent_dims(distribution) > 0 and not distribution.batch_shape
+    reals = innermost_support(distribution) is constraints.real
+    if not (together and reals and max(distribution.shape()) > 1):
+        return
+    warnings.warn(
+        f"Site '{site}' is one draw of {type(distribution).__name__} with "
+        f"{np.prod(distribution.shape())} entries. Its predictions are other such draws given the "
+        "latent sites: they are not conditioned on the observed entries, and log densities are of "
+        "all entries together. For a process at new rows, or its rows given each other, use "
+        "bdl.GP(), or a latent function with independent noise around it.",
+        TrustWarning,
+        stacklevel=4,
     )

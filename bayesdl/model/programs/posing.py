@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
 
 from bayesdl.data.arguments import (
     Columns,
@@ -145,11 +146,23 @@ def _explain(function: Program, args: Arguments, kwargs: KeywordArguments, error
     given = dict(zip(names, args, strict=True)) | dict(kwargs)
     shown = "; ".join(describe(name, value) for name, value in given.items())
     what = str(error).strip().split("\n")[0] or "no text"
-    table = any(isinstance(value, TableArray | Columns) for value in given.values())
+    hint = _hint(given, error)
     return (
         f"{name_of(function)} fails{_line(function, error)} with the arguments {shown}: "
-        f"{type(error).__name__}: {what}{'' if what.endswith('.') else '.'}{COLUMNS * table}"
+        f"{type(error).__name__}: {what}{'' if what.endswith('.') else '.'}{hint}"
     )
+
+
+def _hint(given: dict[str, Any], error: Exception) -> str:
+    """Return what may be the mistake: no rows, a column that is not there, or columns as pandas."""
+    empty = [name for name, value in given.items() if np.shape(value)[:1] == (0,)]
+    if empty:
+        return f" Argument '{empty[0]}' has no rows."
+    tables = {n: value for n, value in given.items() if isinstance(value, TableArray | Columns)}
+    if isinstance(error, KeyError):
+        columns = {n: list(getattr(value, "parts", value)) for n, value in tables.items()}
+        return "".join(f" '{n}' has the columns {', '.join(c)}." for n, c in columns.items())
+    return COLUMNS if tables else ""
 
 
 def _line(function: Program, error: Exception) -> str:

@@ -20,8 +20,8 @@ from bayesdl.model.base import site_distribution
 from bayesdl.model.programs.new_data import with_further_draws
 from inference.core.enumeration.terms import Term, Terms, enumerated_trace
 from inference.core.problem import Problem
-from inference.core.result import AbstractPredictive, Conditional, NewEntries
-from inference.core.typing import Key, Program
+from inference.core.result import AbstractPredictive, Conditional
+from inference.core.typing import Key, NewEntries, Program
 from inference.wrappers import marginal_cdf
 
 

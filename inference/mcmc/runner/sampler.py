@@ -18,6 +18,7 @@ from inference.core.findings import no_start_message
 from inference.core.problem import Problem, ProblemError
 from inference.core.typing import Info, Key, PyTree, SiteArrays
 from inference.mcmc.runner.layout import Layout, over_chains, place, to_host
+from inference.programs.impossible import impossible_rows
 
 ChainState: TypeAlias = PyTree
 """The state of one chain, or of several with a leading axis over chains: arrays in a tuple."""
@@ -103,7 +104,7 @@ class AbstractSampler(abc.ABC):
             new_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, attempt)
             others = init_chains(place(new_keys, layout))
             states = replace((place(good, layout), states, others))
-        raise ProblemError(no_start_message(self.problem.latents))
+        raise ProblemError(no_start_message(self.problem.latents, impossible_rows(self.problem)))
 
     def steps_before(self, j: Number) -> jax.Array:
         """Return the number of steps that are made before draw j is worked on."""

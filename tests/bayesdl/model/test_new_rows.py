@@ -1,0 +1,162 @@
+"""Programs with an effect for each row: the training rows' effects are no other rows' effects."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pandas as pd
+import pytest
+from numpyro import handlers
+from numpyro.contrib.control_flow import scan
+from numpyro.infer.reparam import LocScaleReparam
+
+import bayesdl as bdl
+from bayesdl.data.validation import DataError
+
+ROWS = 30
+rng = np.random.default_rng(0)
+X, OTHER = rng.normal(size=(2, ROWS))
+Y = rng.poisson(np.exp(1 + 0.5 * X + 0.7 * rng.normal(size=ROWS)))
+NUTS = bdl.NUTS(num_warmup=100, num_samples=100, num_chains=1)
+
+
+@pytest.fixture(autouse=True)
+def numpyro_promotes_ranks():
+    """Users' programs may add arrays of different ranks, as under NumPyro itself."""
+    with jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def with_plate(x, y=None):
+    a, sd = numpyro.sample("a", dist.Normal(0, 2)), numpyro.sample("sd", dist.HalfNormal(1))
+    with numpyro.plate("rows", len(x)):
+        e = numpyro.sample("e", dist.Normal(0, sd))
+        numpyro.sample("y", dist.Poisson(jnp.exp(a + 0.5 * x + e)), obs=y)
+
+
+def as_event(x, y=None):
+    a, sd = numpyro.sample("a", dist.Normal(0, 2)), numpyro.sample("sd", dist.HalfNormal(1))
+    e = numpyro.sample("e", dist.Normal(0, 1).expand([len(x)]).to_event(1))
+    numpyro.sample("y", dist.Poisson(jnp.exp(a + 0.5 * x + sd * e)).to_event(1), obs=y)
+
+
+@handlers.reparam(config={"e": LocScaleReparam(0)})
+def reparametrised(x, y=None):
+    return with_plate(x, y)
+
+
+def of_table(table, y=None):
+    return with_plate(table["x"].to_numpy(), y)
+
+
+def of_rows_that_are_numbered(x, y=None):
+    """The number of rows is no argument, so that the program runs with these rows alone."""
+    sd = numpyro.sample("sd", dist.HalfNormal(1))
+    with numpyro.plate("rows", ROWS):
+        e = numpyro.sample("e", dist.Normal(0, sd))
+        numpyro.sample("y", dist.Poisson(jnp.exp(1 + 0.5 * x + e)), obs=y)
+
+
+FOLLOWING = {
+    "plate": (with_plate, "e", False),
+    "event": (as_event, "e", False),
+    "reparametrised": (reparametrised, "e_decentered", False),
+    "table": (of_table, "e", True),
+    "number of rows in the program": (of_rows_that_are_numbered, "e", False),
+}
+
+
+def given(x, as_table):
+    return pd.DataFrame({"x": x}) if as_table else x
+
+
+@pytest.mark.parametrize("case", FOLLOWING)
+def test_other_rows_are_refused_or_drawn_anew(case):
+    model, site, as_table = FOLLOWING[case]
+    post = bdl.fit(model, given(X, as_table), y=Y, engine=NUTS, progress=False)
+    train = post.predict()
+    same = post.predict(given(X, as_table))
+    np.testing.assert_array_equal(train.mean, same.mean)
+    for call in (post.predict, lambda x: post.score(x, y=Y)):
+        with pytest.raises(DataError, match=rf"'{site}' has an entry for each training row.*new_l"):
+            call(given(OTHER, as_table))
+    anew = post.predict(given(OTHER, as_table), new_levels="sample")
+    # the effect of a new row has mean zero: E[y | x] rises with x alone
+    order = np.argsort(OTHER)
+    assert np.corrcoef(np.log(anew.mean[order]), OTHER[order])[0, 1] > 0.9
+    assert np.isfinite(post.score(given(OTHER, as_table), y=Y, new_levels="sample")["nll"])
+
+
+def test_any_number_of_rows_is_drawn_anew_and_rows_are_alike():
+    post = bdl.fit(with_plate, X, y=Y, engine=NUTS, progress=False)
+    many = post.predict(np.zeros(3 * ROWS), new_levels="sample")
+    few = post.predict(np.zeros(2), new_levels="sample")
+    # E[y | x = 0] of each row, over 100 draws of its own effect
+    error = many.std / np.sqrt(100)
+    assert np.all(np.abs(many.mean - many.mean.mean()) < 6 * error.mean())
+    assert few.mean.shape == (2,)
+
+
+def process(x, y=None):
+    cov = jnp.exp(-((x[:, None] - x) ** 2) / 2) + 1e-3 * jnp.eye(len(x))
+    f = numpyro.sample("f", dist.MultivariateNormal(jnp.zeros(len(x)), cov))
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample("y", dist.Poisson(jnp.exp(f)), obs=y)
+
+
+def walk(x, y=None):
+    def step(before, x):
+        h = numpyro.sample("h", dist.Normal(0.9 * before, 0.3))
+        return h, h
+
+    _, h = scan(step, 0.0, x)
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample("y", dist.Poisson(jnp.exp(h + 0.5 * x)), obs=y)
+
+
+@pytest.mark.parametrize(("model", "why"), [(process, "depend on each other"), (walk, "a scan")])
+def test_effects_that_depend_on_each_other_are_of_the_training_rows_only(model, why):
+    post = bdl.fit(model, X, y=Y, engine=NUTS, progress=False)
+    assert post.predict(X).mean.shape == (ROWS,)
+    for settings in ({}, {"new_levels": "sample"}):
+        with pytest.raises(DataError, match=why):
+            post.predict(OTHER, **settings)
+
+
+def test_what_another_site_says_of_the_rows_is_not_left_out():
+    def with_error(measured, y=None):
+        b = numpyro.sample("b", dist.Normal(0, 1))
+        with numpyro.plate("rows", len(measured)):
+            x = numpyro.sample("x", dist.Normal(0, 1))
+            numpyro.sample("measured", dist.Normal(x, 0.3), obs=measured)
+            numpyro.sample("y", dist.Poisson(jnp.exp(b * x)), obs=y)
+
+    post = bdl.fit(with_error, X, y=Y, engine=NUTS, progress=False)
+    assert post.predict(X, site="y").mean.shape == (ROWS,)
+    for settings in ({}, {"new_levels": "sample"}):
+        with pytest.raises(DataError, match="at site 'measured' would be left out"):
+            post.predict(OTHER, site="y", **settings)
+
+
+def test_effects_of_as_many_groups_as_rows_stay_those_of_groups():
+    def grouped(g, x, y=None):
+        with numpyro.plate("groups", ROWS):
+            u = numpyro.sample("u", dist.Normal(0, 1))
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("y", dist.Poisson(jnp.exp(u[g] + 0.5 * x)), obs=y)
+
+    groups = np.arange(ROWS)
+    post = bdl.fit(grouped, groups, X, y=Y, engine=NUTS, progress=False)
+    back = post.predict(groups[::-1], X[::-1])
+    np.testing.assert_allclose(back.mean[::-1], post.predict().mean, rtol=1e-4)
+
+
+def test_weights_of_as_many_units_as_rows_belong_to_no_row():
+    def network(x, y=None):
+        w = numpyro.sample("w", dist.Normal(0, 1).expand([ROWS]).to_event(1))
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("y", dist.Poisson(jnp.exp(jnp.tanh(x[:, None] * w).mean(1))), obs=y)
+
+    post = bdl.fit(network, X, y=Y, engine=NUTS, progress=False)
+    assert post.predict(OTHER).mean.shape == (ROWS,)
