@@ -3,7 +3,8 @@
 They clone, pickle, and work in pipelines, cross-validation and grid searches over `model` and
 `engine`, as a whole (`model=[bdl.BNN(), bdl.GP()]`) or by their fields (`model__hidden=[(10,),
 (50,)]`, `model__prior__scale=[1.0, 3.0]`, `engine__num_samples=[500]`). Tables may have missing
-cells, categories and dates. Names and shapes are scikit-learn's; the posterior with everything else
+cells, categories and dates. `BayesImputer` and `BayesDensity` take tables without a target. Names
+and shapes are scikit-learn's; the posterior with everything else
 is `posterior_`.
 """
 
@@ -19,6 +20,7 @@ from bayesdl.bnn.spec import BNN
 from bayesdl.data.target import missing_targets
 from bayesdl.estimators.base import AbstractEstimator
 from bayesdl.estimators.calibrated import CalibratedBayes
+from bayesdl.estimators.tables import BayesDensity, BayesImputer
 from bayesdl.model.base import AbstractModel
 from bayesdl.model.likelihoods import Bernoulli, Categorical, Normal
 from bayesdl.model.program import as_model
@@ -233,4 +235,4 @@ class BayesClassifier(ClassifierMixin, AbstractEstimator):
         return prediction.probs
 
 
-__all__ = ["BayesClassifier", "BayesRegressor", "CalibratedBayes"]
+__all__ = ["BayesClassifier", "BayesDensity", "BayesImputer", "BayesRegressor", "CalibratedBayes"]

@@ -17,7 +17,6 @@ import numpy as np
 
 from inference.circuits.layout import Layout
 from inference.circuits.leaves import Weights, log_density
-from inference.circuits.model import stack_weights
 from inference.circuits.queries import column_distribution
 
 # combinations of categories that are compared at most
@@ -27,17 +26,17 @@ ROUNDS = 20
 
 
 def complete(
-    layout: Layout, levels: tuple[int, ...], circuits: list[Weights], rows: np.ndarray
+    layout: Layout, weights: Weights, levels: tuple[int, ...], rows: np.ndarray
 ) -> np.ndarray:
     """Return rows with the most probable values of their missing cells.
 
     Args:
         layout: the circuit.
+        weights: its numbers.
         levels: the number of categories of each column, 0 for numbers.
-        circuits: the circuits whose mean density is meant.
         rows: the rows, NaN where cells are missing.
     """
-    weights, filled = stack_weights(circuits), rows.copy()
+    filled = rows.copy()
     for row in np.flatnonzero(np.isnan(rows).any(1)):
         holes = np.flatnonzero(np.isnan(rows[row]))
         counts = [levels[c] for c in holes]
@@ -50,9 +49,7 @@ def complete(
     return filled
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _mean_density(layout: Layout, weights: Weights, rows: jax.Array) -> jax.Array:
-    return jax.nn.logsumexp(jax.lax.map(lambda one: log_density(layout, one, rows), weights), 0)
+_log_density = jax.jit(log_density, static_argnums=0)
 
 
 def _densities(layout: Layout, weights: Weights, rows: np.ndarray) -> np.ndarray:
@@ -61,20 +58,16 @@ def _densities(layout: Layout, weights: Weights, rows: np.ndarray) -> np.ndarray
     found = []
     for start in range(0, len(rows), size):
         index = np.minimum(np.arange(start, start + size), len(rows) - 1)
-        part = np.asarray(_mean_density(layout, weights, jnp.asarray(rows[index])))
+        part = np.asarray(_log_density(layout, weights, jnp.asarray(rows[index])))
         found.append(part[: len(rows) - start])
     return np.concatenate(found)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
 def _peaks(layout: Layout, weights: Weights, column: int, row: jax.Array) -> jax.Array:
-    """Return the centres of the components of one number, of all circuits."""
-
-    def centres(one: Weights) -> jax.Array:
-        found: Any = column_distribution(layout, one, row[None], column).mean
-        return found[0]
-
-    return jax.lax.map(centres, weights).reshape(-1)
+    """Return the centres of the components of one number."""
+    found: Any = column_distribution(layout, weights, row[None], column).mean
+    return found[0]
 
 
 def _climb(

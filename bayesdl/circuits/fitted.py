@@ -25,8 +25,8 @@ from bayesdl.typing import Integer, TableLike
 from inference.circuits.layout import Layout
 from inference.circuits.leaves import Weights, log_density
 from inference.circuits.left_out import log_left_out
-from inference.circuits.model import TractableCircuit, weights_of_sites
-from inference.circuits.queries import draw_missing
+from inference.circuits.model import TractableCircuit, merge_circuits, weights_of_sites
+from inference.circuits.queries import draw_missing, expected_cells
 from inference.circuits.result import CircuitResult
 from inference.circuits.shape.structure import mutual_information
 from inference.core.keys import named_key
@@ -85,6 +85,23 @@ def impute(
     return found
 
 
+def fill(posterior: AbstractPosterior, table: TableLike | None = None) -> Any:
+    """Return the table with each missing number at its mean, each category at the most probable.
+
+    Each cell is filled by itself given the known cells of its row. Results of one filled table know
+    nothing of what the cells may have been otherwise; see `impute`.
+
+    Args:
+        posterior: the fit.
+        table: the rows; by default the training rows, as a DataFrame.
+
+    Raises:
+        DataError: for a table that does not fit the training columns.
+    """
+    schema, rows = _rows(posterior, table)
+    return schema.write(_of_predictive(posterior, expected_cells, rows), table)
+
+
 def density(posterior: AbstractPosterior, table: TableLike | None = None) -> np.ndarray:
     """Return log p(observed cells) of each row, shape (rows,).
 
@@ -97,7 +114,7 @@ def density(posterior: AbstractPosterior, table: TableLike | None = None) -> np.
     """
     schema, rows = _rows(posterior, table)
     scales = np.log([column.scale for column in schema.columns])
-    return _log_density(posterior, rows) - (~np.isnan(rows) * scales).sum(1)
+    return _of_predictive(posterior, log_density, rows) - (~np.isnan(rows) * scales).sum(1)
 
 
 def outliers(posterior: AbstractPosterior, table: TableLike | None = None) -> Outliers:
@@ -111,11 +128,7 @@ def outliers(posterior: AbstractPosterior, table: TableLike | None = None) -> Ou
 
     schema, rows = _rows(posterior, table)
     scales = np.log([column.scale for column in schema.columns])
-    with precision_scope(posterior.model):
-        every = [
-            _by_chunks(posterior, log_left_out, weights, rows) for weights in _circuits(posterior)
-        ]
-    cells = _mean(every) - scales
+    cells = _of_predictive(posterior, log_left_out, rows) - scales
     labels = index_labels((table,)) or None
     whole = -density(posterior, table)
     return Outliers(whole, pd.DataFrame(-cells, columns=schema.names, index=labels))
@@ -133,8 +146,7 @@ def most_probable(posterior: AbstractPosterior, table: TableLike | None = None) 
     """
     schema, rows = _rows(posterior, table)
     with precision_scope(posterior.model):
-        weights = _circuits(posterior)
-        filled = complete(schema.layout, schema.levels, weights, rows)
+        filled = complete(*_predictive(posterior), schema.levels, rows)
     return schema.write(filled, table)
 
 
@@ -166,7 +178,7 @@ def sample(
         import pandas as pd
 
         row[0, at] = schema.columns[at].read(pd.Series([value], name=name))[0]
-    if not np.isfinite(_log_density(posterior, row)).all():
+    if not np.isfinite(_of_predictive(posterior, log_density, row)).all():
         raise DataError(f"given={dict(given or {})!r} has probability zero under the circuit.")
     parts = min(int(num_samples), 20)
     sizes = [len(part) for part in np.array_split(np.arange(int(num_samples)), parts)]
@@ -221,6 +233,7 @@ def dependence(posterior: AbstractPosterior, seed: Integer | None = None) -> Any
 
 VERBS: Mapping[str, Callable[..., Any]] = {
     "impute": impute,
+    "fill": fill,
     "density": density,
     "outliers": outliers,
     "most_probable": most_probable,
@@ -277,19 +290,18 @@ def _fill(layout: Layout, weights: Weights, table: jax.Array, *, key: Any) -> ja
     return draw_missing(layout, weights, table, jax.random.fold_in(key, 0))
 
 
-def _log_density(posterior: AbstractPosterior, rows: np.ndarray) -> np.ndarray:
-    """Return log p(observed cells) of each row in the circuit's units."""
+def _predictive(posterior: AbstractPosterior) -> tuple[Layout, Weights]:
+    """Return the circuit that is the predictive of a new row."""
+    return merge_circuits(posterior.schema.layout, _circuits(posterior))
+
+
+def _of_predictive(
+    posterior: AbstractPosterior, function: Callable, rows: np.ndarray
+) -> np.ndarray:
+    """Return a function of rows under the predictive."""
     with precision_scope(posterior.model):
-        every = [
-            _by_chunks(posterior, log_density, weights, rows) for weights in _circuits(posterior)
-        ]
-    return _mean(every)
-
-
-def _mean(every: list[np.ndarray]) -> np.ndarray:
-    """Return the logarithm of the mean density of several circuits; NaN stays."""
-    with np.errstate(invalid="ignore"):
-        return np.logaddexp.reduce(every, axis=0) - np.log(len(every))
+        layout, weights = _predictive(posterior)
+        return _by_chunks(posterior, function, weights, rows, layout)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -301,13 +313,18 @@ def _compiled(
 
 
 def _by_chunks(
-    posterior: AbstractPosterior, function: Callable, weights: Weights, rows: np.ndarray
+    posterior: AbstractPosterior,
+    function: Callable,
+    weights: Weights,
+    rows: np.ndarray,
+    layout: Layout | None = None,
 ) -> np.ndarray:
     """Return a function of rows, computed some rows after the other."""
-    layout = posterior.problem.structure_as(TractableCircuit).layout
+    one = posterior.problem.structure_as(TractableCircuit).layout
+    layout = layout or one
     key = function.keywords["key"] if isinstance(function, functools.partial) else None
     inside = function.func if isinstance(function, functools.partial) else function
-    size, found = min(CHUNK, len(rows)), []
+    size, found = min(max(CHUNK * one.nodes // layout.nodes, 16), len(rows)), []
     for start in range(0, len(rows), size):
         index = np.minimum(np.arange(start, start + size), len(rows) - 1)
         at = None if key is None else jax.random.fold_in(key, start)

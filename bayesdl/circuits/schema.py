@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bayesdl.circuits.writing import fill_series, from_numbers, holds_truth
 from bayesdl.data.cells import CATEGORY, NUMBER
 from bayesdl.data.columns import SPREAD, columns_by_name, without_columns
 from bayesdl.data.encoding import Encoding
@@ -34,6 +35,7 @@ class CircuitColumn:
         labels: its categories as they are given back; None for numbers.
         shift: the number subtracted from numbers, their mean.
         scale: the number that numbers are divided by, their standard deviation.
+        truth: whether its cells are truth values.
     """
 
     name: str
@@ -41,6 +43,7 @@ class CircuitColumn:
     labels: tuple | None
     shift: float = 0.0
     scale: float = 1.0
+    truth: bool = False
 
     @classmethod
     def learn(
@@ -70,7 +73,7 @@ class CircuitColumn:
         found, counts = np.unique(known, return_counts=True)
         if len(found) == 1 and encoding.kind == NUMBER and _is_truth(column, found[0]):
             # a yes or no that was always the same is one that may be otherwise
-            return cls(name, encoding, (0.0, 1.0))
+            return cls(name, encoding, (0.0, 1.0), truth=holds_truth(column))
         rounding = encoding.levels is None and np.ptp(known) <= SPREAD * np.abs(known).max()
         if len(found) == 1 or rounding:
             raise DataError(
@@ -83,7 +86,7 @@ class CircuitColumn:
         if as_category or len(found) == 2:
             labels = tuple(found.tolist())
             _refuse_levels(name, labels, known.size, int(counts.max()))
-            return cls(name, encoding, labels)
+            return cls(name, encoding, labels, truth=holds_truth(column))
         return cls(name, encoding, None, float(known.mean()), float(known.std()))
 
     def read(self, column: Values) -> np.ndarray:
@@ -119,10 +122,12 @@ class CircuitColumn:
     def write(self, values: np.ndarray) -> np.ndarray:
         """Return cells in the user's units; the inverse of `read`."""
         if self.labels is None:
-            return values * self.scale + self.shift + self.encoding.origin
-        if self.encoding.levels is None:
-            return np.array(self.labels)[values.astype(int)]
-        return np.array(self.labels, dtype=object)[values.astype(int)]
+            return from_numbers(self.encoding, values * self.scale + self.shift)
+        if self.encoding.levels is not None:
+            return np.array(self.labels, dtype=object)[values.astype(int)]
+        labels = np.array(self.labels)
+        labels = labels.astype(bool) if self.truth else from_numbers(self.encoding, labels)
+        return labels[values.astype(int)]
 
     @property
     def target(self) -> Target:
@@ -325,14 +330,8 @@ class CircuitSchema:
             return filled
         filled = table.copy()
         for column, found in zip(self.columns, cells, strict=True):
-            if column.name not in filled.columns or column.name not in self.shown:
-                continue
-            missing = filled[column.name].isna().to_numpy()
-            if missing.any():
-                kept = filled[column.name].astype(object).to_numpy(copy=True)
-                kept[missing] = found[missing]
-                series = self._frame({column.name: kept})[column.name]
-                filled[column.name] = series.infer_objects().to_numpy()
+            if column.name in filled.columns and column.name in self.shown:
+                filled[column.name] = fill_series(filled[column.name], found)
         return filled
 
     @property

@@ -1,4 +1,5 @@
 """What `bayesdl.sklearn` is made of.
 
-`base.py` is the common part of all estimators, `calibrated.py` puts doubt around any estimator.
+`base.py` is the common part of all estimators, `calibrated.py` puts doubt around any estimator,
+`tables.py` fills missing cells and gives densities of rows.
 """

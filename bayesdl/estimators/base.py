@@ -26,8 +26,8 @@ from bayesdl.saving.bundle import load
 from bayesdl.typing import ColumnLike, EngineLike, TableLike, Values
 
 
-class AbstractEstimator(BaseEstimator, abc.ABC):
-    """The common part of regressor and classifier.
+class AbstractFitted(BaseEstimator, abc.ABC):
+    """The common part of all estimators: settings, checks of X, and files in place of pickles.
 
     Settings are stored untouched, as scikit-learn asks.
 
@@ -48,27 +48,6 @@ class AbstractEstimator(BaseEstimator, abc.ABC):
         self.engine = engine
         self.seed = seed
         self.progress = progress
-
-    def sample_y(
-        self,
-        X: TableLike,
-        n_samples: int = 1,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> np.ndarray:
-        """Simulate targets from the predictive distribution.
-
-        Args:
-            X: the new rows.
-            n_samples: the number of simulated targets per row; each has its own draw of the
-                function, shared by all rows.
-            random_state: None, a seed or a NumPy RandomState.
-
-        Returns:
-            The targets, shape (rows, n_samples) or (rows, targets, n_samples).
-        """
-        random = check_random_state(random_state)
-        prediction = self._predict(X, seed=int(random.randint(2**31 - 1)))
-        return np.moveaxis(prediction.sample(n_samples), 0, -1)
 
     def set_params(self, **params: Any) -> Any:
         """Set parameters, also fields of specs: `set_params(model__hidden=(10,))`.
@@ -91,6 +70,84 @@ class AbstractEstimator(BaseEstimator, abc.ABC):
         """Return a spec, the default one where there is none."""
         return self._default_model() if owner == "model" and spec is None else spec
 
+    @staticmethod
+    @abc.abstractmethod
+    def _default_model() -> AbstractModel:
+        """Return the model whose fields are set where none was given."""
+
+    def _validated(self, X: Values, reset: bool, least: int = 1) -> Any:
+        """Return X after scikit-learn's checks.
+
+        They look at the names only of a DataFrame, since text columns are taken too.
+
+        Args:
+            X: the rows.
+            reset: whether they are training rows.
+            least: the smallest number of rows of an array.
+        """
+        X = from_other_libraries("X", X)
+        # cells that are missing are read by the model
+        checks: Any = (
+            {"skip_check_array": True}
+            if is_frame(X)
+            else {"ensure_all_finite": "allow-nan", "ensure_min_samples": least}
+        )
+        return validate_data(self, X, reset=reset, **checks)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: Any = super().__getstate__()
+        state = dict(state)
+        # compiled functions cannot be pickled, so the posterior goes as the bytes of its bundle
+        if "posterior_" in state:
+            with tempfile.TemporaryDirectory() as folder:
+                path = state["posterior_"].save(Path(folder) / "posterior.bdl")
+                state["posterior_"] = path.read_bytes()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if isinstance(state.get("posterior_"), bytes):
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "posterior.bdl"
+                path.write_bytes(state["posterior_"])
+                self.posterior_ = load(path, cast(Any, getattr(self, "model", None)))
+
+
+class AbstractEstimator(AbstractFitted):
+    """The common part of regressor and classifier.
+
+    Attributes:
+        posterior_: the `bayesdl` posterior.
+        n_features_in_: the number of columns of X.
+        feature_names_in_: the names of the columns, where X was a DataFrame with text names.
+    """
+
+    def sample_y(
+        self,
+        X: TableLike,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> np.ndarray:
+        """Simulate targets from the predictive distribution.
+
+        Args:
+            X: the new rows.
+            n_samples: the number of simulated targets per row; each has its own draw of the
+                function, shared by all rows.
+            random_state: None, a seed or a NumPy RandomState.
+
+        Returns:
+            The targets, shape (rows, n_samples) or (rows, targets, n_samples).
+        """
+        random = check_random_state(random_state)
+        prediction = self._predict(X, seed=int(random.randint(2**31 - 1)))
+        return np.moveaxis(prediction.sample(n_samples), 0, -1)
+
     def _chosen_model(
         self, is_open: bool, sample_weight: object, likelihood: AbstractLikelihood
     ) -> Any:
@@ -106,11 +163,6 @@ class AbstractEstimator(BaseEstimator, abc.ABC):
         is_open = is_open and sample_weight is None and leaves_model_open(self.engine)
         spec = Table if is_open else BNN
         return spec(likelihood=likelihood)
-
-    @staticmethod
-    @abc.abstractmethod
-    def _default_model() -> AbstractModel:
-        """Return the model whose fields are set where none was given."""
 
     def _fit(
         self,
@@ -140,46 +192,11 @@ class AbstractEstimator(BaseEstimator, abc.ABC):
             return X, target
         return X, column_or_1d(target, warn=True)
 
-    def _validated(self, X: Values, reset: bool) -> Any:
-        """Return X after scikit-learn's checks.
-
-        They look at the names only of a DataFrame, since text columns are taken too.
-        """
-        X = from_other_libraries("X", X)
-        # cells that are missing are read by the model
-        checks: Any = (
-            {"skip_check_array": True} if is_frame(X) else {"ensure_all_finite": "allow-nan"}
-        )
-        return validate_data(self, X, reset=reset, **checks)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        return tags
-
     def _predict(self, X: TableLike, seed: int | None = None) -> AbstractPrediction:
         check_is_fitted(self)
         X = self._validated(X, reset=False)
         # in double precision, since scikit-learn compares predictions to 1e-7
         return self.posterior_.predict(X, seed=seed, double=True)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state: Any = super().__getstate__()
-        state = dict(state)
-        # compiled functions cannot be pickled, so the posterior goes as the bytes of its bundle
-        if "posterior_" in state:
-            with tempfile.TemporaryDirectory() as folder:
-                path = state["posterior_"].save(Path(folder) / "posterior.bdl")
-                state["posterior_"] = path.read_bytes()
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if isinstance(state.get("posterior_"), bytes):
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "posterior.bdl"
-                path.write_bytes(state["posterior_"])
-                self.posterior_ = load(path, cast(Any, getattr(self, "model", None)))
 
 
 def _with_fields(owner: str, spec: Any, fields: dict[str, Any]) -> Any:

@@ -146,6 +146,22 @@ def sites_of_weights(layout: Layout, weights: Weights) -> SiteArrays:
     return sites
 
 
-def stack_weights(parts: list[Weights]) -> Weights:
-    """Return several circuits' numbers along a leading axis."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
+def merge_circuits(layout: Layout, parts: list[Weights]) -> tuple[Layout, Weights]:
+    """Return the mixture of circuits in equal shares, which is one circuit with more trees.
+
+    Args:
+        layout: the circuit of each of them.
+        parts: their numbers.
+    """
+    count, nodes = len(parts), layout.nodes
+    if count == 1:
+        return layout, parts[0]
+    at = range(0, count * nodes, nodes)
+    merged = Layout(
+        tuple(p if p < 0 else p + start for start in at for p in layout.parents),
+        layout.states,
+        tuple(leaf._replace(node=leaf.node + start) for start in at for leaf in layout.categories),
+        tuple(leaf._replace(node=leaf.node + start) for start in at for leaf in layout.blocks),
+    )
+    whole: Weights = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+    return merged, whole._replace(roots=whole.roots - jnp.log(count))

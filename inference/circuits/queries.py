@@ -78,6 +78,40 @@ def column_distribution(layout: Layout, weights: Weights, table: AnyArray, colum
     raise ValueError(f"The circuit has no column {column}.")
 
 
+def expected_cells(layout: Layout, weights: Weights, table: AnyArray) -> jax.Array:
+    """Return rows whose missing numbers are their mean, and categories the most probable one.
+
+    Each is that of the cell by itself given the observed cells of its row.
+
+    Args:
+        layout: the circuit.
+        weights: its numbers.
+        table: the rows, NaN where cells are missing.
+    """
+    table, trees = jnp.asarray(table), len(layout.roots)
+    outside, inside, leaves = log_states(layout, weights, table)
+    log_r, found = outside + inside.total()[:-1], table
+    for levels, log_probs in zip(layout.kinds, weights.levels, strict=True):
+        columns, nodes = layout.categories_of(levels)
+        joint = log_r[nodes][..., None] + jnp.asarray(log_probs)[:, None]
+        joint = joint.reshape(trees, -1, *joint.shape[1:])
+        best = jax.nn.logsumexp(joint, axis=(0, 3)).argmax(-1).astype(table.dtype)
+        found = found.at[:, columns[: len(best)]].set(best.T)
+    for at, size in enumerate(layout.sizes):
+        columns, nodes = layout.blocks_of(size)
+        normals, states = weights.normals[at], log_r[nodes].reshape(trees, -1, *log_r.shape[1:])
+        r = jax.nn.softmax(states.transpose(1, 2, 0, 3).reshape(*states.shape[1:3], -1), -1)
+        matrix = jnp.asarray(normals.matrix)
+        mean = jnp.asarray(normals.mean)[:, None]
+        mean = mean + jnp.einsum("nkij,nbkj->nbki", matrix, leaves.terms[at].solved)
+        mean = mean.reshape(trees, -1, *mean.shape[1:])
+        shares = r.reshape(*r.shape[:2], trees, -1)
+        values = jnp.einsum("nbtk,tnbki->nbi", shares, mean)
+        for place in range(size):
+            found = found.at[:, columns[: len(values), place]].set(values[..., place].T)
+    return jnp.where(jnp.isnan(table), found, table)
+
+
 def conditional_normal(normals: Normals, x: jax.Array, place: int) -> tuple:
     """Return mean, scale and degrees of freedom of one cell given the observed ones of its block.
 

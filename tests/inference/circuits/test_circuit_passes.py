@@ -14,9 +14,9 @@ from inference.circuits.layout import Layout
 from inference.circuits.learning import Schedule, learn, make_prior, make_start
 from inference.circuits.leaves import Normals, Weights, log_density
 from inference.circuits.left_out import log_left_out
-from inference.circuits.model import CircuitRow
+from inference.circuits.model import CircuitRow, merge_circuits
 from inference.circuits.passes import tree_log_densities
-from inference.circuits.queries import column_distribution, draw_missing
+from inference.circuits.queries import column_distribution, draw_missing, expected_cells
 from inference.circuits.statistics import (
     draw_weights,
     predictive_weights,
@@ -36,6 +36,7 @@ MIXED = Layout(
 density = jax.jit(log_density, static_argnums=0)
 left_out = jax.jit(log_left_out, static_argnums=0)
 distribution = jax.jit(column_distribution, static_argnums=(0, 3))
+expected = jax.jit(expected_cells, static_argnums=0)
 drawn_cells = jax.jit(draw_missing, static_argnums=0)
 
 
@@ -66,12 +67,17 @@ def learned_mixed():
     return learned(MIXED, mixed_table())
 
 
+def prior_and_statistics():
+    prior, found = learned_mixed()
+    return prior, found.statistics
+
+
 @functools.cache
 def circuits():
     """Return a circuit drawn from the posterior, with normal blocks, and the predictive one."""
-    prior, found = learned_mixed()
-    drawn = jax.jit(draw_weights)(prior, found.statistics, jax.random.key(3))
-    return drawn, jax.jit(predictive_weights)(prior, found.statistics)
+    given = prior_and_statistics()
+    drawn = jax.jit(draw_weights)(*given, jax.random.key(3))
+    return drawn, jax.jit(predictive_weights)(*given)
 
 
 def binary_circuit(columns=6, states=2, trees=2):
@@ -215,6 +221,36 @@ def test_drawn_cells_have_their_conditional_distribution():
         second = float((weight * (mix.mean**2 + mix.scale**2)).sum())
         z = (values.mean() - mean) / np.sqrt((second - mean**2) / draws)
         assert abs(z) < 4
+
+
+def test_expected_cells_are_moments_of_their_distribution():
+    table = mixed_table()
+    for circuit in circuits():
+        found = expected(MIXED, circuit, table)
+        np.testing.assert_array_equal(found[~np.isnan(table)], table[~np.isnan(table)])
+        for column in (1, 2, 4):
+            mix = distribution(MIXED, circuit, table, column)
+            best = mix.logits.argmax(-1)
+            if mix.mean is not None:
+                best = (np.exp(mix.logits) * mix.mean).sum(-1)
+            gaps = np.isnan(table[:, column])
+            np.testing.assert_allclose(found[gaps, column], best[gaps], atol=1e-12)
+
+
+def test_circuits_in_equal_shares_are_one_with_more_trees():
+    table = mixed_table()
+    one = circuits()[0]
+    other = jax.jit(draw_weights)(*prior_and_statistics(), jax.random.key(5))
+    layout, merged = merge_circuits(MIXED, [one, other])
+    each = np.stack([density(MIXED, part, table) for part in (one, other)])
+    mean = np.logaddexp.reduce(each) - np.log(2)
+    np.testing.assert_allclose(density(layout, merged, table), mean, atol=1e-12)
+    # a cell given the others: circuits that the others speak for count more
+    without = table.copy()
+    without[:, 4] = np.nan
+    less = [density(MIXED, part, without) for part in (one, other)]
+    ratio = np.where(np.isnan(table[:, 4]), np.nan, mean - np.logaddexp(*less) + np.log(2))
+    np.testing.assert_allclose(left_out(layout, merged, table)[:, 4], ratio, atol=1e-10)
 
 
 def test_one_state_is_conjugate():
