@@ -30,6 +30,7 @@ from inference.circuits.queries import draw_missing, expected_cells
 from inference.circuits.result import CircuitResult
 from inference.circuits.shape.structure import mutual_information
 from inference.core.keys import named_key
+from inference.core.typing import Key
 from inference.settings import as_seed, is_whole
 
 # rows of a chunk
@@ -286,7 +287,7 @@ def _draws(
     return list(zip(found, keys, strict=True))
 
 
-def _fill(layout: Layout, weights: Weights, table: jax.Array, *, key: Any) -> jax.Array:
+def _fill(layout: Layout, weights: Weights, table: jax.Array, *, key: Key) -> jax.Array:
     return draw_missing(layout, weights, table, jax.random.fold_in(key, 0))
 
 
@@ -306,7 +307,7 @@ def _of_predictive(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _compiled(
-    function: Callable, layout: Layout, weights: Weights, rows: jax.Array, key: Any
+    function: Callable, layout: Layout, weights: Weights, rows: jax.Array, key: Key | None
 ) -> jax.Array:
     settings = {} if key is None else {"key": key}
     return function(layout, weights, rows, **settings)

@@ -63,7 +63,7 @@ def fill_series(column: Series, found: np.ndarray) -> Series:
     return filled
 
 
-def _as_dates(column: Series, cells: Any) -> Any:
+def _as_dates(column: Series, cells: Series) -> Any:
     """Return times as the dates of a column are written; whole days where all known ones are."""
     import pandas as pd
 

@@ -13,6 +13,7 @@ from bayesdl.circuits.spec import Circuit
 from bayesdl.estimators.base import AbstractFitted
 from bayesdl.fitting import fit
 from bayesdl.model.base import AbstractModel
+from bayesdl.model.program import as_model
 from bayesdl.typing import EngineLike, TableLike, Values
 
 
@@ -32,7 +33,7 @@ class AbstractTableEstimator(AbstractFitted):
         """
         table = self._validated(X, reset=True, least=2)
         model: Any = self._default("model", self.model)
-        if not isinstance(model, Circuit):
+        if not {"fill", "impute", "density"} <= set(as_model(model).verbs()):
             raise ValueError(
                 f"{type(self).__name__}(model={model!r}): expected bdl.Circuit(...), or None."
             )

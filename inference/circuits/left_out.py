@@ -16,13 +16,13 @@ may be too small for a number, as p(x_c | z_i = k) of a cell many standard devia
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inference.circuits.layout import Layout
+from inference.circuits.layout import Layout, Steps
 from inference.circuits.leaves import (
     Normals,
     Terms,
@@ -101,7 +101,7 @@ def log_states(
         return outside[:-1], factors, leaves
     T, steps = transitions(weights.edges), jax.tree.map(jnp.asarray, layout.steps)
 
-    def up(factors: Factors, at: Any) -> tuple:
+    def up(factors: Factors, at: Steps) -> tuple:
         known = (at.child < layout.nodes)[:, None, None]
         message = _log_product("wpk,wbk->wbp", T[at.edge], factors.total()[at.child])
         message = jnp.where(known, message, 0.0)
