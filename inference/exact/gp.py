@@ -106,7 +106,10 @@ class ExactGP(AbstractEngine):
         return cls(num_restarts=1)
 
     def supports(self, problem: Problem) -> str | None:
-        return reason_unsupported(problem, MAX_ROWS, ", use bdl.SparseGP()")
+        regression = problem.structure
+        scaled = getattr(regression, "scale", None) is not None
+        cure = "fit some of the rows, or bdl.GP()" if scaled else "use bdl.SparseGP()"
+        return reason_unsupported(problem, MAX_ROWS, f", {cure}")
 
     def infer(
         self, problem: Problem, *, key: jax.Array, progress: AbstractProgress = Silent()

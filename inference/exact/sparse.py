@@ -163,11 +163,16 @@ class SparseGP(AbstractEngine):
         try:
             for _ in range(self.num_rounds):
                 Z = _inducing_inputs(few, constrain(u), count)
-                u, value, converged = minimise_to(lambda u, Z=Z: objective(u, Z), u, self.num_steps)
-                if not np.isfinite(value):
+                found, value, ended = minimise_to(lambda u, Z=Z: objective(u, Z), u, self.num_steps)
+                if not np.isfinite(value) and not rounds:
                     raise ProblemError(
                         "No hyperparameters with a finite bound were found: give tighter priors."
                     )
+                # other inducing inputs may have a singular covariance: the rounds before count
+                if not np.isfinite(value):
+                    converged = False
+                    break
+                u, converged = found, ended
                 progress.advance(1, elbo=f"{-value:.5g}")
                 rounds += 1
         except KeyboardInterrupt:
