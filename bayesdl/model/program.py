@@ -28,7 +28,11 @@ from bayesdl.model.programs.held_out import (
 )
 from bayesdl.model.programs.indexing import check_indexes
 from bayesdl.model.programs.new_data import Rows, check_rows, sites_to_draw, with_further_draws
-from bayesdl.model.programs.new_rows import check_sites_of_rows, sites_of_other_rows
+from bayesdl.model.programs.new_rows import (
+    check_sites_of_rows,
+    sites_of_other_rows,
+    warn_of_rows_together,
+)
 from bayesdl.model.programs.observations import (
     check_observations,
     check_sites,
@@ -214,6 +218,7 @@ class Program(AbstractModel):
         check_indexes(new, problem)
         check_rows(rows, new, site)
         check_sites_of_rows(anew, new, site, sample)
+        warn_of_rows_together(problem, unseen, rows, site)
         check_new_finite(new, site)
         return NewData(new.args, dict(new.kwargs), NewEntries(further, tuple(sorted(anew))))
 

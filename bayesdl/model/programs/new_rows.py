@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
+import weakref
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from numpyro import handlers
+from numpyro.infer.initialization import init_to_sample
 
 from bayesdl.data.validation import DataError
 from bayesdl.model.names import site_in
 from bayesdl.model.programs.new_data import Rows, Shapes, dependent_dims
+from bayesdl.warnings import TrustWarning
 from inference.arguments import SeriesArray, TableArray, is_frame, table_array
 from inference.core.problem import Problem
-from inference.core.program import arguments_of, is_factor, name_of, signature_of
+from inference.core.program import KeyPerName, arguments_of, is_factor, name_of, signature_of
+
+# rows that are looked at alone, and among how many others
+FEW, MANY = 2, 200
 
 
 def sites_of_other_rows(
@@ -95,32 +104,109 @@ def _same_values(one: Any, other: Any) -> bool:
     return np.array_equal(one, other, equal_nan=one.dtype.kind == other.dtype.kind == "f")
 
 
-def _shapes_with_one_more_row(trained: Problem, rows: Rows) -> Shapes | None:
-    """Return the shapes of latent sites with the last row twice; None where it does not run."""
-    given = signature_of(trained.program).bind(*trained.args, **trained.kwargs)
-    leaves, structure = jax.tree_util.tree_flatten_with_path(dict(given.arguments))
-    longer = [
-        _with_last_twice(leaf) if jax.tree_util.keystr(path) in rows.arguments else leaf
-        for path, leaf in leaves
-    ]
-    given.arguments.update(jax.tree.unflatten(structure, longer))
+def warn_of_rows_together(posed: Problem, trained: Problem, rows: Rows, site: str) -> None:
+    """Warn where a row's distribution depends on which rows are given with it.
+
+    So it is where a program centres its inputs, numbers its groups or counts its rows itself: at
+    new rows these are other numbers than in the fit.
+
+    Args:
+        posed: the program with the training data, of which the answer is remembered.
+        trained: the same without observations, where it runs so.
+        rows: the rows of the predicted site.
+        site: the predicted site.
+    """
+    if posed not in _ALONE:
+        _ALONE[posed] = _is_row_alone(trained, rows, site)
+    if not _ALONE[posed]:
+        warnings.warn(
+            f"In {name_of(trained.program)} the distribution of a row of site '{site}' depends on "
+            "which rows are given together, as where the function takes the mean of its inputs, "
+            "numbers their groups, or counts them. Predictions at new data take these from the "
+            "new rows alone: compute them before the fit, and give them as arguments.",
+            TrustWarning,
+            stacklevel=5,
+        )
+
+
+# whether rows stand alone, of the programs that were asked for other rows
+_ALONE: weakref.WeakKeyDictionary[Problem, bool] = weakref.WeakKeyDictionary()
+
+
+def _is_row_alone(trained: Problem, rows: Rows, site: str) -> bool:
+    """Whether the last rows have the same distribution alone and among others, as far as known."""
+    count = rows.shape[0] if rows.shape else 0
+    if count <= FEW or not rows.arguments:
+        return True
+    few, many = np.arange(count - FEW, count), np.arange(max(0, count - MANY), count)
+    parts = [_at_rows(trained, rows, index) for index in (few, many)]
+    alone, among = (_parameters(part, site) for part in parts)
+    if alone is None or among is None or len(alone) != len(among):
+        return True
+    # sites of other shapes have other draws
+    shapes = [{n: at for n, at in part.unobserved.items() if n != site} for part in parts]
+    if shapes[0] != shapes[1]:
+        return True
+    for one, other in zip(alone, among, strict=True):
+        same = other[-FEW:] if other.shape[:1] == (len(many),) else other
+        if same.shape == one.shape and not np.allclose(one, same, 1e-3, 1e-4, equal_nan=True):
+            return False
+    return True
+
+
+def _parameters(problem: Problem, site: str) -> list[np.ndarray] | None:
+    """Return the parameters of a site's distribution at one draw from the prior.
+
+    Sites of one shape have the same draws whatever the rows; None where the program does not run.
+    """
+
+    def latent(one: dict) -> object:
+        return None if one["name"] == site else init_to_sample(one)
+
+    def run(key: jax.Array) -> list[jax.Array]:
+        drawn = handlers.substitute(KeyPerName(problem.program, key), substitute_fn=latent)
+        sites = handlers.trace(drawn).get_trace(*problem.args, **problem.kwargs)
+        distribution = sites[site_in(sites, site)]["fn"]
+        return [jnp.asarray(leaf) for leaf in jax.tree.leaves(distribution)]
+
     try:
-        return Problem(trained.program, given.args, given.kwargs).unobserved
+        return [np.asarray(leaf) for leaf in jax.jit(run)(jax.random.key(0))]
     # a program may fail in any way, as where the number of rows is an argument too
     except Exception:
         return None
 
 
-def _with_last_twice(leaf: Any) -> Any:
-    """Return an array or a table with its last row twice."""
-    index = np.r_[0 : len(leaf), len(leaf) - 1]
+def _shapes_with_one_more_row(trained: Problem, rows: Rows) -> Shapes | None:
+    """Return the shapes of latent sites with the last row twice; None where it does not run."""
+    count = rows.shape[0]
+    try:
+        return _at_rows(trained, rows, np.r_[0:count, count - 1]).unobserved
+    # a program may fail in any way, as where the number of rows is an argument too
+    except Exception:
+        return None
+
+
+def _at_rows(trained: Problem, rows: Rows, index: np.ndarray) -> Problem:
+    """Return the program with some of its training rows."""
+    given = signature_of(trained.program).bind(*trained.args, **trained.kwargs)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(dict(given.arguments))
+    chosen = [
+        _take(leaf, index) if jax.tree_util.keystr(path) in rows.arguments else leaf
+        for path, leaf in leaves
+    ]
+    given.arguments.update(jax.tree.unflatten(structure, chosen))
+    return Problem(trained.program, given.args, given.kwargs)
+
+
+def _take(leaf: Any, index: np.ndarray) -> Any:
+    """Return some rows of an array or a table."""
     if is_frame(leaf):
         return leaf.iloc[index]
     if isinstance(leaf, TableArray):
         frame = None if leaf.frame is None else leaf.frame.iloc[index]
         return table_array({name: part[index] for name, part in leaf.parts.items()}, frame)
-    longer = leaf[index]
-    return longer.view(SeriesArray) if isinstance(leaf, SeriesArray) else longer
+    chosen = leaf[index]
+    return chosen.view(SeriesArray) if isinstance(leaf, SeriesArray) else chosen
 
 
 def _plates(problem: Problem, site: str) -> set[str]:

@@ -1,5 +1,7 @@
 """Programs with an effect for each row: the training rows' effects are no other rows' effects."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from numpyro.infer.reparam import LocScaleReparam
 
 import bayesdl as bdl
 from bayesdl.data.validation import DataError
+from bayesdl.warnings import TrustWarning
 
 ROWS = 30
 rng = np.random.default_rng(0)
@@ -160,3 +163,57 @@ def test_weights_of_as_many_units_as_rows_belong_to_no_row():
 
     post = bdl.fit(network, X, y=Y, engine=NUTS, progress=False)
     assert post.predict(OTHER).mean.shape == (ROWS,)
+
+
+def centred(x, y=None):
+    slope(x - x.mean(), y)
+
+
+def numbered(g, y=None):
+    codes = np.unique(np.asarray(g), return_inverse=True)[1]
+    with numpyro.plate("groups", 3):
+        z = numpyro.sample("z", dist.Normal(0, 1))
+    with numpyro.plate("rows", len(g)):
+        numpyro.sample("y", dist.Normal(z[codes], 1), obs=y)
+
+
+def counted(x, y=None):
+    slope(jnp.arange(len(x)) + 0 * x, y)
+
+
+def of_category(table, y=None):
+    numbered(table["g"].astype("category").cat.codes.to_numpy(), y)
+
+
+def slope(x, y=None):
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample("y", dist.Normal(b * x, 1), obs=y)
+
+
+GROUP = np.repeat(np.arange(3), 10)
+TOGETHER = {
+    "mean": (centred, 3 + X),
+    "codes": (numbered, GROUP),
+    "positions": (counted, X),
+    "categories": (of_category, pd.DataFrame({"g": GROUP})),
+}
+
+
+@pytest.mark.parametrize("case", TOGETHER)
+def test_what_a_program_takes_from_all_rows_is_said_to_change(case):
+    model, data = TOGETHER[case]
+    post = bdl.fit(model, data, y=X, engine=bdl.Laplace(), progress=False)
+    post.predict()
+    with pytest.warns(TrustWarning, match="depends on which rows are given together"):
+        post.predict(data[:5])
+
+
+@pytest.mark.parametrize(
+    ("model", "data"), [(slope, X), (with_plate, X), (of_table, pd.DataFrame({"x": X}))]
+)
+def test_rows_that_stand_alone_are_predicted_without_a_word(model, data):
+    post = bdl.fit(model, data, y=Y, engine=NUTS, progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        post.predict(data[:5], new_levels="sample")
