@@ -43,6 +43,8 @@ DRAWN = 5000
 class Outliers:
     """How surprising rows and cells are.
 
+    Numbers are in units of their column's standard deviation, so that columns can be compared.
+
     Attributes:
         rows: -log p of each row's observed cells, shape (rows,); higher is more surprising.
         cells: -log p of each cell given all others of its row, a DataFrame of rows and columns.
@@ -53,7 +55,14 @@ class Outliers:
 
     def worst(self, number: int = 10) -> Any:
         """Return the most surprising cells, a DataFrame with row, column and surprise."""
-        return self.cells.stack().nlargest(number).rename("surprise").reset_index()
+        import pandas as pd
+
+        surprise = self.cells.to_numpy().ravel()
+        order = np.argsort(-np.nan_to_num(surprise, nan=-np.inf), kind="stable")[:number]
+        order = order[~np.isnan(surprise[order])]
+        rows, columns = np.divmod(order, self.cells.shape[1])
+        parts = {"row": self.cells.index[rows], "column": self.cells.columns[columns]}
+        return pd.DataFrame({**parts, "surprise": surprise[order]})
 
 
 def impute(
@@ -128,11 +137,12 @@ def outliers(posterior: AbstractPosterior, table: TableLike | None = None) -> Ou
     import pandas as pd
 
     schema, rows = _rows(posterior, table)
-    scales = np.log([column.scale for column in schema.columns])
-    cells = _of_predictive(posterior, log_left_out, rows) - scales
-    labels = index_labels((table,)) or None
-    whole = -density(posterior, table)
-    return Outliers(whole, pd.DataFrame(-cells, columns=schema.names, index=labels))
+    cells = pd.DataFrame(
+        -_of_predictive(posterior, log_left_out, rows),
+        columns=schema.names,
+        index=index_labels((table,)) or None,
+    )
+    return Outliers(-_of_predictive(posterior, log_density, rows), cells[list(schema.shown)])
 
 
 def most_probable(posterior: AbstractPosterior, table: TableLike | None = None) -> Any:

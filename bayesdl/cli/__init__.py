@@ -11,5 +11,6 @@ In the order in which a command runs:
 - `tables.py`: tables in files.
 - `support_table.py`: which engine runs which model, a table of the documentation; `demo.py`: the
   demonstration.
-- `recommend/`: the commands for recommenders.
+- `recommend/`: the commands for recommenders; `formula/`: formulas and effects; `circuits/`:
+  `impute` and `outliers`.
 """

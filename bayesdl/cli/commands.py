@@ -17,6 +17,8 @@ from bayesdl.cli.building import (
     default_model,
     models_by_name,
 )
+from bayesdl.cli.circuits.commands import impute as impute
+from bayesdl.cli.circuits.commands import outliers as outliers
 from bayesdl.cli.formula import commands as formulas
 from bayesdl.cli.output import as_data, diagnosis_lines, print_result, quiet_diagnosis
 from bayesdl.cli.settings import Settings

@@ -1,4 +1,4 @@
-"""The command line `bayesdl`: fit, predict, check, summary, recommend, engines, demo.
+"""The command line `bayesdl`: fit, predict, check, impute, outliers, recommend, demo.
 
 This file holds what is set before JAX starts, and how errors are shown: one line on stderr and
 exit code 2. The parser stands in `bayesdl.cli.parser`, what the commands do in

@@ -27,6 +27,7 @@ from bayesdl.cli.building import (
     engines_by_name,
     models_by_name,
 )
+from bayesdl.cli.circuits.parser import add_impute, add_outliers
 from bayesdl.cli.formula.building import FORMULA_LIKELIHOODS
 from bayesdl.cli.recommend.parser import add_recommend
 from bayesdl.formula.spec import GROUPS
@@ -110,6 +111,8 @@ def parser() -> argparse.ArgumentParser:
             "say what predictions do as columns change: comparisons, slopes, averages",
         )
     )
+    add_impute(command)
+    add_outliers(command)
     add_recommend(commands)
     command("engines", "", "print which engine runs which model, and why not")
     demo = command(

@@ -106,7 +106,9 @@ class CircuitResult(AbstractResult):
         layout = self.structure.layout
         trees = len(layout.roots)
         forest = f"{trees} trees of " if trees > 1 else ""
-        return f"{forest}{layout.nodes // trees} nodes with {layout.states} states"
+        nodes, states = layout.nodes // trees, layout.states
+        counts = f"{nodes} node{'s' * (nodes > 1)} with {states} state{'s' * (states > 1)}"
+        return forest + counts
 
 
 @functools.partial(jax.jit, static_argnums=0)

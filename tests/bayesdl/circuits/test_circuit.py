@@ -102,6 +102,10 @@ def test_densities_are_in_units_of_the_columns(mixed):
     seen = table["mass"].notna().to_numpy()
     gained = other.density(kilograms) - post.density(grams)
     np.testing.assert_allclose(gained, np.log(1000) * seen, atol=1e-6)
+    # how surprising a cell is does not depend on units
+    ours, theirs = post.outliers(grams), other.outliers(kilograms)
+    np.testing.assert_allclose(ours.cells, theirs.cells, atol=1e-6)
+    np.testing.assert_allclose(ours.rows, theirs.rows, atol=1e-6)
 
 
 def test_surprising_cells(mixed):
@@ -112,7 +116,11 @@ def test_surprising_cells(mixed):
     assert found.worst(1).iloc[0, :2].tolist() == [2, "mass"]
     assert found.rows.argmax() == 2
     ratio = post.density(rows.assign(mass=np.nan)) - post.density(rows)
-    np.testing.assert_allclose(found.cells["mass"], ratio, atol=1e-8)
+    # in units of the column's standard deviation
+    unit = np.log(post.schema.columns[2].scale)
+    np.testing.assert_allclose(found.cells["mass"], ratio - unit, atol=1e-8)
+    some = post.outliers(rows.assign(mass=np.nan)).worst(99)
+    assert len(some) == 10 and "mass" not in set(some["column"])
 
 
 def test_what_depends_on_what(mixed):

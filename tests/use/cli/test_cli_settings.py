@@ -30,6 +30,8 @@ COMMANDS = (
     "effects",
     "report",
     "serve",
+    "impute",
+    "outliers",
     "recommend",
     "recommend fit",
     "recommend apply",
