@@ -35,6 +35,7 @@ MAY_ASK = {
         "if isinstance(to, GP):",
         "if isinstance(kernel, kernels.AbstractKernel):",
     ],
+    "bayesdl/model/likelihoods.py": ["if isinstance(value, AbstractLikelihood):"],
     "bayesdl/model/program.py": ["if isinstance(model, AbstractModel):"],
     "bayesdl/models.py": ["if issubclass(_class, AbstractModel):"],
 }

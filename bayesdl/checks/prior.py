@@ -133,7 +133,11 @@ def prior_predictive(
     with precision_scope(spec):
         key = named_key(jax.random.key(seed), "prior predictive")
         y, function = _simulate(
-            problem, site, target.kind == "class", jax.random.split(key, num_samples)
+            problem,
+            site,
+            target.kind == "class",
+            jax.random.split(key, num_samples),
+            1 if spec.rows_correlated else DRAWS_AT_ONCE,
         )
     y = (
         np.array(target.classes)[y.astype(int)]
@@ -188,7 +192,11 @@ def refuse_unnormalised(problem: Problem) -> None:
 
 
 def _simulate(
-    problem: Problem, site: str, is_class: bool, keys: jax.Array
+    problem: Problem,
+    site: str,
+    is_class: bool,
+    keys: jax.Array,
+    at_once: int = DRAWS_AT_ONCE,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Draw targets and functions as the program sees them, one for each key."""
     structure = problem.structure
@@ -200,7 +208,7 @@ def _simulate(
         )
     drawn = call(
         lambda arrays, static: _many(
-            problem.program, process, site, is_class, static, arrays, keys
+            problem.program, process, site, is_class, at_once, static, arrays, keys
         ),
         (tuple(problem.args), dict(problem.kwargs)),
         problem.program,
@@ -208,12 +216,13 @@ def _simulate(
     return jax.tree.map(np.asarray, drawn)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
 def _many(
     program: Callable,
     process: AbstractGaussianProcessRegression | None,
     site: str,
     is_class: bool,
+    at_once: int,
     static: Hashable,
     arrays: list,
     keys: jax.Array,
@@ -225,7 +234,7 @@ def _many(
     if process is not None:
         return jax.lax.map(lambda key: _process_draw(problem, process, key), keys)
     return jax.lax.map(
-        lambda key: _program_draw(problem, site, is_class, key), keys, batch_size=DRAWS_AT_ONCE
+        lambda key: _program_draw(problem, site, is_class, key), keys, batch_size=at_once
     )
 
 

@@ -59,12 +59,22 @@ def check_hyperparameter(kernel: object, name: str) -> None:
 
     Raises:
         ValueError: naming the kernel, the setting and its value.
+        ModelError: for a prior of several numbers, but of length scales with `ard`.
     """
     value = getattr(kernel, name)
     if isinstance(value, list):
         value = tuple(value)
         object.__setattr__(kernel, name, value)
-    if value is None or isinstance(value, dist.Distribution):
+    if isinstance(value, dist.Distribution):
+        shape = value.shape()
+        if shape and not (len(shape) == 1 and name == "lengthscale" and _has_ard(kernel)):
+            ard = "; ard=True gives each input one of its own" if hasattr(kernel, "ard") else ""
+            raise ModelError(
+                f"{type(kernel).__name__}({name}=...): the prior has shape {shape}, expected one "
+                f"of a single number{ard}."
+            )
+        return
+    if value is None:
         return
     entries = value if isinstance(value, tuple) else (value,)
     if not all(map(is_positive, entries)):
@@ -74,8 +84,13 @@ def check_hyperparameter(kernel: object, name: str) -> None:
         )
 
 
+def _has_ard(kernel: object) -> bool:
+    """Return whether a kernel has a length scale for each input."""
+    return bool(getattr(kernel, "ard", False))
+
+
 def check_length(kernel: object, lengthscale: object, num_inputs: int) -> None:
-    """Refuse a tuple of length scales that does not have one entry per input.
+    """Refuse length scales, or a prior of them, that do not have one entry per input.
 
     Args:
         kernel: the kernel, for the error.
@@ -85,6 +100,15 @@ def check_length(kernel: object, lengthscale: object, num_inputs: int) -> None:
     Raises:
         ModelError: saying both numbers.
     """
+    if isinstance(lengthscale, dist.Distribution) and lengthscale.shape() not in (
+        (),
+        (num_inputs,),
+    ):
+        raise ModelError(
+            f"{type(kernel).__name__}(lengthscale=...): the prior has shape {lengthscale.shape()} "
+            f"and the model has {num_inputs} inputs (a category is one input): give a prior of one "
+            "number, or of one number per input."
+        )
     if isinstance(lengthscale, tuple) and len(lengthscale) != num_inputs:
         raise ModelError(
             f"{type(kernel).__name__}(lengthscale={lengthscale}) gives {len(lengthscale)} length "

@@ -19,13 +19,15 @@ from bayesdl.data.table import AbstractSchema
 from bayesdl.data.validation import DataError, ModelError
 from bayesdl.gp.hyperparameters import sample_hyperparameter
 from bayesdl.gp.kernels import as_kernel
-from bayesdl.gp.program import GPRegression, noisy_process
+from bayesdl.gp.program import WHITENED, GPRegression, noisy_process
 from bayesdl.model.language import NUMPYRO
-from bayesdl.model.likelihoods import Normal
+from bayesdl.model.likelihoods import Normal, as_likelihood
 from bayesdl.model.table import AbstractTableModel, TableProgram
 from bayesdl.typing import ColumnLike, TableLike
 from inference.core.problem import Problem
 from inference.core.program import KeyPerName
+from inference.core.result import AbstractPredictive
+from inference.core.structure import AbstractStructure
 from inference.exact.gp import GPPredictive, condition
 from inference.exact.scale_mixture import AbstractScale, ScaledNormal
 
@@ -57,12 +59,22 @@ class AbstractProcess(AbstractTableModel):
         return None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kernel", as_kernel(self.kernel))
-        if not isinstance(self.likelihood, Normal) or self.likelihood.scale == "heteroscedastic":
+        self._read_parts()
+        if not self.integrates_out:
             raise ModelError(
                 f"{self.name} takes likelihood=bdl.Normal() with one scale, got {self.likelihood}: "
-                "use bdl.BNN for other likelihoods."
+                "use bdl.GP for other likelihoods."
             )
+
+    def _read_parts(self) -> None:
+        """Make a kernel of bayesdl and a likelihood of what was given."""
+        object.__setattr__(self, "kernel", as_kernel(self.kernel))
+        object.__setattr__(self, "likelihood", as_likelihood(self.likelihood))
+
+    @property
+    def integrates_out(self) -> bool:
+        """Whether the likelihood leaves f to be integrated out in closed form."""
+        return isinstance(self.likelihood, Normal) and self.likelihood.scale != "heteroscedastic"
 
     @property
     def double_precision(self) -> bool:
@@ -73,7 +85,7 @@ class AbstractProcess(AbstractTableModel):
         self, X: TableLike | None = None, y: ColumnLike | None = None, **options: Any
     ) -> AbstractSchema:
         schema = super().learn_schema(X, y, **options)
-        if schema.target.num_targets > 1:
+        if schema.target.kind != "class" and schema.target.num_targets > 1:
             raise DataError(
                 f"{self.name} takes one target column, y has {schema.target.num_targets}: fit one "
                 "process per column, or a BNN."
@@ -95,16 +107,18 @@ class AbstractProcess(AbstractTableModel):
         noisy = dist.MultivariateNormal(0.0, scale_tril=solver.scale_tril, validate_args=False)
         numpyro.sample("y", noisy, obs=y)
 
-    def structure(self, schema: AbstractSchema) -> GPRegression:
-        num_inputs = len(schema.columns.scale)
+    def structure(self, schema: AbstractSchema) -> AbstractStructure | None:
+        return self.regression(len(schema.columns.scale))
+
+    def regression(self, num_inputs: int) -> GPRegression:
+        """Return what engines for Gaussian processes need."""
         return GPRegression(self.kernel, self.likelihood, num_inputs, self.known_scale)
 
     def exact_predictive(self, num_inputs: int) -> Callable[..., jax.Array] | None:
         """Return the log predictive density in closed form, or None with free hyperparameters."""
         if self.hyperparameter_priors(num_inputs):
             return None
-        X = np.arange(2.0)[:, None] + np.arange(num_inputs)
-        structure = self.structure(self.learn_schema(X, np.arange(2.0)))
+        structure = self.regression(num_inputs)
 
         def log_density(
             X: jax.Array, y: jax.Array, X_new: jax.Array, y_new: jax.Array
@@ -139,8 +153,8 @@ class AbstractProcess(AbstractTableModel):
         return {
             name: site["fn"]
             for name, site in sites.items()
-            if site["type"] == "sample" and name != "y"
+            if site["type"] == "sample" and name not in ("y", WHITENED)
         }
 
-    def predictive(self, problem: Problem, around: dict | None = None) -> GPPredictive:
+    def predictive(self, problem: Problem, around: dict | None = None) -> AbstractPredictive:
         return GPPredictive(problem.structure_as(GPRegression), *problem.args)

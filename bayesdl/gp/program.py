@@ -24,6 +24,8 @@ else:
 
 # relative to the unit variance of standardised targets
 JITTER = 1e-8
+# the site of the independent numbers behind the values of f, where f is not integrated out
+WHITENED = "whitened"
 
 
 def noisy_process(kernel: Kernel, sigma: ArrayLike, X: ArrayLike) -> GaussianProcess:

@@ -331,3 +331,37 @@ class NegativeBinomial(AbstractLikelihood):
     ) -> LanguageDistribution:
         logits = _squeeze_single_target(f) - lang.log(parameters)
         return _as_row_event(lang.negative_binomial(parameters, logits), f)
+
+
+WORDS: dict[str, type[AbstractLikelihood]] = {
+    "normal": Normal,
+    "student_t": StudentT,
+    "bernoulli": Bernoulli,
+    "categorical": Categorical,
+    "poisson": Poisson,
+    "negative_binomial": NegativeBinomial,
+}
+"""The words that stand for likelihoods with their default settings."""
+
+
+def as_likelihood(value: object) -> AbstractLikelihood:
+    """Return a likelihood as it is, and that of a word, whatever its case and hyphens.
+
+    Raises:
+        ModelError: for anything else, listing the words.
+
+    Example:
+        >>> as_likelihood("negative binomial")
+        NegativeBinomial(concentration=None)
+    """
+    if isinstance(value, AbstractLikelihood):
+        return value
+    if isinstance(value, str):
+        letters = "".join(filter(str.isalpha, value)).lower()
+        for word, cls in WORDS.items():
+            if word.replace("_", "") == letters:
+                return cls()
+    raise ModelError(
+        f"likelihood={value!r}: expected a likelihood such as bdl.Bernoulli(), or one of the words "
+        f"{', '.join(map(repr, WORDS))}."
+    )

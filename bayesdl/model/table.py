@@ -77,6 +77,11 @@ class AbstractTableModel(AbstractModel):
             num_targets: the number of target columns, or of classes.
         """
 
+    @property
+    def takes_weights(self) -> bool:
+        """Whether each row has a density of its own in the program, which a weight multiplies."""
+        return not self.rows_correlated
+
     def structure(self, schema: AbstractSchema) -> AbstractStructure | None:
         """Return what the problem offers to special engines; None for nothing."""
         return None
@@ -167,7 +172,7 @@ class AbstractTableModel(AbstractModel):
         program = standardised.program_for(schema)
         if "weights" not in kwargs:
             return Problem(program, args, structure=standardised.structure(schema))
-        if self.rows_correlated:
+        if not self.takes_weights:
             raise ModelError(
                 f"{self.name} has one distribution for all rows, which takes no weights but whole "
                 "numbers: give weights as counts, or fit a BNN."

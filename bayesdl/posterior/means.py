@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -14,6 +15,7 @@ from bayesdl.posterior import streaming
 from bayesdl.posterior.pictures import draw
 from bayesdl.posterior.streaming import Stream
 from bayesdl.typing import AxesLike, ColumnLike, DataFrame
+from inference.arguments import call, join_static
 from inference.core.result import AbstractPredictive, Conditional
 
 if TYPE_CHECKING:
@@ -139,8 +141,10 @@ def mean_draws(stream: Stream, is_class: bool, what: str) -> np.ndarray:
         ValueError: where draws do not fix the function.
     """
     statistic = _class_values if is_class else _values
+    # one row tells whether draws fix the function, where all rows together take long
+    some = _first_row(stream) if stream.rows_correlated else stream
     try:
-        values, unknown = stream.map(statistic, axis=1)
+        values, unknown = some.map(statistic, axis=1)
     except NotImplementedError:
         raise ValueError(f"{what}: the likelihood has no mean in closed form.") from None
     if not np.all(unknown == 0):
@@ -149,7 +153,57 @@ def mean_draws(stream: Stream, is_class: bool, what: str) -> np.ndarray:
             "a Gaussian process whose function is integrated out, or of a PFN: see "
             "predict(...).epistemic."
         )
+    if stream.rows_correlated:
+        values, _ = _together(stream, statistic, what)
     return values.astype(np.float64)
+
+
+def _first_row(stream: Stream) -> Stream:
+    """Return the stream of the first of its rows."""
+    args = tuple(np.asarray(arg)[:1] for arg in stream.args)
+    return dataclasses.replace(stream, args=args, num_rows=1)
+
+
+def _together(stream: Stream, statistic: Callable, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """Compute a statistic at all rows of one function for each draw.
+
+    Raises:
+        ValueError: for more rows than a dense covariance can hold.
+    """
+    if (stream.num_rows or 0) > streaming.LARGEST:
+        raise ValueError(
+            f"{what} needs a covariance of all rows: got {stream.num_rows} rows, at most "
+            f"{streaming.LARGEST} are possible."
+        )
+    with jax.enable_x64(stream.double):
+        keys = jax.random.split(jax.random.key(stream.seed), len(jax.tree.leaves(stream.draws)[0]))
+        found = call(
+            lambda arrays, static: _at_draws_together(
+                statistic, static, stream.predictive, (stream.draws, keys), arrays
+            ),
+            (stream.args, stream.kwargs),
+            jax.tree.structure(stream.predictive),
+        )
+        return jax.tree.map(np.asarray, found)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _at_draws_together(
+    statistic: Callable,
+    static: Hashable,
+    predictive: AbstractPredictive,
+    draws: tuple[dict, jax.Array],
+    arrays: list,
+) -> tuple:
+    """Compute a statistic of the conditionals of all rows, draw by draw, compiled."""
+    args, kwargs = join_static(arrays, static)
+
+    def one(given: tuple[dict, jax.Array]) -> tuple:
+        conditional = predictive(*given, *args, joint=True, **kwargs)
+        alone = jax.tree.map(lambda leaf: leaf[None], conditional)
+        return jax.tree.map(lambda leaf: leaf[0], statistic(alone, None))
+
+    return jax.lax.map(one, draws)
 
 
 def predictor_draws(response: Any, known: AbstractPredictive, names: tuple) -> MeanPrediction:

@@ -119,6 +119,36 @@ class LayeredNetwork(AbstractStructure):
         return type(other) is type(self) and self._content == other._content
 
 
+class AbstractLatentFunction(AbstractStructure):
+    """Functions f = L z with z ~ N(0, I) latent, and rows that are independent given f.
+
+    Final classes compare by value. Arrays of roots have an axis over functions first, of length one
+    where all have the same root.
+
+    Attributes:
+        site: the site z, of shape (rows, functions).
+    """
+
+    site: str
+
+    @abc.abstractmethod
+    def roots(self, values: SiteArrays, X: Any) -> jax.Array:
+        """Return L given the other latent sites, shape (functions or 1, rows, rows)."""
+
+    @abc.abstractmethod
+    def log_densities(
+        self, values: SiteArrays, f: jax.Array, y: Any, weights: ArrayLike | None = None
+    ) -> jax.Array:
+        """Return log p(y_i | f_i) of each row, times its weight where rows have weights.
+
+        Args:
+            values: the other latent sites.
+            f: the functions, shape (rows, functions).
+            y: the targets, shape (rows,).
+            weights: the weights, shape (rows,).
+        """
+
+
 class AbstractGaussianProcessRegression(AbstractStructure):
     """y = f(X) + noise with f ~ GP(0, k); the latent sites are hyperparameters.
 

@@ -1,8 +1,9 @@
 """The Laplace approximation: a normal distribution at the mode, with the curvature as precision.
 
 A program that offers `LayeredNetwork` is linearised at the mode (`network.py` has the formulas),
-and its mean moves off it where the likelihood is skewed (`skewness.py`); any other program gets
-the textbook approximation at the joint mode (`joint.py`).
+and its mean moves off it where the likelihood is skewed (`skewness.py`). One that offers
+`AbstractLatentFunction` gets the nested approximation (`nested.py`), and any other program the
+textbook approximation at the joint mode (`joint.py`).
 
 References: MacKay (1992), Neural Computation, "A practical Bayesian framework for backpropagation
 networks"; Immer, Korzepa and Bauer (2021), arXiv:2008.08400. Both run in double precision.
@@ -31,10 +32,11 @@ from inference.core.keys import named_key
 from inference.core.problem import LogDensity, Problem
 from inference.core.progress import AbstractProgress, Silent
 from inference.core.result import AbstractResult, with_prefix
-from inference.core.structure import LayeredNetwork
+from inference.core.structure import AbstractLatentFunction, LayeredNetwork
 from inference.core.typing import Info, Key, SiteArrays, StoredArrays
 from inference.laplace.joint import NUM_SEARCHES, fit_joint
 from inference.laplace.leave_one_out import left_out_densities
+from inference.laplace.nested import fit_nested
 from inference.laplace.network import WeightDensity, fit_network
 from inference.laplace.result import LaplaceApproximation
 from inference.settings import check_positive
@@ -84,6 +86,8 @@ class Laplace(AbstractEngine):
     def preference(cls, problem: Problem) -> Preference | None:
         rows, size = problem_size(problem)
         network = problem.structure
+        if isinstance(network, AbstractLatentFunction):
+            return _preference_for_function(rows, size)
         if not isinstance(network, LayeredNetwork) or len(network.matrices) < 2:
             return None
         fits = LEAST_WORK < rows * size <= MOST_WORK and size <= MOST_WEIGHTS
@@ -124,6 +128,8 @@ class Laplace(AbstractEngine):
                     params, expansion, converged = fit_network(
                         problem, next(starts), key, progress, **settings
                     )
+                elif isinstance(problem.structure, AbstractLatentFunction):
+                    params, converged = fit_nested(problem, self.max_steps, key, progress)
                 else:
                     params, converged = fit_joint(problem, starts, self.max_steps, progress)
         finally:
@@ -177,6 +183,17 @@ class Laplace(AbstractEngine):
             expansion=expansion,
             info=info,
         )
+
+
+def _preference_for_function(rows: int, size: int) -> Preference | None:
+    """Return what Laplace offers for a function whose values are latent."""
+    if size > LARGEST:
+        return None
+    reason = (
+        f"each step of a sampler takes a factor of a matrix of {rows} rows, and a normal "
+        "distribution at the mode takes few"
+    )
+    return Preference(Laplace(), reason, MADE_FOR_IT)
 
 
 def _density(problem: Problem, expansion: SiteArrays | None) -> Density:

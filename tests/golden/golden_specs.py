@@ -105,6 +105,7 @@ SPECS: dict[str, Callable[[], Any]] = {
     ),
     "BNN of a ConvNet": lambda: bdl.BNN(network=bdl.ConvNet((8, 8, 3), (2,), "tanh", True)),
     "GP": lambda: bdl.GP(kernels.RBF(0.5) * kernels.Periodic(2.0), bdl.Normal(0.1), False),
+    "GP of counts": lambda: bdl.GP(kernels.RBF(0.5), bdl.NegativeBinomial(3.0), False),
     "ConvNet": lambda: bdl.ConvNet((8, 8), (2, 4), "gelu", True),
     "FunBaT": lambda: bdl.FunBaT(("a", bdl.Mode("b", rank=3)), "tucker", bdl.Poisson(), False),
     "StudentTProcess": lambda: bdl.StudentTProcess(

@@ -107,7 +107,9 @@ def test_few_whole_numbers_are_classes():
     assert "--regression" in building.choose_likelihood(few, None, line)[1]
     assert building.choose_likelihood(few, None, line, regression=True)[0] == "normal"
     assert building.choose_likelihood(counts, None, line)[0] == "normal"
-    assert building.choose_likelihood(few, None, building.models_by_name()["gp"])[0] == "normal"
+    assert (
+        building.choose_likelihood(few, None, building.models_by_name()["student-t"])[0] == "normal"
+    )
 
 
 def made(name, likelihood, *texts):
