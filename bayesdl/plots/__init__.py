@@ -16,7 +16,7 @@ from bayesdl.plots.diagnostics import energy, ess, pareto_k, prior_posterior, tr
 from bayesdl.plots.effects import band, effects
 from bayesdl.plots.forest import forest
 from bayesdl.plots.judging import levels, rejection
-from bayesdl.plots.pairs import pair, rootogram
+from bayesdl.plots.pairs import dependence, pair, rootogram
 from bayesdl.plots.predictions import (
     calibration,
     class_prediction,
@@ -29,6 +29,7 @@ __all__ = [
     "calibration",
     "calibration_ranks",
     "class_prediction",
+    "dependence",
     "effects",
     "energy",
     "ess",

@@ -1,4 +1,4 @@
-"""Plots of draws against each other, and of counts against what the model makes of them."""
+"""Plots of draws or columns against each other, and of counts against what models make of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from bayesdl.checks.predictive import PredictiveCheck
 from bayesdl.plots.axes import ABOVE, COLOURS, GREY, Panel, axes_for, new_axes
 from bayesdl.plots.chains import moving_scalars
 from bayesdl.posterior.core import AbstractPosterior
-from bayesdl.typing import AxesLike
+from bayesdl.typing import AxesLike, DataFrame
 
 MOST = 6  # scalars of one picture
+MOST_WRITTEN = 12  # columns whose dependence is written too
 POINTS = 2000  # draws that are shown
 
 
@@ -120,4 +121,49 @@ def rootogram(check: PredictiveCheck, ax: AxesLike = None) -> Panel:
     panel.axhline(0, color=GREY, lw=0.8)
     panel.set(xlabel=check.target.names[0], ylabel="root of the frequency")
     panel.legend(**ABOVE)
+    return panel
+
+
+def dependence(information: DataFrame, ax: AxesLike = None) -> Panel:
+    """Draw how much columns of a table tell about each other.
+
+    Shades are sqrt(1 - exp(-2 I)) of the mutual information I, between 0 and 1: two normal numbers
+    with that correlation have as much of it. Linfoot (1957).
+
+    Args:
+        information: mutual information by pairs of columns in nats, as `post.dependence()` of a
+            circuit gives it.
+        ax: matplotlib axes; by default new ones.
+
+    Raises:
+        ValueError: for a table whose rows are not its columns.
+
+    Example:
+        >>> import pandas as pd
+        >>> I = pd.DataFrame([[1.0, 0.3], [0.3, 1.0]], ["x", "y"], ["x", "y"])
+        >>> dependence(I).get_title()
+        'what columns tell about each other'
+    """
+    names = [str(name) for name in information.columns]
+    if names != [str(name) for name in information.index]:
+        raise ValueError(
+            f"dependence: got rows {list(information.index)[:5]} and columns {names[:5]}, expected "
+            "the same names, as post.dependence() has."
+        )
+    count = len(names)
+    if ax is None:
+        ax = new_axes(1, 1, (2.2 + 0.5 * count, 1.4 + 0.5 * count))
+    (panel,) = axes_for(ax, 1)
+    shades = np.sqrt(-np.expm1(-2 * np.maximum(information.to_numpy(float), 0)))
+    np.fill_diagonal(shades, np.nan)
+    image = panel.imshow(shades, vmin=0, vmax=1, cmap="Blues")
+    panel.set_xticks(range(count), names, rotation=45, ha="right")
+    panel.set_yticks(range(count), names)
+    for row, column in zip(*np.nonzero(~np.isnan(shades)), strict=True):
+        if count <= MOST_WRITTEN:
+            value = shades[row, column]
+            colour = "white" if value > 0.6 else "#333333"
+            panel.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
+    panel.figure.colorbar(image, ax=panel, label="as a correlation")
+    panel.set_title("what columns tell about each other")
     return panel

@@ -127,6 +127,13 @@ def test_what_depends_on_what(mixed):
     found = mixed[0].dependence()
     assert found.loc["length", "mass"] > 0.3
     np.testing.assert_allclose(found, found.T)
+    panel = bdl.plots.dependence(found)
+    shades = np.asarray(panel.images[0].get_array())
+    expected = np.sqrt(1 - np.exp(-2 * found.loc["length", "mass"]))
+    np.testing.assert_allclose(shades[1, 2], expected)
+    assert f"{expected:.2f}" in [text.get_text() for text in panel.texts]
+    with pytest.raises(ValueError, match="expected the same names"):
+        bdl.plots.dependence(found.head(2))
 
 
 def test_files_give_the_same_answers(mixed, tmp_path):
