@@ -122,9 +122,6 @@ class GP(AbstractProcess):
             return super().predictive(problem, around)
         return LatentPredictive(problem.structure_as(LatentProcess), problem.args[0])
 
-    def identified(self, site: str) -> bool:
-        """Whether data can identify a site: hyperparameters, and f rather than what is behind."""
-        return site != WHITENED
-
     def shows(self, site: str) -> bool:
+        """Whether summaries show a site: hyperparameters, and not the many values of f."""
         return site not in (WHITENED, FUNCTION)

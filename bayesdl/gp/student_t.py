@@ -29,7 +29,7 @@ class StudentTProcess(AbstractProcess):
     It is for few rows: intervals of a Gaussian process whose scale was learned or guessed from five
     rows are too narrow, and these are not. From some fifty rows on it predicts what `GP` predicts.
     It is **not** robust to outliers, which s cannot tell from a larger scale of all rows: for those
-    take a likelihood with heavy tails, `bdl.BNN(likelihood=bdl.StudentT())`.
+    take a likelihood with heavy tails, `bdl.GP(likelihood="student_t")`.
 
     Args:
         kernel: a kernel as for `GP`; its variance is that for s = 1.
