@@ -29,7 +29,7 @@ from bayesdl.model.programs.held_out import (
 from bayesdl.model.programs.indexing import check_indexes
 from bayesdl.model.programs.new_data import Rows, check_rows, sites_to_draw, with_further_draws
 from bayesdl.model.programs.new_rows import (
-    check_sites_of_rows,
+    sites_drawn_anew,
     sites_of_other_rows,
     warn_of_rows_together,
 )
@@ -213,14 +213,14 @@ class Program(AbstractModel):
         site = self.target_site(problem)
         new = pose(self.function, args, kwargs, compiled=False)
         unseen, rows, shapes = self._without_data(problem), Rows.of(problem, site), drawn()
-        anew = sites_of_other_rows(unseen, rows, new, shapes, site)
-        further = sites_to_draw(problem, unseen.unobserved, new, shapes, sample, anew)
+        others = sites_of_other_rows(unseen, rows, new, shapes, site)
+        further = sites_to_draw(problem, unseen.unobserved, new, shapes, sample, others)
         check_indexes(new, problem)
         check_rows(rows, new, site)
-        check_sites_of_rows(anew, new, site, sample)
+        anew = sites_drawn_anew(others, unseen, new, shapes, site, sample)
         warn_of_rows_together(problem, unseen, rows, site)
         check_new_finite(new, site)
-        return NewData(new.args, dict(new.kwargs), NewEntries(further, tuple(sorted(anew))))
+        return NewData(new.args, dict(new.kwargs), NewEntries(further, anew))
 
     def remarks(self, problem: Problem) -> list[str]:
         return missing_data(problem, optional_arguments(self.function))

@@ -48,38 +48,81 @@ def sites_of_other_rows(
     return frozenset(name for name in candidates if _plates(trained, name) & plates)
 
 
-def check_sites_of_rows(names: frozenset[str], new: Problem, site: str, sample: bool) -> None:
-    """Refuse new rows where sites that belong to the rows cannot or shall not be drawn anew.
+def sites_drawn_anew(
+    names: frozenset[str], trained: Problem, new: Problem, drawn: Shapes, site: str, sample: bool
+) -> tuple[str, ...]:
+    """Return the sites of rows that are drawn anew; refuse those that can be neither.
+
+    As many rows with other data may be the same units at other inputs: then the draws of the
+    training rows hold, which is said in a warning. They do not where the data change the
+    distribution of the site.
+
+    Args:
+        names: what `sites_of_other_rows` gave.
+        trained: the program with the training data, without observations where it runs so.
+        new: the program with the new data.
+        drawn: the shapes of the draws by site.
+        site: the predicted site.
+        sample: whether entries are drawn anew.
 
     Raises:
         DataError: naming the site, and the cure.
     """
-    program, others = name_of(new.program), [at for at in new.observed if at != site]
-    others = [at for at in others if not is_factor(new.trace[at]["fn"])]
+    others = [at for at in new.observed if at != site and not is_factor(new.trace[at]["fn"])]
     for name in sorted(names):
-        about = (
-            f"Site '{name}' has an entry for each training row, and the new data are other rows, "
-            "for which it has no draws. "
-        )
+        about = f"Site '{name}' has an entry for each training row, and the new rows are others. "
         if others:
             raise DataError(
                 f"{about}What the new data say of it at site '{others[0]}' would be left out, so "
-                f"{program} cannot predict other rows: fit it again with these rows among its data."
+                f"{name_of(new.program)} cannot predict them: fit it with these rows among its "
+                "data."
             )
-        found: Any = new.trace[name]
-        if found.get("_control_flow_done") or found.get("infer", {}).get("_scan_current_index"):
-            raise DataError(f"{about}It is inside a scan, where none can be drawn anew.")
-        if dependent_dims(found["fn"]):
-            raise DataError(
-                f"{about}Its entries depend on each other, so {program} can predict the training "
-                "rows only: leave the data out of predict()."
-            )
-        if not sample:
+        if sample:
+            _check_can_be_drawn(name, new, about)
+        elif new.unobserved[name] != drawn[name] or not _same_distribution(name, trained, new):
             raise DataError(
                 f"{about}Draw its entries from their prior given the other sites with "
                 "predict(..., new_levels='sample'); for the training rows leave the data out of "
                 "predict()."
             )
+    if names and not sample:
+        listed = ", ".join(map(repr, sorted(names)))
+        warnings.warn(
+            f"Site{'s' * (len(names) > 1)} {listed} ha{'ve' if len(names) > 1 else 's'} an entry "
+            "for each training row. The new rows are taken to be the same units in the same order, "
+            "at other inputs. Where they are other units, use "
+            "predict(..., new_levels='sample').",
+            TrustWarning,
+            stacklevel=5,
+        )
+    return tuple(sorted(names)) if sample else ()
+
+
+def _check_can_be_drawn(name: str, new: Problem, about: str) -> None:
+    """Refuse a site whose entries depend on each other.
+
+    Raises:
+        DataError: naming the site.
+    """
+    found: Any = new.trace[name]
+    if found.get("_control_flow_done") or found.get("infer", {}).get("_scan_current_index"):
+        raise DataError(f"{about}It is inside a scan, where none can be drawn anew.")
+    if dependent_dims(found["fn"]):
+        raise DataError(
+            f"{about}Its entries depend on each other, so {name_of(new.program)} can predict the "
+            "training rows only: leave the data out of predict()."
+        )
+
+
+def _same_distribution(name: str, trained: Problem, new: Problem) -> bool:
+    """Whether a latent site has the same distribution at other data, as far as can be told."""
+    before, after = _parameters(trained, name), _parameters(new, name)
+    if before is None or after is None or len(before) != len(after):
+        return False
+    return all(
+        one.shape == other.shape and np.allclose(one, other, 1e-3, 1e-4, equal_nan=True)
+        for one, other in zip(before, after, strict=True)
+    )
 
 
 def _same_rows(trained: Problem, rows: Rows, new: Problem) -> bool:
