@@ -72,7 +72,7 @@ def hand_written(counts=None):
 
 def by_hand(seed):
     kernel = numpyro.infer.NUTS(hand_written)
-    mcmc = numpyro.infer.MCMC(kernel, num_warmup=400, num_samples=1000, progress_bar=False)
+    mcmc = numpyro.infer.MCMC(kernel, num_warmup=300, num_samples=1000, progress_bar=False)
     with jax.enable_x64(True):
         mcmc.run(jax.random.key(seed), COUNTS)
         return jax.tree.map(np.asarray, mcmc.get_samples(group_by_chain=True))
@@ -81,7 +81,7 @@ def by_hand(seed):
 @pytest.mark.slow
 def test_counts_are_those_of_numpyro_by_hand():
     kernel = bdl.kernels.RBF(dist.LogNormal(0.0, 0.5), 2.0)
-    post = fitted("poisson", COUNTS, bdl.NUTS(400, 1000, 2), kernel)
+    post = fitted("poisson", COUNTS, bdl.NUTS(300, 500, 2), kernel)
     reference = by_hand(1)
     from arviz_stats.base.array import array_stats
 
