@@ -28,7 +28,8 @@ def wrong_parameters(distribution: Distribution) -> dict[str, jax.Array]:
 
     Example:
         >>> import numpyro.distributions as dist
-        >>> wrong_parameters(dist.Poisson(jnp.array([1.0, -1.0, jnp.nan])))["rate"].tolist()
+        >>> wrong = dist.Poisson(jnp.array([1.0, -1.0, jnp.nan]), validate_args=False)
+        >>> wrong_parameters(wrong)["rate"].tolist()
         [False, True, True]
     """
     inner: Any = distribution

@@ -273,7 +273,13 @@ def _of_program(function: Callable, posterior: AbstractPosterior) -> dict[str, n
 
 
 def _at_first_draw(function: Callable, posterior: AbstractPosterior) -> dict[str, np.ndarray]:
-    first = {name: value[:1] for name, value in latent_draws(posterior).items()}
+    # at other rows there may be other entries, of what an obs_mask leaves unseen
+    shapes = posterior.problem.unobserved
+    first = {
+        name: value[:1]
+        for name, value in latent_draws(posterior).items()
+        if shapes.get(name, value.shape[1:]) == value.shape[1:]
+    }
     values = _at_draws_of(function, posterior, first)
     return {name: np.asarray(value[0]) for name, value in values.items()}
 

@@ -251,6 +251,12 @@ def is_partly_seen(trace: Mapping[str, Any], site: str) -> bool:
     return whole and [part.get("is_observed") for part in parts] == [True, False]
 
 
+def is_unseen_part(trace: Mapping[str, Any], name: str) -> bool:
+    """Return whether a site is what an obs_mask of NumPyro's leaves unseen of another one."""
+    site, _, part = name.rpartition("_")
+    return part == "unobserved" and is_partly_seen(trace, site)
+
+
 def site_in(trace: Mapping[str, Any], site: str) -> str:
     """Return the name that a site has in a run of its program.
 

@@ -18,6 +18,7 @@ from bayesdl.data.target import Target
 from bayesdl.data.validation import ModelError
 from bayesdl.model.base import AbstractModel, NewData, Shapes, site_distribution
 from bayesdl.model.examples import Example, line, rows
+from bayesdl.model.names import is_unseen_part
 from bayesdl.model.precision import is_double, precision_scope
 from bayesdl.model.programs.finite import check_finite, check_new_finite
 from bayesdl.model.programs.held_out import (
@@ -28,18 +29,16 @@ from bayesdl.model.programs.held_out import (
 )
 from bayesdl.model.programs.indexing import check_indexes
 from bayesdl.model.programs.new_data import Rows, check_rows, sites_to_draw, with_further_draws
-from bayesdl.model.programs.new_rows import (
-    sites_drawn_anew,
-    sites_of_other_rows,
-    warn_of_rows_together,
-)
+from bayesdl.model.programs.new_rows import sites_drawn_anew, sites_of_other_rows
 from bayesdl.model.programs.observations import (
     check_observations,
     check_sites,
     missing_data,
     warn_of_one_event,
 )
+from bayesdl.model.programs.other_rows import with_order_of_columns
 from bayesdl.model.programs.posing import pose, position_names, runs, share_compilation
+from bayesdl.model.programs.rows_together import warn_of_left_out, warn_of_rows_together
 from bayesdl.model.programs.summed import summed_predictive
 from bayesdl.model.registry import register_spec
 from inference.arguments import host_array
@@ -211,16 +210,21 @@ class Program(AbstractModel):
         sample: bool,
     ) -> NewData:
         site = self.target_site(problem)
+        args, kwargs = with_order_of_columns(problem, args, kwargs)
         new = pose(self.function, args, kwargs, compiled=False)
         unseen, rows, shapes = self._without_data(problem), Rows.of(problem, site), drawn()
-        others = sites_of_other_rows(unseen, rows, new, shapes, site)
-        further = sites_to_draw(problem, unseen.unobserved, new, shapes, sample, others)
+        others = sites_of_other_rows(problem, unseen, rows, new, shapes, site)
+        unseen_parts = frozenset(n for n in new.unobserved if is_unseen_part(problem.trace, n))
+        free = others | unseen_parts
+        further = sites_to_draw(problem, unseen.unobserved, new, shapes, sample, free)
         check_indexes(new, problem)
         check_rows(rows, new, site)
-        anew = sites_drawn_anew(others, unseen, new, shapes, site, sample)
+        anew = sites_drawn_anew(others, unseen, rows, new, shapes, site, sample)
         warn_of_rows_together(problem, unseen, rows, site)
+        warn_of_left_out(unseen, new, site)
         check_new_finite(new, site)
-        return NewData(new.args, dict(new.kwargs), NewEntries(further, anew))
+        entries = NewEntries(further, (*anew, *sorted(unseen_parts)))
+        return NewData(new.args, dict(new.kwargs), entries)
 
     def remarks(self, problem: Problem) -> list[str]:
         return missing_data(problem, optional_arguments(self.function))

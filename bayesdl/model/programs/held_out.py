@@ -11,6 +11,7 @@ import numpyro
 from numpyro import handlers
 from numpyro.infer.initialization import init_to_sample
 
+from bayesdl.model.names import site_in
 from bayesdl.model.programs.posing import runs
 from bayesdl.typing import Values
 from inference.core.problem import Problem
@@ -69,7 +70,10 @@ def value_observed(problem: Problem, site: str, given: Values) -> Values:
         site: the site.
         given: the argument that it observes.
     """
-    observed = values_at(problem, [site])[site]
+    name = site_in(problem.trace, site)
+    if not problem.trace[name].get("is_observed"):
+        return given
+    observed = values_at(problem, [name])[name]
     return given if same_value(given, observed) else np.asarray(observed)
 
 

@@ -160,6 +160,7 @@ def check_rows(rows: Rows, new: Problem, site: str) -> None:
     Raises:
         DataError: naming both numbers.
     """
+    _check_lengths(rows, arguments_of(new.program, new.args, new.kwargs))
     count, distribution = (
         rows.count(arguments_of(new.program, new.args, new.kwargs)),
         new.trace[site_in(new.trace, site)]["fn"],
@@ -172,6 +173,24 @@ def check_rows(rows: Rows, new: Problem, site: str) -> None:
             f"Site '{site}' has {got[0]} rows, those of the training data, and the new data have "
             f"{count}: the rows of {name_of(new.program)} do not follow its arguments, so that it "
             "cannot predict other rows."
+        )
+
+
+def _check_lengths(rows: Rows, arguments: Mapping[str, Any]) -> None:
+    """Refuse a row that broadcasts against several.
+
+    Raises:
+        DataError: naming the arguments.
+    """
+    found = _lengths(arguments)
+    lengths = {path: found[path] for path in rows.arguments if path in found}
+    single = [path for path, length in lengths.items() if length == 1]
+    several = {path: length for path, length in lengths.items() if length > 1}
+    if single and several and rows.shape[0] > 1:
+        path, length = next(iter(several.items()))
+        raise DataError(
+            f"Argument {single[0]} has 1 row and argument {path} has {length}: give as many rows "
+            "in each; the one would count for all."
         )
 
 

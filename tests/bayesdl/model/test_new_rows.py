@@ -217,7 +217,7 @@ def test_what_a_program_takes_from_all_rows_is_said_to_change(case):
     model, data = TOGETHER[case]
     post = bdl.fit(model, data, y=X, engine=bdl.Laplace(), progress=False)
     post.predict()
-    with pytest.warns(TrustWarning, match="depends on which rows are given together"):
+    with pytest.warns(TrustWarning, match="depends on which rows are given"):
         post.predict(data[:5])
 
 
@@ -229,3 +229,95 @@ def test_rows_that_stand_alone_are_predicted_without_a_word(model, data):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         post.predict(data[:5], new_levels="sample")
+
+
+def target_scaled(x, y=None):
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    scaled = None if y is None else (y - y.mean()) / y.std()
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample("y", dist.Normal(b * x, 1), obs=scaled)
+
+
+def test_a_target_that_is_scaled_by_its_rows_is_said_to_change():
+    post = bdl.fit(target_scaled, X, y=Y, engine=bdl.Laplace(), progress=False)
+    with pytest.warns(TrustWarning, match="depends on which rows are given"):
+        post.score(X[:8], y=Y[:8])
+
+
+def levels_counted(g, y=None):
+    levels, codes = np.unique(np.asarray(g), return_inverse=True)
+    with numpyro.plate("groups", len(levels)):
+        z = numpyro.sample("z", dist.Normal(0, 1))
+    with numpyro.plate("rows", len(g)):
+        numpyro.sample("y", dist.Normal(z[codes], 1), obs=y)
+
+
+def test_new_groups_that_take_the_numbers_of_others_are_refused():
+    post = bdl.fit(levels_counted, 10 * GROUP, y=X, engine=bdl.Laplace(), progress=False)
+    np.testing.assert_allclose(post.predict(np.array([0, 10, 20])).mean, post.predict().mean[::10])
+    with pytest.raises(
+        DataError, match=r"'z' .* and \(4,\) at both together: .* numbers the groups"
+    ):
+        post.predict(np.array([10, 20, 30]))
+
+
+def with_gaps(x, y=None):
+    b, gaps = numpyro.sample("b", dist.Normal(0, 2)), np.flatnonzero(np.isnan(x))
+    with numpyro.plate("gaps", len(gaps)):
+        filled = numpyro.sample("filled", dist.Normal(0, 1))
+    whole = jnp.asarray(np.nan_to_num(x)).at[gaps].set(filled)
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample("y", dist.Normal(b * whole, 0.3), obs=y)
+
+
+def test_missing_cells_of_other_rows_are_not_those_of_the_training_rows():
+    holed = np.where(np.isin(np.arange(ROWS), [3, 7]), np.nan, X)
+    post = bdl.fit(with_gaps, holed, y=2 * X, engine=NUTS, progress=False)
+    assert post.predict(holed).mean.shape == (ROWS,)
+    new = np.array([1.0, np.nan, np.nan])
+    with pytest.raises(DataError, match="'filled' has an entry"):
+        post.predict(new)
+    prediction = post.predict(new, new_levels="sample")
+    # y = 2 x + e with x ~ N(0, 1): mean 0 and sd 2 where x is missing, over 100 draws
+    assert np.all(np.abs(prediction.mean - [2, 0, 0]) < 4 * 2 / np.sqrt(100))
+    assert np.all(prediction.std[1:] > 1.4)
+
+
+def test_columns_of_a_table_are_put_in_the_order_of_the_fit():
+    def linear(table, y=None):
+        w = numpyro.sample("w", dist.Normal(0, 2).expand([2]).to_event(1))
+        with numpyro.plate("rows", len(table)):
+            numpyro.sample("y", dist.Normal(table.to_numpy() @ w, 1), obs=y)
+
+    table = pd.DataFrame({"u": X, "v": OTHER})
+    post = bdl.fit(linear, table, y=3 * X + OTHER, engine=bdl.Laplace(), progress=False)
+    other = post.predict(table[["v", "u"]])
+    np.testing.assert_array_equal(other.mean, post.predict(table).mean)
+
+
+def exposed(x, exposure=None, y=None):
+    a = numpyro.sample("a", dist.Normal(0, 2))
+    rate = jnp.exp(a + x) if exposure is None else exposure * jnp.exp(a + x)
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample("y", dist.Poisson(rate), obs=y)
+
+
+def test_one_row_does_not_count_for_several_and_a_left_out_argument_is_named():
+    post = bdl.fit(exposed, X, np.full(ROWS, 2.0), y=Y, engine=bdl.Laplace(), progress=False)
+    with pytest.raises(DataError, match=r"'exposure'.* has 1 row and argument .*'x'.* has 3"):
+        post.predict(X[:3], np.ones(1))
+    with pytest.warns(TrustWarning, match="'exposure' was given in the fit"):
+        post.predict(X[:3])
+
+
+def test_rows_that_an_obs_mask_leaves_unseen_are_no_effects_of_rows():
+    def partly(x, seen=None, y=None):
+        b = numpyro.sample("b", dist.Normal(0, 2))
+        seen = np.ones(len(x), bool) if seen is None else seen
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("y", dist.Normal(b * x, 0.3), obs=y, obs_mask=seen)
+
+    seen = np.arange(ROWS) % 5 != 0
+    post = bdl.fit(partly, X, seen, y=2 * X, engine=NUTS, progress=False)
+    np.testing.assert_allclose(post.predict(X[3:9]).mean, 2 * X[3:9], atol=0.5)
+    assert post.score(X[3:9], y=2 * X[3:9])["rmse"] < 0.5
