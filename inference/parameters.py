@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
-# how far rounding may carry a parameter over a bound
-ROUNDING = 1e-4
+# how far rounding may carry a parameter over a bound, relative to it and at zero
+ROUNDING, AT_ZERO = 1e-4, 1e-6
 
 
 def wrong_parameters(distribution: Distribution) -> dict[str, jax.Array]:
@@ -51,6 +51,6 @@ def _wrong(value: jax.Array, constraint: Any) -> jax.Array:
         bound = getattr(constraint, name, None)
         # bounds that are arrays depend on other parameters
         if isinstance(bound, int | float):
-            wrong = wrong | (sign * (value - bound) < -ROUNDING * max(1.0, abs(bound)))
+            wrong = wrong | (sign * (value - bound) < -max(AT_ZERO, ROUNDING * abs(bound)))
     events = getattr(constraint, "event_dim", 0)
     return wrong.any(axis=tuple(range(-events, 0))) if events else wrong

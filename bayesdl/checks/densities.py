@@ -33,13 +33,12 @@ from bayesdl.checks.traces import (
 )
 from bayesdl.model.precision import precision_scope
 from bayesdl.posterior.core import AbstractPosterior, draws_shape, latent_draws, stream_of
-from bayesdl.posterior.streaming import DRAWS_AT_ONCE
 from bayesdl.posterior.summed import map_draws
 from inference.arguments import call, join_static
 from inference.chunks import take
 from inference.core.enumeration import discrete
 from inference.core.problem import Problem
-from inference.core.result import Conditional
+from inference.core.result import DRAWS_AT_ONCE, Conditional
 from inference.core.typing import Key
 
 # rows whose log densities are held at once

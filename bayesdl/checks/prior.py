@@ -27,12 +27,13 @@ from bayesdl.model.base import AbstractModel
 from bayesdl.model.precision import precision_scope
 from bayesdl.model.program import as_model
 from bayesdl.posterior.pictures import draw
-from bayesdl.posterior.streaming import DRAWS_AT_ONCE, LARGEST, label_probabilities
+from bayesdl.posterior.streaming import LARGEST, label_probabilities
 from bayesdl.typing import AxesLike, ColumnLike, DataFrame, Integer, Schema
 from inference.arguments import call, join_static
 from inference.core.keys import named_key
 from inference.core.problem import Problem
 from inference.core.program import is_factor
+from inference.core.result import DRAWS_AT_ONCE
 from inference.core.structure import AbstractGaussianProcessRegression
 from inference.settings import is_whole
 

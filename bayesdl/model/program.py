@@ -26,6 +26,7 @@ from bayesdl.model.programs.held_out import (
     optional_arguments,
     optional_given,
     value_observed,
+    without_data,
 )
 from bayesdl.model.programs.indexing import check_indexes
 from bayesdl.model.programs.new_data import Rows, check_rows, sites_to_draw, with_further_draws
@@ -37,7 +38,7 @@ from bayesdl.model.programs.observations import (
     warn_of_one_event,
 )
 from bayesdl.model.programs.other_rows import with_order_of_columns
-from bayesdl.model.programs.posing import pose, position_names, runs, share_compilation
+from bayesdl.model.programs.posing import pose, position_names, share_compilation
 from bayesdl.model.programs.rows_together import warn_of_left_out, warn_of_rows_together
 from bayesdl.model.programs.summed import summed_predictive
 from bayesdl.model.registry import register_spec
@@ -189,17 +190,8 @@ class Program(AbstractModel):
 
     def training_inputs(self, problem: Problem) -> tuple[tuple, dict]:
         """Return the training arguments without the observations, if the program runs so."""
-        unseen = self._without_data(problem)
+        unseen = without_data(problem)
         return unseen.args, dict(unseen.kwargs)
-
-    def _without_data(self, problem: Problem) -> Problem:
-        """Return the problem without its observations, if the program runs so, or as it is."""
-        given = self.bind(problem.args, problem.kwargs)
-        for name in observed_at(problem):
-            del given.arguments[name]
-        unseen = Problem(problem.program, given.args, given.kwargs)
-        # the data may tell the number of rows: `n = len(y)`
-        return unseen if runs(unseen) else problem
 
     def check_new_data(
         self,
@@ -212,13 +204,14 @@ class Program(AbstractModel):
         site = self.target_site(problem)
         args, kwargs = with_order_of_columns(problem, args, kwargs)
         new = pose(self.function, args, kwargs, compiled=False)
-        unseen, rows, shapes = self._without_data(problem), Rows.of(problem, site), drawn()
+        unseen, rows, shapes = without_data(problem), Rows.of(problem, site), drawn()
+        known, rows = rows, rows.following(new, site)
         others = sites_of_other_rows(problem, unseen, rows, new, shapes, site)
         unseen_parts = frozenset(n for n in new.unobserved if is_unseen_part(problem.trace, n))
         free = others | unseen_parts
         further = sites_to_draw(problem, unseen.unobserved, new, shapes, sample, free)
         check_indexes(new, problem)
-        check_rows(rows, new, site)
+        check_rows(known, new, site)
         anew = sites_drawn_anew(others, unseen, rows, new, shapes, site, sample)
         warn_of_rows_together(problem, unseen, rows, site)
         warn_of_left_out(unseen, new, site)
@@ -316,6 +309,7 @@ class Program(AbstractModel):
         with precision_scope(self):
             whole = self.inputs(ProgramSchema(()), *data, **named)
             posed = pose(self.function, *whole, compiled=False)
+            check_new_finite(posed, site)
             check_observations(posed, quiet=True)
             return given.args, given.kwargs, value_observed(posed, site, held_out[site])
 

@@ -30,7 +30,7 @@ from bayesdl.model.programs.parameters import (
 from bayesdl.model.quantiles import real_quantile, whole_quantile
 from inference.arguments import call, join_static
 from inference.chunks import joined, padded, take
-from inference.core.result import AbstractPredictive, Conditional
+from inference.core.result import DRAWS_AT_ONCE, AbstractPredictive, Conditional
 from inference.core.typing import Key, PyTree, StoredArrays
 from inference.wrappers import (
     class_probabilities,
@@ -45,7 +45,6 @@ from inference.wrappers import (
 Given: TypeAlias = Array | np.ndarray | dict[str, Any] | None
 """What a statistic is given beside the conditionals: an array, or arrays by name."""
 
-DRAWS_AT_ONCE = 32
 # rows of a joint sample
 LARGEST = 5000
 
@@ -202,7 +201,7 @@ def evaluate(
         conditionals = jax.lax.map(
             lambda z: predictive(z[0], z[1], *args, **kwargs),
             (draws, keys),
-            batch_size=DRAWS_AT_ONCE,
+            batch_size=predictive.draws_at_once,
         )
     else:
         conditionals = jax.tree.map(

@@ -38,6 +38,9 @@ class Conditional(NamedTuple):
     epistemic: jax.Array
 
 
+DRAWS_AT_ONCE = 32
+
+
 class AbstractPredictive(abc.ABC):
     """Maps (one draw of the latent sites, key, *new data) to the `Conditional` of new data.
 
@@ -51,6 +54,11 @@ class AbstractPredictive(abc.ABC):
     def traceable(self) -> bool:
         """Whether JAX can trace it; otherwise it takes and gives NumPy arrays."""
         return True
+
+    @property
+    def draws_at_once(self) -> int:
+        """The number of draws for which it is computed together."""
+        return DRAWS_AT_ONCE
 
     @abc.abstractmethod
     def __call__(self, latents: dict, key: Any, *args: Any, **kwargs: Any) -> Conditional:

@@ -44,7 +44,7 @@ def fit_joint(
     """
     compiled = compile_with_data(problem, value_and_slope)
     u, lowest, converged = minimise_to(compiled, next(starts), max_steps)
-    for start in islice(_others(starts), NUM_SEARCHES - 1):
+    for start in islice(rest_of(starts), NUM_SEARCHES - 1):
         found, value, ended = minimise_to(compiled, start, max_steps, known=lowest)
         if not value >= lowest - HIGHER and np.isfinite(value):
             u, lowest, converged = found, value, ended
@@ -52,7 +52,7 @@ def fit_joint(
     return normal_parameters(u, inverse_root(compile_hessian(problem, potential)(u))), converged
 
 
-def _others(starts: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+def rest_of(starts: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     """Yield the starts that there are: draws of the prior may be ones without a density."""
     with contextlib.suppress(ProblemError):
         yield from starts

@@ -15,6 +15,7 @@ dz/dt = H^-1 d2 log p / dz dt.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import NamedTuple
 
 import jax
@@ -28,6 +29,7 @@ from inference.core.progress import AbstractProgress
 from inference.core.structure import AbstractLatentFunction
 from inference.core.typing import Key, StoredArrays
 from inference.laplace.curvature import inverse_root, normal_parameters
+from inference.laplace.joint import rest_of
 from inference.sharing import compile_with_data
 
 # Newton steps of a search for z, and the gain in nats at which it ends
@@ -113,19 +115,24 @@ def fit_nested(
     evaluate = compile_with_data(problem, _minus_evidence_and_slope)
     # each search for z starts where the last one ended
     last = np.zeros(len(inner))
+    lowest, best = np.inf, last
 
     def value_and_slope(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        nonlocal last
+        nonlocal last, lowest, best
         value, slope, z = map(np.asarray, evaluate(t, last))
         # a line search steps back from where nothing is finite
         if not (np.isfinite(value) and np.isfinite(slope).all()):
             last = np.zeros(len(inner))
             return np.asarray(NOWHERE), np.zeros(len(t))
         last = z
+        if value < lowest:
+            lowest, best = value, z
         return value, slope
 
     t, converged = _search(problem, value_and_slope, outer, max_steps, key)
     progress.advance(1)
+    # other searches may have ended at other modes of z
+    last = best
     z, precision, slope = map(np.asarray, compile_with_data(problem, _at_mode)(t, last))
     root = np.zeros((len(inner) + len(outer),) * 2)
     root[np.ix_(inner, inner)] = inverse_root(precision)
@@ -157,7 +164,8 @@ def _search(
         return np.zeros(0), bool(value_and_slope(np.zeros(0))[0] < NOWHERE)
     keys = [named_key(key, f"search {i}") for i in range(STARTS)]
     best, lowest, converged = None, np.inf, False
-    for start in problem.log_density().starts(keys):
+    starts = problem.log_density().starts(keys)
+    for start in chain([next(starts)], rest_of(starts)):
         t, value, done = minimise_to(value_and_slope, start[outer], max_steps, lowest + BEHIND)
         if value < min(lowest, NOWHERE):
             best, lowest, converged = t, value, done
@@ -172,8 +180,13 @@ def _search(
 def _curvature(value_and_slope: Callable, t: np.ndarray) -> np.ndarray:
     """Return the Hessian of -log q(t | y) by central differences of its gradient."""
     steps = STEP * np.eye(len(t))
-    rows = [value_and_slope(t + e)[1] - value_and_slope(t - e)[1] for e in steps]
-    matrix = np.stack(rows) / (2 * STEP)
+    pairs = [(value_and_slope(t + e), value_and_slope(t - e)) for e in steps]
+    if any(value >= NOWHERE for pair in pairs for value, _ in pair):
+        raise ProblemError(
+            "The Laplace approximation of the evidence is not finite beside its mode: give tighter "
+            "priors, or use NUTS()."
+        )
+    matrix = np.stack([above[1] - below[1] for above, below in pairs]) / (2 * STEP)
     return (matrix + matrix.T) / 2
 
 

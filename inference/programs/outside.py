@@ -8,6 +8,7 @@ array of the other one, where `z[group]` fails. A view is another object.
 from __future__ import annotations
 
 import copy
+import dis
 import functools
 import types
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ from numpyro.primitives import Messenger
 def with_fresh_arrays(program: Any) -> Any:
     """Return a program that reads views of the arrays outside of it.
 
-    What it reads through objects of classes of its own stays as it is.
+    What it reads through objects of classes of its own stays as it is, and so does a function that
+    writes global variables.
 
     Args:
         program: a function, or one that handlers, `functools.partial` or decorators are around.
@@ -52,6 +54,8 @@ def _fresh(value: Any, made: dict[int, Any]) -> Any:
 
 def _fresh_function(function: types.FunctionType, made: dict[int, Any]) -> types.FunctionType:
     """Return a function that reads views of arrays; itself where it reads none."""
+    if _writes_globals(function.__code__):
+        return function
     names = set(_names(function.__code__)) & set(function.__globals__)
     own = function.__module__
     read = {name: function.__globals__[name] for name in names}
@@ -91,3 +95,11 @@ def _names(code: types.CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _names(constant)
+
+
+@functools.lru_cache(256)
+def _writes_globals(code: types.CodeType) -> bool:
+    """Whether a function, or one inside it, assigns to a global variable."""
+    inside = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    own = any(step.opname == "STORE_GLOBAL" for step in dis.get_instructions(code))
+    return own or any(map(_writes_globals, inside))

@@ -19,8 +19,6 @@ from inference.core.result import AbstractPredictive, Conditional
 from inference.core.typing import Key
 from inference.wrappers import class_probabilities, entropy, marginal_cdf, num_classes
 
-DRAWS_AT_ONCE = 32
-
 
 class MemberMixture(Distribution):
     """A mixture over members, and over the draws of each.
@@ -163,5 +161,7 @@ def _over_draws(
         return jax.tree.map(lambda leaf: leaf[None], one)
     keys = jax.random.split(key, len(jax.tree.leaves(draws)[0]))
     return jax.lax.map(
-        lambda z: predictive(z[0], z[1], *args, **kwargs), (draws, keys), batch_size=DRAWS_AT_ONCE
+        lambda z: predictive(z[0], z[1], *args, **kwargs),
+        (draws, keys),
+        batch_size=predictive.draws_at_once,
     )

@@ -217,7 +217,7 @@ SETTINGS = {
     "scaling beside a network": lambda: bdl.BNN(scaling="standard", network=abs),
     "zero length scale": lambda: bdl.kernels.RBF(0.0),
     "not a kernel": lambda: bdl.GP(kernel=3),
-    "likelihood of a GP": lambda: bdl.GP(likelihood=bdl.Poisson()),
+    "likelihood of a GP": lambda: bdl.GP(likelihood=3),
     "unknown hyperparameters": lambda: bdl.ExactGP("mle"),
     "restarts that are no number": lambda: bdl.ExactGP(num_restarts=True),
 }

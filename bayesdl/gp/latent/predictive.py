@@ -21,8 +21,11 @@ from bayesdl.gp.kernels import Kernel
 from bayesdl.gp.latent.program import LatentProcess, covariance_root
 from bayesdl.gp.program import JITTER, WHITENED
 from inference.core.keys import named_key
-from inference.core.result import AbstractPredictive, Conditional
+from inference.core.result import DRAWS_AT_ONCE, AbstractPredictive, Conditional
 from inference.core.typing import Key, SiteArrays
+
+# entries of the covariances that are computed together, some 200 MB each time they are copied
+MOST_ENTRIES = 25_000_000
 
 
 @jax.tree_util.register_dataclass
@@ -37,6 +40,11 @@ class LatentPredictive(AbstractPredictive):
 
     process: LatentProcess = dataclasses.field(metadata={"static": True})
     X: Any
+
+    @property
+    def draws_at_once(self) -> int:
+        # each has a covariance of the training rows
+        return max(1, min(DRAWS_AT_ONCE, MOST_ENTRIES // len(self.X) ** 2))
 
     def __call__(
         self, latents: SiteArrays, key: Key, X_new: ArrayLike, joint: bool = False

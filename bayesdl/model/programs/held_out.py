@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import numpy as np
-import numpyro
 from numpyro import handlers
 from numpyro.infer.initialization import init_to_sample
 
@@ -31,7 +31,33 @@ def optional_given(problem: Problem) -> dict[str, Any]:
     return {name: given[name] for name in given if name in optional and given[name] is not None}
 
 
+# what was found out of a problem with training data
+_OBSERVED_AT: weakref.WeakKeyDictionary[Problem, dict[str, str]] = weakref.WeakKeyDictionary()
+_WITHOUT_DATA: weakref.WeakKeyDictionary[Problem, Problem] = weakref.WeakKeyDictionary()
+
+
+def without_data(problem: Problem) -> Problem:
+    """Return the problem without its observations, if the program runs so, or as it is."""
+    if problem not in _WITHOUT_DATA:
+        given = signature_of(problem.program).bind(*problem.args, **problem.kwargs)
+        for name in observed_at(problem):
+            del given.arguments[name]
+        unseen = Problem(problem.program, given.args, given.kwargs)
+        # the data may tell the number of rows: `n = len(y)`; a problem would hold itself here
+        if not runs(unseen):
+            return problem
+        _WITHOUT_DATA[problem] = unseen
+    return _WITHOUT_DATA[problem]
+
+
 def observed_at(problem: Problem) -> dict[str, str]:
+    """Return the site of each argument that is an observation, found out once for a problem."""
+    if problem not in _OBSERVED_AT:
+        _OBSERVED_AT[problem] = _find_observed(problem)
+    return dict(_OBSERVED_AT[problem])
+
+
+def _find_observed(problem: Problem) -> dict[str, str]:
     """Return the site of each argument that is an observation.
 
     It is the observed site that has the argument's name, otherwise one that has its value,
@@ -82,7 +108,7 @@ def values_at(problem: Problem, sites: list[str]) -> dict[str, Any]:
     seeded = handlers.seed(problem.program, jax.random.key(0))
     # improper priors have no sampler
     program = handlers.substitute(seeded, substitute_fn=init_to_sample)
-    with quiet(), numpyro.validation_enabled(False):
+    with quiet():
         trace = handlers.trace(program).get_trace(*problem.args, **problem.kwargs)
     return {site: trace[site]["value"] for site in sites}
 
@@ -96,6 +122,8 @@ def same_value(one: Values, other: Values) -> bool:
         return False
     if np.shape(one) != np.shape(other):
         return False
-    # the program may see the argument in another precision
     one, other = np.asarray(one), np.asarray(other)
-    return np.array_equal(one.astype(other.dtype), other, equal_nan=other.dtype.kind == "f")
+    # the program may see the argument in another precision
+    if one.dtype.kind == other.dtype.kind == "f":
+        return np.array_equal(one.astype(other.dtype), other, equal_nan=True)
+    return np.array_equal(one, other)

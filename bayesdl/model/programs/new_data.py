@@ -46,6 +46,20 @@ class Rows:
         paths = tuple(path for path, length in lengths.items() if shape[:1] == (length,))
         return cls(shape, paths, "rows_without_plate" in found)
 
+    def following(self, new: Problem, site: str) -> Rows:
+        """Return the rows without arguments that are as long as the rows by chance.
+
+        Args:
+            new: the program with new data; what keeps its length where the site does not is none.
+            site: the site.
+        """
+        got = tuple(new.trace[site_in(new.trace, site)]["fn"].shape())[:1]
+        if not got or got == self.shape[:1]:
+            return self
+        found = _lengths(arguments_of(new.program, new.args, new.kwargs))
+        kept = [path for path in self.arguments if found.get(path, got[0]) == got[0]]
+        return dataclasses.replace(self, arguments=tuple(kept))
+
     def count(self, arguments: Mapping[str, Any]) -> int | None:
         """Return the number of rows of new arguments; None where they do not tell."""
         found = _lengths(arguments)
@@ -160,12 +174,10 @@ def check_rows(rows: Rows, new: Problem, site: str) -> None:
     Raises:
         DataError: naming both numbers.
     """
-    _check_lengths(rows, arguments_of(new.program, new.args, new.kwargs))
-    count, distribution = (
-        rows.count(arguments_of(new.program, new.args, new.kwargs)),
-        new.trace[site_in(new.trace, site)]["fn"],
-    )
-    got = tuple(distribution.shape())
+    arguments = arguments_of(new.program, new.args, new.kwargs)
+    got = tuple(new.trace[site_in(new.trace, site)]["fn"].shape())
+    _check_lengths(rows, arguments, got)
+    count = rows.count(arguments)
     if count is None or rows.without_plate or not got or not rows.shape:
         return
     if len(got) == len(rows.shape) and got[0] == rows.shape[0] != count:
@@ -176,8 +188,8 @@ def check_rows(rows: Rows, new: Problem, site: str) -> None:
         )
 
 
-def _check_lengths(rows: Rows, arguments: Mapping[str, Any]) -> None:
-    """Refuse a row that broadcasts against several.
+def _check_lengths(rows: Rows, arguments: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    """Refuse a row that is repeated for the several rows of the predicted site.
 
     Raises:
         DataError: naming the arguments.
@@ -185,12 +197,12 @@ def _check_lengths(rows: Rows, arguments: Mapping[str, Any]) -> None:
     found = _lengths(arguments)
     lengths = {path: found[path] for path in rows.arguments if path in found}
     single = [path for path, length in lengths.items() if length == 1]
-    several = {path: length for path, length in lengths.items() if length > 1}
+    several = {path: n for path, n in lengths.items() if n > 1 and shape[:1] == (n,)}
     if single and several and rows.shape[0] > 1:
         path, length = next(iter(several.items()))
         raise DataError(
             f"Argument {single[0]} has 1 row and argument {path} has {length}: give as many rows "
-            "in each; the one would count for all."
+            "in each; the single row would be repeated."
         )
 
 

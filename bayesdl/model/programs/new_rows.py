@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ from bayesdl.warnings import TrustWarning
 from inference.arguments import is_frame
 from inference.core.problem import Problem
 from inference.core.program import is_factor, name_of
+
+# the shapes of latent sites with all training rows twice, of programs that were asked for others
+_TWICE: weakref.WeakKeyDictionary[Problem, dict[Rows, Any]] = weakref.WeakKeyDictionary()
 
 
 def sites_of_other_rows(
@@ -42,9 +46,12 @@ def sites_of_other_rows(
     candidates -= {name for name in candidates if is_unseen_part(posed.trace, name)}
     if not candidates or not rows.shape or _same_rows(trained, rows, new):
         return frozenset()
-    # groups are as many with all rows twice; what there is for each row, or each gap, is not
-    index = np.tile(np.arange(rows.shape[0]), 2)
-    longer = shapes_of(lambda: at_rows(trained, rows, index))
+    known = _TWICE.setdefault(posed, {})
+    if rows not in known:
+        # groups are as many with all rows twice; what there is for each row, or each gap, is not
+        index = np.tile(np.arange(rows.shape[0]), 2)
+        known[rows] = shapes_of(lambda: at_rows(trained, rows, index))
+    longer = known[rows]
     if longer is not None:
         found = frozenset(name for name in candidates if longer.get(name) != drawn[name])
         _check_groups(candidates - found, trained, rows, new, drawn)

@@ -118,7 +118,8 @@ def with_order_of_columns(problem: Problem, args: tuple, kwargs: dict) -> tuple[
         columns = _columns(before.get(name))
         if columns and isinstance(value, TableArray) and set(columns) <= set(value.parts):
             order = [*columns, *(label for label in value.parts if label not in columns)]
-            frame = None if value.frame is None else value.frame[order]
+            places = [list(value.parts).index(label) for label in order]
+            frame = None if value.frame is None else value.frame.iloc[:, places]
             parts = {label: value.parts[label] for label in order}
             given.arguments[name] = table_array(parts, frame)
     return given.args, given.kwargs

@@ -55,7 +55,8 @@ def refuse_wrong_parameters(wrong: dict[str, tuple]) -> None:
         if not int(draws):
             continue
         entries = np.asarray(entries)
-        rows = np.flatnonzero(entries.reshape(len(entries), -1).any(1)) if entries.ndim else []
+        several = entries.ndim and len(entries) > 1
+        rows = np.flatnonzero(entries.reshape(len(entries), -1).any(1)) if several else []
         listed = ", ".join(map(str, rows[:NAMED])) + ", ..." * (len(rows) > NAMED)
         which = f" in row{'s' * (len(rows) > 1)} {listed}" if len(rows) else ""
         raise DataError(

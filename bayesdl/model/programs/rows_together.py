@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 
 from bayesdl.model.programs.held_out import optional_given, values_at
-from bayesdl.model.programs.new_data import Rows
+from bayesdl.model.programs.new_data import Rows, Shapes
 from bayesdl.model.programs.other_rows import at_rows, parameters_at, shapes_of
 from bayesdl.warnings import TrustWarning
 from inference.core.problem import Problem
@@ -30,9 +30,10 @@ def warn_of_rows_together(posed: Problem, trained: Problem, rows: Rows, site: st
         rows: the rows of the predicted site.
         site: the predicted site.
     """
-    if posed not in _ALONE:
-        _ALONE[posed] = _is_row_alone(posed, trained, rows, site)
-    if not _ALONE[posed]:
+    known = _ALONE.setdefault(posed, {})
+    if site not in known:
+        known[site] = _is_row_alone(posed, trained, rows, site)
+    if not known[site]:
         warnings.warn(
             f"In {name_of(trained.program)} what site '{site}' is in a row depends on which rows "
             "are given together, as where the function takes the mean of inputs or targets, "
@@ -44,7 +45,7 @@ def warn_of_rows_together(posed: Problem, trained: Problem, rows: Rows, site: st
 
 
 # whether rows stand alone, of the programs that were asked for other rows
-_ALONE: weakref.WeakKeyDictionary[Problem, bool] = weakref.WeakKeyDictionary()
+_ALONE: weakref.WeakKeyDictionary[Problem, dict[str, bool]] = weakref.WeakKeyDictionary()
 
 
 def _is_row_alone(posed: Problem, trained: Problem, rows: Rows, site: str) -> bool:
@@ -53,28 +54,34 @@ def _is_row_alone(posed: Problem, trained: Problem, rows: Rows, site: str) -> bo
     if count <= FEW or not rows.arguments:
         return True
     many = np.arange(max(0, count - MANY), count)
+    among = _found(trained, posed, rows, site, many)
     return all(
-        _alike(trained, posed, rows, site, many[-size:], many)
-        for size in sorted({FEW, len(many) // 2, len(many) - 1})
+        _alike(_found(trained, posed, rows, site, many[-size:]), among, size, len(many), site)
+        for size in sorted({FEW, len(many) // 2})
     )
 
 
-def _alike(
-    trained: Problem, posed: Problem, rows: Rows, site: str, few: np.ndarray, many: np.ndarray
-) -> bool:
+def _found(
+    trained: Problem, posed: Problem, rows: Rows, site: str, index: np.ndarray
+) -> tuple[Shapes | None, list | None, list | None]:
+    """Return shapes of latent sites, parameters of the site and its values, at some rows."""
+    part = at_rows(trained, rows, index)
+    observed = _observed(at_rows(posed, rows, index), site)
+    return shapes_of(lambda: part), parameters_at(part, site), observed
+
+
+def _alike(alone: tuple, among: tuple, few: int, many: int, site: str) -> bool:
     """Whether some rows are the same alone and as the last of more rows."""
-    parts = [at_rows(trained, rows, index) for index in (few, many)]
-    shapes = [shapes_of(lambda part=part: part) for part in parts]
+    shapes = alone[0], among[0]
     # sites of other shapes have other draws
     latent = [{n: at for n, at in (found or {}).items() if n != site} for found in shapes]
     if None in shapes or latent[0] != latent[1]:
         return True
-    pairs = [[parameters_at(part, site) for part in parts]]
-    pairs.append([_observed(at_rows(posed, rows, index), site) for index in (few, many)])
-    return all(_same_rows(one, other, len(few), len(many)) for one, other in pairs)
+    pairs = zip(alone[1:], among[1:], strict=True)
+    return all(_same_last_rows(one, other, few, many) for one, other in pairs)
 
 
-def _same_rows(alone: list | None, among: list | None, few: int, many: int) -> bool:
+def _same_last_rows(alone: list | None, among: list | None, few: int, many: int) -> bool:
     """Whether arrays agree in their last rows, as far as their shapes can be compared."""
     if alone is None or among is None or len(alone) != len(among):
         return True
@@ -102,16 +109,27 @@ def warn_of_left_out(trained: Problem, new: Problem, site: str) -> None:
         new: the program with the new data.
         site: the predicted site.
     """
-    for name in optional_given(trained).keys() - optional_given(new).keys():
-        given = signature_of(trained.program).bind(*trained.args, **trained.kwargs)
-        del given.arguments[name]
-        without = parameters_at(Problem(trained.program, given.args, given.kwargs), site)
-        whole = parameters_at(trained, site)
-        if without is None or whole is None or _same_rows(without, whole, 0, -1):
-            continue
-        warnings.warn(
-            f"Argument '{name}' was given in the fit, and site '{site}' depends on it: it is left "
-            "out now, so that the default of the function is taken.",
-            TrustWarning,
-            stacklevel=5,
-        )
+    left_out = optional_given(trained).keys() - optional_given(new).keys()
+    known = _LEFT_OUT.setdefault(trained, {})
+    for name in left_out:
+        if (name, site) not in known:
+            known[name, site] = _depends_on(name, trained, site)
+        if known[name, site]:
+            warnings.warn(
+                f"Argument '{name}' was given in the fit, and site '{site}' depends on it: it is "
+                "left out now, so that the default of the function is taken.",
+                TrustWarning,
+                stacklevel=5,
+            )
+
+
+# whether a site depends on an optional argument, by both names
+_LEFT_OUT: weakref.WeakKeyDictionary[Problem, dict[tuple[str, str], bool]]
+_LEFT_OUT = weakref.WeakKeyDictionary()
+
+
+def _depends_on(name: str, trained: Problem, site: str) -> bool:
+    given = signature_of(trained.program).bind(*trained.args, **trained.kwargs)
+    del given.arguments[name]
+    without = parameters_at(Problem(trained.program, given.args, given.kwargs), site)
+    return not _same_last_rows(without, parameters_at(trained, site), 0, -1)
