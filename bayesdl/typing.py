@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     EngineLike: TypeAlias = AbstractEngine | Literal["auto"] | str
     """An engine, the name of one in any case, or "auto"."""
 
-    NewLevels: TypeAlias = Literal["sample"] | None
+    NewLevels: TypeAlias = Literal["sample"]
     """What is done with entries of latent sites that the training data did not have."""
 
     SiteLike: TypeAlias = str | None
@@ -110,7 +110,7 @@ if TYPE_CHECKING:
     """By what items are ranked."""
 else:
     EngineLike = TableLike = ColumnLike = Cells = DataFrame = AxesLike = SiteLike = object
-    NewLevels = object
+    NewLevels = str
     ConformalScore = MapName = Contrast = str
     TargetKind = Activation = Scaling = ScaleFamily = TensorForm = FunctionLoss = str
     InputKind = Weighting = ItemLikelihood = TastePrior = Strategy = str

@@ -224,7 +224,7 @@ def score(
     site: SiteLike,
     data: tuple,
     named: dict[str, Any],
-    new_levels: NewLevels = None,
+    new_levels: NewLevels | None = None,
 ) -> scores.Scores:
     """Score the predictions for held-out data, without those that a mask hides.
 

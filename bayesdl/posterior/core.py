@@ -118,7 +118,7 @@ class AbstractPosterior(AbstractSent, AbstractFamily, abc.ABC):
         seed: Integer | None = None,
         double: bool = False,
         site: SiteLike = None,
-        new_levels: NewLevels = None,
+        new_levels: NewLevels | None = None,
         **named: Any,
     ) -> AbstractPrediction | MeanPrediction:
         """Return the predictive distribution at new data.

@@ -62,7 +62,7 @@ class Posterior(AbstractPosterior):
     raw: Any
 
     def score(
-        self, *data: Any, site: SiteLike = None, new_levels: NewLevels = None, **named: Any
+        self, *data: Any, site: SiteLike = None, new_levels: NewLevels | None = None, **named: Any
     ) -> scores.Scores:
         """Score the predictions for held-out data.
 

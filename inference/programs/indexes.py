@@ -9,7 +9,7 @@ for all its steps at once, as far as they do not depend on what the scan carries
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -224,7 +224,7 @@ def _kind_of(mode: str, fill: object) -> Kind | None:
 
 
 def _outside(
-    starts: object, dims: tuple[int, ...], operand: Any, room: np.ndarray, kind: Kind
+    starts: object, dims: Sequence[Any], operand: Any, room: np.ndarray, kind: Kind
 ) -> Iterator[BadIndex]:
     """Yield the starts that leave no room for what is read there."""
     if starts is UNKNOWN:

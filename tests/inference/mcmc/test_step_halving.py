@@ -140,7 +140,7 @@ def test_step_halving_refuses_before_it_runs(monkeypatch):
     with pytest.raises(ValueError, match="raise num_samples"):
         bdl.mcmc.halve_step(pose(regression, some, {"w": w[:, :3]}, X=X, y=y))
     w[1, 7] = np.nan
-    with pytest.raises(ValueError, match="NaN or infinite"):
+    with pytest.raises(ValueError, match="is NaN or"):
         bdl.mcmc.halve_step(pose(regression, some, {"w": w}, X=X, y=y))
 
 
