@@ -146,8 +146,15 @@ def add_file_format(added: argparse.ArgumentParser) -> None:
     )
 
 
-def add_reading(added: argparse.ArgumentParser) -> None:
-    """Add the options that say how a table is read; they are the settings of `Reading`."""
+def add_table(added: argparse.ArgumentParser, name: str) -> None:
+    """Add the table that a command reads, by the name that it has in the usage."""
+    added.add_argument(
+        "data", metavar=name, type=Path, help="CSV or Parquet; a header line names the columns"
+    )
+
+
+def add_drop(added: argparse.ArgumentParser) -> None:
+    """Add the option that leaves out columns."""
     added.add_argument(
         "--drop",
         metavar="COLUMN",
@@ -155,6 +162,11 @@ def add_reading(added: argparse.ArgumentParser) -> None:
         default=[],
         help="a column to leave out, such as an id; repeat for more",
     )
+
+
+def add_reading(added: argparse.ArgumentParser) -> None:
+    """Add the options that say how a table is read; they are the settings of `Reading`."""
+    add_drop(added)
     added.add_argument(
         "--weights", metavar="COLUMN", help="how much each row counts; no input of the model"
     )

@@ -17,6 +17,7 @@ from bayesdl.cli.arguments import (
     add_reading,
     add_rows,
     add_settings,
+    add_table,
     at_least,
 )
 from bayesdl.cli.building import (
@@ -137,9 +138,7 @@ def _add_fit(added: argparse.ArgumentParser) -> None:
         f"{line.name} ({line.help})" if line.help else line.name for line in models.values()
     )
     further = ", ".join(name for name in FORMULA_LIKELIHOODS if name not in LIKELIHOODS)
-    added.add_argument(
-        "data", metavar="DATA", type=Path, help="CSV or Parquet; a header line names the columns"
-    )
+    add_table(added, "DATA")
     added.add_argument(
         "--target",
         metavar="COLUMN",

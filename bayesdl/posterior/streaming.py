@@ -25,13 +25,13 @@ from bayesdl.model.programs.parameters import (
     at_all_draws,
     refuse_wrong_parameters,
     with_wrong_parameters,
-    wrong_parameters,
 )
 from bayesdl.model.quantiles import real_quantile, whole_quantile
 from inference.arguments import call, join_static
 from inference.chunks import joined, padded, take
 from inference.core.result import DRAWS_AT_ONCE, AbstractPredictive, Conditional
 from inference.core.typing import Key, PyTree, StoredArrays
+from inference.parameters import wrong_parameters
 from inference.wrappers import (
     class_probabilities,
     entropy,

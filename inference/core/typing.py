@@ -119,6 +119,19 @@ else:
     Allocation = Growth = RemovalRule = SparseEstimator = Biases = SparseKernel = str
     NetworkKind = Precision = Oracle = str
 
+
+class NewEntries(NamedTuple):
+    """The latent sites that have entries without draws at new data, which are drawn there.
+
+    Attributes:
+        further: the sites that have more entries than their draws.
+        anew: the sites none of whose entries have draws, as they belong to other rows.
+    """
+
+    further: tuple[str, ...] = ()
+    anew: tuple[str, ...] = ()
+
+
 __all__ = [
     "Allocation",
     "AnyArray",
@@ -133,6 +146,7 @@ __all__ = [
     "Key",
     "KeywordArguments",
     "NetworkKind",
+    "NewEntries",
     "Optimizer",
     "Oracle",
     "Params",
@@ -147,15 +161,3 @@ __all__ = [
     "StoredArrays",
     "Tensor",
 ]
-
-
-class NewEntries(NamedTuple):
-    """The latent sites that have entries without draws at new data, which are drawn there.
-
-    Attributes:
-        further: the sites that have more entries than their draws.
-        anew: the sites none of whose entries have draws, as they belong to other rows.
-    """
-
-    further: tuple[str, ...] = ()
-    anew: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Attributes that are computed when they are first asked for, in any number of threads.
+"""Attributes and answers that are computed when first asked for, in any number of threads.
 
 What Python 3.11 has for this holds one lock for all objects of a class while it computes: threads
 wait for each other, and two that compute one attribute inside of the other, in another order, wait
@@ -7,9 +7,11 @@ for ever.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -50,3 +52,22 @@ class cached(Generic[T]):
             return self
         # frozen dataclasses keep it too
         return instance.__dict__.setdefault(self.name, self.compute(instance))
+
+
+def remembered(function: Callable[P, T]) -> Callable[P, T]:
+    """Return a function whose answers are kept by its first argument, as long as that lives.
+
+    Args:
+        function: a function of positional arguments; all but the first have a hash.
+    """
+    place = f"{function.__module__}.{function.__qualname__}"
+
+    @functools.wraps(function)
+    def answer(*args: P.args, **kwargs: P.kwargs) -> T:
+        owner: Any = args[0]
+        known = owner.__dict__.setdefault(place, {})
+        if args[1:] not in known:
+            known.setdefault(args[1:], function(*args, **kwargs))
+        return known[args[1:]]
+
+    return answer

@@ -7,12 +7,12 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from estimator_checks import QUICK, checks_of
 from sklearn.base import clone
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import bayesdl as bdl
 from bayesdl.sklearn import BayesClassifier, BayesRegressor
@@ -26,25 +26,11 @@ BOTH = pytest.mark.parametrize(
     "estimator", [REGRESSOR, CLASSIFIER], ids=["regressor", "classifier"]
 )
 
-# checks that refuse bad input or look at settings: they hardly fit anything
-QUICK = {
-    "check_estimator_cloneable",
-    "check_no_attributes_set_in_init",
-    "check_valid_tag_types",
-    "check_mixin_order",
-    "check_do_not_raise_errors_in_init_or_set_params",
-    "check_estimators_unfitted",
-    "check_estimators_empty_data_messages",
-    "check_complex_data",
-    "check_estimator_sparse_array",
-    "check_fit1d",
-    "check_fit2d_1sample",
+WITH_TARGET = QUICK | {
     "check_requires_y_none",
     "check_supervised_y_no_nan",
     "check_classifiers_regression_target",
 }
-
-SKIPPED = {"check_array_api_input"}  # needs array-api-compat and arrays of other libraries
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 3))
@@ -52,20 +38,14 @@ Y = X @ [1.0, -2.0, 0.5] + 0.3 * RNG.normal(size=40)
 LABEL = np.where(Y > 0, "up", "down")
 
 
-def checks(estimator, quick):
-    for instance, check in estimator_checks_generator(estimator, mark="skip"):
-        if (check.func.__name__ in QUICK) == quick and check.func.__name__ not in SKIPPED:
-            yield instance, check
-
-
 @BOTH
 def test_quick_scikit_learn_checks(estimator):
     run = set()
-    for instance, check in checks(estimator, quick=True):
+    for instance, check in checks_of(estimator, True, WITH_TARGET):
         check(instance)
         run.add(check.func.__name__)
     # scikit-learn gives this one to classifiers only
-    assert run == QUICK - (
+    assert run == WITH_TARGET - (
         set() if estimator is CLASSIFIER else {"check_classifiers_regression_target"}
     )
 
@@ -74,7 +54,7 @@ def test_quick_scikit_learn_checks(estimator):
 @pytest.mark.filterwarnings("default")
 @BOTH
 def test_all_other_scikit_learn_checks(estimator):
-    for instance, check in checks(estimator, quick=False):
+    for instance, check in checks_of(estimator, False, WITH_TARGET):
         check(instance)
 
 

@@ -6,13 +6,13 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from estimator_checks import QUICK, checks_of
 from scipy.stats import spearmanr
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import bayesdl as bdl
 from bayesdl.sklearn import BayesDensity, BayesImputer
@@ -20,37 +20,16 @@ from bayesdl.sklearn import BayesDensity, BayesImputer
 ONE = bdl.Circuit(states=1)
 IMPUTER, DENSITY = BayesImputer(ONE, "vbem"), BayesDensity(ONE, "vbem")
 BOTH = pytest.mark.parametrize("estimator", [IMPUTER, DENSITY], ids=["imputer", "density"])
-# checks that refuse bad input or look at settings: they hardly fit anything
-QUICK = {
-    "check_estimator_cloneable",
-    "check_no_attributes_set_in_init",
-    "check_valid_tag_types",
-    "check_mixin_order",
-    "check_do_not_raise_errors_in_init_or_set_params",
-    "check_estimators_unfitted",
-    "check_estimators_empty_data_messages",
-    "check_complex_data",
-    "check_estimator_sparse_array",
-    "check_fit1d",
-    "check_fit2d_1sample",
-}
-SKIPPED = {"check_array_api_input"}  # needs array-api-compat and arrays of other libraries
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(80, 3)) @ np.array([[1.0, 0.8, 0.2], [0.0, 0.6, 0.5], [0.0, 0.0, 1.0]])
 HOLES = np.where(RNG.random(X.shape) < 0.15, np.nan, X)
 
 
-def checks(estimator, quick):
-    for instance, check in estimator_checks_generator(estimator, mark="skip"):
-        if (check.func.__name__ in QUICK) == quick and check.func.__name__ not in SKIPPED:
-            yield instance, check
-
-
 @BOTH
 def test_quick_checks_of_scikit_learn(estimator):
     run = set()
-    for instance, check in checks(estimator, quick=True):
+    for instance, check in checks_of(estimator, quick=True):
         check(instance)
         run.add(check.func.__name__)
     assert run == QUICK
@@ -60,7 +39,7 @@ def test_quick_checks_of_scikit_learn(estimator):
 @pytest.mark.filterwarnings("default")
 @BOTH
 def test_all_other_checks_of_scikit_learn(estimator):
-    for instance, check in checks(estimator, quick=False):
+    for instance, check in checks_of(estimator, quick=False):
         check(instance)
 
 

@@ -6,7 +6,13 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from bayesdl.cli.arguments import add_file_format, add_settings, at_least
+from bayesdl.cli.arguments import (
+    add_drop,
+    add_file_format,
+    add_settings,
+    add_table,
+    at_least,
+)
 
 
 def add_impute(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -20,7 +26,7 @@ def add_impute(command: Callable[..., argparse.ArgumentParser]) -> None:
         "TABLE -o FILE [options]",
         "fill the missing cells of a table, once or several times",
     )
-    _add_table(added)
+    add_table(added, "TABLE")
     added.add_argument(
         "-o",
         "--out",
@@ -50,7 +56,7 @@ def add_outliers(command: Callable[..., argparse.ArgumentParser]) -> None:
         "TABLE [-o FILE] [options]",
         "print the cells and rows of a table that are most surprising",
     )
-    _add_table(added)
+    add_table(added, "TABLE")
     added.add_argument(
         "-o",
         "--out",
@@ -68,12 +74,6 @@ def add_outliers(command: Callable[..., argparse.ArgumentParser]) -> None:
     _add_learning(added)
 
 
-def _add_table(added: argparse.ArgumentParser) -> None:
-    added.add_argument(
-        "data", metavar="TABLE", type=Path, help="CSV or Parquet; a header line names the columns"
-    )
-
-
 def _add_learning(added: argparse.ArgumentParser) -> None:
     """Add the options that say how the circuit is learned."""
     added.add_argument(
@@ -85,13 +85,7 @@ def _add_learning(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--save", metavar="FILE", type=Path, help="save the learned circuit, e.g. table.bdl"
     )
-    added.add_argument(
-        "--drop",
-        metavar="COLUMN",
-        action="append",
-        default=[],
-        help="a column to leave out, such as an id; repeat for more",
-    )
+    add_drop(added)
     added.add_argument(
         "--category",
         metavar="COLUMN",

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from numpyro import handlers
-from numpyro.infer.initialization import init_to_sample
 
 from bayesdl.data.validation import DataError, is_number
-from bayesdl.model.names import site_in
+from bayesdl.model.programs.other_rows import parameters_at
 from bayesdl.typing import Values
-from inference.arguments import is_frame
+from inference.arguments import TableArray, is_frame
 from inference.core.problem import Problem, ProblemError
-from inference.core.program import KeyPerName, arguments_of
+from inference.core.program import arguments_of
 
 # the number of rows that an error names
 NAMED = 5
@@ -55,11 +52,11 @@ def check_new_finite(new: Problem, site: str) -> None:
 
 def _not_finite(problem: Problem) -> list[str]:
     """Return a line for each argument with numbers that are not finite."""
-    return [about for about in (_about(*one) for one in _arrays(problem)) if about]
+    return [about for about in (_about(*one) for one in arrays_of(problem)) if about]
 
 
-def _arrays(problem: Problem) -> Iterable[tuple[str, Values]]:
-    """Yield the parts of the arguments, columns of tables too, with their names."""
+def arrays_of(problem: Problem) -> Iterable[tuple[str, Values]]:
+    """Yield the parts of the arguments, columns of tables too, with their names in messages."""
     given = arguments_of(problem.program, problem.args, problem.kwargs)
     for path, leaf in jax.tree_util.tree_flatten_with_path(given, is_leaf=is_frame)[0]:
         name = str(path[0].key) + jax.tree_util.keystr(path[1:])
@@ -68,23 +65,16 @@ def _arrays(problem: Problem) -> Iterable[tuple[str, Values]]:
             for label in numbers:
                 values = leaf[label].to_numpy(dtype=float, na_value=np.nan)
                 yield f"{name}[{label!r}]", values
+        elif isinstance(leaf, TableArray):
+            yield from ((f"{name}[{label!r}]", part) for label, part in leaf.parts.items())
         else:
             yield name, leaf
 
 
 def _is_nan(problem: Problem, site: str) -> bool:
     """Whether parameters of a site's distribution are NaN at a draw from the prior."""
-
-    def latent(one: dict) -> object:
-        return None if one["name"] == site else init_to_sample(one)
-
-    def parameters(key: jax.Array) -> list[jax.Array]:
-        drawn = handlers.substitute(KeyPerName(problem.program, key), substitute_fn=latent)
-        sites = handlers.trace(drawn).get_trace(*problem.args, **problem.kwargs)
-        leaves = map(jnp.asarray, jax.tree.leaves(sites[site_in(sites, site)]["fn"]))
-        return [jnp.isnan(leaf).any() for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-
-    return any(map(bool, jax.jit(parameters)(jax.random.key(0))))
+    leaves = parameters_at(problem, site) or []
+    return any(np.isnan(leaf).any() for leaf in leaves if leaf.dtype.kind in "fc")
 
 
 def _about(name: str, leaf: Values) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
 from numpyro.infer.initialization import init_to_sample
@@ -16,6 +16,7 @@ from bayesdl.model.programs.posing import runs
 from bayesdl.typing import Values
 from inference.core.problem import Problem
 from inference.core.program import arguments_of, signature_of
+from inference.process.cached import remembered
 from inference.process.quiet import quiet
 
 
@@ -31,33 +32,19 @@ def optional_given(problem: Problem) -> dict[str, Any]:
     return {name: given[name] for name in given if name in optional and given[name] is not None}
 
 
-# what was found out of a problem with training data
-_OBSERVED_AT: weakref.WeakKeyDictionary[Problem, dict[str, str]] = weakref.WeakKeyDictionary()
-_WITHOUT_DATA: weakref.WeakKeyDictionary[Problem, Problem] = weakref.WeakKeyDictionary()
-
-
+@remembered
 def without_data(problem: Problem) -> Problem:
     """Return the problem without its observations, if the program runs so, or as it is."""
-    if problem not in _WITHOUT_DATA:
-        given = signature_of(problem.program).bind(*problem.args, **problem.kwargs)
-        for name in observed_at(problem):
-            del given.arguments[name]
-        unseen = Problem(problem.program, given.args, given.kwargs)
-        # the data may tell the number of rows: `n = len(y)`; a problem would hold itself here
-        if not runs(unseen):
-            return problem
-        _WITHOUT_DATA[problem] = unseen
-    return _WITHOUT_DATA[problem]
+    given = signature_of(problem.program).bind(*problem.args, **problem.kwargs)
+    for name in observed_at(problem):
+        del given.arguments[name]
+    unseen = Problem(problem.program, given.args, given.kwargs)
+    # the data may tell the number of rows: `n = len(y)`
+    return unseen if runs(unseen) else problem
 
 
+@remembered
 def observed_at(problem: Problem) -> dict[str, str]:
-    """Return the site of each argument that is an observation, found out once for a problem."""
-    if problem not in _OBSERVED_AT:
-        _OBSERVED_AT[problem] = _find_observed(problem)
-    return dict(_OBSERVED_AT[problem])
-
-
-def _find_observed(problem: Problem) -> dict[str, str]:
     """Return the site of each argument that is an observation.
 
     It is the observed site that has the argument's name, otherwise one that has its value,
@@ -104,13 +91,21 @@ def value_observed(problem: Problem, site: str, given: Values) -> Values:
 
 
 def values_at(problem: Problem, sites: list[str]) -> dict[str, Any]:
-    """Return the values of observed sites from one run of the program."""
-    seeded = handlers.seed(problem.program, jax.random.key(0))
-    # improper priors have no sampler
-    program = handlers.substitute(seeded, substitute_fn=init_to_sample)
-    with quiet():
+    """Return the values of observed sites.
+
+    Compiled, so that only what they depend on is computed: parameters that a distribution cannot
+    have are refused where they are predicted from.
+    """
+
+    def run(key: jax.Array) -> dict[str, jax.Array]:
+        # improper priors have no sampler
+        seeded = handlers.seed(problem.program, key)
+        program = handlers.substitute(seeded, substitute_fn=init_to_sample)
         trace = handlers.trace(program).get_trace(*problem.args, **problem.kwargs)
-    return {site: trace[site]["value"] for site in sites}
+        return {site: jnp.asarray(trace[site]["value"]) for site in sites}
+
+    with quiet():
+        return jax.jit(run)(jax.random.key(0))
 
 
 def same_value(one: Values, other: Values) -> bool:

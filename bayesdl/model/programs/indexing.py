@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import jax
 import numpy as np
 
-from bayesdl.data.validation import DataError, is_number
+from bayesdl.data.validation import DataError
+from bayesdl.model.programs.finite import arrays_of
 from bayesdl.typing import Values
-from inference.arguments import TableArray, is_frame
 from inference.core.problem import Problem
-from inference.core.program import arguments_of, name_of
+from inference.core.program import name_of
 from inference.programs.indexes import BadIndex, bad_indexes
 
 # indexes that a message shows
@@ -44,24 +44,10 @@ def check_indexes(problem: Problem, trained: Problem | None = None) -> None:
 
 def _whole_arguments(problem: Problem) -> Iterable[tuple[str, np.ndarray]]:
     """Yield the arguments that hold whole numbers, with their names, tables by column."""
-    given = arguments_of(problem.program, problem.args, problem.kwargs)
-    for path, leaf in jax.tree_util.tree_flatten_with_path(given)[0]:
-        name = str(path[0].key) + jax.tree_util.keystr(path[1:])
-        columns = _columns(leaf)
-        parts = {f"{name}[{label!r}]": column for label, column in columns.items()}
-        for shown, part in (parts or {name: leaf}).items():
-            values = _whole(part)
-            if values is not None:
-                yield shown, values
-
-
-def _columns(leaf: Values) -> dict[str, np.ndarray]:
-    """Return the columns of a table of numbers by name, those of pandas too."""
-    if isinstance(leaf, TableArray):
-        return dict(leaf.parts)
-    if not is_frame(leaf):
-        return {}
-    return {name: np.asarray(leaf[name]) for name in leaf if is_number(leaf[name])}
+    for name, leaf in arrays_of(problem):
+        values = _whole(leaf)
+        if values is not None:
+            yield name, values
 
 
 def _whole(leaf: Values) -> np.ndarray | None:

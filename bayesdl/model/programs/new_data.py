@@ -90,7 +90,7 @@ def sites_to_draw(
     new: Problem,
     drawn: Shapes,
     sample: bool,
-    anew: frozenset[str] = frozenset(),
+    anew: frozenset[str],
 ) -> tuple[str, ...]:
     """Return the latent sites that have more entries at new data than their draws.
 
@@ -154,9 +154,14 @@ def _why_not(site: dict, drawn: tuple[int, ...], shape: tuple[int, ...]) -> str:
             "Its entries depend on each other, so that further ones cannot be drawn: the program "
             "can predict the training rows only."
         )
-    if site.get("_control_flow_done") or site.get("infer", {}).get("_scan_current_index"):
+    if is_in_scan(site):
         return "It is inside a scan, whose further steps cannot be drawn."
     return ""
+
+
+def is_in_scan(site: dict) -> bool:
+    """Return whether a site is inside a scan of NumPyro's."""
+    return bool(site.get("_control_flow_done") or site.get("infer", {}).get("_scan_current_index"))
 
 
 def dependent_dims(distribution: Distribution) -> int:
@@ -201,9 +206,14 @@ def _check_lengths(rows: Rows, arguments: Mapping[str, Any], shape: tuple[int, .
     if single and several and rows.shape[0] > 1:
         path, length = next(iter(several.items()))
         raise DataError(
-            f"Argument {single[0]} has 1 row and argument {path} has {length}: give as many rows "
-            "in each; the single row would be repeated."
+            f"Argument {_named(single[0])} has 1 row and argument {_named(path)} has {length}: "
+            "give as many rows in each; the single row would be repeated."
         )
+
+
+def _named(path: str) -> str:
+    """Return the name of an argument, or of its part, from its path: 'x', or 'data['x']'."""
+    return "'" + path.removeprefix("['").replace("']", "", 1) + "'"
 
 
 class FurtherEntries(Messenger):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import warnings
-import weakref
 from typing import Any
 
 import numpy as np
 
 from bayesdl.data.validation import DataError
 from bayesdl.model.names import is_unseen_part, site_in
-from bayesdl.model.programs.new_data import Rows, Shapes, dependent_dims
+from bayesdl.model.programs.held_out import without_data
+from bayesdl.model.programs.new_data import Rows, Shapes, dependent_dims, is_in_scan
 from bayesdl.model.programs.other_rows import (
     at_rows,
     by_path,
+    differ,
     parameters_at,
     shapes_of,
     with_more_rows,
@@ -22,13 +23,11 @@ from bayesdl.warnings import TrustWarning
 from inference.arguments import is_frame
 from inference.core.problem import Problem
 from inference.core.program import is_factor, name_of
-
-# the shapes of latent sites with all training rows twice, of programs that were asked for others
-_TWICE: weakref.WeakKeyDictionary[Problem, dict[Rows, Any]] = weakref.WeakKeyDictionary()
+from inference.process.cached import remembered
 
 
 def sites_of_other_rows(
-    posed: Problem, trained: Problem, rows: Rows, new: Problem, drawn: Shapes, site: str
+    posed: Problem, rows: Rows, new: Problem, drawn: Shapes, site: str
 ) -> frozenset[str]:
     """Return the latent sites with an entry a row, where the new rows are not the training rows.
 
@@ -36,28 +35,31 @@ def sites_of_other_rows(
 
     Args:
         posed: the program with the training data.
-        trained: the program with the training data, without observations where it runs so.
         rows: the rows of the predicted site.
         new: the program with the new data.
         drawn: the shapes of the draws by site.
         site: the predicted site.
     """
+    trained = without_data(posed)
     candidates = set(drawn) & set(new.unobserved) & set(trained.unobserved)
     candidates -= {name for name in candidates if is_unseen_part(posed.trace, name)}
     if not candidates or not rows.shape or _same_rows(trained, rows, new):
         return frozenset()
-    known = _TWICE.setdefault(posed, {})
-    if rows not in known:
-        # groups are as many with all rows twice; what there is for each row, or each gap, is not
-        index = np.tile(np.arange(rows.shape[0]), 2)
-        known[rows] = shapes_of(lambda: at_rows(trained, rows, index))
-    longer = known[rows]
+    # groups are as many with all rows twice; what there is for each row, or each gap, is not
+    longer = _shapes_of_rows_twice(trained, rows)
     if longer is not None:
         found = frozenset(name for name in candidates if longer.get(name) != drawn[name])
         _check_groups(candidates - found, trained, rows, new, drawn)
         return found
     plates = _plates(trained, site_in(trained.trace, site))
     return frozenset(name for name in candidates if _plates(trained, name) & plates)
+
+
+@remembered
+def _shapes_of_rows_twice(trained: Problem, rows: Rows) -> Shapes | None:
+    """Return the shapes of latent sites with all training rows twice; None where it fails."""
+    index = np.tile(np.arange(rows.shape[0]), 2)
+    return shapes_of(lambda: at_rows(trained, rows, index))
 
 
 def _check_groups(
@@ -86,7 +88,7 @@ def _check_groups(
 
 def sites_drawn_anew(
     names: frozenset[str],
-    trained: Problem,
+    posed: Problem,
     rows: Rows,
     new: Problem,
     drawn: Shapes,
@@ -101,7 +103,7 @@ def sites_drawn_anew(
 
     Args:
         names: what `sites_of_other_rows` gave.
-        trained: the program with the training data, without observations where it runs so.
+        posed: the program with the training data.
         rows: the rows of the predicted site.
         new: the program with the new data.
         drawn: the shapes of the draws by site.
@@ -122,7 +124,7 @@ def sites_drawn_anew(
             )
         if sample:
             _check_can_be_drawn(name, new, about)
-        elif not _is_of_same_units(name, rows, trained, new, drawn):
+        elif not _is_of_same_units(name, rows, without_data(posed), new, drawn):
             raise DataError(
                 f"{about}Draw its entries from their prior given the other sites with "
                 "predict(..., new_levels='sample'); for the training rows leave the data out of "
@@ -147,10 +149,9 @@ def _check_can_be_drawn(name: str, new: Problem, about: str) -> None:
     Raises:
         DataError: naming the site.
     """
-    found: Any = new.trace[name]
-    if found.get("_control_flow_done") or found.get("infer", {}).get("_scan_current_index"):
+    if is_in_scan(new.trace[name]):
         raise DataError(f"{about}It is inside a scan, where none can be drawn anew.")
-    if dependent_dims(found["fn"]):
+    if dependent_dims(new.trace[name]["fn"]):
         raise DataError(
             f"{about}Its entries depend on each other, so {name_of(new.program)} can predict the "
             "training rows only: leave the data out of predict()."
@@ -162,12 +163,10 @@ def _is_of_same_units(name: str, rows: Rows, trained: Problem, new: Problem, dra
     if rows.shape[0] not in drawn[name] or new.unobserved[name] != drawn[name]:
         return False
     before, after = parameters_at(trained, name), parameters_at(new, name)
-    if before is None or after is None or len(before) != len(after):
+    if before is None or after is None:
         return False
-    return all(
-        one.shape == other.shape and np.allclose(one, other, 1e-3, 1e-4, equal_nan=True)
-        for one, other in zip(before, after, strict=True)
-    )
+    alike = [one.shape for one in before] == [one.shape for one in after]
+    return alike and not differ(before, after)
 
 
 def _same_rows(trained: Problem, rows: Rows, new: Problem) -> bool:

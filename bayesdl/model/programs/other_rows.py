@@ -16,6 +16,7 @@ from bayesdl.model.programs.new_data import Rows, Shapes
 from inference.arguments import SeriesArray, TableArray, is_frame, table_array
 from inference.core.problem import Problem
 from inference.core.program import KeyPerName, arguments_of, signature_of
+from inference.process.cached import remembered
 from inference.wrappers import unmasked
 
 
@@ -45,6 +46,7 @@ def by_path(problem: Problem) -> dict[str, Any]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in found}
 
 
+@remembered
 def parameters_at(problem: Problem, site: str) -> list[np.ndarray] | None:
     """Return the parameters of a site's distribution at one draw from the prior.
 
@@ -65,6 +67,16 @@ def parameters_at(problem: Problem, site: str) -> list[np.ndarray] | None:
     # a program may fail in any way, as where the number of rows is an argument too
     except Exception:
         return None
+
+
+def differ(some: list[np.ndarray] | None, others: list[np.ndarray] | None) -> bool:
+    """Whether parameters differ by more than rounding; those of other shapes are not compared."""
+    if some is None or others is None or len(some) != len(others):
+        return False
+    return any(
+        one.shape == other.shape and not np.allclose(one, other, 1e-3, 1e-4, equal_nan=True)
+        for one, other in zip(some, others, strict=True)
+    )
 
 
 def _with_rows(trained: Problem, rows: Rows, change: Callable[[str, Any], Any]) -> Problem:

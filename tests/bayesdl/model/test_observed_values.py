@@ -93,6 +93,8 @@ def test_a_negative_rate_is_no_prediction(value):
     ):
         with pytest.raises(DataError, match=r"'rate' .* outside its range in row 4, at 1000 of"):
             ask(post.predict(exposure, X))
+    with pytest.raises(DataError, match=r"'rate' .* outside its range in row 4, at 1000 of"):
+        post.score(exposure, X, y=COUNTS)
 
 
 def test_a_rate_that_becomes_nan_is_no_prediction():
